@@ -1,0 +1,3 @@
+//! The engine: decides what to do next, purely. (Being built.)
+pub mod event;
+pub mod settings;

@@ -1,0 +1,316 @@
+//! What the engine is told and what it asks for. The shell does the asked-for and tells the outcome.
+//!
+//! *One act, one outcome*: every [`Act`] handed out comes back as exactly one
+//! [`Event::Outcome`] with the same [`ActId`], also when it failed or was cancelled. Acts in
+//! [`Effect::Commit`] start only after the commit; that is how an intent becomes durable first.
+
+use std::time::Duration;
+
+use crate::model::remote::ContentMark;
+use crate::model::{
+    ByteCount, ByteRange, Description, DestinationName, DropName, ETag, Failure, Fingerprint, Md5,
+    Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, SourcePath, Target, UploadId, WallTime, WatchState,
+};
+
+/// Tells one act from another within one life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActId(pub u64);
+
+/// Something the engine is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A deadline may have passed.
+    Timer,
+    /// Something may have changed at these paths.
+    Hint {
+        /// In which drop directory.
+        drop: DropName,
+        /// Where; files, not directories.
+        paths: Vec<SourcePath>,
+    },
+    /// Something may have changed anywhere in the drop directory.
+    ScanNow {
+        /// In which drop directory.
+        drop: DropName,
+    },
+    /// A scan or a look found these; a scan sends many of them before its outcome.
+    Observed {
+        /// In which drop directory.
+        drop: DropName,
+        /// What was seen.
+        observations: Vec<Observation>,
+    },
+    /// Events began or ceased to arrive.
+    WatchChanged {
+        /// In which drop directory.
+        drop: DropName,
+        /// How it is watched.
+        watch: WatchState,
+        /// Why not by events.
+        reason: Option<String>,
+    },
+    /// An act ended.
+    Outcome {
+        /// Which.
+        act: ActId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The credential of a destination was replaced.
+    CredentialChanged {
+        /// Which destination.
+        destination: DestinationName,
+    },
+    /// Start nothing more; finish what flies.
+    Drain,
+}
+
+/// Something the engine asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write these in one transaction, in order; after the commit start the acts.
+    ///
+    /// An empty list of records is a barrier: the acts wait for all earlier commits.
+    Commit {
+        /// What to write.
+        records: Vec<Record>,
+        /// What to do when it is durable.
+        then: Vec<(ActId, Act)>,
+    },
+    /// Start this at once: it may be repeated without harm.
+    Start(ActId, Act),
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Drop directory.
+    pub drop: DropName,
+    /// File in it.
+    pub path: SourcePath,
+    /// The version that is meant.
+    pub fingerprint: Fingerprint,
+}
+
+/// One act in the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Walk a drop directory; observations come by [`Event::Observed`], the end by [`Outcome::Scanned`].
+    Scan {
+        /// Which.
+        drop: DropName,
+    },
+    /// Look at these files; the answer comes by [`Outcome::Looked`].
+    Look {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which.
+        paths: Vec<SourcePath>,
+    },
+    /// Look a file up by its target name.
+    Locate(Remotely<Locate>),
+    /// Ask for a remote upload.
+    Begin(Remotely<Begin>),
+    /// Look for remote uploads of ours that were begun since.
+    FindBegun(Remotely<FindBegun>),
+    /// Send one part.
+    PutPart(Remotely<PutPart>),
+    /// Read one part's range and hash it.
+    HashPart {
+        /// For which upload.
+        upload: UploadId,
+        /// Which part.
+        part: PartNumber,
+        /// From where.
+        source: Source,
+        /// Which bytes.
+        range: ByteRange,
+    },
+    /// Read all parts' ranges and digest their digests, to compare with a file that is there.
+    HashFile {
+        /// For which upload.
+        upload: UploadId,
+        /// From where.
+        source: Source,
+        /// In which layout.
+        mark: ContentMark,
+    },
+    /// Ask which parts the platform knows.
+    ListParts(Remotely<RemoteUpload>),
+    /// Tell the platform about accepted parts.
+    Report(Remotely<Report>),
+    /// Ask the platform to put the parts together.
+    Complete(Remotely<Complete>),
+    /// Ask about a file by its id.
+    Inspect(Remotely<RemoteFileId>),
+    /// Set metadata and tags.
+    Describe(Remotely<Describe>),
+    /// Render the receipt from rows and make it durable.
+    WriteReceipt {
+        /// Of which upload.
+        upload: UploadId,
+    },
+    /// Remove an unfinished remote upload.
+    Abort {
+        /// Where.
+        destination: DestinationName,
+        /// What.
+        remote: RemoteUploadId,
+    },
+    /// Ask whether the destination takes our credential.
+    Probe {
+        /// Which.
+        destination: DestinationName,
+    },
+}
+
+/// An act at a destination on behalf of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remotely<T> {
+    /// On whose behalf.
+    pub upload: UploadId,
+    /// Where.
+    pub destination: DestinationName,
+    /// What.
+    pub what: T,
+}
+
+/// See [`Act::Locate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locate {
+    /// Where it would stand.
+    pub target: Target,
+}
+
+/// See [`Act::Begin`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// Where it shall stand.
+    pub target: Target,
+    /// Length of the file.
+    pub size: ByteCount,
+    /// The part size we wish for.
+    pub part_size: crate::model::PartSize,
+    /// Replace a file of that name.
+    pub overwrite: bool,
+}
+
+/// See [`Act::FindBegun`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindBegun {
+    /// What was to be begun.
+    pub begin: Begin,
+    /// Not before this time, by our clock.
+    pub since: WallTime,
+}
+
+/// See [`Act::PutPart`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutPart {
+    /// To which remote upload.
+    pub remote: RemoteUpload,
+    /// Which part.
+    pub part: PartNumber,
+    /// From where.
+    pub source: Source,
+    /// Which bytes.
+    pub range: ByteRange,
+}
+
+/// See [`Act::Report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// In which remote upload.
+    pub remote: RemoteUpload,
+    /// What the storage said about each part.
+    pub parts: Vec<RemotePart>,
+}
+
+/// See [`Act::Complete`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complete {
+    /// Which remote upload.
+    pub remote: RemoteUpload,
+    /// Every part with its ETag, in order.
+    pub parts: Vec<RemotePart>,
+    /// Length of the file.
+    pub size: ByteCount,
+}
+
+/// See [`Act::Describe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Describe {
+    /// Which file.
+    pub file: RemoteFileId,
+    /// What to say of it.
+    pub description: Description,
+}
+
+/// How an act ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It failed; bytes that went over the wire are counted.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// Bytes sent in vain.
+        sent: ByteCount,
+    },
+    /// Every directory was read.
+    Scanned {
+        /// How many paths were seen.
+        seen_count: u64,
+        /// How long it took.
+        elapsed: Duration,
+    },
+    /// What stood there, one observation for each path asked for.
+    Looked {
+        /// That.
+        observations: Vec<Observation>,
+    },
+    /// The file of that name, or none.
+    Located(Option<RemoteFile>),
+    /// The remote upload.
+    Begun(RemoteUpload),
+    /// Remote uploads that match; the newest first.
+    FoundBegun(Vec<RemoteUpload>),
+    /// The storage took the part.
+    PartPut {
+        /// Its ETag.
+        etag: ETag,
+        /// Digest of the bytes that were read and sent.
+        md5: Md5,
+        /// How many went.
+        sent: ByteCount,
+    },
+    /// The range was read.
+    PartHashed {
+        /// Its digest.
+        md5: Md5,
+    },
+    /// The file was read.
+    FileHashed {
+        /// The digest of its digests, in the layout asked for.
+        mark: ContentMark,
+    },
+    /// What the platform knows.
+    PartsListed(Vec<RemotePart>),
+    /// The platform was told.
+    Reported,
+    /// The file exists.
+    Completed(RemoteFile),
+    /// The file with that id, or none.
+    Inspected(Option<RemoteFile>),
+    /// Metadata and tags are set.
+    Described,
+    /// The receipt is durable.
+    ReceiptWritten {
+        /// SHA-256 of its bytes.
+        sha256: [u8; 32],
+    },
+    /// The remote upload is not there any more.
+    Aborted,
+    /// The destination takes our credential.
+    Probed,
+}

@@ -1,0 +1,80 @@
+//! What the engine must be told once: drops, destinations, limits. Checked by `config` beforehand.
+
+use std::time::Duration;
+
+use crate::model::{ByteCount, DestinationName, DropName, NamePolicy, PartSize, Traits};
+
+/// Everything the engine goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Drop directories.
+    pub drops: Vec<DropSettings>,
+    /// Configured targets.
+    pub destinations: Vec<DestinationSettings>,
+    /// Parts on their way at once, all destinations together.
+    pub parts_in_flight: u32,
+    /// Ceiling for part buffers.
+    pub memory: ByteCount,
+    /// What one part on its way holds in memory, at most.
+    pub memory_per_part: ByteCount,
+    /// When to try again.
+    pub retry: RetrySettings,
+}
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// The first delay's ceiling.
+    pub delay_min: Duration,
+    /// No delay is longer, unless the platform asks for it.
+    pub delay_max: Duration,
+}
+
+/// One drop directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropSettings {
+    /// `[drops.NAME]`.
+    pub name: DropName,
+    /// Its directory, as people write it.
+    pub directory: String,
+    /// One upload for each.
+    pub destinations: Vec<DestinationName>,
+    /// What a drop is.
+    pub unit: Unit,
+    /// No change for this long means settled.
+    pub quiet_period: Duration,
+    /// From the end of one scan to the start of the next.
+    pub scan_interval: Duration,
+    /// Higher goes first.
+    pub priority: i32,
+}
+
+/// What a drop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Each file.
+    File,
+    /// Each directory at the top.
+    Directory,
+}
+
+/// One configured target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationSettings {
+    /// `[destinations.NAME]`.
+    pub name: DestinationName,
+    /// The platform's name, for people.
+    pub platform: String,
+    /// How the platform differs from others.
+    pub traits: Traits,
+    /// The part size to wish for.
+    pub part_size: PartSize,
+    /// Remote folder, with `{drop}`, `{drop_name}` and `{date}`; empty for the top.
+    pub folder: String,
+    /// What to do when the name is taken.
+    pub when_name_taken: NamePolicy,
+    /// Metadata to set on each file; values may hold the same words in braces.
+    pub metadata: Vec<(String, String)>,
+    /// Tags to set on each file.
+    pub tags: Vec<String>,
+}

@@ -1,0 +1,26 @@
+//! The vocabulary: plain values that every layer above speaks in.
+//!
+//! Nothing here does I/O, reads a clock, or knows a vendor. The types parse at the door, so that
+//! inside the house there are no strings that mean something.
+
+pub mod bytes;
+pub mod digest;
+pub mod fact;
+pub mod failure;
+pub mod file;
+pub mod id;
+pub mod remote;
+pub mod time;
+pub mod upload;
+
+pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize};
+pub use digest::{ETag, ETagMode, Md5};
+pub use fact::{Admission, DropHealth, Fact, Record, WatchState};
+pub use failure::{Failure, FailureKind, ParkReason};
+pub use file::{Fingerprint, IgnoreReason, Observation, Seen, SourcePath};
+pub use id::{DestinationName, DropName, RemoteFileId, RemoteUploadId, UploadId};
+pub use remote::{
+    ContentMark, Description, NamePolicy, RemoteFile, RemotePart, RemoteUpload, Target, Traits,
+};
+pub use time::{Monotonic, Now, WallTime};
+pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

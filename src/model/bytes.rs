@@ -1,0 +1,111 @@
+//! Quantities of bytes, and the numbers of parts.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+
+/// A count of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ByteCount(pub u64);
+
+impl fmt::Display for ByteCount {
+    /// Writes the count in binary units with at most one decimal: `0 B`, `64 MiB`, `1.5 GiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut unit = 0;
+        let mut size = u128::from(self.0) * 10 / 1024;
+        while size >= 10_240 && unit + 1 < UNITS.len() {
+            size /= 1024;
+            unit += 1;
+        }
+        match size % 10 {
+            0 => write!(f, "{} {}", size / 10, UNITS[unit]),
+            tenth => write!(f, "{}.{tenth} {}", size / 10, UNITS[unit]),
+        }
+    }
+}
+
+/// A run of bytes inside a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByteRange {
+    /// First byte, counted from the start of the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
+/// The length of every part but the last, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartSize(NonZeroU64);
+
+impl PartSize {
+    /// Returns a part size, unless `bytes` is zero.
+    pub fn new(bytes: u64) -> Option<Self> {
+        NonZeroU64::new(bytes).map(Self)
+    }
+
+    /// Returns the size in bytes.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Returns how many parts a file of `size` has: at least one, for an empty file is one empty part.
+    /// `None` when the count does not fit a part number.
+    pub fn count_for(self, size: ByteCount) -> Option<u32> {
+        u32::try_from(size.0.div_ceil(self.get()).max(1)).ok()
+    }
+
+    /// Returns the bytes of part `number` in a file of `size`.
+    pub fn range_of(self, number: PartNumber, size: ByteCount) -> ByteRange {
+        let offset = u64::from(number.get() - 1).saturating_mul(self.get()).min(size.0);
+        ByteRange { offset, length: self.get().min(size.0 - offset) }
+    }
+}
+
+/// Which part of an upload: counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartNumber(NonZeroU32);
+
+impl PartNumber {
+    /// Returns a part number, unless `number` is zero.
+    pub fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    /// Returns the number of the part at `index`, counted from 0.
+    pub fn from_index(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("part counts are bounded by PartLimits::count_max, a u32"))
+    }
+
+    /// Returns the number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Returns the position in a list of all parts, counted from 0.
+    pub fn index(self) -> usize {
+        self.get() as usize - 1
+    }
+}
+
+impl fmt::Display for PartNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a platform allows a part plan to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartLimits {
+    /// Smallest part, the last excepted.
+    pub size_min: ByteCount,
+    /// Largest part.
+    pub size_max: ByteCount,
+    /// Most parts in one upload.
+    pub count_max: u32,
+    /// Largest file.
+    pub file_max: ByteCount,
+}

@@ -1,0 +1,325 @@
+//! Everything that may ever be written to the database, as values.
+//!
+//! The store writes facts and nothing else; memory, disk and recovery apply them through the one
+//! law in [`super::upload`]. A run is its list of facts, so it can be logged and replayed.
+
+use super::bytes::{ByteCount, PartNumber, PartSize};
+use super::digest::{ETag, ETagMode, Md5};
+use super::failure::{Failure, ParkReason};
+use super::file::{Fingerprint, IgnoreReason, SourcePath};
+use super::id::{DestinationName, DropName, RemoteUploadId, UploadId};
+use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
+use super::time::WallTime;
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A new upload.
+    Admit(Box<Admission>),
+    /// Something about an upload.
+    Upload(UploadId, Fact),
+    /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
+    CleanupQueued {
+        /// Where.
+        destination: DestinationName,
+        /// What.
+        remote: RemoteUploadId,
+        /// When it was queued.
+        at: WallTime,
+    },
+    /// That clean-up failed and will be tried again.
+    CleanupDelayed {
+        /// Where.
+        destination: DestinationName,
+        /// What.
+        remote: RemoteUploadId,
+        /// When to try again.
+        retry_at: WallTime,
+        /// Why it failed.
+        failure: Failure,
+    },
+    /// That clean-up is done: the remote upload is not there.
+    CleanupDone {
+        /// Where.
+        destination: DestinationName,
+        /// What.
+        remote: RemoteUploadId,
+    },
+    /// A path that is not uploaded, and why.
+    Ignored {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+        /// Why.
+        reason: IgnoreReason,
+        /// Since when.
+        at: WallTime,
+    },
+    /// A path that was ignored and is not any more.
+    NotIgnored {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+    },
+    /// How well a drop directory is being watched.
+    DropHealth(DropHealth),
+    /// How a destination is doing.
+    DestinationHealth {
+        /// Which.
+        destination: DestinationName,
+        /// Platform's name, for status while the daemon is down.
+        platform: String,
+        /// `ok`, `throttled`, `unreachable` or `halted`.
+        state: DestinationState,
+        /// Why, when not ok.
+        reason: Option<String>,
+        /// Since when.
+        at: WallTime,
+    },
+}
+
+/// A new upload with its frozen plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Its id, given by the engine.
+    pub id: UploadId,
+    /// From which drop directory.
+    pub drop: DropName,
+    /// Which file.
+    pub path: SourcePath,
+    /// Which version of it.
+    pub fingerprint: Fingerprint,
+    /// To where.
+    pub destination: DestinationName,
+    /// Under which name there.
+    pub target: Target,
+    /// The part size we wish for; the platform may settle on another at begin.
+    pub part_size: PartSize,
+    /// Smaller goes first within a drop: position in the drop's `order` list.
+    pub rank: u32,
+    /// When.
+    pub at: WallTime,
+    /// Set when the upload cannot be planned and is parked from the start.
+    pub parked: Option<ParkReason>,
+}
+
+/// Something that happened to one upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// We are about to ask the platform for an upload.
+    BeginIntended {
+        /// When, by our clock.
+        at: WallTime,
+    },
+    /// The platform has an upload for us; its part layout is frozen from here on.
+    Begun {
+        /// The upload.
+        remote: RemoteUpload,
+        /// When.
+        at: WallTime,
+    },
+    /// The checkpoint: the storage has this part.
+    PartAccepted {
+        /// Which part.
+        part: PartNumber,
+        /// Digest of the bytes we read for it.
+        md5: Md5,
+        /// What the storage answered.
+        etag: ETag,
+        /// Bytes that went over the wire for it this time; zero when it was found there.
+        sent: ByteCount,
+        /// When.
+        at: WallTime,
+    },
+    /// The platform knows of these parts.
+    PartsReported {
+        /// Which.
+        parts: Vec<PartNumber>,
+    },
+    /// A part that was accepted must be sent again.
+    PartReopened {
+        /// Which.
+        part: PartNumber,
+        /// The platform had been told of it.
+        was_reported: bool,
+    },
+    /// What this upload's ETags are worth.
+    ETagModeLearned {
+        /// That.
+        mode: ETagMode,
+    },
+    /// We are about to ask the platform to put the parts together.
+    CompleteIntended {
+        /// When, by our clock.
+        at: WallTime,
+    },
+    /// The platform refused to complete and still has the upload: parts are checked again.
+    CompleteWithdrawn,
+    /// The file exists at the platform.
+    Completed {
+        /// The file.
+        file: RemoteFile,
+        /// When.
+        at: WallTime,
+    },
+    /// The file was there before and is the same: nothing is sent.
+    FoundPresent {
+        /// The file.
+        file: RemoteFile,
+        /// When.
+        at: WallTime,
+    },
+    /// Another name was chosen, because the wished one is taken.
+    Renamed {
+        /// The name at the destination.
+        name: String,
+    },
+    /// Metadata and tags are set.
+    Described,
+    /// The platform's file was compared with what we sent.
+    Verified {
+        /// The digest over all parts.
+        mark: Option<ContentMark>,
+        /// When.
+        at: WallTime,
+    },
+    /// The receipt is on disk, under its name, synced.
+    ReceiptWritten {
+        /// SHA-256 of the receipt file.
+        sha256: [u8; 32],
+        /// When.
+        at: WallTime,
+    },
+    /// An act failed and will be tried again.
+    AttemptFailed {
+        /// What was tried.
+        act: &'static str,
+        /// For which part.
+        part: Option<PartNumber>,
+        /// How it failed.
+        failure: Failure,
+        /// Bytes that went over the wire in vain.
+        sent: ByteCount,
+        /// When the whole upload goes on; `None` when only this part or nothing waits.
+        retry_at: Option<WallTime>,
+        /// When it failed.
+        at: WallTime,
+    },
+    /// The upload stops until someone or something acts.
+    Parked {
+        /// Why.
+        reason: ParkReason,
+        /// In full, for `show`.
+        detail: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The upload may go on: its wait is over, or what parked it is gone.
+    Released,
+    /// The platform does not know the upload any more: begin again, all parts open.
+    RemoteGone,
+    /// The source is another version now: this upload ends, a new one is made of the new version.
+    SourceChanged {
+        /// When.
+        at: WallTime,
+    },
+    /// The operator gave the upload up.
+    Abandoned {
+        /// When.
+        at: WallTime,
+    },
+}
+
+/// How a drop directory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// By events, with scans for truth.
+    Events,
+    /// By scans alone.
+    Scanning,
+    /// Not at all: neither events nor a full scan in time.
+    Deaf,
+}
+
+impl WatchState {
+    /// Returns the word used in the database and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Scanning => "scanning",
+            Self::Deaf => "deaf",
+        }
+    }
+}
+
+/// One drop directory's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropHealth {
+    /// Its configured name.
+    pub drop: DropName,
+    /// Its directory, for people.
+    pub directory: String,
+    /// How it is watched.
+    pub watch: WatchState,
+    /// Why not by events.
+    pub reason: Option<String>,
+    /// End of the last scan that saw the whole directory.
+    pub last_full_scan_at: Option<WallTime>,
+    /// Files seen and not yet quiet.
+    pub settling_count: u64,
+}
+
+/// How a destination is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DestinationState {
+    /// It takes our calls.
+    Ok,
+    /// It asked for a pause.
+    Throttled,
+    /// It does not answer; tried again for as long as it lasts.
+    Unreachable,
+    /// It refuses our credential, or is closed for maintenance.
+    Halted,
+}
+
+impl DestinationState {
+    /// Returns the word used in the database and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Throttled => "throttled",
+            Self::Unreachable => "unreachable",
+            Self::Halted => "halted",
+        }
+    }
+}
+
+impl Fact {
+    /// Returns the fact's name, for logs and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BeginIntended { .. } => "begin-intended",
+            Self::Begun { .. } => "begun",
+            Self::PartAccepted { .. } => "part-accepted",
+            Self::PartsReported { .. } => "parts-reported",
+            Self::PartReopened { .. } => "part-reopened",
+            Self::ETagModeLearned { .. } => "etag-mode-learned",
+            Self::CompleteIntended { .. } => "complete-intended",
+            Self::CompleteWithdrawn => "complete-withdrawn",
+            Self::Completed { .. } => "completed",
+            Self::FoundPresent { .. } => "found-present",
+            Self::Renamed { .. } => "renamed",
+            Self::Described => "described",
+            Self::Verified { .. } => "verified",
+            Self::ReceiptWritten { .. } => "receipt-written",
+            Self::AttemptFailed { .. } => "attempt-failed",
+            Self::Parked { .. } => "parked",
+            Self::Released => "released",
+            Self::RemoteGone => "remote-gone",
+            Self::SourceChanged { .. } => "source-changed",
+            Self::Abandoned { .. } => "abandoned",
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Failures as policy sees them: a closed list of kinds, and text for people.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What went wrong, as far as behaviour depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// No connection, or it broke.
+    Unreachable,
+    /// Nothing moved for the inactivity time-out.
+    TimedOut,
+    /// The platform asks for a pause, of this length when it says so.
+    Throttled {
+        /// How long, when said.
+        after: Option<Duration>,
+    },
+    /// The platform is closed for maintenance.
+    Maintenance,
+    /// The credential is not accepted.
+    Unauthorized,
+    /// The credential is accepted and may not do this.
+    Forbidden,
+    /// What was named is not there.
+    NotFound,
+    /// The upload in progress is not there any more.
+    UploadGone,
+    /// The upload was completed before.
+    AlreadyCompleted,
+    /// A file of that name is there.
+    NameTaken,
+    /// The storage refused or corrupted the part; send it again.
+    PartRejected,
+    /// The platform could not put the parts together.
+    CompleteRefused,
+    /// No room, or no money, on the far side.
+    Quota,
+    /// The platform calls the request wrong: repeating it will not help.
+    BadRequest,
+    /// The answer could not be understood.
+    BadAnswer,
+    /// The platform failed; repeating may help.
+    ServerFault,
+    /// The source is another version than planned.
+    SourceChanged,
+    /// The source is not there.
+    SourceGone,
+    /// The source may not be read, or reading it failed.
+    SourceUnreadable,
+    /// This machine failed: its disk, its memory.
+    LocalFault,
+    /// The act was given up because the daemon stops.
+    Cancelled,
+}
+
+impl FailureKind {
+    /// Returns the word kept in the database and shown in `show`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::Throttled { .. } => "throttled",
+            Self::Maintenance => "maintenance",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::UploadGone => "upload-gone",
+            Self::AlreadyCompleted => "already-completed",
+            Self::NameTaken => "name-taken",
+            Self::PartRejected => "part-rejected",
+            Self::CompleteRefused => "complete-refused",
+            Self::Quota => "quota",
+            Self::BadRequest => "bad-request",
+            Self::BadAnswer => "bad-answer",
+            Self::ServerFault => "server-fault",
+            Self::SourceChanged => "source-changed",
+            Self::SourceGone => "source-gone",
+            Self::SourceUnreadable => "source-unreadable",
+            Self::LocalFault => "local-fault",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One failed act: its kind for the policy, the rest for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the policy goes by.
+    pub kind: FailureKind,
+    /// Lower-case fragment that names the noun; no secrets, no signed URL.
+    pub message: String,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// The platform's id of the request, for its support desk.
+    pub request_id: Option<String>,
+}
+
+impl Failure {
+    /// Builds a failure that has no answer behind it.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), status: None, request_id: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.message, self.kind.as_str())?;
+        if let Some(status) = self.status {
+            write!(f, ", status {status}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, ", request {id}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Why an upload stopped until someone or something acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ParkReason {
+    /// A different file of that name is at the destination.
+    NameTaken,
+    /// The source is not there.
+    SourceMissing,
+    /// The source may not be read.
+    SourceUnreadable,
+    /// The destination does not let us write.
+    Forbidden,
+    /// Project, folder or bucket is not there.
+    TargetMissing,
+    /// The platform calls our request wrong.
+    BadRequest,
+    /// The file is too large for the platform.
+    TooLarge,
+    /// The platform cannot carry this name.
+    NameNotAllowed,
+    /// The same part arrived damaged again and again.
+    PartCorrupt,
+    /// The platform refused to complete, again and again.
+    CompleteRefused,
+    /// The file at the destination is not as long as the source.
+    SizeDiffers,
+    /// No room at the destination.
+    Quota,
+    /// The platform lost the upload again and again.
+    RestartedTooOften,
+    /// The drop or destination is not in the configuration any more.
+    NotConfigured,
+    /// A defect of dropferry: the law forbade what happened.
+    Bug,
+}
+
+impl ParkReason {
+    /// Every reason, for the tests and for reading rows back.
+    pub const ALL: [Self; 15] = [
+        Self::NameTaken,
+        Self::SourceMissing,
+        Self::SourceUnreadable,
+        Self::Forbidden,
+        Self::TargetMissing,
+        Self::BadRequest,
+        Self::TooLarge,
+        Self::NameNotAllowed,
+        Self::PartCorrupt,
+        Self::CompleteRefused,
+        Self::SizeDiffers,
+        Self::Quota,
+        Self::RestartedTooOften,
+        Self::NotConfigured,
+        Self::Bug,
+    ];
+
+    /// Returns the word kept in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NameTaken => "name-taken",
+            Self::SourceMissing => "source-missing",
+            Self::SourceUnreadable => "source-unreadable",
+            Self::Forbidden => "forbidden",
+            Self::TargetMissing => "target-missing",
+            Self::BadRequest => "bad-request",
+            Self::TooLarge => "too-large",
+            Self::NameNotAllowed => "name-not-allowed",
+            Self::PartCorrupt => "part-corrupt",
+            Self::CompleteRefused => "complete-refused",
+            Self::SizeDiffers => "size-differs",
+            Self::Quota => "quota",
+            Self::RestartedTooOften => "restarted-too-often",
+            Self::NotConfigured => "not-configured",
+            Self::Bug => "bug",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Says it to an operator.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NameTaken => "a different file of that name is at the destination",
+            Self::SourceMissing => "the source file is not there",
+            Self::SourceUnreadable => "the source file may not be read",
+            Self::Forbidden => "the destination does not let this credential write",
+            Self::TargetMissing => "the project or folder at the destination is not there",
+            Self::BadRequest => "the platform calls the request wrong",
+            Self::TooLarge => "the file is too large for the platform",
+            Self::NameNotAllowed => "the platform cannot carry this name",
+            Self::PartCorrupt => "the same part arrived damaged three times",
+            Self::CompleteRefused => "the platform refused to put the parts together",
+            Self::SizeDiffers => "the file at the destination has another size than the source",
+            Self::Quota => "no room at the destination",
+            Self::RestartedTooOften => "the platform lost the upload five times",
+            Self::NotConfigured => "its drop or destination is not in the configuration",
+            Self::Bug => "a defect of dropferry; please report it with the log",
+        }
+    }
+}

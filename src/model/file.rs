@@ -1,0 +1,178 @@
+//! Local files as we see them: path, identity, one look at a time.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::bytes::ByteCount;
+
+/// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
+///
+/// `Display` is lossless: bytes that are not UTF-8, control characters and backslashes are
+/// escaped (`\xff`, `\n`, `\\`), so two different paths never look the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourcePath(Box<[u8]>);
+
+impl SourcePath {
+    /// Wraps the bytes of a relative path.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Returns the raw bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns the path for the file system.
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    /// Returns the last component.
+    pub fn file_name(&self) -> &[u8] {
+        self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
+    }
+
+    /// Returns the components before the last, in order; none for a file at the top.
+    pub fn directories(&self) -> impl Iterator<Item = &[u8]> {
+        let end = self.0.len() - self.file_name().len();
+        self.0[..end].split(|byte| *byte == b'/').filter(|part| !part.is_empty())
+    }
+}
+
+impl fmt::Display for SourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || c == '\\' {
+                    write!(f, "{}", c.escape_default())?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourcePath({self})")
+    }
+}
+
+/// Identity of one version of a file, from one `stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    /// Device number. A hint only: a share that is mounted again may get another.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size: ByteCount,
+    /// Time of last modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+impl Fingerprint {
+    /// Tells whether both are the same version of the same file. The device is left out.
+    pub fn same_version(&self, other: &Self) -> bool {
+        (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
+    }
+}
+
+/// What one look at a path gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Where we looked, relative to the drop directory.
+    pub path: SourcePath,
+    /// What was there.
+    pub seen: Seen,
+    /// Smaller goes first: position of the first matching pattern in the drop's `order` list, or
+    /// the length of the list.
+    pub rank: u32,
+}
+
+/// What stood at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A regular file that we may open.
+    File(Fingerprint),
+    /// A regular file that we may not open; why is said in the text.
+    Unreadable(Fingerprint, String),
+    /// Something that is never uploaded.
+    Ignored(IgnoreReason),
+    /// Nothing.
+    Gone,
+}
+
+/// Why a path is never uploaded. Each is a row that an operator can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IgnoreReason {
+    /// A symbolic link that leads out of the drop directory.
+    LinkOutside,
+    /// A symbolic link to a directory: what it shows is seen under its own name.
+    LinkToDirectory,
+    /// A symbolic link to nothing.
+    LinkBroken,
+    /// A socket.
+    Socket,
+    /// A named pipe.
+    Fifo,
+    /// A block or character device.
+    Device,
+    /// `include` does not match it, or `exclude` does.
+    Filtered,
+    /// A directory that may not be read.
+    DirectoryUnreadable,
+}
+
+impl IgnoreReason {
+    /// Every reason, for the tests and for reading rows back.
+    pub const ALL: [Self; 8] = [
+        Self::LinkOutside,
+        Self::LinkToDirectory,
+        Self::LinkBroken,
+        Self::Socket,
+        Self::Fifo,
+        Self::Device,
+        Self::Filtered,
+        Self::DirectoryUnreadable,
+    ];
+
+    /// Returns the word kept in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LinkOutside => "link-outside",
+            Self::LinkToDirectory => "link-to-directory",
+            Self::LinkBroken => "link-broken",
+            Self::Socket => "socket",
+            Self::Fifo => "fifo",
+            Self::Device => "device",
+            Self::Filtered => "filtered",
+            Self::DirectoryUnreadable => "directory-unreadable",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Says it to an operator.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::LinkOutside => "symbolic link that leads out of the drop directory",
+            Self::LinkToDirectory => "symbolic link to a directory",
+            Self::LinkBroken => "symbolic link to nothing",
+            Self::Socket => "socket, not a file",
+            Self::Fifo => "named pipe, not a file",
+            Self::Device => "device, not a file",
+            Self::Filtered => "left out by include or exclude",
+            Self::DirectoryUnreadable => "directory that may not be read",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Names of things: newtypes without `Deref`, so that one cannot stand where another is meant.
+
+use std::fmt;
+
+/// Names one upload: one file version to one destination. Given out once, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId(pub i64);
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Wraps the text as it is.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// Names a configured drop directory (`[drops.NAME]`).
+    DropName
+}
+text_id! {
+    /// Names a configured target (`[destinations.NAME]`).
+    DestinationName
+}
+text_id! {
+    /// The platform's word for an upload in progress. Opaque.
+    RemoteUploadId
+}
+text_id! {
+    /// The platform's word for a file that exists. Opaque.
+    RemoteFileId
+}

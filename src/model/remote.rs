@@ -1,0 +1,100 @@
+//! Remote things, in words that fit every platform.
+
+use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
+use super::digest::{ETag, Md5};
+use super::id::{RemoteFileId, RemoteUploadId};
+
+/// Where a file shall stand at its destination. Frozen at admission.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Folder names from the top of the project or bucket down; empty for the top itself.
+    pub folders: Vec<String>,
+    /// The file's name.
+    pub name: String,
+}
+
+/// An upload in progress at a platform, with its frozen part layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteUpload {
+    /// The platform's id.
+    pub id: RemoteUploadId,
+    /// Length of every part but the last, as the platform settled it.
+    pub part_size: PartSize,
+    /// How many parts.
+    pub part_count: u32,
+    /// Parts must go one at a time.
+    pub sequential: bool,
+}
+
+/// A part the platform says it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemotePart {
+    /// Which.
+    pub number: PartNumber,
+    /// Its ETag.
+    pub etag: ETag,
+}
+
+/// A file that exists at the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// The platform's id.
+    pub id: RemoteFileId,
+    /// The name it really has; a platform may have renamed it.
+    pub name: String,
+    /// Its length, where the platform told.
+    pub size: Option<ByteCount>,
+    /// The digest that dropferry left with it, where it did.
+    pub mark: Option<ContentMark>,
+    /// When it was made, by the platform's clock, where told.
+    pub created_at: Option<super::time::WallTime>,
+}
+
+/// A digest over the digests of all parts, left with a remote file so that sameness can be proved
+/// later without a download: MD5 of the concatenated part MD5s, at a given part size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentMark {
+    /// Part size the digest was taken with.
+    pub part_size: PartSize,
+    /// MD5 over the binary MD5s of the parts in order.
+    pub md5_of_parts: Md5,
+}
+
+/// What is said about a file besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Description {
+    /// Key and value pairs, in order.
+    pub metadata: Vec<(String, String)>,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Our own digest, when it shall be left with the file.
+    pub mark: Option<ContentMark>,
+}
+
+/// What to do when a file of the same name is at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NamePolicy {
+    /// The same content counts as uploaded; another parks the upload.
+    SkipIfSame,
+    /// Replace it.
+    Overwrite,
+    /// Upload under another name.
+    Rename,
+    /// Park the upload.
+    Park,
+}
+
+/// How a platform differs from the others, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traits {
+    /// What a part plan may be.
+    pub limits: PartLimits,
+    /// Accepted parts must be reported before completing.
+    pub reports_parts: bool,
+    /// Most parts in one report.
+    pub report_max: u32,
+    /// The platform can say which parts it has.
+    pub can_list_parts: bool,
+    /// The MD5 of a part must be known before it is sent.
+    pub wants_md5_first: bool,
+}

@@ -1,0 +1,44 @@
+//! Time as a value. Layers 0 and 1 are handed a [`Now`]; only `clock.rs` reads a clock.
+
+use std::time::Duration;
+
+/// A moment on a clock that never goes back, counted from the start of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(pub Duration);
+
+impl Monotonic {
+    /// Returns the moment `delay` later.
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(delay))
+    }
+
+    /// Returns how long ago `earlier` was, or zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A moment on the wall clock, in nanoseconds since 1970 UTC. May jump in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub i64);
+
+impl WallTime {
+    /// Returns the moment `delay` later, at most the end of representable time.
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns how long it is from `self` until `later`, or zero when it has passed.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+/// The two clocks, read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For intervals and deadlines.
+    pub monotonic: Monotonic,
+    /// For what is stored and shown.
+    pub wall: WallTime,
+}

@@ -1,0 +1,374 @@
+//! The law of an upload: which fact may follow which state, and what it leads to.
+//!
+//! [`transition`] is the only place that knows. The engine applies it to memory, the store's writer
+//! applies it to rows, recovery applies it to what it loads; so the three cannot disagree. It has
+//! no side effects and turns nothing into acts: that is `engine/upload.rs`.
+//!
+//! An upload has a *stage*, which only facts move, and a *hold* on top of it, which says whether it
+//! may go on. Parking and waiting keep the stage, so nothing is lost by stopping.
+//!
+//! ```text
+//! Queued ─► Beginning ─► Sending ─► Completing ─► Completed ─► Verified ─► Receipted
+//!    └──────── found present ───────────────────────▲
+//! any before Completed ─► Ended(SourceChanged); any before Receipted ─► Ended(Abandoned)
+//! Beginning, Sending, Completing ─► Queued when the platform lost the upload
+//! ```
+
+use super::bytes::ByteCount;
+use super::digest::{ETag, ETagMode, Md5};
+use super::fact::Fact;
+use super::failure::ParkReason;
+use super::remote::{RemoteFile, RemoteUpload};
+use super::time::WallTime;
+
+/// What is durable about one upload, its parts excepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadState {
+    /// How far it is.
+    pub stage: Stage,
+    /// Whether it may go on.
+    pub hold: Hold,
+    /// What its ETags are worth.
+    pub etag_mode: ETagMode,
+    /// Parts with a checkpoint.
+    pub accepted_count: u32,
+    /// Parts the platform knows of.
+    pub reported_count: u32,
+    /// How often the platform lost the upload.
+    pub restart_count: u32,
+    /// Failed attempts since the last success.
+    pub attempt_count: u32,
+    /// Metadata and tags are set.
+    pub described: bool,
+    /// Bytes that went over the wire, also in vain, as far as we lived to count them.
+    pub bytes_sent: ByteCount,
+}
+
+impl UploadState {
+    /// Returns the state of an upload that was just admitted.
+    pub fn admitted(parked: Option<ParkReason>) -> Self {
+        Self {
+            stage: Stage::Queued,
+            hold: parked.map_or(Hold::None, |reason| Hold::Parked { reason }),
+            etag_mode: ETagMode::Unknown,
+            accepted_count: 0,
+            reported_count: 0,
+            restart_count: 0,
+            attempt_count: 0,
+            described: false,
+            bytes_sent: ByteCount(0),
+        }
+    }
+}
+
+/// How far an upload is. What a stage needs, it carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Admitted; nothing exists remotely.
+    Queued,
+    /// We asked, or were about to ask, for a remote upload.
+    Beginning {
+        /// Since when, by our clock.
+        since: WallTime,
+    },
+    /// Parts go.
+    Sending {
+        /// The remote upload.
+        remote: RemoteUpload,
+    },
+    /// We asked, or were about to ask, to put the parts together.
+    Completing {
+        /// The remote upload.
+        remote: RemoteUpload,
+        /// Since when, by our clock.
+        since: WallTime,
+    },
+    /// The file exists remotely.
+    Completed {
+        /// The file.
+        file: RemoteFile,
+        /// The layout it was sent in; `None` when it was found there.
+        remote: Option<RemoteUpload>,
+    },
+    /// It was compared with what we sent.
+    Verified {
+        /// The file.
+        file: RemoteFile,
+        /// The layout it was sent in; `None` when it was found there.
+        remote: Option<RemoteUpload>,
+    },
+    /// Its receipt is durable: the good end.
+    Receipted {
+        /// The file.
+        file: RemoteFile,
+    },
+    /// Another end.
+    Ended(EndReason),
+}
+
+impl Stage {
+    /// Returns the word kept in the database.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Beginning { .. } => "beginning",
+            Self::Sending { .. } => "sending",
+            Self::Completing { .. } => "completing",
+            Self::Completed { .. } => "completed",
+            Self::Verified { .. } => "verified",
+            Self::Receipted { .. } => "receipted",
+            Self::Ended(EndReason::SourceChanged) => "source-changed",
+            Self::Ended(EndReason::Abandoned) => "abandoned",
+        }
+    }
+
+    /// Returns the remote upload that has parts or may have them.
+    pub fn remote(&self) -> Option<&RemoteUpload> {
+        match self {
+            Self::Sending { remote } | Self::Completing { remote, .. } => Some(remote),
+            Self::Completed { remote, .. } | Self::Verified { remote, .. } => remote.as_ref(),
+            Self::Queued | Self::Beginning { .. } | Self::Receipted { .. } | Self::Ended(_) => None,
+        }
+    }
+
+    /// Tells whether nothing will happen to the upload any more.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Receipted { .. } | Self::Ended(_))
+    }
+}
+
+/// Ends other than a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The source became another version.
+    SourceChanged,
+    /// The operator gave it up.
+    Abandoned,
+}
+
+/// Whether an upload may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It may.
+    None,
+    /// Not before this time.
+    Waiting {
+        /// When it goes on.
+        until: WallTime,
+    },
+    /// Not until someone or something acts.
+    Parked {
+        /// Why.
+        reason: ParkReason,
+    },
+}
+
+/// What is durable about one part.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PartState {
+    /// To be sent.
+    #[default]
+    Open,
+    /// The storage has it.
+    Accepted {
+        /// Digest of the bytes we read.
+        md5: Md5,
+        /// What the storage answered.
+        etag: ETag,
+    },
+    /// The storage has it and the platform was told.
+    Reported {
+        /// Digest of the bytes we read.
+        md5: Md5,
+        /// What the storage answered.
+        etag: ETag,
+    },
+}
+
+impl PartState {
+    /// Returns digest and ETag of a part that the storage has.
+    pub fn checkpoint(&self) -> Option<(Md5, &ETag)> {
+        match self {
+            Self::Open => None,
+            Self::Accepted { md5, etag } | Self::Reported { md5, etag } => Some((*md5, etag)),
+        }
+    }
+}
+
+/// A fact that the law does not allow in this state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{fact} is not allowed while an upload is {stage}")]
+pub struct IllegalFact {
+    /// The stage.
+    pub stage: &'static str,
+    /// The fact.
+    pub fact: String,
+}
+
+/// Applies one fact to an upload, or says why it may not be.
+///
+/// # Errors
+/// [`IllegalFact`] when the law does not list the fact for this stage.
+pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, IllegalFact> {
+    let mut next = state.clone();
+    match fact {
+        Fact::BeginIntended { .. }
+        | Fact::Begun { .. }
+        | Fact::CompleteIntended { .. }
+        | Fact::CompleteWithdrawn
+        | Fact::Completed { .. }
+        | Fact::FoundPresent { .. }
+        | Fact::Verified { .. }
+        | Fact::ReceiptWritten { .. }
+        | Fact::RemoteGone
+        | Fact::SourceChanged { .. }
+        | Fact::Abandoned { .. } => {
+            next.stage = next_stage(state, fact).ok_or_else(|| illegal(state, fact))?;
+            next.attempt_count = 0;
+            next.hold = Hold::None;
+            if matches!(fact, Fact::RemoteGone) {
+                forget_parts(&mut next);
+            }
+        }
+        Fact::PartAccepted { .. } | Fact::PartsReported { .. } | Fact::PartReopened { .. } => {
+            count_parts(&mut next, fact).ok_or_else(|| illegal(state, fact))?;
+        }
+        Fact::ETagModeLearned { mode } => next.etag_mode = *mode,
+        Fact::Renamed { .. } if state.stage.is_before_completed() => {}
+        Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
+        Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
+            next.attempt_count = state.attempt_count.saturating_add(1);
+            next.bytes_sent = ByteCount(state.bytes_sent.0.saturating_add(sent.0));
+            if let (Some(until), Hold::None | Hold::Waiting { .. }) = (*retry_at, state.hold) {
+                next.hold = Hold::Waiting { until };
+            }
+        }
+        Fact::Parked { reason, .. } if !state.stage.is_end() => {
+            next.hold = Hold::Parked { reason: *reason };
+        }
+        Fact::Released if !state.stage.is_end() => {
+            if matches!(state.hold, Hold::Parked { .. }) {
+                next.attempt_count = 0;
+            }
+            next.hold = Hold::None;
+        }
+        Fact::Renamed { .. }
+        | Fact::Described
+        | Fact::AttemptFailed { .. }
+        | Fact::Parked { .. }
+        | Fact::Released => return Err(illegal(state, fact)),
+    }
+    Ok(next)
+}
+
+/// Applies one fact to one of the parts it names, or says why it may not be.
+///
+/// # Errors
+/// [`IllegalFact`] when the part is not in the state the fact presumes.
+pub fn part_transition(part: &PartState, fact: &Fact) -> Result<PartState, IllegalFact> {
+    match (fact, part) {
+        (Fact::PartAccepted { md5, etag, .. }, PartState::Open) => {
+            Ok(PartState::Accepted { md5: *md5, etag: etag.clone() })
+        }
+        (Fact::PartsReported { .. }, PartState::Accepted { md5, etag }) => {
+            Ok(PartState::Reported { md5: *md5, etag: etag.clone() })
+        }
+        (Fact::PartReopened { was_reported: false, .. }, PartState::Accepted { .. })
+        | (Fact::PartReopened { was_reported: true, .. }, PartState::Reported { .. }) => {
+            Ok(PartState::Open)
+        }
+        (fact, part) => Err(IllegalFact {
+            stage: match part {
+                PartState::Open => "open (a part)",
+                PartState::Accepted { .. } => "accepted (a part)",
+                PartState::Reported { .. } => "reported (a part)",
+            },
+            fact: fact.name().to_owned(),
+        }),
+    }
+}
+
+fn illegal(state: &UploadState, fact: &Fact) -> IllegalFact {
+    IllegalFact { stage: state.stage.as_str(), fact: fact.name().to_owned() }
+}
+
+impl Stage {
+    fn is_before_completed(&self) -> bool {
+        match self {
+            Self::Queued
+            | Self::Beginning { .. }
+            | Self::Sending { .. }
+            | Self::Completing { .. } => true,
+            Self::Completed { .. }
+            | Self::Verified { .. }
+            | Self::Receipted { .. }
+            | Self::Ended(_) => false,
+        }
+    }
+}
+
+/// The table of stages: `None` is what the law forbids.
+fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
+    use Stage::{Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified};
+    Some(match (&state.stage, fact) {
+        (Queued | Beginning { .. }, Fact::BeginIntended { at }) => Beginning { since: *at },
+        (Beginning { .. }, Fact::Begun { remote, .. }) => Sending { remote: remote.clone() },
+        (Sending { remote }, Fact::CompleteIntended { at }) if all_parts_known(state, remote) => {
+            Completing { remote: remote.clone(), since: *at }
+        }
+        (Completing { remote, .. }, Fact::CompleteWithdrawn) => Sending { remote: remote.clone() },
+        (Completing { remote, .. }, Fact::Completed { file, .. }) => {
+            Completed { file: file.clone(), remote: Some(remote.clone()) }
+        }
+        (Queued, Fact::FoundPresent { file, .. }) => Completed { file: file.clone(), remote: None },
+        (Completed { file, remote }, Fact::Verified { .. }) => {
+            Verified { file: file.clone(), remote: remote.clone() }
+        }
+        (Verified { file, .. }, Fact::ReceiptWritten { .. }) => Receipted { file: file.clone() },
+        (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,
+        (stage, Fact::SourceChanged { .. }) if stage.is_before_completed() => {
+            Ended(EndReason::SourceChanged)
+        }
+        (stage, Fact::Abandoned { .. }) if !stage.is_end() => Ended(EndReason::Abandoned),
+        (_, _) => return None,
+    })
+}
+
+fn all_parts_known(state: &UploadState, remote: &RemoteUpload) -> bool {
+    state.accepted_count == remote.part_count
+}
+
+fn forget_parts(next: &mut UploadState) {
+    next.accepted_count = 0;
+    next.reported_count = 0;
+    next.etag_mode = ETagMode::Unknown;
+    next.restart_count = next.restart_count.saturating_add(1);
+}
+
+/// Moves the part counts; `None` when they would leave their bounds.
+fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
+    let Stage::Sending { remote } = &next.stage else { return None };
+    let part_count = remote.part_count;
+    match fact {
+        Fact::PartAccepted { part, sent, .. } => {
+            next.accepted_count += 1;
+            next.bytes_sent = ByteCount(next.bytes_sent.0.saturating_add(sent.0));
+            next.attempt_count = 0;
+            (part.get() <= part_count && next.accepted_count <= part_count).then_some(())
+        }
+        Fact::PartsReported { parts } => {
+            next.reported_count += u32::try_from(parts.len()).ok()?;
+            (next.reported_count <= next.accepted_count).then_some(())
+        }
+        Fact::PartReopened { was_reported, .. } => {
+            next.accepted_count = next.accepted_count.checked_sub(1)?;
+            next.reported_count = next.reported_count.checked_sub(u32::from(*was_reported))?;
+            (next.reported_count <= next.accepted_count).then_some(())
+        }
+        other => unreachable_fact(other),
+    }
+}
+
+fn unreachable_fact(_: &Fact) -> Option<()> {
+    None
+}

@@ -1,0 +1,134 @@
+//! What every platform must be able to do, and what is true when an answer is lost.
+//!
+//! Each operation's doc has three fixed lines: *repeatable?*, *if the answer is lost*, *failures*.
+//! An operation never retries by itself, never sleeps (but for the call budget), and maps whatever
+//! happened onto a [`Failure`] with a kind from the closed list. Success is one explicit arm.
+//! Bodies of parts come as a stream: an operation must never hold a whole part in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::model::{
+    ByteCount, Description, ETag, Failure, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
+
+/// The answer of an operation.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+
+/// What is asked for at begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginRequest {
+    /// Where the file shall stand.
+    pub target: Target,
+    /// Its length.
+    pub size: ByteCount,
+    /// The part size we wish for.
+    pub part_size: PartSize,
+    /// Replace a file of that name.
+    pub overwrite: bool,
+}
+
+/// One part's bytes, on their way.
+pub struct PartBody {
+    /// Exactly how many bytes the stream gives.
+    pub length: ByteCount,
+    /// Their digest, where [`Traits::wants_md5_first`].
+    pub md5: Option<Md5>,
+    /// The bytes in order; an error ends the request without the part being accepted.
+    pub chunks: BoxStream<'static, Result<Bytes, std::io::Error>>,
+}
+
+/// A platform with one account, project and credential.
+pub trait Platform: Send + Sync {
+    /// Returns how this platform differs from the others.
+    fn traits(&self) -> Traits;
+
+    /// Asks whether the platform takes our credential and lets us write to the target.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    /// Failures: any but those of parts and uploads.
+    fn check_access(&self) -> Answer<'_, ()>;
+
+    /// Looks a file up by its place and name. Makes no folder.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened. A missing folder is `None`.
+    fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>>;
+
+    /// Asks for a remote upload; folders are made when missing.
+    ///
+    /// Repeatable: no. If the answer is lost: a remote upload without owner may exist, see
+    /// [`Self::find_begun`]. Failures: also `NameTaken`, `Quota`, `BadRequest`, `NotFound`.
+    fn begin<'a>(&'a self, request: &'a BeginRequest) -> Answer<'a, RemoteUpload>;
+
+    /// Finds unfinished remote uploads of ours for this request that were begun at or after
+    /// `since` (five minutes of clock difference allowed), the newest first.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    fn find_begun<'a>(
+        &'a self,
+        request: &'a BeginRequest,
+        since: WallTime,
+    ) -> Answer<'a, Vec<RemoteUpload>>;
+
+    /// Sends one part and returns the storage's ETag.
+    ///
+    /// Repeatable: yes, same bytes, same number. If the answer is lost: the part may be stored.
+    /// Failures: also `PartRejected`, `UploadGone`.
+    fn put_part<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Answer<'a, ETag>;
+
+    /// Returns the parts the platform knows of.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened. Failures: also `UploadGone`.
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>>;
+
+    /// Tells the platform about accepted parts, at most [`Traits::report_max`].
+    ///
+    /// Repeatable: yes. If the answer is lost: it may know or not. Failures: also `UploadGone`.
+    fn report_parts<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        parts: &'a [RemotePart],
+    ) -> Answer<'a, ()>;
+
+    /// Asks the platform to put the parts together.
+    ///
+    /// Repeatable: only after asking what is true. If the answer is lost: the file may exist.
+    /// Failures: also `CompleteRefused` (the upload may still be there), `UploadGone`
+    /// (completed before, or lost), `NameTaken`.
+    fn complete<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        parts: &'a [RemotePart],
+    ) -> Answer<'a, RemoteFile>;
+
+    /// Returns the file with that id, or `None`.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>>;
+
+    /// Sets metadata and tags of a file.
+    ///
+    /// Repeatable: yes. If the answer is lost: they may be set.
+    fn describe<'a>(
+        &'a self,
+        file: &'a RemoteFileId,
+        description: &'a Description,
+    ) -> Answer<'a, ()>;
+
+    /// Removes an unfinished remote upload. "Not found" is success.
+    ///
+    /// Repeatable: yes. If the answer is lost: it may be gone.
+    fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()>;
+}
+
+/// A platform behind a pointer, as the daemon holds it.
+pub type SharedPlatform = Arc<dyn Platform>;

@@ -1,0 +1,1 @@
+//! faulty: being built.

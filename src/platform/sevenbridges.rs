@@ -1,0 +1,1 @@
+//! sevenbridges: being built.

@@ -1,0 +1,1 @@
+//! sdnotify: being built.
