@@ -1,3 +1,428 @@
-//! The engine: decides what to do next, purely. (Being built.)
+//! The engine: decides what to do next, and does nothing.
+//!
+//! [`Engine::handle`] takes one [`Event`] and appends [`Effect`]s; [`Engine::next_deadline`] says
+//! when to call it with [`Event::Timer`]. No clock, no random source, no file system, no log above
+//! debug: the same events at the same times give the same effects, byte for byte. The shell
+//! (`daemon.rs`) and the simulation drive it in the same way.
+//!
+//! This file only routes. What a file on disk means is `files` and `settle`; what an upload wants
+//! is `upload`, what an answer means to it is `answer`; who may run is `schedule`; whether a
+//! destination takes anything is `gate`; what a failure leads to is `retry`; what the platform's
+//! part list means is `recover`.
+//!
+//! *Decide, commit, act*: everything decided in one call to `handle` is committed in one
+//! transaction. Intents and what follows from them wait for the commit ([`Effect::Commit`]); parts
+//! and questions do not ([`Effect::Start`]). Memory moves when the decision is made; it is ahead of
+//! the disk by at most the commits under way, and no act that cannot be repeated overtakes one.
+//!
+//! A crash loses this memory and nothing else: [`Engine::load`] builds it again from rows, and
+//! every upload then asks before it acts.
+
+mod acts;
+mod answer;
+pub mod check;
 pub mod event;
+mod files;
+mod gate;
+mod outcomes;
+mod plan;
+mod pump;
+mod recover;
+mod retry;
+mod schedule;
 pub mod settings;
+mod settle;
+mod sink;
+mod sources;
+mod upload;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::{Act, ActId, Effect, Event};
+use files::{Files, Scan};
+use gate::{Gate, GateState};
+use schedule::{Load, Schedule};
+use settings::Settings;
+use sink::Sink;
+use upload::Upload;
+
+use crate::model::{
+    Admission, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason, Monotonic, Now,
+    ParkReason, PartNumber, PartState, Record, RemoteUploadId, SourcePath, UploadId, UploadState,
+};
+
+/// What the store holds, as the engine is told at start.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// Uploads that have not ended.
+    pub uploads: Vec<StoredUpload>,
+    /// The newest version of each file whose upload ended well or was given up.
+    pub known: Vec<StoredFile>,
+    /// Remote uploads to remove.
+    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    /// Paths that are not uploaded.
+    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    /// The id after the last one ever given.
+    pub next_upload: Option<UploadId>,
+}
+
+/// One upload as it was stored.
+#[derive(Debug, Clone)]
+pub struct StoredUpload {
+    /// What was frozen at admission, with the name in force.
+    pub admission: Admission,
+    /// How far it is.
+    pub state: UploadState,
+    /// Its parts in order, when it has a layout.
+    pub parts: Vec<PartState>,
+}
+
+/// One file that was uploaded.
+#[derive(Debug, Clone)]
+pub struct StoredFile {
+    /// From which drop directory.
+    pub drop: DropName,
+    /// Which file.
+    pub path: SourcePath,
+    /// In which version.
+    pub fingerprint: Fingerprint,
+    /// To where.
+    pub destination: DestinationName,
+}
+
+/// The engine. See the module's head.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    drops: BTreeMap<DropName, Files>,
+    gates: BTreeMap<DestinationName, Gate>,
+    uploads: BTreeMap<UploadId, Upload>,
+    schedule: Schedule,
+    load: Load,
+    flights: BTreeMap<ActId, Flight>,
+    timers: BTreeSet<(Monotonic, UploadId)>,
+    next_act: u64,
+    next_upload: i64,
+    draining: bool,
+}
+
+/// An act that was handed out and has not come back.
+#[derive(Debug, Clone)]
+struct Flight {
+    kind: FlightKind,
+    upload: Option<UploadId>,
+    destination: Option<DestinationName>,
+}
+
+#[derive(Debug, Clone)]
+enum FlightKind {
+    /// Something an upload asked for, its parts excepted.
+    Control(&'static str),
+    /// A report of these parts.
+    Report(Vec<PartNumber>),
+    /// A part of ours that the platform has is being read.
+    HashPart(PartNumber),
+    /// A part on its way, to this remote upload, from this drop.
+    Part(PartNumber, RemoteUploadId, DropName),
+    /// A scan.
+    Scan(DropName),
+    /// A look at these files.
+    Look(DropName, Vec<SourcePath>),
+    /// A clean-up.
+    Abort(RemoteUploadId),
+    /// A probe.
+    Probe,
+}
+
+impl Engine {
+    /// Starts from what is stored. This is recovery; there is no other start.
+    pub fn load(settings: Settings, stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
+        let files = |drop: &settings::DropSettings| {
+            (drop.name.clone(), Files::new(drop.clone(), now.monotonic))
+        };
+        let mut engine = Self {
+            drops: settings.drops.iter().map(files).collect(),
+            gates: settings
+                .destinations
+                .iter()
+                .map(|destination| (destination.name.clone(), Gate::new(destination.clone())))
+                .collect(),
+            uploads: BTreeMap::new(),
+            schedule: Schedule::new(settings.parts_in_flight),
+            load: Load::default(),
+            flights: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            next_act: 1,
+            next_upload: stored.next_upload.map_or(1, |id| id.0),
+            draining: false,
+            settings,
+        };
+        engine.take_stored(stored, now, out);
+        engine
+    }
+
+    fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
+        let mut sink = Sink::default();
+        for file in stored.known {
+            self.remember(&file.drop, &file.path, file.fingerprint, &file.destination, None);
+        }
+        for (destination, remote) in stored.cleanups {
+            if let Some(gate) = self.gates.get_mut(&destination) {
+                gate.clean_up(remote, now.monotonic);
+            }
+        }
+        for (drop, path, reason) in stored.ignored {
+            if let Some(files) = self.drops.get_mut(&drop) {
+                files.ignored.insert(path, reason);
+            }
+        }
+        for upload in stored.uploads {
+            self.take_upload(
+                Upload::loaded(upload.admission, upload.state, upload.parts),
+                now,
+                &mut sink,
+            );
+        }
+        let names: Vec<_> = self.gates.keys().cloned().collect();
+        names.iter().for_each(|name| self.tell_destination(name, None, now, &mut sink));
+        sink.flush(out);
+    }
+
+    fn take_upload(&mut self, upload: Upload, now: Now, sink: &mut Sink) {
+        let (id, admission) = (upload.id(), upload.admission.clone());
+        let hold = upload.state.hold;
+        self.next_upload = self.next_upload.max(id.0 + 1);
+        self.remember(
+            &admission.drop,
+            &admission.path,
+            admission.fingerprint,
+            &admission.destination,
+            Some(id),
+        );
+        self.uploads.insert(id, upload);
+        let is_configured = self.gates.contains_key(&admission.destination)
+            && self.drops.contains_key(&admission.drop);
+        let fact = match (is_configured, hold) {
+            (false, Hold::Parked { reason: ParkReason::NotConfigured }) => None,
+            (false, Hold::None | Hold::Waiting { .. } | Hold::Parked { .. }) => {
+                Some(Fact::Parked {
+                    reason: ParkReason::NotConfigured,
+                    detail: "neither its drop nor its destination may be missing".into(),
+                    at: now.wall,
+                })
+            }
+            (true, Hold::Parked { reason: ParkReason::NotConfigured }) => Some(Fact::Released),
+            (true, Hold::None | Hold::Waiting { .. } | Hold::Parked { .. }) => None,
+        };
+        match fact {
+            Some(fact) => self.record(id, fact, now, sink),
+            None => self.place(id, now),
+        }
+    }
+
+    /// Takes one event and appends what is to be done.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        let mut sink = Sink::default();
+        match event {
+            Event::Timer => {}
+            Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
+            Event::ScanNow { drop } => self.on_scan_now(&drop, now),
+            Event::Observed { drop, observations } => {
+                self.on_observed(&drop, &observations, files::Closeness::Scan, now, &mut sink);
+            }
+            Event::WatchChanged { drop, watch, reason } => {
+                if let Some(files) = self.drops.get_mut(&drop) {
+                    files.watch = (watch, reason);
+                }
+                self.tell_drop(&drop, &mut sink);
+            }
+            Event::Outcome { act, outcome } => self.on_outcome(act, outcome, now, &mut sink),
+            Event::CredentialChanged { destination } => {
+                self.on_credential_changed(&destination, now);
+            }
+            Event::Drain => self.draining = true,
+        }
+        self.pump(now, &mut sink);
+        sink.flush(out);
+    }
+
+    /// Returns when [`Event::Timer`] is due, if ever.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.draining {
+            return None;
+        }
+        let drops = self.drops.values().flat_map(|files| {
+            let scan = match files.scan {
+                Scan::Due(at) => Some(at),
+                Scan::Running(_) => None,
+            };
+            scan.into_iter().chain(files.settle.next_deadline())
+        });
+        let gates = self.gates.values().flat_map(Gate::next_deadline);
+        drops.chain(gates).chain(self.timers.first().map(|(at, _)| *at)).min()
+    }
+
+    /// Tells whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Tells whether every admitted upload has ended or is parked, and nothing settles.
+    pub fn is_quiet(&self) -> bool {
+        let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
+        self.flights.is_empty()
+            && self.uploads.values().all(is_still)
+            && self.drops.values().all(|files| files.settle.len() == 0)
+            && self.gates.values().all(|gate| gate.cleanups.is_empty())
+    }
+
+    /// Returns every upload that has not ended as it would be stored, for comparison with rows.
+    pub fn stored_uploads(&self) -> Vec<StoredUpload> {
+        let stored = |upload: &Upload| StoredUpload {
+            admission: upload.admission.clone(),
+            state: upload.state.clone(),
+            parts: upload.parts.clone(),
+        };
+        self.uploads.values().map(stored).collect()
+    }
+
+    /// Notes that a file version is admitted for a destination.
+    fn remember(
+        &mut self,
+        drop: &DropName,
+        path: &SourcePath,
+        version: Fingerprint,
+        destination: &DestinationName,
+        live: Option<UploadId>,
+    ) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        let position = files.settings.destinations.iter().position(|name| name == destination);
+        let bit =
+            position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position);
+        let fresh = files::Known { version, covered: 0, live: Vec::new() };
+        let known = files.known.entry(path.clone()).or_insert_with(|| fresh.clone());
+        if !known.version.same_version(&version) {
+            *known = files::Known { live: std::mem::take(&mut known.live), ..fresh };
+        }
+        known.covered |= bit;
+        known.live.extend(live);
+    }
+
+    /// Applies one fact to memory and lines it up for the store.
+    ///
+    /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
+    fn record(&mut self, id: UploadId, fact: Fact, now: Now, sink: &mut Sink) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let fact = match upload.apply(&fact) {
+            Ok(()) => fact,
+            Err(illegal) => {
+                debug_assert!(false, "upload {id}: {illegal}");
+                let parked = Fact::Parked {
+                    reason: ParkReason::Bug,
+                    detail: illegal.to_string(),
+                    at: now.wall,
+                };
+                if upload.apply(&parked).is_err() {
+                    return;
+                }
+                parked
+            }
+        };
+        sink.fact(id, fact);
+        self.place(id, now);
+    }
+
+    /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
+    fn place(&mut self, id: UploadId, now: Now) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if upload.state.stage.is_end() {
+            self.schedule.remove(upload);
+            self.forget(id);
+            return;
+        }
+        match upload.state.hold {
+            Hold::None => {
+                upload.life.hold_until = None;
+                self.schedule.ready(upload);
+            }
+            Hold::Parked { .. } => {
+                upload.life.hold_until = None;
+                self.schedule.remove(upload);
+            }
+            Hold::Waiting { until } => {
+                let clamped = || gate::clamp(until, self.settings.retry, now);
+                let until = *upload.life.hold_until.get_or_insert_with(clamped);
+                self.schedule.remove(upload);
+                self.timers.insert((until, id));
+            }
+        }
+        if let Some(deadline) = upload.next_deadline() {
+            self.timers.insert((deadline, id));
+        }
+    }
+
+    fn forget(&mut self, id: UploadId) {
+        let Some(upload) = self.uploads.remove(&id) else { return };
+        let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
+        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
+            files.ended(&upload.admission.path, id, upload.state.stage == superseded);
+        }
+    }
+
+    fn fly(&mut self, flight: Flight) -> ActId {
+        let act = ActId(self.next_act);
+        self.next_act += 1;
+        self.flights.insert(act, flight);
+        act
+    }
+
+    fn start(&mut self, flight: Flight, act: Act, sink: &mut Sink) -> ActId {
+        let id = self.fly(flight);
+        sink.act(id, act);
+        id
+    }
+
+    fn clean_up(
+        &mut self,
+        destination: &DestinationName,
+        remote: RemoteUploadId,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        if let Some(gate) = self.gates.get_mut(destination) {
+            gate.clean_up(remote.clone(), now.monotonic);
+        }
+        sink.record(Record::CleanupQueued {
+            destination: destination.clone(),
+            remote,
+            at: now.wall,
+        });
+    }
+
+    fn tell_drop(&mut self, drop: &DropName, sink: &mut Sink) {
+        if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
+            sink.record(Record::DropHealth(health));
+        }
+    }
+
+    fn tell_destination(
+        &self,
+        name: &DestinationName,
+        reason: Option<String>,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        let Some(gate) = self.gates.get(name) else { return };
+        let state = match &gate.state {
+            GateState::Open => crate::model::DestinationState::Ok,
+            GateState::Closed { state, .. } | GateState::Probing { state } => *state,
+        };
+        sink.record(Record::DestinationHealth {
+            destination: name.clone(),
+            platform: gate.settings.platform.clone(),
+            state,
+            reason,
+            at: now.wall,
+        });
+    }
+}

@@ -15,7 +15,7 @@ pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize};
 pub use digest::{ETag, ETagMode, Md5};
-pub use fact::{Admission, DropHealth, Fact, Record, WatchState};
+pub use fact::{Admission, DestinationState, DropHealth, Fact, Record, WatchState};
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, Seen, SourcePath};
 pub use id::{DestinationName, DropName, RemoteFileId, RemoteUploadId, UploadId};

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::bytes::ByteCount;
 
@@ -12,7 +13,7 @@ use super::bytes::ByteCount;
 /// `Display` is lossless: bytes that are not UTF-8, control characters and backslashes are
 /// escaped (`\xff`, `\n`, `\\`), so two different paths never look the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourcePath(Box<[u8]>);
+pub struct SourcePath(Arc<[u8]>);
 
 impl SourcePath {
     /// Wraps the bytes of a relative path.

@@ -1,0 +1,133 @@
+//! Turns what an upload wants into an act, with its intent recorded first where one is needed.
+
+use super::event::{
+    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, Remotely, Report, Source,
+};
+use super::plan;
+use super::sink::Sink;
+use super::upload::{Step, Upload};
+use super::{Engine, Flight, FlightKind};
+use crate::model::{
+    Description, Fact, Monotonic, NamePolicy, Now, PartNumber, RemoteFile, Stage, UploadId,
+};
+
+impl Engine {
+    pub(super) fn take_step(&mut self, id: UploadId, step: Step, now: Now, sink: &mut Sink) {
+        let intent = match &step {
+            Step::Begin => Some(Fact::BeginIntended { at: now.wall }),
+            Step::Complete(..) if self.is_sending(id) => {
+                Some(Fact::CompleteIntended { at: now.wall })
+            }
+            _ => None,
+        };
+        if let Some(intent) = intent {
+            self.record(id, intent, now, sink);
+            self.be_sure(id);
+        }
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some((kind, act)) = self.act_for(upload, step) else { return };
+        let destination = match &act {
+            Act::HashPart { .. } | Act::HashFile { .. } | Act::WriteReceipt { .. } => None,
+            _ => Some(upload.admission.destination.clone()),
+        };
+        let flight = Flight { kind, upload: Some(id), destination };
+        let act_id = self.start(flight, act, sink);
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            upload.life.control = Some(act_id);
+        }
+    }
+
+    fn is_sending(&self, id: UploadId) -> bool {
+        self.uploads.get(&id).is_some_and(|u| matches!(u.state.stage, Stage::Sending { .. }))
+    }
+
+    fn act_for(&self, upload: &Upload, step: Step) -> Option<(FlightKind, Act)> {
+        let control = FlightKind::Control;
+        Some(match step {
+            Step::Locate => {
+                let target = upload.admission.target.clone();
+                (control("locate"), Act::Locate(upload.remotely(Locate { target })))
+            }
+            Step::HashFile(mark) => {
+                let source = upload.source();
+                (control("hash file"), Act::HashFile { upload: upload.id(), source, mark })
+            }
+            Step::Begin => (control("begin"), Act::Begin(upload.remotely(self.begin(upload)?))),
+            Step::FindBegun => {
+                let what = FindBegun { begin: self.begin(upload)?, since: upload.admission.at };
+                (control("find begun"), Act::FindBegun(upload.remotely(what)))
+            }
+            Step::ListParts(remote) => {
+                (control("list parts"), Act::ListParts(upload.remotely(remote)))
+            }
+            Step::HashPart(part, range) => {
+                let (upload, source) = (upload.id(), upload.source());
+                (FlightKind::HashPart(part), Act::HashPart { upload, part, source, range })
+            }
+            Step::Report(remote, parts) => {
+                let numbers = parts.iter().map(|part| part.number).collect();
+                let act = Act::Report(upload.remotely(Report { remote, parts }));
+                (FlightKind::Report(numbers), act)
+            }
+            Step::Complete(remote, parts) => {
+                let what = Complete { remote, parts, size: upload.size() };
+                (control("complete"), Act::Complete(upload.remotely(what)))
+            }
+            Step::Describe(file) => {
+                let description = self.description(upload, &file)?;
+                let what = Describe { file: file.id, description };
+                (control("describe"), Act::Describe(upload.remotely(what)))
+            }
+            Step::Inspect(file) => (control("inspect"), Act::Inspect(upload.remotely(file.id))),
+            Step::WriteReceipt => {
+                (control("write receipt"), Act::WriteReceipt { upload: upload.id() })
+            }
+        })
+    }
+
+    fn begin(&self, upload: &Upload) -> Option<Begin> {
+        let gate = self.gates.get(&upload.admission.destination)?;
+        Some(Begin {
+            target: upload.admission.target.clone(),
+            size: upload.size(),
+            part_size: upload.admission.part_size,
+            overwrite: gate.settings.when_name_taken == NamePolicy::Overwrite,
+        })
+    }
+
+    fn description(&self, upload: &Upload, file: &RemoteFile) -> Option<Description> {
+        let gate = self.gates.get(&upload.admission.destination)?;
+        let drop = &self.drops.get(&upload.admission.drop)?.settings;
+        let words = plan::Words { drop, path: &upload.admission.path, at: upload.admission.at };
+        let mark = upload.content_mark().or(file.mark);
+        Some(Description { mark, ..plan::description(&gate.settings, words) })
+    }
+}
+
+impl Upload {
+    fn remotely<T>(&self, what: T) -> Remotely<T> {
+        Remotely { upload: self.id(), destination: self.admission.destination.clone(), what }
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            drop: self.admission.drop.clone(),
+            path: self.admission.path.clone(),
+            fingerprint: self.admission.fingerprint,
+        }
+    }
+
+    /// Takes the next part to send, and counts it as on its way.
+    pub(super) fn put_next_part(
+        &mut self,
+        now: Monotonic,
+    ) -> Option<(PartNumber, Remotely<PutPart>)> {
+        let part = self.next_part(now)?;
+        let Stage::Sending { remote } = &self.state.stage else { return None };
+        let range = remote.part_size.range_of(part, self.size());
+        let what = PutPart { remote: remote.clone(), part, source: self.source(), range };
+        let act = self.remotely(what);
+        self.life.flying.insert(part);
+        Some((part, act))
+    }
+}

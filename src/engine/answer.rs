@@ -1,0 +1,475 @@
+//! Turns what came back for one upload into facts: one function per outcome, none of them acts.
+//!
+//! Success hangs on exactly one arm each: a file counts as completed when the platform said so to
+//! our complete, or when it was found by name with our size after a complete whose answer was
+//! lost; as verified when its length equals the source's.
+
+use std::time::Duration;
+
+use super::retry::{self, Closing, Verdict};
+use super::settings::RetrySettings;
+use super::upload::{Doubt, Upload};
+use crate::model::digest::Verdict as ETagVerdict;
+use crate::model::remote::ContentMark;
+use crate::model::{
+    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Hold, Md5, NamePolicy, Now, ParkReason,
+    PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
+};
+
+/// A damaged part is sent this often before the upload parks.
+const PART_MISMATCH_MAX: u32 = 3;
+/// A complete is refused this often before the upload starts over.
+const REFUSAL_MAX: u32 = 3;
+/// The platform may lose an upload this often.
+const RESTART_MAX: u32 = 5;
+/// Names tried under the policy `rename`.
+const RENAME_MAX: u32 = 100;
+/// How much the platform's clock may be behind ours when a file is judged to be newer than an intent.
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
+/// After a complete without answer: the platform may still be at it.
+const COMPLETE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What follows from an outcome.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// What happened, in order.
+    pub(crate) facts: Vec<Fact>,
+    /// Remote uploads that must be removed.
+    pub(crate) cleanups: Vec<RemoteUploadId>,
+    /// The destination takes nothing for a while.
+    pub(crate) close: Option<(Closing, String)>,
+}
+
+impl Answer {
+    fn fact(fact: Fact) -> Self {
+        Self { facts: vec![fact], ..Self::default() }
+    }
+
+    fn park(reason: ParkReason, detail: impl Into<String>, at: WallTime) -> Self {
+        Self::fact(Fact::Parked { reason, detail: detail.into(), at })
+    }
+}
+
+/// What a failed act was, as far as its failure is judged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tried {
+    /// Its name, kept with the attempt.
+    pub(crate) act: &'static str,
+    /// Which part.
+    pub(crate) part: Option<PartNumber>,
+    /// Bytes that went in vain.
+    pub(crate) sent: ByteCount,
+    /// The destination failed in the same way just before.
+    pub(crate) again: bool,
+}
+
+impl Upload {
+    /// A file of our name is there, or none is.
+    pub(crate) fn on_located(
+        &mut self,
+        found: Option<RemoteFile>,
+        policy: NamePolicy,
+        now: Now,
+    ) -> Answer {
+        if let Stage::Completing { since, .. } = self.state.stage {
+            return self.on_located_after_complete(found, since, now);
+        }
+        let Some(file) = found else {
+            self.life.doubt = Doubt::None;
+            return Answer::default();
+        };
+        match policy {
+            NamePolicy::Overwrite => {
+                self.life.doubt = Doubt::None;
+                Answer::default()
+            }
+            NamePolicy::Rename => self.rename(now),
+            NamePolicy::SkipIfSame if file.size == Some(self.size()) => match file.mark {
+                Some(_) => {
+                    self.life.found = Some(file);
+                    Answer::default()
+                }
+                None => Answer::fact(Fact::FoundPresent { file, at: now.wall }),
+            },
+            NamePolicy::SkipIfSame | NamePolicy::Park => {
+                Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)
+            }
+        }
+    }
+
+    fn rename(&mut self, now: Now) -> Answer {
+        self.life.name_version += 1;
+        if self.life.name_version > RENAME_MAX {
+            return Answer::park(ParkReason::NameTaken, "a hundred names are taken", now.wall);
+        }
+        let original = super::plan::readable(self.admission.path.file_name());
+        let name = super::plan::next_name(&original, self.life.name_version);
+        Answer::fact(Fact::Renamed { name })
+    }
+
+    fn on_located_after_complete(
+        &mut self,
+        found: Option<RemoteFile>,
+        since: WallTime,
+        now: Now,
+    ) -> Answer {
+        let ours = found.filter(|file| {
+            let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+            file.size == Some(self.size()) && is_new
+        });
+        match ours {
+            Some(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
+            None => self.start_over(Vec::new(), now),
+        }
+    }
+
+    /// The source was read in the layout of the file that stands there.
+    pub(crate) fn on_file_hashed(&mut self, mark: ContentMark, now: Now) -> Answer {
+        match self.life.found.take() {
+            Some(file) if file.mark == Some(mark) => {
+                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+            }
+            Some(file) => Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall),
+            None => Answer::default(),
+        }
+    }
+
+    /// The platform has an upload for us.
+    pub(crate) fn on_begun(&mut self, remote: RemoteUpload, now: Now) -> Answer {
+        if !matches!(self.state.stage, Stage::Beginning { .. }) {
+            return Answer { cleanups: vec![remote.id], ..Answer::default() };
+        }
+        if remote.part_size.count_for(self.size()) != Some(remote.part_count) {
+            let detail = "the platform's part size and part count do not cover the file";
+            let answer = Answer::park(ParkReason::BadRequest, detail, now.wall);
+            return Answer { cleanups: vec![remote.id], ..answer };
+        }
+        self.life.doubt = Doubt::None;
+        self.life.name_taken = false;
+        Answer::fact(Fact::Begun { remote, at: now.wall })
+    }
+
+    /// Remote uploads that may be ours: the newest is adopted, the others are removed.
+    pub(crate) fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Answer {
+        let mut found = found.into_iter();
+        let Some(newest) = found.next() else {
+            self.life.doubt = Doubt::None;
+            if std::mem::take(&mut self.life.name_taken) {
+                return self.start_over(Vec::new(), now);
+            }
+            return Answer::default();
+        };
+        let mut answer = self.on_begun(newest, now);
+        self.life.doubt = Doubt::Ask;
+        answer.cleanups.extend(found.map(|remote| remote.id));
+        answer
+    }
+
+    /// Compares what the platform knows with what we know.
+    pub(crate) fn on_parts_listed(&mut self, listed: Vec<RemotePart>) -> Answer {
+        self.life.doubt = Doubt::None;
+        if matches!(self.state.stage, Stage::Completing { .. }) {
+            return Answer::default();
+        }
+        let compared = super::recover::compare(&self.parts, &listed);
+        self.life.doubtful = compared.doubtful;
+        Answer { facts: compared.repairs, ..Answer::default() }
+    }
+
+    /// A part that the platform has was read: it counts when the digest agrees.
+    pub(crate) fn on_part_hashed(&mut self, part: PartNumber, md5: Md5, now: Now) -> Answer {
+        let is_open = self.parts.get(part.index()) == Some(&PartState::Open);
+        match self.life.doubtful.remove(&part) {
+            Some(etag) if is_open && Md5::parse(etag.as_str()) == Some(md5) => Answer {
+                facts: vec![
+                    Fact::PartAccepted { part, md5, etag, sent: ByteCount(0), at: now.wall },
+                    Fact::PartsReported { parts: vec![part] },
+                ],
+                ..Answer::default()
+            },
+            Some(_) | None => Answer::default(),
+        }
+    }
+
+    /// The storage took a part. `md5_seen`: this destination's ETags have been MD5s before.
+    pub(crate) fn on_part_put(
+        &mut self,
+        part: PartNumber,
+        put: (ETag, Md5, ByteCount),
+        now: Now,
+    ) -> Answer {
+        let (etag, md5, sent) = put;
+        let mode = self.state.etag_mode;
+        let learned = match (mode.judge(&etag, md5), mode) {
+            (ETagVerdict::Equal, ETagMode::Unknown) => Some(ETagMode::Md5),
+            (ETagVerdict::Silent, ETagMode::Unknown) => Some(ETagMode::Opaque),
+            (ETagVerdict::Equal | ETagVerdict::Silent, _) => None,
+            (ETagVerdict::Differs, ETagMode::Unknown)
+                if self.life.mismatches.contains_key(&part) =>
+            {
+                Some(ETagMode::Opaque)
+            }
+            (ETagVerdict::Differs, _) => return self.on_part_damaged(part, sent, now),
+        };
+        self.life.mismatches.remove(&part);
+        self.life.part_waits.remove(&part);
+        self.life.unreported_since.get_or_insert(now.monotonic);
+        let accepted = Fact::PartAccepted { part, md5, etag, sent, at: now.wall };
+        let learned = learned.map(|mode| Fact::ETagModeLearned { mode });
+        Answer { facts: learned.into_iter().chain([accepted]).collect(), ..Answer::default() }
+    }
+
+    fn on_part_damaged(&mut self, part: PartNumber, sent: ByteCount, now: Now) -> Answer {
+        let count = self.life.mismatches.entry(part).or_default();
+        *count += 1;
+        let count = *count;
+        let message = format!("part {part} arrived with another digest than it was read with");
+        let failure = Failure::new(FailureKind::PartRejected, message.clone());
+        let failed = Fact::AttemptFailed {
+            act: "put part",
+            part: Some(part),
+            failure,
+            sent,
+            retry_at: None,
+            at: now.wall,
+        };
+        let parked = (count >= PART_MISMATCH_MAX).then(|| Fact::Parked {
+            reason: ParkReason::PartCorrupt,
+            detail: message,
+            at: now.wall,
+        });
+        Answer { facts: [failed].into_iter().chain(parked).collect(), ..Answer::default() }
+    }
+
+    /// The platform was told of these parts.
+    pub(crate) fn on_reported(&mut self, parts: Vec<PartNumber>, now: Now) -> Answer {
+        let still = |part: &PartNumber| {
+            matches!(self.parts.get(part.index()), Some(PartState::Accepted { .. }))
+        };
+        let parts: Vec<_> = parts.into_iter().filter(still).collect();
+        let pending = self.state.accepted_count - self.state.reported_count;
+        let left = pending as usize > parts.len();
+        self.life.unreported_since = left.then_some(now.monotonic);
+        if parts.is_empty() {
+            return Answer::default();
+        }
+        Answer::fact(Fact::PartsReported { parts })
+    }
+
+    /// The file was asked for by its id.
+    pub(crate) fn on_inspected(
+        &mut self,
+        found: Option<RemoteFile>,
+        settings: RetrySettings,
+        now: Now,
+    ) -> Answer {
+        match found.map(|file| file.size) {
+            Some(Some(size)) if size == self.size() => {
+                Answer::fact(Fact::Verified { mark: self.content_mark(), at: now.wall })
+            }
+            Some(Some(size)) => {
+                let detail = format!("{} bytes there, {} bytes here", size.0, self.size().0);
+                Answer::park(ParkReason::SizeDiffers, detail, now.wall)
+            }
+            Some(None) => {
+                let failure =
+                    Failure::new(FailureKind::BadAnswer, "the file was told without its size");
+                self.on_failed(failure, Tried::plain("inspect"), settings, now)
+            }
+            None if self.state.attempt_count < RESTART_MAX => {
+                let failure =
+                    Failure::new(FailureKind::ServerFault, "the completed file is not there");
+                self.on_failed(failure, Tried::plain("inspect"), settings, now)
+            }
+            None => {
+                Answer::park(ParkReason::TargetMissing, "the completed file is not there", now.wall)
+            }
+        }
+    }
+
+    /// Judges a failure by the one policy.
+    pub(crate) fn on_failed(
+        &mut self,
+        failure: Failure,
+        tried: Tried,
+        settings: RetrySettings,
+        now: Now,
+    ) -> Answer {
+        if matches!(failure.kind, FailureKind::Cancelled) || self.state.stage.is_end() {
+            return Answer::default();
+        }
+        self.doubt_lost_answer(failure.kind);
+        let verdict = match retry::judge(failure.kind) {
+            // One broken connection is a part's own misfortune; a second in a row is the destination's.
+            Verdict::Close(closing) if closing.pause.is_none() && !tried.again => Verdict::Again,
+            other => other,
+        };
+        let retry_at = match verdict {
+            Verdict::Again => self.wait(tried, settings, now),
+            _ => None,
+        };
+        let detail = failure.to_string();
+        let failed = Fact::AttemptFailed {
+            act: tried.act,
+            part: tried.part,
+            failure,
+            sent: tried.sent,
+            retry_at,
+            at: now.wall,
+        };
+        let mut answer = self.follow(verdict, detail, now);
+        let position =
+            if answer.facts.iter().any(|f| matches!(f, Fact::RemoteGone)) { 1 } else { 0 };
+        answer.facts.insert(position.min(answer.facts.len()), failed);
+        answer
+    }
+
+    /// After a begin or complete whose answer was lost, the platform is asked first.
+    fn doubt_lost_answer(&mut self, kind: FailureKind) {
+        let lost = matches!(
+            kind,
+            FailureKind::Unreachable
+                | FailureKind::TimedOut
+                | FailureKind::ServerFault
+                | FailureKind::BadAnswer
+                | FailureKind::NameTaken
+        );
+        if lost && matches!(self.state.stage, Stage::Beginning { .. } | Stage::Completing { .. }) {
+            self.life.doubt = Doubt::Ask;
+        }
+    }
+
+    fn wait(&mut self, tried: Tried, settings: RetrySettings, now: Now) -> Option<WallTime> {
+        let seed = u64::try_from(self.id().0).unwrap_or(0);
+        if let Some(part) = tried.part {
+            let (_, count) = self.life.part_waits.get(&part).copied().unwrap_or((now.monotonic, 0));
+            let seed = seed ^ u64::from(part.get()) << 40;
+            let delay = retry::delay(settings, count + 1, seed);
+            self.life.part_waits.insert(part, (now.monotonic.after(delay), count + 1));
+            return None;
+        }
+        let mut delay = retry::delay(settings, self.state.attempt_count + 1, seed);
+        if tried.act == "complete" {
+            delay = delay.max(COMPLETE_PAUSE.min(settings.delay_min * 10));
+        }
+        Some(now.wall.after(delay))
+    }
+
+    fn follow(&mut self, verdict: Verdict, detail: String, now: Now) -> Answer {
+        match verdict {
+            Verdict::Again | Verdict::Nothing => Answer::default(),
+            Verdict::Close(closing) => {
+                Answer { close: Some((closing, detail)), ..Answer::default() }
+            }
+            Verdict::Park(reason) => Answer::park(reason, detail, now.wall),
+            Verdict::SourceChanged => self.end_changed(now),
+            Verdict::Gone => match self.state.stage {
+                Stage::Completing { .. } => {
+                    self.life.doubt = Doubt::Gone;
+                    Answer::default()
+                }
+                Stage::Queued | Stage::Completed { .. } | Stage::Verified { .. } => {
+                    Answer::default()
+                }
+                Stage::Beginning { .. } | Stage::Sending { .. } => {
+                    let remote = self.remote_id();
+                    self.start_over(remote, now)
+                }
+                Stage::Receipted { .. } | Stage::Ended(_) => Answer::default(),
+            },
+            Verdict::Refused => self.on_refused(now),
+            Verdict::NameTaken => self.on_name_taken(now),
+        }
+    }
+
+    fn on_refused(&mut self, now: Now) -> Answer {
+        self.life.refusal_count += 1;
+        self.life.doubt = Doubt::Ask;
+        if !matches!(self.state.stage, Stage::Completing { .. }) {
+            return Answer::default();
+        }
+        if self.life.refusal_count < REFUSAL_MAX {
+            return Answer::fact(Fact::CompleteWithdrawn);
+        }
+        self.life.refusal_count = 0;
+        if self.state.restart_count >= 1 {
+            return Answer::park(
+                ParkReason::CompleteRefused,
+                "complete was refused again and again",
+                now.wall,
+            );
+        }
+        let remote = self.remote_id();
+        self.start_over(remote, now)
+    }
+
+    fn on_name_taken(&mut self, now: Now) -> Answer {
+        match self.state.stage {
+            Stage::Completing { .. } => {
+                let remote = self.remote_id();
+                self.start_over(remote, now)
+            }
+            Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => {
+                self.life.name_taken = true;
+                Answer::default()
+            }
+            Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => Answer::default(),
+        }
+    }
+
+    fn remote_id(&self) -> Vec<RemoteUploadId> {
+        self.state.stage.remote().map(|remote| remote.id.clone()).into_iter().collect()
+    }
+
+    /// Begins again from nothing, unless that has happened too often.
+    fn start_over(&mut self, cleanups: Vec<RemoteUploadId>, now: Now) -> Answer {
+        self.life.doubt = Doubt::Ask;
+        if self.state.restart_count >= RESTART_MAX {
+            let detail = format!("the platform lost the upload {RESTART_MAX} times");
+            return Answer::park(ParkReason::RestartedTooOften, detail, now.wall);
+        }
+        Answer { facts: vec![Fact::RemoteGone], cleanups, close: None }
+    }
+
+    /// Ends the upload because its source is another version.
+    pub(crate) fn end_changed(&mut self, now: Now) -> Answer {
+        match self.state.stage {
+            Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => Answer {
+                cleanups: self.remote_id(),
+                facts: vec![Fact::SourceChanged { at: now.wall }],
+                close: None,
+            },
+            // What is being completed is the old version, whole: every part was proved when it was read.
+            Stage::Completing { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => Answer::default(),
+        }
+    }
+
+    /// Tells whether it is parked for a reason that looking at the source can lift.
+    pub(crate) fn waits_for_source(&self) -> bool {
+        matches!(
+            self.state.hold,
+            Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::SourceUnreadable }
+        )
+    }
+}
+
+impl Tried {
+    /// An act without part and bytes.
+    pub(crate) fn plain(act: &'static str) -> Self {
+        Self { act, part: None, sent: ByteCount(0), again: false }
+    }
+}
+
+fn name_taken(file: &RemoteFile) -> String {
+    match file.size {
+        Some(size) => format!("file {} of {} bytes stands under this name", file.id, size.0),
+        None => format!("file {} stands under this name", file.id),
+    }
+}

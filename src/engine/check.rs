@@ -1,0 +1,42 @@
+//! The linter of stored state: every invariant that rows must hold, as a named finding.
+//!
+//! Used by the simulation after every step, and by `doctor`. It only reads.
+
+use super::StoredUpload;
+use crate::model::{Hold, PartState, Stage};
+
+/// One broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which upload.
+    pub upload: crate::model::UploadId,
+    /// Which invariant.
+    pub invariant: &'static str,
+}
+
+/// Returns every broken invariant of one upload.
+pub fn check(upload: &StoredUpload) -> Vec<Finding> {
+    let state = &upload.state;
+    let accepted = upload.parts.iter().filter(|part| part.checkpoint().is_some()).count();
+    let is_reported = |part: &&PartState| matches!(part, PartState::Reported { .. });
+    let reported = upload.parts.iter().filter(is_reported).count();
+    let part_count = state.stage.remote().map_or(0, |remote| remote.part_count as usize);
+    let covers = state.stage.remote().is_none_or(|remote| {
+        remote.part_size.count_for(upload.admission.fingerprint.size) == Some(remote.part_count)
+    });
+    let all_accepted =
+        matches!(state.stage, Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. })
+            || state.stage.remote().is_none()
+            || accepted == part_count;
+    let ended_holds = state.stage.is_end() && state.hold != Hold::None;
+    let rules = [
+        (accepted == state.accepted_count as usize, "accepted parts are counted"),
+        (reported == state.reported_count as usize, "reported parts are counted"),
+        (upload.parts.len() == part_count, "there is one state for each part of the layout"),
+        (covers, "the layout covers the file exactly"),
+        (all_accepted, "an upload past sending has every part accepted"),
+        (!ended_holds, "an ended upload neither waits nor is parked"),
+    ];
+    let broken = rules.into_iter().filter(|(holds, _)| !holds);
+    broken.map(|(_, invariant)| Finding { upload: upload.admission.id, invariant }).collect()
+}

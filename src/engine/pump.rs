@@ -1,0 +1,211 @@
+//! After every event: everything that may run is started, nothing else.
+//!
+//! The order is fixed, so that the same state always leads to the same acts: waits that are over,
+//! looks and scans, then each destination in turn (probe, clean-up, one step of every open upload),
+//! then parts over all destinations until permits or memory are used up.
+
+use super::event::Act;
+use super::files::Scan;
+use super::gate::GateState;
+use super::schedule::Contender;
+use super::sink::Sink;
+use super::upload::{Doubt, Upload};
+use super::{Engine, Flight, FlightKind};
+use crate::model::{
+    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, Now, UploadId,
+};
+
+/// Files in one look.
+const LOOK_MAX: usize = 1000;
+
+impl Engine {
+    pub(super) fn pump(&mut self, now: Now, sink: &mut Sink) {
+        if self.draining {
+            return;
+        }
+        self.wake(now, sink);
+        let drops: Vec<_> = self.drops.keys().cloned().collect();
+        drops.iter().for_each(|drop| self.look(drop, now.monotonic, sink));
+        let destinations: Vec<_> = self.gates.keys().cloned().collect();
+        for name in &destinations {
+            self.turn_gate(name, now, sink);
+            if self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
+                self.clean(name, now.monotonic, sink);
+                self.step_uploads(name, now, sink);
+            }
+        }
+        self.send_parts(&destinations, now, sink);
+    }
+
+    /// Releases uploads whose wait is over.
+    fn wake(&mut self, now: Now, sink: &mut Sink) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now.monotonic) {
+            let Some((_, id)) = self.timers.pop_first() else { break };
+            let is_over = |upload: &Upload| {
+                matches!(upload.state.hold, Hold::Waiting { .. })
+                    && upload.life.hold_until.is_some_and(|until| until <= now.monotonic)
+            };
+            if self.uploads.get(&id).is_some_and(is_over) {
+                self.record(id, Fact::Released, now, sink);
+            }
+        }
+    }
+
+    fn look(&mut self, drop: &DropName, now: Monotonic, sink: &mut Sink) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        let paths = files.settle.take_due(now, LOOK_MAX);
+        let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= now);
+        if !paths.is_empty() {
+            let kind = FlightKind::Look(drop.clone(), paths.clone());
+            let act = Act::Look { drop: drop.clone(), paths };
+            self.start(Flight { kind, upload: None, destination: None }, act, sink);
+        }
+        if scan_is_due {
+            let kind = FlightKind::Scan(drop.clone());
+            let flight = Flight { kind, upload: None, destination: None };
+            let id = self.start(flight, Act::Scan { drop: drop.clone() }, sink);
+            if let Some(files) = self.drops.get_mut(drop) {
+                files.scan = Scan::Running(id);
+            }
+        }
+    }
+
+    /// Opens a throttled destination whose pause is over; probes another.
+    fn turn_gate(&mut self, name: &DestinationName, now: Now, sink: &mut Sink) {
+        let Some(gate) = self.gates.get_mut(name) else { return };
+        let GateState::Closed { state, until } = gate.state else { return };
+        if until > now.monotonic {
+            return;
+        }
+        if state == DestinationState::Throttled {
+            gate.state = GateState::Open;
+            self.tell_destination(name, None, now, sink);
+            return;
+        }
+        gate.state = GateState::Probing { state };
+        let kind = FlightKind::Probe;
+        let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
+        self.start(flight, Act::Probe { destination: name.clone() }, sink);
+    }
+
+    fn clean(&mut self, name: &DestinationName, now: Monotonic, sink: &mut Sink) {
+        let Some(gate) = self.gates.get(name) else { return };
+        let Some(room) = gate.cleanup_room() else { return };
+        let due = gate.cleanups.iter().filter(|(_, c)| c.act.is_none() && c.due <= now);
+        let due: Vec<_> = due.map(|(remote, _)| remote.clone()).take(room).collect();
+        for remote in due {
+            let flight = Flight {
+                kind: FlightKind::Abort(remote.clone()),
+                upload: None,
+                destination: Some(name.clone()),
+            };
+            let act = Act::Abort { destination: name.clone(), remote: remote.clone() };
+            let id = self.start(flight, act, sink);
+            let gate = self.gates.get_mut(name);
+            if let Some(cleanup) = gate.and_then(|gate| gate.cleanups.get_mut(&remote)) {
+                cleanup.act = Some(id);
+            }
+        }
+    }
+
+    fn step_uploads(&mut self, name: &DestinationName, now: Now, sink: &mut Sink) {
+        self.schedule.open_more(name);
+        for id in self.schedule.open(name) {
+            self.step_upload(id, now, sink);
+        }
+    }
+
+    fn step_upload(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
+        let settings = &gate.settings;
+        let describes = !settings.metadata.is_empty() || !settings.tags.is_empty();
+        if let Some(step) = upload.step(&settings.traits, describes, now.monotonic) {
+            self.take_step(id, step, now, sink);
+        }
+    }
+
+    fn send_parts(&mut self, destinations: &[DestinationName], now: Now, sink: &mut Sink) {
+        let mut contenders = self.contenders(destinations, now.monotonic);
+        while self.has_permit()
+            && let Some(index) = self.load.choose(&contenders)
+        {
+            let id = contenders[index].upload;
+            let sent = self.send_part(id, now, sink);
+            if sent && self.may_send_more(id, now.monotonic) {
+                contenders[index].flying_count += 1;
+            } else {
+                contenders.swap_remove(index);
+            }
+        }
+    }
+
+    fn has_permit(&self) -> bool {
+        let flying = self.load.total();
+        let by_memory = self.settings.memory.0 / self.settings.memory_per_part.0.max(1);
+        flying < self.settings.parts_in_flight && u64::from(flying) < by_memory.max(1)
+    }
+
+    fn contenders(&mut self, destinations: &[DestinationName], now: Monotonic) -> Vec<Contender> {
+        let mut contenders = Vec::new();
+        for name in destinations {
+            if !self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
+                continue;
+            }
+            for id in self.schedule.open(name) {
+                if self.may_send_more(id, now) {
+                    contenders.extend(self.contender(id));
+                }
+            }
+        }
+        contenders
+    }
+
+    fn contender(&self, id: UploadId) -> Option<Contender> {
+        let upload = self.uploads.get(&id)?;
+        let drop = self.drops.get(&upload.admission.drop)?;
+        Some(Contender {
+            upload: id,
+            destination: upload.admission.destination.clone(),
+            drop: upload.admission.drop.clone(),
+            priority: drop.settings.priority,
+            rank: upload.admission.rank,
+            flying_count: u32::try_from(upload.life.flying.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Whether an upload has a part to send. One part alone where parts must go in turn, and until
+    /// the first answer tells what the ETags are worth.
+    fn may_send_more(&mut self, id: UploadId, now: Monotonic) -> bool {
+        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+        let md5_seen =
+            self.gates.get(&upload.admission.destination).is_some_and(|gate| gate.md5_seen);
+        let is_first = upload.state.etag_mode == ETagMode::Unknown && !md5_seen;
+        let in_turn = upload.state.stage.remote().is_some_and(|remote| remote.sequential);
+        if (is_first || in_turn) && !upload.life.flying.is_empty() {
+            return false;
+        }
+        upload.next_part(now).is_some()
+    }
+
+    fn send_part(&mut self, id: UploadId, now: Now, sink: &mut Sink) -> bool {
+        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+        let Some((part, act)) = upload.put_next_part(now.monotonic) else { return false };
+        let admission = &upload.admission;
+        self.load.add(&admission.destination, &admission.drop);
+        let flight = Flight {
+            kind: FlightKind::Part(part, act.what.remote.id.clone(), admission.drop.clone()),
+            upload: Some(id),
+            destination: Some(admission.destination.clone()),
+        };
+        self.start(flight, Act::PutPart(act), sink);
+        true
+    }
+
+    /// Marks an upload as sure of itself: its intent is being recorded in this very call.
+    pub(super) fn be_sure(&mut self, id: UploadId) {
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            upload.life.doubt = Doubt::None;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The one policy of retries: a failure and what has been tried before, in; what to do, out.
+//!
+//! Nobody else decides whether something is tried again: no client, no worker, no call site. The
+//! table is by [`FailureKind`] alone; text is for people. Delays are exponential with full jitter
+//! between a tenth of the ceiling and the ceiling, from a seed made of upload, part and attempt, so
+//! that a simulation repeats and a herd does not march in step. There is no last attempt: an outage
+//! is retried for as long as it lasts.
+
+use std::time::Duration;
+
+use super::settings::RetrySettings;
+use crate::model::{DestinationState, FailureKind, ParkReason};
+
+/// What a failure leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The same act again, after a delay from [`delay`].
+    Again,
+    /// The destination takes nothing for a while; the act is tried again when it does.
+    Close(Closing),
+    /// The upload stops until someone or something acts.
+    Park(ParkReason),
+    /// The source is another version: this upload ends.
+    SourceChanged,
+    /// The platform does not know the remote upload.
+    Gone,
+    /// The platform would not put the parts together.
+    Refused,
+    /// The name is taken: the policy for names decides.
+    NameTaken,
+    /// Nothing: the daemon stops.
+    Nothing,
+}
+
+/// Why and how long a destination takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// What `status` calls it.
+    pub(crate) state: DestinationState,
+    /// How long, where the kind of failure says so; else exponential.
+    pub(crate) pause: Option<Duration>,
+}
+
+/// Pause where a throttling platform names none: the length of Seven Bridges' window.
+const THROTTLE_PAUSE: Duration = Duration::from_mins(5);
+/// How often a refused credential or a platform under maintenance is tried again.
+const HALT_PAUSE: Duration = Duration::from_mins(5);
+
+/// Turns a failure into what follows from it.
+pub(crate) fn judge(kind: FailureKind) -> Verdict {
+    use DestinationState::{Halted, Throttled, Unreachable};
+    let close = |state, pause| Verdict::Close(Closing { state, pause });
+    match kind {
+        FailureKind::Unreachable => close(Unreachable, None),
+        FailureKind::Throttled { after } => close(Throttled, Some(after.unwrap_or(THROTTLE_PAUSE))),
+        FailureKind::Maintenance | FailureKind::Unauthorized => close(Halted, Some(HALT_PAUSE)),
+        FailureKind::TimedOut
+        | FailureKind::ServerFault
+        | FailureKind::BadAnswer
+        | FailureKind::PartRejected
+        | FailureKind::LocalFault => Verdict::Again,
+        FailureKind::Forbidden => Verdict::Park(ParkReason::Forbidden),
+        FailureKind::NotFound => Verdict::Park(ParkReason::TargetMissing),
+        FailureKind::Quota => Verdict::Park(ParkReason::Quota),
+        FailureKind::BadRequest => Verdict::Park(ParkReason::BadRequest),
+        FailureKind::SourceGone => Verdict::Park(ParkReason::SourceMissing),
+        FailureKind::SourceUnreadable => Verdict::Park(ParkReason::SourceUnreadable),
+        FailureKind::SourceChanged => Verdict::SourceChanged,
+        FailureKind::UploadGone | FailureKind::AlreadyCompleted => Verdict::Gone,
+        FailureKind::CompleteRefused => Verdict::Refused,
+        FailureKind::NameTaken => Verdict::NameTaken,
+        FailureKind::Cancelled => Verdict::Nothing,
+    }
+}
+
+/// Returns how long to wait before attempt `attempt` (the first retry is 1).
+pub(crate) fn delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duration {
+    let doubled = settings.delay_min.saturating_mul(1 << attempt.saturating_sub(1).min(20));
+    let ceiling = doubled.min(settings.delay_max);
+    let floor = ceiling / 10;
+    let span = u64::try_from((ceiling - floor).as_nanos()).unwrap_or(u64::MAX);
+    floor + Duration::from_nanos(if span == 0 { 0 } else { mix(seed, attempt) % span })
+}
+
+/// Scatters a seed: the finaliser of splitmix64.
+fn mix(seed: u64, attempt: u32) -> u64 {
+    let mut z = seed.wrapping_add(u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: RetrySettings =
+        RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
+
+    #[test]
+    fn delays_grow_up_to_the_ceiling_and_never_vanish() {
+        for attempt in 1..100 {
+            let ceiling = SETTINGS.delay_min * 2_u32.pow((attempt - 1).min(9));
+            let ceiling = ceiling.min(SETTINGS.delay_max);
+            for seed in 0..50 {
+                let delay = delay(SETTINGS, attempt, seed);
+                assert!(delay <= ceiling, "attempt {attempt}: {delay:?} over {ceiling:?}");
+                assert!(delay >= ceiling / 10, "attempt {attempt}: {delay:?} is a busy loop");
+            }
+        }
+    }
+
+    #[test]
+    fn delays_differ_between_uploads_and_repeat_for_one() {
+        let of = |seed| delay(SETTINGS, 8, seed);
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+    }
+
+    #[test]
+    fn zero_delays_do_not_divide_by_zero() {
+        let none = RetrySettings { delay_min: Duration::ZERO, delay_max: Duration::ZERO };
+        assert_eq!(delay(none, 3, 9), Duration::ZERO);
+    }
+}

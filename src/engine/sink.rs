@@ -1,0 +1,74 @@
+//! Collects what one call to the engine decided, and hands it out in the right order.
+//!
+//! All records of one call go into one transaction. Acts that record an intent, or that follow from
+//! more than a checkpoint, wait for it; the others start at once.
+
+use super::event::{Act, ActId, Effect};
+use crate::model::{Fact, Record, UploadId};
+
+/// What one call decided.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    records: Vec<Record>,
+    acts: Vec<(ActId, Act)>,
+    /// Something was recorded that every act of this call must wait for.
+    is_weighty: bool,
+}
+
+impl Sink {
+    /// Lines up a record that is not about an upload, or admits one.
+    pub(crate) fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Lines up a fact about an upload.
+    pub(crate) fn fact(&mut self, upload: UploadId, fact: Fact) {
+        let is_light = matches!(
+            fact,
+            Fact::PartAccepted { .. }
+                | Fact::PartsReported { .. }
+                | Fact::AttemptFailed { .. }
+                | Fact::ETagModeLearned { .. }
+        );
+        self.is_weighty |= !is_light;
+        self.records.push(Record::Upload(upload, fact));
+    }
+
+    /// Lines up an act.
+    pub(crate) fn act(&mut self, id: ActId, act: Act) {
+        self.acts.push((id, act));
+    }
+
+    /// Hands everything out.
+    pub(crate) fn flush(self, out: &mut Vec<Effect>) {
+        let weighty = self.is_weighty;
+        let (then, at_once): (Vec<_>, Vec<_>) =
+            self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act));
+        if !self.records.is_empty() || !then.is_empty() {
+            out.push(Effect::Commit { records: self.records, then });
+        }
+        out.extend(at_once.into_iter().map(|(id, act)| Effect::Start(id, act)));
+    }
+}
+
+/// Whether an act must find everything before it durable: all but reads, looks and parts.
+fn must_wait(act: &Act) -> bool {
+    match act {
+        Act::Begin(_)
+        | Act::Report(_)
+        | Act::Complete(_)
+        | Act::Describe(_)
+        | Act::WriteReceipt { .. }
+        | Act::Abort { .. } => true,
+        Act::Scan { .. }
+        | Act::Look { .. }
+        | Act::Locate(_)
+        | Act::FindBegun(_)
+        | Act::PutPart(_)
+        | Act::HashPart { .. }
+        | Act::HashFile { .. }
+        | Act::ListParts(_)
+        | Act::Inspect(_)
+        | Act::Probe { .. } => false,
+    }
+}

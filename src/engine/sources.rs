@@ -1,0 +1,182 @@
+//! The engine's ear for files: hints, observations, admission.
+
+use super::Engine;
+use super::files::{Closeness, Notice, Scan};
+use super::plan;
+use super::sink::Sink;
+use super::upload::Upload;
+use crate::model::{
+    Admission, DestinationName, DropName, Fact, Fingerprint, Now, Observation, ParkReason, Record,
+    SourcePath, UploadId,
+};
+
+/// A file that is admitted, as the admission sees it.
+struct Settled<'a> {
+    path: &'a SourcePath,
+    rank: u32,
+    version: Fingerprint,
+    unreadable: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn on_hint(&mut self, drop: &DropName, paths: Vec<SourcePath>, now: Now) {
+        if let Some(files) = self.drops.get_mut(drop) {
+            paths.into_iter().for_each(|path| files.settle.hint(path, now.monotonic));
+        }
+    }
+
+    pub(super) fn on_scan_now(&mut self, drop: &DropName, now: Now) {
+        if let Some(files) = self.drops.get_mut(drop) {
+            match files.scan {
+                Scan::Due(_) => files.scan = Scan::Due(now.monotonic),
+                Scan::Running(_) => files.scan_again = true,
+            }
+        }
+    }
+
+    pub(super) fn on_observed(
+        &mut self,
+        drop: &DropName,
+        observations: &[Observation],
+        closeness: Closeness,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        for observation in observations {
+            self.observe(drop, observation, closeness, now, sink);
+        }
+    }
+
+    fn observe(
+        &mut self,
+        drop: &DropName,
+        seen: &Observation,
+        closeness: Closeness,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        let notice = files.observe(seen, closeness, now.monotonic);
+        let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
+            && files.ignored.remove(&seen.path).is_some();
+        if was_ignored {
+            sink.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
+        }
+        match notice {
+            Notice::Nothing => {}
+            Notice::NewlyIgnored(reason) => sink.record(Record::Ignored {
+                drop: drop.clone(),
+                path: seen.path.clone(),
+                reason,
+                at: now.wall,
+            }),
+            Notice::Settled { version, unreadable } => {
+                let settled = Settled { path: &seen.path, rank: seen.rank, version, unreadable };
+                self.admit(drop, &settled, now, sink);
+            }
+            Notice::Changed(live) => {
+                live.into_iter().for_each(|id| self.end_changed(id, now, sink))
+            }
+            Notice::Readable(live) => {
+                self.on_readable(drop, &seen.path, &live, closeness, now, sink);
+            }
+            Notice::Gone(live) => live.into_iter().for_each(|id| self.on_gone(id, now, sink)),
+        }
+    }
+
+    /// A file that parked uploads wait for is there: a scan asks for a closer look, a look releases.
+    fn on_readable(
+        &mut self,
+        drop: &DropName,
+        path: &SourcePath,
+        live: &[UploadId],
+        closeness: Closeness,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        let waiting: Vec<_> = live
+            .iter()
+            .copied()
+            .filter(|id| self.uploads.get(id).is_some_and(Upload::waits_for_source))
+            .collect();
+        match closeness {
+            Closeness::Scan if waiting.is_empty() => {}
+            Closeness::Scan => self.on_hint(drop, vec![path.clone()], now),
+            Closeness::Look => {
+                waiting.into_iter().for_each(|id| self.record(id, Fact::Released, now, sink));
+            }
+        }
+    }
+
+    fn on_gone(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
+        use crate::model::Stage::{Beginning, Queued, Sending};
+        let needs_source = self.uploads.get(&id).is_some_and(|upload| {
+            matches!(upload.state.stage, Queued | Beginning { .. } | Sending { .. })
+                && !upload.waits_for_source()
+        });
+        if needs_source {
+            let reason = ParkReason::SourceMissing;
+            let detail = "the file was there when it was admitted".to_owned();
+            self.record(id, Fact::Parked { reason, detail, at: now.wall }, now, sink);
+        }
+    }
+
+    fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, now: Now, sink: &mut Sink) {
+        let Some(files) = self.drops.get(drop) else { return };
+        let covered = files
+            .known
+            .get(settled.path)
+            .filter(|known| known.version.same_version(&settled.version))
+            .map_or(0, |known| known.covered);
+        let destinations = files.settings.destinations.iter().enumerate();
+        let missing: Vec<_> = destinations
+            .filter(|(position, _)| covered >> position & 1 == 0)
+            .map(|(_, name)| name.clone())
+            .collect();
+        for destination in missing {
+            self.admit_to(drop, destination, settled, now, sink);
+        }
+    }
+
+    fn admit_to(
+        &mut self,
+        drop: &DropName,
+        destination: DestinationName,
+        settled: &Settled<'_>,
+        now: Now,
+        sink: &mut Sink,
+    ) {
+        let (Some(files), Some(gate)) = (self.drops.get(drop), self.gates.get(&destination)) else {
+            return;
+        };
+        let to = &gate.settings;
+        let words = plan::Words { drop: &files.settings, path: settled.path, at: now.wall };
+        let planned = plan::part_size(&to.traits.limits, to.part_size, settled.version.size);
+        let unreadable = settled.unreadable.as_ref().map(|_| ParkReason::SourceUnreadable);
+        let admission = Admission {
+            id: UploadId(self.next_upload),
+            drop: drop.clone(),
+            path: settled.path.clone(),
+            fingerprint: settled.version,
+            target: plan::target(to, words),
+            part_size: planned.unwrap_or(to.part_size),
+            rank: settled.rank,
+            at: now.wall,
+            parked: planned.err().or(unreadable),
+            destination,
+        };
+        self.next_upload += 1;
+        let id = admission.id;
+        self.remember(drop, settled.path, settled.version, &admission.destination, Some(id));
+        sink.record(Record::Admit(Box::new(admission.clone())));
+        self.uploads.insert(id, Upload::admitted(admission));
+        self.place(id, now);
+    }
+
+    /// Ends an upload whose source is another version, and queues what it began for removal.
+    pub(super) fn end_changed(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
+        if let Some(answer) = self.uploads.get_mut(&id).map(|upload| upload.end_changed(now)) {
+            self.settle_answer(id, answer, now, sink);
+        }
+    }
+}

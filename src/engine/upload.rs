@@ -1,0 +1,341 @@
+//! One upload: its stored state, and what it wants to do next.
+//!
+//! # The crash table, as this file keeps it
+//! What is stored is [`UploadState`] and the parts; both move only by facts, through the law in
+//! `model/upload.rs`. Everything else here ([`Doubt`], waits, what flies) lives and dies with the
+//! process, and an upload that is loaded starts in doubt: it asks before it acts.
+//!
+//! | stage | in doubt it asks | sure of itself it |
+//! |---|---|---|
+//! | queued | is a file of that name there? | records the intent, begins |
+//! | beginning | is there a remote upload of ours? | records the intent anew, begins |
+//! | sending | which parts do you know? | sends parts, reports them, completes |
+//! | completing | which parts do you know? (gone: is the file there?) | completes |
+//! | completed | – | describes, then compares the file with what was sent |
+//! | verified | – | writes the receipt |
+//!
+//! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
+//! blindly makes a second file; never to a part, because sending the same bytes under the same
+//! number is harmless. An upload asks for one thing at a time, its parts excepted.
+//!
+//! Nothing here does I/O or knows which platform it speaks to; `engine/answer.rs` turns what came
+//! back into facts, `engine.rs` turns a [`Step`] into an act.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::event::ActId;
+use crate::model::remote::ContentMark;
+use crate::model::upload::{part_transition, transition};
+use crate::model::{
+    Admission, ByteCount, ByteRange, ETag, Fact, Hold, IllegalFact, Md5, Monotonic, PartNumber,
+    PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId, UploadState,
+};
+
+/// A report waits at most this long for more parts to join it.
+const REPORT_DELAY: Duration = Duration::from_secs(30);
+
+/// One upload in memory.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// What was frozen at admission.
+    pub(crate) admission: Admission,
+    /// What is stored.
+    pub(crate) state: UploadState,
+    /// What is stored about its parts; empty before it is begun.
+    pub(crate) parts: Vec<PartState>,
+    /// What is not stored.
+    pub(crate) life: Life,
+}
+
+/// What an upload knows only in this life of the process.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// Whether it must ask before it acts.
+    pub(crate) doubt: Doubt,
+    /// The act under way that is not a part.
+    pub(crate) control: Option<ActId>,
+    /// Parts on their way.
+    pub(crate) flying: BTreeSet<PartNumber>,
+    /// Parts that failed: when they go again, and how often they failed.
+    pub(crate) part_waits: BTreeMap<PartNumber, (Monotonic, u32)>,
+    /// Parts whose ETag was another than their MD5, and how often.
+    pub(crate) mismatches: BTreeMap<PartNumber, u32>,
+    /// Parts that the platform has and we have no checkpoint for: to be read and compared.
+    pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
+    /// A file that stands under our name, to be compared.
+    pub(crate) found: Option<RemoteFile>,
+    /// Since when accepted parts wait to be reported.
+    pub(crate) unreported_since: Option<Monotonic>,
+    /// How often the platform refused to complete.
+    pub(crate) refusal_count: u32,
+    /// The platform said at begin that the name is taken.
+    pub(crate) name_taken: bool,
+    /// Until when it waits, by the clock that never goes back.
+    pub(crate) hold_until: Option<Monotonic>,
+    /// How many names were tried.
+    pub(crate) name_version: u32,
+    /// No part before this one is open.
+    cursor: usize,
+}
+
+/// Whether an upload must ask before it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is sure.
+    None,
+    /// It asks what is true at the platform.
+    Ask,
+    /// The remote upload is gone; it asks whether the file is there.
+    Gone,
+}
+
+/// What an upload wants next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Look the file up by its name.
+    Locate,
+    /// Compare the source with the file that stands there.
+    HashFile(ContentMark),
+    /// Record the intent, begin.
+    Begin,
+    /// Look for remote uploads of ours.
+    FindBegun,
+    /// Ask which parts the platform knows.
+    ListParts(RemoteUpload),
+    /// Read a part that the platform has and we have no checkpoint for.
+    HashPart(PartNumber, ByteRange),
+    /// Report accepted parts.
+    Report(RemoteUpload, Vec<RemotePart>),
+    /// Record the intent, complete.
+    Complete(RemoteUpload, Vec<RemotePart>),
+    /// Set metadata and tags.
+    Describe(RemoteFile),
+    /// Compare the file with what was sent.
+    Inspect(RemoteFile),
+    /// Write the receipt.
+    WriteReceipt,
+}
+
+impl Upload {
+    /// Takes an upload that was just admitted.
+    pub(crate) fn admitted(admission: Admission) -> Self {
+        let state = UploadState::admitted(admission.parked);
+        Self::loaded(admission, state, Vec::new())
+    }
+
+    /// Takes an upload as it was stored.
+    pub(crate) fn loaded(admission: Admission, state: UploadState, parts: Vec<PartState>) -> Self {
+        Self { admission, state, parts, life: Life::new() }
+    }
+
+    /// Returns its id.
+    pub(crate) fn id(&self) -> UploadId {
+        self.admission.id
+    }
+
+    /// Returns the length of the file.
+    pub(crate) fn size(&self) -> ByteCount {
+        self.admission.fingerprint.size
+    }
+
+    /// Moves by one fact, in memory as the writer moves the rows.
+    ///
+    /// # Errors
+    /// [`IllegalFact`] when the law forbids it; nothing has moved then.
+    pub(crate) fn apply(&mut self, fact: &Fact) -> Result<(), IllegalFact> {
+        let next = transition(&self.state, fact)?;
+        match fact {
+            Fact::PartAccepted { part, .. } | Fact::PartReopened { part, .. } => {
+                self.move_part(*part, fact)?;
+            }
+            Fact::PartsReported { parts } => {
+                parts.iter().try_for_each(|part| self.move_part(*part, fact))?;
+                self.life.unreported_since = None;
+            }
+            Fact::Begun { remote, .. } => {
+                self.parts = vec![PartState::Open; remote.part_count as usize];
+                self.life.forget_parts();
+            }
+            Fact::RemoteGone => {
+                self.parts = Vec::new();
+                self.life.forget_parts();
+            }
+            Fact::Renamed { name } => self.admission.target.name.clone_from(name),
+            Fact::BeginIntended { .. }
+            | Fact::ETagModeLearned { .. }
+            | Fact::CompleteIntended { .. }
+            | Fact::CompleteWithdrawn
+            | Fact::Completed { .. }
+            | Fact::FoundPresent { .. }
+            | Fact::Described
+            | Fact::Verified { .. }
+            | Fact::ReceiptWritten { .. }
+            | Fact::AttemptFailed { .. }
+            | Fact::Parked { .. }
+            | Fact::Released
+            | Fact::SourceChanged { .. }
+            | Fact::Abandoned { .. } => {}
+        }
+        self.state = next;
+        Ok(())
+    }
+
+    fn move_part(&mut self, number: PartNumber, fact: &Fact) -> Result<(), IllegalFact> {
+        let index = number.index();
+        let Some(part) = self.parts.get_mut(index) else {
+            return Err(IllegalFact { stage: self.state.stage.as_str(), fact: fact.name().into() });
+        };
+        *part = part_transition(part, fact)?;
+        if *part == PartState::Open {
+            self.life.cursor = self.life.cursor.min(index);
+        }
+        Ok(())
+    }
+
+    /// Returns what it wants to do next besides sending parts.
+    pub(crate) fn step(&self, traits: &Traits, describes: bool, now: Monotonic) -> Option<Step> {
+        if self.life.control.is_some() || self.state.hold != Hold::None {
+            return None;
+        }
+        match (&self.state.stage, self.life.doubt) {
+            (Stage::Queued, Doubt::None) | (Stage::Beginning { .. }, Doubt::None) => {
+                Some(Step::Begin)
+            }
+            (Stage::Queued, Doubt::Ask | Doubt::Gone) => Some(self.locate()),
+            (Stage::Beginning { .. }, Doubt::Ask | Doubt::Gone) => Some(Step::FindBegun),
+            (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) if traits.can_list_parts => {
+                self.life.flying.is_empty().then(|| Step::ListParts(remote.clone()))
+            }
+            (Stage::Sending { remote }, Doubt::None | Doubt::Ask | Doubt::Gone) => {
+                self.sending_step(remote, traits, now)
+            }
+            (Stage::Completing { remote, .. }, Doubt::Ask) if traits.can_list_parts => {
+                Some(Step::ListParts(remote.clone()))
+            }
+            (Stage::Completing { .. }, Doubt::Ask | Doubt::Gone) => Some(Step::Locate),
+            (Stage::Completing { remote, .. }, Doubt::None) => {
+                Some(Step::Complete(remote.clone(), self.remote_parts(|_| true, usize::MAX)))
+            }
+            (Stage::Completed { file, .. }, _) if describes && !self.state.described => {
+                Some(Step::Describe(file.clone()))
+            }
+            (Stage::Completed { file, .. }, _) => Some(Step::Inspect(file.clone())),
+            (Stage::Verified { .. }, _) => Some(Step::WriteReceipt),
+            (Stage::Receipted { .. } | Stage::Ended(_), _) => None,
+        }
+    }
+
+    fn locate(&self) -> Step {
+        match self.life.found.as_ref().and_then(|file| file.mark) {
+            Some(mark) => Step::HashFile(mark),
+            None => Step::Locate,
+        }
+    }
+
+    fn sending_step(&self, remote: &RemoteUpload, traits: &Traits, now: Monotonic) -> Option<Step> {
+        if let Some(number) = self.life.doubtful.keys().next() {
+            return Some(Step::HashPart(*number, remote.part_size.range_of(*number, self.size())));
+        }
+        let all_accepted =
+            self.state.accepted_count == remote.part_count && self.life.flying.is_empty();
+        let pending = self.state.accepted_count - self.state.reported_count;
+        let overdue = self.report_deadline().is_some_and(|deadline| deadline <= now);
+        if traits.reports_parts
+            && pending > 0
+            && (all_accepted || pending >= traits.report_max || overdue)
+        {
+            let unreported = |part: &PartState| matches!(part, PartState::Accepted { .. });
+            let parts = self.remote_parts(unreported, traits.report_max as usize);
+            return Some(Step::Report(remote.clone(), parts));
+        }
+        all_accepted
+            .then(|| Step::Complete(remote.clone(), self.remote_parts(|_| true, usize::MAX)))
+    }
+
+    /// Returns when accepted parts are reported although they are few.
+    pub(crate) fn report_deadline(&self) -> Option<Monotonic> {
+        self.life.unreported_since.map(|since| since.after(REPORT_DELAY))
+    }
+
+    fn remote_parts(&self, wanted: impl Fn(&PartState) -> bool, limit: usize) -> Vec<RemotePart> {
+        let numbered = self.parts.iter().enumerate().filter(|(_, part)| wanted(part));
+        let parts = numbered.filter_map(|(index, part)| {
+            let (_, etag) = part.checkpoint()?;
+            Some(RemotePart { number: PartNumber::from_index(index), etag: etag.clone() })
+        });
+        parts.take(limit).collect()
+    }
+
+    /// Returns the next part that may be sent, moving the cursor past closed parts.
+    pub(crate) fn next_part(&mut self, now: Monotonic) -> Option<PartNumber> {
+        let may_send = matches!(self.state.stage, Stage::Sending { .. })
+            && self.state.hold == Hold::None
+            && self.life.doubt == Doubt::None;
+        if !may_send {
+            return None;
+        }
+        let is_open = |part: &PartState| *part == PartState::Open;
+        self.life.cursor +=
+            self.parts[self.life.cursor..].iter().take_while(|p| !is_open(p)).count();
+        let life = &self.life;
+        let rest = self.parts.iter().enumerate().skip(life.cursor).filter(|(_, p)| is_open(p));
+        rest.map(|(index, _)| PartNumber::from_index(index)).find(|number| {
+            !life.flying.contains(number)
+                && !life.doubtful.contains_key(number)
+                && life.part_waits.get(number).is_none_or(|(until, _)| *until <= now)
+        })
+    }
+
+    /// Returns the earliest time at which it wants attention by itself.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        let waits =
+            self.life.part_waits.iter().filter(|(number, _)| !self.life.flying.contains(number));
+        waits.map(|(_, (until, _))| *until).chain(self.report_deadline()).min()
+    }
+
+    /// Returns the digest over all parts, when all have one.
+    pub(crate) fn content_mark(&self) -> Option<ContentMark> {
+        let remote = self.state.stage.remote()?;
+        let digests: Option<Vec<Md5>> =
+            self.parts.iter().map(|part| part.checkpoint().map(|(md5, _)| md5)).collect();
+        let digests = digests.filter(|list| list.len() == remote.part_count as usize)?;
+        Some(ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&digests) })
+    }
+}
+
+fn digest_of(digests: &[Md5]) -> Md5 {
+    use md5::{Digest, Md5 as Hasher};
+    let mut hasher = Hasher::new();
+    digests.iter().for_each(|digest| hasher.update(digest.0));
+    Md5(hasher.finalize().into())
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            doubt: Doubt::Ask,
+            control: None,
+            flying: BTreeSet::new(),
+            part_waits: BTreeMap::new(),
+            mismatches: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            found: None,
+            unreported_since: None,
+            refusal_count: 0,
+            name_taken: false,
+            hold_until: None,
+            name_version: 1,
+            cursor: 0,
+        }
+    }
+
+    fn forget_parts(&mut self) {
+        self.part_waits.clear();
+        self.mismatches.clear();
+        self.doubtful.clear();
+        self.flying.clear();
+        self.unreported_since = None;
+        self.cursor = 0;
+    }
+}
