@@ -32,8 +32,8 @@ mod retry;
 mod schedule;
 pub mod settings;
 mod settle;
-mod sink;
 mod sources;
+mod turn;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,7 @@ use files::{Files, Scan};
 use gate::{Gate, GateState};
 use schedule::{Load, Schedule};
 use settings::Settings;
-use sink::Sink;
+use turn::Turn;
 use upload::Upload;
 
 use crate::model::{
@@ -88,6 +88,17 @@ pub struct StoredFile {
     pub fingerprint: Fingerprint,
     /// To where.
     pub destination: DestinationName,
+}
+
+impl StoredFile {
+    fn of(admission: &Admission) -> Self {
+        Self {
+            drop: admission.drop.clone(),
+            path: admission.path.clone(),
+            fingerprint: admission.fingerprint,
+            destination: admission.destination.clone(),
+        }
+    }
 }
 
 /// The engine. See the module's head.
@@ -162,9 +173,9 @@ impl Engine {
     }
 
     fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
-        let mut sink = Sink::default();
+        let mut turn = Turn::new(now);
         for file in stored.known {
-            self.remember(&file.drop, &file.path, file.fingerprint, &file.destination, None);
+            self.remember(file, None);
         }
         for (destination, remote) in stored.cleanups {
             if let Some(gate) = self.gates.get_mut(&destination) {
@@ -179,26 +190,19 @@ impl Engine {
         for upload in stored.uploads {
             self.take_upload(
                 Upload::loaded(upload.admission, upload.state, upload.parts),
-                now,
-                &mut sink,
+                &mut turn,
             );
         }
         let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.tell_destination(name, None, now, &mut sink));
-        sink.flush(out);
+        names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
+        turn.flush(out);
     }
 
-    fn take_upload(&mut self, upload: Upload, now: Now, sink: &mut Sink) {
+    fn take_upload(&mut self, upload: Upload, turn: &mut Turn) {
         let (id, admission) = (upload.id(), upload.admission.clone());
         let hold = upload.state.hold;
         self.next_upload = self.next_upload.max(id.0 + 1);
-        self.remember(
-            &admission.drop,
-            &admission.path,
-            admission.fingerprint,
-            &admission.destination,
-            Some(id),
-        );
+        self.remember(StoredFile::of(&admission), Some(id));
         self.uploads.insert(id, upload);
         let is_configured = self.gates.contains_key(&admission.destination)
             && self.drops.contains_key(&admission.drop);
@@ -208,42 +212,42 @@ impl Engine {
                 Some(Fact::Parked {
                     reason: ParkReason::NotConfigured,
                     detail: "neither its drop nor its destination may be missing".into(),
-                    at: now.wall,
+                    at: turn.now.wall,
                 })
             }
             (true, Hold::Parked { reason: ParkReason::NotConfigured }) => Some(Fact::Released),
             (true, Hold::None | Hold::Waiting { .. } | Hold::Parked { .. }) => None,
         };
         match fact {
-            Some(fact) => self.record(id, fact, now, sink),
-            None => self.place(id, now),
+            Some(fact) => self.record(id, fact, turn),
+            None => self.place(id, turn.now),
         }
     }
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
-        let mut sink = Sink::default();
+        let mut turn = Turn::new(now);
         match event {
             Event::Timer => {}
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
-                self.on_observed(&drop, &observations, files::Closeness::Scan, now, &mut sink);
+                self.on_observed(&drop, &observations, files::Closeness::Scan, &mut turn);
             }
             Event::WatchChanged { drop, watch, reason } => {
                 if let Some(files) = self.drops.get_mut(&drop) {
                     files.watch = (watch, reason);
                 }
-                self.tell_drop(&drop, &mut sink);
+                self.tell_drop(&drop, &mut turn);
             }
-            Event::Outcome { act, outcome } => self.on_outcome(act, outcome, now, &mut sink),
+            Event::Outcome { act, outcome } => self.on_outcome(act, outcome, &mut turn),
             Event::CredentialChanged { destination } => {
-                self.on_credential_changed(&destination, now);
+                self.on_credential_changed(&destination, &turn);
             }
             Event::Drain => self.draining = true,
         }
-        self.pump(now, &mut sink);
-        sink.flush(out);
+        self.pump(&mut turn);
+        turn.flush(out);
     }
 
     /// Returns when [`Event::Timer`] is due, if ever.
@@ -287,22 +291,21 @@ impl Engine {
     }
 
     /// Notes that a file version is admitted for a destination.
-    fn remember(
-        &mut self,
-        drop: &DropName,
-        path: &SourcePath,
-        version: Fingerprint,
-        destination: &DestinationName,
-        live: Option<UploadId>,
-    ) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        let position = files.settings.destinations.iter().position(|name| name == destination);
+    fn remember(&mut self, file: StoredFile, live: Option<UploadId>) {
+        let Some(files) = self.drops.get_mut(&file.drop) else { return };
+        let position =
+            files.settings.destinations.iter().position(|name| *name == file.destination);
         let bit =
             position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position);
-        let fresh = files::Known { version, covered: 0, live: Vec::new() };
-        let known = files.known.entry(path.clone()).or_insert_with(|| fresh.clone());
+        let version = file.fingerprint;
+        let known = files.known.entry(file.path).or_insert(files::Known {
+            version,
+            covered: 0,
+            live: Vec::new(),
+        });
         if !known.version.same_version(&version) {
-            *known = files::Known { live: std::mem::take(&mut known.live), ..fresh };
+            known.version = version;
+            known.covered = 0;
         }
         known.covered |= bit;
         known.live.extend(live);
@@ -311,7 +314,7 @@ impl Engine {
     /// Applies one fact to memory and lines it up for the store.
     ///
     /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
-    fn record(&mut self, id: UploadId, fact: Fact, now: Now, sink: &mut Sink) {
+    fn record(&mut self, id: UploadId, fact: Fact, turn: &mut Turn) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let fact = match upload.apply(&fact) {
             Ok(()) => fact,
@@ -320,7 +323,7 @@ impl Engine {
                 let parked = Fact::Parked {
                     reason: ParkReason::Bug,
                     detail: illegal.to_string(),
-                    at: now.wall,
+                    at: turn.now.wall,
                 };
                 if upload.apply(&parked).is_err() {
                     return;
@@ -328,8 +331,8 @@ impl Engine {
                 parked
             }
         };
-        sink.fact(id, fact);
-        self.place(id, now);
+        turn.fact(id, fact);
+        self.place(id, turn.now);
     }
 
     /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
@@ -376,53 +379,41 @@ impl Engine {
         act
     }
 
-    fn start(&mut self, flight: Flight, act: Act, sink: &mut Sink) -> ActId {
+    fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {
         let id = self.fly(flight);
-        sink.act(id, act);
+        turn.act(id, act);
         id
     }
 
-    fn clean_up(
-        &mut self,
-        destination: &DestinationName,
-        remote: RemoteUploadId,
-        now: Now,
-        sink: &mut Sink,
-    ) {
+    fn clean_up(&mut self, destination: &DestinationName, remote: RemoteUploadId, turn: &mut Turn) {
         if let Some(gate) = self.gates.get_mut(destination) {
-            gate.clean_up(remote.clone(), now.monotonic);
+            gate.clean_up(remote.clone(), turn.now.monotonic);
         }
-        sink.record(Record::CleanupQueued {
+        turn.record(Record::CleanupQueued {
             destination: destination.clone(),
             remote,
-            at: now.wall,
+            at: turn.now.wall,
         });
     }
 
-    fn tell_drop(&mut self, drop: &DropName, sink: &mut Sink) {
+    fn tell_drop(&mut self, drop: &DropName, turn: &mut Turn) {
         if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
-            sink.record(Record::DropHealth(health));
+            turn.record(Record::DropHealth(health));
         }
     }
 
-    fn tell_destination(
-        &self,
-        name: &DestinationName,
-        reason: Option<String>,
-        now: Now,
-        sink: &mut Sink,
-    ) {
+    fn tell_destination(&self, name: &DestinationName, reason: Option<String>, turn: &mut Turn) {
         let Some(gate) = self.gates.get(name) else { return };
         let state = match &gate.state {
             GateState::Open => crate::model::DestinationState::Ok,
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
-        sink.record(Record::DestinationHealth {
+        turn.record(Record::DestinationHealth {
             destination: name.clone(),
             platform: gate.settings.platform.clone(),
             state,
             reason,
-            at: now.wall,
+            at: turn.now.wall,
         });
     }
 }

@@ -4,34 +4,34 @@ use super::event::{
     Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, Remotely, Report, Source,
 };
 use super::plan;
-use super::sink::Sink;
+use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Description, Fact, Monotonic, NamePolicy, Now, PartNumber, RemoteFile, Stage, UploadId,
+    Description, Fact, Monotonic, NamePolicy, PartNumber, RemoteFile, Stage, UploadId,
 };
 
 impl Engine {
-    pub(super) fn take_step(&mut self, id: UploadId, step: Step, now: Now, sink: &mut Sink) {
-        let intent = match &step {
-            Step::Begin => Some(Fact::BeginIntended { at: now.wall }),
-            Step::Complete(..) if self.is_sending(id) => {
-                Some(Fact::CompleteIntended { at: now.wall })
-            }
-            _ => None,
+    pub(super) fn take_step(&mut self, id: UploadId, step: Step, turn: &mut Turn) {
+        let at = turn.now.wall;
+        let intent = if step == Step::Begin {
+            Some(Fact::BeginIntended { at })
+        } else if matches!(step, Step::Complete(..)) && self.is_sending(id) {
+            Some(Fact::CompleteIntended { at })
+        } else {
+            None
         };
         if let Some(intent) = intent {
-            self.record(id, intent, now, sink);
+            self.record(id, intent, turn);
             self.be_sure(id);
         }
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some((kind, act)) = self.act_for(upload, step) else { return };
-        let destination = match &act {
-            Act::HashPart { .. } | Act::HashFile { .. } | Act::WriteReceipt { .. } => None,
-            _ => Some(upload.admission.destination.clone()),
-        };
+        let is_local =
+            matches!(act, Act::HashPart { .. } | Act::HashFile { .. } | Act::WriteReceipt { .. });
+        let destination = (!is_local).then(|| upload.admission.destination.clone());
         let flight = Flight { kind, upload: Some(id), destination };
-        let act_id = self.start(flight, act, sink);
+        let act_id = self.start(flight, act, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
             upload.life.control = Some(act_id);
         }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::retry::{self, Closing, Verdict};
+use super::retry::{self, Verdict};
 use super::settings::RetrySettings;
 use super::upload::{Doubt, Upload};
 use crate::model::digest::Verdict as ETagVerdict;
@@ -36,12 +36,10 @@ pub(crate) struct Answer {
     pub(crate) facts: Vec<Fact>,
     /// Remote uploads that must be removed.
     pub(crate) cleanups: Vec<RemoteUploadId>,
-    /// The destination takes nothing for a while.
-    pub(crate) close: Option<(Closing, String)>,
 }
 
 impl Answer {
-    fn fact(fact: Fact) -> Self {
+    pub(crate) fn fact(fact: Fact) -> Self {
         Self { facts: vec![fact], ..Self::default() }
     }
 
@@ -59,8 +57,8 @@ pub(crate) struct Tried {
     pub(crate) part: Option<PartNumber>,
     /// Bytes that went in vain.
     pub(crate) sent: ByteCount,
-    /// The destination failed in the same way just before.
-    pub(crate) again: bool,
+    /// The destination takes nothing any more; the act goes again when it does.
+    pub(crate) closed: bool,
 }
 
 impl Upload {
@@ -191,7 +189,7 @@ impl Upload {
         }
     }
 
-    /// The storage took a part. `md5_seen`: this destination's ETags have been MD5s before.
+    /// The storage took a part.
     pub(crate) fn on_part_put(
         &mut self,
         part: PartNumber,
@@ -233,7 +231,7 @@ impl Upload {
             retry_at: None,
             at: now.wall,
         };
-        let parked = (count >= PART_MISMATCH_MAX).then(|| Fact::Parked {
+        let parked = (count >= PART_MISMATCH_MAX).then_some(Fact::Parked {
             reason: ParkReason::PartCorrupt,
             detail: message,
             at: now.wall,
@@ -299,15 +297,10 @@ impl Upload {
             return Answer::default();
         }
         self.doubt_lost_answer(failure.kind);
-        let verdict = match retry::judge(failure.kind) {
-            // One broken connection is a part's own misfortune; a second in a row is the destination's.
-            Verdict::Close(closing) if closing.pause.is_none() && !tried.again => Verdict::Again,
-            other => other,
-        };
-        let retry_at = match verdict {
-            Verdict::Again => self.wait(tried, settings, now),
-            _ => None,
-        };
+        let verdict = retry::judge(failure.kind);
+        let own_misfortune =
+            verdict == Verdict::Again || (matches!(verdict, Verdict::Close(_)) && !tried.closed);
+        let retry_at = own_misfortune.then(|| self.wait(tried, settings, now)).flatten();
         let detail = failure.to_string();
         let failed = Fact::AttemptFailed {
             act: tried.act,
@@ -357,10 +350,8 @@ impl Upload {
 
     fn follow(&mut self, verdict: Verdict, detail: String, now: Now) -> Answer {
         match verdict {
-            Verdict::Again | Verdict::Nothing => Answer::default(),
-            Verdict::Close(closing) => {
-                Answer { close: Some((closing, detail)), ..Answer::default() }
-            }
+            // Whether the destination is closed is decided where all its replies are seen.
+            Verdict::Again | Verdict::Close(_) | Verdict::Nothing => Answer::default(),
             Verdict::Park(reason) => Answer::park(reason, detail, now.wall),
             Verdict::SourceChanged => self.end_changed(now),
             Verdict::Gone => match self.state.stage {
@@ -431,7 +422,7 @@ impl Upload {
             let detail = format!("the platform lost the upload {RESTART_MAX} times");
             return Answer::park(ParkReason::RestartedTooOften, detail, now.wall);
         }
-        Answer { facts: vec![Fact::RemoteGone], cleanups, close: None }
+        Answer { facts: vec![Fact::RemoteGone], cleanups }
     }
 
     /// Ends the upload because its source is another version.
@@ -440,7 +431,6 @@ impl Upload {
             Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => Answer {
                 cleanups: self.remote_id(),
                 facts: vec![Fact::SourceChanged { at: now.wall }],
-                close: None,
             },
             // What is being completed is the old version, whole: every part was proved when it was read.
             Stage::Completing { .. }
@@ -463,7 +453,7 @@ impl Upload {
 impl Tried {
     /// An act without part and bytes.
     pub(crate) fn plain(act: &'static str) -> Self {
-        Self { act, part: None, sent: ByteCount(0), again: false }
+        Self { act, part: None, sent: ByteCount(0), closed: false }
     }
 }
 

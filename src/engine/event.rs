@@ -55,7 +55,7 @@ pub enum Event {
         /// Which.
         act: ActId,
         /// How.
-        outcome: Outcome,
+        outcome: Result<Outcome, Setback>,
     },
     /// The credential of a destination was replaced.
     CredentialChanged {
@@ -247,16 +247,18 @@ pub struct Describe {
     pub description: Description,
 }
 
-/// How an act ended.
+/// How an act failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setback {
+    /// How.
+    pub failure: Failure,
+    /// Bytes that went over the wire in vain.
+    pub sent: ByteCount,
+}
+
+/// How an act ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It failed; bytes that went over the wire are counted.
-    Failed {
-        /// How.
-        failure: Failure,
-        /// Bytes sent in vain.
-        sent: ByteCount,
-    },
     /// Every directory was read.
     Scanned {
         /// How many paths were seen.

@@ -121,9 +121,9 @@ impl Files {
         now: Monotonic,
     ) -> Notice {
         match &seen.seen {
-            Seen::File(version) => self.observe_file(&seen.path, *version, None, closeness, now),
+            Seen::File(version) => self.observe_file(&seen.path, (*version, None), closeness, now),
             Seen::Unreadable(version, why) => {
-                self.observe_file(&seen.path, *version, Some(why), closeness, now)
+                self.observe_file(&seen.path, (*version, Some(why)), closeness, now)
             }
             Seen::Ignored(reason) => {
                 self.settle.forget(&seen.path);
@@ -144,11 +144,11 @@ impl Files {
     fn observe_file(
         &mut self,
         path: &SourcePath,
-        version: Fingerprint,
-        unreadable: Option<&String>,
+        found: (Fingerprint, Option<&String>),
         closeness: Closeness,
         now: Monotonic,
     ) -> Notice {
+        let (version, unreadable) = found;
         let all = self.all_destinations();
         if let Some(known) = self.known.get(path) {
             if known.version.same_version(&version) && known.covered == all {

@@ -8,62 +8,62 @@ use super::event::Act;
 use super::files::Scan;
 use super::gate::GateState;
 use super::schedule::Contender;
-use super::sink::Sink;
+use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, Now, UploadId,
+    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, UploadId,
 };
 
 /// Files in one look.
 const LOOK_MAX: usize = 1000;
 
 impl Engine {
-    pub(super) fn pump(&mut self, now: Now, sink: &mut Sink) {
+    pub(super) fn pump(&mut self, turn: &mut Turn) {
         if self.draining {
             return;
         }
-        self.wake(now, sink);
+        self.wake(turn);
         let drops: Vec<_> = self.drops.keys().cloned().collect();
-        drops.iter().for_each(|drop| self.look(drop, now.monotonic, sink));
+        drops.iter().for_each(|drop| self.look(drop, turn));
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
         for name in &destinations {
-            self.turn_gate(name, now, sink);
+            self.turn_gate(name, turn);
             if self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
-                self.clean(name, now.monotonic, sink);
-                self.step_uploads(name, now, sink);
+                self.clean(name, turn);
+                self.step_uploads(name, turn);
             }
         }
-        self.send_parts(&destinations, now, sink);
+        self.send_parts(&destinations, turn);
     }
 
     /// Releases uploads whose wait is over.
-    fn wake(&mut self, now: Now, sink: &mut Sink) {
-        while self.timers.first().is_some_and(|(at, _)| *at <= now.monotonic) {
+    fn wake(&mut self, turn: &mut Turn) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
             let Some((_, id)) = self.timers.pop_first() else { break };
             let is_over = |upload: &Upload| {
                 matches!(upload.state.hold, Hold::Waiting { .. })
-                    && upload.life.hold_until.is_some_and(|until| until <= now.monotonic)
+                    && upload.life.hold_until.is_some_and(|until| until <= turn.now.monotonic)
             };
             if self.uploads.get(&id).is_some_and(is_over) {
-                self.record(id, Fact::Released, now, sink);
+                self.record(id, Fact::Released, turn);
             }
         }
     }
 
-    fn look(&mut self, drop: &DropName, now: Monotonic, sink: &mut Sink) {
+    fn look(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let paths = files.settle.take_due(now, LOOK_MAX);
-        let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= now);
+        let paths = files.settle.take_due(turn.now.monotonic, LOOK_MAX);
+        let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
             let kind = FlightKind::Look(drop.clone(), paths.clone());
             let act = Act::Look { drop: drop.clone(), paths };
-            self.start(Flight { kind, upload: None, destination: None }, act, sink);
+            self.start(Flight { kind, upload: None, destination: None }, act, turn);
         }
         if scan_is_due {
             let kind = FlightKind::Scan(drop.clone());
             let flight = Flight { kind, upload: None, destination: None };
-            let id = self.start(flight, Act::Scan { drop: drop.clone() }, sink);
+            let id = self.start(flight, Act::Scan { drop: drop.clone() }, turn);
             if let Some(files) = self.drops.get_mut(drop) {
                 files.scan = Scan::Running(id);
             }
@@ -71,27 +71,28 @@ impl Engine {
     }
 
     /// Opens a throttled destination whose pause is over; probes another.
-    fn turn_gate(&mut self, name: &DestinationName, now: Now, sink: &mut Sink) {
+    fn turn_gate(&mut self, name: &DestinationName, turn: &mut Turn) {
         let Some(gate) = self.gates.get_mut(name) else { return };
         let GateState::Closed { state, until } = gate.state else { return };
-        if until > now.monotonic {
+        if until > turn.now.monotonic {
             return;
         }
         if state == DestinationState::Throttled {
             gate.state = GateState::Open;
-            self.tell_destination(name, None, now, sink);
+            self.tell_destination(name, None, turn);
             return;
         }
         gate.state = GateState::Probing { state };
         let kind = FlightKind::Probe;
         let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
-        self.start(flight, Act::Probe { destination: name.clone() }, sink);
+        self.start(flight, Act::Probe { destination: name.clone() }, turn);
     }
 
-    fn clean(&mut self, name: &DestinationName, now: Monotonic, sink: &mut Sink) {
+    fn clean(&mut self, name: &DestinationName, turn: &mut Turn) {
         let Some(gate) = self.gates.get(name) else { return };
         let Some(room) = gate.cleanup_room() else { return };
-        let due = gate.cleanups.iter().filter(|(_, c)| c.act.is_none() && c.due <= now);
+        let due =
+            gate.cleanups.iter().filter(|(_, c)| c.act.is_none() && c.due <= turn.now.monotonic);
         let due: Vec<_> = due.map(|(remote, _)| remote.clone()).take(room).collect();
         for remote in due {
             let flight = Flight {
@@ -100,7 +101,7 @@ impl Engine {
                 destination: Some(name.clone()),
             };
             let act = Act::Abort { destination: name.clone(), remote: remote.clone() };
-            let id = self.start(flight, act, sink);
+            let id = self.start(flight, act, turn);
             let gate = self.gates.get_mut(name);
             if let Some(cleanup) = gate.and_then(|gate| gate.cleanups.get_mut(&remote)) {
                 cleanup.act = Some(id);
@@ -108,31 +109,31 @@ impl Engine {
         }
     }
 
-    fn step_uploads(&mut self, name: &DestinationName, now: Now, sink: &mut Sink) {
+    fn step_uploads(&mut self, name: &DestinationName, turn: &mut Turn) {
         self.schedule.open_more(name);
         for id in self.schedule.open(name) {
-            self.step_upload(id, now, sink);
+            self.step_upload(id, turn);
         }
     }
 
-    fn step_upload(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
+    fn step_upload(&mut self, id: UploadId, turn: &mut Turn) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
         let settings = &gate.settings;
         let describes = !settings.metadata.is_empty() || !settings.tags.is_empty();
-        if let Some(step) = upload.step(&settings.traits, describes, now.monotonic) {
-            self.take_step(id, step, now, sink);
+        if let Some(step) = upload.step(&settings.traits, describes, turn.now.monotonic) {
+            self.take_step(id, step, turn);
         }
     }
 
-    fn send_parts(&mut self, destinations: &[DestinationName], now: Now, sink: &mut Sink) {
-        let mut contenders = self.contenders(destinations, now.monotonic);
+    fn send_parts(&mut self, destinations: &[DestinationName], turn: &mut Turn) {
+        let mut contenders = self.contenders(destinations, turn.now.monotonic);
         while self.has_permit()
             && let Some(index) = self.load.choose(&contenders)
         {
             let id = contenders[index].upload;
-            let sent = self.send_part(id, now, sink);
-            if sent && self.may_send_more(id, now.monotonic) {
+            let sent = self.send_part(id, turn);
+            if sent && self.may_send_more(id, turn.now.monotonic) {
                 contenders[index].flying_count += 1;
             } else {
                 contenders.swap_remove(index);
@@ -188,9 +189,9 @@ impl Engine {
         upload.next_part(now).is_some()
     }
 
-    fn send_part(&mut self, id: UploadId, now: Now, sink: &mut Sink) -> bool {
+    fn send_part(&mut self, id: UploadId, turn: &mut Turn) -> bool {
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let Some((part, act)) = upload.put_next_part(now.monotonic) else { return false };
+        let Some((part, act)) = upload.put_next_part(turn.now.monotonic) else { return false };
         let admission = &upload.admission;
         self.load.add(&admission.destination, &admission.drop);
         let flight = Flight {
@@ -198,7 +199,7 @@ impl Engine {
             upload: Some(id),
             destination: Some(admission.destination.clone()),
         };
-        self.start(flight, Act::PutPart(act), sink);
+        self.start(flight, Act::PutPart(act), turn);
         true
     }
 

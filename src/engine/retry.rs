@@ -73,6 +73,11 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
     }
 }
 
+/// Returns why a failure of this kind closes its destination, when it does.
+pub(crate) fn closing(kind: FailureKind) -> Option<Closing> {
+    if let Verdict::Close(closing) = judge(kind) { Some(closing) } else { None }
+}
+
 /// Returns how long to wait before attempt `attempt` (the first retry is 1).
 pub(crate) fn delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duration {
     let doubled = settings.delay_min.saturating_mul(1 << attempt.saturating_sub(1).min(20));

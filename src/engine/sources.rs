@@ -1,10 +1,10 @@
 //! The engine's ear for files: hints, observations, admission.
 
-use super::Engine;
 use super::files::{Closeness, Notice, Scan};
 use super::plan;
-use super::sink::Sink;
+use super::turn::Turn;
 use super::upload::Upload;
+use super::{Engine, StoredFile};
 use crate::model::{
     Admission, DestinationName, DropName, Fact, Fingerprint, Now, Observation, ParkReason, Record,
     SourcePath, UploadId,
@@ -39,11 +39,10 @@ impl Engine {
         drop: &DropName,
         observations: &[Observation],
         closeness: Closeness,
-        now: Now,
-        sink: &mut Sink,
+        turn: &mut Turn,
     ) {
         for observation in observations {
-            self.observe(drop, observation, closeness, now, sink);
+            self.observe(drop, observation, closeness, turn);
         }
     }
 
@@ -52,63 +51,54 @@ impl Engine {
         drop: &DropName,
         seen: &Observation,
         closeness: Closeness,
-        now: Now,
-        sink: &mut Sink,
+        turn: &mut Turn,
     ) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let notice = files.observe(seen, closeness, now.monotonic);
+        let notice = files.observe(seen, closeness, turn.now.monotonic);
         let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
             && files.ignored.remove(&seen.path).is_some();
         if was_ignored {
-            sink.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
+            turn.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
         }
         match notice {
             Notice::Nothing => {}
-            Notice::NewlyIgnored(reason) => sink.record(Record::Ignored {
+            Notice::NewlyIgnored(reason) => turn.record(Record::Ignored {
                 drop: drop.clone(),
                 path: seen.path.clone(),
                 reason,
-                at: now.wall,
+                at: turn.now.wall,
             }),
             Notice::Settled { version, unreadable } => {
                 let settled = Settled { path: &seen.path, rank: seen.rank, version, unreadable };
-                self.admit(drop, &settled, now, sink);
+                self.admit(drop, &settled, turn);
             }
-            Notice::Changed(live) => {
-                live.into_iter().for_each(|id| self.end_changed(id, now, sink))
-            }
-            Notice::Readable(live) => {
-                self.on_readable(drop, &seen.path, &live, closeness, now, sink);
-            }
-            Notice::Gone(live) => live.into_iter().for_each(|id| self.on_gone(id, now, sink)),
+            Notice::Changed(live) => live.into_iter().for_each(|id| self.end_changed(id, turn)),
+            Notice::Readable(live) => match closeness {
+                Closeness::Scan => self.look_closer(drop, &seen.path, &live, turn),
+                Closeness::Look => self.release(live, turn),
+            },
+            Notice::Gone(live) => live.into_iter().for_each(|id| self.on_gone(id, turn)),
         }
     }
 
-    /// A file that parked uploads wait for is there: a scan asks for a closer look, a look releases.
-    fn on_readable(
-        &mut self,
-        drop: &DropName,
-        path: &SourcePath,
-        live: &[UploadId],
-        closeness: Closeness,
-        now: Now,
-        sink: &mut Sink,
-    ) {
-        let waiting: Vec<_> = live
-            .iter()
-            .copied()
-            .filter(|id| self.uploads.get(id).is_some_and(Upload::waits_for_source))
-            .collect();
-        match closeness {
-            Closeness::Scan if waiting.is_empty() => {}
-            Closeness::Scan => self.on_hint(drop, vec![path.clone()], now),
-            Closeness::Look => {
-                waiting.into_iter().for_each(|id| self.record(id, Fact::Released, now, sink));
+    /// A scan saw a file that parked uploads wait for: whether it can be read, a look will tell.
+    fn look_closer(&mut self, drop: &DropName, path: &SourcePath, live: &[UploadId], turn: &Turn) {
+        let waits = |id| self.uploads.get(id).is_some_and(Upload::waits_for_source);
+        if live.iter().any(waits) {
+            self.on_hint(drop, vec![path.clone()], turn.now);
+        }
+    }
+
+    /// A look found a file that can be read: what parked for want of it goes on.
+    fn release(&mut self, live: Vec<UploadId>, turn: &mut Turn) {
+        for id in live {
+            if self.uploads.get(&id).is_some_and(Upload::waits_for_source) {
+                self.record(id, Fact::Released, turn);
             }
         }
     }
 
-    fn on_gone(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
+    fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
         use crate::model::Stage::{Beginning, Queued, Sending};
         let needs_source = self.uploads.get(&id).is_some_and(|upload| {
             matches!(upload.state.stage, Queued | Beginning { .. } | Sending { .. })
@@ -117,11 +107,11 @@ impl Engine {
         if needs_source {
             let reason = ParkReason::SourceMissing;
             let detail = "the file was there when it was admitted".to_owned();
-            self.record(id, Fact::Parked { reason, detail, at: now.wall }, now, sink);
+            self.record(id, Fact::Parked { reason, detail, at: turn.now.wall }, turn);
         }
     }
 
-    fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, now: Now, sink: &mut Sink) {
+    fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
         let Some(files) = self.drops.get(drop) else { return };
         let covered = files
             .known
@@ -134,7 +124,7 @@ impl Engine {
             .map(|(_, name)| name.clone())
             .collect();
         for destination in missing {
-            self.admit_to(drop, destination, settled, now, sink);
+            self.admit_to(drop, destination, settled, turn);
         }
     }
 
@@ -143,14 +133,13 @@ impl Engine {
         drop: &DropName,
         destination: DestinationName,
         settled: &Settled<'_>,
-        now: Now,
-        sink: &mut Sink,
+        turn: &mut Turn,
     ) {
         let (Some(files), Some(gate)) = (self.drops.get(drop), self.gates.get(&destination)) else {
             return;
         };
         let to = &gate.settings;
-        let words = plan::Words { drop: &files.settings, path: settled.path, at: now.wall };
+        let words = plan::Words { drop: &files.settings, path: settled.path, at: turn.now.wall };
         let planned = plan::part_size(&to.traits.limits, to.part_size, settled.version.size);
         let unreadable = settled.unreadable.as_ref().map(|_| ParkReason::SourceUnreadable);
         let admission = Admission {
@@ -161,22 +150,22 @@ impl Engine {
             target: plan::target(to, words),
             part_size: planned.unwrap_or(to.part_size),
             rank: settled.rank,
-            at: now.wall,
+            at: turn.now.wall,
             parked: planned.err().or(unreadable),
             destination,
         };
         self.next_upload += 1;
         let id = admission.id;
-        self.remember(drop, settled.path, settled.version, &admission.destination, Some(id));
-        sink.record(Record::Admit(Box::new(admission.clone())));
+        self.remember(StoredFile::of(&admission), Some(id));
+        turn.record(Record::Admit(Box::new(admission.clone())));
         self.uploads.insert(id, Upload::admitted(admission));
-        self.place(id, now);
+        self.place(id, turn.now);
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.
-    pub(super) fn end_changed(&mut self, id: UploadId, now: Now, sink: &mut Sink) {
-        if let Some(answer) = self.uploads.get_mut(&id).map(|upload| upload.end_changed(now)) {
-            self.settle_answer(id, answer, now, sink);
+    pub(super) fn end_changed(&mut self, id: UploadId, turn: &mut Turn) {
+        if let Some(answer) = self.uploads.get_mut(&id).map(|upload| upload.end_changed(turn.now)) {
+            self.settle_answer(id, answer, turn);
         }
     }
 }

@@ -346,6 +346,7 @@ fn forget_parts(next: &mut UploadState) {
 }
 
 /// Moves the part counts; `None` when they would leave their bounds.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only called with the three facts of parts")]
 fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
     let Stage::Sending { remote } = &next.stage else { return None };
     let part_count = remote.part_count;
@@ -365,10 +366,6 @@ fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
             next.reported_count = next.reported_count.checked_sub(u32::from(*was_reported))?;
             (next.reported_count <= next.accepted_count).then_some(())
         }
-        other => unreachable_fact(other),
+        _ => None,
     }
-}
-
-fn unreachable_fact(_: &Fact) -> Option<()> {
-    None
 }

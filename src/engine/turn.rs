@@ -4,18 +4,25 @@
 //! more than a checkpoint, wait for it; the others start at once.
 
 use super::event::{Act, ActId, Effect};
-use crate::model::{Fact, Record, UploadId};
+use crate::model::{Fact, Now, Record, UploadId};
 
 /// What one call decided.
-#[derive(Debug, Default)]
-pub(crate) struct Sink {
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// When the call was made.
+    pub(crate) now: Now,
     records: Vec<Record>,
     acts: Vec<(ActId, Act)>,
     /// Something was recorded that every act of this call must wait for.
     is_weighty: bool,
 }
 
-impl Sink {
+impl Turn {
+    /// Starts with nothing decided.
+    pub(crate) fn new(now: Now) -> Self {
+        Self { now, records: Vec::new(), acts: Vec::new(), is_weighty: false }
+    }
+
     /// Lines up a record that is not about an upload, or admits one.
     pub(crate) fn record(&mut self, record: Record) {
         self.records.push(record);
