@@ -1,1 +1,281 @@
-//! receipt: being built.
+//! Receipts: the files that prove uploads, made from rows.
+//!
+//! *Promises*: the same rows give the same bytes, for every value comes from rows and none from a
+//! clock; a receipt under its name is whole, and durable when [`write`] has returned. *At a crash*
+//! in between, a temporary file may stay behind, which the next write of the same receipt replaces.
+//!
+//! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with
+//! a digest of the whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::model::remote::ContentMark;
+use crate::model::{ByteCount, ETag, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime};
+
+/// Longest file name that Linux file systems take, in bytes.
+const NAME_MAX: usize = 255;
+
+/// Everything a receipt says.
+#[derive(Debug, Clone)]
+pub struct ReceiptData {
+    /// Which upload.
+    pub upload: UploadId,
+    /// From which drop directory.
+    pub drop: String,
+    /// Which file.
+    pub path: SourcePath,
+    /// Its length.
+    pub size: ByteCount,
+    /// Its time of modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// To where.
+    pub destination: String,
+    /// The destination's platform.
+    pub platform: String,
+    /// The remote file's id.
+    pub remote_id: String,
+    /// The remote file's name.
+    pub remote_name: String,
+    /// Length of every part but the last.
+    pub part_size: PartSize,
+    /// Every part in order; empty when the file was there before.
+    pub parts: Vec<ReceiptPart>,
+    /// Digest over all parts.
+    pub mark: Option<ContentMark>,
+    /// When the upload was begun; `None` when the file was there before.
+    pub begun_at: Option<WallTime>,
+    /// When it was completed.
+    pub completed_at: Option<WallTime>,
+    /// When it was verified.
+    pub verified_at: Option<WallTime>,
+    /// Bytes that went over the wire.
+    pub bytes_sent: u64,
+    /// Failed attempts on record.
+    pub attempt_count: usize,
+}
+
+/// One part.
+#[derive(Debug, Clone)]
+pub struct ReceiptPart {
+    /// Which.
+    pub number: PartNumber,
+    /// Digest of its bytes.
+    pub md5: Md5,
+    /// The storage's word for it.
+    pub etag: ETag,
+}
+
+#[derive(Serialize)]
+struct Receipt<'a> {
+    schema: u32,
+    upload_id: i64,
+    drop: &'a str,
+    path: String,
+    size_bytes: u64,
+    mtime: String,
+    destination: &'a str,
+    platform: &'a str,
+    remote_id: &'a str,
+    remote_name: &'a str,
+    part_size_bytes: u64,
+    parts: Vec<Part>,
+    content_digest: Option<String>,
+    whole_file_digests: serde_json::Map<String, serde_json::Value>,
+    already_there: bool,
+    begun_at: Option<String>,
+    completed_at: Option<String>,
+    verified_at: Option<String>,
+    bytes_sent: u64,
+    bytes_sent_again: u64,
+    attempt_count: usize,
+    dropferry_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Part {
+    number: u32,
+    offset: u64,
+    length: u64,
+    md5: String,
+    etag: String,
+}
+
+/// Returns a moment as RFC 3339 in UTC, or the start of time when it cannot be written so.
+pub fn rfc3339(at: WallTime) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
+}
+
+/// Returns the receipt's bytes: JSON, indented, ending in a line feed.
+pub fn render(data: &ReceiptData) -> Vec<u8> {
+    let part = |part: &ReceiptPart| {
+        let range = data.part_size.range_of(part.number, data.size);
+        Part {
+            number: part.number.get(),
+            offset: range.offset,
+            length: range.length,
+            md5: part.md5.to_string(),
+            etag: part.etag.to_string(),
+        }
+    };
+    let accepted = if data.parts.is_empty() { 0 } else { data.size.0 };
+    let receipt = Receipt {
+        schema: 1,
+        upload_id: data.upload.0,
+        drop: &data.drop,
+        path: data.path.to_string(),
+        size_bytes: data.size.0,
+        mtime: rfc3339(WallTime(data.mtime_ns)),
+        destination: &data.destination,
+        platform: &data.platform,
+        remote_id: &data.remote_id,
+        remote_name: &data.remote_name,
+        part_size_bytes: data.part_size.get(),
+        parts: data.parts.iter().map(part).collect(),
+        content_digest: data.mark.map(|mark| format!("{}-{}", mark.md5_of_parts, data.parts.len())),
+        whole_file_digests: serde_json::Map::new(),
+        already_there: data.parts.is_empty(),
+        begun_at: data.begun_at.map(rfc3339),
+        completed_at: data.completed_at.map(rfc3339),
+        verified_at: data.verified_at.map(rfc3339),
+        bytes_sent: data.bytes_sent,
+        bytes_sent_again: data.bytes_sent.saturating_sub(accepted),
+        attempt_count: data.attempt_count,
+        dropferry_version: env!("CARGO_PKG_VERSION"),
+    };
+    let mut bytes = serde_json::to_vec_pretty(&receipt).expect("plain values always serialise");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Returns where the receipt of an upload stands: `STATE/receipts/<drop>/<path>.<upload id>.json`.
+pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
+    let mut place = state.join("receipts").join(drop);
+    for directory in path.directories() {
+        place.push(Path::new(std::ffi::OsStr::from_bytes(directory)));
+    }
+    let suffix = format!(".{upload}.json");
+    let name = path.file_name();
+    let mut file_name = if name.len() + suffix.len() <= NAME_MAX {
+        name.to_vec()
+    } else {
+        let mark = format!("~{}", &hex(&Sha256::digest(name))[..16]);
+        let kept = NAME_MAX - suffix.len() - mark.len();
+        [&name[..kept], mark.as_bytes()].concat()
+    };
+    file_name.extend_from_slice(suffix.as_bytes());
+    place.join(Path::new(std::ffi::OsStr::from_bytes(&file_name)))
+}
+
+/// Writes a receipt so that it is whole and durable under its name, and returns its SHA-256.
+///
+/// # Errors
+/// When the disk would not take it; nothing stands under its name then, or the one before.
+pub fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
+    let directory = place.parent().unwrap_or(Path::new("."));
+    make_durable(directory)?;
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let temporary = directory.join(format!(".{}.partial", &hex(&digest)[..16]));
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, place)?;
+    sync(directory)?;
+    Ok(digest)
+}
+
+/// Makes a directory and those above it, each known to the disk before the next is relied on.
+fn make_durable(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = directory.parent().unwrap_or(Path::new("."));
+    make_durable(above)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => sync(above),
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data() -> ReceiptData {
+        ReceiptData {
+            upload: UploadId(17),
+            drop: "novaseq".into(),
+            path: SourcePath::from_bytes(b"run 1/a\xff.gz"),
+            size: ByteCount(5),
+            mtime_ns: 1_000_000_000,
+            destination: "cavatica".into(),
+            platform: "sevenbridges".into(),
+            remote_id: "65a1".into(),
+            remote_name: "a%FF.gz".into(),
+            part_size: PartSize::new(4).expect("not zero"),
+            parts: (1..=2)
+                .map(|number| ReceiptPart {
+                    number: PartNumber::new(number).expect("from 1"),
+                    md5: Md5([1; 16]),
+                    etag: ETag::from_header("\"e\""),
+                })
+                .collect(),
+            mark: None,
+            begun_at: Some(WallTime(0)),
+            completed_at: None,
+            verified_at: None,
+            bytes_sent: 9,
+            attempt_count: 1,
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_json_with_every_part_in_place() {
+        let value: serde_json::Value =
+            serde_json::from_slice(&render(&data())).expect("a receipt is JSON");
+        assert_eq!(value["path"], "run 1/a\\xff.gz");
+        assert_eq!(value["mtime"], "1970-01-01T00:00:01Z");
+        assert_eq!(value["parts"][1]["offset"], 4);
+        assert_eq!(value["parts"][1]["length"], 1);
+        assert_eq!(value["bytes_sent_again"], 4);
+    }
+
+    #[test]
+    fn names_keep_their_bytes_and_fit_the_file_system() {
+        let state = Path::new("/s");
+        let place = path_for(state, "d", &data().path, UploadId(17));
+        assert_eq!(place.as_os_str().as_bytes(), b"/s/receipts/d/run 1/a\xff.gz.17.json");
+        let long = SourcePath::from_bytes(&[b'n'; 255]);
+        let other = SourcePath::from_bytes(&[vec![b'n'; 254], vec![b'm']].concat());
+        let (long, other) =
+            (path_for(state, "d", &long, UploadId(1)), path_for(state, "d", &other, UploadId(1)));
+        assert_eq!(long.file_name().map(OsStrExt::as_bytes).map(<[u8]>::len), Some(255));
+        assert_ne!(long, other);
+    }
+
+    #[test]
+    fn writing_again_gives_the_same_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = path_for(directory.path(), "d", &data().path, UploadId(17));
+        let bytes = render(&data());
+        let first = write(&place, &bytes).expect("written");
+        assert_eq!(write(&place, &bytes).expect("written again"), first);
+        assert_eq!(fs::read(&place).expect("there"), bytes);
+        let beside = place.parent().expect("has one").read_dir().expect("listed").count();
+        assert_eq!(beside, 1, "no temporary file stays");
+    }
+}

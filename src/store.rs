@@ -1,1 +1,268 @@
-//! store: being built.
+//! The store: the rows, which are the only state.
+//!
+//! *Owns* `STATE/dropferry.db` and its lock. One writer thread holds the one read-write connection;
+//! everybody else sends it [`Record`]s through [`Store::submit`] and is answered after the commit.
+//! Readers open a [`snapshot::Snapshot`], while the daemon runs or while it is down.
+//!
+//! *Promises*: what was answered with `Ok` survives a power cut (WAL, `synchronous=FULL`); records
+//! are applied in the order of submission; those of one submission in one transaction; every fact
+//! about an upload goes through the law in `model/upload.rs`, and `CHECK`s repeat it.
+//!
+//! *Never*: deletes or repairs a database; retries a commit that failed. A failed commit poisons the
+//! store: every waiter gets the error, nothing more is written, and the process must end, for what
+//! it remembers may be more than what is on disk.
+//!
+//! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
+
+mod lock;
+mod rows;
+mod schema;
+pub mod snapshot;
+pub mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::model::{
+    Admission, DestinationName, DropName, Fingerprint, IgnoreReason, PartState, Record,
+    RemoteUploadId, SourcePath, UploadId, UploadState, WallTime,
+};
+
+/// Where the state is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The state directory; made when missing.
+    pub directory: PathBuf,
+}
+
+/// Who runs on this state, for `status`.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// Process id.
+    pub pid: u32,
+    /// Program version.
+    pub version: String,
+    /// When it started.
+    pub started_at: WallTime,
+}
+
+/// What was stored when the store was opened.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Uploads that have not ended.
+    pub uploads: Vec<LoadedUpload>,
+    /// The newest version of each file that was uploaded or given up, by destination.
+    pub known: Vec<KnownFile>,
+    /// Remote uploads to remove.
+    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    /// Paths that are not uploaded.
+    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    /// The id after the last one ever given.
+    pub next_upload: Option<UploadId>,
+}
+
+/// One upload as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedUpload {
+    /// What was frozen, with the name in force.
+    pub admission: Admission,
+    /// How far it is.
+    pub state: UploadState,
+    /// Its parts in order, when it has a layout.
+    pub parts: Vec<PartState>,
+}
+
+/// One file that was uploaded or given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFile {
+    /// From which drop directory.
+    pub drop: DropName,
+    /// Which file.
+    pub path: SourcePath,
+    /// Which version.
+    pub fingerprint: Fingerprint,
+    /// To where.
+    pub destination: DestinationName,
+}
+
+/// The answer to a submission, after its commit.
+pub type Answer = oneshot::Receiver<Result<(), Error>>;
+
+/// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
+/// engine bounds what can be under way, so this many never pile up; if they did, the writer is stuck.
+const QUEUE_MAX: usize = 65_536;
+
+/// The handle: cheap to clone, safe to share.
+#[derive(Debug, Clone)]
+pub struct Store {
+    submissions: SyncSender<Submission>,
+}
+
+/// The writer thread; joined by [`Thread::finish`].
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Submission {
+    records: Vec<Record>,
+    answer: oneshot::Sender<Result<(), Error>>,
+}
+
+impl Store {
+    /// Opens the state for the daemon: lock, integrity, migrations, then everything unfinished.
+    ///
+    /// # Errors
+    /// [`Kind`] says what stands in the way; [`Error::hint`] says what to do.
+    pub fn open(settings: &Settings, runner: &Runner) -> Result<(Self, Thread, Loaded), Error> {
+        let (mut writer, loaded) = writer::Writer::open(settings)?;
+        writer.introduce(runner)?;
+        let (submissions, inbox) = sync_channel(QUEUE_MAX);
+        let run = move || writer::run(writer, &inbox);
+        let handle = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(run)
+            .map_err(|source| Error::io("start the writer for", &settings.directory, source))?;
+        Ok((Self { submissions }, Thread { handle }, loaded))
+    }
+
+    /// Lines records up to be written in one transaction, after all that was submitted before. The
+    /// answer comes after the commit; an empty list is a barrier.
+    pub fn submit(&self, records: Vec<Record>) -> Answer {
+        let (answer, receiver) = oneshot::channel();
+        match self.submissions.try_send(Submission { records, answer }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
+                // A receiver that is gone needs no answer.
+                drop(refused.answer.send(Err(Error::poisoned())));
+            }
+        }
+        receiver
+    }
+
+    /// Writes records and waits for the commit.
+    ///
+    /// # Errors
+    /// When the commit failed, now or before.
+    pub async fn commit(&self, records: Vec<Record>) -> Result<(), Error> {
+        self.submit(records).await.unwrap_or_else(|_| Err(Error::poisoned()))
+    }
+}
+
+impl Thread {
+    /// Waits until everything submitted is written and the WAL is folded into the database. All
+    /// handles must be gone.
+    pub fn finish(self) {
+        // A panic aborts the process, so the thread can only have ended well.
+        drop(self.handle.join());
+    }
+}
+
+/// What went wrong with the state.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// What we were doing.
+    doing: &'static str,
+    /// To which file.
+    path: PathBuf,
+    /// Why it failed.
+    pub kind: Kind,
+}
+
+/// Why it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Another daemon runs on this state.
+    Locked,
+    /// The database was written by a newer program.
+    Newer {
+        /// Its version.
+        found: usize,
+        /// The newest this program knows.
+        known: usize,
+    },
+    /// The database is damaged.
+    Corrupt {
+        /// What the check said.
+        detail: String,
+    },
+    /// There is no database.
+    Missing,
+    /// A migration failed; the database is as it was.
+    Migration {
+        /// Why.
+        detail: String,
+    },
+    /// The disk or SQLite failed.
+    Failed {
+        /// Why.
+        detail: String,
+    },
+    /// A commit failed before; nothing is written any more.
+    Poisoned,
+}
+
+impl Error {
+    fn sqlite(doing: &'static str, path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase};
+        let detail = source.to_string();
+        let kind = match source.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Kind::Corrupt { detail },
+            Some(CannotOpen) if !path.exists() => Kind::Missing,
+            _ => Kind::Failed { detail },
+        };
+        Self { doing, path: path.to_owned(), kind }
+    }
+
+    fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self { doing, path: path.to_owned(), kind: Kind::Failed { detail: source.to_string() } }
+    }
+
+    fn poisoned() -> Self {
+        Self { doing: "write to", path: "the database".into(), kind: Kind::Poisoned }
+    }
+
+    /// Returns what an operator can do about it, when we know.
+    pub fn hint(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Locked => {
+                Some("stop the other daemon, or give this one another [state] directory".into())
+            }
+            Kind::Newer { .. } => {
+                Some("install the version of dropferry that last ran on this state".into())
+            }
+            Kind::Corrupt { .. } => Some(format!(
+                "nothing was deleted; move {} and its -wal and -shm files aside and restore a backup, \
+                 or start without: files are found again and compared with the destination",
+                self.path.display()
+            )),
+            Kind::Missing => Some("start the daemon once, or check [state] directory".into()),
+            Kind::Migration { .. } => Some("the database is as it was; report the message".into()),
+            Kind::Failed { .. } | Kind::Poisoned => {
+                Some("check free space, permissions and the health of the disk".into())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot {} {}: ", self.doing, self.path.display())?;
+        match &self.kind {
+            Kind::Locked => f.write_str("another daemon runs on this state"),
+            Kind::Newer { found, known } => {
+                write!(f, "it has version {found}, this program knows up to version {known}")
+            }
+            Kind::Corrupt { detail } => write!(f, "the database is damaged: {detail}"),
+            Kind::Missing => f.write_str("it is not there"),
+            Kind::Migration { detail } | Kind::Failed { detail } => f.write_str(detail),
+            Kind::Poisoned => f.write_str("a commit failed before, nothing is written any more"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,63 @@
+//! The pool: every act runs here, and each gives exactly one outcome back.
+//!
+//! How many run at once is the engine's decision (permits, lanes, one look and one scan a drop); the
+//! pool keeps none waiting and starts nothing by itself. An act that is cut gives an outcome too, so
+//! the engine's books always balance.
+
+use std::future::Future;
+
+use tokio::task::JoinSet;
+
+use crate::engine::event::{ActId, Outcome, Setback};
+use crate::model::{ByteCount, Failure, FailureKind};
+
+/// What an act gave.
+pub(crate) type Reply = Result<Outcome, Setback>;
+
+/// Acts under way.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    running: JoinSet<(ActId, Reply)>,
+    cut: bool,
+}
+
+impl Workers {
+    /// Starts an act.
+    pub(crate) fn start(&mut self, id: ActId, act: impl Future<Output = Reply> + Send + 'static) {
+        self.running.spawn(async move { (id, act.await) });
+    }
+
+    /// Waits for the next act to end; never returns while none runs.
+    pub(crate) async fn next(&mut self) -> (ActId, Reply) {
+        loop {
+            match self.running.join_next().await {
+                Some(Ok(ended)) => return ended,
+                // Only an abort gets here: a panic ends the process. Its outcome is not missed any more.
+                Some(Err(_)) => {}
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    /// Takes an act that has ended already, if any has.
+    pub(crate) fn try_next(&mut self) -> Option<(ActId, Reply)> {
+        self.running.try_join_next().and_then(Result::ok)
+    }
+
+    /// Cuts everything.
+    pub(crate) fn abort(&mut self) {
+        self.cut = true;
+        self.running.abort_all();
+    }
+
+    /// Tells whether everything was cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
+    }
+}
+
+/// The outcome of an act that was given up because the daemon stops.
+pub(crate) fn cancelled() -> Reply {
+    let failure = Failure::new(FailureKind::Cancelled, "the daemon stops");
+    Err(Setback { failure, sent: ByteCount(0) })
+}

@@ -1,0 +1,313 @@
+//! Rows to values and back: the one place that knows the columns of `uploads` and `parts`.
+//!
+//! `write_state` followed by `read_state` gives the same value; a property test holds it to that.
+//! A row that does not parse is damage, and reading it fails; nothing is guessed.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, named_params};
+
+use super::LoadedUpload;
+use crate::model::remote::ContentMark;
+use crate::model::{
+    Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Fingerprint, Hold,
+    Md5, ParkReason, PartNumber, PartSize, PartState, RemoteFile, RemoteFileId, RemoteUpload,
+    RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState, WallTime,
+};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// Stages that have ended, as SQL writes them.
+pub(super) const ENDED: &str = "('receipted', 'source-changed', 'abandoned')";
+
+/// A column whose content is not what the program writes.
+fn damaged(column: &'static str) -> rusqlite::Error {
+    let message = format!("column {column} holds something that dropferry never writes");
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, message.into())
+}
+
+pub(super) fn unsigned(row: &Row<'_>, column: &'static str) -> Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| damaged(column))
+}
+
+pub(super) fn unsigned_at(row: &Row<'_>, index: usize) -> Result<u64> {
+    u64::try_from(row.get::<_, i64>(index)?).map_err(|_| damaged("a sum"))
+}
+
+fn count(row: &Row<'_>, column: &'static str) -> Result<u32> {
+    row.get(column)
+}
+
+pub(super) fn signed(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+pub(super) fn md5_of(bytes: &[u8], column: &'static str) -> Result<Md5> {
+    bytes.try_into().map(Md5).map_err(|_| damaged(column))
+}
+
+fn mark(row: &Row<'_>, size: &'static str, digest: &'static str) -> Result<Option<ContentMark>> {
+    let (Some(bytes), Some(md5)) =
+        (row.get::<_, Option<i64>>(size)?, row.get::<_, Option<Vec<u8>>>(digest)?)
+    else {
+        return Ok(None);
+    };
+    let part_size = part_size(bytes, size)?;
+    Ok(Some(ContentMark { part_size, md5_of_parts: md5_of(&md5, digest)? }))
+}
+
+fn part_size(bytes: i64, column: &'static str) -> Result<PartSize> {
+    u64::try_from(bytes).ok().and_then(PartSize::new).ok_or_else(|| damaged(column))
+}
+
+/// Reads what was frozen at admission.
+pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
+    let folder: String = row.get("target_folder")?;
+    Ok(Admission {
+        id: UploadId(row.get("id")?),
+        drop: DropName::new(row.get::<_, String>("drop_name")?),
+        path: SourcePath::from_bytes(&row.get::<_, Vec<u8>>("path")?),
+        fingerprint: Fingerprint {
+            device: row.get::<_, i64>("device")?.cast_unsigned(),
+            inode: row.get::<_, i64>("inode")?.cast_unsigned(),
+            size: ByteCount(unsigned(row, "size_bytes")?),
+            mtime_ns: row.get("mtime_ns")?,
+        },
+        destination: DestinationName::new(row.get::<_, String>("destination")?),
+        target: Target {
+            folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+            name: row.get("target_name")?,
+        },
+        part_size: part_size(row.get("wished_part_size_bytes")?, "wished_part_size_bytes")?,
+        rank: count(row, "rank")?,
+        at: WallTime(row.get("admitted_at_ns")?),
+        parked: None,
+    })
+}
+
+/// Reads how far an upload is.
+pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
+    let mode: String = row.get("etag_mode")?;
+    Ok(UploadState {
+        stage: read_stage(row)?,
+        hold: read_hold(row)?,
+        etag_mode: match mode.as_str() {
+            "unknown" => ETagMode::Unknown,
+            "md5" => ETagMode::Md5,
+            "opaque" => ETagMode::Opaque,
+            _ => return Err(damaged("etag_mode")),
+        },
+        accepted_count: count(row, "accepted_count")?,
+        reported_count: count(row, "reported_count")?,
+        restart_count: count(row, "restart_count")?,
+        attempt_count: count(row, "attempt_count")?,
+        described: row.get("described")?,
+        bytes_sent: ByteCount(unsigned(row, "bytes_sent")?),
+    })
+}
+
+fn read_stage(row: &Row<'_>) -> Result<Stage> {
+    let word: String = row.get("stage")?;
+    let since = |column| row.get(column).map(WallTime);
+    Ok(match word.as_str() {
+        "queued" => Stage::Queued,
+        "beginning" => Stage::Beginning { since: since("begin_intended_at_ns")? },
+        "sending" => Stage::Sending { remote: read_remote(row)?.ok_or_else(|| damaged("stage"))? },
+        "completing" => Stage::Completing {
+            remote: read_remote(row)?.ok_or_else(|| damaged("stage"))?,
+            since: since("complete_intended_at_ns")?,
+        },
+        "completed" => Stage::Completed { file: read_file(row)?, remote: read_remote(row)? },
+        "verified" => Stage::Verified { file: read_file(row)?, remote: read_remote(row)? },
+        "receipted" => Stage::Receipted { file: read_file(row)? },
+        "source-changed" => Stage::Ended(EndReason::SourceChanged),
+        "abandoned" => Stage::Ended(EndReason::Abandoned),
+        _ => return Err(damaged("stage")),
+    })
+}
+
+fn read_hold(row: &Row<'_>) -> Result<Hold> {
+    let word: String = row.get("hold")?;
+    Ok(match word.as_str() {
+        "none" => Hold::None,
+        "waiting" => Hold::Waiting { until: WallTime(row.get("retry_at_ns")?) },
+        "parked" => {
+            let reason: String = row.get("park_reason")?;
+            let reason = ParkReason::parse(&reason).ok_or_else(|| damaged("park_reason"))?;
+            Hold::Parked { reason }
+        }
+        _ => return Err(damaged("hold")),
+    })
+}
+
+/// Reads the remote upload and its layout, when there is or was one.
+pub(super) fn read_remote(row: &Row<'_>) -> Result<Option<RemoteUpload>> {
+    let Some(id) = row.get::<_, Option<String>>("remote_upload_id")? else { return Ok(None) };
+    Ok(Some(RemoteUpload {
+        id: RemoteUploadId::new(id),
+        part_size: part_size(row.get("part_size_bytes")?, "part_size_bytes")?,
+        part_count: count(row, "part_count")?,
+        sequential: row.get("sequential")?,
+    }))
+}
+
+fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
+    let size = row.get::<_, Option<i64>>("remote_size_bytes")?;
+    Ok(RemoteFile {
+        id: RemoteFileId::new(row.get::<_, String>("remote_file_id")?),
+        name: row.get("remote_name")?,
+        size: size.map(|bytes| ByteCount(bytes.cast_unsigned())),
+        mark: mark(row, "remote_mark_part_size_bytes", "remote_mark_md5")?,
+        created_at: row.get::<_, Option<i64>>("remote_created_at_ns")?.map(WallTime),
+    })
+}
+
+/// Reads an upload with its parts, which are all open where they have no row.
+pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<LoadedUpload> {
+    let (admission, state) = (read_admission(row)?, read_state(row)?);
+    let count = state.stage.remote().map_or(0, |remote| remote.part_count);
+    let mut parts = vec![PartState::Open; count as usize];
+    for (number, part) in read_parts(connection, admission.id)? {
+        *parts.get_mut(number.index()).ok_or_else(|| damaged("parts.number"))? = part;
+    }
+    Ok(LoadedUpload { admission, state, parts })
+}
+
+fn read_parts(connection: &Connection, id: UploadId) -> Result<Vec<(PartNumber, PartState)>> {
+    let sql = "SELECT number, md5, etag, reported FROM parts WHERE upload_id = ?1 ORDER BY number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let parts = statement.query_map([id.0], |row| {
+        let number = PartNumber::new(row.get(0)?).ok_or_else(|| damaged("parts.number"))?;
+        Ok((number, part_of(row.get(1)?, row.get(2)?, row.get(3)?)?))
+    })?;
+    parts.collect()
+}
+
+/// Reads one part; open when it has no row.
+pub(super) fn read_part(
+    connection: &Connection,
+    id: UploadId,
+    number: PartNumber,
+) -> Result<PartState> {
+    let sql = "SELECT md5, etag, reported FROM parts WHERE upload_id = ?1 AND number = ?2";
+    let mut rows = connection.prepare_cached(sql)?;
+    let mut rows = rows.query((id.0, number.get()))?;
+    match rows.next()? {
+        Some(row) => part_of(row.get(0)?, row.get(1)?, row.get(2)?),
+        None => Ok(PartState::Open),
+    }
+}
+
+fn part_of(md5: Vec<u8>, etag: String, reported: bool) -> Result<PartState> {
+    let (md5, etag) = (md5_of(&md5, "parts.md5")?, ETag::from_header(&etag));
+    Ok(if reported { PartState::Reported { md5, etag } } else { PartState::Accepted { md5, etag } })
+}
+
+/// Inserts an upload as it was admitted.
+pub(super) fn insert(
+    connection: &Connection,
+    admission: &Admission,
+    state: &UploadState,
+) -> Result<()> {
+    let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
+        mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
+        park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
+        restart_count, attempt_count, described, bytes_sent, admitted_at_ns) \
+        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :folder, \
+        :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at)";
+    let reason = match state.hold {
+        Hold::Parked { reason } => Some(reason),
+        Hold::None | Hold::Waiting { .. } => None,
+    };
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": admission.id.0,
+        ":drop_name": admission.drop.as_str(),
+        ":path": admission.path.as_bytes(),
+        ":destination": admission.destination.as_str(),
+        ":device": admission.fingerprint.device.cast_signed(),
+        ":inode": admission.fingerprint.inode.cast_signed(),
+        ":size": signed(admission.fingerprint.size.0),
+        ":mtime": admission.fingerprint.mtime_ns,
+        ":folder": admission.target.folders.join("/"),
+        ":name": admission.target.name,
+        ":wish": signed(admission.part_size.get()),
+        ":rank": admission.rank,
+        ":hold": if reason.is_some() { "parked" } else { "none" },
+        ":reason": reason.map(ParkReason::as_str),
+        ":detail": reason.map(ParkReason::sentence),
+        ":at": admission.at.0,
+    })?;
+    Ok(())
+}
+
+/// Writes how far an upload is. Fact-specific columns (times, details) are the writer's.
+pub(super) fn write_state(
+    connection: &Connection,
+    id: UploadId,
+    state: &UploadState,
+    accepted_bytes: u64,
+) -> Result<()> {
+    let (hold, retry_at, reason) = match state.hold {
+        Hold::None => ("none", None, None),
+        Hold::Waiting { until } => ("waiting", Some(until.0), None),
+        Hold::Parked { reason } => ("parked", None, Some(reason.as_str())),
+    };
+    let sql = "UPDATE uploads SET stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
+        park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
+        accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
+        attempt_count = :attempts, described = :described, bytes_sent = :sent WHERE id = :id";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": id.0,
+        ":stage": state.stage.as_str(),
+        ":hold": hold,
+        ":retry_at": retry_at,
+        ":reason": reason,
+        ":mode": match state.etag_mode {
+            ETagMode::Unknown => "unknown",
+            ETagMode::Md5 => "md5",
+            ETagMode::Opaque => "opaque",
+        },
+        ":accepted": state.accepted_count,
+        ":accepted_bytes": signed(accepted_bytes),
+        ":reported": state.reported_count,
+        ":restarts": state.restart_count,
+        ":attempts": state.attempt_count,
+        ":described": state.described,
+        ":sent": signed(state.bytes_sent.0),
+    })?;
+    Ok(())
+}
+
+/// Writes the remote upload of a stage, or forgets it.
+pub(super) fn write_remote(
+    connection: &Connection,
+    id: UploadId,
+    remote: Option<&RemoteUpload>,
+) -> Result<()> {
+    let sql = "UPDATE uploads SET remote_upload_id = :remote, part_size_bytes = :part_size, \
+        part_count = :part_count, sequential = :sequential WHERE id = :id";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": id.0,
+        ":remote": remote.map(|remote| remote.id.as_str()),
+        ":part_size": remote.map(|remote| signed(remote.part_size.get())),
+        ":part_count": remote.map(|remote| remote.part_count),
+        ":sequential": remote.is_some_and(|remote| remote.sequential),
+    })?;
+    Ok(())
+}
+
+/// Writes the remote file.
+pub(super) fn write_file(connection: &Connection, id: UploadId, file: &RemoteFile) -> Result<()> {
+    let sql = "UPDATE uploads SET remote_file_id = :file, remote_name = :name, \
+        remote_size_bytes = :size, remote_created_at_ns = :created, \
+        remote_mark_part_size_bytes = :mark_size, remote_mark_md5 = :mark WHERE id = :id";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": id.0,
+        ":file": file.id.as_str(),
+        ":name": file.name,
+        ":size": file.size.map(|size| signed(size.0)),
+        ":created": file.created_at.map(|at| at.0),
+        ":mark_size": file.mark.map(|mark| signed(mark.part_size.get())),
+        ":mark": file.mark.map(|mark| mark.md5_of_parts.0),
+    })?;
+    Ok(())
+}

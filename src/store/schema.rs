@@ -1,0 +1,183 @@
+//! Opens the database file: pragmas, integrity, migrations.
+//!
+//! Nothing is ever deleted or repaired here. A database that is damaged, or newer than this program,
+//! is refused with what to do about it; an older one is copied aside first and then migrated, each
+//! step in one transaction.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::{Error, Kind};
+
+/// The database's name in the state directory.
+pub(super) const FILE_NAME: &str = "dropferry.db";
+
+/// Every migration in order; the database's `user_version` counts how many it has had.
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../../migrations/0001_initial.sql"))];
+
+/// Readers may hold the WAL for a moment; a writer waits this long for them.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens the database for writing, makes it when missing, and brings it up to date.
+pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
+    let path = directory.join(FILE_NAME);
+    let failed = |source| Error::sqlite("open the database", &path, source);
+    let mut connection = Connection::open(&path).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    check(&connection, &path)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    // NORMAL may forget committed rows at power loss; a forgotten ETag is a part sent again, a
+    // forgotten completion is a guess.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "foreign_keys", "ON").map_err(failed)?;
+    migrate(&mut connection, &path)?;
+    Ok(connection)
+}
+
+/// Opens the database for reading, whether a daemon runs on it or not.
+pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
+    let path = directory.join(FILE_NAME);
+    let failed = |source| Error::sqlite("open the database for reading", &path, source);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let open = |uri: &str| Connection::open_with_flags(uri, flags);
+    let uri = format!("file:{}", percent_encoded(&path));
+    let connection = open(&uri).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    if version(&connection).is_ok() {
+        known_version(&connection, &path)?;
+        return Ok(connection);
+    }
+    // A directory that we may only read has no room for the WAL's index; with no WAL beside the
+    // file, nobody is writing and the file alone is the truth.
+    let has_wal = std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|wal| wal.len() > 0);
+    if has_wal {
+        known_version(&connection, &path)?;
+        return Ok(connection);
+    }
+    let connection = open(&format!("{uri}?immutable=1")).map_err(failed)?;
+    known_version(&connection, &path)?;
+    Ok(connection)
+}
+
+fn percent_encoded(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let encode = |byte: &u8| {
+        if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    path.as_os_str().as_bytes().iter().map(encode).collect()
+}
+
+fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map(|v| v as usize)
+}
+
+fn known_version(connection: &Connection, path: &Path) -> Result<usize, Error> {
+    let found = version(connection).map_err(|e| Error::sqlite("read the version of", path, e))?;
+    if found > MIGRATIONS.len() {
+        let kind = Kind::Newer { found, known: MIGRATIONS.len() };
+        return Err(Error { doing: "open the database", path: path.to_owned(), kind });
+    }
+    Ok(found)
+}
+
+/// Refuses a damaged database. An empty file is a new one.
+fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::sqlite("check the database", path, source);
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    let kind = Kind::Corrupt { detail: verdict };
+    Err(Error { doing: "check the database", path: path.to_owned(), kind })
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let found = known_version(connection, path)?;
+    if found > 0 && found < MIGRATIONS.len() {
+        back_up(connection, path, found)?;
+    }
+    Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|source| Error {
+        doing: "migrate the database",
+        path: path.to_owned(),
+        kind: Kind::Migration { detail: source.to_string() },
+    })
+}
+
+/// Copies the database aside before it is migrated; an existing copy of that version is kept.
+fn back_up(connection: &Connection, path: &Path, version: usize) -> Result<PathBuf, Error> {
+    let copy = path.with_extension(format!("db.backup-v{version}"));
+    if copy.exists() {
+        return Ok(copy);
+    }
+    let partial = path.with_extension("db.backup-partial");
+    let failed_sql = |source| Error::sqlite("copy the database to", &copy, source);
+    let failed_io = |source| Error::io("copy the database to", &copy, source);
+    remove_if_there(&partial).map_err(failed_io)?;
+    connection.backup("main", &partial, None).map_err(failed_sql)?;
+    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(failed_io)?;
+    std::fs::rename(&partial, &copy).map_err(failed_io)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(failed_io)?;
+    Ok(copy)
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_valid() {
+        Migrations::from_slice(MIGRATIONS).validate().expect("every migration applies");
+    }
+
+    #[test]
+    fn an_older_database_is_copied_before_it_is_migrated() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let connection = open_for_writing(directory.path()).expect("a new database");
+        let path = directory.path().join(FILE_NAME);
+        let copy = back_up(&connection, &path, 1).expect("a copy");
+        assert_eq!(copy, directory.path().join("dropferry.db.backup-v1"));
+        assert_eq!(version(&Connection::open(&copy).expect("opens")).expect("has one"), 1);
+        std::fs::write(&copy, b"kept").expect("written");
+        back_up(&connection, &path, 1).expect("kept");
+        assert_eq!(std::fs::read(&copy).expect("read"), b"kept");
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_with_both_versions() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let connection = open_for_writing(directory.path()).expect("a new database");
+        connection.pragma_update(None, "user_version", 99).expect("doctored");
+        drop(connection);
+        for error in [
+            open_for_writing(directory.path()).expect_err("newer"),
+            open_for_reading(directory.path()).expect_err("newer"),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains("99") && text.contains("version 1"), "{text}");
+        }
+    }
+
+    #[test]
+    fn damage_is_refused_and_nothing_is_deleted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(FILE_NAME);
+        std::fs::write(&path, vec![7; 8192]).expect("written");
+        let error = open_for_writing(directory.path()).expect_err("not a database");
+        assert!(matches!(error.kind, Kind::Corrupt { .. }), "{error}");
+        assert!(error.hint().is_some());
+        assert_eq!(std::fs::read(&path).expect("still there"), vec![7; 8192]);
+    }
+}

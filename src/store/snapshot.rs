@@ -1,0 +1,466 @@
+//! The SQL that reads: what `status`, `show` and the receipts are made of.
+//!
+//! Opens the file read-only, while the daemon writes or while it is down, and never changes it.
+//! Everything comes back as plain values; rendering is the surface's.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::rows::{self, ENDED};
+use super::schema::{self, FILE_NAME};
+use super::{Error, lock};
+use crate::model::remote::ContentMark;
+use crate::model::{
+    Admission, ByteCount, ETag, Md5, ParkReason, PartNumber, PartSize, SourcePath, UploadId,
+    UploadState, WallTime,
+};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// Unfinished uploads listed at most; counts are exact however many there are.
+const OPEN_MAX: u32 = 10_000;
+/// Ended uploads listed, unless all are asked for.
+const ENDED_SHOWN: u32 = 100;
+/// A rate older than this is over.
+const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A view of the state at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    connection: Connection,
+    directory: PathBuf,
+}
+
+/// Everything `status` shows.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// A daemon holds the lock.
+    pub is_running: bool,
+    /// Process, version and start of the daemon that last ran.
+    pub daemon: Option<Daemon>,
+    /// Drop directories.
+    pub drops: Vec<Drop>,
+    /// Destinations.
+    pub destinations: Vec<Destination>,
+    /// Uploads by the word for their state.
+    pub tallies: Vec<Tally>,
+    /// Files seen and not yet quiet.
+    pub settling_count: u64,
+    /// Paths that are not uploaded.
+    pub ignored_count: u64,
+    /// Bytes accepted each second, lately.
+    pub rate_bytes_per_second: u64,
+    /// Unfinished uploads, then ended ones, the newest first.
+    pub uploads: Vec<Upload>,
+}
+
+/// Who runs or last ran.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// Process id.
+    pub pid: u32,
+    /// Program version.
+    pub version: String,
+    /// When it started.
+    pub started_at: WallTime,
+}
+
+/// A drop directory.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    /// Its configured name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// `events`, `scanning` or `deaf`.
+    pub watch: String,
+    /// Why not `events`.
+    pub reason: Option<String>,
+    /// End of the last scan that saw everything.
+    pub last_full_scan_at: Option<WallTime>,
+}
+
+/// A destination.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Its configured name.
+    pub name: String,
+    /// Its platform.
+    pub platform: String,
+    /// `ok`, `throttled`, `unreachable` or `halted`.
+    pub state: String,
+    /// Why not `ok`.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// Uploads in one state.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// The state's word.
+    pub state: String,
+    /// How many.
+    pub upload_count: u64,
+    /// Length of their files.
+    pub size_bytes: u64,
+    /// Bytes of theirs that were accepted.
+    pub accepted_bytes: u64,
+    /// Bytes sent for them, also in vain.
+    pub bytes_sent: u64,
+}
+
+/// One upload, as a line.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// What was frozen at admission.
+    pub admission: Admission,
+    /// How far it is.
+    pub state: UploadState,
+    /// Bytes accepted.
+    pub accepted_bytes: u64,
+    /// The layout's part size, or the wished one.
+    pub part_size_bytes: u64,
+    /// The layout's part count, or what the wished size would give.
+    pub part_count: u32,
+    /// Why it is parked, in full.
+    pub park_detail: Option<String>,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// The remote file's id.
+    pub remote_id: Option<String>,
+    /// When it was completed.
+    pub completed_at: Option<WallTime>,
+}
+
+/// One upload in full.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    /// The line.
+    pub upload: Upload,
+    /// The remote upload's id.
+    pub remote_upload_id: Option<String>,
+    /// The name at the destination.
+    pub remote_name: Option<String>,
+    /// When it was begun.
+    pub begun_at: Option<WallTime>,
+    /// When it was verified.
+    pub verified_at: Option<WallTime>,
+    /// When its receipt was durable.
+    pub receipted_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: Option<WallTime>,
+    /// The digest over all parts.
+    pub mark: Option<ContentMark>,
+    /// Platform of its destination.
+    pub platform: String,
+    /// Parts that were accepted.
+    pub parts: Vec<Part>,
+    /// Failed attempts, the newest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One accepted part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Which.
+    pub number: PartNumber,
+    /// Digest of its bytes.
+    pub md5: Md5,
+    /// The storage's ETag.
+    pub etag: ETag,
+    /// The platform was told.
+    pub reported: bool,
+    /// When it was accepted.
+    pub accepted_at: WallTime,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// What was tried.
+    pub act: String,
+    /// For which part.
+    pub part: Option<u32>,
+    /// How it failed, for policy.
+    pub kind: String,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// The platform's id of the request.
+    pub request_id: Option<String>,
+    /// How it failed, for people.
+    pub message: String,
+    /// When.
+    pub at: WallTime,
+    /// When the upload went on.
+    pub retry_at: Option<WallTime>,
+}
+
+impl Snapshot {
+    /// Opens the state of a directory.
+    ///
+    /// # Errors
+    /// See [`super::Kind`]; `Missing` when no daemon ever ran there.
+    pub fn open(directory: &Path) -> std::result::Result<Self, Error> {
+        let connection = schema::open_for_reading(directory)?;
+        Ok(Self { connection, directory: directory.to_owned() })
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::sqlite("read", &self.directory.join(FILE_NAME), source)
+    }
+
+    /// Returns everything `status` shows. `now` judges whether the shown rate is fresh.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn status(&self, all: bool, now: WallTime) -> std::result::Result<Status, Error> {
+        self.read_status(all, now).map_err(|source| self.failed(source))
+    }
+
+    fn read_status(&self, all: bool, now: WallTime) -> Result<Status> {
+        let connection = &self.connection;
+        // One transaction, so that counts and lists are of one moment.
+        let transaction = connection.unchecked_transaction()?;
+        let (daemon, rate) = self.read_daemon(now)?;
+        let is_running = lock::is_taken(&self.directory);
+        let count = |sql: &str| connection.query_row(sql, [], |row| rows::unsigned_at(row, 0));
+        let status = Status {
+            is_running,
+            daemon,
+            drops: self.list("SELECT * FROM drop_health ORDER BY drop_name", read_drop)?,
+            destinations: self
+                .list("SELECT * FROM destination_health ORDER BY destination", read_destination)?,
+            tallies: self.list("SELECT * FROM tallies ORDER BY state", read_tally)?,
+            settling_count: count("SELECT ifnull(sum(settling_count), 0) FROM drop_health")?,
+            ignored_count: count("SELECT count(*) FROM ignored")?,
+            rate_bytes_per_second: if is_running { rate } else { 0 },
+            uploads: self.list_uploads(all)?,
+        };
+        transaction.finish()?;
+        Ok(status)
+    }
+
+    fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        self.connection.prepare(sql)?.query_map([], read)?.collect()
+    }
+
+    fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {
+        let open = format!(
+            "SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id LIMIT {OPEN_MAX}"
+        );
+        let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
+        let ended = format!(
+            "SELECT * FROM uploads WHERE stage IN {ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}"
+        );
+        let mut uploads = self.list(&open, read_upload)?;
+        uploads.extend(self.list(&ended, read_upload)?);
+        Ok(uploads)
+    }
+
+    fn read_daemon(&self, now: WallTime) -> Result<(Option<Daemon>, u64)> {
+        let row = self.connection.query_row("SELECT * FROM daemon WHERE id = 1", [], |row| {
+            let daemon = Daemon {
+                pid: row.get("pid")?,
+                version: row.get("version")?,
+                started_at: WallTime(row.get("started_at_ns")?),
+            };
+            let is_fresh = WallTime(row.get("rate_at_ns")?).until(now) < RATE_AGE;
+            let rate = rows::unsigned(row, "rate_bytes_per_second")?;
+            Ok((daemon, if is_fresh { rate } else { 0 }))
+        });
+        Ok(row.optional()?.map_or((None, 0), |(daemon, rate)| (Some(daemon), rate)))
+    }
+
+    /// Returns the ids of the uploads of a path, the newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn find(&self, path: &SourcePath) -> std::result::Result<Vec<UploadId>, Error> {
+        let find = || -> Result<Vec<UploadId>> {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT id FROM uploads WHERE path = ?1 ORDER BY id DESC")?;
+            statement.query_map([path.as_bytes()], |row| row.get(0).map(UploadId))?.collect()
+        };
+        find().map_err(|source| self.failed(source))
+    }
+
+    /// Returns one upload in full, if there is one of that id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn detail(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
+        self.read_detail(id).map_err(|source| self.failed(source))
+    }
+
+    fn read_detail(&self, id: UploadId) -> Result<Option<Detail>> {
+        let sql = "SELECT uploads.*, ifnull(platform, '') AS platform FROM uploads \
+            LEFT JOIN destination_health USING (destination) WHERE id = ?1";
+        let detail =
+            self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
+        let Some(mut detail) = detail else { return Ok(None) };
+        detail.parts = self.parts(id)?;
+        detail.attempts = self.attempts(id)?;
+        Ok(Some(detail))
+    }
+
+    fn parts(&self, id: UploadId) -> Result<Vec<Part>> {
+        let sql = "SELECT number, md5, etag, reported, accepted_at_ns FROM parts \
+            WHERE upload_id = ?1 ORDER BY number";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let parts = statement.query_map([id.0], |row| {
+            let number = PartNumber::new(row.get(0)?).ok_or(rusqlite::Error::InvalidQuery)?;
+            let md5 = rows::md5_of(row.get_ref(1)?.as_blob()?, "parts.md5")?;
+            let etag = ETag::from_header(row.get_ref(2)?.as_str()?);
+            let (reported, accepted_at) = (row.get(3)?, WallTime(row.get(4)?));
+            Ok(Part { number, md5, etag, reported, accepted_at })
+        })?;
+        parts.collect()
+    }
+
+    fn attempts(&self, id: UploadId) -> Result<Vec<Attempt>> {
+        let sql = "SELECT act, part, kind, status, request_id, message, at_ns, retry_at_ns \
+            FROM attempts WHERE upload_id = ?1 ORDER BY id DESC";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let attempts = statement.query_map([id.0], |row| {
+            Ok(Attempt {
+                act: row.get(0)?,
+                part: row.get(1)?,
+                kind: row.get(2)?,
+                status: row.get(3)?,
+                request_id: row.get(4)?,
+                message: row.get(5)?,
+                at: WallTime(row.get(6)?),
+                retry_at: row.get::<_, Option<i64>>(7)?.map(WallTime),
+            })
+        })?;
+        attempts.collect()
+    }
+}
+
+impl Upload {
+    /// Returns the contract's word for its state.
+    pub fn word(&self) -> &'static str {
+        use crate::model::{Hold, Stage};
+        match (&self.state.stage, self.state.hold) {
+            (Stage::Receipted { .. }, _) => "completed",
+            (Stage::Ended(_), _) => "abandoned",
+            (_, Hold::Parked { .. }) => "parked",
+            (_, Hold::Waiting { .. }) => "waiting",
+            (Stage::Queued, Hold::None) => "queued",
+            (
+                Stage::Beginning { .. }
+                | Stage::Sending { .. }
+                | Stage::Completing { .. }
+                | Stage::Completed { .. }
+                | Stage::Verified { .. },
+                Hold::None,
+            ) => "sending",
+        }
+    }
+
+    /// Returns why it stands where it stands, when that needs a reason.
+    pub fn reason(&self) -> Option<String> {
+        use crate::model::{EndReason, Hold, Stage};
+        match (&self.state.stage, self.state.hold) {
+            (Stage::Ended(EndReason::SourceChanged), _) => {
+                Some("the source changed; the new version is an upload of its own".into())
+            }
+            (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
+            (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
+            (_, Hold::Waiting { .. }) => self.last_error.clone(),
+            (_, Hold::None) => None,
+        }
+    }
+
+    fn parked_because(&self, reason: ParkReason) -> String {
+        match &self.park_detail {
+            Some(detail) if detail != reason.sentence() => {
+                format!("{}: {detail}", reason.sentence())
+            }
+            Some(_) | None => reason.sentence().to_owned(),
+        }
+    }
+}
+
+fn read_drop(row: &Row<'_>) -> Result<Drop> {
+    Ok(Drop {
+        name: row.get("drop_name")?,
+        directory: row.get("directory")?,
+        watch: row.get("watch")?,
+        reason: row.get("reason")?,
+        last_full_scan_at: time(row, "last_full_scan_at_ns")?,
+    })
+}
+
+fn read_destination(row: &Row<'_>) -> Result<Destination> {
+    Ok(Destination {
+        name: row.get("destination")?,
+        platform: row.get("platform")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        since: WallTime(row.get("since_ns")?),
+    })
+}
+
+fn read_tally(row: &Row<'_>) -> Result<Tally> {
+    Ok(Tally {
+        state: row.get("state")?,
+        upload_count: rows::unsigned(row, "upload_count")?,
+        size_bytes: rows::unsigned(row, "size_bytes")?,
+        accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
+        bytes_sent: rows::unsigned(row, "bytes_sent")?,
+    })
+}
+
+fn time(row: &Row<'_>, column: &'static str) -> Result<Option<WallTime>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(WallTime))
+}
+
+fn read_upload(row: &Row<'_>) -> Result<Upload> {
+    let (admission, state) = (rows::read_admission(row)?, rows::read_state(row)?);
+    let layout = rows::read_remote(row)?;
+    let part_size = layout.as_ref().map_or(admission.part_size, |remote| remote.part_size);
+    let wished = admission.part_size.count_for(admission.fingerprint.size).unwrap_or(0);
+    Ok(Upload {
+        part_size_bytes: PartSize::get(part_size),
+        part_count: layout.map_or(wished, |remote| remote.part_count),
+        accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
+        park_detail: row.get("park_detail")?,
+        last_error: row.get("last_error")?,
+        remote_id: row.get("remote_file_id")?,
+        completed_at: time(row, "completed_at_ns")?,
+        admission,
+        state,
+    })
+}
+
+fn read_detail(row: &Row<'_>) -> Result<Detail> {
+    let mark = match row.get::<_, Option<i64>>("mark_part_size_bytes")? {
+        Some(bytes) => PartSize::new(bytes.cast_unsigned()).and_then(|part_size| {
+            let md5 = row.get_ref("mark_md5").ok()?.as_blob().ok()?.try_into().ok()?;
+            Some(ContentMark { part_size, md5_of_parts: Md5(md5) })
+        }),
+        None => None,
+    };
+    Ok(Detail {
+        upload: read_upload(row)?,
+        remote_upload_id: row.get("remote_upload_id")?,
+        remote_name: row.get("remote_name")?,
+        begun_at: time(row, "begun_at_ns")?,
+        verified_at: time(row, "verified_at_ns")?,
+        receipted_at: time(row, "receipted_at_ns")?,
+        ended_at: time(row, "ended_at_ns")?,
+        mark,
+        platform: row.get("platform")?,
+        parts: Vec::new(),
+        attempts: Vec::new(),
+    })
+}
+
+/// The length of a file as it was at admission.
+pub fn size_of(upload: &Upload) -> ByteCount {
+    upload.admission.fingerprint.size
+}

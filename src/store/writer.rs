@@ -1,0 +1,525 @@
+//! The one writer: collect what waits, begin, apply, commit, then answer.
+//!
+//! The thread takes the first submission and whatever is already waiting behind it, up to a bound;
+//! it never lingers hoping for more. So batches form by themselves under load, and latency when
+//! idle is one commit. [`Writer`] is the same thing without the thread, for the simulation.
+//!
+//! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
+//! reason `bug`, which is written instead, and the rest of the batch goes on.
+
+use std::sync::mpsc::Receiver;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+
+use super::lock::{self, Lock};
+use super::rows::{self, ENDED, signed};
+use super::schema::{self, FILE_NAME};
+use super::{Error, KnownFile, Loaded, Runner, Settings, Submission};
+use crate::model::upload::{part_transition, transition};
+use crate::model::{
+    Admission, ByteCount, DestinationName, DropName, Fact, Failure, Fingerprint, IgnoreReason,
+    IllegalFact, ParkReason, PartNumber, PartState, Record, RemoteUploadId, SourcePath, Stage,
+    UploadId, UploadState, WallTime,
+};
+
+/// Submissions in one transaction: bounds how long the first one waits for the others.
+const BATCH_MAX: usize = 512;
+/// Attempts kept of each upload.
+const ATTEMPTS_KEPT: u32 = 50;
+/// Over how long the shown rate is smoothed.
+const RATE_WINDOW_NS: i64 = 10_000_000_000;
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// The read-write connection, with the lock that makes it the only one.
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+    settings: Settings,
+    rate: Rate,
+    _lock: Lock,
+}
+
+/// Bytes accepted lately.
+#[derive(Debug, Default)]
+struct Rate {
+    window_started_ns: i64,
+    window_bytes: u64,
+}
+
+impl Writer {
+    /// Opens the state and reads everything unfinished.
+    ///
+    /// # Errors
+    /// See [`super::Kind`].
+    pub fn open(settings: &Settings) -> std::result::Result<(Self, Loaded), Error> {
+        let directory = &settings.directory;
+        std::fs::create_dir_all(directory)
+            .map_err(|source| Error::io("make the state directory", directory, source))?;
+        let lock = lock::take(directory)?;
+        let connection = schema::open_for_writing(directory)?;
+        let loaded = load(&connection)
+            .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
+        let settings = settings.clone();
+        Ok((Self { connection, settings, rate: Rate::default(), _lock: lock }, loaded))
+    }
+
+    /// Notes who runs on this state.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn introduce(&mut self, runner: &Runner) -> std::result::Result<(), Error> {
+        let sql = "INSERT INTO daemon (id, pid, version, started_at_ns) VALUES (1, ?1, ?2, ?3) \
+            ON CONFLICT (id) DO UPDATE SET pid = ?1, version = ?2, started_at_ns = ?3, \
+            rate_bytes_per_second = 0";
+        let row = (runner.pid, &runner.version, runner.started_at.0);
+        self.connection.execute(sql, row).map_err(|source| self.failed(source))?;
+        Ok(())
+    }
+
+    /// Applies batches in order in one transaction. Returns what the law forbade.
+    ///
+    /// # Errors
+    /// When anything could not be written: then nothing was, and the writer must not be used again.
+    pub fn apply(
+        &mut self,
+        batches: &[Vec<Record>],
+    ) -> std::result::Result<Vec<IllegalFact>, Error> {
+        self.write(batches).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::sqlite("write to", &self.settings.directory.join(FILE_NAME), source)
+    }
+
+    fn write(&mut self, batches: &[Vec<Record>]) -> Result<Vec<IllegalFact>> {
+        let mut illegal = Vec::new();
+        if batches.iter().all(Vec::is_empty) {
+            return Ok(illegal);
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut accepted = Accepted::default();
+        for record in batches.iter().flatten() {
+            illegal.extend(write_record(&transaction, record, &mut accepted)?);
+        }
+        if accepted.bytes > 0 {
+            self.rate.write(&transaction, &accepted)?;
+        }
+        transaction.commit()?;
+        Ok(illegal)
+    }
+
+    /// Folds the WAL into the database.
+    fn fold(&self) {
+        if let Err(error) =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        {
+            tracing::warn!(reason = %error, "the WAL was not folded into the database");
+        }
+    }
+}
+
+/// What a transaction added to the bytes accepted.
+#[derive(Debug, Default)]
+struct Accepted {
+    bytes: u64,
+    at_ns: i64,
+}
+
+impl Rate {
+    fn write(&mut self, connection: &Connection, accepted: &Accepted) -> Result<()> {
+        let age = accepted.at_ns.saturating_sub(self.window_started_ns);
+        if !(0..2 * RATE_WINDOW_NS).contains(&age) {
+            (self.window_started_ns, self.window_bytes) = (accepted.at_ns, 0);
+        } else if age >= RATE_WINDOW_NS {
+            self.window_started_ns += RATE_WINDOW_NS / 2;
+            self.window_bytes /= 2;
+        }
+        self.window_bytes = self.window_bytes.saturating_add(accepted.bytes);
+        let age = accepted.at_ns.saturating_sub(self.window_started_ns).max(1_000_000_000);
+        let rate = u128::from(self.window_bytes) * 1_000_000_000 / u128::from(age.unsigned_abs());
+        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
+        let sql = "UPDATE daemon SET rate_bytes_per_second = ?1, rate_at_ns = ?2";
+        connection.prepare_cached(sql)?.execute((rate, accepted.at_ns))?;
+        Ok(())
+    }
+}
+
+/// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
+pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
+    let mut poison: Option<Error> = None;
+    while let Ok(first) = inbox.recv() {
+        let waiting = inbox.try_iter().take(BATCH_MAX - 1);
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            std::iter::once(first).chain(waiting).map(|s| (s.records, s.answer)).unzip();
+        if poison.is_none() {
+            match writer.apply(&batches) {
+                Ok(illegal) => illegal.iter().for_each(|fact| {
+                    tracing::error!(reason = %fact, "the law forbids a fact; its upload is parked");
+                }),
+                Err(error) => poison = Some(error),
+            }
+        }
+        for answer in answers {
+            // Whoever gave up waiting needs no answer.
+            drop(answer.send(poison.clone().map_or(Ok(()), Err)));
+        }
+    }
+    if poison.is_none() {
+        writer.fold();
+    }
+}
+
+fn load(connection: &Connection) -> Result<Loaded> {
+    let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
+    let mut statement = connection.prepare(&sql)?;
+    let uploads = statement.query_map([], |row| rows::read_upload(connection, row))?;
+    let next: Option<i64> =
+        connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
+    Ok(Loaded {
+        uploads: uploads.collect::<Result<_>>()?,
+        known: load_known(connection)?,
+        cleanups: load_cleanups(connection)?,
+        ignored: load_ignored(connection)?,
+        next_upload: next.map(UploadId),
+    })
+}
+
+fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
+    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
+        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination";
+    let mut statement = connection.prepare(sql)?;
+    let files = statement.query_map([], |row| {
+        Ok(KnownFile {
+            drop: DropName::new(row.get::<_, String>(0)?),
+            path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+            destination: DestinationName::new(row.get::<_, String>(2)?),
+            fingerprint: Fingerprint {
+                device: row.get::<_, i64>(3)?.cast_unsigned(),
+                inode: row.get::<_, i64>(4)?.cast_unsigned(),
+                size: ByteCount(rows::unsigned(row, "size_bytes")?),
+                mtime_ns: row.get(6)?,
+            },
+        })
+    })?;
+    files.collect()
+}
+
+fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, RemoteUploadId)>> {
+    let mut statement =
+        connection.prepare("SELECT destination, remote_upload_id FROM cleanups WHERE done = 0")?;
+    let rows = statement.query_map([], |row| {
+        let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
+    })?;
+    rows.collect()
+}
+
+fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, SourcePath, IgnoreReason)>> {
+    let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
+    let rows = statement.query_map([], |row| {
+        let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
+        let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+        Ok(reason.map(|reason| {
+            (DropName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
+        }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+fn write_record(
+    connection: &Connection,
+    record: &Record,
+    accepted: &mut Accepted,
+) -> Result<Option<IllegalFact>> {
+    match record {
+        Record::Admit(admission) => write_admission(connection, admission)?,
+        Record::Upload(id, fact) => return write_fact(connection, *id, fact, accepted),
+        Record::CleanupQueued { destination, remote, at } => {
+            let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
+                VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET done = 0";
+            let row = (destination.as_str(), remote.as_str(), at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Record::CleanupDelayed { destination, remote, retry_at, failure } => {
+            let sql = "UPDATE cleanups SET retry_at_ns = ?3, failure = ?4 \
+                WHERE destination = ?1 AND remote_upload_id = ?2";
+            let row = (destination.as_str(), remote.as_str(), retry_at.0, failure.to_string());
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Record::CleanupDone { destination, remote } => {
+            let sql =
+                "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
+            connection.prepare_cached(sql)?.execute((destination.as_str(), remote.as_str()))?;
+        }
+        Record::Ignored { drop, path, reason, at } => {
+            let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns) VALUES (?1, ?2, ?3, ?4) \
+                ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4";
+            let row = (drop.as_str(), path.as_bytes(), reason.as_str(), at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Record::NotIgnored { drop, path } => {
+            let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
+            connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes()))?;
+        }
+        Record::DropHealth(_) | Record::DestinationHealth { .. } => {
+            write_health(connection, record)?
+        }
+    }
+    Ok(None)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "called with the two records of health only")]
+fn write_health(connection: &Connection, record: &Record) -> Result<()> {
+    match record {
+        Record::DropHealth(health) => {
+            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE \
+                SET directory = ?2, watch = ?3, reason = ?4, last_full_scan_at_ns = ?5, settling_count = ?6";
+            connection.prepare_cached(sql)?.execute((
+                health.drop.as_str(),
+                &health.directory,
+                health.watch.as_str(),
+                &health.reason,
+                health.last_full_scan_at.map(|at| at.0),
+                signed(health.settling_count),
+            ))?;
+        }
+        Record::DestinationHealth { destination, platform, state, reason, at } => {
+            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE \
+                SET platform = ?2, state = ?3, reason = ?4, \
+                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END";
+            let row = (destination.as_str(), platform, state.as_str(), reason, at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn write_admission(connection: &Connection, admission: &Admission) -> Result<()> {
+    rows::insert(connection, admission, &UploadState::admitted(admission.parked))
+}
+
+/// What the writer reads of an upload before it applies a fact.
+struct Before {
+    state: UploadState,
+    size: ByteCount,
+    accepted_bytes: u64,
+}
+
+fn write_fact(
+    connection: &Connection,
+    id: UploadId,
+    fact: &Fact,
+    accepted: &mut Accepted,
+) -> Result<Option<IllegalFact>> {
+    let sql = "SELECT * FROM uploads WHERE id = ?1";
+    let before = connection
+        .prepare_cached(sql)?
+        .query_row([id.0], |row| {
+            Ok(Before {
+                state: rows::read_state(row)?,
+                size: ByteCount(rows::unsigned(row, "size_bytes")?),
+                accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
+            })
+        })
+        .optional()?;
+    let Some(before) = before else {
+        return Ok(Some(IllegalFact { stage: "unknown to the store", fact: fact.name().into() }));
+    };
+    match judge(connection, id, &before, fact)? {
+        Ok((next, parts)) => {
+            apply_fact(connection, id, &before, (fact, &next), accepted)?;
+            parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
+            Ok(None)
+        }
+        Err(illegal) => {
+            let parked = Fact::Parked {
+                reason: ParkReason::Bug,
+                detail: illegal.to_string(),
+                at: WallTime(0),
+            };
+            if let Ok(next) = transition(&before.state, &parked) {
+                apply_fact(connection, id, &before, (&parked, &next), accepted)?;
+            }
+            Ok(Some(illegal))
+        }
+    }
+}
+
+type Judged = std::result::Result<(UploadState, Vec<(PartNumber, PartState)>), IllegalFact>;
+
+/// Applies the law to the upload and to every part the fact names, before anything is written.
+fn judge(connection: &Connection, id: UploadId, before: &Before, fact: &Fact) -> Result<Judged> {
+    let next = match transition(&before.state, fact) {
+        Ok(next) => next,
+        Err(illegal) => return Ok(Err(illegal)),
+    };
+    let mut moved = Vec::new();
+    for number in parts_named(fact) {
+        match part_transition(&rows::read_part(connection, id, *number)?, fact) {
+            Ok(part) => moved.push((*number, part)),
+            Err(illegal) => return Ok(Err(illegal)),
+        }
+    }
+    Ok(Ok((next, moved)))
+}
+
+fn parts_named(fact: &Fact) -> &[PartNumber] {
+    if let Fact::PartsReported { parts } = fact {
+        parts
+    } else if let Fact::PartAccepted { part, .. } | Fact::PartReopened { part, .. } = fact {
+        std::slice::from_ref(part)
+    } else {
+        &[]
+    }
+}
+
+fn write_part(
+    connection: &Connection,
+    id: UploadId,
+    fact: &Fact,
+    part: &(PartNumber, PartState),
+) -> Result<()> {
+    let (number, state) = part;
+    let at = if let Fact::PartAccepted { at, .. } = fact { at.0 } else { 0 };
+    match state {
+        PartState::Open => {
+            let sql = "DELETE FROM parts WHERE upload_id = ?1 AND number = ?2";
+            connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
+        }
+        PartState::Accepted { md5, etag } => {
+            let sql = "INSERT INTO parts (upload_id, number, md5, etag, reported, accepted_at_ns) \
+                VALUES (?1, ?2, ?3, ?4, 0, ?5)";
+            let row = (id.0, number.get(), md5.0, etag.as_str(), at);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        PartState::Reported { .. } => {
+            let sql = "UPDATE parts SET reported = 1 WHERE upload_id = ?1 AND number = ?2";
+            connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the new state, and what belongs to the fact alone.
+fn apply_fact(
+    connection: &Connection,
+    id: UploadId,
+    before: &Before,
+    now: (&Fact, &UploadState),
+    accepted: &mut Accepted,
+) -> Result<()> {
+    let (fact, next) = now;
+    let stamp = |column: &str, at: WallTime| {
+        let sql = format!("UPDATE uploads SET {column} = ?2 WHERE id = ?1");
+        connection.prepare_cached(&sql)?.execute((id.0, at.0)).map(|_| ())
+    };
+    let mut accepted_bytes = before.accepted_bytes;
+    match fact {
+        Fact::BeginIntended { at } => stamp("begin_intended_at_ns", *at)?,
+        Fact::Begun { remote, at } => {
+            rows::write_remote(connection, id, Some(remote))?;
+            stamp("begun_at_ns", *at)?;
+        }
+        Fact::PartAccepted { part, sent, at, .. } => {
+            let length = part_length(before, *part);
+            accepted_bytes += length;
+            accepted.bytes += if sent.0 > 0 { length } else { 0 };
+            accepted.at_ns = accepted.at_ns.max(at.0);
+        }
+        Fact::PartReopened { part, .. } => {
+            accepted_bytes = accepted_bytes.saturating_sub(part_length(before, *part));
+        }
+        Fact::CompleteIntended { at } => stamp("complete_intended_at_ns", *at)?,
+        Fact::Completed { file, at } => {
+            rows::write_file(connection, id, file)?;
+            stamp("completed_at_ns", *at)?;
+        }
+        Fact::FoundPresent { file, at } => {
+            rows::write_file(connection, id, file)?;
+            stamp("completed_at_ns", *at)?;
+            accepted_bytes = before.size.0;
+        }
+        Fact::RemoteGone => {
+            forget_remote(connection, id)?;
+            accepted_bytes = 0;
+        }
+        Fact::Renamed { name } => {
+            let sql = "UPDATE uploads SET target_name = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, name))?;
+        }
+        Fact::Verified { mark, at } => {
+            let sql = "UPDATE uploads SET mark_part_size_bytes = ?2, mark_md5 = ?3 WHERE id = ?1";
+            let size = mark.map(|mark| signed(mark.part_size.get()));
+            connection.prepare_cached(sql)?.execute((
+                id.0,
+                size,
+                mark.map(|m| m.md5_of_parts.0),
+            ))?;
+            stamp("verified_at_ns", *at)?;
+        }
+        Fact::ReceiptWritten { sha256, at } => {
+            let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, ended_at_ns = ?3 \
+                WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, sha256, at.0))?;
+        }
+        Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
+            write_attempt(connection, id, (act, *part, failure), (*at, *retry_at))?;
+        }
+        Fact::Parked { detail, .. } => {
+            let sql = "UPDATE uploads SET park_detail = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, detail))?;
+        }
+        Fact::SourceChanged { at } | Fact::Abandoned { at } => stamp("ended_at_ns", *at)?,
+        Fact::PartsReported { .. }
+        | Fact::ETagModeLearned { .. }
+        | Fact::CompleteWithdrawn
+        | Fact::Described
+        | Fact::Released => {}
+    }
+    rows::write_state(connection, id, next, accepted_bytes)
+}
+
+fn part_length(before: &Before, part: PartNumber) -> u64 {
+    let Stage::Sending { remote } = &before.state.stage else { return 0 };
+    remote.part_size.range_of(part, before.size).length
+}
+
+fn forget_remote(connection: &Connection, id: UploadId) -> Result<()> {
+    connection.prepare_cached("DELETE FROM parts WHERE upload_id = ?1")?.execute([id.0])?;
+    // The old stage may forbid a row without its remote upload, so both go in one statement.
+    let sql = "UPDATE uploads SET stage = 'queued', remote_upload_id = NULL, part_size_bytes = NULL, \
+        part_count = NULL, sequential = 0, accepted_count = 0, reported_count = 0 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute([id.0])?;
+    Ok(())
+}
+
+fn write_attempt(
+    connection: &Connection,
+    id: UploadId,
+    tried: (&str, Option<PartNumber>, &Failure),
+    times: (WallTime, Option<WallTime>),
+) -> Result<()> {
+    let ((act, part, failure), (at, retry_at)) = (tried, times);
+    let sql = "INSERT INTO attempts (upload_id, act, part, kind, status, request_id, message, at_ns, \
+        retry_at_ns) VALUES (:upload, :act, :part, :kind, :status, :request, :message, :at, :retry)";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":upload": id.0,
+        ":act": act,
+        ":part": part.map(PartNumber::get),
+        ":kind": failure.kind.as_str(),
+        ":status": failure.status,
+        ":request": failure.request_id,
+        ":message": failure.message,
+        ":at": at.0,
+        ":retry": retry_at.map(|at| at.0),
+    })?;
+    let sql = "DELETE FROM attempts WHERE upload_id = ?1 AND id <= (SELECT id FROM attempts \
+        WHERE upload_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    connection.prepare_cached(sql)?.execute((id.0, ATTEMPTS_KEPT))?;
+    let sql = "UPDATE uploads SET last_error = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.0, failure.to_string()))?;
+    Ok(())
+}
