@@ -1,5 +1,6 @@
 //! platform (being built)
 pub mod contract;
+pub mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
 #[cfg(feature = "testing")]
