@@ -1,1 +1,143 @@
-//! config: being built.
+//! Configuration: checked, typed and complete before anything starts.
+//!
+//! Two sets of types: `raw` mirrors the file, [`Config`] is what the program goes by; beyond `raw`
+//! no option is left open. Every problem that can be found is found in one go and said with file,
+//! line, what was found, what is allowed, and a hint. What this version cannot do is refused, never
+//! silently left out.
+
+mod problem;
+mod raw;
+mod resolve;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use problem::{Problem, Problems};
+pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
+
+use crate::engine::settings::{DropSettings, RetrySettings};
+use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize};
+use crate::platform::credential::CredentialSource;
+use crate::platform::{http, sevenbridges};
+use crate::source;
+
+/// The commented default configuration, which documents every key.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// What the daemon goes by.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Where rows and receipts are kept.
+    pub state_directory: PathBuf,
+    /// Where the status page is served, when it is.
+    pub web_listen: Option<SocketAddr>,
+    /// How much at once.
+    pub transfer: Transfer,
+    /// When to try again.
+    pub retry: RetrySettings,
+    /// How to reach the network.
+    pub network: http::Settings,
+    /// Configured targets.
+    pub destinations: Vec<Destination>,
+    /// Drop directories.
+    pub drops: Vec<Drop>,
+}
+
+/// How much at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Transfer {
+    /// Parts on their way, all destinations together.
+    pub parts_in_flight: u32,
+    /// The part size to wish for.
+    pub part_size: PartSize,
+    /// Ceiling for part buffers.
+    pub memory: ByteCount,
+    /// Bytes a second, when limited.
+    pub bandwidth: Option<u64>,
+}
+
+/// A configured target.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// `[destinations.NAME]`.
+    pub name: DestinationName,
+    /// Which platform, and what it needs.
+    pub platform: Platform,
+    /// Where its credential is kept.
+    pub credential: CredentialSource,
+    /// Remote folder.
+    pub folder: String,
+    /// What to do when the name is taken.
+    pub when_name_taken: NamePolicy,
+    /// Metadata for each file.
+    pub metadata: Vec<(String, String)>,
+    /// Tags for each file.
+    pub tags: Vec<String>,
+    /// A fixed call budget, instead of what the platform announces.
+    pub calls_per_second: Option<f64>,
+}
+
+/// A platform and what it needs.
+#[derive(Debug, Clone)]
+pub enum Platform {
+    /// Seven Bridges and its kin.
+    SevenBridges(sevenbridges::Settings),
+}
+
+impl Platform {
+    /// Returns its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SevenBridges(_) => "sevenbridges",
+        }
+    }
+}
+
+/// A drop directory.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    /// What the engine goes by.
+    pub settings: DropSettings,
+    /// What the walk goes by.
+    pub source: source::Settings,
+}
+
+/// The environment, as far as the configuration asks it.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Returns the file to read: the one asked for, else `$DROPFERRY_CONFIG`, else the system's.
+pub fn locate(asked: Option<&Path>, environment: Environment<'_>) -> PathBuf {
+    asked
+        .map(Path::to_owned)
+        .or_else(|| environment("DROPFERRY_CONFIG").map(PathBuf::from))
+        .unwrap_or_else(|| "/etc/dropferry/config.toml".into())
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))?;
+        Self::parse(path, &text, environment)
+    }
+
+    /// Checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
+        let raw: raw::File =
+            toml::from_str(text).map_err(|error| Problems::syntax(path, text, &error))?;
+        resolve::resolve(path, text, raw, environment)
+    }
+}
+
+/// The shortest quiet period and scan interval: less would be a busy loop.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);

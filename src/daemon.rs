@@ -1,1 +1,314 @@
-//! daemon: being built.
+//! The shell: one loop that turns whatever happens into events, and effects into work.
+//!
+//! *Owns* the engine, the store's handle, the pool and the watches. *Promises*: an act that must
+//! wait for a commit starts after it; each act's outcome reaches the engine once; the watchdog is
+//! fed by this loop and by nothing else, so it is alive when the loop is. *Never* decides what to
+//! upload, retry or give up: that is `engine`.
+//!
+//! *Start is recovery*: rows are loaded, the engine is built from them, READY is said; whether the
+//! network answers is no condition. *At a crash* nothing is to be done here.
+
+mod build;
+mod perform;
+mod receipts;
+mod reload;
+mod shutdown;
+mod workers;
+
+pub use build::{Daemon, Error, Setup};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
+use crate::model::Monotonic;
+use crate::sdnotify;
+use crate::signals::Signal;
+use crate::source::watch::{Hint, Hints};
+use perform::perform;
+use shutdown::Phase;
+
+/// How often replaced credentials are looked for while a destination is halted.
+const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the supervisor's status line is made anew while something happens.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Events taken in one turn before the loop looks around again.
+const EVENTS_MAX: usize = 64;
+
+/// What ended a wait.
+enum Wake {
+    Signal(Option<Signal>),
+    Event(Event),
+    Reply(ActId, workers::Reply),
+    Committed(Result<(), crate::store::Error>, Vec<(ActId, Act)>),
+    Deadline,
+}
+
+impl Daemon {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// When a commit failed: what is remembered may be more than what is on disk, so the process
+    /// must end and start again from the rows.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let effects = std::mem::take(&mut self.first_effects);
+        self.take_effects(effects);
+        self.start_watches();
+        sdnotify::ready();
+        tracing::info!("started");
+        loop {
+            let wake = self.wait().await;
+            self.take_wake(wake)?;
+            self.take_waiting();
+            let now = self.clock.now().monotonic;
+            self.tell_supervisor(now);
+            self.phase = self.phase.at(now);
+            match self.phase {
+                Phase::Running => {}
+                Phase::Draining { .. } if !self.is_idle() => {}
+                Phase::Draining { .. } | Phase::Aborting => break,
+            }
+        }
+        self.stop().await
+    }
+
+    fn is_idle(&self) -> bool {
+        self.engine.is_idle() && self.commits.is_empty()
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let deadline = self.deadline();
+        let clock = self.clock;
+        let sleep = async move {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(clock.instant(at).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            signal = self.signals.recv() => Wake::Signal(signal),
+            Some((result, then)) = self.commits.next() => Wake::Committed(result, then),
+            (act, reply) = self.workers.next() => Wake::Reply(act, reply),
+            Some(event) = self.events.recv() => Wake::Event(event),
+            () = sleep => Wake::Deadline,
+        }
+    }
+
+    /// The earliest of everything that happens by itself.
+    fn deadline(&self) -> Option<Monotonic> {
+        let engine = self.engine.next_deadline();
+        let credential = self.watches_credentials().then_some(self.credentials_due);
+        let watchdog = self.watchdog.map(|(_, due)| due);
+        [engine, credential, watchdog, self.phase.deadline()].into_iter().flatten().min()
+    }
+
+    fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
+        match wake {
+            Wake::Signal(Some(Signal::Stop) | None) => self.on_stop(),
+            Wake::Signal(Some(Signal::Reload)) => self.reload(),
+            Wake::Event(event) => self.tell(event),
+            Wake::Reply(act, reply) => self.on_reply(act, reply),
+            Wake::Committed(result, then) => {
+                result.map_err(Error::Store)?;
+                then.into_iter().for_each(|(id, act)| self.begin(id, act));
+            }
+            Wake::Deadline => {
+                self.look_for_credentials();
+                self.tell(Event::Timer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived meanwhile, so that what belongs together is committed together.
+    fn take_waiting(&mut self) {
+        for _ in 0..EVENTS_MAX {
+            if let Some((act, reply)) = self.workers.try_next() {
+                self.on_reply(act, reply);
+            } else if let Ok(event) = self.events.try_recv() {
+                self.tell(event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_reply(&mut self, act: ActId, reply: workers::Reply) {
+        self.log_reply(&reply);
+        self.tell(Event::Outcome { act, outcome: reply });
+    }
+
+    fn log_reply(&mut self, reply: &workers::Reply) {
+        match reply {
+            Ok(Outcome::ReceiptWritten { .. }) => {
+                tracing::info!("an upload is complete, verified and receipted")
+            }
+            Ok(Outcome::Scanned { seen_count, elapsed }) => {
+                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
+            }
+            Ok(_) => {}
+            Err(setback) => {
+                let failure = &setback.failure;
+                let request_id = failure.request_id.as_deref().unwrap_or("");
+                tracing::info!(
+                    kind = failure.kind.as_str(),
+                    status = failure.status,
+                    request_id,
+                    "{}",
+                    failure.message
+                );
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.engine.handle(self.clock.now(), event, &mut effects);
+        self.take_effects(effects);
+    }
+
+    fn take_effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Start(id, act) => self.begin(id, act),
+                Effect::Commit { records, then } => {
+                    log_records(&records);
+                    let answer = self.store.submit(records);
+                    self.commits.push_back(Box::pin(async move {
+                        let result =
+                            answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
+                        (result, then)
+                    }));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, id: ActId, act: Act) {
+        if self.workers.is_cut() {
+            return;
+        }
+        self.workers.start(id, perform(Arc::clone(&self.world), act));
+    }
+
+    fn on_stop(&mut self) {
+        let now = self.clock.now().monotonic;
+        if self.phase == Phase::Running {
+            tracing::info!("draining: nothing starts, what is on its way may land");
+            sdnotify::stopping();
+        }
+        self.phase = self.phase.drain(now);
+        self.tell(Event::Drain);
+    }
+
+    fn start_watches(&mut self) {
+        for (name, hints) in std::mem::take(&mut self.hints) {
+            let events = self.world.events.clone();
+            self.watchers.spawn(forward_hints(name, hints, events));
+        }
+    }
+
+    fn watches_credentials(&self) -> bool {
+        self.phase == Phase::Running && self.engine.has_halted()
+    }
+
+    fn look_for_credentials(&mut self) {
+        let now = self.clock.now().monotonic;
+        if !self.watches_credentials() || now < self.credentials_due {
+            return;
+        }
+        self.credentials_due = now.after(CREDENTIAL_INTERVAL);
+        let destinations = self.world.destinations.values();
+        let changed: Vec<_> = destinations
+            .filter(|destination| destination.credential_has_changed())
+            .map(|destination| destination.name().clone())
+            .collect();
+        changed
+            .into_iter()
+            .for_each(|destination| self.tell(Event::CredentialChanged { destination }));
+    }
+
+    fn tell_supervisor(&mut self, now: Monotonic) {
+        if let Some((interval, due)) = &mut self.watchdog
+            && *due <= now
+        {
+            sdnotify::alive();
+            *due = now.after(*interval);
+        }
+        if self.status_due <= now {
+            let counts = self.engine.counts();
+            sdnotify::status(&format!(
+                "{} waiting for their turn or sending, {} parked, {} not settled",
+                counts.going, counts.parked, counts.settling
+            ));
+            self.status_due = now.after(STATUS_INTERVAL);
+        }
+    }
+
+    /// Cuts what is left, and waits for the writer: everything submitted is written.
+    async fn stop(mut self) -> Result<(), Error> {
+        self.workers.abort();
+        self.watchers.abort_all();
+        while let Some((result, _)) = self.commits.next().await {
+            result.map_err(Error::Store)?;
+        }
+        drop(self.store);
+        self.thread.finish();
+        tracing::info!("stopped; what is unfinished goes on at the next start");
+        Ok(())
+    }
+}
+
+async fn forward_hints(
+    drop: crate::model::DropName,
+    hints: Hints,
+    events: tokio::sync::mpsc::Sender<Event>,
+) {
+    loop {
+        let drop = drop.clone();
+        let event = match hints.next().await {
+            Hint::Paths(paths) => Event::Hint { drop, paths },
+            Hint::Scan => Event::ScanNow { drop },
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One line for each change of an upload's state, from the facts that make it.
+fn log_records(records: &[crate::model::Record]) {
+    use crate::model::{Fact, Record};
+    for record in records {
+        match record {
+            Record::Admit(admission) => {
+                let (upload_id, path) = (admission.id.0, admission.path.to_string());
+                tracing::info!(upload_id, path, destination = %admission.destination, "admitted");
+            }
+            Record::Upload(id, Fact::Parked { reason, detail, .. }) => {
+                let (upload_id, reason) = (id.0, reason.sentence());
+                tracing::error!(upload_id, "parked because {reason}: {detail}");
+            }
+            Record::Upload(id, Fact::SourceChanged { .. }) => {
+                tracing::warn!(
+                    upload_id = id.0,
+                    "the source changed; its new version is a new upload"
+                );
+            }
+            Record::Upload(id, fact) => tracing::debug!(upload_id = id.0, "{}", fact.name()),
+            Record::DestinationHealth { destination, state, reason, .. } => {
+                let (state, reason) = (state.as_str(), reason.as_deref().unwrap_or("it answers"));
+                tracing::info!(%destination, "destination is {state}: {reason}");
+            }
+            Record::CleanupQueued { .. }
+            | Record::CleanupDelayed { .. }
+            | Record::CleanupDone { .. }
+            | Record::Ignored { .. }
+            | Record::NotIgnored { .. }
+            | Record::DropHealth(_) => {}
+        }
+    }
+}

@@ -27,6 +27,7 @@ mod gate;
 mod outcomes;
 mod plan;
 mod pump;
+mod reconfigure;
 mod recover;
 mod retry;
 mod schedule;
@@ -75,6 +76,17 @@ pub struct StoredUpload {
     pub state: UploadState,
     /// Its parts in order, when it has a layout.
     pub parts: Vec<PartState>,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Uploads that are queued, sending or waiting.
+    pub going: usize,
+    /// Uploads that are parked.
+    pub parked: usize,
+    /// Files that are not settled.
+    pub settling: usize,
 }
 
 /// One file that was uploaded.
@@ -200,28 +212,10 @@ impl Engine {
 
     fn take_upload(&mut self, upload: Upload, turn: &mut Turn) {
         let (id, admission) = (upload.id(), upload.admission.clone());
-        let hold = upload.state.hold;
         self.next_upload = self.next_upload.max(id.0 + 1);
         self.remember(StoredFile::of(&admission), Some(id));
         self.uploads.insert(id, upload);
-        let is_configured = self.gates.contains_key(&admission.destination)
-            && self.drops.contains_key(&admission.drop);
-        let fact = match (is_configured, hold) {
-            (false, Hold::Parked { reason: ParkReason::NotConfigured }) => None,
-            (false, Hold::None | Hold::Waiting { .. } | Hold::Parked { .. }) => {
-                Some(Fact::Parked {
-                    reason: ParkReason::NotConfigured,
-                    detail: "neither its drop nor its destination may be missing".into(),
-                    at: turn.now.wall,
-                })
-            }
-            (true, Hold::Parked { reason: ParkReason::NotConfigured }) => Some(Fact::Released),
-            (true, Hold::None | Hold::Waiting { .. } | Hold::Parked { .. }) => None,
-        };
-        match fact {
-            Some(fact) => self.record(id, fact, turn),
-            None => self.place(id, turn.now),
-        }
+        self.park_or_release(id, turn);
     }
 
     /// Takes one event and appends what is to be done.
@@ -244,6 +238,7 @@ impl Engine {
             Event::CredentialChanged { destination } => {
                 self.on_credential_changed(&destination, &turn);
             }
+            Event::Reconfigured(settings) => self.on_reconfigured(settings, &mut turn),
             Event::Drain => self.draining = true,
         }
         self.pump(&mut turn);
@@ -278,6 +273,22 @@ impl Engine {
             && self.uploads.values().all(is_still)
             && self.drops.values().all(|files| files.settle.len() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
+    }
+
+    /// Tells whether a destination refuses our credential or is closed for maintenance.
+    pub fn has_halted(&self) -> bool {
+        self.gates.values().any(Gate::is_halted)
+    }
+
+    /// Counts what is going on, for one line of status.
+    pub fn counts(&self) -> Counts {
+        let parked = |upload: &&Upload| matches!(upload.state.hold, Hold::Parked { .. });
+        let parked = self.uploads.values().filter(parked).count();
+        Counts {
+            going: self.uploads.len() - parked,
+            parked,
+            settling: self.drops.values().map(|files| files.settle.len()).sum(),
+        }
     }
 
     /// Returns every upload that has not ended as it would be stored, for comparison with rows.

@@ -59,9 +59,9 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn call<T>(
-        &self,
-        call: impl for<'a> FnOnce(&'a dyn Platform) -> Answer<'a, T>,
+    pub async fn call<'a, T>(
+        &'a self,
+        call: impl FnOnce(&'a dyn Platform) -> Answer<'a, T>,
     ) -> Result<T, Failure> {
         let span = tracing::debug_span!("platform", destination = %self.name);
         call(self.platform.as_ref()).instrument(span).await

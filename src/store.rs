@@ -222,7 +222,8 @@ impl Error {
         Self { doing, path: path.to_owned(), kind: Kind::Failed { detail: source.to_string() } }
     }
 
-    fn poisoned() -> Self {
+    /// The error of everything after a failed commit.
+    pub fn poisoned() -> Self {
         Self { doing: "write to", path: "the database".into(), kind: Kind::Poisoned }
     }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Description, DestinationName, DropName, ETag, Failure, Fingerprint, Md5,
@@ -62,6 +63,8 @@ pub enum Event {
         /// Which destination.
         destination: DestinationName,
     },
+    /// Other settings are in force.
+    Reconfigured(Settings),
     /// Start nothing more; finish what flies.
     Drain,
 }

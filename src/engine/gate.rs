@@ -76,6 +76,15 @@ impl Gate {
         self.state == GateState::Open
     }
 
+    /// Tells whether it refuses us, rather than failing.
+    pub(crate) fn is_halted(&self) -> bool {
+        matches!(
+            self.state,
+            GateState::Closed { state: DestinationState::Halted, .. }
+                | GateState::Probing { state: DestinationState::Halted }
+        )
+    }
+
     /// Closes it.
     pub(crate) fn close(&mut self, closing: Closing, retry: RetrySettings, now: Monotonic) {
         let seed = u64::from(

@@ -34,6 +34,11 @@ impl Settle {
         Self { quiet_period, candidates: BTreeMap::new(), due: BTreeSet::new() }
     }
 
+    /// Changes the quiet period for what is seen from here on.
+    pub(crate) fn set_quiet_period(&mut self, quiet_period: Duration) {
+        self.quiet_period = quiet_period;
+    }
+
     /// Returns how many files are not settled.
     pub(crate) fn len(&self) -> usize {
         self.candidates.len()

@@ -1,0 +1,124 @@
+//! What stands in the file, as `serde` reads it. Every key of the contract is here, also those whose
+//! work this version does not do: `resolve` refuses them with a reason.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+type Text = Option<Spanned<String>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) state: State,
+    pub(super) control: Control,
+    pub(super) web: Web,
+    pub(super) transfer: Transfer,
+    pub(super) retry: Retry,
+    pub(super) network: Network,
+    pub(super) destinations: BTreeMap<String, Spanned<Destination>>,
+    pub(super) drops: BTreeMap<String, Spanned<Drop>>,
+    pub(super) notify: Option<Spanned<toml::Table>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct State {
+    pub(super) directory: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Control {
+    pub(super) socket: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Web {
+    pub(super) listen: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Transfer {
+    pub(super) parts_in_flight: Option<Spanned<Count>>,
+    pub(super) part_size: Text,
+    pub(super) memory: Text,
+    pub(super) bandwidth: Text,
+    pub(super) timetable: Option<Spanned<Vec<toml::Table>>>,
+}
+
+/// A number, or `"auto"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Count {
+    Number(i64),
+    Word(String),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    pub(super) delay_min: Text,
+    pub(super) delay_max: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Network {
+    pub(super) proxy: Text,
+    pub(super) ca_file: Text,
+    pub(super) inactivity_timeout: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Destination {
+    pub(super) platform: Text,
+    pub(super) base_url: Text,
+    pub(super) credential: Option<Spanned<Credential>>,
+    pub(super) project: Text,
+    pub(super) folder: Text,
+    pub(super) when_name_taken: Text,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) tags: Vec<String>,
+    pub(super) calls_per_second: Option<Spanned<f64>>,
+    pub(super) export: Option<Spanned<toml::Table>>,
+    pub(super) app_result: Text,
+    pub(super) auth_header: Text,
+    pub(super) auth_prefix: Text,
+    pub(super) region: Text,
+    pub(super) path_style: Option<Spanned<bool>>,
+    pub(super) bucket: Text,
+    pub(super) prefix: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Credential {
+    pub(super) file: Text,
+    pub(super) systemd: Text,
+    pub(super) profile: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Drop {
+    pub(super) directory: Text,
+    pub(super) destinations: Vec<Spanned<String>>,
+    pub(super) unit: Text,
+    pub(super) profile: Text,
+    pub(super) start: Text,
+    pub(super) quiet_period: Text,
+    pub(super) scan_interval: Text,
+    pub(super) include: Option<Vec<Spanned<String>>>,
+    pub(super) exclude: Vec<Spanned<String>>,
+    pub(super) order: Vec<Spanned<String>>,
+    pub(super) priority: i32,
+    pub(super) disposition: Text,
+    pub(super) disposition_grace: Text,
+    pub(super) move_to: Text,
+    pub(super) whole_file_digest: Text,
+}

@@ -1,0 +1,265 @@
+//! Builds the daemon from its configuration: adapters, rows, engine, watches.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::stream::FuturesOrdered;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::perform::World;
+use super::shutdown::Phase;
+use super::workers::Workers;
+use crate::clock::Clock;
+use crate::config::{Config, Destination as Target, Platform};
+use crate::engine::event::{Act, ActId, Effect, Event};
+use crate::engine::settings::{DestinationSettings, Settings};
+use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
+use crate::limiter::ByteBudget;
+use crate::model::{DropName, Monotonic, WatchState};
+use crate::platform::Destination;
+use crate::platform::credential::{Credential, CredentialSource};
+use crate::platform::http::Http;
+use crate::platform::sevenbridges::{Account, SevenBridges, TRAITS};
+use crate::sdnotify;
+use crate::signals::Signal;
+use crate::source::Source;
+use crate::source::part::MEMORY_PER_PART;
+use crate::source::watch::{Hints, Watch};
+use crate::store::{self, Loaded, Runner, Store, Thread};
+
+/// Events that wait for the loop; a scan that is ahead of it waits.
+const EVENTS_MAX: usize = 256;
+
+/// Commits under way, in order, with the acts that wait for them.
+pub(super) type Commit =
+    Pin<Box<dyn Future<Output = (Result<(), store::Error>, Vec<(ActId, Act)>)> + Send>>;
+
+/// The daemon. Built by [`Daemon::start`], run by `run`.
+pub struct Daemon {
+    pub(super) engine: Engine,
+    pub(super) store: Store,
+    pub(super) thread: Thread,
+    pub(super) world: Arc<World>,
+    pub(super) workers: Workers,
+    pub(super) watchers: JoinSet<()>,
+    pub(super) commits: FuturesOrdered<Commit>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) signals: mpsc::Receiver<Signal>,
+    pub(super) clock: Clock,
+    pub(super) phase: Phase,
+    pub(super) first_effects: Vec<Effect>,
+    pub(super) hints: Vec<(DropName, Hints)>,
+    pub(super) watches: Vec<Watch>,
+    pub(super) credentials_due: Monotonic,
+    pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
+    pub(super) status_due: Monotonic,
+    pub(super) setup: Setup,
+}
+
+/// Where the configuration comes from, to read it again.
+pub type Reader = Box<dyn Fn() -> Result<Config, crate::config::Problems> + Send>;
+
+/// What a daemon is built from.
+pub struct Setup {
+    /// What it goes by.
+    pub config: Config,
+    /// Reads the configuration again.
+    pub reader: Reader,
+}
+
+/// Why a daemon cannot start, or must end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(store::Error),
+    /// Something that was configured cannot be used.
+    #[error("{0}")]
+    Configured(String),
+    /// The operating system refused something.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl Daemon {
+    /// Loads the rows and builds everything else from them and the configuration.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn start(setup: Setup, clock: Clock) -> Result<Self, Error> {
+        let config = &setup.config;
+        let now = clock.now();
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let world = Arc::new(world(config, clock, sender.clone())?);
+        let runner = Runner {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: now.wall,
+        };
+        let settings = store::Settings { directory: config.state_directory.clone() };
+        let (store, thread, loaded) = Store::open(&settings, &runner).map_err(Error::Store)?;
+        let mut first_effects = Vec::new();
+        let mut engine =
+            Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
+        let (watches, hints) = watch(config, &mut engine, clock, &mut first_effects);
+        let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
+        Ok(Self {
+            engine,
+            store,
+            thread,
+            world,
+            workers: Workers::default(),
+            watchers: JoinSet::new(),
+            commits: FuturesOrdered::new(),
+            events,
+            signals: crate::signals::listen().map_err(Error::Signals)?,
+            clock,
+            phase: Phase::Running,
+            first_effects,
+            hints,
+            watches,
+            credentials_due: now.monotonic,
+            watchdog,
+            status_due: now.monotonic,
+            setup,
+        })
+    }
+}
+
+/// Watches every drop directory; what cannot be watched is scanned, and says why.
+pub(super) fn watch(
+    config: &Config,
+    engine: &mut Engine,
+    clock: Clock,
+    effects: &mut Vec<Effect>,
+) -> (Vec<Watch>, Vec<(DropName, Hints)>) {
+    let (mut watches, mut hints) = (Vec::new(), Vec::new());
+    for drop in &config.drops {
+        let name = drop.settings.name.clone();
+        let (watch, reason) = match Watch::start(&drop.source.directory) {
+            Ok(watch) => {
+                hints.push((name.clone(), watch.hints()));
+                watches.push(watch);
+                (WatchState::Events, None)
+            }
+            Err(reason) => (WatchState::Scanning, Some(reason)),
+        };
+        let event = Event::WatchChanged { drop: name, watch, reason };
+        engine.handle(clock.now(), event, effects);
+    }
+    (watches, hints)
+}
+
+pub(super) fn world(
+    config: &Config,
+    clock: Clock,
+    events: mpsc::Sender<Event>,
+) -> Result<World, Error> {
+    let http = Http::new(&config.network).map_err(Error::Configured)?;
+    let mut accounts = Accounts { shared: Vec::new(), clock };
+    let mut destinations = BTreeMap::new();
+    for target in &config.destinations {
+        let destination = accounts.destination(target, &http)?;
+        destinations.insert(target.name.clone(), destination);
+    }
+    let mut sources = BTreeMap::new();
+    for drop in &config.drops {
+        let source =
+            Source::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
+        sources.insert(drop.settings.name.clone(), source);
+    }
+    let limit = |rate| Mutex::new(ByteBudget::new(rate, clock.now().monotonic));
+    Ok(World {
+        destinations,
+        sources,
+        state: config.state_directory.clone(),
+        events,
+        bandwidth: config.transfer.bandwidth.map(limit),
+        clock,
+    })
+}
+
+/// Destinations of one credential at one platform share their call budget.
+struct Accounts {
+    shared: Vec<(String, CredentialSource, Arc<Credential>, Account)>,
+    clock: Clock,
+}
+
+impl Accounts {
+    fn destination(&mut self, target: &Target, http: &Http) -> Result<Destination, Error> {
+        let Platform::SevenBridges(settings) = &target.platform;
+        let (credential, account) = self.account(target, &settings.base_url);
+        let client =
+            SevenBridges::new(settings, http.clone(), Arc::clone(&credential), account, self.clock)
+                .map_err(|failure| {
+                    Error::Configured(format!("{}: {}", target.name, failure.message))
+                })?;
+        Ok(Destination::new(target.name.clone(), Arc::new(client), Some(credential)))
+    }
+
+    fn account(&mut self, target: &Target, base_url: &str) -> (Arc<Credential>, Account) {
+        let known = self
+            .shared
+            .iter()
+            .find(|(url, source, _, _)| url == base_url && *source == target.credential);
+        if let Some((_, _, credential, account)) = known {
+            return (Arc::clone(credential), account.clone());
+        }
+        let credential = Arc::new(Credential::new(target.credential.clone()));
+        let account = Account::new(target.calls_per_second, self.clock);
+        let entry = (
+            base_url.to_owned(),
+            target.credential.clone(),
+            Arc::clone(&credential),
+            account.clone(),
+        );
+        self.shared.push(entry);
+        (credential, account)
+    }
+}
+
+pub(super) fn engine_settings(config: &Config) -> Settings {
+    let destination = |target: &Target| DestinationSettings {
+        name: target.name.clone(),
+        platform: target.platform.name().into(),
+        traits: match target.platform {
+            Platform::SevenBridges(_) => TRAITS,
+        },
+        part_size: config.transfer.part_size,
+        folder: target.folder.clone(),
+        when_name_taken: target.when_name_taken,
+        metadata: target.metadata.clone(),
+        tags: target.tags.clone(),
+    };
+    Settings {
+        drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
+        destinations: config.destinations.iter().map(destination).collect(),
+        parts_in_flight: config.transfer.parts_in_flight,
+        memory: config.transfer.memory,
+        memory_per_part: MEMORY_PER_PART,
+        retry: config.retry,
+    }
+}
+
+fn stored(loaded: Loaded) -> Stored {
+    let upload = |upload: store::LoadedUpload| StoredUpload {
+        admission: upload.admission,
+        state: upload.state,
+        parts: upload.parts,
+    };
+    let file = |file: store::KnownFile| StoredFile {
+        drop: file.drop,
+        path: file.path,
+        fingerprint: file.fingerprint,
+        destination: file.destination,
+    };
+    Stored {
+        uploads: loaded.uploads.into_iter().map(upload).collect(),
+        known: loaded.known.into_iter().map(file).collect(),
+        cleanups: loaded.cleanups,
+        ignored: loaded.ignored,
+        next_upload: loaded.next_upload,
+    }
+}

@@ -1,0 +1,246 @@
+//! One small function for each act: does it, and returns its outcome. Decides nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::workers::{Reply, cancelled};
+use crate::clock::Clock;
+use crate::engine::event::{
+    Act, Begin, Event, Outcome, PutPart, Remotely, Setback, Source as From,
+};
+use crate::limiter::ByteBudget;
+use crate::model::{
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, PartNumber, SourcePath,
+    UploadId,
+};
+use crate::platform::Destination;
+use crate::platform::contract::{BeginRequest, PartBody};
+use crate::receipt;
+use crate::source::part::{self, SourceFile};
+use crate::source::{Source, scan};
+use crate::store::snapshot::Snapshot;
+
+/// Everything that acts need, and nothing that decides.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// Configured targets.
+    pub(crate) destinations: std::collections::BTreeMap<DestinationName, Destination>,
+    /// Drop directories.
+    pub(crate) sources: std::collections::BTreeMap<DropName, Source>,
+    /// Where the rows and the receipts are.
+    pub(crate) state: PathBuf,
+    /// Where observations go while a scan runs.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Bytes a second, when limited.
+    pub(crate) bandwidth: Option<Mutex<ByteBudget>>,
+    /// For the bandwidth.
+    pub(crate) clock: Clock,
+}
+
+fn failed<T>(failure: Failure) -> Result<T, Setback> {
+    Err(Setback { failure, sent: ByteCount(0) })
+}
+
+/// Does one act.
+pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
+    match act {
+        Act::Scan { drop } => scan_drop(world, drop).await,
+        Act::Look { drop, paths } => look(world, drop, paths).await,
+        Act::PutPart(act) => put_part(&world, act).await,
+        Act::HashPart { part, source, range, .. } => hash_part(world, part, source, range).await,
+        Act::HashFile { source, mark, .. } => {
+            let file = source_file(&world, source);
+            let hash = move || part::hash_file(&file?, mark);
+            off_the_loop(hash).await.map(|mark| Outcome::FileHashed { mark })
+        }
+        Act::WriteReceipt { upload } => {
+            let write = move || write_receipt(&world, upload);
+            off_the_loop(write).await.map(|sha256| Outcome::ReceiptWritten { sha256 })
+        }
+        Act::Locate(_)
+        | Act::Begin(_)
+        | Act::FindBegun(_)
+        | Act::ListParts(_)
+        | Act::Report(_)
+        | Act::Complete(_)
+        | Act::Inspect(_)
+        | Act::Describe(_)
+        | Act::Abort { .. }
+        | Act::Probe { .. } => call(&world, act).await.or_else(failed),
+    }
+}
+
+/// Makes the one call of an act that is nothing but a call.
+#[expect(clippy::wildcard_enum_match_arm, reason = "acts that read files are done elsewhere")]
+async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
+    match act {
+        Act::Locate(act) => {
+            let target = act.what.target;
+            to(world, &act.destination)?.call(|p| p.locate(&target)).await.map(Outcome::Located)
+        }
+        Act::Begin(act) => {
+            let request = request(act.what);
+            to(world, &act.destination)?.call(|p| p.begin(&request)).await.map(Outcome::Begun)
+        }
+        Act::FindBegun(act) => {
+            let (request, since) = (request(act.what.begin), act.what.since);
+            let destination = to(world, &act.destination)?;
+            destination.call(|p| p.find_begun(&request, since)).await.map(Outcome::FoundBegun)
+        }
+        Act::ListParts(act) => {
+            let destination = to(world, &act.destination)?;
+            destination.call(|p| p.list_parts(&act.what)).await.map(Outcome::PartsListed)
+        }
+        Act::Report(act) => {
+            let report = act.what;
+            let destination = to(world, &act.destination)?;
+            destination.call(|p| p.report_parts(&report.remote, &report.parts)).await?;
+            Ok(Outcome::Reported)
+        }
+        Act::Complete(act) => {
+            let complete = act.what;
+            let destination = to(world, &act.destination)?;
+            let completing = destination.call(|p| p.complete(&complete.remote, &complete.parts));
+            completing.await.map(Outcome::Completed)
+        }
+        Act::Inspect(act) => to(world, &act.destination)?
+            .call(|p| p.inspect(&act.what))
+            .await
+            .map(Outcome::Inspected),
+        Act::Describe(act) => {
+            let what = act.what;
+            let destination = to(world, &act.destination)?;
+            destination.call(|p| p.describe(&what.file, &what.description)).await?;
+            Ok(Outcome::Described)
+        }
+        Act::Abort { destination, remote } => {
+            to(world, &destination)?.call(|p| p.abort(&remote)).await?;
+            Ok(Outcome::Aborted)
+        }
+        Act::Probe { destination } => {
+            to(world, &destination)?.call(|p| p.check_access()).await?;
+            Ok(Outcome::Probed)
+        }
+        _ => Err(Failure::new(FailureKind::LocalFault, "this act is no call")),
+    }
+}
+
+fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {
+    let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
+    world.destinations.get(name).ok_or_else(missing)
+}
+
+fn source<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
+    let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
+    world.sources.get(name).ok_or_else(missing)
+}
+
+fn source_file(world: &World, from: From) -> Result<SourceFile, Failure> {
+    let directory = source(world, &from.drop)?.directory.clone();
+    Ok(SourceFile { directory, path: from.path, fingerprint: from.fingerprint })
+}
+
+fn request(begin: Begin) -> BeginRequest {
+    BeginRequest {
+        target: begin.target,
+        size: begin.size,
+        part_size: begin.part_size,
+        overwrite: begin.overwrite,
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn off_the_loop<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Setback> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.or_else(failed),
+        Err(_) => cancelled().and_then(|_| failed(Failure::new(FailureKind::Cancelled, "cut"))),
+    }
+}
+
+async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
+    let started = world.clock.now().monotonic;
+    let (events, clock) = (world.events.clone(), world.clock);
+    let walk = move || {
+        let source = source(&world, &drop)?;
+        scan::scan(source, &mut |observations| {
+            let event = Event::Observed { drop: drop.clone(), observations };
+            events.blocking_send(event).is_ok()
+        })
+    };
+    let summary = off_the_loop(walk).await?;
+    let elapsed = clock.now().monotonic.since(started);
+    Ok(Outcome::Scanned { seen_count: summary.seen_count, elapsed })
+}
+
+async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
+    let look = move || Ok(scan::look(source(&world, &drop)?, &paths));
+    off_the_loop(look).await.map(|observations| Outcome::Looked { observations })
+}
+
+async fn hash_part(world: Arc<World>, _: PartNumber, from: From, range: ByteRange) -> Reply {
+    let file = source_file(&world, from);
+    off_the_loop(move || part::hash_range(&file?, range))
+        .await
+        .map(|md5| Outcome::PartHashed { md5 })
+}
+
+async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
+    let PutPart { remote, part, source, range } = act.what;
+    let destination = to(world, &act.destination).or_else(failed)?;
+    let file = source_file(world, source).or_else(failed)?;
+    let (pieces, verdict) = part::read_part(file, range);
+    let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (counter, pacer) = (Arc::clone(&sent), Arc::clone(world));
+    let chunks = pieces.then(move |piece| {
+        let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
+        async move {
+            if let Ok(bytes) = &piece {
+                pace(&pacer, bytes.len() as u64).await;
+                counter.fetch_add(bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            }
+            piece
+        }
+    });
+    let body = PartBody { length: ByteCount(range.length), md5: None, chunks: chunks.boxed() };
+    let put = destination.call(|p| p.put_part(&remote, part, body)).await;
+    let sent = ByteCount(sent.load(std::sync::atomic::Ordering::Relaxed));
+    match (put, verdict.await) {
+        (Ok(etag), Ok(Ok(read))) => Ok(Outcome::PartPut { etag, md5: read.md5, sent }),
+        // What the reader says goes before what the network made of it, unless it was merely stopped.
+        (_, Ok(Err(failure))) if failure.kind != FailureKind::Cancelled => {
+            Err(Setback { failure, sent })
+        }
+        (Err(failure), _) => Err(Setback { failure, sent }),
+        (Ok(_), _) => {
+            let message = format!("the storage took part {part} before it was sent whole");
+            Err(Setback { failure: Failure::new(FailureKind::PartRejected, message), sent })
+        }
+    }
+}
+
+async fn pace(world: &World, bytes: u64) {
+    let Some(budget) = &world.bandwidth else { return };
+    let now = world.clock.now().monotonic;
+    let wait = budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn write_receipt(world: &World, upload: UploadId) -> Result<[u8; 32], Failure> {
+    let local = |why: String| Failure::new(FailureKind::LocalFault, why);
+    let snapshot = Snapshot::open(&world.state).map_err(|error| local(error.to_string()))?;
+    let detail = snapshot.detail(upload).map_err(|error| local(error.to_string()))?;
+    let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
+    let data = super::receipts::data_of(detail)
+        .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;
+    let place = receipt::path_for(&world.state, &data.drop, &data.path, upload);
+    receipt::write(&place, &receipt::render(&data)).map_err(|error| {
+        local(format!("the receipt {} cannot be written: {error}", place.display()))
+    })
+}

@@ -1,0 +1,43 @@
+//! A new configuration without a stop. A bad one is refused, and the old one stays in force.
+
+use std::sync::Arc;
+
+use super::Daemon;
+use super::build::{engine_settings, watch, world};
+use crate::engine::event::Event;
+use crate::sdnotify;
+
+impl Daemon {
+    /// Reads the configuration again and applies it. Acts on their way end under the old one.
+    pub(super) fn reload(&mut self) {
+        sdnotify::reloading();
+        match (self.setup.reader)() {
+            Err(problems) => {
+                tracing::error!("the configuration is refused, the old one stays: {problems}")
+            }
+            Ok(config) if config.state_directory != self.setup.config.state_directory => {
+                tracing::error!(
+                    "[state] directory cannot change without a new start; the old configuration stays"
+                );
+            }
+            Ok(config) => match world(&config, self.clock, self.world.events.clone()) {
+                Err(error) => {
+                    tracing::error!("the configuration is refused, the old one stays: {error}")
+                }
+                Ok(world) => {
+                    self.world = Arc::new(world);
+                    self.tell(Event::Reconfigured(engine_settings(&config)));
+                    self.watchers.abort_all();
+                    let mut effects = Vec::new();
+                    (self.watches, self.hints) =
+                        watch(&config, &mut self.engine, self.clock, &mut effects);
+                    self.take_effects(effects);
+                    self.start_watches();
+                    self.setup.config = config;
+                    tracing::info!("the configuration was read again");
+                }
+            },
+        }
+        sdnotify::ready();
+    }
+}

@@ -1,0 +1,80 @@
+//! New settings without a new start: what flies goes on, what is gone parks, what is new begins.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::files::{Files, Known};
+use super::gate::Gate;
+use super::schedule::Schedule;
+use super::settings::{DropSettings, Settings};
+use super::turn::Turn;
+use crate::model::{Fact, Hold, ParkReason, UploadId};
+
+impl Engine {
+    pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
+        let mut old = std::mem::take(&mut self.drops);
+        for drop in &settings.drops {
+            let files = match old.remove(&drop.name) {
+                Some(files) => adopt(files, drop.clone()),
+                None => Files::new(drop.clone(), turn.now.monotonic),
+            };
+            self.drops.insert(drop.name.clone(), files);
+        }
+        let mut old = std::mem::take(&mut self.gates);
+        for destination in &settings.destinations {
+            let gate = match old.remove(&destination.name) {
+                Some(gate) => Gate { settings: destination.clone(), ..gate },
+                None => Gate::new(destination.clone()),
+            };
+            self.gates.insert(destination.name.clone(), gate);
+            self.tell_destination(&destination.name, None, turn);
+        }
+        self.schedule = Schedule::new(settings.parts_in_flight);
+        self.settings = settings;
+        let ids: Vec<_> = self.uploads.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.park_or_release(id, turn));
+    }
+
+    /// Parks an upload whose drop or destination is gone, releases one whose are back.
+    pub(super) fn park_or_release(&mut self, id: UploadId, turn: &mut Turn) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let is_configured = self.gates.contains_key(&upload.admission.destination)
+            && self.drops.contains_key(&upload.admission.drop);
+        let is_parked_for_it =
+            upload.state.hold == Hold::Parked { reason: ParkReason::NotConfigured };
+        let fact = match (is_configured, is_parked_for_it) {
+            (false, false) => Some(Fact::Parked {
+                reason: ParkReason::NotConfigured,
+                detail: ParkReason::NotConfigured.sentence().into(),
+                at: turn.now.wall,
+            }),
+            (true, true) => Some(Fact::Released),
+            (false, true) | (true, false) => None,
+        };
+        match fact {
+            Some(fact) => self.record(id, fact, turn),
+            None => self.place(id, turn.now),
+        }
+    }
+}
+
+/// Keeps what is known of a drop directory; which destinations a file was admitted for is kept by
+/// position, so the positions are translated.
+fn adopt(mut files: Files, settings: DropSettings) -> Files {
+    if files.settings.directory != settings.directory {
+        let now = crate::model::Monotonic(std::time::Duration::ZERO);
+        return Files::new(settings, now);
+    }
+    let places: BTreeMap<_, _> =
+        settings.destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
+    let moved: Vec<_> =
+        files.settings.destinations.iter().map(|name| places.get(name).copied()).collect();
+    let translate = |known: &mut Known| {
+        let old = known.covered;
+        let bits = moved.iter().enumerate().filter(|(place, _)| old >> place & 1 == 1);
+        known.covered = bits.filter_map(|(_, place)| *place).fold(0, |set, place| set | 1 << place);
+    };
+    files.known.values_mut().for_each(translate);
+    files.settle.set_quiet_period(settings.quiet_period);
+    Files { settings, ..files }
+}
