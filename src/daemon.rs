@@ -15,7 +15,7 @@ mod reload;
 mod shutdown;
 mod workers;
 
-pub use build::{Daemon, Error, Setup};
+pub use build::{Daemon, Error, Reader, Setup};
 
 use std::sync::Arc;
 use std::time::Duration;

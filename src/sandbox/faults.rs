@@ -1,0 +1,164 @@
+//! What the sandbox does wrong, on request: rules for single calls, switches for its nature.
+//!
+//! A rule names an operation, which of its calls, and whether the fault comes before the work or
+//! after it. The dear bugs live after: the platform did it, the answer was lost.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing to do wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// `initialise`, `list`, `details`, `part-url`, `put`, `report`, `report-many`, `complete`,
+    /// `abort`, `find`, `file`, `folder`, `metadata`, `tags`, `user`, `project`, or `any`.
+    pub operation: String,
+    /// From which matching call on, counted from 1.
+    #[serde(default = "one")]
+    pub nth: u64,
+    /// How often; 0 means always.
+    #[serde(default = "one")]
+    pub times: u64,
+    /// Of the calls from `nth` on, every so many.
+    #[serde(default = "one")]
+    pub every: u64,
+    /// Before or after the work.
+    #[serde(default)]
+    pub when: When,
+    /// What.
+    pub action: Action,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// Before or after the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// The work is not done.
+    #[default]
+    Before,
+    /// The work is done, its answer is replaced.
+    After,
+}
+
+/// What to do wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Close the connection without an answer.
+    Reset,
+    /// Answer with this status, body and headers.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// Body.
+        #[serde(default)]
+        body: serde_json::Value,
+        /// Headers.
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+    },
+    /// Answer with a web page.
+    Html(u16),
+    /// Say nothing for so many milliseconds, then go on.
+    Stall(u64),
+    /// Cut the answer's body in half.
+    Truncate,
+    /// Answer a part with another ETag than its MD5.
+    WrongEtag,
+}
+
+/// Rules, with how often each has matched and applied.
+#[derive(Debug)]
+pub(super) struct Rules(Vec<(Rule, u64, u64)>);
+
+impl Rules {
+    pub(super) fn new(rules: Vec<Rule>) -> Self {
+        Self(rules.into_iter().map(|rule| (rule, 0, 0)).collect())
+    }
+
+    /// Counts one call and returns the faults that apply to it, before and after.
+    pub(super) fn take(&mut self, operation: &str) -> (Option<Action>, Option<Action>) {
+        let (mut before, mut after) = (None, None);
+        for (rule, matched, applied) in &mut self.0 {
+            if rule.operation != operation && rule.operation != "any" {
+                continue;
+            }
+            *matched += 1;
+            let due =
+                *matched >= rule.nth && (*matched - rule.nth).is_multiple_of(rule.every.max(1));
+            if !due || (rule.times > 0 && *applied >= rule.times) {
+                continue;
+            }
+            *applied += 1;
+            let side = if rule.when == When::Before { &mut before } else { &mut after };
+            side.get_or_insert_with(|| rule.action.clone());
+        }
+        (before, after)
+    }
+}
+
+/// How a platform may differ from what its documents say, where they leave it open.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Switches {
+    /// Every connection is closed without an answer.
+    pub down: bool,
+    /// 503 with code 0 everywhere.
+    pub maintenance: bool,
+    /// The token is not accepted.
+    pub token_revoked: bool,
+    /// A taken name is found out at complete, not at initialise.
+    pub clash_at_complete: bool,
+    /// A taken name is renamed (`_1_name`), not refused.
+    pub clash_renames: bool,
+    /// 8004 and 8005 mean each other.
+    pub swap_8004_8005: bool,
+    /// A second initialisation of one name is refused with 8006.
+    pub second_init_refused: bool,
+    /// The part size is this, whatever is wished.
+    pub part_size: Option<u64>,
+    /// `iso`, `s`, `ms` or `missing`.
+    pub expires_format: String,
+    /// Success codes stand under `report`.
+    pub success_codes_under_report: bool,
+    /// Headers that the storage demands.
+    pub put_headers: BTreeMap<String, String>,
+    /// `md5`, `none` or `kms` (32 digits that are not the MD5).
+    pub storage_etag: String,
+    /// Life of a signed address, seconds.
+    pub url_life: u64,
+    /// Life of an unfinished upload, seconds.
+    pub upload_life: u64,
+    /// Parts must go one at a time.
+    pub sequential: bool,
+    /// `FILE` and `FOLDER`.
+    pub upper_case_types: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            down: false,
+            maintenance: false,
+            token_revoked: false,
+            clash_at_complete: false,
+            clash_renames: false,
+            swap_8004_8005: false,
+            second_init_refused: false,
+            part_size: None,
+            expires_format: "iso".into(),
+            success_codes_under_report: false,
+            put_headers: BTreeMap::new(),
+            storage_etag: "md5".into(),
+            url_life: 12 * 3600,
+            upload_life: 7 * 24 * 3600,
+            sequential: false,
+            upper_case_types: false,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The object store: each part's bytes in a file of their own, an object as a list of parts.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use md5::{Digest, Md5};
+
+/// Bytes written at once.
+const WRITE_MIN: usize = 256 * 1024;
+
+/// A part that arrived whole.
+#[derive(Debug, Clone)]
+pub struct StoredPart {
+    /// Where its bytes are.
+    pub path: PathBuf,
+    /// How many.
+    pub length: u64,
+    /// Their MD5, in hexadecimal.
+    pub md5: String,
+}
+
+/// A part that did not arrive whole.
+#[derive(Debug)]
+pub(super) struct Torn {
+    /// Bytes that arrived.
+    pub(super) length: u64,
+}
+
+/// Receives a part into a file.
+pub(super) async fn receive(path: &Path, body: Body) -> Result<StoredPart, Torn> {
+    let mut length = 0;
+    let torn = |length| move |_: io::Error| Torn { length };
+    let mut file = File::create(path).map_err(torn(0))?;
+    let (mut hasher, mut buffer) = (Md5::new(), Vec::with_capacity(2 * WRITE_MIN));
+    let mut body = body;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Err(Torn { length }) };
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len() as u64;
+        hasher.update(&data);
+        buffer.extend_from_slice(&data);
+        if buffer.len() >= WRITE_MIN {
+            file.write_all(&buffer).map_err(torn(length))?;
+            buffer.clear();
+        }
+    }
+    file.write_all(&buffer).map_err(torn(length))?;
+    let md5 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(StoredPart { path: path.to_owned(), length, md5 })
+}
+
+/// Reads the bytes of an object, part after part.
+pub fn read(parts: &[StoredPart]) -> io::Result<impl Read> {
+    let mut all: Box<dyn Read + Send> = Box::new(io::empty());
+    for part in parts {
+        all = Box::new(all.chain(File::open(&part.path)?));
+    }
+    Ok(all)
+}
