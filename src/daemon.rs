@@ -15,7 +15,7 @@ mod reload;
 mod shutdown;
 mod workers;
 
-pub use build::{Daemon, Error, Reader, Setup};
+pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings};
 
 use std::sync::Arc;
 use std::time::Duration;

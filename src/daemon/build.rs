@@ -17,7 +17,7 @@ use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
 use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
 use crate::limiter::ByteBudget;
-use crate::model::{DropName, Monotonic, WatchState};
+use crate::model::{DestinationName, DropName, Monotonic, WatchState};
 use crate::platform::Destination;
 use crate::platform::credential::{Credential, CredentialSource};
 use crate::platform::http::Http;
@@ -218,6 +218,27 @@ impl Accounts {
         self.shared.push(entry);
         (credential, account)
     }
+}
+
+/// Asks every destination whether it takes our credential.
+///
+/// # Errors
+/// When something that was configured cannot be used.
+pub async fn check_destinations(
+    config: &Config,
+) -> Result<Vec<(DestinationName, Result<(), crate::model::Failure>)>, Error> {
+    let (events, _) = mpsc::channel(1);
+    let world = world(config, Clock::start(), events)?;
+    let mut checks = Vec::new();
+    for (name, destination) in &world.destinations {
+        checks.push((name.clone(), destination.call(|platform| platform.check_access()).await));
+    }
+    Ok(checks)
+}
+
+/// Returns what the engine goes by, for each destination.
+pub fn destination_settings(config: &Config) -> Vec<DestinationSettings> {
+    engine_settings(config).destinations
 }
 
 pub(super) fn engine_settings(config: &Config) -> Settings {
