@@ -1,0 +1,223 @@
+//! Looking at single paths of a drop directory.
+//!
+//! Owns the judgement of what stands at a path: a file, a file that may not be read, something that
+//! is never uploaded, or nothing. It promises exactly one observation for each path asked for, in
+//! the order asked. In contrast to a scan it opens files, to learn whether they may be read.
+//!
+//! It never reads a byte of them, never follows a link out of the drop directory, and never calls a
+//! file gone because the drop directory itself is: that is an error. Directories are not files: a
+//! path at which one stands is [`Seen::Gone`].
+//!
+//! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
+//! period ends; `scan` uses its judgement of links.
+
+use std::path::Path;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::beneath::{Link, Root, Stat, words};
+use super::{Error, Filter};
+use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
+
+/// Looks at `paths` in the drop directory `root`.
+///
+/// # Errors
+/// When the drop directory is not there (`SourceGone`) or may not be entered (`SourceUnreadable`).
+pub fn look(
+    root: &Path,
+    filter: &Filter,
+    paths: Vec<SourcePath>,
+) -> Result<Vec<Observation>, Error> {
+    let directory = Root::open(root)?;
+    let observe = |path: SourcePath| {
+        let seen = look_at(&directory, filter, &path);
+        Observation { rank: filter.rank(&path), path, seen }
+    };
+    Ok(paths.into_iter().map(observe).collect())
+}
+
+fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Seen {
+    match root.stat(path) {
+        Ok(stat) if stat.file_type == FileType::Directory => Seen::Gone,
+        Ok(_) if !filter.admits(path) || filter.is_pruned_away(path) => {
+            Seen::Ignored(IgnoreReason::Filtered)
+        }
+        Ok(stat) if stat.file_type == FileType::Symlink => match link_target(root, path) {
+            Ok((target, stat)) => openable(root, &target, stat),
+            Err(seen) => seen,
+        },
+        Ok(stat) if stat.file_type == FileType::RegularFile => openable(root, path, stat),
+        Ok(stat) => special(stat.file_type),
+        Err(errno) => unseen(errno),
+    }
+}
+
+/// Judges a link without opening what it leads to.
+pub(super) fn link(root: &Root, path: &SourcePath) -> Seen {
+    link_target(root, path).map_or_else(|seen| seen, |(_, stat)| Seen::File(stat.fingerprint))
+}
+
+/// Judges what is neither a file, a directory nor a link.
+pub(super) fn special(file_type: FileType) -> Seen {
+    if file_type == FileType::Socket {
+        Seen::Ignored(IgnoreReason::Socket)
+    } else if file_type == FileType::Fifo {
+        Seen::Ignored(IgnoreReason::Fifo)
+    } else {
+        Seen::Ignored(IgnoreReason::Device)
+    }
+}
+
+/// Returns the regular file that a link leads to, or what is to be said of the link.
+fn link_target(root: &Root, path: &SourcePath) -> Result<(SourcePath, Stat), Seen> {
+    let target = match root.resolve(path) {
+        Link::Inside(target) if target.as_bytes().is_empty() => {
+            return Err(Seen::Ignored(IgnoreReason::LinkToDirectory));
+        }
+        Link::Inside(target) => target,
+        Link::Outside => return Err(Seen::Ignored(IgnoreReason::LinkOutside)),
+        Link::Broken => return Err(Seen::Ignored(IgnoreReason::LinkBroken)),
+    };
+    match root.stat(&target) {
+        Ok(stat) if stat.file_type == FileType::RegularFile => Ok((target, stat)),
+        Ok(stat) if stat.file_type == FileType::Directory => {
+            Err(Seen::Ignored(IgnoreReason::LinkToDirectory))
+        }
+        Ok(stat) => Err(special(stat.file_type)),
+        Err(_) => Err(Seen::Ignored(IgnoreReason::LinkBroken)),
+    }
+}
+
+/// Opens a regular file and closes it again, to learn whether it may be read.
+fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Seen {
+    match root.open_file(path) {
+        Ok(_) => Seen::File(stat.fingerprint),
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => unseen(errno),
+        Err(errno) => Seen::Unreadable(stat.fingerprint, words(errno)),
+    }
+}
+
+/// Judges a path that could not even be looked at.
+fn unseen(errno: Errno) -> Seen {
+    match errno {
+        // A link or a file where a directory of the path was: what stood there is not there.
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Seen::Gone,
+        _ => Seen::Ignored(IgnoreReason::DirectoryUnreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::super::tests::{filter, path};
+    use super::*;
+    use crate::model::{ByteCount, FailureKind};
+
+    fn look_one(root: &Path, name: impl AsRef<[u8]>) -> Seen {
+        let mut seen = look(root, &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)]).unwrap();
+        assert_eq!(seen.len(), 1);
+        seen.remove(0).seen
+    }
+
+    #[test]
+    fn each_path_gets_one_observation_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a.xml"), "four").unwrap();
+        let paths = vec![path("gone"), path("a.xml"), path("gone")];
+        let seen = look(root.path(), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
+        assert_eq!(seen.iter().map(|one| one.path.clone()).collect::<Vec<_>>(), paths);
+        assert_eq!(seen.iter().map(|one| one.rank).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(seen[0].seen, Seen::Gone);
+        assert!(matches!(seen[1].seen, Seen::File(found) if found.size == ByteCount(4)));
+    }
+
+    #[test]
+    fn odd_things_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        mkfifoat(CWD, at("fifo"), Mode::RWXU).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("x.tmp"), "").unwrap();
+        fs::write(at("file"), "").unwrap();
+        symlink("file", at("in")).unwrap();
+        symlink(at("file"), at("in-absolute")).unwrap();
+        symlink("dir", at("to-dir")).unwrap();
+        symlink(".", at("to-root")).unwrap();
+        symlink("/etc/passwd", at("out")).unwrap();
+        symlink("nothing", at("broken")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("fifo", at("to-fifo")).unwrap();
+
+        let ignored = [
+            ("socket", IgnoreReason::Socket),
+            ("fifo", IgnoreReason::Fifo),
+            ("x.tmp", IgnoreReason::Filtered),
+            ("to-dir", IgnoreReason::LinkToDirectory),
+            ("to-root", IgnoreReason::LinkToDirectory),
+            ("out", IgnoreReason::LinkOutside),
+            ("broken", IgnoreReason::LinkBroken),
+            ("loop", IgnoreReason::LinkBroken),
+            ("to-fifo", IgnoreReason::Fifo),
+        ];
+        for (name, reason) in ignored {
+            assert_eq!(look_one(root.path(), name), Seen::Ignored(reason), "{name}");
+        }
+        let file = look_one(root.path(), "file");
+        assert!(matches!(file, Seen::File(_)));
+        assert_eq!(look_one(root.path(), "in"), file);
+        assert_eq!(look_one(root.path(), "in-absolute"), file);
+        assert_eq!(look_one(root.path(), "dir"), Seen::Gone);
+    }
+
+    #[test]
+    fn paths_never_lead_out_of_the_drop_directory() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("drop");
+        fs::create_dir(&root).unwrap();
+        fs::write(outer.path().join("secret"), "").unwrap();
+        symlink("..", root.join("up")).unwrap();
+        assert_eq!(look_one(&root, "../secret"), Seen::Gone);
+        assert_eq!(look_one(&root, "/etc/passwd"), Seen::Gone);
+        assert_eq!(look_one(&root, "up/secret"), Seen::Gone);
+    }
+
+    #[test]
+    fn file_below_a_file_is_gone_and_a_name_too_long_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        assert_eq!(look_one(root.path(), "file/below"), Seen::Gone);
+        let long = look_one(root.path(), vec![b'x'; 256]);
+        assert_eq!(long, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+        let deep = look_one(root.path(), "d/".repeat(3_000) + "x");
+        assert_eq!(deep, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+    }
+
+    #[test]
+    fn file_without_permission_is_unreadable() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        if fs::File::open(&file).is_ok() {
+            println!("not asserted: this user reads files of any mode");
+            return;
+        }
+        let seen = look_one(root.path(), "file");
+        assert!(matches!(&seen, Seen::Unreadable(_, why) if why.contains("ermission")), "{seen:?}");
+    }
+
+    #[test]
+    fn missing_drop_directory_is_an_error_and_not_a_missing_file() {
+        let root = tempfile::tempdir().unwrap();
+        let error =
+            look(&root.path().join("no"), &filter(&[], &[], &[]), vec![path("a")]).unwrap_err();
+        assert_eq!(error.kind, FailureKind::SourceGone);
+    }
+}
