@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -84,9 +85,7 @@ impl Root {
             .and_then(|root| Ok((fs::canonicalize(root.join(path.as_path()))?, root)));
         let Ok((target, root)) = resolved else { return Link::Broken };
         match target.strip_prefix(&root) {
-            Ok(inside) => {
-                Link::Inside(SourcePath::from_bytes(inside.as_os_str().as_encoded_bytes()))
-            }
+            Ok(inside) => Link::Inside(SourcePath::from_bytes(inside.as_os_str().as_bytes())),
             Err(_) => Link::Outside,
         }
     }

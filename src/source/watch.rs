@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,7 +234,7 @@ impl Callback {
         if inside.as_os_str().is_empty() {
             return Some(self.read_root_event(kind));
         }
-        let inside = SourcePath::from_bytes(inside.as_os_str().as_encoded_bytes());
+        let inside = SourcePath::from_bytes(inside.as_os_str().as_bytes());
         if self.filter.is_pruned_away(&inside) || self.filter.prunes(&inside) {
             return None;
         }
@@ -288,7 +289,7 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
     let found = fd
         .and_then(rustix::fs::fstatfs)
         .map_err(|errno| Error::of_directory("watch", root, errno))?;
-    match remote_name(found.f_type.into()) {
+    match remote_name(found.f_type) {
         None => Ok(()),
         Some(name) => {
             let why = format!("it lies on {name}, whose events do not tell what other machines do");
@@ -298,8 +299,8 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
 }
 
 /// Returns the name of a file system that needs scanning; `statfs` extends the sign of some numbers.
-fn remote_name(magic: i64) -> Option<&'static str> {
-    let magic = magic.cast_unsigned() & 0xFFFF_FFFF;
+fn remote_name(magic: impl Into<i64>) -> Option<&'static str> {
+    let magic = magic.into().cast_unsigned() & 0xFFFF_FFFF;
     REMOTE_FILE_SYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
 }
 
@@ -502,7 +503,7 @@ mod tests {
         let error = Watch::start(Path::new("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceGone);
         assert_eq!(remote_name(0x6969), Some("NFS"));
-        assert_eq!(remote_name(i64::from(0xFF53_4D42_u32.cast_signed())), Some("CIFS"));
+        assert_eq!(remote_name(0xFF53_4D42_u32.cast_signed()), Some("CIFS"));
         assert_eq!(remote_name(0xEF53), None, "ext4");
     }
 }
