@@ -113,7 +113,7 @@ impl From<Error> for Failure {
 fn kind_of(error: &io::Error) -> FailureKind {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => FailureKind::SourceGone,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => FailureKind::LocalFault,
+        Some(errno) if beneath::is_exhausted(errno) => FailureKind::LocalFault,
         _ => FailureKind::SourceUnreadable,
     }
 }

@@ -153,6 +153,11 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
     })
 }
 
+/// Tells whether this process ran out of something, which says nothing about the file.
+pub(super) fn is_exhausted(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+}
+
 /// Says in the operating system's words why something may not be opened.
 pub(super) fn words(errno: Errno) -> String {
     io::Error::from(errno).to_string()

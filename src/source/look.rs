@@ -16,46 +16,55 @@ use std::path::Path;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::beneath::{Link, Root, Stat, words};
+use super::beneath::{Link, Root, Stat, is_exhausted, words};
 use super::{Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
 /// Looks at `paths` in the drop directory `root`.
 ///
 /// # Errors
-/// When the drop directory is not there (`SourceGone`) or may not be entered (`SourceUnreadable`).
+/// When the drop directory is not there (`SourceGone`) or may not be entered (`SourceUnreadable`),
+/// or this process ran out of handles or memory (`LocalFault`).
 pub fn look(
     root: &Path,
     filter: &Filter,
     paths: Vec<SourcePath>,
 ) -> Result<Vec<Observation>, Error> {
     let directory = Root::open(root)?;
-    let observe = |path: SourcePath| {
-        let seen = look_at(&directory, filter, &path);
-        Observation { rank: filter.rank(&path), path, seen }
+    let observe = |path: SourcePath| match look_at(&directory, filter, &path) {
+        Ok(seen) => Ok(Observation { rank: filter.rank(&path), path, seen }),
+        Err(errno) => Err(Error::of_file("look at", &path, errno)),
     };
-    Ok(paths.into_iter().map(observe).collect())
+    paths.into_iter().map(observe).collect()
 }
 
-fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Seen {
-    match root.stat(path) {
-        Ok(stat) if stat.file_type == FileType::Directory => Seen::Gone,
-        Ok(_) if !filter.admits(path) || filter.is_pruned_away(path) => {
-            Seen::Ignored(IgnoreReason::Filtered)
+fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errno> {
+    let stat = match root.stat(path) {
+        Ok(stat) => stat,
+        Err(errno) => return unseen(errno),
+    };
+    if stat.file_type == FileType::Directory {
+        Ok(Seen::Gone)
+    } else if !filter.admits(path) || filter.is_pruned_away(path) {
+        Ok(Seen::Ignored(IgnoreReason::Filtered))
+    } else if stat.file_type == FileType::RegularFile {
+        openable(root, path, stat)
+    } else if stat.file_type == FileType::Symlink {
+        match target_of(root, path)? {
+            Target::File(target, stat) => openable(root, &target, stat),
+            Target::Other(seen) => Ok(seen),
         }
-        Ok(stat) if stat.file_type == FileType::Symlink => match link_target(root, path) {
-            Ok((target, stat)) => openable(root, &target, stat),
-            Err(seen) => seen,
-        },
-        Ok(stat) if stat.file_type == FileType::RegularFile => openable(root, path, stat),
-        Ok(stat) => special(stat.file_type),
-        Err(errno) => unseen(errno),
+    } else {
+        Ok(special(stat.file_type))
     }
 }
 
 /// Judges a link without opening what it leads to.
-pub(super) fn link(root: &Root, path: &SourcePath) -> Seen {
-    link_target(root, path).map_or_else(|seen| seen, |(_, stat)| Seen::File(stat.fingerprint))
+pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
+    Ok(match target_of(root, path)? {
+        Target::File(_, stat) => Seen::File(stat.fingerprint),
+        Target::Other(seen) => seen,
+    })
 }
 
 /// Judges what is neither a file, a directory nor a link.
@@ -69,49 +78,58 @@ pub(super) fn special(file_type: FileType) -> Seen {
     }
 }
 
-/// Returns the regular file that a link leads to, or what is to be said of the link.
-fn link_target(root: &Root, path: &SourcePath) -> Result<(SourcePath, Stat), Seen> {
+/// What a link leads to.
+enum Target {
+    File(SourcePath, Stat),
+    Other(Seen),
+}
+
+fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
+    let ignored = |reason| Ok(Target::Other(Seen::Ignored(reason)));
     let target = match root.resolve(path) {
         Link::Inside(target) if target.as_bytes().is_empty() => {
-            return Err(Seen::Ignored(IgnoreReason::LinkToDirectory));
+            return ignored(IgnoreReason::LinkToDirectory);
         }
         Link::Inside(target) => target,
-        Link::Outside => return Err(Seen::Ignored(IgnoreReason::LinkOutside)),
-        Link::Broken => return Err(Seen::Ignored(IgnoreReason::LinkBroken)),
+        Link::Outside => return ignored(IgnoreReason::LinkOutside),
+        Link::Broken => return ignored(IgnoreReason::LinkBroken),
     };
     match root.stat(&target) {
-        Ok(stat) if stat.file_type == FileType::RegularFile => Ok((target, stat)),
-        Ok(stat) if stat.file_type == FileType::Directory => {
-            Err(Seen::Ignored(IgnoreReason::LinkToDirectory))
-        }
-        Ok(stat) => Err(special(stat.file_type)),
-        Err(_) => Err(Seen::Ignored(IgnoreReason::LinkBroken)),
+        Ok(stat) if stat.file_type == FileType::RegularFile => Ok(Target::File(target, stat)),
+        Ok(stat) if stat.file_type == FileType::Directory => ignored(IgnoreReason::LinkToDirectory),
+        Ok(stat) => Ok(Target::Other(special(stat.file_type))),
+        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(_) => ignored(IgnoreReason::LinkBroken),
     }
 }
 
 /// Opens a regular file and closes it again, to learn whether it may be read.
-fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Seen {
+fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
     match root.open_file(path) {
-        Ok(_) => Seen::File(stat.fingerprint),
+        Ok(_) => Ok(Seen::File(stat.fingerprint)),
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => unseen(errno),
-        Err(errno) => Seen::Unreadable(stat.fingerprint, words(errno)),
+        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(errno) => Ok(Seen::Unreadable(stat.fingerprint, words(errno))),
     }
 }
 
 /// Judges a path that could not even be looked at.
-fn unseen(errno: Errno) -> Seen {
+fn unseen(errno: Errno) -> Result<Seen, Errno> {
     match errno {
         // A link or a file where a directory of the path was: what stood there is not there.
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Seen::Gone,
-        _ => Seen::Ignored(IgnoreReason::DirectoryUnreadable),
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Ok(Seen::Gone),
+        errno if is_exhausted(errno) => Err(errno),
+        _ => Ok(Seen::Ignored(IgnoreReason::DirectoryUnreadable)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::ops::ControlFlow;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::process::Command;
 
     use rustix::fs::{CWD, Mode, mkfifoat};
 
@@ -219,5 +237,42 @@ mod tests {
         let error =
             look(&root.path().join("no"), &filter(&[], &[], &[]), vec![path("a")]).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceGone);
+    }
+
+    /// Uses up all handles of its process but one, and looks. Does so only when the test below
+    /// runs it in a process of its own.
+    #[test]
+    fn looks_with_one_handle_left() {
+        if std::env::var_os("DROPFERRY_TEST_HANDLES").is_none() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        let mut handles = Vec::new();
+        while let Ok(handle) = fs::File::open("/dev/null") {
+            handles.push(handle);
+        }
+        handles.pop();
+        let plain = filter(&[], &[], &[]);
+        let looked = look(root.path(), &plain, vec![path("file")]);
+        let scanned = super::super::scan(root.path(), &plain, |_| ControlFlow::Continue(()));
+        drop(handles);
+        assert_eq!(looked.unwrap_err().kind, FailureKind::LocalFault);
+        assert_eq!(scanned.unwrap_err().kind, FailureKind::LocalFault);
+        println!("looked and scanned without handles");
+    }
+
+    #[test]
+    fn running_out_of_handles_says_nothing_about_files() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "source::look::tests::looks_with_one_handle_left", "--nocapture"])
+            .env("DROPFERRY_TEST_HANDLES", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(said.contains("looked and scanned without handles"), "{said}");
     }
 }
