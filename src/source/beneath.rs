@@ -162,3 +162,53 @@ pub(super) fn is_exhausted(errno: Errno) -> bool {
 pub(super) fn words(errno: Errno) -> String {
     io::Error::from(errno).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::tests::path;
+    use super::*;
+
+    #[test]
+    fn plain_opening_guards_dots_and_the_last_component() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir_all(outer.path().join("drop/dir")).unwrap();
+        fs::write(outer.path().join("secret"), "").unwrap();
+        fs::write(outer.path().join("drop/dir/file"), "").unwrap();
+        symlink("../secret", outer.path().join("drop/link")).unwrap();
+        let root = Root::open(&outer.path().join("drop")).unwrap();
+        let open = |name| root.open_at_plainly(&path(name), OFlags::RDONLY | OFlags::NOFOLLOW);
+        assert!(open("dir/file").is_ok());
+        assert_eq!(open("../secret").unwrap_err(), Errno::XDEV);
+        assert_eq!(open("/etc/passwd").unwrap_err(), Errno::XDEV);
+        assert_eq!(open("link").unwrap_err(), Errno::LOOP);
+    }
+
+    #[test]
+    fn directory_swapped_for_a_link_leads_nowhere() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir_all(outer.path().join("drop")).unwrap();
+        fs::create_dir_all(outer.path().join("elsewhere")).unwrap();
+        fs::write(outer.path().join("elsewhere/file"), "").unwrap();
+        symlink("../elsewhere", outer.path().join("drop/dir")).unwrap();
+        let root = Root::open(&outer.path().join("drop")).unwrap();
+        assert_eq!(root.open_directory(&path("dir")).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(root.open_file(&path("dir/file")).unwrap_err(), Errno::LOOP);
+        assert_eq!(root.stat(&path("dir/file")).unwrap_err(), Errno::LOOP);
+        assert_eq!(root.resolve(&path("dir")), Link::Outside);
+    }
+
+    #[test]
+    fn drop_directory_may_itself_be_a_link() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir_all(outer.path().join("real")).unwrap();
+        fs::write(outer.path().join("real/file"), "").unwrap();
+        symlink("file", outer.path().join("real/link")).unwrap();
+        symlink("real", outer.path().join("drop")).unwrap();
+        let root = Root::open(&outer.path().join("drop")).unwrap();
+        assert!(root.open_file(&path("file")).is_ok());
+        assert_eq!(root.resolve(&path("link")), Link::Inside(path("file")));
+        assert!(root.is_still_there().unwrap());
+    }
+}

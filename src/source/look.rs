@@ -131,7 +131,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::process::Command;
 
-    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::fs::{CWD, Mode, mkfifoat, mknodat};
 
     use super::super::tests::{filter, path};
     use super::*;
@@ -192,6 +192,18 @@ mod tests {
         assert_eq!(look_one(root.path(), "in"), file);
         assert_eq!(look_one(root.path(), "in-absolute"), file);
         assert_eq!(look_one(root.path(), "dir"), Seen::Gone);
+    }
+
+    #[test]
+    fn device_is_named_and_not_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let null = rustix::fs::makedev(1, 3);
+        let device = root.path().join("device");
+        if mknodat(CWD, device, FileType::CharacterDevice, Mode::RWXU, null).is_err() {
+            println!("not asserted: this user makes no devices");
+            return;
+        }
+        assert_eq!(look_one(root.path(), "device"), Seen::Ignored(IgnoreReason::Device));
     }
 
     #[test]

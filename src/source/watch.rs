@@ -441,6 +441,24 @@ mod tests {
     }
 
     #[test]
+    fn directory_that_may_not_be_read_is_a_reason_to_scan() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let closed = root.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        if fs::read_dir(&closed).is_ok() {
+            println!("not asserted: this user reads directories of any mode");
+            return;
+        }
+        let error = Watch::start(root.path(), filter(&[], &[], &[])).unwrap_err();
+        let failure = crate::model::Failure::from(error);
+        assert!(failure.message.contains("ermission denied"), "{failure}");
+        assert!(failure.message.contains("closed"), "{failure}");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
     fn flood_becomes_a_scan() {
         let mut callback = callback("/drop");
         for n in 0..=PENDING_MAX {
