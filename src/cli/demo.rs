@@ -113,7 +113,7 @@ impl Stage {
         );
         let config = home.join("config.toml");
         fs::write(&config, text)?;
-        Ok(Self { config, state, log: home.join("daemon.log"), clock: Clock::start() })
+        Ok(Self { config, state, log: home.join("daemon.log"), clock: Clock::real() })
     }
 
     fn start_daemon(&self) -> anyhow::Result<Child> {

@@ -1,16 +1,18 @@
 //! `plan`: what would be uploaded, to where, in how many parts, and what is left out, and why.
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, render};
 use crate::clock::Clock;
-use crate::config::{Config, Drop};
+use crate::config::Drop;
 use crate::daemon;
 use crate::engine::Preview;
 use crate::engine::settings::DestinationSettings;
 use crate::model::{Observation, Seen};
-use crate::source::{Source, scan};
+use crate::source::{Filter, scan};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
@@ -23,21 +25,16 @@ pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Res
     let config = common.load()?;
     let targets = daemon::destination_settings(&config);
     for drop in &config.drops {
-        walk(&config, drop, &targets, arguments.json)?;
+        walk(drop, &targets, arguments.json)?;
     }
     Ok(Exit::Fine)
 }
 
-fn walk(
-    config: &Config,
-    drop: &Drop,
-    targets: &[DestinationSettings],
-    json: bool,
-) -> anyhow::Result<()> {
-    let source = Source::new(&drop.source)?;
-    let at = Clock::start().now().wall;
+fn walk(drop: &Drop, targets: &[DestinationSettings], json: bool) -> anyhow::Result<()> {
+    let filter = Filter::new(&drop.source)?;
+    let at = Clock::real().now().wall;
     let mut printed = Ok(());
-    scan::scan(&source, &mut |observations| {
+    scan(&drop.source.directory, &filter, |observations| {
         let mut lines = String::new();
         for seen in &observations {
             for line in lines_of(drop, seen, targets, at) {
@@ -46,10 +43,9 @@ fn walk(
             }
         }
         printed = render::data(&lines);
-        printed.is_ok()
+        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     printed?;
-    let _ = config;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let daemon = Daemon::start(Setup { config, reader: Box::new(reader) }, Clock::start())?;
+        let daemon = Daemon::start(Setup { config, reader: Box::new(reader) }, Clock::real())?;
         daemon.run().await
     })?;
     // Acts that were cut may still read: they need no waiting for.

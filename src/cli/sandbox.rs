@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Exit, render};
 use crate::sandbox::{Sandbox, Settings};
+use crate::signals::{Signal, Signals};
 
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
@@ -59,8 +60,8 @@ pub(super) fn execute(arguments: SandboxArguments) -> anyhow::Result<Exit> {
         let token = settings.token.clone();
         let sandbox = Sandbox::start(settings).await.context("the sandbox cannot listen")?;
         render::data(&format!("# token: {token}\n{}", sandbox.ready_configuration()))?;
-        let mut signals = crate::signals::listen()?;
-        while signals.recv().await == Some(crate::signals::Signal::Reload) {}
+        let mut signals = Signals::listen()?;
+        while matches!(signals.next().await, Signal::Reload | Signal::Dump) {}
         Ok(Exit::Fine)
     })
 }

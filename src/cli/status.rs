@@ -36,7 +36,7 @@ pub(super) struct StatusArguments {
 
 pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
-    let clock = Clock::start();
+    let clock = Clock::real();
     loop {
         let now = clock.now().wall;
         let status = read(&config.state_directory, arguments.all, now)?;

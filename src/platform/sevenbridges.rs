@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::contract::{Answer, BeginRequest, PartBody, Platform};
 use super::credential::Credential;
 use super::http::{Http, Request, Response, header_map, parse_url};
-use crate::clock::{Clock, seed};
+use crate::clock::Clock;
 use crate::limiter::CallBudget;
 use crate::model::{
     ByteCount, Description, ETag, Failure, FailureKind, PartLimits, PartNumber, PartSize,
@@ -87,7 +87,7 @@ struct Shared {
 
 impl Account {
     /// Starts with the documented limit, or a fixed rate.
-    pub fn new(calls_per_second: Option<f64>, clock: Clock) -> Self {
+    pub fn new(calls_per_second: Option<f64>, clock: &Clock) -> Self {
         let budget = CallBudget::new(calls_per_second, clock.now().monotonic);
         Self { shared: Arc::new(Mutex::new(Shared { budget, clock_offset_ns: 0 })) }
     }
@@ -195,7 +195,7 @@ impl SevenBridges {
                 shared.budget.announced(limit, number("x-ratelimit-remaining"), now.monotonic);
             }
             if response.status == 429 {
-                let jitter = Duration::from_millis(1000 + seed() % 4000);
+                let jitter = Duration::from_millis(1000 + self.clock.seed() % 4000);
                 shared.budget.refused(pause, jitter, now.monotonic);
             }
         });

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
 
 use crate::model::{DropName, Seen, SourcePath};
-use crate::source::{Settings, Source, scan};
+use crate::source::{Filter, Settings, scan};
 
 /// The large file.
 const LARGE: u64 = 640 * 1024 * 1024;
@@ -92,15 +93,15 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
         exclude: Vec::new(),
         order: Vec::new(),
     };
-    let source = Source::new(&settings)?;
+    let filter = Filter::new(&settings)?;
     let mut files = Vec::new();
-    scan::scan(&source, &mut |observations| {
+    scan(drop, &filter, |observations| {
         for seen in observations {
             if let Seen::File(version) = seen.seen {
                 files.push(Expected { path: seen.path, size: version.size.0 });
             }
         }
-        true
+        ControlFlow::Continue(())
     })
     .context("the drop directory cannot be read")?;
     Ok(files)
