@@ -1,1 +1,5 @@
+//! The integration tests: one binary, so that it is linked once.
 
+mod kill;
+mod sim;
+mod tidy;
