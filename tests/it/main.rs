@@ -2,4 +2,5 @@
 
 mod kill;
 mod sim;
+mod stage;
 mod tidy;
