@@ -380,6 +380,9 @@ impl Engine {
     /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
     fn place(&mut self, id: UploadId, now: Now) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if let Some(old) = upload.life.timer.take() {
+            self.timers.remove(&(old, id));
+        }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
             self.forget(id);
@@ -393,17 +396,16 @@ impl Engine {
             Hold::Parked { .. } => {
                 upload.life.hold_until = None;
                 self.schedule.remove(upload);
+                return;
             }
             Hold::Waiting { until } => {
                 let clamped = || gate::clamp(until, self.settings.retry, now);
-                let until = *upload.life.hold_until.get_or_insert_with(clamped);
+                upload.life.hold_until.get_or_insert_with(clamped);
                 self.schedule.remove(upload);
-                self.timers.insert((until, id));
             }
         }
-        if let Some(deadline) = upload.next_deadline() {
-            self.timers.insert((deadline, id));
-        }
+        upload.life.timer = upload.next_deadline(now.monotonic);
+        self.timers.extend(upload.life.timer.map(|at| (at, id)));
     }
 
     fn forget(&mut self, id: UploadId) {

@@ -22,6 +22,7 @@ use crate::platform::contract::{BeginRequest, PartBody};
 use crate::receipt;
 use crate::source::{self, Filter, SourceFile};
 use crate::store::snapshot::Snapshot;
+use crate::telemetry::scrub;
 
 /// Everything that acts need, and nothing that decides.
 #[derive(Debug)]
@@ -55,8 +56,15 @@ fn failed<T>(failure: Failure) -> Result<T, Setback> {
     Err(Setback { failure, sent: ByteCount(0) })
 }
 
-/// Does one act.
+/// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
 pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
+    act_out(world, act).await.map_err(|mut setback| {
+        setback.failure.message = scrub(&setback.failure.message).into_owned();
+        setback
+    })
+}
+
+async fn act_out(world: Arc<World>, act: Act) -> Reply {
     match act {
         Act::Scan { drop } => scan_drop(world, drop).await,
         Act::Look { drop, paths } => look(world, drop, paths).await,

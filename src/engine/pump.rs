@@ -45,8 +45,9 @@ impl Engine {
                 matches!(upload.state.hold, Hold::Waiting { .. })
                     && upload.life.hold_until.is_some_and(|until| until <= turn.now.monotonic)
             };
-            if self.uploads.get(&id).is_some_and(is_over) {
-                self.record(id, Fact::Released, turn);
+            match self.uploads.get(&id).is_some_and(is_over) {
+                true => self.record(id, Fact::Released, turn),
+                false => self.place(id, turn.now),
             }
         }
     }

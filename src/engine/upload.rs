@@ -73,6 +73,8 @@ pub(crate) struct Life {
     pub(crate) name_taken: bool,
     /// Until when it waits, by the clock that never goes back.
     pub(crate) hold_until: Option<Monotonic>,
+    /// When the engine looks at it by itself.
+    pub(crate) timer: Option<Monotonic>,
     /// How many names were tried.
     pub(crate) name_version: u32,
     /// No part before this one is open.
@@ -287,11 +289,12 @@ impl Upload {
         })
     }
 
-    /// Returns the earliest time at which it wants attention by itself.
-    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
-        let waits =
-            self.life.part_waits.iter().filter(|(number, _)| !self.life.flying.contains(number));
-        waits.map(|(_, (until, _))| *until).chain(self.report_deadline()).min()
+    /// Returns the next time at which it wants attention by itself. What is due already gets it at
+    /// every turn of the engine.
+    pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let waits = self.life.part_waits.values().map(|(until, _)| *until);
+        let others = [self.life.hold_until, self.report_deadline()];
+        waits.chain(others.into_iter().flatten()).filter(|at| *at > now).min()
     }
 
     /// Returns the digest over all parts, when all have one.
@@ -325,6 +328,7 @@ impl Life {
             refusal_count: 0,
             name_taken: false,
             hold_until: None,
+            timer: None,
             name_version: 1,
             cursor: 0,
         }

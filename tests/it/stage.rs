@@ -127,6 +127,17 @@ impl Stage {
         self.sandbox = Some(child);
     }
 
+    /// Starts the sandbox anew at its address, with other switches.
+    pub(crate) fn revive(&mut self, switches: &str) {
+        fs::write(self.path("switches.json"), switches).expect("written");
+        if let Some(mut child) = self.sandbox.take() {
+            child.kill().expect("killed");
+            child.wait().expect("reaped");
+        }
+        let address = self.address.clone();
+        self.start_sandbox(&address);
+    }
+
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut program = program();
         program.arg(command).arg("--config").arg(self.path("config.toml"));
