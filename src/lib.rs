@@ -1,4 +1,66 @@
-//! dropferry: watches drop directories and uploads what settles there.
+//! dropferry watches drop directories and uploads what settles there by resumable multipart upload.
+//! This page is the architecture; the compiler checks its links.
+//!
+//! # Ideas
+//! 1. *The rows are the only state.* Memory is a cache of them ([`store`]).
+//! 2. *Decide, commit, act, in that order.* The pure [`engine`] decides, the store commits, and only
+//!    then the shell ([`daemon`]) acts.
+//! 3. *One act, one outcome.* Every act yields exactly one event back, also when it was cut.
+//! 4. *Start is recovery.* There is no other start, so killing the process is a way to stop it.
+//!
+//! # Layers
+//! A module imports only from layers with a lower number; adapters never import each other. A test
+//! reads the sources and holds them to it.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 vocabulary | [`model`] |
+//! | 1 engine, pure | [`engine`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
+//! | 2b sandbox, an island | [`sandbox`] |
+//! | 3 settings | [`config`] |
+//! | 4 shell | [`daemon`] |
+//! | 5 surface | [`cli`] |
+//!
+//! Known exceptions: a platform counts its calls with [`limiter`], reads [`clock`] for them, and tells
+//! [`telemetry`] its token so that the log never shows it.
+//!
+//! # From a file to a receipt
+//! ```text
+//! seen ─► settled ─► admitted + plan ─► begun ─► part sent ─► checkpoint ─► reported
+//!                                                                              │
+//!          receipt durable ◄─ verified ◄─ described ◄─ completed ◄─ complete intended
+//! ```
+//! The plan is frozen at admission. A source that is another version later is a *new* upload; the
+//! old one ends. A file that is at the destination and is the same is complete with no byte sent.
+//!
+//! # The crash table
+//! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
+//! where it has none. `engine/upload.rs` keeps the table, the simulation in `tests/it/sim` cuts at
+//! every row of it.
+//!
+//! | step | durable before | killed after the act, before its record | on restart |
+//! |---|---|---|---|
+//! | admit | – | nothing happened | a scan sees the file again |
+//! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
+//! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
+//! | report part | the checkpoint | reported, not marked | reported again |
+//! | complete | the intent, with its time | the file exists, we do not know | the platform is asked: the upload is there: completed again; gone: the file of that name, our size, made since, is ours; only then begun again |
+//! | describe | the completed row | metadata set, not marked | set again |
+//! | verify | the completed row | nothing to lose | verified again |
+//! | receipt | the verified row | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | clean up | a row in the queue | remote upload gone | "not found" is success |
+//!
+//! One kill costs at most as many parts sent again as were on their way.
+//!
+//! # Where this departs from the first plan
+//! - Time in the engine is [`model::Monotonic`], not `Instant`: a value that a simulation can make.
+//! - Acts do not wait for commits one by one. The engine says which must ([`engine::event::Effect`]);
+//!   the next part never waits for the checkpoint of the one before.
+//! - A receipt has one fact, written after the file is durable: rendering it twice gives the same
+//!   bytes, so a separate record of the rendering would buy nothing.
+//! - Wrapping a platform to inject faults proved needless: the simulation does it around any act, and
+//!   the sandbox before and after any call.
 
 pub mod cli;
 pub mod clock;

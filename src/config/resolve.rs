@@ -1,7 +1,9 @@
 //! From what stands in the file to what the program goes by, collecting every problem on the way.
 
+mod destination;
+mod drop;
+
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,14 +12,12 @@ use toml::Spanned;
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_rate, parse_size};
 use super::{
-    Config, Destination, Drop, Environment, INTERVAL_MIN, Platform, Problem, Problems, Transfer,
+    Config, Environment, Problem, Problems, Transfer,
     raw,
 };
-use crate::engine::settings::{DropSettings, RetrySettings, Unit};
-use crate::model::{ByteCount, DestinationName, DropName, NamePolicy, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::{http, sevenbridges};
-use crate::source;
+use crate::engine::settings::RetrySettings;
+use crate::model::{ByteCount, PartSize};
+use crate::platform::http;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -257,44 +257,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn destination(&mut self, name: String, raw: Spanned<raw::Destination>) -> Option<Destination> {
-        let (span, raw) = (raw.span(), raw.into_inner());
-        self.check_name("destination", &name, &span);
-        self.refuse(raw.export.as_ref().map(Spanned::span), "export");
-        let platform =
-            self.required("platform", "destination", &name, raw.platform.as_ref(), &span)?;
-        self.only("platform", raw.platform.as_ref(), &["sevenbridges"]);
-        if platform != "sevenbridges" {
-            return None;
-        }
-        let foreign = [
-            ("app_result", raw.app_result.as_ref().map(Spanned::span)),
-            ("auth_header", raw.auth_header.as_ref().map(Spanned::span)),
-            ("auth_prefix", raw.auth_prefix.as_ref().map(Spanned::span)),
-            ("region", raw.region.as_ref().map(Spanned::span)),
-            ("path_style", raw.path_style.as_ref().map(Spanned::span)),
-            ("bucket", raw.bucket.as_ref().map(Spanned::span)),
-            ("prefix", raw.prefix.as_ref().map(Spanned::span)),
-        ];
-        for (key, span) in foreign.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-            let message = format!("{key} means nothing to platform \"sevenbridges\"");
-            self.problem(Some(span), message, Some("leave it out".into()));
-        }
-        let base_url = self.base_url(&name, raw.base_url.as_ref(), &span)?;
-        let project = self.project(&name, raw.project.as_ref(), &span)?;
-        let credential = self.credential(&name, raw.credential, &span)?;
-        Some(Destination {
-            platform: Platform::SevenBridges(sevenbridges::Settings { base_url, project }),
-            credential,
-            folder: raw.folder.map(Spanned::into_inner).unwrap_or_default(),
-            when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
-            metadata: raw.metadata.into_iter().collect(),
-            tags: raw.tags,
-            calls_per_second: self.calls_per_second(raw.calls_per_second.as_ref()),
-            name: DestinationName::new(name),
-        })
-    }
-
     fn check_name(&mut self, what: &str, name: &str, span: &Range<usize>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
@@ -320,48 +282,6 @@ impl Resolver<'_> {
         found
     }
 
-    fn base_url(
-        &mut self,
-        name: &str,
-        value: Option<&Spanned<String>>,
-        span: &Range<usize>,
-    ) -> Option<String> {
-        let url = self.required("base_url", "destination", name, value, span)?;
-        if let Err(failure) = http::parse_url(&url) {
-            let message = format!("base_url = {url:?}: {}", failure.message);
-            let hint = "an https:// address; http:// is accepted on this machine only".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
-            return None;
-        }
-        Some(url)
-    }
-
-    fn project(
-        &mut self,
-        name: &str,
-        value: Option<&Spanned<String>>,
-        span: &Range<usize>,
-    ) -> Option<String> {
-        let project = self.required("project", "destination", name, value, span)?;
-        let is_pair = project.split('/').filter(|part| !part.is_empty()).count() == 2
-            && project.matches('/').count() == 1;
-        if !is_pair {
-            let message = format!("project = {project:?} is none");
-            let hint = "owner/short-name, as in the project's address".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
-            return None;
-        }
-        Some(project)
-    }
-
-    fn name_policy(&mut self, value: Option<&Spanned<String>>) -> NamePolicy {
-        let words = ["skip-if-same", "overwrite", "rename", "park"];
-        let policies =
-            [NamePolicy::SkipIfSame, NamePolicy::Overwrite, NamePolicy::Rename, NamePolicy::Park];
-        self.choice("when_name_taken", value, &words)
-            .map_or(NamePolicy::SkipIfSame, |i| policies[i])
-    }
-
     /// Returns the position of a word among those allowed.
     fn choice(
         &mut self,
@@ -380,205 +300,5 @@ impl Resolver<'_> {
             self.problem(Some(value.span()), message, Some(hint));
         }
         found
-    }
-
-    fn calls_per_second(&mut self, value: Option<&Spanned<f64>>) -> Option<f64> {
-        let value = value?;
-        let rate = *value.as_ref();
-        if rate.is_finite() && (0.01..=1_000_000.0).contains(&rate) {
-            return Some(rate);
-        }
-        let hint = Some("a number from 0.01 to 1000000".to_owned());
-        self.problem(
-            Some(value.span()),
-            format!("calls_per_second = {rate} is not possible"),
-            hint,
-        );
-        None
-    }
-
-    fn credential(
-        &mut self,
-        name: &str,
-        raw: Option<Spanned<raw::Credential>>,
-        span: &Range<usize>,
-    ) -> Option<CredentialSource> {
-        let hint = "{ file = \"…\" }, { systemd = \"…\" } or { profile = \"…\" }";
-        let Some(raw) = raw else {
-            let message = format!("destination {name:?} has no credential");
-            self.problem(Some(span.clone()), message, Some(hint.into()));
-            return None;
-        };
-        let span = raw.span();
-        let inner = raw.into_inner();
-        let source = match (inner.file, inner.systemd, inner.profile) {
-            (Some(file), None, None) => CredentialSource::File(self.below(file.as_ref())),
-            (None, Some(systemd), None) => {
-                let Some(directory) = (self.environment)("CREDENTIALS_DIRECTORY") else {
-                    let message = "there are no systemd credentials here".to_owned();
-                    let hint = "run as a service with LoadCredential=, or use { file = … }";
-                    self.problem(Some(span), message, Some(hint.into()));
-                    return None;
-                };
-                CredentialSource::File(Path::new(&directory).join(systemd.as_ref()))
-            }
-            (None, None, Some(profile)) => CredentialSource::Profile {
-                file: self.below("~/.sevenbridges/credentials"),
-                section: profile.into_inner(),
-            },
-            _ => {
-                let message = format!("the credential of destination {name:?} is not one of three");
-                self.problem(Some(span), message, Some(hint.into()));
-                return None;
-            }
-        };
-        self.check_secret(&source, span);
-        Some(source)
-    }
-
-    /// A secret must be there, and nobody else may read it.
-    fn check_secret(&mut self, source: &CredentialSource, span: Range<usize>) {
-        let (CredentialSource::File(file) | CredentialSource::Profile { file, .. }) = source;
-        match std::fs::metadata(file) {
-            Err(error) => {
-                let message = format!("the credential {} cannot be read: {error}", file.display());
-                let hint = format!("write the token into it and run: chmod 600 {}", file.display());
-                self.problem(Some(span), message, Some(hint));
-            }
-            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-                let mode = found.permissions().mode() & 0o777;
-                let message = format!(
-                    "the credential {} may be read by others (mode {mode:o})",
-                    file.display()
-                );
-                self.problem(Some(span), message, Some(format!("chmod 600 {}", file.display())));
-            }
-            Ok(_) => {}
-        }
-    }
-
-    fn drop(
-        &mut self,
-        name: String,
-        raw: Spanned<raw::Drop>,
-        destinations: &[DestinationName],
-    ) -> Option<Drop> {
-        let (span, raw) = (raw.span(), raw.into_inner());
-        self.check_name("drop", &name, &span);
-        self.only("profile", raw.profile.as_ref(), &["plain"]);
-        self.only("start", raw.start.as_ref(), &["as-files-settle"]);
-        self.only("disposition", raw.disposition.as_ref(), &["keep"]);
-        self.only("whole_file_digest", raw.whole_file_digest.as_ref(), &["none"]);
-        self.refuse(raw.move_to.as_ref().map(Spanned::span), "move_to");
-        self.duration("disposition_grace", raw.disposition_grace, Duration::ZERO, Duration::ZERO);
-        let directory = self.drop_directory(&name, raw.directory.as_ref(), &span)?;
-        let to = self.drop_destinations(&name, raw.destinations, destinations, &span);
-        let units = [Unit::Directory, Unit::File];
-        let unit = self.choice("unit", raw.unit.as_ref(), &["directory", "file"]);
-        let include = raw.include.map(|list| self.patterns("include", list));
-        let source = source::Settings {
-            name: DropName::new(name.clone()),
-            directory: directory.clone(),
-            include: include.unwrap_or_else(|| vec!["**".into()]),
-            exclude: self.patterns("exclude", raw.exclude),
-            order: self.patterns("order", raw.order),
-        };
-        let settings = DropSettings {
-            name: DropName::new(name),
-            directory: directory.display().to_string(),
-            destinations: to,
-            unit: unit.map_or(Unit::Directory, |index| units[index]),
-            quiet_period: self.duration(
-                "quiet_period",
-                raw.quiet_period,
-                Duration::from_mins(2),
-                INTERVAL_MIN,
-            ),
-            scan_interval: self.duration(
-                "scan_interval",
-                raw.scan_interval,
-                Duration::from_mins(5),
-                INTERVAL_MIN,
-            ),
-            priority: raw.priority,
-        };
-        Some(Drop { settings, source })
-    }
-
-    fn drop_directory(
-        &mut self,
-        name: &str,
-        value: Option<&Spanned<String>>,
-        span: &Range<usize>,
-    ) -> Option<PathBuf> {
-        let directory = self.required("directory", "drop", name, value, span)?;
-        let directory = self.below(&directory);
-        if !directory.is_dir() {
-            let message = format!("directory {} is not there", directory.display());
-            let hint = "make it, or correct the path; relative paths start at this file".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
-            return None;
-        }
-        Some(directory)
-    }
-
-    fn drop_destinations(
-        &mut self,
-        name: &str,
-        asked: Vec<Spanned<String>>,
-        known: &[DestinationName],
-        span: &Range<usize>,
-    ) -> Vec<DestinationName> {
-        if asked.is_empty() {
-            let message = format!("drop {name:?} has no destinations");
-            self.problem(Some(span.clone()), message, Some("destinations = [\"…\"]".into()));
-        }
-        let words: Vec<_> = known.iter().map(DestinationName::as_str).collect();
-        let mut found = Vec::new();
-        for asked in asked {
-            let destination = DestinationName::new(asked.as_ref().clone());
-            if found.contains(&destination) {
-                let message = format!("destination {:?} is named twice", asked.as_ref());
-                self.problem(Some(asked.span()), message, None);
-            } else if known.contains(&destination) {
-                found.push(destination);
-            } else {
-                let message = format!("there is no usable destination {:?}", asked.as_ref());
-                let hint =
-                    nearest(asked.as_ref(), &words).map(|near| format!("did you mean {near:?}?"));
-                self.problem(Some(asked.span()), message, hint);
-            }
-        }
-        if found.len() > 64 {
-            self.problem(Some(span.clone()), "a drop has at most 64 destinations".into(), None);
-        }
-        found
-    }
-
-    fn patterns(&mut self, key: &str, patterns: Vec<Spanned<String>>) -> Vec<String> {
-        for pattern in &patterns {
-            if let Err(error) = globset::Glob::new(pattern.as_ref()) {
-                self.problem(Some(pattern.span()), format!("{key}: {error}"), None);
-            }
-        }
-        patterns.into_iter().map(Spanned::into_inner).collect()
-    }
-
-    /// One file must not belong to two drops.
-    fn check_overlaps(&mut self, drops: &[Drop]) {
-        let real = |drop: &Drop| drop.source.directory.canonicalize().unwrap_or_default();
-        for (index, drop) in drops.iter().enumerate() {
-            for other in &drops[..index] {
-                let (one, two) = (real(drop), real(other));
-                if one.starts_with(&two) || two.starts_with(&one) {
-                    let message = format!(
-                        "the directories of drops {:?} and {:?} overlap",
-                        other.settings.name.as_str(),
-                        drop.settings.name.as_str()
-                    );
-                    self.problem(None, message, Some("each file may belong to one drop".into()));
-                }
-            }
-        }
     }
 }

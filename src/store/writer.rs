@@ -7,18 +7,20 @@
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
+mod load;
+
 use std::sync::mpsc::Receiver;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use super::lock::{self, Lock};
-use super::rows::{self, ENDED, signed};
+use super::rows::{self, signed};
 use super::schema::{self, FILE_NAME};
-use super::{Error, KnownFile, Loaded, Runner, Settings, Submission};
+use super::{Error, Loaded, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, Fact, Failure, Fingerprint, IgnoreReason,
-    IllegalFact, ParkReason, PartNumber, PartState, Record, RemoteUploadId, SourcePath, Stage,
+    Admission, ByteCount, Fact, Failure,
+    IllegalFact, ParkReason, PartNumber, PartState, Record, Stage,
     UploadId, UploadState, WallTime,
 };
 
@@ -58,7 +60,7 @@ impl Writer {
             .map_err(|source| Error::io("make the state directory", directory, source))?;
         let lock = lock::take(directory)?;
         let connection = schema::open_for_writing(directory)?;
-        let loaded = load(&connection)
+        let loaded = load::load(&connection)
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
         Ok((Self { connection, settings, rate: Rate::default(), _lock: lock }, loaded))
@@ -169,63 +171,6 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
     if poison.is_none() {
         writer.fold();
     }
-}
-
-fn load(connection: &Connection) -> Result<Loaded> {
-    let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
-    let mut statement = connection.prepare(&sql)?;
-    let uploads = statement.query_map([], |row| rows::read_upload(connection, row))?;
-    let next: Option<i64> =
-        connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
-    Ok(Loaded {
-        uploads: uploads.collect::<Result<_>>()?,
-        known: load_known(connection)?,
-        cleanups: load_cleanups(connection)?,
-        ignored: load_ignored(connection)?,
-        next_upload: next.map(UploadId),
-    })
-}
-
-fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
-    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
-        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination";
-    let mut statement = connection.prepare(sql)?;
-    let files = statement.query_map([], |row| {
-        Ok(KnownFile {
-            drop: DropName::new(row.get::<_, String>(0)?),
-            path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
-            destination: DestinationName::new(row.get::<_, String>(2)?),
-            fingerprint: Fingerprint {
-                device: row.get::<_, i64>(3)?.cast_unsigned(),
-                inode: row.get::<_, i64>(4)?.cast_unsigned(),
-                size: ByteCount(rows::unsigned(row, "size_bytes")?),
-                mtime_ns: row.get(6)?,
-            },
-        })
-    })?;
-    files.collect()
-}
-
-fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, RemoteUploadId)>> {
-    let mut statement =
-        connection.prepare("SELECT destination, remote_upload_id FROM cleanups WHERE done = 0")?;
-    let rows = statement.query_map([], |row| {
-        let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
-    })?;
-    rows.collect()
-}
-
-fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, SourcePath, IgnoreReason)>> {
-    let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
-    let rows = statement.query_map([], |row| {
-        let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
-        let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
-        Ok(reason.map(|reason| {
-            (DropName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
-        }))
-    })?;
-    rows.filter_map(Result::transpose).collect()
 }
 
 fn write_record(

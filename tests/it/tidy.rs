@@ -1,1 +1,260 @@
-//! tidy
+//! House rules that a look at the sources can tell. Each failure names file, line, rule and cure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// Modules by layer, low to high.
+const LAYERS: [(&str, u8); 15] = [
+    ("model", 0),
+    ("engine", 1),
+    ("store", 2),
+    ("platform", 2),
+    ("source", 2),
+    ("receipt", 2),
+    ("limiter", 2),
+    ("signals", 2),
+    ("sdnotify", 2),
+    ("clock", 2),
+    ("telemetry", 2),
+    ("sandbox", 2),
+    ("config", 3),
+    ("daemon", 4),
+    ("cli", 5),
+];
+/// Imports within layer 2 that are known and meant; the crate header says why.
+const EXCEPTIONS: [(&str, &str); 3] =
+    [("platform", "limiter"), ("platform", "clock"), ("platform", "telemetry")];
+/// Released migrations never change.
+const MIGRATIONS: [(&str, &str); 1] =
+    [("0001_initial.sql", "a9f3a4afa31d604ee0c9e5ee16352896d67b8f012bd87aa8f28bfc09c9de6423")];
+/// Lines before the tests of a file.
+const FILE_MAX: usize = 500;
+
+struct Source {
+    path: PathBuf,
+    module: String,
+    text: String,
+}
+
+impl Source {
+    /// Lines before the file's own tests, numbered from 1.
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let code = self.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        code.enumerate().map(|(index, line)| (index + 1, line))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let files = super::stage::walk(&root().join("src"));
+    let read = |path: PathBuf| {
+        let relative = path.strip_prefix(root().join("src")).expect("below src").to_owned();
+        let first = relative.components().next().expect("a name").as_os_str().to_string_lossy();
+        let module = first.trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&path).expect("read");
+        Source { path: relative, module, text }
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn layer(module: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
+}
+
+fn assert_none(found: &[String], cure: &str) {
+    assert!(found.is_empty(), "{}\ncure: {cure}", found.join("\n"));
+}
+
+/// Modules that a line imports or names by their path.
+fn imported(line: &str) -> Vec<&str> {
+    let code = line.split("//").next().unwrap_or(line);
+    code.match_indices("crate::")
+        .map(|(at, found)| &code[at + found.len()..])
+        .map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or(""))
+        .collect()
+}
+
+#[test]
+fn imports_go_downwards() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let Some(own) = layer(&source.module) else { continue };
+        for (number, line) in source.lines() {
+            for other in imported(line) {
+                let Some(theirs) = layer(other) else { continue };
+                let is_sideways = theirs == own && other != source.module && own == 2;
+                let is_known = EXCEPTIONS.contains(&(source.module.as_str(), other));
+                if theirs > own || (is_sideways && !is_known) {
+                    found.push(format!(
+                        "{}:{number}: {} imports {other}",
+                        source.path.display(),
+                        source.module
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(&found, "import from a lower layer, or move what is shared to model");
+}
+
+/// Lines with a word, outside the places where it may stand.
+fn outside(words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources() {
+        let path = source.path.to_string_lossy().into_owned();
+        if allowed.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        for (number, line) in source.lines() {
+            let code = line.split("//").next().unwrap_or(line);
+            found.extend(
+                words
+                    .iter()
+                    .filter(|word| code.contains(**word))
+                    .map(|word| format!("{path}:{number}: {word}")),
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn each_outside_thing_has_one_place() {
+    assert_none(&outside(&["reqwest::"], &["platform/"]), "speak HTTP through platform/http.rs");
+    assert_none(
+        &outside(&["reqwest::Client"], &["platform/http.rs"]),
+        "build clients in platform/http.rs",
+    );
+    assert_none(&outside(&["rusqlite"], &["store"]), "keep SQL in store/");
+    assert_none(
+        &outside(&["Instant::now", "SystemTime::now"], &["clock.rs", "sandbox.rs"]),
+        "take the time from clock::Clock",
+    );
+    assert_none(&outside(&["unwrap()"], &[]), "expect(\"why it cannot happen\"), or handle it");
+    let above: Vec<_> = LAYERS
+        .iter()
+        .filter(|(_, layer)| *layer > 1)
+        .map(|(name, _)| *name)
+        .chain(["main"])
+        .collect();
+    assert_none(
+        &outside(&["async fn", "std::fs", "tracing::info", "tracing::warn"], &above),
+        "the engine and the model decide, and do nothing",
+    );
+}
+
+#[test]
+fn files_are_small() {
+    let long = sources().into_iter().filter_map(|source| {
+        let count = source.lines().count();
+        (count > FILE_MAX).then(|| format!("{}: {count} lines", source.path.display()))
+    });
+    assert_none(&long.collect::<Vec<_>>(), "split the file at a noun");
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let marks = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "todo".to_owned() + "!("];
+    let mut found = Vec::new();
+    for path in super::stage::walk(&root().join("src"))
+        .into_iter()
+        .chain(super::stage::walk(&root().join("tests")))
+    {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark)) || line.trim() == "#[ignore]" {
+                found.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    assert_none(&found, "finish it, or give it an issue's number");
+}
+
+#[test]
+fn released_migrations_do_not_change() {
+    let mut files = super::stage::walk(&root().join("migrations"));
+    files.sort();
+    let digests = files.iter().map(|path| {
+        let digest = Sha256::digest(fs::read(path).expect("read"));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        (path.file_name().expect("named").to_string_lossy().into_owned(), hex)
+    });
+    let known = MIGRATIONS.map(|(name, digest)| (name.to_owned(), digest.to_owned()));
+    assert_eq!(digests.collect::<Vec<_>>(), known, "write a new migration; list a new one here");
+}
+
+/// The words before `=` in a TOML text, also in lines that are commented out.
+fn keys(text: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let line = line.trim_start_matches("# ");
+        let (key, _) = line.split_once(" = ")?;
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then(|| key.to_owned())
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_exists() {
+    let raw = fs::read_to_string(root().join("src/config/raw.rs")).expect("read");
+    let fields: Vec<_> = raw
+        .lines()
+        .filter_map(|line| {
+            line.trim().strip_prefix("pub(super) ")?.split_once(": ").map(|(name, _)| name)
+        })
+        .filter(|name| !name.contains(' '))
+        .collect();
+    let documented = keys(dropferry::config::DEFAULT);
+    let sections = [
+        "state",
+        "control",
+        "web",
+        "transfer",
+        "retry",
+        "network",
+        "destinations",
+        "drops",
+        "notify",
+    ];
+    // Named inside a credential's braces.
+    let inner = ["file", "systemd", "profile"];
+    for field in &fields {
+        let is_known = documented.iter().any(|key| key == field);
+        assert!(
+            is_known || sections.contains(field) || inner.contains(field),
+            "{field} is not in config/default.toml"
+        );
+    }
+    for key in &documented {
+        assert!(
+            fields.contains(&key.as_str()),
+            "config/default.toml has {key}, which nothing reads"
+        );
+    }
+}
+
+#[test]
+fn the_default_and_the_examples_are_accepted() {
+    let parse = |text: &str| {
+        let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
+        dropferry::config::Config::parse(
+            Path::new("/etc/dropferry/config.toml"),
+            text,
+            &environment,
+        )
+    };
+    parse(dropferry::config::DEFAULT).expect("the default is accepted");
+    for example in super::stage::walk(&root().join("config/examples")) {
+        let text = fs::read_to_string(&example).expect("read");
+        let problems = parse(&text).expect_err("its directory and token are not here").problems;
+        let missing = ["is not there", "cannot be read", "no usable destination"];
+        for problem in problems {
+            let is_about_this_machine = missing.iter().any(|word| problem.message.contains(word));
+            assert!(is_about_this_machine, "{}: {problem:?}", example.display());
+        }
+    }
+}

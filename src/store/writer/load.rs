@@ -1,0 +1,70 @@
+//! What a start reads: everything that has not ended, and what is known of what has.
+
+use rusqlite::Connection;
+
+use crate::model::{
+    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, RemoteUploadId, SourcePath,
+    UploadId,
+};
+use crate::store::rows::{self, ENDED};
+use crate::store::{KnownFile, Loaded};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// Reads everything that a start needs.
+pub(super) fn load(connection: &Connection) -> Result<Loaded> {
+    let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
+    let mut statement = connection.prepare(&sql)?;
+    let uploads = statement.query_map([], |row| rows::read_upload(connection, row))?;
+    let next: Option<i64> =
+        connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
+    Ok(Loaded {
+        uploads: uploads.collect::<Result<_>>()?,
+        known: load_known(connection)?,
+        cleanups: load_cleanups(connection)?,
+        ignored: load_ignored(connection)?,
+        next_upload: next.map(UploadId),
+    })
+}
+
+fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
+    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
+        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination";
+    let mut statement = connection.prepare(sql)?;
+    let files = statement.query_map([], |row| {
+        Ok(KnownFile {
+            drop: DropName::new(row.get::<_, String>(0)?),
+            path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+            destination: DestinationName::new(row.get::<_, String>(2)?),
+            fingerprint: Fingerprint {
+                device: row.get::<_, i64>(3)?.cast_unsigned(),
+                inode: row.get::<_, i64>(4)?.cast_unsigned(),
+                size: ByteCount(rows::unsigned(row, "size_bytes")?),
+                mtime_ns: row.get(6)?,
+            },
+        })
+    })?;
+    files.collect()
+}
+
+fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, RemoteUploadId)>> {
+    let mut statement =
+        connection.prepare("SELECT destination, remote_upload_id FROM cleanups WHERE done = 0")?;
+    let rows = statement.query_map([], |row| {
+        let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
+    })?;
+    rows.collect()
+}
+
+fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, SourcePath, IgnoreReason)>> {
+    let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
+    let rows = statement.query_map([], |row| {
+        let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
+        let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+        Ok(reason.map(|reason| {
+            (DropName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
+        }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
