@@ -1,8 +1,15 @@
 //! Platforms: vendors' APIs behind one trait, and the façade that everybody calls.
 //!
-//! [`Destination`] adds what is common to all platforms: how many calls may be under way, the span,
-//! and the watch on the credential. A platform is two files: the sequence of calls, and `wire` with
-//! the shapes and the pure functions from answer to result.
+//! [`Destination`] adds what is common to all platforms, once: how many API calls may be under way,
+//! the span with the destination's name, the watch on the credential, and in tests the record of what
+//! was called. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
+//! and `wire` with the shapes and the pure functions from answer to result.
+//!
+//! *Promises*: every operation passes through here and comes back with exactly one answer; a call
+//! that is dropped gives its permit back. *Never* retries: that is the engine's. Parts on their way
+//! need no permit, for the engine bounds them, and a report must never wait for a slow part.
+//!
+//! At a crash: see the three lines of every operation in [`contract`].
 
 pub mod contract;
 pub mod credential;
@@ -13,25 +20,53 @@ pub mod faulty;
 pub mod http;
 pub mod sevenbridges;
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{Answer, Platform, SharedPlatform};
-use credential::Credential;
+use contract::{Answer, BeginRequest, PartBody, Platform, SharedPlatform};
+use credential::{Credential, Version};
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::model::{DestinationName, Failure};
+use crate::model::{
+    Description, DestinationName, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
 
-/// A configured target.
+/// API calls under way at one destination: each may hold an answer of a few MiB.
+const CALLS_MAX: usize = 8;
+/// Recorded calls kept in tests.
+#[cfg(feature = "testing")]
+const RECORD_MAX: usize = 100_000;
+
+/// One call that was made.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The operation, as the trait names it.
+    pub operation: &'static str,
+    /// How it failed, if it did.
+    pub failed: Option<FailureKind>,
+}
+
+/// A configured target. Copies share permits and record.
 #[derive(Clone)]
-pub struct Destination {
+pub struct Destination(Arc<Inner>);
+
+struct Inner {
     name: DestinationName,
     platform: SharedPlatform,
     credential: Option<Arc<Credential>>,
+    /// The version of the credential that the daemon was told of.
+    seen: Mutex<Option<Version>>,
+    permits: Semaphore,
+    #[cfg(feature = "testing")]
+    record: Mutex<Vec<Recorded>>,
 }
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Destination").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Destination").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
@@ -42,20 +77,36 @@ impl Destination {
         platform: SharedPlatform,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { name, platform, credential }
+        let seen = credential.as_ref().and_then(|credential| credential.version());
+        Self(Arc::new(Inner {
+            name,
+            platform,
+            credential,
+            seen: Mutex::new(seen),
+            permits: Semaphore::new(CALLS_MAX),
+            #[cfg(feature = "testing")]
+            record: Mutex::default(),
+        }))
     }
 
     /// Returns its configured name.
     pub fn name(&self) -> &DestinationName {
-        &self.name
+        &self.0.name
     }
 
-    /// Tells whether its credential was replaced since it was read.
+    /// Tells whether its credential was replaced since it was built or since this was asked last.
     pub fn credential_has_changed(&self) -> bool {
-        self.credential.as_ref().is_some_and(|credential| credential.has_changed())
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))
     }
 
-    /// Makes one call inside its span.
+    /// Returns the calls made so far, in the order in which they ended.
+    #[cfg(feature = "testing")]
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.0.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes one call inside its span, without permit.
     ///
     /// # Errors
     /// The platform's.
@@ -63,7 +114,154 @@ impl Destination {
         &'a self,
         call: impl FnOnce(&'a dyn Platform) -> Answer<'a, T>,
     ) -> Result<T, Failure> {
-        let span = tracing::debug_span!("platform", destination = %self.name);
-        call(self.platform.as_ref()).instrument(span).await
+        self.watched("call", call(self.0.platform.as_ref())).await
     }
+
+    /// See [`Platform::traits`].
+    pub fn traits(&self) -> Traits {
+        self.0.platform.traits()
+    }
+
+    /// See [`Platform::check_access`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn check_access(&self) -> Result<(), Failure> {
+        self.permitted("check_access", self.0.platform.check_access()).await
+    }
+
+    /// See [`Platform::locate`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn locate(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
+        self.permitted("locate", self.0.platform.locate(target)).await
+    }
+
+    /// See [`Platform::begin`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn begin(&self, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
+        self.permitted("begin", self.0.platform.begin(request)).await
+    }
+
+    /// See [`Platform::find_begun`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn find_begun(
+        &self,
+        request: &BeginRequest,
+        since: WallTime,
+    ) -> Result<Vec<RemoteUpload>, Failure> {
+        self.permitted("find_begun", self.0.platform.find_begun(request, since)).await
+    }
+
+    /// See [`Platform::put_part`]. Needs no permit.
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn put_part(
+        &self,
+        remote: &RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Result<ETag, Failure> {
+        self.watched("put_part", self.0.platform.put_part(remote, part, body)).await
+    }
+
+    /// See [`Platform::list_parts`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn list_parts(&self, remote: &RemoteUpload) -> Result<Vec<RemotePart>, Failure> {
+        self.permitted("list_parts", self.0.platform.list_parts(remote)).await
+    }
+
+    /// See [`Platform::report_parts`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn report_parts(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<(), Failure> {
+        self.permitted("report_parts", self.0.platform.report_parts(remote, parts)).await
+    }
+
+    /// See [`Platform::complete`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn complete(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<RemoteFile, Failure> {
+        self.permitted("complete", self.0.platform.complete(remote, parts)).await
+    }
+
+    /// See [`Platform::inspect`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn inspect(&self, file: &RemoteFileId) -> Result<Option<RemoteFile>, Failure> {
+        self.permitted("inspect", self.0.platform.inspect(file)).await
+    }
+
+    /// See [`Platform::describe`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn describe(
+        &self,
+        file: &RemoteFileId,
+        description: &Description,
+    ) -> Result<(), Failure> {
+        self.permitted("describe", self.0.platform.describe(file, description)).await
+    }
+
+    /// See [`Platform::abort`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn abort(&self, remote: &RemoteUploadId) -> Result<(), Failure> {
+        self.permitted("abort", self.0.platform.abort(remote)).await
+    }
+
+    async fn permitted<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let Ok(_permit) = self.0.permits.acquire().await else {
+            let message = "the destination is closed";
+            return Err(Failure::new(FailureKind::Cancelled, message));
+        };
+        self.watched(operation, answer).await
+    }
+
+    async fn watched<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let span = tracing::debug_span!("platform call", destination = %self.0.name);
+        let answer = answer.instrument(span).await;
+        self.keep(operation, answer.as_ref().err().map(|failure| failure.kind));
+        answer
+    }
+
+    #[cfg(feature = "testing")]
+    fn keep(&self, operation: &'static str, failed: Option<FailureKind>) {
+        let mut record = self.0.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if record.len() < RECORD_MAX {
+            record.push(Recorded { operation, failed });
+        }
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn keep(&self, _: &'static str, _: Option<FailureKind>) {}
 }
