@@ -10,8 +10,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::{Failure, FailureKind, WallTime};
 use crate::platform::http::Response;
@@ -88,20 +87,12 @@ struct Said {
     is_foreign: bool,
 }
 
-#[derive(Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    code: Value,
-    #[serde(default)]
-    message: Value,
-}
-
 fn read_error(body: &[u8]) -> Said {
     let code = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-    match serde_json::from_slice::<ErrorBody>(body) {
+    match serde_json::from_slice::<Map<String, Value>>(body) {
         Ok(error) => Said {
-            code: code(&error.code),
-            message: error.message.as_str().map(clip).filter(|text| !text.is_empty()),
+            code: error.get("code").and_then(code),
+            message: error.get("message").and_then(Value::as_str).map(clip),
             is_foreign: false,
         },
         Err(_) => Said { is_foreign: !body.trim_ascii().is_empty(), ..Said::default() },

@@ -143,7 +143,7 @@ impl SevenBridges {
         Ok(found.into_iter().map(|(_, upload)| upload).collect())
     }
 
-    async fn uploads_in_progress(&self) -> Result<Vec<wire::Upload>, Failure> {
+    pub(super) async fn uploads_in_progress(&self) -> Result<Vec<wire::Upload>, Failure> {
         let mut uploads: Vec<wire::Upload> = Vec::new();
         for _ in 0..PAGES_MAX {
             let (offset, limit) = (uploads.len().to_string(), PAGE.to_string());
