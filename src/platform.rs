@@ -265,3 +265,158 @@ impl Destination {
     #[cfg(not(feature = "testing"))]
     fn keep(&self, _: &'static str, _: Option<FailureKind>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::model::{ByteCount, PartLimits, PartSize};
+    use crate::platform::credential::CredentialSource;
+
+    /// Answers slowly, and counts how many calls are under way at once.
+    #[derive(Default)]
+    struct Slow {
+        under_way: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Slow {
+        fn answer<'a, T: Send + 'a>(&'a self, answer: Result<T, Failure>) -> Answer<'a, T> {
+            Box::pin(async move {
+                let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most.fetch_max(under_way, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                self.under_way.fetch_sub(1, Ordering::SeqCst);
+                answer
+            })
+        }
+
+        fn refuse<'a, T: Send + 'a>(&'a self) -> Answer<'a, T> {
+            self.answer(Err(Failure::new(FailureKind::Forbidden, "no")))
+        }
+    }
+
+    impl Platform for Slow {
+        fn traits(&self) -> Traits {
+            let all = ByteCount(u64::MAX);
+            let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
+            let (reports_parts, can_list_parts, wants_md5_first) = (false, false, false);
+            Traits { limits, reports_parts, report_max: 1, can_list_parts, wants_md5_first }
+        }
+        fn check_access(&self) -> Answer<'_, ()> {
+            self.answer(Ok(()))
+        }
+        fn locate<'a>(&'a self, _: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+            self.answer(Ok(None))
+        }
+        fn begin<'a>(&'a self, _: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
+            self.refuse()
+        }
+        fn find_begun<'a>(
+            &'a self,
+            _: &'a BeginRequest,
+            _: WallTime,
+        ) -> Answer<'a, Vec<RemoteUpload>> {
+            self.answer(Ok(Vec::new()))
+        }
+        fn put_part<'a>(
+            &'a self,
+            _: &'a RemoteUpload,
+            _: PartNumber,
+            _: PartBody,
+        ) -> Answer<'a, ETag> {
+            self.answer(Ok(ETag::from_header("e")))
+        }
+        fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
+            self.refuse()
+        }
+        fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+        fn complete<'a>(
+            &'a self,
+            _: &'a RemoteUpload,
+            _: &'a [RemotePart],
+        ) -> Answer<'a, RemoteFile> {
+            self.refuse()
+        }
+        fn inspect<'a>(&'a self, _: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
+            self.answer(Ok(None))
+        }
+        fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+        fn abort<'a>(&'a self, _: &'a RemoteUploadId) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+    }
+
+    fn destination(credential: Option<Arc<Credential>>) -> (Destination, Arc<Slow>) {
+        let slow = Arc::new(Slow::default());
+        let name = DestinationName::new("there");
+        (Destination::new(name, Arc::clone(&slow) as SharedPlatform, credential), slow)
+    }
+
+    fn remote() -> RemoteUpload {
+        let part_size = PartSize::new(1).expect("not zero");
+        let id = RemoteUploadId::new("u");
+        RemoteUpload { id, part_size, part_count: 1, sequential: false }
+    }
+
+    #[tokio::test]
+    async fn calls_under_way_are_bounded_and_parts_are_not_among_them() {
+        let (destination, slow) = destination(None);
+        let file = RemoteFileId::new("f");
+        let calls = (0..50).map(|_| destination.inspect(&file));
+        futures_util::future::join_all(calls).await;
+        assert_eq!(slow.most.load(Ordering::SeqCst), CALLS_MAX);
+        let remote = remote();
+        let part = PartNumber::new(1).expect("not zero");
+        let body = || PartBody { length: ByteCount(0), md5: None, chunks: stream::empty().boxed() };
+        let parts = (0..20).map(|_| destination.put_part(&remote, part, body()));
+        futures_util::future::join_all(parts).await;
+        assert_eq!(slow.most.load(Ordering::SeqCst), 20);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_gives_its_permit_back() {
+        let (destination, _) = destination(None);
+        for _ in 0..CALLS_MAX * 2 {
+            let call = destination.check_access();
+            assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+        }
+        assert_eq!(destination.check_access().await, Ok(()));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn calls_are_recorded_with_how_they_failed() {
+        let (destination, _) = destination(None);
+        destination.abort(&RemoteUploadId::new("u")).await.expect("aborted");
+        destination.list_parts(&remote()).await.expect_err("refused");
+        let recorded = |operation, failed| Recorded { operation, failed };
+        assert_eq!(
+            destination.recorded(),
+            [recorded("abort", None), recorded("list_parts", Some(FailureKind::Forbidden))]
+        );
+    }
+
+    #[test]
+    fn each_destination_learns_of_a_replaced_credential_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("token");
+        std::fs::write(&file, "first").expect("written");
+        let credential = Arc::new(Credential::new(CredentialSource::File(file.clone())));
+        let (one, _) = destination(Some(Arc::clone(&credential)));
+        let (other, _) = destination(Some(credential));
+        assert!(!one.credential_has_changed());
+        std::fs::write(&file, "the second").expect("written");
+        assert!(one.credential_has_changed() && !one.credential_has_changed());
+        assert!(other.credential_has_changed());
+        assert!(!destination(None).0.credential_has_changed());
+    }
+}

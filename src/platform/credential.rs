@@ -145,9 +145,11 @@ impl Credential {
     }
 
     fn load(&self) -> Result<Token, Failure> {
-        let text = read_bounded(self.source.file()).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => self.failure("it is not text"),
-            _ => self.failure(&error.to_string()),
+        let text = read_bounded(self.source.file()).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return self.failure("it is not text");
+            }
+            self.failure(&error.to_string())
         })?;
         let token = match &self.source {
             CredentialSource::File(_) => text.trim(),

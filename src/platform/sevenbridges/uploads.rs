@@ -246,17 +246,17 @@ impl SevenBridges {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
         };
-        match failure.kind {
-            FailureKind::UploadGone | FailureKind::NotFound => Ok(()),
+        let is_gone = match failure.kind == FailureKind::ServerFault {
             // "Failed to abort" (8009) is also said of an upload that is gone.
-            FailureKind::ServerFault | FailureKind::BadRequest => {
-                match self.details(id, false).await {
-                    Err(other) if other.kind == FailureKind::UploadGone => Ok(()),
-                    Ok(_) | Err(_) => Err(failure),
-                }
-            }
-            _ => Err(failure),
-        }
+            true => self.is_gone(id).await,
+            false => matches!(failure.kind, FailureKind::UploadGone | FailureKind::NotFound),
+        };
+        if is_gone { Ok(()) } else { Err(failure) }
+    }
+
+    async fn is_gone(&self, id: &RemoteUploadId) -> bool {
+        let told = self.details(id, false).await;
+        told.is_err_and(|failure| failure.kind == FailureKind::UploadGone)
     }
 }
 
