@@ -1,1 +1,192 @@
-//! cli: being built.
+//! The surface: commands, their arguments, their exit codes.
+//!
+//! Standard output is data, standard error is talk. A broken pipe is success: whoever read has read
+//! enough. Errors are printed once, as a chain, with a hint on its own line when there is one.
+
+mod check_config;
+mod demo;
+mod documents;
+mod plan;
+mod render;
+mod run;
+mod sandbox;
+mod show;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::telemetry::{Format, Level};
+
+/// How a command ended: the contract's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Fine = 0,
+    /// The asked-for thing failed.
+    Failed = 1,
+    /// The arguments are wrong.
+    Usage = 2,
+    /// The configuration is wrong.
+    Configuration = 3,
+    /// The state cannot be used.
+    State = 4,
+    /// No daemon runs.
+    NotRunning = 5,
+    /// Something is parked or deaf (`status --check`).
+    Attention = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Uploads what settles in drop directories, by resumable multipart upload, and never loses it.
+#[derive(Debug, Parser)]
+#[command(name = "dropferry", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 usage, \
+    3 configuration, 4 state unusable, 5 daemon not running, 6 something is parked (status --check).";
+
+/// Arguments of every command.
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file [default: $DROPFERRY_CONFIG, else /etc/dropferry/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Which log lines are written: error, warn, info, debug or trace
+    #[arg(long, global = true, default_value = "info", value_parser = parse_level)]
+    log_level: Level,
+}
+
+fn parse_level(word: &str) -> Result<Level, String> {
+    word.parse().map_err(|error: crate::telemetry::UnknownLevel| error.to_string())
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run,
+    /// Show the whole thing at work on a local sandbox, with a kill in the middle
+    Demo(demo::DemoArguments),
+    /// Run local stand-ins of the platforms
+    Sandbox(sandbox::SandboxArguments),
+    /// Say what is going on
+    Status(status::StatusArguments),
+    /// Say everything about one upload
+    Show(show::ShowArguments),
+    /// Say what would be uploaded, to where, in how many parts, and what not, and why
+    Plan(plan::PlanArguments),
+    /// Check the configuration
+    CheckConfig(check_config::CheckArguments),
+    /// Print completions for a shell
+    Completions(documents::CompletionsArguments),
+    /// Print the manual page
+    Man,
+}
+
+/// Parses the arguments, runs the command, prints what went wrong.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help to standard output, errors to standard error.
+            error.print().ok();
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+            return code.into();
+        }
+    };
+    match execute(arguments) {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error).into(),
+    }
+}
+
+fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
+    let common = &arguments.common;
+    let format = match common.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    match arguments.command {
+        Command::Run => {
+            crate::telemetry::init(format, common.log_level)?;
+            run::execute(common)
+        }
+        Command::Demo(demo) => demo::execute(&demo),
+        Command::Sandbox(sandbox) => {
+            crate::telemetry::init(format, common.log_level)?;
+            sandbox::execute(sandbox)
+        }
+        Command::Status(status) => status::execute(common, &status),
+        Command::Show(show) => show::execute(common, &show),
+        Command::Plan(plan) => plan::execute(common, &plan),
+        Command::CheckConfig(check) => check_config::execute(common, &check),
+        Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
+        Command::Man => documents::man(Arguments::command()),
+    }
+}
+
+/// Prints an error, its causes and its hint, once; returns how the command ended.
+fn report(error: &anyhow::Error) -> Exit {
+    if render::is_broken_pipe(error) {
+        return Exit::Fine;
+    }
+    let (exit, hint) = judge(error);
+    let mut said = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !said.ends_with(&text) {
+            let joint = if said.is_empty() { "" } else { ": " };
+            said = format!("{said}{joint}{text}");
+        }
+    }
+    let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
+    render::talk(&format!("dropferry: {said}{hint}"));
+    exit
+}
+
+fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
+    use crate::daemon::Error as Daemon;
+    if error.is::<crate::config::Problems>() {
+        return (Exit::Configuration, None);
+    }
+    let store = match error.downcast_ref::<Daemon>() {
+        Some(Daemon::Store(store)) => Some(store),
+        Some(Daemon::Configured(_)) => return (Exit::Configuration, None),
+        Some(Daemon::Signals(_)) => return (Exit::Failed, None),
+        None => error.downcast_ref::<crate::store::Error>(),
+    };
+    match store {
+        Some(store) => (Exit::State, store.hint()),
+        None => (Exit::Failed, None),
+    }
+}
+
+impl Common {
+    /// Reads the configuration.
+    fn load(&self) -> Result<crate::config::Config, crate::config::Problems> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let path = crate::config::locate(self.config.as_deref(), &environment);
+        crate::config::Config::load(&path, &environment)
+    }
+}

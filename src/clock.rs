@@ -1,40 +1,137 @@
 //! The one place that reads time and randomness.
+//!
+//! Owns the two clocks of the process: a monotonic one for intervals and deadlines, counted from
+//! the making of the [`Clock`], and the wall clock for what is stored and shown. It promises that
+//! the monotonic part never goes back and that both parts of a [`Now`] are read together.
+//!
+//! It must never sleep or wake anybody: waiting is the shell's business.
+//!
+//! At a crash nothing is lost, for nothing is kept: monotonic moments have no meaning in the next
+//! life of the process and are never stored.
+//!
+//! The daemon makes one real clock and hands out clones; tests make a manual one and move it.
 
-use std::hash::{BuildHasher, RandomState};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::{Monotonic, Now, WallTime};
 
-/// Both clocks. Copies share one origin.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    origin: Instant,
+/// Reads the time, or tells the one it was set to. Clones share the same time.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Real { origin: Instant },
+    Manual { now: Mutex<Now>, seed: u64 },
 }
 
 impl Clock {
-    /// Starts counting.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads time")]
-    pub fn start() -> Self {
-        Self { origin: Instant::now() }
+    /// Returns the clock of this machine; its monotonic part starts at zero.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clocks")]
+    pub fn real() -> Self {
+        Self(Arc::new(Inner::Real { origin: Instant::now() }))
     }
 
-    /// Reads both clocks.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads time")]
+    /// Returns a clock that stands at `wall` until it is moved, and always gives `seed`.
+    pub fn manual(wall: WallTime, seed: u64) -> Self {
+        let now = Now { monotonic: Monotonic(Duration::ZERO), wall };
+        Self(Arc::new(Inner::Manual { now: Mutex::new(now), seed }))
+    }
+
+    /// Returns the present moment on both clocks.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clocks")]
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
-        Now {
-            monotonic: Monotonic(self.origin.elapsed()),
-            wall: WallTime(i64::try_from(wall).unwrap_or(i64::MAX)),
+        match &*self.0 {
+            Inner::Real { origin } => {
+                Now { monotonic: Monotonic(origin.elapsed()), wall: wall_time(SystemTime::now()) }
+            }
+            Inner::Manual { now, .. } => *now.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
-    /// Returns the instant of a moment, for timers.
-    pub fn instant(&self, at: Monotonic) -> Instant {
-        self.origin + at.0
+    /// Returns a number nobody can foretell, for jitter and request ids; not for secrets.
+    pub fn seed(&self) -> u64 {
+        match &*self.0 {
+            // Each `RandomState` has keys drawn from the operating system's generator.
+            Inner::Real { .. } => RandomState::new().build_hasher().finish(),
+            Inner::Manual { seed, .. } => *seed,
+        }
+    }
+
+    /// Moves a manual clock forward, both parts alike. A real clock takes no orders.
+    pub fn advance(&self, by: Duration) {
+        self.set(|now| Now { monotonic: now.monotonic.after(by), wall: now.wall.after(by) });
+    }
+
+    /// Sets the wall part of a manual clock, also backwards. A real clock takes no orders.
+    pub fn set_wall(&self, wall: WallTime) {
+        self.set(|now| Now { wall, ..now });
+    }
+
+    fn set(&self, change: impl FnOnce(Now) -> Now) {
+        if let Inner::Manual { now, .. } = &*self.0 {
+            let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = change(*now);
+        }
     }
 }
 
-/// Returns a number that differs from run to run.
-pub fn seed() -> u64 {
-    RandomState::new().hash_one(0)
+/// Turns a system time into nanoseconds since 1970, clamped to what fits.
+pub fn wall_time(time: SystemTime) -> WallTime {
+    let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => WallTime(nanos(after)),
+        Err(before) => WallTime(-nanos(before.duration())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manual_clock_stands_until_moved_and_clones_share_it() {
+        let clock = Clock::manual(WallTime(1_000), 7);
+        let clone = clock.clone();
+        assert_eq!(clock.now(), clone.now());
+        clone.advance(Duration::from_nanos(50));
+        assert_eq!(clock.now().wall, WallTime(1_050));
+        assert_eq!(clock.now().monotonic, Monotonic(Duration::from_nanos(50)));
+        assert_eq!(clock.seed(), 7);
+    }
+
+    #[test]
+    fn wall_set_back_leaves_the_monotonic_part() {
+        let clock = Clock::manual(WallTime(1_000), 0);
+        clock.advance(Duration::from_secs(1));
+        clock.set_wall(WallTime(-5));
+        assert_eq!(clock.now().wall, WallTime(-5));
+        assert_eq!(clock.now().monotonic, Monotonic(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn real_clock_goes_on_and_takes_no_orders() {
+        let clock = Clock::real();
+        let before = clock.now();
+        clock.advance(Duration::from_secs(1_000_000));
+        clock.set_wall(WallTime(0));
+        let after = clock.now();
+        assert!(after.monotonic >= before.monotonic);
+        assert!(after.monotonic.since(before.monotonic) < Duration::from_secs(1_000));
+        assert!(after.wall > WallTime(1_500_000_000_000_000_000), "the year is past 2017");
+    }
+
+    #[test]
+    fn seeds_differ() {
+        let clock = Clock::real();
+        assert_ne!(clock.seed(), clock.seed());
+    }
+
+    #[test]
+    fn times_before_1970_are_negative() {
+        assert_eq!(wall_time(UNIX_EPOCH - Duration::from_nanos(3)), WallTime(-3));
+        assert_eq!(wall_time(UNIX_EPOCH), WallTime(0));
+    }
 }

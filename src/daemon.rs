@@ -13,11 +13,13 @@ mod perform;
 mod receipts;
 mod reload;
 mod shutdown;
+mod watches;
 mod workers;
 
-pub use build::{Daemon, Error, Reader, Setup};
+pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,7 +28,6 @@ use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
 use crate::model::Monotonic;
 use crate::sdnotify;
 use crate::signals::Signal;
-use crate::source::watch::{Hint, Hints};
 use perform::perform;
 use shutdown::Phase;
 
@@ -39,7 +40,7 @@ const EVENTS_MAX: usize = 64;
 
 /// What ended a wait.
 enum Wake {
-    Signal(Option<Signal>),
+    Signal(Signal),
     Event(Event),
     Reply(ActId, workers::Reply),
     Committed(Result<(), crate::store::Error>, Vec<(ActId, Act)>),
@@ -56,7 +57,7 @@ impl Daemon {
         let effects = std::mem::take(&mut self.first_effects);
         self.take_effects(effects);
         self.start_watches();
-        sdnotify::ready();
+        told(sdnotify::ready("rows are loaded"));
         tracing::info!("started");
         loop {
             let wake = self.wait().await;
@@ -80,15 +81,15 @@ impl Daemon {
 
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
-        let clock = self.clock;
+        let now = self.clock.now().monotonic;
         let sleep = async move {
             match deadline {
-                Some(at) => tokio::time::sleep_until(clock.instant(at).into()).await,
+                Some(at) => tokio::time::sleep(at.since(now)).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            signal = self.signals.recv() => Wake::Signal(signal),
+            signal = self.signals.next() => Wake::Signal(signal),
             Some((result, then)) = self.commits.next() => Wake::Committed(result, then),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
             Some(event) = self.events.recv() => Wake::Event(event),
@@ -106,8 +107,17 @@ impl Daemon {
 
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
-            Wake::Signal(Some(Signal::Stop) | None) => self.on_stop(),
-            Wake::Signal(Some(Signal::Reload)) => self.reload(),
+            Wake::Signal(Signal::Drain | Signal::Abort) => self.on_stop(),
+            Wake::Signal(Signal::Reload) => self.reload(),
+            Wake::Signal(Signal::Dump) => {
+                let counts = self.engine.counts();
+                tracing::info!(
+                    "{} going, {} parked, {} not settled",
+                    counts.going,
+                    counts.parked,
+                    counts.settling
+                );
+            }
             Wake::Event(event) => self.tell(event),
             Wake::Reply(act, reply) => self.on_reply(act, reply),
             Wake::Committed(result, then) => {
@@ -198,16 +208,17 @@ impl Daemon {
         let now = self.clock.now().monotonic;
         if self.phase == Phase::Running {
             tracing::info!("draining: nothing starts, what is on its way may land");
-            sdnotify::stopping();
+            told(sdnotify::stopping("draining"));
         }
         self.phase = self.phase.drain(now);
         self.tell(Event::Drain);
     }
 
     fn start_watches(&mut self) {
-        for (name, hints) in std::mem::take(&mut self.hints) {
+        for (drop, source) in &self.world.sources {
             let events = self.world.events.clone();
-            self.watchers.spawn(forward_hints(name, hints, events));
+            let (directory, filter) = (source.directory.clone(), source.filter.clone());
+            self.watchers.spawn(watches::watch(drop.clone(), directory, filter, events));
         }
     }
 
@@ -235,21 +246,22 @@ impl Daemon {
         if let Some((interval, due)) = &mut self.watchdog
             && *due <= now
         {
-            sdnotify::alive();
+            told(sdnotify::watchdog());
             *due = now.after(*interval);
         }
         if self.status_due <= now {
             let counts = self.engine.counts();
-            sdnotify::status(&format!(
+            told(sdnotify::status(&format!(
                 "{} waiting for their turn or sending, {} parked, {} not settled",
                 counts.going, counts.parked, counts.settling
-            ));
+            )));
             self.status_due = now.after(STATUS_INTERVAL);
         }
     }
 
     /// Cuts what is left, and waits for the writer: everything submitted is written.
     async fn stop(mut self) -> Result<(), Error> {
+        self.world.stop.store(true, Ordering::Relaxed);
         self.workers.abort();
         self.watchers.abort_all();
         while let Some((result, _)) = self.commits.next().await {
@@ -262,20 +274,10 @@ impl Daemon {
     }
 }
 
-async fn forward_hints(
-    drop: crate::model::DropName,
-    hints: Hints,
-    events: tokio::sync::mpsc::Sender<Event>,
-) {
-    loop {
-        let drop = drop.clone();
-        let event = match hints.next().await {
-            Hint::Paths(paths) => Event::Hint { drop, paths },
-            Hint::Scan => Event::ScanNow { drop },
-        };
-        if events.send(event).await.is_err() {
-            return;
-        }
+/// A supervisor that cannot be told is worth a line, and stops nothing.
+fn told(result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!("the supervisor cannot be told: {error}");
     }
 }
 

@@ -48,8 +48,9 @@ use turn::Turn;
 use upload::Upload;
 
 use crate::model::{
-    Admission, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason, Monotonic, Now,
-    ParkReason, PartNumber, PartState, Record, RemoteUploadId, SourcePath, UploadId, UploadState,
+    Admission, ByteCount, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason,
+    Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
+    RemoteUploadId, SourcePath, Target, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -87,6 +88,36 @@ pub struct Counts {
     pub parked: usize,
     /// Files that are not settled.
     pub settling: usize,
+}
+
+/// What an upload would be, without admitting it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Where it would stand.
+    pub target: Target,
+    /// The part size to wish for.
+    pub part_size: PartSize,
+    /// How many parts that makes.
+    pub part_count: u32,
+}
+
+impl Preview {
+    /// Plans a file as admission would.
+    ///
+    /// # Errors
+    /// Why it would be parked.
+    pub fn of(
+        drop: &settings::DropSettings,
+        destination: &settings::DestinationSettings,
+        seen: &Observation,
+        size: ByteCount,
+        at: WallTime,
+    ) -> Result<Self, ParkReason> {
+        let part_size = plan::part_size(&destination.traits.limits, destination.part_size, size)?;
+        let target = plan::target(destination, plan::Words { drop, path: &seen.path, at });
+        let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
+        Ok(Self { target, part_size, part_count })
+    }
 }
 
 /// One file that was uploaded.

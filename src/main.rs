@@ -1,1 +1,7 @@
-fn main() {}
+//! The `dropferry` program: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dropferry::cli::run()
+}

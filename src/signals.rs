@@ -1,36 +1,131 @@
-//! Signals as events: the first TERM or INT drains, the second aborts, HUP reloads.
+//! Signals, turned into events.
 //!
-//! A thread waits for them, so that no handler does more than wake it.
+//! Owns the handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR1. A signal is never acted upon here: it
+//! becomes one [`Signal`] that the daemon's loop reads like any other event. The first request to
+//! stop means *drain*, each later one *abort*, whichever of the two signals asks.
+//!
+//! It promises that nothing happens inside a signal handler but the setting of a flag (signal-hook's
+//! work), and that requests to stop are not lost: the thread that reads the flags waits when the
+//! channel is full. Signals of one kind that come faster than they are read may count as one.
+//!
+//! At a crash nothing is lost; being killed is a supported way to stop. The daemon makes one
+//! [`Signals`]; dropping it ends the thread and leaves the signals without effect.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use std::io;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use tokio::sync::mpsc;
+
+/// Signals that wait for the loop. People and supervisors send few.
+const WAITING_MAX: usize = 16;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Stop; a second one means at once.
-    Stop,
-    /// Read the configuration again.
+    /// Start nothing more, finish what flies, then stop: the first SIGTERM or SIGINT.
+    Drain,
+    /// Give up what flies and stop: any SIGTERM or SIGINT after the first.
+    Abort,
+    /// Read configuration and credentials again: SIGHUP.
     Reload,
+    /// Log what is going on: SIGUSR1.
+    Dump,
 }
 
-/// Signals that nobody has taken yet. More are dropped: they would say the same.
-const QUEUE_MAX: usize = 8;
+/// The signals of this process, as they come.
+#[derive(Debug)]
+pub struct Signals {
+    signals: mpsc::Receiver<Signal>,
+    handle: signal_hook::iterator::Handle,
+}
 
-/// Starts to listen.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn listen() -> std::io::Result<mpsc::Receiver<Signal>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
-            // Full means that as many are waiting; closed means that the daemon has gone.
-            sender.try_send(signal).ok();
+impl Signals {
+    /// Takes over the four signals from their default effects.
+    ///
+    /// # Errors
+    /// When the operating system refuses a handler or a thread.
+    pub fn listen() -> io::Result<Self> {
+        let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+        let handle = caught.handle();
+        let (sender, signals) = mpsc::channel(WAITING_MAX);
+        let forward = move || {
+            let mut meaning = Meaning::default();
+            for signal in caught.forever().filter_map(|number| meaning.of(number)) {
+                if sender.blocking_send(signal).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
+        Ok(Self { signals, handle })
+    }
+
+    /// Waits for the next signal. May be dropped and called again without losing one.
+    pub async fn next(&mut self) -> Signal {
+        match self.signals.recv().await {
+            Some(signal) => signal,
+            // The thread ends only after `self` is dropped.
+            None => std::future::pending().await,
         }
-    })?;
-    Ok(receiver)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+/// Remembers whether stopping was asked for.
+#[derive(Debug, Default)]
+struct Meaning {
+    is_stopping: bool,
+}
+
+impl Meaning {
+    fn of(&mut self, number: i32) -> Option<Signal> {
+        match number {
+            SIGTERM | SIGINT if std::mem::replace(&mut self.is_stopping, true) => {
+                Some(Signal::Abort)
+            }
+            SIGTERM | SIGINT => Some(Signal::Drain),
+            SIGHUP => Some(Signal::Reload),
+            SIGUSR1 => Some(Signal::Dump),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    #[test]
+    fn second_request_to_stop_aborts_whichever_signal_asks() {
+        let mut meaning = Meaning::default();
+        let seen: Vec<_> = [SIGHUP, SIGINT, SIGHUP, SIGTERM, SIGTERM, 0]
+            .map(|number| meaning.of(number))
+            .into_iter()
+            .flatten()
+            .collect();
+        let wanted = [Signal::Reload, Signal::Drain, Signal::Reload, Signal::Abort, Signal::Abort];
+        assert_eq!(seen, wanted);
+    }
+
+    #[tokio::test]
+    async fn raised_signals_arrive() {
+        let mut signals = Signals::listen().unwrap();
+        let wanted = [
+            (SIGUSR1, Signal::Dump),
+            (SIGHUP, Signal::Reload),
+            (SIGTERM, Signal::Drain),
+            (SIGTERM, Signal::Abort),
+        ];
+        for (number, signal) in wanted {
+            raise(number).unwrap();
+            assert_eq!(signals.next().await, signal);
+        }
+    }
 }

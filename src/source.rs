@@ -1,50 +1,167 @@
-//! Drop directories on the file system: what stands there, what changed, and the bytes of a part.
+//! Local files: finding them, watching them, reading them, proving they have not changed.
 //!
-//! *Owns* nothing: it only reads. *Promises*: no path leads out of the drop directory; a part's
-//! bytes all come from the version that was planned, proved before and after reading; what cannot
-//! be read says why. *Never* follows a link to a directory, opens what is not a regular file, or
-//! holds more of a file in memory than [`part::MEMORY_PER_PART`].
+//! Owns everything that touches a drop directory. *Events for speed, scans for truth*: a
+//! [`watch::Watch`] only says "look here"; [`scan::scan`] walks the whole directory and is what
+//! finds files; [`look::look`] looks at single paths. All three give [`crate::model::Observation`]s
+//! or hints for them. [`part`] reads and hashes ranges, and proves before and after reading that
+//! the file is still the version that was planned.
+//!
+//! It promises never to leave the drop directory by a symbolic link, never to open anything but a
+//! regular file for reading, and never to hold more of a file in memory than
+//! [`part::MEMORY_PER_PART`]. It must never write, move or delete, decide what is uploaded, or wait
+//! for anything but the disk and the reader of its stream.
+//!
+//! At a crash nothing is lost: nothing here is kept between two calls; the next scan sees it all.
+//!
+//! The shell calls it, from blocking threads where a function is not `async`.
 
+mod beneath;
 pub mod filter;
+pub mod look;
 pub mod part;
 pub mod scan;
 pub mod watch;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use crate::model::DropName;
+use rustix::io::Errno;
 
-/// One drop directory.
-#[derive(Debug, Clone)]
+use crate::model::{DropName, Failure, FailureKind, Fingerprint, SourcePath};
+
+pub use filter::{Filter, PatternError};
+pub use look::look;
+pub use part::{MEMORY_PER_PART, PartRead, PartStream, hash_file, hash_range, read_part};
+pub use scan::{ScanSummary, scan};
+pub use watch::{Watch, WatchHint};
+
+/// What one drop directory is, as far as finding files goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `[drops.NAME]`.
+    /// Its configured name.
     pub name: DropName,
-    /// The directory.
+    /// Where it is: an absolute path.
     pub directory: PathBuf,
-    /// Patterns of what is uploaded.
+    /// Files that are wanted; empty means all. See [`filter`] for how patterns are read.
     pub include: Vec<String>,
-    /// Patterns of what is not.
+    /// Files that are not wanted, even if included.
     pub exclude: Vec<String>,
-    /// Patterns of what goes first.
+    /// Files that go first, in this order.
     pub order: Vec<String>,
 }
 
-/// One drop directory, ready to be looked at.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The directory.
-    pub directory: PathBuf,
-    /// What of it is uploaded, and in which order.
-    pub filter: filter::Filter,
+/// One version of one file in a drop directory, to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The drop directory.
+    pub root: PathBuf,
+    /// The file, relative to it.
+    pub path: SourcePath,
+    /// The version that is meant; any other is refused.
+    pub fingerprint: Fingerprint,
 }
 
-impl Source {
-    /// Compiles the patterns.
-    ///
-    /// # Errors
-    /// When a pattern is none; the message names it.
-    pub fn new(settings: &Settings) -> Result<Self, globset::Error> {
-        let filter = filter::Filter::new(&settings.include, &settings.exclude, &settings.order)?;
-        Ok(Self { directory: settings.directory.clone(), filter })
+/// Something that could not be done with a drop directory or a file in it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {path}")]
+pub struct Error {
+    /// What we were doing, as a verb phrase that the path completes.
+    pub doing: &'static str,
+    /// With which file or directory.
+    pub path: String,
+    /// What the policy goes by.
+    pub kind: FailureKind,
+    /// What the operating system said, or what was found.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    fn new(doing: &'static str, path: impl ToString, source: io::Error) -> Self {
+        let kind = kind_of(&source);
+        Self { doing, path: path.to_string(), kind, source }
+    }
+
+    fn of_directory(doing: &'static str, directory: &Path, source: impl Into<io::Error>) -> Self {
+        Self::new(doing, directory.display(), source.into())
+    }
+
+    fn of_file(doing: &'static str, path: &SourcePath, source: impl Into<io::Error>) -> Self {
+        Self::new(doing, path, source.into())
+    }
+
+    fn changed(path: &SourcePath, how: String) -> Self {
+        Self {
+            doing: "use the planned version of",
+            path: path.to_string(),
+            kind: FailureKind::SourceChanged,
+            source: io::Error::other(how),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind, format!("{error}: {}", error.source))
+    }
+}
+
+/// Maps an error of the file system onto the vocabulary of policy.
+///
+/// What is not there is gone; what this process ran out of is its own fault; all else says that the
+/// source cannot be read.
+fn kind_of(error: &io::Error) -> FailureKind {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => FailureKind::SourceGone,
+        Some(errno) if beneath::is_exhausted(errno) => FailureKind::LocalFault,
+        _ => FailureKind::SourceUnreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn settings() -> Settings {
+        Settings {
+            name: DropName::new("test"),
+            directory: PathBuf::from("/nowhere"),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+
+    pub(super) fn filter(include: &[&str], exclude: &[&str], order: &[&str]) -> Filter {
+        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let settings = Settings {
+            include: owned(include),
+            exclude: owned(exclude),
+            order: owned(order),
+            ..settings()
+        };
+        Filter::new(&settings).unwrap()
+    }
+
+    pub(super) fn path(bytes: impl AsRef<[u8]>) -> SourcePath {
+        SourcePath::from_bytes(bytes.as_ref())
+    }
+
+    #[test]
+    fn kinds_follow_the_operating_system() {
+        let kind = |errno: Errno| kind_of(&errno.into());
+        assert_eq!(kind(Errno::NOENT), FailureKind::SourceGone);
+        assert_eq!(kind(Errno::STALE), FailureKind::SourceGone);
+        assert_eq!(kind(Errno::ACCESS), FailureKind::SourceUnreadable);
+        assert_eq!(kind(Errno::IO), FailureKind::SourceUnreadable);
+        assert_eq!(kind(Errno::MFILE), FailureKind::LocalFault);
+    }
+
+    #[test]
+    fn failure_names_act_noun_and_cause() {
+        let error = Error::of_file("open", &path("a\nb"), Errno::NOENT);
+        let failure = Failure::from(error);
+        assert_eq!(failure.kind, FailureKind::SourceGone);
+        assert!(failure.message.starts_with("cannot open a\\nb: No such file"), "{failure}");
     }
 }

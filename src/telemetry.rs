@@ -77,13 +77,14 @@ const SECRET_BYTES_MIN: usize = 6;
 const REDACTED: &str = "[redacted]";
 
 /// Names, in lower case, after which a value is a secret, whoever put it there.
-const SECRET_MARKS: [&str; 11] = [
+const SECRET_MARKS: [&str; 12] = [
     "x-amz-signature=",
     "x-amz-credential=",
     "x-amz-security-token=",
     "x-goog-signature=",
     "x-goog-credential=",
     "awsaccesskeyid=",
+    "credential=",
     "signature=",
     "sig=",
     "token=",
@@ -247,18 +248,24 @@ fn scrub_marked(text: &str) -> Option<String> {
 }
 
 /// Finds the first value after a mark at or behind `from` in lower-case text.
-fn next_marked(lower: &str, from: usize) -> Option<(usize, usize)> {
-    let starts = SECRET_MARKS.iter().flat_map(|mark| {
-        let found = lower[from..].match_indices(mark).map(move |(at, _)| (from + at, mark.len()));
-        found.filter(|(at, _)| begins_a_word(lower, *at)).map(|(at, length)| at + length).take(1)
-    });
-    let start = starts.min()?;
-    let length = lower[start..].find(ends_a_value).unwrap_or(lower.len() - start);
-    if length == 0 || lower[start..].starts_with(REDACTED) {
-        // Nothing to hide here: go on behind it, and keep what stands there.
-        return next_marked(lower, start).filter(|(next, _)| *next > start);
+fn next_marked(lower: &str, mut from: usize) -> Option<(usize, usize)> {
+    loop {
+        let start = from + first_value(&lower[from..])?;
+        let length = lower[start..].find(ends_a_value).unwrap_or(lower.len() - start);
+        if length > 0 && !lower[start..].starts_with(REDACTED) {
+            return Some((start, start + length));
+        }
+        from = start;
     }
-    Some((start, start + length))
+}
+
+/// Returns where the first value after a mark begins.
+fn first_value(lower: &str) -> Option<usize> {
+    let after = |mark: &&str| {
+        let mut found = lower.match_indices(*mark).map(|(at, _)| at);
+        found.find(|at| begins_a_word(lower, *at)).map(|at| at + mark.len())
+    };
+    SECRET_MARKS.iter().filter_map(after).min()
 }
 
 /// Tells whether a name begins here, and is not the end of a longer one such as `design=`.
@@ -267,7 +274,9 @@ fn begins_a_word(text: &str, at: usize) -> bool {
 }
 
 fn ends_a_value(c: char) -> bool {
-    c.is_whitespace() || c.is_control() || matches!(c, '&' | '"' | '\'' | '<' | '>' | ')' | '\\')
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '&' | '"' | '\'' | '<' | '>' | ')' | ',' | '\\')
 }
 
 /// Makes writers that scrub what passes.
@@ -365,6 +374,10 @@ mod tests {
             ("u?Signature=a%2Fb&Signature=c", "u?Signature=[redacted]&Signature=[redacted]"),
             ("{\"u\":\"h?sig=zzz\",\"n\":1}", "{\"u\":\"h?sig=[redacted]\",\"n\":1}"),
             ("authorization: Bearer abc.def", "authorization: Bearer [redacted]"),
+            (
+                "AWS4-HMAC-SHA256 Credential=AKIA/x/aws4_request, SignedHeaders=host, Signature=ab",
+                "AWS4-HMAC-SHA256 Credential=[redacted], SignedHeaders=host, Signature=[redacted]",
+            ),
             ("design=good sig= end", "design=good sig= end"),
             ("token=[redacted] sig=x", "token=[redacted] sig=[redacted]"),
             ("ümlaut sig=ü&ß", "ümlaut sig=[redacted]&ß"),

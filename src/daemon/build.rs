@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::perform::World;
+use super::perform::{Source, World};
 use super::shutdown::Phase;
 use super::workers::Workers;
 use crate::clock::Clock;
@@ -17,16 +18,14 @@ use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
 use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
 use crate::limiter::ByteBudget;
-use crate::model::{DropName, Monotonic, WatchState};
+use crate::model::{DestinationName, Monotonic};
 use crate::platform::Destination;
 use crate::platform::credential::{Credential, CredentialSource};
 use crate::platform::http::Http;
 use crate::platform::sevenbridges::{Account, SevenBridges, TRAITS};
 use crate::sdnotify;
-use crate::signals::Signal;
-use crate::source::Source;
-use crate::source::part::MEMORY_PER_PART;
-use crate::source::watch::{Hints, Watch};
+use crate::signals::Signals;
+use crate::source::{Filter, MEMORY_PER_PART};
 use crate::store::{self, Loaded, Runner, Store, Thread};
 
 /// Events that wait for the loop; a scan that is ahead of it waits.
@@ -46,12 +45,10 @@ pub struct Daemon {
     pub(super) watchers: JoinSet<()>,
     pub(super) commits: FuturesOrdered<Commit>,
     pub(super) events: mpsc::Receiver<Event>,
-    pub(super) signals: mpsc::Receiver<Signal>,
+    pub(super) signals: Signals,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
     pub(super) first_effects: Vec<Effect>,
-    pub(super) hints: Vec<(DropName, Hints)>,
-    pub(super) watches: Vec<Watch>,
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
     pub(super) status_due: Monotonic,
@@ -92,7 +89,7 @@ impl Daemon {
         let config = &setup.config;
         let now = clock.now();
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let world = Arc::new(world(config, clock, sender.clone())?);
+        let world = Arc::new(world(config, &clock, sender.clone())?);
         let runner = Runner {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -101,9 +98,7 @@ impl Daemon {
         let settings = store::Settings { directory: config.state_directory.clone() };
         let (store, thread, loaded) = Store::open(&settings, &runner).map_err(Error::Store)?;
         let mut first_effects = Vec::new();
-        let mut engine =
-            Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
-        let (watches, hints) = watch(config, &mut engine, clock, &mut first_effects);
+        let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
         let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
         Ok(Self {
             engine,
@@ -114,12 +109,10 @@ impl Daemon {
             watchers: JoinSet::new(),
             commits: FuturesOrdered::new(),
             events,
-            signals: crate::signals::listen().map_err(Error::Signals)?,
+            signals: Signals::listen().map_err(Error::Signals)?,
             clock,
             phase: Phase::Running,
             first_effects,
-            hints,
-            watches,
             credentials_due: now.monotonic,
             watchdog,
             status_due: now.monotonic,
@@ -128,37 +121,13 @@ impl Daemon {
     }
 }
 
-/// Watches every drop directory; what cannot be watched is scanned, and says why.
-pub(super) fn watch(
-    config: &Config,
-    engine: &mut Engine,
-    clock: Clock,
-    effects: &mut Vec<Effect>,
-) -> (Vec<Watch>, Vec<(DropName, Hints)>) {
-    let (mut watches, mut hints) = (Vec::new(), Vec::new());
-    for drop in &config.drops {
-        let name = drop.settings.name.clone();
-        let (watch, reason) = match Watch::start(&drop.source.directory) {
-            Ok(watch) => {
-                hints.push((name.clone(), watch.hints()));
-                watches.push(watch);
-                (WatchState::Events, None)
-            }
-            Err(reason) => (WatchState::Scanning, Some(reason)),
-        };
-        let event = Event::WatchChanged { drop: name, watch, reason };
-        engine.handle(clock.now(), event, effects);
-    }
-    (watches, hints)
-}
-
 pub(super) fn world(
     config: &Config,
-    clock: Clock,
+    clock: &Clock,
     events: mpsc::Sender<Event>,
 ) -> Result<World, Error> {
     let http = Http::new(&config.network).map_err(Error::Configured)?;
-    let mut accounts = Accounts { shared: Vec::new(), clock };
+    let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
     let mut destinations = BTreeMap::new();
     for target in &config.destinations {
         let destination = accounts.destination(target, &http)?;
@@ -166,8 +135,9 @@ pub(super) fn world(
     }
     let mut sources = BTreeMap::new();
     for drop in &config.drops {
-        let source =
-            Source::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
+        let filter =
+            Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
+        let source = Source { directory: drop.source.directory.clone(), filter };
         sources.insert(drop.settings.name.clone(), source);
     }
     let limit = |rate| Mutex::new(ByteBudget::new(rate, clock.now().monotonic));
@@ -177,7 +147,8 @@ pub(super) fn world(
         state: config.state_directory.clone(),
         events,
         bandwidth: config.transfer.bandwidth.map(limit),
-        clock,
+        stop: AtomicBool::new(false),
+        clock: clock.clone(),
     })
 }
 
@@ -191,11 +162,14 @@ impl Accounts {
     fn destination(&mut self, target: &Target, http: &Http) -> Result<Destination, Error> {
         let Platform::SevenBridges(settings) = &target.platform;
         let (credential, account) = self.account(target, &settings.base_url);
-        let client =
-            SevenBridges::new(settings, http.clone(), Arc::clone(&credential), account, self.clock)
-                .map_err(|failure| {
-                    Error::Configured(format!("{}: {}", target.name, failure.message))
-                })?;
+        let client = SevenBridges::new(
+            settings,
+            http.clone(),
+            Arc::clone(&credential),
+            account,
+            self.clock.clone(),
+        )
+        .map_err(|failure| Error::Configured(format!("{}: {}", target.name, failure.message)))?;
         Ok(Destination::new(target.name.clone(), Arc::new(client), Some(credential)))
     }
 
@@ -208,7 +182,7 @@ impl Accounts {
             return (Arc::clone(credential), account.clone());
         }
         let credential = Arc::new(Credential::new(target.credential.clone()));
-        let account = Account::new(target.calls_per_second, self.clock);
+        let account = Account::new(target.calls_per_second, &self.clock);
         let entry = (
             base_url.to_owned(),
             target.credential.clone(),
@@ -218,6 +192,27 @@ impl Accounts {
         self.shared.push(entry);
         (credential, account)
     }
+}
+
+/// Asks every destination whether it takes our credential.
+///
+/// # Errors
+/// When something that was configured cannot be used.
+pub async fn check_destinations(
+    config: &Config,
+) -> Result<Vec<(DestinationName, Result<(), crate::model::Failure>)>, Error> {
+    let (events, _) = mpsc::channel(1);
+    let world = world(config, &Clock::real(), events)?;
+    let mut checks = Vec::new();
+    for (name, destination) in &world.destinations {
+        checks.push((name.clone(), destination.call(|platform| platform.check_access()).await));
+    }
+    Ok(checks)
+}
+
+/// Returns what the engine goes by, for each destination.
+pub fn destination_settings(config: &Config) -> Vec<DestinationSettings> {
+    engine_settings(config).destinations
 }
 
 pub(super) fn engine_settings(config: &Config) -> Settings {

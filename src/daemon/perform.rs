@@ -1,6 +1,8 @@
 //! One small function for each act: does it, and returns its outcome. Decides nothing.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -13,14 +15,12 @@ use crate::engine::event::{
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, PartNumber, SourcePath,
-    UploadId,
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, SourcePath, UploadId,
 };
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, PartBody};
 use crate::receipt;
-use crate::source::part::{self, SourceFile};
-use crate::source::{Source, scan};
+use crate::source::{self, Filter, SourceFile};
 use crate::store::snapshot::Snapshot;
 
 /// Everything that acts need, and nothing that decides.
@@ -36,8 +36,19 @@ pub(crate) struct World {
     pub(crate) events: mpsc::Sender<Event>,
     /// Bytes a second, when limited.
     pub(crate) bandwidth: Option<Mutex<ByteBudget>>,
+    /// Reading that nobody waits for any more stops.
+    pub(crate) stop: AtomicBool,
     /// For the bandwidth.
     pub(crate) clock: Clock,
+}
+
+/// One drop directory, ready to be looked at.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The directory.
+    pub(crate) directory: PathBuf,
+    /// What of it is uploaded, and in which order.
+    pub(crate) filter: Filter,
 }
 
 fn failed<T>(failure: Failure) -> Result<T, Setback> {
@@ -50,10 +61,10 @@ pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
         Act::Scan { drop } => scan_drop(world, drop).await,
         Act::Look { drop, paths } => look(world, drop, paths).await,
         Act::PutPart(act) => put_part(&world, act).await,
-        Act::HashPart { part, source, range, .. } => hash_part(world, part, source, range).await,
-        Act::HashFile { source, mark, .. } => {
-            let file = source_file(&world, source);
-            let hash = move || part::hash_file(&file?, mark);
+        Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
+        Act::HashFile { source: from, mark, .. } => {
+            let file = source_file(&world, from);
+            let hash = move || source::hash_file(&file?, mark.part_size, &world.stop);
             off_the_loop(hash).await.map(|mark| Outcome::FileHashed { mark })
         }
         Act::WriteReceipt { upload } => {
@@ -133,14 +144,14 @@ fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, F
     world.destinations.get(name).ok_or_else(missing)
 }
 
-fn source<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
+fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
     let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
     world.sources.get(name).ok_or_else(missing)
 }
 
 fn source_file(world: &World, from: From) -> Result<SourceFile, Failure> {
-    let directory = source(world, &from.drop)?.directory.clone();
-    Ok(SourceFile { directory, path: from.path, fingerprint: from.fingerprint })
+    let root = drop_of(world, &from.drop)?.directory.clone();
+    Ok(SourceFile { root, path: from.path, fingerprint: from.fingerprint })
 }
 
 fn request(begin: Begin) -> BeginRequest {
@@ -164,13 +175,17 @@ async fn off_the_loop<T: Send + 'static>(
 
 async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
     let started = world.clock.now().monotonic;
-    let (events, clock) = (world.events.clone(), world.clock);
+    let (events, clock) = (world.events.clone(), world.clock.clone());
     let walk = move || {
-        let source = source(&world, &drop)?;
-        scan::scan(source, &mut |observations| {
+        let Source { directory, filter } = drop_of(&world, &drop)?;
+        let take = |observations| {
             let event = Event::Observed { drop: drop.clone(), observations };
-            events.blocking_send(event).is_ok()
-        })
+            match events.blocking_send(event) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        source::scan(directory, filter, take).map_err(Failure::from)
     };
     let summary = off_the_loop(walk).await?;
     let elapsed = clock.now().monotonic.since(started);
@@ -178,22 +193,24 @@ async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
 }
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
-    let look = move || Ok(scan::look(source(&world, &drop)?, &paths));
+    let look = move || {
+        let Source { directory, filter } = drop_of(&world, &drop)?;
+        source::look(directory, filter, paths).map_err(Failure::from)
+    };
     off_the_loop(look).await.map(|observations| Outcome::Looked { observations })
 }
 
-async fn hash_part(world: Arc<World>, _: PartNumber, from: From, range: ByteRange) -> Reply {
+async fn hash_part(world: Arc<World>, from: From, range: ByteRange) -> Reply {
     let file = source_file(&world, from);
-    off_the_loop(move || part::hash_range(&file?, range))
-        .await
-        .map(|md5| Outcome::PartHashed { md5 })
+    let hash = move || source::hash_range(&file?, range, &world.stop);
+    off_the_loop(hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
 }
 
 async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
-    let PutPart { remote, part, source, range } = act.what;
+    let PutPart { remote, part, source: from, range } = act.what;
     let destination = to(world, &act.destination).or_else(failed)?;
-    let file = source_file(world, source).or_else(failed)?;
-    let (pieces, verdict) = part::read_part(file, range);
+    let file = source_file(world, from).or_else(failed)?;
+    let (pieces, verdict) = source::read_part(file, range);
     let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let (counter, pacer) = (Arc::clone(&sent), Arc::clone(world));
     let chunks = pieces.then(move |piece| {

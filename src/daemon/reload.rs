@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Daemon;
-use super::build::{engine_settings, watch, world};
+use super::build::{engine_settings, world};
+use super::{Daemon, told};
 use crate::engine::event::Event;
 use crate::sdnotify;
 
 impl Daemon {
     /// Reads the configuration again and applies it. Acts on their way end under the old one.
     pub(super) fn reload(&mut self) {
-        sdnotify::reloading();
+        told(sdnotify::reloading());
         match (self.setup.reader)() {
             Err(problems) => {
                 tracing::error!("the configuration is refused, the old one stays: {problems}")
@@ -20,7 +20,7 @@ impl Daemon {
                     "[state] directory cannot change without a new start; the old configuration stays"
                 );
             }
-            Ok(config) => match world(&config, self.clock, self.world.events.clone()) {
+            Ok(config) => match world(&config, &self.clock, self.world.events.clone()) {
                 Err(error) => {
                     tracing::error!("the configuration is refused, the old one stays: {error}")
                 }
@@ -28,16 +28,12 @@ impl Daemon {
                     self.world = Arc::new(world);
                     self.tell(Event::Reconfigured(engine_settings(&config)));
                     self.watchers.abort_all();
-                    let mut effects = Vec::new();
-                    (self.watches, self.hints) =
-                        watch(&config, &mut self.engine, self.clock, &mut effects);
-                    self.take_effects(effects);
                     self.start_watches();
                     self.setup.config = config;
                     tracing::info!("the configuration was read again");
                 }
             },
         }
-        sdnotify::ready();
+        told(sdnotify::ready("the configuration was read again"));
     }
 }

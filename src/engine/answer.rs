@@ -319,15 +319,20 @@ impl Upload {
 
     /// After a begin or complete whose answer was lost, the platform is asked first.
     fn doubt_lost_answer(&mut self, kind: FailureKind) {
-        let lost = matches!(
+        // A gateway may refuse after the platform has acted, so only the platform's own word counts.
+        let refused = matches!(
             kind,
-            FailureKind::Unreachable
-                | FailureKind::TimedOut
-                | FailureKind::ServerFault
-                | FailureKind::BadAnswer
-                | FailureKind::NameTaken
+            FailureKind::Forbidden
+                | FailureKind::NotFound
+                | FailureKind::UploadGone
+                | FailureKind::AlreadyCompleted
+                | FailureKind::CompleteRefused
+                | FailureKind::Quota
+                | FailureKind::BadRequest
         );
-        if lost && matches!(self.state.stage, Stage::Beginning { .. } | Stage::Completing { .. }) {
+        if !refused
+            && matches!(self.state.stage, Stage::Beginning { .. } | Stage::Completing { .. })
+        {
             self.life.doubt = Doubt::Ask;
         }
     }

@@ -158,6 +158,7 @@ impl Credential {
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if is_sendable {
+            crate::telemetry::register_secret(token);
             return Ok(Token(token.to_owned()));
         }
         Err(self.failure("it holds no token: one line of printable characters is expected"))

@@ -1,1 +1,355 @@
-//! fake: being built.
+//! A platform in memory: behaves like Seven Bridges, strictly, and keeps a ledger.
+//!
+//! For the simulation and the conformance list. It survives the daemon's crashes, for it is the far
+//! side. Its futures need no runtime: they wait for nothing but the bytes of a part.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use md5::{Digest, Md5 as Hasher};
+
+use super::contract::{Answer, BeginRequest, PartBody, Platform};
+use crate::model::{
+    ByteCount, Description, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
+
+/// The platform; copies are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Fake {
+    traits: Traits,
+    state: Arc<Mutex<State>>,
+}
+
+/// Everything it holds.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Files by id.
+    pub files: BTreeMap<String, File>,
+    /// Uploads in progress by id.
+    pub uploads: BTreeMap<String, Upload>,
+    /// Bytes received, also again.
+    pub bytes_received: u64,
+    /// Bytes received beyond the first whole arrival of each part.
+    pub bytes_received_again: u64,
+    /// Calls by operation.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// Its clock.
+    pub now: WallTimeOrZero,
+    /// It does not answer.
+    pub is_down: bool,
+    /// It does not take the credential.
+    pub is_revoked: bool,
+    /// Its ETags are not MD5s.
+    pub is_opaque: bool,
+    /// The part size it settles on, whatever is wished.
+    pub part_size: Option<PartSize>,
+    counter: u64,
+}
+
+/// A wall time that starts at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallTimeOrZero(pub WallTime);
+
+impl Default for WallTimeOrZero {
+    fn default() -> Self {
+        Self(WallTime(0))
+    }
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Where it stands.
+    pub target: Target,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// What was said of it.
+    pub description: Description,
+    created_at: WallTime,
+}
+
+/// An upload in progress.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    request: BeginRequest,
+    remote: RemoteUpload,
+    initiated_at: WallTime,
+    stored: BTreeMap<PartNumber, (ETag, Vec<u8>)>,
+    reported: BTreeMap<PartNumber, ETag>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+fn refuse<T>(kind: FailureKind, why: &str) -> Result<T> {
+    Err(Failure::new(kind, why))
+}
+
+impl Fake {
+    /// Starts empty.
+    pub fn new(traits: Traits) -> Self {
+        Self { traits, state: Arc::default() }
+    }
+
+    /// Returns everything it holds, to look at or to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, operation: &'static str) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        *state.calls.entry(operation).or_default() += 1;
+        match (state.is_down, state.is_revoked) {
+            (true, _) => refuse(FailureKind::Unreachable, "nobody answers"),
+            (false, true) => refuse(FailureKind::Unauthorized, "the token is not accepted"),
+            (false, false) => Ok(state),
+        }
+    }
+
+    fn initiate(&self, request: &BeginRequest) -> Result<RemoteUpload> {
+        let mut state = self.enter("begin")?;
+        if !request.overwrite && state.find(&request.target).is_some() {
+            return refuse(FailureKind::NameTaken, "a file of that name is there");
+        }
+        let part_size = state.part_size.unwrap_or(request.part_size);
+        let Some(part_count) = part_size.count_for(request.size) else {
+            return refuse(FailureKind::BadRequest, "too many parts");
+        };
+        let id = RemoteUploadId::new(state.new_id("upload"));
+        let remote = RemoteUpload { id, part_size, part_count, sequential: false };
+        let upload = Upload {
+            request: request.clone(),
+            remote: remote.clone(),
+            initiated_at: state.now.0,
+            stored: BTreeMap::new(),
+            reported: BTreeMap::new(),
+        };
+        state.uploads.insert(remote.id.as_str().to_owned(), upload);
+        Ok(remote)
+    }
+
+    async fn receive(
+        &self,
+        remote: &RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Result<ETag> {
+        drop(self.enter("put part")?);
+        let mut bytes = Vec::new();
+        let mut chunks = body.chunks;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) => bytes.extend_from_slice(&chunk),
+                Err(error) => {
+                    self.state().arrived(bytes.len() as u64, true);
+                    let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+                    let broken = || Failure::new(FailureKind::SourceUnreadable, error.to_string());
+                    return Err(failure.cloned().unwrap_or_else(broken));
+                }
+            }
+        }
+        let mut state = self.state();
+        let opaque = state.is_opaque;
+        let length = bytes.len() as u64;
+        let Some(upload) = state.uploads.get_mut(remote.id.as_str()) else {
+            state.arrived(length, true);
+            return refuse(FailureKind::UploadGone, "no such upload");
+        };
+        let md5 = Md5(Hasher::digest(&bytes).into());
+        let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
+        let etag = ETag::from_header(&etag.to_string());
+        let again = upload.stored.insert(part, (etag.clone(), bytes)).is_some();
+        state.arrived(length, again);
+        Ok(etag)
+    }
+
+    fn put_together(&self, remote: &RemoteUpload) -> Result<RemoteFile> {
+        let mut state = self.enter("complete")?;
+        let Some(upload) = state.uploads.get(remote.id.as_str()).cloned() else {
+            return refuse(FailureKind::UploadGone, "no such upload");
+        };
+        let stored = upload.stored.iter().map(|(number, (etag, _))| (*number, etag.clone()));
+        let known: BTreeMap<_, _> = if self.traits.reports_parts {
+            upload.reported.clone()
+        } else {
+            stored.clone().collect()
+        };
+        let size: usize = upload.stored.values().map(|(_, bytes)| bytes.len()).sum();
+        let is_whole = known.len() == upload.remote.part_count as usize
+            && known == stored.collect()
+            && size as u64 == upload.request.size.0;
+        if !is_whole {
+            return refuse(FailureKind::CompleteRefused, "parts are missing or are others");
+        }
+        let target = upload.request.target.clone();
+        match state.find(&target) {
+            Some(old) if upload.request.overwrite => {
+                state.files.remove(&old);
+            }
+            Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
+            None => {}
+        }
+        state.uploads.remove(remote.id.as_str());
+        let id = state.new_id("file");
+        let file = File {
+            target,
+            bytes: upload.stored.into_values().flat_map(|(_, bytes)| bytes).collect(),
+            description: Description::default(),
+            created_at: state.now.0,
+        };
+        let shown = file.show(&id);
+        state.files.insert(id, file);
+        Ok(shown)
+    }
+
+    fn of_upload<T>(
+        &self,
+        operation: &'static str,
+        id: &RemoteUploadId,
+        act: impl FnOnce(&mut Upload) -> T,
+    ) -> Result<T> {
+        let mut state = self.enter(operation)?;
+        match state.uploads.get_mut(id.as_str()) {
+            Some(upload) => Ok(act(upload)),
+            None => refuse(FailureKind::UploadGone, "no such upload"),
+        }
+    }
+}
+
+impl State {
+    fn new_id(&mut self, what: &str) -> String {
+        self.counter += 1;
+        format!("{what}-{}", self.counter)
+    }
+
+    fn find(&self, target: &Target) -> Option<String> {
+        self.files.iter().find(|(_, file)| file.target == *target).map(|(id, _)| id.clone())
+    }
+
+    fn arrived(&mut self, bytes: u64, again: bool) {
+        self.bytes_received += bytes;
+        self.bytes_received_again += if again { bytes } else { 0 };
+    }
+}
+
+impl File {
+    fn show(&self, id: &str) -> RemoteFile {
+        RemoteFile {
+            id: RemoteFileId::new(id),
+            name: self.target.name.clone(),
+            size: Some(ByteCount(self.bytes.len() as u64)),
+            mark: self.description.mark,
+            created_at: Some(self.created_at),
+        }
+    }
+}
+
+impl Platform for Fake {
+    fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    fn check_access(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(self.enter("check access").map(drop)))
+    }
+
+    fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+        let found = self.enter("locate").map(|state| {
+            let id = state.find(target)?;
+            state.files.get(&id).map(|file| file.show(&id))
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn begin<'a>(&'a self, request: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
+        Box::pin(std::future::ready(self.initiate(request)))
+    }
+
+    fn find_begun<'a>(
+        &'a self,
+        request: &'a BeginRequest,
+        since: WallTime,
+    ) -> Answer<'a, Vec<RemoteUpload>> {
+        let found = self.enter("find begun").map(|state| {
+            let ours = state.uploads.values().rev().filter(|upload| {
+                upload.request.target == request.target && upload.initiated_at >= since
+            });
+            ours.map(|upload| upload.remote.clone()).collect()
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Answer<'a, ETag> {
+        Box::pin(self.receive(remote, part, body))
+    }
+
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
+        let reports = self.traits.reports_parts;
+        let listed = self.of_upload("list parts", &remote.id, |upload| {
+            let part = |(number, etag): (&PartNumber, &ETag)| RemotePart {
+                number: *number,
+                etag: etag.clone(),
+            };
+            if reports {
+                return upload.reported.iter().map(part).collect();
+            }
+            upload.stored.iter().map(|(number, (etag, _))| part((number, etag))).collect()
+        });
+        Box::pin(std::future::ready(listed))
+    }
+
+    fn report_parts<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        parts: &'a [RemotePart],
+    ) -> Answer<'a, ()> {
+        let reported = self.of_upload("report", &remote.id, |upload| {
+            upload.reported.extend(parts.iter().map(|part| (part.number, part.etag.clone())));
+        });
+        Box::pin(std::future::ready(reported))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        remote: &'a RemoteUpload,
+        _: &'a [RemotePart],
+    ) -> Answer<'a, RemoteFile> {
+        Box::pin(std::future::ready(self.put_together(remote)))
+    }
+
+    fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
+        let found = self
+            .enter("inspect")
+            .map(|state| state.files.get(file.as_str()).map(|found| found.show(file.as_str())));
+        Box::pin(std::future::ready(found))
+    }
+
+    fn describe<'a>(
+        &'a self,
+        file: &'a RemoteFileId,
+        description: &'a Description,
+    ) -> Answer<'a, ()> {
+        let said =
+            self.enter("describe").and_then(|mut state| match state.files.get_mut(file.as_str()) {
+                Some(found) => {
+                    found.description = description.clone();
+                    Ok(())
+                }
+                None => refuse(FailureKind::NotFound, "no such file"),
+            });
+        Box::pin(std::future::ready(said))
+    }
+
+    fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {
+        let removed = self.enter("abort").map(|mut state| {
+            state.uploads.remove(remote.as_str());
+        });
+        Box::pin(std::future::ready(removed))
+    }
+}

@@ -87,6 +87,12 @@ impl From<Clock> for TimeSource {
     }
 }
 
+impl From<&Clock> for TimeSource {
+    fn from(clock: &Clock) -> Self {
+        Self::from(clock.clone())
+    }
+}
+
 impl fmt::Debug for TimeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TimeSource").field(&self.now()).finish()

@@ -1,292 +1,418 @@
-//! The walk and the look: what stands at every path, or at these.
+//! The walk over a drop directory that finds every file.
 //!
-//! A walk is bounded in memory by the depth of the tree and one batch. It goes by directory handles
-//! and never through a link, so a directory that is swapped for a link while we walk leads nowhere.
-//! It does not open files; a look does, to learn whether they may be read.
+//! Owns the truth about what is there: events may be lost, a scan is not. It promises one
+//! observation for every path that is not a directory, plus one for each directory that may not be
+//! read or is pruned, in batches of at most [`BATCH_MAX`]; and that
+//! [`ScanSummary::complete`] is true only if every directory was read to its end and the drop
+//! directory is still the one the walk began with. Only then may a path that was not seen be called
+//! gone.
+//!
+//! Depth first, one directory open at a time, and names are passed on as they are read: memory holds
+//! one batch and the directories that were seen and not yet entered, never the whole tree. Files are
+//! not opened, links are not followed but for a look at where they lead.
+//!
+//! A file that comes or goes during the walk may be seen or not; the next scan settles it. At a
+//! crash nothing is lost. The shell calls it on a thread of its own, one scan of a drop at a time.
 
-use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::CStr;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use super::Source;
-use crate::model::{
-    ByteCount, Failure, FailureKind, Fingerprint, IgnoreReason, Observation, Seen, SourcePath,
-};
+use super::beneath::{Root, is_exhausted, stat_entry};
+use super::look::{link, special};
+use super::{Error, Filter};
+use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
-/// Observations handed on at once.
-pub const BATCH_MAX: usize = 1000;
-/// Directories within directories. Deeper ones would exhaust file handles.
-const DEPTH_MAX: usize = 200;
+/// Most observations in one batch: large enough that passing it on costs nothing beside the walk,
+/// small enough that the engine's turn stays short.
+pub const BATCH_MAX: usize = 1_000;
 
-/// What a walk came to.
+/// How a scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Summary {
-    /// Paths seen.
+pub struct ScanSummary {
+    /// How many observations were given.
     pub seen_count: u64,
-    /// Directories that could not be read.
-    pub unreadable_count: u64,
+    /// How many directories were read, the drop directory included.
+    pub directory_count: u64,
+    /// Every directory was read to its end: a path that was not seen is not there.
+    pub complete: bool,
 }
 
-/// Walks a drop directory and hands observations on in batches. `take` says whether to go on.
+/// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
 ///
 /// # Errors
-/// When the drop directory itself cannot be read.
+/// When the drop directory is not there or was replaced during the walk (`SourceGone`), may not be
+/// read (`SourceUnreadable`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
-    source: &Source,
-    take: &mut dyn FnMut(Vec<Observation>) -> bool,
-) -> Result<Summary, Failure> {
-    let top = rustix::fs::open(
-        &source.directory,
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .and_then(Dir::new)
-    .map_err(|error| directory_failure(source, error))?;
-    let mut walk =
-        Walk { source, take, batch: Vec::new(), summary: Summary::default(), stopped: false };
-    walk.run(top);
-    walk.flush();
-    Ok(walk.summary)
-}
-
-fn directory_failure(source: &Source, error: Errno) -> Failure {
-    let kind = match error {
-        Errno::NOENT | Errno::NOTDIR => FailureKind::SourceGone,
-        _ => FailureKind::SourceUnreadable,
+    root: &Path,
+    filter: &Filter,
+    batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
+) -> Result<ScanSummary, Error> {
+    let mut walk = Walk {
+        root: Root::open(root)?,
+        filter,
+        emit: batch,
+        batch: Vec::new(),
+        pending: vec![SourcePath::from_bytes(b"")],
+        summary: ScanSummary { complete: true, ..ScanSummary::default() },
     };
-    let directory = source.directory.display();
-    Failure::new(kind, format!("the drop directory {directory} cannot be read: {error}"))
+    let flow = walk.run(root)?;
+    let mut summary = walk.summary;
+    if flow.is_break() {
+        summary.complete = false;
+    } else if !walk.root.is_still_there()? {
+        return Err(Error::of_directory("finish scanning drop directory", root, Errno::STALE));
+    }
+    Ok(summary)
 }
 
-struct Walk<'a> {
-    source: &'a Source,
-    take: &'a mut dyn FnMut(Vec<Observation>) -> bool,
+struct Walk<'a, F> {
+    root: Root,
+    filter: &'a Filter,
+    emit: F,
     batch: Vec<Observation>,
-    summary: Summary,
-    stopped: bool,
+    /// Directories to enter; the last one first.
+    pending: Vec<SourcePath>,
+    summary: ScanSummary,
 }
 
-impl Walk<'_> {
-    /// Walks with a stack of its own, so that no depth of tree can exhaust the thread's.
-    fn run(&mut self, top: Dir) {
-        let mut stack = vec![(top, SourcePath::from_bytes(b""))];
-        while let Some((directory, path)) = stack.last_mut() {
-            if self.stopped {
-                return;
-            }
-            match directory.read() {
-                None => {
-                    stack.pop();
+/// Why one directory was not read to its end.
+enum Halt {
+    Stopped,
+    Failed(Errno),
+}
+
+impl From<Errno> for Halt {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
+    fn run(&mut self, directory: &Path) -> Result<ControlFlow<()>, Error> {
+        while let Some(path) = self.pending.pop() {
+            let flow = match self.read_directory(&path) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(Halt::Stopped) => ControlFlow::Break(()),
+                Err(Halt::Failed(errno)) if path.as_bytes().is_empty() => {
+                    return Err(Error::of_directory("read drop directory", directory, errno));
                 }
-                Some(Err(_)) => {
-                    let path = path.clone();
-                    stack.pop();
-                    self.unreadable(path);
-                }
-                Some(Ok(entry)) => {
-                    let name = entry.file_name().to_bytes();
-                    if matches!(name, b"." | b"..") {
-                        continue;
-                    }
-                    let below = join(path, name);
-                    let Ok(handle) = directory.fd() else { continue };
-                    let found =
-                        rustix::fs::statat(handle, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
-                    let Ok(stat) = found else { continue };
-                    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                        let opened = rustix::fs::openat(
-                            handle,
-                            entry.file_name(),
-                            OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC,
-                            Mode::empty(),
-                        );
-                        let deep = stack.len() >= DEPTH_MAX;
-                        if let Some(opened) = self.enter(&below, opened, deep) {
-                            stack.push((opened, below));
-                        }
-                    } else {
-                        self.saw(below, &stat);
-                    }
-                }
+                Err(Halt::Failed(errno)) => self.miss_directory(path, errno)?,
+            };
+            if flow.is_break() {
+                return Ok(flow);
             }
         }
+        Ok(self.flush())
     }
 
-    fn enter(
+    fn read_directory(&mut self, path: &SourcePath) -> Result<(), Halt> {
+        let mut listing = Dir::new(self.root.open_directory(path)?)?;
+        while let Some(entry) = listing.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let flow = self.visit(&listing, child(path, name), name, entry.file_type())?;
+            if flow.is_break() {
+                return Err(Halt::Stopped);
+            }
+        }
+        self.summary.directory_count += 1;
+        Ok(())
+    }
+
+    fn visit(
         &mut self,
-        path: &SourcePath,
-        opened: Result<rustix::fd::OwnedFd, Errno>,
-        deep: bool,
-    ) -> Option<Dir> {
-        if self.source.filter.prunes(path) {
-            self.push(path.clone(), Seen::Ignored(IgnoreReason::Filtered));
-            return None;
+        listing: &Dir,
+        path: SourcePath,
+        name: &CStr,
+        listed_as: FileType,
+    ) -> Result<ControlFlow<()>, Errno> {
+        if listed_as == FileType::Directory {
+            return Ok(self.find_directory(path));
         }
-        match opened.and_then(Dir::new) {
-            Ok(_) if deep => {
-                self.unreadable(path.clone());
-                None
-            }
-            Ok(directory) => Some(directory),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
-            Err(_) => {
-                self.unreadable(path.clone());
-                None
-            }
-        }
-    }
-
-    fn unreadable(&mut self, path: SourcePath) {
-        self.summary.unreadable_count += 1;
-        self.push(path, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
-    }
-
-    fn saw(&mut self, path: SourcePath, stat: &Stat) {
-        let seen = if self.source.filter.takes(&path) {
-            classify(self.source, &path, stat)
-        } else {
-            Seen::Ignored(IgnoreReason::Filtered)
+        let stat = match stat_entry(listing.fd()?, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(ControlFlow::Continue(())),
+            Err(errno) => return Err(errno),
         };
-        self.push(path, seen);
+        // The listing of some file systems does not tell, and things change under our hands.
+        if stat.file_type == FileType::Directory {
+            return Ok(self.find_directory(path));
+        }
+        let seen = if !self.filter.admits(&path) {
+            Seen::Ignored(IgnoreReason::Filtered)
+        } else if stat.file_type == FileType::RegularFile {
+            Seen::File(stat.fingerprint)
+        } else if stat.file_type == FileType::Symlink {
+            link(&self.root, &path)?
+        } else {
+            special(stat.file_type)
+        };
+        Ok(self.see(path, seen))
     }
 
-    fn push(&mut self, path: SourcePath, seen: Seen) {
+    fn find_directory(&mut self, path: SourcePath) -> ControlFlow<()> {
+        if self.filter.prunes(&path) {
+            return self.see(path, Seen::Ignored(IgnoreReason::Filtered));
+        }
+        self.pending.push(path);
+        ControlFlow::Continue(())
+    }
+
+    /// Goes on without a directory: one that vanished is no loss, any other makes the scan partial.
+    fn miss_directory(&mut self, path: SourcePath, errno: Errno) -> Result<ControlFlow<()>, Error> {
+        match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Ok(ControlFlow::Continue(())),
+            errno if is_exhausted(errno) => Err(Error::of_file("read directory", &path, errno)),
+            _ => {
+                self.summary.complete = false;
+                Ok(self.see(path, Seen::Ignored(IgnoreReason::DirectoryUnreadable)))
+            }
+        }
+    }
+
+    fn see(&mut self, path: SourcePath, seen: Seen) -> ControlFlow<()> {
         self.summary.seen_count += 1;
-        let rank = self.source.filter.rank(&path);
-        self.batch.push(Observation { path, seen, rank });
-        if self.batch.len() >= BATCH_MAX {
-            self.flush();
+        self.batch.push(Observation { rank: self.filter.rank(&path), path, seen });
+        if self.batch.len() < BATCH_MAX {
+            return ControlFlow::Continue(());
         }
+        self.flush()
     }
 
-    fn flush(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        if !batch.is_empty() && !(self.take)(batch) {
-            self.stopped = true;
+    fn flush(&mut self) -> ControlFlow<()> {
+        if self.batch.is_empty() {
+            return ControlFlow::Continue(());
         }
+        (self.emit)(std::mem::take(&mut self.batch))
     }
 }
 
-fn join(directory: &SourcePath, name: &[u8]) -> SourcePath {
-    if directory.as_bytes().is_empty() {
+fn child(directory: &SourcePath, name: &CStr) -> SourcePath {
+    let (directory, name) = (directory.as_bytes(), name.to_bytes());
+    if directory.is_empty() {
         return SourcePath::from_bytes(name);
     }
-    SourcePath::from_bytes(&[directory.as_bytes(), b"/", name].concat())
+    SourcePath::from_bytes(&[directory, b"/", name].concat())
 }
 
-/// Returns the identity that a `stat` shows.
-#[expect(
-    clippy::useless_conversion,
-    reason = "the widths of these fields differ between platforms"
-)]
-pub(crate) fn fingerprint(stat: &Stat) -> Fingerprint {
-    let seconds = i64::from(stat.st_mtime);
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Fingerprint {
-        device: u64::from(stat.st_dev),
-        inode: u64::from(stat.st_ino),
-        size: ByteCount(u64::try_from(stat.st_size).unwrap_or(0)),
-        mtime_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
 
-fn classify(source: &Source, path: &SourcePath, stat: &Stat) -> Seen {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Seen::File(fingerprint(stat)),
-        FileType::Symlink => classify_link(source, path),
-        FileType::Socket => Seen::Ignored(IgnoreReason::Socket),
-        FileType::Fifo => Seen::Ignored(IgnoreReason::Fifo),
-        FileType::CharacterDevice | FileType::BlockDevice => Seen::Ignored(IgnoreReason::Device),
-        FileType::Directory | FileType::Unknown => Seen::Gone,
-    }
-}
+    use rustix::fs::{CWD, Mode, mkfifoat};
 
-/// A link counts when it leads to a regular file inside the drop directory.
-fn classify_link(source: &Source, path: &SourcePath) -> Seen {
-    let (Ok(target), Ok(top)) =
-        (source.directory.join(path.as_path()).canonicalize(), source.directory.canonicalize())
-    else {
-        return Seen::Ignored(IgnoreReason::LinkBroken);
-    };
-    if !target.starts_with(&top) {
-        return Seen::Ignored(IgnoreReason::LinkOutside);
-    }
-    match rustix::fs::stat(&target) {
-        Err(_) => Seen::Ignored(IgnoreReason::LinkBroken),
-        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Seen::File(fingerprint(&stat)),
-            FileType::Directory => Seen::Ignored(IgnoreReason::LinkToDirectory),
-            FileType::Socket => Seen::Ignored(IgnoreReason::Socket),
-            FileType::Fifo => Seen::Ignored(IgnoreReason::Fifo),
-            FileType::CharacterDevice | FileType::BlockDevice => {
-                Seen::Ignored(IgnoreReason::Device)
+    use super::super::tests::{filter, path};
+    use super::*;
+    use crate::model::{ByteCount, FailureKind};
+
+    fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
+        let mut found = BTreeMap::new();
+        let summary = scan(root, filter, |batch| {
+            assert!(!batch.is_empty() && batch.len() <= BATCH_MAX);
+            for one in batch {
+                assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
             }
-            FileType::Symlink | FileType::Unknown => Seen::Ignored(IgnoreReason::LinkBroken),
-        },
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        (found, summary)
     }
-}
 
-/// Looks at these paths, and opens the files to learn whether they may be read.
-pub fn look(source: &Source, paths: &[SourcePath]) -> Vec<Observation> {
-    let observe = |path: &SourcePath| Observation {
-        path: path.clone(),
-        seen: look_at(source, path),
-        rank: source.filter.rank(path),
-    };
-    paths.iter().map(observe).collect()
-}
+    fn scan_plain(root: &Path) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
+        scan_all(root, &filter(&[], &[], &[]))
+    }
 
-fn look_at(source: &Source, path: &SourcePath) -> Seen {
-    if !source.filter.takes(path) {
-        return Seen::Ignored(IgnoreReason::Filtered);
+    #[test]
+    fn empty_directory_is_a_complete_scan_of_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (found, summary) = scan_plain(root.path());
+        assert!(found.is_empty());
+        assert_eq!(summary, ScanSummary { seen_count: 0, directory_count: 1, complete: true });
     }
-    let full = source.directory.join(path.as_path());
-    let seen = match rustix::fs::lstat(&full) {
-        Ok(stat) => classify(source, path, &stat),
-        Err(Errno::NOENT | Errno::NOTDIR) => Seen::Gone,
-        // What cannot even be looked at is found, and judged, by the scan of its directory.
-        Err(_) => Seen::Gone,
-    };
-    let Seen::File(version) = seen else { return seen };
-    match open_file(&source.directory, path) {
-        Ok(_) => seen,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Gone,
-        Err(error) => Seen::Unreadable(version, error.to_string()),
-    }
-}
 
-/// Opens a file below a drop directory for reading; no link on the way may lead out of it.
-pub(crate) fn open_file(directory: &Path, path: &SourcePath) -> io::Result<File> {
-    use rustix::fs::ResolveFlags;
-    let top = rustix::fs::open(
-        directory,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let name = OsStr::from_bytes(path.as_bytes());
-    match rustix::fs::openat2(&top, name, flags, Mode::empty(), ResolveFlags::BENEATH) {
-        Ok(handle) => Ok(File::from(handle)),
-        // A kernel or sandbox without openat2, or an absolute link that stays inside.
-        Err(Errno::NOSYS | Errno::PERM | Errno::XDEV) => open_checked(directory, path),
-        Err(error) => Err(error.into()),
-    }
-}
+    #[test]
+    fn odd_things_are_seen_and_named() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        mkfifoat(CWD, at("fifo"), Mode::RWXU).unwrap();
+        fs::create_dir_all(at("dir/deeper")).unwrap();
+        fs::write(at("dir/deeper/file"), "12345").unwrap();
+        symlink("dir/deeper/file", at("in")).unwrap();
+        symlink(at("dir/deeper/file"), at("in-absolute")).unwrap();
+        symlink("../in", at("dir/chain")).unwrap();
+        symlink("dir", at("to-dir")).unwrap();
+        symlink("..", at("dir/up")).unwrap();
+        symlink("/etc", at("out-dir")).unwrap();
+        symlink("/etc/passwd", at("out")).unwrap();
+        symlink("nothing", at("broken")).unwrap();
+        symlink("loop", at("loop")).unwrap();
 
-fn open_checked(directory: &Path, path: &SourcePath) -> io::Result<File> {
-    let target = directory.join(path.as_path()).canonicalize()?;
-    if !target.starts_with(directory.canonicalize()?) {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "a link leads out of the drop directory",
-        ));
+        let (found, summary) = scan_plain(root.path());
+        let file = found[&path("dir/deeper/file")].clone();
+        assert!(matches!(file, Seen::File(found) if found.size == ByteCount(5)));
+        for link in ["in", "in-absolute", "dir/chain"] {
+            assert_eq!(found[&path(link)], file, "{link}");
+        }
+        let ignored = [
+            ("socket", IgnoreReason::Socket),
+            ("fifo", IgnoreReason::Fifo),
+            ("to-dir", IgnoreReason::LinkToDirectory),
+            ("dir/up", IgnoreReason::LinkToDirectory),
+            ("out-dir", IgnoreReason::LinkOutside),
+            ("out", IgnoreReason::LinkOutside),
+            ("broken", IgnoreReason::LinkBroken),
+            ("loop", IgnoreReason::LinkBroken),
+        ];
+        for (name, reason) in ignored {
+            assert_eq!(found[&path(name)], Seen::Ignored(reason), "{name}");
+        }
+        assert_eq!(found.len(), 12);
+        assert_eq!(summary, ScanSummary { seen_count: 12, directory_count: 3, complete: true });
     }
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(target)
+
+    #[test]
+    fn names_may_be_any_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let long = vec![b'x'; 255];
+        let names: [&[u8]; 5] = [b"\xff\xfe", b"new\nline", b" ", b"-rf *", &long];
+        for name in names {
+            fs::write(root.path().join(OsStr::from_bytes(name)), "").unwrap();
+        }
+        let (found, _) = scan_plain(root.path());
+        for name in names {
+            assert!(matches!(found[&path(name)], Seen::File(_)), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_of_scan_and_look_are_equal() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "abc").unwrap();
+        symlink("a", root.path().join("b")).unwrap();
+        let plain = filter(&[], &[], &[]);
+        let (found, _) = scan_all(root.path(), &plain);
+        let looked = super::super::look(root.path(), &plain, found.keys().cloned().collect());
+        for one in looked.unwrap() {
+            assert_eq!(found[&one.path], one.seen);
+        }
+    }
+
+    #[test]
+    fn filtered_files_are_rows_and_pruned_directories_are_one_row() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("thumbs/deep")).unwrap();
+        fs::write(root.path().join("thumbs/deep/a.jpg"), "").unwrap();
+        fs::write(root.path().join("x.tmp"), "").unwrap();
+        fs::write(root.path().join("x.gz"), "").unwrap();
+        let (found, summary) = scan_all(root.path(), &filter(&[], &["thumbs/**", "*.tmp"], &[]));
+        assert_eq!(found[&path("thumbs")], Seen::Ignored(IgnoreReason::Filtered));
+        assert_eq!(found[&path("x.tmp")], Seen::Ignored(IgnoreReason::Filtered));
+        assert!(matches!(found[&path("x.gz")], Seen::File(_)));
+        assert_eq!(found.len(), 3);
+        assert_eq!(summary.directory_count, 1);
+        assert!(summary.complete);
+    }
+
+    #[test]
+    fn unreadable_directory_makes_the_scan_incomplete() {
+        let root = tempfile::tempdir().unwrap();
+        let closed = root.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::write(root.path().join("open"), "").unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        if fs::read_dir(&closed).is_ok() {
+            println!("not asserted: this user reads directories of any mode");
+            return;
+        }
+        let (found, summary) = scan_plain(root.path());
+        let unreadable = Seen::Ignored(IgnoreReason::DirectoryUnreadable);
+        assert_eq!(found[&path("closed")], unreadable);
+        assert_eq!(found.len(), 2);
+        assert!(!summary.complete);
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn directory_too_deep_for_a_path_is_said_to_be_unreadable() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "d".repeat(250);
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+        let mut at = rustix::fs::open(root.path(), flags, Mode::empty()).unwrap();
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, &name, flags, Mode::empty()).unwrap();
+        }
+        let (found, summary) = scan_plain(root.path());
+        assert_eq!(found.len(), 1);
+        assert!(
+            found.values().all(|seen| *seen == Seen::Ignored(IgnoreReason::DirectoryUnreadable))
+        );
+        assert!(!summary.complete);
+    }
+
+    #[test]
+    fn missing_drop_directory_and_file_in_its_place_are_errors() {
+        let root = tempfile::tempdir().unwrap();
+        let plain = filter(&[], &[], &[]);
+        let missing = root.path().join("missing");
+        let kind =
+            |path: &Path| scan(path, &plain, |_| ControlFlow::Continue(())).unwrap_err().kind;
+        assert_eq!(kind(&missing), FailureKind::SourceGone);
+        fs::write(&missing, "a file").unwrap();
+        assert_eq!(kind(&missing), FailureKind::SourceGone);
+    }
+
+    #[test]
+    fn drop_directory_replaced_during_the_walk_is_an_error() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("drop");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a"), "").unwrap();
+        let result = scan(&root, &filter(&[], &[], &[]), |_| {
+            fs::rename(&root, outer.path().join("moved")).unwrap();
+            fs::create_dir(&root).unwrap();
+            ControlFlow::Continue(())
+        });
+        assert_eq!(result.unwrap_err().kind, FailureKind::SourceGone);
+    }
+
+    #[test]
+    fn large_tree_comes_in_bounded_batches_and_can_be_stopped() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in 0..20 {
+            let directory = root.path().join(format!("d{directory}"));
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("0"), "").unwrap();
+            // Links to one file: making so many files takes longer than all other tests.
+            (1..1_000).for_each(|n| {
+                fs::hard_link(directory.join("0"), directory.join(n.to_string())).unwrap();
+            });
+        }
+        let (found, summary) = scan_plain(root.path());
+        assert_eq!(found.len(), 20_000);
+        assert_eq!((summary.seen_count, summary.directory_count), (20_000, 21));
+
+        let mut batches = 0;
+        let summary = scan(root.path(), &filter(&[], &[], &[]), |_| {
+            batches += 1;
+            if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        assert_eq!(batches, 3);
+        assert_eq!(summary.seen_count, 3_000);
+        assert!(!summary.complete);
+    }
 }

@@ -1,190 +1,527 @@
-//! Hints: the kernel says "look here". Never the truth, only the reason to look sooner.
+//! Events of a drop directory, turned into hints where to look.
 //!
-//! Hints are gathered in a bounded set, so a file that is written a thousand times is one path, and
-//! the callback never blocks. When the set is full, when the kernel's queue overflowed, or when a
-//! directory came or went, the hint is "scan". Reading our own files makes no hints. What cannot be
-//! watched (limits, network shares) is said, and scanned.
+//! Owns the operating system's watch. An event only says "look here": it is never believed, and
+//! losing one costs time until the next scan, never a file. It promises that nothing is lost
+//! *silently*: when the kernel's queue or ours overflows, when an event names no path, and when a
+//! directory came or moved, the hint is [`WatchHint::ScanNow`]; when watching cannot go on, it is
+//! [`WatchHint::Failed`] with the reason, and the drop is scanned only.
+//!
+//! The callback runs on the watcher's own thread and never blocks: it adds the path to a bounded set
+//! and wakes the reader. A file that grows event by event is one path in that set. Events of opening
+//! and reading are dropped there, or our own reading would call us. Directory links are not followed
+//! and pruned directories give no hints.
+//!
+//! Network file systems tell only what this machine does to them, so they are refused at the start.
+//! At a crash nothing is lost: the scan at the start finds what happened meanwhile. The shell owns
+//! one [`Watch`] for each drop, in a task of its own.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use notify::event::{CreateKind, EventKind, ModifyKind, RemoveKind, RenameMode};
-use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use tokio::sync::Notify;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::model::SourcePath;
+use notify::event::{AccessKind, AccessMode, CreateKind, Event, ModifyKind, RemoveKind};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::io::Errno;
+use tokio::time::Sleep;
 
-/// Paths gathered at most; more mean "scan".
-const PATHS_MAX: usize = 10_000;
+use super::{Error, Filter};
+use crate::model::{FailureKind, SourcePath};
 
-/// What may have changed.
+/// Most paths that wait to be looked at. Beyond, a scan is cheaper than so many looks.
+const PENDING_MAX: usize = 10_000;
+
+/// How long hints gather before they are given: a growing file costs at most five looks a second,
+/// and a watch on a directory that was just made is in place before the scan of it begins.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// How often starting is tried again when directories vanish under it.
+const START_TRIES: usize = 5;
+
+/// File systems whose events do not tell what other machines do: magic number of `statfs`, name.
+const REMOTE_FILE_SYSTEMS: [(u64, &str); 12] = [
+    (0x6969, "NFS"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x517B, "SMB"),
+    (0x6573_5546, "FUSE"),
+    (0x0102_1997, "9P"),
+    (0x00C3_6400, "Ceph"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
+    (0x5346_414F, "AFS"),
+    (0x0116_1970, "GFS2"),
+];
+
+/// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hint {
-    /// These files.
+pub enum WatchHint {
+    /// At these paths; each at most once.
     Paths(Vec<SourcePath>),
-    /// Anything.
-    Scan,
+    /// Everywhere.
+    ScanNow,
+    /// Events do not come any more. The watch is of no more use and should be dropped; the drop is
+    /// found by scanning until a watch can be started again.
+    Failed {
+        /// Why, for status.
+        reason: String,
+    },
 }
 
-/// A watched directory; dropping it ends the watch.
-#[derive(Debug)]
+/// A watch on one drop directory; dropping it ends it.
 pub struct Watch {
-    gathered: Arc<Gathered>,
+    shared: Arc<Shared>,
+    gathering: Option<Pin<Box<Sleep>>>,
     _watcher: RecommendedWatcher,
 }
 
-#[derive(Debug, Default)]
-struct Gathered {
-    set: Mutex<Set>,
-    wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Set {
-    paths: BTreeSet<SourcePath>,
-    scan: bool,
-}
-
-/// Takes a [`Watch`]'s hints.
-#[derive(Debug, Clone)]
-pub struct Hints {
-    gathered: Arc<Gathered>,
-}
-
 impl Watch {
-    /// Watches a directory and all below.
+    /// Begins to watch `root` and everything below it.
+    ///
+    /// Takes long for large trees (about 70 µs for each directory): call it on a blocking thread.
+    /// What is there before is not hinted at; a scan after the start finds it.
     ///
     /// # Errors
-    /// Says in words why it cannot be watched: then it must be scanned.
-    pub fn start(directory: &Path) -> Result<Self, String> {
-        if let Some(reason) = network_file_system(directory) {
-            return Err(reason);
-        }
-        let top = directory.canonicalize().map_err(|error| error.to_string())?;
-        let gathered = Arc::new(Gathered::default());
-        let sink = Arc::clone(&gathered);
-        let root = top.clone();
-        let take = move |event: notify::Result<Event>| sink.take(&root, event);
-        let mut watcher =
-            RecommendedWatcher::new(take, Config::default()).map_err(|error| explain(&error))?;
-        watcher.watch(&top, RecursiveMode::Recursive).map_err(|error| explain(&error))?;
-        Ok(Self { gathered, _watcher: watcher })
-    }
-
-    /// Returns where its hints come out.
-    pub fn hints(&self) -> Hints {
-        Hints { gathered: Arc::clone(&self.gathered) }
-    }
-}
-
-impl Hints {
-    /// Waits for hints and takes all there are.
-    pub async fn next(&self) -> Hint {
+    /// When the directory is not there, lies on a file system without useful events, or the
+    /// system's limits are reached. `Failure::from(error).message` says it to an operator.
+    pub fn start(root: &Path, filter: Filter) -> Result<Self, Error> {
+        let root = std::path::absolute(root)
+            .map_err(|source| Error::of_directory("watch", root, source))?;
+        refuse_remote(&root)?;
+        let mut tries = START_TRIES;
         loop {
-            if let Some(hint) = self.gathered.drain() {
-                return hint;
+            let shared = Arc::new(Shared::default());
+            let callback = Callback { root: root.clone(), filter: filter.clone(), shared };
+            let shared = Arc::clone(&callback.shared);
+            match start_watcher(callback) {
+                Ok(watcher) => return Ok(Self { shared, gathering: None, _watcher: watcher }),
+                Err(error) if is_missing(&error) && tries > 0 && root.is_dir() => tries -= 1,
+                Err(error) => return Err(refusal(&root, error)),
             }
-            self.gathered.wake.notified().await;
-        }
-    }
-}
-
-impl Gathered {
-    fn take(&self, top: &Path, event: notify::Result<Event>) {
-        let Ok(event) = event else {
-            return self.scan();
-        };
-        if event.need_rescan() {
-            return self.scan();
-        }
-        match event.kind {
-            EventKind::Access(_) => {}
-            EventKind::Create(CreateKind::Folder)
-            | EventKind::Remove(RemoveKind::Folder)
-            | EventKind::Modify(ModifyKind::Name(
-                RenameMode::Any | RenameMode::To | RenameMode::Both | RenameMode::Other,
-            )) => self.scan_or_look(top, event.paths),
-            EventKind::Any
-            | EventKind::Create(_)
-            | EventKind::Modify(_)
-            | EventKind::Remove(_)
-            | EventKind::Other => self.look(top, event.paths),
         }
     }
 
-    /// A rename may have brought a directory with all that is in it.
-    fn scan_or_look(&self, top: &Path, paths: Vec<PathBuf>) {
-        if paths.iter().any(|path| path.is_dir()) {
-            self.scan();
-        } else {
-            self.look(top, paths);
-        }
-    }
-
-    fn look(&self, top: &Path, paths: Vec<PathBuf>) {
-        if paths.is_empty() {
-            return self.scan();
-        }
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths {
-            match path.strip_prefix(top) {
-                Ok(below) if !below.as_os_str().is_empty() => {
-                    set.paths.insert(SourcePath::from_bytes(below.as_os_str().as_bytes()));
+    /// Waits for the next hint. Hints come at most once in 200 ms.
+    ///
+    /// May be dropped and called again at any point without losing a hint.
+    pub async fn next(&mut self) -> WatchHint {
+        loop {
+            if let Some(sleep) = &mut self.gathering {
+                sleep.as_mut().await;
+                self.gathering = None;
+                if let Some(hint) = self.shared.pending().take() {
+                    return hint;
                 }
-                Ok(_) | Err(_) => set.scan = true,
             }
+            if self.shared.pending().is_empty() {
+                self.shared.wake.notified().await;
+            }
+            self.gathering = Some(Box::pin(tokio::time::sleep(GATHER)));
         }
-        if set.paths.len() > PATHS_MAX {
-            set.paths.clear();
-            set.scan = true;
-        }
-        drop(set);
-        self.wake.notify_one();
-    }
-
-    fn scan(&self) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).scan = true;
-        self.wake.notify_one();
-    }
-
-    fn drain(&self) -> Option<Hint> {
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let paths = std::mem::take(&mut set.paths);
-        if std::mem::take(&mut set.scan) {
-            return Some(Hint::Scan);
-        }
-        (!paths.is_empty()).then(|| Hint::Paths(paths.into_iter().collect()))
     }
 }
 
-/// `ENOSPC` and `EMFILE` mean limits of the kernel, not a full disk.
-fn explain(error: &notify::Error) -> String {
-    let code = if let notify::ErrorKind::Io(io) = &error.kind { io.raw_os_error() } else { None };
-    match code {
-        Some(28) => {
-            "the limit of watched directories is reached (fs.inotify.max_user_watches)".into()
-        }
-        Some(24) => "the limit of watchers is reached (fs.inotify.max_user_instances)".into(),
-        Some(_) | None => match &error.kind {
-            notify::ErrorKind::MaxFilesWatch => {
-                "the limit of watched directories is reached (fs.inotify.max_user_watches)".into()
-            }
-            _ => error.to_string(),
-        },
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 
-/// Other hosts write to these without an event here.
-fn network_file_system(directory: &Path) -> Option<String> {
-    let kind = match rustix::fs::statfs(directory).ok()?.f_type {
-        0x6969 => "NFS",
-        0x517B | 0xFE53_4D42 | 0xFF53_4D42 => "SMB",
-        0x6573_5546 => "FUSE",
-        0x0102_1997 => "9p",
-        0x00C3_6400 => "Ceph",
-        _ => return None,
+/// What the callback leaves for the reader.
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: tokio::sync::Notify,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, notice: Notice) {
+        self.pending().add(notice);
+        self.wake.notify_one();
+    }
+}
+
+/// One thing the callback learned.
+#[derive(Debug, PartialEq, Eq)]
+enum Notice {
+    Path(SourcePath),
+    ScanNow,
+    Failed(String),
+}
+
+/// Notices that nobody has taken.
+#[derive(Debug, Default)]
+struct Pending {
+    paths: BTreeSet<SourcePath>,
+    scan_now: bool,
+    failed: Option<String>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.scan_now && self.failed.is_none()
+    }
+
+    fn add(&mut self, notice: Notice) {
+        match notice {
+            Notice::Path(path) => {
+                self.paths.insert(path);
+                if self.paths.len() > PENDING_MAX {
+                    self.paths.clear();
+                    self.scan_now = true;
+                }
+            }
+            Notice::ScanNow => self.scan_now = true,
+            Notice::Failed(reason) => self.failed = Some(reason),
+        }
+    }
+
+    fn take(&mut self) -> Option<WatchHint> {
+        if let Some(reason) = self.failed.take() {
+            return Some(WatchHint::Failed { reason });
+        }
+        if std::mem::take(&mut self.scan_now) {
+            return Some(WatchHint::ScanNow);
+        }
+        let paths = std::mem::take(&mut self.paths);
+        (!paths.is_empty()).then(|| WatchHint::Paths(paths.into_iter().collect()))
+    }
+}
+
+/// Runs on the watcher's thread.
+struct Callback {
+    root: PathBuf,
+    filter: Filter,
+    shared: Arc<Shared>,
+}
+
+impl notify::EventHandler for Callback {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        match event {
+            Ok(event) => self.read_event(&event),
+            // A directory that is gone again needs no watch, but what led to it may.
+            Err(error) if is_missing(&error) => self.shared.leave(Notice::ScanNow),
+            Err(error) => self.shared.leave(Notice::Failed(reason(&error))),
+        }
+    }
+}
+
+impl Callback {
+    fn read_event(&self, event: &Event) {
+        if is_mere_access(event.kind) {
+            return;
+        }
+        if event.need_rescan() || event.paths.is_empty() {
+            return self.shared.leave(Notice::ScanNow);
+        }
+        for path in &event.paths {
+            if let Some(notice) = self.read_path(event.kind, path) {
+                self.shared.leave(notice);
+            }
+        }
+    }
+
+    fn read_path(&self, kind: EventKind, path: &Path) -> Option<Notice> {
+        let Ok(inside) = path.strip_prefix(&self.root) else { return Some(Notice::ScanNow) };
+        if inside.as_os_str().is_empty() {
+            return Some(self.read_root_event(kind));
+        }
+        let inside = SourcePath::from_bytes(inside.as_os_str().as_bytes());
+        if self.filter.is_pruned_away(&inside) || self.filter.prunes(&inside) {
+            return None;
+        }
+        if concerns_directory(kind, path) {
+            return Some(Notice::ScanNow);
+        }
+        Some(Notice::Path(inside))
+    }
+
+    fn read_root_event(&self, kind: EventKind) -> Notice {
+        if matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            return Notice::Failed("the drop directory was removed or renamed".to_owned());
+        }
+        Notice::ScanNow
+    }
+}
+
+/// Tells whether an event says only that somebody looked. Closing after writing is more than that.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
+fn is_mere_access(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    }
+}
+
+/// Tells whether a whole subtree may have come, gone, or become readable.
+///
+/// Renames and changed permissions do not say of what, so the path is looked at; only local file
+/// systems are watched, and that look is a microsecond.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
+fn concerns_directory(kind: EventKind, path: &Path) -> bool {
+    match kind {
+        EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => true,
+        EventKind::Create(CreateKind::File) | EventKind::Remove(RemoveKind::File) => false,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
+        _ => std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()),
+    }
+}
+
+fn start_watcher(callback: Callback) -> notify::Result<RecommendedWatcher> {
+    let root = callback.root.clone();
+    let config = notify::Config::default().with_follow_symlinks(false);
+    let mut watcher = RecommendedWatcher::new(callback, config)?;
+    watcher.watch(&root, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}
+
+fn refuse_remote(root: &Path) -> Result<(), Error> {
+    let fd = rustix::fs::open(root, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+    let found = fd
+        .and_then(rustix::fs::fstatfs)
+        .map_err(|errno| Error::of_directory("watch", root, errno))?;
+    match remote_name(found.f_type) {
+        None => Ok(()),
+        Some(name) => {
+            let why = format!("it lies on {name}, whose events do not tell what other machines do");
+            Err(Error::of_directory("watch", root, io::Error::other(why)))
+        }
+    }
+}
+
+/// Returns the name of a file system that needs scanning; `statfs` extends the sign of some numbers.
+fn remote_name(magic: impl Into<i64>) -> Option<&'static str> {
+    let magic = magic.into().cast_unsigned() & 0xFFFF_FFFF;
+    REMOTE_FILE_SYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
+}
+
+fn is_missing(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound | notify::ErrorKind::WatchNotFound => true,
+        notify::ErrorKind::Io(source) => source.kind() == io::ErrorKind::NotFound,
+        notify::ErrorKind::Generic(_)
+        | notify::ErrorKind::InvalidConfig(_)
+        | notify::ErrorKind::MaxFilesWatch => false,
+    }
+}
+
+/// Says to an operator why events do not come, with the cure where there is one.
+fn reason(error: &notify::Error) -> String {
+    let errno = match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => Some(Errno::NOSPC),
+        notify::ErrorKind::Io(source) => Errno::from_io_error(source),
+        notify::ErrorKind::Generic(_)
+        | notify::ErrorKind::PathNotFound
+        | notify::ErrorKind::WatchNotFound
+        | notify::ErrorKind::InvalidConfig(_) => None,
     };
-    Some(format!("{kind} gives no events for what other hosts write"))
+    match errno {
+        Some(Errno::NOSPC) => "the limit of watches is reached; raise fs.inotify.max_user_watches",
+        Some(Errno::MFILE) => {
+            "the limit of watchers or open files is reached; raise fs.inotify.max_user_instances"
+        }
+        Some(_) | None => return error.to_string(),
+    }
+    .to_owned()
+}
+
+fn refusal(root: &Path, error: notify::Error) -> Error {
+    let missing = is_missing(&error);
+    let mut refused = Error::of_directory("watch", root, io::Error::other(reason(&error)));
+    refused.kind = if missing { FailureKind::SourceGone } else { FailureKind::LocalFault };
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use notify::event::{DataChange, Flag, RenameMode};
+
+    use super::super::tests::{filter, path};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn next(watch: &mut Watch) -> WatchHint {
+        tokio::time::timeout(PATIENCE, watch.next()).await.expect("a hint comes")
+    }
+
+    fn watch(root: &Path) -> Watch {
+        Watch::start(root, filter(&[], &["pruned/**"], &[])).unwrap()
+    }
+
+    fn callback(root: &str) -> Callback {
+        let shared = Arc::new(Shared::default());
+        Callback { root: root.into(), filter: filter(&[], &["pruned/**"], &[]), shared }
+    }
+
+    fn tell(callback: &mut Callback, kind: EventKind, paths: &[&str]) -> Option<WatchHint> {
+        let event = paths.iter().fold(Event::new(kind), |event, path| event.add_path(path.into()));
+        notify::EventHandler::handle_event(callback, Ok(event));
+        callback.shared.pending().take()
+    }
+
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+
+    #[tokio::test]
+    async fn written_file_is_hinted_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = watch(root.path());
+        let mut file = fs::File::create(root.path().join("a")).unwrap();
+        (0..100).for_each(|_| file.write_all(b"x").unwrap());
+        drop(file);
+        assert_eq!(next(&mut watch).await, WatchHint::Paths(vec![path("a")]));
+    }
+
+    #[tokio::test]
+    async fn reading_gives_no_hint() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "x").unwrap();
+        let mut watch = watch(root.path());
+        fs::read(root.path().join("a")).unwrap();
+        fs::write(root.path().join("b"), "x").unwrap();
+        assert_eq!(next(&mut watch).await, WatchHint::Paths(vec![path("b")]));
+    }
+
+    #[tokio::test]
+    async fn made_directory_calls_for_a_scan_and_is_watched_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = watch(root.path());
+        fs::create_dir(root.path().join("d")).unwrap();
+        assert_eq!(next(&mut watch).await, WatchHint::ScanNow);
+        fs::write(root.path().join("d/a"), "x").unwrap();
+        assert_eq!(next(&mut watch).await, WatchHint::Paths(vec![path("d/a")]));
+    }
+
+    #[tokio::test]
+    async fn directory_moved_in_calls_for_a_scan() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir_all(outer.path().join("drop")).unwrap();
+        fs::create_dir_all(outer.path().join("run")).unwrap();
+        let mut watch = watch(&outer.path().join("drop"));
+        fs::rename(outer.path().join("run"), outer.path().join("drop/run")).unwrap();
+        assert_eq!(next(&mut watch).await, WatchHint::ScanNow);
+    }
+
+    #[tokio::test]
+    async fn removed_drop_directory_is_said_to_fail() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("drop");
+        fs::create_dir(&root).unwrap();
+        let mut watch = watch(&root);
+        fs::remove_dir(&root).unwrap();
+        assert!(matches!(next(&mut watch).await, WatchHint::Failed { .. }));
+    }
+
+    #[tokio::test]
+    async fn dropped_wait_loses_no_hint() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watch = watch(root.path());
+        fs::write(root.path().join("a"), "x").unwrap();
+        let mut hint = None;
+        for _ in 0..200 {
+            let wait = tokio::time::timeout(Duration::from_millis(10), watch.next());
+            hint = wait.await.ok();
+            if hint.is_some() {
+                break;
+            }
+        }
+        assert_eq!(hint, Some(WatchHint::Paths(vec![path("a")])));
+    }
+
+    #[test]
+    fn directory_that_may_not_be_read_is_a_reason_to_scan() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let closed = root.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        if fs::read_dir(&closed).is_ok() {
+            println!("not asserted: this user reads directories of any mode");
+            return;
+        }
+        let error = Watch::start(root.path(), filter(&[], &[], &[])).unwrap_err();
+        let failure = crate::model::Failure::from(error);
+        assert!(failure.message.contains("ermission denied"), "{failure}");
+        assert!(failure.message.contains("closed"), "{failure}");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn flood_becomes_a_scan() {
+        let mut callback = callback("/drop");
+        for n in 0..=PENDING_MAX {
+            let path = format!("/drop/{n}");
+            let event = Event::new(WRITTEN).add_path(path.into());
+            notify::EventHandler::handle_event(&mut callback, Ok(event));
+        }
+        assert_eq!(callback.shared.pending().take(), Some(WatchHint::ScanNow));
+        assert_eq!(callback.shared.pending().take(), None);
+    }
+
+    #[test]
+    fn overflow_and_events_without_a_path_call_for_a_scan() {
+        let mut callback = callback("/drop");
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        notify::EventHandler::handle_event(&mut callback, Ok(overflow));
+        assert_eq!(callback.shared.pending().take(), Some(WatchHint::ScanNow));
+        assert_eq!(tell(&mut callback, EventKind::Any, &[]), Some(WatchHint::ScanNow));
+        assert_eq!(tell(&mut callback, WRITTEN, &["/elsewhere"]), Some(WatchHint::ScanNow));
+    }
+
+    #[test]
+    fn events_are_read_by_kind() {
+        let mut callback = callback("/drop");
+        let a = || Some(WatchHint::Paths(vec![path("a")]));
+        let close = |mode| EventKind::Access(AccessKind::Close(mode));
+        assert_eq!(tell(&mut callback, WRITTEN, &["/drop/a"]), a());
+        assert_eq!(tell(&mut callback, close(AccessMode::Write), &["/drop/a"]), a());
+        assert_eq!(tell(&mut callback, close(AccessMode::Read), &["/drop/a"]), None);
+        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert_eq!(tell(&mut callback, open, &["/drop/a"]), None);
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        let both = WatchHint::Paths(vec![path("a"), path("b")]);
+        assert_eq!(tell(&mut callback, moved, &["/drop/a", "/drop/b"]), Some(both));
+        assert_eq!(tell(&mut callback, WRITTEN, &["/drop/pruned/a"]), None);
+        let removed = EventKind::Remove(RemoveKind::Folder);
+        assert_eq!(tell(&mut callback, removed, &["/drop/d"]), Some(WatchHint::ScanNow));
+        assert!(matches!(tell(&mut callback, removed, &["/drop"]), Some(WatchHint::Failed { .. })));
+    }
+
+    #[test]
+    fn limits_are_failures_with_a_cure_and_vanished_directories_are_not() {
+        let mut callback = callback("/drop");
+        let mut fail = |error| {
+            notify::EventHandler::handle_event(&mut callback, Err(error));
+            callback.shared.pending().take()
+        };
+        let limit = notify::Error::new(notify::ErrorKind::MaxFilesWatch);
+        let handles = notify::Error::io(Errno::MFILE.into());
+        for (error, cure) in [(limit, "max_user_watches"), (handles, "max_user_instances")] {
+            let Some(WatchHint::Failed { reason }) = fail(error) else { panic!("not a failure") };
+            assert!(reason.contains(cure), "{reason}");
+        }
+        let gone = notify::Error::new(notify::ErrorKind::PathNotFound);
+        assert_eq!(fail(gone), Some(WatchHint::ScanNow));
+    }
+
+    #[test]
+    fn missing_directory_and_network_file_systems_are_refused() {
+        let error = Watch::start(Path::new("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
+        assert_eq!(error.kind, FailureKind::SourceGone);
+        assert_eq!(remote_name(0x6969), Some("NFS"));
+        assert_eq!(remote_name(0xFF53_4D42_u32.cast_signed()), Some("CIFS"));
+        assert_eq!(remote_name(0xEF53), None, "ext4");
+    }
 }

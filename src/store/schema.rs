@@ -47,19 +47,26 @@ pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     let connection = open(&uri).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     if version(&connection).is_ok() {
-        known_version(&connection, &path)?;
-        return Ok(connection);
+        return readable(connection, &path);
     }
     // A directory that we may only read has no room for the WAL's index; with no WAL beside the
     // file, nobody is writing and the file alone is the truth.
     let has_wal = std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|wal| wal.len() > 0);
     if has_wal {
-        known_version(&connection, &path)?;
-        return Ok(connection);
+        return readable(connection, &path);
     }
-    let connection = open(&format!("{uri}?immutable=1")).map_err(failed)?;
-    known_version(&connection, &path)?;
-    Ok(connection)
+    readable(open(&format!("{uri}?immutable=1")).map_err(failed)?, &path)
+}
+
+/// A file that a first start has just made has no tables yet: nothing is stored there.
+fn readable(connection: Connection, path: &Path) -> Result<Connection, Error> {
+    match known_version(&connection, path)? {
+        0 => {
+            let kind = Kind::Missing;
+            Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
+        }
+        _ => Ok(connection),
+    }
 }
 
 fn percent_encoded(path: &Path) -> String {

@@ -1,0 +1,50 @@
+//! `check-config`: all that `run` checks before it starts.
+
+use clap::Args;
+
+use super::{Common, Exit, render};
+use crate::daemon;
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    /// Also call each destination
+    #[arg(long)]
+    online: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
+    let config = common.load()?;
+    let mut checks = Vec::new();
+    if arguments.online {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        checks = runtime.block_on(daemon::check_destinations(&config))?;
+    }
+    let failed = checks.iter().any(|(_, result)| result.is_err());
+    if arguments.json {
+        let destinations = checks.iter().map(|(name, result)| {
+            let reason = result.as_ref().err().map(ToString::to_string);
+            serde_json::json!({"name": name.as_str(), "ok": result.is_ok(), "reason": reason})
+        });
+        let path = config.path.display().to_string();
+        let destinations: Vec<_> = destinations.collect();
+        render::json(&serde_json::json!({
+            "schema": 1, "path": path, "ok": !failed, "destinations": destinations,
+        }))?;
+    } else {
+        let (drops, destinations) = (config.drops.len(), config.destinations.len());
+        render::data(&format!(
+            "{}: fine ({drops} drops, {destinations} destinations)",
+            config.path.display()
+        ))?;
+        for (name, result) in &checks {
+            match result {
+                Ok(()) => render::data(&format!("{name}: takes our credential and lets us write"))?,
+                Err(failure) => render::data(&format!("{name}: {failure}"))?,
+            }
+        }
+    }
+    Ok(if failed { Exit::Failed } else { Exit::Fine })
+}

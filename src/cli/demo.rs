@@ -1,0 +1,222 @@
+//! `demo`: the main job, on this machine alone, with a kill in the middle, and the proof.
+//!
+//! Starts the sandbox in this process, fills a drop directory, runs the daemon as a child, kills it
+//! with SIGKILL half way, starts it again, and compares every byte at the far end. Ends well only if
+//! all of it held.
+
+mod files;
+mod proof;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Exit, render};
+use crate::clock::Clock;
+use crate::model::Monotonic;
+use crate::sandbox::{Sandbox, Settings};
+use crate::store::snapshot::{Snapshot, Status};
+
+/// Parts of the demonstration: small, so that a kill is seen to cost little.
+const PART_SIZE: u64 = 8 * 1024 * 1024;
+const PARTS_IN_FLIGHT: u64 = 8;
+/// The daemon is killed once this share of the bytes has arrived.
+const KILL_AT_PERCENT: u64 = 45;
+/// Nothing arriving for this long is a failure.
+const STALL_LIMIT: Duration = Duration::from_mins(1);
+/// How often the picture is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// Use these files instead of made-up ones; they are never changed
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Which platform
+    #[arg(long, value_name = "NAME", default_value = "all", value_parser = ["all", "sevenbridges"])]
+    platform: String,
+    /// Keep the demonstration's directory
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) fn execute(arguments: &DemoArguments) -> anyhow::Result<Exit> {
+    let home = std::env::temp_dir().join(format!("dropferry-demo-{}", std::process::id()));
+    fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(demonstrate(arguments, &home));
+    if arguments.keep || outcome.is_err() {
+        render::talk(&format!("everything is kept in {}", home.display()));
+    } else {
+        fs::remove_dir_all(&home).ok();
+    }
+    outcome
+}
+
+async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<Exit> {
+    let drop = match &arguments.directory {
+        Some(directory) => {
+            directory.canonicalize().with_context(|| directory.display().to_string())?
+        }
+        None => {
+            render::data("filling a drop directory with about 1 GB of made-up reads …")?;
+            let drop = home.join("drop");
+            files::fill(&drop).context("the drop directory cannot be filled")?;
+            drop
+        }
+    };
+    let expected = files::list(&drop)?;
+    let mut settings = Settings::new(home.join("sandbox"));
+    settings.rate_limit = 1_000_000;
+    let token = settings.token.clone();
+    let sandbox = Sandbox::start(settings).await.context("the sandbox cannot start")?;
+    let stage = Stage::set(home, &drop, &sandbox, &token)?;
+    render::data(&format!("the sandbox stands in for Seven Bridges at {}", sandbox.base_url()))?;
+    let total = expected.iter().map(|file| file.size).sum();
+    stage.perform(&sandbox, total, expected.len() as u64).await?;
+    proof::prove(&sandbox, &expected, &drop, &stage.state)
+}
+
+/// The places of one demonstration.
+struct Stage {
+    config: PathBuf,
+    state: PathBuf,
+    log: PathBuf,
+    clock: Clock,
+}
+
+impl Stage {
+    fn set(home: &Path, drop: &Path, sandbox: &Sandbox, token: &str) -> anyhow::Result<Self> {
+        let token_file = home.join("sandbox.token");
+        fs::write(&token_file, token)?;
+        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600))?;
+        let state = home.join("state");
+        let quote = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+        let text = format!(
+            "[state]\ndirectory = {}\n[transfer]\nparts_in_flight = {PARTS_IN_FLIGHT}\n\
+             part_size = \"{PART_SIZE} B\"\n[retry]\ndelay_min = \"100ms\"\n\
+             [destinations.sandbox]\nplatform = \"sevenbridges\"\nbase_url = \"{}\"\n\
+             credential = {{ file = {} }}\nproject = \"lab/demo\"\nfolder = \"runs/{{drop}}\"\n\
+             [drops.demo]\ndirectory = {}\ndestinations = [\"sandbox\"]\n\
+             quiet_period = \"500ms\"\nscan_interval = \"5s\"\n",
+            quote(&state),
+            sandbox.base_url(),
+            quote(&token_file),
+            quote(drop),
+        );
+        let config = home.join("config.toml");
+        fs::write(&config, text)?;
+        Ok(Self { config, state, log: home.join("daemon.log"), clock: Clock::real() })
+    }
+
+    fn start_daemon(&self) -> anyhow::Result<Child> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let program = std::env::current_exe().context("the program cannot find itself")?;
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(&self.config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().context("the daemon cannot start")
+    }
+
+    /// Runs the daemon until everything is there, with a kill on the way.
+    async fn perform(&self, sandbox: &Sandbox, total: u64, count: u64) -> anyhow::Result<()> {
+        let bar = progress_bar(total);
+        let mut child = self.start_daemon()?;
+        let outcome = self.watch(&mut child, sandbox, (total, count), &bar).await;
+        bar.finish_and_clear();
+        if outcome.is_err() {
+            child.kill().ok();
+        } else {
+            stop(&child);
+        }
+        child.wait()?;
+        outcome
+    }
+
+    async fn watch(
+        &self,
+        child: &mut Child,
+        sandbox: &Sandbox,
+        goal: (u64, u64),
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let (total, count) = goal;
+        let mut killed = false;
+        let mut moved = (0, self.clock.now().monotonic);
+        loop {
+            tokio::time::sleep(TICK).await;
+            let ledger = sandbox.ledger();
+            let arrived = ledger.bytes_received - ledger.bytes_received_again;
+            let status = self.status();
+            let there = count_there(&status);
+            bar.set_position(arrived);
+            bar.set_message(format!("{there} of {count} files"));
+            if !killed && arrived * 100 >= total * KILL_AT_PERCENT {
+                killed = true;
+                child.kill()?;
+                child.wait()?;
+                bar.suspend(|| render::talk("killed the daemon (SIGKILL); starting it again"));
+                *child = self.start_daemon()?;
+            }
+            self.check_movement(child, (arrived + there, self.clock.now().monotonic), &mut moved)?;
+            if killed && there >= count && is_settled(&status) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn check_movement(
+        &self,
+        child: &mut Child,
+        seen: (u64, Monotonic),
+        moved: &mut (u64, Monotonic),
+    ) -> anyhow::Result<()> {
+        if let Some(status) = child.try_wait()? {
+            bail!("the daemon ended by itself ({status}); its log is {}", self.log.display());
+        }
+        if seen.0 != moved.0 {
+            *moved = seen;
+        }
+        if seen.1.since(moved.1) > STALL_LIMIT {
+            bail!("nothing moved for a minute; the daemon's log is {}", self.log.display());
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let now = self.clock.now().wall;
+        let read = Snapshot::open(&self.state).and_then(|snapshot| snapshot.status(false, now));
+        read.unwrap_or_default()
+    }
+}
+
+fn progress_bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let template = "{bar:40} {percent}% {bytes} of {total_bytes}, {binary_bytes_per_sec}, {msg}";
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
+    bar
+}
+
+fn count_there(status: &Status) -> u64 {
+    status.tallies.iter().filter(|t| t.state == "completed").map(|t| t.upload_count).sum()
+}
+
+fn is_settled(status: &Status) -> bool {
+    let open = ["queued", "sending", "waiting"];
+    let tallies = status.tallies.iter().filter(|tally| open.contains(&tally.state.as_str()));
+    tallies.map(|tally| tally.upload_count).sum::<u64>() == 0
+}
+
+fn stop(child: &Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+    }
+}

@@ -1,0 +1,25 @@
+//! `run`: the daemon, in the foreground.
+
+use super::{Common, Exit};
+use crate::clock::Clock;
+use crate::config::{Config, locate};
+use crate::daemon::{Daemon, Setup};
+
+pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
+    let config = common.load()?;
+    let asked = common.config.clone();
+    let reader = move || {
+        let environment = |name: &str| std::env::var(name).ok();
+        Config::load(&locate(asked.as_deref(), &environment), &environment)
+    };
+    // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let daemon = Daemon::start(Setup { config, reader: Box::new(reader) }, Clock::real())?;
+        daemon.run().await
+    })?;
+    // Acts that were cut may still read: they need no waiting for.
+    runtime.shutdown_background();
+    Ok(Exit::Fine)
+}

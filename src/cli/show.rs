@@ -1,0 +1,134 @@
+//! `show`: everything about one upload.
+
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Common, Exit, render, status};
+use crate::model::{SourcePath, UploadId};
+use crate::store::snapshot::{Detail, Snapshot};
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// An upload's id, or a path below its drop directory
+    #[arg(value_name = "ID|PATH")]
+    which: std::ffi::OsString,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Result<Exit> {
+    let config = common.load()?;
+    let snapshot = Snapshot::open(&config.state_directory)?;
+    let asked = &arguments.which;
+    let number = asked.to_str().and_then(|text| text.parse().ok());
+    let ids = match number {
+        Some(id) => vec![UploadId(id)],
+        None => snapshot.find(&SourcePath::from_bytes(asked.as_bytes()))?,
+    };
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(snapshot.detail(id)?);
+    }
+    if found.is_empty() {
+        bail!("there is no upload {}", asked.display());
+    }
+    if arguments.json {
+        let shown: Vec<_> = found.iter().map(to_json).collect();
+        render::json(&if number.is_some() { shown[0].clone() } else { Value::Array(shown) })?;
+    } else {
+        let shown: Vec<_> = found.iter().map(to_text).collect();
+        render::data(&shown.join("\n"))?;
+    }
+    Ok(Exit::Fine)
+}
+
+fn to_json(detail: &Detail) -> Value {
+    let mut shown = status::upload_json(&detail.upload);
+    let parts = detail.parts.iter().map(|part| {
+        json!({
+            "number": part.number.get(), "md5": part.md5.to_string(), "etag": part.etag.as_str(),
+            "reported": part.reported, "accepted_at": render::time(Some(part.accepted_at)),
+        })
+    });
+    let attempts = detail.attempts.iter().map(|attempt| {
+        json!({
+            "act": attempt.act, "part": attempt.part, "kind": attempt.kind, "status": attempt.status,
+            "request_id": attempt.request_id, "message": attempt.message,
+            "at": render::time(Some(attempt.at)), "retry_at": render::time(attempt.retry_at),
+        })
+    });
+    let more = json!({
+        "schema": 1,
+        "stage": detail.upload.state.stage.as_str(),
+        "remote_upload_id": detail.remote_upload_id,
+        "remote_name": detail.remote_name,
+        "admitted_at": render::time(Some(detail.upload.admission.at)),
+        "begun_at": render::time(detail.begun_at),
+        "verified_at": render::time(detail.verified_at),
+        "receipted_at": render::time(detail.receipted_at),
+        "ended_at": render::time(detail.ended_at),
+        "bytes_sent": detail.upload.state.bytes_sent.0,
+        "restart_count": detail.upload.state.restart_count,
+        "last_error": detail.upload.last_error,
+        "parts": parts.collect::<Vec<_>>(),
+        "attempts": attempts.collect::<Vec<_>>(),
+    });
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+    }
+    shown
+}
+
+fn to_text(detail: &Detail) -> String {
+    let upload = &detail.upload;
+    let admission = &upload.admission;
+    let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let size = admission.fingerprint.size.0;
+    let mut rows = vec![
+        row("upload", admission.id.to_string()),
+        row("file", format!("{} ({})", admission.path, render::bytes(size))),
+        row("from drop", admission.drop.to_string()),
+        row("to", admission.destination.to_string()),
+        row("state", format!("{} ({})", upload.word(), upload.state.stage.as_str())),
+    ];
+    rows.extend(upload.reason().map(|reason| row("because", reason)));
+    rows.extend([
+        row(
+            "accepted",
+            format!(
+                "{} of {} in {} of {} parts",
+                render::bytes(upload.accepted_bytes),
+                render::bytes(size),
+                upload.state.accepted_count,
+                upload.part_count
+            ),
+        ),
+        row("sent", render::bytes(upload.state.bytes_sent.0)),
+        row("admitted", at(Some(admission.at))),
+        row("begun", at(detail.begun_at)),
+        row("completed", at(upload.completed_at)),
+        row("verified", at(detail.verified_at)),
+        row("receipt", at(detail.receipted_at)),
+        row("remote upload", detail.remote_upload_id.clone().unwrap_or("-".into())),
+        row("remote file", upload.remote_id.clone().unwrap_or("-".into())),
+        row("remote name", detail.remote_name.clone().unwrap_or("-".into())),
+    ]);
+    rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
+    let mut text = render::table(&rows);
+    for attempt in detail.attempts.iter().take(10) {
+        let part = attempt.part.map_or(String::new(), |part| format!(" {part}"));
+        text.push_str(&format!(
+            "  {} {}{part}: {} ({})\n",
+            at(Some(attempt.at)),
+            attempt.act,
+            attempt.message,
+            attempt.kind
+        ));
+    }
+    text
+}

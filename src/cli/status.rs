@@ -1,0 +1,237 @@
+//! `status`: is my run there yet, and does anything need me?
+//!
+//! Reads the database, whether the daemon runs or not.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Common, Exit, render};
+use crate::clock::Clock;
+use crate::model::{Hold, WallTime};
+use crate::store::snapshot::{Snapshot, Status, Upload};
+use crate::store::{Error, Kind};
+
+/// Uploads shown to people before "and so many more".
+const LINES_MAX: usize = 20;
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show it again every second
+    #[arg(long)]
+    watch: bool,
+    /// Exit with 6 when something is parked or deaf
+    #[arg(long)]
+    check: bool,
+    /// List all ended uploads, not the last hundred
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::Result<Exit> {
+    let config = common.load()?;
+    let clock = Clock::real();
+    loop {
+        let now = clock.now().wall;
+        let status = read(&config.state_directory, arguments.all, now)?;
+        if arguments.watch && std::io::stdout().is_terminal() {
+            render::data("\x1b[H\x1b[2J")?;
+        }
+        if arguments.json {
+            render::json(&to_json(&status))?;
+        } else {
+            render::data(&to_text(&status, now))?;
+        }
+        if !arguments.watch {
+            return Ok(if arguments.check { judge(&status) } else { Exit::Fine });
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn read(directory: &std::path::Path, all: bool, now: WallTime) -> Result<Status, Error> {
+    match Snapshot::open(directory) {
+        Ok(snapshot) => snapshot.status(all, now),
+        Err(error) if error.kind == Kind::Missing => {
+            render::talk("no daemon has run on this state yet");
+            Ok(Status::default())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn judge(status: &Status) -> Exit {
+    let is_parked = status.tallies.iter().any(|t| t.state == "parked" && t.upload_count > 0);
+    let is_deaf = status.drops.iter().any(|drop| drop.watch == "deaf");
+    if is_parked || is_deaf { Exit::Attention } else { Exit::Fine }
+}
+
+/// Renders the contract's JSON.
+fn to_json(status: &Status) -> Value {
+    let daemon = status.daemon.as_ref();
+    let mut counts =
+        BTreeMap::from([("settling", status.settling_count), ("ignored", status.ignored_count)]);
+    for word in ["queued", "sending", "waiting", "completed", "parked", "abandoned"] {
+        let tally = status.tallies.iter().find(|tally| tally.state == word);
+        counts.insert(word, tally.map_or(0, |tally| tally.upload_count));
+    }
+    let sum = |of: fn(&crate::store::snapshot::Tally) -> u64| -> u64 {
+        status.tallies.iter().filter(|tally| tally.state != "abandoned").map(of).sum()
+    };
+    let (accepted, sent) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_sent));
+    let drops = status.drops.iter().map(|drop| {
+        json!({
+            "name": drop.name, "directory": drop.directory, "watch": drop.watch,
+            "last_full_scan_at": render::time(drop.last_full_scan_at), "reason": drop.reason,
+        })
+    });
+    let destinations = status.destinations.iter().map(|destination| {
+        json!({
+            "name": destination.name, "platform": destination.platform,
+            "state": destination.state, "reason": destination.reason,
+            "since": render::time(Some(destination.since)),
+        })
+    });
+    json!({
+        "schema": 1,
+        "daemon": {
+            "running": status.is_running,
+            "version": daemon.map(|daemon| daemon.version.clone()),
+            "pid": daemon.filter(|_| status.is_running).map(|daemon| daemon.pid),
+            "started_at": render::time(daemon.map(|daemon| daemon.started_at)),
+        },
+        "drops": drops.collect::<Vec<_>>(),
+        "destinations": destinations.collect::<Vec<_>>(),
+        "counts": counts,
+        "bytes": {
+            "total": sum(|t| t.size_bytes), "accepted": accepted,
+            "rate_per_second": status.rate_bytes_per_second,
+            "sent_again": sent.saturating_sub(accepted),
+        },
+        "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
+    })
+}
+
+/// Renders one upload as the contract's JSON has it.
+pub(super) fn upload_json(upload: &Upload) -> Value {
+    let retry_at = match upload.state.hold {
+        Hold::Waiting { until } => Some(until),
+        Hold::None | Hold::Parked { .. } => None,
+    };
+    json!({
+        "id": upload.admission.id.0,
+        "drop": upload.admission.drop.as_str(),
+        "path": upload.admission.path.to_string(),
+        "destination": upload.admission.destination.as_str(),
+        "state": upload.word(),
+        "reason": upload.reason(),
+        "size_bytes": upload.admission.fingerprint.size.0,
+        "accepted_bytes": upload.accepted_bytes,
+        "part_size_bytes": upload.part_size_bytes,
+        "part_count": upload.part_count,
+        "accepted_part_count": upload.state.accepted_count,
+        "attempt_count": upload.state.attempt_count,
+        "retry_at": render::time(retry_at),
+        "remote_id": upload.remote_id,
+        "completed_at": render::time(upload.completed_at),
+    })
+}
+
+/// Renders the table for people.
+fn to_text(status: &Status, now: WallTime) -> String {
+    let mut text = headline(status, now);
+    let mut rows = Vec::new();
+    for drop in &status.drops {
+        let scanned = drop.last_full_scan_at.map_or("not scanned yet".to_owned(), |at| {
+            format!("last full scan {} ago", render::duration(at.until(now).as_secs()))
+        });
+        let reason = drop.reason.clone().unwrap_or_default();
+        rows.push(vec![format!("drop {}", drop.name), drop.watch.clone(), scanned, reason]);
+    }
+    for destination in &status.destinations {
+        let reason = destination.reason.clone().unwrap_or_default();
+        let name = format!("destination {}", destination.name);
+        rows.push(vec![name, destination.state.clone(), destination.platform.clone(), reason]);
+    }
+    text.push_str(&render::table(&rows));
+    text.push_str(&progress(status));
+    text.push_str(&attention(status));
+    text
+}
+
+fn headline(status: &Status, now: WallTime) -> String {
+    match &status.daemon {
+        Some(daemon) if status.is_running => format!(
+            "dropferry {} is running (pid {}, for {})\n",
+            daemon.version,
+            daemon.pid,
+            render::duration(daemon.started_at.until(now).as_secs())
+        ),
+        Some(_) | None => "dropferry is not running; what follows is where it stopped\n".into(),
+    }
+}
+
+fn progress(status: &Status) -> String {
+    let live: Vec<_> = status.tallies.iter().filter(|t| t.state != "abandoned").collect();
+    let total: u64 = live.iter().map(|tally| tally.size_bytes).sum();
+    let accepted: u64 = live.iter().map(|tally| tally.accepted_bytes).sum();
+    let mut words = vec![format!("{} settling", status.settling_count)];
+    words.extend(
+        status.tallies.iter().map(|tally| format!("{} {}", tally.upload_count, tally.state)),
+    );
+    words.push(format!("{} ignored", status.ignored_count));
+    let mut text = format!("\n{}\n", words.join(", "));
+    text.push_str(&format!(
+        "{} of {} there ({})",
+        render::bytes(accepted),
+        render::bytes(total),
+        render::percent(accepted, total)
+    ));
+    let rate = status.rate_bytes_per_second;
+    if let Some(seconds) = total.saturating_sub(accepted).checked_div(rate) {
+        let eta = render::duration(seconds);
+        text.push_str(&format!(", {}/s, about {eta} left", render::bytes(rate)));
+    }
+    text.push('\n');
+    let moving = |upload: &&Upload| matches!(upload.word(), "sending" | "waiting");
+    let mut rows: Vec<_> = status.uploads.iter().filter(moving).map(line).collect();
+    let more = rows.len().saturating_sub(LINES_MAX);
+    rows.truncate(LINES_MAX);
+    text.push_str(&render::table(&rows));
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    text
+}
+
+fn line(upload: &Upload) -> Vec<String> {
+    vec![
+        upload.admission.id.to_string(),
+        upload.word().to_owned(),
+        render::percent(upload.accepted_bytes, upload.admission.fingerprint.size.0),
+        upload.admission.path.to_string(),
+        upload.reason().unwrap_or_default(),
+    ]
+}
+
+fn attention(status: &Status) -> String {
+    let parked: Vec<_> = status.uploads.iter().filter(|upload| upload.word() == "parked").collect();
+    if parked.is_empty() {
+        return String::new();
+    }
+    let mut rows: Vec<_> = parked.iter().take(LINES_MAX).map(|upload| line(upload)).collect();
+    rows.iter_mut().for_each(|row| {
+        row.remove(2);
+    });
+    let mut text = format!("\nparked, and waiting for someone to act:\n{}", render::table(&rows));
+    if parked.len() > LINES_MAX {
+        text.push_str(&format!("and {} more\n", parked.len() - LINES_MAX));
+    }
+    text
+}

@@ -1,1 +1,0 @@
-//! faulty: being built.

@@ -1,0 +1,290 @@
+//! Looking at single paths of a drop directory.
+//!
+//! Owns the judgement of what stands at a path: a file, a file that may not be read, something that
+//! is never uploaded, or nothing. It promises exactly one observation for each path asked for, in
+//! the order asked. In contrast to a scan it opens files, to learn whether they may be read.
+//!
+//! It never reads a byte of them, never follows a link out of the drop directory, and never calls a
+//! file gone because the drop directory itself is: that is an error. Directories are not files: a
+//! path at which one stands is [`Seen::Gone`].
+//!
+//! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
+//! period ends; `scan` uses its judgement of links.
+
+use std::path::Path;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::beneath::{Link, Root, Stat, is_exhausted, words};
+use super::{Error, Filter};
+use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
+
+/// Looks at `paths` in the drop directory `root`.
+///
+/// # Errors
+/// When the drop directory is not there (`SourceGone`) or may not be entered (`SourceUnreadable`),
+/// or this process ran out of handles or memory (`LocalFault`).
+pub fn look(
+    root: &Path,
+    filter: &Filter,
+    paths: Vec<SourcePath>,
+) -> Result<Vec<Observation>, Error> {
+    let directory = Root::open(root)?;
+    let observe = |path: SourcePath| match look_at(&directory, filter, &path) {
+        Ok(seen) => Ok(Observation { rank: filter.rank(&path), path, seen }),
+        Err(errno) => Err(Error::of_file("look at", &path, errno)),
+    };
+    paths.into_iter().map(observe).collect()
+}
+
+fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errno> {
+    let stat = match root.stat(path) {
+        Ok(stat) => stat,
+        Err(errno) => return unseen(errno),
+    };
+    if stat.file_type == FileType::Directory {
+        Ok(Seen::Gone)
+    } else if !filter.admits(path) || filter.is_pruned_away(path) {
+        Ok(Seen::Ignored(IgnoreReason::Filtered))
+    } else if stat.file_type == FileType::RegularFile {
+        openable(root, path, stat)
+    } else if stat.file_type == FileType::Symlink {
+        match target_of(root, path)? {
+            Target::File(target, stat) => openable(root, &target, stat),
+            Target::Other(seen) => Ok(seen),
+        }
+    } else {
+        Ok(special(stat.file_type))
+    }
+}
+
+/// Judges a link without opening what it leads to.
+pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
+    Ok(match target_of(root, path)? {
+        Target::File(_, stat) => Seen::File(stat.fingerprint),
+        Target::Other(seen) => seen,
+    })
+}
+
+/// Judges what is neither a file, a directory nor a link.
+pub(super) fn special(file_type: FileType) -> Seen {
+    if file_type == FileType::Socket {
+        Seen::Ignored(IgnoreReason::Socket)
+    } else if file_type == FileType::Fifo {
+        Seen::Ignored(IgnoreReason::Fifo)
+    } else {
+        Seen::Ignored(IgnoreReason::Device)
+    }
+}
+
+/// What a link leads to.
+enum Target {
+    File(SourcePath, Stat),
+    Other(Seen),
+}
+
+fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
+    let ignored = |reason| Ok(Target::Other(Seen::Ignored(reason)));
+    let target = match root.resolve(path) {
+        Link::Inside(target) if target.as_bytes().is_empty() => {
+            return ignored(IgnoreReason::LinkToDirectory);
+        }
+        Link::Inside(target) => target,
+        Link::Outside => return ignored(IgnoreReason::LinkOutside),
+        Link::Broken => return ignored(IgnoreReason::LinkBroken),
+    };
+    match root.stat(&target) {
+        Ok(stat) if stat.file_type == FileType::RegularFile => Ok(Target::File(target, stat)),
+        Ok(stat) if stat.file_type == FileType::Directory => ignored(IgnoreReason::LinkToDirectory),
+        Ok(stat) => Ok(Target::Other(special(stat.file_type))),
+        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(_) => ignored(IgnoreReason::LinkBroken),
+    }
+}
+
+/// Opens a regular file and closes it again, to learn whether it may be read.
+fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
+    match root.open_file(path) {
+        Ok(_) => Ok(Seen::File(stat.fingerprint)),
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => unseen(errno),
+        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(errno) => Ok(Seen::Unreadable(stat.fingerprint, words(errno))),
+    }
+}
+
+/// Judges a path that could not even be looked at.
+fn unseen(errno: Errno) -> Result<Seen, Errno> {
+    match errno {
+        // A link or a file where a directory of the path was: what stood there is not there.
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Ok(Seen::Gone),
+        errno if is_exhausted(errno) => Err(errno),
+        _ => Ok(Seen::Ignored(IgnoreReason::DirectoryUnreadable)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::ops::ControlFlow;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    use rustix::fs::{CWD, Mode, mkfifoat, mknodat};
+
+    use super::super::tests::{filter, path};
+    use super::*;
+    use crate::model::{ByteCount, FailureKind};
+
+    fn look_one(root: &Path, name: impl AsRef<[u8]>) -> Seen {
+        let mut seen = look(root, &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)]).unwrap();
+        assert_eq!(seen.len(), 1);
+        seen.remove(0).seen
+    }
+
+    #[test]
+    fn each_path_gets_one_observation_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a.xml"), "four").unwrap();
+        let paths = vec![path("gone"), path("a.xml"), path("gone")];
+        let seen = look(root.path(), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
+        assert_eq!(seen.iter().map(|one| one.path.clone()).collect::<Vec<_>>(), paths);
+        assert_eq!(seen.iter().map(|one| one.rank).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(seen[0].seen, Seen::Gone);
+        assert!(matches!(seen[1].seen, Seen::File(found) if found.size == ByteCount(4)));
+    }
+
+    #[test]
+    fn odd_things_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        mkfifoat(CWD, at("fifo"), Mode::RWXU).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("x.tmp"), "").unwrap();
+        fs::write(at("file"), "").unwrap();
+        symlink("file", at("in")).unwrap();
+        symlink(at("file"), at("in-absolute")).unwrap();
+        symlink("dir", at("to-dir")).unwrap();
+        symlink(".", at("to-root")).unwrap();
+        symlink("/etc/passwd", at("out")).unwrap();
+        symlink("nothing", at("broken")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("fifo", at("to-fifo")).unwrap();
+
+        let ignored = [
+            ("socket", IgnoreReason::Socket),
+            ("fifo", IgnoreReason::Fifo),
+            ("x.tmp", IgnoreReason::Filtered),
+            ("to-dir", IgnoreReason::LinkToDirectory),
+            ("to-root", IgnoreReason::LinkToDirectory),
+            ("out", IgnoreReason::LinkOutside),
+            ("broken", IgnoreReason::LinkBroken),
+            ("loop", IgnoreReason::LinkBroken),
+            ("to-fifo", IgnoreReason::Fifo),
+        ];
+        for (name, reason) in ignored {
+            assert_eq!(look_one(root.path(), name), Seen::Ignored(reason), "{name}");
+        }
+        let file = look_one(root.path(), "file");
+        assert!(matches!(file, Seen::File(_)));
+        assert_eq!(look_one(root.path(), "in"), file);
+        assert_eq!(look_one(root.path(), "in-absolute"), file);
+        assert_eq!(look_one(root.path(), "dir"), Seen::Gone);
+    }
+
+    #[test]
+    fn device_is_named_and_not_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let null = rustix::fs::makedev(1, 3);
+        let device = root.path().join("device");
+        if mknodat(CWD, device, FileType::CharacterDevice, Mode::RWXU, null).is_err() {
+            println!("not asserted: this user makes no devices");
+            return;
+        }
+        assert_eq!(look_one(root.path(), "device"), Seen::Ignored(IgnoreReason::Device));
+    }
+
+    #[test]
+    fn paths_never_lead_out_of_the_drop_directory() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("drop");
+        fs::create_dir(&root).unwrap();
+        fs::write(outer.path().join("secret"), "").unwrap();
+        symlink("..", root.join("up")).unwrap();
+        assert_eq!(look_one(&root, "../secret"), Seen::Gone);
+        assert_eq!(look_one(&root, "/etc/passwd"), Seen::Gone);
+        assert_eq!(look_one(&root, "up/secret"), Seen::Gone);
+    }
+
+    #[test]
+    fn file_below_a_file_is_gone_and_a_name_too_long_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        assert_eq!(look_one(root.path(), "file/below"), Seen::Gone);
+        let long = look_one(root.path(), vec![b'x'; 256]);
+        assert_eq!(long, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+        let deep = look_one(root.path(), "d/".repeat(3_000) + "x");
+        assert_eq!(deep, Seen::Ignored(IgnoreReason::DirectoryUnreadable));
+    }
+
+    #[test]
+    fn file_without_permission_is_unreadable() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        if fs::File::open(&file).is_ok() {
+            println!("not asserted: this user reads files of any mode");
+            return;
+        }
+        let seen = look_one(root.path(), "file");
+        assert!(matches!(&seen, Seen::Unreadable(_, why) if why.contains("ermission")), "{seen:?}");
+    }
+
+    #[test]
+    fn missing_drop_directory_is_an_error_and_not_a_missing_file() {
+        let root = tempfile::tempdir().unwrap();
+        let error =
+            look(&root.path().join("no"), &filter(&[], &[], &[]), vec![path("a")]).unwrap_err();
+        assert_eq!(error.kind, FailureKind::SourceGone);
+    }
+
+    /// Uses up all handles of its process but one, and looks. Does so only when the test below
+    /// runs it in a process of its own.
+    #[test]
+    fn looks_with_one_handle_left() {
+        if std::env::var_os("DROPFERRY_TEST_HANDLES").is_none() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        let mut handles = Vec::new();
+        while let Ok(handle) = fs::File::open("/dev/null") {
+            handles.push(handle);
+        }
+        handles.pop();
+        let plain = filter(&[], &[], &[]);
+        let looked = look(root.path(), &plain, vec![path("file")]);
+        let scanned = super::super::scan(root.path(), &plain, |_| ControlFlow::Continue(()));
+        drop(handles);
+        assert_eq!(looked.unwrap_err().kind, FailureKind::LocalFault);
+        assert_eq!(scanned.unwrap_err().kind, FailureKind::LocalFault);
+        println!("looked and scanned without handles");
+    }
+
+    #[test]
+    fn running_out_of_handles_says_nothing_about_files() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "source::look::tests::looks_with_one_handle_left", "--nocapture"])
+            .env("DROPFERRY_TEST_HANDLES", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(said.contains("looked and scanned without handles"), "{said}");
+    }
+}

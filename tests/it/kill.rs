@@ -1,0 +1,61 @@
+//! The kill test: the real binary, the sandbox in its own process, SIGKILL again and again.
+//!
+//! Each kill comes after a random number of further calls or bytes at the far end, so that it hits
+//! start, recovery, parts, reports and completes alike. What the simulation cannot see is seen here:
+//! synced files, the WAL, locks, sockets cut in the middle.
+
+use super::stage::{Options, Stage, noise, until};
+
+const ROUNDS: u64 = 50;
+const PART: u64 = 256 * 1024;
+const PARTS_IN_FLIGHT: u64 = 4;
+
+/// How much has happened at the far end.
+fn movement(stage: &Stage) -> u64 {
+    let ledger = stage.ledger();
+    let calls = ledger["calls"].as_object().expect("an object").values();
+    calls.filter_map(serde_json::Value::as_u64).sum()
+}
+
+#[test]
+fn fifty_kills_lose_nothing_and_send_little_again() {
+    let mut stage = Stage::new(Options {
+        transfer: "parts_in_flight = 4\nbandwidth = \"16 MB/s\"",
+        switches: "{\"part_size\": 262144}",
+        ..Options::default()
+    });
+    stage.write("run/large.fastq", &noise(24 << 20, 1));
+    for number in 0..30_u64 {
+        let length = usize::try_from(number * number * 700).expect("small");
+        stage.write(&format!("run/small {number}.txt"), &noise(length, number + 2));
+    }
+    let mut random = 0x9e37_79b9_u64;
+    for round in 0..ROUNDS {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if round % 10 == 9 {
+            stage.write(&format!("late/{round}.bam"), &noise(3 << 20, round));
+        }
+        let goal = movement(&stage) + 1 + (random >> 33) % 25;
+        stage.start();
+        until("there is movement", || (movement(&stage) >= goal || is_done(&stage)).then_some(()));
+        stage.kill();
+    }
+    stage.start();
+    let count = super::stage::walk(&stage.drop()).len() as u64;
+    stage.until_count("completed", count);
+    stage.assert_all_there();
+    let ledger = stage.ledger();
+    let again = ledger["bytes_received_again"].as_u64().expect("a count");
+    let received = ledger["bytes_received"].as_u64().expect("a count");
+    let bound = ROUNDS * PARTS_IN_FLIGHT * PART;
+    println!("{ROUNDS} kills: {received} bytes received, {again} of them again, bound {bound}");
+    assert!(again <= bound, "{again} bytes were sent again, more than {bound}");
+}
+
+fn is_done(stage: &Stage) -> bool {
+    let status = stage.status();
+    let counts = &status["counts"];
+    ["queued", "sending", "waiting", "settling"].iter().all(|state| counts[state] == 0)
+        && counts["completed"].as_u64() == Some(super::stage::walk(&stage.drop()).len() as u64)
+}

@@ -1,0 +1,309 @@
+//! A stage for the real binary: a sandbox in its own process, a drop directory, a configuration.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest any wait may take before it counts as a failure.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The token of every stage; no log, status, receipt or row may show it.
+pub(crate) const TOKEN: &str = "5ec2e7f00dfeedfacecafe0123456789";
+
+pub(crate) struct Stage {
+    directory: tempfile::TempDir,
+    sandbox: Option<Child>,
+    daemon: Option<Child>,
+    address: String,
+    options: Options,
+}
+
+/// How a stage differs from the usual one.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// Lines of `[transfer]`.
+    pub(crate) transfer: &'static str,
+    /// Lines of the destination.
+    pub(crate) destination: &'static str,
+    /// Lines of the drop.
+    pub(crate) drop: &'static str,
+    /// The sandbox's switches.
+    pub(crate) switches: &'static str,
+    /// Level of the daemon's log.
+    pub(crate) level: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            transfer: "parts_in_flight = 4",
+            destination: "",
+            drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
+            switches: "{}",
+            level: "info",
+        }
+    }
+}
+
+impl Stage {
+    pub(crate) fn new(options: Options) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut stage =
+            Self { directory, sandbox: None, daemon: None, address: String::new(), options };
+        fs::create_dir(stage.drop()).expect("made");
+        stage.write_token(TOKEN);
+        fs::write(stage.path("switches.json"), stage.options.switches).expect("written");
+        stage.start_sandbox("127.0.0.1:0");
+        stage.configure();
+        stage
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn drop(&self) -> PathBuf {
+        self.path("drop")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("daemon.log")).unwrap_or_default()).into_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let place = self.drop().join(name);
+        fs::create_dir_all(place.parent().expect("below the drop")).expect("made");
+        // Written beside and renamed into place, so that it is whole from the first look on.
+        let beside = self.path("being-written");
+        fs::write(&beside, bytes).expect("written");
+        fs::rename(beside, place).expect("renamed");
+    }
+
+    /// Replaces the token file as an operator's tool would: by renaming.
+    pub(crate) fn write_token(&self, token: &str) {
+        let beside = self.path("new.token");
+        fs::write(&beside, format!("{token}\n")).expect("written");
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
+        fs::rename(beside, self.path("sandbox.token")).expect("renamed");
+    }
+
+    pub(crate) fn configure(&self) {
+        let Options { transfer, destination, drop, .. } = &self.options;
+        let text = format!(
+            "[state]\ndirectory = \"state\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
+             delay_max = \"1s\"\n[network]\ninactivity_timeout = \"2s\"\n[destinations.far]\n\
+             platform = \"sevenbridges\"\nbase_url = \"http://{}/v2\"\n\
+             credential = {{ file = \"sandbox.token\" }}\nproject = \"lab/demo\"\nfolder = \"runs\"\n\
+             {destination}\n[drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n{drop}\n",
+            self.address
+        );
+        fs::write(self.path("config.toml"), text).expect("written");
+    }
+
+    fn start_sandbox(&mut self, listen: &str) {
+        fs::write(self.path("token-of-sandbox"), TOKEN).expect("written");
+        let mut child = program()
+            .args(["sandbox", "--listen", listen, "--rate-limit", "100000000", "--directory"])
+            .arg(self.path("sandbox"))
+            .arg("--switches")
+            .arg(self.path("switches.json"))
+            .arg("--token-file")
+            .arg(self.path("token-of-sandbox"))
+            .args(["--part-size-min", "1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sandbox starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines
+            .find_map(|line| line.ok().filter(|line| line.starts_with("base_url")))
+            .expect("the sandbox says where it listens");
+        let address = line.split('"').nth(1).expect("quoted");
+        self.address = address.trim_start_matches("http://").trim_end_matches("/v2").to_owned();
+        self.sandbox = Some(child);
+    }
+
+    pub(crate) fn command(&self, command: &str) -> Command {
+        let mut program = program();
+        program.arg(command).arg("--config").arg(self.path("config.toml"));
+        program
+    }
+
+    pub(crate) fn output(&self, command: &str, arguments: &[&str]) -> Output {
+        self.command(command).args(arguments).output().expect("it runs")
+    }
+
+    pub(crate) fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("daemon.log"));
+        let child = self
+            .command("run")
+            .args(["--log-level", self.options.level])
+            .stderr(log.expect("opened"))
+            .spawn()
+            .expect("the daemon starts");
+        self.daemon = Some(child);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("it runs").id()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), signal).expect("sent");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.daemon.take().expect("it runs");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
+
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        let mut child = self.daemon.take().expect("it runs");
+        until("the daemon ends", || child.try_wait().expect("asked"))
+    }
+
+    /// Reads `status --json`.
+    pub(crate) fn status(&self) -> Value {
+        let output = self.output("status", &["--json", "--all"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("status is no JSON ({error}): {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    pub(crate) fn count(&self, state: &str) -> u64 {
+        self.status()["counts"][state].as_u64().expect("a count")
+    }
+
+    /// Waits until so many uploads are in a state.
+    pub(crate) fn until_count(&self, state: &str, count: u64) {
+        until(&format!("{count} uploads are {state}; the log:\n{}", self.log()), || {
+            (self.count(state) == count).then_some(())
+        });
+    }
+
+    pub(crate) fn ledger(&self) -> Value {
+        self.get("/_sandbox/ledger")
+    }
+
+    pub(crate) fn files(&self) -> Vec<Value> {
+        self.get("/_sandbox/files").as_array().expect("a list").clone()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.request("GET", path, "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) {
+        self.request("POST", path, body);
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.address).expect("the sandbox listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        serde_json::from_str(body).unwrap_or(Value::Null)
+    }
+
+    /// Every file of the drop directory is at the far end once, byte for byte; nothing else is; the
+    /// rules were kept; each has a receipt.
+    pub(crate) fn assert_all_there(&self) {
+        let here = walk(&self.drop());
+        let there = self.files();
+        assert_eq!(there.len(), here.len(), "files at the far end");
+        for place in &here {
+            let relative = place.strip_prefix(self.drop()).expect("below");
+            let wanted = format!("runs/{}", relative.display());
+            let found: Vec<_> = there
+                .iter()
+                .filter(|file| {
+                    let (folder, name) = (file["folder"].as_str(), file["name"].as_str());
+                    format!("{}/{}", folder.unwrap_or(""), name.unwrap_or("")) == wanted
+                })
+                .collect();
+            assert_eq!(found.len(), 1, "{wanted} is there {} times", found.len());
+            let parts = found[0]["parts"].as_array().expect("a list");
+            let bytes: Vec<u8> = parts
+                .iter()
+                .flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read"))
+                .collect();
+            assert!(bytes == fs::read(place).expect("read"), "{wanted} has another content");
+        }
+        assert_eq!(walk(&self.path("state/receipts")).len(), here.len(), "receipts");
+        let ledger = self.ledger();
+        assert_eq!(ledger["breaches"], serde_json::json!([]), "the platform's rules were broken");
+        assert_eq!(
+            ledger["open_uploads"],
+            serde_json::json!([]),
+            "remote uploads without an owner"
+        );
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in [&mut self.daemon, &mut self.sandbox].into_iter().flatten() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+pub(crate) fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_dropferry"))
+}
+
+/// Asks again and again until there is an answer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is measured by the real clock"
+)]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn walk(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = directory.read_dir() else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        if entry.path().is_dir() {
+            files.extend(walk(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files
+}
+
+/// Bytes that do not repeat.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
