@@ -269,7 +269,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use futures_util::{StreamExt, stream};
+    use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
     use crate::model::{ByteCount, PartLimits, PartSize};
@@ -384,8 +384,7 @@ mod tests {
     async fn a_dropped_call_gives_its_permit_back() {
         let (destination, _) = destination(None);
         for _ in 0..CALLS_MAX * 2 {
-            let call = destination.check_access();
-            assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+            assert_eq!(destination.check_access().now_or_never(), None, "begun, and dropped");
         }
         assert_eq!(destination.check_access().await, Ok(()));
     }

@@ -8,7 +8,7 @@ use super::stub::{Reply, Stub, traced};
 use super::*;
 use crate::model::ByteCount;
 
-const LIMIT: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_millis(400);
 
 fn http() -> Http {
     http_with(None)
@@ -59,7 +59,7 @@ async fn a_server_that_stalls_times_out() {
         let stub = stalls_after(answer);
         let failure = get(&http(), url(&stub, "/x")).await.expect_err("stalls");
         assert_eq!(failure.kind, FailureKind::TimedOut, "{failure}");
-        assert_eq!(failure.message, "nothing moved between here and 127.0.0.1 for 0.2 s");
+        assert_eq!(failure.message, "nothing moved between here and 127.0.0.1 for 0.4 s");
     }
 }
 
@@ -77,7 +77,7 @@ async fn a_source_that_stalls_is_named() {
     let body = PartBody { length: ByteCount(20), md5: None, chunks };
     let failure = put(&accept_all(), body).await.expect_err("stalls");
     assert_eq!(failure.kind, FailureKind::TimedOut);
-    assert_eq!(failure.message, "the source gave nothing to send for 0.2 s");
+    assert_eq!(failure.message, "the source gave nothing to send for 0.4 s");
 }
 
 #[tokio::test]
@@ -86,14 +86,14 @@ async fn slow_is_not_stalled() {
         let head = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n";
         drop(reader.get_mut().write_all(head.as_bytes()));
         for _ in 0..8 {
-            std::thread::sleep(LIMIT / 3);
+            std::thread::sleep(LIMIT / 6);
             drop(reader.get_mut().write_all(b"x"));
         }
     });
     let answer = get(&http(), url(&stub, "/x")).await.expect("slow, and whole");
     assert_eq!(answer.body, "xxxxxxxx");
     let chunks = stream::unfold(0, |sent| async move {
-        tokio::time::sleep(LIMIT / 3).await;
+        tokio::time::sleep(LIMIT / 6).await;
         (sent < 8).then(|| (Ok(bytes(1)), sent + 1))
     });
     let body = PartBody { length: ByteCount(8), md5: None, chunks: chunks.boxed() };
