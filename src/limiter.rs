@@ -1,8 +1,17 @@
-//! Budgets: calls to an API, and bytes a second. Pure: time comes in, the wait is the caller's.
+//! Budgets: calls to an API, and bytes a second.
 //!
-//! The call budget is shared by all destinations of one credential, for the platform counts them
-//! together. It follows the limit that the platform announces, stays a quarter below it, slows down
-//! when little is left, and stops altogether when told to.
+//! Owns the arithmetic of both and nothing else: time comes in as a value, the wait is the
+//! caller's. [`CallBudget`] is shared by all destinations of one credential, for the platform counts
+//! their calls together; it follows the limit that the platform announces, stays a quarter below it,
+//! spreads out what is left when little is left, and stops altogether when told to. [`ByteBudget`]
+//! spreads the bytes of all parts over time.
+//!
+//! *Promises*: a call budget never lets more calls through than its rate and burst allow, whatever
+//! the order of questions; a byte budget keeps its rate within a tenth over any ten seconds, and a
+//! change of rate takes effect for those who wait already. *Never* sleeps, and never reads a clock.
+//!
+//! At a crash nothing is lost but the savings: the next life starts with a full burst of calls, which
+//! the quarter below the limit has room for, and with no saved bytes.
 
 use std::time::Duration;
 
@@ -10,12 +19,29 @@ use crate::model::Monotonic;
 
 /// The window over which Seven Bridges counts calls.
 const WINDOW: Duration = Duration::from_mins(5);
-/// The pause after a 429 that says nothing.
+/// Calls a second until the platform announces a limit: a quarter below 1000 in the window.
+const RATE_DEFAULT: f64 = 2.5;
+/// A rate below one call in a hundred seconds would look like a hang.
+const RATE_MIN: f64 = 0.01;
+/// The pause after a refusal that names none: the whole window.
 const PAUSE_DEFAULT: Duration = WINDOW;
-/// No announced pause is believed beyond this.
+/// No pause is shorter: a platform whose clock is behind may announce one that has passed.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// No announced pause is believed beyond the window and a tenth of it.
 const PAUSE_MAX: Duration = Duration::from_secs(330);
 /// Below this many calls left in the window, the rest are spread over what is left of it.
 const REMAINING_LOW: u64 = 50;
+
+/// What a platform's answer says of its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Announcement {
+    /// Calls in a window.
+    pub limit: Option<u64>,
+    /// Calls left in this window.
+    pub remaining: Option<u64>,
+    /// Until this window ends.
+    pub reset_in: Option<Duration>,
+}
 
 /// Calls that may be made.
 #[derive(Debug)]
@@ -25,13 +51,16 @@ pub struct CallBudget {
     available: f64,
     counted_at: Monotonic,
     paused_until: Option<Monotonic>,
-    fixed: bool,
+    /// The slower rate while little is left, and until when it holds.
+    slow: Option<(f64, Monotonic)>,
+    is_fixed: bool,
 }
 
 impl CallBudget {
     /// Starts with the vendor's documented limit in mind, or with a fixed rate.
     pub fn new(calls_per_second: Option<f64>, now: Monotonic) -> Self {
-        let per_second = calls_per_second.unwrap_or(2.5).max(0.01);
+        let wished = calls_per_second.filter(|rate| rate.is_finite());
+        let per_second = wished.unwrap_or(RATE_DEFAULT).max(RATE_MIN);
         let burst = (per_second * 20.0).max(1.0);
         Self {
             per_second,
@@ -39,95 +68,160 @@ impl CallBudget {
             available: burst,
             counted_at: now,
             paused_until: None,
-            fixed: calls_per_second.is_some(),
+            slow: None,
+            is_fixed: wished.is_some(),
         }
     }
 
     /// Takes one call, or says when to ask again.
     ///
     /// # Errors
-    /// The moment at which a call may be free.
+    /// The moment at which a call may be free; always later than `now`.
     pub fn take(&mut self, now: Monotonic) -> Result<(), Monotonic> {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(until);
         }
         self.paused_until = None;
-        let earned = now.since(self.counted_at).as_secs_f64() * self.per_second;
+        let rate = self.rate(now);
+        let earned = now.since(self.counted_at).as_secs_f64() * rate;
         self.available = (self.available + earned).min(self.burst);
-        self.counted_at = now;
+        self.counted_at = self.counted_at.max(now);
         if self.available >= 1.0 {
             self.available -= 1.0;
             return Ok(());
         }
-        Err(now.after(Duration::from_secs_f64((1.0 - self.available) / self.per_second)))
+        let wait = Duration::from_secs_f64((1.0 - self.available) / rate);
+        Err(now.after(wait.max(Duration::from_millis(1))))
     }
 
-    /// Follows what the platform announces: the limit, and how many calls are left of it.
-    pub fn announced(&mut self, limit: u64, remaining: Option<u64>, now: Monotonic) {
-        if !self.fixed && limit > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "limits are small numbers")]
-            let limit = limit as f64;
-            self.per_second = (0.75 * limit / WINDOW.as_secs_f64()).max(0.01);
+    /// Returns until when no call may be made at all, if that is so.
+    pub fn paused_until(&self, now: Monotonic) -> Option<Monotonic> {
+        self.paused_until.filter(|until| *until > now)
+    }
+
+    /// Follows what the platform announces. A fixed rate only ever becomes slower by it.
+    pub fn announced(&mut self, said: Announcement, now: Monotonic) {
+        if let Some(limit) = said.limit.filter(|limit| *limit > 0 && !self.is_fixed) {
+            let limit = as_float(limit);
+            self.per_second = (0.75 * limit / WINDOW.as_secs_f64()).max(RATE_MIN);
             self.burst = (limit / 20.0).max(1.0);
+            self.available = self.available.min(self.burst);
         }
-        if remaining.is_some_and(|left| left < REMAINING_LOW) {
-            self.available = self.available.min(0.0);
-            self.counted_at = now;
+        let Some(left) = said.remaining else { return };
+        // A small limit is not "nearly used up" from its first call on.
+        let low = said.limit.map_or(REMAINING_LOW, |limit| REMAINING_LOW.min(limit / 4));
+        if left >= low {
+            self.slow = None;
+            return;
         }
+        let rest = said.reset_in.unwrap_or(WINDOW).clamp(PAUSE_MIN, PAUSE_MAX);
+        let rate = (as_float(left) / rest.as_secs_f64()).clamp(RATE_MIN, self.per_second);
+        self.slow = Some((rate, now.after(rest)));
+        // What was saved up belongs to calls that the platform has not left.
+        self.available = self.available.min(1.0);
     }
 
-    /// Stops all calls: the platform refused one. `pause` is what it asked for.
+    /// Stops all calls: the platform refused one. `pause` is what it asked for, `jitter` keeps
+    /// machines of one account from coming back at once. Returns the pause that was set.
     pub fn refused(
         &mut self,
         pause: Option<Duration>,
         jitter: Duration,
         now: Monotonic,
     ) -> Duration {
-        let pause =
-            pause.unwrap_or(PAUSE_DEFAULT).clamp(Duration::from_secs(1), PAUSE_MAX) + jitter;
+        let wished = pause.unwrap_or(PAUSE_DEFAULT).saturating_add(jitter);
+        let pause = wished.clamp(PAUSE_MIN, PAUSE_MAX);
         let until = now.after(pause);
         self.paused_until = Some(self.paused_until.map_or(until, |set| set.max(until)));
+        // Nothing is earned while paused: the first call afterwards finds out how things stand.
         self.available = self.available.min(1.0);
+        self.counted_at = self.counted_at.max(until);
+        self.slow = None;
         pause
+    }
+
+    fn rate(&mut self, now: Monotonic) -> f64 {
+        self.slow = self.slow.filter(|(_, until)| *until > now);
+        self.slow.map_or(self.per_second, |(rate, _)| rate)
     }
 }
 
-/// Bytes that may be sent.
+#[expect(clippy::cast_precision_loss, reason = "call limits are far below 2^53")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+/// The most that is saved up while nothing is sent, as time: a twentieth of the ten seconds over
+/// which the rate is kept.
+const SAVED_MAX: Duration = Duration::from_millis(500);
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// Bytes that may be sent, shared by all parts on their way.
+///
+/// Who wants to send takes a [`Ticket`] and waits until it is due; tickets come due in the order in
+/// which they were taken, so no part starves. A ticket whose holder gave up is simply not asked
+/// about: its bytes count as sent.
 #[derive(Debug)]
 pub struct ByteBudget {
     per_second: u64,
-    available: i128,
+    /// Bytes on all tickets, times 10^9.
+    taken: u128,
+    /// Bytes that time has paid for, times 10^9.
+    paid: u128,
     counted_at: Monotonic,
 }
 
-/// The most that is saved up while nothing is sent, as time.
-const SAVED_MAX: Duration = Duration::from_millis(500);
+/// A place in the line of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u128);
 
 impl ByteBudget {
-    /// Starts empty. Zero stops everything.
+    /// Starts without savings. A rate of zero stops everything.
     pub fn new(per_second: u64, now: Monotonic) -> Self {
-        Self { per_second, available: 0, counted_at: now }
+        Self { per_second, taken: 0, paid: 0, counted_at: now }
+    }
+
+    /// Changes the rate, also for those who wait already: they ask [`Self::wait`] again.
+    pub fn set_rate(&mut self, per_second: u64, now: Monotonic) {
+        self.count(now);
+        self.per_second = per_second;
+    }
+
+    /// Takes a place in the line for this many bytes.
+    pub fn reserve(&mut self, bytes: u64, now: Monotonic) -> Ticket {
+        self.count(now);
+        self.taken = self.taken.saturating_add(u128::from(bytes) * NANOS_PER_SECOND);
+        Ticket(self.taken)
+    }
+
+    /// Returns how long a ticket has to wait, as the rate is now; `Duration::MAX` when stopped.
+    pub fn wait(&mut self, ticket: Ticket, now: Monotonic) -> Duration {
+        self.count(now);
+        let owed = ticket.0.saturating_sub(self.paid);
+        match (owed, self.per_second) {
+            (0, _) => Duration::ZERO,
+            (_, 0) => Duration::MAX,
+            (owed, rate) => {
+                let nanos = owed.div_ceil(u128::from(rate));
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+        }
     }
 
     /// Takes the bytes at once and says how long to wait before sending them.
     pub fn take(&mut self, bytes: u64, now: Monotonic) -> Duration {
-        let nanos = i128::try_from(now.since(self.counted_at).as_nanos()).unwrap_or(i128::MAX);
-        let saved_max =
-            i128::from(self.per_second) * SAVED_MAX.as_nanos().cast_signed() / 1_000_000_000;
-        let earned = nanos.saturating_mul(i128::from(self.per_second)) / 1_000_000_000;
-        self.available = self.available.saturating_add(earned).min(saved_max);
-        self.counted_at = now;
-        self.available -= i128::from(bytes);
-        if self.available >= 0 {
-            return Duration::ZERO;
-        }
-        match self.per_second {
-            0 => Duration::MAX,
-            rate => {
-                let nanos = self.available.unsigned_abs() * 1_000_000_000 / u128::from(rate);
-                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-            }
-        }
+        let ticket = self.reserve(bytes, now);
+        self.wait(ticket, now)
+    }
+
+    fn count(&mut self, now: Monotonic) {
+        let elapsed = now.since(self.counted_at);
+        self.counted_at = self.counted_at.max(now);
+        let rate = u128::from(self.per_second);
+        let ahead_max = self.taken.saturating_add(rate.saturating_mul(SAVED_MAX.as_nanos()));
+        let earned = elapsed.as_nanos().saturating_mul(rate);
+        // Savings above the cap are lost, but never those of a faster rate that were there before.
+        self.paid = self.paid.saturating_add(earned).min(ahead_max.max(self.paid));
     }
 }
 
@@ -143,6 +237,14 @@ mod tests {
         (from..until).filter(|millis| budget.take(at(*millis)).is_ok()).count()
     }
 
+    fn left(remaining: u64, reset_in: u64) -> Announcement {
+        Announcement {
+            limit: Some(1000),
+            remaining: Some(remaining),
+            reset_in: Some(Duration::from_secs(reset_in)),
+        }
+    }
+
     #[test]
     fn calls_keep_below_the_documented_limit() {
         let mut budget = CallBudget::new(None, at(0));
@@ -153,8 +255,33 @@ mod tests {
     #[test]
     fn an_announced_limit_is_followed() {
         let mut budget = CallBudget::new(None, at(0));
-        budget.announced(1_000_000, Some(999_000), at(0));
+        let said =
+            Announcement { limit: Some(1_000_000), remaining: Some(999_000), reset_in: None };
+        budget.announced(said, at(0));
         assert!(calls_in(&mut budget, 0, 1_000) >= 999);
+        budget.announced(Announcement { limit: Some(300), ..said }, at(1_000));
+        let calls = calls_in(&mut budget, 1_000, 301_000);
+        assert!((225..=245).contains(&calls), "{calls} calls in a window of 300");
+    }
+
+    #[test]
+    fn a_fixed_rate_is_not_raised_by_what_is_announced() {
+        let mut budget = CallBudget::new(Some(1.0), at(0));
+        budget.announced(left(900, 100), at(0));
+        let calls = calls_in(&mut budget, 0, 100_000);
+        assert!((100..=121).contains(&calls), "{calls} calls in 100 s");
+    }
+
+    #[test]
+    fn what_is_left_is_spread_over_the_rest_of_the_window() {
+        let mut budget = CallBudget::new(None, at(0));
+        budget.announced(left(10, 100), at(0));
+        let calls = calls_in(&mut budget, 0, 100_000);
+        assert!((9..=11).contains(&calls), "{calls} calls of 10 that were left");
+        assert!(calls_in(&mut budget, 100_000, 140_000) > 90, "the next window is a new one");
+        budget.announced(left(10, 100), at(140_000));
+        budget.announced(left(999, 300), at(141_000));
+        assert!(calls_in(&mut budget, 141_000, 181_000) > 90, "plenty is left again");
     }
 
     #[test]
@@ -162,24 +289,104 @@ mod tests {
         let mut budget = CallBudget::new(None, at(0));
         budget.refused(Some(Duration::from_secs(60)), Duration::from_secs(1), at(0));
         assert_eq!(budget.take(at(1)), Err(at(61_000)));
+        assert_eq!(budget.paused_until(at(60_999)), Some(at(61_000)));
         assert_eq!(budget.take(at(61_000)), Ok(()));
-        let pause = budget.refused(Some(Duration::from_hours(9)), Duration::ZERO, at(61_000));
-        assert_eq!(pause, PAUSE_MAX, "no pause is believed beyond the window");
+        assert!(budget.take(at(61_001)).is_err(), "nothing is saved up during a pause");
+    }
+
+    #[test]
+    fn a_pause_is_believed_within_bounds() {
+        let mut budget = CallBudget::new(None, at(0));
+        let jitter = Duration::from_secs(3);
+        for (asked, set) in [
+            (None, 303),
+            (Some(0), 3),
+            (Some(10), 13),
+            (Some(327), 330),
+            (Some(99_999), 330),
+            (Some(u64::MAX), 330),
+        ] {
+            let pause = budget.refused(asked.map(Duration::from_secs), jitter, at(0));
+            assert_eq!(pause, Duration::from_secs(set), "{asked:?}");
+        }
+        let pause = budget.refused(Some(Duration::ZERO), Duration::ZERO, at(0));
+        assert_eq!(pause, PAUSE_MIN);
+        assert_eq!(budget.take(at(1)), Err(at(330_000)), "a shorter pause ends no longer one");
+    }
+
+    #[test]
+    fn absurd_rates_are_survived() {
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE, 1e300] {
+            let mut budget = CallBudget::new(Some(rate), at(0));
+            assert!(calls_in(&mut budget, 0, 100) >= 1, "{rate}");
+        }
+        let mut budget = CallBudget::new(None, at(0));
+        let all = Some(u64::MAX);
+        budget.announced(
+            Announcement { limit: all, remaining: all, reset_in: Some(Duration::MAX) },
+            at(0),
+        );
+        budget.announced(
+            Announcement { limit: Some(0), remaining: Some(0), reset_in: Some(Duration::ZERO) },
+            at(0),
+        );
+        assert!(calls_in(&mut budget, 0, 2_000) >= 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_earns_nothing() {
+        let mut budget = CallBudget::new(Some(1.0), at(0));
+        calls_in(&mut budget, 10_000, 10_020);
+        assert!(budget.take(at(10_020)).is_err());
+        assert!(budget.take(at(0)).is_err());
+        assert!(budget.take(at(10_021)).is_err(), "the second from 0 to 10 is not earned twice");
+    }
+
+    /// Sends pieces for ten seconds from `start`, and returns how many bytes were due by then.
+    fn bytes_in_ten_seconds(budget: &mut ByteBudget, start: Duration, piece: u64) -> u64 {
+        let (mut now, mut sent) = (start, 0);
+        loop {
+            now = now.saturating_add(budget.take(piece, Monotonic(now)));
+            if now >= start + Duration::from_secs(10) {
+                return sent;
+            }
+            sent += piece;
+        }
     }
 
     #[test]
     fn bytes_keep_to_their_rate_over_any_ten_seconds() {
-        let mut budget = ByteBudget::new(1_000_000, at(0));
-        let (mut now, mut sent) = (Duration::ZERO, 0_u64);
-        while now < Duration::from_secs(10) {
-            now += budget.take(65_536, Monotonic(now));
-            sent += 65_536;
+        for (rate, piece) in [(1_000_000, 65_536), (50_000_000, 65_536), (1000, 1), (100_000, 900)]
+        {
+            let mut budget = ByteBudget::new(rate, at(0));
+            for start in [0, 30, 1000] {
+                let start = Duration::from_secs(start);
+                let sent = bytes_in_ten_seconds(&mut budget, start, piece);
+                let wished = rate * 9 - piece..=rate * 11;
+                assert!(wished.contains(&sent), "{sent} bytes at {rate} from {start:?}");
+            }
         }
-        assert!((9_000_000..=11_000_000).contains(&sent), "{sent} bytes in ten seconds");
     }
 
     #[test]
-    fn a_rate_of_zero_stops() {
-        assert_eq!(ByteBudget::new(0, at(0)).take(1, at(99)), Duration::MAX);
+    fn a_rate_of_zero_stops_until_it_is_raised() {
+        let mut budget = ByteBudget::new(0, at(0));
+        let ticket = budget.reserve(1000, at(0));
+        assert_eq!(budget.wait(ticket, at(99_000)), Duration::MAX);
+        budget.set_rate(1000, at(100_000));
+        assert_eq!(budget.wait(ticket, at(100_000)), Duration::from_secs(1));
+        assert_eq!(budget.wait(ticket, at(101_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn tickets_come_due_in_order_and_at_the_rate_of_the_day() {
+        let mut budget = ByteBudget::new(1000, at(0));
+        let first = budget.reserve(1000, at(0));
+        let second = budget.reserve(1000, at(0));
+        assert_eq!(budget.wait(first, at(0)), Duration::from_secs(1));
+        assert_eq!(budget.wait(second, at(0)), Duration::from_secs(2));
+        budget.set_rate(4000, at(500));
+        assert_eq!(budget.wait(first, at(500)), Duration::from_millis(125));
+        assert_eq!(budget.wait(second, at(1_000)), Duration::ZERO);
     }
 }

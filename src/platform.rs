@@ -1,8 +1,15 @@
 //! Platforms: vendors' APIs behind one trait, and the façade that everybody calls.
 //!
-//! [`Destination`] adds what is common to all platforms: how many calls may be under way, the span,
-//! and the watch on the credential. A platform is two files: the sequence of calls, and `wire` with
-//! the shapes and the pure functions from answer to result.
+//! [`Destination`] adds what is common to all platforms, once: how many API calls may be under way,
+//! the span with the destination's name, the watch on the credential, and in tests the record of what
+//! was called. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
+//! and `wire` with the shapes and the pure functions from answer to result.
+//!
+//! *Promises*: every operation passes through here and comes back with exactly one answer; a call
+//! that is dropped gives its permit back. *Never* retries: that is the engine's. Parts on their way
+//! need no permit, for the engine bounds them, and a report must never wait for a slow part.
+//!
+//! At a crash: see the three lines of every operation in [`contract`].
 
 pub mod contract;
 pub mod credential;
@@ -11,25 +18,53 @@ pub mod fake;
 pub mod http;
 pub mod sevenbridges;
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{Answer, Platform, SharedPlatform};
-use credential::Credential;
+use contract::{Answer, BeginRequest, PartBody, Platform, SharedPlatform};
+use credential::{Credential, Version};
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::model::{DestinationName, Failure};
+use crate::model::{
+    Description, DestinationName, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
 
-/// A configured target.
+/// API calls under way at one destination: each may hold an answer of a few MiB.
+const CALLS_MAX: usize = 8;
+/// Recorded calls kept in tests.
+#[cfg(feature = "testing")]
+const RECORD_MAX: usize = 100_000;
+
+/// One call that was made.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The operation, as the trait names it.
+    pub operation: &'static str,
+    /// How it failed, if it did.
+    pub failed: Option<FailureKind>,
+}
+
+/// A configured target. Copies share permits and record.
 #[derive(Clone)]
-pub struct Destination {
+pub struct Destination(Arc<Inner>);
+
+struct Inner {
     name: DestinationName,
     platform: SharedPlatform,
     credential: Option<Arc<Credential>>,
+    /// The version of the credential that the daemon was told of.
+    seen: Mutex<Option<Version>>,
+    permits: Semaphore,
+    #[cfg(feature = "testing")]
+    record: Mutex<Vec<Recorded>>,
 }
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Destination").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Destination").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
@@ -40,20 +75,36 @@ impl Destination {
         platform: SharedPlatform,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { name, platform, credential }
+        let seen = credential.as_ref().and_then(|credential| credential.version());
+        Self(Arc::new(Inner {
+            name,
+            platform,
+            credential,
+            seen: Mutex::new(seen),
+            permits: Semaphore::new(CALLS_MAX),
+            #[cfg(feature = "testing")]
+            record: Mutex::default(),
+        }))
     }
 
     /// Returns its configured name.
     pub fn name(&self) -> &DestinationName {
-        &self.name
+        &self.0.name
     }
 
-    /// Tells whether its credential was replaced since it was read.
+    /// Tells whether its credential was replaced since it was built or since this was asked last.
     pub fn credential_has_changed(&self) -> bool {
-        self.credential.as_ref().is_some_and(|credential| credential.has_changed())
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))
     }
 
-    /// Makes one call inside its span.
+    /// Returns the calls made so far, in the order in which they ended.
+    #[cfg(feature = "testing")]
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.0.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes one call inside its span, without permit.
     ///
     /// # Errors
     /// The platform's.
@@ -61,7 +112,308 @@ impl Destination {
         &'a self,
         call: impl FnOnce(&'a dyn Platform) -> Answer<'a, T>,
     ) -> Result<T, Failure> {
-        let span = tracing::debug_span!("platform", destination = %self.name);
-        call(self.platform.as_ref()).instrument(span).await
+        self.watched("call", call(self.0.platform.as_ref())).await
+    }
+
+    /// See [`Platform::traits`].
+    pub fn traits(&self) -> Traits {
+        self.0.platform.traits()
+    }
+
+    /// See [`Platform::check_access`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn check_access(&self) -> Result<(), Failure> {
+        self.permitted("check_access", self.0.platform.check_access()).await
+    }
+
+    /// See [`Platform::locate`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn locate(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
+        self.permitted("locate", self.0.platform.locate(target)).await
+    }
+
+    /// See [`Platform::begin`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn begin(&self, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
+        self.permitted("begin", self.0.platform.begin(request)).await
+    }
+
+    /// See [`Platform::find_begun`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn find_begun(
+        &self,
+        request: &BeginRequest,
+        since: WallTime,
+    ) -> Result<Vec<RemoteUpload>, Failure> {
+        self.permitted("find_begun", self.0.platform.find_begun(request, since)).await
+    }
+
+    /// See [`Platform::put_part`]. Needs no permit.
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn put_part(
+        &self,
+        remote: &RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Result<ETag, Failure> {
+        self.watched("put_part", self.0.platform.put_part(remote, part, body)).await
+    }
+
+    /// See [`Platform::list_parts`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn list_parts(&self, remote: &RemoteUpload) -> Result<Vec<RemotePart>, Failure> {
+        self.permitted("list_parts", self.0.platform.list_parts(remote)).await
+    }
+
+    /// See [`Platform::report_parts`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn report_parts(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<(), Failure> {
+        self.permitted("report_parts", self.0.platform.report_parts(remote, parts)).await
+    }
+
+    /// See [`Platform::complete`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn complete(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<RemoteFile, Failure> {
+        self.permitted("complete", self.0.platform.complete(remote, parts)).await
+    }
+
+    /// See [`Platform::inspect`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn inspect(&self, file: &RemoteFileId) -> Result<Option<RemoteFile>, Failure> {
+        self.permitted("inspect", self.0.platform.inspect(file)).await
+    }
+
+    /// See [`Platform::describe`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn describe(
+        &self,
+        file: &RemoteFileId,
+        description: &Description,
+    ) -> Result<(), Failure> {
+        self.permitted("describe", self.0.platform.describe(file, description)).await
+    }
+
+    /// See [`Platform::abort`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn abort(&self, remote: &RemoteUploadId) -> Result<(), Failure> {
+        self.permitted("abort", self.0.platform.abort(remote)).await
+    }
+
+    async fn permitted<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let Ok(_permit) = self.0.permits.acquire().await else {
+            let message = "the destination is closed";
+            return Err(Failure::new(FailureKind::Cancelled, message));
+        };
+        self.watched(operation, answer).await
+    }
+
+    async fn watched<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let span = tracing::debug_span!("platform call", destination = %self.0.name);
+        let answer = answer.instrument(span).await;
+        self.keep(operation, answer.as_ref().err().map(|failure| failure.kind));
+        answer
+    }
+
+    #[cfg(feature = "testing")]
+    fn keep(&self, operation: &'static str, failed: Option<FailureKind>) {
+        let mut record = self.0.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if record.len() < RECORD_MAX {
+            record.push(Recorded { operation, failed });
+        }
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn keep(&self, _: &'static str, _: Option<FailureKind>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, StreamExt, stream};
+
+    use super::*;
+    use crate::model::{ByteCount, PartLimits, PartSize};
+    use crate::platform::credential::CredentialSource;
+
+    /// Answers slowly, and counts how many calls are under way at once.
+    #[derive(Default)]
+    struct Slow {
+        under_way: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Slow {
+        fn answer<'a, T: Send + 'a>(&'a self, answer: Result<T, Failure>) -> Answer<'a, T> {
+            Box::pin(async move {
+                let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most.fetch_max(under_way, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                self.under_way.fetch_sub(1, Ordering::SeqCst);
+                answer
+            })
+        }
+
+        fn refuse<'a, T: Send + 'a>(&'a self) -> Answer<'a, T> {
+            self.answer(Err(Failure::new(FailureKind::Forbidden, "no")))
+        }
+    }
+
+    impl Platform for Slow {
+        fn traits(&self) -> Traits {
+            let all = ByteCount(u64::MAX);
+            let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
+            let (reports_parts, can_list_parts, wants_md5_first) = (false, false, false);
+            Traits { limits, reports_parts, report_max: 1, can_list_parts, wants_md5_first }
+        }
+        fn check_access(&self) -> Answer<'_, ()> {
+            self.answer(Ok(()))
+        }
+        fn locate<'a>(&'a self, _: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+            self.answer(Ok(None))
+        }
+        fn begin<'a>(&'a self, _: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
+            self.refuse()
+        }
+        fn find_begun<'a>(
+            &'a self,
+            _: &'a BeginRequest,
+            _: WallTime,
+        ) -> Answer<'a, Vec<RemoteUpload>> {
+            self.answer(Ok(Vec::new()))
+        }
+        fn put_part<'a>(
+            &'a self,
+            _: &'a RemoteUpload,
+            _: PartNumber,
+            _: PartBody,
+        ) -> Answer<'a, ETag> {
+            self.answer(Ok(ETag::from_header("e")))
+        }
+        fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
+            self.refuse()
+        }
+        fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+        fn complete<'a>(
+            &'a self,
+            _: &'a RemoteUpload,
+            _: &'a [RemotePart],
+        ) -> Answer<'a, RemoteFile> {
+            self.refuse()
+        }
+        fn inspect<'a>(&'a self, _: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
+            self.answer(Ok(None))
+        }
+        fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+        fn abort<'a>(&'a self, _: &'a RemoteUploadId) -> Answer<'a, ()> {
+            self.answer(Ok(()))
+        }
+    }
+
+    fn destination(credential: Option<Arc<Credential>>) -> (Destination, Arc<Slow>) {
+        let slow = Arc::new(Slow::default());
+        let name = DestinationName::new("there");
+        (Destination::new(name, Arc::clone(&slow) as SharedPlatform, credential), slow)
+    }
+
+    fn remote() -> RemoteUpload {
+        let part_size = PartSize::new(1).expect("not zero");
+        let id = RemoteUploadId::new("u");
+        RemoteUpload { id, part_size, part_count: 1, sequential: false }
+    }
+
+    #[tokio::test]
+    async fn calls_under_way_are_bounded_and_parts_are_not_among_them() {
+        let (destination, slow) = destination(None);
+        let file = RemoteFileId::new("f");
+        let calls = (0..50).map(|_| destination.inspect(&file));
+        futures_util::future::join_all(calls).await;
+        assert_eq!(slow.most.load(Ordering::SeqCst), CALLS_MAX);
+        let remote = remote();
+        let part = PartNumber::new(1).expect("not zero");
+        let body = || PartBody { length: ByteCount(0), md5: None, chunks: stream::empty().boxed() };
+        let parts = (0..20).map(|_| destination.put_part(&remote, part, body()));
+        futures_util::future::join_all(parts).await;
+        assert_eq!(slow.most.load(Ordering::SeqCst), 20);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_gives_its_permit_back() {
+        let (destination, _) = destination(None);
+        for _ in 0..CALLS_MAX * 2 {
+            assert_eq!(destination.check_access().now_or_never(), None, "begun, and dropped");
+        }
+        assert_eq!(destination.check_access().await, Ok(()));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn calls_are_recorded_with_how_they_failed() {
+        let (destination, _) = destination(None);
+        destination.abort(&RemoteUploadId::new("u")).await.expect("aborted");
+        destination.list_parts(&remote()).await.expect_err("refused");
+        let recorded = |operation, failed| Recorded { operation, failed };
+        assert_eq!(
+            destination.recorded(),
+            [recorded("abort", None), recorded("list_parts", Some(FailureKind::Forbidden))]
+        );
+    }
+
+    #[test]
+    fn each_destination_learns_of_a_replaced_credential_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("token");
+        std::fs::write(&file, "first").expect("written");
+        let credential = Arc::new(Credential::new(CredentialSource::File(file.clone())));
+        let (one, _) = destination(Some(Arc::clone(&credential)));
+        let (other, _) = destination(Some(credential));
+        assert!(!one.credential_has_changed());
+        std::fs::write(&file, "the second").expect("written");
+        assert!(one.credential_has_changed() && !one.credential_has_changed());
+        assert!(other.credential_has_changed());
+        assert!(!destination(None).0.credential_has_changed());
     }
 }

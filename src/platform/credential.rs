@@ -1,13 +1,27 @@
 //! Credentials: read from where they are kept, read again when that changes, never shown.
 //!
-//! A token file that is replaced is picked up by itself: its identity is compared before use. The
-//! text of a token reaches only the header it is sent in; errors name the place, never the content.
+//! Owns the current token of one credential. A token file that is replaced is picked up by itself:
+//! its identity is compared at every use, which costs one `stat`, far less than the call the token is
+//! for. After the platform refused a token it is read again in any case ([`Credential::forget`]),
+//! for a file system with coarse times can hide a change.
+//!
+//! *Promises*: the text of a token reaches only the header it is sent in; errors and `Debug` name
+//! the place, never the content. *Never* checks who may read the file: that is `config`'s.
+//!
+//! Every destination keeps its own [`Version`] of what it has seen, so that each of several that
+//! share a credential learns of a change. At a crash nothing is lost: the file is the truth.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Failure, FailureKind};
+
+/// The key of the token in the profile file of the vendor's tools.
+const PROFILE_KEY: &str = "auth_token";
+/// A file longer than this holds no token: a wrong path must not fill the memory.
+const FILE_MAX: u64 = 64 * 1024;
 
 /// Where a credential is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +35,27 @@ pub enum CredentialSource {
         /// The section.
         section: String,
     },
+}
+
+impl CredentialSource {
+    /// Returns the place of a systemd credential below `$CREDENTIALS_DIRECTORY`; `None` when the
+    /// name could lead out of it.
+    pub fn systemd(directory: &Path, name: &str) -> Option<Self> {
+        let is_plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+        is_plain.then(|| Self::File(directory.join(name)))
+    }
+
+    /// Returns a section of the vendor's profile file below a home directory.
+    pub fn profile(home: &Path, section: impl Into<String>) -> Self {
+        Self::Profile { file: home.join(".sevenbridges/credentials"), section: section.into() }
+    }
+
+    /// Returns the file that holds it.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::File(file) | Self::Profile { file, .. } => file,
+        }
+    }
 }
 
 /// A secret that prints as `[redacted]`.
@@ -40,15 +75,22 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Tells one version of a credential's file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    size: i64,
+    mtime_s: i64,
+    mtime_ns: i64,
+}
+
 /// A credential and the version of its file that was read last.
 #[derive(Debug)]
 pub struct Credential {
     source: CredentialSource,
     read: Mutex<Option<(Version, Token)>>,
 }
-
-/// Tells one version of a file from another.
-type Version = (u64, u64, i64, i64);
 
 impl Credential {
     /// Names a credential; it is read at its first use.
@@ -61,7 +103,7 @@ impl Credential {
     /// # Errors
     /// `Unauthorized` when there is none: the destination halts until there is.
     pub fn token(&self) -> Result<Token, Failure> {
-        let version = self.version().map_err(|error| self.failure(&error.to_string()))?;
+        let version = self.stat().map_err(|error| self.failure(&error.to_string()))?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, token)) = read.as_ref()
             && *known == version
@@ -73,36 +115,46 @@ impl Credential {
         Ok(token)
     }
 
-    /// Tells whether the file is another than the one last read.
-    pub fn has_changed(&self) -> bool {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = read.as_ref().map(|(version, _)| *version);
-        self.version().ok().is_some_and(|version| Some(version) != known)
+    /// Forgets the token, so that the next use reads it again: the platform refused it.
+    pub fn forget(&self) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn file(&self) -> &Path {
-        match &self.source {
-            CredentialSource::File(file) | CredentialSource::Profile { file, .. } => file,
-        }
+    /// Returns which version of the file is there; `None` when there is none.
+    pub fn version(&self) -> Option<Version> {
+        self.stat().ok()
     }
 
-    fn version(&self) -> std::io::Result<Version> {
-        let stat = rustix::fs::stat(self.file())?;
-        Ok((
-            stat.st_ino,
-            stat.st_size.cast_unsigned(),
-            stat.st_mtime,
-            i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        ))
+    /// Tells whether a version of the file is there that is not `seen`, and keeps it there.
+    pub fn changed_since(&self, seen: &mut Option<Version>) -> bool {
+        let version = self.version();
+        let has_changed = version.is_some() && version != *seen;
+        *seen = version;
+        has_changed
+    }
+
+    fn stat(&self) -> io::Result<Version> {
+        let stat = rustix::fs::stat(self.source.file())?;
+        Ok(Version {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            mtime_s: stat.st_mtime,
+            mtime_ns: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        })
     }
 
     fn load(&self) -> Result<Token, Failure> {
-        let text = std::fs::read_to_string(self.file())
-            .map_err(|error| self.failure(&error.to_string()))?;
+        let text = read_bounded(self.source.file()).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return self.failure("it is not text");
+            }
+            self.failure(&error.to_string())
+        })?;
         let token = match &self.source {
             CredentialSource::File(_) => text.trim(),
-            CredentialSource::Profile { section, .. } => ini_value(&text, section, "auth_token")
-                .ok_or_else(|| self.failure(&format!("no auth_token in section [{section}]")))?,
+            CredentialSource::Profile { section, .. } => ini_value(&text, section, PROFILE_KEY)
+                .ok_or_else(|| self.failure(&format!("no {PROFILE_KEY} in section [{section}]")))?,
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if is_sendable {
@@ -113,19 +165,32 @@ impl Credential {
     }
 
     fn failure(&self, why: &str) -> Failure {
-        let message = format!("the credential in {} cannot be used: {why}", self.file().display());
+        let file = self.source.file().display();
+        let message = format!("the credential in {file} cannot be used: {why}");
         Failure::new(FailureKind::Unauthorized, message)
     }
 }
 
+/// Reads a small file as text; the error of a file that is not text does not quote it.
+fn read_bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut reader = std::fs::File::open(file)?.take(FILE_MAX + 1);
+    reader.read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::other("it is far too long for a token"));
+    }
+    Ok(text)
+}
+
 /// Returns the value of a key in a section of an INI file.
 pub fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
-    let mut here = false;
+    let mut is_here = false;
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            here = name.trim() == section;
-        } else if here
-            && let Some((found, value)) = line.split_once('=')
+            is_here = name.trim() == section;
+        } else if is_here
+            && !line.starts_with(['#', ';'])
+            && let Some((found, value)) = line.split_once(['=', ':'])
             && found.trim() == key
         {
             return Some(value.trim());
@@ -138,26 +203,75 @@ pub fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str>
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_replaced_token_is_picked_up() {
+    fn token_file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
-        std::fs::write(&file, "first\n").expect("written");
+        std::fs::write(&file, content).expect("written");
+        (directory, file)
+    }
+
+    fn replace(file: &Path, content: &str) {
+        let fresh = file.with_extension("fresh");
+        std::fs::write(&fresh, content).expect("written");
+        std::fs::rename(&fresh, file).expect("replaced");
+    }
+
+    #[test]
+    fn a_replaced_token_is_picked_up() {
+        let (_directory, file) = token_file(b"first\n");
         let credential = Credential::new(CredentialSource::File(file.clone()));
         assert_eq!(credential.token().expect("read").reveal(), "first");
-        assert!(!credential.has_changed());
-        std::fs::write(directory.path().join("new"), "second").expect("written");
-        std::fs::rename(directory.path().join("new"), &file).expect("replaced");
-        assert!(credential.has_changed());
+        replace(&file, "second");
         assert_eq!(credential.token().expect("read").reveal(), "second");
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(credential.token().expect_err("gone").kind, FailureKind::Unauthorized);
+    }
+
+    #[test]
+    fn each_who_shares_a_credential_learns_of_a_change_once() {
+        let (_directory, file) = token_file(b"first");
+        let credential = Credential::new(CredentialSource::File(file.clone()));
+        let (mut one, mut other) = (credential.version(), credential.version());
+        assert!(!credential.changed_since(&mut one));
+        replace(&file, "second");
+        credential.token().expect("somebody used it meanwhile");
+        assert!(credential.changed_since(&mut one));
+        assert!(!credential.changed_since(&mut one));
+        assert!(credential.changed_since(&mut other));
+        std::fs::remove_file(&file).expect("removed");
+        assert!(!credential.changed_since(&mut one), "a file that is not there is no credential");
+        replace(&file, "third");
+        assert!(credential.changed_since(&mut one));
+    }
+
+    #[test]
+    fn a_forgotten_token_is_read_again_though_its_file_looks_the_same() {
+        let (_directory, file) = token_file(b"first");
+        let credential = Credential::new(CredentialSource::File(file.clone()));
+        let before = std::fs::metadata(&file).expect("there").modified().expect("a time");
+        credential.token().expect("read");
+        std::fs::write(&file, "other").expect("written");
+        let handle = std::fs::File::options().write(true).open(&file).expect("opened");
+        handle.set_modified(before).expect("set back");
+        assert_eq!(credential.token().expect("read").reveal(), "first");
+        credential.forget();
+        assert_eq!(credential.token().expect("read").reveal(), "other");
     }
 
     #[test]
     fn what_cannot_be_sent_is_named_by_place_and_never_shown() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("token");
-        for content in ["", "  \n", "two words", "line\nline", "caf\u{e9}"] {
-            std::fs::write(&file, content).expect("written");
+        let long = vec![b'x'; 70_000];
+        for content in [
+            &b""[..],
+            b"  \n",
+            b"two words",
+            b"words\x07",
+            b"words\nline",
+            b"caf\xc3\xa9 words",
+            b"\xff words",
+            &long,
+        ] {
+            let (_directory, file) = token_file(content);
             let failure =
                 Credential::new(CredentialSource::File(file.clone())).token().expect_err("bad");
             assert_eq!(failure.kind, FailureKind::Unauthorized);
@@ -167,10 +281,34 @@ mod tests {
     }
 
     #[test]
+    fn a_token_does_not_print_itself() {
+        let (_directory, file) = token_file(b"planted");
+        let credential = Credential::new(CredentialSource::File(file));
+        let token = credential.token().expect("read");
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        assert!(!format!("{credential:?}").contains("planted"));
+    }
+
+    #[test]
     fn a_profile_is_a_section_of_an_ini_file() {
-        let text = "[other]\nauth_token = x\n[default]\napi_endpoint=u\n auth_token = secret \n";
+        let text = "[other]\nauth_token = x\n[default]\n# auth_token = old\napi_endpoint=u\n auth_token = secret \n";
         assert_eq!(ini_value(text, "default", "auth_token"), Some("secret"));
         assert_eq!(ini_value(text, "default", "missing"), None);
         assert_eq!(ini_value(text, "none", "auth_token"), None);
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(home.path().join(".sevenbridges")).expect("made");
+        std::fs::write(home.path().join(".sevenbridges/credentials"), text).expect("written");
+        let credential = Credential::new(CredentialSource::profile(home.path(), "default"));
+        assert_eq!(credential.token().expect("read").reveal(), "secret");
+    }
+
+    #[test]
+    fn a_systemd_credential_stays_in_its_directory() {
+        let directory = Path::new("/run/credentials/dropferry.service");
+        let source = CredentialSource::systemd(directory, "cavatica").expect("a plain name");
+        assert_eq!(source.file(), directory.join("cavatica"));
+        for name in ["", ".", "..", "a/b", "/etc/shadow"] {
+            assert_eq!(CredentialSource::systemd(directory, name), None, "{name}");
+        }
     }
 }

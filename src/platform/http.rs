@@ -1,36 +1,50 @@
 //! The only user of the HTTP client: requests out, answers in, by inactivity time-outs.
 //!
-//! *Promises*: an answer's body is bounded; a part's body is streamed with its exact length and
-//! never held; a request that moves no byte for the inactivity time-out fails as `TimedOut`, one
-//! that moves a byte now and then may take as long as it takes; redirects are not followed, for a
-//! captive portal would lead a token elsewhere; no error text carries a URL.
+//! Owns the connections. *Promises*: an answer's body is bounded; a part's body is streamed with
+//! its exact length and never held, and its last piece leaves only after the source has said that
+//! all is well, so a source that fails at its end never makes an accepted part; a request that moves
+//! no byte for the inactivity time-out fails as `TimedOut`, one that moves a byte now and then may
+//! take as long as it takes; redirects are not followed, for a captive portal would lead a token
+//! elsewhere; what is on this machine is never asked of a proxy; no error text carries a URL.
 //!
 //! *Never* retries, and never decides what a status means: that is each platform's `wire`.
+//!
+//! At a crash the far side sees a connection that breaks; what was true there is each operation's
+//! matter, see [`super::contract`].
 
-use std::io;
-use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::BoxStream;
-use http_body::{Frame, SizeHint};
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Url};
+use futures_util::StreamExt;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use reqwest::{Client, Method, NoProxy, Proxy, Url};
 
+use self::body::{Progress, Streamed};
 use super::contract::PartBody;
-use crate::model::{Failure, FailureKind};
+use crate::clock::Clock;
+use crate::model::{Failure, FailureKind, Now};
+
+mod body;
 
 /// Answers longer than this are not read: ten thousand listed parts take about one MB.
-const ANSWER_MAX: usize = 8 * 1024 * 1024;
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// A connection must stand within this time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// An answer that trickles is given up after this many inactivity time-outs.
+const TRICKLE_MAX: u32 = 20;
+/// Idle connections kept for each host: as many as parts are ever on their way to one.
+const IDLE_MAX: usize = 32;
+/// Idle connections are dropped before the usual minute after which storages drop them.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// Request ids are cut here.
+const REQUEST_ID_MAX: usize = 120;
 
 /// How to reach the network.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// A proxy, instead of the usual environment variables.
     pub proxy: Option<String>,
@@ -40,11 +54,67 @@ pub struct Settings {
     pub inactivity_timeout: Duration,
 }
 
-/// The client.
-#[derive(Debug, Clone)]
+impl fmt::Debug for Settings {
+    /// Leaves the proxy's address out, for it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("proxy", &self.proxy.as_ref().map(|_| "[redacted]"))
+            .field("ca_file", &self.ca_file)
+            .field("inactivity_timeout", &self.inactivity_timeout)
+            .finish()
+    }
+}
+
+/// Reads the time for whoever is not given it: limits, ends of signed addresses, elapsed times.
+#[derive(Clone)]
+pub struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
+
+impl TimeSource {
+    /// Takes the time from a function.
+    pub fn new(now: impl Fn() -> Now + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Returns the time.
+    pub fn now(&self) -> Now {
+        (self.0)()
+    }
+}
+
+impl From<Clock> for TimeSource {
+    fn from(clock: Clock) -> Self {
+        Self::new(move || clock.now())
+    }
+}
+
+impl From<&Clock> for TimeSource {
+    fn from(clock: &Clock) -> Self {
+        Self::from(clock.clone())
+    }
+}
+
+impl fmt::Debug for TimeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TimeSource").field(&self.now()).finish()
+    }
+}
+
+/// The client. Copies share their connections.
+#[derive(Clone)]
 pub struct Http {
-    client: Client,
+    outside: Client,
+    /// For this machine: no proxy.
+    inside: Client,
     inactivity_timeout: Duration,
+    time: Option<TimeSource>,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("inactivity_timeout", &self.inactivity_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request without its address.
@@ -54,7 +124,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// A body that is small.
     pub body: Option<Bytes>,
-    /// Longer than usual may pass before the answer comes.
+    /// At least this long may pass before the answer comes.
     pub patience: Option<Duration>,
 }
 
@@ -74,6 +144,12 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+
+    /// Returns the far side's id of the request, bounded: the platform's or the storage's.
+    pub fn request_id(&self) -> Option<String> {
+        let id = self.header("x-request-id").or_else(|| self.header("x-amz-request-id"))?;
+        Some(id.chars().take(REQUEST_ID_MAX).collect())
+    }
 }
 
 impl Http {
@@ -84,27 +160,36 @@ impl Http {
     pub fn new(settings: &Settings) -> Result<Self, String> {
         // A second installation finds the first one in place, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = Client::builder()
-            .user_agent(concat!("dropferry/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .http1_only()
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(32);
-        if let Some(proxy) = &settings.proxy {
-            let proxy = reqwest::Proxy::all(proxy)
-                .map_err(|error| format!("the proxy cannot be used: {}", error.without_url()))?;
-            builder = builder.proxy(proxy);
-        }
-        if let Some(file) = &settings.ca_file {
-            let unusable = |why: String| format!("{} cannot be used: {why}", file.display());
-            let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unusable(error.to_string()))?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let client = builder.build().map_err(|error| describe(&error.without_url()))?;
-        Ok(Self { client, inactivity_timeout: settings.inactivity_timeout })
+        let certificates = settings.ca_file.as_deref().map_or(Ok(Vec::new()), certificates)?;
+        let build = |proxied: bool| {
+            let mut builder = Client::builder()
+                .user_agent(concat!("dropferry/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(CONNECT_LIMIT)
+                .http1_only()
+                .tcp_nodelay(true)
+                .tcp_keepalive(IDLE_LIMIT)
+                .pool_idle_timeout(IDLE_LIMIT)
+                .pool_max_idle_per_host(IDLE_MAX)
+                .tls_certs_merge(certificates.clone());
+            if !proxied {
+                builder = builder.no_proxy();
+            } else if let Some(address) = &settings.proxy {
+                builder = builder.proxy(proxy(address)?);
+            }
+            builder.build().map_err(|error| root_cause(&error.without_url()))
+        };
+        let (outside, inside) = (build(true)?, build(false)?);
+        let inactivity_timeout = settings.inactivity_timeout;
+        Ok(Self { outside, inside, inactivity_timeout, time: None })
+    }
+
+    /// Makes trace lines say how long an answer took.
+    #[must_use]
+    pub fn with_time(self, time: TimeSource) -> Self {
+        Self { time: Some(time), ..self }
     }
 
     /// Sends a request and reads its answer.
@@ -117,16 +202,24 @@ impl Http {
         url: Url,
         request: Request,
     ) -> Result<Response, Failure> {
-        let mut outgoing = self.client.request(method, url).headers(request.headers);
+        let place = Place::of(&method, &url);
+        let mut outgoing = self.client(&url).request(method, url).headers(request.headers);
         if let Some(body) = request.body {
             outgoing = outgoing.body(body);
         }
-        let limit = request.patience.unwrap_or(self.inactivity_timeout);
+        let limit = request.patience.unwrap_or_default().max(self.inactivity_timeout);
         let progress = Progress::default();
-        within(limit, &progress, receive(outgoing, &progress)).await
+        let exchange = self.exchange(outgoing, &place, limit, &progress);
+        match tokio::time::timeout(limit.saturating_mul(TRICKLE_MAX), exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::new(
+                FailureKind::TimedOut,
+                format!("{} answers too slowly to be waited for", place.host),
+            )),
+        }
     }
 
-    /// Sends a part and reads the answer.
+    /// Sends a part and reads the answer. The headers go as they are; the length is the body's.
     ///
     /// # Errors
     /// As [`Self::send`]; and what made the stream of bytes end early, when that was it.
@@ -134,23 +227,92 @@ impl Http {
         &self,
         method: Method,
         url: Url,
-        headers: HeaderMap,
-        body: PartBody,
+        mut headers: HeaderMap,
+        mut body: PartBody,
     ) -> Result<Response, Failure> {
+        let place = Place::of(&method, &url);
+        headers.remove(TRANSFER_ENCODING);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
         let progress = Progress::default();
-        let streamed = Streamed {
-            chunks: Mutex::new(body.chunks),
-            left: body.length.0,
-            progress: progress.clone(),
+        let outgoing = self.client(&url).request(method, url).headers(headers);
+        let outgoing = if body.length.0 == 0 {
+            // Nothing would ask the stream of an empty part how it ended.
+            while let Some(chunk) = body.chunks.next().await {
+                body::expect_empty(chunk)?;
+            }
+            outgoing.body(Bytes::new())
+        } else {
+            outgoing.body(reqwest::Body::wrap(Streamed::new(body, progress.clone())))
         };
-        let outgoing = self
-            .client
-            .request(method, url)
-            .headers(headers)
-            .header(CONTENT_LENGTH, body.length.0)
-            .body(reqwest::Body::wrap(streamed));
-        within(self.inactivity_timeout, &progress, receive(outgoing, &progress)).await
+        self.exchange(outgoing, &place, self.inactivity_timeout, &progress).await
     }
+
+    fn client(&self, url: &Url) -> &Client {
+        if is_loopback(url) { &self.inside } else { &self.outside }
+    }
+
+    async fn exchange(
+        &self,
+        outgoing: reqwest::RequestBuilder,
+        place: &Place,
+        limit: Duration,
+        progress: &Progress,
+    ) -> Result<Response, Failure> {
+        let begun = self.time.as_ref().map(TimeSource::now);
+        let answer = within(limit, &place.host, progress, receive(outgoing, place, progress)).await;
+        let elapsed = self.time.as_ref().zip(begun).map(|(time, begun)| {
+            u64::try_from(time.now().monotonic.since(begun.monotonic).as_millis())
+        });
+        let elapsed_ms = elapsed.and_then(Result::ok);
+        match &answer {
+            Ok(answer) => {
+                let (status, request_id) = (answer.status, answer.request_id());
+                tracing::trace!(path = %place, status, request_id, elapsed_ms, "answer received");
+            }
+            Err(failure) => {
+                tracing::trace!(path = %place, kind = failure.kind.as_str(), elapsed_ms, "no answer");
+            }
+        }
+        answer
+    }
+}
+
+/// Where a request goes, without what may be secret: no query, no user, no fragment.
+struct Place {
+    method: Method,
+    host: String,
+    path: String,
+}
+
+impl Place {
+    fn of(method: &Method, url: &Url) -> Self {
+        let host = url.host_str().unwrap_or("nowhere").to_owned();
+        Self { method: method.clone(), host, path: url.path().to_owned() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.method, self.host, self.path)
+    }
+}
+
+fn proxy(address: &str) -> Result<Proxy, String> {
+    let proxy = Proxy::all(address).map_err(|error| {
+        format!("the proxy cannot be used: {}", root_cause(&error.without_url()))
+    })?;
+    Ok(proxy.no_proxy(NoProxy::from_env()))
+}
+
+fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let unusable = |why: String| format!("{} cannot be used: {why}", file.display());
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|error| unusable(root_cause(&error)))?;
+    if found.is_empty() {
+        return Err(unusable("it holds no certificate in PEM form".into()));
+    }
+    Ok(found)
 }
 
 /// Builds a header map; a value that is not sendable is left out of the error's text.
@@ -160,14 +322,11 @@ impl Http {
 pub fn header_map<'a>(
     lines: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<HeaderMap, Failure> {
+    let unusable = || {
+        Failure::new(FailureKind::BadAnswer, "the platform asks for a header that cannot be sent")
+    };
     let mut map = HeaderMap::new();
     for (name, value) in lines {
-        let unusable = || {
-            Failure::new(
-                FailureKind::BadAnswer,
-                "the platform asks for a header that cannot be sent",
-            )
-        };
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
         let mut value = HeaderValue::from_str(value).map_err(|_| unusable())?;
         value.set_sensitive(true);
@@ -201,123 +360,91 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Counts what moves.
-#[derive(Debug, Clone, Default)]
-struct Progress(Arc<AtomicU64>);
-
-impl Progress {
-    fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Lets a request run for as long as something moves at least once in every `limit`.
 async fn within(
     limit: Duration,
+    host: &str,
     progress: &Progress,
     request: impl Future<Output = Result<Response, Failure>>,
 ) -> Result<Response, Failure> {
     tokio::pin!(request);
-    let mut seen = progress.count();
     loop {
-        match tokio::time::timeout(limit, &mut request).await {
-            Ok(answer) => return answer,
-            Err(_) if progress.count() != seen => seen = progress.count(),
-            Err(_) => {
-                let message = format!("nothing moved for {} s", limit.as_secs_f32());
-                return Err(Failure::new(FailureKind::TimedOut, message));
+        tokio::select! {
+            biased;
+            answer = &mut request => return answer,
+            moved = tokio::time::timeout(limit, progress.moved()) => {
+                if moved.is_err() {
+                    return Err(stalled(limit, host, progress));
+                }
             }
         }
     }
 }
 
+fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {
+    let limit = limit.as_secs_f32();
+    let message = if progress.waits_for_source() {
+        format!("the source gave nothing to send for {limit} s")
+    } else {
+        format!("nothing moved between here and {host} for {limit} s")
+    };
+    Failure::new(FailureKind::TimedOut, message)
+}
+
 async fn receive(
     outgoing: reqwest::RequestBuilder,
+    place: &Place,
     progress: &Progress,
 ) -> Result<Response, Failure> {
-    let mut incoming = outgoing.send().await.map_err(transport_failure)?;
+    let broken = |error| transport_failure(error, &place.host);
+    let mut incoming = outgoing.send().await.map_err(broken)?;
     progress.note();
     let (status, headers) = (incoming.status().as_u16(), incoming.headers().clone());
+    let mut response = Response { status, headers, body: Bytes::new() };
     let mut body = BytesMut::new();
-    while let Some(chunk) = incoming.chunk().await.map_err(transport_failure)? {
+    while let Some(chunk) = incoming.chunk().await.map_err(broken)? {
         progress.note();
         if body.len() + chunk.len() > ANSWER_MAX {
-            return Err(Failure {
-                status: Some(status),
-                ..Failure::new(
-                    FailureKind::BadAnswer,
-                    "the answer is longer than any that is expected",
-                )
-            });
+            let message = "the answer is longer than any that is expected";
+            let request_id = response.request_id();
+            let failure = Failure::new(FailureKind::BadAnswer, message);
+            return Err(Failure { status: Some(status), request_id, ..failure });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Response { status, headers, body: body.freeze() })
+    response.body = body.freeze();
+    Ok(response)
 }
 
 /// Maps a transport error; a failure of the source that ended the body comes through as it was.
-fn transport_failure(error: reqwest::Error) -> Failure {
+fn transport_failure(error: reqwest::Error, host: &str) -> Failure {
     let error = error.without_url();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(current) = cause {
         if let Some(failure) = current.downcast_ref::<Failure>() {
             return failure.clone();
         }
-        if let Some(io) = current.downcast_ref::<io::Error>()
-            && let Some(failure) = io.get_ref().and_then(|inner| inner.downcast_ref::<Failure>())
-        {
-            return failure.clone();
-        }
         cause = current.source();
     }
-    let kind = if error.is_timeout() { FailureKind::TimedOut } else { FailureKind::Unreachable };
-    Failure::new(kind, describe(&error))
+    let why = root_cause(&error);
+    let message = match (error.is_connect(), error.is_timeout()) {
+        (_, true) => format!("no connection to {host} within {} s", CONNECT_LIMIT.as_secs()),
+        (true, false) => format!("cannot connect to {host}: {why}"),
+        (false, false) => format!("the connection to {host} broke: {why}"),
+    };
+    Failure::new(FailureKind::Unreachable, message)
 }
 
-/// Joins an error and its causes, each said once.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        let said = current.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = current.source();
+/// Returns the text of the innermost cause; the outer ones only say that something failed.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
     }
-    text
+    innermost.to_string()
 }
 
-/// A part's body: exactly as long as announced, never held.
-struct Streamed {
-    chunks: Mutex<BoxStream<'static, io::Result<Bytes>>>,
-    left: u64,
-    progress: Progress,
-}
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = &mut *self;
-        let chunks = this.chunks.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let polled = chunks.as_mut().poll_next(context);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            this.progress.note();
-            this.left = this.left.saturating_sub(chunk.len() as u64);
-        }
-        polled.map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
+#[cfg(test)]
+pub(crate) mod stub;
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,36 @@
 //! Folders at Seven Bridges: found, made level by level, remembered.
 //!
-//! The memory is a cache and nothing more: an id that turns out to be gone is forgotten, and the
-//! folder is looked up again. Two machines may make the same folder at once; the one that is told
-//! "exists" looks it up.
+//! Owns a memory of folder ids, which is a cache and nothing more: an id that turns out to be gone is
+//! forgotten, and the folder is looked up again. Two machines may make the same folder at once; the
+//! one that is told "exists" looks it up. A folder that was made when its answer was lost is found
+//! the next time. At a crash the memory is lost, which costs one call a folder.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use reqwest::Method;
 
-use super::wire::{self, Call};
-use super::{Found, SevenBridges};
+use super::answers::{self, Call};
+use super::{SevenBridges, wire};
 use crate::model::{Failure, FailureKind};
+
+/// Folders remembered at most: a drop directory may make one for every run, for years.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Where a folder path leads.
+pub(super) enum Found {
+    /// To this folder, or to the project's top.
+    Folder(Option<String>),
+    /// Nowhere yet.
+    Missing,
+}
+
+/// What to do about a folder that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lacking {
+    Make,
+    Leave,
+}
 
 /// Ids of folders, by path.
 #[derive(Debug, Default)]
@@ -22,41 +41,34 @@ pub(super) struct Folders {
 }
 
 impl Folders {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<Vec<String>, String>) -> T) -> T {
+        act(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn get(&self, path: &[String]) -> Option<String> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+        self.with(|ids| ids.get(path).cloned())
     }
 
     fn remember(&self, path: &[String], id: &str) {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.insert(path.to_owned(), id.to_owned());
+        self.with(|ids| {
+            if ids.len() >= REMEMBERED_MAX {
+                ids.clear();
+            }
+            ids.insert(path.to_owned(), id.to_owned());
+        });
     }
 
-    /// Forgets a folder and those above it.
-    pub(super) fn forget(&self, path: &[String]) {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..=path.len()).for_each(|depth| {
-            ids.remove(&path[..depth]);
-        });
+    /// Forgets a folder and those above it. Tells whether any of them was remembered.
+    pub(super) fn forget(&self, path: &[String]) -> bool {
+        let prefixes = (1..=path.len()).map(|depth| &path[..depth]);
+        self.with(|ids| prefixes.filter(|prefix| ids.remove(*prefix).is_some()).count() > 0)
     }
 }
 
 impl SevenBridges {
     /// Returns where a folder path leads; makes nothing.
     pub(super) async fn find_folders(&self, path: &[String]) -> Result<Found, Failure> {
-        if let Some(id) = self.folders.get(path) {
-            return Ok(Found::Folder(Some(id)));
-        }
-        let mut folder = None;
-        for depth in 1..=path.len() {
-            folder = match self.folders.get(&path[..depth]) {
-                Some(id) => Some(id),
-                None => match self.find_folder(folder.as_deref(), &path[..depth]).await? {
-                    Some(id) => Some(id),
-                    None => return Ok(Found::Missing),
-                },
-            };
-        }
-        Ok(Found::Folder(folder))
+        self.walk_afresh(path, Lacking::Leave).await
     }
 
     /// Returns the folder of a path, made when missing; `None` is the project's top.
@@ -65,18 +77,44 @@ impl SevenBridges {
             return Ok(Some(id));
         }
         let _alone = self.folders.making.lock().await;
+        match self.walk_afresh(path, Lacking::Make).await? {
+            Found::Folder(folder) => Ok(folder),
+            Found::Missing => {
+                let message = "a folder was made and is not shown";
+                Err(Failure::new(FailureKind::ServerFault, message))
+            }
+        }
+    }
+
+    /// Walks a path; when what is remembered leads nowhere, once more without memory.
+    async fn walk_afresh(&self, path: &[String], lacking: Lacking) -> Result<Found, Failure> {
+        match self.walk(path, lacking).await {
+            Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
+                self.walk(path, lacking).await
+            }
+            other => other,
+        }
+    }
+
+    async fn walk(&self, path: &[String], lacking: Lacking) -> Result<Found, Failure> {
+        if let Some(id) = self.folders.get(path) {
+            return Ok(Found::Folder(Some(id)));
+        }
         let mut folder = None;
         for depth in 1..=path.len() {
             let path = &path[..depth];
-            folder = match self.folders.get(path) {
-                Some(id) => Some(id),
-                None => match self.find_folder(folder.as_deref(), path).await? {
-                    Some(id) => Some(id),
-                    None => Some(self.make_folder(folder.as_deref(), path).await?),
-                },
+            let parent = folder.as_deref();
+            let mut id = self.folders.get(path);
+            if id.is_none() {
+                id = self.find_folder(parent, path).await?;
+            }
+            folder = match (id, lacking) {
+                (Some(id), _) => Some(id),
+                (None, Lacking::Leave) => return Ok(Found::Missing),
+                (None, Lacking::Make) => Some(self.make_folder(parent, path).await?),
             };
         }
-        Ok(folder)
+        Ok(Found::Folder(folder))
     }
 
     async fn find_folder(
@@ -90,24 +128,28 @@ impl SevenBridges {
             let message = format!("a file stands where folder {name:?} is wanted");
             return Err(Failure::new(FailureKind::BadRequest, message));
         }
-        let id = found.remote()?.id;
-        self.folders.remember(path, id.as_str());
-        Ok(Some(id.as_str().to_owned()))
+        self.remembered(path, found).map(Some)
     }
 
     async fn make_folder(&self, parent: Option<&str>, path: &[String]) -> Result<String, Failure> {
         let name = path.last().map_or("", String::as_str);
         let body = wire::FolderBody { place: self.place(parent), name, kind: "folder" };
-        let url = self.url("/files", &[])?;
-        let response = match self.call_json(Call::General, Method::POST, url, &body).await {
+        let url = self.url("files", &[])?;
+        match self.call_json(Call::General, Method::POST, url, &body).await {
+            Ok(response) => self.remembered(path, answers::parse(&response)?),
+            // Somebody else made it just before.
             Err(failure) if failure.kind == FailureKind::NameTaken => {
-                let missing =
-                    || Failure::new(FailureKind::ServerFault, "a folder exists and is not shown");
-                return self.find_folder(parent, path).await?.ok_or_else(missing);
+                self.find_folder(parent, path).await?.ok_or_else(|| {
+                    let message = format!("folder {name:?} exists and is not shown");
+                    Failure { kind: FailureKind::ServerFault, message, ..failure }
+                })
             }
-            other => other?,
-        };
-        let id = wire::parse::<wire::File>(&response)?.remote()?.id;
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn remembered(&self, path: &[String], folder: wire::File) -> Result<String, Failure> {
+        let id = folder.remote()?.id;
         self.folders.remember(path, id.as_str());
         Ok(id.as_str().to_owned())
     }

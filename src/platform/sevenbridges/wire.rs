@@ -1,38 +1,29 @@
-//! Seven Bridges on the wire: bodies, and pure functions from an answer to a result.
+//! Seven Bridges on the wire: the shapes of bodies, and pure functions from a body to a value.
 //!
-//! Unknown fields are ignored and never sent back. Any key of an error body may be missing, and a
-//! gateway answers with HTML, so the HTTP status decides first, then the vendor's `code`, and the
-//! message is only kept for people.
+//! Owns everything that is known of the vendor's JSON. Unknown fields are ignored and never sent
+//! back. A field that we can live without and that has an unexpected type counts as absent; one that
+//! we need makes the answer a `BadAnswer`. Ids are opaque, but an id that would lead a path astray is
+//! refused at the door, for ids are put into addresses. Signed addresses print as `[redacted]`.
+//!
+//! What an answer that is no success means is in [`super::answers`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
-    RemotePart, WallTime,
+    ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::http::Response;
 
 /// The metadata key that holds our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
-/// Vendor messages are cut here.
-const MESSAGE_MAX: usize = 300;
-
-/// Which call an answer belongs to, as far as its meaning depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
-    /// Anything that is not about one upload in progress.
-    General,
-    /// Initialising an upload.
-    Begin,
-    /// Anything about one upload in progress.
-    Upload,
-    /// Completing one.
-    Complete,
-}
+/// Real ids have 24 to 64 characters.
+const ID_MAX: usize = 200;
+/// Real names have at most 255 characters; a longer one is no answer to anything we asked.
+const NAME_MAX: usize = 4096;
 
 /// Body of an initialisation.
 #[derive(Debug, Serialize)]
@@ -52,9 +43,9 @@ pub(super) enum Place<'a> {
     Parent(&'a str),
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     /// Returns it as a query parameter.
-    pub(super) fn query(&self) -> (&'static str, &str) {
+    pub(super) fn query(self) -> (&'static str, &'a str) {
         match self {
             Self::Project(id) => ("project", id),
             Self::Parent(id) => ("parent", id),
@@ -72,48 +63,113 @@ pub(super) struct FolderBody<'a> {
     pub(super) kind: &'static str,
 }
 
+/// Body of a completion: a list of the parts that were not reported before, which is empty.
+#[derive(Debug, Serialize)]
+pub(super) struct CompleteBody {
+    pub(super) parts: [Part; 0],
+}
+
+/// Takes a value of the wished type, and counts anything else as absent.
+fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 /// An upload in progress, in any of the calls that tell of it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Upload {
     pub(super) upload_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) name: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) project: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) parent: Option<String>,
     pub(super) part_size: Option<u64>,
-    pub(super) parallel_uploads: Option<bool>,
-    pub(super) initiated: Option<String>,
-    #[serde(default)]
-    pub(super) parts: Vec<Part>,
+    #[serde(default, deserialize_with = "lenient")]
+    parallel_uploads: Option<bool>,
+    #[serde(default, deserialize_with = "lenient")]
+    initiated: Option<String>,
+    parts: Option<Vec<Part>>,
+}
+
+impl Upload {
+    /// Returns its id.
+    ///
+    /// # Errors
+    /// `BadAnswer` when it has none that can be used.
+    pub(super) fn id(&self) -> Result<RemoteUploadId, Failure> {
+        checked_id(self.upload_id.as_deref(), "an upload").map(RemoteUploadId::new)
+    }
+
+    /// Returns the layout that the platform settled on; ours where it says nothing.
+    ///
+    /// # Errors
+    /// `BadAnswer` when no file could be sent in it.
+    pub(super) fn layout(&self, size: ByteCount, wish: PartSize) -> Result<RemoteUpload, Failure> {
+        let part_size = self.part_size.map_or(Some(wish), PartSize::new);
+        let part_size =
+            part_size.ok_or_else(|| bad("the platform settled on parts of no length"))?;
+        let part_count = part_size
+            .count_for(size)
+            .ok_or_else(|| bad("the platform settled on absurdly small parts"))?;
+        let sequential = self.parallel_uploads == Some(false);
+        Ok(RemoteUpload { id: self.id()?, part_size, part_count, sequential })
+    }
+
+    /// Returns when it was begun, by the platform's clock.
+    pub(super) fn initiated_at(&self) -> Option<WallTime> {
+        self.initiated.as_deref().and_then(parse_time)
+    }
+
+    /// Returns the parts that the platform was told of.
+    ///
+    /// # Errors
+    /// `BadAnswer` when it shows none although it was asked to, or one twice.
+    pub(super) fn listed_parts(&self) -> Result<Vec<RemotePart>, Failure> {
+        let shown =
+            self.parts.as_ref().ok_or_else(|| bad("the platform shows no list of parts"))?;
+        let mut parts = BTreeMap::new();
+        for part in shown {
+            let part =
+                part.listed().ok_or_else(|| bad("the platform shows a part without number"))?;
+            if parts.insert(part.number, part).is_some() {
+                return Err(bad("the platform shows a part twice"));
+            }
+        }
+        Ok(parts.into_values().collect())
+    }
 }
 
 /// A part in lists and reports.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Part {
     part_number: u32,
-    response: PartResponse,
+    response: Option<PartResponse>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct PartResponse {
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: Option<BTreeMap<String, Value>>,
 }
 
 impl Part {
     /// Returns a report of a part.
     pub(super) fn report(part: &RemotePart) -> Self {
-        let headers = BTreeMap::from([("ETag".to_owned(), part.etag.to_string())]);
-        Self { part_number: part.number.get(), response: PartResponse { headers } }
+        let etag = Value::String(part.etag.to_string());
+        let headers = Some(BTreeMap::from([("ETag".to_owned(), etag)]));
+        Self { part_number: part.number.get(), response: Some(PartResponse { headers }) }
     }
 
-    /// Returns what a list says of a part.
-    pub(super) fn listed(&self) -> Option<RemotePart> {
-        let is_etag = |(name, _): &(&String, &String)| name.eq_ignore_ascii_case("etag");
-        let etag = self.response.headers.iter().find(is_etag).map_or("", |(_, value)| value);
-        Some(RemotePart {
-            number: PartNumber::new(self.part_number)?,
-            etag: ETag::from_header(etag),
-        })
+    fn listed(&self) -> Option<RemotePart> {
+        let headers = self.response.as_ref().and_then(|response| response.headers.as_ref());
+        let etag =
+            headers.into_iter().flatten().find(|(name, _)| name.eq_ignore_ascii_case("etag"));
+        let etag = etag.and_then(|(_, value)| value.as_str()).unwrap_or("");
+        let number = PartNumber::new(self.part_number)?;
+        Some(RemotePart { number, etag: ETag::from_header(etag) })
     }
 }
 
@@ -123,54 +179,88 @@ pub(super) struct ReportBody {
     pub(super) parts: Vec<Part>,
 }
 
-/// A signed address for one part.
-#[derive(Debug, Deserialize)]
-pub(super) struct SignedPart {
-    pub(super) method: Option<String>,
-    pub(super) url: String,
-    #[serde(default)]
-    pub(super) expires: serde_json::Value,
-    #[serde(default)]
-    pub(super) headers: BTreeMap<String, String>,
-    success_codes: Option<Vec<u16>>,
-    #[serde(default)]
-    report: SignedReport,
+/// An address that is as good as a credential: it prints as `[redacted]`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct SignedUrl(String);
+
+impl SignedUrl {
+    /// Returns the address, for the one request it is for.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
+impl fmt::Debug for SignedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A signed address for one part, and how to use it.
+#[derive(Deserialize)]
+pub(super) struct SignedPart {
+    method: Option<String>,
+    pub(super) url: SignedUrl,
+    #[serde(default)]
+    expires: Value,
+    headers: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "lenient")]
+    success_codes: Option<Vec<u16>>,
+    #[serde(default, deserialize_with = "lenient")]
+    report: Option<SignedReport>,
+}
+
+#[derive(Deserialize)]
 struct SignedReport {
+    #[serde(default, deserialize_with = "lenient")]
     headers: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "lenient")]
     success_codes: Option<Vec<u16>>,
 }
 
 impl SignedPart {
+    /// Returns the method to use; `None` for one that carries no bytes.
+    pub(super) fn method(&self) -> Option<reqwest::Method> {
+        match self.method.as_deref() {
+            None | Some("PUT" | "put") => Some(reqwest::Method::PUT),
+            Some("POST" | "post") => Some(reqwest::Method::POST),
+            Some(_) => None,
+        }
+    }
+
+    /// Returns exactly the header lines to send.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Tells whether the storage's status means that it has the part.
     pub(super) fn is_success(&self, status: u16) -> bool {
-        let codes = self.success_codes.as_ref().or(self.report.success_codes.as_ref());
+        let below = self.report.as_ref().and_then(|report| report.success_codes.as_ref());
+        let codes = self.success_codes.as_ref().or(below).filter(|codes| !codes.is_empty());
         codes.map_or(status == 200, |codes| codes.contains(&status))
     }
 
     /// Tells whether the platform wants the ETag reported.
     pub(super) fn wants_etag(&self) -> bool {
-        let wanted = self.report.headers.as_ref();
+        let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
         wanted.is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case("etag")))
     }
 
-    /// Returns when the address expires, when that is told in a form that we know.
+    /// Returns when the address expires, when that is told in a form that we know: the vendor's
+    /// pages disagree between RFC 3339 and a number of seconds, milliseconds or microseconds.
     pub(super) fn expires_at(&self) -> Option<WallTime> {
-        let number = match &self.expires {
-            serde_json::Value::String(text) => {
-                if let Some(time) = parse_time(text) {
-                    return Some(time);
-                }
-                text.trim().parse::<i64>().ok()?
+        let number = if let Value::String(text) = &self.expires {
+            if let Some(time) = parse_time(text) {
+                return Some(time);
             }
-            serde_json::Value::Number(number) => number.as_i64()?,
-            _ => return None,
+            text.trim().parse::<i64>().ok()?
+        } else {
+            self.expires.as_i64()?
         };
         let nanos = match number {
-            100_000_000_000_000.. => number.checked_mul(1_000)?,
-            100_000_000_000.. => number.checked_mul(1_000_000)?,
+            100_000_000_000_001.. => number.checked_mul(1_000)?,
+            100_000_000_001.. => number.checked_mul(1_000_000)?,
             0.. => number.checked_mul(1_000_000_000)?,
             _ => return None,
         };
@@ -181,14 +271,15 @@ impl SignedPart {
 /// A file or folder.
 #[derive(Debug, Deserialize)]
 pub(super) struct File {
-    pub(super) id: Option<String>,
+    id: Option<String>,
     pub(super) name: Option<String>,
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type", deserialize_with = "lenient")]
     kind: Option<String>,
     size: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
     created_on: Option<String>,
     #[serde(default)]
-    metadata: Option<BTreeMap<String, serde_json::Value>>,
+    metadata: Value,
 }
 
 impl File {
@@ -197,23 +288,20 @@ impl File {
         self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("folder"))
     }
 
-    /// Returns it in our words.
+    /// Returns it in our words. A folder is a file without size: its name is taken all the same.
     ///
     /// # Errors
-    /// `BadAnswer` when it has no id or name.
+    /// `BadAnswer` when it has no id or name that can be used.
     pub(super) fn remote(self) -> Result<RemoteFile, Failure> {
-        let mark = self.metadata.as_ref().and_then(|metadata| metadata.get(MARK_KEY));
-        let mark = mark.and_then(serde_json::Value::as_str).and_then(parse_mark);
+        let id = RemoteFileId::new(checked_id(self.id.as_deref(), "a file")?);
+        let size = if self.is_folder() { None } else { self.size.map(ByteCount) };
+        let mark = self.metadata.get(MARK_KEY).and_then(Value::as_str).and_then(parse_mark);
         let created_at = self.created_on.as_deref().and_then(parse_time);
-        match (self.id, self.name) {
-            (Some(id), Some(name)) => Ok(RemoteFile {
-                id: RemoteFileId::new(id),
-                name,
-                size: self.size.map(ByteCount),
-                mark,
-                created_at,
-            }),
-            _ => Err(Failure::new(FailureKind::BadAnswer, "a file without id or name was told")),
+        match self.name {
+            Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
+                Ok(RemoteFile { id, name, size, mark, created_at })
+            }
+            Some(_) | None => Err(bad("the platform told of a file without a usable name")),
         }
     }
 }
@@ -227,19 +315,46 @@ pub(super) struct Page<T> {
 /// A project, as far as we ask.
 #[derive(Debug, Deserialize)]
 pub(super) struct Project {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) root_folder: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     permissions: Option<Permissions>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Permissions {
+    #[serde(default, deserialize_with = "lenient")]
     write: Option<bool>,
 }
 
 impl Project {
     /// Tells whether the platform says that we may not write.
     pub(super) fn forbids_writing(&self) -> bool {
-        self.permissions.as_ref().and_then(|p| p.write) == Some(false)
+        self.permissions.as_ref().and_then(|permissions| permissions.write) == Some(false)
     }
+}
+
+/// The owner of a token.
+#[derive(Debug, Deserialize)]
+pub(super) struct User {
+    pub(super) username: Option<String>,
+}
+
+fn bad(message: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, message)
+}
+
+/// Refuses ids that could not stand in an address as one segment.
+fn checked_id(id: Option<&str>, of: &str) -> Result<String, Failure> {
+    let usable = |id: &&str| {
+        (1..=ID_MAX).contains(&id.len())
+            && *id != "."
+            && *id != ".."
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+    };
+    let id = id.filter(usable);
+    id.map(str::to_owned)
+        .ok_or_else(|| bad(&format!("the platform told of {of} without a usable id")))
 }
 
 /// Returns our digest as it is left with a file.
@@ -249,15 +364,13 @@ pub(super) fn render_mark(mark: ContentMark) -> String {
 
 fn parse_mark(text: &str) -> Option<ContentMark> {
     let (size, md5) = text.split_once(':')?;
-    Some(ContentMark {
-        part_size: PartSize::new(size.parse().ok()?)?,
-        md5_of_parts: Md5::parse(md5)?,
-    })
+    let part_size = PartSize::new(size.parse().ok()?)?;
+    Some(ContentMark { part_size, md5_of_parts: Md5::parse(md5)? })
 }
 
 /// Parses a time as the API writes it.
 pub(super) fn parse_time(text: &str) -> Option<WallTime> {
-    let time: jiff::Timestamp = text.parse().ok()?;
+    let time: jiff::Timestamp = text.trim().parse().ok()?;
     i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
@@ -267,253 +380,193 @@ pub(super) fn parse_date(text: &str) -> Option<WallTime> {
     i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
-/// Parses the body of a call that succeeded.
-///
-/// # Errors
-/// `BadAnswer` when it is not what the call answers with, such as a portal's page.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
-    serde_json::from_slice(&response.body).map_err(|error| {
-        let what = if looks_like_html(&response.body) { "a web page" } else { "something else" };
-        let message = format!("the platform answered with {what}: {}", clip(&error.to_string()));
-        answered(response, FailureKind::BadAnswer, message)
-    })
-}
-
-fn looks_like_html(body: &[u8]) -> bool {
-    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    code: Option<i64>,
-    #[serde(default)]
-    message: Option<serde_json::Value>,
-}
-
-/// Turns an answer that is no success into a failure.
-pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failure {
-    let body: ErrorBody = serde_json::from_slice(&response.body).unwrap_or_default();
-    let kind = kind_of(call, response, body.code, now);
-    let said = match &body.message {
-        Some(serde_json::Value::String(text)) => clip(text),
-        Some(_) | None if looks_like_html(&response.body) => "a web page".to_owned(),
-        Some(_) | None => "no message".to_owned(),
-    };
-    let message = match body.code {
-        Some(code) => format!("the platform refused with code {code}: {said}"),
-        None => format!("the platform refused: {said}"),
-    };
-    answered(response, kind, message)
-}
-
-fn answered(response: &Response, kind: FailureKind, message: String) -> Failure {
-    let request_id = response.header("x-request-id").map(clip);
-    Failure { kind, message, status: Some(response.status), request_id }
-}
-
-/// The table of `code`s, by HTTP status first.
-fn kind_of(call: Call, response: &Response, code: Option<i64>, now: WallTime) -> FailureKind {
-    let code = code.unwrap_or(-1);
-    match (response.status, code) {
-        (401, _) | (_, 90001) => FailureKind::Unauthorized,
-        (429, _) | (_, 1000) => FailureKind::Throttled { after: announced_pause(response, now) },
-        (503, 0) => FailureKind::Maintenance,
-        (_, 8007) if call == Call::Complete => FailureKind::CompleteRefused,
-        (_, 8008 | 13004 | 9000 | 9100) => FailureKind::ServerFault,
-        (404 | 410, 8003) => FailureKind::UploadGone,
-        (404 | 410, _) if matches!(call, Call::Upload | Call::Complete) => FailureKind::UploadGone,
-        (409, _) => FailureKind::NameTaken,
-        (403, _) => FailureKind::Forbidden,
-        (404 | 410, _) => FailureKind::NotFound,
-        (402 | 413 | 507, _) => FailureKind::Quota,
-        (408 | 425 | 500..=599, _) => FailureKind::ServerFault,
-        (400..=499, _) => FailureKind::BadRequest,
-        _ => FailureKind::BadAnswer,
-    }
-}
-
-/// Returns how long a platform asks us to wait.
-pub(super) fn announced_pause(response: &Response, now: WallTime) -> Option<Duration> {
-    if let Some(seconds) = response.header("retry-after").and_then(|text| text.parse().ok()) {
-        return Some(Duration::from_secs(seconds));
-    }
-    let reset: i64 = response.header("x-ratelimit-reset")?.parse().ok()?;
-    Some(now.until(WallTime(reset.checked_mul(1_000_000_000)?)))
-}
-
-/// Turns a storage's answer that is no success into a failure.
-pub(super) fn classify_storage(response: &Response) -> Failure {
-    let body = String::from_utf8_lossy(&response.body[..response.body.len().min(2000)]);
-    let says = |word| body.contains(word);
-    let kind = match response.status {
-        404 if says("NoSuchUpload") => FailureKind::UploadGone,
-        400 if says("EntityTooLarge") || says("EntityTooSmall") => FailureKind::BadRequest,
-        // An address that expired or is not accepted: the next attempt gets another.
-        403 | 404 => FailureKind::PartRejected,
-        400 | 412 | 422 => FailureKind::PartRejected,
-        429 | 503 => FailureKind::ServerFault,
-        500..=599 | 408 => FailureKind::ServerFault,
-        _ => FailureKind::BadAnswer,
-    };
-    let word = storage_code(&body).map_or_else(String::new, |code| format!(": {code}"));
-    let message = format!("the storage refused the part{word}");
-    Failure { kind, message, status: Some(response.status), request_id: None }
-}
-
-/// The `<Code>` of a storage's error; nothing else of its body is shown, for it may hold addresses.
-fn storage_code(body: &str) -> Option<&str> {
-    let (_, rest) = body.split_once("<Code>")?;
-    let (code, _) = rest.split_once("</Code>")?;
-    (code.len() < 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
-}
-
-/// Cuts a text from outside to a length and to printable characters.
-fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use reqwest::header::HeaderMap;
 
-    const NOW: WallTime = WallTime(1_739_264_600_000_000_000);
-
-    fn response(status: u16, body: &str) -> Response {
-        Response {
-            status,
-            headers: HeaderMap::new(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        }
+    fn signed(body: &str) -> SignedPart {
+        serde_json::from_str(body).expect("parses")
     }
 
-    fn kind(call: Call, status: u16, body: &str) -> FailureKind {
-        classify(call, &response(status, body), NOW).kind
+    fn upload(body: &str) -> Upload {
+        serde_json::from_str(body).expect("parses")
+    }
+
+    fn size(bytes: u64) -> PartSize {
+        PartSize::new(bytes).expect("not zero")
     }
 
     #[test]
-    fn every_documented_refusal_has_its_kind() {
-        use Call::{Begin, Complete, General, Upload};
-        use FailureKind as K;
-        for (call, status, code, expected) in [
-            (General, 401, 90001, K::Unauthorized),
-            (General, 400, 90001, K::Unauthorized),
-            (General, 503, 0, K::Maintenance),
-            (General, 503, 2000, K::ServerFault),
-            (General, 403, 2001, K::Forbidden),
-            (General, 404, 3002, K::NotFound),
-            (General, 404, 5002, K::NotFound),
-            (General, 409, 5030, K::NameTaken),
-            (Begin, 400, 8013, K::BadRequest),
-            (Begin, 403, 8001, K::Forbidden),
-            (Begin, 409, 8005, K::NameTaken),
-            (Begin, 409, 8004, K::NameTaken),
-            (Begin, 409, 8006, K::NameTaken),
-            (Upload, 404, 8003, K::UploadGone),
-            (Upload, 400, 8012, K::BadRequest),
-            (Upload, 500, 8008, K::ServerFault),
-            (Upload, 503, 8008, K::ServerFault),
-            (Complete, 400, 8007, K::CompleteRefused),
-            (Complete, 500, 8007, K::CompleteRefused),
-            (Complete, 404, 8003, K::UploadGone),
-            (General, 500, 90004, K::ServerFault),
-            (General, 415, 90008, K::BadRequest),
-            (General, 429, 1000, K::Throttled { after: None }),
-        ] {
-            let body = format!(r#"{{"status":{status},"code":{code},"message":"m"}}"#);
-            assert_eq!(kind(call, status, &body), expected, "{status} {code}");
+    fn a_recorded_initialisation_is_read() {
+        let told = upload(
+            r#"{"href":"https://cavatica-api.sbgenomics.com/v2/upload/multipart/q7Rk",
+                "upload_id":"q7RkXn0b","project":"nwlab/novaseq-runs","name":"a.fastq.gz",
+                "size":7340032000,"part_size":67108864,"parallel_uploads":true,"more":{"a":[1]}}"#,
+        );
+        let layout = told.layout(ByteCount(7_340_032_000), size(5)).expect("usable");
+        assert_eq!(layout.id, RemoteUploadId::new("q7RkXn0b"));
+        assert_eq!((layout.part_size, layout.part_count), (size(67_108_864), 110));
+        assert!(!layout.sequential);
+    }
+
+    #[test]
+    fn a_layout_is_the_platforms_or_ours_and_never_absurd() {
+        let layout = |body: &str, bytes| upload(body).layout(ByteCount(bytes), size(10));
+        let ours = layout(r#"{"upload_id":"u"}"#, 25).expect("ours");
+        assert_eq!((ours.part_size, ours.part_count), (size(10), 3));
+        let empty = layout(r#"{"upload_id":"u","part_size":100}"#, 0).expect("one empty part");
+        assert_eq!(empty.part_count, 1);
+        assert!(layout(r#"{"upload_id":"u","parallel_uploads":false}"#, 1).expect("u").sequential);
+        assert!(!layout(r#"{"upload_id":"u","parallel_uploads":"no"}"#, 1).expect("u").sequential);
+        let large = layout(r#"{"upload_id":"u","part_size":18446744073709551615}"#, 25);
+        assert_eq!(large.expect("one part").part_count, 1);
+        for body in [r#"{"upload_id":"u","part_size":0}"#, r#"{"part_size":5}"#, "{}"] {
+            assert_eq!(layout(body, 25).expect_err(body).kind, FailureKind::BadAnswer);
+        }
+        let many = layout(r#"{"upload_id":"u","part_size":1}"#, u64::MAX);
+        assert_eq!(many.expect_err("too many").kind, FailureKind::BadAnswer);
+        for body in [r#"{"part_size":-5}"#, r#"{"part_size":1e400}"#, r#"{"part_size":1.5}"#, "[]"]
+        {
+            assert!(serde_json::from_str::<Upload>(body).is_err(), "{body}");
         }
     }
 
     #[test]
-    fn hostile_and_broken_bodies_are_judged_by_status() {
-        let long = format!(r#"{{"message":"{}"}}"#, "x\\n".repeat(1_000_000));
-        let hostile = ["", "<html>oops", "{\"code\":", "[]", "{\"code\":\"8003\"}", "null", &long];
-        for body in hostile {
-            let failure = classify(Call::General, &response(502, body), NOW);
-            assert_eq!(failure.kind, FailureKind::ServerFault, "{}", &body[..body.len().min(20)]);
-            assert!(failure.message.len() < 500 && !failure.message.contains('\n'));
-            assert_eq!(kind(Call::General, 302, body), FailureKind::BadAnswer);
+    fn an_id_that_leads_astray_is_refused() {
+        let long = "x".repeat(201);
+        for id in ["", ".", "..", "a/b", "a?b", "a#b", "a b", "a%2f", "a\u{e9}", "a\nb", &long] {
+            let told = upload(&serde_json::json!({ "upload_id": id }).to_string());
+            assert_eq!(told.id().expect_err(id).kind, FailureKind::BadAnswer);
         }
-        let portal =
-            parse::<Page<File>>(&response(200, "<html>log in</html>")).expect_err("a page");
-        assert_eq!(portal.kind, FailureKind::BadAnswer);
-        assert!(portal.message.contains("a web page"), "{portal}");
-        assert!(parse::<Upload>(&response(200, r#"{"part_size":1e400}"#)).is_err());
-        assert!(parse::<Upload>(&response(200, r#"{"part_size":-5}"#)).is_err());
+        assert!(upload(r#"{"upload_id":"aZ0-_.~"}"#).id().is_ok());
+    }
+
+    #[test]
+    fn listed_parts_come_in_order_without_quotes() {
+        let told = upload(
+            r#"{"upload_id":"u","parts":[
+                {"part_number":2,"response":{"headers":{"etag":"\"bb\""}}},
+                {"part_number":1,"response":{"headers":{"ETag":"aa","X":7}}},
+                {"part_number":3},{"part_number":4,"response":{"headers":{"ETag":null}}}]}"#,
+        );
+        let parts = told.listed_parts().expect("listed");
+        let seen: Vec<_> = parts.iter().map(|p| (p.number.get(), p.etag.as_str())).collect();
+        assert_eq!(seen, [(1, "aa"), (2, "bb"), (3, ""), (4, "")]);
+        for parts in ["null", r#"[{"part_number":0}]"#, r#"[{"part_number":1},{"part_number":1}]"#]
+        {
+            let told = upload(&format!(r#"{{"upload_id":"u","parts":{parts}}}"#));
+            assert_eq!(told.listed_parts().expect_err(parts).kind, FailureKind::BadAnswer);
+        }
     }
 
     #[test]
     fn expiry_is_read_in_every_form_that_the_documents_show() {
-        let expires = |value: &str| {
-            let body = format!(r#"{{"url":"u","expires":{value}}}"#);
-            serde_json::from_str::<SignedPart>(&body).expect("parses").expires_at()
-        };
+        let expires =
+            |value: &str| signed(&format!(r#"{{"url":"u","expires":{value}}}"#)).expires_at();
         let expected = Some(WallTime(1_739_305_800_000_000_000));
         for form in [
             r#""2025-02-11T20:30:00Z""#,
+            r#""2025-02-11T20:30:00.000Z""#,
             "1739305800",
             "1739305800000",
             "1739305800000000",
             r#""1739305800""#,
+            r#""1739305800000""#,
         ] {
             assert_eq!(expires(form), expected, "{form}");
         }
-        for form in ["null", "\"soon\"", "-1", "{}", "1e300"] {
+        for form in ["null", "\"soon\"", "-1", "{}", "1e300", "true", "9223372036854775807", "\"\""]
+        {
             assert_eq!(expires(form), None, "{form}");
         }
+        assert_eq!(signed(r#"{"url":"u"}"#).expires_at(), None);
     }
 
     #[test]
     fn success_codes_are_read_from_both_places() {
-        let signed = |body: &str| serde_json::from_str::<SignedPart>(body).expect("parses");
         assert!(signed(r#"{"url":"u"}"#).is_success(200));
         assert!(!signed(r#"{"url":"u"}"#).is_success(201));
         assert!(signed(r#"{"url":"u","success_codes":[201]}"#).is_success(201));
+        assert!(!signed(r#"{"url":"u","success_codes":[201]}"#).is_success(200));
         assert!(signed(r#"{"url":"u","report":{"success_codes":[204]}}"#).is_success(204));
+        for odd in ["null", "[]", "\"200\"", "[-1]", "[99999999999]"] {
+            let body = format!(r#"{{"url":"u","success_codes":{odd}}}"#);
+            assert!(signed(&body).is_success(200) && !signed(&body).is_success(403), "{odd}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_wanted_unless_the_platform_says_otherwise() {
+        for (report, wants) in [
+            (r#"{"headers":["etag"]}"#, true),
+            (r#"{"headers":["ETag","X"]}"#, true),
+            (r#"{"headers":[]}"#, false),
+            (r#"{"headers":["x-other"]}"#, false),
+            ("{}", true),
+            ("null", true),
+            ("7", true),
+        ] {
+            let body = format!(r#"{{"url":"u","report":{report}}}"#);
+            assert_eq!(signed(&body).wants_etag(), wants, "{report}");
+        }
         assert!(signed(r#"{"url":"u"}"#).wants_etag());
-        assert!(signed(r#"{"url":"u","report":{"headers":["etag"]}}"#).wants_etag());
-        assert!(!signed(r#"{"url":"u","report":{"headers":[]}}"#).wants_etag());
     }
 
     #[test]
-    fn a_pause_is_read_from_either_header() {
-        let mut response = response(429, "{}");
-        response.headers.insert("x-ratelimit-reset", "1739264700".parse().expect("a value"));
-        assert_eq!(announced_pause(&response, NOW), Some(Duration::from_secs(100)));
-        response.headers.insert("retry-after", "7".parse().expect("a value"));
-        assert_eq!(announced_pause(&response, NOW), Some(Duration::from_secs(7)));
+    fn only_methods_that_carry_bytes_are_used() {
+        let method = |name: &str| signed(&format!(r#"{{"url":"u","method":{name}}}"#)).method();
+        assert_eq!(method("null"), Some(reqwest::Method::PUT));
+        assert_eq!(method("\"PUT\""), Some(reqwest::Method::PUT));
+        assert_eq!(method("\"POST\""), Some(reqwest::Method::POST));
+        assert_eq!(method("\"DELETE\""), None);
     }
 
     #[test]
-    fn a_storages_refusal_shows_its_code_and_no_address() {
-        let body =
-            "<Error><Code>AccessDenied</Code><Url>https://b/?X-Amz-Signature=s</Url></Error>";
-        let failure = classify_storage(&response(403, body));
-        assert_eq!(failure.kind, FailureKind::PartRejected);
-        assert_eq!(failure.message, "the storage refused the part: AccessDenied");
-        let gone = classify_storage(&response(404, "<Code>NoSuchUpload</Code>"));
-        assert_eq!(gone.kind, FailureKind::UploadGone);
-        assert_eq!(classify_storage(&response(503, "SlowDown")).kind, FailureKind::ServerFault);
+    fn a_signed_address_does_not_print_itself() {
+        assert_eq!(format!("{:?}", signed(r#"{"url":"planted"}"#).url), "[redacted]");
     }
 
     #[test]
-    fn our_mark_is_read_back() {
-        let mark = ContentMark {
-            part_size: PartSize::new(64).expect("not zero"),
-            md5_of_parts: Md5([9; 16]),
-        };
+    fn a_recorded_file_is_read() {
+        let body = r#"{"href":"h","id":"65a1f0c2e4b0aa11bb22cc33","name":"S1.gz","type":"FILE",
+            "size":7340032000,"created_on":"2025-02-11T09:02:11Z","origin":{},"tags":[],
+            "metadata":{"sample":null,"n":5,"dropferry_digest":"64:09090909090909090909090909090909"}}"#;
+        let file: File = serde_json::from_str(body).expect("parses");
+        assert!(!file.is_folder());
+        let file = file.remote().expect("a file");
+        assert_eq!(file.size, Some(ByteCount(7_340_032_000)));
+        assert_eq!(file.created_at, Some(WallTime(1_739_264_531_000_000_000)));
+        let mark = ContentMark { part_size: size(64), md5_of_parts: Md5([9; 16]) };
+        assert_eq!(file.mark, Some(mark));
         assert_eq!(parse_mark(&render_mark(mark)), Some(mark));
-        assert_eq!(parse_mark("0:00"), None);
+    }
+
+    #[test]
+    fn odd_files_are_read_as_far_as_they_go() {
+        let file = |body: &str| serde_json::from_str::<File>(body).map(File::remote);
+        let folder = file(r#"{"id":"f","name":"n","type":"FOLDER","size":7}"#).expect("parses");
+        assert_eq!(folder.expect("a folder").size, None);
+        for metadata in
+            ["null", "[]", "7", r#"{"dropferry_digest":7}"#, r#"{"dropferry_digest":"x"}"#]
+        {
+            let body = format!(r#"{{"id":"f","name":"n","metadata":{metadata}}}"#);
+            assert_eq!(file(&body).expect("parses").expect("a file").mark, None, "{metadata}");
+        }
+        for body in ["{}", r#"{"id":"f"}"#, r#"{"name":"n"}"#, r#"{"id":"f","name":""}"#] {
+            assert!(file(body).expect("parses").is_err(), "{body}");
+        }
+        for body in [r#"{"id":7,"name":"n"}"#, r#"{"id":"f","name":"n","size":-1}"#, "[]", "null"] {
+            assert!(file(body).is_err(), "{body}");
+        }
+        for text in ["", ":", "0:09090909090909090909090909090909", "5:09", "-5:x", "5"] {
+            assert_eq!(parse_mark(text), None, "{text}");
+        }
     }
 
     #[test]
     fn dates_are_read() {
-        assert_eq!(
-            parse_date("Tue, 11 Feb 2025 20:30:00 GMT"),
-            Some(WallTime(1_739_305_800_000_000_000))
-        );
+        let date = Some(WallTime(1_739_305_800_000_000_000));
+        assert_eq!(parse_date("Tue, 11 Feb 2025 20:30:00 GMT"), date);
+        assert_eq!(parse_date("yesterday"), None);
     }
 }

@@ -1,0 +1,164 @@
+//! A part's body on its way: exactly as long as announced, streamed, watched.
+//!
+//! Owns the stream of one part while it is sent. Large pieces are handed on in slices, so that the
+//! inactivity time-out sees a slow line move. The last piece is held until the stream has ended: a
+//! source that finds at its end that the file changed makes the request fail before the storage
+//! could accept the part. A stream that gives too little or too much does the same.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::BoxStream;
+use http_body::{Frame, SizeHint};
+use tokio::sync::Notify;
+
+use crate::model::{Failure, FailureKind};
+use crate::platform::contract::PartBody;
+
+/// One slice handed to the connection: small enough to be seen moving on a line of a few kB/s.
+const SLICE_MAX: usize = 128 * 1024;
+
+/// Says whenever something moves.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress(Arc<Moves>);
+
+#[derive(Debug, Default)]
+struct Moves {
+    notify: Notify,
+    waits_for_source: AtomicBool,
+}
+
+impl Progress {
+    /// Something moved.
+    pub(super) fn note(&self) {
+        self.0.notify.notify_one();
+    }
+
+    /// Returns once something has moved since the last question.
+    pub(super) async fn moved(&self) {
+        self.0.notify.notified().await;
+    }
+
+    /// Tells whether the connection could take more and the source gave nothing.
+    pub(super) fn waits_for_source(&self) -> bool {
+        self.0.waits_for_source.load(Ordering::Relaxed)
+    }
+
+    fn set_waits_for_source(&self, waits: bool) {
+        self.0.waits_for_source.store(waits, Ordering::Relaxed);
+    }
+}
+
+/// The body of a part that is not empty.
+pub(super) struct Streamed {
+    /// Behind a lock only because a body must be `Sync`; never contended.
+    chunks: Mutex<BoxStream<'static, io::Result<Bytes>>>,
+    /// Taken from the stream, not handed on yet.
+    held: Bytes,
+    /// Bytes not handed on yet, as announced.
+    left: u64,
+    has_ended: bool,
+    progress: Progress,
+}
+
+impl Streamed {
+    pub(super) fn new(body: PartBody, progress: Progress) -> Self {
+        let chunks = Mutex::new(body.chunks);
+        Self { chunks, held: Bytes::new(), left: body.length.0, has_ended: false, progress }
+    }
+
+    /// Returns the next slice that may leave.
+    fn slice(&mut self) -> Option<Bytes> {
+        let is_last = self.held.len() as u64 >= self.left;
+        if self.held.is_empty() || (is_last && !self.has_ended) {
+            return None;
+        }
+        let slice = self.held.split_to(self.held.len().min(SLICE_MAX));
+        self.left = self.left.saturating_sub(slice.len() as u64);
+        self.progress.note();
+        Some(slice)
+    }
+
+    /// Takes the next chunk from the stream, or its end.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let chunks = self.chunks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let polled = Pin::new(chunks).poll_next(context);
+        self.progress.set_waits_for_source(polled.is_pending());
+        match ready!(polled) {
+            None if (self.held.len() as u64) < self.left => Poll::Ready(Err(odd("less"))),
+            None => {
+                self.has_ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Some(Err(error)) => Poll::Ready(Err(source_failure(&error))),
+            Some(Ok(chunk)) if chunk.is_empty() => Poll::Ready(Ok(())),
+            Some(Ok(chunk)) if !self.held.is_empty() || chunk.len() as u64 > self.left => {
+                Poll::Ready(Err(odd("more")))
+            }
+            Some(Ok(chunk)) => {
+                self.held = chunk;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        loop {
+            if let Some(slice) = self.slice() {
+                return Poll::Ready(Some(Ok(Frame::data(slice))));
+            }
+            if self.has_ended {
+                return Poll::Ready(None);
+            }
+            if let Err(failure) = ready!(self.poll_chunk(context)) {
+                return Poll::Ready(Some(Err(failure)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Checks a chunk of a part that must be empty.
+pub(super) fn expect_empty(chunk: io::Result<Bytes>) -> Result<(), Failure> {
+    match chunk {
+        Ok(chunk) if chunk.is_empty() => Ok(()),
+        Ok(_) => Err(odd("more")),
+        Err(error) => Err(source_failure(&error)),
+    }
+}
+
+/// Returns the failure inside a stream's error, or makes one of it.
+fn source_failure(error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
+        Some(failure) => failure.clone(),
+        None => {
+            let message = format!("reading the part broke off: {error}");
+            Failure::new(FailureKind::SourceUnreadable, message)
+        }
+    }
+}
+
+fn odd(much: &str) -> Failure {
+    let message = format!("the source gave {much} bytes than the part has");
+    Failure::new(FailureKind::SourceUnreadable, message)
+}

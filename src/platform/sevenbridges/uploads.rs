@@ -1,0 +1,267 @@
+//! One upload at Seven Bridges, from begin to complete or abort.
+//!
+//! Owns the sequence of calls for each operation on an upload; see [`crate::platform::contract`]
+//! for what is true when an answer is lost. It never holds a part, and never keeps a signed address
+//! longer than the one request it was fetched for.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::answers::{self, Call};
+use super::folders::Found;
+use super::{MIB, SevenBridges, files, wire};
+use crate::model::{
+    ByteCount, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile, RemotePart,
+    RemoteUpload, RemoteUploadId, WallTime,
+};
+use crate::platform::contract::{BeginRequest, PartBody};
+use crate::platform::http::{header_map, parse_url};
+
+/// An address is not used this close to its end.
+const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
+/// How far a platform's clock may be behind ours when an upload is judged to be newer than an intent.
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
+/// Items on one page of a list: the most that the vendor gives.
+const PAGE: usize = 100;
+/// Pages read at most: nobody has ten thousand uploads in progress.
+const PAGES_MAX: usize = 100;
+/// When the platform settles on too many parts, larger ones are wished for: with room to spare.
+const PART_COUNT_WISH: u64 = 9000;
+
+impl SevenBridges {
+    pub(super) async fn begin_upload(
+        &self,
+        request: &BeginRequest,
+    ) -> Result<RemoteUpload, Failure> {
+        files::check_names(&request.target)?;
+        let path = &request.target.folders;
+        let folder = self.make_folders(path).await?;
+        match self.begin_in(request, folder.as_deref()).await {
+            // A remembered folder that is not there any more is made again, once.
+            Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
+                let folder = self.make_folders(path).await?;
+                self.begin_in(request, folder.as_deref()).await
+            }
+            other => other,
+        }
+    }
+
+    async fn begin_in(
+        &self,
+        request: &BeginRequest,
+        folder: Option<&str>,
+    ) -> Result<RemoteUpload, Failure> {
+        let begun = self.initialise(request, folder, request.part_size).await?;
+        if begun.part_count <= self.traits.limits.count_max {
+            return Ok(begun);
+        }
+        self.abort_upload(&begun.id).await?;
+        let begun = self.initialise(request, folder, larger_wish(request)).await?;
+        if begun.part_count <= self.traits.limits.count_max {
+            return Ok(begun);
+        }
+        self.abort_upload(&begun.id).await?;
+        let message = format!(
+            "the platform settles on parts of {} for a file of {}, which makes more than the {} it allows",
+            ByteCount(begun.part_size.get()),
+            request.size,
+            self.traits.limits.count_max
+        );
+        Err(Failure::new(FailureKind::BadRequest, message))
+    }
+
+    async fn initialise(
+        &self,
+        request: &BeginRequest,
+        folder: Option<&str>,
+        wish: PartSize,
+    ) -> Result<RemoteUpload, Failure> {
+        let query: &[_] = if request.overwrite { &[("overwrite", "true")] } else { &[] };
+        let body = wire::BeginBody {
+            place: self.place(folder),
+            name: &request.target.name,
+            size: request.size.0,
+            part_size: wish.get(),
+        };
+        let url = self.url("upload/multipart", query)?;
+        let response = self.call_json(Call::Begin, Method::POST, url, &body).await?;
+        answers::parse::<wire::Upload>(&response)?.layout(request.size, wish)
+    }
+
+    async fn details(
+        &self,
+        id: &RemoteUploadId,
+        with_parts: bool,
+    ) -> Result<wire::Upload, Failure> {
+        let query = [("list_parts", if with_parts { "true" } else { "false" })];
+        let path = format!("upload/multipart/{id}");
+        answers::parse(&self.get(Call::Upload, &path, &query).await?)
+    }
+
+    pub(super) async fn find_uploads(
+        &self,
+        request: &BeginRequest,
+        since: WallTime,
+    ) -> Result<Vec<RemoteUpload>, Failure> {
+        let Found::Folder(folder) = self.find_folders(&request.target.folders).await? else {
+            return Ok(Vec::new());
+        };
+        let listed = self.uploads_in_progress().await?;
+        let since = self.to_platform_time(since);
+        let root = match &folder {
+            Some(_) => None,
+            None => self.root_folder().await?,
+        };
+        let mut found = Vec::new();
+        for upload in listed {
+            let at = upload.initiated_at().filter(|at| at.after(CLOCK_SLACK) >= since);
+            let (Some(at), Some(request_name)) = (at, upload.name.as_deref()) else { continue };
+            if request_name != request.target.name {
+                continue;
+            }
+            let id = upload.id()?;
+            let told = match self.details(&id, false).await {
+                Err(failure) if failure.kind == FailureKind::UploadGone => continue,
+                other => other?,
+            };
+            let project = told.project.as_deref().or(upload.project.as_deref());
+            let parent = told.parent.as_deref().or(upload.parent.as_deref());
+            let is_there = match &folder {
+                Some(id) => parent == Some(id),
+                None => {
+                    project == Some(&self.project)
+                        && parent.is_none_or(|p| root.as_deref() == Some(p))
+                }
+            };
+            if is_there {
+                let layout = told.layout(request.size, request.part_size)?;
+                found.push((at, RemoteUpload { id, ..layout }));
+            }
+        }
+        found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Ok(found.into_iter().map(|(_, upload)| upload).collect())
+    }
+
+    pub(super) async fn uploads_in_progress(&self) -> Result<Vec<wire::Upload>, Failure> {
+        let mut uploads: Vec<wire::Upload> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let (offset, limit) = (uploads.len().to_string(), PAGE.to_string());
+            let query = [("offset", offset.as_str()), ("limit", limit.as_str())];
+            let response = self.get(Call::General, "upload/multipart", &query).await?;
+            let total = response.header("x-total-matching-query").and_then(|t| t.parse().ok());
+            let page: wire::Page<wire::Upload> = answers::parse(&response)?;
+            let count = page.items.len();
+            uploads.extend(page.items);
+            // A platform that tells the total may give shorter pages than were asked for.
+            let is_last = total.map_or(count < PAGE, |total: usize| uploads.len() >= total);
+            if count == 0 || is_last {
+                break;
+            }
+        }
+        Ok(uploads)
+    }
+
+    async fn signed_part(
+        &self,
+        remote: &RemoteUpload,
+        part: PartNumber,
+    ) -> Result<wire::SignedPart, Failure> {
+        let path = format!("upload/multipart/{}/part/{part}", remote.id);
+        for _ in 0..2 {
+            let response = self.get(Call::Upload, &path, &[]).await?;
+            let signed: wire::SignedPart = answers::parse(&response)?;
+            let now = self.platform_time();
+            if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
+                return Ok(signed);
+            }
+        }
+        let message = format!("the platform gives addresses for part {part} that have expired");
+        Err(Failure::new(FailureKind::BadAnswer, message))
+    }
+
+    pub(super) async fn put(
+        &self,
+        remote: &RemoteUpload,
+        part: PartNumber,
+        body: PartBody,
+    ) -> Result<ETag, Failure> {
+        let signed = self.signed_part(remote, part).await?;
+        let method = signed.method().ok_or_else(|| {
+            Failure::new(FailureKind::BadAnswer, "the platform names a method that sends no bytes")
+        })?;
+        let (headers, url) = (header_map(signed.headers())?, parse_url(signed.url.reveal())?);
+        let response = self.http.send_part(method, url, headers, body).await?;
+        if !signed.is_success(response.status) {
+            return Err(answers::classify_storage(&response));
+        }
+        let etag = ETag::from_header(response.header("etag").unwrap_or(""));
+        if etag.as_str().is_empty() && signed.wants_etag() {
+            let message = format!("the storage took part {part} and gave no ETag for it");
+            let status = Some(response.status);
+            let request_id = response.request_id();
+            return Err(Failure { kind: FailureKind::PartRejected, message, status, request_id });
+        }
+        Ok(etag)
+    }
+
+    pub(super) async fn listed_parts(
+        &self,
+        remote: &RemoteUpload,
+    ) -> Result<Vec<RemotePart>, Failure> {
+        let told = self.details(&remote.id, true).await?;
+        if told.part_size.is_some_and(|bytes| bytes != remote.part_size.get()) {
+            let message = "the platform has the upload in another part size";
+            return Err(Failure::new(FailureKind::UploadGone, message));
+        }
+        told.listed_parts()
+    }
+
+    pub(super) async fn report(
+        &self,
+        remote: &RemoteUpload,
+        parts: &[RemotePart],
+    ) -> Result<(), Failure> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let url = self.url(&format!("upload/multipart/{}", remote.id), &[])?;
+        let body = wire::ReportBody { parts: parts.iter().map(wire::Part::report).collect() };
+        self.call_json(Call::Upload, Method::POST, url, &body).await.map(drop)
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        remote: &RemoteUpload,
+    ) -> Result<RemoteFile, Failure> {
+        let url = self.url(&format!("upload/multipart/{}/complete", remote.id), &[])?;
+        let body = wire::CompleteBody { parts: [] };
+        let response = self.call_json(Call::Complete, Method::POST, url, &body).await?;
+        answers::parse::<wire::File>(&response)?.remote()
+    }
+
+    pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
+        let url = self.url(&format!("upload/multipart/{id}"), &[])?;
+        let failure = match self.call(Call::Upload, Method::DELETE, url, None).await {
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let is_gone = match failure.kind == FailureKind::ServerFault {
+            // "Failed to abort" (8009) is also said of an upload that is gone.
+            true => self.is_gone(id).await,
+            false => matches!(failure.kind, FailureKind::UploadGone | FailureKind::NotFound),
+        };
+        if is_gone { Ok(()) } else { Err(failure) }
+    }
+
+    async fn is_gone(&self, id: &RemoteUploadId) -> bool {
+        let told = self.details(id, false).await;
+        told.is_err_and(|failure| failure.kind == FailureKind::UploadGone)
+    }
+}
+
+/// Returns a part size with which the file has few enough parts, never below the first wish.
+fn larger_wish(request: &BeginRequest) -> PartSize {
+    let larger = request.size.0.div_ceil(PART_COUNT_WISH).div_ceil(MIB).saturating_mul(MIB);
+    PartSize::new(larger).map_or(request.part_size, |larger| larger.max(request.part_size))
+}
