@@ -11,10 +11,7 @@ use toml::Spanned;
 
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_rate, parse_size};
-use super::{
-    Config, Environment, Problem, Problems, Transfer,
-    raw,
-};
+use super::{Config, Environment, Problem, Problems, Transfer, raw};
 use crate::engine::settings::RetrySettings;
 use crate::model::{ByteCount, PartSize};
 use crate::platform::http;
@@ -269,13 +266,13 @@ impl Resolver<'_> {
     fn required(
         &mut self,
         key: &str,
-        what: &str,
-        name: &str,
+        of: (&str, &str),
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<String> {
         let found = value.map(|value| value.as_ref().clone()).filter(|value| !value.is_empty());
         if found.is_none() {
+            let (what, name) = of;
             let message = format!("{what} {name:?} has no {key}");
             self.problem(Some(value.map_or(span.clone(), Spanned::span)), message, None);
         }

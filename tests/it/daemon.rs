@@ -257,7 +257,7 @@ fn an_unreadable_file_parks_and_recovers_by_itself() {
     let mut stage = with_switches("{}");
     stage.write("run/a", b"a");
     let place = stage.drop().join("run/a");
-    fs::set_permissions(&place, fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o000)).expect("set");
     stage.start();
     stage.until_count("parked", 1);
     fs::set_permissions(&place, fs::Permissions::from_mode(0o644)).expect("set");
