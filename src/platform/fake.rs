@@ -23,7 +23,7 @@ pub struct Fake {
 }
 
 /// Everything it holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     /// Files by id.
     pub files: BTreeMap<String, File>,
@@ -90,6 +90,11 @@ impl Fake {
     /// Starts empty.
     pub fn new(traits: Traits) -> Self {
         Self { traits, state: Arc::default() }
+    }
+
+    /// Returns another platform that holds the same, for a run that goes another way from here.
+    pub fn twin(&self) -> Self {
+        Self { traits: self.traits, state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
     /// Returns everything it holds, to look at or to change.
