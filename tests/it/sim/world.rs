@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) delay_rate: usize,
     /// What the rows must hold, where memory was not ahead of them.
     expected: Option<Vec<StoredUpload>>,
+    /// Every version that ever stood anywhere, by inode.
+    pub(super) versions: BTreeMap<u64, Vec<u8>>,
     directory: tempfile::TempDir,
     inode: u64,
 }
@@ -153,6 +155,7 @@ impl World {
             fault_rate: 0,
             delay_rate: 0,
             expected: None,
+            versions: BTreeMap::new(),
             directory: directory(),
             inode: 0,
         }
@@ -184,6 +187,7 @@ impl World {
             fault_rate: self.fault_rate,
             delay_rate: self.delay_rate,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
+            versions: self.versions.clone(),
             directory,
             inode: self.inode,
         }
@@ -199,6 +203,7 @@ impl World {
             mtime_ns: self.now.wall.0,
         };
         let path = SourcePath::from_bytes(path.as_bytes());
+        self.versions.insert(self.inode, bytes.to_vec());
         self.files.insert(path, (fingerprint, bytes.to_vec()));
     }
 
