@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dropferry::model::{SourcePath, UploadId, WallTime};
+use dropferry::model::{UploadId, WallTime};
 use dropferry::store::snapshot::{Snapshot, Status};
 
 use super::receipts::rendered;
@@ -20,7 +20,8 @@ pub(super) fn all_arrived(world: &World, life: &Life) {
     assert_eq!(world.fake.state().files.len(), world.files.len(), "files at the far end");
     assert_eq!(completed(world).len(), world.files.len(), "uploads completed");
     receipts_prove_completion(world);
-    nothing_left_over(world);
+    no_orphans(world, life);
+    little_sent_again(world);
     rows_and_memory_agree(world, life);
 }
 
@@ -46,13 +47,20 @@ fn completed(world: &World) -> BTreeSet<UploadId> {
     uploads.filter(|upload| upload.word() == "completed").map(|u| u.admission.id).collect()
 }
 
-/// No remote upload without an owner, and no more sent again than crashes explain.
-pub(super) fn nothing_left_over(world: &World) {
+/// No remote upload without an owner.
+pub(super) fn no_orphans(world: &World, life: &Life) {
+    let stored = life.engine.stored_uploads();
+    let owned: Vec<_> = stored.iter().filter_map(|upload| upload.state.stage.remote()).collect();
     let state = world.fake.state();
-    let open: Vec<_> = state.uploads.keys().collect();
+    let is_owned = |id: &&String| owned.iter().any(|remote| remote.id.as_str() == id.as_str());
+    let open: Vec<_> = state.uploads.keys().filter(|id| !is_owned(id)).collect();
     assert!(open.is_empty(), "orphans {open:?}");
+}
+
+/// No more was sent again than crashes explain.
+fn little_sent_again(world: &World) {
     let bound = world.crash_count * u64::from(PARTS_IN_FLIGHT) * PART;
-    let again = state.bytes_received_again;
+    let again = world.fake.state().bytes_received_again;
     let is_faulty = !world.faults.is_empty() || world.fault_rate > 0;
     assert!(again <= bound || is_faulty, "{again} bytes again, bound {bound}");
 }
@@ -65,10 +73,4 @@ pub(super) fn rows_and_memory_agree(world: &World, life: &Life) {
 pub(super) fn status(world: &World) -> Status {
     let snapshot = Snapshot::open(world.state()).expect("the state can be read");
     snapshot.status(true, WallTime(0)).expect("the state can be read")
-}
-
-/// Uploads of a path that ended with a receipt, by length of the version.
-pub(super) fn completed_versions(world: &World, path: &SourcePath) -> usize {
-    let uploads = status(world).uploads.into_iter();
-    uploads.filter(|u| u.admission.path == *path && u.word() == "completed").count()
 }

@@ -117,7 +117,7 @@ fn come_to_rest(world: &mut World, life: &mut Life) {
 
 fn verify(world: &World, life: &Life) {
     check::receipts_prove_completion(world);
-    check::nothing_left_over(world);
+    check::no_orphans(world, life);
     check::rows_and_memory_agree(world, life);
     let uploads = check::status(world).uploads;
     for (path, (version, _)) in &world.files {

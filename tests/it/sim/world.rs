@@ -25,7 +25,7 @@ use super::receipts::Receipts;
 pub(super) const PART: u64 = 4;
 pub(super) const PARTS_IN_FLIGHT: u32 = 2;
 /// Steps after which a run is held to go in circles.
-const STEPS_MAX: u32 = 100_000;
+const STEPS_MAX: u32 = 20_000;
 /// What the database consists of after a crash; the index of the log is built anew.
 const DATABASE: [&str; 2] = ["dropferry.db", "dropferry.db-wal"];
 
@@ -224,6 +224,7 @@ impl World {
             assert_same(&expected, &stored.uploads);
         }
         let mut effects = Vec::new();
+        tell_trace("a life starts", &self.now);
         self.pass(Duration::from_secs(1));
         let engine = Engine::load(self.settings.clone(), stored, self.now, &mut effects);
         let mut life = Life {
@@ -327,6 +328,7 @@ impl World {
     }
 
     pub(super) fn tell(&self, life: &mut Life, event: Event) {
+        tell_trace("engine is told", &event);
         let mut effects = Vec::new();
         life.engine.handle(self.now, event, &mut effects);
         life.take(effects);
@@ -336,6 +338,7 @@ impl World {
 impl Life {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            tell_trace("  decides", &effect);
             match effect {
                 Effect::Start(id, act) => self.pending.push(Pending::Act(id, act)),
                 Effect::Commit { records, then } => self.commits.push_back((records, then)),
@@ -348,11 +351,19 @@ impl Life {
 
     /// Makes what waited longest durable, in one transaction, and starts what waited for it.
     fn commit(&mut self, count: usize) {
+        tell_trace("commits", &count);
         let (batches, waiting): (Vec<_>, Vec<_>) = self.commits.drain(..count).unzip();
         let illegal = self.writer.apply(&batches).expect("the disk takes it");
         assert_eq!(illegal, [], "the law forbids what the engine decided");
         let acts = waiting.into_iter().flatten();
         self.pending.extend(acts.map(|(id, act)| Pending::Act(id, act)));
+    }
+}
+
+/// Prints what happens, when `DROPFERRY_SIM_TRACE` is set: for a look at one seed.
+fn tell_trace(what: &str, detail: &dyn std::fmt::Debug) {
+    if std::env::var_os("DROPFERRY_SIM_TRACE").is_some() {
+        println!("{what} {detail:?}");
     }
 }
 
