@@ -297,12 +297,13 @@ impl Upload {
         })
     }
 
-    /// Returns the next time at which it wants attention by itself. What is due already gets it at
-    /// every turn of the engine.
+    /// Returns the next time at which it wants attention by itself. A part or a report that is due
+    /// already gets it at every turn of the engine; a hold is released by its timer alone, also one
+    /// that was over when it was loaded.
     pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let waits = self.life.part_waits.values().map(|(until, _)| *until);
-        let others = [self.life.hold_until, self.report_deadline()];
-        waits.chain(others.into_iter().flatten()).filter(|at| *at > now).min()
+        let ahead = waits.chain(self.report_deadline()).filter(|at| *at > now);
+        ahead.chain(self.life.hold_until).min()
     }
 
     /// Returns the digest over all parts, when all have one.
