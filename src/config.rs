@@ -10,7 +10,6 @@ mod raw;
 mod resolve;
 mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,8 +32,6 @@ pub struct Config {
     pub path: PathBuf,
     /// Where rows and receipts are kept.
     pub state_directory: PathBuf,
-    /// Where the status page is served, when it is.
-    pub web_listen: Option<SocketAddr>,
     /// How much at once.
     pub transfer: Transfer,
     /// When to try again.
@@ -45,6 +42,8 @@ pub struct Config {
     pub destinations: Vec<Destination>,
     /// Drop directories.
     pub drops: Vec<Drop>,
+    /// Keys that change nothing yet.
+    pub warnings: Vec<Problem>,
 }
 
 /// How much at once.
@@ -141,3 +140,6 @@ impl Config {
 
 /// The shortest quiet period and scan interval: less would be a busy loop.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

@@ -55,8 +55,9 @@
 //!
 //! # Where this departs from the first plan
 //! - Time in the engine is [`model::Monotonic`], not `Instant`: a value that a simulation can make.
-//! - Acts do not wait for commits one by one. The engine says which must ([`engine::event::Effect`]);
-//!   the next part never waits for the checkpoint of the one before.
+//! - Acts do not wait for commits one by one. The engine says which must
+//!   ([`engine::event::Effect`]): all that change something at the far side. Parts wait too, so that a
+//!   kill never costs more of them than may be on their way, however slow the disk is.
 //! - A receipt has one fact, written after the file is durable: rendering it twice gives the same
 //!   bytes, so a separate record of the rendering would buy nothing.
 //! - Wrapping a platform to inject faults proved needless: the simulation does it around any act, and

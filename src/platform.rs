@@ -21,7 +21,7 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{Answer, BeginRequest, PartBody, Platform, SharedPlatform};
+use contract::{BeginRequest, PartBody, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
@@ -102,17 +102,6 @@ impl Destination {
     #[cfg(feature = "testing")]
     pub fn recorded(&self) -> Vec<Recorded> {
         self.0.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Makes one call inside its span, without permit.
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn call<'a, T>(
-        &'a self,
-        call: impl FnOnce(&'a dyn Platform) -> Answer<'a, T>,
-    ) -> Result<T, Failure> {
-        self.watched("call", call(self.0.platform.as_ref())).await
     }
 
     /// See [`Platform::traits`].
@@ -273,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ByteCount, PartLimits, PartSize};
+    use crate::platform::contract::{Answer, Platform};
     use crate::platform::credential::CredentialSource;
 
     /// Answers slowly, and counts how many calls are under way at once.

@@ -1,7 +1,7 @@
 //! Receipts: the files that prove uploads, made from rows.
 //!
 //! *Promises*: the same rows give the same bytes, for every value comes from rows and none from a
-//! clock; a receipt under its name is whole, and durable when [`write`] has returned. *At a crash*
+//! clock; a receipt under its name is whole, and durable when [`write()`] has returned. *At a crash*
 //! in between, a temporary file may stay behind, which the next write of the same receipt replaces.
 //!
 //! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with

@@ -17,6 +17,7 @@ pub(super) struct CheckArguments {
 
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
+    config.warnings.iter().for_each(|warning| render::talk(&warning.message));
     let mut checks = Vec::new();
     if arguments.online {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -7,6 +7,7 @@ use crate::daemon::{Daemon, Setup};
 
 pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     let config = common.load()?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
     let asked = common.config.clone();
     let reader = move || {
         let environment = |name: &str| std::env::var(name).ok();

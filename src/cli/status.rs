@@ -115,6 +115,9 @@ fn to_json(status: &Status) -> Value {
             "sent_again": sent.saturating_sub(accepted),
         },
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
+        "ignored": status.ignored.iter().map(|ignored| json!({
+            "drop": ignored.drop, "path": ignored.path.to_string(), "reason": ignored.reason.sentence(),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -235,3 +238,6 @@ fn attention(status: &Status) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,9 @@ fn unknown_key(
     span: Option<Range<usize>>,
 ) -> (String, Option<String>) {
     let section = span.and_then(|span| {
-        text[..span.start.min(text.len())].lines().rev().find(|line| line.trim().starts_with('['))
+        let before =
+            text[..span.start.min(text.len())].rsplit_once('\n').map_or("", |(lines, _)| lines);
+        before.lines().rev().find(|line| line.trim().starts_with('['))
     });
     let place = section.map_or(String::new(), |line| format!(" in {}", line.trim()));
     let hint = match nearest(key, allowed) {
@@ -83,19 +85,23 @@ pub(super) fn nearest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
     (best.0 <= word.len().div_ceil(3).max(1)).then_some(best.1)
 }
 
+/// How many letters were changed, left out, put in, or swapped with their neighbour.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut best = changed.min(row[j - 1] + 1).min(rows[i - 1][j] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
         }
+        rows.push(row);
     }
-    row[other.len()]
+    rows[one.len()][other.len()]
 }
 
 impl fmt::Display for Problems {

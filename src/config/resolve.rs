@@ -11,10 +11,7 @@ use toml::Spanned;
 
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_rate, parse_size};
-use super::{
-    Config, Environment, Problem, Problems, Transfer,
-    raw,
-};
+use super::{Config, Environment, Problem, Problems, Transfer, raw};
 use crate::engine::settings::RetrySettings;
 use crate::model::{ByteCount, PartSize};
 use crate::platform::http;
@@ -27,6 +24,7 @@ struct Resolver<'a> {
     text: &'a str,
     environment: Environment<'a>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 /// Resolves a file.
@@ -36,10 +34,12 @@ pub(super) fn resolve(
     raw: raw::File,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
-    let mut resolver = Resolver { path, text, environment, problems: Vec::new() };
-    let config = resolver.file(raw);
+    let mut resolver =
+        Resolver { path, text, environment, problems: Vec::new(), warnings: Vec::new() };
+    let mut config = resolver.file(raw);
     let mut problems = resolver.problems;
     if problems.is_empty() {
+        config.warnings = resolver.warnings;
         return Ok(config);
     }
     problems.sort_by_key(|problem| problem.line);
@@ -49,7 +49,9 @@ pub(super) fn resolve(
 impl Resolver<'_> {
     fn file(&mut self, raw: raw::File) -> Config {
         self.refuse(raw.notify.as_ref().map(Spanned::span), "[notify]");
-        self.refuse(raw.control.socket.as_ref().map(Spanned::span), "[control]");
+        self.warn(raw.control.socket.as_ref().map(Spanned::span), "[control] socket");
+        let served = raw.web.listen.as_ref().filter(|listen| listen.as_ref() != "off");
+        self.warn(served.map(Spanned::span), "[web] listen");
         let destinations: Vec<_> = raw
             .destinations
             .into_iter()
@@ -62,12 +64,12 @@ impl Resolver<'_> {
         Config {
             path: self.path.to_owned(),
             state_directory: self.state_directory(raw.state.directory),
-            web_listen: self.web_listen(raw.web.listen),
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
             network: self.network(raw.network),
             destinations,
             drops,
+            warnings: Vec::new(),
         }
     }
 
@@ -81,6 +83,15 @@ impl Resolver<'_> {
         if let Some(span) = span {
             let message = format!("{key} is not available in this version");
             self.problem(Some(span), message, Some("leave it out".into()));
+        }
+    }
+
+    /// Says that a key changes nothing yet. Only for what cannot endanger a file.
+    fn warn(&mut self, span: Option<Range<usize>>, key: &str) {
+        if let Some(span) = span {
+            let line = Some(line_of(self.text, span.start));
+            let message = format!("{key} is not available in this version, and is left out");
+            self.warnings.push(Problem { line, message, hint: None });
         }
     }
 
@@ -120,11 +131,6 @@ impl Resolver<'_> {
                 PathBuf::new()
             }
         }
-    }
-
-    fn web_listen(&mut self, asked: Option<Spanned<String>>) -> Option<std::net::SocketAddr> {
-        self.only("listen", asked.as_ref(), &["off"]);
-        None
     }
 
     fn duration(
@@ -269,13 +275,13 @@ impl Resolver<'_> {
     fn required(
         &mut self,
         key: &str,
-        what: &str,
-        name: &str,
+        of: (&str, &str),
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<String> {
         let found = value.map(|value| value.as_ref().clone()).filter(|value| !value.is_empty());
         if found.is_none() {
+            let (what, name) = of;
             let message = format!("{what} {name:?} has no {key}");
             self.problem(Some(value.map_or(span.clone(), Spanned::span)), message, None);
         }

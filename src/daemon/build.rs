@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::perform::{Source, World};
+use super::perform::{Bandwidth, Source, World};
 use super::shutdown::Phase;
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Platform};
+use crate::config::{Config, Destination as Target, Platform, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
 use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
-use crate::limiter::ByteBudget;
 use crate::model::{DestinationName, Monotonic};
 use crate::platform::Destination;
 use crate::platform::credential::{Credential, CredentialSource};
@@ -140,13 +139,13 @@ pub(super) fn world(
         let source = Source { directory: drop.source.directory.clone(), filter };
         sources.insert(drop.settings.name.clone(), source);
     }
-    let limit = |rate| Mutex::new(ByteBudget::new(rate, clock.now().monotonic));
+    let Transfer { parts_in_flight, bandwidth, .. } = config.transfer;
     Ok(World {
         destinations,
         sources,
         state: config.state_directory.clone(),
         events,
-        bandwidth: config.transfer.bandwidth.map(limit),
+        bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
         stop: AtomicBool::new(false),
         clock: clock.clone(),
     })
@@ -205,7 +204,7 @@ pub async fn check_destinations(
     let world = world(config, &Clock::real(), events)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
-        checks.push((name.clone(), destination.call(|platform| platform.check_access()).await));
+        checks.push((name.clone(), destination.check_access().await));
     }
     Ok(checks)
 }
@@ -231,7 +230,11 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
         destinations: config.destinations.iter().map(destination).collect(),
-        parts_in_flight: config.transfer.parts_in_flight,
+        // A rate of zero stops: a part that started would wait for ever.
+        parts_in_flight: match config.transfer.bandwidth {
+            Some(0) => 0,
+            Some(_) | None => config.transfer.parts_in_flight,
+        },
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::workers::{Reply, cancelled};
@@ -36,12 +38,34 @@ pub(crate) struct World {
     /// Where observations go while a scan runs.
     pub(crate) events: mpsc::Sender<Event>,
     /// Bytes a second, when limited.
-    pub(crate) bandwidth: Option<Mutex<ByteBudget>>,
+    pub(crate) bandwidth: Option<Bandwidth>,
     /// Reading that nobody waits for any more stops.
     pub(crate) stop: AtomicBool,
     /// For the bandwidth.
     pub(crate) clock: Clock,
 }
+
+/// Bytes a second, shared by all parts on their way.
+#[derive(Debug)]
+pub(crate) struct Bandwidth {
+    budget: Mutex<ByteBudget>,
+    /// Bytes sent at once: few enough that each part moves many times a second.
+    slice: usize,
+}
+
+impl Bandwidth {
+    /// Shares a rate among parts.
+    pub(crate) fn new(per_second: u64, parts_in_flight: u32, clock: &Clock) -> Self {
+        let slice = per_second / u64::from(parts_in_flight.max(1)) / 4;
+        let slice = usize::try_from(slice).unwrap_or(usize::MAX).clamp(SLICE_MIN, SLICE_MAX);
+        Self { budget: Mutex::new(ByteBudget::new(per_second, clock.now().monotonic)), slice }
+    }
+}
+
+/// Smaller pieces would be more frame than content.
+const SLICE_MIN: usize = 512;
+/// Larger pieces are never read at once.
+const SLICE_MAX: usize = 256 * 1024;
 
 /// One drop directory, ready to be looked at.
 #[derive(Debug)]
@@ -97,50 +121,43 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
 async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
     match act {
         Act::Locate(act) => {
-            let target = act.what.target;
-            to(world, &act.destination)?.call(|p| p.locate(&target)).await.map(Outcome::Located)
+            to(world, &act.destination)?.locate(&act.what.target).await.map(Outcome::Located)
         }
         Act::Begin(act) => {
-            let request = request(act.what);
-            to(world, &act.destination)?.call(|p| p.begin(&request)).await.map(Outcome::Begun)
+            to(world, &act.destination)?.begin(&request(act.what)).await.map(Outcome::Begun)
         }
         Act::FindBegun(act) => {
             let (request, since) = (request(act.what.begin), act.what.since);
-            let destination = to(world, &act.destination)?;
-            destination.call(|p| p.find_begun(&request, since)).await.map(Outcome::FoundBegun)
+            let found = to(world, &act.destination)?.find_begun(&request, since).await;
+            found.map(Outcome::FoundBegun)
         }
         Act::ListParts(act) => {
-            let destination = to(world, &act.destination)?;
-            destination.call(|p| p.list_parts(&act.what)).await.map(Outcome::PartsListed)
+            to(world, &act.destination)?.list_parts(&act.what).await.map(Outcome::PartsListed)
         }
         Act::Report(act) => {
             let report = act.what;
-            let destination = to(world, &act.destination)?;
-            destination.call(|p| p.report_parts(&report.remote, &report.parts)).await?;
+            to(world, &act.destination)?.report_parts(&report.remote, &report.parts).await?;
             Ok(Outcome::Reported)
         }
         Act::Complete(act) => {
             let complete = act.what;
-            let destination = to(world, &act.destination)?;
-            let completing = destination.call(|p| p.complete(&complete.remote, &complete.parts));
-            completing.await.map(Outcome::Completed)
+            let file = to(world, &act.destination)?.complete(&complete.remote, &complete.parts);
+            file.await.map(Outcome::Completed)
         }
-        Act::Inspect(act) => to(world, &act.destination)?
-            .call(|p| p.inspect(&act.what))
-            .await
-            .map(Outcome::Inspected),
+        Act::Inspect(act) => {
+            to(world, &act.destination)?.inspect(&act.what).await.map(Outcome::Inspected)
+        }
         Act::Describe(act) => {
             let what = act.what;
-            let destination = to(world, &act.destination)?;
-            destination.call(|p| p.describe(&what.file, &what.description)).await?;
+            to(world, &act.destination)?.describe(&what.file, &what.description).await?;
             Ok(Outcome::Described)
         }
         Act::Abort { destination, remote } => {
-            to(world, &destination)?.call(|p| p.abort(&remote)).await?;
+            to(world, &destination)?.abort(&remote).await?;
             Ok(Outcome::Aborted)
         }
         Act::Probe { destination } => {
-            to(world, &destination)?.call(|p| p.check_access()).await?;
+            to(world, &destination)?.check_access().await?;
             Ok(Outcome::Probed)
         }
         _ => Err(Failure::new(FailureKind::LocalFault, "this act is no call")),
@@ -219,21 +236,23 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let destination = to(world, &act.destination).or_else(failed)?;
     let file = source_file(world, from).or_else(failed)?;
     let (pieces, verdict) = source::read_part(file, range);
-    let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let sent = Arc::new(AtomicU64::new(0));
     let (counter, pacer) = (Arc::clone(&sent), Arc::clone(world));
-    let chunks = pieces.then(move |piece| {
+    let slice = world.bandwidth.as_ref().map_or(SLICE_MAX * 2, |bandwidth| bandwidth.slice);
+    let chunks = pieces.flat_map(move |piece| stream::iter(slices(piece, slice)));
+    let chunks = chunks.then(move |piece| {
         let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
         async move {
             if let Ok(bytes) = &piece {
                 pace(&pacer, bytes.len() as u64).await;
-                counter.fetch_add(bytes.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             piece
         }
     });
     let body = PartBody { length: ByteCount(range.length), md5: None, chunks: chunks.boxed() };
-    let put = destination.call(|p| p.put_part(&remote, part, body)).await;
-    let sent = ByteCount(sent.load(std::sync::atomic::Ordering::Relaxed));
+    let put = destination.put_part(&remote, part, body).await;
+    let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (put, verdict.await) {
         (Ok(etag), Ok(Ok(read))) => Ok(Outcome::PartPut { etag, md5: read.md5, sent }),
         // What the reader says goes before what the network made of it, unless it was merely stopped.
@@ -248,10 +267,21 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     }
 }
 
+/// Cuts a piece into slices; an error stays one.
+fn slices(piece: std::io::Result<Bytes>, length: usize) -> Vec<std::io::Result<Bytes>> {
+    let Ok(mut rest) = piece else { return vec![piece] };
+    let mut slices = Vec::with_capacity(rest.len().div_ceil(length).max(1));
+    while rest.len() > length {
+        slices.push(Ok(rest.split_to(length)));
+    }
+    slices.push(Ok(rest));
+    slices
+}
+
 async fn pace(world: &World, bytes: u64) {
-    let Some(budget) = &world.bandwidth else { return };
+    let Some(bandwidth) = &world.bandwidth else { return };
     let now = world.clock.now().monotonic;
-    let wait = budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
+    let wait = bandwidth.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }

@@ -165,7 +165,7 @@ mod tests {
             let chosen = part_size(&LIMITS, PartSize::new(wish).expect("not zero"), size)
                 .expect("below the largest file");
             let count = chosen.count_for(size).expect("few parts");
-            prop_assert!(count >= 1 && count <= LIMITS.count_max);
+            prop_assert!((1..=LIMITS.count_max).contains(&count));
             prop_assert!(chosen.get() >= LIMITS.size_min.0 && chosen.get() <= LIMITS.size_max.0);
             let mut next = 0;
             for number in 1..=count {

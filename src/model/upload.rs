@@ -233,7 +233,9 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         Fact::PartAccepted { .. } | Fact::PartsReported { .. } | Fact::PartReopened { .. } => {
             count_parts(&mut next, fact).ok_or_else(|| illegal(state, fact))?;
         }
-        Fact::ETagModeLearned { mode } => next.etag_mode = *mode,
+        Fact::ETagModeLearned { mode } if matches!(state.stage, Stage::Sending { .. }) => {
+            next.etag_mode = *mode;
+        }
         Fact::Renamed { .. } if state.stage.is_before_completed() => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
         Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
@@ -252,7 +254,8 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             }
             next.hold = Hold::None;
         }
-        Fact::Renamed { .. }
+        Fact::ETagModeLearned { .. }
+        | Fact::Renamed { .. }
         | Fact::Described
         | Fact::AttemptFailed { .. }
         | Fact::Parked { .. }
@@ -369,3 +372,6 @@ fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

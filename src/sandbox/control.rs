@@ -24,25 +24,21 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/_sandbox/vanish", post(vanish))
 }
 
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn files(State(shared): Handle) -> Json<Vec<RemoteFile>> {
     Json(shared.state().world.files())
 }
 
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn ledger(State(shared): Handle) -> Json<Ledger> {
     let state = shared.state();
     let open_uploads = state.world.open_uploads();
     Json(Ledger { open_uploads, ..state.ledger.clone() })
 }
 
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn faults(State(shared): Handle, Json(rules): Json<Vec<Rule>>) -> StatusCode {
     shared.state().rules = Rules::new(rules);
     StatusCode::NO_CONTENT
 }
 
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn switches(State(shared): Handle, Json(switches): Json<Switches>) -> StatusCode {
     shared.state().switches = switches;
     StatusCode::NO_CONTENT
@@ -54,7 +50,6 @@ struct Vanish {
 }
 
 /// Forgets one upload in progress, or all.
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn vanish(State(shared): Handle, Json(which): Json<Vanish>) -> StatusCode {
     shared.state().world.vanish(which.upload_id.as_deref());
     StatusCode::NO_CONTENT

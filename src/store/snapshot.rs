@@ -12,8 +12,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, ETag, Md5, ParkReason, PartNumber, PartSize, SourcePath, UploadId,
-    UploadState, WallTime,
+    Admission, ByteCount, ETag, IgnoreReason, Md5, ParkReason, PartNumber, PartSize, SourcePath,
+    UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -49,10 +49,23 @@ pub struct Status {
     pub settling_count: u64,
     /// Paths that are not uploaded.
     pub ignored_count: u64,
+    /// Of these, some: which, and why.
+    pub ignored: Vec<Ignored>,
     /// Bytes accepted each second, lately.
     pub rate_bytes_per_second: u64,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<Upload>,
+}
+
+/// A path that is not uploaded.
+#[derive(Debug, Clone)]
+pub struct Ignored {
+    /// In which drop directory.
+    pub drop: String,
+    /// Which path.
+    pub path: SourcePath,
+    /// Why.
+    pub reason: IgnoreReason,
 }
 
 /// Who runs or last ran.
@@ -235,6 +248,7 @@ impl Snapshot {
             tallies: self.list("SELECT * FROM tallies ORDER BY state", read_tally)?,
             settling_count: count("SELECT ifnull(sum(settling_count), 0) FROM drop_health")?,
             ignored_count: count("SELECT count(*) FROM ignored")?,
+            ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
             uploads: self.list_uploads(all)?,
         };
@@ -244,6 +258,22 @@ impl Snapshot {
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         self.connection.prepare(sql)?.query_map([], read)?.collect()
+    }
+
+    fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {
+        let limit = if all { OPEN_MAX } else { ENDED_SHOWN };
+        let sql = format!(
+            "SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}"
+        );
+        let read = |row: &Row<'_>| {
+            let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
+            Ok(Ignored {
+                drop: row.get(0)?,
+                path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+                reason: reason.ok_or(rusqlite::Error::InvalidQuery)?,
+            })
+        };
+        self.list(&sql, read)
     }
 
     fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {

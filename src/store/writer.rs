@@ -19,9 +19,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, Fact, Failure,
-    IllegalFact, ParkReason, PartNumber, PartState, Record, Stage,
-    UploadId, UploadState, WallTime,
+    Admission, ByteCount, Fact, Failure, IllegalFact, ParkReason, PartNumber, PartState, Record,
+    Stage, UploadId, UploadState, WallTime,
 };
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.

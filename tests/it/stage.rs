@@ -21,6 +21,8 @@ pub(crate) struct Stage {
     daemon: Option<Child>,
     address: String,
     options: Options,
+    /// Runs the daemon as somebody else, from a copy of the program that he may run.
+    owner: Option<u32>,
 }
 
 /// How a stage differs from the usual one.
@@ -53,8 +55,14 @@ impl Default for Options {
 impl Stage {
     pub(crate) fn new(options: Options) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut stage =
-            Self { directory, sandbox: None, daemon: None, address: String::new(), options };
+        let mut stage = Self {
+            directory,
+            sandbox: None,
+            daemon: None,
+            address: String::new(),
+            options,
+            owner: None,
+        };
         fs::create_dir(stage.drop()).expect("made");
         stage.write_token(TOKEN);
         fs::write(stage.path("switches.json"), stage.options.switches).expect("written");
@@ -138,8 +146,32 @@ impl Stage {
         self.start_sandbox(&address);
     }
 
+    /// Gives the stage to somebody who is not root, when it is root's.
+    pub(crate) fn give_away(&mut self) {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        fs::copy(env!("CARGO_BIN_EXE_dropferry"), self.path("dropferry")).expect("copied");
+        let mut places =
+            vec![self.directory.path().to_owned(), self.path("drop"), self.path("drop/run")];
+        places.extend(walk(self.directory.path()));
+        for place in places {
+            std::os::unix::fs::chown(place, Some(NOBODY), Some(NOBODY)).expect("given away");
+        }
+        self.owner = Some(NOBODY);
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.daemon.as_mut().expect("it was started").try_wait().expect("asked").is_none()
+    }
+
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut program = program();
+        if let Some(owner) = self.owner {
+            program = Command::new(self.path("dropferry"));
+            std::os::unix::process::CommandExt::uid(&mut program, owner);
+        }
         program.arg(command).arg("--config").arg(self.path("config.toml"));
         program
     }

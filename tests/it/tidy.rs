@@ -41,7 +41,10 @@ struct Source {
 impl Source {
     /// Lines before the file's own tests, numbered from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let code = self.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        // Files of tests, and what serves them alone, are declared below `#[cfg(test)]` elsewhere.
+        let is_test = ["tests.rs", "stub.rs"].iter().any(|name| self.path.ends_with(name));
+        let code =
+            self.text.lines().take_while(move |line| !is_test && !line.starts_with("#[cfg(test)]"));
         code.enumerate().map(|(index, line)| (index + 1, line))
     }
 }

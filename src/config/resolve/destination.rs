@@ -22,7 +22,7 @@ impl Resolver<'_> {
         self.check_name("destination", &name, &span);
         self.refuse(raw.export.as_ref().map(Spanned::span), "export");
         let platform =
-            self.required("platform", "destination", &name, raw.platform.as_ref(), &span)?;
+            self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
         self.only("platform", raw.platform.as_ref(), &["sevenbridges"]);
         if platform != "sevenbridges" {
             return None;
@@ -61,7 +61,7 @@ impl Resolver<'_> {
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<String> {
-        let url = self.required("base_url", "destination", name, value, span)?;
+        let url = self.required("base_url", ("destination", name), value, span)?;
         if let Err(failure) = http::parse_url(&url) {
             let message = format!("base_url = {url:?}: {}", failure.message);
             let hint = "an https:// address; http:// is accepted on this machine only".to_owned();
@@ -77,7 +77,7 @@ impl Resolver<'_> {
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<String> {
-        let project = self.required("project", "destination", name, value, span)?;
+        let project = self.required("project", ("destination", name), value, span)?;
         let is_pair = project.split('/').filter(|part| !part.is_empty()).count() == 2
             && project.matches('/').count() == 1;
         if !is_pair {

@@ -68,7 +68,7 @@ impl Resolver<'_> {
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
     ) -> Option<PathBuf> {
-        let directory = self.required("directory", "drop", name, value, span)?;
+        let directory = self.required("directory", ("drop", name), value, span)?;
         let directory = self.below(&directory);
         if !directory.is_dir() {
             let message = format!("directory {} is not there", directory.display());

@@ -48,7 +48,7 @@ pub(super) fn dispatch(
             Success::new(200, show(upload, &call.base, parts))
         }
         "part-url" => sign(shared, state, call, &id),
-        "report" => report(state, &id, &[call.body.clone()], 8014),
+        "report" => report(state, &id, std::slice::from_ref(&call.body), 8014),
         "report-many" => match call.body.get("parts").and_then(Value::as_array).cloned() {
             Some(parts) => report(state, &id, &parts, 8015),
             None => Err(Refusal::new(400, 8015, "Invalid list of parts.")),
@@ -220,6 +220,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get("content-length")?.to_str().ok()?.parse().ok()
 }
 
+#[expect(clippy::result_large_err, reason = "one refusal a request, made and sent at once")]
 fn check_put(
     shared: &Shared,
     method: &Method,

@@ -1,0 +1,115 @@
+//! What people and scripts read.
+
+use super::*;
+use crate::model::{
+    Admission, ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, ParkReason,
+    PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState,
+};
+use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Tally};
+
+const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
+
+fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
+    let admission = Admission {
+        id: UploadId(id),
+        drop: DropName::new("novaseq"),
+        path: SourcePath::from_bytes(path.as_bytes()),
+        fingerprint: Fingerprint { device: 1, inode: 2, size: ByteCount(200), mtime_ns: 0 },
+        destination: DestinationName::new("cavatica"),
+        target: Target { folders: vec![], name: "n".into() },
+        part_size: PartSize::new(100).expect("not zero"),
+        rank: 0,
+        at: NOW,
+        parked: None,
+    };
+    Upload {
+        admission,
+        state: UploadState { stage, hold, accepted_count: 1, ..UploadState::admitted(None) },
+        accepted_bytes: 100,
+        part_size_bytes: 100,
+        part_count: 2,
+        park_detail: Some("file 65a1 of 7 bytes stands under this name".into()),
+        last_error: Some("nothing moved for 60 s (timed-out)".into()),
+        remote_id: None,
+        completed_at: None,
+    }
+}
+
+fn status() -> Status {
+    let remote = RemoteUpload {
+        id: RemoteUploadId::new("u"),
+        part_size: PartSize::new(100).expect("not zero"),
+        part_count: 2,
+        sequential: false,
+    };
+    let tally = |state: &str, upload_count, bytes| Tally {
+        state: state.into(),
+        upload_count,
+        size_bytes: 2 * bytes,
+        accepted_bytes: bytes,
+        bytes_sent: bytes + 5,
+    };
+    let until = NOW.after(Duration::from_secs(90));
+    Status {
+        is_running: true,
+        daemon: Some(Daemon {
+            pid: 4711,
+            version: "0.1.0".into(),
+            started_at: WallTime(NOW.0 - 7_260_000_000_000),
+        }),
+        drops: vec![Drop {
+            name: "novaseq".into(),
+            directory: "/data/novaseq".into(),
+            watch: "scanning".into(),
+            reason: Some("NFS gives no events".into()),
+            last_full_scan_at: Some(WallTime(NOW.0 - 125_000_000_000)),
+        }],
+        destinations: vec![Destination {
+            name: "cavatica".into(),
+            platform: "sevenbridges".into(),
+            state: "ok".into(),
+            reason: None,
+            since: NOW,
+        }],
+        tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
+        settling_count: 3,
+        ignored_count: 1,
+        ignored: vec![Ignored {
+            drop: "novaseq".into(),
+            path: SourcePath::from_bytes(b"run1/pipe"),
+            reason: IgnoreReason::Fifo,
+        }],
+        rate_bytes_per_second: 10,
+        uploads: vec![
+            upload(17, "run1/a.fastq.gz", Stage::Sending { remote: remote.clone() }, Hold::None),
+            upload(18, "run1/b.fastq.gz", Stage::Sending { remote }, Hold::Waiting { until }),
+            upload(19, "run1/c", Stage::Queued, Hold::Parked { reason: ParkReason::NameTaken }),
+        ],
+    }
+}
+
+#[test]
+fn people_read_this() {
+    insta::assert_snapshot!(to_text(&status(), NOW));
+}
+
+#[test]
+fn scripts_read_this() {
+    insta::assert_snapshot!(format!("{:#}", to_json(&status())));
+}
+
+#[test]
+fn nothing_at_all_is_said_too() {
+    insta::assert_snapshot!(to_text(&Status::default(), NOW));
+}
+
+#[test]
+fn what_needs_someone_is_told_by_the_exit_code() {
+    assert_eq!(judge(&status()), Exit::Attention);
+    assert_eq!(judge(&Status::default()), Exit::Fine);
+    let mut deaf = Status::default();
+    deaf.drops.extend(status().drops);
+    assert_eq!(judge(&deaf), Exit::Fine);
+    deaf.drops[0].watch = "deaf".into();
+    assert_eq!(judge(&deaf), Exit::Attention);
+}

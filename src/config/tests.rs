@@ -1,0 +1,137 @@
+//! What an operator reads when a configuration is wrong.
+
+use std::path::Path;
+
+use super::*;
+
+/// Checks a text beside real files, and returns what is said with the directory left out.
+fn said(text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    for (name, mode) in [("good.token", 0o600), ("open.token", 0o644)] {
+        std::fs::write(place.join(name), "t").expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(place.join(name), mode).expect("set");
+    }
+    std::fs::create_dir_all(place.join("drop/inner")).expect("made");
+    let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
+    let file = place.join("config.toml");
+    let parsed = Config::parse(&file, text, &environment);
+    let said = parsed.map_or_else(|problems| problems.to_string(), |_| "fine".into());
+    said.replace(&place.display().to_string(), "DIR")
+}
+
+const DESTINATION: &str = "[destinations.far]\nplatform = \"sevenbridges\"\n\
+    base_url = \"https://api.example/v2\"\ncredential = { file = \"good.token\" }\n\
+    project = \"lab/novaseq\"\n";
+const DROP: &str = "[drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n";
+
+fn with(more: &str) -> String {
+    said(&format!("{DESTINATION}{DROP}{more}"))
+}
+
+#[test]
+fn a_whole_configuration_is_fine() {
+    assert_eq!(with("quiet_period = \"2min\"\norder = [\"*.xml\"]\n"), "fine");
+    assert_eq!(said(""), "fine");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion() {
+    insta::assert_snapshot!(with("dispositon = \"delete\"\n"), @r#"
+    DIR/config.toml:9: unknown key "dispositon" in [drops.lab]
+    hint: did you mean "disposition"?
+    "#);
+    insta::assert_snapshot!(said("[transfr]\n"), @r#"
+    DIR/config.toml:1: unknown key "transfr"
+    hint: did you mean "transfer"?
+    "#);
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_and_never_left_out_in_silence() {
+    insta::assert_snapshot!(with("disposition = \"delete\"\nprofile = \"illumina\"\n[notify]\n"), @r#"
+    DIR/config.toml:9: disposition = "delete" is not available in this version
+    hint: allowed: keep
+    DIR/config.toml:10: profile = "illumina" is not available in this version
+    hint: allowed: plain
+    DIR/config.toml:11: [notify] is not available in this version
+    hint: leave it out
+    "#);
+}
+
+#[test]
+fn values_are_refused_with_what_is_allowed() {
+    let text = "[transfer]\npart_size = \"10 mB\"\nparts_in_flight = 0\nbandwidth = \"fast\"\n\
+        [retry]\ndelay_min = \"soon\"\n";
+    insta::assert_snapshot!(said(text), @r#"
+    DIR/config.toml:2: part_size = "10 mB" is no size
+    hint: allowed: a whole number and one of B kB MB GB TB KiB MiB GiB TiB
+    DIR/config.toml:3: parts_in_flight = 0 is not possible
+    hint: allowed: "auto", or a number from 1 to 256
+    DIR/config.toml:4: bandwidth = "fast" is no rate
+    hint: allowed: a size followed by /s, or "unlimited"
+    DIR/config.toml:6: delay_min = "soon" is no duration
+    hint: allowed: a whole number and one of ms s min h d
+    "#);
+    insta::assert_snapshot!(said("[transfer\n"), @r#"DIR/config.toml:1: unclosed table, expected `]`"#);
+    insta::assert_snapshot!(with("priority = \"high\"\n"), @r#"DIR/config.toml:9: invalid type: string "high", expected i32"#);
+}
+
+#[test]
+fn destinations_are_checked() {
+    let text = "[destinations.far]\nplatform = \"sevenbridges\"\nbase_url = \"http://api.example/v2\"\n\
+        credential = { file = \"open.token\" }\nproject = \"lab/novaseq\"\n\
+        [destinations.other]\nplatform = \"sevenbridges\"\nbase_url = \"https://api.example/v2\"\n\
+        credential = { file = \"open.token\" }\nproject = \"novaseq\"\n\
+        [destinations.third]\nplatform = \"sevenbridges\"\nbase_url = \"https://api.example/v2\"\n\
+        credential = { file = \"open.token\" }\nproject = \"lab/novaseq\"\nwhen_name_taken = \"skip\"\n";
+    insta::assert_snapshot!(said(text), @r#"
+    DIR/config.toml:3: base_url = "http://api.example/v2": the address is neither https nor on this machine
+    hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:10: project = "novaseq" is none
+    hint: owner/short-name, as in the project's address
+    DIR/config.toml:14: the credential DIR/open.token may be read by others (mode 644)
+    hint: chmod 600 DIR/open.token
+    DIR/config.toml:16: when_name_taken = "skip" is not possible
+    hint: allowed: skip-if-same, overwrite, rename, park
+    "#);
+}
+
+#[test]
+fn drops_are_checked() {
+    let text = format!(
+        "{DESTINATION}[drops.lab]\ndirectory = \"drop\"\ndestinations = [\"fra\"]\n\
+         [drops.inner]\ndirectory = \"drop/inner\"\ndestinations = [\"far\"]\n\
+         [drops.gone]\ndirectory = \"nowhere\"\ndestinations = []\n"
+    );
+    insta::assert_snapshot!(said(&text), @r#"
+    DIR/config.toml: the directories of drops "inner" and "lab" overlap
+    hint: each file may belong to one drop
+    DIR/config.toml:8: there is no usable destination "fra"
+    hint: did you mean "far"?
+    DIR/config.toml:13: directory DIR/nowhere is not there
+    hint: make it, or correct the path; relative paths start at this file
+    "#);
+}
+
+#[test]
+fn a_missing_file_says_how_to_name_another() {
+    let environment = |_: &str| None;
+    let problems =
+        Config::load(Path::new("/nowhere/config.toml"), &environment).expect_err("not there");
+    insta::assert_snapshot!(problems.to_string(), @r"
+    /nowhere/config.toml: the configuration cannot be read: No such file or directory (os error 2)
+    hint: name another with --config FILE or $DROPFERRY_CONFIG
+    ");
+}
+
+#[test]
+fn the_file_is_the_one_asked_for_then_the_environments_then_the_systems() {
+    let set = |name: &str| (name == "DROPFERRY_CONFIG").then(|| "/env.toml".to_owned());
+    let none = |_: &str| None;
+    assert_eq!(locate(Some(Path::new("/asked.toml")), &set), Path::new("/asked.toml"));
+    assert_eq!(locate(None, &set), Path::new("/env.toml"));
+    assert_eq!(locate(None, &none), Path::new("/etc/dropferry/config.toml"));
+}

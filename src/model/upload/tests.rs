@@ -1,0 +1,222 @@
+//! The law as a table, and what no sequence of facts may break.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    ByteCount, ContentMark, Failure, FailureKind, PartNumber, PartSize, RemoteFileId,
+    RemoteUploadId,
+};
+
+const AT: WallTime = WallTime(7);
+const PART_COUNT: u32 = 3;
+
+fn remote() -> RemoteUpload {
+    let part_size = PartSize::new(4).expect("not zero");
+    RemoteUpload {
+        id: RemoteUploadId::new("u"),
+        part_size,
+        part_count: PART_COUNT,
+        sequential: false,
+    }
+}
+
+fn file() -> RemoteFile {
+    let id = RemoteFileId::new("f");
+    RemoteFile { id, name: "n".into(), size: Some(ByteCount(10)), mark: None, created_at: None }
+}
+
+fn stages() -> Vec<Stage> {
+    let (remote, file) = (remote(), file());
+    vec![
+        Stage::Queued,
+        Stage::Beginning { since: AT },
+        Stage::Sending { remote: remote.clone() },
+        Stage::Completing { remote: remote.clone(), since: AT },
+        Stage::Completed { file: file.clone(), remote: Some(remote.clone()) },
+        Stage::Verified { file: file.clone(), remote: Some(remote) },
+        Stage::Receipted { file },
+        Stage::Ended(EndReason::SourceChanged),
+        Stage::Ended(EndReason::Abandoned),
+    ]
+}
+
+fn part(number: u32) -> PartNumber {
+    PartNumber::new(number).expect("from 1")
+}
+
+fn accepted(number: u32) -> Fact {
+    let (md5, etag) = (Md5([1; 16]), ETag::from_header("e"));
+    Fact::PartAccepted { part: part(number), md5, etag, sent: ByteCount(4), at: AT }
+}
+
+fn failed(retry_at: Option<WallTime>) -> Fact {
+    Fact::AttemptFailed {
+        act: "put part",
+        part: None,
+        failure: Failure::new(FailureKind::ServerFault, "no"),
+        sent: ByteCount(1),
+        retry_at,
+        at: AT,
+    }
+}
+
+fn parked() -> Fact {
+    Fact::Parked { reason: ParkReason::Quota, detail: "full".into(), at: AT }
+}
+
+fn facts() -> Vec<Fact> {
+    vec![
+        Fact::BeginIntended { at: AT },
+        Fact::Begun { remote: remote(), at: AT },
+        accepted(1),
+        Fact::PartsReported { parts: vec![part(1)] },
+        Fact::PartReopened { part: part(1), was_reported: false },
+        Fact::ETagModeLearned { mode: ETagMode::Md5 },
+        Fact::CompleteIntended { at: AT },
+        Fact::CompleteWithdrawn,
+        Fact::Completed { file: file(), at: AT },
+        Fact::FoundPresent { file: file(), at: AT },
+        Fact::Renamed { name: "m".into() },
+        Fact::Described,
+        Fact::Verified { mark: None::<ContentMark>, at: AT },
+        Fact::ReceiptWritten { sha256: [0; 32], at: AT },
+        failed(None),
+        parked(),
+        Fact::Released,
+        Fact::RemoteGone,
+        Fact::SourceChanged { at: AT },
+        Fact::Abandoned { at: AT },
+    ]
+}
+
+/// A state in a stage, with every part accepted so that completing is possible.
+fn in_stage(stage: Stage) -> UploadState {
+    let accepted_count = if stage.remote().is_some() { PART_COUNT } else { 0 };
+    UploadState { stage, accepted_count, reported_count: 1, ..UploadState::admitted(None) }
+}
+
+/// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
+/// where it leads.
+const LAW: [(&str, &str); 9] = [
+    ("queued", "b--------c.---...-xa"),
+    ("beginning", "bs--------.---...qxa"),
+    ("sending", "--...._---.---...qxa"),
+    ("completing", "-------sc-.---...qxa"),
+    ("completed", "-----------.v-...--a"),
+    ("verified", "-------------r...--a"),
+    ("receipted", "--------------------"),
+    ("source-changed", "--------------------"),
+    ("abandoned", "--------------------"),
+];
+
+fn letter(stage: &Stage) -> char {
+    match stage {
+        Stage::Queued => 'q',
+        Stage::Beginning { .. } => 'b',
+        Stage::Sending { .. } => 's',
+        Stage::Completing { .. } => '_',
+        Stage::Completed { .. } => 'c',
+        Stage::Verified { .. } => 'v',
+        Stage::Receipted { .. } => 'r',
+        Stage::Ended(EndReason::SourceChanged) => 'x',
+        Stage::Ended(EndReason::Abandoned) => 'a',
+    }
+}
+
+#[test]
+fn the_law_is_this_table() {
+    for (stage, (name, row)) in stages().into_iter().zip(LAW) {
+        assert_eq!(stage.as_str(), name);
+        // One part is not accepted yet, so that another may be.
+        let mut found = String::new();
+        for fact in facts() {
+            let mut state = in_stage(stage.clone());
+            if matches!(fact, Fact::PartAccepted { .. }) && state.accepted_count > 0 {
+                state.accepted_count -= 1;
+            }
+            found.push(match transition(&state, &fact) {
+                Err(_) => '-',
+                Ok(next)
+                    if next.stage == state.stage && !matches!(fact, Fact::BeginIntended { .. }) =>
+                {
+                    '.'
+                }
+                Ok(next) => letter(&next.stage),
+            });
+        }
+        assert_eq!(found, row, "{name}");
+    }
+}
+
+#[test]
+fn completing_needs_every_part() {
+    let mut state = in_stage(Stage::Sending { remote: remote() });
+    state.accepted_count -= 1;
+    assert!(transition(&state, &Fact::CompleteIntended { at: AT }).is_err());
+}
+
+#[test]
+fn holds_keep_the_stage_and_parking_outlasts_waiting() {
+    let state = in_stage(Stage::Sending { remote: remote() });
+    let waiting = transition(&state, &failed(Some(AT))).expect("legal");
+    assert_eq!((waiting.hold, waiting.attempt_count), (Hold::Waiting { until: AT }, 1));
+    let stopped = transition(&waiting, &parked()).expect("legal");
+    assert_eq!(stopped.hold, Hold::Parked { reason: ParkReason::Quota });
+    let failed_again = transition(&stopped, &failed(Some(AT))).expect("legal");
+    assert_eq!(failed_again.hold, stopped.hold, "a late failure does not unpark");
+    let released = transition(&failed_again, &Fact::Released).expect("legal");
+    assert_eq!((released.hold, released.attempt_count), (Hold::None, 0));
+    assert_eq!(released.stage, state.stage);
+}
+
+#[test]
+fn losing_the_remote_upload_forgets_every_part() {
+    let state = in_stage(Stage::Completing { remote: remote(), since: AT });
+    let next = transition(&state, &Fact::RemoteGone).expect("legal");
+    assert_eq!((next.accepted_count, next.reported_count, next.restart_count), (0, 0, 1));
+    assert_eq!((next.stage, next.etag_mode), (Stage::Queued, ETagMode::Unknown));
+}
+
+#[test]
+fn a_part_moves_from_open_to_accepted_to_reported_and_back() {
+    let open = PartState::Open;
+    let held = part_transition(&open, &accepted(1)).expect("legal");
+    let told =
+        part_transition(&held, &Fact::PartsReported { parts: vec![part(1)] }).expect("legal");
+    assert!(matches!(told, PartState::Reported { .. }));
+    let reopen = |was_reported| Fact::PartReopened { part: part(1), was_reported };
+    assert_eq!(part_transition(&held, &reopen(false)), Ok(PartState::Open));
+    assert_eq!(part_transition(&told, &reopen(true)), Ok(PartState::Open));
+    for (state, fact) in [
+        (&held, accepted(1)),
+        (&told, accepted(1)),
+        (&open, Fact::PartsReported { parts: vec![part(1)] }),
+        (&told, Fact::PartsReported { parts: vec![part(1)] }),
+        (&held, reopen(true)),
+        (&told, reopen(false)),
+        (&open, reopen(false)),
+    ] {
+        assert!(part_transition(state, &fact).is_err(), "{state:?} {}", fact.name());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_facts_breaks_the_books(order in prop::collection::vec(0_usize..20, 0..200)) {
+        let facts = facts();
+        let mut state = UploadState::admitted(None);
+        for index in order {
+            let Ok(next) = transition(&state, &facts[index]) else { continue };
+            prop_assert!(!state.stage.is_end() || next.stage == state.stage, "an end is an end");
+            prop_assert!(next.reported_count <= next.accepted_count);
+            if let Some(remote) = next.stage.remote() {
+                prop_assert!(next.accepted_count <= remote.part_count);
+            }
+            prop_assert!(!next.stage.is_end() || next.hold == Hold::None);
+            prop_assert!(next.bytes_sent >= state.bytes_sent);
+            prop_assert!(next.restart_count >= state.restart_count);
+            state = next;
+        }
+    }
+}

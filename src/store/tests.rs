@@ -1,0 +1,277 @@
+//! The store as a whole: rows that come back, order, poison, readers, books.
+
+use proptest::prelude::*;
+
+use super::snapshot::Snapshot;
+use super::writer::Writer;
+use super::*;
+use crate::model::{
+    ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemoteUpload, Target,
+};
+
+const AT: WallTime = WallTime(1_800_000_000_000_000_000);
+const PARTS: u32 = 3;
+
+fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
+    Admission {
+        id: UploadId(id),
+        drop: DropName::new("drop"),
+        path: SourcePath::from_bytes(path),
+        fingerprint: Fingerprint {
+            device: u64::MAX,
+            inode: u64::MAX - 1,
+            size: ByteCount(10),
+            mtime_ns: -5,
+        },
+        destination: DestinationName::new("far"),
+        target: Target { folders: vec!["runs".into(), "a b".into()], name: "n".into() },
+        part_size: PartSize::new(4).expect("not zero"),
+        rank: 7,
+        at: AT,
+        parked,
+    }
+}
+
+fn part(number: u32) -> PartNumber {
+    PartNumber::new(number).expect("from 1")
+}
+
+/// The facts that the law may be asked about, in any order.
+fn fact(index: usize) -> Fact {
+    let part_size = PartSize::new(4).expect("not zero");
+    let id = RemoteUploadId::new("u");
+    let remote = RemoteUpload { id, part_size, part_count: PARTS, sequential: true };
+    let file = RemoteFile {
+        id: RemoteFileId::new("f"),
+        name: "n".into(),
+        size: Some(ByteCount(10)),
+        mark: Some(crate::model::ContentMark { part_size, md5_of_parts: Md5([3; 16]) }),
+        created_at: Some(AT),
+    };
+    let number = part(u32::try_from(index % 3).expect("small") + 1);
+    let failure = Failure::new(FailureKind::ServerFault, "no");
+    match index / 3 {
+        0 => Fact::BeginIntended { at: AT },
+        1 | 2 => Fact::Begun { remote, at: AT },
+        3..=5 => Fact::PartAccepted {
+            part: number,
+            md5: Md5([9; 16]),
+            etag: ETag::from_header("e"),
+            sent: ByteCount(4),
+            at: AT,
+        },
+        6 => Fact::PartsReported { parts: vec![number] },
+        7 => Fact::PartReopened { part: number, was_reported: index % 2 == 0 },
+        8 => Fact::ETagModeLearned { mode: crate::model::ETagMode::Opaque },
+        9 => Fact::CompleteIntended { at: AT },
+        10 => Fact::Completed { file, at: AT },
+        11 => Fact::Described,
+        12 => Fact::Verified { mark: file.mark, at: AT },
+        13 => Fact::ReceiptWritten { sha256: [5; 32], at: AT },
+        14 => Fact::AttemptFailed {
+            act: "complete",
+            part: Some(number),
+            failure,
+            sent: ByteCount(1),
+            retry_at: (index % 2 == 0).then_some(AT),
+            at: AT,
+        },
+        15 => Fact::Parked { reason: ParkReason::Quota, detail: "full".into(), at: AT },
+        16 => Fact::Released,
+        17 => Fact::RemoteGone,
+        18 => Fact::CompleteWithdrawn,
+        19 => Fact::FoundPresent { file, at: AT },
+        _ => Fact::Renamed { name: "other".into() },
+    }
+}
+
+/// An upload that follows the law in memory, as the engine does.
+struct Mirror {
+    state: UploadState,
+    parts: Vec<PartState>,
+    name: String,
+}
+
+impl Mirror {
+    /// Moves when the law allows it, and says whether it did.
+    fn take(&mut self, fact: &Fact) -> bool {
+        use crate::model::upload::{part_transition, transition};
+        let Ok(state) = transition(&self.state, fact) else { return false };
+        let mut parts = self.parts.clone();
+        let named: Vec<_> = match fact {
+            Fact::PartAccepted { part, .. } | Fact::PartReopened { part, .. } => vec![*part],
+            Fact::PartsReported { parts } => parts.clone(),
+            _ => Vec::new(),
+        };
+        for number in named {
+            let Some(old) = parts.get(number.index()) else { return false };
+            let Ok(new) = part_transition(old, fact) else { return false };
+            parts[number.index()] = new;
+        }
+        match fact {
+            Fact::Begun { remote, .. } => parts = vec![PartState::Open; remote.part_count as usize],
+            Fact::RemoteGone => parts.clear(),
+            Fact::Renamed { name } => self.name.clone_from(name),
+            _ => {}
+        }
+        (self.state, self.parts) = (state, parts);
+        true
+    }
+}
+
+fn open(directory: &tempfile::TempDir) -> (Writer, Loaded) {
+    let settings = Settings { directory: directory.path().to_owned() };
+    Writer::open(&settings).expect("opens")
+}
+
+fn directory() -> tempfile::TempDir {
+    let shared = std::path::Path::new("/dev/shm");
+    let made = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+    made.expect("a directory")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn rows_come_back_as_they_were_and_the_books_balance(
+        order in prop::collection::vec((0_usize..63, 0_usize..2), 0..120),
+    ) {
+        let directory = directory();
+        let (mut writer, _) = open(&directory);
+        let mut mirrors = Vec::new();
+        for id in 1..=2 {
+            let admission = admission(id, b"run/\xff\n", None);
+            writer.apply(&[vec![Record::Admit(Box::new(admission))]]).expect("written");
+            let state = UploadState::admitted(None);
+            mirrors.push(Mirror { state, parts: Vec::new(), name: "n".into() });
+        }
+        for (index, which) in order {
+            let fact = fact(index);
+            if mirrors[which].take(&fact) {
+                let id = UploadId(i64::try_from(which).expect("small") + 1);
+                let illegal = writer.apply(&[vec![Record::Upload(id, fact)]]).expect("written");
+                prop_assert_eq!(illegal, vec![]);
+            }
+        }
+        let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+        for tally in &status.tallies {
+            let in_state = status.uploads.iter().filter(|upload| upload.word() == tally.state);
+            prop_assert_eq!(tally.upload_count, in_state.clone().count() as u64, "{}", tally.state);
+            prop_assert_eq!(tally.accepted_bytes, in_state.map(|u| u.accepted_bytes).sum::<u64>());
+        }
+        drop(writer);
+        let (_writer, loaded) = open(&directory);
+        prop_assert_eq!(loaded.next_upload, Some(UploadId(3)));
+        for upload in &loaded.uploads {
+            let mirror = &mirrors[usize::try_from(upload.admission.id.0).expect("small") - 1];
+            prop_assert_eq!(&upload.state, &mirror.state);
+            prop_assert_eq!(&upload.parts, &mirror.parts);
+            prop_assert_eq!(&upload.admission.target.name, &mirror.name);
+            let was = admission(upload.admission.id.0, b"run/\xff\n", None);
+            prop_assert_eq!(upload.admission.fingerprint, was.fingerprint);
+            prop_assert_eq!(&upload.admission.path, &was.path);
+        }
+        let live = mirrors.iter().filter(|mirror| !mirror.state.stage.is_end()).count();
+        prop_assert_eq!(loaded.uploads.len(), live);
+    }
+}
+
+#[test]
+fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let admit = |id| Record::Admit(Box::new(admission(id, b"a", None)));
+    writer.apply(&[vec![admit(1), admit(2)]]).expect("written");
+    let bad = Record::Upload(UploadId(1), Fact::Described);
+    let good = Record::Upload(UploadId(2), Fact::BeginIntended { at: AT });
+    let illegal = writer.apply(&[vec![bad], vec![good]]).expect("written");
+    assert_eq!(illegal.len(), 1);
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    let words: Vec<_> = status.uploads.iter().map(snapshot::Upload::word).collect();
+    assert_eq!(words, ["parked", "sending"]);
+}
+
+fn runner() -> Runner {
+    Runner { pid: 1, version: "0".into(), started_at: AT }
+}
+
+#[tokio::test]
+async fn answers_come_after_the_commit_and_in_order() {
+    let directory = directory();
+    let settings = Settings { directory: directory.path().to_owned() };
+    let (store, thread, _) = Store::open(&settings, &runner()).expect("opens");
+    let answers: Vec<_> = (1..=50)
+        .map(|id| store.submit(vec![Record::Admit(Box::new(admission(id, b"a", None)))]))
+        .collect();
+    let barrier = store.submit(Vec::new());
+    barrier.await.expect("answered").expect("all before it are written");
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    assert_eq!(status.uploads.len(), 50);
+    assert!(status.is_running);
+    for answer in answers {
+        answer.await.expect("answered").expect("written");
+    }
+    drop(store);
+    thread.finish();
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    assert!(!status.is_running);
+}
+
+#[tokio::test]
+async fn a_failed_commit_poisons_everything_after_it() {
+    let directory = directory();
+    let settings = Settings { directory: directory.path().to_owned() };
+    let (store, thread, _) = Store::open(&settings, &runner()).expect("opens");
+    let admit = |id| vec![Record::Admit(Box::new(admission(id, b"a", None)))];
+    store.commit(admit(1)).await.expect("written");
+    // The same id again breaks the primary key: this commit fails as a full disk would.
+    let failed = store.submit([admit(2), admit(1)].concat());
+    let after = store.submit(admit(3));
+    assert!(failed.await.expect("answered").is_err());
+    assert!(after.await.expect("answered").is_err());
+    assert!(store.commit(admit(4)).await.is_err());
+    drop(store);
+    thread.finish();
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    assert_eq!(status.uploads.len(), 1, "nothing of the failed transaction is there");
+}
+
+#[test]
+fn a_second_writer_is_refused_and_says_what_to_do() {
+    let directory = directory();
+    let (_first, _) = open(&directory);
+    let settings = Settings { directory: directory.path().to_owned() };
+    let error = Writer::open(&settings).expect_err("the first one has it");
+    assert_eq!(error.kind, Kind::Locked);
+    assert!(error.hint().is_some_and(|hint| hint.contains("stop the other daemon")));
+}
+
+#[test]
+fn a_state_that_may_only_be_read_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    writer.apply(&[vec![Record::Admit(Box::new(admission(1, b"a", None)))]]).expect("written");
+    drop(writer);
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(directory.path(), mode(0o555)).expect("set");
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    assert_eq!(status.uploads.len(), 1);
+    std::fs::set_permissions(directory.path(), mode(0o755)).expect("set");
+}
+
+#[test]
+fn attempts_are_kept_up_to_their_bound() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    writer.apply(&[vec![Record::Admit(Box::new(admission(1, b"a", None)))]]).expect("written");
+    for _ in 0..80 {
+        writer.apply(&[vec![Record::Upload(UploadId(1), fact(42))]]).expect("written");
+    }
+    let snapshot = Snapshot::open(directory.path()).expect("opens");
+    let detail = snapshot.detail(UploadId(1)).expect("read").expect("there");
+    assert_eq!(detail.attempts.len(), 50);
+    assert_eq!(detail.upload.state.attempt_count, 80);
+}
