@@ -70,6 +70,7 @@ impl World {
         })
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
     fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
         let outcome = match act {
             Act::Scan { drop } => {
