@@ -11,8 +11,8 @@
 //! part list means is `recover`.
 //!
 //! *Decide, commit, act*: everything decided in one call to `handle` is committed in one
-//! transaction. Intents and what follows from them wait for the commit ([`Effect::Commit`]); parts
-//! and questions do not ([`Effect::Start`]). Memory moves when the decision is made; it is ahead of
+//! transaction. Acts that change something at the far side wait for the commit
+//! ([`Effect::Commit`]); reads and questions do not ([`Effect::Start`]). Memory moves when the decision is made; it is ahead of
 //! the disk by at most the commits under way, and no act that cannot be repeated overtakes one.
 //!
 //! A crash loses this memory and nothing else: [`Engine::load`] builds it again from rows, and

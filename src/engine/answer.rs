@@ -115,9 +115,14 @@ impl Upload {
             let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
             file.size == Some(self.size()) && is_new
         });
-        match ours {
-            Some(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
-            None => self.start_over(Vec::new(), now),
+        match (ours, self.life.doubt) {
+            (Some(file), _) => Answer::fact(Fact::Completed { file, at: now.wall }),
+            (None, Doubt::Gone) => self.start_over(Vec::new(), now),
+            // It was asked because parts cannot be listed: nothing was completed, so it is repeated.
+            (None, Doubt::Ask | Doubt::None) => {
+                self.life.doubt = Doubt::None;
+                Answer::default()
+            }
         }
     }
 

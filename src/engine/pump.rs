@@ -118,9 +118,10 @@ impl Engine {
     }
 
     fn step_upload(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
         let settings = &gate.settings;
+        upload.resolve_doubt(&settings.traits);
         let describes = !settings.metadata.is_empty() || !settings.tags.is_empty();
         if let Some(step) = upload.step(&settings.traits, describes, turn.now.monotonic) {
             self.take_step(id, step, turn);

@@ -1,7 +1,7 @@
 //! Collects what one call to the engine decided, and hands it out in the right order.
 //!
-//! All records of one call go into one transaction. Acts that record an intent, or that follow from
-//! more than a checkpoint, wait for it; the others start at once.
+//! All records of one call go into one transaction. Acts that change something at the far side, or
+//! that follow from more than a checkpoint, wait for it; the others start at once.
 
 use super::event::{Act, ActId, Effect};
 use crate::model::{Fact, Now, Record, UploadId};
@@ -58,11 +58,15 @@ impl Turn {
     }
 }
 
-/// Whether an act must find everything before it durable: all but reads, looks and parts.
+/// Whether an act must find everything before it durable: all but reads and questions.
+///
+/// Parts wait, so that no more of them than may be on their way at once lack a checkpoint, however
+/// slow the disk is: that many are sent again after a crash, and not one more.
 fn must_wait(act: &Act) -> bool {
     match act {
         Act::Begin(_)
         | Act::Report(_)
+        | Act::PutPart(_)
         | Act::Complete(_)
         | Act::Describe(_)
         | Act::WriteReceipt { .. }
@@ -71,7 +75,6 @@ fn must_wait(act: &Act) -> bool {
         | Act::Look { .. }
         | Act::Locate(_)
         | Act::FindBegun(_)
-        | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::ListParts(_)

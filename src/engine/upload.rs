@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | queued | is a file of that name there? | records the intent, begins |
 //! | beginning | is there a remote upload of ours? | records the intent anew, begins |
-//! | sending | which parts do you know? | sends parts, reports them, completes |
+//! | sending | which parts do you know? (where they can be listed) | sends parts, reports them, completes |
 //! | completing | which parts do you know? (gone: is the file there?) | completes |
 //! | completed | – | describes, then compares the file with what was sent |
 //! | verified | – | writes the receipt |
@@ -195,6 +195,14 @@ impl Upload {
         Ok(())
     }
 
+    /// Ends the doubt that nobody can resolve: while sending at a platform that cannot list parts.
+    /// What has a checkpoint counts, everything else is sent again.
+    pub(crate) fn resolve_doubt(&mut self, traits: &Traits) {
+        if !traits.can_list_parts && matches!(self.state.stage, Stage::Sending { .. }) {
+            self.life.doubt = Doubt::None;
+        }
+    }
+
     /// Returns what it wants to do next besides sending parts.
     pub(crate) fn step(&self, traits: &Traits, describes: bool, now: Monotonic) -> Option<Step> {
         if self.life.control.is_some() || self.state.hold != Hold::None {
@@ -206,10 +214,10 @@ impl Upload {
             }
             (Stage::Queued, Doubt::Ask | Doubt::Gone) => Some(self.locate()),
             (Stage::Beginning { .. }, Doubt::Ask | Doubt::Gone) => Some(Step::FindBegun),
-            (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) if traits.can_list_parts => {
+            (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) => {
                 self.life.flying.is_empty().then(|| Step::ListParts(remote.clone()))
             }
-            (Stage::Sending { remote }, Doubt::None | Doubt::Ask | Doubt::Gone) => {
+            (Stage::Sending { remote }, Doubt::None) => {
                 self.sending_step(remote, traits, now)
             }
             (Stage::Completing { remote, .. }, Doubt::Ask) if traits.can_list_parts => {
@@ -289,12 +297,13 @@ impl Upload {
         })
     }
 
-    /// Returns the next time at which it wants attention by itself. What is due already gets it at
-    /// every turn of the engine.
+    /// Returns the next time at which it wants attention by itself. A part or a report that is due
+    /// already gets it at every turn of the engine; a hold is released by its timer alone, also one
+    /// that was over when it was loaded.
     pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
         let waits = self.life.part_waits.values().map(|(until, _)| *until);
-        let others = [self.life.hold_until, self.report_deadline()];
-        waits.chain(others.into_iter().flatten()).filter(|at| *at > now).min()
+        let ahead = waits.chain(self.report_deadline()).filter(|at| *at > now);
+        ahead.chain(self.life.hold_until).min()
     }
 
     /// Returns the digest over all parts, when all have one.

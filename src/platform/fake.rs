@@ -23,7 +23,7 @@ pub struct Fake {
 }
 
 /// Everything it holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     /// Files by id.
     pub files: BTreeMap<String, File>,
@@ -43,6 +43,8 @@ pub struct State {
     pub is_revoked: bool,
     /// Its ETags are not MD5s.
     pub is_opaque: bool,
+    /// It gives no ETags.
+    pub is_silent: bool,
     /// The part size it settles on, whatever is wished.
     pub part_size: Option<PartSize>,
     counter: u64,
@@ -90,6 +92,11 @@ impl Fake {
     /// Starts empty.
     pub fn new(traits: Traits) -> Self {
         Self { traits, state: Arc::default() }
+    }
+
+    /// Returns another platform that holds the same, for a run that goes another way from here.
+    pub fn twin(&self) -> Self {
+        Self { traits: self.traits, state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
     /// Returns everything it holds, to look at or to change.
@@ -150,7 +157,7 @@ impl Fake {
             }
         }
         let mut state = self.state();
-        let opaque = state.is_opaque;
+        let (opaque, silent) = (state.is_opaque, state.is_silent);
         let length = bytes.len() as u64;
         let Some(upload) = state.uploads.get_mut(remote.id.as_str()) else {
             state.arrived(length, true);
@@ -158,7 +165,7 @@ impl Fake {
         };
         let md5 = Md5(Hasher::digest(&bytes).into());
         let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
-        let etag = ETag::from_header(&etag.to_string());
+        let etag = ETag::from_header(&if silent { String::new() } else { etag.to_string() });
         let again = upload.stored.insert(part, (etag.clone(), bytes)).is_some();
         state.arrived(length, again);
         Ok(etag)

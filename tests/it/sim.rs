@@ -1,11 +1,21 @@
 //! The simulation: the engine and the real SQLite file against a platform and a drop directory in
-//! memory, with a clock that only moves when nothing else can happen.
+//! memory, with a clock that only moves when the world says so.
 //!
-//! One thread; the order of outcomes is chosen by a seed that is printed on failure. A crash drops
-//! everything but the far side, the files and what was committed; then everything is opened again
-//! and runs until it is quiet. What must hold afterwards is in `check`.
+//! One thread; what happens next is chosen by a seed that is printed on failure: an act that is
+//! pending, or the commit of what waits for the disk. Nothing the engine decided is durable before
+//! its commit was chosen, so acts may overtake commits here as they do in the daemon.
+//!
+//! A crash is an image: a copy of what survives (the files, the far side, the database with its
+//! log, receipts) and of nothing else, taken between two effects. What is decided in memory leaves
+//! no trace, so a crash before an effect leaves what a crash after the one before it leaves, and an
+//! image after each effect is every crash point. What must hold afterwards is in `check`.
 
+mod acts;
+mod batching;
 mod check;
 mod crashes;
+mod random;
+mod receipts;
 mod scenarios;
+mod seeds;
 mod world;

@@ -10,7 +10,8 @@ use dropferry::platform::contract::{BeginRequest, Platform};
 use futures_util::FutureExt;
 
 use super::check;
-use super::world::{End, Fault, Life, World};
+use super::acts::Fault;
+use super::world::{Life, Step, World, traits};
 
 const TEN: &[u8] = b"0123456789";
 
@@ -22,9 +23,8 @@ fn run_with(faults: Vec<Fault>) -> World {
     let mut world = World::new(11);
     world.write("run/large", TEN);
     world.faults = faults;
-    let (life, end) = world.run(None);
-    assert_eq!(end, End::Quiet);
-    check::all_arrived(&world, life, "a run with faults");
+    let life = world.run();
+    check::all_arrived(&world, &life);
     world
 }
 
@@ -87,10 +87,10 @@ fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
     let mut world = World::new(5);
     world.write("run/large", TEN);
     world.fake.state().is_down = true;
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     let week = world.now.monotonic.after(Duration::from_hours(7 * 24));
     while world.now.monotonic < week {
-        assert_eq!(world.step(&mut life, None), None);
+        assert_ne!(world.step(&mut life), Step::Quiet);
     }
     let probes = calls(&world, "check access");
     println!("{probes} probes in a week");
@@ -98,8 +98,8 @@ fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
     assert!((five_minutes_each / 2..five_minutes_each * 3).contains(&probes), "{probes} probes");
     assert!(calls(&world, "locate") + calls(&world, "begin") < 10, "uploads were tried meanwhile");
     world.fake.state().is_down = false;
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
-    check::all_arrived(&world, life, "after a week");
+    world.settle(&mut life);
+    check::all_arrived(&world, &life);
 }
 
 #[test]
@@ -107,18 +107,18 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     let mut world = World::new(6);
     world.write("run/large", TEN);
     world.fake.state().is_revoked = true;
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     while !life.engine.has_halted() {
-        assert_eq!(world.step(&mut life, None), None);
+        assert_ne!(world.step(&mut life), Step::Quiet);
     }
     assert!(life.engine.stored_uploads().iter().all(|upload| upload.state.hold == Hold::None));
     world.fake.state().is_revoked = false;
     let since = world.now.monotonic;
     let destination = life.engine.stored_uploads()[0].admission.destination.clone();
-    world.tell(&mut life, Event::CredentialChanged { destination }, None);
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
+    world.tell(&mut life, Event::CredentialChanged { destination });
+    world.settle(&mut life);
     assert!(world.now.monotonic.since(since) < Duration::from_mins(1), "it waited for a probe");
-    check::all_arrived(&world, life, "with the new token");
+    check::all_arrived(&world, &life);
 }
 
 /// Steps until an upload is in a stage.
@@ -127,7 +127,7 @@ fn until_stage(world: &mut World, life: &mut Life, reached: impl Fn(&Stage) -> b
         if life.engine.stored_uploads().iter().any(|upload| reached(&upload.state.stage)) {
             return;
         }
-        assert_eq!(world.step(life, None), None, "the run ended before the stage was reached");
+        assert_ne!(world.step(life), Step::Quiet, "the run ended before the stage was reached");
     }
     panic!("the stage was not reached");
 }
@@ -141,13 +141,13 @@ fn a_file_that_changes_while_it_is_sent_becomes_a_new_upload_and_never_a_mix() {
     for seed in 0..20 {
         let mut world = World::new(seed);
         world.write("run/large", TEN);
-        let (mut life, _) = world.start(None);
+        let mut life = world.start();
         until_stage(&mut world, &mut life, is_sending);
         world.write("run/large", b"abcdefghijklm");
         let path = SourcePath::from_bytes(b"run/large");
         let hint = Event::Hint { drop: DropName::new("drop"), paths: vec![path] };
-        world.tell(&mut life, hint, None);
-        assert_eq!(world.go_on(&mut life, None), End::Quiet, "seed {seed}");
+        world.tell(&mut life, hint);
+        world.settle(&mut life);
         let status = check::status(&world);
         let changed = Stage::Ended(EndReason::SourceChanged);
         let ended = status.uploads.iter().filter(|upload| upload.state.stage == changed);
@@ -163,19 +163,19 @@ fn a_file_that_changes_while_it_is_sent_becomes_a_new_upload_and_never_a_mix() {
 fn a_file_that_vanishes_parks_and_goes_on_when_it_is_back() {
     let mut world = World::new(8);
     world.write("run/large", TEN);
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     until_stage(&mut world, &mut life, is_sending);
     let kept = std::mem::take(&mut world.files);
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
+    world.settle(&mut life);
     let parked = Hold::Parked { reason: ParkReason::SourceMissing };
     assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
     world.files = kept;
-    world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") }, None);
+    world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
     while life.engine.stored_uploads().first().is_some_and(|upload| upload.state.hold == parked) {
-        assert_eq!(world.step(&mut life, None), None);
+        assert_ne!(world.step(&mut life), Step::Quiet);
     }
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
-    check::all_arrived(&world, life, "after it came back");
+    world.settle(&mut life);
+    check::all_arrived(&world, &life);
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn an_upload_that_the_platform_loses_is_begun_again() {
     let mut world = World::new(9);
     world.write("run/large", TEN);
     world.crash_count = 1;
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     until_stage(&mut world, &mut life, is_sending);
     world.fake.state().uploads.clear();
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
-    check::all_arrived(&world, life, "after it was lost");
+    world.settle(&mut life);
+    check::all_arrived(&world, &life);
 }
 
 #[test]
@@ -196,10 +196,9 @@ fn etags_that_are_no_md5s_are_learned_after_one_part_more() {
     world.write("run/large", TEN);
     world.fake.state().is_opaque = true;
     world.crash_count = 1;
-    let (life, end) = world.run(None);
-    assert_eq!(end, End::Quiet);
+    let life = world.run();
     assert_eq!(world.fake.state().bytes_received_again, 4, "one part, once more");
-    check::all_arrived(&world, life, "with opaque ETags");
+    check::all_arrived(&world, &life);
 }
 
 /// Puts a file at the far end under the name that `run/a` will have.
@@ -226,11 +225,10 @@ fn put_there(world: &World, bytes: &[u8]) {
 }
 
 fn clash(policy: NamePolicy, there: &[u8]) -> (World, Life) {
-    let mut world = World::with_policy(3, policy);
+    let mut world = World::with(3, policy, traits());
     put_there(&world, there);
     world.write("run/a", TEN);
-    let (life, end) = world.run(None);
-    assert_eq!(end, End::Quiet);
+    let life = world.run();
     (world, life)
 }
 
@@ -265,67 +263,29 @@ fn a_clock_that_is_set_back_parks_nothing() {
     world.write("run/large", TEN);
     world.faults =
         vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::ServerFault }];
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     while !life.engine.stored_uploads().iter().any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
     {
-        assert_eq!(world.step(&mut life, None), None);
+        assert_ne!(world.step(&mut life), Step::Quiet);
     }
     drop(life);
     world.now.wall.0 -= 365 * 86_400 * 1_000_000_000;
     let since = world.now.monotonic;
-    let (life, end) = world.run(None);
-    assert_eq!(end, End::Quiet);
+    let life = world.run();
     assert!(world.now.monotonic.since(since) < Duration::from_hours(1));
-    check::all_arrived(&world, life, "with the clock a year back");
+    check::all_arrived(&world, &life);
 }
 
 #[test]
 fn ignored_and_unreadable_files_have_a_reason_and_recover() {
     let mut world = World::new(13);
     world.write("run/a", TEN);
-    let (mut life, _) = world.start(None);
+    let mut life = world.start();
     let path = SourcePath::from_bytes(b"run/pipe");
     let seen = Seen::Ignored(dropferry::model::IgnoreReason::Fifo);
     let observations = vec![dropferry::model::Observation { path, seen, rank: 0 }];
-    world.tell(&mut life, Event::Observed { drop: DropName::new("drop"), observations }, None);
-    assert_eq!(world.go_on(&mut life, None), End::Quiet);
+    world.tell(&mut life, Event::Observed { drop: DropName::new("drop"), observations });
+    world.settle(&mut life);
     assert_eq!(check::status(&world).ignored_count, 1);
-    check::all_arrived(&world, life, "beside a pipe");
-}
-
-#[test]
-fn random_faults_and_crashes_lose_nothing() {
-    let count = std::env::var("DROPFERRY_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    for seed in 0..count.unwrap_or(150) {
-        let mut world = World::new(seed);
-        for index in 0..(seed % 4) {
-            world
-                .write(&format!("run/{index}"), &TEN[..usize::try_from(seed % 11).expect("small")]);
-        }
-        world.write("run/large", b"0123456789abcdefghij");
-        let acts = ["begin", "put part", "report", "complete", "inspect", "list parts"];
-        world.faults = (0..6)
-            .map(|index| Fault {
-                act: acts[usize::try_from((seed + index) % 6).expect("small")],
-                nth: u32::try_from(1 + (seed / 7 + index) % 5).expect("small"),
-                after: (seed + index) % 2 == 0,
-                kind: FailureKind::ServerFault,
-            })
-            .collect();
-        let cuts = [7 + seed % 13, 11 + seed % 29, 17 + seed % 31];
-        for (turn, gap) in cuts.into_iter().enumerate() {
-            let at = world.effect_count + gap;
-            let cut = if turn % 2 == 0 {
-                super::world::Cut::AfterAct
-            } else {
-                super::world::Cut::AfterCommit
-            };
-            let (life, end) = world.run(Some((at, cut)));
-            world.crash_count += u64::from(end == End::Cut);
-            drop(life);
-        }
-        let (life, end) = world.run(None);
-        assert_eq!(end, End::Quiet, "seed {seed}");
-        check::all_arrived(&world, life, &format!("seed {seed}"));
-    }
+    check::all_arrived(&world, &life);
 }

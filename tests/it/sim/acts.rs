@@ -1,0 +1,217 @@
+//! Acts, done in the simulated world: what the daemon's `perform` does in the real one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dropferry::engine::event::{Act, Begin, Event, Outcome, PutPart, Setback, Source};
+use dropferry::model::{
+    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
+};
+use dropferry::platform::contract::{BeginRequest, PartBody, Platform};
+use dropferry::platform::fake::Fake;
+use futures_util::{FutureExt, StreamExt};
+use md5::{Digest, Md5 as Hasher};
+
+use super::world::World;
+
+pub(super) type Reply = Result<Outcome, Setback>;
+
+/// Kinds of failure that the policy tries again by itself.
+pub(super) const PASSING: [FailureKind; 7] = [
+    FailureKind::Unreachable,
+    FailureKind::TimedOut,
+    FailureKind::ServerFault,
+    FailureKind::BadAnswer,
+    FailureKind::Throttled { after: Some(Duration::from_secs(7)) },
+    FailureKind::Maintenance,
+    FailureKind::Unauthorized,
+];
+
+/// What an act does wrong without the process dying.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault {
+    pub(super) act: &'static str,
+    /// Which act of that name, counted from 1.
+    pub(super) nth: u32,
+    /// The act is done and its answer is lost; otherwise it is not done.
+    pub(super) after: bool,
+    pub(super) kind: FailureKind,
+}
+
+impl World {
+    /// Does an act, with the fault that is due. What was observed on the way comes first.
+    pub(super) fn perform(&mut self, act: Act) -> (Option<Event>, Reply) {
+        let Some(fault) = self.fault_for(name_of(&act)) else { return self.act(act) };
+        if fault.after {
+            drop(self.act(act));
+        }
+        (None, Err(setback(fault.kind)))
+    }
+
+    /// Counts an act, and returns the fault that is planned for it or hits it by chance.
+    pub(super) fn fault_for(&mut self, act: &'static str) -> Option<Fault> {
+        let count = self.act_counts.entry(act).or_default();
+        *count += 1;
+        let nth = *count;
+        let planned = self.faults.iter().find(|f| f.act == act && f.nth == nth).copied();
+        planned.or_else(|| self.chance_fault(act))
+    }
+
+    fn chance_fault(&mut self, act: &'static str) -> Option<Fault> {
+        let is_call = !matches!(act, "look" | "hash part" | "hash file");
+        let hits = self.fault_rate > 0 && is_call && self.random.per_mille(self.fault_rate);
+        hits.then(|| {
+            let kind = if act == "scan" {
+                FailureKind::SourceUnreadable
+            } else {
+                self.random.choose(&PASSING)
+            };
+            Fault { act, nth: 0, after: self.random.per_mille(500), kind }
+        })
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
+    fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
+        let outcome = match act {
+            Act::Scan { drop } => {
+                let observations = self.files.keys().map(|path| self.observe(path)).collect();
+                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO };
+                return (Some(Event::Observed { drop, observations }), Ok(outcome));
+            }
+            Act::Look { paths, .. } => {
+                let observations = paths.iter().map(|path| self.observe(path)).collect();
+                Ok(Outcome::Looked { observations })
+            }
+            Act::HashPart { source, range, .. } => {
+                self.read(&source, range).map(|bytes| Outcome::PartHashed { md5: md5(&bytes) })
+            }
+            Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
+            Act::PutPart(act) => self.put(&act.what),
+            call => now(remote_call(&self.fake, call)),
+        };
+        (None, outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
+    }
+
+    fn observe(&self, path: &SourcePath) -> Observation {
+        let seen = match self.files.get(path) {
+            Some((fingerprint, _)) => Seen::File(*fingerprint),
+            None => Seen::Gone,
+        };
+        Observation { path: path.clone(), seen, rank: 0 }
+    }
+
+    fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        let Some((fingerprint, bytes)) = self.files.get(&source.path) else {
+            return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
+        };
+        if !fingerprint.same_version(&source.fingerprint) {
+            return Err(Failure::new(FailureKind::SourceChanged, "it is another version"));
+        }
+        let from = usize::try_from(range.offset).expect("small");
+        let length = usize::try_from(range.length).expect("small");
+        Ok(bytes[from..from + length].to_vec())
+    }
+
+    fn hash_file(&self, source: &Source, mark: ContentMark) -> Result<Outcome, Failure> {
+        let size = source.fingerprint.size;
+        let whole = self.read(source, ByteRange { offset: 0, length: size.0 })?;
+        let length = usize::try_from(mark.part_size.get()).expect("small");
+        let parts: Vec<&[u8]> =
+            if whole.is_empty() { vec![&[]] } else { whole.chunks(length).collect() };
+        let mut digests = Hasher::new();
+        parts.iter().for_each(|part| digests.update(md5(part).0));
+        let md5_of_parts = Md5(digests.finalize().into());
+        Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
+        let bytes = self.read(&what.source, what.range)?;
+        let sent = ByteCount(bytes.len() as u64);
+        let md5 = md5(&bytes);
+        let chunks = futures_util::stream::once(std::future::ready(Ok(Bytes::from(bytes)))).boxed();
+        let body = PartBody { length: sent, md5: None, chunks };
+        let etag = now(self.fake.put_part(&what.remote, what.part, body))?;
+        Ok(Outcome::PartPut { etag, md5, sent })
+    }
+}
+
+pub(super) fn setback(kind: FailureKind) -> Setback {
+    Setback { failure: Failure::new(kind, "a planned fault"), sent: ByteCount(0) }
+}
+
+fn md5(bytes: &[u8]) -> Md5 {
+    Md5(Hasher::digest(bytes).into())
+}
+
+/// The fake answers at once.
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("the fake waits for nothing")
+}
+
+fn request(begin: Begin) -> BeginRequest {
+    BeginRequest {
+        target: begin.target,
+        size: begin.size,
+        part_size: begin.part_size,
+        overwrite: begin.overwrite,
+    }
+}
+
+async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
+    Ok(match act {
+        Act::Locate(act) => Outcome::Located(fake.locate(&act.what.target).await?),
+        Act::Begin(act) => Outcome::Begun(fake.begin(&request(act.what)).await?),
+        Act::FindBegun(act) => {
+            let since = act.what.since;
+            Outcome::FoundBegun(fake.find_begun(&request(act.what.begin), since).await?)
+        }
+        Act::ListParts(act) => Outcome::PartsListed(fake.list_parts(&act.what).await?),
+        Act::Report(act) => {
+            fake.report_parts(&act.what.remote, &act.what.parts).await?;
+            Outcome::Reported
+        }
+        Act::Complete(act) => {
+            Outcome::Completed(fake.complete(&act.what.remote, &act.what.parts).await?)
+        }
+        Act::Inspect(act) => Outcome::Inspected(fake.inspect(&act.what).await?),
+        Act::Describe(act) => {
+            fake.describe(&act.what.file, &act.what.description).await?;
+            Outcome::Described
+        }
+        Act::Abort { remote, .. } => {
+            fake.abort(&remote).await?;
+            Outcome::Aborted
+        }
+        Act::Probe { .. } => {
+            fake.check_access().await?;
+            Outcome::Probed
+        }
+        Act::Scan { .. }
+        | Act::Look { .. }
+        | Act::PutPart(_)
+        | Act::HashPart { .. }
+        | Act::HashFile { .. }
+        | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
+    })
+}
+
+pub(super) fn name_of(act: &Act) -> &'static str {
+    match act {
+        Act::Scan { .. } => "scan",
+        Act::Look { .. } => "look",
+        Act::Locate(_) => "locate",
+        Act::Begin(_) => "begin",
+        Act::FindBegun(_) => "find begun",
+        Act::PutPart(_) => "put part",
+        Act::HashPart { .. } => "hash part",
+        Act::HashFile { .. } => "hash file",
+        Act::ListParts(_) => "list parts",
+        Act::Report(_) => "report",
+        Act::Complete(_) => "complete",
+        Act::Inspect(_) => "inspect",
+        Act::Describe(_) => "describe",
+        Act::WriteReceipt { .. } => "write receipt",
+        Act::Abort { .. } => "abort",
+        Act::Probe { .. } => "probe",
+    }
+}

@@ -1,0 +1,87 @@
+//! Receipts as a disk keeps them: a rename is seen at once and survives a power cut only once the
+//! directory is synced. What is in them is rendered from rows, as the daemon does it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dropferry::model::{PartSize, Stage, UploadId};
+use dropferry::receipt::{self, ReceiptData, ReceiptPart};
+use dropferry::store::snapshot::{Detail, Snapshot};
+use sha2::{Digest, Sha256};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Receipts {
+    /// What a power cut leaves.
+    durable: BTreeMap<UploadId, Vec<u8>>,
+    /// Renamed into place, the directory not synced.
+    unsynced: BTreeMap<UploadId, Vec<u8>>,
+}
+
+impl Receipts {
+    /// Renders the receipt of an upload from its rows and renames it into place.
+    pub(super) fn rename(&mut self, state: &Path, upload: UploadId) {
+        self.unsynced.insert(upload, rendered(state, upload));
+    }
+
+    /// Syncs the directory; returns the digest of the receipt.
+    pub(super) fn sync(&mut self, upload: UploadId) -> [u8; 32] {
+        let bytes = self.unsynced.remove(&upload).expect("it was renamed");
+        let digest = digest_of(&bytes);
+        self.durable.insert(upload, bytes);
+        digest
+    }
+
+    pub(super) fn cut_power(&mut self) {
+        self.unsynced.clear();
+    }
+
+    pub(super) fn durable_digest(&self, upload: UploadId) -> Option<[u8; 32]> {
+        self.durable.get(&upload).map(|bytes| digest_of(bytes))
+    }
+
+    pub(super) fn ids(&self) -> Vec<UploadId> {
+        self.durable.keys().chain(self.unsynced.keys()).copied().collect()
+    }
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// Returns the receipt's bytes, from rows alone.
+pub(super) fn rendered(state: &Path, upload: UploadId) -> Vec<u8> {
+    let snapshot = Snapshot::open(state).expect("the state can be read");
+    let detail = snapshot.detail(upload).expect("it can be read").expect("it is stored");
+    receipt::render(&data_of(detail).expect("a receipt is asked for when the rows are ready"))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "two stages have a receipt")]
+fn data_of(detail: Detail) -> Option<ReceiptData> {
+    let upload = detail.upload;
+    let file = match &upload.state.stage {
+        Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),
+        _ => return None,
+    };
+    let parts = detail.parts.into_iter();
+    Some(ReceiptData {
+        upload: upload.admission.id,
+        drop: upload.admission.drop.as_str().to_owned(),
+        path: upload.admission.path,
+        size: upload.admission.fingerprint.size,
+        mtime_ns: upload.admission.fingerprint.mtime_ns,
+        destination: upload.admission.destination.as_str().to_owned(),
+        platform: detail.platform,
+        remote_id: file.id.as_str().to_owned(),
+        remote_name: file.name,
+        part_size: PartSize::new(upload.part_size_bytes)?,
+        parts: parts
+            .map(|part| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag })
+            .collect(),
+        mark: detail.mark.or(file.mark),
+        begun_at: detail.begun_at,
+        completed_at: upload.completed_at,
+        verified_at: detail.verified_at,
+        bytes_sent: upload.state.bytes_sent.0,
+        attempt_count: detail.attempts.len(),
+    })
+}
