@@ -139,10 +139,6 @@ impl Upload {
 
     /// The platform has an upload for us.
     pub(crate) fn on_begun(&mut self, remote: RemoteUpload, now: Now) -> Answer {
-        if self.life.ending {
-            let facts = vec![Fact::SourceChanged { at: now.wall }];
-            return Answer { cleanups: vec![remote.id], facts };
-        }
         if !matches!(self.state.stage, Stage::Beginning { .. }) {
             return Answer { cleanups: vec![remote.id], ..Answer::default() };
         }
@@ -158,10 +154,6 @@ impl Upload {
 
     /// Remote uploads that may be ours: the newest is adopted, the others are removed.
     pub(crate) fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Answer {
-        if self.life.ending {
-            let cleanups = found.into_iter().map(|remote| remote.id).collect();
-            return Answer { cleanups, facts: vec![Fact::SourceChanged { at: now.wall }] };
-        }
         let mut found = found.into_iter();
         let Some(newest) = found.next() else {
             self.life.doubt = Doubt::None;
@@ -323,11 +315,7 @@ impl Upload {
             retry_at,
             at: now.wall,
         };
-        let mut answer = if self.life.ending && self.is_sure_of_begin() {
-            self.end_changed(now)
-        } else {
-            self.follow(verdict, detail, now)
-        };
+        let mut answer = self.follow(verdict, detail, now);
         let position =
             if answer.facts.iter().any(|f| matches!(f, Fact::RemoteGone)) { 1 } else { 0 };
         answer.facts.insert(position.min(answer.facts.len()), failed);
@@ -448,18 +436,8 @@ impl Upload {
     }
 
     /// Ends the upload because its source is another version.
-    ///
-    /// One that may have been begun without our knowing ends only when that is known, for what was
-    /// begun must be removed.
     pub(crate) fn end_changed(&mut self, now: Now) -> Answer {
         match self.state.stage {
-            Stage::Beginning { .. } if !self.is_sure_of_begin() => {
-                self.life.ending = true;
-                match self.state.hold {
-                    Hold::Parked { .. } => Answer::fact(Fact::Released),
-                    Hold::None | Hold::Waiting { .. } => Answer::default(),
-                }
-            }
             Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => Answer {
                 cleanups: self.remote_id(),
                 facts: vec![Fact::SourceChanged { at: now.wall }],
@@ -471,11 +449,6 @@ impl Upload {
             | Stage::Receipted { .. }
             | Stage::Ended(_) => Answer::default(),
         }
-    }
-
-    /// Whether nothing can have been begun: no question is open, and none is under way.
-    fn is_sure_of_begin(&self) -> bool {
-        self.life.doubt == Doubt::None && self.life.control.is_none()
     }
 
     /// Tells whether it is parked for a reason that looking at the source can lift.

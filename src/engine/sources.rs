@@ -99,10 +99,10 @@ impl Engine {
     }
 
     fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
-        use crate::model::Stage::{Queued, Sending};
-        // One that is beginning first learns what was begun; its first part then finds the source gone.
+        use crate::model::Stage::{Beginning, Queued, Sending};
         let needs_source = self.uploads.get(&id).is_some_and(|upload| {
-            matches!(upload.state.stage, Queued | Sending { .. }) && !upload.waits_for_source()
+            matches!(upload.state.stage, Queued | Beginning { .. } | Sending { .. })
+                && !upload.waits_for_source()
         });
         if needs_source {
             let reason = ParkReason::SourceMissing;

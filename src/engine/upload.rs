@@ -69,8 +69,6 @@ pub(crate) struct Life {
     pub(crate) unreported_since: Option<Monotonic>,
     /// How often the platform refused to complete.
     pub(crate) refusal_count: u32,
-    /// Its source is another version: it ends once it is known what was begun for it.
-    pub(crate) ending: bool,
     /// The platform said at begin that the name is taken.
     pub(crate) name_taken: bool,
     /// Until when it waits, by the clock that never goes back.
@@ -219,7 +217,9 @@ impl Upload {
             (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) => {
                 self.life.flying.is_empty().then(|| Step::ListParts(remote.clone()))
             }
-            (Stage::Sending { remote }, Doubt::None) => self.sending_step(remote, traits, now),
+            (Stage::Sending { remote }, Doubt::None) => {
+                self.sending_step(remote, traits, now)
+            }
             (Stage::Completing { remote, .. }, Doubt::Ask) if traits.can_list_parts => {
                 Some(Step::ListParts(remote.clone()))
             }
@@ -335,7 +335,6 @@ impl Life {
             found: None,
             unreported_since: None,
             refusal_count: 0,
-            ending: false,
             name_taken: false,
             hold_until: None,
             timer: None,
