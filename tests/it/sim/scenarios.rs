@@ -9,8 +9,8 @@ use dropferry::model::{
 use dropferry::platform::contract::{BeginRequest, Platform};
 use futures_util::FutureExt;
 
-use super::check;
 use super::acts::Fault;
+use super::check;
 use super::world::{Life, Step, World, traits};
 
 const TEN: &[u8] = b"0123456789";

@@ -11,8 +11,8 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, Stored, StoredFile, StoredUpload};
 use dropferry::model::{
-    ByteCount, DestinationName, DropName, FailureKind, Fingerprint, Monotonic, NamePolicy, Now, PartLimits,
-    PartSize, Record, SourcePath, Traits, UploadId, WallTime,
+    ByteCount, DestinationName, DropName, FailureKind, Fingerprint, Monotonic, NamePolicy, Now,
+    PartLimits, PartSize, Record, SourcePath, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store::writer::Writer;
