@@ -48,6 +48,14 @@ CREATE TABLE uploads (
     verified_at_ns INTEGER,
     receipted_at_ns INTEGER,
     ended_at_ns INTEGER,
+    -- The word that status uses.
+    state TEXT NOT NULL GENERATED ALWAYS AS (CASE
+        WHEN stage = 'receipted' THEN 'completed'
+        WHEN stage IN ('source-changed', 'abandoned') THEN 'abandoned'
+        WHEN hold = 'parked' THEN 'parked'
+        WHEN hold = 'waiting' THEN 'waiting'
+        WHEN stage = 'queued' THEN 'queued'
+        ELSE 'sending' END) VIRTUAL,
     -- The law, as far as SQL can say it.
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
     CHECK (hold <> 'parked' OR park_reason IS NOT NULL),
@@ -158,18 +166,11 @@ INSERT INTO tallies (state, upload_count, size_bytes, accepted_bytes, bytes_sent
 VALUES ('queued', 0, 0, 0, 0), ('sending', 0, 0, 0, 0), ('waiting', 0, 0, 0, 0),
     ('completed', 0, 0, 0, 0), ('parked', 0, 0, 0, 0), ('abandoned', 0, 0, 0, 0);
 
--- The word status uses for an upload. A view cannot be indexed, a trigger can use its expression.
 CREATE TRIGGER uploads_tally_insert AFTER INSERT ON uploads BEGIN
     UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
         accepted_bytes = accepted_bytes + NEW.accepted_bytes,
         bytes_sent = bytes_sent + NEW.bytes_sent
-    WHERE state = CASE
-        WHEN NEW.stage = 'receipted' THEN 'completed'
-        WHEN NEW.stage IN ('source-changed', 'abandoned') THEN 'abandoned'
-        WHEN NEW.hold = 'parked' THEN 'parked'
-        WHEN NEW.hold = 'waiting' THEN 'waiting'
-        WHEN NEW.stage = 'queued' THEN 'queued'
-        ELSE 'sending' END;
+    WHERE state = NEW.state;
 END;
 
 CREATE TRIGGER uploads_tally_update AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent ON uploads
@@ -177,21 +178,9 @@ BEGIN
     UPDATE tallies SET upload_count = upload_count - 1, size_bytes = size_bytes - OLD.size_bytes,
         accepted_bytes = accepted_bytes - OLD.accepted_bytes,
         bytes_sent = bytes_sent - OLD.bytes_sent
-    WHERE state = CASE
-        WHEN OLD.stage = 'receipted' THEN 'completed'
-        WHEN OLD.stage IN ('source-changed', 'abandoned') THEN 'abandoned'
-        WHEN OLD.hold = 'parked' THEN 'parked'
-        WHEN OLD.hold = 'waiting' THEN 'waiting'
-        WHEN OLD.stage = 'queued' THEN 'queued'
-        ELSE 'sending' END;
+    WHERE state = OLD.state;
     UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
         accepted_bytes = accepted_bytes + NEW.accepted_bytes,
         bytes_sent = bytes_sent + NEW.bytes_sent
-    WHERE state = CASE
-        WHEN NEW.stage = 'receipted' THEN 'completed'
-        WHEN NEW.stage IN ('source-changed', 'abandoned') THEN 'abandoned'
-        WHEN NEW.hold = 'parked' THEN 'parked'
-        WHEN NEW.hold = 'waiting' THEN 'waiting'
-        WHEN NEW.stage = 'queued' THEN 'queued'
-        ELSE 'sending' END;
+    WHERE state = NEW.state;
 END;

@@ -9,6 +9,7 @@
 //! network answers is no condition. *At a crash* nothing is to be done here.
 
 mod build;
+mod journal;
 mod perform;
 mod receipts;
 mod reload;
@@ -146,32 +147,11 @@ impl Daemon {
     }
 
     fn on_reply(&mut self, act: ActId, reply: workers::Reply) {
-        self.log_reply(&reply);
-        self.tell(Event::Outcome { act, outcome: reply });
-    }
-
-    fn log_reply(&mut self, reply: &workers::Reply) {
-        match reply {
-            Ok(Outcome::ReceiptWritten { .. }) => {
-                tracing::info!("an upload is complete, verified and receipted")
-            }
-            Ok(Outcome::Scanned { seen_count, elapsed }) => {
-                let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-                tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
-            }
-            Ok(_) => {}
-            Err(setback) => {
-                let failure = &setback.failure;
-                let request_id = failure.request_id.as_deref().unwrap_or("");
-                tracing::info!(
-                    kind = failure.kind.as_str(),
-                    status = failure.status,
-                    request_id,
-                    "{}",
-                    failure.message
-                );
-            }
+        if let Ok(Outcome::Scanned { seen_count, elapsed }) = &reply {
+            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
         }
+        self.tell(Event::Outcome { act, outcome: reply });
     }
 
     fn tell(&mut self, event: Event) {
@@ -185,7 +165,7 @@ impl Daemon {
             match effect {
                 Effect::Start(id, act) => self.begin(id, act),
                 Effect::Commit { records, then } => {
-                    log_records(&records);
+                    self.journal.note(&records);
                     let answer = self.store.submit(records);
                     self.commits.push_back(Box::pin(async move {
                         let result =
@@ -278,39 +258,5 @@ impl Daemon {
 fn told(result: std::io::Result<()>) {
     if let Err(error) = result {
         tracing::warn!("the supervisor cannot be told: {error}");
-    }
-}
-
-/// One line for each change of an upload's state, from the facts that make it.
-fn log_records(records: &[crate::model::Record]) {
-    use crate::model::{Fact, Record};
-    for record in records {
-        match record {
-            Record::Admit(admission) => {
-                let (upload_id, path) = (admission.id.0, admission.path.to_string());
-                tracing::info!(upload_id, path, destination = %admission.destination, "admitted");
-            }
-            Record::Upload(id, Fact::Parked { reason, detail, .. }) => {
-                let (upload_id, reason) = (id.0, reason.sentence());
-                tracing::error!(upload_id, "parked because {reason}: {detail}");
-            }
-            Record::Upload(id, Fact::SourceChanged { .. }) => {
-                tracing::warn!(
-                    upload_id = id.0,
-                    "the source changed; its new version is a new upload"
-                );
-            }
-            Record::Upload(id, fact) => tracing::debug!(upload_id = id.0, "{}", fact.name()),
-            Record::DestinationHealth { destination, state, reason, .. } => {
-                let (state, reason) = (state.as_str(), reason.as_deref().unwrap_or("it answers"));
-                tracing::info!(%destination, "destination is {state}: {reason}");
-            }
-            Record::CleanupQueued { .. }
-            | Record::CleanupDelayed { .. }
-            | Record::CleanupDone { .. }
-            | Record::Ignored { .. }
-            | Record::NotIgnored { .. }
-            | Record::DropHealth(_) => {}
-        }
     }
 }

@@ -9,6 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::journal::Journal;
 use super::perform::{Bandwidth, Source, World};
 use super::shutdown::Phase;
 use super::workers::Workers;
@@ -47,6 +48,7 @@ pub struct Daemon {
     pub(super) signals: Signals,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
+    pub(super) journal: Journal,
     pub(super) first_effects: Vec<Effect>,
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
@@ -111,6 +113,7 @@ impl Daemon {
             signals: Signals::listen().map_err(Error::Signals)?,
             clock,
             phase: Phase::Running,
+            journal: Journal::default(),
             first_effects,
             credentials_due: now.monotonic,
             watchdog,

@@ -27,6 +27,11 @@ impl Daemon {
                 Ok(world) => {
                     self.world = Arc::new(world);
                     self.tell(Event::Reconfigured(engine_settings(&config)));
+                    // A halted destination may have been given another credential.
+                    let targets = config.destinations.iter().map(|target| target.name.clone());
+                    targets.for_each(|destination| {
+                        self.tell(Event::CredentialChanged { destination })
+                    });
                     self.watchers.abort_all();
                     self.start_watches();
                     self.setup.config = config;

@@ -116,7 +116,7 @@ impl Writer {
         if let Err(error) =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         {
-            tracing::warn!(reason = %error, "the WAL was not folded into the database");
+            tracing::warn!("the WAL was not folded into the database: {error}");
         }
     }
 }
@@ -157,7 +157,7 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
         if poison.is_none() {
             match writer.apply(&batches) {
                 Ok(illegal) => illegal.iter().for_each(|fact| {
-                    tracing::error!(reason = %fact, "the law forbids a fact; its upload is parked");
+                    tracing::error!("{fact}: its upload is parked");
                 }),
                 Err(error) => poison = Some(error),
             }

@@ -1,0 +1,121 @@
+//! One line for each change of an upload's state, made from the records that make the change, so that
+//! the log and the rows cannot disagree.
+//!
+//! An upload's first failures are worth an info line; from the third on it is degraded, and a warning;
+//! parking needs a person, and is an error.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Fact, Failure, PartNumber, Record, UploadId};
+
+/// From this failure of an upload on, a failure is a warning.
+const WARN_FROM: u32 = 3;
+
+/// What the log must remember between lines.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// Failures of each upload that has not ended.
+    failures: BTreeMap<UploadId, u32>,
+}
+
+impl Journal {
+    /// Logs what is about to be committed.
+    pub(super) fn note(&mut self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::Admit(admission) => {
+                    let (upload_id, path) = (admission.id.0, admission.path.to_string());
+                    tracing::info!(upload_id, path, destination = %admission.destination, "admitted");
+                }
+                Record::Upload(id, fact) => self.note_fact(*id, fact),
+                Record::DestinationHealth { destination, state, reason, .. } => {
+                    let (state, reason) =
+                        (state.as_str(), reason.as_deref().unwrap_or("it is tried"));
+                    tracing::info!(%destination, "destination is {state}: {reason}");
+                }
+                Record::CleanupDelayed { destination, failure, .. } => {
+                    let kind = failure.kind.as_str();
+                    tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
+                }
+                Record::DropHealth(health) => {
+                    let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
+                    let reason = reason.unwrap_or("nothing to say");
+                    tracing::debug!(path = health.directory, "drop directory: {watch}, {reason}");
+                }
+                Record::CleanupQueued { .. }
+                | Record::CleanupDone { .. }
+                | Record::Ignored { .. }
+                | Record::NotIgnored { .. } => {}
+            }
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is a line for debugging")]
+    fn note_fact(&mut self, id: UploadId, fact: &Fact) {
+        let upload_id = id.0;
+        match fact {
+            Fact::Begun { remote, .. } => {
+                tracing::info!(upload_id, part_count = remote.part_count, "begun");
+            }
+            Fact::Completed { .. } => tracing::info!(upload_id, "completed"),
+            Fact::FoundPresent { .. } => {
+                tracing::info!(upload_id, "the same file is there: nothing is sent");
+            }
+            Fact::ReceiptWritten { .. } => {
+                self.failures.remove(&id);
+                tracing::info!(upload_id, "verified, and its receipt is durable");
+            }
+            Fact::AttemptFailed { act, part, failure, .. } => {
+                self.note_failure(id, act, *part, failure)
+            }
+            Fact::RemoteGone => {
+                tracing::warn!(upload_id, "the platform does not have the upload: it begins again");
+            }
+            Fact::Parked { reason, detail, .. } => {
+                tracing::error!(upload_id, "parked because {}: {detail}", reason.sentence());
+            }
+            Fact::SourceChanged { .. } => {
+                self.failures.remove(&id);
+                tracing::warn!(upload_id, "the source changed: its new version is a new upload");
+            }
+            other => tracing::debug!(upload_id, "{}", other.name()),
+        }
+    }
+
+    fn note_failure(
+        &mut self,
+        id: UploadId,
+        act: &str,
+        part: Option<PartNumber>,
+        failure: &Failure,
+    ) {
+        let count = self.failures.entry(id).or_default();
+        *count += 1;
+        let (upload_id, attempt, kind) = (id.0, *count, failure.kind.as_str());
+        let (part, status) = (part.map(PartNumber::get), failure.status);
+        let request_id = failure.request_id.as_deref();
+        if attempt < WARN_FROM {
+            tracing::info!(
+                upload_id,
+                part,
+                attempt,
+                kind,
+                status,
+                request_id,
+                "{act}: {}",
+                failure.message
+            );
+        } else {
+            tracing::warn!(
+                upload_id,
+                part,
+                attempt,
+                kind,
+                status,
+                request_id,
+                "{act}: {}",
+                failure.message
+            );
+        }
+    }
+}
