@@ -142,6 +142,9 @@ impl Upload {
         if !matches!(self.state.stage, Stage::Beginning { .. }) {
             return Answer { cleanups: vec![remote.id], ..Answer::default() };
         }
+        if self.life.is_superseded {
+            return Answer { cleanups: vec![remote.id], ..self.superseded(now) };
+        }
         if remote.part_size.count_for(self.size()) != Some(remote.part_count) {
             let detail = "the platform's part size and part count do not cover the file";
             let answer = Answer::park(ParkReason::BadRequest, detail, now.wall);
@@ -154,6 +157,10 @@ impl Upload {
 
     /// Remote uploads that may be ours: the newest is adopted, the others are removed.
     pub(crate) fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Answer {
+        if self.life.is_superseded {
+            let cleanups = found.into_iter().map(|remote| remote.id).collect();
+            return Answer { cleanups, ..self.superseded(now) };
+        }
         let mut found = found.into_iter();
         let Some(newest) = found.next() else {
             self.life.doubt = Doubt::None;
@@ -315,7 +322,11 @@ impl Upload {
             retry_at,
             at: now.wall,
         };
-        let mut answer = self.follow(verdict, detail, now);
+        let is_refused = self.life.is_superseded && !self.may_have_begun();
+        let mut answer = match is_refused {
+            true => self.superseded(now),
+            false => self.follow(verdict, detail, now),
+        };
         let position =
             if answer.facts.iter().any(|f| matches!(f, Fact::RemoteGone)) { 1 } else { 0 };
         answer.facts.insert(position.min(answer.facts.len()), failed);
@@ -435,13 +446,19 @@ impl Upload {
         Answer { facts: vec![Fact::RemoteGone], cleanups }
     }
 
-    /// Ends the upload because its source is another version.
+    /// Ends the upload because its source is another version; not before it is known what was begun
+    /// for it, which would stay behind for ever.
     pub(crate) fn end_changed(&mut self, now: Now) -> Answer {
         match self.state.stage {
-            Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => Answer {
-                cleanups: self.remote_id(),
-                facts: vec![Fact::SourceChanged { at: now.wall }],
-            },
+            Stage::Beginning { .. } if self.may_have_begun() => {
+                let is_news = !std::mem::replace(&mut self.life.is_superseded, true);
+                let may_ask = is_news && self.waits_for_source();
+                Answer {
+                    facts: may_ask.then_some(Fact::Released).into_iter().collect(),
+                    ..Answer::default()
+                }
+            }
+            Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => self.superseded(now),
             // What is being completed is the old version, whole: every part was proved when it was read.
             Stage::Completing { .. }
             | Stage::Completed { .. }
@@ -449,6 +466,11 @@ impl Upload {
             | Stage::Receipted { .. }
             | Stage::Ended(_) => Answer::default(),
         }
+    }
+
+    fn superseded(&self, now: Now) -> Answer {
+        let facts = vec![Fact::SourceChanged { at: now.wall }];
+        Answer { cleanups: self.remote_id(), facts }
     }
 
     /// Tells whether it is parked for a reason that looking at the source can lift.

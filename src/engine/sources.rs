@@ -100,8 +100,10 @@ impl Engine {
 
     fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
         use crate::model::Stage::{Beginning, Queued, Sending};
+        // What may have been begun is looked for first: with its id known, it is ours when parked.
         let needs_source = self.uploads.get(&id).is_some_and(|upload| {
             matches!(upload.state.stage, Queued | Beginning { .. } | Sending { .. })
+                && !upload.may_have_begun()
                 && !upload.waits_for_source()
         });
         if needs_source {

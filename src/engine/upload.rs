@@ -77,6 +77,9 @@ pub(crate) struct Life {
     pub(crate) timer: Option<Monotonic>,
     /// How many names were tried.
     pub(crate) name_version: u32,
+    /// The source is another version, and what may have been begun for this one is to be found and
+    /// removed before the upload ends.
+    pub(crate) is_superseded: bool,
     /// No part before this one is open.
     cursor: usize,
 }
@@ -195,6 +198,12 @@ impl Upload {
         Ok(())
     }
 
+    /// Tells whether a remote upload may have been begun that we do not know of.
+    pub(crate) fn may_have_begun(&self) -> bool {
+        matches!(self.state.stage, Stage::Beginning { .. })
+            && (self.life.control.is_some() || self.life.doubt != Doubt::None)
+    }
+
     /// Ends the doubt that nobody can resolve: while sending at a platform that cannot list parts.
     /// What has a checkpoint counts, everything else is sent again.
     pub(crate) fn resolve_doubt(&mut self, traits: &Traits) {
@@ -217,9 +226,7 @@ impl Upload {
             (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) => {
                 self.life.flying.is_empty().then(|| Step::ListParts(remote.clone()))
             }
-            (Stage::Sending { remote }, Doubt::None) => {
-                self.sending_step(remote, traits, now)
-            }
+            (Stage::Sending { remote }, Doubt::None) => self.sending_step(remote, traits, now),
             (Stage::Completing { remote, .. }, Doubt::Ask) if traits.can_list_parts => {
                 Some(Step::ListParts(remote.clone()))
             }
@@ -339,6 +346,7 @@ impl Life {
             hold_until: None,
             timer: None,
             name_version: 1,
+            is_superseded: false,
             cursor: 0,
         }
     }

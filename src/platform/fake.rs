@@ -3,8 +3,10 @@
 //! For the simulation and the conformance list. It survives the daemon's crashes, for it is the far
 //! side. Its futures need no runtime: they wait for nothing but the bytes of a part.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
@@ -14,6 +16,9 @@ use crate::model::{
     ByteCount, Description, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
     RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
+
+/// How far its clock may be behind the one that asks.
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
 
 /// The platform; copies are handles to the same one.
 #[derive(Debug, Clone)]
@@ -75,6 +80,8 @@ pub struct File {
 /// An upload in progress.
 #[derive(Debug, Clone)]
 pub struct Upload {
+    /// Its place in the order of all that was begun.
+    serial: u64,
     request: BeginRequest,
     remote: RemoteUpload,
     initiated_at: WallTime,
@@ -126,6 +133,7 @@ impl Fake {
         let id = RemoteUploadId::new(state.new_id("upload"));
         let remote = RemoteUpload { id, part_size, part_count, sequential: false };
         let upload = Upload {
+            serial: state.counter,
             request: request.clone(),
             remote: remote.clone(),
             initiated_at: state.now.0,
@@ -279,10 +287,13 @@ impl Platform for Fake {
         since: WallTime,
     ) -> Answer<'a, Vec<RemoteUpload>> {
         let found = self.enter("find begun").map(|state| {
-            let ours = state.uploads.values().rev().filter(|upload| {
-                upload.request.target == request.target && upload.initiated_at >= since
-            });
-            ours.map(|upload| upload.remote.clone()).collect()
+            let is_ours = |upload: &&Upload| {
+                upload.request.target == request.target
+                    && upload.initiated_at.after(CLOCK_SLACK) >= since
+            };
+            let mut ours: Vec<_> = state.uploads.values().filter(is_ours).collect();
+            ours.sort_by_key(|upload| Reverse(upload.serial));
+            ours.into_iter().map(|upload| upload.remote.clone()).collect()
         });
         Box::pin(std::future::ready(found))
     }

@@ -51,6 +51,13 @@ fn new_world(seed: u64, dice: &mut Random) -> World {
     let mut world = World::with(seed, dice.choose(&POLICIES), traits);
     world.fault_rate = dice.choose(&[0, 10, 60]);
     world.delay_rate = dice.choose(&[0, 30]);
+    if dice.per_mille(300) {
+        world.add_destination();
+    }
+    if dice.per_mille(300) {
+        world.settings.destinations.iter_mut().for_each(|far| far.metadata.clear());
+    }
+    world.is_disk_slow = dice.per_mille(100);
     let mut state = world.fake.state();
     state.is_opaque = dice.per_mille(200);
     state.is_silent = dice.per_mille(200);
@@ -70,7 +77,7 @@ fn write(world: &mut World, path: &str, dice: &mut Random) {
 /// Lets something happen that nobody asked for.
 fn mischief(world: &mut World, mut life: Life, dice: &mut Random) -> Life {
     let path = dice.choose(&PATHS);
-    match dice.below(10) {
+    match dice.below(11) {
         0..=2 => {
             *world = world.crashed(&life, false);
             return world.start();
@@ -95,6 +102,7 @@ fn mischief(world: &mut World, mut life: Life, dice: &mut Random) -> Life {
             let mut state = world.fake.state();
             state.uploads.pop_first();
         }
+        9 => world.now.wall.0 += 1_000_000_000 * dice.choose(&[-50, -20, 20, 50]),
         _ => world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") }),
     }
     if dice.per_mille(500) {
@@ -125,10 +133,12 @@ fn verify(world: &World, life: &Life) {
             u.admission.path == *path && u.admission.fingerprint == *version
         };
         let ends: Vec<_> = uploads.iter().filter(of_version).collect();
-        assert_eq!(ends.len(), 1, "uploads of {path} as it stands");
-        let is_end = matches!(ends[0].state.stage, Stage::Receipted { .. })
-            || ends[0].state.hold == Hold::Parked { reason: ParkReason::NameTaken };
-        assert!(is_end, "{path} ends as {:?}", ends[0].state);
+        assert_eq!(ends.len(), world.settings.destinations.len(), "uploads of {path} as it stands");
+        for end in ends {
+            let is_end = matches!(end.state.stage, Stage::Receipted { .. })
+                || end.state.hold == Hold::Parked { reason: ParkReason::NameTaken };
+            assert!(is_end, "{path} ends as {:?}", end.state);
+        }
     }
     let mut completed = 0;
     for upload in &uploads {
@@ -163,8 +173,9 @@ fn far_side_holds(world: &World, completed: usize) {
     if world.settings.destinations[0].when_name_taken == NamePolicy::Overwrite {
         for (path, (_, bytes)) in &world.files {
             let name = String::from_utf8_lossy(path.file_name()).into_owned();
-            let found = far.files.values().find(|file| file.target.name == name);
-            assert_eq!(found.map(|file| &file.bytes), Some(bytes), "{path} at the far end");
+            let found: Vec<_> = far.files.values().filter(|f| f.target.name == name).collect();
+            assert_eq!(found.len(), world.settings.destinations.len(), "{path} at the far end");
+            assert!(found.iter().all(|file| file.bytes == *bytes), "{path} has another content");
         }
     } else {
         assert_eq!(far.files.len(), completed, "files at the far end and completed uploads");

@@ -26,6 +26,8 @@ pub(super) const PART: u64 = 4;
 pub(super) const PARTS_IN_FLIGHT: u32 = 2;
 /// Steps after which a run is held to go in circles.
 const STEPS_MAX: u32 = 20_000;
+/// When every run begins.
+const START: WallTime = WallTime(1_800_000_000_000_000_000);
 /// What the database consists of after a crash; the index of the log is built anew.
 const DATABASE: [&str; 2] = ["dropferry.db", "dropferry.db-wal"];
 
@@ -44,6 +46,8 @@ pub(super) struct World {
     pub(super) fault_rate: usize,
     /// Times in a thousand that the clock moves although something is pending.
     pub(super) delay_rate: usize,
+    /// The disk is slower than everything else: a commit comes when nothing else can happen.
+    pub(super) is_disk_slow: bool,
     /// What the rows must hold, where memory was not ahead of them.
     expected: Option<Vec<StoredUpload>>,
     /// Every version that ever stood anywhere, by inode.
@@ -139,21 +143,21 @@ impl World {
     pub(super) fn with(seed: u64, policy: NamePolicy, traits: Traits) -> Self {
         let mut settings = settings(policy);
         settings.destinations[0].traits = traits;
+        let fake = Fake::new(traits);
+        fake.state().now = WallTimeOrZero(START);
         Self {
-            fake: Fake::new(traits),
+            fake,
             files: BTreeMap::new(),
             receipts: Receipts::default(),
             settings,
-            now: Now {
-                monotonic: Monotonic(Duration::ZERO),
-                wall: WallTime(1_800_000_000_000_000_000),
-            },
+            now: Now { monotonic: Monotonic(Duration::ZERO), wall: START },
             random: Random(seed),
             crash_count: 0,
             act_counts: BTreeMap::new(),
             faults: Vec::new(),
             fault_rate: 0,
             delay_rate: 0,
+            is_disk_slow: false,
             expected: None,
             versions: BTreeMap::new(),
             directory: directory(),
@@ -186,11 +190,21 @@ impl World {
             faults: self.faults.clone(),
             fault_rate: self.fault_rate,
             delay_rate: self.delay_rate,
+            is_disk_slow: self.is_disk_slow,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
             versions: self.versions.clone(),
             directory,
             inode: self.inode,
         }
+    }
+
+    /// Sends every file to a second destination as well: another folder of the same far side.
+    pub(super) fn add_destination(&mut self) {
+        let mut second = self.settings.destinations[0].clone();
+        second.name = DestinationName::new("second");
+        second.folder = "copies".into();
+        self.settings.drops[0].destinations.push(second.name.clone());
+        self.settings.destinations.push(second);
     }
 
     /// Writes a file as a new version.
@@ -261,7 +275,8 @@ impl World {
         if count == 0 || (self.delay_rate > 0 && self.random.per_mille(self.delay_rate)) {
             return self.wait(life);
         }
-        let index = self.random.below(count);
+        let is_held = self.is_disk_slow && !life.pending.is_empty();
+        let index = self.random.below(if is_held { life.pending.len() } else { count });
         if index == life.pending.len() {
             let together = 1 + self.random.below(life.commits.len());
             life.commit(together);
@@ -324,7 +339,8 @@ impl World {
     pub(super) fn pass(&mut self, time: Duration) {
         self.now.monotonic = self.now.monotonic.after(time);
         self.now.wall = self.now.wall.after(time);
-        self.fake.state().now = WallTimeOrZero(self.now.wall);
+        let mut far = self.fake.state();
+        far.now = WallTimeOrZero(far.now.0.after(time));
     }
 
     pub(super) fn tell(&self, life: &mut Life, event: Event) {
