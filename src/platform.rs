@@ -104,12 +104,12 @@ impl Destination {
         self.0.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// See [`Platform::traits`].
+    /// See [`contract::Platform::traits`].
     pub fn traits(&self) -> Traits {
         self.0.platform.traits()
     }
 
-    /// See [`Platform::check_access`].
+    /// See [`contract::Platform::check_access`].
     ///
     /// # Errors
     /// The platform's.
@@ -117,7 +117,7 @@ impl Destination {
         self.permitted("check_access", self.0.platform.check_access()).await
     }
 
-    /// See [`Platform::locate`].
+    /// See [`contract::Platform::locate`].
     ///
     /// # Errors
     /// The platform's.
@@ -125,7 +125,7 @@ impl Destination {
         self.permitted("locate", self.0.platform.locate(target)).await
     }
 
-    /// See [`Platform::begin`].
+    /// See [`contract::Platform::begin`].
     ///
     /// # Errors
     /// The platform's.
@@ -133,7 +133,7 @@ impl Destination {
         self.permitted("begin", self.0.platform.begin(request)).await
     }
 
-    /// See [`Platform::find_begun`].
+    /// See [`contract::Platform::find_begun`].
     ///
     /// # Errors
     /// The platform's.
@@ -145,7 +145,7 @@ impl Destination {
         self.permitted("find_begun", self.0.platform.find_begun(request, since)).await
     }
 
-    /// See [`Platform::put_part`]. Needs no permit.
+    /// See [`contract::Platform::put_part`]. Needs no permit.
     ///
     /// # Errors
     /// The platform's.
@@ -158,7 +158,7 @@ impl Destination {
         self.watched("put_part", self.0.platform.put_part(remote, part, body)).await
     }
 
-    /// See [`Platform::list_parts`].
+    /// See [`contract::Platform::list_parts`].
     ///
     /// # Errors
     /// The platform's.
@@ -166,7 +166,7 @@ impl Destination {
         self.permitted("list_parts", self.0.platform.list_parts(remote)).await
     }
 
-    /// See [`Platform::report_parts`].
+    /// See [`contract::Platform::report_parts`].
     ///
     /// # Errors
     /// The platform's.
@@ -178,7 +178,7 @@ impl Destination {
         self.permitted("report_parts", self.0.platform.report_parts(remote, parts)).await
     }
 
-    /// See [`Platform::complete`].
+    /// See [`contract::Platform::complete`].
     ///
     /// # Errors
     /// The platform's.
@@ -190,7 +190,7 @@ impl Destination {
         self.permitted("complete", self.0.platform.complete(remote, parts)).await
     }
 
-    /// See [`Platform::inspect`].
+    /// See [`contract::Platform::inspect`].
     ///
     /// # Errors
     /// The platform's.
@@ -198,7 +198,7 @@ impl Destination {
         self.permitted("inspect", self.0.platform.inspect(file)).await
     }
 
-    /// See [`Platform::describe`].
+    /// See [`contract::Platform::describe`].
     ///
     /// # Errors
     /// The platform's.
@@ -210,7 +210,7 @@ impl Destination {
         self.permitted("describe", self.0.platform.describe(file, description)).await
     }
 
-    /// See [`Platform::abort`].
+    /// See [`contract::Platform::abort`].
     ///
     /// # Errors
     /// The platform's.
