@@ -356,45 +356,61 @@ fn apply_fact(
     accepted: &mut Accepted,
 ) -> Result<()> {
     let (fact, next) = now;
-    let stamp = |column: &str, at: WallTime| {
+    if let Some((column, at)) = moment(fact) {
         let sql = format!("UPDATE uploads SET {column} = ?2 WHERE id = ?1");
-        connection.prepare_cached(&sql)?.execute((id.0, at.0)).map(|_| ())
-    };
-    let mut accepted_bytes = before.accepted_bytes;
+        connection.prepare_cached(&sql)?.execute((id.0, at.0))?;
+    }
+    write_columns(connection, id, fact)?;
+    if let Fact::PartAccepted { part, sent, at, .. } = fact {
+        accepted.bytes += if sent.0 > 0 { part_length(before, *part) } else { 0 };
+        accepted.at_ns = accepted.at_ns.max(at.0);
+    }
+    rows::write_state(connection, id, next, accepted_bytes(before, fact))
+}
+
+/// Which column keeps the time of a fact.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the time of every other fact is not kept")]
+fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
     match fact {
-        Fact::BeginIntended { at } => stamp("begin_intended_at_ns", *at)?,
-        Fact::Begun { remote, at } => {
-            rows::write_remote(connection, id, Some(remote))?;
-            stamp("begun_at_ns", *at)?;
+        Fact::BeginIntended { at } => Some(("begin_intended_at_ns", *at)),
+        Fact::Begun { at, .. } => Some(("begun_at_ns", *at)),
+        Fact::CompleteIntended { at } => Some(("complete_intended_at_ns", *at)),
+        Fact::Completed { at, .. } | Fact::FoundPresent { at, .. } => {
+            Some(("completed_at_ns", *at))
         }
-        Fact::PartAccepted { part, sent, at, .. } => {
-            let length = part_length(before, *part);
-            accepted_bytes += length;
-            accepted.bytes += if sent.0 > 0 { length } else { 0 };
-            accepted.at_ns = accepted.at_ns.max(at.0);
-        }
-        Fact::PartReopened { part, .. } => {
-            accepted_bytes = accepted_bytes.saturating_sub(part_length(before, *part));
-        }
-        Fact::CompleteIntended { at } => stamp("complete_intended_at_ns", *at)?,
-        Fact::Completed { file, at } => {
+        Fact::Verified { at, .. } => Some(("verified_at_ns", *at)),
+        Fact::SourceChanged { at } | Fact::Abandoned { at } => Some(("ended_at_ns", *at)),
+        _ => None,
+    }
+}
+
+/// How many bytes are accepted after a fact.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other fact changes what is accepted")]
+fn accepted_bytes(before: &Before, fact: &Fact) -> u64 {
+    let bytes = before.accepted_bytes;
+    match fact {
+        Fact::PartAccepted { part, .. } => bytes + part_length(before, *part),
+        Fact::PartReopened { part, .. } => bytes.saturating_sub(part_length(before, *part)),
+        Fact::FoundPresent { .. } => before.size.0,
+        Fact::RemoteGone => 0,
+        _ => bytes,
+    }
+}
+
+/// Writes the columns that belong to one fact alone.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
+fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
+    match fact {
+        Fact::Begun { remote, .. } => rows::write_remote(connection, id, Some(remote))?,
+        Fact::Completed { file, .. } | Fact::FoundPresent { file, .. } => {
             rows::write_file(connection, id, file)?;
-            stamp("completed_at_ns", *at)?;
         }
-        Fact::FoundPresent { file, at } => {
-            rows::write_file(connection, id, file)?;
-            stamp("completed_at_ns", *at)?;
-            accepted_bytes = before.size.0;
-        }
-        Fact::RemoteGone => {
-            forget_remote(connection, id)?;
-            accepted_bytes = 0;
-        }
+        Fact::RemoteGone => forget_remote(connection, id)?,
         Fact::Renamed { name } => {
             let sql = "UPDATE uploads SET target_name = ?2 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute((id.0, name))?;
         }
-        Fact::Verified { mark, at } => {
+        Fact::Verified { mark, .. } => {
             let sql = "UPDATE uploads SET mark_part_size_bytes = ?2, mark_md5 = ?3 WHERE id = ?1";
             let size = mark.map(|mark| signed(mark.part_size.get()));
             connection.prepare_cached(sql)?.execute((
@@ -402,11 +418,10 @@ fn apply_fact(
                 size,
                 mark.map(|m| m.md5_of_parts.0),
             ))?;
-            stamp("verified_at_ns", *at)?;
         }
         Fact::ReceiptWritten { sha256, at } => {
-            let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, ended_at_ns = ?3 \
-                WHERE id = ?1";
+            let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, \
+                ended_at_ns = ?3 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute((id.0, sha256, at.0))?;
         }
         Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
@@ -416,14 +431,9 @@ fn apply_fact(
             let sql = "UPDATE uploads SET park_detail = ?2 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute((id.0, detail))?;
         }
-        Fact::SourceChanged { at } | Fact::Abandoned { at } => stamp("ended_at_ns", *at)?,
-        Fact::PartsReported { .. }
-        | Fact::ETagModeLearned { .. }
-        | Fact::CompleteWithdrawn
-        | Fact::Described
-        | Fact::Released => {}
+        _ => {}
     }
-    rows::write_state(connection, id, next, accepted_bytes)
+    Ok(())
 }
 
 fn part_length(before: &Before, part: PartNumber) -> u64 {
