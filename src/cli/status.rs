@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::model::{Hold, WallTime};
-use crate::store::snapshot::{Snapshot, Status, Upload};
+use crate::store::snapshot::{Run, Snapshot, Status, Upload};
 use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
@@ -39,14 +39,14 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
     let clock = Clock::real();
     loop {
         let now = clock.now().wall;
-        let status = read(&config.state_directory, arguments.all, now)?;
+        let (status, runs) = read(&config.state_directory, arguments, now)?;
         if arguments.watch && std::io::stdout().is_terminal() {
             render::data("\x1b[H\x1b[2J")?;
         }
         if arguments.json {
             render::json(&to_json(&status))?;
         } else {
-            render::data(&to_text(&status, now))?;
+            render::data(&to_text(&status, &runs, now))?;
         }
         if !arguments.watch {
             return Ok(if arguments.check { judge(&status) } else { Exit::Fine });
@@ -55,12 +55,19 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
     }
 }
 
-fn read(directory: &std::path::Path, all: bool, now: WallTime) -> Result<Status, Error> {
+fn read(
+    directory: &std::path::Path,
+    arguments: &StatusArguments,
+    now: WallTime,
+) -> Result<(Status, Vec<Run>), Error> {
     match Snapshot::open(directory) {
-        Ok(snapshot) => snapshot.status(all, now),
+        Ok(snapshot) => {
+            let runs = if arguments.json { Vec::new() } else { snapshot.runs()? };
+            Ok((snapshot.status(arguments.all, now)?, runs))
+        }
         Err(error) if error.kind == Kind::Missing => {
             render::talk("no daemon has run on this state yet");
-            Ok(Status::default())
+            Ok((Status::default(), Vec::new()))
         }
         Err(error) => Err(error),
     }
@@ -147,7 +154,7 @@ pub(super) fn upload_json(upload: &Upload) -> Value {
 }
 
 /// Renders the table for people.
-fn to_text(status: &Status, now: WallTime) -> String {
+fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     let mut text = headline(status, now);
     let mut rows = Vec::new();
     for drop in &status.drops {
@@ -164,6 +171,7 @@ fn to_text(status: &Status, now: WallTime) -> String {
     }
     text.push_str(&render::table(&rows));
     text.push_str(&progress(status));
+    text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
     text.push_str(&attention(status));
     text
 }
@@ -211,6 +219,22 @@ fn progress(status: &Status) -> String {
         text.push_str(&format!("and {more} more\n"));
     }
     text
+}
+
+/// Is my run there yet?
+fn run_line(run: &Run) -> Vec<String> {
+    let name = match run.name.as_bytes() {
+        b"" => format!("{}: files at the top", run.drop),
+        _ => format!("{}: {}", run.drop, run.name),
+    };
+    let there =
+        format!("{} of {} files at {}", run.completed_count, run.upload_count, run.destination);
+    let note = match (run.parked_count, run.completed_count == run.upload_count) {
+        (0, true) => "there, as far as it has settled".to_owned(),
+        (0, false) => String::new(),
+        (count, _) => format!("{count} parked"),
+    };
+    vec![name, there, note]
 }
 
 fn line(upload: &Upload) -> Vec<String> {

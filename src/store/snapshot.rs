@@ -57,6 +57,23 @@ pub struct Status {
     pub uploads: Vec<Upload>,
 }
 
+/// One directory at the top of a drop directory: what a technician calls a run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// In which drop directory.
+    pub drop: String,
+    /// Its name; empty for the files beside the directories.
+    pub name: SourcePath,
+    /// To where.
+    pub destination: String,
+    /// Uploads of its files.
+    pub upload_count: u64,
+    /// Of these, completed.
+    pub completed_count: u64,
+    /// Of these, parked.
+    pub parked_count: u64,
+}
+
 /// A path that is not uploaded.
 #[derive(Debug, Clone)]
 pub struct Ignored {
@@ -287,6 +304,30 @@ impl Snapshot {
         let mut uploads = self.list(&open, read_upload)?;
         uploads.extend(self.list(&ended, read_upload)?);
         Ok(uploads)
+    }
+
+    /// Returns the newest runs: how many of their files are there.
+    ///
+    /// Reads every upload, so it is for people, not for a probe every second.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
+        let sql = "SELECT drop_name, CASE instr(path, x'2f') WHEN 0 THEN x'' \
+            ELSE substr(path, 1, instr(path, x'2f') - 1) END AS run, destination, count(*), \
+            sum(state = 'completed'), sum(state = 'parked') FROM uploads WHERE state <> 'abandoned' \
+            GROUP BY drop_name, run, destination ORDER BY max(id) DESC LIMIT 20";
+        let read = |row: &Row<'_>| {
+            Ok(Run {
+                drop: row.get(0)?,
+                name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+                destination: row.get(2)?,
+                upload_count: rows::unsigned_at(row, 3)?,
+                completed_count: rows::unsigned_at(row, 4)?,
+                parked_count: rows::unsigned_at(row, 5)?,
+            })
+        };
+        self.list(sql, read).map_err(|source| self.failed(source))
     }
 
     fn read_daemon(&self, now: WallTime) -> Result<(Option<Daemon>, u64)> {

@@ -88,9 +88,24 @@ fn status() -> Status {
     }
 }
 
+fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
+    Run {
+        drop: "novaseq".into(),
+        name: SourcePath::from_bytes(name),
+        destination: "cavatica".into(),
+        upload_count: 9,
+        completed_count,
+        parked_count,
+    }
+}
+
 #[test]
 fn people_read_this() {
-    insta::assert_snapshot!(to_text(&status(), NOW));
+    insta::assert_snapshot!(to_text(
+        &status(),
+        &[run(b"run1", 1, 1), run(b"run0", 9, 0), run(b"", 0, 0)],
+        NOW
+    ));
 }
 
 #[test]
@@ -100,7 +115,7 @@ fn scripts_read_this() {
 
 #[test]
 fn nothing_at_all_is_said_too() {
-    insta::assert_snapshot!(to_text(&Status::default(), NOW));
+    insta::assert_snapshot!(to_text(&Status::default(), &[], NOW));
 }
 
 #[test]
