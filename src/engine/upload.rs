@@ -198,6 +198,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Tells whether the layout of a remote upload covers the file exactly.
+    pub(crate) fn fits_in(&self, remote: &RemoteUpload) -> bool {
+        remote.part_size.count_for(self.size()) == Some(remote.part_count)
+    }
+
     /// Tells whether a remote upload may have been begun that we do not know of.
     pub(crate) fn may_have_begun(&self) -> bool {
         matches!(self.state.stage, Stage::Beginning { .. })
