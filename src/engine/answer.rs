@@ -82,13 +82,14 @@ impl Upload {
                 Answer::default()
             }
             NamePolicy::Rename => self.rename(now),
-            NamePolicy::SkipIfSame if file.size == Some(self.size()) => match file.mark {
-                Some(_) => {
-                    self.life.found = Some(file);
-                    Answer::default()
-                }
-                None => Answer::fact(Fact::FoundPresent { file, at: now.wall }),
-            },
+            NamePolicy::SkipIfSame if file.size == Some(self.size()) && file.mark.is_some() => {
+                self.life.found = Some(file);
+                Answer::default()
+            }
+            // An equal length proves sameness only when it is zero.
+            NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
+                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+            }
             NamePolicy::SkipIfSame | NamePolicy::Park => {
                 Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)
             }

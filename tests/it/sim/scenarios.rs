@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use dropferry::engine::event::Event;
 use dropferry::model::{
-    DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen, SourcePath, Stage, Target,
+    ContentMark, Description, DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen,
+    SourcePath, Stage, Target,
 };
 use dropferry::platform::contract::{BeginRequest, Platform};
 use futures_util::FutureExt;
 
-use super::acts::Fault;
+use super::acts::{Fault, md5, now};
 use super::check;
 use super::world::{Life, Step, World, traits};
 
@@ -201,8 +202,9 @@ fn etags_that_are_no_md5s_are_learned_after_one_part_more() {
     check::all_arrived(&world, &life);
 }
 
-/// Puts a file at the far end under the name that `run/a` will have.
-fn put_there(world: &World, bytes: &[u8]) {
+/// Puts a file at the far end under the name that `run/a` will have, with the digest that dropferry
+/// leaves there or without.
+fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
     let part_size = dropferry::model::PartSize::new(1 << 20).expect("not zero");
     let size = dropferry::model::ByteCount(bytes.len() as u64);
@@ -219,14 +221,20 @@ fn put_there(world: &World, bytes: &[u8]) {
         world.fake.put_part(&remote, part, body).now_or_never().expect("at once").expect("stores");
     let parts = [dropferry::model::RemotePart { number: part, etag }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
-    world.fake.complete(&remote, &parts).now_or_never().expect("at once").expect("completes");
+    let file = now(world.fake.complete(&remote, &parts)).expect("completes");
+    if is_marked {
+        let md5_of_parts = md5(&md5(bytes).0);
+        let mark = Some(ContentMark { part_size, md5_of_parts });
+        let description = Description { mark, ..Description::default() };
+        now(world.fake.describe(&file.id, &description)).expect("describes");
+    }
     let mut state = world.fake.state();
     (state.bytes_received, state.bytes_received_again) = (0, 0);
 }
 
-fn clash(policy: NamePolicy, there: &[u8]) -> (World, Life) {
+fn clash(policy: NamePolicy, there: &[u8], is_marked: bool) -> (World, Life) {
     let mut world = World::with(3, policy, traits());
-    put_there(&world, there);
+    put_there(&world, there, is_marked);
     world.write("run/a", TEN);
     let life = world.run();
     (world, life)
@@ -243,17 +251,29 @@ fn a_taken_name_is_treated_by_policy() {
     };
     let old = ("a".to_owned(), b"other".to_vec());
     let new = |name: &str| (name.to_owned(), TEN.to_vec());
-    let (world, _) = clash(NamePolicy::SkipIfSame, TEN);
+    let (world, _) = clash(NamePolicy::SkipIfSame, TEN, true);
     assert_eq!((content(&world), world.fake.state().bytes_received), (vec![new("a")], 0));
-    let (world, _) = clash(NamePolicy::Overwrite, b"other");
+    let (world, _) = clash(NamePolicy::Overwrite, b"other", true);
     assert_eq!(content(&world), [new("a")]);
-    let (world, _) = clash(NamePolicy::Rename, b"other");
+    let (world, _) = clash(NamePolicy::Rename, b"other", true);
     assert_eq!(content(&world), [old.clone(), new("a.v2")]);
     for policy in [NamePolicy::SkipIfSame, NamePolicy::Park] {
-        let (world, life) = clash(policy, b"other");
+        let (world, life) = clash(policy, b"other", true);
         assert_eq!(content(&world), std::slice::from_ref(&old));
         let parked = Hold::Parked { reason: ParkReason::NameTaken };
         assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+    }
+}
+
+#[test]
+fn an_equal_length_is_no_proof_that_a_file_is_there() {
+    for (there, is_marked) in
+        [(b"9876543210", false), (b"9876543210", true), (b"0123456789", false)]
+    {
+        let (world, life) = clash(NamePolicy::SkipIfSame, there, is_marked);
+        let parked = Hold::Parked { reason: ParkReason::NameTaken };
+        assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+        assert_eq!(world.fake.state().files.len(), 1);
     }
 }
 
