@@ -11,7 +11,6 @@
 //! image after each effect is every crash point. What must hold afterwards is in `check`.
 
 mod acts;
-mod batching;
 mod check;
 mod crashes;
 mod random;

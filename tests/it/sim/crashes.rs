@@ -78,6 +78,7 @@ fn every_pair_of_crash_points_loses_nothing() {
 pub(super) fn told<T>(story: String, run: impl FnOnce() -> T) -> T {
     struct Teller(String);
     impl Drop for Teller {
+        #[expect(clippy::print_stdout, reason = "captured unless the test fails")]
         fn drop(&mut self) {
             if std::thread::panicking() {
                 println!("it was {}", self.0);

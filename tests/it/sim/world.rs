@@ -377,6 +377,7 @@ impl Life {
 }
 
 /// Prints what happens, when `DROPFERRY_SIM_TRACE` is set: for a look at one seed.
+#[expect(clippy::print_stdout, reason = "captured unless the test fails")]
 fn tell_trace(what: &str, detail: &dyn std::fmt::Debug) {
     if std::env::var_os("DROPFERRY_SIM_TRACE").is_some() {
         println!("{what} {detail:?}");
