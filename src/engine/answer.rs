@@ -12,7 +12,7 @@ use super::upload::{Doubt, Upload};
 use crate::model::digest::Verdict as ETagVerdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Hold, Md5, NamePolicy, Now, ParkReason,
+    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now, ParkReason,
     PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
 };
 
@@ -475,14 +475,6 @@ impl Upload {
     fn superseded(&self, now: Now) -> Answer {
         let facts = vec![Fact::SourceChanged { at: now.wall }];
         Answer { cleanups: self.remote_id(), facts }
-    }
-
-    /// Tells whether it is parked for a reason that looking at the source can lift.
-    pub(crate) fn waits_for_source(&self) -> bool {
-        matches!(
-            self.state.hold,
-            Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::SourceUnreadable }
-        )
     }
 }
 
