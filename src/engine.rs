@@ -58,7 +58,8 @@ use crate::model::{
 pub struct Stored {
     /// Uploads that have not ended.
     pub uploads: Vec<StoredUpload>,
-    /// The newest version of each file whose upload ended well or was given up.
+    /// The newest version of each file whose upload ended well or was given up, at each destination;
+    /// in the order of their uploads, for destinations may be at different versions.
     pub known: Vec<StoredFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,

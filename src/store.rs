@@ -54,7 +54,8 @@ pub struct Runner {
 pub struct Loaded {
     /// Uploads that have not ended.
     pub uploads: Vec<LoadedUpload>,
-    /// The newest version of each file that was uploaded or given up, by destination.
+    /// The newest version of each file that was uploaded or given up, by destination; in the order
+    /// of their uploads, so that the last word on a path is its newest version.
     pub known: Vec<KnownFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,

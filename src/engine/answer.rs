@@ -12,7 +12,7 @@ use super::upload::{Doubt, Upload};
 use crate::model::digest::Verdict as ETagVerdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Hold, Md5, NamePolicy, Now, ParkReason,
+    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now, ParkReason,
     PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
 };
 
@@ -82,13 +82,14 @@ impl Upload {
                 Answer::default()
             }
             NamePolicy::Rename => self.rename(now),
-            NamePolicy::SkipIfSame if file.size == Some(self.size()) => match file.mark {
-                Some(_) => {
-                    self.life.found = Some(file);
-                    Answer::default()
-                }
-                None => Answer::fact(Fact::FoundPresent { file, at: now.wall }),
-            },
+            NamePolicy::SkipIfSame if file.size == Some(self.size()) && file.mark.is_some() => {
+                self.life.found = Some(file);
+                Answer::default()
+            }
+            // An equal length proves sameness only when it is zero.
+            NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
+                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+            }
             NamePolicy::SkipIfSame | NamePolicy::Park => {
                 Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)
             }
@@ -137,42 +138,45 @@ impl Upload {
         }
     }
 
-    /// The platform has an upload for us.
-    pub(crate) fn on_begun(&mut self, remote: RemoteUpload, now: Now) -> Answer {
+    /// The platform has an upload for us; one that was found may have parts, so they are asked for.
+    pub(crate) fn on_begun(&mut self, remote: RemoteUpload, doubt: Doubt, now: Now) -> Answer {
         if !matches!(self.state.stage, Stage::Beginning { .. }) {
             return Answer { cleanups: vec![remote.id], ..Answer::default() };
         }
         if self.life.is_superseded {
             return Answer { cleanups: vec![remote.id], ..self.superseded(now) };
         }
-        if remote.part_size.count_for(self.size()) != Some(remote.part_count) {
+        if !self.fits_in(&remote) {
             let detail = "the platform's part size and part count do not cover the file";
             let answer = Answer::park(ParkReason::BadRequest, detail, now.wall);
             return Answer { cleanups: vec![remote.id], ..answer };
         }
-        self.life.doubt = Doubt::None;
+        self.life.doubt = doubt;
         self.life.name_taken = false;
         Answer::fact(Fact::Begun { remote, at: now.wall })
     }
 
-    /// Remote uploads that may be ours: the newest is adopted, the others are removed.
+    /// Remote uploads that may be ours: the newest in which the file fits is adopted, the others,
+    /// begun for other versions of it too, are removed.
     pub(crate) fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Answer {
-        if self.life.is_superseded {
-            let cleanups = found.into_iter().map(|remote| remote.id).collect();
-            return Answer { cleanups, ..self.superseded(now) };
-        }
-        let mut found = found.into_iter();
-        let Some(newest) = found.next() else {
-            self.life.doubt = Doubt::None;
-            if std::mem::take(&mut self.life.name_taken) {
-                return self.start_over(Vec::new(), now);
-            }
-            return Answer::default();
+        let is_wanted = |remote: &RemoteUpload| !self.life.is_superseded && self.fits_in(remote);
+        let (wanted, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_wanted);
+        let mut wanted = wanted.into_iter();
+        let mut answer = match wanted.next() {
+            Some(newest) => self.on_begun(newest, Doubt::Ask, now),
+            None if self.life.is_superseded => self.superseded(now),
+            None => self.on_none_begun(now),
         };
-        let mut answer = self.on_begun(newest, now);
-        self.life.doubt = Doubt::Ask;
-        answer.cleanups.extend(found.map(|remote| remote.id));
+        answer.cleanups.extend(wanted.chain(others).map(|remote| remote.id));
         answer
+    }
+
+    fn on_none_begun(&mut self, now: Now) -> Answer {
+        self.life.doubt = Doubt::None;
+        if std::mem::take(&mut self.life.name_taken) {
+            return self.start_over(Vec::new(), now);
+        }
+        Answer::default()
     }
 
     /// Compares what the platform knows with what we know.
@@ -471,14 +475,6 @@ impl Upload {
     fn superseded(&self, now: Now) -> Answer {
         let facts = vec![Fact::SourceChanged { at: now.wall }];
         Answer { cleanups: self.remote_id(), facts }
-    }
-
-    /// Tells whether it is parked for a reason that looking at the source can lift.
-    pub(crate) fn waits_for_source(&self) -> bool {
-        matches!(
-            self.state.hold,
-            Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::SourceUnreadable }
-        )
     }
 }
 

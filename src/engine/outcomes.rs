@@ -221,7 +221,7 @@ impl Engine {
         match (free, &flight.kind) {
             (Outcome::Located(found), _) => upload.on_located(found, policy, now),
             (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, now),
-            (Outcome::Begun(remote), _) => upload.on_begun(remote, now),
+            (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
             (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
             (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts),
             (Outcome::PartHashed { md5 }, FlightKind::HashPart(part)) => {

@@ -28,8 +28,9 @@ use super::event::ActId;
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ByteRange, ETag, Fact, Hold, IllegalFact, Md5, Monotonic, PartNumber,
-    PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId, UploadState,
+    Admission, ByteCount, ByteRange, ETag, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
+    PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId,
+    UploadState,
 };
 
 /// A report waits at most this long for more parts to join it.
@@ -198,10 +199,23 @@ impl Upload {
         Ok(())
     }
 
+    /// Tells whether the layout of a remote upload covers the file exactly.
+    pub(crate) fn fits_in(&self, remote: &RemoteUpload) -> bool {
+        remote.part_size.count_for(self.size()) == Some(remote.part_count)
+    }
+
     /// Tells whether a remote upload may have been begun that we do not know of.
     pub(crate) fn may_have_begun(&self) -> bool {
         matches!(self.state.stage, Stage::Beginning { .. })
             && (self.life.control.is_some() || self.life.doubt != Doubt::None)
+    }
+
+    /// Tells whether it is parked for a reason that looking at the source can lift.
+    pub(crate) fn waits_for_source(&self) -> bool {
+        matches!(
+            self.state.hold,
+            Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::SourceUnreadable }
+        )
     }
 
     /// Ends the doubt that nobody can resolve: while sending at a platform that cannot list parts.

@@ -29,7 +29,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
 
 fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
     let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
-        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination";
+        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination \
+        ORDER BY max(id)";
     let mut statement = connection.prepare(sql)?;
     let files = statement.query_map([], |row| {
         Ok(KnownFile {

@@ -139,7 +139,7 @@ pub(super) fn setback(kind: FailureKind) -> Setback {
     Setback { failure: Failure::new(kind, "a planned fault"), sent: ByteCount(0) }
 }
 
-fn md5(bytes: &[u8]) -> Md5 {
+pub(super) fn md5(bytes: &[u8]) -> Md5 {
     Md5(Hasher::digest(bytes).into())
 }
 

@@ -1,7 +1,10 @@
 //! Every crash point, and every pair of two, in the small world.
 
+use dropferry::model::{NamePolicy, Traits};
+
 use super::check;
-use super::world::{Step, World};
+use super::scenarios::put_there;
+use super::world::{Life, PART, Step, World, traits};
 
 fn small_world(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -12,7 +15,7 @@ fn small_world(seed: u64) -> World {
 
 /// Runs a world until it is quiet, and shows what a crash would leave, after every effect: without
 /// and, where a receipt is not synced, with a power cut.
-fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> u32 {
+fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> (u32, Life) {
     let mut life = world.start();
     let mut count = 0;
     visit(count, world.crashed(&life, false));
@@ -30,8 +33,19 @@ fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> u32 {
             visit(count, world.crashed(&life, true));
         }
     }
+    (count + 1, life)
+}
+
+/// Shows that everything arrives, whether there is a crash and where.
+fn each_crash_arrives(world: &mut World, story: &str) -> u32 {
+    let (count, life) = each_crash(world, |at, mut world| {
+        told(format!("{story}, crash {at}"), || {
+            let life = world.run();
+            check::all_arrived(&world, &life);
+        });
+    });
     check::all_arrived(world, &life);
-    count + 1
+    count
 }
 
 #[test]
@@ -46,15 +60,85 @@ fn a_clean_run_sends_every_byte_once() {
 fn every_crash_point_loses_nothing() {
     let mut points = 0;
     for seed in 0..20 {
-        points += each_crash(&mut small_world(seed), |at, mut world| {
-            told(format!("seed {seed}, crash {at}"), || {
-                let life = world.run();
-                check::all_arrived(&world, &life);
-            });
-        });
+        points += each_crash_arrives(&mut small_world(seed), &format!("seed {seed}"));
     }
     println!("{points} crash points");
     assert!(points > 600, "only {points} crash points were found");
+}
+
+#[test]
+fn every_crash_point_on_every_kind_of_platform_loses_nothing() {
+    let mut points = 0;
+    for (reports_parts, can_list_parts) in [(true, false), (false, true), (false, false)] {
+        for seed in 200..208 {
+            let traits = Traits { reports_parts, can_list_parts, ..traits() };
+            let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
+            world.write("run/large", b"0123456789");
+            world.write("run/empty", b"");
+            let story = format!("reports {reports_parts}, lists {can_list_parts}, seed {seed}");
+            points += each_crash_arrives(&mut world, &story);
+        }
+    }
+    println!("{points} crash points on other kinds of platforms");
+    assert!(points > 600, "only {points} crash points were found");
+}
+
+#[test]
+fn every_crash_point_with_useless_etags_loses_nothing() {
+    for seed in 300..308 {
+        let mut world = small_world(seed);
+        world.fake.state().is_silent = true;
+        each_crash_arrives(&mut world, &format!("without ETags, seed {seed}"));
+        let mut world = small_world(seed);
+        world.fake.state().is_opaque = true;
+        // One part goes once more to learn what its ETag is worth; again, when that was not noted.
+        world.allowance = 2 * PART;
+        each_crash_arrives(&mut world, &format!("with opaque ETags, seed {seed}"));
+    }
+}
+
+#[test]
+fn a_slow_disk_bounds_what_a_crash_costs_all_the_same() {
+    for seed in 400..410 {
+        let mut world = World::new(seed);
+        world.is_disk_slow = true;
+        world.write("run/large", b"0123456789abcdefghijklmnopqrstuvwxyz");
+        world.write("run/other", b"0123456789abcdefghijklmnopqrstuvwxyz");
+        each_crash_arrives(&mut world, &format!("slow disk, seed {seed}"));
+    }
+}
+
+#[test]
+fn every_crash_point_beside_a_file_of_that_name_keeps_to_the_policy() {
+    for policy in [NamePolicy::Overwrite, NamePolicy::Rename, NamePolicy::Park] {
+        for seed in 500..508 {
+            let mut world = World::with(seed, policy, traits());
+            put_there(&world, b"other", true);
+            world.write("run/a", b"0123456789");
+            let check = |world: &World, life: &Life| {
+                let contents: Vec<_> =
+                    world.fake.state().files.values().map(|f| f.bytes.clone()).collect();
+                let (old, new) = (b"other".to_vec(), b"0123456789".to_vec());
+                let wanted = match policy {
+                    NamePolicy::Overwrite => vec![new],
+                    NamePolicy::Rename => vec![old, new],
+                    NamePolicy::Park | NamePolicy::SkipIfSame => vec![old],
+                };
+                assert_eq!(contents.len(), wanted.len(), "files at the far end");
+                assert!(wanted.iter().all(|bytes| contents.contains(bytes)), "{contents:?}");
+                check::at_rest(world, life);
+            };
+            let mut life = each_crash(&mut world, |at, mut world| {
+                told(format!("{policy:?}, seed {seed}, crash {at}"), || {
+                    let life = world.run();
+                    check(&world, &life);
+                });
+            })
+            .1;
+            check(&world, &life);
+            world.settle(&mut life);
+        }
+    }
 }
 
 #[test]
@@ -62,12 +146,8 @@ fn every_pair_of_crash_points_loses_nothing() {
     let mut pairs = 0;
     for seed in [100, 101] {
         each_crash(&mut small_world(seed), |first, mut world| {
-            pairs += each_crash(&mut world, |second, mut world| {
-                told(format!("seed {seed}, crash {first}, then crash {second}"), || {
-                    let life = world.run();
-                    check::all_arrived(&world, &life);
-                });
-            });
+            let story = format!("seed {seed}, crash {first}, then");
+            pairs += each_crash_arrives(&mut world, &story);
         });
     }
     println!("{pairs} pairs of crash points");

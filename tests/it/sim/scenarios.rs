@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use dropferry::engine::event::Event;
 use dropferry::model::{
-    DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen, SourcePath, Stage, Target,
+    ContentMark, Description, DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen,
+    SourcePath, Stage, Target,
 };
 use dropferry::platform::contract::{BeginRequest, Platform};
 use futures_util::FutureExt;
 
-use super::acts::Fault;
+use super::acts::{Fault, md5, now};
 use super::check;
 use super::world::{Life, Step, World, traits};
 
@@ -182,7 +183,7 @@ fn a_file_that_vanishes_parks_and_goes_on_when_it_is_back() {
 fn an_upload_that_the_platform_loses_is_begun_again() {
     let mut world = World::new(9);
     world.write("run/large", TEN);
-    world.crash_count = 1;
+    world.allowance = 8;
     let mut life = world.start();
     until_stage(&mut world, &mut life, is_sending);
     world.fake.state().uploads.clear();
@@ -195,14 +196,15 @@ fn etags_that_are_no_md5s_are_learned_after_one_part_more() {
     let mut world = World::new(10);
     world.write("run/large", TEN);
     world.fake.state().is_opaque = true;
-    world.crash_count = 1;
+    world.allowance = 8;
     let life = world.run();
     assert_eq!(world.fake.state().bytes_received_again, 4, "one part, once more");
     check::all_arrived(&world, &life);
 }
 
-/// Puts a file at the far end under the name that `run/a` will have.
-fn put_there(world: &World, bytes: &[u8]) {
+/// Puts a file at the far end under the name that `run/a` will have, with the digest that dropferry
+/// leaves there or without.
+pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
     let part_size = dropferry::model::PartSize::new(1 << 20).expect("not zero");
     let size = dropferry::model::ByteCount(bytes.len() as u64);
@@ -219,14 +221,20 @@ fn put_there(world: &World, bytes: &[u8]) {
         world.fake.put_part(&remote, part, body).now_or_never().expect("at once").expect("stores");
     let parts = [dropferry::model::RemotePart { number: part, etag }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
-    world.fake.complete(&remote, &parts).now_or_never().expect("at once").expect("completes");
+    let file = now(world.fake.complete(&remote, &parts)).expect("completes");
+    if is_marked {
+        let md5_of_parts = md5(&md5(bytes).0);
+        let mark = Some(ContentMark { part_size, md5_of_parts });
+        let description = Description { mark, ..Description::default() };
+        now(world.fake.describe(&file.id, &description)).expect("describes");
+    }
     let mut state = world.fake.state();
     (state.bytes_received, state.bytes_received_again) = (0, 0);
 }
 
-fn clash(policy: NamePolicy, there: &[u8]) -> (World, Life) {
+fn clash(policy: NamePolicy, there: &[u8], is_marked: bool) -> (World, Life) {
     let mut world = World::with(3, policy, traits());
-    put_there(&world, there);
+    put_there(&world, there, is_marked);
     world.write("run/a", TEN);
     let life = world.run();
     (world, life)
@@ -243,18 +251,134 @@ fn a_taken_name_is_treated_by_policy() {
     };
     let old = ("a".to_owned(), b"other".to_vec());
     let new = |name: &str| (name.to_owned(), TEN.to_vec());
-    let (world, _) = clash(NamePolicy::SkipIfSame, TEN);
+    let (world, _) = clash(NamePolicy::SkipIfSame, TEN, true);
     assert_eq!((content(&world), world.fake.state().bytes_received), (vec![new("a")], 0));
-    let (world, _) = clash(NamePolicy::Overwrite, b"other");
+    let (world, _) = clash(NamePolicy::Overwrite, b"other", true);
     assert_eq!(content(&world), [new("a")]);
-    let (world, _) = clash(NamePolicy::Rename, b"other");
+    let (world, _) = clash(NamePolicy::Rename, b"other", true);
     assert_eq!(content(&world), [old.clone(), new("a.v2")]);
     for policy in [NamePolicy::SkipIfSame, NamePolicy::Park] {
-        let (world, life) = clash(policy, b"other");
+        let (world, life) = clash(policy, b"other", true);
         assert_eq!(content(&world), std::slice::from_ref(&old));
         let parked = Hold::Parked { reason: ParkReason::NameTaken };
         assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
     }
+}
+
+#[test]
+fn an_equal_length_is_no_proof_that_a_file_is_there() {
+    for (there, is_marked) in
+        [(b"9876543210", false), (b"9876543210", true), (b"0123456789", false)]
+    {
+        let (world, life) = clash(NamePolicy::SkipIfSame, there, is_marked);
+        let parked = Hold::Parked { reason: ParkReason::NameTaken };
+        assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+        assert_eq!(world.fake.state().files.len(), 1);
+    }
+}
+
+#[test]
+fn a_wait_that_ended_while_the_daemon_was_down_is_over_at_start() {
+    let mut world = World::new(14);
+    world.write("run/large", TEN);
+    world.faults =
+        vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::ServerFault }];
+    let mut life = world.start();
+    while !life.engine.stored_uploads().iter().any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
+        || !life.is_durable()
+    {
+        assert_ne!(world.step(&mut life), Step::Quiet);
+    }
+    let mut world = world.crashed(&life, false);
+    world.pass(Duration::from_hours(1));
+    let life = world.run();
+    check::all_arrived(&world, &life);
+}
+
+#[test]
+fn a_file_that_changes_or_vanishes_while_its_begin_is_unanswered_leaves_no_orphan() {
+    for (seed, changes) in (0..40).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = World::new(seed);
+        world.write("run/large", TEN);
+        world.faults = vec![lost("begin", 1)];
+        let mut life = world.start();
+        until_stage(&mut world, &mut life, |stage| matches!(stage, Stage::Beginning { .. }));
+        (0..seed % 3).for_each(|_| drop(world.step(&mut life)));
+        match changes {
+            true => world.write("run/large", b"abcdefghijklm"),
+            false => world.files.clear(),
+        }
+        let drop = DropName::new("drop");
+        let paths = vec![SourcePath::from_bytes(b"run/large")];
+        world.tell(&mut life, Event::Hint { drop, paths });
+        if seed % 2 == 0 {
+            world = world.crashed(&life, false);
+            life = world.start();
+        }
+        world.settle(&mut life);
+        check::at_rest(&world, &life);
+    }
+}
+
+#[test]
+fn destinations_at_different_versions_are_not_sent_what_they_have() {
+    let mut world = World::with(15, NamePolicy::Overwrite, traits());
+    world.add_destination();
+    world.write("run/large", TEN);
+    drop(world.run());
+    world.write("run/large", b"abcdefghijklm");
+    let mut life = world.start();
+    let is_first = |world: &World| {
+        let uploads = check::status(world).uploads;
+        uploads.iter().filter(|upload| upload.word() == "completed").count() == 3
+    };
+    while !is_first(&world) {
+        assert_ne!(world.step(&mut life), Step::Quiet);
+    }
+    let mut world = world.crashed(&life, false);
+    let life = world.run();
+    assert_eq!(check::status(&world).uploads.len(), 4, "two versions at two destinations");
+    check::at_rest(&world, &life);
+}
+
+#[test]
+fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
+    let mut world = World::new(16);
+    world.write("run/a", TEN);
+    let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
+    let part_size = dropferry::model::PartSize::new(4).expect("not zero");
+    let size = dropferry::model::ByteCount(33);
+    let request = BeginRequest { target, size, part_size, overwrite: false };
+    world.pass(Duration::from_secs(60));
+    now(world.fake.begin(&request)).expect("begins");
+    world.faults = vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::TimedOut }];
+    let life = world.run();
+    check::all_arrived(&world, &life);
+}
+
+#[test]
+fn an_upload_that_is_lost_while_it_is_completed_is_begun_again() {
+    for kind in [FailureKind::UploadGone, FailureKind::AlreadyCompleted] {
+        let mut world = World::new(17);
+        world.write("run/large", TEN);
+        world.allowance = 16;
+        let mut life = world.start();
+        until_stage(&mut world, &mut life, |stage| matches!(stage, Stage::Completing { .. }));
+        world.faults = vec![Fault { act: "complete", nth: 1, after: false, kind }];
+        world.fake.state().uploads.clear();
+        world.settle(&mut life);
+        check::all_arrived(&world, &life);
+    }
+}
+
+#[test]
+fn a_refused_complete_checks_the_parts_and_completes() {
+    let refused = |nth| {
+        let kind = FailureKind::CompleteRefused;
+        Fault { act: "complete", nth, after: false, kind }
+    };
+    let world = run_with(vec![refused(1), refused(2)]);
+    assert_eq!(world.fake.state().bytes_received_again, 0);
 }
 
 #[test]

@@ -124,9 +124,7 @@ fn come_to_rest(world: &mut World, life: &mut Life) {
 }
 
 fn verify(world: &World, life: &Life) {
-    check::receipts_prove_completion(world);
-    check::no_orphans(world, life);
-    check::rows_and_memory_agree(world, life);
+    check::at_rest(world, life);
     let uploads = check::status(world).uploads;
     for (path, (version, _)) in &world.files {
         let of_version = |u: &&dropferry::store::snapshot::Upload| {

@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) delay_rate: usize,
     /// The disk is slower than everything else: a commit comes when nothing else can happen.
     pub(super) is_disk_slow: bool,
+    /// Bytes that may be sent again without a crash.
+    pub(super) allowance: u64,
     /// What the rows must hold, where memory was not ahead of them.
     expected: Option<Vec<StoredUpload>>,
     /// Every version that ever stood anywhere, by inode.
@@ -158,6 +160,7 @@ impl World {
             fault_rate: 0,
             delay_rate: 0,
             is_disk_slow: false,
+            allowance: 0,
             expected: None,
             versions: BTreeMap::new(),
             directory: directory(),
@@ -191,6 +194,7 @@ impl World {
             fault_rate: self.fault_rate,
             delay_rate: self.delay_rate,
             is_disk_slow: self.is_disk_slow,
+            allowance: self.allowance,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
             versions: self.versions.clone(),
             directory,
@@ -352,6 +356,11 @@ impl World {
 }
 
 impl Life {
+    /// Tells whether everything decided is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.commits.is_empty()
+    }
+
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             tell_trace("  decides", &effect);
