@@ -486,8 +486,7 @@ impl Tried {
 }
 
 fn name_taken(file: &RemoteFile) -> String {
-    match file.size {
-        Some(size) => format!("file {} of {} bytes stands under this name", file.id, size.0),
-        None => format!("file {} stands under this name", file.id),
-    }
+    let size = file.size.map_or(String::new(), |size| format!(" of {} bytes", size.0));
+    let proof = if file.mark.is_some() { "another content" } else { "no digest to compare" };
+    format!("file {}{size} stands under this name, with {proof}", file.id)
 }

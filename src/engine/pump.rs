@@ -12,7 +12,8 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, UploadId,
+    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, NamePolicy,
+    UploadId,
 };
 
 /// Files in one look.
@@ -122,7 +123,9 @@ impl Engine {
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
         let settings = &gate.settings;
         upload.resolve_doubt(&settings.traits);
-        let describes = !settings.metadata.is_empty() || !settings.tags.is_empty();
+        // Our digest is left with a file where it will prove that a file met again is the same.
+        let proves = settings.when_name_taken == NamePolicy::SkipIfSame;
+        let describes = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
         if let Some(step) = upload.step(&settings.traits, describes, turn.now.monotonic) {
             self.take_step(id, step, turn);
         }

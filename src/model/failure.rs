@@ -201,7 +201,7 @@ impl ParkReason {
     /// Says it to an operator.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::NameTaken => "a different file of that name is at the destination",
+            Self::NameTaken => "a file of that name, not proved the same, is at the destination",
             Self::SourceMissing => "the source file is not there",
             Self::SourceUnreadable => "the source file may not be read",
             Self::Forbidden => "the destination does not let this credential write",

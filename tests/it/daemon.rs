@@ -473,3 +473,25 @@ fn an_idle_daemon_over_ten_thousand_settled_files_uses_no_cpu_between_scans() {
     println!("{ticks} hundredths of a second of CPU in ten idle seconds");
     assert!(ticks <= 1, "{ticks} ticks in ten idle seconds");
 }
+
+#[test]
+fn a_lost_database_uploads_nothing_twice_and_another_content_is_never_taken_for_the_same() {
+    let mut stage = with_switches("{}");
+    stage.write("run/a", &noise(1 << 20, 30));
+    stage.write("run/b", b"");
+    stage.start();
+    stage.until_count("completed", 2);
+    stage.kill();
+    fs::remove_dir_all(stage.path("state")).expect("lost");
+    let before = stage.ledger()["bytes_received"].clone();
+    stage.write("run/c", b"new");
+    stage.start();
+    stage.until_count("completed", 3);
+    stage.assert_all_there();
+    let after = stage.ledger()["bytes_received"].as_u64();
+    assert_eq!(after, before.as_u64().map(|bytes| bytes + 3), "only the new file was sent");
+    stage.write("run/c", b"old");
+    stage.until_count("parked", 1);
+    let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
+    assert!(said.contains("not proved the same"), "{said}");
+}

@@ -223,11 +223,19 @@ impl Stage {
         self.status()["counts"][state].as_u64().expect("a count")
     }
 
-    /// Waits until so many uploads are in a state.
+    /// Waits until so many uploads are in a state; patient for as long as their number grows.
     pub(crate) fn until_count(&self, state: &str, count: u64) {
-        until(&format!("{count} uploads are {state}; the log:\n{}", self.log()), || {
-            (self.count(state) == count).then_some(())
-        });
+        let mut progress = (self.count(state), Instant::now());
+        while progress.0 != count {
+            // Asking is a process and a query: it must not starve what it waits for.
+            std::thread::sleep(Duration::from_millis(5 + count / 20));
+            let now = self.count(state);
+            if now != progress.0 {
+                progress = (now, Instant::now());
+            }
+            let waited = progress.1.elapsed();
+            assert!(waited < PATIENCE, "{now} of {count} are {state}; the log:\n{}", self.log());
+        }
     }
 
     pub(crate) fn ledger(&self) -> Value {

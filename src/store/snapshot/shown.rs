@@ -1,0 +1,245 @@
+//! What a snapshot shows, as plain values, and the contract's words for it.
+
+use crate::model::remote::ContentMark;
+use crate::model::{
+    Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, SourcePath, Stage,
+    UploadState, WallTime,
+};
+
+/// Everything `status` shows.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// A daemon holds the lock.
+    pub is_running: bool,
+    /// Process, version and start of the daemon that last ran.
+    pub daemon: Option<Daemon>,
+    /// Drop directories.
+    pub drops: Vec<Drop>,
+    /// Destinations.
+    pub destinations: Vec<Destination>,
+    /// Uploads by the word for their state.
+    pub tallies: Vec<Tally>,
+    /// Files seen and not yet quiet.
+    pub settling_count: u64,
+    /// Paths that are not uploaded.
+    pub ignored_count: u64,
+    /// Of these, some: which, and why.
+    pub ignored: Vec<Ignored>,
+    /// Bytes accepted each second, lately.
+    pub rate_bytes_per_second: u64,
+    /// Unfinished uploads, then ended ones, the newest first.
+    pub uploads: Vec<Upload>,
+}
+
+/// One directory at the top of a drop directory: what a technician calls a run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// In which drop directory.
+    pub drop: String,
+    /// Its name; empty for the files beside the directories.
+    pub name: SourcePath,
+    /// To where.
+    pub destination: String,
+    /// Uploads of its files.
+    pub upload_count: u64,
+    /// Of these, completed.
+    pub completed_count: u64,
+    /// Of these, parked.
+    pub parked_count: u64,
+}
+
+/// A path that is not uploaded.
+#[derive(Debug, Clone)]
+pub struct Ignored {
+    /// In which drop directory.
+    pub drop: String,
+    /// Which path.
+    pub path: SourcePath,
+    /// Why.
+    pub reason: IgnoreReason,
+}
+
+/// Who runs or last ran.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// Process id.
+    pub pid: u32,
+    /// Program version.
+    pub version: String,
+    /// When it started.
+    pub started_at: WallTime,
+}
+
+/// A drop directory.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    /// Its configured name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// `events`, `scanning` or `deaf`.
+    pub watch: String,
+    /// Why not `events`.
+    pub reason: Option<String>,
+    /// End of the last scan that saw everything.
+    pub last_full_scan_at: Option<WallTime>,
+}
+
+/// A destination.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Its configured name.
+    pub name: String,
+    /// Its platform.
+    pub platform: String,
+    /// `ok`, `throttled`, `unreachable` or `halted`.
+    pub state: String,
+    /// Why not `ok`.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// Uploads in one state.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// The state's word.
+    pub state: String,
+    /// How many.
+    pub upload_count: u64,
+    /// Length of their files.
+    pub size_bytes: u64,
+    /// Bytes of theirs that were accepted.
+    pub accepted_bytes: u64,
+    /// Bytes sent for them, also in vain.
+    pub bytes_sent: u64,
+}
+
+/// One upload, as a line.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// What was frozen at admission.
+    pub admission: Admission,
+    /// How far it is.
+    pub state: UploadState,
+    /// Bytes accepted.
+    pub accepted_bytes: u64,
+    /// The layout's part size, or the wished one.
+    pub part_size_bytes: u64,
+    /// The layout's part count, or what the wished size would give.
+    pub part_count: u32,
+    /// Why it is parked, in full.
+    pub park_detail: Option<String>,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// The remote file's id.
+    pub remote_id: Option<String>,
+    /// When it was completed.
+    pub completed_at: Option<WallTime>,
+}
+
+/// One upload in full.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    /// The line.
+    pub upload: Upload,
+    /// The remote upload's id.
+    pub remote_upload_id: Option<String>,
+    /// The name at the destination.
+    pub remote_name: Option<String>,
+    /// When it was begun.
+    pub begun_at: Option<WallTime>,
+    /// When it was verified.
+    pub verified_at: Option<WallTime>,
+    /// When its receipt was durable.
+    pub receipted_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: Option<WallTime>,
+    /// The digest over all parts.
+    pub mark: Option<ContentMark>,
+    /// Platform of its destination.
+    pub platform: String,
+    /// Parts that were accepted.
+    pub parts: Vec<Part>,
+    /// Failed attempts, the newest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One accepted part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Which.
+    pub number: PartNumber,
+    /// Digest of its bytes.
+    pub md5: Md5,
+    /// The storage's ETag.
+    pub etag: ETag,
+    /// The platform was told.
+    pub reported: bool,
+    /// When it was accepted.
+    pub accepted_at: WallTime,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// What was tried.
+    pub act: String,
+    /// For which part.
+    pub part: Option<u32>,
+    /// How it failed, for policy.
+    pub kind: String,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// The platform's id of the request.
+    pub request_id: Option<String>,
+    /// How it failed, for people.
+    pub message: String,
+    /// When.
+    pub at: WallTime,
+    /// When the upload went on.
+    pub retry_at: Option<WallTime>,
+}
+
+impl Upload {
+    /// Returns the contract's word for its state.
+    pub fn word(&self) -> &'static str {
+        match (&self.state.stage, self.state.hold) {
+            (Stage::Receipted { .. }, _) => "completed",
+            (Stage::Ended(_), _) => "abandoned",
+            (_, Hold::Parked { .. }) => "parked",
+            (_, Hold::Waiting { .. }) => "waiting",
+            (Stage::Queued, Hold::None) => "queued",
+            (
+                Stage::Beginning { .. }
+                | Stage::Sending { .. }
+                | Stage::Completing { .. }
+                | Stage::Completed { .. }
+                | Stage::Verified { .. },
+                Hold::None,
+            ) => "sending",
+        }
+    }
+
+    /// Returns why it stands where it stands, when that needs a reason.
+    pub fn reason(&self) -> Option<String> {
+        match (&self.state.stage, self.state.hold) {
+            (Stage::Ended(EndReason::SourceChanged), _) => {
+                Some("the source changed; the new version is an upload of its own".into())
+            }
+            (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
+            (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
+            (_, Hold::Waiting { .. }) => self.last_error.clone(),
+            (_, Hold::None) => None,
+        }
+    }
+
+    fn parked_because(&self, reason: ParkReason) -> String {
+        match &self.park_detail {
+            Some(detail) if detail != reason.sentence() => {
+                format!("{}: {detail}", reason.sentence())
+            }
+            Some(_) | None => reason.sentence().to_owned(),
+        }
+    }
+}
