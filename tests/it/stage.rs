@@ -225,16 +225,13 @@ impl Stage {
 
     /// Waits until so many uploads are in a state; patient for as long as their number grows.
     pub(crate) fn until_count(&self, state: &str, count: u64) {
-        let mut progress = (self.count(state), Instant::now());
-        while progress.0 != count {
-            // Asking is a process and a query: it must not starve what it waits for.
-            std::thread::sleep(Duration::from_millis(5 + count / 20));
-            let now = self.count(state);
-            if now != progress.0 {
-                progress = (now, Instant::now());
-            }
-            let waited = progress.1.elapsed();
-            assert!(waited < PATIENCE, "{now} of {count} are {state}; the log:\n{}", self.log());
+        let mut now = self.count(state);
+        while now != count {
+            now = until(&format!("more than {now} are {state}; the log:\n{}", self.log()), || {
+                // Asking is a process and a query: it must not starve what it waits for.
+                std::thread::sleep(Duration::from_millis(count / 20));
+                Some(self.count(state)).filter(|next| *next != now)
+            });
         }
     }
 
