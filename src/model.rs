@@ -20,7 +20,8 @@ pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, Seen, SourcePath};
 pub use id::{DestinationName, DropName, RemoteFileId, RemoteUploadId, UploadId};
 pub use remote::{
-    ContentMark, Description, NamePolicy, RemoteFile, RemotePart, RemoteUpload, Target, Traits,
+    Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
+    RemoteUpload, Target, Traits,
 };
 pub use time::{Monotonic, Now, WallTime};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

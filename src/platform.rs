@@ -21,14 +21,14 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{BeginRequest, PartBody, SharedPlatform};
+use contract::{BeginRequest, CompleteRequest, PartBody, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Description, DestinationName, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    Completion, Description, DestinationName, ETag, Failure, FailureKind, PartNumber, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -162,7 +162,10 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn list_parts(&self, remote: &RemoteUpload) -> Result<Vec<RemotePart>, Failure> {
+    pub async fn list_parts(
+        &self,
+        remote: &RemoteUpload,
+    ) -> Result<Option<Vec<RemotePart>>, Failure> {
         self.permitted("list_parts", self.0.platform.list_parts(remote)).await
     }
 
@@ -182,12 +185,16 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn complete(
-        &self,
-        remote: &RemoteUpload,
-        parts: &[RemotePart],
-    ) -> Result<RemoteFile, Failure> {
-        self.permitted("complete", self.0.platform.complete(remote, parts)).await
+    pub async fn complete(&self, request: &CompleteRequest) -> Result<RemoteFile, Failure> {
+        self.permitted("complete", self.0.platform.complete(request)).await
+    }
+
+    /// See [`contract::Platform::find_completed`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn find_completed(&self, request: &CompleteRequest) -> Result<Completion, Failure> {
+        self.permitted("find_completed", self.0.platform.find_completed(request)).await
     }
 
     /// See [`contract::Platform::inspect`].
@@ -261,7 +268,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
-    use crate::model::{ByteCount, PartLimits, PartSize};
+    use crate::model::{ByteCount, Describes, PartLimits, PartSize};
     use crate::platform::contract::{Answer, Platform};
     use crate::platform::credential::CredentialSource;
 
@@ -292,8 +299,9 @@ mod tests {
         fn traits(&self) -> Traits {
             let all = ByteCount(u64::MAX);
             let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
-            let (reports_parts, can_list_parts, wants_md5_first) = (false, false, false);
-            Traits { limits, reports_parts, report_max: 1, can_list_parts, wants_md5_first }
+            let describes = Describes::Never;
+            let (reports_parts, wants_md5_first) = (false, false);
+            Traits { limits, reports_parts, report_max: 1, describes, wants_md5_first }
         }
         fn check_access(&self) -> Answer<'_, ()> {
             self.answer(Ok(()))
@@ -319,17 +327,16 @@ mod tests {
         ) -> Answer<'a, ETag> {
             self.answer(Ok(ETag::from_header("e")))
         }
-        fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
+        fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
             self.refuse()
         }
         fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
             self.answer(Ok(()))
         }
-        fn complete<'a>(
-            &'a self,
-            _: &'a RemoteUpload,
-            _: &'a [RemotePart],
-        ) -> Answer<'a, RemoteFile> {
+        fn complete<'a>(&'a self, _: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
+            self.refuse()
+        }
+        fn find_completed<'a>(&'a self, _: &'a CompleteRequest) -> Answer<'a, Completion> {
             self.refuse()
         }
         fn inspect<'a>(&'a self, _: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {

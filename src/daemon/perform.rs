@@ -13,14 +13,15 @@ use tokio::sync::mpsc;
 use super::workers::{Reply, cancelled};
 use crate::clock::Clock;
 use crate::engine::event::{
-    Act, Begin, Event, Outcome, PutPart, Remotely, Setback, Source as From,
+    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as From,
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, SourcePath, UploadId,
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, SourcePath,
+    UploadId,
 };
 use crate::platform::Destination;
-use crate::platform::contract::{BeginRequest, PartBody};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
 use crate::receipt;
 use crate::source::{self, Filter, SourceFile};
 use crate::store::snapshot::Snapshot;
@@ -109,6 +110,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         | Act::ListParts(_)
         | Act::Report(_)
         | Act::Complete(_)
+        | Act::FindCompleted(_)
         | Act::Inspect(_)
         | Act::Describe(_)
         | Act::Abort { .. }
@@ -140,9 +142,13 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
             Ok(Outcome::Reported)
         }
         Act::Complete(act) => {
-            let complete = act.what;
-            let file = to(world, &act.destination)?.complete(&complete.remote, &complete.parts);
-            file.await.map(Outcome::Completed)
+            let request = complete_request(act.what);
+            to(world, &act.destination)?.complete(&request).await.map(Outcome::Completed)
+        }
+        Act::FindCompleted(act) => {
+            let request = complete_request(act.what);
+            let found = to(world, &act.destination)?.find_completed(&request).await;
+            found.map(Outcome::CompletionFound)
         }
         Act::Inspect(act) => {
             to(world, &act.destination)?.inspect(&act.what).await.map(Outcome::Inspected)
@@ -185,7 +191,13 @@ fn request(begin: Begin) -> BeginRequest {
         size: begin.size,
         part_size: begin.part_size,
         overwrite: begin.overwrite,
+        description: begin.description,
     }
+}
+
+fn complete_request(complete: Complete) -> CompleteRequest {
+    let Complete { remote, parts, begin, since } = complete;
+    CompleteRequest { remote, parts, begun: request(begin), since }
 }
 
 /// Runs what blocks on a thread of its own.
@@ -235,6 +247,10 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let PutPart { remote, part, source: from, range } = act.what;
     let destination = to(world, &act.destination).or_else(failed)?;
     let file = source_file(world, from).or_else(failed)?;
+    let md5 = match destination.traits().wants_md5_first {
+        true => Some(digest_first(world, &file, range).await?),
+        false => None,
+    };
     let (pieces, verdict) = source::read_part(file, range);
     let sent = Arc::new(AtomicU64::new(0));
     let (counter, pacer) = (Arc::clone(&sent), Arc::clone(world));
@@ -250,7 +266,7 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
             piece
         }
     });
-    let body = PartBody { length: ByteCount(range.length), md5: None, chunks: chunks.boxed() };
+    let body = PartBody { length: ByteCount(range.length), md5, chunks: chunks.boxed() };
     let put = destination.put_part(&remote, part, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (put, verdict.await) {
@@ -265,6 +281,16 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
             Err(Setback { failure: Failure::new(FailureKind::PartRejected, message), sent })
         }
     }
+}
+
+/// Reads a part for its digest alone, for platforms that want to know it before the bytes.
+async fn digest_first(
+    world: &Arc<World>,
+    file: &SourceFile,
+    range: ByteRange,
+) -> Result<Md5, Setback> {
+    let (file, world) = (file.clone(), Arc::clone(world));
+    off_the_loop(move || source::hash_range(&file, range, &world.stop)).await.map(|read| read.md5)
 }
 
 /// Cuts a piece into slices; an error stays one.

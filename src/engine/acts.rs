@@ -8,7 +8,8 @@ use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Description, Fact, Monotonic, NamePolicy, PartNumber, RemoteFile, Stage, UploadId,
+    Description, Fact, Monotonic, NamePolicy, PartNumber, RemoteFile, RemotePart, RemoteUpload,
+    Stage, UploadId,
 };
 
 impl Engine {
@@ -70,8 +71,12 @@ impl Engine {
                 (FlightKind::Report(numbers), act)
             }
             Step::Complete(remote, parts) => {
-                let what = Complete { remote, parts, size: upload.size() };
+                let what = self.complete(upload, remote, parts)?;
                 (control("complete"), Act::Complete(upload.remotely(what)))
+            }
+            Step::FindCompleted(remote, parts) => {
+                let what = self.complete(upload, remote, parts)?;
+                (control("find completed"), Act::FindCompleted(upload.remotely(what)))
             }
             Step::Describe(file) => {
                 let description = self.description(upload, &file)?;
@@ -92,13 +97,37 @@ impl Engine {
             size: upload.size(),
             part_size: upload.admission.part_size,
             overwrite: gate.settings.when_name_taken == NamePolicy::Overwrite,
+            description: plan::description(&gate.settings, self.words(upload)?),
         })
+    }
+
+    fn complete(
+        &self,
+        upload: &Upload,
+        remote: RemoteUpload,
+        parts: Vec<RemotePart>,
+    ) -> Option<Complete> {
+        let since = match upload.state.stage {
+            Stage::Completing { since, .. } => since,
+            Stage::Queued
+            | Stage::Beginning { .. }
+            | Stage::Sending { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => return None,
+        };
+        Some(Complete { remote, parts, begin: self.begin(upload)?, since })
+    }
+
+    fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
+        let drop = &self.drops.get(&upload.admission.drop)?.settings;
+        Some(plan::Words { drop, path: &upload.admission.path, at: upload.admission.at })
     }
 
     fn description(&self, upload: &Upload, file: &RemoteFile) -> Option<Description> {
         let gate = self.gates.get(&upload.admission.destination)?;
-        let drop = &self.drops.get(&upload.admission.drop)?.settings;
-        let words = plan::Words { drop, path: &upload.admission.path, at: upload.admission.at };
+        let words = self.words(upload)?;
         let mark = upload.content_mark().or(file.mark);
         Some(Description { mark, ..plan::description(&gate.settings, words) })
     }

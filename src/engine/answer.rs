@@ -1,8 +1,8 @@
 //! Turns what came back for one upload into facts: one function per outcome, none of them acts.
 //!
 //! Success hangs on exactly one arm each: a file counts as completed when the platform said so to
-//! our complete, or when it was found by name with our size after a complete whose answer was
-//! lost; as verified when its length equals the source's.
+//! our complete, or when the platform found it after a complete whose answer was lost; as verified
+//! when its length equals the source's, and its digest what was sent where the platform tells one.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use super::upload::{Doubt, Upload};
 use crate::model::digest::Verdict as ETagVerdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now, ParkReason,
-    PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
+    ByteCount, Completion, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now,
+    ParkReason, PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage,
+    WallTime,
 };
 
 /// A damaged part is sent this often before the upload parks.
@@ -24,8 +25,6 @@ const REFUSAL_MAX: u32 = 3;
 const RESTART_MAX: u32 = 5;
 /// Names tried under the policy `rename`.
 const RENAME_MAX: u32 = 100;
-/// How much the platform's clock may be behind ours when a file is judged to be newer than an intent.
-const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// After a complete without answer: the platform may still be at it.
 const COMPLETE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -69,9 +68,6 @@ impl Upload {
         policy: NamePolicy,
         now: Now,
     ) -> Answer {
-        if let Stage::Completing { since, .. } = self.state.stage {
-            return self.on_located_after_complete(found, since, now);
-        }
         let Some(file) = found else {
             self.life.doubt = Doubt::None;
             return Answer::default();
@@ -106,24 +102,16 @@ impl Upload {
         Answer::fact(Fact::Renamed { name })
     }
 
-    fn on_located_after_complete(
-        &mut self,
-        found: Option<RemoteFile>,
-        since: WallTime,
-        now: Now,
-    ) -> Answer {
-        let ours = found.filter(|file| {
-            let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
-            file.size == Some(self.size()) && is_new
-        });
-        match (ours, self.life.doubt) {
-            (Some(file), _) => Answer::fact(Fact::Completed { file, at: now.wall }),
-            (None, Doubt::Gone) => self.start_over(Vec::new(), now),
-            // It was asked because parts cannot be listed: nothing was completed, so it is repeated.
-            (None, Doubt::Ask | Doubt::None) => {
+    /// What became of a complete whose answer was lost, or whose upload is said to be gone.
+    pub(crate) fn on_completion_found(&mut self, completion: Completion, now: Now) -> Answer {
+        match completion {
+            Completion::Done(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
+            Completion::Pending => {
                 self.life.doubt = Doubt::None;
                 Answer::default()
             }
+            Completion::Gone => self.start_over(Vec::new(), now),
+            Completion::Unknown(why) => Answer::park(ParkReason::CompletionUnknown, why, now.wall),
         }
     }
 
@@ -179,13 +167,16 @@ impl Upload {
         Answer::default()
     }
 
-    /// Compares what the platform knows with what we know.
-    pub(crate) fn on_parts_listed(&mut self, listed: Vec<RemotePart>) -> Answer {
+    /// Compares what the platform knows with what we know; what has a checkpoint counts where it
+    /// cannot tell.
+    pub(crate) fn on_parts_listed(
+        &mut self,
+        listed: Option<Vec<RemotePart>>,
+        reports: bool,
+    ) -> Answer {
         self.life.doubt = Doubt::None;
-        if matches!(self.state.stage, Stage::Completing { .. }) {
-            return Answer::default();
-        }
-        let compared = super::recover::compare(&self.parts, &listed);
+        let Some(listed) = listed else { return Answer::default() };
+        let compared = super::recover::compare(&self.parts, &listed, reports);
         self.life.doubtful = compared.doubtful;
         Answer { facts: compared.repairs, ..Answer::default() }
     }
@@ -277,9 +268,18 @@ impl Upload {
         settings: RetrySettings,
         now: Now,
     ) -> Answer {
+        let mark = self.content_mark();
+        if let Some((sent, there)) = mark.zip(found.as_ref().and_then(|file| file.mark))
+            && self.state.etag_mode == ETagMode::Md5
+            && sent.part_size == there.part_size
+            && sent.md5_of_parts != there.md5_of_parts
+        {
+            let detail = format!("{} there, {} sent", there.md5_of_parts, sent.md5_of_parts);
+            return Answer::park(ParkReason::ContentDiffers, detail, now.wall);
+        }
         match found.map(|file| file.size) {
             Some(Some(size)) if size == self.size() => {
-                Answer::fact(Fact::Verified { mark: self.content_mark(), at: now.wall })
+                Answer::fact(Fact::Verified { mark, at: now.wall })
             }
             Some(Some(size)) => {
                 let detail = format!("{} bytes there, {} bytes here", size.0, self.size().0);
@@ -381,7 +381,7 @@ impl Upload {
             Verdict::SourceChanged => self.end_changed(now),
             Verdict::Gone => match self.state.stage {
                 Stage::Completing { .. } => {
-                    self.life.doubt = Doubt::Gone;
+                    self.life.doubt = Doubt::Ask;
                     Answer::default()
                 }
                 Stage::Queued | Stage::Completed { .. } | Stage::Verified { .. } => {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Description, DestinationName, DropName, ETag, Failure, Fingerprint, Md5,
-    Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, SourcePath, Target, UploadId, WallTime, WatchState,
+    ByteCount, ByteRange, Completion, Description, DestinationName, DropName, ETag, Failure,
+    Fingerprint, Md5, Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, SourcePath, Target, UploadId, WallTime, WatchState,
 };
 
 /// Tells one act from another within one life of the process.
@@ -145,6 +145,8 @@ pub enum Act {
     Report(Remotely<Report>),
     /// Ask the platform to put the parts together.
     Complete(Remotely<Complete>),
+    /// Ask whether the parts were put together.
+    FindCompleted(Remotely<Complete>),
     /// Ask about a file by its id.
     Inspect(Remotely<RemoteFileId>),
     /// Set metadata and tags.
@@ -197,6 +199,8 @@ pub struct Begin {
     pub part_size: crate::model::PartSize,
     /// Replace a file of that name.
     pub overwrite: bool,
+    /// Metadata and tags, for platforms that take them here.
+    pub description: Description,
 }
 
 /// See [`Act::FindBegun`].
@@ -237,8 +241,10 @@ pub struct Complete {
     pub remote: RemoteUpload,
     /// Every part with its ETag, in order.
     pub parts: Vec<RemotePart>,
-    /// Length of the file.
-    pub size: ByteCount,
+    /// What was begun.
+    pub begin: Begin,
+    /// When completing was decided, by our clock.
+    pub since: WallTime,
 }
 
 /// See [`Act::Describe`].
@@ -299,12 +305,14 @@ pub enum Outcome {
         /// The digest of its digests, in the layout asked for.
         mark: ContentMark,
     },
-    /// What the platform knows.
-    PartsListed(Vec<RemotePart>),
+    /// What the platform knows, where it can tell.
+    PartsListed(Option<Vec<RemotePart>>),
     /// The platform was told.
     Reported,
     /// The file exists.
     Completed(RemoteFile),
+    /// What became of a complete.
+    CompletionFound(Completion),
     /// The file with that id, or none.
     Inspected(Option<RemoteFile>),
     /// Metadata and tags are set.

@@ -212,6 +212,7 @@ impl Engine {
         let retry = self.settings.retry;
         let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
         let policy = gate.map_or(NamePolicy::Park, |gate| gate.settings.when_name_taken);
+        let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
         let free = match outcome {
             Outcome::FoundBegun(found) => Outcome::FoundBegun(self.not_in_use(id, found)),
             other => other,
@@ -223,7 +224,10 @@ impl Engine {
             (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, now),
             (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
             (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
-            (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts),
+            (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts, reports),
+            (Outcome::CompletionFound(completion), _) => {
+                upload.on_completion_found(completion, now)
+            }
             (Outcome::PartHashed { md5 }, FlightKind::HashPart(part)) => {
                 upload.on_part_hashed(*part, md5, now)
             }

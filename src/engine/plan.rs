@@ -117,7 +117,7 @@ fn date(at: WallTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DestinationName, DropName, NamePolicy, PartNumber, Traits};
+    use crate::model::{Describes, DestinationName, DropName, NamePolicy, PartNumber, Traits};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -198,7 +198,7 @@ mod tests {
                 limits: LIMITS,
                 reports_parts: true,
                 report_max: 25,
-                can_list_parts: true,
+                describes: Describes::AfterCompletion,
                 wants_md5_first: false,
             },
             part_size: PartSize::new(MIB).expect("not zero"),

@@ -12,8 +12,8 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic, NamePolicy,
-    UploadId,
+    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic,
+    NamePolicy, UploadId,
 };
 
 /// Files in one look.
@@ -122,10 +122,10 @@ impl Engine {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
         let settings = &gate.settings;
-        upload.resolve_doubt(&settings.traits);
         // Our digest is left with a file where it will prove that a file met again is the same.
         let proves = settings.when_name_taken == NamePolicy::SkipIfSame;
-        let describes = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
+        let has_words = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
+        let describes = has_words && settings.traits.describes == Describes::AfterCompletion;
         if let Some(step) = upload.step(&settings.traits, describes, turn.now.monotonic) {
             self.take_step(id, step, turn);
         }

@@ -9,7 +9,7 @@
 //! | nothing | an MD5-like ETag | read the range and compare |
 //! | nothing | another ETag | send |
 //! | accepted | the same ETag | mark as reported |
-//! | accepted | nothing | report again |
+//! | accepted | nothing | report again; send again where parts are not reported |
 //! | accepted, reported | another ETag | send again |
 //! | reported | the same ETag | fine |
 //! | reported | nothing | send again |
@@ -27,8 +27,9 @@ pub(crate) struct Compared {
     pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
 }
 
-/// Compares `ours`, in order from part 1, with what the platform listed.
-pub(crate) fn compare(ours: &[PartState], listed: &[RemotePart]) -> Compared {
+/// Compares `ours`, in order from part 1, with what the platform listed; `reports` where it learns
+/// of a part only by our report.
+pub(crate) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> Compared {
     let theirs: BTreeMap<_, _> = listed.iter().map(|part| (part.number, &part.etag)).collect();
     let mut compared = Compared::default();
     let mut reported = Vec::new();
@@ -39,11 +40,12 @@ pub(crate) fn compare(ours: &[PartState], listed: &[RemotePart]) -> Compared {
             (PartState::Open, Some(etag)) if Md5::parse(etag.as_str()).is_some() => {
                 compared.doubtful.insert(number, (*etag).clone());
             }
-            (PartState::Open, Some(_) | None) | (PartState::Accepted { .. }, None) => {}
+            (PartState::Open, Some(_) | None) => {}
+            (PartState::Accepted { .. }, None) if reports => {}
             (PartState::Accepted { etag, .. }, Some(said)) if etag == *said => {
                 reported.push(number)
             }
-            (PartState::Accepted { .. }, Some(_)) => compared.repairs.push(reopen(false)),
+            (PartState::Accepted { .. }, Some(_) | None) => compared.repairs.push(reopen(false)),
             (PartState::Reported { etag, .. }, Some(said)) if etag == *said => {}
             (PartState::Reported { .. }, Some(_) | None) => compared.repairs.push(reopen(true)),
         }
@@ -97,7 +99,7 @@ mod tests {
             remote(9, "other"),
             remote(99, "beyond the plan"),
         ];
-        let compared = compare(&ours, &theirs);
+        let compared = compare(&ours, &theirs, true);
         let reopened =
             |number, was_reported| Fact::PartReopened { part: part(number), was_reported };
         assert_eq!(

@@ -78,6 +78,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::ListParts(_)
+        | Act::FindCompleted(_)
         | Act::Inspect(_)
         | Act::Probe { .. } => false,
     }

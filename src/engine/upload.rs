@@ -9,8 +9,8 @@
 //! |---|---|---|
 //! | queued | is a file of that name there? | records the intent, begins |
 //! | beginning | is there a remote upload of ours? | records the intent anew, begins |
-//! | sending | which parts do you know? (where they can be listed) | sends parts, reports them, completes |
-//! | completing | which parts do you know? (gone: is the file there?) | completes |
+//! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
+//! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent |
 //! | verified | – | writes the receipt |
 //!
@@ -92,8 +92,6 @@ pub(crate) enum Doubt {
     None,
     /// It asks what is true at the platform.
     Ask,
-    /// The remote upload is gone; it asks whether the file is there.
-    Gone,
 }
 
 /// What an upload wants next.
@@ -115,6 +113,8 @@ pub(crate) enum Step {
     Report(RemoteUpload, Vec<RemotePart>),
     /// Record the intent, complete.
     Complete(RemoteUpload, Vec<RemotePart>),
+    /// Ask whether it was completed.
+    FindCompleted(RemoteUpload, Vec<RemotePart>),
     /// Set metadata and tags.
     Describe(RemoteFile),
     /// Compare the file with what was sent.
@@ -218,14 +218,6 @@ impl Upload {
         )
     }
 
-    /// Ends the doubt that nobody can resolve: while sending at a platform that cannot list parts.
-    /// What has a checkpoint counts, everything else is sent again.
-    pub(crate) fn resolve_doubt(&mut self, traits: &Traits) {
-        if !traits.can_list_parts && matches!(self.state.stage, Stage::Sending { .. }) {
-            self.life.doubt = Doubt::None;
-        }
-    }
-
     /// Returns what it wants to do next besides sending parts.
     pub(crate) fn step(&self, traits: &Traits, describes: bool, now: Monotonic) -> Option<Step> {
         if self.life.control.is_some() || self.state.hold != Hold::None {
@@ -235,18 +227,17 @@ impl Upload {
             (Stage::Queued, Doubt::None) | (Stage::Beginning { .. }, Doubt::None) => {
                 Some(Step::Begin)
             }
-            (Stage::Queued, Doubt::Ask | Doubt::Gone) => Some(self.locate()),
-            (Stage::Beginning { .. }, Doubt::Ask | Doubt::Gone) => Some(Step::FindBegun),
-            (Stage::Sending { remote }, Doubt::Ask | Doubt::Gone) => {
+            (Stage::Queued, Doubt::Ask) => Some(self.locate()),
+            (Stage::Beginning { .. }, Doubt::Ask) => Some(Step::FindBegun),
+            (Stage::Sending { remote }, Doubt::Ask) => {
                 self.life.flying.is_empty().then(|| Step::ListParts(remote.clone()))
             }
             (Stage::Sending { remote }, Doubt::None) => self.sending_step(remote, traits, now),
-            (Stage::Completing { remote, .. }, Doubt::Ask) if traits.can_list_parts => {
-                Some(Step::ListParts(remote.clone()))
+            (Stage::Completing { remote, .. }, Doubt::Ask) => {
+                Some(Step::FindCompleted(remote.clone(), self.all_parts()))
             }
-            (Stage::Completing { .. }, Doubt::Ask | Doubt::Gone) => Some(Step::Locate),
             (Stage::Completing { remote, .. }, Doubt::None) => {
-                Some(Step::Complete(remote.clone(), self.remote_parts(|_| true, usize::MAX)))
+                Some(Step::Complete(remote.clone(), self.all_parts()))
             }
             (Stage::Completed { file, .. }, _) if describes && !self.state.described => {
                 Some(Step::Describe(file.clone()))
@@ -280,13 +271,16 @@ impl Upload {
             let parts = self.remote_parts(unreported, traits.report_max as usize);
             return Some(Step::Report(remote.clone(), parts));
         }
-        all_accepted
-            .then(|| Step::Complete(remote.clone(), self.remote_parts(|_| true, usize::MAX)))
+        all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
     }
 
     /// Returns when accepted parts are reported although they are few.
     pub(crate) fn report_deadline(&self) -> Option<Monotonic> {
         self.life.unreported_since.map(|since| since.after(REPORT_DELAY))
+    }
+
+    fn all_parts(&self) -> Vec<RemotePart> {
+        self.remote_parts(|_| true, usize::MAX)
     }
 
     fn remote_parts(&self, wanted: impl Fn(&PartState) -> bool, limit: usize) -> Vec<RemotePart> {

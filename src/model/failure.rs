@@ -142,6 +142,10 @@ pub enum ParkReason {
     CompleteRefused,
     /// The file at the destination is not as long as the source.
     SizeDiffers,
+    /// The file at the destination has another digest than what was sent.
+    ContentDiffers,
+    /// The platform cannot tell whether the upload was completed.
+    CompletionUnknown,
     /// No room at the destination.
     Quota,
     /// The platform lost the upload again and again.
@@ -154,7 +158,7 @@ pub enum ParkReason {
 
 impl ParkReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NameTaken,
         Self::SourceMissing,
         Self::SourceUnreadable,
@@ -166,6 +170,8 @@ impl ParkReason {
         Self::PartCorrupt,
         Self::CompleteRefused,
         Self::SizeDiffers,
+        Self::ContentDiffers,
+        Self::CompletionUnknown,
         Self::Quota,
         Self::RestartedTooOften,
         Self::NotConfigured,
@@ -186,6 +192,8 @@ impl ParkReason {
             Self::PartCorrupt => "part-corrupt",
             Self::CompleteRefused => "complete-refused",
             Self::SizeDiffers => "size-differs",
+            Self::ContentDiffers => "content-differs",
+            Self::CompletionUnknown => "completion-unknown",
             Self::Quota => "quota",
             Self::RestartedTooOften => "restarted-too-often",
             Self::NotConfigured => "not-configured",
@@ -207,11 +215,17 @@ impl ParkReason {
             Self::Forbidden => "the destination does not let this credential write",
             Self::TargetMissing => "the project or folder at the destination is not there",
             Self::BadRequest => "the platform calls the request wrong",
-            Self::TooLarge => "the file is too large for the platform",
+            Self::TooLarge => {
+                "the file is too large for the platform: split it, or send it to another destination"
+            }
             Self::NameNotAllowed => "the platform cannot carry this name",
             Self::PartCorrupt => "the same part arrived damaged three times",
             Self::CompleteRefused => "the platform refused to put the parts together",
             Self::SizeDiffers => "the file at the destination has another size than the source",
+            Self::ContentDiffers => "the file at the destination has another digest than was sent",
+            Self::CompletionUnknown => {
+                "the platform cannot tell whether the upload was completed: look there before retrying"
+            }
             Self::Quota => "no room at the destination",
             Self::RestartedTooOften => "the platform lost the upload five times",
             Self::NotConfigured => "its drop or destination is not in the configuration",

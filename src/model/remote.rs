@@ -84,6 +84,30 @@ pub enum NamePolicy {
     Park,
 }
 
+/// When a platform takes metadata and tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Describes {
+    /// With the request that begins the upload.
+    AtBegin,
+    /// By a call of its own once the file exists.
+    AfterCompletion,
+    /// Not at all.
+    Never,
+}
+
+/// What became of a remote upload that was to be completed, as far as the platform can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// It was completed: here is the file.
+    Done(RemoteFile),
+    /// It is still there: nothing was completed.
+    Pending,
+    /// Neither it nor its file is there.
+    Gone,
+    /// The platform cannot tell, so that beginning again could make a second file.
+    Unknown(String),
+}
+
 /// How a platform differs from the others, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traits {
@@ -93,8 +117,8 @@ pub struct Traits {
     pub reports_parts: bool,
     /// Most parts in one report.
     pub report_max: u32,
-    /// The platform can say which parts it has.
-    pub can_list_parts: bool,
+    /// When metadata and tags can be said.
+    pub describes: Describes,
     /// The MD5 of a part must be known before it is sent.
     pub wants_md5_first: bool,
 }

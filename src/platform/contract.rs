@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::model::{
-    ByteCount, Description, ETag, Failure, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Description, ETag, Failure, Md5, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// The answer of an operation.
@@ -30,6 +30,21 @@ pub struct BeginRequest {
     pub part_size: PartSize,
     /// Replace a file of that name.
     pub overwrite: bool,
+    /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
+    pub description: Description,
+}
+
+/// What is asked for at complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteRequest {
+    /// The remote upload.
+    pub remote: RemoteUpload,
+    /// Every part with its ETag, in order.
+    pub parts: Vec<RemotePart>,
+    /// What was asked for when it was begun.
+    pub begun: BeginRequest,
+    /// When completing was decided, by our clock.
+    pub since: WallTime,
 }
 
 /// One part's bytes, on their way.
@@ -85,10 +100,11 @@ pub trait Platform: Send + Sync {
         body: PartBody,
     ) -> Answer<'a, ETag>;
 
-    /// Returns the parts the platform knows of.
+    /// Returns the parts the platform knows of, or `None` where it cannot tell: then what we have a
+    /// checkpoint for counts.
     ///
     /// Repeatable: yes. If the answer is lost: nothing happened. Failures: also `UploadGone`.
-    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>>;
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>>;
 
     /// Tells the platform about accepted parts, at most [`Traits::report_max`].
     ///
@@ -104,11 +120,14 @@ pub trait Platform: Send + Sync {
     /// Repeatable: only after asking what is true. If the answer is lost: the file may exist.
     /// Failures: also `CompleteRefused` (the upload may still be there), `UploadGone`
     /// (completed before, or lost), `NameTaken`.
-    fn complete<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        parts: &'a [RemotePart],
-    ) -> Answer<'a, RemoteFile>;
+    fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile>;
+
+    /// Finds out whether a complete had its effect: its answer was lost, or the upload is said to
+    /// be gone. A file counts as ours only when nothing speaks against it.
+    ///
+    /// Repeatable: yes, but for platforms that can be asked only by completing once more. If the
+    /// answer is lost: it is asked again.
+    fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion>;
 
     /// Returns the file with that id, or `None`.
     ///

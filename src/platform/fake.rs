@@ -11,10 +11,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
 
-use super::contract::{Answer, BeginRequest, PartBody, Platform};
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, Platform};
 use crate::model::{
-    ByteCount, Description, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, Md5, PartNumber,
+    PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits,
+    WallTime,
 };
 
 /// How far its clock may be behind the one that asks.
@@ -50,6 +51,8 @@ pub struct State {
     pub is_opaque: bool,
     /// It gives no ETags.
     pub is_silent: bool,
+    /// It cannot say which parts it has.
+    pub lists_no_parts: bool,
     /// The part size it settles on, whatever is wished.
     pub part_size: Option<PartSize>,
     counter: u64,
@@ -210,7 +213,10 @@ impl Fake {
         let file = File {
             target,
             bytes: upload.stored.into_values().flat_map(|(_, bytes)| bytes).collect(),
-            description: Description::default(),
+            description: match self.traits.describes {
+                Describes::AtBegin => upload.request.description,
+                Describes::AfterCompletion | Describes::Never => Description::default(),
+            },
             created_at: state.now.0,
         };
         let shown = file.show(&id);
@@ -240,6 +246,22 @@ impl State {
 
     fn find(&self, target: &Target) -> Option<String> {
         self.files.iter().find(|(_, file)| file.target == *target).map(|(id, _)| id.clone())
+    }
+
+    fn completion(&self, request: &CompleteRequest) -> Completion {
+        if self.uploads.contains_key(request.remote.id.as_str()) {
+            return Completion::Pending;
+        }
+        let is_ours = |file: &&File| {
+            file.bytes.len() as u64 == request.begun.size.0
+                && file.created_at.after(CLOCK_SLACK) >= request.since
+        };
+        let id = self.find(&request.begun.target);
+        let file = id.as_ref().and_then(|id| self.files.get(id)).filter(is_ours);
+        match id.zip(file) {
+            Some((id, file)) => Completion::Done(file.show(&id)),
+            None => Completion::Gone,
+        }
     }
 
     fn arrived(&mut self, bytes: u64, again: bool) {
@@ -307,8 +329,9 @@ impl Platform for Fake {
         Box::pin(self.receive(remote, part, body))
     }
 
-    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
         let reports = self.traits.reports_parts;
+        let tells = !self.state().lists_no_parts;
         let listed = self.of_upload("list parts", &remote.id, |upload| {
             let part = |(number, etag): (&PartNumber, &ETag)| RemotePart {
                 number: *number,
@@ -319,7 +342,7 @@ impl Platform for Fake {
             }
             upload.stored.iter().map(|(number, (etag, _))| part((number, etag))).collect()
         });
-        Box::pin(std::future::ready(listed))
+        Box::pin(std::future::ready(listed.map(|parts| tells.then_some(parts))))
     }
 
     fn report_parts<'a>(
@@ -333,12 +356,13 @@ impl Platform for Fake {
         Box::pin(std::future::ready(reported))
     }
 
-    fn complete<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        _: &'a [RemotePart],
-    ) -> Answer<'a, RemoteFile> {
-        Box::pin(std::future::ready(self.put_together(remote)))
+    fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
+        Box::pin(std::future::ready(self.put_together(&request.remote)))
+    }
+
+    fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
+        let found = self.enter("find completed").map(|state| state.completion(request));
+        Box::pin(std::future::ready(found))
     }
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {

@@ -30,13 +30,14 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::contract::{Answer, BeginRequest, PartBody, Platform};
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, Platform};
 use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
 use crate::limiter::{Announcement, CallBudget};
 use crate::model::{
-    ByteCount, Description, ETag, Failure, FailureKind, PartLimits, PartNumber, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
+    PartNumber, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits,
+    WallTime,
 };
 use answers::Call;
 use folders::Folders;
@@ -54,7 +55,7 @@ pub const TRAITS: Traits = Traits {
     },
     reports_parts: true,
     report_max: 25,
-    can_list_parts: true,
+    describes: Describes::AfterCompletion,
     wants_md5_first: false,
 };
 
@@ -292,8 +293,8 @@ impl Platform for SevenBridges {
         Box::pin(self.put(remote, part, body))
     }
 
-    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Vec<RemotePart>> {
-        Box::pin(self.listed_parts(remote))
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
+        Box::pin(async { self.listed_parts(remote).await.map(Some) })
     }
 
     fn report_parts<'a>(
@@ -304,12 +305,12 @@ impl Platform for SevenBridges {
         Box::pin(self.report(remote, parts))
     }
 
-    fn complete<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        _: &'a [RemotePart],
-    ) -> Answer<'a, RemoteFile> {
-        Box::pin(self.complete_upload(remote))
+    fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
+        Box::pin(self.complete_upload(&request.remote))
+    }
+
+    fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
+        Box::pin(self.completion_of(request))
     }
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {

@@ -59,6 +59,16 @@ fn request(folders: &[&str]) -> BeginRequest {
         size: ByteCount(100),
         part_size: PartSize::new(10).expect("not zero"),
         overwrite: false,
+        description: Description::default(),
+    }
+}
+
+fn completing(id: &str) -> CompleteRequest {
+    CompleteRequest {
+        remote: remote(id),
+        parts: Vec::new(),
+        begun: request(&[]),
+        since: WallTime(0),
     }
 }
 
@@ -407,7 +417,10 @@ async fn parts_are_reported_together_and_listed_back() {
         |n: u32| json!({"part_number": n, "response": {"headers": {"ETag": format!("e{n}")}}});
     assert_eq!(bench.stub.seen().len(), 1);
     assert_eq!(bench.stub.seen()[0].json(), json!({"parts": [told(1), told(2)]}));
-    assert_eq!(bench.platform.list_parts(&remote("u")).await.expect("listed"), parts[1..]);
+    assert_eq!(
+        bench.platform.list_parts(&remote("u")).await.expect("listed").expect("told"),
+        parts[1..]
+    );
     let other = RemoteUpload { part_size: PartSize::new(11).expect("not zero"), ..remote("u") };
     let failure = bench.platform.list_parts(&other).await.expect_err("another layout");
     assert_eq!(failure.kind, FailureKind::UploadGone);
@@ -433,10 +446,39 @@ async fn only_a_file_with_an_id_means_completed() {
         (504, "<html>", Err(FailureKind::ServerFault)),
     ] {
         let bench = bench(move |_| Reply::new(status, answer));
-        let done = bench.platform.complete(&remote("u"), &[]).await;
+        let done = bench.platform.complete(&completing("u")).await;
         let done = done.as_ref().map(|file| file.name.as_str()).map_err(|failure| failure.kind);
         assert_eq!(done, expected, "{status} {answer}");
         assert_eq!(short_lines(&bench), ["POST upload/multipart/u/complete"]);
+    }
+}
+
+#[tokio::test]
+async fn a_complete_without_answer_is_judged_by_upload_and_file() {
+    let file = |size: u64| json!({"id": "f", "name": "a b.gz", "size": size, "type": "file"});
+    let there = (200, json!({"upload_id": "u"}));
+    let gone = (404, json!({"code": 8003}));
+    for (upload, found, expected) in [
+        (there, json!([]), "pending"),
+        (gone.clone(), json!([]), "gone"),
+        (gone.clone(), json!([file(99)]), "gone"),
+        (gone, json!([file(100)]), "done"),
+    ] {
+        let files = "GET files?project=lab%2Fruns%201&name=a%20b.gz&fields=_all";
+        let bench = bench(table(vec![
+            ("GET upload/multipart/u?list_parts=false", upload.0, upload.1),
+            (files, 200, json!({"items": found.clone()})),
+        ]));
+        let word = match bench.platform.find_completed(&completing("u")).await.expect("told") {
+            Completion::Done(file) => {
+                assert_eq!(file.id.as_str(), "f");
+                "done"
+            }
+            Completion::Pending => "pending",
+            Completion::Gone => "gone",
+            Completion::Unknown(_) => "unknown",
+        };
+        assert_eq!(word, expected, "{found}");
     }
 }
 

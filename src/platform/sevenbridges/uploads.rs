@@ -12,10 +12,10 @@ use super::answers::{self, Call};
 use super::folders::Found;
 use super::{MIB, SevenBridges, files, wire};
 use crate::model::{
-    ByteCount, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile, RemotePart,
-    RemoteUpload, RemoteUploadId, WallTime,
+    ByteCount, Completion, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile,
+    RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::contract::{BeginRequest, PartBody};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
 use crate::platform::http::{header_map, parse_url};
 
 /// An address is not used this close to its end.
@@ -238,6 +238,26 @@ impl SevenBridges {
         let body = wire::CompleteBody { parts: [] };
         let response = self.call_json(Call::Complete, Method::POST, url, &body).await?;
         answers::parse::<wire::File>(&response)?.remote()
+    }
+
+    /// An upload that is gone was completed, or was lost; then no file of its name, its size and
+    /// made since is there.
+    pub(super) async fn completion_of(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<Completion, Failure> {
+        match self.details(&request.remote.id, false).await {
+            Ok(_) => return Ok(Completion::Pending),
+            Err(failure) if failure.kind == FailureKind::UploadGone => {}
+            Err(failure) => return Err(failure),
+        }
+        let since = self.to_platform_time(request.since);
+        let found = self.locate_file(&request.begun.target).await?;
+        let ours = found.filter(|file| {
+            let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+            file.size == Some(request.begun.size) && is_new
+        });
+        Ok(ours.map_or(Completion::Gone, Completion::Done))
     }
 
     pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {

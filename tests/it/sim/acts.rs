@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Begin, Event, Outcome, PutPart, Setback, Source};
+use dropferry::engine::event::{Act, Begin, Complete, Event, Outcome, PutPart, Setback, Source};
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
 };
-use dropferry::platform::contract::{BeginRequest, PartBody, Platform};
+use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartBody, Platform};
 use dropferry::platform::fake::Fake;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
@@ -154,7 +154,13 @@ fn request(begin: Begin) -> BeginRequest {
         size: begin.size,
         part_size: begin.part_size,
         overwrite: begin.overwrite,
+        description: begin.description,
     }
+}
+
+fn completing(complete: Complete) -> CompleteRequest {
+    let Complete { remote, parts, begin, since } = complete;
+    CompleteRequest { remote, parts, begun: request(begin), since }
 }
 
 async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
@@ -170,8 +176,9 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
             fake.report_parts(&act.what.remote, &act.what.parts).await?;
             Outcome::Reported
         }
-        Act::Complete(act) => {
-            Outcome::Completed(fake.complete(&act.what.remote, &act.what.parts).await?)
+        Act::Complete(act) => Outcome::Completed(fake.complete(&completing(act.what)).await?),
+        Act::FindCompleted(act) => {
+            Outcome::CompletionFound(fake.find_completed(&completing(act.what)).await?)
         }
         Act::Inspect(act) => Outcome::Inspected(fake.inspect(&act.what).await?),
         Act::Describe(act) => {
@@ -208,6 +215,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::ListParts(_) => "list parts",
         Act::Report(_) => "report",
         Act::Complete(_) => "complete",
+        Act::FindCompleted(_) => "find completed",
         Act::Inspect(_) => "inspect",
         Act::Describe(_) => "describe",
         Act::WriteReceipt { .. } => "write receipt",

@@ -1,6 +1,6 @@
 //! Every crash point, and every pair of two, in the small world.
 
-use dropferry::model::{NamePolicy, Traits};
+use dropferry::model::{Describes, NamePolicy, Traits};
 
 use super::check;
 use super::scenarios::put_there;
@@ -69,13 +69,15 @@ fn every_crash_point_loses_nothing() {
 #[test]
 fn every_crash_point_on_every_kind_of_platform_loses_nothing() {
     let mut points = 0;
-    for (reports_parts, can_list_parts) in [(true, false), (false, true), (false, false)] {
+    for (reports_parts, lists_no_parts) in [(true, true), (false, false), (false, true)] {
         for seed in 200..208 {
-            let traits = Traits { reports_parts, can_list_parts, ..traits() };
+            let describes = if lists_no_parts { Describes::Never } else { Describes::AtBegin };
+            let traits = Traits { reports_parts, describes, ..traits() };
             let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
+            world.fake.state().lists_no_parts = lists_no_parts;
             world.write("run/large", b"0123456789");
             world.write("run/empty", b"");
-            let story = format!("reports {reports_parts}, lists {can_list_parts}, seed {seed}");
+            let story = format!("reports {reports_parts}, lists {}, seed {seed}", !lists_no_parts);
             points += each_crash_arrives(&mut world, &story);
         }
     }

@@ -7,7 +7,7 @@ use dropferry::model::{
     ContentMark, Description, DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen,
     SourcePath, Stage, Target,
 };
-use dropferry::platform::contract::{BeginRequest, Platform};
+use dropferry::platform::contract::{BeginRequest, CompleteRequest, Platform};
 use futures_util::FutureExt;
 
 use super::acts::{Fault, md5, now};
@@ -208,7 +208,13 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
     let part_size = dropferry::model::PartSize::new(1 << 20).expect("not zero");
     let size = dropferry::model::ByteCount(bytes.len() as u64);
-    let request = BeginRequest { target, size, part_size, overwrite: false };
+    let request = BeginRequest {
+        target,
+        size,
+        part_size,
+        overwrite: false,
+        description: Description::default(),
+    };
     let remote = world.fake.begin(&request).now_or_never().expect("at once").expect("begins");
     let chunks = futures_util::stream::once(std::future::ready(Ok(bytes.to_vec().into())));
     let body = dropferry::platform::contract::PartBody {
@@ -221,7 +227,13 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
         world.fake.put_part(&remote, part, body).now_or_never().expect("at once").expect("stores");
     let parts = [dropferry::model::RemotePart { number: part, etag }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
-    let file = now(world.fake.complete(&remote, &parts)).expect("completes");
+    let completing = CompleteRequest {
+        remote,
+        parts: parts.to_vec(),
+        begun: request,
+        since: dropferry::model::WallTime(0),
+    };
+    let file = now(world.fake.complete(&completing)).expect("completes");
     if is_marked {
         let md5_of_parts = md5(&md5(bytes).0);
         let mark = Some(ContentMark { part_size, md5_of_parts });
@@ -350,7 +362,13 @@ fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
     let part_size = dropferry::model::PartSize::new(4).expect("not zero");
     let size = dropferry::model::ByteCount(33);
-    let request = BeginRequest { target, size, part_size, overwrite: false };
+    let request = BeginRequest {
+        target,
+        size,
+        part_size,
+        overwrite: false,
+        description: Description::default(),
+    };
     world.pass(Duration::from_secs(60));
     now(world.fake.begin(&request)).expect("begins");
     world.faults = vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::TimedOut }];

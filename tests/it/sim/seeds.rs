@@ -45,9 +45,9 @@ fn one_run(seed: u64) {
 }
 
 fn new_world(seed: u64, dice: &mut Random) -> World {
-    let (reports_parts, can_list_parts) =
-        dice.choose(&[(true, true), (true, false), (false, true), (false, false)]);
-    let traits = Traits { reports_parts, can_list_parts, ..traits() };
+    let (reports_parts, lists_no_parts) =
+        dice.choose(&[(true, false), (true, true), (false, false), (false, true)]);
+    let traits = Traits { reports_parts, ..traits() };
     let mut world = World::with(seed, dice.choose(&POLICIES), traits);
     world.fault_rate = dice.choose(&[0, 10, 60]);
     world.delay_rate = dice.choose(&[0, 30]);
@@ -59,6 +59,7 @@ fn new_world(seed: u64, dice: &mut Random) -> World {
     }
     world.is_disk_slow = dice.per_mille(100);
     let mut state = world.fake.state();
+    state.lists_no_parts = lists_no_parts;
     state.is_opaque = dice.per_mille(200);
     state.is_silent = dice.per_mille(200);
     state.part_size = dice.choose(&[None, None, PartSize::new(3), PartSize::new(7)]);

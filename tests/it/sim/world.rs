@@ -11,8 +11,8 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, Stored, StoredFile, StoredUpload};
 use dropferry::model::{
-    ByteCount, DestinationName, DropName, FailureKind, Fingerprint, Monotonic, NamePolicy, Now,
-    PartLimits, PartSize, Record, SourcePath, Traits, UploadId, WallTime,
+    ByteCount, Describes, DestinationName, DropName, FailureKind, Fingerprint, Monotonic,
+    NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store::writer::Writer;
@@ -101,7 +101,7 @@ pub(super) fn traits() -> Traits {
         },
         reports_parts: true,
         report_max: 2,
-        can_list_parts: true,
+        describes: Describes::AfterCompletion,
         wants_md5_first: false,
     }
 }
