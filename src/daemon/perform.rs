@@ -197,7 +197,7 @@ fn request(begin: Begin) -> BeginRequest {
 
 fn complete_request(complete: Complete) -> CompleteRequest {
     let Complete { remote, parts, begin, since } = complete;
-    CompleteRequest { remote, parts, begun: request(begin), since }
+    CompleteRequest { remote, parts, begun: request(*begin), since }
 }
 
 /// Runs what blocks on a thread of its own.

@@ -117,7 +117,7 @@ impl Engine {
             | Stage::Receipted { .. }
             | Stage::Ended(_) => return None,
         };
-        Some(Complete { remote, parts, begin: self.begin(upload)?, since })
+        Some(Complete { remote, parts, begin: Box::new(self.begin(upload)?), since })
     }
 
     fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {

@@ -242,7 +242,7 @@ pub struct Complete {
     /// Every part with its ETag, in order.
     pub parts: Vec<RemotePart>,
     /// What was begun.
-    pub begin: Begin,
+    pub begin: Box<Begin>,
     /// When completing was decided, by our clock.
     pub since: WallTime,
 }

@@ -160,7 +160,7 @@ fn request(begin: Begin) -> BeginRequest {
 
 fn completing(complete: Complete) -> CompleteRequest {
     let Complete { remote, parts, begin, since } = complete;
-    CompleteRequest { remote, parts, begun: request(begin), since }
+    CompleteRequest { remote, parts, begun: request(*begin), since }
 }
 
 async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
