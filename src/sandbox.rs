@@ -5,24 +5,74 @@
 //! written in its ledger together with every byte received. It listens on this machine only, keeps
 //! the objects on disk, and misbehaves on request (`faults`, `switches`).
 //!
-//! Control is under `/_sandbox/`: `files`, `ledger`, `faults`, `switches`, `vanish`.
+//! Every vendor has a [`Stand`] of its own: what exists there, ledger, rules and switches. Control is
+//! under `/_sandbox/VENDOR/`: `files`, `ledger`, `faults`, `switches`, `vanish`.
 
+pub mod basespace;
 mod control;
+mod faulting;
 pub mod faults;
+pub mod gjirafa_vp;
 pub mod ledger;
+pub mod s3;
 mod server;
-pub mod sevenbridges;
+mod sevenbridges;
+mod stand;
 pub mod storage;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use faults::{Rule, Rules, Switches};
+use faults::{Rule, Switches};
 use ledger::Ledger;
-use sevenbridges::World;
+pub use stand::RemoteFile;
+use stand::{Control, Stand};
+
+/// The vendors that are stood in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vendor {
+    /// Seven Bridges, below `/v2`.
+    SevenBridges,
+    /// BaseSpace, below `/basespace/v1pre3`.
+    BaseSpace,
+    /// Gjirafa VP, below `/gjirafa`; its storage below `/gjirafa-storage`.
+    GjirafaVp,
+    /// S3, path style, everywhere else.
+    S3,
+}
+
+impl Vendor {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::SevenBridges, Self::BaseSpace, Self::GjirafaVp, Self::S3];
+
+    /// Returns its name, as configurations write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SevenBridges => "sevenbridges",
+            Self::BaseSpace => "basespace",
+            Self::GjirafaVp => "gjirafa-vp",
+            Self::S3 => "s3",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|vendor| vendor.as_str() == name)
+    }
+
+    /// Returns the name that people know.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::SevenBridges => "Seven Bridges",
+            Self::BaseSpace => "BaseSpace",
+            Self::GjirafaVp => "Gjirafa VP",
+            Self::S3 => "S3",
+        }
+    }
+}
 
 /// How the sandbox stands.
 #[derive(Debug, Clone)]
@@ -31,9 +81,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where objects are kept.
     pub directory: PathBuf,
-    /// The token that is accepted.
+    /// The token that is accepted, everywhere.
     pub token: String,
-    /// Projects that exist.
+    /// Seven Bridges projects that exist.
     pub projects: Vec<String>,
     /// Smallest part, the last excepted.
     pub part_size_min: u64,
@@ -76,29 +126,35 @@ pub struct Sandbox {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    world: World,
-    ledger: Ledger,
-    rules: Rules,
-    switches: Switches,
-    window: Window,
-    counter: u64,
-}
-
-/// Calls counted in the current window.
-#[derive(Debug)]
-struct Window {
-    ends_at: u64,
-    used: u64,
+    sevenbridges: Mutex<Stand<sevenbridges::World>>,
+    basespace: Mutex<Stand<basespace::World>>,
+    gjirafa_vp: Mutex<Stand<gjirafa_vp::World>>,
+    s3: Mutex<Stand<s3::World>>,
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(settings: Settings) -> Self {
+        Self {
+            sevenbridges: Stand::new(sevenbridges::World::new(&settings.projects), &settings),
+            basespace: Stand::new(basespace::World::new(), &settings),
+            gjirafa_vp: Stand::new(gjirafa_vp::World::new(), &settings),
+            s3: Stand::new(s3::World::new(), &settings),
+            settings,
+        }
+    }
+
+    fn stand(&self, vendor: Vendor) -> &dyn Control {
+        match vendor {
+            Vendor::SevenBridges => &self.sevenbridges,
+            Vendor::BaseSpace => &self.basespace,
+            Vendor::GjirafaVp => &self.gjirafa_vp,
+            Vendor::S3 => &self.s3,
+        }
+    }
+
+    /// Plays dead: connections are closed as they come.
+    fn is_down(&self) -> bool {
+        Vendor::ALL.iter().all(|vendor| self.stand(*vendor).is_down())
     }
 }
 
@@ -117,15 +173,7 @@ impl Sandbox {
         std::fs::create_dir_all(settings.directory.join("parts"))?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        let state = State {
-            world: World::new(&settings.projects),
-            ledger: Ledger::default(),
-            rules: Rules::new(settings.rules.clone()),
-            switches: settings.switches.clone(),
-            window: Window { ends_at: 0, used: 0 },
-            counter: 0,
-        };
-        let shared = Arc::new(Shared { settings, state: Mutex::new(state) });
+        let shared = Arc::new(Shared::new(settings));
         let server = server::start(listener, &shared);
         Ok(Self { address, shared, server })
     }
@@ -135,41 +183,73 @@ impl Sandbox {
         self.address
     }
 
-    /// Returns the base URL of the Seven Bridges stand-in.
-    pub fn base_url(&self) -> String {
-        format!("http://{}/v2", self.address)
+    /// Returns the base URL of a stand-in.
+    pub fn base_url(&self, vendor: Vendor) -> String {
+        match vendor {
+            Vendor::SevenBridges => format!("http://{}/v2", self.address),
+            Vendor::BaseSpace => format!("http://{}/basespace/v1pre3", self.address),
+            Vendor::GjirafaVp => format!("http://{}/gjirafa", self.address),
+            Vendor::S3 => format!("http://{}", self.address),
+        }
     }
 
     /// Returns what was received.
-    pub fn ledger(&self) -> Ledger {
-        self.shared.state().ledger.clone()
+    pub fn ledger(&self, vendor: Vendor) -> Ledger {
+        self.shared.stand(vendor).ledger()
     }
 
-    /// Returns every file, without its folders.
-    pub fn files(&self) -> Vec<sevenbridges::RemoteFile> {
-        self.shared.state().world.files()
+    /// Returns every file.
+    pub fn files(&self, vendor: Vendor) -> Vec<RemoteFile> {
+        self.shared.stand(vendor).files()
     }
 
-    /// Changes how it differs from the defaults.
-    pub fn switch(&self, change: impl FnOnce(&mut Switches)) {
-        change(&mut self.shared.state().switches);
+    /// Changes how a stand-in differs from the defaults.
+    pub fn switch(&self, vendor: Vendor, switches: Switches) {
+        self.shared.stand(vendor).set_switches(switches);
     }
 
-    /// Replaces what it does wrong.
-    pub fn set_rules(&self, rules: Vec<Rule>) {
-        self.shared.state().rules = Rules::new(rules);
+    /// Replaces what a stand-in does wrong.
+    pub fn set_rules(&self, vendor: Vendor, rules: Vec<Rule>) {
+        self.shared.stand(vendor).set_rules(rules);
+    }
+
+    /// Returns the lines of a destination that points at a stand-in, its credential excepted.
+    pub fn destination_lines(&self, vendor: Vendor) -> String {
+        let base_url = self.base_url(vendor);
+        let head = format!("platform = \"{}\"\nbase_url = \"{base_url}\"\n", vendor.as_str());
+        head + &match vendor {
+            Vendor::SevenBridges => format!(
+                "project = \"{}\"\n",
+                self.shared.settings.projects.first().map_or("lab/demo", String::as_str)
+            ),
+            Vendor::BaseSpace => format!("project = \"{}\"\n", basespace::PROJECT),
+            Vendor::GjirafaVp => format!("project = \"{}\"\n", gjirafa_vp::PROJECT),
+            Vendor::S3 => {
+                format!(
+                    "region = \"{}\"\nbucket = \"{}\"\npath_style = true\n",
+                    s3::REGION,
+                    s3::BUCKET
+                )
+            }
+        }
     }
 
     /// Returns a configuration that points at it.
     pub fn ready_configuration(&self) -> String {
-        format!(
-            "# Write the token into sandbox.token beside this file: chmod 600 sandbox.token\n\
-             [destinations.sandbox]\nplatform = \"sevenbridges\"\nbase_url = \"{}\"\n\
-             credential = {{ file = \"sandbox.token\" }}\nproject = \"{}\"\n\n\
-             [drops.example]\ndirectory = \"drop\"\ndestinations = [\"sandbox\"]\n\
-             quiet_period = \"5s\"\n",
-            self.base_url(),
-            self.shared.settings.projects.first().map_or("lab/demo", String::as_str),
+        let mut text =
+            "# Write the token into sandbox.token beside this file: chmod 600 sandbox.token\n"
+                .to_owned();
+        for vendor in Vendor::ALL {
+            text += &format!(
+                "[destinations.{}]\n{}credential = {{ file = \"sandbox.token\" }}\n\n",
+                vendor.as_str(),
+                self.destination_lines(vendor)
+            );
+        }
+        let names = Vendor::ALL.map(|vendor| format!("\"{}\"", vendor.as_str())).join(", ");
+        text + &format!(
+            "[drops.example]\ndirectory = \"drop\"\ndestinations = [{names}]\n\
+             quiet_period = \"5s\"\n"
         )
     }
 }

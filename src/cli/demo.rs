@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Exit, render};
 use crate::clock::Clock;
 use crate::model::Monotonic;
-use crate::sandbox::{Sandbox, Settings};
+use crate::sandbox::{Sandbox, Settings, Vendor};
 use crate::store::snapshot::{Snapshot, Status};
 
 /// Parts of the demonstration: small, so that a kill is seen to cost little.
@@ -78,7 +78,10 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
     let token = settings.token.clone();
     let sandbox = Sandbox::start(settings).await.context("the sandbox cannot start")?;
     let stage = Stage::set(home, &drop, &sandbox, &token)?;
-    render::data(&format!("the sandbox stands in for Seven Bridges at {}", sandbox.base_url()))?;
+    render::data(&format!(
+        "the sandbox stands in for Seven Bridges at {}",
+        sandbox.base_url(Vendor::SevenBridges)
+    ))?;
     let total = expected.iter().map(|file| file.size).sum();
     stage.perform(&sandbox, total, expected.len() as u64).await?;
     proof::prove(&sandbox, &expected, &drop, &stage.state)
@@ -107,7 +110,7 @@ impl Stage {
              [drops.demo]\ndirectory = {}\ndestinations = [\"sandbox\"]\n\
              quiet_period = \"500ms\"\nscan_interval = \"5s\"\n",
             quote(&state),
-            sandbox.base_url(),
+            sandbox.base_url(Vendor::SevenBridges),
             quote(&token_file),
             quote(drop),
         );
@@ -152,7 +155,7 @@ impl Stage {
         let mut moved = (0, self.clock.now().monotonic);
         loop {
             tokio::time::sleep(TICK).await;
-            let ledger = sandbox.ledger();
+            let ledger = sandbox.ledger(Vendor::SevenBridges);
             let arrived = ledger.bytes_received - ledger.bytes_received_again;
             let status = self.status();
             let there = count_there(&status);

@@ -1,47 +1,61 @@
-//! The sandbox's own calls, under `/_sandbox/`: what it holds, and how it misbehaves.
+//! The sandbox's own calls, under `/_sandbox/VENDOR/`: what it holds, and how it misbehaves.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::Shared;
-use super::faults::{Rule, Rules, Switches};
-use super::ledger::Ledger;
-use super::sevenbridges::RemoteFile;
+use super::faults::{Rule, Switches};
+use super::{Shared, Vendor};
 
 type Handle = State<Arc<Shared>>;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/_sandbox/files", get(files))
-        .route("/_sandbox/ledger", get(ledger))
-        .route("/_sandbox/faults", post(faults))
-        .route("/_sandbox/switches", post(switches))
-        .route("/_sandbox/vanish", post(vanish))
+        .route("/_sandbox/{vendor}/files", get(files))
+        .route("/_sandbox/{vendor}/ledger", get(ledger))
+        .route("/_sandbox/{vendor}/faults", post(faults))
+        .route("/_sandbox/{vendor}/switches", post(switches))
+        .route("/_sandbox/{vendor}/vanish", post(vanish))
 }
 
-async fn files(State(shared): Handle) -> Json<Vec<RemoteFile>> {
-    Json(shared.state().world.files())
+/// Does something with the stand-in of a name.
+fn with(vendor: &str, act: impl FnOnce(Vendor) -> Response) -> Response {
+    Vendor::parse(vendor).map_or_else(|| StatusCode::NOT_FOUND.into_response(), act)
 }
 
-async fn ledger(State(shared): Handle) -> Json<Ledger> {
-    let state = shared.state();
-    let open_uploads = state.world.open_uploads();
-    Json(Ledger { open_uploads, ..state.ledger.clone() })
+async fn files(State(shared): Handle, Path(vendor): Path<String>) -> Response {
+    with(&vendor, |vendor| Json(shared.stand(vendor).files()).into_response())
 }
 
-async fn faults(State(shared): Handle, Json(rules): Json<Vec<Rule>>) -> StatusCode {
-    shared.state().rules = Rules::new(rules);
-    StatusCode::NO_CONTENT
+async fn ledger(State(shared): Handle, Path(vendor): Path<String>) -> Response {
+    with(&vendor, |vendor| Json(shared.stand(vendor).ledger()).into_response())
 }
 
-async fn switches(State(shared): Handle, Json(switches): Json<Switches>) -> StatusCode {
-    shared.state().switches = switches;
-    StatusCode::NO_CONTENT
+async fn faults(
+    State(shared): Handle,
+    Path(vendor): Path<String>,
+    Json(rules): Json<Vec<Rule>>,
+) -> Response {
+    with(&vendor, |vendor| {
+        shared.stand(vendor).set_rules(rules);
+        StatusCode::NO_CONTENT.into_response()
+    })
+}
+
+async fn switches(
+    State(shared): Handle,
+    Path(vendor): Path<String>,
+    Json(switches): Json<Switches>,
+) -> Response {
+    with(&vendor, |vendor| {
+        shared.stand(vendor).set_switches(switches);
+        StatusCode::NO_CONTENT.into_response()
+    })
 }
 
 #[derive(Deserialize)]
@@ -50,7 +64,13 @@ struct Vanish {
 }
 
 /// Forgets one upload in progress, or all.
-async fn vanish(State(shared): Handle, Json(which): Json<Vanish>) -> StatusCode {
-    shared.state().world.vanish(which.upload_id.as_deref());
-    StatusCode::NO_CONTENT
+async fn vanish(
+    State(shared): Handle,
+    Path(vendor): Path<String>,
+    Json(which): Json<Vanish>,
+) -> Response {
+    with(&vendor, |vendor| {
+        shared.stand(vendor).vanish(which.upload_id.as_deref());
+        StatusCode::NO_CONTENT.into_response()
+    })
 }

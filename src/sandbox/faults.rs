@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{basespace, gjirafa_vp, s3};
+
 /// One thing to do wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +140,12 @@ pub struct Switches {
     pub sequential: bool,
     /// `FILE` and `FOLDER`.
     pub upper_case_types: bool,
+    /// Of BaseSpace alone.
+    pub basespace: basespace::Switches,
+    /// Of Gjirafa VP alone.
+    pub gjirafa_vp: gjirafa_vp::Switches,
+    /// Of S3 alone.
+    pub s3: s3::Switches,
 }
 
 impl Default for Switches {
@@ -159,6 +167,9 @@ impl Default for Switches {
             upload_life: 7 * 24 * 3600,
             sequential: false,
             upper_case_types: false,
+            basespace: basespace::Switches::default(),
+            gjirafa_vp: gjirafa_vp::Switches::default(),
+            s3: s3::Switches::default(),
         }
     }
 }

@@ -12,13 +12,16 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Shared, control, sevenbridges};
+use super::{Shared, basespace, control, gjirafa_vp, s3, sevenbridges};
 
 /// Serves until aborted.
 #[expect(clippy::disallowed_methods, reason = "the sandbox is an island with a server of its own")]
 pub(super) fn start(listener: TcpListener, shared: &Arc<Shared>) -> tokio::task::JoinHandle<()> {
     let routes = Router::new()
         .merge(sevenbridges::routes())
+        .merge(basespace::routes())
+        .merge(gjirafa_vp::routes())
+        .merge(s3::routes())
         .merge(control::routes())
         .with_state(Arc::clone(shared));
     let listener = Breaking { listener, shared: Arc::clone(shared) };
@@ -45,7 +48,7 @@ impl Listener for Breaking {
                 tokio::task::yield_now().await;
                 continue;
             };
-            if self.shared.state().switches.down {
+            if self.shared.is_down() {
                 continue;
             }
             stream.set_nodelay(true).ok();

@@ -8,5 +8,4 @@ mod uploads;
 mod world;
 
 pub(super) use calls::routes;
-pub use world::RemoteFile;
 pub(super) use world::World;

@@ -236,11 +236,11 @@ impl Stage {
     }
 
     pub(crate) fn ledger(&self) -> Value {
-        self.get("/_sandbox/ledger")
+        self.get("/_sandbox/sevenbridges/ledger")
     }
 
     pub(crate) fn files(&self) -> Vec<Value> {
-        self.get("/_sandbox/files").as_array().expect("a list").clone()
+        self.get("/_sandbox/sevenbridges/files").as_array().expect("a list").clone()
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {

@@ -10,8 +10,7 @@ use md5::{Digest, Md5};
 use super::files::Expected;
 use super::{PART_SIZE, PARTS_IN_FLIGHT};
 use crate::cli::{Exit, render};
-use crate::sandbox::Sandbox;
-use crate::sandbox::sevenbridges::RemoteFile;
+use crate::sandbox::{RemoteFile, Sandbox, Vendor};
 
 /// Compares everything and says what was found.
 pub(super) fn prove(
@@ -20,8 +19,8 @@ pub(super) fn prove(
     drop: &Path,
     state: &Path,
 ) -> anyhow::Result<Exit> {
-    let remote = sandbox.files();
-    let ledger = sandbox.ledger();
+    let remote = sandbox.files(Vendor::SevenBridges);
+    let ledger = sandbox.ledger(Vendor::SevenBridges);
     let mut wrong = Vec::new();
     let mut by_place: BTreeMap<String, Vec<&RemoteFile>> = BTreeMap::new();
     for file in &remote {

@@ -1,24 +1,23 @@
 //! From requests to the world and back: authorisation, budget, faults, files and folders.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Map, Value, json};
 
 use super::uploads;
+use super::world::World;
 use super::world::{Entry, Place, Refusal};
-use crate::sandbox::faults::Action;
+use crate::sandbox::faulting::{self, BODY_MAX, json_response};
 use crate::sandbox::server::Breaker;
-use crate::sandbox::{Shared, State as Sandbox, unix_time};
+use crate::sandbox::stand::{Stand, lock};
+use crate::sandbox::{Shared, unix_time};
 
-/// Longest body of an API call.
-const BODY_MAX: usize = 16 * 1024 * 1024;
+type Sandbox = Stand<World>;
 
 /// One API call, parsed.
 pub(super) struct Call {
@@ -120,12 +119,8 @@ async fn api(
 ) -> Response {
     let Some(call) = parse(request).await else { return StatusCode::BAD_REQUEST.into_response() };
     let operation = call.operation();
-    let (before, after) = take_faults(&shared, operation);
-    if let Some(answer) = misbehave(before, &breaker).await {
-        return answer;
-    }
-    let response = respond(&shared, &call, operation);
-    spoil(after, response, &breaker).await
+    let work = async { respond(&shared, &call, operation) };
+    faulting::perform(&shared.sevenbridges, operation, &breaker, work).await
 }
 
 async fn storage(
@@ -133,73 +128,8 @@ async fn storage(
     ConnectInfo(breaker): ConnectInfo<Breaker>,
     request: Request,
 ) -> Response {
-    let (before, after) = take_faults(&shared, "put");
-    if let Some(answer) = misbehave(before, &breaker).await {
-        return answer;
-    }
-    let response = uploads::put(&shared, request).await;
-    spoil(after, response, &breaker).await
-}
-
-fn take_faults(shared: &Shared, operation: &str) -> (Option<Action>, Option<Action>) {
-    let mut state = shared.state();
-    state.ledger.call(operation);
-    if state.switches.down {
-        return (Some(Action::Reset), None);
-    }
-    state.rules.take(operation)
-}
-
-/// Does what a fault before the work asks for; `None` goes on.
-async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response> {
-    match action? {
-        Action::Reset => {
-            breaker.break_it();
-            Some(StatusCode::INTERNAL_SERVER_ERROR.into_response())
-        }
-        Action::Answer { status, body, headers } => {
-            let mut response = json_response(status, (!body.is_null()).then_some(&body));
-            for (name, value) in headers {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::try_from(name), HeaderValue::try_from(value))
-                {
-                    response.headers_mut().insert(name, value);
-                }
-            }
-            Some(response)
-        }
-        Action::Html(status) => {
-            let page = axum::response::Html("<html><body>Bad gateway</body></html>");
-            Some((StatusCode::from_u16(status).unwrap_or_default(), page).into_response())
-        }
-        Action::Stall(milliseconds) => {
-            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-            None
-        }
-        Action::Truncate | Action::WrongEtag => None,
-    }
-}
-
-/// Does what a fault after the work asks for.
-async fn spoil(action: Option<Action>, response: Response, breaker: &Breaker) -> Response {
-    let Some(action) = action else { return response };
-    match action {
-        Action::Truncate => {
-            let (head, body) = response.into_parts();
-            let whole = axum::body::to_bytes(body, BODY_MAX).await.unwrap_or_default();
-            let half = whole.slice(..whole.len() / 2);
-            (head.status, half).into_response()
-        }
-        Action::WrongEtag => {
-            let mut response = response;
-            let wrong = HeaderValue::from_static("\"00000000000000000000000000000bad\"");
-            response.headers_mut().insert("etag", wrong);
-            response
-        }
-        Action::Reset | Action::Answer { .. } | Action::Html(_) | Action::Stall(_) => {
-            misbehave(Some(action), breaker).await.unwrap_or(response)
-        }
-    }
+    let work = uploads::put(&shared, request);
+    faulting::perform(&shared.sevenbridges, "put", &breaker, work).await
 }
 
 async fn parse(request: Request) -> Option<Call> {
@@ -223,7 +153,7 @@ pub(super) fn parse_query(uri: &Uri) -> Vec<(String, String)> {
 }
 
 fn respond(shared: &Shared, call: &Call, operation: &str) -> Response {
-    let mut state = shared.state();
+    let mut state = lock(&shared.sevenbridges);
     let now = unix_time().as_secs();
     let outcome = admit(shared, &mut state, call, operation, now);
     let outcome = outcome.and_then(|()| dispatch(shared, &mut state, call, operation));
@@ -235,8 +165,8 @@ fn respond(shared: &Shared, call: &Call, operation: &str) -> Response {
     let limit = shared.settings.rate_limit;
     let numbers = [
         ("x-ratelimit-limit", limit),
-        ("x-ratelimit-remaining", limit.saturating_sub(state.window.used)),
-        ("x-ratelimit-reset", state.window.ends_at),
+        ("x-ratelimit-remaining", limit.saturating_sub(state.world.window.used)),
+        ("x-ratelimit-reset", state.world.window.ends_at),
         ("x-request-id", state.counter),
     ];
     let total = outcome.ok().and_then(|success| success.total);
@@ -265,15 +195,15 @@ fn admit(
     if state.switches.maintenance {
         return Err(Refusal::new(503, 0, "The platform is under maintenance."));
     }
-    if now >= state.window.ends_at {
-        state.window.ends_at = now + shared.settings.rate_window.as_secs().max(1);
-        state.window.used = 0;
+    if now >= state.world.window.ends_at {
+        state.world.window.ends_at = now + shared.settings.rate_window.as_secs().max(1);
+        state.world.window.used = 0;
     }
-    if state.window.used >= shared.settings.rate_limit {
+    if state.world.window.used >= shared.settings.rate_limit {
         state.ledger.breach(format!("{operation}: called beyond the rate limit"));
         return Err(Refusal::new(429, 1000, "Rate limit exceeded! Check response headers."));
     }
-    state.window.used += 1;
+    state.world.window.used += 1;
     let life = state.switches.upload_life;
     state.world.expire(now, life);
     Ok(())
@@ -286,8 +216,8 @@ fn dispatch(shared: &Shared, state: &mut Sandbox, call: &Call, operation: &str) 
             Success::new(200, json!({"href": format!("{}/user", call.base), "username": "lab"}))
         }
         "rate-limit" => {
-            let left = shared.settings.rate_limit - state.window.used;
-            let rate = json!({"limit": shared.settings.rate_limit, "remaining": left, "reset": state.window.ends_at});
+            let left = shared.settings.rate_limit - state.world.window.used;
+            let rate = json!({"limit": shared.settings.rate_limit, "remaining": left, "reset": state.world.window.ends_at});
             let instance = json!({"limit": -1, "remaining": 1});
             Success::new(
                 200,
@@ -415,7 +345,7 @@ fn make_folder(state: &mut Sandbox, call: &Call) -> Outcome {
         return Err(Refusal::new(409, 5030, "Folder already exists."));
     }
     let entry = Entry {
-        id: new_id(state, 24),
+        id: state.new_id(24),
         name: name.to_owned(),
         place,
         created_at: unix_time().as_secs(),
@@ -426,23 +356,6 @@ fn make_folder(state: &mut Sandbox, call: &Call) -> Outcome {
     let shown = entry.show(&call.base, state.switches.upper_case_types);
     state.world.entries.insert(entry.id.clone(), entry);
     Success::new(201, shown)
-}
-
-/// Returns an id that was not given before.
-pub(super) fn new_id(state: &mut Sandbox, length: usize) -> String {
-    use sha2::{Digest, Sha256};
-    state.counter += 1;
-    let seed = format!("{}:{}", state.counter, unix_time().as_nanos());
-    let digest = Sha256::digest(seed);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..length].to_owned()
-}
-
-fn json_response(status: u16, body: Option<&Value>) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or_default();
-    match body {
-        Some(body) => (status, axum::Json(body)).into_response(),
-        None => (status, Body::empty()).into_response(),
-    }
 }
 
 fn refuse(refusal: &Refusal) -> Response {

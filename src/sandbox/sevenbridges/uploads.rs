@@ -8,10 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::calls::{Call, Outcome, Success, new_id, parse_query};
-use super::world::{Entry, Place, Refusal, Upload, time};
+use super::calls::{Call, Outcome, Success, parse_query};
+use super::world::{Entry, Place, Refusal, Upload, World, time};
+use crate::sandbox::stand::{Stand, lock};
 use crate::sandbox::storage::{self, StoredPart};
-use crate::sandbox::{Shared, State as Sandbox, unix_time};
+use crate::sandbox::{Shared, unix_time};
+
+type Sandbox = Stand<World>;
 
 const MIB: u64 = 1024 * 1024;
 const PART_MAX: u64 = 5 * 1024 * MIB;
@@ -84,7 +87,7 @@ fn initialise(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
         return Err(Refusal::new(409, 8006, "Upload already exists."));
     }
     let upload = Upload {
-        id: new_id(state, 64),
+        id: state.new_id(64),
         name,
         place,
         size,
@@ -198,19 +201,19 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
     }
     let number = part.parse().unwrap_or(0);
     let place = {
-        let mut state = shared.state();
-        let name = format!("{id}-{part}-{}", new_id(&mut state, 16));
+        let mut state = lock(&shared.sevenbridges);
+        let name = format!("{id}-{part}-{}", state.new_id(16));
         shared.settings.directory.join("parts").join(name)
     };
     let announced = content_length(&head.headers);
     match storage::receive(&place, body).await {
         Ok(stored) if Some(stored.length) == announced => keep(shared, &id, number, stored),
         Ok(stored) => {
-            shared.state().ledger.arrived(&id, number, stored.length, false);
+            lock(&shared.sevenbridges).ledger.arrived(&id, number, stored.length, false);
             xml(400, "IncompleteBody")
         }
         Err(torn) => {
-            shared.state().ledger.arrived(&id, number, torn.length, false);
+            lock(&shared.sevenbridges).ledger.arrived(&id, number, torn.length, false);
             xml(400, "RequestTimeout")
         }
     }
@@ -229,7 +232,7 @@ fn check_put(
     part: (&str, &str),
 ) -> Result<(), Response> {
     let (id, number) = part;
-    let mut state = shared.state();
+    let mut state = lock(&shared.sevenbridges);
     if headers.contains_key("x-sbg-auth-token") || headers.contains_key("authorization") {
         state.ledger.breach("put: a credential was sent to the storage");
         return Err(xml(400, "InvalidRequest"));
@@ -266,7 +269,7 @@ fn check_put(
 }
 
 fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response {
-    let mut state = shared.state();
+    let mut state = lock(&shared.sevenbridges);
     let etag = match state.switches.storage_etag.as_str() {
         "none" => String::new(),
         "kms" => Sha256::digest(&stored.md5).iter().take(16).map(|b| format!("{b:02x}")).collect(),
@@ -329,7 +332,7 @@ fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outc
         None => {}
     }
     let entry = Entry {
-        id: new_id(state, 24),
+        id: state.new_id(24),
         name: upload.name,
         place: upload.place,
         created_at: unix_time().as_secs(),

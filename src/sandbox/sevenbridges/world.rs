@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
 /// Everything that exists.
@@ -13,6 +13,7 @@ pub(in crate::sandbox) struct World {
     pub(super) projects: Vec<String>,
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) uploads: BTreeMap<String, Upload>,
+    pub(super) window: Window,
 }
 
 /// A project's top, or a folder.
@@ -51,59 +52,21 @@ pub(super) struct Upload {
     pub(super) reported: BTreeMap<u32, String>,
 }
 
-/// A file, as tests and the demo look at it.
-#[derive(Debug, Clone, Serialize)]
-pub struct RemoteFile {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its project.
-    pub project: String,
-    /// Its folder, from the top of the project.
-    pub folder: String,
-    /// Its length.
-    pub size: u64,
-    /// Its metadata.
-    pub metadata: Map<String, Value>,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Where the bytes of its parts are, in order.
-    pub parts: Vec<std::path::PathBuf>,
+/// Calls counted in the current window.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub(super) ends_at: u64,
+    pub(super) used: u64,
 }
 
 impl World {
     pub(in crate::sandbox) fn new(projects: &[String]) -> Self {
-        Self { projects: projects.to_vec(), entries: BTreeMap::new(), uploads: BTreeMap::new() }
-    }
-
-    /// Returns every file, without its folders.
-    pub(in crate::sandbox) fn files(&self) -> Vec<RemoteFile> {
-        let files = self.entries.values().filter_map(|entry| {
-            let parts = entry.parts.as_ref()?;
-            let (project, folder) = self.path_of(&entry.place);
-            Some(RemoteFile {
-                id: entry.id.clone(),
-                name: entry.name.clone(),
-                project,
-                folder,
-                size: entry.size(),
-                metadata: entry.metadata.clone(),
-                tags: entry.tags.clone(),
-                parts: parts.iter().map(|part| part.path.clone()).collect(),
-            })
-        });
-        files.collect()
-    }
-
-    /// Returns the ids of uploads in progress.
-    pub(in crate::sandbox) fn open_uploads(&self) -> Vec<String> {
-        self.uploads.keys().cloned().collect()
-    }
-
-    /// Forgets an upload in progress, or all.
-    pub(in crate::sandbox) fn vanish(&mut self, id: Option<&str>) {
-        self.uploads.retain(|known, _| id.is_some_and(|id| id != known));
+        Self {
+            projects: projects.to_vec(),
+            entries: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            window: Window::default(),
+        }
     }
 
     /// Forgets uploads that were left too long.
@@ -156,6 +119,34 @@ impl World {
     /// Returns the file or folder of a name.
     pub(super) fn find(&self, place: &Place, name: &str) -> Option<&Entry> {
         self.entries.values().find(|entry| entry.place == *place && entry.name == name)
+    }
+}
+
+impl Holds for World {
+    fn files(&self) -> Vec<RemoteFile> {
+        let files = self.entries.values().filter_map(|entry| {
+            let parts = entry.parts.as_ref()?;
+            let (project, folder) = self.path_of(&entry.place);
+            Some(RemoteFile {
+                id: entry.id.clone(),
+                name: entry.name.clone(),
+                project,
+                folder,
+                size: entry.size(),
+                metadata: entry.metadata.clone(),
+                tags: entry.tags.clone(),
+                parts: parts.iter().map(|part| part.path.clone()).collect(),
+            })
+        });
+        files.collect()
+    }
+
+    fn open_uploads(&self) -> Vec<String> {
+        self.uploads.keys().cloned().collect()
+    }
+
+    fn vanish(&mut self, id: Option<&str>) {
+        self.uploads.retain(|known, _| id.is_some_and(|id| id != known));
     }
 }
 

@@ -1,0 +1,126 @@
+//! One vendor's stand-in: what exists there, its ledger, and how it misbehaves.
+
+use std::fmt::Debug;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::faults::{Action, Rule, Rules, Switches};
+use super::ledger::Ledger;
+use super::{Settings, unix_time};
+
+/// What a vendor's world must be able to tell.
+pub(super) trait Holds: Debug + Send {
+    /// Returns every file.
+    fn files(&self) -> Vec<RemoteFile>;
+    /// Returns the ids of uploads in progress.
+    fn open_uploads(&self) -> Vec<String>;
+    /// Forgets an upload in progress, or all.
+    fn vanish(&mut self, id: Option<&str>);
+}
+
+/// A file, as tests and the demo look at it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RemoteFile {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The project, bucket or container it is in.
+    pub project: String,
+    /// Its folder, from the top of the project.
+    pub folder: String,
+    /// Its length.
+    pub size: u64,
+    /// Its metadata.
+    pub metadata: Map<String, Value>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Where the bytes of its parts are, in order.
+    pub parts: Vec<std::path::PathBuf>,
+}
+
+/// One vendor.
+#[derive(Debug)]
+pub(super) struct Stand<W> {
+    pub(super) world: W,
+    pub(super) ledger: Ledger,
+    pub(super) rules: Rules,
+    pub(super) switches: Switches,
+    pub(super) counter: u64,
+}
+
+impl<W> Stand<W> {
+    pub(super) fn new(world: W, settings: &Settings) -> Mutex<Self> {
+        Mutex::new(Self {
+            world,
+            ledger: Ledger::default(),
+            rules: Rules::new(settings.rules.clone()),
+            switches: settings.switches.clone(),
+            counter: 0,
+        })
+    }
+
+    /// Returns an id that was not given before.
+    pub(super) fn new_id(&mut self, length: usize) -> String {
+        use sha2::{Digest, Sha256};
+        self.counter += 1;
+        let seed = format!("{}:{}", self.counter, unix_time().as_nanos());
+        let digest = Sha256::digest(seed);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..length].to_owned()
+    }
+}
+
+/// What can be done with any vendor's stand-in.
+pub(super) trait Control: Sync {
+    fn files(&self) -> Vec<RemoteFile>;
+    fn ledger(&self) -> Ledger;
+    fn set_rules(&self, rules: Vec<Rule>);
+    fn set_switches(&self, switches: Switches);
+    fn vanish(&self, id: Option<&str>);
+    fn is_down(&self) -> bool;
+    /// Counts a call and returns the faults that apply to it, before and after the work.
+    fn take_faults(&self, operation: &str) -> (Option<Action>, Option<Action>);
+}
+
+/// Locks a stand; one that a panic left is as good as before.
+pub(super) fn lock<W>(stand: &Mutex<Stand<W>>) -> MutexGuard<'_, Stand<W>> {
+    stand.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<W: Holds> Control for Mutex<Stand<W>> {
+    fn files(&self) -> Vec<RemoteFile> {
+        lock(self).world.files()
+    }
+
+    fn ledger(&self) -> Ledger {
+        let stand = lock(self);
+        Ledger { open_uploads: stand.world.open_uploads(), ..stand.ledger.clone() }
+    }
+
+    fn set_rules(&self, rules: Vec<Rule>) {
+        lock(self).rules = Rules::new(rules);
+    }
+
+    fn set_switches(&self, switches: Switches) {
+        lock(self).switches = switches;
+    }
+
+    fn vanish(&self, id: Option<&str>) {
+        lock(self).world.vanish(id);
+    }
+
+    fn is_down(&self) -> bool {
+        lock(self).switches.down
+    }
+
+    fn take_faults(&self, operation: &str) -> (Option<Action>, Option<Action>) {
+        let mut stand = lock(self);
+        stand.ledger.call(operation);
+        if stand.switches.down {
+            return (Some(Action::Reset), None);
+        }
+        stand.rules.take(operation)
+    }
+}
