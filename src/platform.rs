@@ -11,6 +11,7 @@
 //!
 //! At a crash: see the three lines of every operation in [`contract`].
 
+mod answer;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
@@ -21,14 +22,14 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{BeginRequest, CompleteRequest, PartBody, SharedPlatform};
+use contract::{BeginRequest, CompleteRequest, PartBody, PartRequest, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Completion, Description, DestinationName, ETag, Failure, FailureKind, PartNumber, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    Completion, Description, DestinationName, ETag, Failure, FailureKind, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -149,13 +150,8 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn put_part(
-        &self,
-        remote: &RemoteUpload,
-        part: PartNumber,
-        body: PartBody,
-    ) -> Result<ETag, Failure> {
-        self.watched("put_part", self.0.platform.put_part(remote, part, body)).await
+    pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+        self.watched("put_part", self.0.platform.put_part(request, body)).await
     }
 
     /// See [`contract::Platform::list_parts`].
@@ -268,7 +264,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
-    use crate::model::{ByteCount, Describes, PartLimits, PartSize};
+    use crate::model::{ByteCount, Describes, PartLimits, PartNumber, PartSize};
     use crate::platform::contract::{Answer, Platform};
     use crate::platform::credential::CredentialSource;
 
@@ -319,12 +315,7 @@ mod tests {
         ) -> Answer<'a, Vec<RemoteUpload>> {
             self.answer(Ok(Vec::new()))
         }
-        fn put_part<'a>(
-            &'a self,
-            _: &'a RemoteUpload,
-            _: PartNumber,
-            _: PartBody,
-        ) -> Answer<'a, ETag> {
+        fn put_part<'a>(&'a self, _: &'a PartRequest, _: PartBody) -> Answer<'a, ETag> {
             self.answer(Ok(ETag::from_header("e")))
         }
         fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
@@ -370,9 +361,19 @@ mod tests {
         futures_util::future::join_all(calls).await;
         assert_eq!(slow.most.load(Ordering::SeqCst), CALLS_MAX);
         let remote = remote();
-        let part = PartNumber::new(1).expect("not zero");
+        let request = PartRequest {
+            part: PartNumber::new(1).expect("not zero"),
+            begun: BeginRequest {
+                target: Target { folders: Vec::new(), name: "f".into() },
+                size: ByteCount(0),
+                part_size: remote.part_size,
+                overwrite: false,
+                description: Description::default(),
+            },
+            remote,
+        };
         let body = || PartBody { length: ByteCount(0), md5: None, chunks: stream::empty().boxed() };
-        let parts = (0..20).map(|_| destination.put_part(&remote, part, body()));
+        let parts = (0..20).map(|_| destination.put_part(&request, body()));
         futures_util::future::join_all(parts).await;
         assert_eq!(slow.most.load(Ordering::SeqCst), 20);
     }

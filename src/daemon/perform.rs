@@ -21,7 +21,7 @@ use crate::model::{
     UploadId,
 };
 use crate::platform::Destination;
-use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
 use crate::source::{self, Filter, SourceFile};
 use crate::store::snapshot::Snapshot;
@@ -244,7 +244,7 @@ async fn hash_part(world: Arc<World>, from: From, range: ByteRange) -> Reply {
 }
 
 async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
-    let PutPart { remote, part, source: from, range } = act.what;
+    let PutPart { remote, part, source: from, range, begin } = act.what;
     let destination = to(world, &act.destination).or_else(failed)?;
     let file = source_file(world, from).or_else(failed)?;
     let md5 = match destination.traits().wants_md5_first {
@@ -267,7 +267,8 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
         }
     });
     let body = PartBody { length: ByteCount(range.length), md5, chunks: chunks.boxed() };
-    let put = destination.put_part(&remote, part, body).await;
+    let asked = PartRequest { remote, part, begun: request(*begin) };
+    let put = destination.put_part(&asked, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (put, verdict.await) {
         (Ok(etag), Ok(Ok(read))) => Ok(Outcome::PartPut { etag, md5: read.md5, sent }),

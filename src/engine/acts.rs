@@ -90,7 +90,7 @@ impl Engine {
         })
     }
 
-    fn begin(&self, upload: &Upload) -> Option<Begin> {
+    pub(super) fn begin(&self, upload: &Upload) -> Option<Begin> {
         let gate = self.gates.get(&upload.admission.destination)?;
         Some(Begin {
             target: upload.admission.target.clone(),
@@ -149,12 +149,14 @@ impl Upload {
     /// Takes the next part to send, and counts it as on its way.
     pub(super) fn put_next_part(
         &mut self,
+        begin: Box<Begin>,
         now: Monotonic,
     ) -> Option<(PartNumber, Remotely<PutPart>)> {
         let part = self.next_part(now)?;
         let Stage::Sending { remote } = &self.state.stage else { return None };
         let range = remote.part_size.range_of(part, self.size());
-        let what = PutPart { remote: remote.clone(), part, source: self.source(), range };
+        let source = self.source();
+        let what = PutPart { remote: remote.clone(), part, source, range, begin };
         let act = self.remotely(what);
         self.life.flying.insert(part);
         Some((part, act))

@@ -421,11 +421,11 @@ impl Upload {
 
     fn on_name_taken(&mut self, now: Now) -> Answer {
         match self.state.stage {
-            Stage::Completing { .. } => {
+            Stage::Sending { .. } | Stage::Completing { .. } => {
                 let remote = self.remote_id();
                 self.start_over(remote, now)
             }
-            Stage::Queued | Stage::Beginning { .. } | Stage::Sending { .. } => {
+            Stage::Queued | Stage::Beginning { .. } => {
                 self.life.name_taken = true;
                 Answer::default()
             }

@@ -223,6 +223,8 @@ pub struct PutPart {
     pub source: Source,
     /// Which bytes.
     pub range: ByteRange,
+    /// What was begun.
+    pub begin: Box<Begin>,
 }
 
 /// See [`Act::Report`].

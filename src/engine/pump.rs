@@ -195,8 +195,12 @@ impl Engine {
     }
 
     fn send_part(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+        let Some(begin) = self.uploads.get(&id).and_then(|upload| self.begin(upload)) else {
+            return false;
+        };
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let Some((part, act)) = upload.put_next_part(turn.now.monotonic) else { return false };
+        let next = upload.put_next_part(Box::new(begin), turn.now.monotonic);
+        let Some((part, act)) = next else { return false };
         let admission = &upload.admission;
         self.load.add(&admission.destination, &admission.drop);
         let flight = Flight {

@@ -47,6 +47,17 @@ pub struct CompleteRequest {
     pub since: WallTime,
 }
 
+/// Which part of which upload is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartRequest {
+    /// The remote upload.
+    pub remote: RemoteUpload,
+    /// Which part.
+    pub part: PartNumber,
+    /// What was asked for when it was begun.
+    pub begun: BeginRequest,
+}
+
 /// One part's bytes, on their way.
 pub struct PartBody {
     /// Exactly how many bytes the stream gives.
@@ -92,13 +103,8 @@ pub trait Platform: Send + Sync {
     /// Sends one part and returns the storage's ETag.
     ///
     /// Repeatable: yes, same bytes, same number. If the answer is lost: the part may be stored.
-    /// Failures: also `PartRejected`, `UploadGone`.
-    fn put_part<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        part: PartNumber,
-        body: PartBody,
-    ) -> Answer<'a, ETag>;
+    /// Failures: also `PartRejected`, `UploadGone`; `NameTaken` where the only part makes the file.
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag>;
 
     /// Returns the parts the platform knows of, or `None` where it cannot tell: then what we have a
     /// checkpoint for counts.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
 
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, Platform};
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, Md5, PartNumber,
     PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits,
@@ -147,12 +147,8 @@ impl Fake {
         Ok(remote)
     }
 
-    async fn receive(
-        &self,
-        remote: &RemoteUpload,
-        part: PartNumber,
-        body: PartBody,
-    ) -> Result<ETag> {
+    async fn receive(&self, request: &PartRequest, body: PartBody) -> Result<ETag> {
+        let PartRequest { remote, part, .. } = request;
         drop(self.enter("put part")?);
         let mut bytes = Vec::new();
         let mut chunks = body.chunks;
@@ -177,7 +173,7 @@ impl Fake {
         let md5 = Md5(Hasher::digest(&bytes).into());
         let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
         let etag = ETag::from_header(&if silent { String::new() } else { etag.to_string() });
-        let again = upload.stored.insert(part, (etag.clone(), bytes)).is_some();
+        let again = upload.stored.insert(*part, (etag.clone(), bytes)).is_some();
         state.arrived(length, again);
         Ok(etag)
     }
@@ -320,13 +316,8 @@ impl Platform for Fake {
         Box::pin(std::future::ready(found))
     }
 
-    fn put_part<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        part: PartNumber,
-        body: PartBody,
-    ) -> Answer<'a, ETag> {
-        Box::pin(self.receive(remote, part, body))
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+        Box::pin(self.receive(request, body))
     }
 
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {

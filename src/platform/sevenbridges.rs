@@ -30,14 +30,14 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, Platform};
+use super::answer::{not_a_page, parse_date};
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
 use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
 use crate::limiter::{Announcement, CallBudget};
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    PartNumber, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits,
-    WallTime,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 use answers::Call;
 use folders::Folders;
@@ -183,7 +183,7 @@ impl SevenBridges {
         let response = self.http.send(method, url, Request { headers, body, patience }).await?;
         self.learn(&response);
         match response.status {
-            200..=204 => answers::not_a_page(response),
+            200..=204 => not_a_page(response),
             _ => Err(answers::classify(call, &response, self.platform_time())),
         }
     }
@@ -221,7 +221,7 @@ impl SevenBridges {
     /// Takes from an answer what it says of the platform's clock and limits, and of our token.
     fn learn(&self, response: &Response) {
         let now = self.time.now();
-        if let Some(date) = response.header("date").and_then(wire::parse_date) {
+        if let Some(date) = response.header("date").and_then(parse_date) {
             self.account.with(|shared| shared.clock_offset_ns = date.0.saturating_sub(now.wall.0));
         }
         let theirs = self.platform_time();
@@ -284,13 +284,8 @@ impl Platform for SevenBridges {
         Box::pin(self.find_uploads(request, since))
     }
 
-    fn put_part<'a>(
-        &'a self,
-        remote: &'a RemoteUpload,
-        part: PartNumber,
-        body: PartBody,
-    ) -> Answer<'a, ETag> {
-        Box::pin(self.put(remote, part, body))
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+        Box::pin(self.put(&request.remote, request.part, body))
     }
 
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {

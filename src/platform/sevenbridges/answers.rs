@@ -1,4 +1,4 @@
-//! What an answer of Seven Bridges or its storage means: pure functions, one table.
+//! What an answer of Seven Bridges means: pure functions, one table.
 //!
 //! Owns the vendor's status codes. Any key of an error body may be missing, so the HTTP status
 //! decides first, then the vendor's `code`; the message is kept for people only, cut and cleaned.
@@ -13,12 +13,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{Failure, FailureKind, WallTime};
+use crate::platform::answer::{answered, clip, is_page, redirect_host, retry_after};
 use crate::platform::http::Response;
-
-/// Vendor messages are cut here.
-const MESSAGE_MAX: usize = 300;
-/// A storage's error says what it has to say in its first bytes.
-const STORAGE_BODY_MAX: usize = 4096;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,39 +39,6 @@ impl Call {
             Self::Complete => "to complete the upload",
         }
     }
-}
-
-/// Parses the body of a call that succeeded.
-///
-/// # Errors
-/// `BadAnswer` when it is not what the call answers with, such as a portal's page.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
-    serde_json::from_slice(&response.body).map_err(|error| {
-        // The parser's own text may quote the body, and a body may hold a signed address.
-        let what = match error.classify() {
-            serde_json::error::Category::Eof if response.body.is_empty() => "nothing",
-            serde_json::error::Category::Eof => "half of an answer",
-            serde_json::error::Category::Data => "an answer of another shape",
-            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "no JSON",
-        };
-        answered(response, FailureKind::BadAnswer, format!("the platform answered with {what}"))
-    })
-}
-
-/// Passes a successful answer on, unless somebody else wrote it: a portal answers with 200 too.
-///
-/// # Errors
-/// `BadAnswer` when it is a web page.
-pub(super) fn not_a_page(response: Response) -> Result<Response, Failure> {
-    if is_page(&response.body) {
-        let message = "the platform answered with a web page: is a portal or a filter in between";
-        return Err(answered(&response, FailureKind::BadAnswer, message.to_owned()));
-    }
-    Ok(response)
-}
-
-fn is_page(body: &[u8]) -> bool {
-    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
 /// An error's body, as far as it could be read.
@@ -119,17 +82,6 @@ pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failur
         _ => format!("the platform refused {}{what}", call.noun()),
     };
     answered(response, kind, message)
-}
-
-/// Names the host of a redirect; the rest of the address may be secret.
-fn redirect_host(response: &Response) -> String {
-    let url = response.header("location").and_then(|text| reqwest::Url::parse(text).ok());
-    let host = url.as_ref().and_then(|url| url.host_str());
-    host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
-}
-
-fn answered(response: &Response, kind: FailureKind, message: String) -> Failure {
-    Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
 }
 
 /// The table: HTTP status first, then `code`.
@@ -177,18 +129,6 @@ fn conflict(call: Call, code: Option<i64>) -> FailureKind {
     }
 }
 
-/// Returns how long a platform asks us to wait.
-pub(super) fn announced_pause(response: &Response, now: WallTime) -> Option<Duration> {
-    let retry_after = response.header("retry-after").map(str::trim);
-    if let Some(seconds) = retry_after.and_then(|text| text.parse().ok()) {
-        return Some(Duration::from_secs(seconds));
-    }
-    if let Some(at) = retry_after.and_then(super::wire::parse_date) {
-        return Some(now.until(at));
-    }
-    reset_in(response, now)
-}
-
 /// Returns how long it is until the window of the call limit ends.
 pub(super) fn reset_in(response: &Response, now: WallTime) -> Option<Duration> {
     let reset: i64 = response.header("x-ratelimit-reset")?.trim().parse().ok()?;
@@ -196,45 +136,9 @@ pub(super) fn reset_in(response: &Response, now: WallTime) -> Option<Duration> {
     (reset > now).then(|| now.until(reset))
 }
 
-/// Turns a storage's answer that is no success into a failure.
-///
-/// The rules are those of S3. Nothing of the body is shown but its `<Code>`, for bodies of storages
-/// repeat what was signed.
-pub(super) fn classify_storage(response: &Response) -> Failure {
-    let body = &response.body[..response.body.len().min(STORAGE_BODY_MAX)];
-    let body = String::from_utf8_lossy(body);
-    let code = storage_code(&body);
-    let kind = match (response.status, code) {
-        (404, Some("NoSuchUpload")) => FailureKind::UploadGone,
-        (400, Some("EntityTooLarge" | "EntityTooSmall" | "InvalidPart")) => FailureKind::BadRequest,
-        (407, _) => FailureKind::Unreachable,
-        (429 | 408 | 500..=599, _) => FailureKind::ServerFault,
-        // An address that expired or is not accepted, a body that arrived late or damaged: the next
-        // attempt gets another address and sends the bytes again.
-        (400..=499, _) => FailureKind::PartRejected,
-        _ => FailureKind::BadAnswer,
-    };
-    let word = code.map_or_else(String::new, |code| format!(": {code}"));
-    let message = match response.status {
-        200..=299 => {
-            "the storage answered with a status that the platform does not count as success"
-        }
-        300..=399 => "the storage's address leads elsewhere: a portal may be in between",
-        _ => "the storage refused the part",
-    };
-    answered(response, kind, format!("{message}{word}"))
-}
-
-fn storage_code(body: &str) -> Option<&str> {
-    let (_, rest) = body.split_once("<Code>")?;
-    let (code, _) = rest.split_once("</Code>")?;
-    let is_word = code.len() < 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_word.then_some(code)
-}
-
-/// Cuts a text from outside to a length and to printable characters.
-fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+/// Returns how long a platform asks us to wait.
+pub(super) fn announced_pause(response: &Response, now: WallTime) -> Option<Duration> {
+    retry_after(response, now).or_else(|| reset_in(response, now))
 }
 
 #[cfg(test)]

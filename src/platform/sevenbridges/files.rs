@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 
-use super::answers::{self, Call};
+use super::answers::Call;
 use super::folders::Found;
 use super::{SevenBridges, wire};
 use crate::model::{Description, Failure, FailureKind, RemoteFile, RemoteFileId, Target};
+use crate::platform::answer;
 
 /// Names have at most this many characters.
 const NAME_MAX: usize = 255;
@@ -31,7 +32,7 @@ impl SevenBridges {
     ) -> Result<Option<wire::File>, Failure> {
         let query = [self.place(folder).query(), ("name", name), ("fields", "_all")];
         let response = self.get(Call::General, "files", &query).await?;
-        let mut page: wire::Page<wire::File> = answers::parse(&response)?;
+        let mut page: wire::Page<wire::File> = answer::parse(&response)?;
         page.items.retain(|file| file.name.as_deref() == Some(name));
         match page.items.len() {
             0 | 1 => Ok(page.items.pop()),
@@ -66,7 +67,7 @@ impl SevenBridges {
     ) -> Result<Option<RemoteFile>, Failure> {
         let path = format!("files/{file}");
         match self.get(Call::General, &path, &[("fields", "_all")]).await {
-            Ok(response) => answers::parse::<wire::File>(&response)?.remote().map(Some),
+            Ok(response) => answer::parse::<wire::File>(&response)?.remote().map(Some),
             Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -91,7 +92,7 @@ impl SevenBridges {
 
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let user = self.get(Call::General, "user", &[]).await?;
-        let user: wire::User = answers::parse(&user)?;
+        let user: wire::User = answer::parse(&user)?;
         if self.project_details().await?.forbids_writing() {
             let who = user.username.as_deref().unwrap_or("the owner of this credential");
             let message = format!("{who} may not write to project {}", self.project);
@@ -108,7 +109,7 @@ impl SevenBridges {
     async fn project_details(&self) -> Result<wire::Project, Failure> {
         let path = format!("projects/{}", self.project);
         match self.get(Call::General, &path, &[]).await {
-            Ok(response) => answers::parse(&response),
+            Ok(response) => answer::parse(&response),
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 let message = format!(
                     "project {} is not there, or not for this credential: {}",

@@ -10,9 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use reqwest::Method;
 
-use super::answers::{self, Call};
+use super::answers::Call;
 use super::{SevenBridges, wire};
 use crate::model::{Failure, FailureKind};
+use crate::platform::answer;
 
 /// Folders remembered at most: a drop directory may make one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
@@ -136,7 +137,7 @@ impl SevenBridges {
         let body = wire::FolderBody { place: self.place(parent), name, kind: "folder" };
         let url = self.url("files", &[])?;
         match self.call_json(Call::General, Method::POST, url, &body).await {
-            Ok(response) => self.remembered(path, answers::parse(&response)?),
+            Ok(response) => self.remembered(path, answer::parse(&response)?),
             // Somebody else made it just before.
             Err(failure) if failure.kind == FailureKind::NameTaken => {
                 self.find_folder(parent, path).await?.ok_or_else(|| {

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::*;
-use crate::model::{ContentMark, Md5, Monotonic, Now, PartSize};
+use crate::model::{ContentMark, Md5, Monotonic, Now, PartNumber, PartSize};
 use crate::platform::credential::CredentialSource;
 use crate::platform::http;
 use crate::platform::http::stub::{Reply, Seen, Stub, traced};
@@ -70,6 +70,10 @@ fn completing(id: &str) -> CompleteRequest {
         begun: request(&[]),
         since: WallTime(0),
     }
+}
+
+fn sending(id: &str, number: u32) -> PartRequest {
+    PartRequest { remote: remote(id), part: part(number), begun: request(&[]) }
 }
 
 fn remote(id: &str) -> RemoteUpload {
@@ -338,7 +342,7 @@ fn storage_bench(signed: serde_json::Value, storage: fn(&Seen) -> Reply) -> Benc
 async fn a_part_goes_to_the_storage_without_our_token() {
     let signed = json!({"headers": {"x-amz-acl": "private"}, "expires": "2025-02-11T09:05:00Z"});
     let bench = storage_bench(signed, |_| Reply::new(200, "").with("ETag", "\"abc\""));
-    let etag = bench.platform.put_part(&remote("u"), part(3), body(b"bytes")).await.expect("taken");
+    let etag = bench.platform.put_part(&sending("u", 3), body(b"bytes")).await.expect("taken");
     assert_eq!(etag.as_str(), "abc");
     assert_eq!(
         short_lines(&bench),
@@ -357,7 +361,7 @@ async fn an_expired_address_is_fetched_once_more_and_never_used() {
     // An hour ahead of this machine's clock, and behind the platform's.
     let signed = json!({"expires": "2025-02-11T09:04:10Z"});
     let bench = storage_bench(signed, |_| panic!("used"));
-    let put = bench.platform.put_part(&remote("u"), part(3), body(b"bytes")).await;
+    let put = bench.platform.put_part(&sending("u", 3), body(b"bytes")).await;
     assert_eq!(put.expect_err("expired").kind, FailureKind::BadAnswer);
     assert_eq!(short_lines(&bench), ["GET upload/multipart/u/part/3"; 2]);
 }
@@ -395,7 +399,7 @@ async fn what_the_storage_says_decides() {
         (json!({"headers": {"a b": "c"}}), taken, Err(FailureKind::BadAnswer)),
     ] {
         let bench = storage_bench(signed.clone(), storage);
-        let put = bench.platform.put_part(&remote("u"), part(1), body(b"x")).await;
+        let put = bench.platform.put_part(&sending("u", 1), body(b"x")).await;
         let put = put.as_ref().map(ETag::as_str).map_err(|failure| failure.kind);
         assert_eq!(put, expected, "{signed}");
     }
@@ -575,12 +579,12 @@ async fn no_secret_is_logged_or_told() {
             }]
         {
             let bench = storage_bench(json!({"headers": {"x-secret": "planted-header"}}), storage);
-            let put = bench.platform.put_part(&remote("u"), part(1), body(b"x")).await;
+            let put = bench.platform.put_part(&sending("u", 1), body(b"x")).await;
             let access = bench.platform.check_access().await;
             told += &format!("{put:?} {access:?} {:?}", bench.platform);
         }
         let nonsense = bench(|_| Reply::new(200, r#"{"url":7,"x":"planted-nonsense"}"#));
-        let put = nonsense.platform.put_part(&remote("u"), part(1), body(b"x")).await;
+        let put = nonsense.platform.put_part(&sending("u", 1), body(b"x")).await;
         told + &format!("{put:?}")
     };
     let (told, logged) = traced(act).await;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use super::answers::{self, Call};
+use super::answers::Call;
 use super::folders::Found;
 use super::{MIB, SevenBridges, files, wire};
 use crate::model::{
     ByteCount, Completion, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile,
     RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
+use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
 use crate::platform::http::{header_map, parse_url};
 
@@ -86,7 +87,7 @@ impl SevenBridges {
         };
         let url = self.url("upload/multipart", query)?;
         let response = self.call_json(Call::Begin, Method::POST, url, &body).await?;
-        answers::parse::<wire::Upload>(&response)?.layout(request.size, wish)
+        answer::parse::<wire::Upload>(&response)?.layout(request.size, wish)
     }
 
     async fn details(
@@ -96,7 +97,7 @@ impl SevenBridges {
     ) -> Result<wire::Upload, Failure> {
         let query = [("list_parts", if with_parts { "true" } else { "false" })];
         let path = format!("upload/multipart/{id}");
-        answers::parse(&self.get(Call::Upload, &path, &query).await?)
+        answer::parse(&self.get(Call::Upload, &path, &query).await?)
     }
 
     pub(super) async fn find_uploads(
@@ -150,7 +151,7 @@ impl SevenBridges {
             let query = [("offset", offset.as_str()), ("limit", limit.as_str())];
             let response = self.get(Call::General, "upload/multipart", &query).await?;
             let total = response.header("x-total-matching-query").and_then(|t| t.parse().ok());
-            let page: wire::Page<wire::Upload> = answers::parse(&response)?;
+            let page: wire::Page<wire::Upload> = answer::parse(&response)?;
             let count = page.items.len();
             uploads.extend(page.items);
             // A platform that tells the total may give shorter pages than were asked for.
@@ -170,7 +171,7 @@ impl SevenBridges {
         let path = format!("upload/multipart/{}/part/{part}", remote.id);
         for _ in 0..2 {
             let response = self.get(Call::Upload, &path, &[]).await?;
-            let signed: wire::SignedPart = answers::parse(&response)?;
+            let signed: wire::SignedPart = answer::parse(&response)?;
             let now = self.platform_time();
             if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
                 return Ok(signed);
@@ -193,7 +194,7 @@ impl SevenBridges {
         let (headers, url) = (header_map(signed.headers())?, parse_url(signed.url.reveal())?);
         let response = self.http.send_part(method, url, headers, body).await?;
         if !signed.is_success(response.status) {
-            return Err(answers::classify_storage(&response));
+            return Err(answer::classify_storage(&response));
         }
         let etag = ETag::from_header(response.header("etag").unwrap_or(""));
         if etag.as_str().is_empty() && signed.wants_etag() {
@@ -237,7 +238,7 @@ impl SevenBridges {
         let url = self.url(&format!("upload/multipart/{}/complete", remote.id), &[])?;
         let body = wire::CompleteBody { parts: [] };
         let response = self.call_json(Call::Complete, Method::POST, url, &body).await?;
-        answers::parse::<wire::File>(&response)?.remote()
+        answer::parse::<wire::File>(&response)?.remote()
     }
 
     /// An upload that is gone was completed, or was lost; then no file of its name, its size and

@@ -374,12 +374,6 @@ pub(super) fn parse_time(text: &str) -> Option<WallTime> {
     i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
-/// Parses the `Date` header.
-pub(super) fn parse_date(text: &str) -> Option<WallTime> {
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    i64::try_from(time.as_nanosecond()).ok().map(WallTime)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -566,7 +560,7 @@ mod tests {
     #[test]
     fn dates_are_read() {
         let date = Some(WallTime(1_739_305_800_000_000_000));
-        assert_eq!(parse_date("Tue, 11 Feb 2025 20:30:00 GMT"), date);
-        assert_eq!(parse_date("yesterday"), None);
+        assert_eq!(crate::platform::answer::parse_date("Tue, 11 Feb 2025 20:30:00 GMT"), date);
+        assert_eq!(crate::platform::answer::parse_date("yesterday"), None);
     }
 }

@@ -7,7 +7,9 @@ use dropferry::engine::event::{Act, Begin, Complete, Event, Outcome, PutPart, Se
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
 };
-use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartBody, Platform};
+use dropferry::platform::contract::{
+    BeginRequest, CompleteRequest, PartBody, PartRequest, Platform,
+};
 use dropferry::platform::fake::Fake;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
@@ -130,7 +132,9 @@ impl World {
         let md5 = md5(&bytes);
         let chunks = futures_util::stream::once(std::future::ready(Ok(Bytes::from(bytes)))).boxed();
         let body = PartBody { length: sent, md5: None, chunks };
-        let etag = now(self.fake.put_part(&what.remote, what.part, body))?;
+        let begun = request((*what.begin).clone());
+        let asked = PartRequest { remote: what.remote.clone(), part: what.part, begun };
+        let etag = now(self.fake.put_part(&asked, body))?;
         Ok(Outcome::PartPut { etag, md5, sent })
     }
 }

@@ -7,7 +7,7 @@ use dropferry::model::{
     ContentMark, Description, DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen,
     SourcePath, Stage, Target,
 };
-use dropferry::platform::contract::{BeginRequest, CompleteRequest, Platform};
+use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartRequest, Platform};
 use futures_util::FutureExt;
 
 use super::acts::{Fault, md5, now};
@@ -223,8 +223,8 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
         chunks: Box::pin(chunks),
     };
     let part = dropferry::model::PartNumber::new(1).expect("from 1");
-    let etag =
-        world.fake.put_part(&remote, part, body).now_or_never().expect("at once").expect("stores");
+    let asked = PartRequest { remote: remote.clone(), part, begun: request.clone() };
+    let etag = now(world.fake.put_part(&asked, body)).expect("stores");
     let parts = [dropferry::model::RemotePart { number: part, etag }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
     let completing = CompleteRequest {

@@ -3,6 +3,7 @@ use reqwest::header::HeaderMap;
 
 use super::super::wire::{File, Page, Upload};
 use super::*;
+use crate::platform::answer::{STORAGE_BODY_MAX, classify_storage, not_a_page, parse};
 
 const NOW: WallTime = WallTime(1_739_264_600_000_000_000);
 

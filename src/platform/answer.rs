@@ -1,0 +1,117 @@
+//! What any answer over HTTP means, whoever gave it: pure functions.
+//!
+//! An answer that the platform itself did not write is judged with care: a gateway, a filter or a
+//! captive portal answers with a page, also with status 200. Texts from outside are cut and cleaned,
+//! and never hold what may be secret.
+
+use std::time::Duration;
+
+use super::http::Response;
+use crate::model::{Failure, FailureKind, WallTime};
+
+/// Vendor messages are cut here.
+const MESSAGE_MAX: usize = 300;
+/// A storage's error says what it has to say in its first bytes.
+pub(super) const STORAGE_BODY_MAX: usize = 4096;
+
+/// Parses the body of a call that succeeded.
+///
+/// # Errors
+/// `BadAnswer` when it is not what the call answers with, such as a portal's page.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
+    serde_json::from_slice(&response.body).map_err(|error| {
+        // The parser's own text may quote the body, and a body may hold a signed address.
+        let what = match error.classify() {
+            serde_json::error::Category::Eof if response.body.is_empty() => "nothing",
+            serde_json::error::Category::Eof => "half of an answer",
+            serde_json::error::Category::Data => "an answer of another shape",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "no JSON",
+        };
+        answered(response, FailureKind::BadAnswer, format!("the platform answered with {what}"))
+    })
+}
+
+/// Passes a successful answer on, unless somebody else wrote it: a portal answers with 200 too.
+///
+/// # Errors
+/// `BadAnswer` when it is a web page.
+pub(super) fn not_a_page(response: Response) -> Result<Response, Failure> {
+    if is_page(&response.body) {
+        let message = "the platform answered with a web page: is a portal or a filter in between";
+        return Err(answered(&response, FailureKind::BadAnswer, message.to_owned()));
+    }
+    Ok(response)
+}
+
+/// Tells whether a body is a page or other markup.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
+}
+
+/// Names the host of a redirect; the rest of the address may be secret.
+pub(super) fn redirect_host(response: &Response) -> String {
+    let url = response.header("location").and_then(|text| reqwest::Url::parse(text).ok());
+    let host = url.as_ref().and_then(|url| url.host_str());
+    host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
+}
+
+/// Makes a failure of an answer.
+pub(super) fn answered(response: &Response, kind: FailureKind, message: String) -> Failure {
+    Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
+}
+
+/// Returns how long a platform asks us to wait.
+pub(super) fn retry_after(response: &Response, now: WallTime) -> Option<Duration> {
+    let retry_after = response.header("retry-after").map(str::trim);
+    if let Some(seconds) = retry_after.and_then(|text| text.parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    retry_after.and_then(parse_date).map(|at| now.until(at))
+}
+
+/// Parses the `Date` header.
+pub(super) fn parse_date(text: &str) -> Option<WallTime> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    i64::try_from(time.as_nanosecond()).ok().map(WallTime)
+}
+
+/// Turns a storage's answer that is no success into a failure.
+///
+/// The rules are those of S3. Nothing of the body is shown but its `<Code>`, for bodies of storages
+/// repeat what was signed.
+pub(super) fn classify_storage(response: &Response) -> Failure {
+    let body = &response.body[..response.body.len().min(STORAGE_BODY_MAX)];
+    let body = String::from_utf8_lossy(body);
+    let code = storage_code(&body);
+    let kind = match (response.status, code) {
+        (404, Some("NoSuchUpload")) => FailureKind::UploadGone,
+        (400, Some("EntityTooLarge" | "EntityTooSmall" | "InvalidPart")) => FailureKind::BadRequest,
+        (407, _) => FailureKind::Unreachable,
+        (429 | 408 | 500..=599, _) => FailureKind::ServerFault,
+        // An address that expired or is not accepted, a body that arrived late or damaged: the next
+        // attempt gets another address and sends the bytes again.
+        (400..=499, _) => FailureKind::PartRejected,
+        _ => FailureKind::BadAnswer,
+    };
+    let word = code.map_or_else(String::new, |code| format!(": {code}"));
+    let message = match response.status {
+        200..=299 => {
+            "the storage answered with a status that the platform does not count as success"
+        }
+        300..=399 => "the storage's address leads elsewhere: a portal may be in between",
+        _ => "the storage refused the part",
+    };
+    answered(response, kind, format!("{message}{word}"))
+}
+
+fn storage_code(body: &str) -> Option<&str> {
+    let (_, rest) = body.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    let is_word = code.len() < 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then_some(code)
+}
+
+/// Cuts a text from outside to a length and to printable characters.
+pub(super) fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+}
