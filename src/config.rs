@@ -17,9 +17,9 @@ pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{DropSettings, RetrySettings};
-use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize};
+use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::platform::credential::CredentialSource;
-use crate::platform::{http, sevenbridges};
+use crate::platform::{http, s3, sevenbridges};
 use crate::source;
 
 /// The commented default configuration, which documents every key.
@@ -85,6 +85,8 @@ pub struct Destination {
 pub enum Platform {
     /// Seven Bridges and its kin.
     SevenBridges(sevenbridges::Settings),
+    /// Any S3-compatible storage.
+    S3(s3::Settings),
 }
 
 impl Platform {
@@ -92,6 +94,32 @@ impl Platform {
     pub fn name(&self) -> &'static str {
         match self {
             Self::SevenBridges(_) => "sevenbridges",
+            Self::S3(_) => "s3",
+        }
+    }
+
+    /// Returns how it differs from the others.
+    pub fn traits(&self) -> Traits {
+        match self {
+            Self::SevenBridges(_) => sevenbridges::TRAITS,
+            Self::S3(_) => s3::TRAITS,
+        }
+    }
+
+    /// Returns the call budget to keep where the platform announces none.
+    pub fn calls_per_second(&self) -> Option<f64> {
+        match self {
+            Self::SevenBridges(_) => None,
+            // Storages are made for many calls, and say when there are too many.
+            Self::S3(_) => Some(10_000.0),
+        }
+    }
+
+    /// Returns the address of its account, which shares a call budget.
+    pub fn base_url(&self) -> &str {
+        match self {
+            Self::SevenBridges(settings) => &settings.base_url,
+            Self::S3(settings) => &settings.base_url,
         }
     }
 }

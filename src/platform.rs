@@ -11,12 +11,14 @@
 //!
 //! At a crash: see the three lines of every operation in [`contract`].
 
+pub mod account;
 mod answer;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
 pub mod http;
+pub mod s3;
 pub mod sevenbridges;
 
 use std::future::Future;

@@ -93,6 +93,33 @@ pub(super) struct Destination {
     pub(super) path_style: Option<Spanned<bool>>,
     pub(super) bucket: Text,
     pub(super) prefix: Text,
+    pub(super) encryption: Text,
+    pub(super) kms_key_id: Text,
+    pub(super) customer_key_file: Text,
+}
+
+impl Destination {
+    /// Returns the keys that are given and not for every platform, with their places.
+    pub(super) fn given(&self) -> Vec<(&'static str, std::ops::Range<usize>)> {
+        let texts = [
+            ("project", &self.project),
+            ("folder", &self.folder),
+            ("app_result", &self.app_result),
+            ("auth_header", &self.auth_header),
+            ("auth_prefix", &self.auth_prefix),
+            ("region", &self.region),
+            ("bucket", &self.bucket),
+            ("prefix", &self.prefix),
+            ("encryption", &self.encryption),
+            ("kms_key_id", &self.kms_key_id),
+            ("customer_key_file", &self.customer_key_file),
+        ];
+        let texts =
+            texts.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.span())));
+        let flag = self.path_style.as_ref().map(|value| ("path_style", value.span()));
+        let table = self.export.as_ref().map(|value| ("export", value.span()));
+        texts.chain(flag).chain(table).collect()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

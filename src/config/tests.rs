@@ -90,6 +90,10 @@ fn destinations_are_checked() {
     insta::assert_snapshot!(said(text), @r#"
     DIR/config.toml:3: base_url = "http://api.example/v2": the address is neither https nor on this machine
     hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:4: the credential DIR/open.token may be read by others (mode 644)
+    hint: chmod 600 DIR/open.token
+    DIR/config.toml:9: the credential DIR/open.token may be read by others (mode 644)
+    hint: chmod 600 DIR/open.token
     DIR/config.toml:10: project = "novaseq" is none
     hint: owner/short-name, as in the project's address
     DIR/config.toml:14: the credential DIR/open.token may be read by others (mode 644)

@@ -18,11 +18,14 @@ use crate::config::{Config, Destination as Target, Platform, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
 use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
-use crate::model::{DestinationName, Monotonic};
+use crate::model::{DestinationName, Failure, Monotonic};
 use crate::platform::Destination;
+use crate::platform::account::Account;
+use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
 use crate::platform::http::Http;
-use crate::platform::sevenbridges::{Account, SevenBridges, TRAITS};
+use crate::platform::s3::S3;
+use crate::platform::sevenbridges::SevenBridges;
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
@@ -162,20 +165,16 @@ struct Accounts {
 
 impl Accounts {
     fn destination(&mut self, target: &Target, http: &Http) -> Result<Destination, Error> {
-        let Platform::SevenBridges(settings) = &target.platform;
-        let (credential, account) = self.account(target, &settings.base_url);
-        let client = SevenBridges::new(
-            settings,
-            http.clone(),
-            Arc::clone(&credential),
-            account,
-            self.clock.clone(),
-        )
-        .map_err(|failure| Error::Configured(format!("{}: {}", target.name, failure.message)))?;
-        Ok(Destination::new(target.name.clone(), Arc::new(client), Some(credential)))
+        let (credential, account) = self.account(target);
+        let client = client(target, http.clone(), Arc::clone(&credential), (account, &self.clock));
+        let client = client.map_err(|failure| {
+            Error::Configured(format!("{}: {}", target.name, failure.message))
+        })?;
+        Ok(Destination::new(target.name.clone(), client, Some(credential)))
     }
 
-    fn account(&mut self, target: &Target, base_url: &str) -> (Arc<Credential>, Account) {
+    fn account(&mut self, target: &Target) -> (Arc<Credential>, Account) {
+        let base_url = target.platform.base_url();
         let known = self
             .shared
             .iter()
@@ -184,7 +183,8 @@ impl Accounts {
             return (Arc::clone(credential), account.clone());
         }
         let credential = Arc::new(Credential::new(target.credential.clone()));
-        let account = Account::new(target.calls_per_second, &self.clock);
+        let rate = target.calls_per_second.or(target.platform.calls_per_second());
+        let account = Account::new(rate, &self.clock);
         let entry = (
             base_url.to_owned(),
             target.credential.clone(),
@@ -196,13 +196,28 @@ impl Accounts {
     }
 }
 
+/// Builds the client of a platform.
+fn client(
+    target: &Target,
+    http: Http,
+    credential: Arc<Credential>,
+    (account, clock): (Account, &Clock),
+) -> Result<SharedPlatform, Failure> {
+    Ok(match &target.platform {
+        Platform::SevenBridges(settings) => {
+            Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
+        }
+        Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
+    })
+}
+
 /// Asks every destination whether it takes our credential.
 ///
 /// # Errors
 /// When something that was configured cannot be used.
 pub async fn check_destinations(
     config: &Config,
-) -> Result<Vec<(DestinationName, Result<(), crate::model::Failure>)>, Error> {
+) -> Result<Vec<(DestinationName, Result<(), Failure>)>, Error> {
     let (events, _) = mpsc::channel(1);
     let world = world(config, &Clock::real(), events)?;
     let mut checks = Vec::new();
@@ -221,9 +236,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     let destination = |target: &Target| DestinationSettings {
         name: target.name.clone(),
         platform: target.platform.name().into(),
-        traits: match target.platform {
-            Platform::SevenBridges(_) => TRAITS,
-        },
+        traits: target.platform.traits(),
         part_size: config.transfer.part_size,
         folder: target.folder.clone(),
         when_name_taken: target.when_name_taken,

@@ -18,8 +18,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Failure, FailureKind};
 
-/// The key of the token in the profile file of the vendor's tools.
-const PROFILE_KEY: &str = "auth_token";
 /// A file longer than this holds no token: a wrong path must not fill the memory.
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -28,12 +26,14 @@ const FILE_MAX: u64 = 64 * 1024;
 pub enum CredentialSource {
     /// A file that holds the token alone.
     File(PathBuf),
-    /// An INI file of the vendor's own tools: the value of `auth_token` in this section.
+    /// An INI file of the vendor's own tools.
     Profile {
         /// The INI file.
         file: PathBuf,
         /// The section.
         section: String,
+        /// The key of the token.
+        key: &'static str,
     },
 }
 
@@ -47,7 +47,8 @@ impl CredentialSource {
 
     /// Returns a section of the vendor's profile file below a home directory.
     pub fn profile(home: &Path, section: impl Into<String>) -> Self {
-        Self::Profile { file: home.join(".sevenbridges/credentials"), section: section.into() }
+        let file = home.join(".sevenbridges/credentials");
+        Self::Profile { file, section: section.into(), key: "auth_token" }
     }
 
     /// Returns the file that holds it.
@@ -72,6 +73,31 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
+    }
+}
+
+/// A pair of keys, as AWS gives them out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    access_key: String,
+    secret: Token,
+    session: Option<Token>,
+}
+
+impl Keys {
+    /// Returns the half that is no secret.
+    pub fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
+    /// Returns the secret half, to sign with.
+    pub fn secret(&self) -> &str {
+        self.secret.reveal()
+    }
+
+    /// Returns the token of temporary keys.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_ref().map(Token::reveal)
     }
 }
 
@@ -153,8 +179,8 @@ impl Credential {
         })?;
         let token = match &self.source {
             CredentialSource::File(_) => text.trim(),
-            CredentialSource::Profile { section, .. } => ini_value(&text, section, PROFILE_KEY)
-                .ok_or_else(|| self.failure(&format!("no {PROFILE_KEY} in section [{section}]")))?,
+            CredentialSource::Profile { section, key, .. } => ini_value(&text, section, key)
+                .ok_or_else(|| self.failure(&format!("no {key} in section [{section}]")))?,
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if is_sendable {
@@ -162,6 +188,34 @@ impl Credential {
             return Ok(Token(token.to_owned()));
         }
         Err(self.failure("it holds no token: one line of printable characters is expected"))
+    }
+
+    /// Returns a pair of keys, read anew: an AWS credentials file, or the one section of it.
+    ///
+    /// # Errors
+    /// `Unauthorized` when there is none: the destination halts until there is.
+    pub fn keys(&self) -> Result<Keys, Failure> {
+        let text = read_bounded(self.source.file())
+            .map_err(|error| self.failure(&error.kind().to_string()))?;
+        let section = match &self.source {
+            CredentialSource::File(_) => "default",
+            CredentialSource::Profile { section, .. } => section,
+        };
+        let value = |key: &str| {
+            let found = ini_value(&text, section, key).filter(|value| !value.is_empty());
+            found.map(str::to_owned)
+        };
+        let needed = |key: &str| {
+            value(key).ok_or_else(|| self.failure(&format!("no {key} in section [{section}]")))
+        };
+        let keys = Keys {
+            access_key: needed("aws_access_key_id")?,
+            secret: Token(needed("aws_secret_access_key")?),
+            session: value("aws_session_token").map(Token),
+        };
+        crate::telemetry::register_secret(&keys.secret.0);
+        keys.session.iter().for_each(|session| crate::telemetry::register_secret(&session.0));
+        Ok(keys)
     }
 
     fn failure(&self, why: &str) -> Failure {
@@ -182,9 +236,9 @@ fn read_bounded(file: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Returns the value of a key in a section of an INI file.
+/// Returns the value of a key in a section of an INI file; lines before any section belong to all.
 pub fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
-    let mut is_here = false;
+    let mut is_here = true;
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             is_here = name.trim() == section;

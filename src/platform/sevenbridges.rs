@@ -22,7 +22,7 @@ mod folders;
 mod uploads;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,11 +30,12 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::answer::{not_a_page, parse_date};
+use super::account::Account;
+use super::answer::not_a_page;
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
 use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
-use crate::limiter::{Announcement, CallBudget};
+use crate::limiter::Announcement;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
     RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
@@ -61,11 +62,6 @@ pub const TRAITS: Traits = Traits {
 
 /// Putting ten thousand parts together takes its time.
 const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
-/// Machines of one account come back from a pause this far apart, beyond one second.
-const JITTER_MAX_MS: i64 = 4000;
-/// A budget that is paused is asked again this often, for a pause may be found to be over.
-const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
-
 /// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -73,31 +69,6 @@ pub struct Settings {
     pub base_url: String,
     /// `owner/short-name`.
     pub project: String,
-}
-
-/// Budget and clock difference of one account, shared by all its destinations.
-#[derive(Debug, Clone)]
-pub struct Account {
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    budget: CallBudget,
-    /// The platform's clock minus ours, nanoseconds.
-    clock_offset_ns: i64,
-}
-
-impl Account {
-    /// Starts with the documented limit, or a fixed rate.
-    pub fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
-        let budget = CallBudget::new(calls_per_second, time.into().now().monotonic);
-        Self { shared: Arc::new(Mutex::new(Shared { budget, clock_offset_ns: 0 })) }
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Shared) -> T) -> T {
-        act(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// The client.
@@ -108,7 +79,6 @@ pub struct SevenBridges {
     project: String,
     credential: Arc<Credential>,
     account: Account,
-    time: TimeSource,
     folders: Folders,
     traits: Traits,
 }
@@ -128,14 +98,12 @@ impl SevenBridges {
         let mut base = parse_url(&settings.base_url)?;
         base.set_query(None);
         base.set_fragment(None);
-        let time = time.into();
         Ok(Self {
-            http: http.with_time(time.clone()),
+            http: http.with_time(time.into()),
             base,
             project: settings.project.clone(),
             credential,
             account,
-            time,
             folders: Folders::default(),
             traits: TRAITS,
         })
@@ -173,7 +141,7 @@ impl SevenBridges {
         url: Url,
         body: Option<Bytes>,
     ) -> Result<Response, Failure> {
-        self.wait_for_budget().await;
+        self.account.wait_for_budget().await;
         let token = self.credential.token()?;
         let mut headers = header_map([("x-sbg-auth-token", token.reveal())].into_iter())?;
         // The vendor marks the content type as required also where there is no content.
@@ -184,7 +152,7 @@ impl SevenBridges {
         self.learn(&response);
         match response.status {
             200..=204 => not_a_page(response),
-            _ => Err(answers::classify(call, &response, self.platform_time())),
+            _ => Err(answers::classify(call, &response, self.account.platform_time())),
         }
     }
 
@@ -210,48 +178,21 @@ impl SevenBridges {
         self.call(call, Method::GET, self.url(path, query)?, None).await
     }
 
-    async fn wait_for_budget(&self) {
-        loop {
-            let now = self.time.now().monotonic;
-            let Err(until) = self.account.with(|shared| shared.budget.take(now)) else { return };
-            tokio::time::sleep(until.since(now).min(BUDGET_NAP_MAX)).await;
-        }
-    }
-
     /// Takes from an answer what it says of the platform's clock and limits, and of our token.
     fn learn(&self, response: &Response) {
-        let now = self.time.now();
-        if let Some(date) = response.header("date").and_then(parse_date) {
-            self.account.with(|shared| shared.clock_offset_ns = date.0.saturating_sub(now.wall.0));
-        }
-        let theirs = self.platform_time();
+        self.account.learn_clock(response);
+        let theirs = self.account.platform_time();
         let number = |name| response.header(name).and_then(|text| text.trim().parse().ok());
-        let said = Announcement {
+        self.account.announced(Announcement {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
             reset_in: answers::reset_in(response, theirs),
-        };
-        self.account.with(|shared| shared.budget.announced(said, now.monotonic));
+        });
         match response.status {
             401 => self.credential.forget(),
-            429 => {
-                let pause = answers::announced_pause(response, theirs);
-                let jitter = 1000 + (now.wall.0 / 1000).rem_euclid(JITTER_MAX_MS);
-                let jitter = Duration::from_millis(jitter.unsigned_abs());
-                self.account.with(|shared| shared.budget.refused(pause, jitter, now.monotonic));
-            }
+            429 => self.account.refused(answers::announced_pause(response, theirs)),
             _ => {}
         }
-    }
-
-    /// Returns the platform's time, as far as its answers told.
-    fn platform_time(&self) -> WallTime {
-        self.to_platform_time(self.time.now().wall)
-    }
-
-    fn to_platform_time(&self, ours: WallTime) -> WallTime {
-        let offset = self.account.with(|shared| shared.clock_offset_ns);
-        WallTime(ours.0.saturating_add(offset))
     }
 
     fn place<'a>(&'a self, folder: Option<&'a str>) -> Place<'a> {

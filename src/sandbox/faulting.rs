@@ -36,7 +36,16 @@ async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response
             Some(StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
         Action::Answer { status, body, headers } => {
-            let mut response = json_response(status, (!body.is_null()).then_some(&body));
+            let mut response = match &body {
+                // A text stands for itself: some vendors answer in something else than JSON.
+                Value::String(text) => {
+                    (StatusCode::from_u16(status).unwrap_or_default(), text.clone()).into_response()
+                }
+                Value::Null => json_response(status, None),
+                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    json_response(status, Some(&body))
+                }
+            };
             for (name, value) in headers {
                 if let (Ok(name), Ok(value)) =
                     (HeaderName::try_from(name), HeaderValue::try_from(value))

@@ -1,12 +1,15 @@
-//! A stand-in for S3: one bucket, multipart uploads, signatures checked.
+//! A stand-in for S3: one bucket, path style, signatures checked, multipart uploads.
+//!
+//! `calls` turns requests into what happens, `signature` checks who asks, `world` holds what exists.
+//! Written from the rules of AWS; where compatible storages differ there is a switch.
 
-use std::sync::Arc;
+mod calls;
+mod signature;
+mod world;
 
-use axum::Router;
+pub(super) use calls::routes;
 use serde::{Deserialize, Serialize};
-
-use super::Shared;
-use super::stand::{Holds, RemoteFile};
+pub(super) use world::World;
 
 /// The region that signatures must name.
 pub const REGION: &str = "us-east-1";
@@ -15,33 +18,36 @@ pub const BUCKET: &str = "lab-demo";
 /// The access key; its secret is the sandbox's token.
 pub const ACCESS_KEY: &str = "SANDBOX";
 
-/// How it may differ from what its documents say, where they leave it open.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// How it may differ from AWS, as other storages do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Switches {}
-
-/// Everything that exists.
-#[derive(Debug, Default)]
-pub(super) struct World {}
-
-impl World {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
+pub struct Switches {
+    /// `If-None-Match` is not looked at.
+    pub ignores_conditions: bool,
+    /// A complete that is repeated finds no upload.
+    pub complete_twice_is_gone: bool,
+    /// The ETag of an object of many parts is something else than the MD5 of MD5s.
+    pub strange_object_etag: bool,
+    /// Parts are listed without ETags.
+    pub lists_no_etags: bool,
+    /// Uploads cannot be listed.
+    pub lists_no_uploads: bool,
+    /// Items on one page.
+    pub page: usize,
+    /// XML roots and names are those of other servers.
+    pub other_roots: bool,
 }
 
-impl Holds for World {
-    fn files(&self) -> Vec<RemoteFile> {
-        Vec::new()
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            ignores_conditions: false,
+            complete_twice_is_gone: false,
+            strange_object_etag: false,
+            lists_no_etags: false,
+            lists_no_uploads: false,
+            page: 1000,
+            other_roots: false,
+        }
     }
-
-    fn open_uploads(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn vanish(&mut self, _: Option<&str>) {}
-}
-
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
 }

@@ -1,5 +1,7 @@
 //! Targets: platform, place, policy, credential.
 
+mod platforms;
+
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,10 +9,27 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::Resolver;
-use crate::config::{Destination, Platform, raw};
+use crate::config::{Destination, raw};
 use crate::model::{DestinationName, NamePolicy};
 use crate::platform::credential::CredentialSource;
-use crate::platform::{http, sevenbridges};
+use crate::platform::http;
+
+/// Keys that are not for every platform, and for which they are.
+const KEYS: [(&str, &[&str]); 13] = [
+    ("project", &["sevenbridges", "basespace", "gjirafa-vp"]),
+    ("folder", &["sevenbridges", "basespace"]),
+    ("export", &["sevenbridges"]),
+    ("app_result", &["basespace"]),
+    ("auth_header", &["gjirafa-vp"]),
+    ("auth_prefix", &["gjirafa-vp"]),
+    ("region", &["s3"]),
+    ("path_style", &["s3"]),
+    ("bucket", &["s3"]),
+    ("prefix", &["s3"]),
+    ("encryption", &["s3"]),
+    ("kms_key_id", &["s3"]),
+    ("customer_key_file", &["s3"]),
+];
 
 impl Resolver<'_> {
     pub(super) fn destination(
@@ -18,41 +37,45 @@ impl Resolver<'_> {
         name: String,
         raw: Spanned<raw::Destination>,
     ) -> Option<Destination> {
-        let (span, raw) = (raw.span(), raw.into_inner());
+        let (span, mut raw) = (raw.span(), raw.into_inner());
         self.check_name("destination", &name, &span);
         self.refuse(raw.export.as_ref().map(Spanned::span), "export");
-        let platform =
+        let word =
             self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
-        self.only("platform", raw.platform.as_ref(), &["sevenbridges"]);
-        if platform != "sevenbridges" {
-            return None;
-        }
-        let foreign = [
-            ("app_result", raw.app_result.as_ref().map(Spanned::span)),
-            ("auth_header", raw.auth_header.as_ref().map(Spanned::span)),
-            ("auth_prefix", raw.auth_prefix.as_ref().map(Spanned::span)),
-            ("region", raw.region.as_ref().map(Spanned::span)),
-            ("path_style", raw.path_style.as_ref().map(Spanned::span)),
-            ("bucket", raw.bucket.as_ref().map(Spanned::span)),
-            ("prefix", raw.prefix.as_ref().map(Spanned::span)),
-        ];
-        for (key, span) in foreign.into_iter().filter_map(|(key, span)| Some((key, span?))) {
-            let message = format!("{key} means nothing to platform \"sevenbridges\"");
-            self.problem(Some(span), message, Some("leave it out".into()));
-        }
+        let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"];
+        self.choice("platform", raw.platform.as_ref(), &words)?;
+        self.refuse_foreign(&word, &raw, &span);
+        let credential = self.credential(&name, &word, raw.credential.take(), &span);
         let base_url = self.base_url(&name, raw.base_url.as_ref(), &span)?;
-        let project = self.project(&name, raw.project.as_ref(), &span)?;
-        let credential = self.credential(&name, raw.credential, &span)?;
+        let platform = self.platform(&word, (&name, &base_url), &raw, &span)?;
         Some(Destination {
-            platform: Platform::SevenBridges(sevenbridges::Settings { base_url, project }),
-            credential,
-            folder: raw.folder.map(Spanned::into_inner).unwrap_or_default(),
+            folder: self.folder(&platform, &raw),
+            platform,
+            credential: credential?,
             when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
             metadata: raw.metadata.into_iter().collect(),
             tags: raw.tags,
             calls_per_second: self.calls_per_second(raw.calls_per_second.as_ref()),
             name: DestinationName::new(name),
         })
+    }
+
+    /// Refuses keys that mean nothing to a platform: one that is left out in silence is a promise
+    /// that is not kept.
+    fn refuse_foreign(&mut self, platform: &str, raw: &raw::Destination, whole: &Range<usize>) {
+        for (key, span) in raw.given() {
+            let knows = KEYS.iter().find(|(known, _)| *known == key);
+            if knows.is_some_and(|(_, platforms)| !platforms.contains(&platform)) {
+                let message = format!("{key} means nothing to platform {platform:?}");
+                self.problem(Some(span), message, Some("leave it out".into()));
+            }
+        }
+        let takes_words = ["sevenbridges", "s3"].contains(&platform);
+        let has_words = !raw.metadata.is_empty() || !raw.tags.is_empty();
+        if has_words && !takes_words {
+            let message = format!("platform {platform:?} takes no metadata and no tags");
+            self.problem(Some(whole.clone()), message, Some("leave them out".into()));
+        }
     }
 
     fn base_url(
@@ -69,24 +92,6 @@ impl Resolver<'_> {
             return None;
         }
         Some(url)
-    }
-
-    fn project(
-        &mut self,
-        name: &str,
-        value: Option<&Spanned<String>>,
-        span: &Range<usize>,
-    ) -> Option<String> {
-        let project = self.required("project", ("destination", name), value, span)?;
-        let is_pair = project.split('/').filter(|part| !part.is_empty()).count() == 2
-            && project.matches('/').count() == 1;
-        if !is_pair {
-            let message = format!("project = {project:?} is none");
-            let hint = "owner/short-name, as in the project's address".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
-            return None;
-        }
-        Some(project)
     }
 
     fn name_policy(&mut self, value: Option<&Spanned<String>>) -> NamePolicy {
@@ -115,6 +120,7 @@ impl Resolver<'_> {
     fn credential(
         &mut self,
         name: &str,
+        platform: &str,
         raw: Option<Spanned<raw::Credential>>,
         span: &Range<usize>,
     ) -> Option<CredentialSource> {
@@ -137,23 +143,59 @@ impl Resolver<'_> {
                 };
                 CredentialSource::File(Path::new(&directory).join(systemd.as_ref()))
             }
-            (None, None, Some(profile)) => CredentialSource::Profile {
-                file: self.below("~/.sevenbridges/credentials"),
-                section: profile.into_inner(),
-            },
+            (None, None, Some(profile)) => {
+                self.profile(platform, profile.into_inner(), span.clone())?
+            }
             _ => {
                 let message = format!("the credential of destination {name:?} is not one of three");
                 self.problem(Some(span), message, Some(hint.into()));
                 return None;
             }
         };
-        self.check_secret(&source, span);
+        self.check_secret(source.file(), span);
         Some(source)
     }
 
+    /// The file that the vendor's own tools keep, and the section in it.
+    fn profile(
+        &mut self,
+        platform: &str,
+        name: String,
+        span: Range<usize>,
+    ) -> Option<CredentialSource> {
+        let profile = |file, section: &str, key| CredentialSource::Profile {
+            file,
+            section: section.to_owned(),
+            key,
+        };
+        let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+        match platform {
+            "sevenbridges" => {
+                let file = self.below("~/.sevenbridges/credentials");
+                Some(profile(file, &name, "auth_token"))
+            }
+            "s3" => {
+                let file = match (self.environment)("AWS_SHARED_CREDENTIALS_FILE") {
+                    Some(file) => self.below(&file),
+                    None => self.below("~/.aws/credentials"),
+                };
+                Some(profile(file, &name, "aws_secret_access_key"))
+            }
+            "basespace" if is_plain => {
+                let file = self.below(&format!("~/.basespace/{name}.cfg"));
+                Some(profile(file, "DEFAULT", "accessToken"))
+            }
+            _ => {
+                let message = format!("profile = {name:?} is not possible for {platform:?}");
+                let hint = "use { file = \"…\" }".to_owned();
+                self.problem(Some(span), message, Some(hint));
+                None
+            }
+        }
+    }
+
     /// A secret must be there, and nobody else may read it.
-    fn check_secret(&mut self, source: &CredentialSource, span: Range<usize>) {
-        let (CredentialSource::File(file) | CredentialSource::Profile { file, .. }) = source;
+    pub(super) fn check_secret(&mut self, file: &Path, span: Range<usize>) {
         match std::fs::metadata(file) {
             Err(error) => {
                 let message = format!("the credential {} cannot be read: {error}", file.display());

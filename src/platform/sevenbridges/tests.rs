@@ -545,7 +545,7 @@ async fn a_refused_call_stops_the_account() {
     let after = Some(Duration::from_secs(60));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
     let zero = Monotonic(Duration::ZERO);
-    let until = bench.platform.account.with(|shared| shared.budget.paused_until(zero));
+    let until = bench.platform.account.paused_until(zero);
     let pause = until.expect("paused").since(zero);
     assert!((61..=65).contains(&pause.as_secs()), "{pause:?}");
     let next = tokio::time::timeout(Duration::from_millis(50), bench.platform.check_access());

@@ -109,7 +109,7 @@ impl SevenBridges {
             return Ok(Vec::new());
         };
         let listed = self.uploads_in_progress().await?;
-        let since = self.to_platform_time(since);
+        let since = self.account.to_platform_time(since);
         let root = match &folder {
             Some(_) => None,
             None => self.root_folder().await?,
@@ -172,7 +172,7 @@ impl SevenBridges {
         for _ in 0..2 {
             let response = self.get(Call::Upload, &path, &[]).await?;
             let signed: wire::SignedPart = answer::parse(&response)?;
-            let now = self.platform_time();
+            let now = self.account.platform_time();
             if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
                 return Ok(signed);
             }
@@ -252,7 +252,7 @@ impl SevenBridges {
             Err(failure) if failure.kind == FailureKind::UploadGone => {}
             Err(failure) => return Err(failure),
         }
-        let since = self.to_platform_time(request.since);
+        let since = self.account.to_platform_time(request.since);
         let found = self.locate_file(&request.begun.target).await?;
         let ours = found.filter(|file| {
             let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);

@@ -1,0 +1,115 @@
+//! What each platform needs to know of its target.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use crate::config::resolve::Resolver;
+use crate::config::{Platform, raw};
+use crate::platform::http::parse_url;
+use crate::platform::s3::Encryption;
+use crate::platform::{s3, sevenbridges};
+
+/// The region of storages that have none.
+const REGION: &str = "us-east-1";
+
+impl Resolver<'_> {
+    pub(super) fn platform(
+        &mut self,
+        word: &str,
+        (name, base_url): (&str, &str),
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Option<Platform> {
+        let base_url = base_url.to_owned();
+        match word {
+            "sevenbridges" => {
+                let project = self.sevenbridges_project(name, raw.project.as_ref(), span)?;
+                Some(Platform::SevenBridges(sevenbridges::Settings { base_url, project }))
+            }
+            "s3" => self.s3(name, base_url, raw, span).map(Platform::S3),
+            _ => None,
+        }
+    }
+
+    /// Returns the template of the folder below which a file's own directories stand.
+    pub(super) fn folder(&self, platform: &Platform, raw: &raw::Destination) -> String {
+        let given = match platform {
+            Platform::SevenBridges(_) => &raw.folder,
+            Platform::S3(_) => &raw.prefix,
+        };
+        given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default()
+    }
+
+    fn sevenbridges_project(
+        &mut self,
+        name: &str,
+        value: Option<&Spanned<String>>,
+        span: &Range<usize>,
+    ) -> Option<String> {
+        let project = self.required("project", ("destination", name), value, span)?;
+        let is_pair = project.split('/').filter(|part| !part.is_empty()).count() == 2
+            && project.matches('/').count() == 1;
+        if !is_pair {
+            let message = format!("project = {project:?} is none");
+            let hint = "owner/short-name, as in the project's address".to_owned();
+            self.problem(value.map(Spanned::span), message, Some(hint));
+            return None;
+        }
+        Some(project)
+    }
+
+    fn s3(
+        &mut self,
+        name: &str,
+        base_url: String,
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Option<s3::Settings> {
+        let bucket = self.required("bucket", ("destination", name), raw.bucket.as_ref(), span)?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if !bucket.chars().all(is_name) || bucket.starts_with('.') {
+            let message = format!("bucket = {bucket:?} is no name of a bucket");
+            self.problem(raw.bucket.as_ref().map(Spanned::span), message, None);
+        }
+        let host = parse_url(&base_url).ok();
+        let is_amazon = host.as_ref().and_then(|url| url.host_str()).is_some_and(|host| {
+            host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+        });
+        let path_style = raw.path_style.as_ref().map_or(!is_amazon, |value| *value.as_ref());
+        if !path_style && bucket.contains('.') {
+            let message = format!("bucket = {bucket:?} has a dot, which breaks TLS in a host name");
+            let hint = "set path_style = true".to_owned();
+            self.problem(raw.bucket.as_ref().map(Spanned::span), message, Some(hint));
+        }
+        let region = raw.region.as_ref().map_or(REGION.to_owned(), |value| value.as_ref().clone());
+        let encryption = self.encryption(name, raw, span);
+        Some(s3::Settings { base_url, region, bucket, path_style, encryption })
+    }
+
+    fn encryption(
+        &mut self,
+        name: &str,
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Encryption {
+        let words = ["bucket", "storage", "kms", "customer"];
+        match self.choice("encryption", raw.encryption.as_ref(), &words) {
+            None | Some(0) => Encryption::Bucket,
+            Some(1) => Encryption::Storage,
+            Some(2) => Encryption::Kms(raw.kms_key_id.as_ref().map(|value| value.as_ref().clone())),
+            Some(_) => {
+                let key = raw.customer_key_file.as_ref();
+                let of = ("destination", name);
+                match self.required("customer_key_file", of, key, span) {
+                    Some(file) => {
+                        let file = self.below(&file);
+                        self.check_secret(&file, key.map_or(span.clone(), Spanned::span));
+                        Encryption::Customer(file)
+                    }
+                    None => Encryption::Bucket,
+                }
+            }
+        }
+    }
+}

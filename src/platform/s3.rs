@@ -1,0 +1,268 @@
+//! S3: any compatible endpoint, one bucket, one set of keys.
+//!
+//! Owns the conversation with the storage: how a request is addressed, signed, sent and judged. The
+//! sequence of calls is in `uploads` (multipart) and `objects` (what exists, and files of one part);
+//! `address` makes keys and addresses, `wire` reads and writes XML, `answers` knows the error codes.
+//!
+//! The rules that shape this: a file of one part is one `PutObject`, so it can leave no orphan; a
+//! complete may answer 200 and carry an error; repeated, it may answer that the upload is gone, so
+//! the object is asked for before anything is begun anew; the ETag of a multipart object is the MD5
+//! of the MD5s of its parts, from which sameness is proved without leaving a mark; with keys of KMS
+//! or of the customer an ETag says nothing. Requests are signed in the query, each for itself, so
+//! that keys can be replaced at any time; the body is not part of the signature, but its MD5 is sent.
+//!
+//! *Promises*: an object that somebody else put there is not overwritten where the storage knows
+//! conditions, unless the operator wants it; the storage's clock is learned from its answers. *Never*
+//! retries, never follows a redirect.
+//!
+//! At a crash: see the three lines of every operation in [`super::contract`].
+
+mod address;
+mod answers;
+mod objects;
+mod uploads;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Url};
+
+use self::address::Addressing;
+use self::answers::Call;
+use super::account::Account;
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::credential::Credential;
+use super::http::{Http, Request, Response, TimeSource, header_map};
+use crate::model::{
+    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What AWS documents and compatible storages keep to.
+pub const TRAITS: Traits = Traits {
+    limits: PartLimits {
+        size_min: ByteCount(5 * MIB),
+        size_max: ByteCount(5 * 1024 * MIB),
+        count_max: 10_000,
+        file_max: ByteCount(5 * 1024 * 1024 * MIB),
+    },
+    reports_parts: false,
+    report_max: 1,
+    describes: Describes::AtBegin,
+    wants_md5_first: true,
+};
+
+/// Putting parts together can take minutes.
+const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
+/// Life of a signature: longer than a clock may be off before it is learned.
+const SIGNATURE_LIFE_S: u64 = 3600;
+
+/// A configured target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Such as `https://s3.eu-central-1.amazonaws.com`.
+    pub base_url: String,
+    /// Signatures name it.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The bucket stands in the path, not in the host name.
+    pub path_style: bool,
+    /// Keys that the storage keeps objects under, where asked for.
+    pub encryption: Encryption,
+}
+
+/// How objects are encrypted at rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Encryption {
+    /// As the bucket says.
+    #[default]
+    Bucket,
+    /// By the storage's own key.
+    Storage,
+    /// By the key service, with this key or its default one.
+    Kms(Option<String>),
+    /// By a key of ours, 32 bytes in a file, which the storage does not keep.
+    Customer(std::path::PathBuf),
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct S3 {
+    http: Http,
+    addressing: Addressing,
+    encryption: Encryption,
+    credential: Arc<Credential>,
+    account: Account,
+    /// The storage refuses `If-None-Match`.
+    ignores_conditions: AtomicBool,
+}
+
+/// One request to the storage.
+#[derive(Debug, Default)]
+struct Ask<'a> {
+    /// The object; `None` for the bucket.
+    key: Option<&'a str>,
+    /// Sorted by name.
+    query: Vec<(&'a str, String)>,
+    /// Signed and sent.
+    headers: Vec<(String, String)>,
+    body: Option<Bytes>,
+}
+
+impl<'a> Ask<'a> {
+    fn object(key: &'a str) -> Self {
+        Self { key: Some(key), ..Self::default() }
+    }
+
+    fn query(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    fn headers(mut self, headers: Vec<(String, String)>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+}
+
+impl S3 {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// When the base URL is none, or cannot carry the bucket.
+    pub fn new(
+        settings: &Settings,
+        http: Http,
+        credential: Arc<Credential>,
+        account: Account,
+        time: impl Into<TimeSource>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            http: http.with_time(time.into()),
+            addressing: Addressing::new(settings)?,
+            encryption: settings.encryption.clone(),
+            credential,
+            account,
+            ignores_conditions: AtomicBool::new(false),
+        })
+    }
+
+    /// Signs and sends a request, and judges the answer.
+    async fn call(&self, call: Call, method: Method, ask: Ask<'_>) -> Result<Response, Failure> {
+        self.account.wait_for_budget().await;
+        let (url, headers) = self.signed(&method, &ask)?;
+        let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let request = Request { headers, body: ask.body, patience };
+        let response = self.http.send(method, url, request).await?;
+        self.judge(call, response)
+    }
+
+    /// Signs and sends a request with a part's bytes, and judges the answer.
+    async fn send(&self, call: Call, ask: Ask<'_>, body: PartBody) -> Result<Response, Failure> {
+        let (url, headers) = self.signed(&Method::PUT, &ask)?;
+        let response = self.http.send_part(Method::PUT, url, headers, body).await?;
+        self.judge(call, response)
+    }
+
+    fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
+        self.account.learn_clock(&response);
+        match answers::refusal(call, &response, self.account.platform_time()) {
+            None => Ok(response),
+            Some(failure) => {
+                if failure.kind == FailureKind::Unauthorized {
+                    self.credential.forget();
+                }
+                if response.status == 501 && call.is_conditional() {
+                    self.ignores_conditions.store(true, Ordering::Relaxed);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn signed(&self, method: &Method, ask: &Ask<'_>) -> Result<(Url, HeaderMap), Failure> {
+        let keys = self.credential.keys()?;
+        let at = self.account.platform_time();
+        let mut headers = ask.headers.clone();
+        headers.sort();
+        let url = self.addressing.sign(method, ask, &headers, (&keys, at))?;
+        let map = header_map(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+        Ok((url, map))
+    }
+
+    /// Returns the condition that nothing may be overwritten, where it is wanted and understood.
+    fn condition(&self, overwrite: bool) -> Vec<(String, String)> {
+        if overwrite || self.ignores_conditions.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        vec![("if-none-match".to_owned(), "*".to_owned())]
+    }
+}
+
+impl Platform for S3 {
+    fn traits(&self) -> Traits {
+        TRAITS
+    }
+
+    fn check_access(&self) -> Answer<'_, ()> {
+        Box::pin(self.check())
+    }
+
+    fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(self.locate_object(target))
+    }
+
+    fn begin<'a>(&'a self, request: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
+        Box::pin(self.begin_upload(request))
+    }
+
+    fn find_begun<'a>(
+        &'a self,
+        request: &'a BeginRequest,
+        since: WallTime,
+    ) -> Answer<'a, Vec<RemoteUpload>> {
+        Box::pin(self.find_uploads(request, since))
+    }
+
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+        Box::pin(self.put(request, body))
+    }
+
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
+        Box::pin(self.listed_parts(remote))
+    }
+
+    fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
+        Box::pin(self.complete_upload(request))
+    }
+
+    fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
+        Box::pin(self.completion_of(request))
+    }
+
+    fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(self.inspect_object(file))
+    }
+
+    fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {
+        Box::pin(self.abort_upload(remote))
+    }
+}
+
+#[cfg(test)]
+mod tests;

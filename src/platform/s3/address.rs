@@ -1,0 +1,151 @@
+//! Where things are: keys, addresses, signatures, and the ids by which uploads are remembered.
+//!
+//! An upload at S3 is known by its key and its id together; it is remembered as the resource that
+//! every call about it names: `KEY?uploadId=ID`. A file of one part has no upload; it is remembered
+//! as `KEY?put=TOKEN`, and the token is left with the object to prove that it is ours.
+
+use reqwest::{Method, Url};
+use rusty_s3::signing;
+
+use super::{Ask, SIGNATURE_LIFE_S, Settings};
+use crate::model::{Failure, FailureKind, RemoteUploadId, Target, WallTime};
+use crate::platform::credential::Keys;
+use crate::platform::http::parse_url;
+
+/// Longest key, in bytes.
+const KEY_MAX: usize = 1024;
+/// Between the key and the id of a multipart upload.
+const UPLOAD: &str = "?uploadId=";
+/// Between the key and the token of a single request.
+const SINGLE: &str = "?put=";
+
+/// How objects of one bucket are addressed.
+#[derive(Debug)]
+pub(super) struct Addressing {
+    /// The bucket's address, without a slash at its end.
+    bucket: Url,
+    region: String,
+}
+
+impl Addressing {
+    pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let mut bucket = parse_url(&settings.base_url)?;
+        bucket.set_query(None);
+        bucket.set_fragment(None);
+        let bad = |why: &str| Failure::new(FailureKind::BadRequest, why);
+        if settings.path_style {
+            let path = format!("{}/{}", bucket.path().trim_end_matches('/'), settings.bucket);
+            bucket.set_path(&path);
+        } else {
+            let host = bucket.host_str().ok_or_else(|| bad("base_url has no host"))?;
+            let host = format!("{}.{host}", settings.bucket);
+            bucket
+                .set_host(Some(&host))
+                .map_err(|_| bad("the bucket cannot stand in a host name: set path_style"))?;
+        }
+        Ok(Self { bucket, region: settings.region.clone() })
+    }
+
+    /// Returns the signed address of an object or of the bucket.
+    pub(super) fn sign(
+        &self,
+        method: &Method,
+        ask: &Ask<'_>,
+        headers: &[(String, String)],
+        (keys, at): (&Keys, WallTime),
+    ) -> Result<Url, Failure> {
+        let mut url = self.bucket.clone();
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{path}/{}", ask.key.map(encoded).unwrap_or_default()));
+        let time = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
+        let method = match method.as_str() {
+            "GET" => rusty_s3::Method::Get,
+            "HEAD" => rusty_s3::Method::Head,
+            "PUT" => rusty_s3::Method::Put,
+            "POST" => rusty_s3::Method::Post,
+            "DELETE" => rusty_s3::Method::Delete,
+            _ => return Err(Failure::new(FailureKind::LocalFault, "no such method at S3")),
+        };
+        let query = ask.query.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Ok(signing::sign(
+            &time,
+            method,
+            url,
+            keys.access_key(),
+            keys.secret(),
+            keys.session(),
+            &self.region,
+            SIGNATURE_LIFE_S,
+            query,
+            headers,
+        ))
+    }
+}
+
+/// Escapes every byte of a key that may mean something in an address; a slash separates.
+fn encoded(key: &str) -> String {
+    let mut path = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+/// Returns the key of a file.
+///
+/// # Errors
+/// `BadRequest` for names that storages and proxies rewrite, and for keys that are too long.
+pub(super) fn key_of(target: &Target) -> Result<String, Failure> {
+    let bad = |message| Err(Failure::new(FailureKind::BadRequest, message));
+    let names = || target.folders.iter().chain([&target.name]);
+    if let Some(name) = names().find(|name| ["", ".", ".."].contains(&name.as_str())) {
+        return bad(format!("the name {name:?} cannot stand in a key"));
+    }
+    if let Some(name) = names().find(|name| name.contains('/')) {
+        return bad(format!("the name {name:?} holds a slash"));
+    }
+    let key = names().map(String::as_str).collect::<Vec<_>>().join("/");
+    if key.len() > KEY_MAX {
+        let length = key.len();
+        return bad(format!("the key has {length} bytes: S3 takes {KEY_MAX}; shorten the prefix"));
+    }
+    Ok(key)
+}
+
+/// What a remembered id stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resource<'a> {
+    /// A multipart upload: key and id.
+    Upload(&'a str, &'a str),
+    /// A file of one part: key and token.
+    Single(&'a str, &'a str),
+}
+
+/// Takes a remembered id apart.
+///
+/// # Errors
+/// `UploadGone` when it is none of ours: nothing can be known of it.
+pub(super) fn resource(id: &RemoteUploadId) -> Result<Resource<'_>, Failure> {
+    let text = id.as_str();
+    if let Some((key, upload)) = text.rsplit_once(UPLOAD) {
+        return Ok(Resource::Upload(key, upload));
+    }
+    match text.rsplit_once(SINGLE) {
+        Some((key, token)) => Ok(Resource::Single(key, token)),
+        None => Err(Failure::new(FailureKind::UploadGone, "this is the id of no S3 upload")),
+    }
+}
+
+pub(super) fn upload_id(key: &str, upload: &str) -> RemoteUploadId {
+    RemoteUploadId::new(format!("{key}{UPLOAD}{upload}"))
+}
+
+pub(super) fn single_id(key: &str, token: &str) -> RemoteUploadId {
+    RemoteUploadId::new(format!("{key}{SINGLE}{token}"))
+}

@@ -1,0 +1,140 @@
+//! What an answer of an S3 storage means: pure functions, one table.
+//!
+//! The error's `<Code>` decides, then the HTTP status. A complete is judged by its body alone, for
+//! its status is sent before its outcome is known.
+
+use std::time::Duration;
+
+use super::wire;
+use crate::model::{Failure, FailureKind, WallTime};
+use crate::platform::answer::{answered, clip, retry_after};
+use crate::platform::http::Response;
+
+/// Pause where a storage asks to slow down and names none.
+const SLOW_DOWN: Duration = Duration::from_secs(10);
+
+/// Which call an answer belongs to, as far as its meaning depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Creating an upload.
+    Create,
+    /// Anything about one upload in progress.
+    Upload,
+    /// Completing one.
+    Complete,
+    /// Sending a file of one part.
+    PutObject,
+    /// Looking at an object: its answers have no body.
+    Head,
+    /// Anything else.
+    General,
+}
+
+impl Call {
+    /// Tells whether the call may carry a condition.
+    pub(super) fn is_conditional(self) -> bool {
+        matches!(self, Self::Complete | Self::PutObject)
+    }
+
+    /// Says it to people, with the permission it needs.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Create => "to begin an upload (s3:PutObject)",
+            Self::Upload => "a call about the upload",
+            Self::Complete => "to complete the upload",
+            Self::PutObject => "the object (s3:PutObject)",
+            Self::Head => "to show the object (s3:GetObject)",
+            Self::General => "the call (s3:ListBucketMultipartUploads)",
+        }
+    }
+}
+
+/// Returns the failure that an answer is; `None` when it is a success.
+pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
+    let error = wire::error(&response.body);
+    if (200..300).contains(&response.status) && error.is_none() {
+        return is_html(&response.body).then(|| {
+            let message = "a web page answered: is a portal or a filter in between";
+            answered(response, FailureKind::BadAnswer, message.to_owned())
+        });
+    }
+    let code = error.as_ref().map_or("", |error| error.code.as_str());
+    let is_foreign = error.is_none() && !response.body.trim_ascii().is_empty();
+    let is_expired = error.as_ref().is_some_and(|error| error.message.contains("expired"));
+    let kind = kind_of(call, response, code, (is_foreign, is_expired), now);
+    let message = message(call, response, error.as_ref());
+    Some(answered(response, kind, message))
+}
+
+fn is_html(body: &[u8]) -> bool {
+    let start: Vec<u8> =
+        body.trim_ascii_start().iter().take(9).map(u8::to_ascii_lowercase).collect();
+    start.starts_with(b"<html") || start.starts_with(b"<!doctype")
+}
+
+fn message(call: Call, response: &Response, error: Option<&wire::Error>) -> String {
+    let region = response.header("x-amz-bucket-region");
+    let region = region.or_else(|| error.and_then(|error| error.region.as_deref()));
+    if let (301 | 307 | 400, Some(region)) = (response.status, region) {
+        return format!("the bucket is in region {}: set region and base_url", clip(region));
+    }
+    match (error, response.status) {
+        (_, 300..=399) => {
+            "the storage's address leads elsewhere: base_url or region is wrong".to_owned()
+        }
+        (_, 407) => "the proxy asks for credentials".to_owned(),
+        (Some(error), _) => {
+            let said = clip(&error.message);
+            format!("the storage refused {}: {} {said}", call.noun(), clip(&error.code))
+        }
+        (None, _) => format!("the storage refused {}", call.noun()),
+    }
+}
+
+/// The table.
+fn kind_of(
+    call: Call,
+    response: &Response,
+    code: &str,
+    (is_foreign, is_expired): (bool, bool),
+    now: WallTime,
+) -> FailureKind {
+    let slower =
+        || FailureKind::Throttled { after: Some(retry_after(response, now).unwrap_or(SLOW_DOWN)) };
+    match (response.status, code) {
+        (_, "SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "RequestLimitExceeded")
+        | (429, _) => slower(),
+        (_, code) if code.contains("Throttling") => slower(),
+        (_, "NoSuchUpload") => FailureKind::UploadGone,
+        (_, "InvalidPart" | "InvalidPartOrder") => FailureKind::CompleteRefused,
+        (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
+        (_, "ConditionalRequestConflict") if call == Call::Complete => FailureKind::NameTaken,
+        (_, "NoSuchBucket") => FailureKind::NotFound,
+        (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
+            FailureKind::PartRejected
+        }
+        (403, "AccessDenied") if is_expired => FailureKind::ServerFault,
+        // A clock that was off is learned from this very answer; a signature is never used twice.
+        (_, "RequestTimeTooSkewed" | "RequestTimeout" | "OperationAborted" | "InternalError")
+        | (409, "ConditionalRequestConflict") => FailureKind::ServerFault,
+        (_, "QuotaExceeded" | "EntityTooLarge" | "TooManyParts") | (507, _) => match code {
+            "EntityTooLarge" | "TooManyParts" => FailureKind::BadRequest,
+            _ => FailureKind::Quota,
+        },
+        (407, _) => FailureKind::Unreachable,
+        (501, _) if call.is_conditional() => FailureKind::ServerFault,
+        (501, _) => FailureKind::BadRequest,
+        (500..=599, _) => FailureKind::ServerFault,
+        (400..=499, _) if is_foreign => FailureKind::BadAnswer,
+        (400, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken")
+        | (301 | 307 | 401 | 403, _)
+        | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+            FailureKind::Unauthorized
+        }
+        (404, _) if call == Call::Upload || call == Call::Complete => FailureKind::UploadGone,
+        (404, _) => FailureKind::NotFound,
+        (408, _) => FailureKind::ServerFault,
+        (400..=499, _) => FailureKind::BadRequest,
+        _ => FailureKind::BadAnswer,
+    }
+}

@@ -1,0 +1,313 @@
+//! One upload at S3, from begin to complete or abort.
+//!
+//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
+//! when an answer is lost. An upload of others on our key cannot be told from one of ours whose begin
+//! had no answer, but by its time: only what was begun since our intent counts.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+
+use super::address::{Resource, key_of, resource, single_id, upload_id};
+use super::answers::Call;
+use super::{Ask, Encryption, S3, wire};
+use crate::model::{
+    Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, WallTime,
+};
+use crate::platform::answer::answered;
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+use crate::platform::http::Response;
+
+/// The part size, left with each object of many parts: its ETag means nothing without it.
+pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
+/// The token of our request, left with each object of one part.
+pub(super) const TOKEN_HEADER: &str = "x-amz-meta-dropferry-upload";
+/// How far the storage's clock may be behind ours when something is judged to be newer than an intent.
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
+/// Pages read at most: ten thousand parts are ten of them.
+const PAGES_MAX: usize = 20;
+
+impl S3 {
+    pub(super) async fn begin_upload(
+        &self,
+        request: &BeginRequest,
+    ) -> Result<RemoteUpload, Failure> {
+        let key = key_of(&request.target)?;
+        let part_count = layout(request)?;
+        if part_count > 1 {
+            return self.create(&key, request).await;
+        }
+        let token = self.token(&key);
+        let id = single_id(&key, &token);
+        Ok(RemoteUpload { id, part_size: request.part_size, part_count, sequential: false })
+    }
+
+    /// Returns a text that no other request of ours carries.
+    fn token(&self, key: &str) -> String {
+        use sha2::{Digest, Sha256};
+        use std::hash::{BuildHasher, RandomState};
+        let chance = RandomState::new().hash_one(key);
+        let seed = format!("{key}\0{}\0{chance}", self.account.platform_time().0);
+        Sha256::digest(seed).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Creates an upload of many parts.
+    pub(super) async fn create(
+        &self,
+        key: &str,
+        request: &BeginRequest,
+    ) -> Result<RemoteUpload, Failure> {
+        let mut headers = self.object_headers(request)?;
+        headers.push((PART_SIZE_HEADER.to_owned(), request.part_size.get().to_string()));
+        let ask = Ask::object(key).query("uploads", "").headers(headers);
+        let response = self.call(Call::Create, Method::POST, ask).await?;
+        let id = wire::created(&response.body).ok_or_else(|| bad("no id of the new upload"))?;
+        Ok(RemoteUpload {
+            id: upload_id(key, &id),
+            part_size: request.part_size,
+            part_count: layout(request)?,
+            sequential: false,
+        })
+    }
+
+    /// Returns what is said of an object when it is made: type, metadata, tags, encryption.
+    pub(super) fn object_headers(
+        &self,
+        request: &BeginRequest,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let mut headers = vec![("content-type".to_owned(), "application/octet-stream".to_owned())];
+        for (key, value) in &request.description.metadata {
+            headers.push((format!("x-amz-meta-{}", key.to_lowercase()), value.clone()));
+        }
+        if !request.description.tags.is_empty() {
+            let tags = request.description.tags.iter().map(|tag| tag_pair(tag));
+            let tags = tags.collect::<Vec<_>>().join("&");
+            headers.push(("x-amz-tagging".to_owned(), tags));
+        }
+        let encryption = |end: &str| format!("x-amz-server-side-encryption{end}");
+        match &self.encryption {
+            Encryption::Bucket => {}
+            Encryption::Storage => headers.push((encryption(""), "AES256".to_owned())),
+            Encryption::Kms(key) => {
+                headers.push((encryption(""), "aws:kms".to_owned()));
+                let key = key.iter().cloned();
+                headers.extend(key.map(|key| (encryption("-aws-kms-key-id"), key)));
+            }
+            Encryption::Customer(_) => headers.extend(self.customer_key()?),
+        }
+        Ok(headers)
+    }
+
+    pub(super) async fn find_uploads(
+        &self,
+        request: &BeginRequest,
+        since: WallTime,
+    ) -> Result<Vec<RemoteUpload>, Failure> {
+        let part_count = layout(request)?;
+        if part_count == 1 {
+            return Ok(Vec::new());
+        }
+        let key = key_of(&request.target)?;
+        let since = self.account.to_platform_time(since);
+        let mut found = self.uploads_of(&key).await?;
+        found.retain(|upload| upload.initiated_at.is_some_and(|at| at.after(CLOCK_SLACK) >= since));
+        found.sort_by_key(|upload| std::cmp::Reverse(upload.initiated_at));
+        let remote = |listed: wire::Listed| RemoteUpload {
+            id: upload_id(&key, &listed.id),
+            part_size: request.part_size,
+            part_count,
+            sequential: false,
+        };
+        Ok(found.into_iter().map(remote).collect())
+    }
+
+    /// Lists the uploads in progress on a key; none where the storage cannot list them.
+    async fn uploads_of(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
+        let mut found = Vec::new();
+        let mut next: Option<(String, String)> = None;
+        for _ in 0..PAGES_MAX {
+            let (key_marker, id_marker) = next.clone().unwrap_or_default();
+            let mut ask = Ask::default();
+            if next.is_some() {
+                ask = ask.query("key-marker", key_marker);
+            }
+            ask = ask.query("prefix", key);
+            if next.is_some() {
+                ask = ask.query("upload-id-marker", id_marker);
+            }
+            let ask = ask.query("uploads", "");
+            let response = match self.call(Call::General, Method::GET, ask).await {
+                Err(failure) if matches!(failure.status, Some(405 | 501)) => return Ok(found),
+                other => other?,
+            };
+            let page = wire::uploads(&response.body).ok_or_else(|| bad("no list of uploads"))?;
+            found.extend(page.uploads.into_iter().filter(|upload| upload.key == key));
+            match page.next {
+                Some(marker) if Some(&marker) > next.as_ref() => next = Some(marker),
+                Some(_) | None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+        let (key, upload) = match resource(&request.remote.id)? {
+            Resource::Single(key, token) => {
+                return self.put_object((key, token), &request.begun, body).await;
+            }
+            Resource::Upload(key, upload) => (key, upload),
+        };
+        let mut headers = self.customer_key()?;
+        headers.extend(digest_header(&body));
+        let ask = Ask::object(key)
+            .query("partNumber", request.part.to_string())
+            .query("uploadId", upload)
+            .headers(headers);
+        let response = self.send(Call::Upload, ask, body).await?;
+        etag_of(&response)
+    }
+
+    pub(super) async fn listed_parts(
+        &self,
+        remote: &RemoteUpload,
+    ) -> Result<Option<Vec<RemotePart>>, Failure> {
+        let (key, upload) = match resource(&remote.id)? {
+            Resource::Single(key, token) => {
+                let ours = self.ours(key, token).await?;
+                let part = |(etag, _)| RemotePart { number: PartNumber::from_index(0), etag };
+                return Ok(Some(ours.map(part).into_iter().collect()));
+            }
+            Resource::Upload(key, upload) => (key, upload),
+        };
+        let mut found = Vec::new();
+        let mut marker = 0;
+        for _ in 0..PAGES_MAX {
+            let mut ask = Ask::object(key).query("max-parts", "1000");
+            if marker > 0 {
+                ask = ask.query("part-number-marker", marker.to_string());
+            }
+            let ask = ask.query("uploadId", upload).headers(self.customer_key()?);
+            let response = self.call(Call::Upload, Method::GET, ask).await?;
+            let page = wire::parts(&response.body).ok_or_else(|| bad("no list of parts"))?;
+            let Some(parts) = page.parts else { return Ok(None) };
+            found.extend(parts);
+            match page.next {
+                Some(next) if next > marker => marker = next,
+                Some(_) => return Err(bad("a list of parts that goes in circles")),
+                None => return Ok(Some(found)),
+            }
+        }
+        Err(bad("a list of parts without end"))
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<RemoteFile, Failure> {
+        let (key, upload) = match resource(&request.remote.id)? {
+            Resource::Single(key, token) => {
+                let lost = || {
+                    let message = "the object that was sent is not there";
+                    Failure::new(FailureKind::CompleteRefused, message)
+                };
+                return self.ours(key, token).await?.map(|(_, file)| file).ok_or_else(lost);
+            }
+            Resource::Upload(key, upload) => (key, upload),
+        };
+        let mut headers = self.condition(request.begun.overwrite);
+        headers.push(("content-type".to_owned(), "application/xml".to_owned()));
+        headers.push(("x-amz-mp-object-size".to_owned(), request.begun.size.0.to_string()));
+        let body = wire::complete_body(&request.parts).into();
+        let ask =
+            Ask { body: Some(body), ..Ask::object(key).query("uploadId", upload).headers(headers) };
+        let response = self.call(Call::Complete, Method::POST, ask).await?;
+        if !wire::is_completed(&response.body) {
+            return Err(bad("something else than a completed upload"));
+        }
+        Ok(RemoteFile {
+            id: RemoteFileId::new(key),
+            name: request.begun.target.name.clone(),
+            size: None,
+            mark: None,
+            created_at: None,
+        })
+    }
+
+    /// An upload that is gone was completed when the object has the ETag that its parts make, or,
+    /// where ETags say nothing, our size and a time since the intent.
+    pub(super) async fn completion_of(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<Completion, Failure> {
+        let key = match resource(&request.remote.id)? {
+            Resource::Single(key, token) => {
+                let ours = self.ours(key, token).await?;
+                return Ok(ours.map_or(Completion::Pending, |(_, file)| Completion::Done(file)));
+            }
+            Resource::Upload(key, _) => key,
+        };
+        match self.listed_parts(&request.remote).await {
+            Ok(_) => return Ok(Completion::Pending),
+            Err(failure) if failure.kind == FailureKind::UploadGone => {}
+            Err(failure) => return Err(failure),
+        }
+        let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
+            return Ok(Completion::Gone);
+        };
+        let since = self.account.to_platform_time(request.since);
+        let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+        let proof = file.mark.zip(wire::mark_of_parts(&request.parts, request.remote.part_size));
+        let is_ours = match proof {
+            Some((there, sent)) if there.part_size == sent.part_size => there == sent,
+            Some(_) | None => is_new,
+        };
+        let is_ours = is_ours && file.size == Some(request.begun.size);
+        Ok(if is_ours { Completion::Done(file) } else { Completion::Gone })
+    }
+
+    pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
+        let Ok(Resource::Upload(key, upload)) = resource(id) else { return Ok(()) };
+        let ask = Ask::object(key).query("uploadId", upload);
+        match self.call(Call::Upload, Method::DELETE, ask).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.kind == FailureKind::UploadGone => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn layout(request: &BeginRequest) -> Result<u32, Failure> {
+    request
+        .part_size
+        .count_for(request.size)
+        .ok_or_else(|| Failure::new(FailureKind::BadRequest, "the file makes too many parts"))
+}
+
+/// Returns the storage's word for the bytes it took.
+pub(super) fn etag_of(response: &Response) -> Result<ETag, Failure> {
+    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
+    if etag.as_str().is_empty() {
+        let message = "the storage took the bytes and gave no ETag for them";
+        return Err(answered(response, FailureKind::PartRejected, message.to_owned()));
+    }
+    Ok(etag)
+}
+
+/// Returns the digest that the storage compares the bytes with.
+pub(super) fn digest_header(body: &PartBody) -> Option<(String, String)> {
+    body.md5.map(|md5| ("content-md5".to_owned(), STANDARD.encode(md5.0)))
+}
+
+fn tag_pair(tag: &str) -> String {
+    let (key, value) = tag.split_once('=').unwrap_or((tag, ""));
+    let mut pair = reqwest::Url::parse("x:/").expect("a constant");
+    pair.query_pairs_mut().append_pair(key, value);
+    pair.query().unwrap_or_default().replace('+', "%20")
+}
+
+fn bad(what: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, format!("the storage answered with {what}"))
+}

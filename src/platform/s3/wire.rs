@@ -1,0 +1,204 @@
+//! S3 on the wire: XML out and in, read by local names and leniently, for servers differ.
+
+use quick_xml::Reader;
+use quick_xml::escape::escape;
+use quick_xml::events::Event;
+
+use crate::model::{ByteCount, ContentMark, ETag, Md5, PartNumber, PartSize, RemotePart, WallTime};
+
+/// Deeper than any answer of S3.
+const DEPTH_MAX: usize = 16;
+
+/// An element with its text and children.
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    text: String,
+    children: Vec<Element>,
+}
+
+impl Element {
+    fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    fn text_of(&self, name: &str) -> Option<&str> {
+        self.child(name).map(|child| child.text.trim())
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+}
+
+/// Reads a document, whatever its root is called; white space may come before it.
+fn parse(body: &[u8]) -> Option<Element> {
+    let text = std::str::from_utf8(body.trim_ascii()).ok()?;
+    let mut reader = Reader::from_str(text);
+    let mut open = vec![Element::default()];
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) if open.len() < DEPTH_MAX => open.push(Element {
+                name: start.local_name().as_ref().to_owned(),
+                ..Element::default()
+            }),
+            Event::Start(_) => return None,
+            Event::Empty(empty) => {
+                let name = empty.local_name().as_ref().to_owned();
+                open.last_mut()?.children.push(Element { name, ..Element::default() });
+            }
+            Event::Text(text) => open.last_mut()?.text.push_str(&text),
+            Event::CData(data) => open.last_mut()?.text.push_str(&data),
+            Event::GeneralRef(reference) => {
+                let character = match reference.resolve_char_ref().ok()? {
+                    Some(character) => character.to_string(),
+                    None => quick_xml::escape::resolve_predefined_entity(&reference)?.to_owned(),
+                };
+                open.last_mut()?.text.push_str(&character);
+            }
+            Event::End(_) => {
+                let done = open.pop()?;
+                open.last_mut()?.children.push(done);
+            }
+            Event::Eof => break,
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) | Event::DocType(_) => {}
+        }
+    }
+    (open.len() == 1).then(|| open.pop()).flatten()?.children.pop()
+}
+
+/// What a storage says when it refuses.
+#[derive(Debug)]
+pub(super) struct Error {
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) region: Option<String>,
+}
+
+/// Reads an error; `None` when the body is something else.
+pub(super) fn error(body: &[u8]) -> Option<Error> {
+    let root = parse(body).filter(|root| root.name == "Error")?;
+    Some(Error {
+        code: root.text_of("Code").unwrap_or_default().to_owned(),
+        message: root.text_of("Message").unwrap_or_default().to_owned(),
+        region: root.text_of("Region").map(str::to_owned),
+    })
+}
+
+/// Reads the id of an upload that was created.
+pub(super) fn created(body: &[u8]) -> Option<String> {
+    let id = parse(body)?.text_of("UploadId")?.to_owned();
+    let is_usable = !id.is_empty() && id.len() <= 1024 && !id.contains(['?', '&', '#', ' ']);
+    is_usable.then_some(id)
+}
+
+/// One page of the parts of an upload.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// `None` where the storage shows a part without its ETag.
+    pub(super) parts: Option<Vec<RemotePart>>,
+    /// Where the next page begins.
+    pub(super) next: Option<u32>,
+}
+
+/// Reads a page of parts.
+pub(super) fn parts(body: &[u8]) -> Option<Parts> {
+    let root = parse(body)?;
+    let part = |element: &Element| {
+        let number = PartNumber::new(element.text_of("PartNumber")?.parse().ok()?)?;
+        Some(RemotePart { number, etag: ETag::from_header(element.text_of("ETag")?) })
+    };
+    let is_truncated = root.text_of("IsTruncated") == Some("true");
+    let marker = root.text_of("NextPartNumberMarker").and_then(|text| text.parse().ok());
+    Some(Parts {
+        parts: root.all("Part").map(part).collect(),
+        next: marker.filter(|_| is_truncated),
+    })
+}
+
+/// An upload in progress, as a list shows it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) initiated_at: Option<WallTime>,
+}
+
+/// One page of the uploads of a bucket.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    pub(super) uploads: Vec<Listed>,
+    /// Key and id from which the next page goes on.
+    pub(super) next: Option<(String, String)>,
+}
+
+/// Reads a page of uploads.
+pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
+    let root = parse(body)?;
+    let upload = |element: &Element| {
+        Some(Listed {
+            key: element.text_of("Key")?.to_owned(),
+            id: element.text_of("UploadId")?.to_owned(),
+            initiated_at: element.text_of("Initiated").and_then(parse_time),
+        })
+    };
+    let is_truncated = root.text_of("IsTruncated") == Some("true");
+    let marker = |name: &str| root.text_of(name).map(str::to_owned);
+    let next = marker("NextKeyMarker").zip(marker("NextUploadIdMarker"));
+    Some(Uploads {
+        uploads: root.all("Upload").filter_map(upload).collect(),
+        next: next.filter(|_| is_truncated),
+    })
+}
+
+fn parse_time(text: &str) -> Option<WallTime> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(time.as_nanosecond()).ok().map(WallTime)
+}
+
+/// Tells whether a body is that of a completed upload.
+pub(super) fn is_completed(body: &[u8]) -> bool {
+    parse(body).is_some_and(|root| root.name != "Error" && root.child("ETag").is_some())
+}
+
+/// Writes the list of parts of a complete.
+pub(super) fn complete_body(parts: &[RemotePart]) -> String {
+    let mut body =
+        "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
+    for part in parts {
+        let etag = format!("\"{}\"", part.etag);
+        body.push_str(&format!(
+            "<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>",
+            part.number,
+            escape(&etag)
+        ));
+    }
+    body + "</CompleteMultipartUpload>"
+}
+
+/// Returns what an object's ETag proves of its content: for parts of that size where it was put
+/// together from many, for the whole where it is its MD5.
+pub(super) fn mark(etag: &ETag, size: ByteCount, part_size: Option<u64>) -> Option<ContentMark> {
+    let Some((digest, count)) = etag.as_str().split_once('-') else {
+        use md5::{Digest, Md5 as Hasher};
+        let whole = Md5::parse(etag.as_str())?;
+        let md5_of_parts = Md5(Hasher::digest(whole.0).into());
+        let is_one_part = |part_size: &PartSize| part_size.count_for(size) == Some(1);
+        let part_size = part_size.and_then(PartSize::new).filter(is_one_part);
+        let part_size = part_size.or_else(|| PartSize::new(size.0.max(1)))?;
+        return Some(ContentMark { part_size, md5_of_parts });
+    };
+    let part_size = PartSize::new(part_size?)?;
+    let agrees = part_size.count_for(size) == count.parse().ok();
+    agrees.then_some(ContentMark { part_size, md5_of_parts: Md5::parse(digest)? })
+}
+
+/// Returns what the ETags of parts prove, when all of them are MD5s.
+pub(super) fn mark_of_parts(parts: &[RemotePart], part_size: PartSize) -> Option<ContentMark> {
+    use md5::{Digest, Md5 as Hasher};
+    let mut hasher = Hasher::new();
+    for part in parts {
+        hasher.update(Md5::parse(part.etag.as_str())?.0);
+    }
+    Some(ContentMark { part_size, md5_of_parts: Md5(hasher.finalize().into()) })
+}
