@@ -184,9 +184,8 @@ pub(super) async fn put(
         Err(torn) => {
             state.ledger.arrived(&book, part, torn.length, false);
             std::fs::remove_file(&place).ok();
-            let is_long = torn.length > PART_MAX;
-            return Err(match is_long {
-                true => Refusal::too_large(),
+            return Err(match torn.length > PART_MAX {
+                true => too_large(&mut state),
                 false => Refusal::bad_request("The body ended too early."),
             });
         }
