@@ -6,8 +6,6 @@
 mod bucket;
 mod calls;
 mod complete;
-#[cfg(test)]
-mod tests;
 mod uploads;
 mod world;
 
@@ -95,3 +93,6 @@ pub enum EtagForm {
     /// Without quotes only.
     Bare,
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,6 +305,10 @@ async fn an_abort_ends_an_open_upload_alone() {
     desk.switch(|switches| switches.gjirafa_vp.abort_deletes = true);
     desk.call("PUT", "multipart-abort", key).await.result();
     assert_eq!((desk.files().len(), desk.breaches().len()), (0, 2));
+
+    let upload = desk.start(1).await;
+    desk.sandbox.shared.stand(Vendor::GjirafaVp).vanish(None);
+    assert_eq!(desk.list(&upload).await.status, 404);
 }
 
 #[tokio::test]
