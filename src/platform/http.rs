@@ -349,7 +349,8 @@ pub fn parse_url(text: &str) -> Result<Url, Failure> {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Tells whether an address is on this machine.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => host

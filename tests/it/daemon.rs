@@ -101,7 +101,7 @@ fn faults_before_and_after_every_call_lose_nothing() {
                 })
             })
             .collect();
-        stage.post("/_sandbox/sevenbridges/faults", &json!(rules).to_string());
+        stage.tell("faults", &json!(rules).to_string());
         stage.write("run/large", &noise(4 << 20, 6));
         stage.write("run/small", b"x");
         stage.write("run/other", b"y");
@@ -120,7 +120,7 @@ fn lost_answers_make_no_second_file_and_send_no_part_more_than_once_more() {
     {
         let mut stage = with_switches("{\"part_size\": 1048576}");
         let rule = json!([{"operation": operation, "when": "after", "action": "reset"}]);
-        stage.post("/_sandbox/sevenbridges/faults", &rule.to_string());
+        stage.tell("faults", &rule.to_string());
         stage.write("run/large", &noise(3 << 20, 7));
         stage.start();
         stage.until_count("completed", 1);
@@ -143,7 +143,7 @@ fn an_upload_that_the_platform_lost_begins_again() {
     until("parts are reported or on their way", || {
         (stage.ledger()["bytes_received"].as_u64() > Some(1 << 20)).then_some(())
     });
-    stage.post("/_sandbox/sevenbridges/vanish", "{}");
+    stage.tell("vanish", "{}");
     stage.until_count("completed", 1);
     stage.assert_all_there();
 }
@@ -376,7 +376,7 @@ fn no_secret_is_in_log_status_receipt_database_or_command_line() {
         {"operation": "put", "nth": 2, "action": {"answer": {"status": 403, "body": {"token": TOKEN}}}},
         {"operation": "initialise", "action": {"answer": {"status": 500, "body": {"message": TOKEN}}}},
     ]);
-    stage.post("/_sandbox/sevenbridges/faults", &rules.to_string());
+    stage.tell("faults", &rules.to_string());
     stage.write("run/large", &noise(3 << 20, 13));
     stage.start();
     let command_line = fs::read(format!("/proc/{}/cmdline", stage.pid())).expect("read");

@@ -19,8 +19,18 @@ fn movement(stage: &Stage) -> u64 {
 
 #[test]
 fn fifty_kills_lose_nothing_and_send_little_again() {
+    kill_again_and_again(&["sevenbridges"]);
+}
+
+#[test]
+fn fifty_kills_lose_nothing_at_s3() {
+    kill_again_and_again(&["s3"]);
+}
+
+fn kill_again_and_again(platforms: &'static [&'static str]) {
     let mut stage = Stage::new(Options {
-        transfer: "parts_in_flight = 4\nbandwidth = \"16 MB/s\"",
+        platforms,
+        transfer: "parts_in_flight = 4\nbandwidth = \"16 MB/s\"\npart_size = \"256 KiB\"",
         switches: "{\"part_size\": 262144}",
         ..Options::default()
     });
@@ -49,7 +59,9 @@ fn fifty_kills_lose_nothing_and_send_little_again() {
     let again = ledger["bytes_received_again"].as_u64().expect("a count");
     let received = ledger["bytes_received"].as_u64().expect("a count");
     let bound = ROUNDS * PARTS_IN_FLIGHT * PART;
-    println!("{ROUNDS} kills: {received} bytes received, {again} of them again, bound {bound}");
+    println!(
+        "{platforms:?}, {ROUNDS} kills: {received} bytes received, {again} of them again, bound {bound}"
+    );
     assert!(again <= bound, "{again} bytes were sent again, more than {bound}");
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Stage {
 /// How a stage differs from the usual one.
 #[derive(Clone)]
 pub(crate) struct Options {
+    /// Where the drop directory goes.
+    pub(crate) platforms: &'static [&'static str],
     /// Lines of `[transfer]`.
     pub(crate) transfer: &'static str,
     /// Lines of the destination.
@@ -43,6 +45,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            platforms: &["sevenbridges"],
             transfer: "parts_in_flight = 4",
             destination: "",
             drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
@@ -98,19 +101,51 @@ impl Stage {
         fs::write(&beside, format!("{token}\n")).expect("written");
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
         fs::rename(beside, self.path("sandbox.token")).expect("renamed");
+        let keys =
+            format!("[default]\naws_access_key_id = SANDBOX\naws_secret_access_key = {token}\n");
+        let beside = self.path("new.s3");
+        fs::write(&beside, keys).expect("written");
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
+        fs::rename(beside, self.path("sandbox.s3")).expect("renamed");
     }
 
     pub(crate) fn configure(&self) {
-        let Options { transfer, destination, drop, .. } = &self.options;
-        let text = format!(
+        let Options { transfer, destination, drop, platforms, .. } = &self.options;
+        let mut text = format!(
             "[state]\ndirectory = \"state\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
-             delay_max = \"1s\"\n[network]\ninactivity_timeout = \"2s\"\n[destinations.far]\n\
-             platform = \"sevenbridges\"\nbase_url = \"http://{}/v2\"\n\
-             credential = {{ file = \"sandbox.token\" }}\nproject = \"lab/demo\"\nfolder = \"runs\"\n\
-             {destination}\n[drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n{drop}\n",
-            self.address
+             delay_max = \"1s\"\n[network]\ninactivity_timeout = \"2s\"\n"
+        );
+        for platform in *platforms {
+            text += &format!(
+                "[destinations.to-{platform}]\nplatform = \"{platform}\"\n{}\n{destination}\n",
+                self.target(platform)
+            );
+        }
+        let names: Vec<_> = platforms.iter().map(|name| format!("\"to-{name}\"")).collect();
+        text += &format!(
+            "[drops.lab]\ndirectory = \"drop\"\ndestinations = [{}]\n{drop}\n",
+            names.join(", ")
         );
         fs::write(self.path("config.toml"), text).expect("written");
+    }
+
+    /// Address, credential and place at one of the sandbox's stand-ins.
+    fn target(&self, platform: &str) -> String {
+        let (path, credential, place) = match platform {
+            "sevenbridges" => ("/v2", "sandbox.token", "project = \"lab/demo\"\nfolder = \"runs\""),
+            "basespace" => (
+                "/basespace/v1pre3",
+                "sandbox.token",
+                "app_result = \"710000001\"\nfolder = \"runs\"",
+            ),
+            "gjirafa-vp" => ("/gjirafa", "sandbox.token", "project = \"abcdefgh\""),
+            "s3" => ("", "sandbox.s3", "bucket = \"lab-demo\"\nprefix = \"runs/\""),
+            other => panic!("no such platform: {other}"),
+        };
+        format!(
+            "base_url = \"http://{}{path}\"\ncredential = {{ file = \"{credential}\" }}\n{place}",
+            self.address
+        )
     }
 
     fn start_sandbox(&mut self, listen: &str) {
@@ -235,12 +270,27 @@ impl Stage {
         }
     }
 
+    /// What the stand-in of the first platform received.
     pub(crate) fn ledger(&self) -> Value {
-        self.get("/_sandbox/sevenbridges/ledger")
+        self.ledger_of(self.options.platforms[0])
     }
 
+    pub(crate) fn ledger_of(&self, platform: &str) -> Value {
+        self.get(&format!("/_sandbox/{platform}/ledger"))
+    }
+
+    /// What the stand-in of the first platform holds.
     pub(crate) fn files(&self) -> Vec<Value> {
-        self.get("/_sandbox/sevenbridges/files").as_array().expect("a list").clone()
+        self.files_of(self.options.platforms[0])
+    }
+
+    pub(crate) fn files_of(&self, platform: &str) -> Vec<Value> {
+        self.get(&format!("/_sandbox/{platform}/files")).as_array().expect("a list").clone()
+    }
+
+    /// Tells the stand-in of the first platform how to misbehave: `faults`, `switches`, `vanish`.
+    pub(crate) fn tell(&self, what: &str, body: &str) {
+        self.post(&format!("/_sandbox/{}/{what}", self.options.platforms[0]), body);
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
@@ -265,38 +315,46 @@ impl Stage {
         serde_json::from_str(body).unwrap_or(Value::Null)
     }
 
-    /// Every file of the drop directory is at the far end once, byte for byte; nothing else is; the
-    /// rules were kept; each has a receipt.
+    /// Every file of the drop directory is at every far end once, byte for byte; nothing else is; the
+    /// rules were kept; each has a receipt for each destination.
     pub(crate) fn assert_all_there(&self) {
         let here = walk(&self.drop());
-        let there = self.files();
-        assert_eq!(there.len(), here.len(), "files at the far end");
-        for place in &here {
-            let relative = place.strip_prefix(self.drop()).expect("below");
-            let wanted = format!("runs/{}", relative.display());
-            let found: Vec<_> = there
-                .iter()
-                .filter(|file| {
-                    let (folder, name) = (file["folder"].as_str(), file["name"].as_str());
-                    format!("{}/{}", folder.unwrap_or(""), name.unwrap_or("")) == wanted
-                })
-                .collect();
-            assert_eq!(found.len(), 1, "{wanted} is there {} times", found.len());
-            let parts = found[0]["parts"].as_array().expect("a list");
-            let bytes: Vec<u8> = parts
-                .iter()
-                .flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read"))
-                .collect();
-            assert!(bytes == fs::read(place).expect("read"), "{wanted} has another content");
+        for platform in self.options.platforms {
+            self.assert_all_at(platform, &here);
+            let ledger = self.ledger_of(platform);
+            assert_eq!(ledger["breaches"], serde_json::json!([]), "{platform}: rules were broken");
+            assert_eq!(
+                ledger["open_uploads"],
+                serde_json::json!([]),
+                "{platform}: remote uploads without an owner"
+            );
         }
-        assert_eq!(walk(&self.path("state/receipts")).len(), here.len(), "receipts");
-        let ledger = self.ledger();
-        assert_eq!(ledger["breaches"], serde_json::json!([]), "the platform's rules were broken");
-        assert_eq!(
-            ledger["open_uploads"],
-            serde_json::json!([]),
-            "remote uploads without an owner"
-        );
+        let receipts = walk(&self.path("state/receipts")).len();
+        assert_eq!(receipts, here.len() * self.options.platforms.len(), "receipts");
+    }
+
+    fn assert_all_at(&self, platform: &str, here: &[PathBuf]) {
+        let there = self.files_of(platform);
+        let content = |file: &Value| -> Vec<u8> {
+            let parts = file["parts"].as_array().expect("a list").iter();
+            parts.flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read")).collect()
+        };
+        assert_eq!(there.len(), here.len(), "files at {platform}");
+        for place in here {
+            let relative = place.strip_prefix(self.drop()).expect("below");
+            let wanted = match platform {
+                // It knows no folders.
+                "gjirafa-vp" => format!("/{}", relative.file_name().expect("named").display()),
+                _ => format!("runs/{}", relative.display()),
+            };
+            let is_named = |file: &&Value| {
+                let (folder, name) = (file["folder"].as_str(), file["name"].as_str());
+                format!("{}/{}", folder.unwrap_or(""), name.unwrap_or("")) == wanted
+            };
+            let bytes = fs::read(place).expect("read");
+            let found = there.iter().filter(is_named).filter(|file| content(file) == bytes).count();
+            assert_eq!(found, 1, "{wanted} is at {platform} {found} times with its content");
+        }
     }
 }
 
