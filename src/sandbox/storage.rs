@@ -29,27 +29,53 @@ pub(super) struct Torn {
     pub(super) length: u64,
 }
 
-/// Receives a part into a file.
-pub(super) async fn receive(path: &Path, body: Body) -> Result<StoredPart, Torn> {
-    let mut length = 0;
+/// Counts the bytes of a request whose sender goes away: the server drops the work half done.
+struct Count<F: FnMut(u64)> {
+    length: u64,
+    is_over: bool,
+    when_dropped: F,
+}
+
+impl<F: FnMut(u64)> Drop for Count<F> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            (self.when_dropped)(self.length);
+        }
+    }
+}
+
+/// Receives a part into a file. When the sender goes away meanwhile, `when_dropped` is told how many
+/// bytes had arrived.
+pub(super) async fn receive(
+    path: &Path,
+    body: Body,
+    when_dropped: impl FnMut(u64) + Send,
+) -> Result<StoredPart, Torn> {
+    let mut count = Count { length: 0, is_over: false, when_dropped };
+    let received = take(path, body, &mut count.length).await;
+    count.is_over = true;
+    received
+}
+
+async fn take(path: &Path, body: Body, length: &mut u64) -> Result<StoredPart, Torn> {
     let torn = |length| move |_: io::Error| Torn { length };
     let mut file = File::create(path).map_err(torn(0))?;
     let (mut hasher, mut buffer) = (Md5::new(), Vec::with_capacity(2 * WRITE_MIN));
     let mut body = body;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Torn { length }) };
+        let Ok(frame) = frame else { return Err(Torn { length: *length }) };
         let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
+        *length += data.len() as u64;
         hasher.update(&data);
         buffer.extend_from_slice(&data);
         if buffer.len() >= WRITE_MIN {
-            file.write_all(&buffer).map_err(torn(length))?;
+            file.write_all(&buffer).map_err(torn(*length))?;
             buffer.clear();
         }
     }
-    file.write_all(&buffer).map_err(torn(length))?;
+    file.write_all(&buffer).map_err(torn(*length))?;
     let md5 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(StoredPart { path: path.to_owned(), length, md5 })
+    Ok(StoredPart { path: path.to_owned(), length: *length, md5 })
 }
 
 /// Reads the bytes of an object, part after part.

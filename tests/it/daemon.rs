@@ -28,8 +28,8 @@ fn files_arrive_with_receipts_and_the_daemon_drains() {
     stage.until_count("completed", 3);
     stage.assert_all_there();
     let told = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
-    assert!(told.contains("lab: run1              2 of 2 files at far"), "{told}");
-    assert!(told.contains("lab: files at the top  1 of 1 files at far"), "{told}");
+    assert!(told.contains("lab: run1              2 of 2 files at to-sevenbridges"), "{told}");
+    assert!(told.contains("lab: files at the top  1 of 1 files at to-sevenbridges"), "{told}");
     let log = stage.log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "a clean run warns of nothing: {log}");
     let files = stage.files();
@@ -358,7 +358,7 @@ fn reload_takes_a_good_configuration_and_refuses_a_bad_one() {
     fs::create_dir(stage.path("drop2")).expect("made");
     fs::write(stage.path("drop2/b"), b"b").expect("written");
     let more = format!(
-        "{good}\n[drops.two]\ndirectory = \"drop2\"\ndestinations = [\"far\"]\nquiet_period = \"50ms\"\n"
+        "{good}\n[drops.two]\ndirectory = \"drop2\"\ndestinations = [\"to-sevenbridges\"]\nquiet_period = \"50ms\"\n"
     );
     fs::write(stage.path("config.toml"), more).expect("written");
     stage.signal(Signal::HUP);

@@ -99,7 +99,8 @@ pub(super) async fn single(
     };
     let book = file.id.to_string();
     let place = new_place(shared, file.id, 1);
-    let received = storage::receive(&place, content).await;
+    let gone = |length| lock(&shared.basespace).ledger.arrived(&book, 1, length, false);
+    let received = storage::receive(&place, content, gone).await;
     let mut state = lock(&shared.basespace);
     let stored = match received {
         Ok(stored) => stored,
@@ -176,9 +177,11 @@ pub(super) async fn put(
         return Err(refusal);
     }
     let place = new_place(shared, id, part);
-    let received = storage::receive(&place, Body::new(Limited::new(content, READ_MAX))).await;
-    let mut state = lock(&shared.basespace);
     let book = id.to_string();
+    let gone = |length| lock(&shared.basespace).ledger.arrived(&book, part, length, false);
+    let content = Body::new(Limited::new(content, READ_MAX));
+    let received = storage::receive(&place, content, gone).await;
+    let mut state = lock(&shared.basespace);
     let stored = match received {
         Ok(stored) => stored,
         Err(torn) => {

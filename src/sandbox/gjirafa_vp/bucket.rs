@@ -97,7 +97,11 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
         format!("gjirafa-{}-{}-{}", admitted.upload_id, admitted.part, state.new_id(16))
     };
     let place = shared.settings.directory.join("parts").join(name);
-    let (length, code) = match storage::receive(&place, body).await {
+    let gone = |length| {
+        let ledger = &mut lock(&shared.gjirafa_vp).ledger;
+        ledger.arrived(&admitted.request_key, admitted.part, length, false);
+    };
+    let (length, code) = match storage::receive(&place, body, gone).await {
         Ok(stored) if stored.length == admitted.announced => {
             return keep(shared, &admitted, stored);
         }

@@ -227,7 +227,8 @@ async fn receive(shared: &Shared, call: &Call, operation: &str, body: Body) -> R
         let name = lock(&shared.s3).new_id(32);
         shared.settings.directory.join("parts").join(format!("s3-{name}"))
     };
-    let stored = storage::receive(&place, body).await;
+    let gone = |length| lock(&shared.s3).ledger.arrived(&id, number, length, false);
+    let stored = storage::receive(&place, body, gone).await;
     let mut state = lock(&shared.s3);
     match stored {
         Ok(stored) if Some(stored.length) == announced && stored.length <= PART_MAX => {

@@ -206,7 +206,8 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
         shared.settings.directory.join("parts").join(name)
     };
     let announced = content_length(&head.headers);
-    match storage::receive(&place, body).await {
+    let gone = |length| lock(&shared.sevenbridges).ledger.arrived(&id, number, length, false);
+    match storage::receive(&place, body, gone).await {
         Ok(stored) if Some(stored.length) == announced => keep(shared, &id, number, stored),
         Ok(stored) => {
             lock(&shared.sevenbridges).ledger.arrived(&id, number, stored.length, false);
