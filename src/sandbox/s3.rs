@@ -1,11 +1,15 @@
 //! A stand-in for S3: one bucket, path style, signatures checked, multipart uploads.
 //!
-//! `calls` turns requests into what happens, `signature` checks who asks, `world` holds what exists.
+//! `calls` turns requests into what happens, `complete` puts parts together, `lists` shows what there
+//! is, `signature` checks who asks, `world` holds what exists.
 //! Written from the rules of AWS; where compatible storages differ there is a switch.
 
 mod calls;
+mod complete;
+mod lists;
 mod signature;
 mod world;
+mod xml;
 
 pub(super) use calls::routes;
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,366 @@
+use futures_util::{StreamExt, stream};
 
+use super::*;
+use crate::clock::Clock;
+use crate::model::{Md5, PartNumber, PartSize};
+use crate::platform::credential::CredentialSource;
+use crate::platform::http;
+use crate::platform::http::stub::{Reply, Seen, Stub};
+
+struct Bench {
+    stub: Stub,
+    client: S3,
+    _keys: tempfile::NamedTempFile,
+}
+
+fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
+    bench_with(Encryption::Bucket, handler)
+}
+
+fn bench_with(
+    encryption: Encryption,
+    handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+) -> Bench {
+    let stub = Stub::start(handler);
+    let keys = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
+    std::fs::write(keys.path(), text).expect("written");
+    let settings = Settings {
+        base_url: stub.url("/"),
+        region: "eu-central-1".into(),
+        bucket: "bkt".into(),
+        path_style: true,
+        encryption,
+    };
+    let network =
+        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
+    let credential = Credential::new(CredentialSource::File(keys.path().to_owned()));
+    let clock = Clock::real();
+    let account = Account::new(Some(10_000.0), &clock);
+    let http = Http::new(&network).expect("a client");
+    let client = S3::new(&settings, http, Arc::new(credential), account, &clock).expect("a client");
+    Bench { stub, client, _keys: keys }
+}
+
+fn request(size: u64) -> BeginRequest {
+    BeginRequest {
+        target: Target { folders: vec!["runs".into(), "a b".into()], name: "x+y#1.gz".into() },
+        size: ByteCount(size),
+        part_size: PartSize::new(10).expect("not zero"),
+        overwrite: false,
+        description: Description::default(),
+    }
+}
+
+const KEY: &str = "runs/a b/x+y#1.gz";
+
+fn remote(id: &str, part_count: u32) -> RemoteUpload {
+    let part_size = PartSize::new(10).expect("not zero");
+    RemoteUpload { id: RemoteUploadId::new(id), part_size, part_count, sequential: false }
+}
+
+fn many() -> RemoteUpload {
+    remote(&format!("{KEY}?uploadId=u1"), 3)
+}
+
+fn etag(digit: &str) -> ETag {
+    ETag::from_header(&digit.repeat(32))
+}
+
+fn parts() -> Vec<RemotePart> {
+    let part = |index: usize, digit| RemotePart {
+        number: PartNumber::from_index(index),
+        etag: etag(digit),
+    };
+    vec![part(0, "a"), part(1, "b"), part(2, "c")]
+}
+
+fn completing() -> CompleteRequest {
+    CompleteRequest { remote: many(), parts: parts(), begun: request(25), since: WallTime(0) }
+}
+
+fn body(bytes: &'static [u8]) -> PartBody {
+    use md5::{Digest, Md5 as Hasher};
+    let length = ByteCount(bytes.len() as u64);
+    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
+    PartBody { length, md5: Some(Md5(Hasher::digest(bytes).into())), chunks }
+}
+
+/// Method, path and the query without what belongs to the signature.
+fn short(seen: &Seen) -> String {
+    let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+    let own = query.split('&').filter(|pair| !pair.starts_with("X-Amz-"));
+    format!("{} {path}?{}", seen.method, own.collect::<Vec<_>>().join("&"))
+}
+
+fn lines(bench: &Bench) -> Vec<String> {
+    bench.stub.seen().iter().map(short).collect()
+}
+
+fn error(code: &str) -> String {
+    format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>")
+}
+
+const PATH: &str = "/bkt/runs/a%20b/x%2By%231.gz";
+
+#[tokio::test]
+async fn an_upload_of_many_parts_from_begin_to_complete() {
+    let bench = bench(|seen| match seen.method.as_str() {
+        "POST" if seen.path.contains("uploads=") => Reply::new(
+            200,
+            "<InitiateMultipartUploadResult xmlns=\"x\"><UploadId>u1</UploadId></InitiateMultipartUploadResult>",
+        ),
+        "POST" => Reply::new(200, " \n<R><ETag>\"e-3\"</ETag></R>"),
+        "PUT" => Reply::new(200, "").with("ETag", "\"abc\""),
+        _ => Reply::new(404, ""),
+    });
+    let begun = bench.client.begin(&request(25)).await.expect("begun");
+    assert_eq!(begun, many());
+    let sending =
+        PartRequest { remote: begun, part: PartNumber::from_index(1), begun: request(25) };
+    let put = bench.client.put_part(&sending, body(b"xyz")).await.expect("taken");
+    assert_eq!(put.as_str(), "abc");
+    let done = bench.client.complete(&completing()).await.expect("completed");
+    assert_eq!((done.id.as_str(), done.name.as_str()), (KEY, "x+y#1.gz"));
+    assert_eq!(
+        lines(&bench),
+        [
+            format!("POST {PATH}?uploads="),
+            format!("PUT {PATH}?partNumber=2&uploadId=u1"),
+            format!("POST {PATH}?uploadId=u1"),
+        ]
+    );
+    let seen = bench.stub.seen();
+    assert_eq!(seen[0].header("x-amz-meta-dropferry-part-size"), Some("10"));
+    assert_eq!(seen[1].header("content-md5"), Some("0W+zbwkR+HiZjBNhka9wXg=="));
+    assert_eq!(seen[2].header("if-none-match"), Some("*"));
+    assert_eq!(seen[2].header("x-amz-mp-object-size"), Some("25"));
+    let text = String::from_utf8(seen[2].body.clone()).expect("text");
+    assert!(text.contains("<PartNumber>3</PartNumber><ETag>&quot;cccc"), "{text}");
+    assert!(seen.iter().all(|seen| !seen.path.contains("planted-secret")));
+    assert!(seen.iter().all(|seen| seen.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn a_complete_counts_by_its_body_and_never_by_its_status() {
+    let good = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+    for (status, answer, expected) in [
+        (200, good.to_owned(), None),
+        (200, error("InternalError"), Some(FailureKind::ServerFault)),
+        (200, String::new(), Some(FailureKind::BadAnswer)),
+        (200, good[..40].to_owned(), Some(FailureKind::BadAnswer)),
+        (200, "<html>log in</html>".to_owned(), Some(FailureKind::BadAnswer)),
+        (400, error("InvalidPart"), Some(FailureKind::CompleteRefused)),
+        (400, error("EntityTooSmall"), Some(FailureKind::BadRequest)),
+        (404, error("NoSuchUpload"), Some(FailureKind::UploadGone)),
+        (404, "<html>".to_owned(), Some(FailureKind::BadAnswer)),
+        (409, error("ConditionalRequestConflict"), Some(FailureKind::NameTaken)),
+        (412, error("PreconditionFailed"), Some(FailureKind::NameTaken)),
+        (503, error("InternalError"), Some(FailureKind::ServerFault)),
+    ] {
+        let told = answer.clone();
+        let bench = bench(move |_| Reply::new(status, told.clone()));
+        let kind = bench.client.complete(&completing()).await.err().map(|failure| failure.kind);
+        assert_eq!(kind, expected, "{status} {answer}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_mean_what_the_storage_says() {
+    let slow = FailureKind::Throttled { after: Some(Duration::from_secs(10)) };
+    for (status, code, expected) in [
+        (503, "SlowDown", slow),
+        (429, "TooManyRequests", slow),
+        (400, "RequestTimeout", FailureKind::ServerFault),
+        (403, "RequestTimeTooSkewed", FailureKind::ServerFault),
+        (400, "BadDigest", FailureKind::PartRejected),
+        (400, "ExpiredToken", FailureKind::Unauthorized),
+        (403, "InvalidAccessKeyId", FailureKind::Unauthorized),
+        (403, "SignatureDoesNotMatch", FailureKind::Unauthorized),
+        (403, "AccessDenied", FailureKind::Unauthorized),
+        (404, "NoSuchUpload", FailureKind::UploadGone),
+        (404, "NoSuchBucket", FailureKind::NotFound),
+        (400, "InvalidArgument", FailureKind::BadRequest),
+        (501, "NotImplemented", FailureKind::BadRequest),
+        (500, "Whatever", FailureKind::ServerFault),
+        (507, "XFull", FailureKind::Quota),
+    ] {
+        let bench = bench(move |_| Reply::new(status, error(code)));
+        let sending =
+            PartRequest { remote: many(), part: PartNumber::from_index(0), begun: request(25) };
+        let failure = bench.client.put_part(&sending, body(b"x")).await.expect_err(code);
+        assert_eq!(failure.kind, expected, "{status} {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_region_is_named() {
+    let bench = bench(|_| Reply::new(301, "").with("x-amz-bucket-region", "us-west-2"));
+    let failure = bench.client.begin(&request(25)).await.expect_err("elsewhere");
+    assert_eq!(failure.kind, FailureKind::Unauthorized);
+    assert!(failure.message.contains("us-west-2"), "{failure}");
+}
+
+#[tokio::test]
+async fn parts_are_listed_page_after_page_and_never_in_circles() {
+    let page = |seen: &Seen| match seen.path.contains("part-number-marker=1") {
+        false => {
+            "<L><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker>\
+                  <Part><PartNumber>1</PartNumber><ETag>&quot;a&quot;</ETag></Part></L>"
+        }
+        true => {
+            "<L><IsTruncated>false</IsTruncated>\
+                 <Part><PartNumber>3</PartNumber><ETag>\"c\"</ETag></Part></L>"
+        }
+    };
+    let listing = bench(move |seen| Reply::new(200, page(seen)));
+    let listed = listing.client.list_parts(&many()).await.expect("listed").expect("told");
+    let listed: Vec<_> =
+        listed.iter().map(|part| (part.number.get(), part.etag.as_str())).collect();
+    assert_eq!(listed, [(1, "a"), (3, "c")]);
+    let circle =
+        "<L><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker></L>";
+    let circling = bench(move |_| Reply::new(200, circle));
+    let failure = circling.client.list_parts(&many()).await.expect_err("no end");
+    assert_eq!(failure.kind, FailureKind::BadAnswer);
+    assert_eq!(circling.stub.seen().len(), 2);
+    let bare = bench(|_| Reply::new(200, "<L><Part><PartNumber>1</PartNumber></Part></L>"));
+    assert_eq!(
+        bare.client.list_parts(&many()).await,
+        Ok(None),
+        "a list without ETags proves nothing"
+    );
+}
+
+#[tokio::test]
+async fn what_became_of_a_complete_is_asked_of_upload_and_object() {
+    let mark = super::wire::mark_of_parts(&parts(), PartSize::new(10).expect("not zero"));
+    let ours = format!("\"{}-3\"", mark.expect("digests").md5_of_parts);
+    let other = format!("\"{}-3\"", "d".repeat(32));
+    for (is_open, object, expected) in [
+        (true, None, "pending"),
+        (false, None, "gone"),
+        (false, Some((ours.clone(), 25)), "done"),
+        (false, Some((ours, 24)), "gone"),
+        (false, Some((other, 25)), "gone"),
+        // The ETag says nothing; size and time do.
+        (false, Some(("\"opaque\"".to_owned(), 25)), "done"),
+    ] {
+        let shown = object.clone();
+        let bench = bench(move |seen| match (seen.method.as_str(), &shown) {
+            ("GET", _) if is_open => Reply::new(200, "<L></L>"),
+            ("GET", _) => Reply::new(404, error("NoSuchUpload")),
+            ("HEAD", Some((etag, size))) => Reply::new(200, vec![b'.'; *size])
+                .with("ETag", etag.clone())
+                .with("x-amz-meta-dropferry-part-size", "10")
+                .with("Last-Modified", "Sat, 21 Nov 2026 07:00:00 GMT"),
+            _ => Reply::new(404, ""),
+        });
+        let word = match bench.client.find_completed(&completing()).await.expect("told") {
+            Completion::Done(_) => "done",
+            Completion::Pending => "pending",
+            Completion::Gone => "gone",
+            Completion::Unknown(_) => "unknown",
+        };
+        assert_eq!(word, expected, "{object:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_one_part_is_one_request_and_known_by_its_token() {
+    let bench = bench(|seen| match seen.method.as_str() {
+        "PUT" => Reply::new(412, error("PreconditionFailed")),
+        _ => Reply::new(200, "x").with("ETag", "\"e\"").with("x-amz-meta-dropferry-upload", "t1"),
+    });
+    let single = remote(&format!("{KEY}?put=t1"), 1);
+    let begun = bench.client.begin(&request(5)).await.expect("nothing is asked");
+    assert!(begun.id.as_str().starts_with(&format!("{KEY}?put=")) && begun.part_count == 1);
+    assert!(bench.stub.seen().is_empty());
+    let sending =
+        PartRequest { remote: single.clone(), part: PartNumber::from_index(0), begun: request(5) };
+    let put = bench.client.put_part(&sending, body(b"x")).await;
+    assert_eq!(put.expect("an earlier attempt of ours arrived").as_str(), "e");
+    let others = PartRequest { remote: remote(&format!("{KEY}?put=t2"), 1), ..sending };
+    let failure = bench.client.put_part(&others, body(b"x")).await.expect_err("somebody else's");
+    assert_eq!(failure.kind, FailureKind::NameTaken);
+    let listed = bench.client.list_parts(&single).await.expect("listed").expect("told");
+    assert_eq!(listed.len(), 1);
+    assert_eq!(bench.client.abort(&single.id).await, Ok(()), "an object is never removed");
+    assert!(bench.stub.seen().iter().all(|seen| seen.method != "DELETE"));
+}
+
+#[tokio::test]
+async fn an_object_proves_its_content_by_its_etag_and_part_size() {
+    let digest = "d".repeat(32);
+    for (etag, part_size, is_encrypted, expected) in [
+        (format!("{digest}-3"), Some("10"), false, Some(10)),
+        // The first part would tell its size; here it answers with the whole.
+        (format!("{digest}-3"), None, false, None),
+        (format!("{digest}-4"), Some("10"), false, None),
+        (digest.clone(), None, false, Some(25)),
+        (digest.clone(), Some("64"), false, Some(64)),
+        (digest, None, true, None),
+        ("opaque".to_owned(), None, false, None),
+    ] {
+        let shown = etag.clone();
+        let bench = bench(move |_| {
+            let mut reply = Reply::new(200, vec![b'.'; 25]).with("ETag", format!("\"{shown}\""));
+            if let Some(part_size) = part_size {
+                reply = reply.with("x-amz-meta-dropferry-part-size", part_size);
+            }
+            match is_encrypted {
+                true => reply.with("x-amz-server-side-encryption", "aws:kms"),
+                false => reply,
+            }
+        });
+        let file = bench.client.locate(&request(25).target).await.expect("there").expect("there");
+        let found = file.mark.map(|mark| mark.part_size.get());
+        assert_eq!(found, expected, "{etag} {part_size:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_the_customer_goes_with_every_request_about_content() {
+    let key = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(key.path(), [7; 32]).expect("written");
+    let created = "<R><UploadId>u1</UploadId></R>";
+    let bench = bench_with(Encryption::Customer(key.path().to_owned()), move |seen| {
+        match seen.method.as_str() {
+            "POST" => Reply::new(200, created),
+            "PUT" => Reply::new(200, "").with("ETag", "\"e\""),
+            _ => Reply::new(404, ""),
+        }
+    });
+    bench.client.locate(&request(25).target).await.expect("asked");
+    let remote = bench.client.begin(&request(25)).await.expect("begun");
+    let sending = PartRequest { remote, part: PartNumber::from_index(0), begun: request(25) };
+    bench.client.put_part(&sending, body(b"x")).await.expect("taken");
+    for seen in bench.stub.seen() {
+        let name = "x-amz-server-side-encryption-customer-algorithm";
+        assert_eq!(seen.header(name), Some("AES256"), "{}", seen.line());
+    }
+    std::fs::write(key.path(), [7; 31]).expect("written");
+    let failure = bench.client.begin(&request(25)).await.expect_err("too short");
+    assert_eq!(failure.kind, FailureKind::Unauthorized);
+}
+
+#[test]
+fn keys_are_refused_that_others_rewrite() {
+    let target = |folders: &[&str], name: &str| Target {
+        folders: folders.iter().map(|&folder| folder.to_owned()).collect(),
+        name: name.into(),
+    };
+    let long = "k".repeat(1024);
+    for (folders, name, is_good) in [
+        (&["a", "b"][..], "c d.gz", true),
+        (&[], &long, true),
+        (&["x"], &long, false),
+        (&["a", ".."], "c", false),
+        (&["."], "c", false),
+        (&["a", ""], "c", false),
+        (&[], "", false),
+        (&["a/b"], "c", false),
+    ] {
+        assert_eq!(address::key_of(&target(folders, name)).is_ok(), is_good, "{folders:?}");
+    }
+}

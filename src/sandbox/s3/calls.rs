@@ -11,8 +11,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::complete::complete;
+use super::lists::{list_objects, list_parts, list_uploads};
 use super::signature::{self, Signed, pairs, unescape};
-use super::world::{Object, Said, Upload, World, etag_of_many};
+use super::world::{Object, Said, Upload, World};
+use super::xml::{date, escape, no_upload, precondition, refuse, xml};
 use super::{ACCESS_KEY, BUCKET};
 use crate::sandbox::faulting::{self, BODY_MAX};
 use crate::sandbox::server::Breaker;
@@ -23,10 +26,10 @@ use crate::sandbox::{Shared, unix_time};
 const PARTS_MAX: u32 = 10_000;
 const PART_MAX: u64 = 5 * 1024 * 1024 * 1024;
 
-type Sandbox = Stand<World>;
+pub(super) type Sandbox = Stand<World>;
 
 /// One request, taken apart.
-struct Call {
+pub(super) struct Call {
     method: String,
     /// As it came.
     path: String,
@@ -34,15 +37,15 @@ struct Call {
     pairs: Vec<(String, String)>,
     headers: HeaderMap,
     bucket: String,
-    key: String,
+    pub(super) key: String,
 }
 
 impl Call {
-    fn query(&self, name: &str) -> Option<&str> {
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
@@ -312,133 +315,10 @@ fn keep(
     response
 }
 
-fn refused_by_condition(state: &Sandbox, call: &Call) -> bool {
+pub(super) fn refused_by_condition(state: &Sandbox, call: &Call) -> bool {
     call.header("if-none-match") == Some("*")
         && !state.switches.s3.ignores_conditions
         && state.world.objects.contains_key(&call.key)
-}
-
-fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, body: &str) -> Response {
-    let id = call.query("uploadId").unwrap_or_default().to_owned();
-    let Some(upload) = state.world.uploads.get(&id).cloned() else {
-        let repeated = state.world.completed.get(&id).filter(|key| **key == call.key);
-        return match repeated.and_then(|key| state.world.objects.get(key)) {
-            Some(object) if !state.switches.s3.complete_twice_is_gone => {
-                completed(state, call, &object.etag)
-            }
-            Some(_) | None => no_upload(),
-        };
-    };
-    if call.header("content-type").is_some_and(|kind| kind.contains("form-urlencoded")) {
-        state.ledger.breach("complete: sent as a form");
-        return refuse(400, "InvalidRequest", "a form is not expected");
-    }
-    let listed = listed_parts(body);
-    if let Err((code, message)) = check_parts(shared, &upload, &listed) {
-        state.ledger.breach(format!("complete: {code}"));
-        return refuse(400, code, message);
-    }
-    if refused_by_condition(state, call) {
-        return precondition();
-    }
-    let parts: Vec<_> = upload.parts.into_values().map(|(_, stored)| stored).collect();
-    let is_opaque = state.switches.storage_etag == "kms" || state.switches.s3.strange_object_etag;
-    let etag = if is_opaque { state.new_id(32) } else { etag_of_many(&parts) };
-    let object =
-        Object { parts, etag: etag.clone(), said: upload.said, created_at: unix_time().as_secs() };
-    state.world.uploads.remove(&id);
-    state.world.objects.insert(call.key.clone(), object);
-    state.world.completed.insert(id, call.key.clone());
-    completed(state, call, &etag)
-}
-
-fn completed(state: &Sandbox, call: &Call, etag: &str) -> Response {
-    let root = match state.switches.s3.other_roots {
-        true => "CompleteMultipartUploadResponse",
-        false => "CompleteMultipartUploadResult",
-    };
-    let key = escape(&call.key);
-    // Keep-alive blanks come before the document.
-    xml(
-        200,
-        &format!(
-            " \n <{root}><Bucket>{BUCKET}</Bucket><Key>{key}</Key><ETag>&quot;{etag}&quot;</ETag></{root}>"
-        ),
-    )
-}
-
-/// Numbers and ETags of the parts in the body of a complete.
-fn listed_parts(body: &str) -> Vec<(u32, String)> {
-    let between = |text: &str, name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(value, _)| value.trim().to_owned())
-    };
-    let part = |text: &str| {
-        let etag = between(text, "ETag")?.replace("&quot;", "\"");
-        Some((between(text, "PartNumber")?.parse().ok()?, etag.trim_matches('"').to_owned()))
-    };
-    body.split("<Part>").skip(1).filter_map(part).collect()
-}
-
-fn check_parts(
-    shared: &Shared,
-    upload: &Upload,
-    listed: &[(u32, String)],
-) -> Result<(), (&'static str, &'static str)> {
-    if listed.is_empty() {
-        return Err(("MalformedXML", "no part is listed"));
-    }
-    if !listed.is_sorted_by(|one, other| one.0 < other.0) {
-        return Err(("InvalidPartOrder", "The list of parts was not in ascending order"));
-    }
-    for (number, etag) in listed {
-        if upload.parts.get(number).map(|(given, _)| given) != Some(etag) {
-            return Err(("InvalidPart", "One or more of the parts could not be found"));
-        }
-    }
-    let last = listed.last().map(|(number, _)| *number);
-    let is_small = |(number, (_, stored)): (&u32, &(String, StoredPart))| {
-        Some(*number) != last && stored.length < shared.settings.part_size_min
-    };
-    if upload.parts.iter().any(is_small) {
-        return Err(("EntityTooSmall", "Your proposed upload is smaller than the minimum"));
-    }
-    if listed.len() != upload.parts.len() {
-        return Err(("InvalidPart", "parts were left out"));
-    }
-    Ok(())
-}
-
-fn list_parts(state: &Sandbox, call: &Call) -> Response {
-    let id = call.query("uploadId").unwrap_or_default();
-    let Some(upload) = state.world.uploads.get(id).filter(|upload| upload.key == call.key) else {
-        return no_upload();
-    };
-    let after = call.query("part-number-marker").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let page = call.query("max-parts").and_then(|text| text.parse().ok()).unwrap_or(1000);
-    let page = page.min(state.switches.s3.page);
-    let left: Vec<_> = upload.parts.range(after + 1..).collect();
-    let is_truncated = left.len() > page;
-    let mut body = String::new();
-    for (number, (etag, stored)) in left.iter().take(page) {
-        let etag = match state.switches.s3.lists_no_etags {
-            true => String::new(),
-            false => format!("<ETag>&quot;{etag}&quot;</ETag>"),
-        };
-        body.push_str(&format!(
-            "<Part><PartNumber>{number}</PartNumber>{etag}<Size>{}</Size></Part>",
-            stored.length
-        ));
-    }
-    let next = left.iter().take(page).next_back().map_or(0, |(number, _)| **number);
-    let root = if state.switches.s3.other_roots { "ListPartsResponse" } else { "ListPartsResult" };
-    xml(
-        200,
-        &format!(
-            "<{root}><UploadId>{id}</UploadId><NextPartNumberMarker>{next}</NextPartNumberMarker>\
-         <IsTruncated>{is_truncated}</IsTruncated>{body}</{root}>"
-        ),
-    )
 }
 
 fn abort(state: &mut Sandbox, call: &Call) -> Response {
@@ -447,65 +327,6 @@ fn abort(state: &mut Sandbox, call: &Call) -> Response {
         Some(_) => StatusCode::NO_CONTENT.into_response(),
         None => no_upload(),
     }
-}
-
-fn list_uploads(state: &Sandbox, call: &Call) -> Response {
-    if state.switches.s3.lists_no_uploads {
-        return refuse(501, "NotImplemented", "uploads cannot be listed");
-    }
-    let prefix = call.query("prefix").unwrap_or_default();
-    let mut found: Vec<_> =
-        state.world.uploads.iter().filter(|(_, upload)| upload.key.starts_with(prefix)).collect();
-    found.sort_by_key(|(id, upload)| (&upload.key, upload.initiated_at, *id));
-    let marker = call.query("upload-id-marker");
-    let skip = marker.and_then(|id| found.iter().position(|(known, _)| *known == id));
-    let skip = skip.map_or(0, |index| index + 1);
-    let left = &found[skip..];
-    let page = state.switches.s3.page;
-    let mut body = String::new();
-    for (id, upload) in left.iter().take(page) {
-        body.push_str(&format!(
-            "<Upload><Key>{}</Key><UploadId>{id}</UploadId><Initiated>{}</Initiated></Upload>",
-            escape(&upload.key),
-            iso(upload.initiated_at)
-        ));
-    }
-    if let Some((id, upload)) = left.iter().take(page).next_back() {
-        let key = escape(&upload.key);
-        body.push_str(&format!(
-            "<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>"
-        ));
-    }
-    let is_truncated = left.len() > page;
-    xml(
-        200,
-        &format!(
-            "<ListMultipartUploadsResult><IsTruncated>{is_truncated}</IsTruncated>{body}\
-         </ListMultipartUploadsResult>"
-        ),
-    )
-}
-
-fn list_objects(state: &Sandbox, call: &Call) -> Response {
-    let prefix = call.query("prefix").unwrap_or_default();
-    let mut body = String::new();
-    for (key, object) in state.world.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
-        body.push_str(&format!(
-            "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag>\
-             <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
-            escape(key),
-            iso(object.created_at),
-            object.etag,
-            object.size()
-        ));
-    }
-    xml(
-        200,
-        &format!(
-            "<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>false</IsTruncated>{body}\
-         </ListBucketResult>"
-        ),
-    )
 }
 
 /// Shows an object's headers, and its bytes when they are asked for.
@@ -562,39 +383,4 @@ fn insert<'a>(headers: &mut HeaderMap, lines: impl IntoIterator<Item = (&'a str,
 fn base64_of(md5: &str) -> String {
     let raw = (0..md5.len()).step_by(2).filter_map(|at| md5.get(at..at + 2));
     STANDARD.encode(raw.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect::<Vec<_>>())
-}
-
-fn no_upload() -> Response {
-    refuse(404, "NoSuchUpload", "The specified multipart upload does not exist.")
-}
-
-fn precondition() -> Response {
-    refuse(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
-}
-
-fn refuse(status: u16, code: &str, message: &str) -> Response {
-    xml(status, &format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
-}
-
-fn xml(status: u16, body: &str) -> Response {
-    let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}");
-    let text = if body.starts_with(' ') { body.to_owned() } else { text };
-    let kind = [("content-type", "application/xml")];
-    (StatusCode::from_u16(status).unwrap_or_default(), kind, text).into_response()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn timestamp(seconds: u64) -> jiff::Timestamp {
-    jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or(0)).unwrap_or_default()
-}
-
-fn iso(seconds: u64) -> String {
-    timestamp(seconds).strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
-}
-
-fn date(seconds: u64) -> String {
-    timestamp(seconds).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
