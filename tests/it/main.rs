@@ -2,6 +2,7 @@
 
 mod daemon;
 mod kill;
+mod others;
 mod sim;
 mod stage;
 mod tidy;

@@ -30,6 +30,10 @@ pub(crate) struct Stage {
 pub(crate) struct Options {
     /// Where the drop directory goes.
     pub(crate) platforms: &'static [&'static str],
+    /// A real S3 server instead of the sandbox's.
+    pub(crate) outside: Option<Outside>,
+    /// Lines of `[network]`.
+    pub(crate) network: &'static str,
     /// Lines of `[transfer]`.
     pub(crate) transfer: &'static str,
     /// Lines of the destination.
@@ -42,10 +46,21 @@ pub(crate) struct Options {
     pub(crate) level: &'static str,
 }
 
+/// A real S3 server.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    pub(crate) base_url: String,
+    pub(crate) access_key: String,
+    pub(crate) secret: String,
+    pub(crate) bucket: String,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             platforms: &["sevenbridges"],
+            outside: None,
+            network: "inactivity_timeout = \"2s\"",
             transfer: "parts_in_flight = 4",
             destination: "",
             drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
@@ -101,8 +116,13 @@ impl Stage {
         fs::write(&beside, format!("{token}\n")).expect("written");
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
         fs::rename(beside, self.path("sandbox.token")).expect("renamed");
-        let keys =
-            format!("[default]\naws_access_key_id = SANDBOX\naws_secret_access_key = {token}\n");
+        let (access_key, secret) = match &self.options.outside {
+            Some(outside) => (outside.access_key.as_str(), outside.secret.as_str()),
+            None => ("SANDBOX", token),
+        };
+        let keys = format!(
+            "[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret}\n"
+        );
         let beside = self.path("new.s3");
         fs::write(&beside, keys).expect("written");
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
@@ -110,10 +130,10 @@ impl Stage {
     }
 
     pub(crate) fn configure(&self) {
-        let Options { transfer, destination, drop, platforms, .. } = &self.options;
+        let Options { transfer, destination, drop, platforms, network, .. } = &self.options;
         let mut text = format!(
             "[state]\ndirectory = \"state\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
-             delay_max = \"1s\"\n[network]\ninactivity_timeout = \"2s\"\n"
+             delay_max = \"1s\"\n[network]\n{network}\n"
         );
         for platform in *platforms {
             text += &format!(
@@ -131,6 +151,13 @@ impl Stage {
 
     /// Address, credential and place at one of the sandbox's stand-ins.
     fn target(&self, platform: &str) -> String {
+        if let Some(outside) = &self.options.outside {
+            return format!(
+                "base_url = \"{}\"\ncredential = {{ file = \"sandbox.s3\" }}\nbucket = \"{}\"\n\
+                 prefix = \"runs/\"",
+                outside.base_url, outside.bucket
+            );
+        }
         let (path, credential, place) = match platform {
             "sevenbridges" => ("/v2", "sandbox.token", "project = \"lab/demo\"\nfolder = \"runs\""),
             "basespace" => (
@@ -291,6 +318,11 @@ impl Stage {
     /// Tells the stand-in of the first platform how to misbehave: `faults`, `switches`, `vanish`.
     pub(crate) fn tell(&self, what: &str, body: &str) {
         self.post(&format!("/_sandbox/{}/{what}", self.options.platforms[0]), body);
+    }
+
+    /// An address at the sandbox.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {

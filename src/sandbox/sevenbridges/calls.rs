@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) body: Value,
     /// `http://host/v2`.
     pub(super) base: String,
+    /// The whole address, as it was asked for.
+    href: String,
     headers: HeaderMap,
 }
 
@@ -55,7 +57,7 @@ impl Success {
         let (offset, limit) = (number("offset", 0), number("limit", 50).clamp(1, 100));
         let total = items.len();
         let page: Vec<_> = items.into_iter().skip(offset).take(limit).collect();
-        let body = json!({"href": call.base, "items": page, "links": []});
+        let body = json!({"href": call.href, "items": page, "links": []});
         Ok(Self { status: 200, body: Some(body), total: Some(total) })
     }
 }
@@ -107,6 +109,7 @@ impl Call {
 
 pub(in crate::sandbox) fn routes() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/v2", any(api))
         .route("/v2/", any(api))
         .route("/v2/{*rest}", any(api))
         .route("/storage/{upload}/{part}", any(storage))
@@ -144,6 +147,7 @@ async fn parse(request: Request) -> Option<Call> {
         query: parse_query(&head.uri),
         body,
         base: format!("http://{host}/v2"),
+        href: format!("http://{host}{}", head.uri),
         headers: head.headers,
     })
 }
