@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
-use crate::engine::settings::{DropSettings, RetrySettings};
+use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
 use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::platform::credential::CredentialSource;
 use crate::platform::{http, s3, sevenbridges};
@@ -76,6 +76,8 @@ pub struct Destination {
     pub metadata: Vec<(String, String)>,
     /// Tags for each file.
     pub tags: Vec<String>,
+    /// Where verified files are exported to.
+    pub export: Option<ExportSettings>,
     /// A fixed call budget, instead of what the platform announces.
     pub calls_per_second: Option<f64>,
 }

@@ -242,6 +242,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         when_name_taken: target.when_name_taken,
         metadata: target.metadata.clone(),
         tags: target.tags.clone(),
+        export: target.export.clone(),
     };
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),

@@ -6,6 +6,8 @@ use toml::Spanned;
 
 use crate::config::resolve::Resolver;
 use crate::config::{Platform, raw};
+use crate::engine::settings::ExportSettings;
+use crate::model::ExportMode;
 use crate::platform::http::parse_url;
 use crate::platform::s3::Encryption;
 use crate::platform::{s3, sevenbridges};
@@ -39,6 +41,28 @@ impl Resolver<'_> {
             Platform::S3(_) => &raw.prefix,
         };
         given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default()
+    }
+
+    pub(super) fn export(
+        &mut self,
+        name: &str,
+        raw: Option<&Spanned<raw::Export>>,
+    ) -> Option<ExportSettings> {
+        let raw = raw?;
+        let (span, raw) = (raw.span(), raw.as_ref());
+        let of = ("export of destination", name);
+        let volume = self.required("volume", of, raw.volume.as_ref(), &span)?;
+        if volume.matches('/').count() != 1 || volume.starts_with('/') || volume.ends_with('/') {
+            let message = format!("volume = {volume:?} is none");
+            let hint = "owner/name, as in the volume's address".to_owned();
+            self.problem(raw.volume.as_ref().map(Spanned::span), message, Some(hint));
+        }
+        let mode = ExportMode {
+            copy_only: raw.copy_only.unwrap_or(true),
+            overwrite: raw.overwrite.unwrap_or(false),
+        };
+        let prefix = raw.prefix.as_ref().map(|prefix| prefix.as_ref().clone()).unwrap_or_default();
+        Some(ExportSettings { volume, prefix, mode })
     }
 
     fn sevenbridges_project(
