@@ -90,44 +90,29 @@ impl Settings {
     }
 }
 
-/// Which call is made.
+/// Which call is made; with the request key where the address names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call<'a> {
-    /// Begins a multipart upload.
     Begin,
-    /// Begins an upload of one request.
     Single,
-    /// Signs the parts of an open upload anew.
-    Resume(&'a str),
-    /// Lists the parts that arrived.
+    Resume,
     List(&'a str),
-    /// Makes a file of the parts.
-    Complete(&'a str),
-    /// Gives an open upload up.
-    Abort(&'a str),
-    /// Ends a single upload, and tells where a file is.
+    Complete,
+    Abort,
     Success(&'a str),
 }
 
 impl<'a> Call<'a> {
-    fn method(self) -> Method {
+    /// Returns the method, and the segments below `uploads`.
+    fn place(self) -> (Method, Vec<&'a str>) {
         match self {
-            Self::Begin | Self::Single | Self::Resume(_) | Self::Success(_) => Method::POST,
-            Self::List(_) => Method::GET,
-            Self::Complete(_) | Self::Abort(_) => Method::PUT,
-        }
-    }
-
-    /// Returns the segments below `uploads`.
-    fn path(self) -> Vec<&'a str> {
-        match self {
-            Self::Begin => vec!["multipart"],
-            Self::Single => vec!["url"],
-            Self::Resume(_) => vec!["multipart-resume"],
-            Self::List(key) => vec!["url", "multipart", key, "parts"],
-            Self::Complete(_) => vec!["multipart-complete"],
-            Self::Abort(_) => vec!["multipart-abort"],
-            Self::Success(key) => vec!["success", key],
+            Self::Begin => (Method::POST, vec!["multipart"]),
+            Self::Single => (Method::POST, vec!["url"]),
+            Self::Resume => (Method::POST, vec!["multipart-resume"]),
+            Self::List(key) => (Method::GET, vec!["url", "multipart", key, "parts"]),
+            Self::Complete => (Method::PUT, vec!["multipart-complete"]),
+            Self::Abort => (Method::PUT, vec!["multipart-abort"]),
+            Self::Success(key) => (Method::POST, vec!["success", key]),
         }
     }
 }
@@ -164,22 +149,19 @@ impl GjirafaVp {
         Ok(Self { http, base, settings, credential, account, time, addresses })
     }
 
-    fn url(&self, call: Call<'_>) -> Result<Url, Failure> {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
-            .pop_if_empty()
-            .extend(["api", "projects", &self.settings.project, "uploads"])
-            .extend(call.path());
-        Ok(url)
-    }
-
     /// Waits for the budget, makes one call, and reads what its envelope holds.
     async fn call<T: DeserializeOwned>(
         &self,
         call: Call<'_>,
         body: Option<Value>,
     ) -> Result<T, Failure> {
+        let (method, path) = call.place();
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
+            .pop_if_empty()
+            .extend(["api", "projects", &self.settings.project, "uploads"])
+            .extend(path);
         self.account.wait_for_budget().await;
         let key = self.credential.token()?;
         let key = format!("{}{}", self.settings.auth_prefix, key.reveal());
@@ -189,9 +171,9 @@ impl GjirafaVp {
             headers.insert("content-type", HeaderValue::from_static("application/json"));
         }
         let body = body.map(|body| body.to_string().into());
-        let patience = matches!(call, Call::Complete(_)).then_some(COMPLETE_PATIENCE);
+        let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body, patience };
-        let response = self.http.send(call.method(), self.url(call)?, request).await?;
+        let response = self.http.send(method, url, request).await?;
         self.account.learn_clock(&response);
         let answer = answers::judge(call, &response, self.account.platform_time());
         let kind = answer.as_ref().err().map(|failure| failure.kind);

@@ -66,10 +66,10 @@ fn refusal(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> F
     let kind = kind_of(call, status, is_foreign, retry_after(response, now));
     let noun = match call {
         Call::Begin | Call::Single => "to begin an upload",
-        Call::Resume(_) => "to sign the parts anew",
+        Call::Resume => "to sign the parts anew",
         Call::List(_) => "to list the parts",
-        Call::Complete(_) => "to complete the upload",
-        Call::Abort(_) => "to abort the upload",
+        Call::Complete => "to complete the upload",
+        Call::Abort => "to abort the upload",
         Call::Success(_) => "to tell where the file is",
     };
     let message = match status {
@@ -90,10 +90,10 @@ fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration
         (503, _) if pause.is_some() => FailureKind::Throttled { after: pause },
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,
-        (400, Call::Complete(_)) => FailureKind::CompleteRefused,
+        (400, Call::Complete) => FailureKind::CompleteRefused,
         (404, Call::Begin | Call::Single) => FailureKind::NotFound,
         // Not there, or not open any more.
-        (400, Call::Resume(_) | Call::List(_) | Call::Abort(_) | Call::Success(_)) | (404, _) => {
+        (400, Call::Resume | Call::List(_) | Call::Abort | Call::Success(_)) | (404, _) => {
             FailureKind::UploadGone
         }
         (400..=499, _) => FailureKind::BadRequest,

@@ -66,16 +66,10 @@ pub(super) struct Listed {
     e_tag: String,
 }
 
-/// What a remembered id stands for: a request key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resource<'a> {
-    Multipart(&'a str),
-    Single(&'a str),
-}
-
-pub(super) fn resource(id: &RemoteUploadId) -> Resource<'_> {
-    let single = id.as_str().strip_prefix(SINGLE).map(Resource::Single);
-    single.unwrap_or(Resource::Multipart(id.as_str()))
+/// Takes a remembered id apart: the request key, and whether the upload is a single request.
+pub(super) fn key_of(id: &RemoteUploadId) -> (&str, bool) {
+    let single = id.as_str().strip_prefix(SINGLE).map(|key| (key, true));
+    single.unwrap_or((id.as_str(), false))
 }
 
 pub(super) fn single_id(key: &str) -> RemoteUploadId {
@@ -136,14 +130,15 @@ pub(super) fn signed(
     count: Option<u32>,
     now: WallTime,
 ) -> Result<Signed, Failure> {
-    let mut signed = Signed { urls: BTreeMap::new(), expires_at: WallTime(i64::MAX) };
+    let mut signed = Signed::default();
     for address in addresses {
         if address.part_number == 0 {
             let message = "the platform counts parts from 0, which this client does not know";
             return Err(Failure::new(FailureKind::BadRequest, message));
         }
         let url = storage_url(&address.presigned_url)?;
-        signed.expires_at = signed.expires_at.min(expires_at(&url, now));
+        let end = expires_at(&url, now);
+        signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
         if signed.urls.insert(address.part_number, url).is_some() {
             return Err(bad("two addresses for one part"));
         }
