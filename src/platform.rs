@@ -17,6 +17,7 @@ pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
+pub mod gjirafa_vp;
 pub mod http;
 pub mod s3;
 pub mod sevenbridges;

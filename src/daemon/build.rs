@@ -23,6 +23,7 @@ use crate::platform::Destination;
 use crate::platform::account::Account;
 use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
+use crate::platform::gjirafa_vp::GjirafaVp;
 use crate::platform::http::Http;
 use crate::platform::s3::S3;
 use crate::platform::sevenbridges::SevenBridges;
@@ -206,6 +207,9 @@ fn client(
     Ok(match &target.platform {
         Platform::SevenBridges(settings) => {
             Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
+        }
+        Platform::GjirafaVp(settings) => {
+            Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
         }
         Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
     })

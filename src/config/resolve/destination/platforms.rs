@@ -10,7 +10,7 @@ use crate::engine::settings::ExportSettings;
 use crate::model::ExportMode;
 use crate::platform::http::parse_url;
 use crate::platform::s3::Encryption;
-use crate::platform::{s3, sevenbridges};
+use crate::platform::{gjirafa_vp, s3, sevenbridges};
 
 /// The region of storages that have none.
 const REGION: &str = "us-east-1";
@@ -29,6 +29,7 @@ impl Resolver<'_> {
                 let project = self.sevenbridges_project(name, raw.project.as_ref(), span)?;
                 Some(Platform::SevenBridges(sevenbridges::Settings { base_url, project }))
             }
+            "gjirafa-vp" => self.gjirafa_vp(name, base_url, raw, span).map(Platform::GjirafaVp),
             "s3" => self.s3(name, base_url, raw, span).map(Platform::S3),
             _ => None,
         }
@@ -38,6 +39,7 @@ impl Resolver<'_> {
     pub(super) fn folder(&self, platform: &Platform, raw: &raw::Destination) -> String {
         let given = match platform {
             Platform::SevenBridges(_) => &raw.folder,
+            Platform::GjirafaVp(_) => &None,
             Platform::S3(_) => &raw.prefix,
         };
         given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default()
@@ -81,6 +83,32 @@ impl Resolver<'_> {
             return None;
         }
         Some(project)
+    }
+
+    fn gjirafa_vp(
+        &mut self,
+        name: &str,
+        base_url: String,
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Option<gjirafa_vp::Settings> {
+        use gjirafa_vp::Settings;
+        let project =
+            self.required("project", ("destination", name), raw.project.as_ref(), span)?;
+        let given = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.as_ref().clone());
+        let auth_header = given(&raw.auth_header).unwrap_or_else(|| "Authorization".to_owned());
+        let auth_prefix = given(&raw.auth_prefix).unwrap_or_default();
+        for (key, raw, text, is_usable) in [
+            ("project", &raw.project, &project, Settings::is_project(&project)),
+            ("auth_header", &raw.auth_header, &auth_header, Settings::is_header(&auth_header)),
+            ("auth_prefix", &raw.auth_prefix, &auth_prefix, Settings::is_prefix(&auth_prefix)),
+        ] {
+            if !is_usable {
+                let message = format!("{key} = {text:?} cannot be sent");
+                self.problem(raw.as_ref().map(Spanned::span), message, None);
+            }
+        }
+        Some(Settings { base_url, project, auth_header, auth_prefix })
     }
 
     fn s3(
