@@ -262,6 +262,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         "destinations",
         "drops",
         "notify",
+        "export",
     ];
     // Named inside a credential's braces.
     let inner = ["file", "systemd", "profile"];
