@@ -208,6 +208,11 @@ impl Sandbox {
         self.shared.stand(vendor).set_switches(switches);
     }
 
+    /// Forgets every upload in progress at a stand-in.
+    pub fn vanish(&self, vendor: Vendor) {
+        self.shared.stand(vendor).vanish(None);
+    }
+
     /// Replaces what a stand-in does wrong.
     pub fn set_rules(&self, vendor: Vendor, rules: Vec<Rule>) {
         self.shared.stand(vendor).set_rules(rules);

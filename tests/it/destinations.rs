@@ -1,0 +1,61 @@
+//! Several destinations for one drop directory: one upload each, none waits for another.
+
+use std::time::{Duration, Instant};
+
+use super::stage::{Options, Stage, noise};
+
+const ALL: &[&str] = &["sevenbridges", "basespace", "gjirafa-vp", "s3"];
+
+fn fill(stage: &Stage) -> usize {
+    stage.write("run/large.fastq", &noise(12 << 20, 1));
+    for number in 0..20_usize {
+        let name = format!("run/Data/small {number} + all #&%'.txt");
+        stage.write(&name, &noise(number * 4001, number as u64 + 2));
+    }
+    21
+}
+
+fn to(platforms: &'static [&'static str]) -> Stage {
+    Stage::new(Options {
+        platforms,
+        transfer: "parts_in_flight = 8\npart_size = \"1 MiB\"",
+        ..Options::default()
+    })
+}
+
+#[test]
+fn one_directory_arrives_at_four_platforms_byte_for_byte() {
+    let mut stage = to(ALL);
+    let files = fill(&stage);
+    stage.start();
+    stage.until_count("completed", 4 * files as u64);
+    stage.assert_all_there();
+}
+
+/// How long it takes until everything has arrived at all platforms but the first.
+#[expect(clippy::disallowed_methods, reason = "what is measured is real time")]
+fn time_until_others_are_done(first: &str) -> Duration {
+    let mut stage = to(ALL);
+    let files = fill(&stage);
+    stage.tell("switches", first);
+    stage.start();
+    let begun = Instant::now();
+    let others = 3 * files;
+    super::stage::until("the others are done", || {
+        let done = ALL[1..].iter().map(|platform| stage.files_of(platform).len()).sum::<usize>();
+        (done == others).then_some(())
+    });
+    begun.elapsed()
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what is measured is printed")]
+fn a_destination_that_is_down_or_refuses_us_does_not_slow_the_others() {
+    let well = (0..3).map(|_| time_until_others_are_done("{}")).min().expect("three");
+    for trouble in ["{\"down\": true}", "{\"token_revoked\": true}", "{\"maintenance\": true}"] {
+        let took = (0..3).map(|_| time_until_others_are_done(trouble)).min().expect("three");
+        println!("{trouble}: {took:?}, without trouble {well:?}");
+        let bound = well + well / 10 + Duration::from_millis(50);
+        assert!(took <= bound, "{trouble}: {took:?}, without trouble {well:?}");
+    }
+}
