@@ -19,7 +19,7 @@ pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 use crate::engine::settings::{DropSettings, RetrySettings};
 use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::platform::credential::CredentialSource;
-use crate::platform::{http, s3, sevenbridges};
+use crate::platform::{basespace, http, s3, sevenbridges};
 use crate::source;
 
 /// The commented default configuration, which documents every key.
@@ -87,6 +87,8 @@ pub enum Platform {
     SevenBridges(sevenbridges::Settings),
     /// Any S3-compatible storage.
     S3(s3::Settings),
+    /// Illumina BaseSpace.
+    BaseSpace(basespace::Settings),
 }
 
 impl Platform {
@@ -95,6 +97,7 @@ impl Platform {
         match self {
             Self::SevenBridges(_) => "sevenbridges",
             Self::S3(_) => "s3",
+            Self::BaseSpace(_) => "basespace",
         }
     }
 
@@ -103,9 +106,10 @@ impl Platform {
         let mut traits = match self {
             Self::SevenBridges(_) => sevenbridges::TRAITS,
             Self::S3(_) => s3::TRAITS,
+            Self::BaseSpace(_) => basespace::TRAITS,
         };
         // A server on this machine is one to try things on: it takes parts as small as it likes.
-        if http::parse_url(self.base_url()).is_ok_and(|url| http::is_loopback(&url)) {
+        if self.is_on_this_machine() {
             traits.limits.size_min = ByteCount(1);
         }
         traits
@@ -117,7 +121,13 @@ impl Platform {
             Self::SevenBridges(_) => None,
             // Storages are made for many calls, and say when there are too many.
             Self::S3(_) => Some(10_000.0),
+            // The vendor limits calls and does not say to how many.
+            Self::BaseSpace(_) => Some(if self.is_on_this_machine() { 10_000.0 } else { 10.0 }),
         }
+    }
+
+    fn is_on_this_machine(&self) -> bool {
+        http::parse_url(self.base_url()).is_ok_and(|url| http::is_loopback(&url))
     }
 
     /// Returns the address of its account, which shares a call budget.
@@ -125,6 +135,7 @@ impl Platform {
         match self {
             Self::SevenBridges(settings) => &settings.base_url,
             Self::S3(settings) => &settings.base_url,
+            Self::BaseSpace(settings) => &settings.base_url,
         }
     }
 }

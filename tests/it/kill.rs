@@ -27,6 +27,11 @@ fn fifty_kills_lose_nothing_at_s3() {
     kill_again_and_again(&["s3"]);
 }
 
+#[test]
+fn fifty_kills_lose_nothing_at_basespace() {
+    kill_again_and_again(&["basespace"]);
+}
+
 #[expect(clippy::print_stdout, reason = "what a kill costs is printed, to be seen to grow")]
 fn kill_again_and_again(platforms: &'static [&'static str]) {
     let mut stage = Stage::new(Options {
