@@ -195,6 +195,8 @@ impl BaseSpace {
         let patience = (ask.call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let body = ask.content.map(|(kind, body)| {
             headers.insert("content-type", HeaderValue::from_static(kind));
+            // A post without a length is refused by some servers, also one without content.
+            headers.insert("content-length", HeaderValue::from(body.len()));
             body
         });
         let response = self.http.send(ask.method, url, Request { headers, body, patience }).await?;

@@ -144,3 +144,8 @@ pub(super) fn is_missing(failure: &Failure) -> bool {
         (Some(403 | 404 | 410), FailureKind::Forbidden | FailureKind::NotFound)
     )
 }
+
+/// Tells whether the platform itself says that something stands against a call.
+pub(super) fn is_conflict(failure: &Failure) -> bool {
+    failure.status == Some(409) && failure.kind == FailureKind::ServerFault
+}

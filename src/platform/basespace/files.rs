@@ -6,7 +6,7 @@
 
 use reqwest::Method;
 
-use super::answers::{Call, is_missing};
+use super::answers::{Call, is_conflict, is_missing};
 use super::listing::CLOCK_SLACK;
 use super::places::{Goal, Lacking};
 use super::singles::{is_single, single_of};
@@ -97,7 +97,7 @@ impl BaseSpace {
             ask = ask.query("directory", &goal.directory);
         }
         match self.ask(ask.query("multipart", "true")).await {
-            Err(failure) if failure.status == Some(409) => {
+            Err(failure) if is_conflict(&failure) => {
                 Err(self.conflict(app_result, goal, failure).await)
             }
             other => other,
@@ -194,7 +194,7 @@ impl BaseSpace {
     /// Judges a refusal about an upload by looking at its file, for ids that are not there look
     /// like ids that are forbidden.
     async fn judge_upload(&self, id: &str, failure: Failure) -> Failure {
-        if !matches!(failure.status, Some(403 | 409 | 410)) {
+        if !is_missing(&failure) && !is_conflict(&failure) {
             return failure;
         }
         let as_kind = |kind, failure| Failure { kind, ..failure };
@@ -276,14 +276,14 @@ impl BaseSpace {
         request: &CompleteRequest,
         failure: Failure,
     ) -> Result<wire::File, Failure> {
-        if !matches!(failure.status, Some(403 | 409 | 410)) {
+        if !is_missing(&failure) && !is_conflict(&failure) {
             return Err(failure);
         }
         let file = self.file(request.remote.id.as_str()).await?;
         match file.status() {
             UploadStatus::Complete => Ok(file),
             UploadStatus::Aborted => Err(Failure { kind: FailureKind::UploadGone, ..failure }),
-            UploadStatus::Pending | UploadStatus::Undefined if failure.status == Some(409) => {
+            UploadStatus::Pending | UploadStatus::Undefined if is_conflict(&failure) => {
                 let goal = self.goal(&request.begun.target)?;
                 match self.app_result(&goal.app_result, Lacking::Leave).await? {
                     Some(app_result) => Err(self.conflict(&app_result, &goal, failure).await),
@@ -365,7 +365,7 @@ impl BaseSpace {
         let ask = Ask::post(Call::Abort, format!("files/{id}"));
         match self.call(ask.query("uploadstatus", "aborted")).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.status == Some(409) || is_missing(&failure) => Ok(()),
+            Err(failure) if is_conflict(&failure) || is_missing(&failure) => Ok(()),
             Err(failure) => Err(failure),
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::Method;
 
-use super::answers::Call;
+use super::answers::{Call, is_conflict};
 use super::listing::{Doubt, Known};
 use super::places::Goal;
 use super::{Ask, BaseSpace, wire};
@@ -154,7 +154,7 @@ impl BaseSpace {
         }
         match self.post(app_result, &goal, body).await {
             Ok(file) => self.check_posted(app_result, &goal, (&file, size)),
-            Err(failure) if failure.status == Some(409) => {
+            Err(failure) if is_conflict(&failure) => {
                 self.arrived(app_result, &goal, (size, md5)).await?.ok_or(failure)
             }
             Err(failure) => Err(self.refused_in(&goal, app_result, failure).await),

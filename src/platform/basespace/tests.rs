@@ -441,7 +441,7 @@ async fn a_project_and_an_app_result_are_made_when_missing() {
     for _ in 0..2 {
         bench.platform.begin(&request(20, 10)).await.expect("begun");
     }
-    assert_eq!(bench.lines().len(), 6, "remembered: {:?}", bench.lines());
+    assert_eq!(bench.lines().len(), 7, "remembered: {:?}", bench.lines());
     bench.platform.check_access().await.expect_err("no users/current here");
 }
 
