@@ -13,8 +13,9 @@ use crate::platform::mark;
 
 /// Ids longer than this are none.
 const ID_MAX: usize = 64;
-/// Part sizes that clients of this vendor use, ours first.
-const PART_SIZES: [u64; 4] = [20_971_520, 25_000_000, 26_214_400, 25_600_000];
+/// Part sizes that clients of this vendor use. First comes the largest that we send, to which larger
+/// wishes are cut: several sizes may make as many parts, and only one can be tried.
+const PART_SIZES: [u64; 4] = [25_000_000, 20_971_520, 26_214_400, 25_600_000];
 
 /// What an answer complains of.
 #[derive(Debug, Default)]
@@ -256,7 +257,8 @@ mod tests {
     fn an_etag_of_many_parts_proves_what_the_planners_sizes_make() {
         let digest = "0".repeat(32);
         for (size, count, expected) in [
-            (57_995_799, 3, Some(20_971_520)),
+            (57_995_799, 3, Some(25_000_000)),
+            (100_000_000, 5, Some(20_971_520)),
             (250_000_000_000, 10_000, Some(25_000_000)),
             (24 << 20, 96, Some(256 << 10)),
             (100 << 20, 4, Some(26_214_400)),
