@@ -6,6 +6,7 @@
 mod check_config;
 mod demo;
 mod documents;
+mod exports;
 mod plan;
 mod render;
 mod run;
@@ -94,6 +95,8 @@ enum Command {
     Status(status::StatusArguments),
     /// Say everything about one upload
     Show(show::ShowArguments),
+    /// List exports to attached volumes
+    Exports(exports::ExportsArguments),
     /// Say what would be uploaded, to where, in how many parts, and what not, and why
     Plan(plan::PlanArguments),
     /// Check the configuration
@@ -139,6 +142,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         Command::Status(status) => status::execute(common, &status),
         Command::Show(show) => show::execute(common, &show),
+        Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),

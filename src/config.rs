@@ -16,10 +16,10 @@ use std::time::Duration;
 pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
-use crate::engine::settings::{DropSettings, RetrySettings};
+use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
 use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::platform::credential::CredentialSource;
-use crate::platform::{basespace, http, s3, sevenbridges};
+use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
 use crate::source;
 
 /// The commented default configuration, which documents every key.
@@ -76,6 +76,8 @@ pub struct Destination {
     pub metadata: Vec<(String, String)>,
     /// Tags for each file.
     pub tags: Vec<String>,
+    /// Where verified files are exported to.
+    pub export: Option<ExportSettings>,
     /// A fixed call budget, instead of what the platform announces.
     pub calls_per_second: Option<f64>,
 }
@@ -85,6 +87,8 @@ pub struct Destination {
 pub enum Platform {
     /// Seven Bridges and its kin.
     SevenBridges(sevenbridges::Settings),
+    /// Gjirafa VP.
+    GjirafaVp(gjirafa_vp::Settings),
     /// Any S3-compatible storage.
     S3(s3::Settings),
     /// Illumina BaseSpace.
@@ -96,6 +100,7 @@ impl Platform {
     pub fn name(&self) -> &'static str {
         match self {
             Self::SevenBridges(_) => "sevenbridges",
+            Self::GjirafaVp(_) => "gjirafa-vp",
             Self::S3(_) => "s3",
             Self::BaseSpace(_) => "basespace",
         }
@@ -105,35 +110,39 @@ impl Platform {
     pub fn traits(&self) -> Traits {
         let mut traits = match self {
             Self::SevenBridges(_) => sevenbridges::TRAITS,
+            Self::GjirafaVp(_) => gjirafa_vp::TRAITS,
             Self::S3(_) => s3::TRAITS,
             Self::BaseSpace(_) => basespace::TRAITS,
         };
         // A server on this machine is one to try things on: it takes parts as small as it likes.
-        if self.is_on_this_machine() {
+        if self.is_here() {
             traits.limits.size_min = ByteCount(1);
         }
         traits
+    }
+
+    fn is_here(&self) -> bool {
+        http::parse_url(self.base_url()).is_ok_and(|url| http::is_loopback(&url))
     }
 
     /// Returns the call budget to keep where the platform announces none.
     pub fn calls_per_second(&self) -> Option<f64> {
         match self {
             Self::SevenBridges(_) => None,
+            // The vendor names no limit: what nobody can mind, but for a server on this machine.
+            Self::GjirafaVp(_) => Some(if self.is_here() { 10_000.0 } else { 5.0 }),
             // Storages are made for many calls, and say when there are too many.
             Self::S3(_) => Some(10_000.0),
             // The vendor limits calls and does not say to how many.
-            Self::BaseSpace(_) => Some(if self.is_on_this_machine() { 10_000.0 } else { 10.0 }),
+            Self::BaseSpace(_) => Some(if self.is_here() { 10_000.0 } else { 10.0 }),
         }
-    }
-
-    fn is_on_this_machine(&self) -> bool {
-        http::parse_url(self.base_url()).is_ok_and(|url| http::is_loopback(&url))
     }
 
     /// Returns the address of its account, which shares a call budget.
     pub fn base_url(&self) -> &str {
         match self {
             Self::SevenBridges(settings) => &settings.base_url,
+            Self::GjirafaVp(settings) => &settings.base_url,
             Self::S3(settings) => &settings.base_url,
             Self::BaseSpace(settings) => &settings.base_url,
         }

@@ -6,7 +6,8 @@
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
 //! This file only routes. What a file on disk means is `files` and `settle`; what an upload wants
-//! is `upload`, what an answer means to it is `answer`; who may run is `schedule`; whether a
+//! is `upload`, what an answer means to it is `answer`; exports are `export`; who may run is
+//! `schedule`; whether a
 //! destination takes anything is `gate`; what a failure leads to is `retry`; what the platform's
 //! part list means is `recover`.
 //!
@@ -22,6 +23,7 @@ mod acts;
 mod answer;
 pub mod check;
 pub mod event;
+mod export;
 mod files;
 mod gate;
 mod outcomes;
@@ -187,6 +189,8 @@ enum FlightKind {
     Abort(RemoteUploadId),
     /// A probe.
     Probe,
+    /// A call about the exports of these uploads.
+    Export(export::ExportCall, Vec<UploadId>),
 }
 
 impl Engine {
@@ -384,6 +388,15 @@ impl Engine {
         if let Some(old) = upload.life.timer.take() {
             self.timers.remove(&(old, id));
         }
+        let gate = self.gates.get_mut(&upload.admission.destination);
+        let exports = upload.wants_export(gate.as_deref());
+        if let Some(gate) = gate {
+            let is_here = exports && upload.state.hold == Hold::None;
+            let _was_here = match is_here {
+                true => gate.exports.pending.insert(id),
+                false => gate.exports.pending.remove(&id),
+            };
+        }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
             self.forget(id);
@@ -392,7 +405,11 @@ impl Engine {
         match upload.state.hold {
             Hold::None => {
                 upload.life.hold_until = None;
-                self.schedule.ready(upload);
+                if exports {
+                    self.schedule.remove(upload);
+                } else {
+                    self.schedule.ready(upload);
+                }
             }
             Hold::Parked { .. } => {
                 upload.life.hold_until = None;

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod digest;
+pub mod export;
 pub mod fact;
 pub mod failure;
 pub mod file;
@@ -15,10 +16,11 @@ pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize};
 pub use digest::{ETag, ETagMode, Md5};
+pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::{Admission, DestinationState, DropHealth, Fact, Record, WatchState};
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, Seen, SourcePath};
-pub use id::{DestinationName, DropName, RemoteFileId, RemoteUploadId, UploadId};
+pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
     RemoteUpload, Target, Traits,

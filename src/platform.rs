@@ -18,6 +18,7 @@ pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
+pub mod gjirafa_vp;
 pub mod http;
 mod mark;
 pub mod s3;
@@ -26,14 +27,15 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{BeginRequest, CompleteRequest, PartBody, PartRequest, SharedPlatform};
+use contract::{BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Completion, Description, DestinationName, ETag, Failure, FailureKind, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    Completion, Description, DestinationName, ETag, ExportId, ExportItem, ExportJob, ExportMode,
+    ExportState, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -215,6 +217,45 @@ impl Destination {
         description: &Description,
     ) -> Result<(), Failure> {
         self.permitted("describe", self.0.platform.describe(file, description)).await
+    }
+
+    /// See [`contract::Exports::find`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn find_exports(
+        &self,
+        items: &[ExportItem],
+    ) -> Result<Vec<Option<ExportJob>>, Failure> {
+        self.permitted("find_exports", self.exports()?.find(items)).await
+    }
+
+    /// See [`contract::Exports::start`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn start_exports(
+        &self,
+        items: &[ExportItem],
+        mode: ExportMode,
+    ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
+        self.permitted("start_exports", self.exports()?.start(items, mode)).await
+    }
+
+    /// See [`contract::Exports::poll`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn poll_exports(
+        &self,
+        jobs: &[ExportId],
+    ) -> Result<Vec<Result<ExportState, Failure>>, Failure> {
+        self.permitted("poll_exports", self.exports()?.poll(jobs)).await
+    }
+
+    fn exports(&self) -> Result<&dyn Exports, Failure> {
+        let none = || Failure::new(FailureKind::BadRequest, "the platform has no exports");
+        self.0.platform.exports().ok_or_else(none)
     }
 
     /// See [`contract::Platform::abort`].

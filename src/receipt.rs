@@ -54,10 +54,25 @@ pub struct ReceiptData {
     pub completed_at: Option<WallTime>,
     /// When it was verified.
     pub verified_at: Option<WallTime>,
+    /// Where the file was exported to, if anywhere.
+    pub export: Option<ReceiptExport>,
     /// Bytes that went over the wire.
     pub bytes_sent: u64,
     /// Failed attempts on record.
     pub attempt_count: usize,
+}
+
+/// Where a file was exported to.
+#[derive(Debug, Clone)]
+pub struct ReceiptExport {
+    /// The volume.
+    pub volume: String,
+    /// The object's key, below the volume's own prefix.
+    pub location: String,
+    /// The platform's job.
+    pub job: String,
+    /// When it was known to be there.
+    pub at: Option<WallTime>,
 }
 
 /// One part.
@@ -91,10 +106,20 @@ struct Receipt<'a> {
     begun_at: Option<String>,
     completed_at: Option<String>,
     verified_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<Exported<'a>>,
     bytes_sent: u64,
     bytes_sent_again: u64,
     attempt_count: usize,
     dropferry_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Exported<'a> {
+    volume: &'a str,
+    location: &'a str,
+    job: &'a str,
+    exported_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -143,6 +168,12 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
         begun_at: data.begun_at.map(rfc3339),
         completed_at: data.completed_at.map(rfc3339),
         verified_at: data.verified_at.map(rfc3339),
+        export: data.export.as_ref().map(|export| Exported {
+            volume: &export.volume,
+            location: &export.location,
+            job: &export.job,
+            exported_at: export.at.map(rfc3339),
+        }),
         bytes_sent: data.bytes_sent,
         bytes_sent_again: data.bytes_sent.saturating_sub(accepted),
         attempt_count: data.attempt_count,
@@ -238,6 +269,7 @@ mod tests {
             begun_at: Some(WallTime(0)),
             completed_at: None,
             verified_at: None,
+            export: None,
             bytes_sent: 9,
             attempt_count: 1,
         }

@@ -71,6 +71,11 @@ fn to_json(detail: &Detail) -> Value {
         "verified_at": render::time(detail.verified_at),
         "receipted_at": render::time(detail.receipted_at),
         "ended_at": render::time(detail.ended_at),
+        "export": detail.export.as_ref().map(|export| json!({
+            "volume": export.volume, "location": export.location, "state": export.state,
+            "job": export.job, "error": export.error,
+            "exported_at": render::time(export.exported_at),
+        })),
         "bytes_sent": detail.upload.state.bytes_sent.0,
         "restart_count": detail.upload.state.restart_count,
         "last_error": detail.upload.last_error,
@@ -118,6 +123,9 @@ fn to_text(detail: &Detail) -> String {
         row("remote file", upload.remote_id.clone().unwrap_or("-".into())),
         row("remote name", detail.remote_name.clone().unwrap_or("-".into())),
     ]);
+    rows.extend(detail.export.as_ref().map(|export| {
+        row("export", format!("{} to {}: {}", export.state, export.volume, export.location))
+    }));
     rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
     let mut text = render::table(&rows);
     for attempt in detail.attempts.iter().take(10) {

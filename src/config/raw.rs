@@ -85,7 +85,7 @@ pub(super) struct Destination {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) tags: Vec<String>,
     pub(super) calls_per_second: Option<Spanned<f64>>,
-    pub(super) export: Option<Spanned<toml::Table>>,
+    pub(super) export: Option<Spanned<Export>>,
     pub(super) app_result: Text,
     pub(super) auth_header: Text,
     pub(super) auth_prefix: Text,
@@ -120,6 +120,15 @@ impl Destination {
         let table = self.export.as_ref().map(|value| ("export", value.span()));
         texts.chain(flag).chain(table).collect()
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Export {
+    pub(super) volume: Text,
+    pub(super) prefix: Text,
+    pub(super) copy_only: Option<bool>,
+    pub(super) overwrite: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -24,6 +24,7 @@ use crate::platform::account::Account;
 use crate::platform::basespace::BaseSpace;
 use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
+use crate::platform::gjirafa_vp::GjirafaVp;
 use crate::platform::http::Http;
 use crate::platform::s3::S3;
 use crate::platform::sevenbridges::SevenBridges;
@@ -208,6 +209,9 @@ fn client(
         Platform::SevenBridges(settings) => {
             Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
         }
+        Platform::GjirafaVp(settings) => {
+            Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
+        }
         Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
         Platform::BaseSpace(settings) => {
             Arc::new(BaseSpace::new(settings, http, credential, account, clock)?)
@@ -246,6 +250,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         when_name_taken: target.when_name_taken,
         metadata: target.metadata.clone(),
         tags: target.tags.clone(),
+        export: target.export.clone(),
     };
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),

@@ -113,6 +113,9 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         | Act::FindCompleted(_)
         | Act::Inspect(_)
         | Act::Describe(_)
+        | Act::FindExports { .. }
+        | Act::StartExports { .. }
+        | Act::PollExports { .. }
         | Act::Abort { .. }
         | Act::Probe { .. } => call(&world, act).await.or_else(failed),
     }
@@ -157,6 +160,16 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
             let what = act.what;
             to(world, &act.destination)?.describe(&what.file, &what.description).await?;
             Ok(Outcome::Described)
+        }
+        Act::FindExports { destination, items } => {
+            to(world, &destination)?.find_exports(&items).await.map(Outcome::ExportsFound)
+        }
+        Act::StartExports { destination, items, mode } => {
+            let started = to(world, &destination)?.start_exports(&items, mode).await;
+            started.map(Outcome::ExportsStarted)
+        }
+        Act::PollExports { destination, jobs } => {
+            to(world, &destination)?.poll_exports(&jobs).await.map(Outcome::ExportsPolled)
         }
         Act::Abort { destination, remote } => {
             to(world, &destination)?.abort(&remote).await?;

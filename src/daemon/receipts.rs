@@ -1,7 +1,7 @@
 //! From rows to what a receipt says.
 
 use crate::model::{PartSize, Stage};
-use crate::receipt::{ReceiptData, ReceiptPart};
+use crate::receipt::{ReceiptData, ReceiptExport, ReceiptPart};
 use crate::store::snapshot::Detail;
 
 /// Returns what the receipt of an upload says; `None` before it is verified.
@@ -35,6 +35,12 @@ pub(crate) fn data_of(detail: Detail) -> Option<ReceiptData> {
         begun_at: detail.begun_at,
         completed_at: upload.completed_at,
         verified_at: detail.verified_at,
+        export: detail.export.map(|export| ReceiptExport {
+            volume: export.volume,
+            location: export.location,
+            job: export.job.unwrap_or_default(),
+            at: export.exported_at,
+        }),
         bytes_sent: upload.state.bytes_sent.0,
         attempt_count: detail.attempts.len(),
     })

@@ -120,7 +120,7 @@ impl Engine {
         Some(Complete { remote, parts, begin: Box::new(self.begin(upload)?), since })
     }
 
-    fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
+    pub(super) fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
         let drop = &self.drops.get(&upload.admission.drop)?.settings;
         Some(plan::Words { drop, path: &upload.admission.path, at: upload.admission.at })
     }

@@ -35,6 +35,10 @@ pub fn check(upload: &StoredUpload) -> Vec<Finding> {
         (upload.parts.len() == part_count, "there is one state for each part of the layout"),
         (covers, "the layout covers the file exactly"),
         (all_accepted, "an upload past sending has every part accepted"),
+        (
+            !(matches!(state.stage, Stage::Receipted { .. }) && state.is_exporting()),
+            "a receipt is written after the export",
+        ),
         (!ended_holds, "an ended upload neither waits nor is parked"),
     ];
     let broken = rules.into_iter().filter(|(holds, _)| !holds);

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, Description, DestinationName, DropName, ETag, Failure,
-    Fingerprint, Md5, Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, SourcePath, Target, UploadId, WallTime, WatchState,
+    ByteCount, ByteRange, Completion, Description, DestinationName, DropName, ETag, ExportId,
+    ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Observation,
+    PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
+    SourcePath, Target, UploadId, WallTime, WatchState,
 };
 
 /// Tells one act from another within one life of the process.
@@ -151,6 +152,29 @@ pub enum Act {
     Inspect(Remotely<RemoteFileId>),
     /// Set metadata and tags.
     Describe(Remotely<Describe>),
+    /// Look for jobs that export these files.
+    FindExports {
+        /// Where.
+        destination: DestinationName,
+        /// Which files, and where to.
+        items: Vec<ExportItem>,
+    },
+    /// Ask for jobs that export these files.
+    StartExports {
+        /// Where.
+        destination: DestinationName,
+        /// Which files, and where to.
+        items: Vec<ExportItem>,
+        /// How.
+        mode: ExportMode,
+    },
+    /// Ask how these jobs stand.
+    PollExports {
+        /// Where.
+        destination: DestinationName,
+        /// Which.
+        jobs: Vec<ExportId>,
+    },
     /// Render the receipt from rows and make it durable.
     WriteReceipt {
         /// Of which upload.
@@ -319,6 +343,12 @@ pub enum Outcome {
     Inspected(Option<RemoteFile>),
     /// Metadata and tags are set.
     Described,
+    /// A job for each item, or none; in order.
+    ExportsFound(Vec<Option<ExportJob>>),
+    /// A job for each item, or why there is none; in order.
+    ExportsStarted(Vec<Result<ExportId, Failure>>),
+    /// How each job stands; in order.
+    ExportsPolled(Vec<Result<ExportState, Failure>>),
     /// The receipt is durable.
     ReceiptWritten {
         /// SHA-256 of its bytes.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::event::ActId;
+use super::export::Exports;
 use super::retry::{self, Closing};
 use super::settings::{DestinationSettings, RetrySettings};
 use crate::model::{DestinationState, Monotonic, RemoteUploadId, WallTime};
@@ -25,6 +26,8 @@ pub(crate) struct Gate {
     pub(crate) streak: u32,
     /// Its ETags have been MD5s in this life.
     pub(crate) md5_seen: bool,
+    /// Files on their way to a volume.
+    pub(crate) exports: Exports,
     /// Remote uploads to remove: when to try again, how often it failed, the act under way.
     pub(crate) cleanups: BTreeMap<RemoteUploadId, Cleanup>,
 }
@@ -67,6 +70,7 @@ impl Gate {
             state: GateState::Open,
             streak: 0,
             md5_seen: false,
+            exports: Exports::default(),
             cleanups: BTreeMap::new(),
         }
     }
@@ -117,9 +121,11 @@ impl Gate {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
             GateState::Probing { .. } => None,
-            GateState::Open => self.cleanup_room().and_then(|_| {
-                self.cleanups.values().filter(|c| c.act.is_none()).map(|c| c.due).min()
-            }),
+            GateState::Open => {
+                let waiting = self.cleanups.values().filter(|cleanup| cleanup.act.is_none());
+                let cleanup = self.cleanup_room().and_then(|_| waiting.map(|c| c.due).min());
+                cleanup.into_iter().chain(self.exports.due).min()
+            }
         }
     }
 

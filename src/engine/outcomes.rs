@@ -32,6 +32,9 @@ impl Engine {
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
             FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
+            FlightKind::Export(call, ids) => {
+                self.on_exports((act, &flight), (call, &ids), reply, turn);
+            }
             FlightKind::Part(part, remote, drop) => {
                 if let Some(name) = &flight.destination {
                     self.load.remove(name, &drop);
@@ -140,7 +143,7 @@ impl Engine {
     }
 
     /// Whether a failure is the destination's misfortune rather than the act's own.
-    fn is_closed(&self, flight: &Flight) -> bool {
+    pub(super) fn is_closed(&self, flight: &Flight) -> bool {
         let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
         gate.is_some_and(|gate| !gate.is_open())
     }
@@ -292,5 +295,6 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Look(..) => "look",
         FlightKind::Abort(_) => "abort",
         FlightKind::Probe => "probe",
+        FlightKind::Export(..) => "export",
     }
 }

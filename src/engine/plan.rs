@@ -73,12 +73,17 @@ impl Words<'_> {
 /// Where the folder already names the drop (`{drop_name}`), the file's top-level directory is not
 /// repeated below it.
 pub(crate) fn target(destination: &DestinationSettings, words: Words<'_>) -> Target {
-    let folder = words.render(&destination.folder);
-    let names_drop =
-        words.drop.unit == Unit::Directory && destination.folder.contains("{drop_name}");
+    let folders = folders(&destination.folder, words);
+    Target { folders, name: readable(words.path.file_name()) }
+}
+
+/// Returns the rendered template's folders, then the file's own directories.
+pub(crate) fn folders(template: &str, words: Words<'_>) -> Vec<String> {
+    let names_drop = words.drop.unit == Unit::Directory && template.contains("{drop_name}");
     let own = words.path.directories().skip(usize::from(names_drop)).map(readable);
-    let folders = folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
-    Target { folders: folders.chain(own).collect(), name: readable(words.path.file_name()) }
+    let rendered = words.render(template);
+    let folders = rendered.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+    folders.chain(own).collect()
 }
 
 /// Returns the metadata and tags for a file, without the mark.
@@ -206,6 +211,7 @@ mod tests {
             when_name_taken: NamePolicy::Park,
             metadata: vec![("run".into(), "{drop_name}".into())],
             tags: vec!["{drop}:{date}".into()],
+            export: None,
         }
     }
 

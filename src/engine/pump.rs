@@ -1,7 +1,8 @@
 //! After every event: everything that may run is started, nothing else.
 //!
 //! The order is fixed, so that the same state always leads to the same acts: waits that are over,
-//! looks and scans, then each destination in turn (probe, clean-up, one step of every open upload),
+//! looks and scans, then each destination in turn (probe, clean-up, one step of every open upload,
+//! exports),
 //! then parts over all destinations until permits or memory are used up.
 
 use super::event::Act;
@@ -33,6 +34,7 @@ impl Engine {
             if self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
                 self.clean(name, turn);
                 self.step_uploads(name, turn);
+                self.export(name, turn);
             }
         }
         self.send_parts(&destinations, turn);

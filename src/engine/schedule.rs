@@ -78,6 +78,12 @@ impl Schedule {
         }
     }
 
+    /// Tells whether any upload of a destination is ready or open.
+    pub(crate) fn has_any(&self, destination: &DestinationName) -> bool {
+        let mut lanes = self.lanes.iter().filter(|(key, _)| key.destination == *destination);
+        lanes.any(|(_, lane)| !lane.ready.is_empty() || !lane.open.is_empty())
+    }
+
     /// Returns the open uploads of one destination.
     pub(crate) fn open(&self, destination: &DestinationName) -> Vec<UploadId> {
         let lanes = self.lanes.iter().filter(|(key, _)| key.destination == *destination);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{ByteCount, DestinationName, DropName, NamePolicy, PartSize, Traits};
+use crate::model::{
+    ByteCount, DestinationName, DropName, ExportMode, NamePolicy, PartSize, Traits,
+};
 
 /// Everything the engine goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,4 +79,17 @@ pub struct DestinationSettings {
     pub metadata: Vec<(String, String)>,
     /// Tags to set on each file.
     pub tags: Vec<String>,
+    /// Where verified files are exported to, if anywhere.
+    pub export: Option<ExportSettings>,
+}
+
+/// Where verified files are exported to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportSettings {
+    /// The volume.
+    pub volume: String,
+    /// What stands before a file's own directories, with the same words in braces as the folder.
+    pub prefix: String,
+    /// How.
+    pub mode: ExportMode,
 }

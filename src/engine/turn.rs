@@ -69,6 +69,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::PutPart(_)
         | Act::Complete(_)
         | Act::Describe(_)
+        | Act::StartExports { .. }
         | Act::WriteReceipt { .. }
         | Act::Abort { .. } => true,
         Act::Scan { .. }
@@ -80,6 +81,8 @@ fn must_wait(act: &Act) -> bool {
         | Act::ListParts(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)
+        | Act::FindExports { .. }
+        | Act::PollExports { .. }
         | Act::Probe { .. } => false,
     }
 }

@@ -12,7 +12,7 @@
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
 //! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent |
-//! | verified | – | writes the receipt |
+//! | verified | is there an export job of ours? (`engine/export.rs`) | has the file exported, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
 //! blindly makes a second file; never to a part, because sending the same bytes under the same
@@ -72,6 +72,8 @@ pub(crate) struct Life {
     pub(crate) refusal_count: u32,
     /// The platform said at begin that the name is taken.
     pub(crate) name_taken: bool,
+    /// When its export job is asked about, and how often it was.
+    pub(crate) poll: (Monotonic, u32),
     /// Until when it waits, by the clock that never goes back.
     pub(crate) hold_until: Option<Monotonic>,
     /// When the engine looks at it by itself.
@@ -176,6 +178,10 @@ impl Upload {
             | Fact::FoundPresent { .. }
             | Fact::Described
             | Fact::Verified { .. }
+            | Fact::ExportIntended { .. }
+            | Fact::ExportStarted { .. }
+            | Fact::ExportFailed { .. }
+            | Fact::Exported { .. }
             | Fact::ReceiptWritten { .. }
             | Fact::AttemptFailed { .. }
             | Fact::Parked { .. }
@@ -351,6 +357,7 @@ impl Life {
             unreported_since: None,
             refusal_count: 0,
             name_taken: false,
+            poll: (Monotonic(Duration::ZERO), 0),
             hold_until: None,
             timer: None,
             name_version: 1,

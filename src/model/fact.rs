@@ -5,9 +5,10 @@
 
 use super::bytes::{ByteCount, PartNumber, PartSize};
 use super::digest::{ETag, ETagMode, Md5};
+use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, SourcePath};
-use super::id::{DestinationName, DropName, RemoteUploadId, UploadId};
+use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::time::WallTime;
 
@@ -185,6 +186,32 @@ pub enum Fact {
         /// When.
         at: WallTime,
     },
+    /// We are about to ask the platform to export the file.
+    ExportIntended {
+        /// Where to.
+        place: ExportPlace,
+        /// When, by our clock.
+        at: WallTime,
+    },
+    /// The platform has an export job for us.
+    ExportStarted {
+        /// The job.
+        job: ExportId,
+        /// When.
+        at: WallTime,
+    },
+    /// The job failed, or the platform would not make one.
+    ExportFailed {
+        /// What it said.
+        message: String,
+    },
+    /// The file is on the volume.
+    Exported {
+        /// The job.
+        job: ExportId,
+        /// When we learned of it.
+        at: WallTime,
+    },
     /// The receipt is on disk, under its name, synced.
     ReceiptWritten {
         /// SHA-256 of the receipt file.
@@ -313,6 +340,10 @@ impl Fact {
             Self::Renamed { .. } => "renamed",
             Self::Described => "described",
             Self::Verified { .. } => "verified",
+            Self::ExportIntended { .. } => "export-intended",
+            Self::ExportStarted { .. } => "export-started",
+            Self::ExportFailed { .. } => "export-failed",
+            Self::Exported { .. } => "exported",
             Self::ReceiptWritten { .. } => "receipt-written",
             Self::AttemptFailed { .. } => "attempt-failed",
             Self::Parked { .. } => "parked",

@@ -146,6 +146,8 @@ pub enum ParkReason {
     ContentDiffers,
     /// The platform cannot tell whether the upload was completed.
     CompletionUnknown,
+    /// The platform would not export the file to the volume.
+    ExportRefused,
     /// No room at the destination.
     Quota,
     /// The platform lost the upload again and again.
@@ -158,7 +160,7 @@ pub enum ParkReason {
 
 impl ParkReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NameTaken,
         Self::SourceMissing,
         Self::SourceUnreadable,
@@ -172,6 +174,7 @@ impl ParkReason {
         Self::SizeDiffers,
         Self::ContentDiffers,
         Self::CompletionUnknown,
+        Self::ExportRefused,
         Self::Quota,
         Self::RestartedTooOften,
         Self::NotConfigured,
@@ -194,6 +197,7 @@ impl ParkReason {
             Self::SizeDiffers => "size-differs",
             Self::ContentDiffers => "content-differs",
             Self::CompletionUnknown => "completion-unknown",
+            Self::ExportRefused => "export-refused",
             Self::Quota => "quota",
             Self::RestartedTooOften => "restarted-too-often",
             Self::NotConfigured => "not-configured",
@@ -226,6 +230,7 @@ impl ParkReason {
             Self::CompletionUnknown => {
                 "the platform cannot tell whether the upload was completed: look there before retrying"
             }
+            Self::ExportRefused => "the platform would not export the file to the volume",
             Self::Quota => "no room at the destination",
             Self::RestartedTooOften => "the platform lost the upload five times",
             Self::NotConfigured => "its drop or destination is not in the configuration",

@@ -51,6 +51,10 @@ text_id! {
     RemoteUploadId
 }
 text_id! {
+    /// The platform's word for an export job. Opaque.
+    ExportId
+}
+text_id! {
     /// The platform's word for a file that exists. Opaque.
     RemoteFileId
 }

@@ -13,9 +13,11 @@
 //! any before Completed ─► Ended(SourceChanged); any before Receipted ─► Ended(Abandoned)
 //! Beginning, Sending, Completing ─► Queued when the platform lost the upload
 //! ```
+//! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
 
 use super::bytes::ByteCount;
 use super::digest::{ETag, ETagMode, Md5};
+use super::export::{Export, ExportStep};
 use super::fact::Fact;
 use super::failure::ParkReason;
 use super::remote::{RemoteFile, RemoteUpload};
@@ -42,6 +44,8 @@ pub struct UploadState {
     pub described: bool,
     /// Bytes that went over the wire, also in vain, as far as we lived to count them.
     pub bytes_sent: ByteCount,
+    /// Its export, once one was intended.
+    pub export: Option<Export>,
 }
 
 impl UploadState {
@@ -57,7 +61,15 @@ impl UploadState {
             attempt_count: 0,
             described: false,
             bytes_sent: ByteCount(0),
+            export: None,
         }
+    }
+}
+
+impl UploadState {
+    /// Tells whether an export was intended that is not done.
+    pub fn is_exporting(&self) -> bool {
+        self.export.as_ref().is_some_and(|export| export.step != ExportStep::Done)
     }
 }
 
@@ -238,6 +250,12 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
+        Fact::ExportIntended { .. }
+        | Fact::ExportStarted { .. }
+        | Fact::ExportFailed { .. }
+        | Fact::Exported { .. } => {
+            next.export = Some(next_export(state, fact).ok_or_else(|| illegal(state, fact))?);
+        }
         Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
             next.attempt_count = state.attempt_count.saturating_add(1);
             next.bytes_sent = ByteCount(state.bytes_sent.0.saturating_add(sent.0));
@@ -327,7 +345,9 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
         (Completed { file, remote }, Fact::Verified { .. }) => {
             Verified { file: file.clone(), remote: remote.clone() }
         }
-        (Verified { file, .. }, Fact::ReceiptWritten { .. }) => Receipted { file: file.clone() },
+        (Verified { file, .. }, Fact::ReceiptWritten { .. }) if !state.is_exporting() => {
+            Receipted { file: file.clone() }
+        }
         (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,
         (stage, Fact::SourceChanged { .. }) if stage.is_before_completed() => {
             Ended(EndReason::SourceChanged)
@@ -335,6 +355,32 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
         (stage, Fact::Abandoned { .. }) if !stage.is_end() => Ended(EndReason::Abandoned),
         (_, _) => return None,
     })
+}
+
+/// The table of exports: only of a file that is verified.
+fn next_export(state: &UploadState, fact: &Fact) -> Option<Export> {
+    if !matches!(state.stage, Stage::Verified { .. }) {
+        return None;
+    }
+    let step = state.export.as_ref().map(|export| &export.step);
+    let (place, step) = match (step, fact) {
+        (None | Some(ExportStep::Failed), Fact::ExportIntended { place, at }) => {
+            (Some(place), ExportStep::Intended { since: *at })
+        }
+        (Some(ExportStep::Intended { .. }), Fact::ExportStarted { job, .. }) => {
+            (None, ExportStep::Started { job: job.clone() })
+        }
+        (
+            Some(ExportStep::Intended { .. } | ExportStep::Started { .. }),
+            Fact::ExportFailed { .. },
+        ) => (None, ExportStep::Failed),
+        (Some(ExportStep::Intended { .. } | ExportStep::Started { .. }), Fact::Exported { .. }) => {
+            (None, ExportStep::Done)
+        }
+        _ => return None,
+    };
+    let kept = || state.export.as_ref().map(|export| export.place.clone());
+    Some(Export { place: place.cloned().or_else(kept)?, step })
 }
 
 fn all_parts_known(state: &UploadState, remote: &RemoteUpload) -> bool {

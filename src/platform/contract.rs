@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::model::{
-    ByteCount, Completion, Description, ETag, Failure, Md5, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
+    ExportState, Failure, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// The answer of an operation.
@@ -149,10 +150,37 @@ pub trait Platform: Send + Sync {
         description: &'a Description,
     ) -> Answer<'a, ()>;
 
+    /// Returns its exports, where it has such a thing.
+    fn exports(&self) -> Option<&dyn Exports> {
+        None
+    }
+
     /// Removes an unfinished remote upload. "Not found" is success.
     ///
     /// Repeatable: yes. If the answer is lost: it may be gone.
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()>;
+}
+
+/// Exports to an attached volume, for platforms that have them.
+pub trait Exports: Send + Sync {
+    /// Looks for the newest job for each item that has not failed; in order.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    fn find<'a>(&'a self, items: &'a [ExportItem]) -> Answer<'a, Vec<Option<ExportJob>>>;
+
+    /// Asks for a job for each item, at most 100; in order, each with its own refusal.
+    ///
+    /// Repeatable: no. If the answer is lost: some jobs or all may exist, see [`Self::find`].
+    fn start<'a>(
+        &'a self,
+        items: &'a [ExportItem],
+        mode: ExportMode,
+    ) -> Answer<'a, Vec<Result<ExportId, Failure>>>;
+
+    /// Asks how jobs stand, at most 100; in order.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    fn poll<'a>(&'a self, jobs: &'a [ExportId]) -> Answer<'a, Vec<Result<ExportState, Failure>>>;
 }
 
 /// A platform behind a pointer, as the daemon holds it.

@@ -11,11 +11,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
 
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::contract::{
+    Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
+};
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, Md5, PartNumber,
-    PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits,
-    WallTime,
+    ByteCount, Completion, Describes, Description, ETag, ExportId, ExportItem, ExportJob,
+    ExportMode, ExportState, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// How far its clock may be behind the one that asks.
@@ -53,9 +55,34 @@ pub struct State {
     pub is_silent: bool,
     /// It cannot say which parts it has.
     pub lists_no_parts: bool,
+    /// Export jobs, the oldest first.
+    pub jobs: Vec<Job>,
+    /// How the next jobs end, by how their location ends.
+    pub bad_jobs: Vec<(String, FailureKind)>,
     /// The part size it settles on, whatever is wished.
     pub part_size: Option<PartSize>,
     counter: u64,
+}
+
+/// An export job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it was asked to do.
+    pub item: ExportItem,
+    /// Questions until it ends.
+    pub questions_left: u32,
+    /// How it ends.
+    pub end: Option<FailureKind>,
+}
+
+impl Job {
+    fn state(&self) -> ExportState {
+        match self.end {
+            _ if self.questions_left > 0 => ExportState::Pending,
+            None => ExportState::Completed,
+            Some(kind) => ExportState::Failed(Failure::new(kind, "the job failed")),
+        }
+    }
 }
 
 /// A wall time that starts at zero.
@@ -379,10 +406,66 @@ impl Platform for Fake {
         Box::pin(std::future::ready(said))
     }
 
+    fn exports(&self) -> Option<&dyn Exports> {
+        Some(self)
+    }
+
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {
         let removed = self.enter("abort").map(|mut state| {
             state.uploads.remove(remote.as_str());
         });
         Box::pin(std::future::ready(removed))
+    }
+}
+
+impl Exports for Fake {
+    fn find<'a>(&'a self, items: &'a [ExportItem]) -> Answer<'a, Vec<Option<ExportJob>>> {
+        let found = self.enter("find exports").map(|state| {
+            let find = |item: &ExportItem| {
+                let jobs = state.jobs.iter().enumerate().rev();
+                let mut jobs = jobs.filter(|(_, job)| job.item == *item);
+                let (index, job) =
+                    jobs.find(|(_, job)| !matches!(job.state(), ExportState::Failed(_)))?;
+                Some(ExportJob { id: ExportId::new(index.to_string()), state: job.state() })
+            };
+            items.iter().map(find).collect()
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn start<'a>(
+        &'a self,
+        items: &'a [ExportItem],
+        _: ExportMode,
+    ) -> Answer<'a, Vec<std::result::Result<ExportId, Failure>>> {
+        let started = self.enter("start exports").map(|mut state| {
+            let start = |item: &ExportItem| {
+                let ends = |(end, _): &(String, FailureKind)| item.place.location.ends_with(end);
+                let end = state.bad_jobs.iter().position(ends);
+                let end = end.map(|index| state.bad_jobs.remove(index).1);
+                state.jobs.push(Job { item: item.clone(), questions_left: 1, end });
+                Ok(ExportId::new((state.jobs.len() - 1).to_string()))
+            };
+            items.iter().map(start).collect()
+        });
+        Box::pin(std::future::ready(started))
+    }
+
+    fn poll<'a>(
+        &'a self,
+        jobs: &'a [ExportId],
+    ) -> Answer<'a, Vec<std::result::Result<ExportState, Failure>>> {
+        let told = self.enter("poll exports").map(|mut state| {
+            let mut ask = |id: &ExportId| {
+                let index = id.as_str().parse::<usize>().ok();
+                let Some(job) = index.and_then(|index| state.jobs.get_mut(index)) else {
+                    return refuse(FailureKind::NotFound, "no such job");
+                };
+                job.questions_left = job.questions_left.saturating_sub(1);
+                Ok(job.state())
+            };
+            jobs.iter().map(&mut ask).collect()
+        });
+        Box::pin(std::future::ready(told))
     }
 }

@@ -1,8 +1,8 @@
 //! Seven Bridges, CAVATICA, CGC and BDC: API v2, one project, one credential.
 //!
 //! Owns the conversation with the API: how a call is budgeted, authorised, sent and judged. What is
-//! said in it is in `uploads` (an upload from begin to complete), `files` (files, metadata, access)
-//! and `folders`; shapes are in `wire`, the meaning of refusals in `answers`.
+//! said in it is in `uploads` (an upload from begin to complete), `files` (files, metadata, access),
+//! `folders` and `exports` (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
 //!
 //! The vendor's rules that shape this: the platform settles the part size, so the one in the answer
 //! counts; signed addresses are fetched just before use and never kept; bytes go to a storage host
@@ -17,6 +17,7 @@
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
 mod answers;
+mod exports;
 mod files;
 mod folders;
 mod uploads;
@@ -32,7 +33,9 @@ use serde::Serialize;
 
 use super::account::Account;
 use super::answer::not_a_page;
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::contract::{
+    Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
+};
 use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
 use crate::limiter::Announcement;
@@ -60,6 +63,8 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: false,
 };
 
+/// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.
+const PAGES_MAX: usize = 100;
 /// Putting ten thousand parts together takes its time.
 const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
 /// A configured target.
@@ -147,7 +152,15 @@ impl SevenBridges {
         // The vendor marks the content type as required also where there is no content.
         headers.insert("content-type", HeaderValue::from_static("application/json"));
         headers.insert("accept", HeaderValue::from_static("application/json"));
-        let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let patience = match call {
+            Call::Complete => Some(COMPLETE_PATIENCE),
+            Call::Export => Some(exports::BULK_PATIENCE),
+            Call::General | Call::Begin | Call::Upload => None,
+        };
+        if call == Call::Export {
+            // Asked for by the documents of some of the vendor's platforms, harmless at the others.
+            headers.insert("x-sbg-advance-access", HeaderValue::from_static("advance"));
+        }
         let response = self.http.send(method, url, Request { headers, body, patience }).await?;
         self.learn(&response);
         match response.status {
@@ -259,6 +272,10 @@ impl Platform for SevenBridges {
         description: &'a Description,
     ) -> Answer<'a, ()> {
         Box::pin(self.describe_file(file, description))
+    }
+
+    fn exports(&self) -> Option<&dyn Exports> {
+        Some(self)
     }
 
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {

@@ -140,6 +140,12 @@ pub struct Switches {
     pub sequential: bool,
     /// `FILE` and `FOLDER`.
     pub upper_case_types: bool,
+    /// Questions after which an export job has ended.
+    pub export_questions: u64,
+    /// Keys, by how they end, whose first export fails with 9100.
+    pub export_fails_once: Vec<String>,
+    /// Keys, by how they end, that are taken on the volume.
+    pub export_taken: Vec<String>,
     /// Of BaseSpace alone.
     pub basespace: basespace::Switches,
     /// Of Gjirafa VP alone.
@@ -167,6 +173,9 @@ impl Default for Switches {
             upload_life: 7 * 24 * 3600,
             sequential: false,
             upper_case_types: false,
+            export_questions: 1,
+            export_fails_once: Vec::new(),
+            export_taken: Vec::new(),
             basespace: basespace::Switches::default(),
             gjirafa_vp: gjirafa_vp::Switches::default(),
             s3: s3::Switches::default(),

@@ -4,6 +4,7 @@
 //! answer about the state of things is the vendor's; every breach of his rules is also in the ledger.
 
 mod calls;
+mod exports;
 mod uploads;
 mod world;
 

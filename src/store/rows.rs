@@ -9,9 +9,10 @@ use rusqlite::{Connection, Row, named_params};
 use super::LoadedUpload;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Fingerprint, Hold,
-    Md5, ParkReason, PartNumber, PartSize, PartState, RemoteFile, RemoteFileId, RemoteUpload,
-    RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState, WallTime,
+    Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
+    ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
+    PartState, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target,
+    UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -102,7 +103,25 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         attempt_count: count(row, "attempt_count")?,
         described: row.get("described")?,
         bytes_sent: ByteCount(unsigned(row, "bytes_sent")?),
+        export: read_export(row)?,
     })
+}
+
+/// Reads an upload's export, when one was intended.
+pub(super) fn read_export(row: &Row<'_>) -> Result<Option<Export>> {
+    let Some(word) = row.get::<_, Option<String>>("export_state")? else { return Ok(None) };
+    let place =
+        ExportPlace { volume: row.get("export_volume")?, location: row.get("export_location")? };
+    let step = match word.as_str() {
+        "intended" => ExportStep::Intended { since: WallTime(row.get("export_intended_at_ns")?) },
+        "started" => {
+            ExportStep::Started { job: ExportId::new(row.get::<_, String>("export_job")?) }
+        }
+        "failed" => ExportStep::Failed,
+        "completed" => ExportStep::Done,
+        _ => return Err(damaged("export_state")),
+    };
+    Ok(Some(Export { place, step }))
 }
 
 fn read_stage(row: &Row<'_>) -> Result<Stage> {
@@ -274,6 +293,35 @@ pub(super) fn write_state(
         ":described": state.described,
         ":sent": signed(state.bytes_sent.0),
     })?;
+    Ok(())
+}
+
+/// Writes what a fact says of an export.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is about something else")]
+pub(super) fn write_export(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
+    match fact {
+        Fact::ExportIntended { place, at } => {
+            let sql = "UPDATE uploads SET export_state = 'intended', export_volume = ?2, \
+                export_location = ?3, export_intended_at_ns = ?4, export_job = NULL WHERE id = ?1";
+            let row = (id.0, &place.volume, &place.location, at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Fact::ExportStarted { job, at } => {
+            let sql = "UPDATE uploads SET export_state = 'started', export_job = ?2, \
+                export_started_at_ns = ?3 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, job.as_str(), at.0))?;
+        }
+        Fact::ExportFailed { message } => {
+            let sql = "UPDATE uploads SET export_state = 'failed', export_error = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, message))?;
+        }
+        Fact::Exported { job, at } => {
+            let sql = "UPDATE uploads SET export_state = 'completed', export_job = ?2, \
+                exported_at_ns = ?3, export_error = NULL WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, job.as_str(), at.0))?;
+        }
+        _ => {}
+    }
     Ok(())
 }
 

@@ -16,7 +16,10 @@ use super::{Error, Kind};
 pub(super) const FILE_NAME: &str = "dropferry.db";
 
 /// Every migration in order; the database's `user_version` counts how many it has had.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("../../migrations/0001_initial.sql")),
+    M::up(include_str!("../../migrations/0002_exports.sql")),
+];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +66,11 @@ fn readable(connection: Connection, path: &Path) -> Result<Connection, Error> {
     match known_version(&connection, path)? {
         0 => {
             let kind = Kind::Missing;
+            Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
+        }
+        older if older < MIGRATIONS.len() => {
+            let detail = format!("it has version {older}; the daemon brings it up to date");
+            let kind = Kind::Migration { detail };
             Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
         }
         _ => Ok(connection),
@@ -152,13 +160,25 @@ mod tests {
     #[test]
     fn an_older_database_is_copied_before_it_is_migrated() {
         let directory = tempfile::tempdir().expect("a directory");
-        let connection = open_for_writing(directory.path()).expect("a new database");
         let path = directory.path().join(FILE_NAME);
-        let copy = back_up(&connection, &path, 1).expect("a copy");
-        assert_eq!(copy, directory.path().join("dropferry.db.backup-v1"));
+        let mut old = Connection::open(&path).expect("a new database");
+        Migrations::from_slice(&MIGRATIONS[..1]).to_latest(&mut old).expect("the first version");
+        let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
+            mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
+            etag_mode, accepted_count, accepted_bytes, reported_count, restart_count, \
+            attempt_count, described, bytes_sent, admitted_at_ns) VALUES (7, 'd', x'61', 'far', 1, \
+            1, 3, 1, '', 'a', 5, 0, 'queued', 'none', 'unknown', 0, 0, 0, 0, 0, 0, 0, 1)";
+        old.execute(sql, []).expect("a row");
+        drop(old);
+        let migrated = open_for_writing(directory.path()).expect("an older database");
+        let id: i64 = migrated
+            .query_row("SELECT id FROM uploads WHERE export_state IS NULL", [], |r| r.get(0))
+            .expect("the row is there");
+        assert_eq!((id, version(&migrated).expect("has one")), (7, MIGRATIONS.len()));
+        let copy = directory.path().join("dropferry.db.backup-v1");
         assert_eq!(version(&Connection::open(&copy).expect("opens")).expect("has one"), 1);
         std::fs::write(&copy, b"kept").expect("written");
-        back_up(&connection, &path, 1).expect("kept");
+        back_up(&migrated, &path, 1).expect("kept");
         assert_eq!(std::fs::read(&copy).expect("read"), b"kept");
     }
 
@@ -173,7 +193,7 @@ mod tests {
             open_for_reading(directory.path()).expect_err("newer"),
         ] {
             let text = error.to_string();
-            assert!(text.contains("99") && text.contains("version 1"), "{text}");
+            assert!(text.contains("99") && text.contains("version 2"), "{text}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::model::{
 mod shown;
 
 pub use self::shown::{
-    Attempt, Daemon, Destination, Detail, Drop, Ignored, Part, Run, Status, Tally, Upload,
+    Attempt, Daemon, Destination, Detail, Drop, Export, Ignored, Part, Run, Status, Tally, Upload,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -187,6 +187,17 @@ impl Snapshot {
         Ok(Some(detail))
     }
 
+    /// Lists every export that was ever intended, the newest upload first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn exports(&self) -> std::result::Result<Vec<(Upload, Export)>, Error> {
+        let sql = "SELECT * FROM uploads WHERE export_state IS NOT NULL ORDER BY id DESC";
+        let read = |row: &Row<'_>| Ok((read_upload(row)?, read_shown_export(row)?));
+        let listed = self.list(sql, read).map_err(|error| self.failed(error))?;
+        Ok(listed.into_iter().filter_map(|(upload, export)| Some((upload, export?))).collect())
+    }
+
     fn parts(&self, id: UploadId) -> Result<Vec<Part>> {
         let sql = "SELECT number, md5, etag, reported, accepted_at_ns FROM parts \
             WHERE upload_id = ?1 ORDER BY number";
@@ -290,10 +301,25 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         receipted_at: time(row, "receipted_at_ns")?,
         ended_at: time(row, "ended_at_ns")?,
         mark,
+        export: read_shown_export(row)?,
         platform: row.get("platform")?,
         parts: Vec::new(),
         attempts: Vec::new(),
     })
+}
+
+fn read_shown_export(row: &Row<'_>) -> Result<Option<Export>> {
+    let Some(state) = row.get::<_, Option<String>>("export_state")? else { return Ok(None) };
+    Ok(Some(Export {
+        volume: row.get("export_volume")?,
+        location: row.get("export_location")?,
+        state,
+        job: row.get("export_job")?,
+        error: row.get("export_error")?,
+        intended_at: time(row, "export_intended_at_ns")?,
+        started_at: time(row, "export_started_at_ns")?,
+        exported_at: time(row, "exported_at_ns")?,
+    }))
 }
 
 /// The length of a file as it was at admission.

@@ -406,6 +406,10 @@ fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<(
             rows::write_file(connection, id, file)?;
         }
         Fact::RemoteGone => forget_remote(connection, id)?,
+        Fact::ExportIntended { .. }
+        | Fact::ExportStarted { .. }
+        | Fact::ExportFailed { .. }
+        | Fact::Exported { .. } => rows::write_export(connection, id, fact)?,
         Fact::Renamed { name } => {
             let sql = "UPDATE uploads SET target_name = ?2 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute((id.0, name))?;

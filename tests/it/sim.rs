@@ -14,6 +14,7 @@ mod acts;
 mod batching;
 mod check;
 mod crashes;
+mod exports;
 mod random;
 mod receipts;
 mod scenarios;

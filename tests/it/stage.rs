@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) drop: &'static str,
     /// The sandbox's switches.
     pub(crate) switches: &'static str,
+    /// Open uploads without an owner that a platform without a list of them may be left with.
+    pub(crate) orphans_allowed: usize,
     /// Level of the daemon's log.
     pub(crate) level: &'static str,
 }
@@ -65,6 +67,7 @@ impl Default for Options {
             destination: "",
             drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
             switches: "{}",
+            orphans_allowed: 0,
             level: "info",
         }
     }
@@ -355,11 +358,9 @@ impl Stage {
             self.assert_all_at(platform, &here);
             let ledger = self.ledger_of(platform);
             assert_eq!(ledger["breaches"], serde_json::json!([]), "{platform}: rules were broken");
-            assert_eq!(
-                ledger["open_uploads"],
-                serde_json::json!([]),
-                "{platform}: remote uploads without an owner"
-            );
+            let orphans = ledger["open_uploads"].as_array().expect("a list");
+            let allowed = if *platform == "gjirafa-vp" { self.options.orphans_allowed } else { 0 };
+            assert!(orphans.len() <= allowed, "{platform}: uploads without an owner: {orphans:?}");
         }
         let receipts = walk(&self.path("state/receipts")).len();
         assert_eq!(receipts, here.len() * self.options.platforms.len(), "receipts");

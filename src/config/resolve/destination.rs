@@ -39,7 +39,6 @@ impl Resolver<'_> {
     ) -> Option<Destination> {
         let (span, mut raw) = (raw.span(), raw.into_inner());
         self.check_name("destination", &name, &span);
-        self.refuse(raw.export.as_ref().map(Spanned::span), "export");
         let word =
             self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
         let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"];
@@ -53,6 +52,7 @@ impl Resolver<'_> {
             platform,
             credential: credential?,
             when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
+            export: self.export(&name, raw.export.as_ref()),
             metadata: raw.metadata.into_iter().collect(),
             tags: raw.tags,
             calls_per_second: self.calls_per_second(raw.calls_per_second.as_ref()),

@@ -27,6 +27,8 @@ pub(super) enum Call {
     Upload,
     /// Completing one.
     Complete,
+    /// Anything about exports.
+    Export,
 }
 
 impl Call {
@@ -37,6 +39,7 @@ impl Call {
             Self::Begin => "to begin the upload",
             Self::Upload => "a call about the upload",
             Self::Complete => "to complete the upload",
+            Self::Export => "a call about exports",
         }
     }
 }
@@ -115,7 +118,7 @@ fn missing(call: Call, code: Option<i64>) -> FailureKind {
         (_, Some(8003)) => FailureKind::UploadGone,
         (_, Some(2002 | 3002 | 5002 | 5026)) => FailureKind::NotFound,
         (Call::Upload | Call::Complete, _) => FailureKind::UploadGone,
-        (Call::General | Call::Begin, _) => FailureKind::NotFound,
+        (Call::General | Call::Begin | Call::Export, _) => FailureKind::NotFound,
     }
 }
 
@@ -124,7 +127,7 @@ fn conflict(call: Call, code: Option<i64>) -> FailureKind {
         // Somebody's unfinished upload has the name: it ends or expires some day. No file stands
         // there, so "name taken" would send the engine looking for one in vain.
         (Call::Begin, Some(8006)) => FailureKind::ServerFault,
-        (Call::Upload, _) => FailureKind::BadRequest,
+        (Call::Upload | Call::Export, _) => FailureKind::BadRequest,
         (Call::General | Call::Begin | Call::Complete, _) => FailureKind::NameTaken,
     }
 }

@@ -10,7 +10,7 @@ use reqwest::Method;
 
 use super::answers::Call;
 use super::folders::Found;
-use super::{MIB, SevenBridges, files, wire};
+use super::{MIB, PAGES_MAX, SevenBridges, files, wire};
 use crate::model::{
     ByteCount, Completion, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile,
     RemotePart, RemoteUpload, RemoteUploadId, WallTime,
@@ -25,8 +25,6 @@ const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
 const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// Items on one page of a list: the most that the vendor gives.
 const PAGE: usize = 100;
-/// Pages read at most: nobody has ten thousand uploads in progress.
-const PAGES_MAX: usize = 100;
 /// When the platform settles on too many parts, larger ones are wished for: with room to spare.
 const PART_COUNT_WISH: u64 = 9000;
 

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Map, Value, json};
 
-use super::uploads;
 use super::world::World;
 use super::world::{Entry, Place, Refusal};
+use super::{exports, uploads};
 use crate::sandbox::faulting::{self, BODY_MAX, json_response};
 use crate::sandbox::server::Breaker;
 use crate::sandbox::stand::{Stand, lock};
@@ -78,6 +78,11 @@ impl Call {
         self.body.get(name).and_then(Value::as_str)
     }
 
+    /// Returns whether the header for new parts of the API is there.
+    pub(super) fn is_advanced(&self) -> bool {
+        self.headers.get("x-sbg-advance-access").is_some_and(|value| value == "advance")
+    }
+
     fn operation(&self) -> &'static str {
         let segments: Vec<_> = self.segments.iter().map(String::as_str).collect();
         match (self.method.as_str(), segments.as_slice()) {
@@ -101,6 +106,11 @@ impl Call {
             ("POST", ["upload", "multipart", _]) => "report-many",
             ("POST", ["upload", "multipart", _, "complete"]) => "complete",
             ("DELETE", ["upload", "multipart", _]) => "abort",
+            ("POST", ["storage", "exports"]) => "export",
+            ("GET", ["storage", "exports"]) => "exports",
+            ("GET", ["storage", "exports", _]) => "export-job",
+            ("POST", ["bulk", "storage", "exports", "create"]) => "bulk-exports",
+            ("POST", ["bulk", "storage", "exports", "get"]) => "bulk-export-jobs",
             ("GET", []) => "root",
             _ => "unknown",
         }
@@ -239,6 +249,9 @@ fn dispatch(shared: &Shared, state: &mut Sandbox, call: &Call, operation: &str) 
         }
         "initialise" | "list" | "details" | "part-url" | "report" | "report-many" | "complete"
         | "abort" => uploads::dispatch(shared, state, call, operation),
+        "export" | "exports" | "export-job" | "bulk-exports" | "bulk-export-jobs" => {
+            exports::dispatch(state, call, operation)
+        }
         "unknown" => {
             state.ledger.breach(format!("{} {} is no call", call.method, call.segments.join("/")));
             Err(Refusal::new(404, 90003, "Resource not found."))

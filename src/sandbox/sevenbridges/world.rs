@@ -1,9 +1,10 @@
 //! What exists: projects, folders, files, uploads in progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::exports::Exports;
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
@@ -14,6 +15,9 @@ pub(in crate::sandbox) struct World {
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) uploads: BTreeMap<String, Upload>,
     pub(super) window: Window,
+    pub(super) exports: Exports,
+    /// Files that were moved to a volume.
+    pub(super) aliases: BTreeSet<String>,
 }
 
 /// A project's top, or a folder.
@@ -66,6 +70,8 @@ impl World {
             entries: BTreeMap::new(),
             uploads: BTreeMap::new(),
             window: Window::default(),
+            exports: Exports::default(),
+            aliases: BTreeSet::new(),
         }
     }
 

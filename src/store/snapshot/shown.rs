@@ -157,12 +157,35 @@ pub struct Detail {
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
+    /// Its export, once one was intended.
+    pub export: Option<Export>,
     /// Platform of its destination.
     pub platform: String,
     /// Parts that were accepted.
     pub parts: Vec<Part>,
     /// Failed attempts, the newest first.
     pub attempts: Vec<Attempt>,
+}
+
+/// An export to an attached volume.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The volume.
+    pub volume: String,
+    /// The object's key.
+    pub location: String,
+    /// `intended`, `started`, `failed` or `completed`.
+    pub state: String,
+    /// The platform's job.
+    pub job: Option<String>,
+    /// How the last job failed.
+    pub error: Option<String>,
+    /// When it was decided.
+    pub intended_at: Option<WallTime>,
+    /// When the platform had a job.
+    pub started_at: Option<WallTime>,
+    /// When it was known to be on the volume.
+    pub exported_at: Option<WallTime>,
 }
 
 /// One accepted part.

@@ -8,7 +8,7 @@ use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
 };
 use dropferry::platform::contract::{
-    BeginRequest, CompleteRequest, PartBody, PartRequest, Platform,
+    BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
 };
 use dropferry::platform::fake::Fake;
 use futures_util::{FutureExt, StreamExt};
@@ -189,6 +189,11 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
             fake.describe(&act.what.file, &act.what.description).await?;
             Outcome::Described
         }
+        Act::FindExports { items, .. } => Outcome::ExportsFound(fake.find(&items).await?),
+        Act::StartExports { items, mode, .. } => {
+            Outcome::ExportsStarted(fake.start(&items, mode).await?)
+        }
+        Act::PollExports { jobs, .. } => Outcome::ExportsPolled(fake.poll(&jobs).await?),
         Act::Abort { remote, .. } => {
             fake.abort(&remote).await?;
             Outcome::Aborted
@@ -223,6 +228,9 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::Inspect(_) => "inspect",
         Act::Describe(_) => "describe",
         Act::WriteReceipt { .. } => "write receipt",
+        Act::FindExports { .. } => "find exports",
+        Act::StartExports { .. } => "start exports",
+        Act::PollExports { .. } => "poll exports",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",
     }

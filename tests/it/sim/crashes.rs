@@ -15,7 +15,7 @@ fn small_world(seed: u64) -> World {
 
 /// Runs a world until it is quiet, and shows what a crash would leave, after every effect: without
 /// and, where a receipt is not synced, with a power cut.
-fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> (u32, Life) {
+pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> (u32, Life) {
     let mut life = world.start();
     let mut count = 0;
     visit(count, world.crashed(&life, false));

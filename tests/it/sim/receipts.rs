@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dropferry::model::{PartSize, Stage, UploadId};
-use dropferry::receipt::{self, ReceiptData, ReceiptPart};
+use dropferry::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
 use dropferry::store::snapshot::{Detail, Snapshot};
 use sha2::{Digest, Sha256};
 
@@ -81,6 +81,12 @@ fn data_of(detail: Detail) -> Option<ReceiptData> {
         begun_at: detail.begun_at,
         completed_at: upload.completed_at,
         verified_at: detail.verified_at,
+        export: detail.export.map(|export| ReceiptExport {
+            volume: export.volume,
+            location: export.location,
+            job: export.job.unwrap_or_default(),
+            at: export.exported_at,
+        }),
         bytes_sent: upload.state.bytes_sent.0,
         attempt_count: detail.attempts.len(),
     })

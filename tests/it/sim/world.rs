@@ -7,12 +7,13 @@ use std::time::Duration;
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, RetrySettings, Settings, Unit,
+    DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings, Unit,
 };
 use dropferry::engine::{Engine, Stored, StoredFile, StoredUpload};
 use dropferry::model::{
-    ByteCount, Describes, DestinationName, DropName, FailureKind, Fingerprint, Monotonic,
-    NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId, WallTime,
+    ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
+    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
+    WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store::writer::Writer;
@@ -126,6 +127,7 @@ fn settings(policy: NamePolicy) -> Settings {
             when_name_taken: policy,
             metadata: vec![("run".into(), "{drop}".into())],
             tags: Vec::new(),
+            export: None,
         }],
         parts_in_flight: PARTS_IN_FLIGHT,
         memory: ByteCount(1 << 20),
@@ -209,6 +211,17 @@ impl World {
         second.folder = "copies".into();
         self.settings.drops[0].destinations.push(second.name.clone());
         self.settings.destinations.push(second);
+    }
+
+    /// Has every file exported to a volume.
+    pub(super) fn export(&mut self) {
+        for destination in &mut self.settings.destinations {
+            destination.export = Some(ExportSettings {
+                volume: "lab/archive".into(),
+                prefix: "raw/{drop}".into(),
+                mode: ExportMode { copy_only: true, overwrite: false },
+            });
+        }
     }
 
     /// Writes a file as a new version.

@@ -6,9 +6,11 @@ use toml::Spanned;
 
 use crate::config::resolve::Resolver;
 use crate::config::{Platform, raw};
+use crate::engine::settings::ExportSettings;
+use crate::model::ExportMode;
 use crate::platform::http::parse_url;
 use crate::platform::s3::Encryption;
-use crate::platform::{basespace, s3, sevenbridges};
+use crate::platform::{basespace, gjirafa_vp, s3, sevenbridges};
 
 /// The region of storages that have none.
 const REGION: &str = "us-east-1";
@@ -27,6 +29,7 @@ impl Resolver<'_> {
                 let project = self.sevenbridges_project(name, raw.project.as_ref(), span)?;
                 Some(Platform::SevenBridges(sevenbridges::Settings { base_url, project }))
             }
+            "gjirafa-vp" => self.gjirafa_vp(name, base_url, raw, span).map(Platform::GjirafaVp),
             "s3" => self.s3(name, base_url, raw, span).map(Platform::S3),
             "basespace" => {
                 let place = self.basespace_place(name, raw, span)?;
@@ -40,6 +43,7 @@ impl Resolver<'_> {
     pub(super) fn folder(&self, platform: &Platform, raw: &raw::Destination) -> String {
         let given = match platform {
             Platform::SevenBridges(_) | Platform::BaseSpace(_) => &raw.folder,
+            Platform::GjirafaVp(_) => &None,
             Platform::S3(_) => &raw.prefix,
         };
         let given = given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default();
@@ -49,7 +53,10 @@ impl Resolver<'_> {
                 place: basespace::Place::Project(_),
                 ..
             }) => format!("{{drop_name}}/{given}"),
-            Platform::SevenBridges(_) | Platform::BaseSpace(_) | Platform::S3(_) => given,
+            Platform::SevenBridges(_)
+            | Platform::GjirafaVp(_)
+            | Platform::BaseSpace(_)
+            | Platform::S3(_) => given,
         }
     }
 
@@ -90,6 +97,28 @@ impl Resolver<'_> {
         None
     }
 
+    pub(super) fn export(
+        &mut self,
+        name: &str,
+        raw: Option<&Spanned<raw::Export>>,
+    ) -> Option<ExportSettings> {
+        let raw = raw?;
+        let (span, raw) = (raw.span(), raw.as_ref());
+        let of = ("export of destination", name);
+        let volume = self.required("volume", of, raw.volume.as_ref(), &span)?;
+        if volume.matches('/').count() != 1 || volume.starts_with('/') || volume.ends_with('/') {
+            let message = format!("volume = {volume:?} is none");
+            let hint = "owner/name, as in the volume's address".to_owned();
+            self.problem(raw.volume.as_ref().map(Spanned::span), message, Some(hint));
+        }
+        let mode = ExportMode {
+            copy_only: raw.copy_only.unwrap_or(true),
+            overwrite: raw.overwrite.unwrap_or(false),
+        };
+        let prefix = raw.prefix.as_ref().map(|prefix| prefix.as_ref().clone()).unwrap_or_default();
+        Some(ExportSettings { volume, prefix, mode })
+    }
+
     fn sevenbridges_project(
         &mut self,
         name: &str,
@@ -106,6 +135,32 @@ impl Resolver<'_> {
             return None;
         }
         Some(project)
+    }
+
+    fn gjirafa_vp(
+        &mut self,
+        name: &str,
+        base_url: String,
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Option<gjirafa_vp::Settings> {
+        use gjirafa_vp::Settings;
+        let project =
+            self.required("project", ("destination", name), raw.project.as_ref(), span)?;
+        let given = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.as_ref().clone());
+        let auth_header = given(&raw.auth_header).unwrap_or_else(|| "Authorization".to_owned());
+        let auth_prefix = given(&raw.auth_prefix).unwrap_or_default();
+        for (key, raw, text, is_usable) in [
+            ("project", &raw.project, &project, Settings::is_project(&project)),
+            ("auth_header", &raw.auth_header, &auth_header, Settings::is_header(&auth_header)),
+            ("auth_prefix", &raw.auth_prefix, &auth_prefix, Settings::is_prefix(&auth_prefix)),
+        ] {
+            if !is_usable {
+                let message = format!("{key} = {text:?} cannot be sent");
+                self.problem(raw.as_ref().map(Spanned::span), message, None);
+            }
+        }
+        Some(Settings { base_url, project, auth_header, auth_prefix })
     }
 
     fn s3(

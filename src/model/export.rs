@@ -1,0 +1,80 @@
+//! Exports of completed files to an attached volume, in words of the engine.
+
+use super::failure::Failure;
+use super::id::{ExportId, RemoteFileId};
+use super::time::WallTime;
+
+/// Where a file is exported to. Frozen when the export is intended.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExportPlace {
+    /// The volume.
+    pub volume: String,
+    /// The object's key, below the volume's own prefix.
+    pub location: String,
+}
+
+/// What is durable about one upload's export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Where to.
+    pub place: ExportPlace,
+    /// How far it is.
+    pub step: ExportStep,
+}
+
+/// How far an export is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportStep {
+    /// We asked, or were about to ask, for a job.
+    Intended {
+        /// Since when, by our clock.
+        since: WallTime,
+    },
+    /// The platform has a job for us.
+    Started {
+        /// Its id.
+        job: ExportId,
+    },
+    /// The job failed, or none was made: there is certainly none under way.
+    Failed,
+    /// The file is on the volume.
+    Done,
+}
+
+/// One file to be exported, as the platform is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportItem {
+    /// Which file.
+    pub file: RemoteFileId,
+    /// Where to.
+    pub place: ExportPlace,
+}
+
+/// How exports are made at a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportMode {
+    /// The file stays at the platform; else it is moved out of it.
+    pub copy_only: bool,
+    /// An object of that key is replaced.
+    pub overwrite: bool,
+}
+
+/// A job, as the platform tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportJob {
+    /// Its id.
+    pub id: ExportId,
+    /// How it stands.
+    pub state: ExportState,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportState {
+    /// It waits or runs.
+    Pending,
+    /// The file is on the volume.
+    Completed,
+    /// It ended badly.
+    Failed(Failure),
+}

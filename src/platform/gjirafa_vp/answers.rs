@@ -1,0 +1,120 @@
+//! What an answer of the API means: pure functions, one envelope, one table.
+//!
+//! A call succeeded only when HTTP, the envelope's flag and its status all say so. Otherwise the
+//! status decides, and the text is for people.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+
+use super::Call;
+use crate::model::{Failure, FailureKind, WallTime};
+use crate::platform::answer::{answered, clip, is_page, parse, redirect_host, retry_after};
+use crate::platform::http::Response;
+
+/// What is around every answer; fields come and go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Envelope {
+    success: Option<bool>,
+    /// A list of texts, or lists of texts by field.
+    errors: Value,
+    messages: Value,
+    result: Value,
+    /// Repeats the HTTP status.
+    status_code: Option<i64>,
+}
+
+/// Returns the result of a call that succeeded.
+pub(super) fn judge(call: Call<'_>, response: &Response, now: WallTime) -> Result<Value, Failure> {
+    let is_fine = |status: i64| (200..300).contains(&status);
+    let bad = |message: &str| Err(answered(response, FailureKind::BadAnswer, message.to_owned()));
+    if !is_fine(response.status.into()) {
+        return Err(refusal(call, response, response.status, now));
+    }
+    if is_page(&response.body) {
+        return bad("a web page answered: is a portal or a filter in between");
+    }
+    let envelope: Envelope = parse(response)?;
+    match (envelope.success, envelope.status_code) {
+        (Some(true), status) if status.is_none_or(is_fine) => Ok(envelope.result),
+        (Some(true), _) => bad("the platform says that it succeeded, with a status that denies it"),
+        // What the envelope says of itself counts, where it can be believed.
+        (Some(false), status) => {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
+            Err(refusal(call, response, status, now))
+        }
+        (None, _) => bad("the platform answered without saying whether it succeeded"),
+    }
+}
+
+/// Reads a result as what the call answers with.
+pub(super) fn shaped<T: DeserializeOwned>(result: Value, from: &Response) -> Result<T, Failure> {
+    // The parser's own text may quote a signed address.
+    serde_json::from_value(result).map_err(|_| {
+        let message = "the platform answered with a result of another shape".to_owned();
+        answered(from, FailureKind::BadAnswer, message)
+    })
+}
+
+fn refusal(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
+    let is_json = serde_json::from_slice::<IgnoredAny>(&response.body).is_ok();
+    let is_foreign = !is_json && !response.body.trim_ascii().is_empty();
+    let kind = kind_of(call, status, is_foreign, retry_after(response, now));
+    let noun = match call {
+        Call::Begin | Call::Single => "to begin an upload",
+        Call::Resume => "to sign the parts anew",
+        Call::List(_) => "to list the parts",
+        Call::Complete => "to complete the upload",
+        Call::Abort => "to abort the upload",
+        Call::Success(_) => "to tell where the file is",
+    };
+    let message = match status {
+        300..=399 => format!("the API's address leads elsewhere{}", redirect_host(response)),
+        407 => "the proxy asks for credentials".to_owned(),
+        _ => format!("the platform refused {noun}{}", said(&response.body)),
+    };
+    answered(response, kind, message)
+}
+
+/// The table.
+fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration>) -> FailureKind {
+    match (status, call) {
+        (401 | 403, _) => FailureKind::Unauthorized,
+        (407, _) => FailureKind::Unreachable,
+        // A gateway that asks for a pause gets it too.
+        (408 | 429, _) => FailureKind::Throttled { after: pause },
+        (503, _) if pause.is_some() => FailureKind::Throttled { after: pause },
+        (500..=599, _) => FailureKind::ServerFault,
+        (400..=499, _) if is_foreign => FailureKind::BadAnswer,
+        (400, Call::Complete) => FailureKind::CompleteRefused,
+        (404, Call::Begin | Call::Single) => FailureKind::NotFound,
+        // Not there, or not open any more.
+        (400, Call::Resume | Call::List(_) | Call::Abort | Call::Success(_)) | (404, _) => {
+            FailureKind::UploadGone
+        }
+        (400..=499, _) => FailureKind::BadRequest,
+        _ => FailureKind::BadAnswer,
+    }
+}
+
+/// Returns what the platform says to people, after a colon.
+fn said(body: &[u8]) -> String {
+    let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
+    let mut texts = Vec::new();
+    collect(&envelope.errors, &mut texts);
+    collect(&envelope.messages, &mut texts);
+    if texts.is_empty() { String::new() } else { format!(": {}", clip(&texts.join("; "))) }
+}
+
+fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

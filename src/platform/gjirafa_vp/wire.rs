@@ -1,0 +1,237 @@
+//! Gjirafa VP on the wire: results and bodies, ids, and what must hold of them before use.
+
+use std::collections::BTreeMap;
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::addresses::Signed;
+use crate::model::{
+    ByteCount, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, WallTime,
+};
+use crate::platform::contract::{BeginRequest, CompleteRequest};
+use crate::platform::http::parse_url;
+
+/// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
+const LIFE_HOURS: u64 = 48;
+/// Longest file name, in bytes.
+const NAME_MAX: usize = 255;
+/// Longest request key, in bytes.
+const KEY_MAX: usize = 1024;
+/// Before the key of an upload of one request.
+const SINGLE: &str = "single:";
+
+/// An upload that was begun or resumed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Begun {
+    pub(super) request_key: Option<String>,
+    /// One for each part.
+    pub(super) presigned_url: Vec<Address>,
+}
+
+/// The signed address of a part.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Address {
+    pub(super) part_number: u32,
+    pub(super) presigned_url: String,
+}
+
+/// An upload of one request that was begun.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SingleBegun {
+    pub(super) request_key: String,
+    pub(super) url: String,
+}
+
+/// Where a file is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Success {
+    pub(super) download_path: String,
+}
+
+/// A part that arrived.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    part_number: u32,
+    /// Bytes.
+    size: u64,
+    /// With quotes or without, as it must be repeated.
+    e_tag: String,
+}
+
+/// Takes a remembered id apart: the request key, and whether the upload is a single request.
+pub(super) fn key_of(id: &RemoteUploadId) -> (&str, bool) {
+    let single = id.as_str().strip_prefix(SINGLE).map(|key| (key, true));
+    single.unwrap_or((id.as_str(), false))
+}
+
+pub(super) fn single_id(key: &str) -> RemoteUploadId {
+    RemoteUploadId::new(format!("{SINGLE}{key}"))
+}
+
+/// Returns the key of an upload that was begun, when it can be used.
+pub(super) fn usable(key: Option<&str>) -> Result<&str, Failure> {
+    let is_plain = |key: &&str| {
+        let is_known = !["", ".", ".."].contains(key) && !key.starts_with(SINGLE);
+        is_known && key.len() <= KEY_MAX && !key.contains(char::is_control)
+    };
+    key.filter(is_plain).ok_or_else(|| bad("an upload without a usable key"))
+}
+
+/// Returns the name that a file is sent under.
+pub(super) fn file_name(name: &str) -> String {
+    let plain = |c: char| if c == '/' || c.is_control() { '_' } else { c };
+    let mut name: String = name.chars().map(plain).collect();
+    name.truncate(name.floor_char_boundary(NAME_MAX));
+    name
+}
+
+/// Writes what a multipart upload is begun with.
+pub(super) fn begin_body(request: &BeginRequest, part_count: u32) -> Value {
+    json!({
+        "partsNumber": part_count, "fileName": file_name(&request.target.name),
+        "contentLength": request.size.0.to_string(), "mimeType": "application/octet-stream",
+        "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": LIFE_HOURS,
+    })
+}
+
+/// Writes what an upload of one request is begun with: there the length is a number.
+pub(super) fn single_body(request: &BeginRequest) -> Value {
+    json!({
+        "fileName": file_name(&request.target.name), "contentLength": request.size.0,
+        "mimeType": "application/octet-stream", "enableDuplicateCheck": false,
+    })
+}
+
+pub(super) fn resume_body(key: &str) -> Value {
+    json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS})
+}
+
+/// Writes a complete, which must never be taken for one that may leave parts out.
+pub(super) fn complete_body(key: &str, parts: &[(u32, &str)]) -> Value {
+    let part = |(number, etag): &(u32, &str)| json!({"partNumber": number, "eTag": etag});
+    let parts: Vec<_> = parts.iter().map(part).collect();
+    json!({"requestKey": key, "allowPartialComplete": false, "parts": parts})
+}
+
+/// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
+///
+/// # Errors
+/// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
+pub(super) fn signed(
+    addresses: Vec<Address>,
+    count: Option<u32>,
+    now: WallTime,
+) -> Result<Signed, Failure> {
+    let mut signed = Signed::default();
+    for address in addresses {
+        if address.part_number == 0 {
+            let message = "the platform counts parts from 0, which this client does not know";
+            return Err(Failure::new(FailureKind::BadRequest, message));
+        }
+        let url = storage_url(&address.presigned_url)?;
+        let end = expires_at(&url, now);
+        signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
+        if signed.urls.insert(address.part_number, url).is_some() {
+            return Err(bad("two addresses for one part"));
+        }
+    }
+    let is_all = |count| signed.urls.keys().copied().eq(1..=count);
+    match count.is_none_or(is_all) {
+        true => Ok(signed),
+        false => Err(bad("addresses for other parts than were asked for")),
+    }
+}
+
+/// Takes a signed address, which may carry no user name: it would be sent as an authorisation.
+pub(super) fn storage_url(text: &str) -> Result<Url, Failure> {
+    let url = parse_url(text)?;
+    match url.username().is_empty() && url.password().is_none() {
+        true => Ok(url),
+        false => Err(bad("an address with a user name")),
+    }
+}
+
+/// Returns when a signed address ends; where it does not say so, when it was asked to.
+fn expires_at(url: &Url, now: WallTime) -> WallTime {
+    let of = |name| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
+    let life = of("X-Amz-Expires").and_then(|text| text.parse().ok());
+    let from = of("X-Amz-Date").and_then(|text| {
+        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &*text).ok()?;
+        Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    });
+    let said = of("Expires").and_then(|text| text.parse().ok());
+    let end = from.zip(life).map(|(from, life): (i64, i64)| from.saturating_add(life)).or(said);
+    let asked = now.after(std::time::Duration::from_hours(LIFE_HOURS));
+    end.map_or(asked, |seconds| WallTime(seconds.saturating_mul(1_000_000_000)))
+}
+
+/// Returns the parts of a listing that have a planned length; only the last may be shorter.
+pub(super) fn whole_parts(listed: &[Listed], remote: &RemoteUpload) -> Vec<RemotePart> {
+    let full = remote.part_size.get();
+    let part = |part: &Listed| {
+        let is_last = part.part_number == remote.part_count;
+        let is_whole = part.size == full || (is_last && (1..full).contains(&part.size));
+        let number = PartNumber::new(part.part_number).filter(|_| is_whole)?;
+        Some(RemotePart { number, etag: ETag::from_header(&part.e_tag) })
+    };
+    listed.iter().filter_map(part).collect()
+}
+
+/// Returns number and ETag, as listed, of every part in order, when the listing proves the file.
+///
+/// # Errors
+/// `CompleteRefused` when a part is missing, or another than we sent.
+pub(super) fn proved<'a>(
+    request: &CompleteRequest,
+    listed: &'a [Listed],
+) -> Result<Vec<(u32, &'a str)>, Failure> {
+    let refused = |what: String| Failure::new(FailureKind::CompleteRefused, what);
+    let count = request.remote.part_count as usize;
+    if listed.len() != count || request.parts.len() != count {
+        let message = format!("the platform lists {} parts of {count}", listed.len());
+        return Err(refused(message));
+    }
+    let found: BTreeMap<_, _> = listed.iter().map(|part| (part.part_number, part)).collect();
+    let prove = |(index, part): (usize, &RemotePart)| {
+        let (number, size) = (PartNumber::from_index(index), request.begun.size);
+        let planned = request.remote.part_size.range_of(number, size).length;
+        let is_ours = |found: &&&Listed| {
+            let etag = ETag::from_header(&found.e_tag);
+            part.number == number && found.size == planned && etag == part.etag
+        };
+        let found = found.get(&number.get()).filter(is_ours);
+        let found = found.map(|found| (number.get(), found.e_tag.as_str()));
+        found.ok_or_else(|| refused(format!("the platform does not list part {number} as sent")))
+    };
+    request.parts.iter().enumerate().map(prove).collect()
+}
+
+/// Returns a completed file. Its length is kept in its id, for nobody can be asked for it later.
+pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
+    RemoteFile {
+        id: RemoteFileId::new(format!("{key}:{}", request.size.0)),
+        name: file_name(&request.target.name),
+        size: Some(request.size),
+        mark: None,
+        created_at: None,
+    }
+}
+
+/// Returns what the id of a file holds.
+pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {
+    let (key, size) = id.as_str().rsplit_once(':')?;
+    let size = Some(ByteCount(size.parse().ok()?));
+    Some(RemoteFile { id: id.clone(), name: key.to_owned(), size, mark: None, created_at: None })
+}
+
+pub(super) fn bad(what: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
+}

@@ -1,0 +1,231 @@
+//! Exports to an attached volume: started and asked about in bulk.
+//!
+//! Owns the three bulk conversations. Every item of a bulk answer is judged by itself, for the call
+//! succeeds even if every item failed; the order of the answer is that of the request. Jobs cannot
+//! be cancelled, and starting has no key that would make it repeatable: the list of jobs is the only
+//! way to learn of one whose answer was lost.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use super::answers::Call;
+use super::{PAGES_MAX, SevenBridges};
+use crate::model::{
+    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, FailureKind,
+};
+use crate::platform::answer;
+use crate::platform::contract::{Answer, Exports};
+
+/// Jobs on one page of a list.
+const PAGE: usize = 100;
+/// Starting a hundred jobs takes its time.
+pub(super) const BULK_PATIENCE: Duration = Duration::from_mins(2);
+
+#[derive(Serialize)]
+struct Source<'a> {
+    file: &'a str,
+}
+
+#[derive(Serialize)]
+struct Destination<'a> {
+    volume: &'a str,
+    location: &'a str,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    source: Source<'a>,
+    destination: Destination<'a>,
+    overwrite: bool,
+}
+
+#[derive(Serialize)]
+struct Items<'a> {
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+struct Ids<'a> {
+    export_ids: Vec<&'a str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bulk {
+    items: Vec<BulkItem>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BulkItem {
+    resource: Option<Job>,
+    error: Option<serde_json::Value>,
+}
+
+/// A job, in any of the calls that tell of it.
+#[derive(Debug, Deserialize)]
+struct Job {
+    id: Option<String>,
+    state: Option<String>,
+    source: Option<JobSource>,
+    destination: Option<JobDestination>,
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobSource {
+    file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobDestination {
+    volume: Option<String>,
+    location: Option<String>,
+}
+
+impl Job {
+    fn id(&self) -> Result<ExportId, Failure> {
+        let is_usable = |id: &&str| {
+            !id.is_empty() && id.len() <= 200 && id.bytes().all(|b| b.is_ascii_graphic())
+        };
+        self.id
+            .as_deref()
+            .filter(is_usable)
+            .map(ExportId::new)
+            .ok_or_else(|| bad("the platform told of an export job without a usable id"))
+    }
+
+    fn state(&self) -> Result<ExportState, Failure> {
+        match self.state.as_deref().map(str::to_ascii_uppercase).as_deref() {
+            Some("COMPLETED") => Ok(ExportState::Completed),
+            Some("FAILED") => Ok(ExportState::Failed(item_failure(self.error.as_ref()))),
+            Some("PENDING" | "RUNNING" | "PREPARING" | "QUEUED") => Ok(ExportState::Pending),
+            Some(_) | None => Err(bad("the platform told of an export job in no known state")),
+        }
+    }
+
+    fn is_of(&self, item: &ExportItem) -> bool {
+        let file = self.source.as_ref().and_then(|source| source.file.as_deref());
+        let place = self.destination.as_ref();
+        let volume = place.and_then(|place| place.volume.as_deref());
+        let location = place.and_then(|place| place.location.as_deref());
+        file == Some(item.file.as_str())
+            && volume.is_none_or(|volume| volume == item.place.volume)
+            && location == Some(&item.place.location)
+    }
+}
+
+/// What an item's own error means: the vendor's code decides.
+fn item_failure(error: Option<&serde_json::Value>) -> Failure {
+    let field = |name: &str| error.and_then(|error| error.get(name));
+    let number = |name: &str| field(name).and_then(serde_json::Value::as_u64);
+    let code = number("code");
+    let status = number("status").and_then(|status| u16::try_from(status).ok());
+    let kind = match (status, code) {
+        (_, Some(9000 | 9100)) | (Some(500..=599), None) => FailureKind::ServerFault,
+        (_, Some(9107)) => FailureKind::NameTaken,
+        (_, Some(9020)) | (Some(403), _) => FailureKind::Forbidden,
+        (_, Some(9002)) | (Some(404), _) => FailureKind::NotFound,
+        _ => FailureKind::BadRequest,
+    };
+    let said = field("message").and_then(serde_json::Value::as_str).unwrap_or("no reason is given");
+    let code = code.map_or_else(String::new, |code| format!(" (code {code})"));
+    Failure { status, ..Failure::new(kind, format!("{}{code}", answer::clip(said))) }
+}
+
+fn bad(message: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, message)
+}
+
+/// Pairs a bulk answer with what was asked for.
+fn paired(bulk: Bulk, count: usize) -> Result<Vec<Result<Job, Failure>>, Failure> {
+    if bulk.items.len() != count {
+        return Err(bad("the platform answered for another number of items than was asked for"));
+    }
+    let item = |item: BulkItem| match item.resource {
+        Some(job) if item.error.is_none() => Ok(job),
+        Some(_) | None => Err(item_failure(item.error.as_ref())),
+    };
+    Ok(bulk.items.into_iter().map(item).collect())
+}
+
+impl SevenBridges {
+    async fn start_jobs(
+        &self,
+        items: &[ExportItem],
+        mode: ExportMode,
+    ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
+        let items_of = items.iter().map(|item| Item {
+            source: Source { file: item.file.as_str() },
+            destination: Destination { volume: &item.place.volume, location: &item.place.location },
+            overwrite: mode.overwrite,
+        });
+        let body = Items { items: items_of.collect() };
+        let copy_only = if mode.copy_only { "true" } else { "false" };
+        let url = self.url("bulk/storage/exports/create", &[("copy_only", copy_only)])?;
+        let response = self.call_json(Call::Export, Method::POST, url, &body).await?;
+        let started = paired(answer::parse(&response)?, items.len())?;
+        Ok(started.into_iter().map(|job| job.and_then(|job| job.id())).collect())
+    }
+
+    async fn poll_jobs(
+        &self,
+        jobs: &[ExportId],
+    ) -> Result<Vec<Result<ExportState, Failure>>, Failure> {
+        let body = Ids { export_ids: jobs.iter().map(ExportId::as_str).collect() };
+        let url = self.url("bulk/storage/exports/get", &[])?;
+        let response = self.call_json(Call::Export, Method::POST, url, &body).await?;
+        let told = paired(answer::parse(&response)?, jobs.len())?;
+        Ok(told.into_iter().map(|job| job.and_then(|job| job.state())).collect())
+    }
+
+    /// Lists the jobs of a volume until each item has been found or the list ends.
+    async fn find_jobs(&self, items: &[ExportItem]) -> Result<Vec<Option<ExportJob>>, Failure> {
+        let mut found: Vec<Option<ExportJob>> = vec![None; items.len()];
+        let Some(volume) = items.first().map(|item| item.place.volume.clone()) else {
+            return Ok(found);
+        };
+        for page in 0..PAGES_MAX {
+            let (offset, limit) = ((page * PAGE).to_string(), PAGE.to_string());
+            let query = [
+                ("volume", volume.as_str()),
+                ("offset", &offset),
+                ("limit", &limit),
+                ("fields", "_all"),
+            ];
+            let response = self.get(Call::Export, "storage/exports", &query).await?;
+            let listed: super::wire::Page<Job> = answer::parse(&response)?;
+            let count = listed.items.len();
+            for job in &listed.items {
+                let of = items.iter().position(|item| job.is_of(item));
+                let Some(slot) = of.and_then(|index| found.get_mut(index)) else { continue };
+                let state = job.state()?;
+                if slot.is_none() && !matches!(state, ExportState::Failed(_)) {
+                    *slot = Some(ExportJob { id: job.id()?, state });
+                }
+            }
+            if count < PAGE || found.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Exports for SevenBridges {
+    fn find<'a>(&'a self, items: &'a [ExportItem]) -> Answer<'a, Vec<Option<ExportJob>>> {
+        Box::pin(self.find_jobs(items))
+    }
+
+    fn start<'a>(
+        &'a self,
+        items: &'a [ExportItem],
+        mode: ExportMode,
+    ) -> Answer<'a, Vec<Result<ExportId, Failure>>> {
+        Box::pin(self.start_jobs(items, mode))
+    }
+
+    fn poll<'a>(&'a self, jobs: &'a [ExportId]) -> Answer<'a, Vec<Result<ExportState, Failure>>> {
+        Box::pin(self.poll_jobs(jobs))
+    }
+}
