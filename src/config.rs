@@ -19,7 +19,7 @@ pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
 use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::platform::credential::CredentialSource;
-use crate::platform::{gjirafa_vp, http, s3, sevenbridges};
+use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
 use crate::source;
 
 /// The commented default configuration, which documents every key.
@@ -91,6 +91,8 @@ pub enum Platform {
     GjirafaVp(gjirafa_vp::Settings),
     /// Any S3-compatible storage.
     S3(s3::Settings),
+    /// Illumina BaseSpace.
+    BaseSpace(basespace::Settings),
 }
 
 impl Platform {
@@ -100,6 +102,7 @@ impl Platform {
             Self::SevenBridges(_) => "sevenbridges",
             Self::GjirafaVp(_) => "gjirafa-vp",
             Self::S3(_) => "s3",
+            Self::BaseSpace(_) => "basespace",
         }
     }
 
@@ -109,6 +112,7 @@ impl Platform {
             Self::SevenBridges(_) => sevenbridges::TRAITS,
             Self::GjirafaVp(_) => gjirafa_vp::TRAITS,
             Self::S3(_) => s3::TRAITS,
+            Self::BaseSpace(_) => basespace::TRAITS,
         };
         // A server on this machine is one to try things on: it takes parts as small as it likes.
         if self.is_here() {
@@ -129,6 +133,8 @@ impl Platform {
             Self::GjirafaVp(_) => Some(if self.is_here() { 10_000.0 } else { 5.0 }),
             // Storages are made for many calls, and say when there are too many.
             Self::S3(_) => Some(10_000.0),
+            // The vendor limits calls and does not say to how many.
+            Self::BaseSpace(_) => Some(if self.is_here() { 10_000.0 } else { 10.0 }),
         }
     }
 
@@ -138,6 +144,7 @@ impl Platform {
             Self::SevenBridges(settings) => &settings.base_url,
             Self::GjirafaVp(settings) => &settings.base_url,
             Self::S3(settings) => &settings.base_url,
+            Self::BaseSpace(settings) => &settings.base_url,
         }
     }
 }

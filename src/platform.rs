@@ -13,12 +13,14 @@
 
 pub mod account;
 mod answer;
+pub mod basespace;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
 pub mod gjirafa_vp;
 pub mod http;
+mod mark;
 pub mod s3;
 pub mod sevenbridges;
 

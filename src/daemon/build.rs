@@ -21,6 +21,7 @@ use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
 use crate::model::{DestinationName, Failure, Monotonic};
 use crate::platform::Destination;
 use crate::platform::account::Account;
+use crate::platform::basespace::BaseSpace;
 use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
 use crate::platform::gjirafa_vp::GjirafaVp;
@@ -212,6 +213,9 @@ fn client(
             Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
         }
         Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
+        Platform::BaseSpace(settings) => {
+            Arc::new(BaseSpace::new(settings, http, credential, account, clock)?)
+        }
     })
 }
 

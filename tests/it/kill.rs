@@ -28,6 +28,11 @@ fn fifty_kills_lose_nothing_at_s3() {
 }
 
 #[test]
+fn fifty_kills_lose_nothing_at_basespace() {
+    kill_again_and_again(&["basespace"]);
+}
+
+#[test]
 fn fifty_kills_lose_nothing_at_gjirafa_vp() {
     kill_again_and_again(&["gjirafa-vp"]);
 }
@@ -62,6 +67,9 @@ fn kill_again_and_again(platforms: &'static [&'static str]) {
     stage.start();
     let count = super::stage::walk(&stage.drop()).len() as u64;
     stage.until_count("completed", count);
+    if platforms == ["basespace"] {
+        forgive_orphans(&stage);
+    }
     stage.assert_all_there();
     let ledger = stage.ledger();
     let again = ledger["bytes_received_again"].as_u64().expect("a count");
@@ -71,6 +79,19 @@ fn kill_again_and_again(platforms: &'static [&'static str]) {
         "{platforms:?}, {ROUNDS} kills: {received} bytes received, {again} of them again, bound {bound}"
     );
     assert!(again <= bound, "{again} bytes were sent again, more than {bound}");
+}
+
+/// BaseSpace shows a pending file in no list, so one whose begin had no answer cannot be found again.
+/// It must be one to which nothing was ever sent, and not one for each kill.
+fn forgive_orphans(stage: &Stage) {
+    let ledger = stage.ledger();
+    let orphans = ledger["open_uploads"].as_array().expect("a list");
+    for orphan in orphans {
+        let id = orphan.as_str().expect("an id");
+        assert!(ledger["parts"].get(id).is_none(), "{id} was begun, sent to, and left behind");
+    }
+    assert!(orphans.len() as u64 <= ROUNDS / 2, "{orphans:?} were left behind");
+    stage.tell("vanish", "{}");
 }
 
 fn is_done(stage: &Stage) -> bool {

@@ -8,13 +8,14 @@ use reqwest::Method;
 use super::address::key_of;
 use super::answers::Call;
 use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
-use super::{Ask, Encryption, S3, wire};
+use super::{Ask, Encryption, S3};
 use crate::model::{
     ByteCount, Description, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, Target,
 };
 use crate::platform::answer::parse_date;
 use crate::platform::contract::{BeginRequest, PartBody};
 use crate::platform::http::Response;
+use crate::platform::mark;
 
 /// The object of the check, which is never completed.
 const PROBE: &str = ".dropferry-check";
@@ -70,7 +71,7 @@ impl S3 {
             id: RemoteFileId::new(key),
             name: key.rsplit('/').next().unwrap_or(key).to_owned(),
             size,
-            mark: size.filter(|_| is_plain).and_then(|size| wire::mark(&etag, size, part_size)),
+            mark: size.filter(|_| is_plain).and_then(|size| mark::of_etag(&etag, size, part_size)),
             created_at: head.header("last-modified").and_then(parse_date),
         })
     }

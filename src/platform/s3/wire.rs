@@ -4,7 +4,7 @@ use quick_xml::Reader;
 use quick_xml::escape::escape;
 use quick_xml::events::Event;
 
-use crate::model::{ByteCount, ContentMark, ETag, Md5, PartNumber, PartSize, RemotePart, WallTime};
+use crate::model::{ContentMark, ETag, Md5, PartNumber, PartSize, RemotePart, WallTime};
 
 /// Deeper than any answer of S3.
 const DEPTH_MAX: usize = 16;
@@ -174,23 +174,6 @@ pub(super) fn complete_body(parts: &[RemotePart]) -> String {
         ));
     }
     body + "</CompleteMultipartUpload>"
-}
-
-/// Returns what an object's ETag proves of its content: for parts of that size where it was put
-/// together from many, for the whole where it is its MD5.
-pub(super) fn mark(etag: &ETag, size: ByteCount, part_size: Option<u64>) -> Option<ContentMark> {
-    let Some((digest, count)) = etag.as_str().split_once('-') else {
-        use md5::{Digest, Md5 as Hasher};
-        let whole = Md5::parse(etag.as_str())?;
-        let md5_of_parts = Md5(Hasher::digest(whole.0).into());
-        let is_one_part = |part_size: &PartSize| part_size.count_for(size) == Some(1);
-        let part_size = part_size.and_then(PartSize::new).filter(is_one_part);
-        let part_size = part_size.or_else(|| PartSize::new(size.0.max(1)))?;
-        return Some(ContentMark { part_size, md5_of_parts });
-    };
-    let part_size = PartSize::new(part_size?)?;
-    let agrees = part_size.count_for(size) == count.parse().ok();
-    agrees.then_some(ContentMark { part_size, md5_of_parts: Md5::parse(digest)? })
 }
 
 /// Returns what the ETags of parts prove, when all of them are MD5s.

@@ -10,7 +10,7 @@ use crate::engine::settings::ExportSettings;
 use crate::model::ExportMode;
 use crate::platform::http::parse_url;
 use crate::platform::s3::Encryption;
-use crate::platform::{gjirafa_vp, s3, sevenbridges};
+use crate::platform::{basespace, gjirafa_vp, s3, sevenbridges};
 
 /// The region of storages that have none.
 const REGION: &str = "us-east-1";
@@ -31,6 +31,10 @@ impl Resolver<'_> {
             }
             "gjirafa-vp" => self.gjirafa_vp(name, base_url, raw, span).map(Platform::GjirafaVp),
             "s3" => self.s3(name, base_url, raw, span).map(Platform::S3),
+            "basespace" => {
+                let place = self.basespace_place(name, raw, span)?;
+                Some(Platform::BaseSpace(basespace::Settings { base_url, place }))
+            }
             _ => None,
         }
     }
@@ -38,11 +42,59 @@ impl Resolver<'_> {
     /// Returns the template of the folder below which a file's own directories stand.
     pub(super) fn folder(&self, platform: &Platform, raw: &raw::Destination) -> String {
         let given = match platform {
-            Platform::SevenBridges(_) => &raw.folder,
+            Platform::SevenBridges(_) | Platform::BaseSpace(_) => &raw.folder,
             Platform::GjirafaVp(_) => &None,
             Platform::S3(_) => &raw.prefix,
         };
-        given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default()
+        let given = given.as_ref().map(|value| value.as_ref().clone()).unwrap_or_default();
+        match platform {
+            // The first folder is the name of the AppResult.
+            Platform::BaseSpace(basespace::Settings {
+                place: basespace::Place::Project(_),
+                ..
+            }) => format!("{{drop_name}}/{given}"),
+            Platform::SevenBridges(_)
+            | Platform::GjirafaVp(_)
+            | Platform::BaseSpace(_)
+            | Platform::S3(_) => given,
+        }
+    }
+
+    /// Files stand in an AppResult: in a given one, or in one for each drop in a given project.
+    fn basespace_place(
+        &mut self,
+        name: &str,
+        raw: &raw::Destination,
+        span: &Range<usize>,
+    ) -> Option<basespace::Place> {
+        let given = |value: &Option<Spanned<String>>| {
+            let value = value.as_ref()?;
+            Some((value.as_ref().trim().to_owned(), value.span()))
+        };
+        let (message, at) = match (given(&raw.app_result), given(&raw.project)) {
+            (Some((id, at)), None) => {
+                let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+                if is_id {
+                    return Some(basespace::Place::AppResult(id));
+                }
+                (format!("app_result = {id:?} is no id of decimal digits"), at)
+            }
+            (None, Some((project, at))) => {
+                if !project.is_empty() {
+                    return Some(basespace::Place::Project(project));
+                }
+                ("project is empty".to_owned(), at)
+            }
+            (Some(_), Some((_, at))) => {
+                (format!("destination {name:?} has both app_result and project"), at)
+            }
+            (None, None) => {
+                (format!("destination {name:?} has neither app_result nor project"), span.clone())
+            }
+        };
+        let hint = "one of app_result = \"ID\" and project = \"ID or name\"".to_owned();
+        self.problem(Some(at), message, Some(hint));
+        None
     }
 
     pub(super) fn export(

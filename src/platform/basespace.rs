@@ -1,0 +1,302 @@
+//! Illumina BaseSpace, v1pre3: files of AppResults, one region, one token.
+//!
+//! Owns the conversation with the platform: how a request is addressed, sent and judged. The
+//! sequence of calls is in `files` (files of parts), `singles` (files sent in one call), `places`
+//! (projects and AppResults) and `listing` (which files are there); `wire` has the shapes, `answers`
+//! the table of errors.
+//!
+//! The rules that shape this: an id that is not there looks like one that is forbidden, so a refused
+//! upload is looked at again, and the token too, before it counts as gone; a pending file is shown in
+//! no list, so an initiate whose answer was lost leaves an invisible orphan; a file sent in one call
+//! cannot be sent again blindly, so its path is looked up first; AppResults have no unique names, so
+//! one is made only after none was found; files are added only while the AppResult is Running, and
+//! never replaced.
+//!
+//! *Promises*: two files of one path are never completed by this client, as far as lists show what
+//! is there. *Never* retries, never follows a redirect.
+//!
+//! At a crash: see the three lines of every operation in [`super::contract`].
+
+mod answers;
+mod files;
+mod listing;
+mod places;
+mod singles;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::answers::Call;
+use self::listing::Listings;
+use self::places::Places;
+use self::singles::Posts;
+use super::account::Account;
+use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::credential::Credential;
+use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
+use crate::model::{
+    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+};
+
+/// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
+pub const TRAITS: Traits = Traits {
+    limits: PartLimits {
+        size_min: ByteCount(5_242_880),
+        size_max: ByteCount(25_000_000),
+        count_max: 10_000,
+        file_max: ByteCount(250_000_000_000),
+    },
+    reports_parts: false,
+    report_max: 1,
+    describes: Describes::Never,
+    wants_md5_first: true,
+};
+
+/// Putting ten thousand parts together takes its time.
+const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
+/// What every file is said to be.
+const CONTENT_TYPE: &str = "application/octet-stream";
+
+/// A configured target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Such as `https://api.basespace.illumina.com/v1pre3`.
+    pub base_url: String,
+    /// Where files go.
+    pub place: Place,
+}
+
+/// Where files go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Into the AppResult with this id.
+    AppResult(String),
+    /// Into an AppResult named after the first folder, in the project with this id (decimal digits)
+    /// or name. Both are made when missing, but for a project that is named by its id.
+    Project(String),
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct BaseSpace {
+    http: Http,
+    base: Url,
+    place: Place,
+    credential: Arc<Credential>,
+    account: Account,
+    time: TimeSource,
+    places: Places,
+    listings: Listings,
+    posts: Posts,
+}
+
+/// One request to the platform.
+#[derive(Debug)]
+struct Ask<'a> {
+    call: Call,
+    method: Method,
+    /// Below the base.
+    path: String,
+    query: Vec<(&'a str, &'a str)>,
+    /// Small content with its type.
+    content: Option<(&'static str, Bytes)>,
+}
+
+impl<'a> Ask<'a> {
+    fn get(call: Call, path: impl Into<String>) -> Self {
+        let path = path.into();
+        Self { call, method: Method::GET, path, query: Vec::new(), content: None }
+    }
+
+    /// Without content, but for what the query says.
+    fn post(call: Call, path: impl Into<String>) -> Self {
+        let content = Some((CONTENT_TYPE, Bytes::new()));
+        Self { method: Method::POST, content, ..Self::get(call, path) }
+    }
+
+    fn query(mut self, name: &'a str, value: &'a str) -> Self {
+        self.query.push((name, value));
+        self
+    }
+
+    fn json(mut self, body: &impl Serialize) -> Result<Self, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))
+        })?;
+        self.content = Some(("application/json", body.into()));
+        Ok(self)
+    }
+}
+
+impl BaseSpace {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// When the base URL is none.
+    pub fn new(
+        settings: &Settings,
+        http: Http,
+        credential: Arc<Credential>,
+        account: Account,
+        time: impl Into<TimeSource>,
+    ) -> Result<Self, Failure> {
+        let mut base = parse_url(&settings.base_url)?;
+        base.set_query(None);
+        base.set_fragment(None);
+        let time = time.into();
+        Ok(Self {
+            http: http.with_time(time.clone()),
+            base,
+            place: settings.place.clone(),
+            credential,
+            account,
+            time,
+            places: Places::default(),
+            listings: Listings::default(),
+            posts: Posts::default(),
+        })
+    }
+
+    /// Returns an address below the base. A slash in the path separates; everything else that
+    /// means something in an address is escaped.
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
+            .pop_if_empty()
+            .extend(path.split('/').filter(|segment| !segment.is_empty()));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+            // A plus sign of a value is escaped by then: these are spaces.
+            let plain = url.query().map(|query| query.replace('+', "%20"));
+            url.set_query(plain.as_deref());
+        }
+        Ok(url)
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Failure> {
+        let token = self.credential.token()?;
+        header_map([("x-access-token", token.reveal())].into_iter())
+    }
+
+    /// Waits for the budget, makes one call, and judges the answer.
+    async fn call(&self, ask: Ask<'_>) -> Result<Response, Failure> {
+        self.account.wait_for_budget().await;
+        let url = self.url(&ask.path, &ask.query)?;
+        let mut headers = self.headers()?;
+        let patience = (ask.call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let body = ask.content.map(|(kind, body)| {
+            headers.insert("content-type", HeaderValue::from_static(kind));
+            // A post without a length is refused by some servers, also one without content.
+            headers.insert("content-length", HeaderValue::from(body.len()));
+            body
+        });
+        let response = self.http.send(ask.method, url, Request { headers, body, patience }).await?;
+        self.judge(ask.call, response)
+    }
+
+    /// Makes one call and takes its answer out of the envelope.
+    async fn ask<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Failure> {
+        wire::response(&self.call(ask).await?)
+    }
+
+    /// Sends the bytes of a part or a file, and judges the answer.
+    async fn send<T: DeserializeOwned>(&self, ask: Ask<'_>, body: PartBody) -> Result<T, Failure> {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let url = self.url(&ask.path, &ask.query)?;
+        let mut headers = self.headers()?;
+        if let Some((kind, _)) = ask.content {
+            headers.insert("content-type", HeaderValue::from_static(kind));
+        }
+        if let Some(md5) = body.md5 {
+            let digest = STANDARD.encode(md5.0);
+            headers.extend(header_map([("content-md5", digest.as_str())].into_iter())?);
+        }
+        let response = self.http.send_part(ask.method, url, headers, body).await?;
+        wire::response(&self.judge(ask.call, response)?)
+    }
+
+    fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
+        self.account.learn_clock(&response);
+        let Some(failure) = answers::refusal(call, &response, self.account.platform_time()) else {
+            return Ok(response);
+        };
+        if failure.kind == FailureKind::Unauthorized {
+            self.credential.forget();
+        }
+        if let FailureKind::Throttled { after } = failure.kind {
+            self.account.refused(after);
+        }
+        Err(failure)
+    }
+}
+
+impl Platform for BaseSpace {
+    fn traits(&self) -> Traits {
+        TRAITS
+    }
+
+    fn check_access(&self) -> Answer<'_, ()> {
+        Box::pin(self.check())
+    }
+
+    fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(self.locate_file(target))
+    }
+
+    fn begin<'a>(&'a self, request: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
+        Box::pin(self.begin_upload(request))
+    }
+
+    fn find_begun<'a>(
+        &'a self,
+        request: &'a BeginRequest,
+        since: WallTime,
+    ) -> Answer<'a, Vec<RemoteUpload>> {
+        Box::pin(self.find_pending(request, since))
+    }
+
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+        Box::pin(self.put(request, body))
+    }
+
+    fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
+        Box::pin(self.listed_parts(remote))
+    }
+
+    fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
+        Box::pin(self.complete_upload(request))
+    }
+
+    fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
+        Box::pin(self.completion_of(request))
+    }
+
+    fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(self.inspect_file(file))
+    }
+
+    fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {
+        Box::pin(self.abort_upload(remote))
+    }
+}
+
+#[cfg(test)]
+mod tests;

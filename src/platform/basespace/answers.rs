@@ -1,0 +1,151 @@
+//! What an answer of BaseSpace means: pure functions, one table.
+//!
+//! The HTTP status decides, unless an envelope says otherwise: a call may answer 200 and carry an
+//! error, which counts by its code. Whatever the platform itself did not write (a gateway's page) is
+//! never taken for its word.
+
+use std::time::Duration;
+
+use super::wire::{self, Said};
+use crate::model::{Failure, FailureKind, WallTime};
+use crate::platform::answer::{answered, clip, is_page, redirect_host, retry_after};
+use crate::platform::http::Response;
+
+/// Pause where the platform asks to slow down and names none.
+const SLOW_DOWN: Duration = Duration::from_secs(10);
+
+/// Which call an answer belongs to, as far as its meaning depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Anything about the account, projects and AppResults.
+    General,
+    /// Looking at files.
+    Look,
+    /// Beginning a file of parts.
+    Initiate,
+    /// Sending a file in one call.
+    Single,
+    /// Sending a part.
+    Part,
+    /// Completing a file of parts.
+    Complete,
+    /// Giving one up.
+    Abort,
+}
+
+impl Call {
+    /// Says it to people.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::General => "the call",
+            Self::Look => "to show files",
+            Self::Initiate => "to begin the upload",
+            Self::Single => "the file",
+            Self::Part => "the part",
+            Self::Complete => "to complete the upload",
+            Self::Abort => "to abort the upload",
+        }
+    }
+}
+
+/// Returns the failure that an answer is; `None` when it is a success.
+pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
+    let said = wire::said(&response.body);
+    let is_success = (200..300).contains(&response.status);
+    if is_success && said.code.is_none() && said.message.is_none() {
+        return is_page(&response.body).then(|| {
+            let message = "a web page answered: is a portal or a filter in between";
+            answered(response, FailureKind::BadAnswer, message.to_owned())
+        });
+    }
+    let status = status_of(response.status, &said);
+    let kind = kind_of(call, (status, response), &said, now);
+    let message = message(call, (status, response), &said);
+    Some(Failure { status: Some(status), ..answered(response, kind, message) })
+}
+
+/// Returns the status that an answer should have had: its code knows better.
+fn status_of(status: u16, said: &Said) -> u16 {
+    let code = said.code.as_deref().unwrap_or("");
+    let is_success = (200..300).contains(&status);
+    match code {
+        _ if code.contains("AUTHENTICATION_FAILURE") => 401,
+        _ if code.contains("INSUFFICIENT_RESOURCE_PERMISSIONS") => 403,
+        _ if code.contains("RESOURCE_REMOVED") => 410,
+        _ if !is_success => status,
+        "Unauthorized" => 401,
+        "Forbidden" => 403,
+        "Conflict" => 409,
+        "BadRequest" => 400,
+        _ if code.ends_with("_INVALID") => 400,
+        _ => 500,
+    }
+}
+
+fn message(call: Call, (status, response): (u16, &Response), said: &Said) -> String {
+    let what = match (&said.message, &said.code) {
+        (Some(message), Some(code)) => format!(": {} ({})", clip(message), clip(code)),
+        (Some(text), None) | (None, Some(text)) => format!(": {}", clip(text)),
+        (None, None) if is_page(&response.body) => " with a web page".to_owned(),
+        (None, None) => " without a message".to_owned(),
+    };
+    let refused = format!("the platform refused {}{what}", call.noun());
+    match status {
+        300..=399 => format!(
+            "the platform's address leads elsewhere{}: base_url is wrong, or a portal is in between",
+            redirect_host(response)
+        ),
+        401 => {
+            format!("{refused}; a token is good in its own region only: is base_url that region")
+        }
+        404 => format!("{refused}; there is no such call, so base_url is wrong"),
+        407 => "the proxy asks for credentials".to_owned(),
+        _ => refused,
+    }
+}
+
+/// The table.
+fn kind_of(
+    call: Call,
+    (status, response): (u16, &Response),
+    said: &Said,
+    now: WallTime,
+) -> FailureKind {
+    let names_digest = || {
+        let text = said.message.as_deref().unwrap_or("").to_ascii_lowercase();
+        text.contains("md5")
+    };
+    match status {
+        401 => FailureKind::Unauthorized,
+        407 => FailureKind::Unreachable,
+        408 | 425 | 429 => {
+            let after = retry_after(response, now).unwrap_or(SLOW_DOWN);
+            FailureKind::Throttled { after: Some(after) }
+        }
+        402 | 507 => FailureKind::Quota,
+        // Large parts are never sent: it is a proxy that calls one too large, and may not again.
+        413 | 500..=599 => FailureKind::ServerFault,
+        400..=499 if said.is_foreign => FailureKind::BadAnswer,
+        403 => FailureKind::Forbidden,
+        404 | 410 => FailureKind::NotFound,
+        // How the upload stands is asked for before anything follows from it.
+        409 => FailureKind::ServerFault,
+        400 if call == Call::Part || names_digest() => FailureKind::PartRejected,
+        400 if call == Call::Complete => FailureKind::CompleteRefused,
+        400..=499 => FailureKind::BadRequest,
+        _ => FailureKind::BadAnswer,
+    }
+}
+
+/// Tells whether what was named is not there, or not ours: the vendor does not tell which.
+pub(super) fn is_missing(failure: &Failure) -> bool {
+    matches!(
+        (failure.status, failure.kind),
+        (Some(403 | 404 | 410), FailureKind::Forbidden | FailureKind::NotFound)
+    )
+}
+
+/// Tells whether the platform itself says that something stands against a call.
+pub(super) fn is_conflict(failure: &Failure) -> bool {
+    failure.status == Some(409) && failure.kind == FailureKind::ServerFault
+}

@@ -1,0 +1,392 @@
+//! Files of parts, from initiate to complete or abort; and what is there.
+//!
+//! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
+//! when an answer is lost. The id of an upload is the id of its file, or, for a file that goes in one
+//! call, that of its AppResult (see `singles`).
+
+use reqwest::Method;
+
+use super::answers::{Call, is_conflict, is_missing};
+use super::listing::CLOCK_SLACK;
+use super::places::{Goal, Lacking};
+use super::singles::{is_single, single_of};
+use super::wire::{UploadStatus, strange};
+use super::{Ask, BaseSpace, wire};
+use crate::model::{
+    Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, Target, WallTime,
+};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+
+/// Pages of parts read at most: ten thousand parts are ten of them.
+const PAGES_MAX: usize = 20;
+
+impl BaseSpace {
+    pub(super) async fn locate_file(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
+        let goal = self.goal(target)?;
+        let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
+            return Ok(None);
+        };
+        match self.standing(&app_result, &goal).await {
+            // An AppResult that is gone holds nothing; another may have taken its place.
+            Err(failure) if is_missing(&failure) && self.places.forget(&goal.app_result) => {
+                match self.app_result(&goal.app_result, Lacking::Leave).await? {
+                    Some(app_result) => self.standing(&app_result, &goal).await,
+                    None => Ok(None),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Returns the file at a path, looked at, not only listed.
+    async fn standing(&self, app_result: &str, goal: &Goal) -> Result<Option<RemoteFile>, Failure> {
+        let doubt = self.posts.doubt(app_result, &goal.path);
+        for known in self.look_up(app_result, &goal.path, doubt).await? {
+            match self.inspect_file(&RemoteFileId::new(&known.id)).await? {
+                Some(file) => return Ok(Some(file)),
+                None => self.forget_file(app_result, &goal.path, &known.id),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn begin_upload(
+        &self,
+        request: &BeginRequest,
+    ) -> Result<RemoteUpload, Failure> {
+        let goal = self.goal(&request.target)?;
+        let was_known = self.places.known(&goal.app_result).is_some();
+        match self.begin_at(&goal, request).await {
+            Err(failure)
+                if is_missing(&failure) && self.places.forget(&goal.app_result) && was_known =>
+            {
+                self.begin_at(&goal, request).await
+            }
+            other => other,
+        }
+    }
+
+    async fn begin_at(&self, goal: &Goal, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
+        let made = self.app_result(&goal.app_result, Lacking::Make).await?;
+        let app_result = made.ok_or_else(|| {
+            Failure::new(FailureKind::ServerFault, "an AppResult was made and is not shown")
+        })?;
+        if request.overwrite && self.standing(&app_result, goal).await?.is_some() {
+            let message = format!(
+                "{:?} is in AppResult {app_result}, where no file can be replaced",
+                goal.path
+            );
+            return Err(Failure::new(FailureKind::BadRequest, message));
+        }
+        if is_single(request) {
+            return self.begin_single(goal, &app_result, request.size);
+        }
+        let part_count = request.part_size.count_for(request.size).ok_or_else(|| {
+            Failure::new(FailureKind::BadRequest, "the file makes too many parts")
+        })?;
+        let file = self.initiate(&app_result, goal).await?;
+        let id = RemoteUploadId::new(&file.id);
+        Ok(RemoteUpload { id, part_size: request.part_size, part_count, sequential: false })
+    }
+
+    async fn initiate(&self, app_result: &str, goal: &Goal) -> Result<wire::File, Failure> {
+        let mut ask = Ask::post(Call::Initiate, format!("appresults/{app_result}/files"))
+            .query("name", &goal.name);
+        if !goal.directory.is_empty() {
+            ask = ask.query("directory", &goal.directory);
+        }
+        match self.ask(ask.query("multipart", "true")).await {
+            Err(failure) if is_conflict(&failure) => {
+                Err(self.conflict(app_result, goal, failure).await)
+            }
+            other => other,
+        }
+    }
+
+    /// Judges a conflict: is it that the path is taken?
+    async fn conflict(&self, app_result: &str, goal: &Goal, failure: Failure) -> Failure {
+        match self.standing(app_result, goal).await {
+            Ok(Some(_)) => Failure { kind: FailureKind::NameTaken, ..failure },
+            Ok(None) => failure,
+            Err(other) => other,
+        }
+    }
+
+    /// Pending files are usually shown in no list: then there is nothing to find.
+    pub(super) async fn find_pending(
+        &self,
+        request: &BeginRequest,
+        since: WallTime,
+    ) -> Result<Vec<RemoteUpload>, Failure> {
+        let Some(part_count) = request.part_size.count_for(request.size) else {
+            return Ok(Vec::new());
+        };
+        let goal = self.goal(&request.target)?;
+        if is_single(request) {
+            return Ok(Vec::new());
+        }
+        let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
+            return Ok(Vec::new());
+        };
+        let since = self.account.to_platform_time(since);
+        let slack = i64::try_from(CLOCK_SLACK.as_nanos()).unwrap_or(i64::MAX);
+        let since = WallTime(since.0.saturating_sub(slack));
+        let mut found = match self.list_files(&app_result, Some(since)).await {
+            Err(failure) if is_missing(&failure) => {
+                return match self.refused_in(&goal, &app_result, failure).await {
+                    // With its AppResult, whatever was begun in it is gone.
+                    gone if gone.kind == FailureKind::UploadGone => Ok(Vec::new()),
+                    other => Err(other),
+                };
+            }
+            other => other?,
+        };
+        found.retain(|file| {
+            file.path() == goal.path
+                && file.status() == UploadStatus::Pending
+                && file.created_at().is_some_and(|at| at >= since)
+        });
+        found.sort_by_key(|file| std::cmp::Reverse(file.created_at()));
+        let remote = |file: wire::File| RemoteUpload {
+            id: RemoteUploadId::new(file.id),
+            part_size: request.part_size,
+            part_count,
+            sequential: false,
+        };
+        Ok(found.into_iter().map(remote).collect())
+    }
+
+    pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+        let id = &request.remote.id;
+        if let Some(app_result) = single_of(id) {
+            return self.put_single(app_result, request, body).await;
+        }
+        let length = body.length.0;
+        let ask = Ask::get(Call::Part, format!("files/{id}/parts/{}", request.part));
+        let part = match self.send(Ask { method: Method::PUT, ..ask }, body).await {
+            Ok(part) => part,
+            Err(failure) => return Err(self.judge_upload(id.as_str(), failure).await),
+        };
+        check_part(&part, request.part, length)
+    }
+
+    /// Looks at a file by its id, which must be one of ours.
+    ///
+    /// # Errors
+    /// `UploadGone` when a good token is not shown it.
+    async fn file(&self, id: &str) -> Result<wire::File, Failure> {
+        let looked = self.ask(Ask::get(Call::Look, format!("files/{id}"))).await;
+        let gone = |failure: Failure| {
+            let message = format!("file {id} is not there any more");
+            Failure { kind: FailureKind::UploadGone, message, ..failure }
+        };
+        match looked {
+            Err(failure) if failure.status == Some(410) => Err(gone(failure)),
+            Err(failure) if failure.kind == FailureKind::Forbidden => {
+                self.check_token().await?;
+                Err(gone(failure))
+            }
+            other => other,
+        }
+    }
+
+    /// Judges a refusal about an upload by looking at its file, for ids that are not there look
+    /// like ids that are forbidden.
+    async fn judge_upload(&self, id: &str, failure: Failure) -> Failure {
+        if !is_missing(&failure) && !is_conflict(&failure) {
+            return failure;
+        }
+        let as_kind = |kind, failure| Failure { kind, ..failure };
+        match self.file(id).await.map(|file| file.status()) {
+            Ok(UploadStatus::Aborted) => as_kind(FailureKind::UploadGone, failure),
+            Ok(UploadStatus::Complete) => as_kind(FailureKind::AlreadyCompleted, failure),
+            Ok(UploadStatus::Pending | UploadStatus::Undefined) => failure,
+            Err(other) => other,
+        }
+    }
+
+    pub(super) async fn listed_parts(
+        &self,
+        remote: &RemoteUpload,
+    ) -> Result<Option<Vec<RemotePart>>, Failure> {
+        if single_of(&remote.id).is_some() {
+            return Ok(None);
+        }
+        let id = remote.id.as_str();
+        match self.file(id).await?.status() {
+            UploadStatus::Pending | UploadStatus::Undefined => {}
+            UploadStatus::Complete | UploadStatus::Aborted => {
+                let message = format!("the upload of file {id} has ended");
+                return Err(Failure::new(FailureKind::UploadGone, message));
+            }
+        }
+        match self.parts_of(id).await {
+            // No document says that parts can be listed.
+            Err(failure)
+                if matches!(failure.kind, FailureKind::NotFound | FailureKind::BadAnswer) =>
+            {
+                Ok(None)
+            }
+            Err(failure) => Err(self.judge_upload(id, failure).await),
+            other => other,
+        }
+    }
+
+    async fn parts_of(&self, id: &str) -> Result<Option<Vec<RemotePart>>, Failure> {
+        let mut found = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let offset = found.len().to_string();
+            let ask = Ask::get(Call::Look, format!("files/{id}/parts"))
+                .query("Offset", &offset)
+                .query("Limit", "1000");
+            let page: wire::Page<wire::Part> = self.ask(ask).await?;
+            let is_empty = page.items.is_empty();
+            for part in page.items {
+                let number = part.number.and_then(PartNumber::new);
+                let Some((number, etag)) = number.zip(part.etag()) else { return Ok(None) };
+                found.push(RemotePart { number, etag });
+            }
+            if is_empty || page.total_count.is_none_or(|total| found.len() >= total) {
+                return Ok(Some(found));
+            }
+        }
+        Err(strange("a list of parts without end"))
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<RemoteFile, Failure> {
+        if let Some(app_result) = single_of(&request.remote.id) {
+            return self.complete_single(app_result, request).await;
+        }
+        let id = request.remote.id.as_str();
+        let ask = Ask::post(Call::Complete, format!("files/{id}"));
+        let file: wire::File = match self.ask(ask.query("uploadstatus", "complete")).await {
+            Ok(file) => file,
+            Err(failure) => self.after_refusal(request, failure).await?,
+        };
+        self.completed(request, &file)
+    }
+
+    /// A complete that is refused may be one that had its effect before.
+    async fn after_refusal(
+        &self,
+        request: &CompleteRequest,
+        failure: Failure,
+    ) -> Result<wire::File, Failure> {
+        if !is_missing(&failure) && !is_conflict(&failure) {
+            return Err(failure);
+        }
+        let file = self.file(request.remote.id.as_str()).await?;
+        match file.status() {
+            UploadStatus::Complete => Ok(file),
+            UploadStatus::Aborted => Err(Failure { kind: FailureKind::UploadGone, ..failure }),
+            UploadStatus::Pending | UploadStatus::Undefined if is_conflict(&failure) => {
+                let goal = self.goal(&request.begun.target)?;
+                match self.app_result(&goal.app_result, Lacking::Leave).await? {
+                    Some(app_result) => Err(self.conflict(&app_result, &goal, failure).await),
+                    None => Err(failure),
+                }
+            }
+            UploadStatus::Pending | UploadStatus::Undefined => Err(failure),
+        }
+    }
+
+    fn completed(
+        &self,
+        request: &CompleteRequest,
+        file: &wire::File,
+    ) -> Result<RemoteFile, Failure> {
+        if file.status() != UploadStatus::Complete {
+            let message = "the platform answered to complete with a file that is not";
+            return Err(Failure::new(FailureKind::ServerFault, message));
+        }
+        let wanted = request.begun.size.0;
+        if let Some(size) = file.size.filter(|size| *size != wanted) {
+            let message = format!("the parts were put together to {size} bytes, not to {wanted}");
+            return Err(Failure::new(FailureKind::CompleteRefused, message));
+        }
+        let goal = self.goal(&request.begun.target)?;
+        if let Some(app_result) = self.places.known(&goal.app_result) {
+            self.note(&app_result, &goal.path, file);
+        }
+        Ok(file.remote())
+    }
+
+    pub(super) async fn completion_of(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<Completion, Failure> {
+        if let Some(app_result) = single_of(&request.remote.id) {
+            return self.completion_of_single(app_result, request).await;
+        }
+        let file = match self.file(request.remote.id.as_str()).await {
+            Err(failure) if failure.kind == FailureKind::UploadGone => return Ok(Completion::Gone),
+            other => other?,
+        };
+        match file.status() {
+            UploadStatus::Complete => Ok(match self.completed(request, &file) {
+                Ok(file) => Completion::Done(file),
+                // It has ended with too few bytes, and takes no more.
+                Err(_) => Completion::Gone,
+            }),
+            UploadStatus::Pending => Ok(Completion::Pending),
+            UploadStatus::Aborted => Ok(Completion::Gone),
+            UploadStatus::Undefined => Err(undefined()),
+        }
+    }
+
+    pub(super) async fn inspect_file(
+        &self,
+        id: &RemoteFileId,
+    ) -> Result<Option<RemoteFile>, Failure> {
+        let looked = self.ask(Ask::get(Call::Look, format!("files/{id}"))).await;
+        let file: wire::File = match looked {
+            Err(failure) if is_missing(&failure) => return Ok(None),
+            other => other?,
+        };
+        match file.status() {
+            UploadStatus::Complete => Ok(Some(file.remote())),
+            UploadStatus::Aborted => Ok(None),
+            UploadStatus::Pending => {
+                let message = "the completed file is still shown as pending";
+                Err(Failure::new(FailureKind::ServerFault, message))
+            }
+            UploadStatus::Undefined => Err(undefined()),
+        }
+    }
+
+    pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
+        if single_of(id).is_some() {
+            return Ok(());
+        }
+        let ask = Ask::post(Call::Abort, format!("files/{id}"));
+        match self.call(ask.query("uploadstatus", "aborted")).await {
+            Ok(_) => Ok(()),
+            Err(failure) if is_conflict(&failure) || is_missing(&failure) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Judges the platform's word for a part: its digest is the engine's to compare.
+fn check_part(part: &wire::Part, number: PartNumber, length: u64) -> Result<ETag, Failure> {
+    if part.number.is_some_and(|told| told != number.get()) {
+        return Err(strange("the number of another part"));
+    }
+    if part.size.is_some_and(|told| told != length) {
+        let message = format!("part {number} was stored with another length than it was sent with");
+        return Err(Failure::new(FailureKind::PartRejected, message));
+    }
+    match (part.etag(), part.size) {
+        (Some(etag), _) => Ok(etag),
+        (None, Some(_)) => Ok(ETag::from_header("")),
+        (None, None) => Err(strange("neither length nor digest of the part")),
+    }
+}
+
+fn undefined() -> Failure {
+    Failure::new(FailureKind::ServerFault, "the platform does not say how the file stands")
+}

@@ -1,0 +1,273 @@
+//! Which files are in an AppResult: listed, remembered, kept up to date.
+//!
+//! Owns a memory of paths, so that a run folder of a hundred thousand small files is not listed for
+//! each of them: an AppResult is listed whole once in a while, then only from its newest file back to
+//! what the last look must have shown; and what this client completes is noted. What is remembered
+//! may have been removed since, so a file that is found is looked at before it counts.
+//!
+//! A path is matched here, never by the platform, whose filters are not documented. At a crash the
+//! memory is lost, which costs a list for each AppResult.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::answers::Call;
+use super::{Ask, BaseSpace, wire};
+use crate::model::{ByteCount, ETag, Failure, Monotonic, RemoteFile, RemoteFileId, WallTime};
+
+/// AppResults whose files are remembered.
+const LISTINGS_MAX: usize = 8;
+/// A whole list is as good as new for so long, with what came after it.
+const WHOLE_FOR: Duration = Duration::from_hours(1);
+/// What came after is asked for at most this often.
+const FRESH_FOR: Duration = Duration::from_mins(1);
+/// What this client completed may be missing from lists for so long.
+const LAG_MAX: Duration = Duration::from_mins(10);
+/// How far a file may be older than its place in time says.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
+const PAGE_LIMIT: &str = "1000";
+/// A million files: more than an AppResult ever has.
+const PAGES_MAX: usize = 1000;
+
+/// A digest of a path, which is shorter.
+type PathDigest = [u8; 16];
+
+/// A file that was listed or made.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) id: String,
+    pub(super) size: Option<ByteCount>,
+    pub(super) etag: Option<ETag>,
+    created_at: Option<WallTime>,
+    /// When this client completed it, if it did.
+    noted_at: Option<Monotonic>,
+}
+
+impl Known {
+    fn new(file: &wire::File, noted_at: Option<Monotonic>) -> Self {
+        Self {
+            id: file.id.clone(),
+            size: file.size.map(ByteCount),
+            etag: file.etag(),
+            created_at: file.created_at(),
+            noted_at,
+        }
+    }
+
+    /// Returns it in words that fit every platform.
+    pub(super) fn remote(&self, name: &str) -> RemoteFile {
+        let mark = self.size.zip(self.etag.as_ref());
+        RemoteFile {
+            id: RemoteFileId::new(&self.id),
+            name: name.to_owned(),
+            size: self.size,
+            mark: mark.and_then(|(size, etag)| wire::mark_of(etag, size)),
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// A moment by both clocks: ours that never goes back, and the platform's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) monotonic: Monotonic,
+    pub(super) theirs: WallTime,
+}
+
+/// Something may have been made that no list before has shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    /// Not before this, by the platform's clock.
+    pub(super) from: WallTime,
+    /// Not after this; `None` when it may still be under way.
+    pub(super) until: Option<Monotonic>,
+}
+
+/// The files of one AppResult.
+#[derive(Debug, Default)]
+struct Listing {
+    files: HashMap<PathDigest, Vec<Known>>,
+    /// When all of it was asked for.
+    whole_at: Option<Moment>,
+    /// When the newest of it was asked for.
+    fresh_at: Option<Moment>,
+    used_at: Option<Monotonic>,
+}
+
+impl Listing {
+    fn get(&self, path: &str) -> Vec<Known> {
+        self.files.get(&digest(path)).cloned().unwrap_or_default()
+    }
+
+    fn put(&mut self, path: &str, known: Known) {
+        let files = self.files.entry(digest(path)).or_default();
+        match files.iter_mut().find(|file| file.id == known.id) {
+            Some(file) => *file = Known { noted_at: file.noted_at.or(known.noted_at), ..known },
+            None => files.push(known),
+        }
+    }
+
+    /// Forgets everything but what was completed lately.
+    fn clear(&mut self, now: Monotonic) {
+        let is_new = |file: &Known| file.noted_at.is_some_and(|at| now.since(at) < LAG_MAX);
+        self.files.retain(|_, files| {
+            files.retain(is_new);
+            !files.is_empty()
+        });
+    }
+}
+
+/// How far a list must reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// No list is needed.
+    None,
+    /// From the newest back to this time.
+    Since(WallTime),
+    /// All of it.
+    Whole,
+}
+
+/// The files of the AppResults that are in use.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    known: Mutex<HashMap<String, Listing>>,
+    /// One upload at a time lists: the others find what it found.
+    listing: tokio::sync::Mutex<()>,
+}
+
+impl Listings {
+    /// Acts on what is known of an AppResult.
+    fn with<T>(&self, app_result: &str, now: Monotonic, act: impl FnOnce(&mut Listing) -> T) -> T {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= LISTINGS_MAX && !known.contains_key(app_result) {
+            let oldest = known.iter().min_by_key(|(_, listing)| listing.used_at);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                known.remove(&oldest);
+            }
+        }
+        let listing = known.entry(app_result.to_owned()).or_default();
+        listing.used_at = Some(now);
+        act(listing)
+    }
+
+    fn reach(&self, app_result: &str, now: Monotonic, doubt: Option<Doubt>) -> Reach {
+        self.with(app_result, now, |listing| {
+            let (Some(whole), Some(fresh)) = (listing.whole_at, listing.fresh_at) else {
+                return Reach::Whole;
+            };
+            let is_sure =
+                doubt.is_none_or(|doubt| doubt.until.is_some_and(|until| until < fresh.monotonic));
+            if now.since(whole.monotonic) >= WHOLE_FOR {
+                Reach::Whole
+            } else if is_sure && now.since(fresh.monotonic) < FRESH_FOR {
+                Reach::None
+            } else {
+                let from = doubt.map_or(fresh.theirs, |doubt| doubt.from.min(fresh.theirs));
+                Reach::Since(before(from))
+            }
+        })
+    }
+}
+
+/// Allows for the difference of clocks.
+fn before(at: WallTime) -> WallTime {
+    let slack = i64::try_from(CLOCK_SLACK.as_nanos()).unwrap_or(i64::MAX);
+    WallTime(at.0.saturating_sub(slack))
+}
+
+fn digest(path: &str) -> PathDigest {
+    use md5::{Digest, Md5};
+    Md5::digest(path).into()
+}
+
+impl BaseSpace {
+    pub(super) fn moment(&self) -> Moment {
+        Moment { monotonic: self.time.now().monotonic, theirs: self.account.platform_time() }
+    }
+
+    /// Returns the complete files of that path that are remembered.
+    pub(super) fn remembered(&self, app_result: &str, path: &str) -> Vec<Known> {
+        self.listings.with(app_result, self.moment().monotonic, |listing| listing.get(path))
+    }
+
+    /// Returns the complete files of that path, none of which a list after the doubt fails to show.
+    pub(super) async fn look_up(
+        &self,
+        app_result: &str,
+        path: &str,
+        doubt: Option<Doubt>,
+    ) -> Result<Vec<Known>, Failure> {
+        let reach = || self.listings.reach(app_result, self.moment().monotonic, doubt);
+        if reach() == Reach::None {
+            return Ok(self.remembered(app_result, path));
+        }
+        let _alone = self.listings.listing.lock().await;
+        let since = match reach() {
+            Reach::None => return Ok(self.remembered(app_result, path)),
+            Reach::Since(since) => Some(since),
+            Reach::Whole => None,
+        };
+        let at = self.moment();
+        let files = self.list_files(app_result, since).await?;
+        self.listings.with(app_result, at.monotonic, |listing| {
+            listing.fresh_at = Some(at);
+            if since.is_none() {
+                listing.whole_at = Some(at);
+                listing.clear(at.monotonic);
+            }
+            let complete =
+                files.iter().filter(|file| file.status() == wire::UploadStatus::Complete);
+            complete.for_each(|file| listing.put(file.path(), Known::new(file, None)));
+        });
+        Ok(self.remembered(app_result, path))
+    }
+
+    /// Lists the files of an AppResult: all, or from the newest back to a time.
+    pub(super) async fn list_files(
+        &self,
+        app_result: &str,
+        since: Option<WallTime>,
+    ) -> Result<Vec<wire::File>, Failure> {
+        // What is added while all are listed comes after what was listed.
+        let direction = if since.is_some() { "Desc" } else { "Asc" };
+        let is_older = |file: &wire::File| {
+            since.zip(file.created_at()).is_some_and(|(since, created)| created < since)
+        };
+        let mut found: Vec<wire::File> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let offset = found.len().to_string();
+            let ask = Ask::get(Call::Look, format!("appresults/{app_result}/files"))
+                .query("SortBy", "DateCreated")
+                .query("SortDir", direction)
+                .query("Offset", &offset)
+                .query("Limit", PAGE_LIMIT);
+            let page: wire::Page<wire::File> = self.ask(ask).await?;
+            let is_empty = page.items.is_empty();
+            let reaches = page.items.iter().any(is_older);
+            found.extend(page.items);
+            let is_last = page.total_count.is_some_and(|total| found.len() >= total);
+            if is_empty || reaches || is_last {
+                return Ok(found);
+            }
+        }
+        Err(wire::strange("a list of files without end"))
+    }
+
+    /// Notes a file that this client completed.
+    pub(super) fn note(&self, app_result: &str, path: &str, file: &wire::File) {
+        let now = self.moment().monotonic;
+        let known = Known::new(file, Some(now));
+        self.listings.with(app_result, now, |listing| listing.put(path, known));
+    }
+
+    /// Forgets a file that is not there any more.
+    pub(super) fn forget_file(&self, app_result: &str, path: &str, id: &str) {
+        self.listings.with(app_result, self.moment().monotonic, |listing| {
+            if let Some(files) = listing.files.get_mut(&digest(path)) {
+                files.retain(|file| file.id != id);
+            }
+        });
+    }
+}

@@ -1,0 +1,300 @@
+//! Projects and AppResults: found, made when missing, remembered.
+//!
+//! Owns a memory of ids, which is a cache and nothing more: an id that turns out to be gone is
+//! forgotten, and looked for again. AppResults have no unique names, so one is made only right after
+//! a list showed none, and by one upload at a time; one that was made when its answer was lost is
+//! found by the next attempt. At a crash the memory is lost, which costs a call for each AppResult.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::answers::{Call, is_missing};
+use super::{Ask, BaseSpace, Place, wire};
+use crate::model::{Failure, FailureKind, Monotonic, Target};
+
+/// AppResults remembered at most: a drop directory makes one for every run, for years.
+const REMEMBERED_MAX: usize = 10_000;
+/// For so long an AppResult that was not there is not looked for again.
+const MISSING_FOR: Duration = Duration::from_secs(10);
+/// Items of one page: they are long.
+const PAGE_LIMIT: usize = 200;
+/// Pages read at most.
+const PAGES_MAX: usize = 1000;
+/// What AppResults of ours say of themselves.
+const DESCRIPTION: &str = "files uploaded by dropferry";
+
+/// What to do about an AppResult that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacking {
+    Make,
+    Leave,
+}
+
+/// Where a file shall stand, in this platform's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Goal {
+    /// Name of the AppResult; empty where it is given by its id.
+    pub(super) app_result: String,
+    /// Folders in it, joined.
+    pub(super) directory: String,
+    /// The file's name.
+    pub(super) name: String,
+    /// Both together.
+    pub(super) path: String,
+}
+
+/// Ids, by name.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    memory: Mutex<Memory>,
+    /// One upload at a time looks and makes: the others find what it made.
+    making: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    project: Option<String>,
+    app_results: HashMap<String, String>,
+    missing: HashMap<String, Monotonic>,
+}
+
+impl Places {
+    fn with<T>(&self, act: impl FnOnce(&mut Memory) -> T) -> T {
+        act(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the AppResult that is remembered.
+    pub(super) fn known(&self, name: &str) -> Option<String> {
+        self.with(|memory| memory.app_results.get(name).cloned())
+    }
+
+    fn remember(&self, name: &str, id: &str) {
+        self.with(|memory| {
+            if memory.app_results.len() >= REMEMBERED_MAX {
+                memory.app_results.clear();
+            }
+            memory.missing.remove(name);
+            memory.app_results.insert(name.to_owned(), id.to_owned());
+        });
+    }
+
+    fn remember_missing(&self, name: &str, now: Monotonic) {
+        self.with(|memory| {
+            memory.missing.retain(|_, at| now.since(*at) < MISSING_FOR);
+            memory.missing.insert(name.to_owned(), now);
+        });
+    }
+
+    fn is_missing(&self, name: &str, now: Monotonic) -> bool {
+        let is_new = |at: &Monotonic| now.since(*at) < MISSING_FOR;
+        self.with(|memory| memory.missing.get(name).is_some_and(is_new))
+    }
+
+    /// Forgets an AppResult. Tells whether it was remembered.
+    pub(super) fn forget(&self, name: &str) -> bool {
+        self.with(|memory| memory.app_results.remove(name).is_some())
+    }
+
+    fn forget_project(&self) -> bool {
+        self.with(|memory| memory.project.take().is_some())
+    }
+}
+
+impl BaseSpace {
+    /// Returns where a file shall stand.
+    ///
+    /// # Errors
+    /// `BadRequest` for names that cannot be.
+    pub(super) fn goal(&self, target: &Target) -> Result<Goal, Failure> {
+        let bad = |message: String| Failure::new(FailureKind::BadRequest, message);
+        let names = target.folders.iter().chain([&target.name]);
+        if let Some(name) = names.clone().find(|name| name.is_empty() || name.contains('/')) {
+            return Err(bad(format!("the name {name:?} is empty or holds a slash")));
+        }
+        let (app_result, folders) = match (&self.place, target.folders.split_first()) {
+            (Place::AppResult(_), _) => (String::new(), target.folders.as_slice()),
+            (Place::Project(_), Some((first, rest))) => (first.clone(), rest),
+            (Place::Project(_), None) => {
+                return Err(bad("there is no folder to name an AppResult after".to_owned()));
+            }
+        };
+        let (directory, name) = (folders.join("/"), target.name.clone());
+        let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
+        Ok(Goal { app_result, directory, name, path })
+    }
+
+    /// Returns the AppResult of that name, which takes files.
+    pub(super) async fn app_result(
+        &self,
+        name: &str,
+        lacking: Lacking,
+    ) -> Result<Option<String>, Failure> {
+        let known = || self.places.known(name);
+        if let Some(id) = known() {
+            return Ok(Some(id));
+        }
+        let _alone = self.places.making.lock().await;
+        if let Some(id) = known() {
+            return Ok(Some(id));
+        }
+        let now = self.time.now().monotonic;
+        if lacking == Lacking::Leave && self.places.is_missing(name, now) {
+            return Ok(None);
+        }
+        let found = match &self.place {
+            Place::AppResult(id) => Some(self.given_app_result(id).await?),
+            Place::Project(_) => self.app_result_in_project(name, lacking).await?,
+        };
+        match &found {
+            Some(id) => self.places.remember(name, id),
+            None => self.places.remember_missing(name, now),
+        }
+        Ok(found)
+    }
+
+    async fn given_app_result(&self, id: &str) -> Result<String, Failure> {
+        let found: wire::AppResult =
+            self.ask(Ask::get(Call::General, format!("appresults/{id}"))).await?;
+        if !found.is_running() {
+            let message = format!(
+                "AppResult {id} is {:?}: files can be added only while it is Running",
+                found.status
+            );
+            return Err(Failure::new(FailureKind::Forbidden, message));
+        }
+        Ok(found.id)
+    }
+
+    /// Looks for an AppResult; when what is remembered of the project leads nowhere, once more
+    /// without memory.
+    async fn app_result_in_project(
+        &self,
+        name: &str,
+        lacking: Lacking,
+    ) -> Result<Option<String>, Failure> {
+        let was_known = self.places.with(|memory| memory.project.is_some());
+        match self.find_or_make(name, lacking).await {
+            Err(failure) if is_missing(&failure) && self.places.forget_project() && was_known => {
+                self.find_or_make(name, lacking).await
+            }
+            other => other,
+        }
+    }
+
+    async fn find_or_make(&self, name: &str, lacking: Lacking) -> Result<Option<String>, Failure> {
+        let Some(project) = self.project(lacking).await? else { return Ok(None) };
+        let path = format!("projects/{project}/appresults");
+        let is_it = |found: &wire::AppResult| found.name == name && found.is_running();
+        let query = [("SortBy", "DateCreated"), ("SortDir", "Desc")];
+        let found = self.find_in_list(&path, &query, is_it).await?;
+        match (found, lacking) {
+            (Some(found), _) => Ok(Some(found.id)),
+            (None, Lacking::Leave) => Ok(None),
+            (None, Lacking::Make) => {
+                let named = wire::Named { name, description: DESCRIPTION };
+                let made: wire::AppResult =
+                    self.ask(Ask::post(Call::General, path).json(&named)?).await?;
+                Ok(Some(made.id))
+            }
+        }
+    }
+
+    async fn project(&self, lacking: Lacking) -> Result<Option<String>, Failure> {
+        let Place::Project(wanted) = &self.place else { return Ok(None) };
+        if let Some(id) = self.places.with(|memory| memory.project.clone()) {
+            return Ok(Some(id));
+        }
+        let is_id = wanted.bytes().all(|byte| byte.is_ascii_digit());
+        let found = if is_id {
+            Some(self.ask(Ask::get(Call::General, format!("projects/{wanted}"))).await?)
+        } else {
+            let is_it = |found: &wire::Project| found.name == *wanted;
+            let query = [("Name", wanted.as_str()), ("SortBy", "Id"), ("SortDir", "Asc")];
+            self.find_in_list("users/current/projects", &query, is_it).await?
+        };
+        let project: wire::Project = match (found, lacking) {
+            (Some(found), _) => found,
+            (None, Lacking::Leave) => return Ok(None),
+            // The vendor answers with the one that exists: this can be repeated.
+            (None, Lacking::Make) => {
+                let named = wire::Named { name: wanted, description: "" };
+                self.ask(Ask::post(Call::General, "projects").json(&named)?).await?
+            }
+        };
+        self.places.with(|memory| memory.project = Some(project.id.clone()));
+        Ok(Some(project.id))
+    }
+
+    /// Pages through a list until an item is the one that is looked for.
+    async fn find_in_list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        is_it: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, Failure> {
+        let limit = PAGE_LIMIT.to_string();
+        let mut offset = 0;
+        for _ in 0..PAGES_MAX {
+            let start = offset.to_string();
+            let mut ask = Ask::get(Call::General, path);
+            ask.query.extend_from_slice(query);
+            let ask = ask.query("Offset", &start).query("Limit", &limit);
+            let page: wire::Page<T> = self.ask(ask).await?;
+            offset += page.items.len();
+            let is_last =
+                page.items.is_empty() || page.total_count.is_some_and(|total| offset >= total);
+            if let Some(found) = page.items.into_iter().find(|item| is_it(item)) {
+                return Ok(Some(found));
+            }
+            if is_last {
+                return Ok(None);
+            }
+        }
+        Err(wire::strange("a list without end"))
+    }
+
+    /// Asks whether the token is good: what is refused to a good one is not there.
+    pub(super) async fn check_token(&self) -> Result<(), Failure> {
+        let user: Result<wire::User, _> = self.ask(Ask::get(Call::General, "users/current")).await;
+        user.map(drop)
+    }
+
+    /// Judges what was refused in an AppResult: `UploadGone` when that is the AppResult's end, so
+    /// that another one is looked for.
+    pub(super) async fn refused_in(&self, goal: &Goal, id: &str, failure: Failure) -> Failure {
+        if !is_missing(&failure) {
+            return failure;
+        }
+        self.places.forget(&goal.app_result);
+        let gone = || {
+            let message = format!("AppResult {id} takes no files any more");
+            Failure { kind: FailureKind::UploadGone, message, ..failure.clone() }
+        };
+        let ask = Ask::get(Call::General, format!("appresults/{id}"));
+        match self.ask::<wire::AppResult>(ask).await {
+            Ok(found) if found.is_running() => failure,
+            Ok(_) => gone(),
+            Err(other) if is_missing(&other) => match self.check_token().await {
+                Ok(()) => gone(),
+                Err(other) => other,
+            },
+            Err(other) => other,
+        }
+    }
+
+    /// Tells whether token and place are good.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        self.check_token().await?;
+        match &self.place {
+            Place::AppResult(id) => self.given_app_result(id).await.map(drop),
+            Place::Project(_) => {
+                let _alone = self.places.making.lock().await;
+                self.places.forget_project();
+                self.project(Lacking::Leave).await.map(drop)
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Files sent in one call: nothing is begun, nothing can be left over, and nothing may be sent again
+//! blindly.
+//!
+//! Owns the memory of which paths are known to be unsent. A path that was begun in this process and
+//! not sent yet is; whatever else is to be sent is looked up first, which after a restart is
+//! everything. A file that is there counts as ours when its length is ours and its digest, where the
+//! vendor tells one, too.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::Method;
+
+use super::answers::{Call, is_conflict};
+use super::listing::{Doubt, Known};
+use super::places::Goal;
+use super::{Ask, BaseSpace, wire};
+use crate::model::{
+    ByteCount, Completion, ETag, Failure, FailureKind, Md5, Monotonic, PartSize, RemoteFile,
+    RemoteUpload, RemoteUploadId, WallTime,
+};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+
+/// Larger files go in parts.
+const SINGLE_MAX: u64 = 5_242_880;
+/// Before the id of the AppResult, in the id of an upload that has no file yet.
+const SINGLE: &str = "single:";
+/// Paths remembered at most; one that is forgotten is looked up before it is sent.
+const POSTS_MAX: usize = 100_000;
+/// How long before a process an unknown post may have been made, by the platform's clock.
+const UNKNOWN_FOR: Duration = Duration::from_hours(1);
+
+/// What is known of sending a path.
+#[derive(Debug, Clone, Copy)]
+enum Post {
+    /// Nothing was sent.
+    Unsent,
+    /// It was sent, and no clear answer came.
+    Unclear { from: WallTime, until: Option<Monotonic> },
+}
+
+/// Paths, with their AppResults, that are to be sent in one call.
+#[derive(Debug, Default)]
+pub(super) struct Posts {
+    known: Mutex<HashMap<(String, String), Post>>,
+}
+
+impl Posts {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(String, String), Post>) -> T) -> T {
+        act(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, app_result: &str, path: &str, post: Post) {
+        self.with(|known| {
+            if known.len() >= POSTS_MAX {
+                known.clear();
+            }
+            known.insert((app_result.to_owned(), path.to_owned()), post);
+        });
+    }
+
+    fn get(&self, app_result: &str, path: &str) -> Option<Post> {
+        self.with(|known| known.get(&(app_result.to_owned(), path.to_owned())).copied())
+    }
+
+    /// Takes up a path of which nothing was sent, as far as this process knows.
+    fn begin(&self, app_result: &str, path: &str) {
+        if self.get(app_result, path).is_none() {
+            self.set(app_result, path, Post::Unsent);
+        }
+    }
+
+    fn end(&self, app_result: &str, path: &str) {
+        self.with(|known| known.remove(&(app_result.to_owned(), path.to_owned())));
+    }
+
+    /// Returns the doubt about a path that was sent without a clear answer.
+    pub(super) fn doubt(&self, app_result: &str, path: &str) -> Option<Doubt> {
+        match self.get(app_result, path) {
+            Some(Post::Unclear { from, until }) => Some(Doubt { from, until }),
+            Some(Post::Unsent) | None => None,
+        }
+    }
+
+    fn is_unsent(&self, app_result: &str, path: &str) -> bool {
+        matches!(self.get(app_result, path), Some(Post::Unsent))
+    }
+}
+
+/// Tells whether a file goes in one call.
+pub(super) fn is_single(request: &BeginRequest) -> bool {
+    request.size.0 <= SINGLE_MAX && request.part_size.count_for(request.size) == Some(1)
+}
+
+/// Returns the AppResult of an upload that has no file yet.
+pub(super) fn single_of(id: &RemoteUploadId) -> Option<&str> {
+    id.as_str().strip_prefix(SINGLE)
+}
+
+/// What a path that was looked up shows.
+enum Found {
+    Ours(Known),
+    Another,
+    Nothing,
+}
+
+/// Judges the files of a path by what we send: by the digest where there is one, else by the length,
+/// for nothing stood there when it was begun.
+fn judge(files: Vec<Known>, size: ByteCount, md5: Option<Md5>) -> Found {
+    let is_there = !files.is_empty();
+    let is_ours = |file: &Known| {
+        let told = file.etag.as_ref().and_then(|etag| Md5::parse(etag.as_str()));
+        file.size == Some(size) && told.zip(md5).is_none_or(|(told, sent)| told == sent)
+    };
+    match files.into_iter().find(is_ours) {
+        Some(file) => Found::Ours(file),
+        None if is_there => Found::Another,
+        None => Found::Nothing,
+    }
+}
+
+impl BaseSpace {
+    /// Makes no call: the file comes with its bytes. Its one part is as long as the file, for that is
+    /// what its digest is taken of.
+    pub(super) fn begin_single(
+        &self,
+        goal: &Goal,
+        app_result: &str,
+        size: ByteCount,
+    ) -> Result<RemoteUpload, Failure> {
+        self.posts.begin(app_result, &goal.path);
+        let part_size = PartSize::new(size.0.max(1))
+            .ok_or_else(|| Failure::new(FailureKind::LocalFault, "a part of no length"))?;
+        let id = RemoteUploadId::new(format!("{SINGLE}{app_result}"));
+        Ok(RemoteUpload { id, part_size, part_count: 1, sequential: false })
+    }
+
+    /// Sends a file, unless an earlier attempt turns out to have arrived.
+    pub(super) async fn put_single(
+        &self,
+        app_result: &str,
+        request: &PartRequest,
+        body: PartBody,
+    ) -> Result<ETag, Failure> {
+        let goal = self.goal(&request.begun.target)?;
+        let (size, md5) = (body.length, body.md5);
+        if !self.posts.is_unsent(app_result, &goal.path)
+            && let Some(etag) = self.arrived(app_result, &goal, (size, md5)).await?
+        {
+            drain(body).await?;
+            return Ok(etag);
+        }
+        match self.post(app_result, &goal, body).await {
+            Ok(file) => self.check_posted(app_result, &goal, (&file, size)),
+            Err(failure) if is_conflict(&failure) => {
+                self.arrived(app_result, &goal, (size, md5)).await?.ok_or(failure)
+            }
+            Err(failure) => Err(self.refused_in(&goal, app_result, failure).await),
+        }
+    }
+
+    /// Returns the digest of a file that an earlier attempt made.
+    ///
+    /// # Errors
+    /// Also `NameTaken` when another file is there.
+    async fn arrived(
+        &self,
+        app_result: &str,
+        goal: &Goal,
+        (size, md5): (ByteCount, Option<Md5>),
+    ) -> Result<Option<ETag>, Failure> {
+        let doubt = self.doubt_of(app_result, goal);
+        let found = match self.look_up(app_result, &goal.path, Some(doubt)).await {
+            Ok(found) => found,
+            Err(failure) => return Err(self.refused_in(goal, app_result, failure).await),
+        };
+        match judge(found, size, md5) {
+            Found::Ours(file) => {
+                self.posts.end(app_result, &goal.path);
+                Ok(Some(file.etag.unwrap_or_else(|| ETag::from_header(""))))
+            }
+            Found::Another => {
+                let message = format!("another file of the path {:?} is there", goal.path);
+                Err(Failure::new(FailureKind::NameTaken, message))
+            }
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// What another attempt may have made: known by its time, or by an earlier process.
+    fn doubt_of(&self, app_result: &str, goal: &Goal) -> Doubt {
+        let earlier = || {
+            let unknown_for = i64::try_from(UNKNOWN_FOR.as_nanos()).unwrap_or(i64::MAX);
+            let now = self.moment();
+            let from = WallTime(now.theirs.0.saturating_sub(unknown_for));
+            Doubt { from, until: Some(now.monotonic) }
+        };
+        self.posts.doubt(app_result, &goal.path).unwrap_or_else(earlier)
+    }
+
+    async fn post(
+        &self,
+        app_result: &str,
+        goal: &Goal,
+        body: PartBody,
+    ) -> Result<wire::File, Failure> {
+        let from = self.moment().theirs;
+        // Noted before, for a call that is dropped midway may have arrived.
+        self.posts.set(app_result, &goal.path, Post::Unclear { from, until: None });
+        let mut ask = Ask::post(Call::Single, format!("appresults/{app_result}/files"))
+            .query("name", &goal.name);
+        if !goal.directory.is_empty() {
+            ask = ask.query("directory", &goal.directory);
+        }
+        self.account.wait_for_budget().await;
+        let answer = self.send::<wire::File>(Ask { method: Method::POST, ..ask }, body).await;
+        if answer.is_err() {
+            let until = Some(self.moment().monotonic);
+            self.posts.set(app_result, &goal.path, Post::Unclear { from, until });
+        }
+        answer
+    }
+
+    fn check_posted(
+        &self,
+        app_result: &str,
+        goal: &Goal,
+        (file, size): (&wire::File, ByteCount),
+    ) -> Result<ETag, Failure> {
+        if file.status() != wire::UploadStatus::Complete {
+            let message = "the platform took the file and does not call it complete";
+            return Err(Failure::new(FailureKind::ServerFault, message));
+        }
+        self.note(app_result, &goal.path, file);
+        if file.size.is_some_and(|stored| stored != size.0) {
+            let message = "the platform stored another number of bytes than were sent";
+            return Err(Failure::new(FailureKind::PartRejected, message));
+        }
+        self.posts.end(app_result, &goal.path);
+        Ok(file.etag().unwrap_or_else(|| ETag::from_header("")))
+    }
+
+    /// Returns the file that was sent: what the answer to it said, or what lists show.
+    async fn posted(
+        &self,
+        app_result: &str,
+        request: &CompleteRequest,
+    ) -> Result<Option<RemoteFile>, Failure> {
+        let goal = self.goal(&request.begun.target)?;
+        let md5 = request.parts.first().and_then(|part| Md5::parse(part.etag.as_str()));
+        let ours = |files| match judge(files, request.begun.size, md5) {
+            Found::Ours(file) => Some(file.remote(&goal.name)),
+            Found::Another | Found::Nothing => None,
+        };
+        if let Some(file) = ours(self.remembered(app_result, &goal.path)) {
+            return Ok(Some(file));
+        }
+        let doubt = self.doubt_of(app_result, &goal);
+        Ok(ours(self.look_up(app_result, &goal.path, Some(doubt)).await?))
+    }
+
+    pub(super) async fn complete_single(
+        &self,
+        app_result: &str,
+        request: &CompleteRequest,
+    ) -> Result<RemoteFile, Failure> {
+        self.posted(app_result, request).await?.ok_or_else(|| {
+            let message = "the file that was sent is not there";
+            Failure::new(FailureKind::CompleteRefused, message)
+        })
+    }
+
+    pub(super) async fn completion_of_single(
+        &self,
+        app_result: &str,
+        request: &CompleteRequest,
+    ) -> Result<Completion, Failure> {
+        let found = self.posted(app_result, request).await?;
+        Ok(found.map_or(Completion::Pending, Completion::Done))
+    }
+}
+
+/// Takes the bytes to their end, for whoever reads them has still to say that all is well.
+async fn drain(mut body: PartBody) -> Result<(), Failure> {
+    while let Some(chunk) = body.chunks.next().await {
+        chunk.map_err(|error| {
+            Failure::new(FailureKind::SourceUnreadable, format!("the source failed: {error}"))
+        })?;
+    }
+    Ok(())
+}

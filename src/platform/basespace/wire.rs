@@ -1,0 +1,275 @@
+//! BaseSpace on the wire: envelopes, and the few fields that are of use. Unknown ones are ignored.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::model::{
+    ByteCount, ContentMark, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId,
+    WallTime,
+};
+use crate::platform::answer::parse;
+use crate::platform::http::Response;
+use crate::platform::mark;
+
+/// Ids longer than this are none.
+const ID_MAX: usize = 64;
+/// Part sizes that clients of this vendor use. First comes the largest that we send, to which larger
+/// wishes are cut: several sizes may make as many parts, and only one can be tried.
+const PART_SIZES: [u64; 4] = [25_000_000, 20_971_520, 26_214_400, 25_600_000];
+
+/// What an answer complains of.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    /// The body is neither JSON nor empty: somebody else than the platform wrote it.
+    pub(super) is_foreign: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Complaint {
+    error_code: Option<String>,
+    message: Option<String>,
+    message_formatted: Option<String>,
+    response_status: Option<Status>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Status {
+    error_code: Option<String>,
+    message: Option<String>,
+}
+
+/// Reads what an answer complains of, in the envelope or at its top.
+pub(super) fn said(body: &[u8]) -> Said {
+    let Ok(top) = serde_json::from_slice::<Complaint>(body) else {
+        let is_json = serde_json::from_slice::<Value>(body).is_ok();
+        return Said { is_foreign: !is_json && !body.trim_ascii().is_empty(), ..Said::default() };
+    };
+    let status = top.response_status.unwrap_or_default();
+    let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+    Said {
+        code: given(status.error_code).or(given(top.error_code)),
+        message: given(status.message).or(given(top.message_formatted)).or(given(top.message)),
+        is_foreign: false,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Envelope<T> {
+    response: T,
+}
+
+/// Takes an answer out of its envelope.
+///
+/// # Errors
+/// `BadAnswer` when it is another than the call answers with.
+pub(super) fn response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
+    parse::<Envelope<T>>(response).map(|envelope| envelope.response)
+}
+
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    pub(super) total_count: Option<usize>,
+}
+
+/// The account: nothing of it is of use but that it is shown.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct User {
+    #[serde(rename = "Id", deserialize_with = "id")]
+    _id: String,
+}
+
+/// A project.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Project {
+    #[serde(deserialize_with = "id")]
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) name: String,
+}
+
+/// An AppResult.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct AppResult {
+    #[serde(deserialize_with = "id")]
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) status: String,
+}
+
+impl AppResult {
+    /// Tells whether it takes files.
+    pub(super) fn is_running(&self) -> bool {
+        self.status.eq_ignore_ascii_case("running")
+    }
+}
+
+/// What a new project or AppResult is called.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) description: &'a str,
+}
+
+/// How a file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UploadStatus {
+    /// Parts may be sent.
+    Pending,
+    /// It is there, and read only.
+    Complete,
+    /// It was given up.
+    Aborted,
+    /// The vendor's own word for what it does not know.
+    Undefined,
+}
+
+/// A file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct File {
+    #[serde(deserialize_with = "id")]
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    path: String,
+    pub(super) size: Option<u64>,
+    upload_status: Option<String>,
+    date_created: Option<String>,
+    #[serde(rename = "ETag")]
+    etag: Option<String>,
+}
+
+impl File {
+    /// Returns how it stands; a file that is long complete does not say so.
+    pub(super) fn status(&self) -> UploadStatus {
+        let Some(word) = &self.upload_status else { return UploadStatus::Complete };
+        match word.to_ascii_lowercase().as_str() {
+            "pending" => UploadStatus::Pending,
+            "complete" => UploadStatus::Complete,
+            "aborted" => UploadStatus::Aborted,
+            _ => UploadStatus::Undefined,
+        }
+    }
+
+    /// Returns its place in the AppResult, without a slash before it.
+    pub(super) fn path(&self) -> &str {
+        let path = self.path.trim_start_matches('/');
+        if path.is_empty() { &self.name } else { path }
+    }
+
+    /// Returns the store's word for its content, where there is one.
+    pub(super) fn etag(&self) -> Option<ETag> {
+        let etag = ETag::from_header(self.etag.as_deref()?);
+        (!etag.as_str().is_empty()).then_some(etag)
+    }
+
+    pub(super) fn created_at(&self) -> Option<WallTime> {
+        let time: jiff::Timestamp = self.date_created.as_deref()?.parse().ok()?;
+        i64::try_from(time.as_nanosecond()).ok().map(WallTime)
+    }
+
+    /// Returns it in words that fit every platform.
+    pub(super) fn remote(&self) -> RemoteFile {
+        let size = self.size.map(ByteCount);
+        RemoteFile {
+            id: RemoteFileId::new(&self.id),
+            name: self.name.clone(),
+            size,
+            mark: size.zip(self.etag()).and_then(|(size, etag)| mark_of(&etag, size)),
+            created_at: self.created_at(),
+        }
+    }
+}
+
+/// A part that was received.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Part {
+    pub(super) number: Option<u32>,
+    pub(super) size: Option<u64>,
+    #[serde(rename = "ETag")]
+    etag: Option<String>,
+}
+
+impl Part {
+    pub(super) fn etag(&self) -> Option<ETag> {
+        let etag = ETag::from_header(self.etag.as_deref()?);
+        (!etag.as_str().is_empty()).then_some(etag)
+    }
+}
+
+/// Returns what an ETag proves. The size of the parts is not told: the sizes in use are tried, then
+/// the roundest one that makes as many parts.
+pub(super) fn mark_of(etag: &ETag, size: ByteCount) -> Option<ContentMark> {
+    let Some((_, count)) = etag.as_str().split_once('-') else {
+        return mark::of_etag(etag, size, None);
+    };
+    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+    let fits = |part_size: &u64| {
+        let made = PartSize::new(*part_size).and_then(|part_size| part_size.count_for(size));
+        made.map(u64::from) == Some(count)
+    };
+    let least = size.0.div_ceil(count).max(1);
+    let rounded = (0..=20).rev().map(|shift| least.next_multiple_of(1 << shift));
+    let part_size = PART_SIZES.into_iter().chain(rounded).find(fits);
+    mark::of_etag(etag, size, part_size)
+}
+
+/// Reads an id, which the vendor writes as text and some of its lists as a number.
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
+    };
+    let is_usable = !text.is_empty()
+        && text.len() <= ID_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    is_usable.then_some(text).ok_or_else(|| serde::de::Error::custom("no id"))
+}
+
+/// Makes the failure of an answer that says something strange.
+pub(super) fn strange(what: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_of_many_parts_proves_what_the_planners_sizes_make() {
+        let digest = "0".repeat(32);
+        for (size, count, expected) in [
+            (57_995_799, 3, Some(25_000_000)),
+            (100_000_000, 5, Some(20_971_520)),
+            (250_000_000_000, 10_000, Some(25_000_000)),
+            (24 << 20, 96, Some(256 << 10)),
+            (100 << 20, 4, Some(26_214_400)),
+            (10, 0, None),
+        ] {
+            let etag = ETag::from_header(&format!("\"{digest}-{count}\""));
+            let mark = mark_of(&etag, ByteCount(size));
+            assert_eq!(mark.map(|mark| mark.part_size.get()), expected, "{size} in {count}");
+        }
+        let whole = mark_of(&ETag::from_header(&digest), ByteCount(7)).expect("an MD5");
+        assert_eq!(whole.part_size.get(), 7);
+        assert_eq!(mark_of(&ETag::from_header("opaque"), ByteCount(7)), None);
+    }
+}
