@@ -9,6 +9,7 @@
 //! network answers is no condition. *At a crash* nothing is to be done here.
 
 mod build;
+mod clients;
 mod journal;
 mod perform;
 mod receipts;
@@ -18,6 +19,7 @@ mod watches;
 mod workers;
 
 pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings};
+pub use clients::clients;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

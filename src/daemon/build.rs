@@ -14,20 +14,11 @@ use super::perform::{Bandwidth, Source, World};
 use super::shutdown::Phase;
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Platform, Transfer};
+use crate::config::{Config, Destination as Target, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
 use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
 use crate::model::{DestinationName, Failure, Monotonic};
-use crate::platform::Destination;
-use crate::platform::account::Account;
-use crate::platform::basespace::BaseSpace;
-use crate::platform::contract::SharedPlatform;
-use crate::platform::credential::{Credential, CredentialSource};
-use crate::platform::gjirafa_vp::GjirafaVp;
-use crate::platform::http::Http;
-use crate::platform::s3::S3;
-use crate::platform::sevenbridges::SevenBridges;
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
@@ -133,13 +124,7 @@ pub(super) fn world(
     clock: &Clock,
     events: mpsc::Sender<Event>,
 ) -> Result<World, Error> {
-    let http = Http::new(&config.network).map_err(Error::Configured)?;
-    let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
-    let mut destinations = BTreeMap::new();
-    for target in &config.destinations {
-        let destination = accounts.destination(target, &http)?;
-        destinations.insert(target.name.clone(), destination);
-    }
+    let destinations = super::clients::destinations(config, clock)?;
     let mut sources = BTreeMap::new();
     for drop in &config.drops {
         let filter =
@@ -156,66 +141,6 @@ pub(super) fn world(
         bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
         stop: AtomicBool::new(false),
         clock: clock.clone(),
-    })
-}
-
-/// Destinations of one credential at one platform share their call budget.
-struct Accounts {
-    shared: Vec<(String, CredentialSource, Arc<Credential>, Account)>,
-    clock: Clock,
-}
-
-impl Accounts {
-    fn destination(&mut self, target: &Target, http: &Http) -> Result<Destination, Error> {
-        let (credential, account) = self.account(target);
-        let client = client(target, http.clone(), Arc::clone(&credential), (account, &self.clock));
-        let client = client.map_err(|failure| {
-            Error::Configured(format!("{}: {}", target.name, failure.message))
-        })?;
-        Ok(Destination::new(target.name.clone(), client, Some(credential)))
-    }
-
-    fn account(&mut self, target: &Target) -> (Arc<Credential>, Account) {
-        let base_url = target.platform.base_url();
-        let known = self
-            .shared
-            .iter()
-            .find(|(url, source, _, _)| url == base_url && *source == target.credential);
-        if let Some((_, _, credential, account)) = known {
-            return (Arc::clone(credential), account.clone());
-        }
-        let credential = Arc::new(Credential::new(target.credential.clone()));
-        let rate = target.calls_per_second.or(target.platform.calls_per_second());
-        let account = Account::new(rate, &self.clock);
-        let entry = (
-            base_url.to_owned(),
-            target.credential.clone(),
-            Arc::clone(&credential),
-            account.clone(),
-        );
-        self.shared.push(entry);
-        (credential, account)
-    }
-}
-
-/// Builds the client of a platform.
-fn client(
-    target: &Target,
-    http: Http,
-    credential: Arc<Credential>,
-    (account, clock): (Account, &Clock),
-) -> Result<SharedPlatform, Failure> {
-    Ok(match &target.platform {
-        Platform::SevenBridges(settings) => {
-            Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
-        }
-        Platform::GjirafaVp(settings) => {
-            Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
-        }
-        Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
-        Platform::BaseSpace(settings) => {
-            Arc::new(BaseSpace::new(settings, http, credential, account, clock)?)
-        }
     })
 }
 

@@ -487,6 +487,9 @@ impl Tried {
 
 fn name_taken(file: &RemoteFile) -> String {
     let size = file.size.map_or(String::new(), |size| format!(" of {} bytes", size.0));
-    let proof = if file.mark.is_some() { "another content" } else { "no digest to compare" };
-    format!("file {}{size} stands under this name, with {proof}", file.id)
+    let proof = match file.mark {
+        Some(_) => "its digest does not prove the same content",
+        None => "there is no digest to compare",
+    };
+    format!("file {}{size} stands under this name, and {proof}", file.id)
 }

@@ -90,10 +90,13 @@ fn an_upload_goes_on_with_all_some_or_none_of_its_parts() {
                 listed.sort_by_key(|part| part.number);
                 assert_eq!(listed, put, "{}: {there} parts", site.name);
             }
-            let pending = complete_request(&remote, &put, &request);
-            let completion = site.platform.find_completed(&pending).await.expect("told");
-            // A platform that can tell only by completing has completed what was whole.
-            if completion == Completion::Pending {
+            // Only what is whole was ever to be completed. A platform that can tell only by completing
+            // has done it then.
+            let is_whole = put.len() == remote.part_count as usize;
+            let asked = complete_request(&remote, &put, &request);
+            let is_done = is_whole
+                && site.platform.find_completed(&asked).await.expect("told") != Completion::Pending;
+            if !is_done {
                 driver::finish(site, &remote, put, &sent).await;
             }
             site.assert_holds(&sent);
@@ -126,7 +129,12 @@ fn an_upload_that_the_platform_lost_is_said_to_be_gone() {
         try_put(site, &part, &sent).await.expect("taken");
         site.vanish();
         let listed = site.platform.list_parts(&remote).await;
-        assert_eq!(listed.map_err(|failure| failure.kind), Err(FailureKind::UploadGone), "{}", site.name);
+        assert_eq!(
+            listed.map_err(|failure| failure.kind),
+            Err(FailureKind::UploadGone),
+            "{}",
+            site.name
+        );
         site.platform.abort(&remote.id).await.expect("what is not there is aborted");
         drive(site, &sent).await;
         site.assert_holds(&sent);
@@ -160,8 +168,11 @@ fn a_name_that_is_taken_is_found_and_its_content_proved() {
             }
             let found = found.expect("it is there");
             assert_eq!((found.id, found.size.map(|size| size.0)), (done.id, Some(size)));
-            if let Some(mark) = found.mark {
-                assert_eq!(mark.md5_of_parts, sent.digest(mark.part_size), "{}", site.name);
+            // In another part size than ours a digest is a guess of the client, which proves nothing.
+            if let Some(mark) = found.mark.filter(|mark| mark.part_size.get() >= size.min(PART)) {
+                let digest = sent.digest(mark.part_size);
+                let is_ours = mark.part_size.get() == PART || size <= PART;
+                assert!(!is_ours || mark.md5_of_parts == digest, "{}: {mark:?}", site.name);
             }
         }
     });

@@ -49,7 +49,6 @@ fn time_until_others_are_done(first: &str) -> Duration {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what is measured is printed")]
 fn a_destination_that_is_down_or_refuses_us_does_not_slow_the_others() {
     let well = (0..3).map(|_| time_until_others_are_done("{}")).min().expect("three");
     for trouble in ["{\"down\": true}", "{\"token_revoked\": true}", "{\"maintenance\": true}"] {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use dropferry::model::{
-    ByteCount, Completion, Description, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
-    RemotePart, RemoteUpload, Target, WallTime,
+    ByteCount, Completion, Description, Failure, FailureKind, Md5, PartNumber, PartSize,
+    RemoteFile, RemotePart, RemoteUpload, Target, WallTime,
 };
 use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use futures_util::StreamExt;

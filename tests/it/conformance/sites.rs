@@ -13,8 +13,8 @@ use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::sandbox::faults::{Action, Rule, Switches, When};
 use dropferry::sandbox::{Sandbox, Settings, Vendor};
 
-use super::driver::{Sent, now};
 use super::super::stage::TOKEN;
+use super::driver::{Sent, now};
 
 /// One platform, and what can be seen and done at its far side.
 pub(super) struct Site {
@@ -26,11 +26,13 @@ pub(super) struct Site {
     pub(super) overwrites: bool,
     pub(super) faults: Option<Faults>,
     far: Far,
+    /// Where a stand-in keeps its objects, for as long as they are looked at.
+    _home: Option<tempfile::TempDir>,
 }
 
 enum Far {
     Fake(Fake),
-    Sandbox(Vendor, Arc<Sandbox>, tempfile::TempDir),
+    Sandbox(Vendor, Arc<Sandbox>),
 }
 
 /// Makes a stand-in misbehave.
@@ -76,21 +78,21 @@ impl Site {
     pub(super) fn vanish(&self) {
         match &self.far {
             Far::Fake(fake) => fake.state().uploads.clear(),
-            Far::Sandbox(vendor, sandbox, _) => sandbox.vanish(*vendor),
+            Far::Sandbox(vendor, sandbox) => sandbox.vanish(*vendor),
         }
     }
 
     pub(super) fn open_uploads(&self) -> Vec<String> {
         match &self.far {
             Far::Fake(fake) => fake.state().uploads.keys().cloned().collect(),
-            Far::Sandbox(vendor, sandbox, _) => sandbox.ledger(*vendor).open_uploads,
+            Far::Sandbox(vendor, sandbox) => sandbox.ledger(*vendor).open_uploads,
         }
     }
 
     pub(super) fn breaches(&self) -> Vec<String> {
         match &self.far {
             Far::Fake(_) => Vec::new(),
-            Far::Sandbox(vendor, sandbox, _) => sandbox.ledger(*vendor).breaches,
+            Far::Sandbox(vendor, sandbox) => sandbox.ledger(*vendor).breaches,
         }
     }
 
@@ -102,7 +104,7 @@ impl Site {
                 let files = state.files.values().filter(|file| file.target == sent.target);
                 files.map(|file| file.bytes.clone()).collect()
             }
-            Far::Sandbox(vendor, sandbox, _) => contents(*vendor, sandbox, &sent.target),
+            Far::Sandbox(vendor, sandbox) => contents(*vendor, sandbox, &sent.target),
         };
         let name = &sent.target.name;
         assert_eq!(contents.len(), 1, "{}: {name} is there {} times", self.name, contents.len());
@@ -153,6 +155,7 @@ fn fake() -> Site {
         overwrites: true,
         faults: None,
         far: Far::Fake(fake),
+        _home: None,
     }
 }
 
@@ -164,8 +167,7 @@ async fn stand_in(vendor: Vendor) -> Site {
     settings.part_size_min = 1;
     settings.rate_limit = 100_000_000;
     let sandbox = Arc::new(Sandbox::start(settings).await.expect("it listens"));
-    let keys =
-        format!("[default]\naws_access_key_id = SANDBOX\naws_secret_access_key = {TOKEN}\n");
+    let keys = format!("[default]\naws_access_key_id = SANDBOX\naws_secret_access_key = {TOKEN}\n");
     for (name, content) in [("token", TOKEN), ("keys", &keys)] {
         let file = home.path().join(name);
         std::fs::write(&file, content).expect("written");
@@ -188,7 +190,7 @@ async fn stand_in(vendor: Vendor) -> Site {
     let config = Config::parse(&home.path().join("config.toml"), &text, &none).expect("fine");
     let mut clients = clients(&config, &Clock::real()).expect("a client");
     let (_, platform) = clients.pop().expect("one");
-    let far = Far::Sandbox(vendor, Arc::clone(&sandbox), home);
+    let far = Far::Sandbox(vendor, Arc::clone(&sandbox));
     Site {
         name: vendor.as_str(),
         platform,
@@ -196,5 +198,6 @@ async fn stand_in(vendor: Vendor) -> Site {
         overwrites: matches!(vendor, Vendor::SevenBridges | Vendor::S3),
         faults: Some(Faults { vendor, sandbox }),
         far,
+        _home: Some(home),
     }
 }

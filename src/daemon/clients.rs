@@ -1,0 +1,109 @@
+//! Clients of the platforms, as configured.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::build::Error;
+use crate::clock::Clock;
+use crate::config::{Config, Destination as Target, Platform};
+use crate::model::{DestinationName, Failure};
+use crate::platform::Destination;
+use crate::platform::account::Account;
+use crate::platform::basespace::BaseSpace;
+use crate::platform::contract::SharedPlatform;
+use crate::platform::credential::{Credential, CredentialSource};
+use crate::platform::gjirafa_vp::GjirafaVp;
+use crate::platform::http::Http;
+use crate::platform::s3::S3;
+use crate::platform::sevenbridges::SevenBridges;
+
+/// Builds the client of every destination, in order.
+///
+/// # Errors
+/// When something that was configured cannot be used.
+pub fn clients(
+    config: &Config,
+    clock: &Clock,
+) -> Result<Vec<(DestinationName, SharedPlatform)>, Error> {
+    let built = build(config, clock)?.into_iter();
+    Ok(built.map(|(target, client, _)| (target.name.clone(), client)).collect())
+}
+
+/// Builds every destination: its client, and the watch on its credential.
+pub(super) fn destinations(
+    config: &Config,
+    clock: &Clock,
+) -> Result<BTreeMap<DestinationName, Destination>, Error> {
+    let built = build(config, clock)?.into_iter();
+    let destination = |(target, client, credential): (&Target, _, _)| {
+        let name = target.name.clone();
+        (name.clone(), Destination::new(name, client, Some(credential)))
+    };
+    Ok(built.map(destination).collect())
+}
+
+type Built<'a> = (&'a Target, SharedPlatform, Arc<Credential>);
+
+fn build<'a>(config: &'a Config, clock: &Clock) -> Result<Vec<Built<'a>>, Error> {
+    let http = Http::new(&config.network).map_err(Error::Configured)?;
+    let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
+    let build = |target: &'a Target| {
+        let (credential, account) = accounts.account(target);
+        let client = client(target, http.clone(), Arc::clone(&credential), (account, clock));
+        let named =
+            |failure: Failure| Error::Configured(format!("{}: {}", target.name, failure.message));
+        Ok((target, client.map_err(named)?, credential))
+    };
+    config.destinations.iter().map(build).collect()
+}
+
+/// Destinations of one credential at one platform share their call budget.
+struct Accounts {
+    shared: Vec<(String, CredentialSource, Arc<Credential>, Account)>,
+    clock: Clock,
+}
+
+impl Accounts {
+    fn account(&mut self, target: &Target) -> (Arc<Credential>, Account) {
+        let base_url = target.platform.base_url();
+        let known = self
+            .shared
+            .iter()
+            .find(|(url, source, _, _)| url == base_url && *source == target.credential);
+        if let Some((_, _, credential, account)) = known {
+            return (Arc::clone(credential), account.clone());
+        }
+        let credential = Arc::new(Credential::new(target.credential.clone()));
+        let rate = target.calls_per_second.or(target.platform.calls_per_second());
+        let account = Account::new(rate, &self.clock);
+        let entry = (
+            base_url.to_owned(),
+            target.credential.clone(),
+            Arc::clone(&credential),
+            account.clone(),
+        );
+        self.shared.push(entry);
+        (credential, account)
+    }
+}
+
+/// Builds the client of a platform.
+fn client(
+    target: &Target,
+    http: Http,
+    credential: Arc<Credential>,
+    (account, clock): (Account, &Clock),
+) -> Result<SharedPlatform, Failure> {
+    Ok(match &target.platform {
+        Platform::SevenBridges(settings) => {
+            Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
+        }
+        Platform::GjirafaVp(settings) => {
+            Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
+        }
+        Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
+        Platform::BaseSpace(settings) => {
+            Arc::new(BaseSpace::new(settings, http, credential, account, clock)?)
+        }
+    })
+}
