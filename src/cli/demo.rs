@@ -1,8 +1,8 @@
 //! `demo`: the main job, on this machine alone, with a kill in the middle, and the proof.
 //!
-//! Starts the sandbox in this process, fills a drop directory, runs the daemon as a child, kills it
-//! with SIGKILL half way, starts it again, and compares every byte at the far end. Ends well only if
-//! all of it held.
+//! Starts the sandbox in this process, fills a drop directory, runs the daemon as a child with every
+//! platform as a destination, kills it with SIGKILL half way, starts it again, and compares every
+//! byte at every far end. Ends well only if all of it held.
 
 mod files;
 mod proof;
@@ -39,7 +39,8 @@ pub(super) struct DemoArguments {
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Which platform
-    #[arg(long, value_name = "NAME", default_value = "all", value_parser = ["all", "sevenbridges"])]
+    #[arg(long, value_name = "NAME", default_value = "all",
+        value_parser = ["all", "sevenbridges", "basespace", "gjirafa-vp", "s3"])]
     platform: String,
     /// Keep the demonstration's directory
     #[arg(long)]
@@ -77,18 +78,24 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
     settings.rate_limit = 1_000_000;
     let token = settings.token.clone();
     let sandbox = Sandbox::start(settings).await.context("the sandbox cannot start")?;
-    let stage = Stage::set(home, &drop, &sandbox, &token)?;
-    render::data(&format!(
-        "the sandbox stands in for Seven Bridges at {}",
-        sandbox.base_url(Vendor::SevenBridges)
-    ))?;
-    let total = expected.iter().map(|file| file.size).sum();
-    stage.perform(&sandbox, total, expected.len() as u64).await?;
-    proof::prove(&sandbox, &expected, &drop, &stage.state)
+    let vendors = match Vendor::parse(&arguments.platform) {
+        Some(vendor) => vec![vendor],
+        None => Vendor::ALL.to_vec(),
+    };
+    let stage = Stage::set(home, &drop, (&sandbox, &token), vendors)?;
+    for vendor in &stage.vendors {
+        let (title, url) = (vendor.title(), sandbox.base_url(*vendor));
+        render::data(&format!("the sandbox stands in for {title} at {url}"))?;
+    }
+    let total: u64 = expected.iter().map(|file| file.size).sum();
+    let times = stage.vendors.len() as u64;
+    stage.perform(&sandbox, total * times, expected.len() as u64 * times).await?;
+    proof::prove(&sandbox, &expected, &drop, &stage)
 }
 
 /// The places of one demonstration.
 struct Stage {
+    vendors: Vec<Vendor>,
     config: PathBuf,
     state: PathBuf,
     log: PathBuf,
@@ -96,27 +103,52 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(home: &Path, drop: &Path, sandbox: &Sandbox, token: &str) -> anyhow::Result<Self> {
-        let token_file = home.join("sandbox.token");
-        fs::write(&token_file, token)?;
-        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600))?;
+    fn set(
+        home: &Path,
+        drop: &Path,
+        (sandbox, token): (&Sandbox, &str),
+        vendors: Vec<Vendor>,
+    ) -> anyhow::Result<Self> {
+        let keys = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {token}\n",
+            crate::sandbox::s3::ACCESS_KEY
+        );
+        for (name, content) in [("token", token), ("keys", keys.as_str())] {
+            fs::write(home.join(name), content)?;
+            fs::set_permissions(home.join(name), fs::Permissions::from_mode(0o600))?;
+        }
         let state = home.join("state");
         let quote = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-        let text = format!(
+        let mut text = format!(
             "[state]\ndirectory = {}\n[transfer]\nparts_in_flight = {PARTS_IN_FLIGHT}\n\
-             part_size = \"{PART_SIZE} B\"\n[retry]\ndelay_min = \"100ms\"\n\
-             [destinations.sandbox]\nplatform = \"sevenbridges\"\nbase_url = \"{}\"\n\
-             credential = {{ file = {} }}\nproject = \"lab/demo\"\nfolder = \"runs/{{drop}}\"\n\
-             [drops.demo]\ndirectory = {}\ndestinations = [\"sandbox\"]\n\
-             quiet_period = \"500ms\"\nscan_interval = \"5s\"\n",
-            quote(&state),
-            sandbox.base_url(Vendor::SevenBridges),
-            quote(&token_file),
+             part_size = \"{PART_SIZE} B\"\n[retry]\ndelay_min = \"100ms\"\n",
+            quote(&state)
+        );
+        for vendor in &vendors {
+            let place = match vendor {
+                Vendor::SevenBridges => "folder = \"runs/{drop}\"\n",
+                Vendor::S3 => "prefix = \"runs/{drop}\"\n",
+                Vendor::BaseSpace | Vendor::GjirafaVp => "",
+            };
+            let credential = if *vendor == Vendor::S3 { "keys" } else { "token" };
+            text += &format!(
+                "[destinations.{}]\n{}{place}credential = {{ file = {} }}\n",
+                vendor.as_str(),
+                sandbox.destination_lines(*vendor),
+                quote(&home.join(credential))
+            );
+        }
+        let names: Vec<_> =
+            vendors.iter().map(|vendor| format!("\"{}\"", vendor.as_str())).collect();
+        text += &format!(
+            "[drops.demo]\ndirectory = {}\ndestinations = [{}]\nquiet_period = \"500ms\"\n\
+             scan_interval = \"5s\"\n",
             quote(drop),
+            names.join(", ")
         );
         let config = home.join("config.toml");
         fs::write(&config, text)?;
-        Ok(Self { config, state, log: home.join("daemon.log"), clock: Clock::real() })
+        Ok(Self { vendors, config, state, log: home.join("daemon.log"), clock: Clock::real() })
     }
 
     fn start_daemon(&self) -> anyhow::Result<Child> {
@@ -155,12 +187,13 @@ impl Stage {
         let mut moved = (0, self.clock.now().monotonic);
         loop {
             tokio::time::sleep(TICK).await;
-            let ledger = sandbox.ledger(Vendor::SevenBridges);
-            let arrived = ledger.bytes_received - ledger.bytes_received_again;
+            let ledgers = self.vendors.iter().map(|vendor| sandbox.ledger(*vendor));
+            let arrived =
+                ledgers.map(|ledger| ledger.bytes_received - ledger.bytes_received_again).sum();
             let status = self.status();
             let there = count_there(&status);
             bar.set_position(arrived);
-            bar.set_message(format!("{there} of {count} files"));
+            bar.set_message(format!("{there} of {count} uploads"));
             if !killed && arrived * 100 >= total * KILL_AT_PERCENT {
                 killed = true;
                 child.kill()?;

@@ -8,77 +8,117 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 
 use super::files::Expected;
-use super::{PART_SIZE, PARTS_IN_FLIGHT};
+use super::{PART_SIZE, PARTS_IN_FLIGHT, Stage};
 use crate::cli::{Exit, render};
 use crate::sandbox::{RemoteFile, Sandbox, Vendor};
+
+/// What was found at one platform.
+struct Found {
+    row: Vec<String>,
+    wrong: Vec<String>,
+    again: u64,
+}
 
 /// Compares everything and says what was found.
 pub(super) fn prove(
     sandbox: &Sandbox,
     expected: &[Expected],
     drop: &Path,
-    state: &Path,
+    stage: &Stage,
 ) -> anyhow::Result<Exit> {
-    let remote = sandbox.files(Vendor::SevenBridges);
-    let ledger = sandbox.ledger(Vendor::SevenBridges);
-    let mut wrong = Vec::new();
-    let mut by_place: BTreeMap<String, Vec<&RemoteFile>> = BTreeMap::new();
-    for file in &remote {
-        by_place.entry(format!("{}/{}", file.folder, file.name)).or_default().push(file);
-    }
-    for file in expected {
-        if let Err(why) = compare(file, drop, &by_place) {
-            wrong.push(format!("{}: {why}", file.path));
-        }
-    }
-    let receipts = count_files(&state.join("receipts"));
+    let here = digests(expected, drop)?;
+    let found: Vec<_> =
+        stage.vendors.iter().map(|vendor| compare(sandbox, *vendor, expected, &here)).collect();
+    let receipts = count_files(&stage.state.join("receipts"));
+    let wanted = expected.len() * stage.vendors.len();
     let bound = PART_SIZE * PARTS_IN_FLIGHT;
-    let again = ledger.bytes_received_again;
+    let again: u64 = found.iter().map(|found| found.again).sum();
+    let mut wrong: Vec<_> = found.iter().flat_map(|found| found.wrong.clone()).collect();
     let rules = [
-        (
-            remote.len() == expected.len(),
-            format!("{} files there, {} here", remote.len(), expected.len()),
-        ),
-        (receipts == expected.len(), format!("{receipts} receipts for {} files", expected.len())),
+        (receipts == wanted, format!("{receipts} receipts for {wanted} uploads")),
         (again <= bound, format!("{again} bytes were sent again, more than {bound}")),
-        (
-            ledger.breaches.is_empty(),
-            format!("the platform's rules were broken: {:?}", ledger.breaches),
-        ),
     ];
     wrong.extend(rules.into_iter().filter(|(holds, _)| !holds).map(|(_, why)| why));
-    let total: u64 = expected.iter().map(|file| file.size).sum();
-    render::data(&render::table(&[
-        vec!["files".into(), expected.len().to_string()],
-        vec!["bytes".into(), format!("{total} ({})", render::bytes(total))],
-        vec!["kills".into(), "1".into()],
-        vec!["bytes sent again".into(), format!("{again} (at most {bound} for one kill)")],
-        vec!["receipts".into(), receipts.to_string()],
-    ]))?;
+    let head = ["platform", "files", "bytes", "sent again"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(found.into_iter().map(|f| f.row)).collect();
+    render::data(&render::table(&rows))?;
+    render::data(&format!(
+        "one kill: {again} bytes were sent again (at most {bound}); {receipts} receipts"
+    ))?;
     if wrong.is_empty() {
-        render::data("every digest matched: each file is at the far end once, byte for byte")?;
+        render::data("every digest matched: each file is at every far end once, byte for byte")?;
         return Ok(Exit::Fine);
     }
     wrong.iter().take(20).for_each(|why| render::talk(why));
     Ok(Exit::Failed)
 }
 
-fn compare(
-    file: &Expected,
-    drop: &Path,
-    by_place: &BTreeMap<String, Vec<&RemoteFile>>,
-) -> Result<(), String> {
-    let folders = file.path.directories().map(|part| String::from_utf8_lossy(part).into_owned());
-    let place: Vec<_> = ["runs".to_owned(), "demo".to_owned()]
-        .into_iter()
-        .chain(folders)
-        .chain([String::from_utf8_lossy(file.path.file_name()).into_owned()])
-        .collect();
-    let found = by_place.get(&place.join("/")).map_or(&[][..], Vec::as_slice);
-    let [remote] = found else { return Err(format!("it is there {} times", found.len())) };
-    let here = digest(&[drop.join(file.path.as_path())]).map_err(|error| error.to_string())?;
-    let there = digest(&remote.parts).map_err(|error| error.to_string())?;
-    if here == there { Ok(()) } else { Err("its content is another".into()) }
+type Digest16 = [u8; 16];
+
+fn digests(expected: &[Expected], drop: &Path) -> anyhow::Result<Vec<Digest16>> {
+    let digests = expected.iter().map(|file| digest(&[drop.join(file.path.as_path())]));
+    Ok(digests.collect::<io::Result<_>>()?)
+}
+
+fn compare(sandbox: &Sandbox, vendor: Vendor, expected: &[Expected], here: &[Digest16]) -> Found {
+    let (remote, ledger) = (sandbox.files(vendor), sandbox.ledger(vendor));
+    let mut by_place: BTreeMap<String, Vec<&RemoteFile>> = BTreeMap::new();
+    for file in &remote {
+        by_place.entry(place_of(vendor, file)).or_default().push(file);
+    }
+    let mut wrong = Vec::new();
+    for (file, digest_here) in expected.iter().zip(here) {
+        let there = by_place.get(&place_for(vendor, file)).map_or(&[][..], Vec::as_slice);
+        let equal = there.iter().filter(|f| digest(&f.parts).is_ok_and(|d| d == *digest_here));
+        match equal.count() {
+            0 => wrong.push(format!("{}: {} has no such content", vendor.title(), file.path)),
+            count if count < there.len() && vendor != Vendor::GjirafaVp => {
+                wrong.push(format!("{}: {} is there twice", vendor.title(), file.path));
+            }
+            _ => {}
+        }
+    }
+    if remote.len() != expected.len() {
+        wrong.push(format!("{}: {} files, {} here", vendor.title(), remote.len(), expected.len()));
+    }
+    if !ledger.breaches.is_empty() {
+        wrong.push(format!("{}: rules were broken: {:?}", vendor.title(), ledger.breaches));
+    }
+    let total: u64 = remote.iter().map(|file| file.size).sum();
+    let again = ledger.bytes_received_again;
+    let row = vec![
+        vendor.title().to_owned(),
+        remote.len().to_string(),
+        format!("{total} ({})", render::bytes(total)),
+        again.to_string(),
+    ];
+    Found { row, wrong, again }
+}
+
+/// Where a file stands, as one text.
+fn place_of(vendor: Vendor, file: &RemoteFile) -> String {
+    match vendor {
+        Vendor::SevenBridges | Vendor::S3 => format!("{}/{}", file.folder, file.name),
+        Vendor::BaseSpace => format!("{}/{}/{}", file.project, file.folder, file.name),
+        Vendor::GjirafaVp => file.name.clone(),
+    }
+}
+
+/// Where a file of the drop directory must stand.
+fn place_for(vendor: Vendor, file: &Expected) -> String {
+    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+    let name = text(file.path.file_name());
+    let mut folders: Vec<_> = file.path.directories().map(text).collect();
+    match vendor {
+        Vendor::SevenBridges | Vendor::S3 => {
+            folders.splice(0..0, ["runs".to_owned(), "demo".to_owned()]);
+            format!("{}/{name}", folders.join("/"))
+        }
+        // An AppResult for each drop; a file at the top is a drop of its own.
+        Vendor::BaseSpace if folders.is_empty() => format!("{name}//{name}"),
+        Vendor::BaseSpace => format!("{}/{}/{name}", folders[0], folders[1..].join("/")),
+        Vendor::GjirafaVp => name,
+    }
 }
 
 /// Digests files as if they were one.
