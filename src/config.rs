@@ -114,6 +114,9 @@ impl Platform {
             Self::S3(_) => s3::TRAITS,
             Self::BaseSpace(_) => basespace::TRAITS,
         };
+        if let Self::BaseSpace(settings) = self {
+            traits.finishes_drops = matches!(settings.place, basespace::Place::Project(_));
+        }
         // A server on this machine is one to try things on: it takes parts as small as it likes.
         if self.is_here() {
             traits.limits.size_min = ByteCount(1);

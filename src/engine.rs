@@ -6,7 +6,8 @@
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
 //! This file only routes. What a file on disk means is `files` and `settle`; what an upload wants
-//! is `upload`, what an answer means to it is `answer`; exports are `export`; who may run is
+//! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
+//! `ends`; who may run is
 //! `schedule`; whether a
 //! destination takes anything is `gate`; what a failure leads to is `retry`; what the platform's
 //! part list means is `recover`.
@@ -22,6 +23,7 @@
 mod acts;
 mod answer;
 pub mod check;
+mod ends;
 pub mod event;
 mod export;
 mod files;
@@ -41,6 +43,8 @@ mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use ends::DropKey;
+use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::{Files, Scan};
 use gate::{Gate, GateState};
@@ -65,6 +69,8 @@ pub struct Stored {
     pub known: Vec<StoredFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    /// Drops whose end a platform is still to be told.
+    pub open_drops: Vec<DropKey>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
     /// The id after the last one ever given.
@@ -158,6 +164,7 @@ pub struct Engine {
     load: Load,
     flights: BTreeMap<ActId, Flight>,
     timers: BTreeSet<(Monotonic, UploadId)>,
+    ends: Ends,
     next_act: u64,
     next_upload: i64,
     draining: bool,
@@ -189,6 +196,8 @@ enum FlightKind {
     Abort(RemoteUploadId),
     /// A probe.
     Probe,
+    /// A drop's end is told.
+    Finish(DropKey),
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),
 }
@@ -211,6 +220,7 @@ impl Engine {
             load: Load::default(),
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
+            ends: Ends::default(),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             draining: false,
@@ -235,6 +245,9 @@ impl Engine {
                 files.ignored.insert(path, reason);
             }
         }
+        for key in stored.open_drops {
+            self.open_drop(key, now.monotonic);
+        }
         for upload in stored.uploads {
             self.take_upload(
                 Upload::loaded(upload.admission, upload.state, upload.parts),
@@ -250,6 +263,7 @@ impl Engine {
         let (id, admission) = (upload.id(), upload.admission.clone());
         self.next_upload = self.next_upload.max(id.0 + 1);
         self.remember(StoredFile::of(&admission), Some(id));
+        self.join_drop(&admission, turn);
         self.uploads.insert(id, upload);
         self.park_or_release(id, turn);
     }
@@ -294,7 +308,8 @@ impl Engine {
             scan.into_iter().chain(files.settle.next_deadline())
         });
         let gates = self.gates.values().flat_map(Gate::next_deadline);
-        drops.chain(gates).chain(self.timers.first().map(|(at, _)| *at)).min()
+        let timer = self.timers.first().map(|(at, _)| *at);
+        drops.chain(gates).chain(timer).chain(self.next_end()).min()
     }
 
     /// Tells whether nothing is under way.
@@ -399,7 +414,7 @@ impl Engine {
         }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
-            self.forget(id);
+            self.forget(id, now.monotonic);
             return;
         }
         match upload.state.hold {
@@ -426,8 +441,9 @@ impl Engine {
         self.timers.extend(upload.life.timer.map(|at| (at, id)));
     }
 
-    fn forget(&mut self, id: UploadId) {
+    fn forget(&mut self, id: UploadId, now: Monotonic) {
         let Some(upload) = self.uploads.remove(&id) else { return };
+        self.leave_drop(&upload.admission, now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
             files.ended(&upload.admission.path, id, upload.state.stage == superseded);

@@ -258,6 +258,14 @@ impl Destination {
         self.0.platform.exports().ok_or_else(none)
     }
 
+    /// See [`contract::Platform::finish_drop`].
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn finish_drop(&self, name: &str) -> Result<(), Failure> {
+        self.permitted("finish_drop", self.0.platform.finish_drop(name)).await
+    }
+
     /// See [`contract::Platform::abort`].
     ///
     /// # Errors
@@ -341,8 +349,15 @@ mod tests {
             let all = ByteCount(u64::MAX);
             let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
             let describes = Describes::Never;
-            let (reports_parts, wants_md5_first) = (false, false);
-            Traits { limits, reports_parts, report_max: 1, describes, wants_md5_first }
+            let (reports_parts, finishes_drops, wants_md5_first) = (false, false, false);
+            Traits {
+                limits,
+                reports_parts,
+                report_max: 1,
+                describes,
+                finishes_drops,
+                wants_md5_first,
+            }
         }
         fn check_access(&self) -> Answer<'_, ()> {
             self.answer(Ok(()))

@@ -59,6 +59,8 @@ pub struct Loaded {
     pub known: Vec<KnownFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    /// Drops whose end a platform is still to be told.
+    pub open_drops: Vec<(DestinationName, DropName, String)>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
     /// The id after the last one ever given.

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
 use crate::engine::settings::{DestinationSettings, Settings};
-use crate::engine::{Engine, Stored, StoredFile, StoredUpload};
+use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUpload};
 use crate::model::{DestinationName, Failure, Monotonic};
 use crate::sdnotify;
 use crate::signals::Signals;
@@ -192,6 +192,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
 }
 
 fn stored(loaded: Loaded) -> Stored {
+    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
     let upload = |upload: store::LoadedUpload| StoredUpload {
         admission: upload.admission,
         state: upload.state,
@@ -207,6 +208,7 @@ fn stored(loaded: Loaded) -> Stored {
         uploads: loaded.uploads.into_iter().map(upload).collect(),
         known: loaded.known.into_iter().map(file).collect(),
         cleanups: loaded.cleanups,
+        open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
         next_upload: loaded.next_upload,
     }

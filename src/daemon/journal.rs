@@ -42,7 +42,11 @@ impl Journal {
                     let reason = reason.unwrap_or("nothing to say");
                     tracing::debug!(path = health.directory, "drop directory: {watch}, {reason}");
                 }
-                Record::CleanupQueued { .. }
+                Record::DropFinished { destination, name, .. } => {
+                    tracing::info!(%destination, path = name, "all of the drop is there");
+                }
+                Record::DropOpened { .. }
+                | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Ignored { .. }
                 | Record::NotIgnored { .. } => {}
@@ -68,6 +72,7 @@ impl Journal {
             Fact::AttemptFailed { act, part, failure, .. } => {
                 self.note_failure(id, act, *part, failure)
             }
+            Fact::Exported { .. } => tracing::info!(upload_id, "exported"),
             Fact::RemoteGone => {
                 tracing::warn!(upload_id, "the platform does not have the upload: it begins again");
             }

@@ -116,6 +116,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         | Act::FindExports { .. }
         | Act::StartExports { .. }
         | Act::PollExports { .. }
+        | Act::FinishDrop { .. }
         | Act::Abort { .. }
         | Act::Probe { .. } => call(&world, act).await.or_else(failed),
     }
@@ -170,6 +171,10 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
         }
         Act::PollExports { destination, jobs } => {
             to(world, &destination)?.poll_exports(&jobs).await.map(Outcome::ExportsPolled)
+        }
+        Act::FinishDrop { destination, name } => {
+            to(world, &destination)?.finish_drop(&name).await?;
+            Ok(Outcome::DropFinished)
         }
         Act::Abort { destination, remote } => {
             to(world, &destination)?.abort(&remote).await?;

@@ -180,6 +180,13 @@ pub enum Act {
         /// Of which upload.
         upload: UploadId,
     },
+    /// Tell the platform that all of a drop is there.
+    FinishDrop {
+        /// Where.
+        destination: DestinationName,
+        /// The drop's own name.
+        name: String,
+    },
     /// Remove an unfinished remote upload.
     Abort {
         /// Where.
@@ -354,6 +361,8 @@ pub enum Outcome {
         /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
+    /// The platform knows that all of the drop is there.
+    DropFinished,
     /// The remote upload is not there any more.
     Aborted,
     /// The destination takes our credential.

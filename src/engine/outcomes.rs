@@ -32,6 +32,7 @@ impl Engine {
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
             FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
+            FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
             }
@@ -296,5 +297,6 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Abort(_) => "abort",
         FlightKind::Probe => "probe",
         FlightKind::Export(..) => "export",
+        FlightKind::Finish(_) => "finish drop",
     }
 }

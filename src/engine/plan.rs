@@ -204,6 +204,7 @@ mod tests {
                 reports_parts: true,
                 report_max: 25,
                 describes: Describes::AfterCompletion,
+                finishes_drops: false,
                 wants_md5_first: false,
             },
             part_size: PartSize::new(MIB).expect("not zero"),

@@ -35,6 +35,7 @@ impl Engine {
                 self.clean(name, turn);
                 self.step_uploads(name, turn);
                 self.export(name, turn);
+                self.finish_drops(name, turn);
             }
         }
         self.send_parts(&destinations, turn);

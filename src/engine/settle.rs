@@ -44,6 +44,11 @@ impl Settle {
         self.candidates.len()
     }
 
+    /// Returns every file that is not settled.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &SourcePath> {
+        self.candidates.keys()
+    }
+
     /// Notes that something may have happened at `path`: looks at once unless a look is coming.
     pub(crate) fn hint(&mut self, path: SourcePath, now: Monotonic) {
         if !self.candidates.contains_key(&path) {

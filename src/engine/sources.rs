@@ -160,6 +160,7 @@ impl Engine {
         let id = admission.id;
         self.remember(StoredFile::of(&admission), Some(id));
         turn.record(Record::Admit(Box::new(admission.clone())));
+        self.join_drop(&admission, turn);
         self.uploads.insert(id, Upload::admitted(admission));
         self.place(id, turn.now);
     }

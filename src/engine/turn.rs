@@ -70,6 +70,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::Complete(_)
         | Act::Describe(_)
         | Act::StartExports { .. }
+        | Act::FinishDrop { .. }
         | Act::WriteReceipt { .. }
         | Act::Abort { .. } => true,
         Act::Scan { .. }

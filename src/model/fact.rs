@@ -64,6 +64,28 @@ pub enum Record {
         /// Which path.
         path: SourcePath,
     },
+    /// A drop whose end the platform wants to be told.
+    DropOpened {
+        /// Where to.
+        destination: DestinationName,
+        /// From which drop directory.
+        drop: DropName,
+        /// The drop's own name.
+        name: String,
+        /// Since when.
+        at: WallTime,
+    },
+    /// The platform was told of a drop's end.
+    DropFinished {
+        /// Where to.
+        destination: DestinationName,
+        /// From which drop directory.
+        drop: DropName,
+        /// The drop's own name.
+        name: String,
+        /// When.
+        at: WallTime,
+    },
     /// How well a drop directory is being watched.
     DropHealth(DropHealth),
     /// How a destination is doing.

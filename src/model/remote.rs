@@ -119,6 +119,8 @@ pub struct Traits {
     pub report_max: u32,
     /// When metadata and tags can be said.
     pub describes: Describes,
+    /// It wants to be told when all of a drop is there.
+    pub finishes_drops: bool,
     /// The MD5 of a part must be known before it is sent.
     pub wants_md5_first: bool,
 }

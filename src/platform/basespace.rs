@@ -57,6 +57,7 @@ pub const TRAITS: Traits = Traits {
     reports_parts: false,
     report_max: 1,
     describes: Describes::Never,
+    finishes_drops: false,
     wants_md5_first: true,
 };
 
@@ -291,6 +292,10 @@ impl Platform for BaseSpace {
 
     fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.finish_app_result(name))
     }
 
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {

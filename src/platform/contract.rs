@@ -150,6 +150,14 @@ pub trait Platform: Send + Sync {
         description: &'a Description,
     ) -> Answer<'a, ()>;
 
+    /// Says that all of a drop is there, where [`Traits::finishes_drops`]; by the name of its top
+    /// folder. "Not found" and "finished before" are success.
+    ///
+    /// Repeatable: yes. If the answer is lost: it may be known.
+    fn finish_drop<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Returns its exports, where it has such a thing.
     fn exports(&self) -> Option<&dyn Exports> {
         None

@@ -55,6 +55,8 @@ pub struct State {
     pub is_silent: bool,
     /// It cannot say which parts it has.
     pub lists_no_parts: bool,
+    /// Drops that were finished, with how many files were there then.
+    pub finished: Vec<(String, usize)>,
     /// Export jobs, the oldest first.
     pub jobs: Vec<Job>,
     /// How the next jobs end, by how their location ends.
@@ -404,6 +406,14 @@ impl Platform for Fake {
                 None => refuse(FailureKind::NotFound, "no such file"),
             });
         Box::pin(std::future::ready(said))
+    }
+
+    fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {
+        let told = self.enter("finish drop").map(|mut state| {
+            let count = state.files.len();
+            state.finished.push((name.to_owned(), count));
+        });
+        Box::pin(std::future::ready(told))
     }
 
     fn exports(&self) -> Option<&dyn Exports> {

@@ -53,6 +53,7 @@ pub const TRAITS: Traits = Traits {
     reports_parts: false,
     report_max: 1,
     describes: Describes::Never,
+    finishes_drops: false,
     wants_md5_first: false,
 };
 

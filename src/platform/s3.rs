@@ -55,6 +55,7 @@ pub const TRAITS: Traits = Traits {
     reports_parts: false,
     report_max: 1,
     describes: Describes::AtBegin,
+    finishes_drops: false,
     wants_md5_first: true,
 };
 

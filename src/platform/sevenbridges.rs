@@ -60,6 +60,7 @@ pub const TRAITS: Traits = Traits {
     reports_parts: true,
     report_max: 25,
     describes: Describes::AfterCompletion,
+    finishes_drops: false,
     wants_md5_first: false,
 };
 

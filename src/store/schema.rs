@@ -19,6 +19,7 @@ pub(super) const FILE_NAME: &str = "dropferry.db";
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0001_initial.sql")),
     M::up(include_str!("../../migrations/0002_exports.sql")),
+    M::up(include_str!("../../migrations/0003_drops.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
@@ -193,7 +194,7 @@ mod tests {
             open_for_reading(directory.path()).expect_err("newer"),
         ] {
             let text = error.to_string();
-            assert!(text.contains("99") && text.contains("version 2"), "{text}");
+            assert!(text.contains("99") && text.contains("version 3"), "{text}");
         }
     }
 

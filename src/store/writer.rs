@@ -207,6 +207,19 @@ fn write_record(
             let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
             connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes()))?;
         }
+        Record::DropOpened { destination, drop, name, at } => {
+            let sql = "INSERT INTO drops (destination, drop_name, name, opened_at_ns) \
+                VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET opened_at_ns = ?4, \
+                finished_at_ns = NULL";
+            let row = (destination.as_str(), drop.as_str(), name, at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+        Record::DropFinished { destination, drop, name, at } => {
+            let sql = "UPDATE drops SET finished_at_ns = ?4 \
+                WHERE destination = ?1 AND drop_name = ?2 AND name = ?3";
+            let row = (destination.as_str(), drop.as_str(), name, at.0);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?
         }

@@ -23,6 +23,8 @@ const MISSING_FOR: Duration = Duration::from_secs(10);
 const PAGE_LIMIT: usize = 200;
 /// Pages read at most.
 const PAGES_MAX: usize = 1000;
+/// What an AppSession says at its end.
+const FINISHED: &str = "all files of the drop are there";
 /// What AppResults of ours say of themselves.
 const DESCRIPTION: &str = "files uploaded by dropferry";
 
@@ -254,6 +256,26 @@ impl BaseSpace {
             }
         }
         Err(wire::strange("a list without end"))
+    }
+
+    /// Brings the AppSession of an AppResult that we made to its good end; the AppResult takes no
+    /// files from then on. None that is running is none to be ended.
+    pub(super) async fn finish_app_result(&self, name: &str) -> Result<(), Failure> {
+        if let Place::AppResult(_) = &self.place {
+            return Ok(());
+        }
+        let Some(id) = self.app_result(name, Lacking::Leave).await? else { return Ok(()) };
+        let ask = Ask::get(Call::General, format!("appresults/{id}"));
+        let found: wire::AppResult = self.ask(ask).await?;
+        self.places.forget(name);
+        let Some(session) = found.session().filter(|_| found.is_running()) else { return Ok(()) };
+        let ask = Ask::post(Call::General, format!("appsessions/{session}"));
+        let ask = ask.query("status", "complete").query("statussummary", FINISHED);
+        let told: wire::AppSession = self.ask(ask).await?;
+        match told.is_complete() {
+            true => Ok(()),
+            false => Err(wire::strange("an AppSession that is not complete")),
+        }
     }
 
     /// Asks whether the token is good: what is refused to a good one is not there.

@@ -107,9 +107,32 @@ pub(super) struct AppResult {
     pub(super) name: String,
     #[serde(default)]
     pub(super) status: String,
+    app_session: Option<AppSession>,
+}
+
+/// What an AppResult belongs to.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct AppSession {
+    #[serde(deserialize_with = "id")]
+    id: String,
+    #[serde(default)]
+    status: String,
+}
+
+impl AppSession {
+    /// Tells whether it came to its good end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.status.eq_ignore_ascii_case("complete")
+    }
 }
 
 impl AppResult {
+    /// Returns the id of its AppSession, where told.
+    pub(super) fn session(&self) -> Option<&str> {
+        self.app_session.as_ref().map(|session| session.id.as_str())
+    }
+
     /// Tells whether it takes files.
     pub(super) fn is_running(&self) -> bool {
         self.status.eq_ignore_ascii_case("running")

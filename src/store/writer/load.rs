@@ -22,6 +22,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         uploads: uploads.collect::<Result<_>>()?,
         known: load_known(connection)?,
         cleanups: load_cleanups(connection)?,
+        open_drops: load_open_drops(connection)?,
         ignored: load_ignored(connection)?,
         next_upload: next.map(UploadId),
     })
@@ -46,6 +47,16 @@ fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
         })
     })?;
     files.collect()
+}
+
+fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, DropName, String)>> {
+    let sql = "SELECT destination, drop_name, name FROM drops WHERE finished_at_ns IS NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let (destination, drop) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        Ok((DestinationName::new(destination), DropName::new(drop), row.get(2)?))
+    })?;
+    rows.collect()
 }
 
 fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, RemoteUploadId)>> {

@@ -144,6 +144,7 @@ fn fake() -> Site {
         reports_parts: true,
         report_max: 25,
         describes: Describes::AfterCompletion,
+        finishes_drops: false,
         wants_md5_first: false,
     };
     let fake = Fake::new(traits);

@@ -194,6 +194,10 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
             Outcome::ExportsStarted(fake.start(&items, mode).await?)
         }
         Act::PollExports { jobs, .. } => Outcome::ExportsPolled(fake.poll(&jobs).await?),
+        Act::FinishDrop { name, .. } => {
+            fake.finish_drop(&name).await?;
+            Outcome::DropFinished
+        }
         Act::Abort { remote, .. } => {
             fake.abort(&remote).await?;
             Outcome::Aborted
@@ -231,6 +235,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindExports { .. } => "find exports",
         Act::StartExports { .. } => "start exports",
         Act::PollExports { .. } => "poll exports",
+        Act::FinishDrop { .. } => "finish drop",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",
     }

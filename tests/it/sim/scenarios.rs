@@ -202,6 +202,50 @@ fn etags_that_are_no_md5s_are_learned_after_one_part_more() {
     check::all_arrived(&world, &life);
 }
 
+#[test]
+fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
+    for seed in 600..612 {
+        let mut world = World::new(seed);
+        for destination in &mut world.settings.destinations {
+            destination.traits.finishes_drops = true;
+            destination.folder = "{drop_name}".into();
+        }
+        world.write("run1/a", TEN);
+        world.write("run1/b", b"bb");
+        world.write("run2/a", b"ccc");
+        let (_, mut life) = super::crashes::each_crash(&mut world, |at, mut world| {
+            super::crashes::told(format!("seed {seed}, crash {at}"), || {
+                let mut life = world.run();
+                finish(&mut world, &mut life);
+            });
+        });
+        finish(&mut world, &mut life);
+        let before = world.fake.state().finished.len();
+        world.write("run1/late", b"late");
+        world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+        world.settle(&mut life);
+        finish(&mut world, &mut life);
+        let finished = world.fake.state().finished[before..].to_vec();
+        assert_eq!(finished, [("run1".to_owned(), 4)], "seed {seed}");
+    }
+}
+
+/// Lets the time pass after which drops are at their end, and looks at what was told.
+fn finish(world: &mut World, life: &mut Life) {
+    for _ in 0..200 {
+        world.step(life);
+        world.pass(Duration::from_secs(1));
+        world.tell(life, Event::Timer);
+    }
+    world.settle(life);
+    let finished = world.fake.state().finished.clone();
+    for name in ["run1", "run2"] {
+        assert!(finished.iter().any(|(told, _)| told == name), "{name} in {finished:?}");
+    }
+    let few = finished.iter().find(|(name, count)| *count < if name == "run1" { 2 } else { 1 });
+    assert_eq!(few, None, "finished before it was there: {finished:?}");
+}
+
 /// Puts a file at the far end under the name that `run/a` will have, with the digest that dropferry
 /// leaves there or without.
 pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {

@@ -9,7 +9,7 @@ use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
     DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings, Unit,
 };
-use dropferry::engine::{Engine, Stored, StoredFile, StoredUpload};
+use dropferry::engine::{DropKey, Engine, Stored, StoredFile, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
     Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
@@ -103,6 +103,7 @@ pub(super) fn traits() -> Traits {
         reports_parts: true,
         report_max: 2,
         describes: Describes::AfterCompletion,
+        finishes_drops: false,
         wants_md5_first: false,
     }
 }
@@ -425,6 +426,7 @@ pub(super) fn assert_same(lived: &[StoredUpload], loaded: &[StoredUpload]) {
 }
 
 pub(super) fn stored(loaded: Loaded) -> Stored {
+    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
     let upload = |upload: store::LoadedUpload| StoredUpload {
         admission: upload.admission,
         state: upload.state,
@@ -440,6 +442,7 @@ pub(super) fn stored(loaded: Loaded) -> Stored {
         uploads: loaded.uploads.into_iter().map(upload).collect(),
         known: loaded.known.into_iter().map(file).collect(),
         cleanups: loaded.cleanups,
+        open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
         next_upload: loaded.next_upload,
     }
