@@ -29,7 +29,7 @@
 //! ```text
 //! seen ─► settled ─► admitted + plan ─► begun ─► part sent ─► checkpoint ─► reported
 //!                                                                              │
-//!          receipt durable ◄─ verified ◄─ described ◄─ completed ◄─ complete intended
+//!   receipt durable ◄─ (exported) ◄─ verified ◄─ (described) ◄─ completed ◄─ complete intended
 //! ```
 //! The plan is frozen at admission. A source that is another version later is a *new* upload; the
 //! old one ends. A file that is at the destination and is the same is complete with no byte sent.
@@ -45,10 +45,12 @@
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
 //! | report part | the checkpoint | reported, not marked | reported again |
-//! | complete | the intent, with its time | the file exists, we do not know | the platform is asked: the upload is there: completed again; gone: the file of that name, our size, made since, is ours; only then begun again |
+//! | complete | the intent, with its time | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |
 //! | verify | the completed row | nothing to lose | verified again |
-//! | receipt | the verified row | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
+//! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most as many parts sent again as were on their way.
@@ -60,6 +62,8 @@
 //!   kill never costs more of them than may be on their way, however slow the disk is.
 //! - A receipt has one fact, written after the file is durable: rendering it twice gives the same
 //!   bytes, so a separate record of the rendering would buy nothing.
+//! - An export is a part of its upload's row, before the receipt: the receipt says where the file went.
+//! - `find_completed` is an operation of its own: platforms differ most in what they can tell then.
 //! - Wrapping a platform to inject faults proved needless: the simulation does it around any act, and
 //!   the sandbox before and after any call.
 

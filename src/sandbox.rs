@@ -241,14 +241,17 @@ impl Sandbox {
 
     /// Returns a configuration that points at it.
     pub fn ready_configuration(&self) -> String {
-        let mut text =
-            "# Write the token into sandbox.token beside this file: chmod 600 sandbox.token\n"
-                .to_owned();
+        let mut text = format!(
+            "# Beside this file, each with mode 600: sandbox.token holds the token; sandbox.s3 holds\n\
+             # [default], aws_access_key_id = {} and aws_secret_access_key = the token.\n",
+            s3::ACCESS_KEY
+        );
         for vendor in Vendor::ALL {
             text += &format!(
-                "[destinations.{}]\n{}credential = {{ file = \"sandbox.token\" }}\n\n",
+                "[destinations.{}]\n{}credential = {{ file = \"{}\" }}\n\n",
                 vendor.as_str(),
-                self.destination_lines(vendor)
+                self.destination_lines(vendor),
+                if vendor == Vendor::S3 { "sandbox.s3" } else { "sandbox.token" }
             );
         }
         let names = Vendor::ALL.map(|vendor| format!("\"{}\"", vendor.as_str())).join(", ");
