@@ -18,8 +18,9 @@ mod shutdown;
 mod watches;
 mod workers;
 
-pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings};
+pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings, stored};
 pub use clients::clients;
+pub use receipts::data_of;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -191,7 +191,8 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     }
 }
 
-fn stored(loaded: Loaded) -> Stored {
+/// Turns what the store loaded into what the engine starts from.
+pub fn stored(loaded: Loaded) -> Stored {
     let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
     let upload = |upload: store::LoadedUpload| StoredUpload {
         admission: upload.admission,

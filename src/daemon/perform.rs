@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::workers::{Reply, cancelled};
 use crate::clock::Clock;
 use crate::engine::event::{
-    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as From,
+    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place,
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
@@ -130,10 +130,10 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
             to(world, &act.destination)?.locate(&act.what.target).await.map(Outcome::Located)
         }
         Act::Begin(act) => {
-            to(world, &act.destination)?.begin(&request(act.what)).await.map(Outcome::Begun)
+            to(world, &act.destination)?.begin(&act.what.into()).await.map(Outcome::Begun)
         }
         Act::FindBegun(act) => {
-            let (request, since) = (request(act.what.begin), act.what.since);
+            let (request, since) = (act.what.begin.into(), act.what.since);
             let found = to(world, &act.destination)?.find_begun(&request, since).await;
             found.map(Outcome::FoundBegun)
         }
@@ -146,11 +146,11 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
             Ok(Outcome::Reported)
         }
         Act::Complete(act) => {
-            let request = complete_request(act.what);
+            let request = act.what.into();
             to(world, &act.destination)?.complete(&request).await.map(Outcome::Completed)
         }
         Act::FindCompleted(act) => {
-            let request = complete_request(act.what);
+            let request = act.what.into();
             let found = to(world, &act.destination)?.find_completed(&request).await;
             found.map(Outcome::CompletionFound)
         }
@@ -198,24 +198,28 @@ fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure>
     world.sources.get(name).ok_or_else(missing)
 }
 
-fn source_file(world: &World, from: From) -> Result<SourceFile, Failure> {
+fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
     let root = drop_of(world, &from.drop)?.directory.clone();
     Ok(SourceFile { root, path: from.path, fingerprint: from.fingerprint })
 }
 
-fn request(begin: Begin) -> BeginRequest {
-    BeginRequest {
-        target: begin.target,
-        size: begin.size,
-        part_size: begin.part_size,
-        overwrite: begin.overwrite,
-        description: begin.description,
+impl From<Begin> for BeginRequest {
+    fn from(begin: Begin) -> Self {
+        Self {
+            target: begin.target,
+            size: begin.size,
+            part_size: begin.part_size,
+            overwrite: begin.overwrite,
+            description: begin.description,
+        }
     }
 }
 
-fn complete_request(complete: Complete) -> CompleteRequest {
-    let Complete { remote, parts, begin, since } = complete;
-    CompleteRequest { remote, parts, begun: request(*begin), since }
+impl From<Complete> for CompleteRequest {
+    fn from(complete: Complete) -> Self {
+        let Complete { remote, parts, begin, since } = complete;
+        Self { remote, parts, begun: (*begin).into(), since }
+    }
 }
 
 /// Runs what blocks on a thread of its own.
@@ -255,7 +259,7 @@ async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Repl
     off_the_loop(look).await.map(|observations| Outcome::Looked { observations })
 }
 
-async fn hash_part(world: Arc<World>, from: From, range: ByteRange) -> Reply {
+async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
     let file = source_file(&world, from);
     let hash = move || source::hash_range(&file?, range, &world.stop);
     off_the_loop(hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
@@ -285,7 +289,7 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
         }
     });
     let body = PartBody { length: ByteCount(range.length), md5, chunks: chunks.boxed() };
-    let asked = PartRequest { remote, part, begun: request(*begin) };
+    let asked = PartRequest { remote, part, begun: (*begin).into() };
     let put = destination.put_part(&asked, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (put, verdict.await) {

@@ -5,7 +5,7 @@ use crate::receipt::{ReceiptData, ReceiptExport, ReceiptPart};
 use crate::store::snapshot::Detail;
 
 /// Returns what the receipt of an upload says; `None` before it is verified.
-pub(crate) fn data_of(detail: Detail) -> Option<ReceiptData> {
+pub fn data_of(detail: Detail) -> Option<ReceiptData> {
     let upload = detail.upload;
     let file = match &upload.state.stage {
         Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),

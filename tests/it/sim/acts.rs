@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Begin, Complete, Event, Outcome, PutPart, Setback, Source};
+use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source};
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
 };
-use dropferry::platform::contract::{
-    BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
-};
+use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
 use dropferry::platform::fake::Fake;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
@@ -132,7 +130,7 @@ impl World {
         let md5 = md5(&bytes);
         let chunks = futures_util::stream::once(std::future::ready(Ok(Bytes::from(bytes)))).boxed();
         let body = PartBody { length: sent, md5: None, chunks };
-        let begun = request((*what.begin).clone());
+        let begun = (*what.begin).clone().into();
         let asked = PartRequest { remote: what.remote.clone(), part: what.part, begun };
         let etag = now(self.fake.put_part(&asked, body))?;
         Ok(Outcome::PartPut { etag, md5, sent })
@@ -152,37 +150,22 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the fake waits for nothing")
 }
 
-fn request(begin: Begin) -> BeginRequest {
-    BeginRequest {
-        target: begin.target,
-        size: begin.size,
-        part_size: begin.part_size,
-        overwrite: begin.overwrite,
-        description: begin.description,
-    }
-}
-
-fn completing(complete: Complete) -> CompleteRequest {
-    let Complete { remote, parts, begin, since } = complete;
-    CompleteRequest { remote, parts, begun: request(*begin), since }
-}
-
 async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
     Ok(match act {
         Act::Locate(act) => Outcome::Located(fake.locate(&act.what.target).await?),
-        Act::Begin(act) => Outcome::Begun(fake.begin(&request(act.what)).await?),
+        Act::Begin(act) => Outcome::Begun(fake.begin(&act.what.into()).await?),
         Act::FindBegun(act) => {
             let since = act.what.since;
-            Outcome::FoundBegun(fake.find_begun(&request(act.what.begin), since).await?)
+            Outcome::FoundBegun(fake.find_begun(&act.what.begin.into(), since).await?)
         }
         Act::ListParts(act) => Outcome::PartsListed(fake.list_parts(&act.what).await?),
         Act::Report(act) => {
             fake.report_parts(&act.what.remote, &act.what.parts).await?;
             Outcome::Reported
         }
-        Act::Complete(act) => Outcome::Completed(fake.complete(&completing(act.what)).await?),
+        Act::Complete(act) => Outcome::Completed(fake.complete(&act.what.into()).await?),
         Act::FindCompleted(act) => {
-            Outcome::CompletionFound(fake.find_completed(&completing(act.what)).await?)
+            Outcome::CompletionFound(fake.find_completed(&act.what.into()).await?)
         }
         Act::Inspect(act) => Outcome::Inspected(fake.inspect(&act.what).await?),
         Act::Describe(act) => {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dropferry::model::{PartSize, Stage, UploadId};
-use dropferry::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
-use dropferry::store::snapshot::{Detail, Snapshot};
+use dropferry::daemon::data_of;
+use dropferry::model::UploadId;
+use dropferry::receipt;
+use dropferry::store::snapshot::Snapshot;
 use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, Default)]
@@ -53,41 +54,4 @@ pub(super) fn rendered(state: &Path, upload: UploadId) -> Vec<u8> {
     let snapshot = Snapshot::open(state).expect("the state can be read");
     let detail = snapshot.detail(upload).expect("it can be read").expect("it is stored");
     receipt::render(&data_of(detail).expect("a receipt is asked for when the rows are ready"))
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "two stages have a receipt")]
-fn data_of(detail: Detail) -> Option<ReceiptData> {
-    let upload = detail.upload;
-    let file = match &upload.state.stage {
-        Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),
-        _ => return None,
-    };
-    let parts = detail.parts.into_iter();
-    Some(ReceiptData {
-        upload: upload.admission.id,
-        drop: upload.admission.drop.as_str().to_owned(),
-        path: upload.admission.path,
-        size: upload.admission.fingerprint.size,
-        mtime_ns: upload.admission.fingerprint.mtime_ns,
-        destination: upload.admission.destination.as_str().to_owned(),
-        platform: detail.platform,
-        remote_id: file.id.as_str().to_owned(),
-        remote_name: file.name,
-        part_size: PartSize::new(upload.part_size_bytes)?,
-        parts: parts
-            .map(|part| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag })
-            .collect(),
-        mark: detail.mark.or(file.mark),
-        begun_at: detail.begun_at,
-        completed_at: upload.completed_at,
-        verified_at: detail.verified_at,
-        export: detail.export.map(|export| ReceiptExport {
-            volume: export.volume,
-            location: export.location,
-            job: export.job.unwrap_or_default(),
-            at: export.exported_at,
-        }),
-        bytes_sent: upload.state.bytes_sent.0,
-        attempt_count: detail.attempts.len(),
-    })
 }

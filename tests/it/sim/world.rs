@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dropferry::daemon::stored;
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
     DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings, Unit,
 };
-use dropferry::engine::{DropKey, Engine, Stored, StoredFile, StoredUpload};
+use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
     Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
     WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
+use dropferry::store;
 use dropferry::store::writer::Writer;
-use dropferry::store::{self, Loaded};
 
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
@@ -422,28 +423,5 @@ pub(super) fn assert_same(lived: &[StoredUpload], loaded: &[StoredUpload]) {
         assert_eq!(lived.admission, loaded.admission, "the admission of {id}");
         assert_eq!(lived.state, loaded.state, "the state of {id}");
         assert_eq!(lived.parts, loaded.parts, "the parts of {id}");
-    }
-}
-
-pub(super) fn stored(loaded: Loaded) -> Stored {
-    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
-    let upload = |upload: store::LoadedUpload| StoredUpload {
-        admission: upload.admission,
-        state: upload.state,
-        parts: upload.parts,
-    };
-    let file = |file: store::KnownFile| StoredFile {
-        drop: file.drop,
-        path: file.path,
-        fingerprint: file.fingerprint,
-        destination: file.destination,
-    };
-    Stored {
-        uploads: loaded.uploads.into_iter().map(upload).collect(),
-        known: loaded.known.into_iter().map(file).collect(),
-        cleanups: loaded.cleanups,
-        open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
-        ignored: loaded.ignored,
-        next_upload: loaded.next_upload,
     }
 }
