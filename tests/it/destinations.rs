@@ -58,3 +58,20 @@ fn a_destination_that_is_down_or_refuses_us_does_not_slow_the_others() {
         assert!(took <= bound, "{trouble}: {took:?}, without trouble {well:?}");
     }
 }
+
+#[test]
+fn a_file_too_large_for_a_platform_is_refused_at_planning_with_a_cure() {
+    let mut stage = to(&["basespace"]);
+    stage.write("run/small", b"fits");
+    let large = stage.drop().join("run/large.bin");
+    let file = std::fs::File::create(large).expect("made");
+    file.set_len(251_000_000_000).expect("sparse");
+    let planned = String::from_utf8_lossy(&stage.output("plan", &[]).stdout).into_owned();
+    assert!(planned.contains("split it, or send it to another destination"), "{planned}");
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.until_count("parked", 1);
+    let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
+    assert!(said.contains("too large for the platform: split it"), "{said}");
+    assert_eq!(stage.ledger()["calls"]["initiate"], serde_json::Value::Null, "nothing was begun");
+}
