@@ -357,6 +357,41 @@ mod tests {
     }
 
     #[test]
+    fn lines_before_any_section_belong_to_all() {
+        let (_directory, file) = token_file(b"apiServer = https://x\naccessToken = secret\n");
+        let section = "DEFAULT".to_owned();
+        let source = CredentialSource::Profile { file, section, key: "accessToken" };
+        assert_eq!(Credential::new(source).token().expect("read").reveal(), "secret");
+    }
+
+    #[test]
+    fn keys_are_those_of_one_section_and_do_not_print_themselves() {
+        let text = b"[default]\naws_access_key_id = A\naws_secret_access_key = planted-one\n\
+            [lab]\naws_access_key_id = B\naws_secret_access_key = planted/two+\n\
+            aws_session_token = planted-three\n[half]\naws_access_key_id = C\n";
+        let (_directory, file) = token_file(text);
+        let plain = Credential::new(CredentialSource::File(file.clone())).keys().expect("read");
+        assert_eq!(
+            (plain.access_key(), plain.secret(), plain.session()),
+            ("A", "planted-one", None)
+        );
+        let of = |section: &str| {
+            let (file, section) = (file.clone(), section.to_owned());
+            let key = "aws_secret_access_key";
+            Credential::new(CredentialSource::Profile { file, section, key })
+        };
+        let lab = of("lab").keys().expect("read");
+        assert_eq!((lab.access_key(), lab.secret()), ("B", "planted/two+"));
+        assert_eq!(lab.session(), Some("planted-three"));
+        assert!(!format!("{lab:?}").contains("planted"));
+        for section in ["half", "none"] {
+            let failure = of(section).keys().expect_err("incomplete");
+            assert_eq!(failure.kind, FailureKind::Unauthorized);
+            assert!(failure.message.contains(section), "{failure}");
+        }
+    }
+
+    #[test]
     fn a_systemd_credential_stays_in_its_directory() {
         let directory = Path::new("/run/credentials/dropferry.service");
         let source = CredentialSource::systemd(directory, "cavatica").expect("a plain name");
