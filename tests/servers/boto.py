@@ -45,6 +45,9 @@ client.upload_file(path, bucket, key, Config=TransferConfig(multipart_threshold=
 with open(path, "rb") as file:
     content = file.read()
 assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == content
+client.download_file(bucket, key, path + ".back", Config=TransferConfig(multipart_threshold=5 * mib, multipart_chunksize=5 * mib))
+with open(path + ".back", "rb") as file:
+    assert file.read() == content
 head = client.head_object(Bucket=bucket, Key=key)
 assert head["ETag"].strip('"').endswith(f"-{-(-len(content) // (5 * mib))}"), head["ETag"]
 assert [item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]] == [key]

@@ -341,27 +341,28 @@ fn show(state: &Sandbox, call: &Call) -> Response {
     let size = part.map_or(object.size(), |number| {
         object.parts.get(number.saturating_sub(1)).map_or(0, |part| part.length)
     });
+    let range = call.header("range").and_then(|text| range_of(text, size));
+    let length = range.map_or(size, |(from, to)| to - from + 1);
     let body = match call.method.as_str() {
-        "GET" => {
-            let mut bytes = Vec::new();
-            let read = storage::read(&object.parts)
-                .and_then(|mut reader| std::io::Read::read_to_end(&mut reader, &mut bytes));
-            if read.is_err() {
-                return refuse(500, "InternalError", "the bytes cannot be read");
-            }
-            Body::from(bytes)
-        }
+        "GET" => match read(object, range) {
+            Ok(bytes) => Body::from(bytes),
+            Err(_) => return refuse(500, "InternalError", "the bytes cannot be read"),
+        },
         _ => Body::empty(),
     };
-    let mut response = (StatusCode::OK, body).into_response();
+    let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let mut response = (status, body).into_response();
     let headers = response.headers_mut();
+    if let Some((from, to)) = range {
+        insert(headers, [("content-range", format!("bytes {from}-{to}/{size}"))]);
+    }
     for (name, value) in &object.said.headers {
         insert(headers, [(name.as_str(), value.clone())]);
     }
     insert(
         headers,
         [
-            ("content-length", size.to_string()),
+            ("content-length", length.to_string()),
             ("etag", format!("\"{}\"", object.etag)),
             ("last-modified", date(object.created_at)),
         ],
@@ -370,6 +371,24 @@ fn show(state: &Sandbox, call: &Call) -> Response {
         insert(headers, [("x-amz-mp-parts-count", object.parts.len().to_string())]);
     }
     response
+}
+
+/// The first and the last byte that a header asks for.
+fn range_of(text: &str, size: u64) -> Option<(u64, u64)> {
+    let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let from = from.parse().ok().filter(|from| *from < size)?;
+    Some((from, to.parse().unwrap_or(u64::MAX).min(size - 1)))
+}
+
+/// Reads an object, or some of it.
+fn read(object: &Object, range: Option<(u64, u64)>) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let mut reader = storage::read(&object.parts)?;
+    let (skip, take) = range.map_or((0, u64::MAX), |(from, to)| (from, to - from + 1));
+    std::io::copy(&mut reader.by_ref().take(skip), &mut std::io::sink())?;
+    reader.take(take).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn insert<'a>(headers: &mut HeaderMap, lines: impl IntoIterator<Item = (&'a str, String)>) {
