@@ -78,13 +78,13 @@ impl Upload {
                 Answer::default()
             }
             NamePolicy::Rename => self.rename(now),
+            // An equal length proves sameness only when it is zero, and then whatever a digest says.
+            NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
+                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+            }
             NamePolicy::SkipIfSame if file.size == Some(self.size()) && file.mark.is_some() => {
                 self.life.found = Some(file);
                 Answer::default()
-            }
-            // An equal length proves sameness only when it is zero.
-            NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
-                Answer::fact(Fact::FoundPresent { file, at: now.wall })
             }
             NamePolicy::SkipIfSame | NamePolicy::Park => {
                 Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)

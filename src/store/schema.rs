@@ -44,6 +44,10 @@ pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
 /// Opens the database for reading, whether a daemon runs on it or not.
 pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
+    // Asked before it is opened: a first start may make it between an open that fails and a look.
+    if !path.exists() {
+        return Err(Error { doing: "open the database for reading", path, kind: Kind::Missing });
+    }
     let failed = |source| Error::sqlite("open the database for reading", &path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let open = |uri: &str| Connection::open_with_flags(uri, flags);

@@ -6,6 +6,7 @@ mod destinations;
 mod exports;
 mod kill;
 mod others;
+mod platforms;
 mod sim;
 mod stage;
 mod tidy;

@@ -125,7 +125,7 @@ impl S3 {
     }
 
     /// Lists the uploads in progress on a key; none where the storage cannot list them.
-    async fn uploads_of(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
+    pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
         let mut found = Vec::new();
         let mut next: Option<(String, String)> = None;
         for _ in 0..PAGES_MAX {

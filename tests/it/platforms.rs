@@ -1,0 +1,69 @@
+//! The real binary against the stand-ins of S3, BaseSpace and Gjirafa VP.
+//!
+//! What every platform must stand is written once and run at each, as a test of its own; what only
+//! one of them can do is below its name.
+
+mod faults;
+mod life;
+mod projects;
+mod switches;
+
+use serde_json::Value;
+
+use super::stage::{Options, Stage};
+
+/// Runs facts at each platform, as tests of their own.
+macro_rules! at_each_platform {
+    ($($fact:ident)*) => {
+        mod s3 {
+            $(#[test] fn $fact() { super::$fact("s3"); })*
+        }
+        mod basespace {
+            $(#[test] fn $fact() { super::$fact("basespace"); })*
+        }
+        mod gjirafa_vp {
+            $(#[test] fn $fact() { super::$fact("gjirafa-vp"); })*
+        }
+    };
+}
+use at_each_platform;
+
+/// A stage at one platform, where a file of 3 MiB has three parts.
+fn stage_at(platform: &str, options: Options) -> Stage {
+    let platforms: &[&str] = match platform {
+        "s3" => &["s3"],
+        "basespace" => &["basespace"],
+        "gjirafa-vp" => &["gjirafa-vp"],
+        other => panic!("no such platform: {other}"),
+    };
+    Stage::new(Options { platforms, ..options })
+}
+
+const PARTS: &str = "parts_in_flight = 4\npart_size = \"1 MiB\"";
+/// Slow enough for something to happen while a file is sent.
+const SLOW: &str = "parts_in_flight = 2\nbandwidth = \"4 MB/s\"\npart_size = \"512 KiB\"";
+
+fn calm() -> Options {
+    Options { transfer: PARTS, ..Options::default() }
+}
+
+fn slow() -> Options {
+    Options { transfer: SLOW, ..Options::default() }
+}
+
+/// Begins that a platform without a list of them cannot show again when their answer was lost.
+fn nameless_begins(platform: &str) -> usize {
+    match platform {
+        "basespace" => 1,
+        // One of parts, one of a single request.
+        "gjirafa-vp" => 2,
+        _ => 0,
+    }
+}
+
+/// What `status` says of the upload of a file.
+fn upload_of(stage: &Stage, path: &str) -> Value {
+    let status = stage.status();
+    let uploads = status["uploads"].as_array().expect("a list");
+    uploads.iter().find(|upload| upload["path"] == path).cloned().unwrap_or_default()
+}

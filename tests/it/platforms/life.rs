@@ -1,0 +1,118 @@
+//! Tokens that are revoked, uploads that are lost, sources that change, databases that are lost.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::super::stage::{Options, Stage, TOKEN, noise, until};
+use super::{at_each_platform, calm, slow, stage_at, upload_of};
+
+at_each_platform! {
+    a_revoked_token_halts_and_a_replaced_file_is_picked_up
+    an_upload_that_the_platform_lost_begins_again
+    a_file_that_changes_while_it_is_sent_is_never_a_mix
+}
+
+fn until_bytes(stage: &Stage, count: u64) {
+    until("bytes were received", || {
+        (stage.ledger()["bytes_received"].as_u64() > Some(count)).then_some(())
+    });
+}
+
+fn a_revoked_token_halts_and_a_replaced_file_is_picked_up(platform: &str) {
+    let mut stage = stage_at(platform, slow());
+    stage.write("run/large", &noise(4 << 20, 5));
+    stage.start();
+    until_bytes(&stage, 1 << 20);
+    stage.write_token("00000000000000000000000000000000");
+    until("the destination is halted", || {
+        (stage.status()["destinations"][0]["state"] == "halted").then_some(())
+    });
+    assert_eq!(stage.count("parked"), 0, "the destination halts, never the upload");
+    stage.write_token(TOKEN);
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+    let sent_to = stage.ledger()["parts"].as_object().map(serde_json::Map::len);
+    assert_eq!(sent_to, Some(1), "it went on where it was");
+}
+
+fn an_upload_that_the_platform_lost_begins_again(platform: &str) {
+    let mut stage = stage_at(platform, slow());
+    stage.write("run/large", &noise(4 << 20, 6));
+    stage.start();
+    until_bytes(&stage, 1 << 20);
+    stage.tell("vanish", "{}");
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+    assert_eq!(stage.ledger()["begun_count"], 2);
+}
+
+fn a_file_that_changes_while_it_is_sent_is_never_a_mix(platform: &str) {
+    let mut stage = stage_at(platform, slow());
+    stage.write("run/large", &noise(4 << 20, 7));
+    stage.start();
+    until_bytes(&stage, 1 << 20);
+    stage.write("run/large", &noise(3 << 20, 8));
+    stage.until_count("completed", 1);
+    until("the old upload is removed", || {
+        (stage.ledger()["open_uploads"] == json!([])).then_some(())
+    });
+    stage.assert_all_there();
+    assert_eq!(stage.count("abandoned"), 1);
+    let log = stage.log();
+    assert!(log.contains("the source changed"), "{log}");
+}
+
+/// Sends three files, loses the database, and lets a new one find them.
+fn lose_the_database(platform: &str, switches: &'static str) -> Stage {
+    let mut stage = stage_at(platform, Options { switches, ..calm() });
+    stage.write("run/large", &noise((3 << 20) + 5, 9));
+    stage.write("run/small", b"small");
+    stage.write("run/empty", b"");
+    stage.start();
+    stage.until_count("completed", 3);
+    stage.kill();
+    fs::remove_dir_all(stage.path("state")).expect("lost");
+    let before = stage.ledger();
+    stage.start();
+    stage.until_count("completed", 3);
+    stage.assert_all_there();
+    let after = stage.ledger();
+    assert_eq!(after["bytes_received"], before["bytes_received"]);
+    assert_eq!(after["begun_count"], before["begun_count"]);
+    stage
+}
+
+/// Loses it again, with other contents of equal size in the files.
+fn change_and_lose_the_database(mut stage: Stage) {
+    stage.kill();
+    fs::remove_dir_all(stage.path("state")).expect("lost");
+    stage.write("run/large", &noise((3 << 20) + 5, 10));
+    stage.write("run/small", b"other");
+    let before = stage.ledger()["bytes_received"].clone();
+    stage.start();
+    stage.until_count("parked", 2);
+    stage.until_count("completed", 1);
+    for path in ["run/large", "run/small"] {
+        let upload = upload_of(&stage, path);
+        let reason = upload["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("not proved the same"), "{path}: {reason}");
+    }
+    assert_eq!(stage.ledger()["bytes_received"], before, "nothing is sent over what is there");
+}
+
+#[test]
+fn a_lost_database_sends_nothing_twice_to_basespace() {
+    change_and_lose_the_database(lose_the_database("basespace", "{}"));
+}
+
+#[test]
+fn a_lost_database_sends_nothing_twice_to_s3() {
+    change_and_lose_the_database(lose_the_database("s3", "{}"));
+}
+
+#[test]
+fn an_s3_without_conditions_keeps_what_is_there_when_the_database_is_lost() {
+    let switches = "{\"s3\": {\"ignores_conditions\": true}}";
+    change_and_lose_the_database(lose_the_database("s3", switches));
+}

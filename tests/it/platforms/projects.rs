@@ -1,0 +1,62 @@
+//! BaseSpace: a project instead of an AppResult.
+
+use serde_json::json;
+
+use super::super::stage::{Options, Stage, noise, until};
+use super::{calm, stage_at};
+
+const RUNS: [&str; 3] = ["run one", "run two", "run three"];
+
+fn project() -> Stage {
+    let stage = stage_at(
+        "basespace",
+        Options { basespace_project: Some("410000001"), orphans_allowed: 6, ..calm() },
+    );
+    for (seed, run) in (0..).zip(RUNS) {
+        stage.write(&format!("{run}/Data/large"), &noise((2 << 20) + 1, seed + 20));
+        stage.write(&format!("{run}/small"), &noise(100, seed + 30));
+    }
+    stage
+}
+
+/// Each directory has one AppResult: of its name there are files, and none was made besides.
+fn assert_one_each(stage: &Stage) {
+    stage.assert_all_there();
+    assert_eq!(
+        stage.ledger()["calls"]["make-appresult"],
+        RUNS.len(),
+        "{}",
+        stage.ledger()["calls"]
+    );
+}
+
+#[test]
+fn each_top_level_directory_has_one_app_result() {
+    let mut stage = project();
+    let rule = json!([{"operation": "make-appresult", "when": "after", "action": "reset"}]);
+    stage.tell("faults", &rule.to_string());
+    stage.start();
+    stage.until_count("completed", 6);
+    assert_one_each(&stage);
+}
+
+#[test]
+fn kills_in_between_make_no_second_app_result() {
+    let mut stage = project();
+    for goal in 1..=6 {
+        stage.start();
+        let calls = |stage: &Stage| -> u64 {
+            let ledger = stage.ledger();
+            let calls = ledger["calls"].as_object().expect("an object").values();
+            calls.filter_map(serde_json::Value::as_u64).sum()
+        };
+        let before = calls(&stage);
+        until("there is movement", || {
+            (calls(&stage) >= before + goal || stage.files().len() == 6).then_some(())
+        });
+        stage.kill();
+    }
+    stage.start();
+    stage.until_count("completed", 6);
+    assert_one_each(&stage);
+}
