@@ -246,7 +246,7 @@ impl Engine {
             }
         }
         for key in stored.open_drops {
-            self.open_drop(key, now.monotonic);
+            self.open_drop(key, now);
         }
         for upload in stored.uploads {
             self.take_upload(
@@ -414,7 +414,7 @@ impl Engine {
         }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
-            self.forget(id, now.monotonic);
+            self.forget(id, now);
             return;
         }
         match upload.state.hold {
@@ -441,7 +441,7 @@ impl Engine {
         self.timers.extend(upload.life.timer.map(|at| (at, id)));
     }
 
-    fn forget(&mut self, id: UploadId, now: Monotonic) {
+    fn forget(&mut self, id: UploadId, now: Now) {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.leave_drop(&upload.admission, now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);

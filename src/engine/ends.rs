@@ -1,20 +1,26 @@
 //! The ends of drops, for platforms that want to be told of them.
 //!
 //! A drop is at its end at a destination when every upload of it there has ended, its exports too,
-//! and nothing of it has changed for a while. A drop that goes on after its end is a new one to the
-//! platform. That a drop is open is a row; telling its end may be repeated, so a crash in between
+//! nothing of it has changed for a while, and a scan since then has shown nothing more of it. A drop
+//! that goes on after its end is a new one to the platform. That a drop is open is a row; telling its end may be repeated, so a crash in between
 //! costs one call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::event::{Act, ActId, Outcome, Setback};
+use super::gate::Gate;
 use super::retry;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind, plan};
-use crate::model::{Admission, DestinationName, DropName, Monotonic, Record, SourcePath, UploadId};
+use crate::model::{
+    Admission, DestinationName, DropName, Monotonic, Now, Record, SourcePath, UploadId, WallTime,
+};
 
 /// A drop is at its end after this many quiet periods without a change.
 const CLOSING: u32 = 10;
+/// How often a drop is looked at whose drop directory is not configured.
+const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 
 /// One drop at one destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +37,8 @@ pub struct DropKey {
 #[derive(Debug)]
 struct Open {
     live: BTreeSet<UploadId>,
-    quiet_since: Monotonic,
+    quiet_since: WallTime,
+    next_look: Monotonic,
     failure_count: u32,
     act: Option<ActId>,
 }
@@ -39,6 +46,12 @@ struct Open {
 /// Drops that are open.
 #[derive(Debug, Default)]
 pub(super) struct Ends(BTreeMap<DropKey, Open>);
+
+impl Open {
+    fn is_still(&self) -> bool {
+        self.live.is_empty() && self.act.is_none()
+    }
+}
 
 impl DropKey {
     fn of(admission: &Admission) -> Option<Self> {
@@ -58,14 +71,24 @@ impl DropKey {
 
 impl Engine {
     /// Takes a drop as it was stored.
-    pub(super) fn open_drop(&mut self, key: DropKey, now: Monotonic) {
-        let open = Open { live: BTreeSet::new(), quiet_since: now, failure_count: 0, act: None };
+    pub(super) fn open_drop(&mut self, key: DropKey, now: Now) {
+        let open = Open {
+            live: BTreeSet::new(),
+            quiet_since: now.wall,
+            next_look: now.monotonic.after(self.closing_of(&key)),
+            failure_count: 0,
+            act: None,
+        };
         self.ends.0.entry(key).or_insert(open);
+    }
+
+    fn closing_of(&self, key: &DropKey) -> Duration {
+        self.drops.get(&key.drop).map_or(CLOSING_UNKNOWN, |f| f.settings.quiet_period * CLOSING)
     }
 
     /// Notes that an upload belongs to a drop; one that was not open is opened.
     pub(super) fn join_drop(&mut self, admission: &Admission, turn: &mut Turn) {
-        let wants = |gate: &super::gate::Gate| gate.settings.traits.finishes_drops;
+        let wants = |gate: &Gate| gate.settings.traits.finishes_drops;
         if !self.gates.get(&admission.destination).is_some_and(wants) {
             return;
         }
@@ -77,7 +100,7 @@ impl Engine {
                 name: key.name.clone(),
                 at: turn.now.wall,
             });
-            self.open_drop(key.clone(), turn.now.monotonic);
+            self.open_drop(key.clone(), turn.now);
         }
         if let Some(open) = self.ends.0.get_mut(&key) {
             open.live.insert(admission.id);
@@ -85,48 +108,51 @@ impl Engine {
     }
 
     /// Notes that an upload has ended.
-    pub(super) fn leave_drop(&mut self, admission: &Admission, now: Monotonic) {
-        let key = DropKey::of(admission);
-        if let Some(open) = key.and_then(|key| self.ends.0.get_mut(&key)) {
+    pub(super) fn leave_drop(&mut self, admission: &Admission, now: Now) {
+        let Some(key) = DropKey::of(admission) else { return };
+        let closing = self.closing_of(&key);
+        if let Some(open) = self.ends.0.get_mut(&key) {
             open.live.remove(&admission.id);
-            open.quiet_since = now;
+            open.quiet_since = now.wall;
+            open.next_look = now.monotonic.after(closing);
         }
     }
 
-    fn closing_of(&self, key: &DropKey, open: &Open) -> Option<Monotonic> {
-        let quiet_period = self.drops.get(&key.drop)?.settings.quiet_period;
-        let is_still = open.live.is_empty() && open.act.is_none();
-        is_still.then(|| open.quiet_since.after(quiet_period * CLOSING))
-    }
-
-    /// Returns when a drop may be at its end.
+    /// Returns when a drop may be at its end; a closed destination is told when it is open again.
     pub(super) fn next_end(&self) -> Option<Monotonic> {
-        self.ends.0.iter().filter_map(|(key, open)| self.closing_of(key, open)).min()
+        let is_open = |key: &DropKey| self.gates.get(&key.destination).is_some_and(Gate::is_open);
+        let looks = self.ends.0.iter().filter(|(key, open)| open.is_still() && is_open(key));
+        looks.map(|(_, open)| open.next_look).min()
     }
 
     /// Tells one destination of drops that are at their end.
     pub(super) fn finish_drops(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let of_it = self.ends.0.iter().filter(|(key, _)| key.destination == *name);
-        let due: Vec<_> = of_it
-            .filter(|(key, open)| {
-                self.closing_of(key, open).is_some_and(|at| at <= turn.now.monotonic)
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
+        let is_due = |(key, open): &(&DropKey, &Open)| {
+            key.destination == *name && open.is_still() && open.next_look <= turn.now.monotonic
+        };
+        let due: Vec<_> = self.ends.0.iter().filter(is_due).map(|(key, _)| key.clone()).collect();
         for key in due {
-            let Some(files) = self.drops.get(&key.drop) else { continue };
-            let moves = files.settle.paths().any(|path| key.has(path));
-            let act = (!moves).then(|| {
+            let act = self.is_at_its_end(&key).then(|| {
                 let kind = FlightKind::Finish(key.clone());
                 let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
                 let (destination, name) = (name.clone(), key.name.clone());
                 self.start(flight, Act::FinishDrop { destination, name }, turn)
             });
+            let next_look = turn.now.monotonic.after(self.closing_of(&key));
             if let Some(open) = self.ends.0.get_mut(&key) {
                 open.act = act;
-                open.quiet_since = turn.now.monotonic;
+                open.next_look = next_look;
             }
         }
+    }
+
+    /// Whether nothing of a drop moves, and a scan since it is still would have shown what came.
+    fn is_at_its_end(&self, key: &DropKey) -> bool {
+        let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.0.get(key)) else {
+            return false;
+        };
+        files.last_full_scan_at.is_some_and(|at| at >= open.quiet_since)
+            && !files.settle.paths().any(|path| key.has(path))
     }
 
     pub(super) fn on_drop_finished(
@@ -141,7 +167,7 @@ impl Engine {
         if reply.is_err() {
             open.failure_count += 1;
             let delay = retry::delay(retry, open.failure_count, u64::from(open.failure_count));
-            open.quiet_since = turn.now.monotonic.after(delay);
+            open.next_look = turn.now.monotonic.after(delay);
             return;
         }
         // A file that came meanwhile belongs to the drop that follows.

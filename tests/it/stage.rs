@@ -342,7 +342,7 @@ impl Stage {
     fn request(&self, method: &str, path: &str, body: &str) -> Value {
         let mut stream = TcpStream::connect(&self.address).expect("the sandbox listens");
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.0\r\nHost: sandbox\r\nConnection: close\r\nx-access-token: {TOKEN}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -60,3 +60,28 @@ fn kills_in_between_make_no_second_app_result() {
     stage.until_count("completed", 6);
     assert_one_each(&stage);
 }
+
+#[test]
+fn the_session_of_an_app_result_is_complete_when_all_of_the_drop_is_there() {
+    let mut stage = project();
+    stage.start();
+    stage.until_count("completed", 6);
+    let statuses = |stage: &Stage| -> Vec<String> {
+        let listed = stage.get("/basespace/v1pre3/projects/410000001/appresults?Limit=100");
+        let items = listed["Response"]["Items"].as_array().expect("a list").iter();
+        let ours = items.filter(|item| item["Name"].as_str().is_some_and(|n| n != "demo"));
+        ours.map(|item| item["Status"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    until("every session is complete", || {
+        let statuses = statuses(&stage);
+        (statuses.len() == 3 && statuses.iter().all(|s| s == "Complete")).then_some(())
+    });
+    // What comes later is uploaded all the same: into another AppResult of that name.
+    stage.write("run one/late", b"late");
+    stage.until_count("completed", 7);
+    until("the session of the late file is complete", || {
+        let statuses = statuses(&stage);
+        (statuses.len() == 4 && statuses.iter().all(|s| s == "Complete")).then_some(())
+    });
+    assert_eq!(stage.ledger()["breaches"], json!([]));
+}

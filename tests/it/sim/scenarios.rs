@@ -232,7 +232,7 @@ fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
 
 /// Lets the time pass after which drops are at their end, and looks at what was told.
 fn finish(world: &mut World, life: &mut Life) {
-    for _ in 0..200 {
+    for _ in 0..700 {
         world.step(life);
         world.pass(Duration::from_secs(1));
         world.tell(life, Event::Timer);
