@@ -13,6 +13,9 @@ const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
 /// Machines of one account come back from a pause this far apart, beyond one second.
 const JITTER_MAX_MS: i64 = 4000;
 
+/// How far a platform's clock may be behind when something is judged to be newer than an intent.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
+
 /// Budget and clock difference of one account. Copies share them.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -81,6 +84,12 @@ impl Account {
     /// Returns the platform's time, as far as its answers told.
     pub(super) fn platform_time(&self) -> WallTime {
         self.to_platform_time(self.time.now().wall)
+    }
+
+    /// Tells whether what the platform's clock says of something is not before a time by ours, with
+    /// room for a platform that is behind what its answers told.
+    pub(super) fn is_since(&self, theirs: WallTime, ours: WallTime) -> bool {
+        theirs.after(CLOCK_SLACK) >= self.to_platform_time(ours)
     }
 
     /// Returns what the platform's clock showed at a time by ours.

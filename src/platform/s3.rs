@@ -38,8 +38,8 @@ use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartReque
 use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETag, Failure, FailureKind, PartLimits, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -239,10 +239,6 @@ impl Platform for S3 {
         Box::pin(self.listed_parts(remote))
     }
 
-    fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
         Box::pin(self.complete_upload(request))
     }
@@ -253,10 +249,6 @@ impl Platform for S3 {
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.inspect_object(file))
-    }
-
-    fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
     }
 
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::answers::{Call, is_missing};
 use super::{Ask, BaseSpace, Place, wire};
 use crate::model::{Failure, FailureKind, Monotonic, Target};
+use crate::platform::answer;
 
 /// AppResults remembered at most: a drop directory makes one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
@@ -253,7 +254,7 @@ impl BaseSpace {
                 return Ok(None);
             }
         }
-        Err(wire::strange("a list without end"))
+        Err(answer::bad("a list without end"))
     }
 
     /// Asks whether the token is good: what is refused to a good one is not there.

@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Call;
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, is_page, parse, redirect_host, retry_after};
+use crate::platform::answer::{
+    answered, clip, is_foreign, not_a_page, parse, refusal, retry_after,
+};
 use crate::platform::http::Response;
 
 /// What is around every answer; fields come and go.
@@ -28,42 +30,39 @@ struct Envelope {
 }
 
 /// Returns the result of a call that succeeded.
-pub(super) fn judge(call: Call<'_>, response: &Response, now: WallTime) -> Result<Value, Failure> {
+pub(super) fn judge<T: DeserializeOwned>(
+    call: Call<'_>,
+    response: &Response,
+    now: WallTime,
+) -> Result<T, Failure> {
     let is_fine = |status: i64| (200..300).contains(&status);
-    let bad = |message: &str| Err(answered(response, FailureKind::BadAnswer, message.to_owned()));
+    let bad = |message: &str| answered(response, FailureKind::BadAnswer, message.to_owned());
     if !is_fine(response.status.into()) {
-        return Err(refusal(call, response, response.status, now));
+        return Err(refused(call, response, response.status, now));
     }
-    if is_page(&response.body) {
-        return bad("a web page answered: is a portal or a filter in between");
-    }
+    not_a_page(response)?;
     let envelope: Envelope = parse(response)?;
     match (envelope.success, envelope.status_code) {
-        (Some(true), status) if status.is_none_or(is_fine) => Ok(envelope.result),
-        (Some(true), _) => bad("the platform says that it succeeded, with a status that denies it"),
+        // The parser's own text may quote a signed address.
+        (Some(true), status) if status.is_none_or(is_fine) => {
+            serde_json::from_value(envelope.result)
+                .map_err(|_| bad("the platform answered with a result of another shape"))
+        }
+        (Some(true), _) => {
+            Err(bad("the platform says that it succeeded, with a status that denies it"))
+        }
         // What the envelope says of itself counts, where it can be believed.
         (Some(false), status) => {
             let status = status.and_then(|status| u16::try_from(status).ok());
             let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
-            Err(refusal(call, response, status, now))
+            Err(refused(call, response, status, now))
         }
-        (None, _) => bad("the platform answered without saying whether it succeeded"),
+        (None, _) => Err(bad("the platform answered without saying whether it succeeded")),
     }
 }
 
-/// Reads a result as what the call answers with.
-pub(super) fn shaped<T: DeserializeOwned>(result: Value, from: &Response) -> Result<T, Failure> {
-    // The parser's own text may quote a signed address.
-    serde_json::from_value(result).map_err(|_| {
-        let message = "the platform answered with a result of another shape".to_owned();
-        answered(from, FailureKind::BadAnswer, message)
-    })
-}
-
-fn refusal(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
-    let is_json = serde_json::from_slice::<IgnoredAny>(&response.body).is_ok();
-    let is_foreign = !is_json && !response.body.trim_ascii().is_empty();
-    let kind = kind_of(call, status, is_foreign, retry_after(response, now));
+fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
+    let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
     let noun = match call {
         Call::Begin | Call::Single => "to begin an upload",
         Call::Resume => "to sign the parts anew",
@@ -72,12 +71,7 @@ fn refusal(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> F
         Call::Abort => "to abort the upload",
         Call::Success(_) => "to tell where the file is",
     };
-    let message = match status {
-        300..=399 => format!("the API's address leads elsewhere{}", redirect_host(response)),
-        407 => "the proxy asks for credentials".to_owned(),
-        _ => format!("the platform refused {noun}{}", said(&response.body)),
-    };
-    answered(response, kind, message)
+    answered(response, kind, refusal(response, status, noun, &said(&response.body)))
 }
 
 /// The table.

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 
 use reqwest::Url;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::addresses::Signed;
 use crate::model::{
     ByteCount, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
+use crate::platform::answer::bad;
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::platform::http::parse_url;
 
 /// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
-const LIFE_HOURS: u64 = 48;
+pub(super) const LIFE_HOURS: u64 = 48;
 /// Longest file name, in bytes.
 const NAME_MAX: usize = 255;
 /// Longest request key, in bytes.
 const KEY_MAX: usize = 1024;
 /// Before the key of an upload of one request.
-const SINGLE: &str = "single:";
+pub(super) const SINGLE: &str = "single:";
 
 /// An upload that was begun or resumed.
 #[derive(Deserialize)]
@@ -72,10 +72,6 @@ pub(super) fn key_of(id: &RemoteUploadId) -> (&str, bool) {
     single.unwrap_or((id.as_str(), false))
 }
 
-pub(super) fn single_id(key: &str) -> RemoteUploadId {
-    RemoteUploadId::new(format!("{SINGLE}{key}"))
-}
-
 /// Returns the key of an upload that was begun, when it can be used.
 pub(super) fn usable(key: Option<&str>) -> Result<&str, Failure> {
     let is_plain = |key: &&str| {
@@ -91,34 +87,6 @@ pub(super) fn file_name(name: &str) -> String {
     let mut name: String = name.chars().map(plain).collect();
     name.truncate(name.floor_char_boundary(NAME_MAX));
     name
-}
-
-/// Writes what a multipart upload is begun with.
-pub(super) fn begin_body(request: &BeginRequest, part_count: u32) -> Value {
-    json!({
-        "partsNumber": part_count, "fileName": file_name(&request.target.name),
-        "contentLength": request.size.0.to_string(), "mimeType": "application/octet-stream",
-        "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": LIFE_HOURS,
-    })
-}
-
-/// Writes what an upload of one request is begun with: there the length is a number.
-pub(super) fn single_body(request: &BeginRequest) -> Value {
-    json!({
-        "fileName": file_name(&request.target.name), "contentLength": request.size.0,
-        "mimeType": "application/octet-stream", "enableDuplicateCheck": false,
-    })
-}
-
-pub(super) fn resume_body(key: &str) -> Value {
-    json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS})
-}
-
-/// Writes a complete, which must never be taken for one that may leave parts out.
-pub(super) fn complete_body(key: &str, parts: &[(u32, &str)]) -> Value {
-    let part = |(number, etag): &(u32, &str)| json!({"partNumber": number, "eTag": etag});
-    let parts: Vec<_> = parts.iter().map(part).collect();
-    json!({"requestKey": key, "allowPartialComplete": false, "parts": parts})
 }
 
 /// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
@@ -230,8 +198,4 @@ pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {
     let (key, size) = id.as_str().rsplit_once(':')?;
     let size = Some(ByteCount(size.parse().ok()?));
     Some(RemoteFile { id: id.clone(), name: key.to_owned(), size, mark: None, created_at: None })
-}
-
-pub(super) fn bad(what: &str) -> Failure {
-    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
 }

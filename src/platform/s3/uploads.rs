@@ -4,10 +4,6 @@
 //! when an answer is lost. An upload of others on our key cannot be told from one of ours whose begin
 //! had no answer, but by its time: only what was begun since our intent counts.
 
-use std::time::Duration;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
@@ -17,16 +13,13 @@ use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::answer::answered;
+use crate::platform::answer::stored;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
-use crate::platform::http::Response;
 
 /// The part size, left with each object of many parts: its ETag means nothing without it.
 pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
 /// The token of our request, left with each object of one part.
 pub(super) const TOKEN_HEADER: &str = "x-amz-meta-dropferry-upload";
-/// How far the storage's clock may be behind ours when something is judged to be newer than an intent.
-const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// Pages read at most: ten thousand parts are ten of them.
 const PAGES_MAX: usize = 20;
 
@@ -36,13 +29,10 @@ impl S3 {
         request: &BeginRequest,
     ) -> Result<RemoteUpload, Failure> {
         let key = key_of(&request.target)?;
-        let part_count = layout(request)?;
-        if part_count > 1 {
+        if request.part_count()? > 1 {
             return self.create(&key, request).await;
         }
-        let token = self.token(&key);
-        let id = single_id(&key, &token);
-        Ok(RemoteUpload { id, part_size: request.part_size, part_count, sequential: false })
+        request.remote(single_id(&key, &self.token(&key)))
     }
 
     /// Returns a text that no other request of ours carries.
@@ -65,12 +55,7 @@ impl S3 {
         let ask = Ask::object(key).query("uploads", "").headers(headers);
         let response = self.call(Call::Create, Method::POST, ask).await?;
         let id = wire::created(&response.body).ok_or_else(|| bad("no id of the new upload"))?;
-        Ok(RemoteUpload {
-            id: upload_id(key, &id),
-            part_size: request.part_size,
-            part_count: layout(request)?,
-            sequential: false,
-        })
+        request.remote(upload_id(key, &id))
     }
 
     /// Returns what is said of an object when it is made: type, metadata, tags, encryption.
@@ -106,22 +91,15 @@ impl S3 {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        let part_count = layout(request)?;
-        if part_count == 1 {
+        if request.part_count()? == 1 {
             return Ok(Vec::new());
         }
         let key = key_of(&request.target)?;
-        let since = self.account.to_platform_time(since);
         let mut found = self.uploads_of(&key).await?;
-        found.retain(|upload| upload.initiated_at.is_some_and(|at| at.after(CLOCK_SLACK) >= since));
+        let is_since = |at| self.account.is_since(at, since);
+        found.retain(|upload| upload.initiated_at.is_some_and(is_since));
         found.sort_by_key(|upload| std::cmp::Reverse(upload.initiated_at));
-        let remote = |listed: wire::Listed| RemoteUpload {
-            id: upload_id(&key, &listed.id),
-            part_size: request.part_size,
-            part_count,
-            sequential: false,
-        };
-        Ok(found.into_iter().map(remote).collect())
+        found.iter().map(|listed| request.remote(upload_id(&key, &listed.id))).collect()
     }
 
     /// Lists the uploads in progress on a key; none where the storage cannot list them.
@@ -167,7 +145,7 @@ impl S3 {
             .query("uploadId", upload)
             .headers(headers);
         let response = self.send(Call::Upload, ask, body).await?;
-        etag_of(&response)
+        stored(&response)
     }
 
     pub(super) async fn listed_parts(
@@ -257,8 +235,7 @@ impl S3 {
         let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
             return Ok(Completion::Gone);
         };
-        let since = self.account.to_platform_time(request.since);
-        let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+        let is_new = file.created_at.is_none_or(|at| self.account.is_since(at, request.since));
         let proof = file.mark.zip(wire::mark_of_parts(&request.parts, request.remote.part_size));
         let is_ours = match proof {
             Some((there, sent)) if there.part_size == sent.part_size => there == sent,
@@ -279,26 +256,9 @@ impl S3 {
     }
 }
 
-fn layout(request: &BeginRequest) -> Result<u32, Failure> {
-    request
-        .part_size
-        .count_for(request.size)
-        .ok_or_else(|| Failure::new(FailureKind::BadRequest, "the file makes too many parts"))
-}
-
-/// Returns the storage's word for the bytes it took.
-pub(super) fn etag_of(response: &Response) -> Result<ETag, Failure> {
-    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
-    if etag.as_str().is_empty() {
-        let message = "the storage took the bytes and gave no ETag for them";
-        return Err(answered(response, FailureKind::PartRejected, message.to_owned()));
-    }
-    Ok(etag)
-}
-
 /// Returns the digest that the storage compares the bytes with.
 pub(super) fn digest_header(body: &PartBody) -> Option<(String, String)> {
-    body.md5.map(|md5| ("content-md5".to_owned(), STANDARD.encode(md5.0)))
+    body.content_md5().map(|digest| ("content-md5".to_owned(), digest))
 }
 
 fn tag_pair(tag: &str) -> String {
