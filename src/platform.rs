@@ -15,6 +15,8 @@ pub mod account;
 mod answer;
 mod api;
 pub mod basespace;
+#[cfg(test)]
+mod bench;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]

@@ -81,6 +81,20 @@ pub(super) fn stored(response: &Response) -> Result<ETag, Failure> {
     Ok(etag)
 }
 
+/// Turns failures of these kinds into nothing.
+///
+/// # Errors
+/// The other failures.
+pub(super) fn unless<T>(
+    kinds: &[FailureKind],
+    answer: Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(failure) if kinds.contains(&failure.kind) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Tells whether a body is a page or other markup.
 pub(super) fn is_page(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')

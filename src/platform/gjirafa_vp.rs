@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderName};
+use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -67,24 +67,6 @@ pub struct Settings {
     pub auth_prefix: String,
 }
 
-impl Settings {
-    /// Tells whether a project can stand in an address.
-    pub fn is_project(text: &str) -> bool {
-        let is_plain = |c: char| !c.is_control() && !"/?#".contains(c);
-        !["", ".", ".."].contains(&text) && text.chars().all(is_plain)
-    }
-
-    /// Tells whether a header can have this name.
-    pub fn is_header(text: &str) -> bool {
-        HeaderName::from_bytes(text.as_bytes()).is_ok()
-    }
-
-    /// Tells whether this can stand before the key in a header.
-    pub fn is_prefix(text: &str) -> bool {
-        text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-    }
-}
-
 /// Which call is made; with the request key where the address names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call<'a> {
@@ -98,16 +80,18 @@ enum Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Returns the method, and the segments below `uploads`.
-    fn place(self) -> (Method, Vec<&'a str>) {
+    /// Returns the method, the segments below `uploads`, and what to say of it to people.
+    fn shape(self) -> (Method, Vec<&'a str>, &'static str) {
         match self {
-            Self::Begin => (Method::POST, vec!["multipart"]),
-            Self::Single => (Method::POST, vec!["url"]),
-            Self::Resume => (Method::POST, vec!["multipart-resume"]),
-            Self::List(key) => (Method::GET, vec!["url", "multipart", key, "parts"]),
-            Self::Complete => (Method::PUT, vec!["multipart-complete"]),
-            Self::Abort => (Method::PUT, vec!["multipart-abort"]),
-            Self::Success(key) => (Method::POST, vec!["success", key]),
+            Self::Begin => (Method::POST, vec!["multipart"], "to begin an upload"),
+            Self::Single => (Method::POST, vec!["url"], "to begin an upload"),
+            Self::Resume => (Method::POST, vec!["multipart-resume"], "to sign the parts anew"),
+            Self::List(key) => {
+                (Method::GET, vec!["url", "multipart", key, "parts"], "to list the parts")
+            }
+            Self::Complete => (Method::PUT, vec!["multipart-complete"], "to complete the upload"),
+            Self::Abort => (Method::PUT, vec!["multipart-abort"], "to abort the upload"),
+            Self::Success(key) => (Method::POST, vec!["success", key], "to tell where the file is"),
         }
     }
 }
@@ -146,7 +130,7 @@ impl GjirafaVp {
         call: Call<'_>,
         body: Option<Value>,
     ) -> Result<T, Failure> {
-        let (method, path) = call.place();
+        let (method, path, _) = call.shape();
         let root = ["api", "projects", &self.project, "uploads"];
         let url = self.api.url(root.into_iter().chain(path), &[])?;
         let mut headers = json_headers();

@@ -38,8 +38,8 @@ use super::credential::Credential;
 use super::http::{Http, Request, Response, TimeSource};
 use crate::limiter::Announcement;
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETag, Failure, PartLimits, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 use answers::Call;
 use folders::Folders;

@@ -1,12 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Md5, Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::FailureKind;
+use crate::platform::bench::{self, Means, frozen, means};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 /// 2026-03-01T10:20:30Z, here and there.
@@ -39,17 +37,12 @@ fn short(seen: &Seen) -> String {
 /// Starts a platform that answers by `handler`, and a client of it.
 fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(&short(seen), seen).with("Date", DATE));
-    let token = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(token.path(), "planted-token\n").expect("written");
     let settings = Settings { base_url: stub.url("/v1pre3"), place };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW });
-    let credential = Arc::new(Credential::new(CredentialSource::File(token.path().into())));
-    let account = Account::new(Some(10_000.0), time.clone());
-    let http = Http::new(&network).expect("a client");
+    let time = frozen(NOW);
+    let means = means("planted-token\n", Some(10_000.0), &time);
+    let Means { http, credential, account, file } = means;
     let platform = BaseSpace::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _token: token }
+    Bench { stub, platform, _token: file }
 }
 
 fn given() -> Place {
@@ -100,44 +93,28 @@ fn file(id: &str, size: u64, status: &str) -> Value {
 }
 
 fn target() -> Target {
-    Target { folders: vec!["runs".into(), "r1".into()], name: "a b+.gz".into() }
+    bench::target(&["runs", "r1"], "a b+.gz")
 }
 
 fn request(size: u64, part_size: u64) -> BeginRequest {
-    BeginRequest {
-        target: target(),
-        size: ByteCount(size),
-        part_size: PartSize::new(part_size).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(target(), size, part_size)
 }
 
 fn remote(id: &str, begun: &BeginRequest) -> RemoteUpload {
-    RemoteUpload {
-        id: RemoteUploadId::new(id),
-        part_size: begun.part_size,
-        part_count: begun.part_size.count_for(begun.size).expect("few"),
-        sequential: false,
-    }
+    begun.remote(RemoteUploadId::new(id)).expect("few")
 }
 
 fn sending(id: &str, begun: BeginRequest) -> PartRequest {
-    let part = PartNumber::new(1).expect("not zero");
-    PartRequest { remote: remote(id, &begun), part, begun }
+    PartRequest { remote: remote(id, &begun), part: bench::number(1), begun }
 }
 
 fn completing(id: &str, begun: BeginRequest) -> CompleteRequest {
-    let parts = vec![RemotePart {
-        number: PartNumber::new(1).expect("not zero"),
-        etag: ETag::from_header(DIGITS_MD5),
-    }];
+    let parts = vec![bench::part(1, DIGITS_MD5)];
     CompleteRequest { remote: remote(id, &begun), parts, begun, since: NOW }
 }
 
 fn digits() -> PartBody {
-    let chunks = stream::iter([Ok(Bytes::from_static(b"0123456789"))]).boxed();
-    PartBody { length: ByteCount(10), md5: Md5::parse(DIGITS_MD5), chunks }
+    bench::body(b"0123456789")
 }
 
 #[tokio::test]

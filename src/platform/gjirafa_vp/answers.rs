@@ -63,14 +63,7 @@ pub(super) fn judge<T: DeserializeOwned>(
 
 fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
     let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
-    let noun = match call {
-        Call::Begin | Call::Single => "to begin an upload",
-        Call::Resume => "to sign the parts anew",
-        Call::List(_) => "to list the parts",
-        Call::Complete => "to complete the upload",
-        Call::Abort => "to abort the upload",
-        Call::Success(_) => "to tell where the file is",
-    };
+    let (_, _, noun) = call.shape();
     answered(response, kind, refusal(response, status, noun, &said(&response.body)))
 }
 

@@ -1,9 +1,9 @@
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::*;
-use crate::model::{Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
+use crate::model::{ETag, FailureKind, RemoteUpload, RemoteUploadId, WallTime};
+use crate::platform::bench::{self, Means, body, frozen, means, part};
+use crate::platform::contract::{BeginRequest, CompleteRequest, PartRequest, Platform};
 use crate::platform::http;
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
@@ -19,23 +19,16 @@ struct Bench {
 /// A platform that answers by `handler`, told the call without what all have in common.
 fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(&seen.line().replace(ROOT, ""), seen));
-    let key = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(key.path(), KEY).expect("written");
     let settings = Settings {
         base_url: stub.url("/pre/"),
         project: "p 1".into(),
         auth_header: "x-api-key".into(),
         auth_prefix: "Bearer ".into(),
     };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let now = Now { monotonic: Monotonic(Duration::ZERO), wall: WallTime(1_739_261_000 << 30) };
-    let time = TimeSource::new(move || now);
-    let credential = Arc::new(Credential::new(CredentialSource::File(key.path().into())));
-    let account = Account::new(Some(10_000.0), time.clone());
-    let http = Http::new(&network).expect("a client");
+    let time = frozen(WallTime(1_739_261_000 << 30));
+    let Means { http, credential, account, file } = means(KEY, Some(10_000.0), &time);
     let platform = GjirafaVp::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _key: key }
+    Bench { stub, platform, _key: file }
 }
 
 fn lines(bench: &Bench) -> Vec<String> {
@@ -50,35 +43,24 @@ fn no(status: u16) -> Reply {
     Reply::new(status, json!({"success": false, "errors": {"a": ["why"]}}).to_string())
 }
 
-/// Addresses at the host that asks, for these parts.
+/// The address of a part at the host that asks.
+fn address(seen: &Seen, part: u32) -> String {
+    format!("http://{}/s/{part}?a=%2F+b", seen.header("host").unwrap_or_default())
+}
+
 fn begun(seen: &Seen, parts: &[u32]) -> Reply {
-    let host = seen.header("host").unwrap_or_default();
-    let address = |part: &u32| json!({"partNumber": part, "presignedUrl": format!("http://{host}/s/{part}?a=%2F+b")});
-    let addresses: Vec<_> = parts.iter().map(address).collect();
+    let signed = |part: &u32| json!({"partNumber": part, "presignedUrl": address(seen, *part)});
+    let addresses: Vec<_> = parts.iter().map(signed).collect();
     ok(json!({"requestKey": "r/1", "uploadId": "u", "presignedUrl": addresses}))
 }
 
 fn request(size: u64) -> BeginRequest {
-    BeginRequest {
-        target: Target {
-            folders: vec!["lost".into()],
-            name: format!("a/\u{7}{}", "é".repeat(200)),
-        },
-        size: ByteCount(size),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    let name = format!("a/\u{7}{}", "é".repeat(200));
+    bench::request(bench::target(&["lost"], &name), size, 10)
 }
 
 fn remote(id: &str) -> RemoteUpload {
-    let part_size = PartSize::new(10).expect("not zero");
-    RemoteUpload { id: RemoteUploadId::new(id), part_size, part_count: 2, sequential: false }
-}
-
-fn part(number: u32, etag: &str) -> RemotePart {
-    let number = PartNumber::new(number).expect("not zero");
-    RemotePart { number, etag: ETag::from_header(etag) }
+    request(15).remote(RemoteUploadId::new(id)).expect("two parts")
 }
 
 fn completing(id: &str) -> CompleteRequest {
@@ -86,12 +68,10 @@ fn completing(id: &str) -> CompleteRequest {
     CompleteRequest { remote: remote(id), parts, begun: request(15), since: WallTime(0) }
 }
 
-async fn send(bench: &Bench, id: &str, number: u32) -> Result<ETag, FailureKind> {
-    let request =
-        PartRequest { remote: remote(id), part: part(number, "").number, begun: request(15) };
-    let chunks = stream::iter([Ok(bytes::Bytes::from_static(b"12345"))]).boxed();
-    let body = PartBody { length: ByteCount(5), md5: None, chunks };
-    bench.platform.put_part(&request, body).await.map_err(|failure| failure.kind)
+async fn send(bench: &Bench, id: &str, part: u32) -> Result<ETag, FailureKind> {
+    let part = bench::number(part);
+    let request = PartRequest { remote: remote(id), part, begun: request(15) };
+    bench.platform.put_part(&request, body(b"12345")).await.map_err(|failure| failure.kind)
 }
 
 /// What the platform lists, quoted as some do, in no order.
@@ -201,7 +181,7 @@ async fn an_answer_is_a_success_only_when_everything_says_so() {
     ] {
         let (headers, body) = (Default::default(), body.into());
         let response = http::Response { status, headers, body };
-        let answer = answers::judge(call, &response, WallTime(0));
+        let answer = answers::judge::<Value>(call, &response, WallTime(0));
         assert_eq!(answer.err().map(|failure| failure.kind), kind, "{call:?} {response:?}");
     }
 }
@@ -268,10 +248,7 @@ async fn what_became_of_a_complete_is_asked_in_order_and_never_guessed() {
 #[tokio::test]
 async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     let bench = bench(|line, seen| match line {
-        "POST url" => {
-            let url = format!("http://{}/s/1", seen.header("host").unwrap_or_default());
-            ok(json!({"requestKey": "r/1", "url": url}))
-        }
+        "POST url" => ok(json!({"requestKey": "r/1", "url": address(seen, 1)})),
         SUCCESS => ok(json!({"downloadPath": "d"})),
         _ => Reply::new(200, "").with("ETag", "e"),
     });

@@ -17,7 +17,7 @@ use crate::model::{
     Completion, ETag, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
     RemoteUploadId, Traits,
 };
-use crate::platform::answer::{bad, classify_storage, stored};
+use crate::platform::answer::{bad, classify_storage, stored, unless};
 use crate::platform::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform,
 };
@@ -31,14 +31,6 @@ const GONE: [FailureKind; 1] = [FailureKind::UploadGone];
 /// The platform's own word that it will not do it.
 const REFUSED: [FailureKind; 3] =
     [FailureKind::UploadGone, FailureKind::CompleteRefused, FailureKind::BadRequest];
-
-/// Turns failures of some kinds into nothing.
-fn unless<T>(kinds: &[FailureKind], answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match answer {
-        Err(failure) if kinds.contains(&failure.kind) => Ok(None),
-        other => other.map(Some),
-    }
-}
 
 impl Platform for GjirafaVp {
     fn traits(&self) -> Traits {
@@ -58,9 +50,12 @@ impl Platform for GjirafaVp {
                 let message = format!("a file of {part_count} parts is more than can be listed");
                 return Err(Failure::new(FailureKind::BadRequest, message));
             }
+            let (name, length) = (file_name(&request.target.name), request.size.0.to_string());
+            let body = json!({"fileName": name, "contentLength": length,
+                "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
             request.remote(match request.size.0 {
-                0 => self.begin_single(request).await?,
-                _ => self.begin_multipart(request, part_count).await?,
+                0 => self.begin_single(body).await?,
+                _ => self.begin_multipart(body, part_count).await?,
             })
         })
     }
@@ -161,12 +156,9 @@ impl Platform for GjirafaVp {
 }
 
 impl GjirafaVp {
-    async fn begin_single(&self, request: &BeginRequest) -> Result<RemoteUploadId, Failure> {
+    async fn begin_single(&self, mut body: Value) -> Result<RemoteUploadId, Failure> {
         // Here the length is a number.
-        let body = json!({
-            "fileName": file_name(&request.target.name), "contentLength": request.size.0,
-            "mimeType": "application/octet-stream", "enableDuplicateCheck": false,
-        });
+        body["contentLength"] = 0.into();
         let begun: wire::SingleBegun = self.call(Call::Single, Some(body)).await?;
         let key = wire::usable(Some(&begun.request_key))?;
         let url = wire::storage_url(&begun.url)?;
@@ -176,14 +168,11 @@ impl GjirafaVp {
 
     async fn begin_multipart(
         &self,
-        request: &BeginRequest,
+        mut body: Value,
         part_count: u32,
     ) -> Result<RemoteUploadId, Failure> {
-        let body = json!({
-            "partsNumber": part_count, "fileName": file_name(&request.target.name),
-            "contentLength": request.size.0.to_string(), "mimeType": "application/octet-stream",
-            "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": LIFE_HOURS,
-        });
+        body["partsNumber"] = part_count.into();
+        body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
         let begun: wire::Begun = self.call(Call::Begin, Some(body)).await?;
         let id = RemoteUploadId::new(wire::usable(begun.request_key.as_deref())?);
         let now = self.api.account.platform_time();
@@ -261,8 +250,8 @@ impl GjirafaVp {
 
     /// Ends an upload of one request, or learns that there is a file.
     async fn succeed(&self, key: &str) -> Result<(), Failure> {
-        let success: wire::Success = self.call(Call::Success(key), None).await?;
-        let is_somewhere = !success.download_path.is_empty();
+        let success: Value = self.call(Call::Success(key), None).await?;
+        let is_somewhere = success["downloadPath"].as_str().is_some_and(|path| !path.is_empty());
         is_somewhere.then_some(()).ok_or_else(|| bad("a file that is nowhere"))
     }
 }

@@ -28,7 +28,6 @@ pub(super) const SINGLE: &str = "single:";
 #[serde(rename_all = "camelCase")]
 pub(super) struct Begun {
     pub(super) request_key: Option<String>,
-    /// One for each part.
     pub(super) presigned_url: Vec<Address>,
 }
 
@@ -48,19 +47,11 @@ pub(super) struct SingleBegun {
     pub(super) url: String,
 }
 
-/// Where a file is.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Success {
-    pub(super) download_path: String,
-}
-
 /// A part that arrived.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
     part_number: u32,
-    /// Bytes.
     size: u64,
     /// With quotes or without, as it must be repeated.
     e_tag: String,

@@ -1,10 +1,7 @@
-use futures_util::{StreamExt, stream};
-
 use super::*;
 use crate::clock::Clock;
-use crate::model::{Md5, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::{PartNumber, PartSize};
+use crate::platform::bench::{self, Means, body, means};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 struct Bench {
@@ -22,9 +19,7 @@ fn bench_with(
     handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
 ) -> Bench {
     let stub = Stub::start(handler);
-    let keys = tempfile::NamedTempFile::new().expect("a file");
     let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
-    std::fs::write(keys.path(), text).expect("written");
     let settings = Settings {
         base_url: stub.url("/"),
         region: "eu-central-1".into(),
@@ -32,24 +27,14 @@ fn bench_with(
         path_style: true,
         encryption,
     };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let credential = Credential::new(CredentialSource::File(keys.path().to_owned()));
-    let clock = Clock::real();
-    let account = Account::new(Some(10_000.0), &clock);
-    let http = Http::new(&network).expect("a client");
-    let client = S3::new(&settings, http, Arc::new(credential), account, &clock).expect("a client");
-    Bench { stub, client, _keys: keys }
+    let time = TimeSource::from(Clock::real());
+    let Means { http, credential, account, file } = means(text, Some(10_000.0), &time);
+    let client = S3::new(&settings, http, credential, account, time).expect("a client");
+    Bench { stub, client, _keys: file }
 }
 
 fn request(size: u64) -> BeginRequest {
-    BeginRequest {
-        target: Target { folders: vec!["runs".into(), "a b".into()], name: "x+y#1.gz".into() },
-        size: ByteCount(size),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(bench::target(&["runs", "a b"], "x+y#1.gz"), size, 10)
 }
 
 const KEY: &str = "runs/a b/x+y#1.gz";
@@ -63,27 +48,13 @@ fn many() -> RemoteUpload {
     remote(&format!("{KEY}?uploadId=u1"), 3)
 }
 
-fn etag(digit: &str) -> ETag {
-    ETag::from_header(&digit.repeat(32))
-}
-
 fn parts() -> Vec<RemotePart> {
-    let part = |index: usize, digit| RemotePart {
-        number: PartNumber::from_index(index),
-        etag: etag(digit),
-    };
-    vec![part(0, "a"), part(1, "b"), part(2, "c")]
+    let part = |number, digit: &str| bench::part(number, &digit.repeat(32));
+    vec![part(1, "a"), part(2, "b"), part(3, "c")]
 }
 
 fn completing() -> CompleteRequest {
     CompleteRequest { remote: many(), parts: parts(), begun: request(25), since: WallTime(0) }
-}
-
-fn body(bytes: &'static [u8]) -> PartBody {
-    use md5::{Digest, Md5 as Hasher};
-    let length = ByteCount(bytes.len() as u64);
-    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
-    PartBody { length, md5: Some(Md5(Hasher::digest(bytes).into())), chunks }
 }
 
 /// Method, path and the query without what belongs to the signature.

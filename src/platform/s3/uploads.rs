@@ -13,7 +13,7 @@ use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::answer::stored;
+use crate::platform::answer::{stored, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
 /// The part size, left with each object of many parts: its ETag means nothing without it.
@@ -227,10 +227,9 @@ impl S3 {
             }
             Resource::Upload(key, _) => key,
         };
-        match self.listed_parts(&request.remote).await {
-            Ok(_) => return Ok(Completion::Pending),
-            Err(failure) if failure.kind == FailureKind::UploadGone => {}
-            Err(failure) => return Err(failure),
+        let listed = self.listed_parts(&request.remote).await;
+        if unless(&[FailureKind::UploadGone], listed)?.is_some() {
+            return Ok(Completion::Pending);
         }
         let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
             return Ok(Completion::Gone);
@@ -248,11 +247,8 @@ impl S3 {
     pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
         let Ok(Resource::Upload(key, upload)) = resource(id) else { return Ok(()) };
         let ask = Ask::object(key).query("uploadId", upload);
-        match self.call(Call::Upload, Method::DELETE, ask).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.kind == FailureKind::UploadGone => Ok(()),
-            Err(failure) => Err(failure),
-        }
+        let aborted = self.call(Call::Upload, Method::DELETE, ask).await;
+        unless(&[FailureKind::UploadGone], aborted).map(drop)
     }
 }
 

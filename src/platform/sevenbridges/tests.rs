@@ -1,13 +1,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::*;
-use crate::model::{ContentMark, Md5, Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::{ContentMark, FailureKind, Md5, Monotonic, PartSize};
+use crate::platform::bench::{self, Means, body, frozen, means, target};
 use crate::platform::http::stub::{Reply, Seen, Stub, traced};
 
 /// By the clock of this machine: an hour before the platform's.
@@ -24,17 +22,15 @@ struct Bench {
 /// Starts a platform that answers by `handler`, and a client of it.
 fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(seen).with("Date", DATE));
-    let token = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(token.path(), "planted-token\n").expect("written");
     let settings = Settings { base_url: stub.url("/v2/"), project: "lab/runs 1".into() };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW_WALL });
-    let credential = Arc::new(Credential::new(CredentialSource::File(token.path().into())));
-    let account = Account::new(None, time.clone());
-    let http = Http::new(&network).expect("a client");
-    let platform = SevenBridges::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, token }
+    let (platform, token) = client(&settings);
+    Bench { stub, platform: platform.expect("a client"), token }
+}
+
+fn client(settings: &Settings) -> (Result<SevenBridges, Failure>, tempfile::NamedTempFile) {
+    let time = frozen(NOW_WALL);
+    let Means { http, credential, account, file } = means("planted-token\n", None, &time);
+    (SevenBridges::new(settings, http, credential, account, time), file)
 }
 
 /// Answers by a table of `METHOD path-without-base` (query included); anything else is a 404.
@@ -49,18 +45,8 @@ fn table(answers: Vec<(&'static str, u16, serde_json::Value)>) -> impl Fn(&Seen)
     }
 }
 
-fn target(folders: &[&str], name: &str) -> Target {
-    Target { folders: folders.iter().map(|&f| f.to_owned()).collect(), name: name.into() }
-}
-
 fn request(folders: &[&str]) -> BeginRequest {
-    BeginRequest {
-        target: target(folders, "a b.gz"),
-        size: ByteCount(100),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(target(folders, "a b.gz"), 100, 10)
 }
 
 fn completing(id: &str) -> CompleteRequest {
@@ -73,26 +59,11 @@ fn completing(id: &str) -> CompleteRequest {
 }
 
 fn sending(id: &str, number: u32) -> PartRequest {
-    PartRequest { remote: remote(id), part: part(number), begun: request(&[]) }
+    PartRequest { remote: remote(id), part: bench::number(number), begun: request(&[]) }
 }
 
 fn remote(id: &str) -> RemoteUpload {
-    RemoteUpload {
-        id: RemoteUploadId::new(id),
-        part_size: PartSize::new(10).expect("not zero"),
-        part_count: 10,
-        sequential: false,
-    }
-}
-
-fn part(number: u32) -> PartNumber {
-    PartNumber::new(number).expect("not zero")
-}
-
-fn body(bytes: &'static [u8]) -> PartBody {
-    let length = ByteCount(bytes.len() as u64);
-    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
-    PartBody { length, md5: None, chunks }
+    request(&[]).remote(RemoteUploadId::new(id)).expect("ten parts")
 }
 
 fn refusal(code: u16) -> serde_json::Value {
@@ -413,8 +384,7 @@ async fn parts_are_reported_together_and_listed_back() {
         ("POST upload/multipart/u", 200, json!(null)),
         ("GET upload/multipart/u?list_parts=true", 200, listed),
     ]));
-    let parts =
-        [1, 2].map(|n| RemotePart { number: part(n), etag: ETag::from_header(&format!("e{n}")) });
+    let parts = [bench::part(1, "e1"), bench::part(2, "e2")];
     bench.platform.report_parts(&remote("u"), &[]).await.expect("nothing to tell");
     bench.platform.report_parts(&remote("u"), &parts).await.expect("told");
     let told =
@@ -545,7 +515,7 @@ async fn a_refused_call_stops_the_account() {
     let after = Some(Duration::from_secs(60));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
     let zero = Monotonic(Duration::ZERO);
-    let until = bench.platform.account.paused_until(zero);
+    let until = bench.platform.api.account.paused_until(zero);
     let pause = until.expect("paused").since(zero);
     assert!((61..=65).contains(&pause.as_secs()), "{pause:?}");
     let next = tokio::time::timeout(Duration::from_millis(50), bench.platform.check_access());
@@ -597,21 +567,7 @@ async fn no_secret_is_logged_or_told() {
 fn a_base_url_is_checked_at_the_door() {
     let platform = |base_url: &str| {
         let settings = Settings { base_url: base_url.into(), project: "a/b".into() };
-        let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW_WALL });
-        let network = http::Settings {
-            proxy: None,
-            ca_file: None,
-            inactivity_timeout: Duration::from_secs(5),
-        };
-        let credential = Arc::new(Credential::new(CredentialSource::File("/nowhere".into())));
-        let account = Account::new(None, time.clone());
-        SevenBridges::new(
-            &settings,
-            Http::new(&network).expect("a client"),
-            credential,
-            account,
-            time,
-        )
+        client(&settings).0
     };
     for base in ["https://api.example/v2", "https://api.example/v2/", "https://api.example/v2?x#y"]
     {

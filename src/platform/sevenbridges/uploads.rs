@@ -240,10 +240,9 @@ impl SevenBridges {
         &self,
         request: &CompleteRequest,
     ) -> Result<Completion, Failure> {
-        match self.details(&request.remote.id, false).await {
-            Ok(_) => return Ok(Completion::Pending),
-            Err(failure) if failure.kind == FailureKind::UploadGone => {}
-            Err(failure) => return Err(failure),
+        let told = self.details(&request.remote.id, false).await;
+        if answer::unless(&[FailureKind::UploadGone], told)?.is_some() {
+            return Ok(Completion::Pending);
         }
         let found = self.locate_file(&request.begun.target).await?;
         let ours = found.filter(|file| {

@@ -1,0 +1,67 @@
+//! What the tests of all clients start from: a way to reach a stub, and what is asked of a platform.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::account::Account;
+use super::contract::{BeginRequest, PartBody};
+use super::credential::{Credential, CredentialSource};
+use super::http::{Http, Settings, TimeSource};
+use crate::model::{
+    ByteCount, Description, ETag, Monotonic, Now, PartNumber, PartSize, RemotePart, Target,
+    WallTime,
+};
+
+/// What a client needs besides its settings.
+pub(super) struct Means {
+    pub(super) http: Http,
+    pub(super) credential: Arc<Credential>,
+    pub(super) account: Account,
+    /// Holds the secret.
+    pub(super) file: tempfile::NamedTempFile,
+}
+
+pub(super) fn means(secret: &str, calls_per_second: Option<f64>, time: &TimeSource) -> Means {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), secret).expect("written");
+    let credential = Arc::new(Credential::new(CredentialSource::File(file.path().into())));
+    let inactivity_timeout = Duration::from_secs(5);
+    let network = Settings { proxy: None, ca_file: None, inactivity_timeout };
+    let http = Http::new(&network).expect("a client");
+    Means { http, credential, account: Account::new(calls_per_second, time.clone()), file }
+}
+
+/// A clock that stands still.
+pub(super) fn frozen(wall: WallTime) -> TimeSource {
+    TimeSource::new(move || Now { monotonic: Monotonic(Duration::ZERO), wall })
+}
+
+pub(super) fn target(folders: &[&str], name: &str) -> Target {
+    Target { folders: folders.iter().map(|&f| f.to_owned()).collect(), name: name.into() }
+}
+
+/// Asks for a file of so many bytes, in parts of so many.
+pub(super) fn request(target: Target, size: u64, part_size: u64) -> BeginRequest {
+    let part_size = PartSize::new(part_size).expect("not zero");
+    let (size, description) = (ByteCount(size), Description::default());
+    BeginRequest { target, size, part_size, overwrite: false, description }
+}
+
+pub(super) fn number(number: u32) -> PartNumber {
+    PartNumber::new(number).expect("not zero")
+}
+
+pub(super) fn part(part: u32, etag: &str) -> RemotePart {
+    RemotePart { number: number(part), etag: ETag::from_header(etag) }
+}
+
+/// A body with its digest.
+pub(super) fn body(bytes: &'static [u8]) -> PartBody {
+    use md5::{Digest, Md5};
+    let md5 = Some(crate::model::Md5(Md5::digest(bytes).into()));
+    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
+    PartBody { length: ByteCount(bytes.len() as u64), md5, chunks }
+}
