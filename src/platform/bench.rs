@@ -7,20 +7,35 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::account::Account;
-use super::contract::{BeginRequest, PartBody};
+use super::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use super::credential::{Credential, CredentialSource};
+use super::http::stub::Stub;
 use super::http::{Http, Settings, TimeSource};
 use crate::model::{
-    ByteCount, Description, ETag, Monotonic, Now, PartNumber, PartSize, RemotePart, Target,
-    WallTime,
+    ByteCount, Description, ETag, Monotonic, Now, PartNumber, PartSize, RemotePart, RemoteUpload,
+    RemoteUploadId, Target, WallTime,
 };
+
+/// A stub, and a client of it.
+pub(super) struct Bench<P> {
+    pub(super) stub: Stub,
+    pub(super) platform: P,
+    /// Holds the secret.
+    pub(super) file: tempfile::NamedTempFile,
+}
+
+impl<P> Bench<P> {
+    /// Method and path of every request, without what all have in common.
+    pub(super) fn lines(&self, root: &str) -> Vec<String> {
+        self.stub.lines().iter().map(|line| line.replace(root, "")).collect()
+    }
+}
 
 /// What a client needs besides its settings.
 pub(super) struct Means {
     pub(super) http: Http,
     pub(super) credential: Arc<Credential>,
     pub(super) account: Account,
-    /// Holds the secret.
     pub(super) file: tempfile::NamedTempFile,
 }
 
@@ -41,6 +56,23 @@ pub(super) fn frozen(wall: WallTime) -> TimeSource {
 
 pub(super) fn target(folders: &[&str], name: &str) -> Target {
     Target { folders: folders.iter().map(|&f| f.to_owned()).collect(), name: name.into() }
+}
+
+pub(super) fn completing(
+    begun: BeginRequest,
+    id: &str,
+    parts: Vec<RemotePart>,
+    since: WallTime,
+) -> CompleteRequest {
+    CompleteRequest { remote: remote(&begun, id), parts, begun, since }
+}
+
+pub(super) fn sending(begun: BeginRequest, id: &str, part: u32) -> PartRequest {
+    PartRequest { remote: remote(&begun, id), part: number(part), begun }
+}
+
+pub(super) fn remote(begun: &BeginRequest, id: &str) -> RemoteUpload {
+    begun.remote(RemoteUploadId::new(id)).expect("few parts")
 }
 
 /// Asks for a file of so many bytes, in parts of so many.

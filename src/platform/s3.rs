@@ -23,6 +23,8 @@ mod objects;
 mod uploads;
 mod wire;
 
+pub(super) use self::address::signed_until;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -18,17 +18,7 @@ const LIST_NEWEST: &str =
     "GET appresults/71/files?SortBy=DateCreated&SortDir=Desc&Offset=0&Limit=1000";
 const SINGLE: &str = "POST appresults/71/files?name=a%20b%2B.gz&directory=runs%2Fr1";
 
-struct Bench {
-    stub: Stub,
-    platform: BaseSpace,
-    _token: tempfile::NamedTempFile,
-}
-
-impl Bench {
-    fn lines(&self) -> Vec<String> {
-        self.stub.seen().iter().map(short).collect()
-    }
-}
+type Bench = bench::Bench<BaseSpace>;
 
 fn short(seen: &Seen) -> String {
     seen.line().replace("/v1pre3/", "")
@@ -42,7 +32,7 @@ fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 's
     let means = means("planted-token\n", Some(10_000.0), &time);
     let Means { http, credential, account, file } = means;
     let platform = BaseSpace::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _token: file }
+    Bench { stub, platform, file }
 }
 
 fn given() -> Place {
@@ -101,16 +91,15 @@ fn request(size: u64, part_size: u64) -> BeginRequest {
 }
 
 fn remote(id: &str, begun: &BeginRequest) -> RemoteUpload {
-    begun.remote(RemoteUploadId::new(id)).expect("few")
+    bench::remote(begun, id)
 }
 
 fn sending(id: &str, begun: BeginRequest) -> PartRequest {
-    PartRequest { remote: remote(id, &begun), part: bench::number(1), begun }
+    bench::sending(begun, id, 1)
 }
 
 fn completing(id: &str, begun: BeginRequest) -> CompleteRequest {
-    let parts = vec![bench::part(1, DIGITS_MD5)];
-    CompleteRequest { remote: remote(id, &begun), parts, begun, since: NOW }
+    bench::completing(begun, id, vec![bench::part(1, DIGITS_MD5)], NOW)
 }
 
 fn digits() -> PartBody {
@@ -291,7 +280,7 @@ async fn a_small_file_goes_in_one_call_and_its_answer_completes_it() {
     assert_eq!(done.id.as_str(), "119");
     assert_eq!(done.mark.expect("proved").part_size, begun.part_size);
     bench.platform.abort(&begun.id).await.expect("nothing to abort");
-    assert_eq!(bench.lines(), ["GET appresults/71", SINGLE]);
+    assert_eq!(bench.lines("/v1pre3/"), ["GET appresults/71", SINGLE]);
     let seen = bench.stub.seen();
     assert_eq!(seen[1].header("content-md5"), Some(DIGITS_BASE64));
     assert_eq!(seen[1].header("content-type"), Some(CONTENT_TYPE));
@@ -342,7 +331,7 @@ async fn a_post_of_an_earlier_process_is_looked_for_first() {
     }
     let done = bench.platform.find_completed(&completing("single:71", request(10, 5 << 20))).await;
     assert!(matches!(done, Ok(Completion::Done(_))), "{done:?}");
-    assert_eq!(bench.lines(), [LIST, LIST_NEWEST], "whole once, then what is new");
+    assert_eq!(bench.lines("/v1pre3/"), [LIST, LIST_NEWEST], "whole once, then what is new");
 }
 
 #[tokio::test]
@@ -385,7 +374,12 @@ async fn a_file_is_located_by_its_path_over_all_pages_and_looked_at() {
     assert!(found.mark.is_some());
     let other = Target { name: "c".into(), ..target() };
     assert_eq!(bench.platform.locate(&other).await.expect("asked"), None);
-    assert_eq!(bench.lines().len(), 4, "the list is remembered: {:?}", bench.lines());
+    assert_eq!(
+        bench.lines("/v1pre3/").len(),
+        4,
+        "the list is remembered: {:?}",
+        bench.lines("/v1pre3/")
+    );
     let overwriting = BeginRequest { overwrite: true, ..request(20, 10) };
     let failure = bench.platform.begin(&overwriting).await.expect_err("never replaced");
     assert_eq!(failure.kind, FailureKind::BadRequest);
@@ -414,11 +408,11 @@ async fn a_project_and_an_app_result_are_made_when_missing() {
         other => panic!("{other}"),
     });
     assert_eq!(bench.platform.locate(&target()).await.expect("asked"), None, "nothing is made");
-    assert_eq!(bench.lines().len(), 1);
+    assert_eq!(bench.lines("/v1pre3/").len(), 1);
     for _ in 0..2 {
         bench.platform.begin(&request(20, 10)).await.expect("begun");
     }
-    assert_eq!(bench.lines().len(), 7, "remembered: {:?}", bench.lines());
+    assert_eq!(bench.lines("/v1pre3/").len(), 7, "remembered: {:?}", bench.lines("/v1pre3/"));
     bench.platform.check_access().await.expect_err("no users/current here");
 }
 

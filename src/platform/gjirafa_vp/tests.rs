@@ -1,20 +1,20 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::{ETag, FailureKind, RemoteUpload, RemoteUploadId, WallTime};
+use crate::model::FailureKind::{
+    self, BadAnswer, BadRequest, CompleteRefused, NotFound, PartRejected, ServerFault, Throttled,
+    Unauthorized, UploadGone,
+};
+use crate::model::{ETag, RemoteUpload, RemoteUploadId, WallTime};
 use crate::platform::bench::{self, Means, body, frozen, means, part};
-use crate::platform::contract::{BeginRequest, CompleteRequest, PartRequest, Platform};
+use crate::platform::contract::{BeginRequest, CompleteRequest, Platform};
 use crate::platform::http;
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 const KEY: &str = "planted-key";
 const ROOT: &str = "/pre/api/projects/p%201/uploads/";
 
-struct Bench {
-    stub: Stub,
-    platform: GjirafaVp,
-    _key: tempfile::NamedTempFile,
-}
+type Bench = bench::Bench<GjirafaVp>;
 
 /// A platform that answers by `handler`, told the call without what all have in common.
 fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
@@ -28,11 +28,7 @@ fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Benc
     let time = frozen(WallTime(1_739_261_000 << 30));
     let Means { http, credential, account, file } = means(KEY, Some(10_000.0), &time);
     let platform = GjirafaVp::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _key: file }
-}
-
-fn lines(bench: &Bench) -> Vec<String> {
-    bench.stub.lines().iter().map(|line| line.replace(ROOT, "")).collect()
+    Bench { stub, platform, file }
 }
 
 fn ok(result: Value) -> Reply {
@@ -60,18 +56,16 @@ fn request(size: u64) -> BeginRequest {
 }
 
 fn remote(id: &str) -> RemoteUpload {
-    request(15).remote(RemoteUploadId::new(id)).expect("two parts")
+    bench::remote(&request(15), id)
 }
 
 fn completing(id: &str) -> CompleteRequest {
-    let parts = vec![part(1, "e1"), part(2, "e2")];
-    CompleteRequest { remote: remote(id), parts, begun: request(15), since: WallTime(0) }
+    bench::completing(request(15), id, vec![part(1, "e1"), part(2, "e2")], WallTime(0))
 }
 
 async fn send(bench: &Bench, id: &str, part: u32) -> Result<ETag, FailureKind> {
-    let part = bench::number(part);
-    let request = PartRequest { remote: remote(id), part, begun: request(15) };
-    bench.platform.put_part(&request, body(b"12345")).await.map_err(|failure| failure.kind)
+    let asked = bench::sending(request(15), id, part);
+    bench.platform.put_part(&asked, body(b"12345")).await.map_err(|failure| failure.kind)
 }
 
 /// What the platform lists, quoted as some do, in no order.
@@ -97,11 +91,11 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
     assert_eq!((begun.id.as_str(), begun.part_count), ("r/1", 2));
     assert_eq!(send(&bench, "r/1", 2).await, Ok(ETag::from_header("e2")));
     for _ in 0..3 {
-        assert_eq!(send(&bench, "r/1", 1).await, Err(FailureKind::PartRejected));
+        assert_eq!(send(&bench, "r/1", 1).await, Err(PartRejected));
     }
     let first = "PUT /s/1?a=%2F+b";
     let wanted = ["POST multipart", "PUT /s/2?a=%2F+b", first, RESUME, first, first];
-    assert_eq!(lines(&bench), wanted, "fresh addresses are not renewed at once");
+    assert_eq!(bench.lines(ROOT), wanted, "fresh addresses are not renewed at once");
     let seen = bench.stub.seen();
     assert_eq!(
         seen[0].json(),
@@ -122,10 +116,10 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
 #[tokio::test]
 async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted() {
     for (parts, kind) in [
-        (&[1][..], FailureKind::BadAnswer),
-        (&[1, 2, 3], FailureKind::BadAnswer),
-        (&[1, 1], FailureKind::BadAnswer),
-        (&[0, 1], FailureKind::BadRequest),
+        (&[1][..], BadAnswer),
+        (&[1, 2, 3], BadAnswer),
+        (&[1, 1], BadAnswer),
+        (&[0, 1], BadRequest),
     ] {
         let bench = bench(move |line, seen| match line {
             "POST multipart" => begun(seen, parts),
@@ -133,30 +127,24 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
         });
         let failure = bench.platform.begin(&request(15)).await.expect_err("refused");
         assert_eq!(failure.kind, kind, "{parts:?}");
-        assert_eq!(lines(&bench), ["POST multipart", "PUT multipart-abort"]);
+        assert_eq!(bench.lines(ROOT), ["POST multipart", "PUT multipart-abort"]);
     }
-    for url in ["http://far.example/1", "https://me:pw@far.example/1", "1"] {
+    for (url, end) in [
+        ("http://far.example/1", None),
+        ("https://me:pw@far.example/1", None),
+        ("1", None),
+        ("https://far.example/1?X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
+        ("https://far.example/1?a=b", Some(48 * 3600)),
+    ] {
         let address = wire::Address { part_number: 1, presigned_url: url.into() };
-        assert!(wire::signed(vec![address], None, WallTime(0)).is_err(), "{url}");
+        let signed = wire::signed(vec![address], None, WallTime(0)).ok();
+        let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
+        assert_eq!(seconds, end, "{url}");
     }
-    let end = |query: &str| {
-        let url = format!("https://far.example/1?{query}");
-        let address = wire::Address { part_number: 1, presigned_url: url };
-        wire::signed(vec![address], None, WallTime(0))
-            .expect("signed")
-            .expires_at
-            .map(|at| at.0 / 1_000_000_000)
-    };
-    assert_eq!(end("X-Amz-Date=19700101T000100Z&X-Amz-Expires=30"), Some(90));
-    assert_eq!((end("Expires=77"), end("a=b")), (Some(77), Some(48 * 3600)));
 }
 
 #[tokio::test]
 async fn an_answer_is_a_success_only_when_everything_says_so() {
-    use FailureKind::{
-        BadAnswer, BadRequest, CompleteRefused, NotFound, ServerFault, Throttled, Unauthorized,
-        UploadGone,
-    };
     let (begin, complete) = (Call::Begin, Call::Complete);
     let soft = r#"{"success":false,"errors":["no"],"statusCode":200}"#;
     for (call, status, body, kind) in [
@@ -207,7 +195,7 @@ async fn complete_needs_every_part_listed_and_never_allows_a_partial_one() {
                     json!({"requestKey": "r/1", "allowPartialComplete": false, "parts": parts});
                 assert_eq!(bench.stub.seen()[1].json(), body);
             }
-            Err(failure) => assert_eq!(failure.kind, FailureKind::CompleteRefused),
+            Err(failure) => assert_eq!(failure.kind, CompleteRefused),
         }
         assert_eq!(bench.platform.complete(&completing("r/1")).await.is_ok(), done);
     }
@@ -241,7 +229,7 @@ async fn what_became_of_a_complete_is_asked_in_order_and_never_guessed() {
         let found = bench.platform.find_completed(&completing("r/1")).await;
         let word = format!("{found:?}").replace("Ok(", "");
         assert!(word.starts_with(wanted), "{word} for {list} {resume} {complete} {success}");
-        assert!(lines(&bench).iter().filter(|line| *line == COMPLETE).count() <= 1);
+        assert!(bench.lines(ROOT).iter().filter(|line| *line == COMPLETE).count() <= 1);
     }
 }
 
@@ -258,7 +246,7 @@ async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     assert!(send(&bench, "single:r/1", 1).await.is_ok());
     assert_eq!(bench.platform.list_parts(&begun).await, Ok(None));
     bench.platform.complete(&completing("single:r/1")).await.expect("completed");
-    assert_eq!(send(&bench, "single:r/1", 1).await, Err(FailureKind::UploadGone));
+    assert_eq!(send(&bench, "single:r/1", 1).await, Err(UploadGone));
     bench.platform.abort(&begun.id).await.expect("nothing to do");
 }
 
@@ -270,7 +258,7 @@ async fn what_is_not_listed_is_there_when_it_can_be_resumed() {
             _ => no(404),
         });
         assert_eq!(bench.platform.list_parts(&remote("r/1")).await.ok(), listed.map(Some));
-        assert_eq!(lines(&bench), [LIST, RESUME]);
+        assert_eq!(bench.lines(ROOT), [LIST, RESUME]);
         bench.platform.check_access().await.expect("accepted");
         bench.platform.abort(&RemoteUploadId::new("r/1")).await.expect("gone");
     }

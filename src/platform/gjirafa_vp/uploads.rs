@@ -159,9 +159,9 @@ impl GjirafaVp {
     async fn begin_single(&self, mut body: Value) -> Result<RemoteUploadId, Failure> {
         // Here the length is a number.
         body["contentLength"] = 0.into();
-        let begun: wire::SingleBegun = self.call(Call::Single, Some(body)).await?;
-        let key = wire::usable(Some(&begun.request_key))?;
-        let url = wire::storage_url(&begun.url)?;
+        let begun: Value = self.call(Call::Single, Some(body)).await?;
+        let key = wire::usable(begun["requestKey"].as_str())?;
+        let url = wire::storage_url(begun["url"].as_str().unwrap_or_default())?;
         self.addresses.of(key).lock().await.urls.insert(1, url);
         Ok(RemoteUploadId::new(format!("{SINGLE}{key}")))
     }

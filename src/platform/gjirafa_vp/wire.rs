@@ -1,6 +1,6 @@
 //! Gjirafa VP on the wire: results and bodies, ids, and what must hold of them before use.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use crate::model::{
 use crate::platform::answer::bad;
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::platform::http::parse_url;
+use crate::platform::s3::signed_until;
 
 /// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
 pub(super) const LIFE_HOURS: u64 = 48;
@@ -37,14 +38,6 @@ pub(super) struct Begun {
 pub(super) struct Address {
     pub(super) part_number: u32,
     pub(super) presigned_url: String,
-}
-
-/// An upload of one request that was begun.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SingleBegun {
-    pub(super) request_key: String,
-    pub(super) url: String,
 }
 
 /// A part that arrived.
@@ -96,7 +89,8 @@ pub(super) fn signed(
             return Err(Failure::new(FailureKind::BadRequest, message));
         }
         let url = storage_url(&address.presigned_url)?;
-        let end = expires_at(&url, now);
+        // One that does not say when it ends does so when it was asked to.
+        let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
         signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
         if signed.urls.insert(address.part_number, url).is_some() {
             return Err(bad("two addresses for one part"));
@@ -116,20 +110,6 @@ pub(super) fn storage_url(text: &str) -> Result<Url, Failure> {
         true => Ok(url),
         false => Err(bad("an address with a user name")),
     }
-}
-
-/// Returns when a signed address ends; where it does not say so, when it was asked to.
-fn expires_at(url: &Url, now: WallTime) -> WallTime {
-    let of = |name| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
-    let life = of("X-Amz-Expires").and_then(|text| text.parse().ok());
-    let from = of("X-Amz-Date").and_then(|text| {
-        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &*text).ok()?;
-        Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-    });
-    let said = of("Expires").and_then(|text| text.parse().ok());
-    let end = from.zip(life).map(|(from, life): (i64, i64)| from.saturating_add(life)).or(said);
-    let asked = now.after(std::time::Duration::from_hours(LIFE_HOURS));
-    end.map_or(asked, |seconds| WallTime(seconds.saturating_mul(1_000_000_000)))
 }
 
 /// Returns the parts of a listing that have a planned length; only the last may be shorter.
@@ -158,16 +138,15 @@ pub(super) fn proved<'a>(
         let message = format!("the platform lists {} parts of {count}", listed.len());
         return Err(refused(message));
     }
-    let found: BTreeMap<_, _> = listed.iter().map(|part| (part.part_number, part)).collect();
-    let prove = |(index, part): (usize, &RemotePart)| {
-        let (number, size) = (PartNumber::from_index(index), request.begun.size);
-        let planned = request.remote.part_size.range_of(number, size).length;
-        let is_ours = |found: &&&Listed| {
+    let prove = |(index, sent): (usize, &RemotePart)| {
+        let number = PartNumber::from_index(index);
+        let planned = request.remote.part_size.range_of(number, request.begun.size).length;
+        let is_ours = |found: &&Listed| {
             let etag = ETag::from_header(&found.e_tag);
-            part.number == number && found.size == planned && etag == part.etag
+            sent.number == number && found.size == planned && etag == sent.etag
         };
-        let found = found.get(&number.get()).filter(is_ours);
-        let found = found.map(|found| (number.get(), found.e_tag.as_str()));
+        let found = listed.iter().find(|found| found.part_number == number.get());
+        let found = found.filter(is_ours).map(|found| (number.get(), found.e_tag.as_str()));
         found.ok_or_else(|| refused(format!("the platform does not list part {number} as sent")))
     };
     request.parts.iter().enumerate().map(prove).collect()
