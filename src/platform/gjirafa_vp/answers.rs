@@ -92,8 +92,7 @@ fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration
 fn said(body: &[u8]) -> String {
     let envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
     let mut texts = Vec::new();
-    collect(&envelope.errors, &mut texts);
-    collect(&envelope.messages, &mut texts);
+    [&envelope.errors, &envelope.messages].into_iter().for_each(|said| collect(said, &mut texts));
     if texts.is_empty() { String::new() } else { format!(": {}", clip(&texts.join("; "))) }
 }
 

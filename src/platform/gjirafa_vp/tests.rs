@@ -1,11 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::FailureKind::{
-    self, BadAnswer, BadRequest, CompleteRefused, NotFound, PartRejected, ServerFault, Throttled,
-    Unauthorized, UploadGone,
-};
-use crate::model::{ETag, RemoteUpload, RemoteUploadId, WallTime};
+use crate::model::{ETag, FailureKind as K, RemoteUpload, RemoteUploadId, WallTime};
 use crate::platform::bench::{self, Means, body, frozen, means, part};
 use crate::platform::contract::{BeginRequest, CompleteRequest, Platform};
 use crate::platform::http;
@@ -63,21 +59,34 @@ fn completing(id: &str) -> CompleteRequest {
     bench::completing(request(15), id, vec![part(1, "e1"), part(2, "e2")], WallTime(0))
 }
 
-async fn send(bench: &Bench, id: &str, part: u32) -> Result<ETag, FailureKind> {
+async fn send(bench: &Bench, id: &str, part: u32) -> Result<ETag, K> {
     let asked = bench::sending(request(15), id, part);
     bench.platform.put_part(&asked, body(b"12345")).await.map_err(|failure| failure.kind)
-}
-
-/// What the platform lists, quoted as some do, in no order.
-fn listing(sizes: [u64; 2]) -> Reply {
-    ok(json!([{"partNumber": 2, "size": sizes[1], "eTag": "\"e2\"", "lastModified": "?"},
-              {"partNumber": 1, "size": sizes[0], "eTag": "\"e1\""}]))
 }
 
 const LIST: &str = "GET url/multipart/r%2F1/parts";
 const RESUME: &str = "POST multipart-resume";
 const COMPLETE: &str = "PUT multipart-complete";
 const SUCCESS: &str = "POST success/r%2F1";
+
+/// A platform that answers with these statuses to list, resume, complete and success, and lists parts
+/// of these lengths: quoted as some do, in no order.
+fn answering([list, resume, complete, success]: [u16; 4], sizes: [u64; 2]) -> Bench {
+    bench(move |line, seen| match (line, list, resume, complete, success) {
+        (LIST, 200, ..) => ok(json!([
+            {"partNumber": 2, "size": sizes[1], "eTag": "\"e2\"", "lastModified": "?"},
+            {"partNumber": 1, "size": sizes[0], "eTag": "\"e1\""},
+        ])),
+        (RESUME, _, 200, ..) => begun(seen, &[1, 2]),
+        (COMPLETE, _, _, 200, _) => ok(true.into()),
+        (SUCCESS, .., 200) => ok(json!({"downloadPath": "d"})),
+        (LIST, status, ..)
+        | (RESUME, _, status, ..)
+        | (COMPLETE, _, _, status, _)
+        | (SUCCESS, .., status) => no(status),
+        _ => no(404),
+    })
+}
 
 #[tokio::test]
 async fn begin_says_everything_and_parts_go_without_the_key() {
@@ -91,7 +100,7 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
     assert_eq!((begun.id.as_str(), begun.part_count), ("r/1", 2));
     assert_eq!(send(&bench, "r/1", 2).await, Ok(ETag::from_header("e2")));
     for _ in 0..3 {
-        assert_eq!(send(&bench, "r/1", 1).await, Err(PartRejected));
+        assert_eq!(send(&bench, "r/1", 1).await, Err(K::PartRejected));
     }
     let first = "PUT /s/1?a=%2F+b";
     let wanted = ["POST multipart", "PUT /s/2?a=%2F+b", first, RESUME, first, first];
@@ -116,10 +125,10 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
 #[tokio::test]
 async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted() {
     for (parts, kind) in [
-        (&[1][..], BadAnswer),
-        (&[1, 2, 3], BadAnswer),
-        (&[1, 1], BadAnswer),
-        (&[0, 1], BadRequest),
+        (&[1][..], K::BadAnswer),
+        (&[1, 2, 3], K::BadAnswer),
+        (&[1, 1], K::BadAnswer),
+        (&[0, 1], K::BadRequest),
     ] {
         let bench = bench(move |line, seen| match line {
             "POST multipart" => begun(seen, parts),
@@ -136,8 +145,7 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
         ("https://far.example/1?X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
         ("https://far.example/1?a=b", Some(48 * 3600)),
     ] {
-        let address = wire::Address { part_number: 1, presigned_url: url.into() };
-        let signed = wire::signed(vec![address], None, WallTime(0)).ok();
+        let signed = wire::signed(Some(wire::Address::only(url.into())), None, WallTime(0)).ok();
         let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
         assert_eq!(seconds, end, "{url}");
     }
@@ -149,23 +157,23 @@ async fn an_answer_is_a_success_only_when_everything_says_so() {
     let soft = r#"{"success":false,"errors":["no"],"statusCode":200}"#;
     for (call, status, body, kind) in [
         (begin, 201, r#"{"success":true,"result":1}"#, None),
-        (begin, 200, r#"{"success":true,"statusCode":400}"#, Some(BadAnswer)),
-        (begin, 200, r#"{"result":true}"#, Some(BadAnswer)),
-        (begin, 200, r#"{"success":"yes"}"#, Some(BadAnswer)),
-        (begin, 200, "<html>", Some(BadAnswer)),
-        (begin, 200, "", Some(BadAnswer)),
-        (begin, 302, "", Some(BadAnswer)),
-        (begin, 200, soft, Some(BadRequest)),
-        (complete, 200, soft, Some(CompleteRefused)),
-        (complete, 200, r#"{"success":false,"statusCode":500}"#, Some(ServerFault)),
-        (complete, 400, r#"{"errors":{"parts":["x"]}}"#, Some(CompleteRefused)),
-        (complete, 404, "", Some(UploadGone)),
-        (complete, 404, "<html>", Some(BadAnswer)),
-        (begin, 404, "{}", Some(NotFound)),
-        (begin, 422, "{}", Some(BadRequest)),
-        (begin, 403, "<html>", Some(Unauthorized)),
-        (begin, 503, "<html>", Some(ServerFault)),
-        (begin, 429, "", Some(Throttled { after: None })),
+        (begin, 200, r#"{"success":true,"statusCode":400}"#, Some(K::BadAnswer)),
+        (begin, 200, r#"{"result":true}"#, Some(K::BadAnswer)),
+        (begin, 200, r#"{"success":"yes"}"#, Some(K::BadAnswer)),
+        (begin, 200, "<html>", Some(K::BadAnswer)),
+        (begin, 200, "", Some(K::BadAnswer)),
+        (begin, 302, "", Some(K::BadAnswer)),
+        (begin, 200, soft, Some(K::BadRequest)),
+        (complete, 200, soft, Some(K::CompleteRefused)),
+        (complete, 200, r#"{"success":false,"statusCode":500}"#, Some(K::ServerFault)),
+        (complete, 400, r#"{"errors":{"parts":["x"]}}"#, Some(K::CompleteRefused)),
+        (complete, 404, "", Some(K::UploadGone)),
+        (complete, 404, "<html>", Some(K::BadAnswer)),
+        (begin, 404, "{}", Some(K::NotFound)),
+        (begin, 422, "{}", Some(K::BadRequest)),
+        (begin, 403, "<html>", Some(K::Unauthorized)),
+        (begin, 503, "<html>", Some(K::ServerFault)),
+        (begin, 429, "", Some(K::Throttled { after: None })),
     ] {
         let (headers, body) = (Default::default(), body.into());
         let response = http::Response { status, headers, body };
@@ -176,59 +184,43 @@ async fn an_answer_is_a_success_only_when_everything_says_so() {
 
 #[tokio::test]
 async fn complete_needs_every_part_listed_and_never_allows_a_partial_one() {
-    for (sizes, done, calls) in [([10, 5], true, 2), ([10, 4], false, 1), ([9, 6], false, 1)] {
-        let bench = bench(move |line, _| match line {
-            LIST => listing(sizes),
-            COMPLETE => ok(true.into()),
-            other => panic!("{other}"),
-        });
+    for (sizes, is_done) in [([10, 5], true), ([10, 4], false), ([9, 6], false)] {
+        let bench = answering([200; 4], sizes);
         let completed = bench.platform.complete(&completing("r/1")).await;
-        assert_eq!(bench.stub.lines().len(), calls);
-        match completed {
-            Ok(file) => {
-                assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
-                let inspected = bench.platform.inspect(&file.id).await.expect("answered");
-                assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
-                let parts = json!([{"partNumber": 1, "eTag": "\"e1\""},
-                                   {"partNumber": 2, "eTag": "\"e2\""}]);
-                let body =
-                    json!({"requestKey": "r/1", "allowPartialComplete": false, "parts": parts});
-                assert_eq!(bench.stub.seen()[1].json(), body);
+        assert_eq!(bench.lines(ROOT).contains(&COMPLETE.to_owned()), is_done);
+        let file = match completed {
+            Ok(file) => file,
+            Err(failure) => {
+                assert!(!is_done && failure.kind == K::CompleteRefused, "{failure}");
+                continue;
             }
-            Err(failure) => assert_eq!(failure.kind, CompleteRefused),
-        }
-        assert_eq!(bench.platform.complete(&completing("r/1")).await.is_ok(), done);
+        };
+        assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
+        let inspected = bench.platform.inspect(&file.id).await.expect("answered");
+        assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
+        let part = |number: u32| json!({"partNumber": number, "eTag": format!("\"e{number}\"")});
+        let body = json!({"requestKey": "r/1", "allowPartialComplete": false,
+            "parts": [part(1), part(2)]});
+        assert_eq!(bench.stub.seen()[1].json(), body);
     }
 }
 
 #[tokio::test]
 async fn what_became_of_a_complete_is_asked_in_order_and_never_guessed() {
-    let path = || ok(json!({"downloadPath": "d"}));
-    for (list, resume, complete, success, wanted) in [
-        (200, 200, 500, 500, "Pending"),
-        (200, 400, 200, 500, "Done"),
-        (404, 500, 200, 500, "Done"),
-        (404, 500, 400, 200, "Done"),
-        (404, 200, 404, 404, "Pending"),
-        (404, 400, 404, 404, "Unknown"),
-        (200, 404, 400, 404, "Unknown"),
-        (404, 400, 503, 404, "Err"),
-        (401, 400, 400, 400, "Err"),
+    for (statuses, wanted) in [
+        ([200, 200, 500, 500], "Ok(Pending"),
+        ([200, 400, 200, 500], "Ok(Done"),
+        ([404, 500, 200, 500], "Ok(Done"),
+        ([404, 500, 400, 200], "Ok(Done"),
+        ([404, 200, 404, 404], "Ok(Pending"),
+        ([404, 400, 404, 404], "Ok(Unknown"),
+        ([200, 404, 400, 404], "Ok(Unknown"),
+        ([404, 400, 503, 404], "Err"),
+        ([401, 400, 400, 400], "Err"),
     ] {
-        let bench = bench(move |line, seen| match (line, list, resume, complete, success) {
-            (LIST, 200, ..) => listing([10, 5]),
-            (RESUME, _, 200, ..) => begun(seen, &[1, 2]),
-            (COMPLETE, _, _, 200, _) => ok(true.into()),
-            (SUCCESS, _, _, _, 200) => path(),
-            (LIST, status, ..)
-            | (RESUME, _, status, ..)
-            | (COMPLETE, _, _, status, _)
-            | (SUCCESS, .., status) => no(status),
-            other => panic!("{other:?}"),
-        });
+        let bench = answering(statuses, [10, 5]);
         let found = bench.platform.find_completed(&completing("r/1")).await;
-        let word = format!("{found:?}").replace("Ok(", "");
-        assert!(word.starts_with(wanted), "{word} for {list} {resume} {complete} {success}");
+        assert!(format!("{found:?}").starts_with(wanted), "{found:?} for {statuses:?}");
         assert!(bench.lines(ROOT).iter().filter(|line| *line == COMPLETE).count() <= 1);
     }
 }
@@ -246,23 +238,19 @@ async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     assert!(send(&bench, "single:r/1", 1).await.is_ok());
     assert_eq!(bench.platform.list_parts(&begun).await, Ok(None));
     bench.platform.complete(&completing("single:r/1")).await.expect("completed");
-    assert_eq!(send(&bench, "single:r/1", 1).await, Err(UploadGone));
+    assert_eq!(send(&bench, "single:r/1", 1).await, Err(K::UploadGone));
     bench.platform.abort(&begun.id).await.expect("nothing to do");
 }
 
 #[tokio::test]
 async fn what_is_not_listed_is_there_when_it_can_be_resumed() {
     for (resume, listed) in [(200, Some(vec![])), (400, None)] {
-        let bench = bench(move |line, seen| match line {
-            RESUME if resume == 200 => begun(seen, &[1]),
-            _ => no(404),
-        });
+        let bench = answering([404, resume, 404, 404], [0, 0]);
         assert_eq!(bench.platform.list_parts(&remote("r/1")).await.ok(), listed.map(Some));
         assert_eq!(bench.lines(ROOT), [LIST, RESUME]);
         bench.platform.check_access().await.expect("accepted");
         bench.platform.abort(&RemoteUploadId::new("r/1")).await.expect("gone");
     }
-    let bench = bench(|_, _| listing([10, 11]));
-    let listed = bench.platform.list_parts(&remote("r/1")).await;
+    let listed = answering([200; 4], [10, 11]).platform.list_parts(&remote("r/1")).await;
     assert_eq!(listed, Ok(Some(vec![part(1, "e1")])), "another length is sent again");
 }

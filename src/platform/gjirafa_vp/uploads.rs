@@ -11,7 +11,7 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use super::addresses::Signed;
-use super::wire::{self, LIFE_HOURS, SINGLE, file_name, key_of};
+use super::wire::{self, LIFE_HOURS, SINGLE, key_of};
 use super::{Call, GjirafaVp, PART_COUNT_MAX, TRAITS};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
@@ -50,13 +50,7 @@ impl Platform for GjirafaVp {
                 let message = format!("a file of {part_count} parts is more than can be listed");
                 return Err(Failure::new(FailureKind::BadRequest, message));
             }
-            let (name, length) = (file_name(&request.target.name), request.size.0.to_string());
-            let body = json!({"fileName": name, "contentLength": length,
-                "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
-            request.remote(match request.size.0 {
-                0 => self.begin_single(body).await?,
-                _ => self.begin_multipart(body, part_count).await?,
-            })
+            request.remote(self.begin_as(request, part_count).await?)
         })
     }
 
@@ -88,9 +82,7 @@ impl Platform for GjirafaVp {
         Box::pin(async {
             let (key, false) = key_of(&remote.id) else { return Ok(None) };
             let listed = self.listing(key).await?;
-            // Storages list a thousand at once: what is beyond them may be there.
-            let is_cut = listed.len() == 1000 && remote.part_count > 1000;
-            Ok((!is_cut).then(|| wire::whole_parts(&listed, remote)))
+            Ok(Some(wire::whole_parts(&listed, remote)))
         })
     }
 
@@ -156,28 +148,31 @@ impl Platform for GjirafaVp {
 }
 
 impl GjirafaVp {
-    async fn begin_single(&self, mut body: Value) -> Result<RemoteUploadId, Failure> {
-        // Here the length is a number.
-        body["contentLength"] = 0.into();
-        let begun: Value = self.call(Call::Single, Some(body)).await?;
-        let key = wire::usable(begun["requestKey"].as_str())?;
-        let url = wire::storage_url(begun["url"].as_str().unwrap_or_default())?;
-        self.addresses.of(key).lock().await.urls.insert(1, url);
-        Ok(RemoteUploadId::new(format!("{SINGLE}{key}")))
-    }
-
-    async fn begin_multipart(
+    async fn begin_as(
         &self,
-        mut body: Value,
+        request: &BeginRequest,
         part_count: u32,
     ) -> Result<RemoteUploadId, Failure> {
-        body["partsNumber"] = part_count.into();
-        body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
-        let begun: wire::Begun = self.call(Call::Begin, Some(body)).await?;
-        let id = RemoteUploadId::new(wire::usable(begun.request_key.as_deref())?);
-        let now = self.api.account.platform_time();
-        match wire::signed(begun.presigned_url, Some(part_count), now) {
-            Ok(signed) => *self.addresses.of(id.as_str()).lock().await = signed,
+        let (name, size) = (wire::file_name(&request.target.name), request.size.0);
+        let mut body = json!({"fileName": name, "contentLength": size,
+            "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
+        let is_single = size == 0;
+        if !is_single {
+            // Here the length is a text.
+            body["contentLength"] = size.to_string().into();
+            body["partsNumber"] = part_count.into();
+            body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
+        }
+        let call = if is_single { Call::Single } else { Call::Begin };
+        let begun: wire::Begun = self.call(call, Some(body)).await?;
+        let key = wire::usable(begun.request_key.as_deref())?;
+        let (id, addresses) = match is_single {
+            true => (format!("{SINGLE}{key}"), begun.url.map(wire::Address::only)),
+            false => (key.to_owned(), begun.presigned_url),
+        };
+        let id = RemoteUploadId::new(id);
+        match wire::signed(addresses, Some(part_count), self.api.account.platform_time()) {
+            Ok(signed) => *self.addresses.of(key).lock().await = signed,
             Err(failure) => {
                 // What cannot be used is not left behind; why it cannot be is what counts.
                 drop(self.abort(&id).await);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use serde::Deserialize;
 
 use super::addresses::Signed;
@@ -29,7 +28,9 @@ pub(super) const SINGLE: &str = "single:";
 #[serde(rename_all = "camelCase")]
 pub(super) struct Begun {
     pub(super) request_key: Option<String>,
-    pub(super) presigned_url: Vec<Address>,
+    pub(super) presigned_url: Option<Vec<Address>>,
+    /// Of an upload of one request.
+    pub(super) url: Option<String>,
 }
 
 /// The signed address of a part.
@@ -38,6 +39,13 @@ pub(super) struct Begun {
 pub(super) struct Address {
     pub(super) part_number: u32,
     pub(super) presigned_url: String,
+}
+
+impl Address {
+    /// Returns the list of the only one.
+    pub(super) fn only(presigned_url: String) -> Vec<Self> {
+        vec![Self { part_number: 1, presigned_url }]
+    }
 }
 
 /// A part that arrived.
@@ -78,17 +86,22 @@ pub(super) fn file_name(name: &str) -> String {
 /// # Errors
 /// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
 pub(super) fn signed(
-    addresses: Vec<Address>,
+    addresses: Option<Vec<Address>>,
     count: Option<u32>,
     now: WallTime,
 ) -> Result<Signed, Failure> {
     let mut signed = Signed::default();
-    for address in addresses {
+    for address in addresses.ok_or_else(|| bad("no addresses"))? {
         if address.part_number == 0 {
             let message = "the platform counts parts from 0, which this client does not know";
             return Err(Failure::new(FailureKind::BadRequest, message));
         }
-        let url = storage_url(&address.presigned_url)?;
+        let url = parse_url(&address.presigned_url)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad(
+                "an address with a user name, which would be sent as an authorisation",
+            ));
+        }
         // One that does not say when it ends does so when it was asked to.
         let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
         signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
@@ -100,15 +113,6 @@ pub(super) fn signed(
     match count.is_none_or(is_all) {
         true => Ok(signed),
         false => Err(bad("addresses for other parts than were asked for")),
-    }
-}
-
-/// Takes a signed address, which may carry no user name: it would be sent as an authorisation.
-pub(super) fn storage_url(text: &str) -> Result<Url, Failure> {
-    let url = parse_url(text)?;
-    match url.username().is_empty() && url.password().is_none() {
-        true => Ok(url),
-        false => Err(bad("an address with a user name")),
     }
 }
 
@@ -154,18 +158,12 @@ pub(super) fn proved<'a>(
 
 /// Returns a completed file. Its length is kept in its id, for nobody can be asked for it later.
 pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
-    RemoteFile {
-        id: RemoteFileId::new(format!("{key}:{}", request.size.0)),
-        name: file_name(&request.target.name),
-        size: Some(request.size),
-        mark: None,
-        created_at: None,
-    }
+    let id = RemoteFileId::new(format!("{key}:{}", request.size.0));
+    RemoteFile::known_as(id, file_name(&request.target.name), Some(request.size))
 }
 
 /// Returns what the id of a file holds.
 pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {
     let (key, size) = id.as_str().rsplit_once(':')?;
-    let size = Some(ByteCount(size.parse().ok()?));
-    Some(RemoteFile { id: id.clone(), name: key.to_owned(), size, mark: None, created_at: None })
+    Some(RemoteFile::known_as(id.clone(), key, Some(ByteCount(size.parse().ok()?))))
 }

@@ -205,13 +205,7 @@ impl S3 {
         if !wire::is_completed(&response.body) {
             return Err(bad("something else than a completed upload"));
         }
-        Ok(RemoteFile {
-            id: RemoteFileId::new(key),
-            name: request.begun.target.name.clone(),
-            size: None,
-            mark: None,
-            created_at: None,
-        })
+        Ok(RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,
