@@ -9,26 +9,21 @@
 //!
 //! At a crash nothing is lost that is not learned anew.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::account::Account;
+use super::account::Link;
 use super::contract::PartBody;
-use super::credential::Credential;
-use super::http::{Http, Request, Response, header_map, parse_url};
+use super::http::{Request, Response, header_map, parse_url};
 use crate::model::{Failure, FailureKind, WallTime};
 
 /// One platform's API, as one account is let in.
 #[derive(Debug)]
 pub(super) struct Api {
-    /// Also for what is sent elsewhere, such as to a storage: without the token.
-    pub(super) http: Http,
-    pub(super) account: Account,
-    credential: Arc<Credential>,
+    /// Its connections are also for what is sent elsewhere, such as to a storage: without the token.
+    pub(super) link: Link,
     base: Url,
     token_header: String,
     token_prefix: String,
@@ -43,15 +38,13 @@ impl Api {
     pub(super) fn new(
         base_url: &str,
         (token_header, token_prefix): (&str, &str),
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
+        link: Link,
     ) -> Result<Self, Failure> {
         let mut base = parse_url(base_url)?;
         base.set_query(None);
         base.set_fragment(None);
         let (token_header, token_prefix) = (token_header.to_owned(), token_prefix.to_owned());
-        Ok(Self { http, account, credential, base, token_header, token_prefix })
+        Ok(Self { link, base, token_header, token_prefix })
     }
 
     /// Returns an address below the base; whatever means something in an address is escaped.
@@ -88,10 +81,10 @@ impl Api {
         url: Url,
         request: Request,
     ) -> Result<Response, Failure> {
-        self.account.wait_for_budget().await;
+        self.link.account.wait_for_budget().await;
         let headers = self.authorised(request.headers)?;
-        let response = self.http.send(method, url, Request { headers, ..request }).await?;
-        self.account.learn_clock(&response);
+        let response = self.link.http.send(method, url, Request { headers, ..request }).await?;
+        self.link.account.learn_clock(&response);
         Ok(response)
     }
 
@@ -106,8 +99,9 @@ impl Api {
         headers: HeaderMap,
         body: PartBody,
     ) -> Result<Response, Failure> {
-        let response = self.http.send_part(method, url, self.authorised(headers)?, body).await?;
-        self.account.learn_clock(&response);
+        let response =
+            self.link.http.send_part(method, url, self.authorised(headers)?, body).await?;
+        self.link.account.learn_clock(&response);
         Ok(response)
     }
 
@@ -120,24 +114,24 @@ impl Api {
         &self,
         judge: impl FnOnce(WallTime) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let answer = judge(self.account.platform_time());
+        let answer = judge(self.link.account.platform_time());
         let kind = answer.as_ref().err().map(|failure| failure.kind);
         if kind == Some(FailureKind::Unauthorized) {
             self.forget_token();
         }
         if let Some(FailureKind::Throttled { after }) = kind {
-            self.account.refused(after);
+            self.link.account.refused(after);
         }
         answer
     }
 
     /// Has the token read again before it is used again.
     pub(super) fn forget_token(&self) {
-        self.credential.forget();
+        self.link.credential.forget();
     }
 
     fn authorised(&self, mut headers: HeaderMap) -> Result<HeaderMap, Failure> {
-        let token = self.credential.token()?;
+        let token = self.link.credential.token()?;
         let line = format!("{}{}", self.token_prefix, token.reveal());
         headers.extend(header_map([(self.token_header.as_str(), line.as_str())].into_iter())?);
         Ok(headers)

@@ -24,7 +24,6 @@ mod places;
 mod singles;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,11 +36,10 @@ use self::answers::Call;
 use self::listing::Listings;
 use self::places::Places;
 use self::singles::Posts;
-use super::account::Account;
+use super::account::Link;
 use super::api::{Api, json};
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource, header_map};
+use super::http::{Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETag, Failure, PartLimits, RemoteFile, RemoteFileId,
     RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
@@ -90,7 +88,6 @@ pub enum Place {
 pub struct BaseSpace {
     api: Api,
     place: Place,
-    time: TimeSource,
     places: Places,
     listings: Listings,
     posts: Posts,
@@ -136,19 +133,10 @@ impl BaseSpace {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
-        let time = time.into();
-        let (header, http) = (("x-access-token", ""), http.with_time(time.clone()));
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
-            api: Api::new(&settings.base_url, header, http, credential, account)?,
+            api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,
             place: settings.place.clone(),
-            time,
             places: Places::default(),
             listings: Listings::default(),
             posts: Posts::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::account::Account;
+use super::account::{Account, Link};
 use super::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use super::credential::{Credential, CredentialSource};
 use super::http::stub::Stub;
@@ -31,22 +31,20 @@ impl<P> Bench<P> {
     }
 }
 
-/// What a client needs besides its settings.
-pub(super) struct Means {
-    pub(super) http: Http,
-    pub(super) credential: Arc<Credential>,
-    pub(super) account: Account,
-    pub(super) file: tempfile::NamedTempFile,
-}
-
-pub(super) fn means(secret: &str, calls_per_second: Option<f64>, time: &TimeSource) -> Means {
+/// Returns a link with a secret, and the file that holds it.
+pub(super) fn link(
+    secret: &str,
+    calls_per_second: Option<f64>,
+    time: TimeSource,
+) -> (Link, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), secret).expect("written");
     let credential = Arc::new(Credential::new(CredentialSource::File(file.path().into())));
     let inactivity_timeout = Duration::from_secs(5);
     let network = Settings { proxy: None, ca_file: None, inactivity_timeout };
     let http = Http::new(&network).expect("a client");
-    Means { http, credential, account: Account::new(calls_per_second, time.clone()), file }
+    let account = Account::new(calls_per_second, time.clone());
+    (Link::new(http, credential, account, time), file)
 }
 
 /// A clock that stands still.

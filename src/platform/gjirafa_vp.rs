@@ -20,7 +20,6 @@ mod answers;
 mod uploads;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -29,10 +28,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::addresses::Addresses;
-use super::account::Account;
+use super::account::Link;
 use super::api::{Api, json_headers};
-use super::credential::Credential;
-use super::http::{Http, Request, TimeSource};
+use super::http::Request;
 use super::s3;
 use crate::model::{ByteCount, Describes, Failure, PartLimits, Traits};
 
@@ -101,7 +99,6 @@ impl<'a> Call<'a> {
 pub struct GjirafaVp {
     api: Api,
     project: String,
-    time: TimeSource,
     addresses: Addresses,
 }
 
@@ -110,18 +107,11 @@ impl GjirafaVp {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
-        let (time, project) = (time.into(), settings.project.clone());
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let header = (settings.auth_header.as_str(), settings.auth_prefix.as_str());
-        let http = http.with_time(time.clone());
-        let api = Api::new(&settings.base_url, header, http, credential, account)?;
-        Ok(Self { api, project, time, addresses: Addresses::default() })
+        let api = Api::new(&settings.base_url, header, link)?;
+        let (project, addresses) = (settings.project.clone(), Addresses::default());
+        Ok(Self { api, project, addresses })
     }
 
     /// Makes one call, and reads what its envelope holds.

@@ -25,7 +25,6 @@ mod wire;
 
 pub(super) use self::address::signed_until;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,10 +34,9 @@ use reqwest::{Method, Url};
 
 use self::address::Addressing;
 use self::answers::Call;
-use super::account::Account;
+use super::account::Link;
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource, header_map};
+use super::http::{Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETag, Failure, FailureKind, PartLimits, RemoteFile,
     RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
@@ -97,11 +95,9 @@ pub enum Encryption {
 /// The client.
 #[derive(Debug)]
 pub struct S3 {
-    http: Http,
     addressing: Addressing,
     encryption: Encryption,
-    credential: Arc<Credential>,
-    account: Account,
+    link: Link,
     /// The storage refuses `If-None-Match`.
     ignores_conditions: AtomicBool,
 }
@@ -139,47 +135,39 @@ impl S3 {
     ///
     /// # Errors
     /// When the base URL is none, or cannot carry the bucket.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
-            http: http.with_time(time.into()),
             addressing: Addressing::new(settings)?,
             encryption: settings.encryption.clone(),
-            credential,
-            account,
+            link,
             ignores_conditions: AtomicBool::new(false),
         })
     }
 
     /// Signs and sends a request, and judges the answer.
     async fn call(&self, call: Call, method: Method, ask: Ask<'_>) -> Result<Response, Failure> {
-        self.account.wait_for_budget().await;
+        self.link.account.wait_for_budget().await;
         let (url, headers) = self.signed(&method, &ask)?;
         let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body: ask.body, patience };
-        let response = self.http.send(method, url, request).await?;
+        let response = self.link.http.send(method, url, request).await?;
         self.judge(call, response)
     }
 
     /// Signs and sends a request with a part's bytes, and judges the answer.
     async fn send(&self, call: Call, ask: Ask<'_>, body: PartBody) -> Result<Response, Failure> {
         let (url, headers) = self.signed(&Method::PUT, &ask)?;
-        let response = self.http.send_part(Method::PUT, url, headers, body).await?;
+        let response = self.link.http.send_part(Method::PUT, url, headers, body).await?;
         self.judge(call, response)
     }
 
     fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
-        self.account.learn_clock(&response);
-        match answers::refusal(call, &response, self.account.platform_time()) {
+        self.link.account.learn_clock(&response);
+        match answers::refusal(call, &response, self.link.account.platform_time()) {
             None => Ok(response),
             Some(failure) => {
                 if failure.kind == FailureKind::Unauthorized {
-                    self.credential.forget();
+                    self.link.credential.forget();
                 }
                 if response.status == 501 && call.is_conditional() {
                     self.ignores_conditions.store(true, Ordering::Relaxed);
@@ -190,8 +178,8 @@ impl S3 {
     }
 
     fn signed(&self, method: &Method, ask: &Ask<'_>) -> Result<(Url, HeaderMap), Failure> {
-        let keys = self.credential.keys()?;
-        let at = self.account.platform_time();
+        let keys = self.link.credential.keys()?;
+        let at = self.link.account.platform_time();
         let mut headers = ask.headers.clone();
         headers.sort();
         let url = self.addressing.sign(method, ask, &headers, (&keys, at))?;

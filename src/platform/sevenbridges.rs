@@ -20,7 +20,6 @@ mod folders;
 mod uploads;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,14 +27,13 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::account::Account;
+use super::account::Link;
 use super::answer::not_a_page;
 use super::api::{Api, json, json_headers};
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
 };
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource};
+use super::http::{Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, Failure, PartLimits, RemoteFile,
@@ -89,15 +87,8 @@ impl SevenBridges {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
-        let (header, http) = (("x-sbg-auth-token", ""), http.with_time(time.into()));
-        let api = Api::new(&settings.base_url, header, http, credential, account)?;
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+        let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());
         Ok(Self { api, project, folders, traits: TRAITS })
     }
@@ -136,7 +127,7 @@ impl SevenBridges {
         self.learn(&response);
         match response.status {
             200..=204 => not_a_page(&response).map(|()| response),
-            _ => Err(answers::classify(call, &response, self.api.account.platform_time())),
+            _ => Err(answers::classify(call, &response, self.api.link.account.platform_time())),
         }
     }
 
@@ -161,7 +152,7 @@ impl SevenBridges {
 
     /// Takes from an answer what it says of the platform's limits, and of our token.
     fn learn(&self, response: &Response) {
-        let account = &self.api.account;
+        let account = &self.api.link.account;
         let theirs = account.platform_time();
         let number = |name| response.header(name).and_then(|text| text.trim().parse().ok());
         account.announced(Announcement {

@@ -127,7 +127,7 @@ impl BaseSpace {
         let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
             return Ok(Vec::new());
         };
-        let since = before(self.api.account.to_platform_time(since));
+        let since = before(self.api.link.account.to_platform_time(since));
         let mut found = match self.list_files(&app_result, Some(since)).await {
             Err(failure) if is_missing(&failure) => {
                 return match self.refused_in(&goal, &app_result, failure).await {

@@ -184,7 +184,10 @@ fn digest(path: &str) -> PathDigest {
 
 impl BaseSpace {
     pub(super) fn moment(&self) -> Moment {
-        Moment { monotonic: self.time.now().monotonic, theirs: self.api.account.platform_time() }
+        Moment {
+            monotonic: self.api.link.time.now().monotonic,
+            theirs: self.api.link.account.platform_time(),
+        }
     }
 
     /// Returns the complete files of that path that are remembered.

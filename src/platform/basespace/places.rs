@@ -141,7 +141,7 @@ impl BaseSpace {
         if let Some(id) = known() {
             return Ok(Some(id));
         }
-        let now = self.time.now().monotonic;
+        let now = self.api.link.time.now().monotonic;
         if lacking == Lacking::Leave && self.places.is_missing(name, now) {
             return Ok(None);
         }

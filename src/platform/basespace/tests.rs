@@ -1,10 +1,11 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::FailureKind;
-use crate::platform::bench::{self, Means, frozen, means};
+use crate::platform::bench::{self, frozen};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 /// 2026-03-01T10:20:30Z, here and there.
@@ -28,10 +29,8 @@ fn short(seen: &Seen) -> String {
 fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(&short(seen), seen).with("Date", DATE));
     let settings = Settings { base_url: stub.url("/v1pre3"), place };
-    let time = frozen(NOW);
-    let means = means("planted-token\n", Some(10_000.0), &time);
-    let Means { http, credential, account, file } = means;
-    let platform = BaseSpace::new(&settings, http, credential, account, time).expect("a client");
+    let (link, file) = bench::link("planted-token\n", Some(10_000.0), frozen(NOW));
+    let platform = BaseSpace::new(&settings, link).expect("a client");
     Bench { stub, platform, file }
 }
 

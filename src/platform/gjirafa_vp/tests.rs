@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{ETag, FailureKind as K, RemoteUpload, RemoteUploadId, WallTime};
-use crate::platform::bench::{self, Means, body, frozen, means, part};
+use crate::platform::bench::{self, body, frozen, part};
 use crate::platform::contract::{BeginRequest, CompleteRequest, Platform};
 use crate::platform::http;
 use crate::platform::http::stub::{Reply, Seen, Stub};
@@ -21,9 +21,9 @@ fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Benc
         auth_header: "x-api-key".into(),
         auth_prefix: "Bearer ".into(),
     };
-    let time = frozen(WallTime(1_739_261_000 << 30));
-    let Means { http, credential, account, file } = means(KEY, Some(10_000.0), &time);
-    let platform = GjirafaVp::new(&settings, http, credential, account, time).expect("a client");
+    let now = frozen(WallTime(1_739_261_000 << 30));
+    let (link, file) = bench::link(KEY, Some(10_000.0), now);
+    let platform = GjirafaVp::new(&settings, link).expect("a client");
     Bench { stub, platform, file }
 }
 
@@ -145,7 +145,8 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
         ("https://far.example/1?X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
         ("https://far.example/1?a=b", Some(48 * 3600)),
     ] {
-        let signed = wire::signed(Some(wire::Address::only(url.into())), None, WallTime(0)).ok();
+        let address = wire::Address { part_number: 1, presigned_url: url.into() };
+        let signed = wire::signed(Some(vec![address]), None, WallTime(0)).ok();
         let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
         assert_eq!(seconds, end, "{url}");
     }

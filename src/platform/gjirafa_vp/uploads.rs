@@ -50,7 +50,35 @@ impl Platform for GjirafaVp {
                 let message = format!("a file of {part_count} parts is more than can be listed");
                 return Err(Failure::new(FailureKind::BadRequest, message));
             }
-            request.remote(self.begin_as(request, part_count).await?)
+            let (name, size) = (wire::file_name(&request.target.name), request.size.0);
+            let mut body = json!({"fileName": name, "contentLength": size,
+                "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
+            let is_single = size == 0;
+            if !is_single {
+                // Here the length is a text.
+                body["contentLength"] = size.to_string().into();
+                body["partsNumber"] = part_count.into();
+                body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
+            }
+            let call = if is_single { Call::Single } else { Call::Begin };
+            let begun: wire::Begun = self.call(call, Some(body)).await?;
+            let key = wire::usable(begun.request_key.as_deref())?;
+            let only = |presigned_url| vec![wire::Address { part_number: 1, presigned_url }];
+            let (id, addresses) = match is_single {
+                true => (format!("{SINGLE}{key}"), begun.url.map(only)),
+                false => (key.to_owned(), begun.presigned_url),
+            };
+            let remote = request.remote(RemoteUploadId::new(id))?;
+            let now = self.api.link.account.platform_time();
+            match wire::signed(addresses, Some(part_count), now) {
+                Ok(signed) => *self.addresses.of(key).lock().await = signed,
+                Err(failure) => {
+                    // What cannot be used is not left behind; why it cannot be is what counts.
+                    drop(self.abort(&remote.id).await);
+                    return Err(failure);
+                }
+            }
+            Ok(remote)
         })
     }
 
@@ -59,14 +87,14 @@ impl Platform for GjirafaVp {
             let (id, part) = (&request.remote.id, request.part.get());
             let (key, is_single) = key_of(id);
             let url = self.address_of(id, part).await?;
-            let (http, headers) = (&self.api.http, HeaderMap::new());
+            let (http, headers) = (&self.api.link.http, HeaderMap::new());
             let response = http.send_part(Method::PUT, url.clone(), headers, body).await?;
             if matches!(response.status, 200 | 201) {
                 return stored(&response);
             }
             let failure = classify_storage(&response);
             if matches!(response.status, 400 | 403 | 404) {
-                let now = self.time.now().monotonic;
+                let now = self.api.link.time.now().monotonic;
                 self.addresses.of(key).lock().await.refused(part, &url, now);
             }
             if failure.kind == FailureKind::UploadGone && !is_single {
@@ -148,40 +176,6 @@ impl Platform for GjirafaVp {
 }
 
 impl GjirafaVp {
-    async fn begin_as(
-        &self,
-        request: &BeginRequest,
-        part_count: u32,
-    ) -> Result<RemoteUploadId, Failure> {
-        let (name, size) = (wire::file_name(&request.target.name), request.size.0);
-        let mut body = json!({"fileName": name, "contentLength": size,
-            "mimeType": "application/octet-stream", "enableDuplicateCheck": false});
-        let is_single = size == 0;
-        if !is_single {
-            // Here the length is a text.
-            body["contentLength"] = size.to_string().into();
-            body["partsNumber"] = part_count.into();
-            body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
-        }
-        let call = if is_single { Call::Single } else { Call::Begin };
-        let begun: wire::Begun = self.call(call, Some(body)).await?;
-        let key = wire::usable(begun.request_key.as_deref())?;
-        let (id, addresses) = match is_single {
-            true => (format!("{SINGLE}{key}"), begun.url.map(wire::Address::only)),
-            false => (key.to_owned(), begun.presigned_url),
-        };
-        let id = RemoteUploadId::new(id);
-        match wire::signed(addresses, Some(part_count), self.api.account.platform_time()) {
-            Ok(signed) => *self.addresses.of(key).lock().await = signed,
-            Err(failure) => {
-                // What cannot be used is not left behind; why it cannot be is what counts.
-                drop(self.abort(&id).await);
-                return Err(failure);
-            }
-        }
-        Ok(id)
-    }
-
     /// Has the parts of an upload signed anew, which only an open one is.
     async fn resume(&self, key: &str, signed: &mut Signed) -> Result<(), Failure> {
         let body = json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS});
@@ -189,8 +183,8 @@ impl GjirafaVp {
         if begun.request_key.is_some_and(|other| other != key) {
             return Err(bad("another upload than was to be resumed"));
         }
-        *signed = wire::signed(begun.presigned_url, None, self.api.account.platform_time())?;
-        signed.renewed_at = Some(self.time.now().monotonic);
+        *signed = wire::signed(begun.presigned_url, None, self.api.link.account.platform_time())?;
+        signed.renewed_at = Some(self.api.link.time.now().monotonic);
         Ok(())
     }
 
@@ -206,7 +200,7 @@ impl GjirafaVp {
         let (key, is_single) = key_of(id);
         let shared = self.addresses.of(key);
         let mut signed = shared.lock().await;
-        let until = self.api.account.platform_time().after(EXPIRY_MARGIN);
+        let until = self.api.link.account.platform_time().after(EXPIRY_MARGIN);
         let is_alive = signed.expires_at.is_none_or(|end| until <= end);
         if !(is_single || is_alive && signed.urls.contains_key(&part)) {
             self.resume(key, &mut signed).await?;

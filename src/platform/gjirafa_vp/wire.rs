@@ -41,13 +41,6 @@ pub(super) struct Address {
     pub(super) presigned_url: String,
 }
 
-impl Address {
-    /// Returns the list of the only one.
-    pub(super) fn only(presigned_url: String) -> Vec<Self> {
-        vec![Self { part_number: 1, presigned_url }]
-    }
-}
-
 /// A part that arrived.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::model::{PartNumber, PartSize};
-use crate::platform::bench::{self, Means, body, means};
+use crate::platform::bench::{self, body};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 type Bench = bench::Bench<S3>;
@@ -23,9 +23,8 @@ fn bench_with(
         path_style: true,
         encryption,
     };
-    let time = TimeSource::from(Clock::real());
-    let Means { http, credential, account, file } = means(text, Some(10_000.0), &time);
-    let platform = S3::new(&settings, http, credential, account, time).expect("a client");
+    let (link, file) = bench::link(text, Some(10_000.0), Clock::real().into());
+    let platform = S3::new(&settings, link).expect("a client");
     Bench { stub, platform, file }
 }
 

@@ -40,7 +40,7 @@ impl S3 {
         use sha2::{Digest, Sha256};
         use std::hash::{BuildHasher, RandomState};
         let chance = RandomState::new().hash_one(key);
-        let seed = format!("{key}\0{}\0{chance}", self.account.platform_time().0);
+        let seed = format!("{key}\0{}\0{chance}", self.link.account.platform_time().0);
         Sha256::digest(seed).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -96,7 +96,7 @@ impl S3 {
         }
         let key = key_of(&request.target)?;
         let mut found = self.uploads_of(&key).await?;
-        let is_since = |at| self.account.is_since(at, since);
+        let is_since = |at| self.link.account.is_since(at, since);
         found.retain(|upload| upload.initiated_at.is_some_and(is_since));
         found.sort_by_key(|upload| std::cmp::Reverse(upload.initiated_at));
         found.iter().map(|listed| request.remote(upload_id(&key, &listed.id))).collect()
@@ -228,7 +228,7 @@ impl S3 {
         let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
             return Ok(Completion::Gone);
         };
-        let is_new = file.created_at.is_none_or(|at| self.account.is_since(at, request.since));
+        let is_new = file.created_at.is_none_or(|at| self.link.account.is_since(at, request.since));
         let proof = file.mark.zip(wire::mark_of_parts(&request.parts, request.remote.part_size));
         let is_ours = match proof {
             Some((there, sent)) if there.part_size == sent.part_size => there == sent,

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
 use super::*;
 use crate::model::{ContentMark, FailureKind, Md5, Monotonic, PartSize};
-use crate::platform::bench::{self, Means, body, frozen, means, target};
+use crate::platform::bench::{self, body, frozen, target};
 use crate::platform::http::stub::{Reply, Seen, Stub, traced};
 
 /// By the clock of this machine: an hour before the platform's.
@@ -24,9 +25,8 @@ fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
 }
 
 fn client(settings: &Settings) -> (Result<SevenBridges, Failure>, tempfile::NamedTempFile) {
-    let time = frozen(NOW_WALL);
-    let Means { http, credential, account, file } = means("planted-token\n", None, &time);
-    (SevenBridges::new(settings, http, credential, account, time), file)
+    let (link, file) = bench::link("planted-token\n", None, frozen(NOW_WALL));
+    (SevenBridges::new(settings, link), file)
 }
 
 /// Answers by a table of `METHOD path-without-base` (query included); anything else is a 404.
@@ -502,7 +502,7 @@ async fn a_refused_call_stops_the_account() {
     let after = Some(Duration::from_secs(60));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
     let zero = Monotonic(Duration::ZERO);
-    let until = bench.platform.api.account.paused_until(zero);
+    let until = bench.platform.api.link.account.paused_until(zero);
     let pause = until.expect("paused").since(zero);
     assert!((61..=65).contains(&pause.as_secs()), "{pause:?}");
     let next = tokio::time::timeout(Duration::from_millis(50), bench.platform.check_access());

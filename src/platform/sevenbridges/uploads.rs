@@ -111,7 +111,7 @@ impl SevenBridges {
         };
         let mut found = Vec::new();
         for upload in listed {
-            let at = upload.initiated_at().filter(|at| self.api.account.is_since(*at, since));
+            let at = upload.initiated_at().filter(|at| self.api.link.account.is_since(*at, since));
             let (Some(at), Some(request_name)) = (at, upload.name.as_deref()) else { continue };
             if request_name != request.target.name {
                 continue;
@@ -167,7 +167,7 @@ impl SevenBridges {
         for _ in 0..2 {
             let response = self.get(Call::Upload, &path, &[]).await?;
             let signed: wire::SignedPart = answer::parse(&response)?;
-            let now = self.api.account.platform_time();
+            let now = self.api.link.account.platform_time();
             if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
                 return Ok(signed);
             }
@@ -187,7 +187,7 @@ impl SevenBridges {
             Failure::new(FailureKind::BadAnswer, "the platform names a method that sends no bytes")
         })?;
         let (headers, url) = (header_map(signed.headers())?, parse_url(signed.url.reveal())?);
-        let response = self.api.http.send_part(method, url, headers, body).await?;
+        let response = self.api.link.http.send_part(method, url, headers, body).await?;
         if !signed.is_success(response.status) {
             return Err(answer::classify_storage(&response));
         }
@@ -246,7 +246,7 @@ impl SevenBridges {
         }
         let found = self.locate_file(&request.begun.target).await?;
         let ours = found.filter(|file| {
-            let is_since = |at| self.api.account.is_since(at, request.since);
+            let is_since = |at| self.api.link.account.is_since(at, request.since);
             let is_new = file.created_at.is_none_or(is_since);
             file.size == Some(request.begun.size) && is_new
         });
