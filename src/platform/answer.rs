@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::http::Response;
 use crate::model::{ETag, Failure, FailureKind, WallTime};
 
@@ -169,6 +171,21 @@ fn storage_code(body: &str) -> Option<&str> {
     let (code, _) = rest.split_once("</Code>")?;
     let is_word = code.len() < 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_word.then_some(code)
+}
+
+/// Returns all texts that a JSON value holds, for people.
+pub(super) fn texts(value: &Value) -> String {
+    fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) => texts.push(text),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut texts = Vec::new();
+    collect(value, &mut texts);
+    clip(&texts.join("; "))
 }
 
 /// Cuts a text from outside to a length and to printable characters.

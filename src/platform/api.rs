@@ -138,10 +138,11 @@ impl Api {
     }
 }
 
-/// Returns the header lines of a call with JSON in both directions.
-pub(super) fn json_headers() -> HeaderMap {
+/// Returns the header lines of a call that is answered in JSON, and holds some or not.
+pub(super) fn json_headers(has_content: bool) -> HeaderMap {
     let json = HeaderValue::from_static("application/json");
-    HeaderMap::from_iter([(ACCEPT, json.clone()), (CONTENT_TYPE, json)])
+    let content_type = has_content.then(|| (CONTENT_TYPE, json.clone()));
+    [(ACCEPT, json)].into_iter().chain(content_type).collect()
 }
 
 /// Writes a body.

@@ -1,8 +1,7 @@
 //! Gjirafa VP: files of one project, sent as multipart uploads.
 //!
 //! Owns the calls that there are. Their sequence is in `uploads`; `addresses` keeps signed addresses,
-//! in memory only; `wire` has the shapes and what must hold of them, `answers` the envelope and the
-//! error table.
+//! in memory only; `wire` has the shapes, what must hold of them, and the error table.
 //!
 //! The rules that shape this: the key of an upload is its only name, and nothing can be looked up, so
 //! a begin whose answer is lost leaves an upload that nobody can name, never completed; a complete
@@ -16,14 +15,10 @@
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
 mod addresses;
-mod answers;
 mod uploads;
 mod wire;
 
-use std::time::Duration;
-
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -48,9 +43,6 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: false,
     ..s3::TRAITS
 };
-
-/// Putting parts together can take minutes.
-const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
 
 /// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,14 +115,11 @@ impl GjirafaVp {
         let (method, path, _) = call.shape();
         let root = ["api", "projects", &self.project, "uploads"];
         let url = self.api.url(root.into_iter().chain(path), &[])?;
-        let mut headers = json_headers();
-        if body.is_none() {
-            headers.remove(CONTENT_TYPE);
-        }
+        let headers = json_headers(body.is_some());
         let body = body.map(|body| body.to_string().into());
-        let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let patience = (call == Call::Complete).then_some(s3::COMPLETE_PATIENCE);
         let response = self.api.send(method, url, Request { headers, body, patience }).await?;
-        self.api.judged(|now| answers::judge(call, &response, now))
+        self.api.judged(|now| wire::judge(call, &response, now))
     }
 }
 

@@ -59,7 +59,7 @@ pub const TRAITS: Traits = Traits {
 };
 
 /// Putting parts together can take minutes.
-const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
 /// Life of a signature: longer than a clock may be off before it is learned.
 const SIGNATURE_LIFE_S: u64 = 3600;
 

@@ -113,7 +113,7 @@ impl SevenBridges {
         body: Option<Bytes>,
     ) -> Result<Response, Failure> {
         // The vendor marks the content type as required also where there is no content.
-        let mut headers = json_headers();
+        let mut headers = json_headers(true);
         let patience = match call {
             Call::Complete => Some(COMPLETE_PATIENCE),
             Call::Export => Some(exports::BULK_PATIENCE),

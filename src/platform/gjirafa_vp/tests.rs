@@ -27,12 +27,10 @@ fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Benc
     Bench { stub, platform, file }
 }
 
-fn ok(result: Value) -> Reply {
-    Reply::new(200, json!({"success": true, "statusCode": 200, "result": result}).to_string())
-}
-
-fn no(status: u16) -> Reply {
-    Reply::new(status, json!({"success": false, "errors": {"a": ["why"]}}).to_string())
+/// An answer, which is a success when its status says so.
+fn told(status: u16, result: Value) -> Reply {
+    let body = json!({"success": status == 200, "statusCode": status, "result": result});
+    Reply::new(status, body.to_string())
 }
 
 /// The address of a part at the host that asks.
@@ -43,7 +41,7 @@ fn address(seen: &Seen, part: u32) -> String {
 fn begun(seen: &Seen, parts: &[u32]) -> Reply {
     let signed = |part: &u32| json!({"partNumber": part, "presignedUrl": address(seen, *part)});
     let addresses: Vec<_> = parts.iter().map(signed).collect();
-    ok(json!({"requestKey": "r/1", "uploadId": "u", "presignedUrl": addresses}))
+    told(200, json!({"requestKey": "r/1", "uploadId": "u", "presignedUrl": addresses}))
 }
 
 fn request(size: u64) -> BeginRequest {
@@ -71,21 +69,22 @@ const SUCCESS: &str = "POST success/r%2F1";
 
 /// A platform that answers with these statuses to list, resume, complete and success, and lists parts
 /// of these lengths: quoted as some do, in no order.
-fn answering([list, resume, complete, success]: [u16; 4], sizes: [u64; 2]) -> Bench {
-    bench(move |line, seen| match (line, list, resume, complete, success) {
-        (LIST, 200, ..) => ok(json!([
-            {"partNumber": 2, "size": sizes[1], "eTag": "\"e2\"", "lastModified": "?"},
-            {"partNumber": 1, "size": sizes[0], "eTag": "\"e1\""},
-        ])),
-        (RESUME, _, 200, ..) => begun(seen, &[1, 2]),
-        (COMPLETE, _, _, 200, _) => ok(true.into()),
-        (SUCCESS, .., 200) => ok(json!({"downloadPath": "d"})),
-        (LIST, status, ..)
-        | (RESUME, _, status, ..)
-        | (COMPLETE, _, _, status, _)
-        | (SUCCESS, .., status) => no(status),
-        _ => no(404),
+fn answering(statuses: [u16; 4], sizes: [u64; 2]) -> Bench {
+    bench(move |line, seen| {
+        let known = [LIST, RESUME, COMPLETE, SUCCESS].into_iter().position(|call| call == line);
+        let listed =
+            |part: u32, size| json!({"partNumber": part, "size": size, "eTag": quoted(part)});
+        match (line, known.map_or(404, |call| statuses[call])) {
+            (RESUME, 200) => begun(seen, &[1, 2]),
+            (LIST, 200) => told(200, json!([listed(2, sizes[1]), listed(1, sizes[0])])),
+            (COMPLETE, 200) => told(200, true.into()),
+            (_, status) => told(status, json!({"downloadPath": "d"})),
+        }
     })
+}
+
+fn quoted(part: u32) -> String {
+    format!("\"e{part}\"")
 }
 
 #[tokio::test]
@@ -132,7 +131,7 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
     ] {
         let bench = bench(move |line, seen| match line {
             "POST multipart" => begun(seen, parts),
-            _ => no(404),
+            _ => told(404, Value::Null),
         });
         let failure = bench.platform.begin(&request(15)).await.expect_err("refused");
         assert_eq!(failure.kind, kind, "{parts:?}");
@@ -145,8 +144,8 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
         ("https://far.example/1?X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
         ("https://far.example/1?a=b", Some(48 * 3600)),
     ] {
-        let address = wire::Address { part_number: 1, presigned_url: url.into() };
-        let signed = wire::signed(Some(vec![address]), None, WallTime(0)).ok();
+        let address = addresses::Address { part_number: 1, presigned_url: url.into() };
+        let signed = addresses::Signed::take(Some(vec![address]), None, WallTime(0)).ok();
         let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
         assert_eq!(seconds, end, "{url}");
     }
@@ -178,32 +177,26 @@ async fn an_answer_is_a_success_only_when_everything_says_so() {
     ] {
         let (headers, body) = (Default::default(), body.into());
         let response = http::Response { status, headers, body };
-        let answer = answers::judge::<Value>(call, &response, WallTime(0));
+        let answer = wire::judge::<Value>(call, &response, WallTime(0));
         assert_eq!(answer.err().map(|failure| failure.kind), kind, "{call:?} {response:?}");
     }
 }
 
 #[tokio::test]
 async fn complete_needs_every_part_listed_and_never_allows_a_partial_one() {
-    for (sizes, is_done) in [([10, 5], true), ([10, 4], false), ([9, 6], false)] {
+    for sizes in [[10, 4], [9, 6]] {
         let bench = answering([200; 4], sizes);
-        let completed = bench.platform.complete(&completing("r/1")).await;
-        assert_eq!(bench.lines(ROOT).contains(&COMPLETE.to_owned()), is_done);
-        let file = match completed {
-            Ok(file) => file,
-            Err(failure) => {
-                assert!(!is_done && failure.kind == K::CompleteRefused, "{failure}");
-                continue;
-            }
-        };
-        assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
-        let inspected = bench.platform.inspect(&file.id).await.expect("answered");
-        assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
-        let part = |number: u32| json!({"partNumber": number, "eTag": format!("\"e{number}\"")});
-        let body = json!({"requestKey": "r/1", "allowPartialComplete": false,
-            "parts": [part(1), part(2)]});
-        assert_eq!(bench.stub.seen()[1].json(), body);
+        let failure = bench.platform.complete(&completing("r/1")).await.expect_err("a hole");
+        assert_eq!((failure.kind, bench.lines(ROOT)), (K::CompleteRefused, vec![LIST.to_owned()]));
     }
+    let bench = answering([200; 4], [10, 5]);
+    let file = bench.platform.complete(&completing("r/1")).await.expect("completed");
+    assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
+    let inspected = bench.platform.inspect(&file.id).await.expect("answered");
+    assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
+    let parts = [1, 2].map(|part| json!({"partNumber": part, "eTag": quoted(part)}));
+    let body = json!({"requestKey": "r/1", "allowPartialComplete": false, "parts": parts});
+    assert_eq!(bench.stub.seen()[1].json(), body);
 }
 
 #[tokio::test]
@@ -229,8 +222,8 @@ async fn what_became_of_a_complete_is_asked_in_order_and_never_guessed() {
 #[tokio::test]
 async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     let bench = bench(|line, seen| match line {
-        "POST url" => ok(json!({"requestKey": "r/1", "url": address(seen, 1)})),
-        SUCCESS => ok(json!({"downloadPath": "d"})),
+        "POST url" => told(200, json!({"requestKey": "r/1", "url": address(seen, 1)})),
+        SUCCESS => told(200, json!({"downloadPath": "d"})),
         _ => Reply::new(200, "").with("ETag", "e"),
     });
     let begun = bench.platform.begin(&request(0)).await.expect("begun");

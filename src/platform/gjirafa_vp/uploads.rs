@@ -10,8 +10,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
-use super::addresses::Signed;
-use super::wire::{self, LIFE_HOURS, SINGLE, key_of};
+use super::addresses::{Address, LIFE_HOURS, Signed};
+use super::wire::{self, SINGLE, key_of};
 use super::{Call, GjirafaVp, PART_COUNT_MAX, TRAITS};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
@@ -63,14 +63,14 @@ impl Platform for GjirafaVp {
             let call = if is_single { Call::Single } else { Call::Begin };
             let begun: wire::Begun = self.call(call, Some(body)).await?;
             let key = wire::usable(begun.request_key.as_deref())?;
-            let only = |presigned_url| vec![wire::Address { part_number: 1, presigned_url }];
+            let only = |presigned_url| vec![Address { part_number: 1, presigned_url }];
             let (id, addresses) = match is_single {
                 true => (format!("{SINGLE}{key}"), begun.url.map(only)),
                 false => (key.to_owned(), begun.presigned_url),
             };
             let remote = request.remote(RemoteUploadId::new(id))?;
             let now = self.api.link.account.platform_time();
-            match wire::signed(addresses, Some(part_count), now) {
+            match Signed::take(addresses, Some(part_count), now) {
                 Ok(signed) => *self.addresses.of(key).lock().await = signed,
                 Err(failure) => {
                     // What cannot be used is not left behind; why it cannot be is what counts.
@@ -183,7 +183,7 @@ impl GjirafaVp {
         if begun.request_key.is_some_and(|other| other != key) {
             return Err(bad("another upload than was to be resumed"));
         }
-        *signed = wire::signed(begun.presigned_url, None, self.api.link.account.platform_time())?;
+        *signed = Signed::take(begun.presigned_url, None, self.api.link.account.platform_time())?;
         signed.renewed_at = Some(self.api.link.time.now().monotonic);
         Ok(())
     }

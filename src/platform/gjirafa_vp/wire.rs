@@ -1,27 +1,107 @@
-//! Gjirafa VP on the wire: results and bodies, ids, and what must hold of them before use.
+//! Gjirafa VP on the wire: envelope, results and ids, and what must hold of them before use.
+//!
+//! A call succeeded only when HTTP, the envelope's flag and its status all say so. Otherwise the
+//! status decides, and the text is for people.
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::addresses::Signed;
+use super::Call;
+use super::addresses::Address;
 use crate::model::{
     ByteCount, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::answer::bad;
+use crate::platform::answer::{
+    answered, bad, is_foreign, not_a_page, parse, refusal, retry_after, texts,
+};
 use crate::platform::contract::{BeginRequest, CompleteRequest};
-use crate::platform::http::parse_url;
-use crate::platform::s3::signed_until;
+use crate::platform::http::Response;
 
-/// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
-pub(super) const LIFE_HOURS: u64 = 48;
 /// Longest file name, in bytes.
 const NAME_MAX: usize = 255;
 /// Longest request key, in bytes.
 const KEY_MAX: usize = 1024;
 /// Before the key of an upload of one request.
 pub(super) const SINGLE: &str = "single:";
+
+/// What is around every answer; fields come and go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Envelope {
+    success: Option<bool>,
+    /// A list of texts, or lists of texts by field.
+    errors: Value,
+    messages: Value,
+    result: Value,
+    /// Repeats the HTTP status.
+    status_code: Option<i64>,
+}
+
+/// Returns the result of a call that succeeded.
+pub(super) fn judge<T: DeserializeOwned>(
+    call: Call<'_>,
+    response: &Response,
+    now: WallTime,
+) -> Result<T, Failure> {
+    let is_fine = |status: i64| (200..300).contains(&status);
+    let bad = |message: &str| answered(response, FailureKind::BadAnswer, message.to_owned());
+    if !is_fine(response.status.into()) {
+        return Err(refused(call, response, response.status, now));
+    }
+    not_a_page(response)?;
+    let envelope: Envelope = parse(response)?;
+    match (envelope.success, envelope.status_code) {
+        // The parser's own text may quote a signed address.
+        (Some(true), status) if status.is_none_or(is_fine) => {
+            serde_json::from_value(envelope.result)
+                .map_err(|_| bad("the platform answered with a result of another shape"))
+        }
+        (Some(true), _) => {
+            Err(bad("the platform says that it succeeded, with a status that denies it"))
+        }
+        // What the envelope says of itself counts, where it can be believed.
+        (Some(false), status) => {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
+            Err(refused(call, response, status, now))
+        }
+        (None, _) => Err(bad("the platform answered without saying whether it succeeded")),
+    }
+}
+
+fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
+    let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
+    let (_, _, noun) = call.shape();
+    let envelope: Envelope = serde_json::from_slice(&response.body).unwrap_or_default();
+    let said = texts(&Value::Array(vec![envelope.errors, envelope.messages]));
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    answered(response, kind, refusal(response, status, noun, &said))
+}
+
+/// The table.
+fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration>) -> FailureKind {
+    match (status, call) {
+        (401 | 403, _) => FailureKind::Unauthorized,
+        (407, _) => FailureKind::Unreachable,
+        // A gateway that asks for a pause gets it too.
+        (408 | 429, _) => FailureKind::Throttled { after: pause },
+        (503, _) if pause.is_some() => FailureKind::Throttled { after: pause },
+        (500..=599, _) => FailureKind::ServerFault,
+        (400..=499, _) if is_foreign => FailureKind::BadAnswer,
+        (400, Call::Complete) => FailureKind::CompleteRefused,
+        (404, Call::Begin | Call::Single) => FailureKind::NotFound,
+        // Not there, or not open any more.
+        (400, Call::Resume | Call::List(_) | Call::Abort | Call::Success(_)) | (404, _) => {
+            FailureKind::UploadGone
+        }
+        (400..=499, _) => FailureKind::BadRequest,
+        _ => FailureKind::BadAnswer,
+    }
+}
 
 /// An upload that was begun or resumed.
 #[derive(Deserialize)]
@@ -31,14 +111,6 @@ pub(super) struct Begun {
     pub(super) presigned_url: Option<Vec<Address>>,
     /// Of an upload of one request.
     pub(super) url: Option<String>,
-}
-
-/// The signed address of a part.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Address {
-    pub(super) part_number: u32,
-    pub(super) presigned_url: String,
 }
 
 /// A part that arrived.
@@ -72,41 +144,6 @@ pub(super) fn file_name(name: &str) -> String {
     let mut name: String = name.chars().map(plain).collect();
     name.truncate(name.floor_char_boundary(NAME_MAX));
     name
-}
-
-/// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
-///
-/// # Errors
-/// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
-pub(super) fn signed(
-    addresses: Option<Vec<Address>>,
-    count: Option<u32>,
-    now: WallTime,
-) -> Result<Signed, Failure> {
-    let mut signed = Signed::default();
-    for address in addresses.ok_or_else(|| bad("no addresses"))? {
-        if address.part_number == 0 {
-            let message = "the platform counts parts from 0, which this client does not know";
-            return Err(Failure::new(FailureKind::BadRequest, message));
-        }
-        let url = parse_url(&address.presigned_url)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad(
-                "an address with a user name, which would be sent as an authorisation",
-            ));
-        }
-        // One that does not say when it ends does so when it was asked to.
-        let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
-        signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
-        if signed.urls.insert(address.part_number, url).is_some() {
-            return Err(bad("two addresses for one part"));
-        }
-    }
-    let is_all = |count| signed.urls.keys().copied().eq(1..=count);
-    match count.is_none_or(is_all) {
-        true => Ok(signed),
-        false => Err(bad("addresses for other parts than were asked for")),
-    }
 }
 
 /// Returns the parts of a listing that have a planned length; only the last may be shorter.
