@@ -192,3 +192,14 @@ pub(super) fn texts(value: &Value) -> String {
 pub(super) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_found_at_any_depth() {
+        let value = serde_json::json!([["no"], {"size": ["too\nlarge"], "code": 7}, null, true]);
+        assert_eq!(texts(&value), "no; toolarge");
+    }
+}

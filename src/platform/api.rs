@@ -154,3 +154,34 @@ pub(super) fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
         Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Monotonic;
+    use crate::platform::bench::{frozen, link};
+
+    #[test]
+    fn a_refused_token_is_read_again_and_a_pause_is_made() {
+        let (link, file) = link("first", Some(1.0), frozen(WallTime(0)));
+        let api = Api::new("https://far.example", ("x-key", "Bearer "), link).expect("an API");
+        let sent = || {
+            let headers = api.authorised(json_headers(false)).expect("a token");
+            headers["x-key"].to_str().expect("text").to_owned()
+        };
+        assert_eq!(sent(), "Bearer first");
+        std::fs::write(file.path(), "second").expect("written");
+        let judged =
+            |kind| api.judged::<()>(|_| Err(Failure::new(kind, "no"))).map_err(|no| no.kind);
+        assert_eq!(judged(FailureKind::Unauthorized), Err(FailureKind::Unauthorized));
+        assert_eq!(sent(), "Bearer second");
+        let zero = Monotonic(Duration::ZERO);
+        assert_eq!(api.link.account.paused_until(zero), None);
+        let throttled = FailureKind::Throttled { after: Some(Duration::from_secs(9)) };
+        assert_eq!(judged(throttled), Err(throttled));
+        assert!(api.link.account.paused_until(zero) > Some(Monotonic(Duration::from_secs(9))));
+        assert_eq!(api.judged(|_| Ok(7)), Ok(7));
+    }
+}

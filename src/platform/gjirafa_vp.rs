@@ -1,7 +1,7 @@
 //! Gjirafa VP: files of one project, sent as multipart uploads.
 //!
-//! Owns the calls that there are. Their sequence is in `uploads`; `addresses` keeps signed addresses,
-//! in memory only; `wire` has the shapes, what must hold of them, and the error table.
+//! Owns the calls that there are. Their sequence is in `uploads`, signed addresses are in `addresses`,
+//! shapes and their meaning in `wire`.
 //!
 //! The rules that shape this: the key of an upload is its only name, and nothing can be looked up, so
 //! a begin whose answer is lost leaves an upload that nobody can name, never completed; a complete
@@ -72,22 +72,20 @@ enum Call<'a> {
 impl<'a> Call<'a> {
     /// Returns the method, the segments below `uploads`, and what to say of it to people.
     fn shape(self) -> (Method, Vec<&'a str>, &'static str) {
+        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
         match self {
-            Self::Begin => (Method::POST, vec!["multipart"], "to begin an upload"),
-            Self::Single => (Method::POST, vec!["url"], "to begin an upload"),
-            Self::Resume => (Method::POST, vec!["multipart-resume"], "to sign the parts anew"),
-            Self::List(key) => {
-                (Method::GET, vec!["url", "multipart", key, "parts"], "to list the parts")
-            }
-            Self::Complete => (Method::PUT, vec!["multipart-complete"], "to complete the upload"),
-            Self::Abort => (Method::PUT, vec!["multipart-abort"], "to abort the upload"),
-            Self::Success(key) => (Method::POST, vec!["success", key], "to tell where the file is"),
+            Self::Begin => (post, vec!["multipart"], "to begin an upload"),
+            Self::Single => (post, vec!["url"], "to begin an upload"),
+            Self::Resume => (post, vec!["multipart-resume"], "to sign the parts anew"),
+            Self::List(key) => (get, vec!["url", "multipart", key, "parts"], "to list the parts"),
+            Self::Complete => (put, vec!["multipart-complete"], "to complete the upload"),
+            Self::Abort => (put, vec!["multipart-abort"], "to abort the upload"),
+            Self::Success(key) => (post, vec!["success", key], "to tell where the file is"),
         }
     }
 }
 
-/// The client.
-#[derive(Debug)]
+/// The client. It prints nothing of itself, for it holds signed addresses.
 pub struct GjirafaVp {
     api: Api,
     project: String,

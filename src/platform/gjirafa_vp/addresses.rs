@@ -1,10 +1,9 @@
-//! Signed addresses, kept in memory only: who has one can write the part.
+//! Signed addresses, kept in memory only: who has one can write the part, so nothing prints them.
 //!
 //! *Promises*: few uploads are kept, the oldest goes first; what is locked is renewed by one caller;
 //! addresses that the storage refused are given up, but not soon after a resume: that would not help.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,11 +33,9 @@ pub(super) struct Address {
 /// The signed addresses of one upload.
 #[derive(Default)]
 pub(super) struct Signed {
-    /// By part number.
     pub(super) urls: BTreeMap<u32, Url>,
     /// When the first of them ends, by the platform's clock.
     pub(super) expires_at: Option<WallTime>,
-    /// When they were renewed, if they were.
     pub(super) renewed_at: Option<Monotonic>,
 }
 
@@ -90,12 +87,6 @@ type Shared = Arc<tokio::sync::Mutex<Signed>>;
 #[derive(Default)]
 pub(super) struct Addresses(Mutex<VecDeque<(String, Shared)>>);
 
-impl fmt::Debug for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Addresses([redacted])")
-    }
-}
-
 impl Addresses {
     /// Returns those of one upload; none when it is not known.
     pub(super) fn of(&self, key: &str) -> Shared {
@@ -103,15 +94,12 @@ impl Addresses {
         if let Some((_, signed)) = known.iter().find(|(known, _)| known == key) {
             return Arc::clone(signed);
         }
-        if known.len() >= UPLOADS_MAX {
-            known.pop_front();
-        }
         let signed = Shared::default();
-        known.push_back((key.to_owned(), Arc::clone(&signed)));
+        known.push_front((key.to_owned(), Arc::clone(&signed)));
+        known.truncate(UPLOADS_MAX);
         signed
     }
 
-    /// Forgets an upload that has ended.
     pub(super) fn remove(&self, key: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(known, _)| known != key);

@@ -47,8 +47,7 @@ impl Platform for GjirafaVp {
         Box::pin(async {
             let part_count = request.part_count()?;
             if part_count > PART_COUNT_MAX {
-                let message = format!("a file of {part_count} parts is more than can be listed");
-                return Err(Failure::new(FailureKind::BadRequest, message));
+                return Err(Failure::new(FailureKind::BadRequest, "the file makes too many parts"));
             }
             let (name, size) = (wire::file_name(&request.target.name), request.size.0);
             let mut body = json!({"fileName": name, "contentLength": size,
@@ -70,31 +69,29 @@ impl Platform for GjirafaVp {
             };
             let remote = request.remote(RemoteUploadId::new(id))?;
             let now = self.api.link.account.platform_time();
-            match Signed::take(addresses, Some(part_count), now) {
-                Ok(signed) => *self.addresses.of(key).lock().await = signed,
-                Err(failure) => {
-                    // What cannot be used is not left behind; why it cannot be is what counts.
-                    drop(self.abort(&remote.id).await);
-                    return Err(failure);
-                }
+            let signed = Signed::take(addresses, Some(part_count), now);
+            if signed.is_err() {
+                // What cannot be used is not left behind; why it cannot be is what counts.
+                drop(self.abort(&remote.id).await);
             }
+            *self.addresses.of(key).lock().await = signed?;
             Ok(remote)
         })
     }
 
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
         Box::pin(async move {
-            let (id, part) = (&request.remote.id, request.part.get());
-            let (key, is_single) = key_of(id);
-            let url = self.address_of(id, part).await?;
-            let (http, headers) = (&self.api.link.http, HeaderMap::new());
-            let response = http.send_part(Method::PUT, url.clone(), headers, body).await?;
+            let (key, is_single) = key_of(&request.remote.id);
+            let (part, link) = (request.part.get(), &self.api.link);
+            let url = self.address_of(key, is_single, part).await?;
+            let sent = link.http.send_part(Method::PUT, url.clone(), HeaderMap::new(), body);
+            let response = sent.await?;
             if matches!(response.status, 200 | 201) {
                 return stored(&response);
             }
             let failure = classify_storage(&response);
             if matches!(response.status, 400 | 403 | 404) {
-                let now = self.api.link.time.now().monotonic;
+                let now = link.time.now().monotonic;
                 self.addresses.of(key).lock().await.refused(part, &url, now);
             }
             if failure.kind == FailureKind::UploadGone && !is_single {
@@ -109,8 +106,7 @@ impl Platform for GjirafaVp {
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
         Box::pin(async {
             let (key, false) = key_of(&remote.id) else { return Ok(None) };
-            let listed = self.listing(key).await?;
-            Ok(Some(wire::whole_parts(&listed, remote)))
+            self.listing(key).await.map(|listed| Some(wire::whole_parts(&listed, remote)))
         })
     }
 
@@ -138,8 +134,7 @@ impl Platform for GjirafaVp {
                 let listed = unless(&GONE, self.call(Call::List(key), None).await)?;
                 let listed: Vec<_> = listed.unwrap_or_default();
                 let proved = wire::proved(request, &listed);
-                // A list may outlive its upload, but only whole: what lacks a part was never
-                // completed.
+                // A list may outlive its upload, but only whole.
                 if !listed.is_empty() && (proved.is_err() || self.is_open(key).await?) {
                     return Ok(Completion::Pending);
                 }
@@ -169,8 +164,7 @@ impl Platform for GjirafaVp {
         Box::pin(async {
             let (key, false) = key_of(id) else { return Ok(()) };
             self.addresses.remove(key);
-            let aborted = self.done(Call::Abort, json!({"requestKey": key})).await;
-            unless(&GONE, aborted).map(drop)
+            unless(&GONE, self.done(Call::Abort, json!({"requestKey": key})).await).map(drop)
         })
     }
 }
@@ -196,8 +190,7 @@ impl GjirafaVp {
 
     /// Returns the address of a part. That of a single request cannot be had again; one that a
     /// resume leaves out neither.
-    async fn address_of(&self, id: &RemoteUploadId, part: u32) -> Result<Url, Failure> {
-        let (key, is_single) = key_of(id);
+    async fn address_of(&self, key: &str, is_single: bool, part: u32) -> Result<Url, Failure> {
         let shared = self.addresses.of(key);
         let mut signed = shared.lock().await;
         let until = self.api.link.account.platform_time().after(EXPIRY_MARGIN);
@@ -211,16 +204,9 @@ impl GjirafaVp {
 
     /// Lists the parts that arrived; none did of an upload that has no list and is open.
     async fn listing(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
-        match self.call(Call::List(key), None).await {
-            Err(failure) if failure.kind == FailureKind::UploadGone => {
-                if self.is_open(key).await? {
-                    Ok(Vec::new())
-                } else {
-                    Err(failure)
-                }
-            }
-            other => other,
-        }
+        let listed: Result<_, Failure> = self.call(Call::List(key), None).await;
+        let is_gone = listed.as_ref().is_err_and(|failure| GONE.contains(&failure.kind));
+        if is_gone && self.is_open(key).await? { Ok(Vec::new()) } else { listed }
     }
 
     /// Completes, never so that it could be taken for a complete that may leave parts out.

@@ -29,7 +29,7 @@ const KEY_MAX: usize = 1024;
 pub(super) const SINGLE: &str = "single:";
 
 /// What is around every answer; fields come and go.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Envelope {
     success: Option<bool>,
@@ -37,7 +37,6 @@ struct Envelope {
     errors: Value,
     messages: Value,
     result: Value,
-    /// Repeats the HTTP status.
     status_code: Option<i64>,
 }
 
@@ -48,7 +47,7 @@ pub(super) fn judge<T: DeserializeOwned>(
     now: WallTime,
 ) -> Result<T, Failure> {
     let is_fine = |status: i64| (200..300).contains(&status);
-    let bad = |message: &str| answered(response, FailureKind::BadAnswer, message.to_owned());
+    let bad = |what: &str| answered(response, FailureKind::BadAnswer, bad(what).message);
     if !is_fine(response.status.into()) {
         return Err(refused(call, response, response.status, now));
     }
@@ -57,19 +56,16 @@ pub(super) fn judge<T: DeserializeOwned>(
     match (envelope.success, envelope.status_code) {
         // The parser's own text may quote a signed address.
         (Some(true), status) if status.is_none_or(is_fine) => {
-            serde_json::from_value(envelope.result)
-                .map_err(|_| bad("the platform answered with a result of another shape"))
+            serde_json::from_value(envelope.result).map_err(|_| bad("a result of another shape"))
         }
-        (Some(true), _) => {
-            Err(bad("the platform says that it succeeded, with a status that denies it"))
-        }
+        (Some(true), _) => Err(bad("a success, and with a status that denies it")),
         // What the envelope says of itself counts, where it can be believed.
         (Some(false), status) => {
             let status = status.and_then(|status| u16::try_from(status).ok());
             let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
             Err(refused(call, response, status, now))
         }
-        (None, _) => Err(bad("the platform answered without saying whether it succeeded")),
+        (None, _) => Err(bad("no word on whether it succeeded")),
     }
 }
 
@@ -169,8 +165,7 @@ pub(super) fn proved<'a>(
     let refused = |what: String| Failure::new(FailureKind::CompleteRefused, what);
     let count = request.remote.part_count as usize;
     if listed.len() != count || request.parts.len() != count {
-        let message = format!("the platform lists {} parts of {count}", listed.len());
-        return Err(refused(message));
+        return Err(refused(format!("the platform lists {} parts of {count}", listed.len())));
     }
     let prove = |(index, sent): (usize, &RemotePart)| {
         let number = PartNumber::from_index(index);
