@@ -13,7 +13,10 @@
 
 pub mod account;
 mod answer;
+mod api;
 pub mod basespace;
+#[cfg(test)]
+mod bench;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]
@@ -362,27 +365,14 @@ mod tests {
         fn check_access(&self) -> Answer<'_, ()> {
             self.answer(Ok(()))
         }
-        fn locate<'a>(&'a self, _: &'a Target) -> Answer<'a, Option<RemoteFile>> {
-            self.answer(Ok(None))
-        }
         fn begin<'a>(&'a self, _: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
             self.refuse()
-        }
-        fn find_begun<'a>(
-            &'a self,
-            _: &'a BeginRequest,
-            _: WallTime,
-        ) -> Answer<'a, Vec<RemoteUpload>> {
-            self.answer(Ok(Vec::new()))
         }
         fn put_part<'a>(&'a self, _: &'a PartRequest, _: PartBody) -> Answer<'a, ETag> {
             self.answer(Ok(ETag::from_header("e")))
         }
         fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
             self.refuse()
-        }
-        fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
-            self.answer(Ok(()))
         }
         fn complete<'a>(&'a self, _: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
             self.refuse()
@@ -392,9 +382,6 @@ mod tests {
         }
         fn inspect<'a>(&'a self, _: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
             self.answer(Ok(None))
-        }
-        fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
-            self.answer(Ok(()))
         }
         fn abort<'a>(&'a self, _: &'a RemoteUploadId) -> Answer<'a, ()> {
             self.answer(Ok(()))

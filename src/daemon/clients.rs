@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Platform};
 use crate::model::{DestinationName, Failure};
 use crate::platform::Destination;
-use crate::platform::account::Account;
+use crate::platform::account::{Account, Link};
 use crate::platform::basespace::BaseSpace;
 use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
@@ -49,7 +49,8 @@ fn build<'a>(config: &'a Config, clock: &Clock) -> Result<Vec<Built<'a>>, Error>
     let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
     let build = |target: &'a Target| {
         let (credential, account) = accounts.account(target);
-        let client = client(target, http.clone(), Arc::clone(&credential), (account, clock));
+        let link = Link::new(http.clone(), Arc::clone(&credential), account, clock);
+        let client = client(target, link);
         let named =
             |failure: Failure| Error::Configured(format!("{}: {}", target.name, failure.message));
         Ok((target, client.map_err(named)?, credential))
@@ -88,22 +89,11 @@ impl Accounts {
 }
 
 /// Builds the client of a platform.
-fn client(
-    target: &Target,
-    http: Http,
-    credential: Arc<Credential>,
-    (account, clock): (Account, &Clock),
-) -> Result<SharedPlatform, Failure> {
+fn client(target: &Target, link: Link) -> Result<SharedPlatform, Failure> {
     Ok(match &target.platform {
-        Platform::SevenBridges(settings) => {
-            Arc::new(SevenBridges::new(settings, http, credential, account, clock)?)
-        }
-        Platform::GjirafaVp(settings) => {
-            Arc::new(GjirafaVp::new(settings, http, credential, account, clock)?)
-        }
-        Platform::S3(settings) => Arc::new(S3::new(settings, http, credential, account, clock)?),
-        Platform::BaseSpace(settings) => {
-            Arc::new(BaseSpace::new(settings, http, credential, account, clock)?)
-        }
+        Platform::SevenBridges(settings) => Arc::new(SevenBridges::new(settings, link)?),
+        Platform::GjirafaVp(settings) => Arc::new(GjirafaVp::new(settings, link)?),
+        Platform::S3(settings) => Arc::new(S3::new(settings, link)?),
+        Platform::BaseSpace(settings) => Arc::new(BaseSpace::new(settings, link)?),
     })
 }

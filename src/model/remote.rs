@@ -50,6 +50,13 @@ pub struct RemoteFile {
     pub created_at: Option<super::time::WallTime>,
 }
 
+impl RemoteFile {
+    /// Builds a file of which nothing else is known.
+    pub fn known_as(id: RemoteFileId, name: impl Into<String>, size: Option<ByteCount>) -> Self {
+        Self { id, name: name.into(), size, mark: None, created_at: None }
+    }
+}
+
 /// A digest over the digests of all parts, left with a remote file so that sameness can be proved
 /// later without a download: MD5 of the concatenated part MD5s, at a given part size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

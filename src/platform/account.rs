@@ -1,10 +1,12 @@
-//! What all destinations of one account share: the call budget, and the platform's clock.
+//! What all destinations of one account share: the call budget, and the platform's clock; and how a
+//! client reaches its platform.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::answer::parse_date;
-use super::http::{Response, TimeSource};
+use super::credential::Credential;
+use super::http::{Http, Response, TimeSource};
 use crate::limiter::{Announcement, CallBudget};
 use crate::model::WallTime;
 
@@ -12,6 +14,31 @@ use crate::model::WallTime;
 const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
 /// Machines of one account come back from a pause this far apart, beyond one second.
 const JITTER_MAX_MS: i64 = 4000;
+
+/// How far a platform's clock may be behind when something is judged to be newer than an intent.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
+
+/// What a client reaches its platform by. Copies share it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    pub(super) http: Http,
+    pub(super) credential: Arc<Credential>,
+    pub(super) account: Account,
+    pub(super) time: TimeSource,
+}
+
+impl Link {
+    /// Takes connections, and what an account is let in with.
+    pub fn new(
+        http: Http,
+        credential: Arc<Credential>,
+        account: Account,
+        time: impl Into<TimeSource>,
+    ) -> Self {
+        let time = time.into();
+        Self { http: http.with_time(time.clone()), credential, account, time }
+    }
+}
 
 /// Budget and clock difference of one account. Copies share them.
 #[derive(Debug, Clone)]
@@ -81,6 +108,12 @@ impl Account {
     /// Returns the platform's time, as far as its answers told.
     pub(super) fn platform_time(&self) -> WallTime {
         self.to_platform_time(self.time.now().wall)
+    }
+
+    /// Tells whether what the platform's clock says of something is not before a time by ours, with
+    /// room for a platform that is behind what its answers told.
+    pub(super) fn is_since(&self, theirs: WallTime, ours: WallTime) -> bool {
+        theirs.after(CLOCK_SLACK) >= self.to_platform_time(ours)
     }
 
     /// Returns what the platform's clock showed at a time by ours.

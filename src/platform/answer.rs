@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::http::Response;
-use crate::model::{Failure, FailureKind, WallTime};
+use crate::model::{ETag, Failure, FailureKind, WallTime};
 
 /// Vendor messages are cut here.
 const MESSAGE_MAX: usize = 300;
@@ -31,16 +33,68 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Resu
     })
 }
 
-/// Passes a successful answer on, unless somebody else wrote it: a portal answers with 200 too.
+/// Tells an answer from that of somebody else: a portal answers with 200 too.
 ///
 /// # Errors
 /// `BadAnswer` when it is a web page.
-pub(super) fn not_a_page(response: Response) -> Result<Response, Failure> {
-    if is_page(&response.body) {
-        let message = "the platform answered with a web page: is a portal or a filter in between";
-        return Err(answered(&response, FailureKind::BadAnswer, message.to_owned()));
+pub(super) fn not_a_page(response: &Response) -> Result<(), Failure> {
+    if is_page(&response.body) { Err(page(response)) } else { Ok(()) }
+}
+
+/// Makes the failure of a web page where an answer should be.
+pub(super) fn page(response: &Response) -> Failure {
+    let message = "a web page answered: is a portal or a filter in between";
+    answered(response, FailureKind::BadAnswer, message.to_owned())
+}
+
+/// Makes the failure of an answer that says something strange.
+pub(super) fn bad(what: &str) -> Failure {
+    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
+}
+
+/// Tells whether a body is neither JSON nor empty: somebody else than the platform wrote it.
+pub(super) fn is_foreign(body: &[u8]) -> bool {
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    !is_json && !body.trim_ascii().is_empty()
+}
+
+/// Says to people that a call was refused, and what was said to it.
+pub(super) fn refusal(response: &Response, status: u16, noun: &str, said: &str) -> String {
+    match status {
+        300..=399 => format!(
+            "the platform's address leads elsewhere{}: base_url is wrong, or a portal is in between",
+            redirect_host(response)
+        ),
+        407 => "the proxy asks for credentials".to_owned(),
+        _ => format!("the platform refused {noun}{said}"),
     }
-    Ok(response)
+}
+
+/// Returns the storage's word for the bytes it took.
+///
+/// # Errors
+/// `PartRejected` when there is none.
+pub(super) fn stored(response: &Response) -> Result<ETag, Failure> {
+    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
+    if etag.as_str().is_empty() {
+        let message = "the storage took the bytes and gave no ETag for them".to_owned();
+        return Err(answered(response, FailureKind::PartRejected, message));
+    }
+    Ok(etag)
+}
+
+/// Turns failures of these kinds into nothing.
+///
+/// # Errors
+/// The other failures.
+pub(super) fn unless<T>(
+    kinds: &[FailureKind],
+    answer: Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(failure) if kinds.contains(&failure.kind) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Tells whether a body is a page or other markup.
@@ -49,7 +103,7 @@ pub(super) fn is_page(body: &[u8]) -> bool {
 }
 
 /// Names the host of a redirect; the rest of the address may be secret.
-pub(super) fn redirect_host(response: &Response) -> String {
+fn redirect_host(response: &Response) -> String {
     let url = response.header("location").and_then(|text| reqwest::Url::parse(text).ok());
     let host = url.as_ref().and_then(|url| url.host_str());
     host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
@@ -71,7 +125,15 @@ pub(super) fn retry_after(response: &Response, now: WallTime) -> Option<Duration
 
 /// Parses the `Date` header.
 pub(super) fn parse_date(text: &str) -> Option<WallTime> {
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    wall_time(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?)
+}
+
+/// Parses a time as bodies hold it.
+pub(super) fn parse_time(text: &str) -> Option<WallTime> {
+    wall_time(text.trim().parse().ok()?)
+}
+
+fn wall_time(time: jiff::Timestamp) -> Option<WallTime> {
     i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
@@ -111,7 +173,33 @@ fn storage_code(body: &str) -> Option<&str> {
     is_word.then_some(code)
 }
 
+/// Returns all texts that a JSON value holds, for people.
+pub(super) fn texts(value: &Value) -> String {
+    fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) => texts.push(text),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut texts = Vec::new();
+    collect(value, &mut texts);
+    clip(&texts.join("; "))
+}
+
 /// Cuts a text from outside to a length and to printable characters.
 pub(super) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_found_at_any_depth() {
+        let value = serde_json::json!([["no"], {"size": ["too\nlarge"], "code": 7}, null, true]);
+        assert_eq!(texts(&value), "no; toolarge");
+    }
 }

@@ -24,12 +24,11 @@ mod places;
 mod singles;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,13 +36,13 @@ use self::answers::Call;
 use self::listing::Listings;
 use self::places::Places;
 use self::singles::Posts;
-use super::account::Account;
+use super::account::Link;
+use super::api::{Api, json};
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
+use super::http::{Request, Response, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETag, Failure, PartLimits, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
@@ -88,12 +87,8 @@ pub enum Place {
 /// The client.
 #[derive(Debug)]
 pub struct BaseSpace {
-    http: Http,
-    base: Url,
+    api: Api,
     place: Place,
-    credential: Arc<Credential>,
-    account: Account,
-    time: TimeSource,
     places: Places,
     listings: Listings,
     posts: Posts,
@@ -129,10 +124,7 @@ impl<'a> Ask<'a> {
     }
 
     fn json(mut self, body: &impl Serialize) -> Result<Self, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))
-        })?;
-        self.content = Some(("application/json", body.into()));
+        self.content = Some(("application/json", json(body)?));
         Ok(self)
     }
 }
@@ -142,57 +134,20 @@ impl BaseSpace {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
-        let mut base = parse_url(&settings.base_url)?;
-        base.set_query(None);
-        base.set_fragment(None);
-        let time = time.into();
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
-            http: http.with_time(time.clone()),
-            base,
+            api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,
             place: settings.place.clone(),
-            credential,
-            account,
-            time,
             places: Places::default(),
             listings: Listings::default(),
             posts: Posts::default(),
         })
     }
 
-    /// Returns an address below the base. A slash in the path separates; everything else that
-    /// means something in an address is escaped.
-    fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
-            .pop_if_empty()
-            .extend(path.split('/').filter(|segment| !segment.is_empty()));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-            // A plus sign of a value is escaped by then: these are spaces.
-            let plain = url.query().map(|query| query.replace('+', "%20"));
-            url.set_query(plain.as_deref());
-        }
-        Ok(url)
-    }
-
-    fn headers(&self) -> Result<HeaderMap, Failure> {
-        let token = self.credential.token()?;
-        header_map([("x-access-token", token.reveal())].into_iter())
-    }
-
     /// Waits for the budget, makes one call, and judges the answer.
     async fn call(&self, ask: Ask<'_>) -> Result<Response, Failure> {
-        self.account.wait_for_budget().await;
-        let url = self.url(&ask.path, &ask.query)?;
-        let mut headers = self.headers()?;
+        let url = self.api.url(ask.path.split('/'), &ask.query)?;
+        let mut headers = HeaderMap::new();
         let patience = (ask.call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let body = ask.content.map(|(kind, body)| {
             headers.insert("content-type", HeaderValue::from_static(kind));
@@ -200,7 +155,8 @@ impl BaseSpace {
             headers.insert("content-length", HeaderValue::from(body.len()));
             body
         });
-        let response = self.http.send(ask.method, url, Request { headers, body, patience }).await?;
+        let request = Request { headers, body, patience };
+        let response = self.api.send(ask.method, url, request).await?;
         self.judge(ask.call, response)
     }
 
@@ -211,33 +167,23 @@ impl BaseSpace {
 
     /// Sends the bytes of a part or a file, and judges the answer.
     async fn send<T: DeserializeOwned>(&self, ask: Ask<'_>, body: PartBody) -> Result<T, Failure> {
-        use base64::Engine;
-        use base64::engine::general_purpose::STANDARD;
-        let url = self.url(&ask.path, &ask.query)?;
-        let mut headers = self.headers()?;
+        let url = self.api.url(ask.path.split('/'), &ask.query)?;
+        let mut headers = HeaderMap::new();
         if let Some((kind, _)) = ask.content {
             headers.insert("content-type", HeaderValue::from_static(kind));
         }
-        if let Some(md5) = body.md5 {
-            let digest = STANDARD.encode(md5.0);
+        if let Some(digest) = body.content_md5() {
             headers.extend(header_map([("content-md5", digest.as_str())].into_iter())?);
         }
-        let response = self.http.send_part(ask.method, url, headers, body).await?;
+        let response = self.api.send_part(ask.method, url, headers, body).await?;
         wire::response(&self.judge(ask.call, response)?)
     }
 
     fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
-        self.account.learn_clock(&response);
-        let Some(failure) = answers::refusal(call, &response, self.account.platform_time()) else {
-            return Ok(response);
-        };
-        if failure.kind == FailureKind::Unauthorized {
-            self.credential.forget();
-        }
-        if let FailureKind::Throttled { after } = failure.kind {
-            self.account.refused(after);
-        }
-        Err(failure)
+        self.api.judged(|now| match answers::refusal(call, &response, now) {
+            None => Ok(response),
+            Some(failure) => Err(failure),
+        })
     }
 }
 
@@ -274,10 +220,6 @@ impl Platform for BaseSpace {
         Box::pin(self.listed_parts(remote))
     }
 
-    fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
         Box::pin(self.complete_upload(request))
     }
@@ -288,10 +230,6 @@ impl Platform for BaseSpace {
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.inspect_file(file))
-    }
-
-    fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
     }
 
     fn finish_drop<'a>(&'a self, name: &'a str) -> Answer<'a, ()> {

@@ -5,16 +5,19 @@
 //! happened onto a [`Failure`] with a kind from the closed list. Success is one explicit arm.
 //! Bodies of parts come as a stream: an operation must never hold a whole part in memory.
 
+use std::future::ready;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::model::{
     ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
-    ExportState, Failure, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ExportState, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// The answer of an operation.
@@ -33,6 +36,26 @@ pub struct BeginRequest {
     pub overwrite: bool,
     /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
     pub description: Description,
+}
+
+impl BeginRequest {
+    /// Returns how many parts the file makes of the size that we wish for.
+    ///
+    /// # Errors
+    /// `BadRequest` when they are more than can be counted.
+    pub fn part_count(&self) -> Result<u32, Failure> {
+        let many = || Failure::new(FailureKind::BadRequest, "the file makes too many parts");
+        self.part_size.count_for(self.size).ok_or_else(many)
+    }
+
+    /// Returns the upload of that id, in parts of the size that we wish for, in any order.
+    ///
+    /// # Errors
+    /// As [`Self::part_count`].
+    pub fn remote(&self, id: RemoteUploadId) -> Result<RemoteUpload, Failure> {
+        let (part_size, part_count) = (self.part_size, self.part_count()?);
+        Ok(RemoteUpload { id, part_size, part_count, sequential: false })
+    }
 }
 
 /// What is asked for at complete.
@@ -69,6 +92,13 @@ pub struct PartBody {
     pub chunks: BoxStream<'static, Result<Bytes, std::io::Error>>,
 }
 
+impl PartBody {
+    /// Returns the digest as a `Content-MD5` header says it.
+    pub fn content_md5(&self) -> Option<String> {
+        self.md5.map(|md5| STANDARD.encode(md5.0))
+    }
+}
+
 /// A platform with one account, project and credential.
 pub trait Platform: Send + Sync {
     /// Returns how this platform differs from the others.
@@ -83,7 +113,10 @@ pub trait Platform: Send + Sync {
     /// Looks a file up by its place and name. Makes no folder.
     ///
     /// Repeatable: yes. If the answer is lost: nothing happened. A missing folder is `None`.
-    fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>>;
+    /// By default nothing is found: for platforms where no file can be looked up.
+    fn locate<'a>(&'a self, _target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(ready(Ok(None)))
+    }
 
     /// Asks for a remote upload; folders are made when missing.
     ///
@@ -95,11 +128,15 @@ pub trait Platform: Send + Sync {
     /// `since` (five minutes of clock difference allowed), the newest first.
     ///
     /// Repeatable: yes. If the answer is lost: nothing happened.
+    /// By default none is found: for platforms that list no uploads. One whose begin had no answer
+    /// is nameless there, and stays behind without ever being completed.
     fn find_begun<'a>(
         &'a self,
-        request: &'a BeginRequest,
-        since: WallTime,
-    ) -> Answer<'a, Vec<RemoteUpload>>;
+        _request: &'a BeginRequest,
+        _since: WallTime,
+    ) -> Answer<'a, Vec<RemoteUpload>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
 
     /// Sends one part and returns the storage's ETag.
     ///
@@ -116,11 +153,14 @@ pub trait Platform: Send + Sync {
     /// Tells the platform about accepted parts, at most [`Traits::report_max`].
     ///
     /// Repeatable: yes. If the answer is lost: it may know or not. Failures: also `UploadGone`.
+    /// By default nobody is told: for platforms without [`Traits::reports_parts`].
     fn report_parts<'a>(
         &'a self,
-        remote: &'a RemoteUpload,
-        parts: &'a [RemotePart],
-    ) -> Answer<'a, ()>;
+        _remote: &'a RemoteUpload,
+        _parts: &'a [RemotePart],
+    ) -> Answer<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Asks the platform to put the parts together.
     ///
@@ -144,11 +184,14 @@ pub trait Platform: Send + Sync {
     /// Sets metadata and tags of a file.
     ///
     /// Repeatable: yes. If the answer is lost: they may be set.
+    /// By default nothing is set: for platforms that describe at begin, or never.
     fn describe<'a>(
         &'a self,
-        file: &'a RemoteFileId,
-        description: &'a Description,
-    ) -> Answer<'a, ()>;
+        _file: &'a RemoteFileId,
+        _description: &'a Description,
+    ) -> Answer<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Says that all of a drop is there, where [`Traits::finishes_drops`]; by the name of its top
     /// folder. "Not found" and "finished before" are success.

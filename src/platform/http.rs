@@ -315,6 +315,11 @@ fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
     Ok(found)
 }
 
+/// Tells whether a header can have this name.
+pub fn is_header_name(text: &str) -> bool {
+    HeaderName::from_bytes(text.as_bytes()).is_ok()
+}
+
 /// Builds a header map; a value that is not sendable is left out of the error's text.
 ///
 /// # Errors

@@ -23,7 +23,8 @@ mod objects;
 mod uploads;
 mod wire;
 
-use std::sync::Arc;
+pub(super) use self::address::signed_until;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -33,13 +34,12 @@ use reqwest::{Method, Url};
 
 use self::address::Addressing;
 use self::answers::Call;
-use super::account::Account;
+use super::account::Link;
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource, header_map};
+use super::http::{Request, Response, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETag, Failure, FailureKind, PartLimits, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -60,7 +60,7 @@ pub const TRAITS: Traits = Traits {
 };
 
 /// Putting parts together can take minutes.
-const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
 /// Life of a signature: longer than a clock may be off before it is learned.
 const SIGNATURE_LIFE_S: u64 = 3600;
 
@@ -96,11 +96,9 @@ pub enum Encryption {
 /// The client.
 #[derive(Debug)]
 pub struct S3 {
-    http: Http,
     addressing: Addressing,
     encryption: Encryption,
-    credential: Arc<Credential>,
-    account: Account,
+    link: Link,
     /// The storage refuses `If-None-Match`.
     ignores_conditions: AtomicBool,
 }
@@ -138,47 +136,39 @@ impl S3 {
     ///
     /// # Errors
     /// When the base URL is none, or cannot carry the bucket.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
-            http: http.with_time(time.into()),
             addressing: Addressing::new(settings)?,
             encryption: settings.encryption.clone(),
-            credential,
-            account,
+            link,
             ignores_conditions: AtomicBool::new(false),
         })
     }
 
     /// Signs and sends a request, and judges the answer.
     async fn call(&self, call: Call, method: Method, ask: Ask<'_>) -> Result<Response, Failure> {
-        self.account.wait_for_budget().await;
+        self.link.account.wait_for_budget().await;
         let (url, headers) = self.signed(&method, &ask)?;
         let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body: ask.body, patience };
-        let response = self.http.send(method, url, request).await?;
+        let response = self.link.http.send(method, url, request).await?;
         self.judge(call, response)
     }
 
     /// Signs and sends a request with a part's bytes, and judges the answer.
     async fn send(&self, call: Call, ask: Ask<'_>, body: PartBody) -> Result<Response, Failure> {
         let (url, headers) = self.signed(&Method::PUT, &ask)?;
-        let response = self.http.send_part(Method::PUT, url, headers, body).await?;
+        let response = self.link.http.send_part(Method::PUT, url, headers, body).await?;
         self.judge(call, response)
     }
 
     fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
-        self.account.learn_clock(&response);
-        match answers::refusal(call, &response, self.account.platform_time()) {
+        self.link.account.learn_clock(&response);
+        match answers::refusal(call, &response, self.link.account.platform_time()) {
             None => Ok(response),
             Some(failure) => {
                 if failure.kind == FailureKind::Unauthorized {
-                    self.credential.forget();
+                    self.link.credential.forget();
                 }
                 if response.status == 501 && call.is_conditional() {
                     self.ignores_conditions.store(true, Ordering::Relaxed);
@@ -189,8 +179,8 @@ impl S3 {
     }
 
     fn signed(&self, method: &Method, ask: &Ask<'_>) -> Result<(Url, HeaderMap), Failure> {
-        let keys = self.credential.keys()?;
-        let at = self.account.platform_time();
+        let keys = self.link.credential.keys()?;
+        let at = self.link.account.platform_time();
         let mut headers = ask.headers.clone();
         headers.sort();
         let url = self.addressing.sign(method, ask, &headers, (&keys, at))?;
@@ -240,10 +230,6 @@ impl Platform for S3 {
         Box::pin(self.listed_parts(remote))
     }
 
-    fn report_parts<'a>(&'a self, _: &'a RemoteUpload, _: &'a [RemotePart]) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
         Box::pin(self.complete_upload(request))
     }
@@ -254,10 +240,6 @@ impl Platform for S3 {
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.inspect_object(file))
-    }
-
-    fn describe<'a>(&'a self, _: &'a RemoteFileId, _: &'a Description) -> Answer<'a, ()> {
-        Box::pin(std::future::ready(Ok(())))
     }
 
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {

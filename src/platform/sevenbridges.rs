@@ -1,7 +1,6 @@
 //! Seven Bridges, CAVATICA, CGC and BDC: API v2, one project, one credential.
 //!
-//! Owns the conversation with the API: how a call is budgeted, authorised, sent and judged. What is
-//! said in it is in `uploads` (an upload from begin to complete), `files` (files, metadata, access),
+//! Owns what is this vendor's own in a call: its headers, its limits, its judgement. What is said in it is in `uploads` (an upload from begin to complete), `files` (files, metadata, access),
 //! `folders` and `exports` (to attached volumes); shapes are in `wire`, the meaning of refusals in `answers`.
 //!
 //! The vendor's rules that shape this: the platform settles the part size, so the one in the answer
@@ -9,10 +8,8 @@
 //! with exactly the headers told, never with our token; parts are reported in batches, for calls are
 //! rationed per account (1000 in five minutes); a lost upload is a 404.
 //!
-//! *Promises*: the token goes to the base URL's host alone; a refused token is read again before it
-//! is used again; the platform's clock is learned from its answers, so a workstation whose clock is
-//! wrong still judges the ends of addresses and windows rightly. *Never* retries, sleeps only for the
-//! call budget, and keeps nothing but the ids of folders. What a [`Failure`] leads to is the engine's.
+//! *Promises*: those of [`super::api`], and that nothing is kept but the ids of folders. *Never*
+//! retries. What a [`Failure`] leads to is the engine's.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
 
@@ -23,7 +20,6 @@ mod folders;
 mod uploads;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,17 +27,17 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
-use super::account::Account;
+use super::account::Link;
 use super::answer::not_a_page;
+use super::api::{Api, json, json_headers};
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
 };
-use super::credential::Credential;
-use super::http::{Http, Request, Response, TimeSource, header_map, parse_url};
+use super::http::{Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, FailureKind, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETag, Failure, PartLimits, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 use answers::Call;
 use folders::Folders;
@@ -68,6 +64,7 @@ pub const TRAITS: Traits = Traits {
 const PAGES_MAX: usize = 100;
 /// Putting ten thousand parts together takes its time.
 const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
+
 /// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -80,11 +77,8 @@ pub struct Settings {
 /// The client.
 #[derive(Debug)]
 pub struct SevenBridges {
-    http: Http,
-    base: Url,
+    api: Api,
     project: String,
-    credential: Arc<Credential>,
-    account: Account,
     folders: Folders,
     traits: Traits,
 }
@@ -94,25 +88,10 @@ impl SevenBridges {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(
-        settings: &Settings,
-        http: Http,
-        credential: Arc<Credential>,
-        account: Account,
-        time: impl Into<TimeSource>,
-    ) -> Result<Self, Failure> {
-        let mut base = parse_url(&settings.base_url)?;
-        base.set_query(None);
-        base.set_fragment(None);
-        Ok(Self {
-            http: http.with_time(time.into()),
-            base,
-            project: settings.project.clone(),
-            credential,
-            account,
-            folders: Folders::default(),
-            traits: TRAITS,
-        })
+    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+        let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
+        let (project, folders) = (settings.project.clone(), Folders::default());
+        Ok(Self { api, project, folders, traits: TRAITS })
     }
 
     /// Allows smaller parts than the vendor does: for the sandbox and the tests.
@@ -122,21 +101,8 @@ impl SevenBridges {
         self
     }
 
-    /// Returns an address below the base. A slash in the path separates; everything else that
-    /// means something in an address is escaped.
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
-            .pop_if_empty()
-            .extend(path.split('/').filter(|segment| !segment.is_empty()));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-            // A plus sign of a value is escaped by then: these are spaces.
-            let plain = url.query().map(|query| query.replace('+', "%20"));
-            url.set_query(plain.as_deref());
-        }
-        Ok(url)
+        self.api.url(path.split('/'), query)
     }
 
     /// Waits for the budget, makes one call, and learns from the answer's headers.
@@ -147,12 +113,8 @@ impl SevenBridges {
         url: Url,
         body: Option<Bytes>,
     ) -> Result<Response, Failure> {
-        self.account.wait_for_budget().await;
-        let token = self.credential.token()?;
-        let mut headers = header_map([("x-sbg-auth-token", token.reveal())].into_iter())?;
         // The vendor marks the content type as required also where there is no content.
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        headers.insert("accept", HeaderValue::from_static("application/json"));
+        let mut headers = json_headers(true);
         let patience = match call {
             Call::Complete => Some(COMPLETE_PATIENCE),
             Call::Export => Some(exports::BULK_PATIENCE),
@@ -162,11 +124,11 @@ impl SevenBridges {
             // Asked for by the documents of some of the vendor's platforms, harmless at the others.
             headers.insert("x-sbg-advance-access", HeaderValue::from_static("advance"));
         }
-        let response = self.http.send(method, url, Request { headers, body, patience }).await?;
+        let response = self.api.send(method, url, Request { headers, body, patience }).await?;
         self.learn(&response);
         match response.status {
-            200..=204 => not_a_page(response),
-            _ => Err(answers::classify(call, &response, self.account.platform_time())),
+            200..=204 => not_a_page(&response).map(|()| response),
+            _ => Err(answers::classify(call, &response, self.api.link.account.platform_time())),
         }
     }
 
@@ -177,10 +139,7 @@ impl SevenBridges {
         url: Url,
         body: &impl Serialize,
     ) -> Result<Response, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))
-        })?;
-        self.call(call, method, url, Some(body.into())).await
+        self.call(call, method, url, Some(json(body)?)).await
     }
 
     async fn get(
@@ -192,19 +151,19 @@ impl SevenBridges {
         self.call(call, Method::GET, self.url(path, query)?, None).await
     }
 
-    /// Takes from an answer what it says of the platform's clock and limits, and of our token.
+    /// Takes from an answer what it says of the platform's limits, and of our token.
     fn learn(&self, response: &Response) {
-        self.account.learn_clock(response);
-        let theirs = self.account.platform_time();
+        let account = &self.api.link.account;
+        let theirs = account.platform_time();
         let number = |name| response.header(name).and_then(|text| text.trim().parse().ok());
-        self.account.announced(Announcement {
+        account.announced(Announcement {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
             reset_in: answers::reset_in(response, theirs),
         });
         match response.status {
-            401 => self.credential.forget(),
-            429 => self.account.refused(answers::announced_pause(response, theirs)),
+            401 => self.api.forget_token(),
+            429 => account.refused(answers::announced_pause(response, theirs)),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::wire::{self, Said};
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, is_page, redirect_host, retry_after};
+use crate::platform::answer::{self, answered, clip, is_page, not_a_page, retry_after};
 use crate::platform::http::Response;
 
 /// Pause where the platform asks to slow down and names none.
@@ -53,10 +53,7 @@ pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<
     let said = wire::said(&response.body);
     let is_success = (200..300).contains(&response.status);
     if is_success && said.code.is_none() && said.message.is_none() {
-        return is_page(&response.body).then(|| {
-            let message = "a web page answered: is a portal or a filter in between";
-            answered(response, FailureKind::BadAnswer, message.to_owned())
-        });
+        return not_a_page(response).err();
     }
     let status = status_of(response.status, &said);
     let kind = kind_of(call, (status, response), &said, now);
@@ -89,17 +86,12 @@ fn message(call: Call, (status, response): (u16, &Response), said: &Said) -> Str
         (None, None) if is_page(&response.body) => " with a web page".to_owned(),
         (None, None) => " without a message".to_owned(),
     };
-    let refused = format!("the platform refused {}{what}", call.noun());
+    let refused = answer::refusal(response, status, call.noun(), &what);
     match status {
-        300..=399 => format!(
-            "the platform's address leads elsewhere{}: base_url is wrong, or a portal is in between",
-            redirect_host(response)
-        ),
         401 => {
             format!("{refused}; a token is good in its own region only: is base_url that region")
         }
         404 => format!("{refused}; there is no such call, so base_url is wrong"),
-        407 => "the proxy asks for credentials".to_owned(),
         _ => refused,
     }
 }

@@ -7,15 +7,16 @@
 use reqwest::Method;
 
 use super::answers::{Call, is_conflict, is_missing};
-use super::listing::CLOCK_SLACK;
+use super::listing::before;
 use super::places::{Goal, Lacking};
 use super::singles::{is_single, single_of};
-use super::wire::{UploadStatus, strange};
+use super::wire::UploadStatus;
 use super::{Ask, BaseSpace, wire};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, Target, WallTime,
 };
+use crate::platform::answer::bad;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
 /// Pages of parts read at most: ten thousand parts are ten of them.
@@ -82,12 +83,9 @@ impl BaseSpace {
         if is_single(request) {
             return self.begin_single(goal, &app_result, request.size);
         }
-        let part_count = request.part_size.count_for(request.size).ok_or_else(|| {
-            Failure::new(FailureKind::BadRequest, "the file makes too many parts")
-        })?;
+        request.part_count()?;
         let file = self.initiate(&app_result, goal).await?;
-        let id = RemoteUploadId::new(&file.id);
-        Ok(RemoteUpload { id, part_size: request.part_size, part_count, sequential: false })
+        request.remote(RemoteUploadId::new(&file.id))
     }
 
     async fn initiate(&self, app_result: &str, goal: &Goal) -> Result<wire::File, Failure> {
@@ -119,9 +117,9 @@ impl BaseSpace {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        let Some(part_count) = request.part_size.count_for(request.size) else {
+        if request.part_count().is_err() {
             return Ok(Vec::new());
-        };
+        }
         let goal = self.goal(&request.target)?;
         if is_single(request) {
             return Ok(Vec::new());
@@ -129,9 +127,7 @@ impl BaseSpace {
         let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
             return Ok(Vec::new());
         };
-        let since = self.account.to_platform_time(since);
-        let slack = i64::try_from(CLOCK_SLACK.as_nanos()).unwrap_or(i64::MAX);
-        let since = WallTime(since.0.saturating_sub(slack));
+        let since = before(self.api.link.account.to_platform_time(since));
         let mut found = match self.list_files(&app_result, Some(since)).await {
             Err(failure) if is_missing(&failure) => {
                 return match self.refused_in(&goal, &app_result, failure).await {
@@ -148,13 +144,7 @@ impl BaseSpace {
                 && file.created_at().is_some_and(|at| at >= since)
         });
         found.sort_by_key(|file| std::cmp::Reverse(file.created_at()));
-        let remote = |file: wire::File| RemoteUpload {
-            id: RemoteUploadId::new(file.id),
-            part_size: request.part_size,
-            part_count,
-            sequential: false,
-        };
-        Ok(found.into_iter().map(remote).collect())
+        found.iter().map(|file| request.remote(RemoteUploadId::new(&file.id))).collect()
     }
 
     pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
@@ -251,7 +241,7 @@ impl BaseSpace {
                 return Ok(Some(found));
             }
         }
-        Err(strange("a list of parts without end"))
+        Err(bad("a list of parts without end"))
     }
 
     pub(super) async fn complete_upload(
@@ -374,7 +364,7 @@ impl BaseSpace {
 /// Judges the platform's word for a part: its digest is the engine's to compare.
 fn check_part(part: &wire::Part, number: PartNumber, length: u64) -> Result<ETag, Failure> {
     if part.number.is_some_and(|told| told != number.get()) {
-        return Err(strange("the number of another part"));
+        return Err(bad("the number of another part"));
     }
     if part.size.is_some_and(|told| told != length) {
         let message = format!("part {number} was stored with another length than it was sent with");
@@ -383,7 +373,7 @@ fn check_part(part: &wire::Part, number: PartNumber, length: u64) -> Result<ETag
     match (part.etag(), part.size) {
         (Some(etag), _) => Ok(etag),
         (None, Some(_)) => Ok(ETag::from_header("")),
-        (None, None) => Err(strange("neither length nor digest of the part")),
+        (None, None) => Err(bad("neither length nor digest of the part")),
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 use super::answers::Call;
 use super::{Ask, BaseSpace, wire};
 use crate::model::{ByteCount, ETag, Failure, Monotonic, RemoteFile, RemoteFileId, WallTime};
+use crate::platform::account::CLOCK_SLACK;
+use crate::platform::answer::bad;
 
 /// AppResults whose files are remembered.
 const LISTINGS_MAX: usize = 8;
@@ -24,8 +26,6 @@ const WHOLE_FOR: Duration = Duration::from_hours(1);
 const FRESH_FOR: Duration = Duration::from_mins(1);
 /// What this client completed may be missing from lists for so long.
 const LAG_MAX: Duration = Duration::from_mins(10);
-/// How far a file may be older than its place in time says.
-pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
 const PAGE_LIMIT: &str = "1000";
 /// A million files: more than an AppResult ever has.
 const PAGES_MAX: usize = 1000;
@@ -172,7 +172,7 @@ impl Listings {
 }
 
 /// Allows for the difference of clocks.
-fn before(at: WallTime) -> WallTime {
+pub(super) fn before(at: WallTime) -> WallTime {
     let slack = i64::try_from(CLOCK_SLACK.as_nanos()).unwrap_or(i64::MAX);
     WallTime(at.0.saturating_sub(slack))
 }
@@ -184,7 +184,10 @@ fn digest(path: &str) -> PathDigest {
 
 impl BaseSpace {
     pub(super) fn moment(&self) -> Moment {
-        Moment { monotonic: self.time.now().monotonic, theirs: self.account.platform_time() }
+        Moment {
+            monotonic: self.api.link.time.now().monotonic,
+            theirs: self.api.link.account.platform_time(),
+        }
     }
 
     /// Returns the complete files of that path that are remembered.
@@ -252,7 +255,7 @@ impl BaseSpace {
                 return Ok(found);
             }
         }
-        Err(wire::strange("a list of files without end"))
+        Err(bad("a list of files without end"))
     }
 
     /// Notes a file that this client completed.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::answers::{Call, is_missing};
 use super::{Ask, BaseSpace, Place, wire};
 use crate::model::{Failure, FailureKind, Monotonic, Target};
+use crate::platform::answer;
 
 /// AppResults remembered at most: a drop directory makes one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
@@ -142,7 +143,7 @@ impl BaseSpace {
         if let Some(id) = known() {
             return Ok(Some(id));
         }
-        let now = self.time.now().monotonic;
+        let now = self.api.link.time.now().monotonic;
         if lacking == Lacking::Leave && self.places.is_missing(name, now) {
             return Ok(None);
         }
@@ -255,7 +256,7 @@ impl BaseSpace {
                 return Ok(None);
             }
         }
-        Err(wire::strange("a list without end"))
+        Err(answer::bad("a list without end"))
     }
 
     /// Brings the AppSession of an AppResult that we made to its good end; the AppResult takes no
@@ -274,7 +275,7 @@ impl BaseSpace {
         let told: wire::AppSession = self.ask(ask).await?;
         match told.is_complete() {
             true => Ok(()),
-            false => Err(wire::strange("an AppSession that is not complete")),
+            false => Err(answer::bad("an AppSession that is not complete")),
         }
     }
 

@@ -215,7 +215,7 @@ impl BaseSpace {
         if !goal.directory.is_empty() {
             ask = ask.query("directory", &goal.directory);
         }
-        self.account.wait_for_budget().await;
+        self.api.link.account.wait_for_budget().await;
         let answer = self.send::<wire::File>(Ask { method: Method::POST, ..ask }, body).await;
         if answer.is_err() {
             let until = Some(self.moment().monotonic);

@@ -1,12 +1,11 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Md5, Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::FailureKind;
+use crate::platform::bench::{self, frozen};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 /// 2026-03-01T10:20:30Z, here and there.
@@ -20,17 +19,7 @@ const LIST_NEWEST: &str =
     "GET appresults/71/files?SortBy=DateCreated&SortDir=Desc&Offset=0&Limit=1000";
 const SINGLE: &str = "POST appresults/71/files?name=a%20b%2B.gz&directory=runs%2Fr1";
 
-struct Bench {
-    stub: Stub,
-    platform: BaseSpace,
-    _token: tempfile::NamedTempFile,
-}
-
-impl Bench {
-    fn lines(&self) -> Vec<String> {
-        self.stub.seen().iter().map(short).collect()
-    }
-}
+type Bench = bench::Bench<BaseSpace>;
 
 fn short(seen: &Seen) -> String {
     seen.line().replace("/v1pre3/", "")
@@ -39,17 +28,10 @@ fn short(seen: &Seen) -> String {
 /// Starts a platform that answers by `handler`, and a client of it.
 fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(&short(seen), seen).with("Date", DATE));
-    let token = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(token.path(), "planted-token\n").expect("written");
     let settings = Settings { base_url: stub.url("/v1pre3"), place };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW });
-    let credential = Arc::new(Credential::new(CredentialSource::File(token.path().into())));
-    let account = Account::new(Some(10_000.0), time.clone());
-    let http = Http::new(&network).expect("a client");
-    let platform = BaseSpace::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _token: token }
+    let (link, file) = bench::link("planted-token\n", Some(10_000.0), frozen(NOW));
+    let platform = BaseSpace::new(&settings, link).expect("a client");
+    Bench { stub, platform, file }
 }
 
 fn given() -> Place {
@@ -100,44 +82,27 @@ fn file(id: &str, size: u64, status: &str) -> Value {
 }
 
 fn target() -> Target {
-    Target { folders: vec!["runs".into(), "r1".into()], name: "a b+.gz".into() }
+    bench::target(&["runs", "r1"], "a b+.gz")
 }
 
 fn request(size: u64, part_size: u64) -> BeginRequest {
-    BeginRequest {
-        target: target(),
-        size: ByteCount(size),
-        part_size: PartSize::new(part_size).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(target(), size, part_size)
 }
 
 fn remote(id: &str, begun: &BeginRequest) -> RemoteUpload {
-    RemoteUpload {
-        id: RemoteUploadId::new(id),
-        part_size: begun.part_size,
-        part_count: begun.part_size.count_for(begun.size).expect("few"),
-        sequential: false,
-    }
+    bench::remote(begun, id)
 }
 
 fn sending(id: &str, begun: BeginRequest) -> PartRequest {
-    let part = PartNumber::new(1).expect("not zero");
-    PartRequest { remote: remote(id, &begun), part, begun }
+    bench::sending(begun, id, 1)
 }
 
 fn completing(id: &str, begun: BeginRequest) -> CompleteRequest {
-    let parts = vec![RemotePart {
-        number: PartNumber::new(1).expect("not zero"),
-        etag: ETag::from_header(DIGITS_MD5),
-    }];
-    CompleteRequest { remote: remote(id, &begun), parts, begun, since: NOW }
+    bench::completing(begun, id, vec![bench::part(1, DIGITS_MD5)], NOW)
 }
 
 fn digits() -> PartBody {
-    let chunks = stream::iter([Ok(Bytes::from_static(b"0123456789"))]).boxed();
-    PartBody { length: ByteCount(10), md5: Md5::parse(DIGITS_MD5), chunks }
+    bench::body(b"0123456789")
 }
 
 #[tokio::test]
@@ -314,7 +279,7 @@ async fn a_small_file_goes_in_one_call_and_its_answer_completes_it() {
     assert_eq!(done.id.as_str(), "119");
     assert_eq!(done.mark.expect("proved").part_size, begun.part_size);
     bench.platform.abort(&begun.id).await.expect("nothing to abort");
-    assert_eq!(bench.lines(), ["GET appresults/71", SINGLE]);
+    assert_eq!(bench.lines("/v1pre3/"), ["GET appresults/71", SINGLE]);
     let seen = bench.stub.seen();
     assert_eq!(seen[1].header("content-md5"), Some(DIGITS_BASE64));
     assert_eq!(seen[1].header("content-type"), Some(CONTENT_TYPE));
@@ -365,7 +330,7 @@ async fn a_post_of_an_earlier_process_is_looked_for_first() {
     }
     let done = bench.platform.find_completed(&completing("single:71", request(10, 5 << 20))).await;
     assert!(matches!(done, Ok(Completion::Done(_))), "{done:?}");
-    assert_eq!(bench.lines(), [LIST, LIST_NEWEST], "whole once, then what is new");
+    assert_eq!(bench.lines("/v1pre3/"), [LIST, LIST_NEWEST], "whole once, then what is new");
 }
 
 #[tokio::test]
@@ -408,7 +373,12 @@ async fn a_file_is_located_by_its_path_over_all_pages_and_looked_at() {
     assert!(found.mark.is_some());
     let other = Target { name: "c".into(), ..target() };
     assert_eq!(bench.platform.locate(&other).await.expect("asked"), None);
-    assert_eq!(bench.lines().len(), 4, "the list is remembered: {:?}", bench.lines());
+    assert_eq!(
+        bench.lines("/v1pre3/").len(),
+        4,
+        "the list is remembered: {:?}",
+        bench.lines("/v1pre3/")
+    );
     let overwriting = BeginRequest { overwrite: true, ..request(20, 10) };
     let failure = bench.platform.begin(&overwriting).await.expect_err("never replaced");
     assert_eq!(failure.kind, FailureKind::BadRequest);
@@ -437,11 +407,11 @@ async fn a_project_and_an_app_result_are_made_when_missing() {
         other => panic!("{other}"),
     });
     assert_eq!(bench.platform.locate(&target()).await.expect("asked"), None, "nothing is made");
-    assert_eq!(bench.lines().len(), 1);
+    assert_eq!(bench.lines("/v1pre3/").len(), 1);
     for _ in 0..2 {
         bench.platform.begin(&request(20, 10)).await.expect("begun");
     }
-    assert_eq!(bench.lines().len(), 7, "remembered: {:?}", bench.lines());
+    assert_eq!(bench.lines("/v1pre3/").len(), 7, "remembered: {:?}", bench.lines("/v1pre3/"));
     bench.platform.check_access().await.expect_err("no users/current here");
 }
 

@@ -4,10 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    ByteCount, ContentMark, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId,
-    WallTime,
+    ByteCount, ContentMark, ETag, Failure, PartSize, RemoteFile, RemoteFileId, WallTime,
 };
-use crate::platform::answer::parse;
+use crate::platform::answer::{is_foreign, parse, parse_time};
 use crate::platform::http::Response;
 use crate::platform::mark;
 
@@ -45,8 +44,7 @@ struct Status {
 /// Reads what an answer complains of, in the envelope or at its top.
 pub(super) fn said(body: &[u8]) -> Said {
     let Ok(top) = serde_json::from_slice::<Complaint>(body) else {
-        let is_json = serde_json::from_slice::<Value>(body).is_ok();
-        return Said { is_foreign: !is_json && !body.trim_ascii().is_empty(), ..Said::default() };
+        return Said { is_foreign: is_foreign(body), ..Said::default() };
     };
     let status = top.response_status.unwrap_or_default();
     let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
@@ -198,13 +196,11 @@ impl File {
 
     /// Returns the store's word for its content, where there is one.
     pub(super) fn etag(&self) -> Option<ETag> {
-        let etag = ETag::from_header(self.etag.as_deref()?);
-        (!etag.as_str().is_empty()).then_some(etag)
+        etag(self.etag.as_deref())
     }
 
     pub(super) fn created_at(&self) -> Option<WallTime> {
-        let time: jiff::Timestamp = self.date_created.as_deref()?.parse().ok()?;
-        i64::try_from(time.as_nanosecond()).ok().map(WallTime)
+        self.date_created.as_deref().and_then(parse_time)
     }
 
     /// Returns it in words that fit every platform.
@@ -220,6 +216,10 @@ impl File {
     }
 }
 
+fn etag(text: Option<&str>) -> Option<ETag> {
+    text.map(ETag::from_header).filter(|etag| !etag.as_str().is_empty())
+}
+
 /// A part that was received.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -232,8 +232,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn etag(&self) -> Option<ETag> {
-        let etag = ETag::from_header(self.etag.as_deref()?);
-        (!etag.as_str().is_empty()).then_some(etag)
+        etag(self.etag.as_deref())
     }
 }
 
@@ -265,11 +264,6 @@ fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
         && text.len() <= ID_MAX
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     is_usable.then_some(text).ok_or_else(|| serde::de::Error::custom("no id"))
-}
-
-/// Makes the failure of an answer that says something strange.
-pub(super) fn strange(what: &str) -> Failure {
-    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
 }
 
 #[cfg(test)]

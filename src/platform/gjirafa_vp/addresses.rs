@@ -1,34 +1,77 @@
-//! Signed addresses, kept in memory only: who has one can write the part.
+//! Signed addresses, kept in memory only: who has one can write the part, so nothing prints them.
 //!
 //! *Promises*: few uploads are kept, the oldest goes first; what is locked is renewed by one caller;
 //! addresses that the storage refused are given up, but not soon after a resume: that would not help.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
+use serde::Deserialize;
 
-use crate::model::{Monotonic, WallTime};
+use crate::model::{Failure, FailureKind, Monotonic, WallTime};
+use crate::platform::answer::bad;
+use crate::platform::http::parse_url;
+use crate::platform::s3::signed_until;
 
 /// Uploads whose addresses are kept: more than are ever sent at once.
 const UPLOADS_MAX: usize = 256;
 /// Addresses that were renewed are kept at least this long.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
+/// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
+pub(super) const LIFE_HOURS: u64 = 48;
+
+/// The signed address of a part.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Address {
+    pub(super) part_number: u32,
+    pub(super) presigned_url: String,
+}
 
 /// The signed addresses of one upload.
 #[derive(Default)]
 pub(super) struct Signed {
-    /// By part number.
     pub(super) urls: BTreeMap<u32, Url>,
     /// When the first of them ends, by the platform's clock.
     pub(super) expires_at: Option<WallTime>,
-    /// When they were renewed, if they were.
     pub(super) renewed_at: Option<Monotonic>,
 }
 
 impl Signed {
+    /// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
+    ///
+    /// # Errors
+    /// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
+    pub(super) fn take(
+        addresses: Option<Vec<Address>>,
+        count: Option<u32>,
+        now: WallTime,
+    ) -> Result<Self, Failure> {
+        let mut signed = Self::default();
+        for address in addresses.ok_or_else(|| bad("no addresses"))? {
+            if address.part_number == 0 {
+                let message = "the platform counts parts from 0, which this client does not know";
+                return Err(Failure::new(FailureKind::BadRequest, message));
+            }
+            let url = parse_url(&address.presigned_url)?;
+            if !url.username().is_empty() || url.password().is_some() {
+                // It would be sent as an authorisation.
+                return Err(bad("an address with a user name"));
+            }
+            // One that does not say when it ends does so when it was asked to.
+            let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
+            signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
+            if signed.urls.insert(address.part_number, url).is_some() {
+                return Err(bad("two addresses for one part"));
+            }
+        }
+        let is_all = |count| signed.urls.keys().copied().eq(1..=count);
+        let other = || bad("addresses for other parts than were asked for");
+        if count.is_none_or(is_all) { Ok(signed) } else { Err(other()) }
+    }
+
     /// Gives all up, when this one is still among them.
     pub(super) fn refused(&mut self, part: u32, url: &Url, now: Monotonic) {
         let is_due = self.renewed_at.is_none_or(|at| now.since(at) >= RENEWAL_PAUSE);
@@ -44,12 +87,6 @@ type Shared = Arc<tokio::sync::Mutex<Signed>>;
 #[derive(Default)]
 pub(super) struct Addresses(Mutex<VecDeque<(String, Shared)>>);
 
-impl fmt::Debug for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Addresses([redacted])")
-    }
-}
-
 impl Addresses {
     /// Returns those of one upload; none when it is not known.
     pub(super) fn of(&self, key: &str) -> Shared {
@@ -57,15 +94,12 @@ impl Addresses {
         if let Some((_, signed)) = known.iter().find(|(known, _)| known == key) {
             return Arc::clone(signed);
         }
-        if known.len() >= UPLOADS_MAX {
-            known.pop_front();
-        }
         let signed = Shared::default();
-        known.push_back((key.to_owned(), Arc::clone(&signed)));
+        known.push_front((key.to_owned(), Arc::clone(&signed)));
+        known.truncate(UPLOADS_MAX);
         signed
     }
 
-    /// Forgets an upload that has ended.
     pub(super) fn remove(&self, key: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(known, _)| known != key);

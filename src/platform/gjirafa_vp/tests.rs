@@ -1,109 +1,88 @@
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::*;
-use crate::model::{Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::{ETag, FailureKind as K, RemoteUpload, RemoteUploadId, WallTime};
+use crate::platform::bench::{self, Bench, body, frozen, part};
+use crate::platform::contract::{BeginRequest, CompleteRequest, Platform};
+use crate::platform::http::Response;
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 const KEY: &str = "planted-key";
 const ROOT: &str = "/pre/api/projects/p%201/uploads/";
 
-struct Bench {
-    stub: Stub,
-    platform: GjirafaVp,
-    _key: tempfile::NamedTempFile,
-}
-
 /// A platform that answers by `handler`, told the call without what all have in common.
-fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
+fn bench(handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench<GjirafaVp> {
     let stub = Stub::start(move |seen| handler(&seen.line().replace(ROOT, ""), seen));
-    let key = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(key.path(), KEY).expect("written");
     let settings = Settings {
         base_url: stub.url("/pre/"),
         project: "p 1".into(),
         auth_header: "x-api-key".into(),
         auth_prefix: "Bearer ".into(),
     };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let now = Now { monotonic: Monotonic(Duration::ZERO), wall: WallTime(1_739_261_000 << 30) };
-    let time = TimeSource::new(move || now);
-    let credential = Arc::new(Credential::new(CredentialSource::File(key.path().into())));
-    let account = Account::new(Some(10_000.0), time.clone());
-    let http = Http::new(&network).expect("a client");
-    let platform = GjirafaVp::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, _key: key }
+    let (link, file) = bench::link(KEY, Some(10_000.0), frozen(WallTime(1_739_261_000 << 30)));
+    let platform = GjirafaVp::new(&settings, link).expect("a client");
+    Bench { stub, platform, file }
 }
 
-fn lines(bench: &Bench) -> Vec<String> {
-    bench.stub.lines().iter().map(|line| line.replace(ROOT, "")).collect()
+/// An answer, which is a success when its status says so.
+fn told(status: u16, result: Value) -> Reply {
+    let body = json!({"success": status == 200, "statusCode": status, "result": result});
+    Reply::new(status, body.to_string())
 }
 
-fn ok(result: Value) -> Reply {
-    Reply::new(200, json!({"success": true, "statusCode": 200, "result": result}).to_string())
+/// The address of a part at the host that asks.
+fn address(seen: &Seen, part: u32) -> String {
+    format!("http://{}/s/{part}?a=%2F+b", seen.header("host").unwrap_or_default())
 }
 
-fn no(status: u16) -> Reply {
-    Reply::new(status, json!({"success": false, "errors": {"a": ["why"]}}).to_string())
-}
-
-/// Addresses at the host that asks, for these parts.
 fn begun(seen: &Seen, parts: &[u32]) -> Reply {
-    let host = seen.header("host").unwrap_or_default();
-    let address = |part: &u32| json!({"partNumber": part, "presignedUrl": format!("http://{host}/s/{part}?a=%2F+b")});
-    let addresses: Vec<_> = parts.iter().map(address).collect();
-    ok(json!({"requestKey": "r/1", "uploadId": "u", "presignedUrl": addresses}))
+    let signed = |part: &u32| json!({"partNumber": part, "presignedUrl": address(seen, *part)});
+    let addresses: Vec<_> = parts.iter().map(signed).collect();
+    told(200, json!({"requestKey": "r/1", "uploadId": "u", "presignedUrl": addresses}))
 }
 
 fn request(size: u64) -> BeginRequest {
-    BeginRequest {
-        target: Target {
-            folders: vec!["lost".into()],
-            name: format!("a/\u{7}{}", "é".repeat(200)),
-        },
-        size: ByteCount(size),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    let name = format!("a/\u{7}{}", "é".repeat(200));
+    bench::request(bench::target(&["lost"], &name), size, 10)
 }
 
 fn remote(id: &str) -> RemoteUpload {
-    let part_size = PartSize::new(10).expect("not zero");
-    RemoteUpload { id: RemoteUploadId::new(id), part_size, part_count: 2, sequential: false }
-}
-
-fn part(number: u32, etag: &str) -> RemotePart {
-    let number = PartNumber::new(number).expect("not zero");
-    RemotePart { number, etag: ETag::from_header(etag) }
+    bench::remote(&request(15), id)
 }
 
 fn completing(id: &str) -> CompleteRequest {
-    let parts = vec![part(1, "e1"), part(2, "e2")];
-    CompleteRequest { remote: remote(id), parts, begun: request(15), since: WallTime(0) }
+    bench::completing(request(15), id, vec![part(1, "e1"), part(2, "e2")], WallTime(0))
 }
 
-async fn send(bench: &Bench, id: &str, number: u32) -> Result<ETag, FailureKind> {
-    let request =
-        PartRequest { remote: remote(id), part: part(number, "").number, begun: request(15) };
-    let chunks = stream::iter([Ok(bytes::Bytes::from_static(b"12345"))]).boxed();
-    let body = PartBody { length: ByteCount(5), md5: None, chunks };
-    bench.platform.put_part(&request, body).await.map_err(|failure| failure.kind)
-}
-
-/// What the platform lists, quoted as some do, in no order.
-fn listing(sizes: [u64; 2]) -> Reply {
-    ok(json!([{"partNumber": 2, "size": sizes[1], "eTag": "\"e2\"", "lastModified": "?"},
-              {"partNumber": 1, "size": sizes[0], "eTag": "\"e1\""}]))
+async fn send(bench: &Bench<GjirafaVp>, id: &str, part: u32) -> Result<ETag, K> {
+    let asked = bench::sending(request(15), id, part);
+    bench.platform.put_part(&asked, body(b"12345")).await.map_err(|failure| failure.kind)
 }
 
 const LIST: &str = "GET url/multipart/r%2F1/parts";
 const RESUME: &str = "POST multipart-resume";
 const COMPLETE: &str = "PUT multipart-complete";
 const SUCCESS: &str = "POST success/r%2F1";
+
+/// A platform that answers with these statuses to list, resume, complete and success, and lists parts
+/// of these lengths: quoted as some do, in no order.
+fn answering(statuses: [u16; 4], sizes: [u64; 2]) -> Bench<GjirafaVp> {
+    bench(move |line, seen| {
+        let known = [LIST, RESUME, COMPLETE, SUCCESS].into_iter().position(|call| call == line);
+        match (line, known.map_or(404, |call| statuses[call])) {
+            (RESUME, 200) => begun(seen, &[1, 2]),
+            (LIST, 200) => told(
+                200,
+                json!([
+                    {"partNumber": 2, "size": sizes[1], "eTag": "\"e2\"", "lastModified": "?"},
+                    {"partNumber": 1, "size": sizes[0], "eTag": "\"e1\""},
+                ]),
+            ),
+            (COMPLETE, 200) => told(200, true.into()),
+            (_, status) => told(status, json!({"downloadPath": "d"})),
+        }
+    })
+}
 
 #[tokio::test]
 async fn begin_says_everything_and_parts_go_without_the_key() {
@@ -117,18 +96,16 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
     assert_eq!((begun.id.as_str(), begun.part_count), ("r/1", 2));
     assert_eq!(send(&bench, "r/1", 2).await, Ok(ETag::from_header("e2")));
     for _ in 0..3 {
-        assert_eq!(send(&bench, "r/1", 1).await, Err(FailureKind::PartRejected));
+        assert_eq!(send(&bench, "r/1", 1).await, Err(K::PartRejected));
     }
     let first = "PUT /s/1?a=%2F+b";
     let wanted = ["POST multipart", "PUT /s/2?a=%2F+b", first, RESUME, first, first];
-    assert_eq!(lines(&bench), wanted, "fresh addresses are not renewed at once");
+    assert_eq!(bench.lines(ROOT), wanted, "fresh addresses are not renewed at once");
     let seen = bench.stub.seen();
-    assert_eq!(
-        seen[0].json(),
-        json!({"partsNumber": 2, "fileName": format!("a__{}", "é".repeat(126)),
-            "contentLength": "15", "mimeType": "application/octet-stream",
-            "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": 48})
-    );
+    let body = json!({"partsNumber": 2, "fileName": format!("a__{}", "é".repeat(126)),
+        "contentLength": "15", "mimeType": "application/octet-stream",
+        "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": 48});
+    assert_eq!(seen[0].json(), body);
     for call in seen {
         let is_storage = call.path.starts_with("/s/");
         assert_eq!(call.header("x-api-key"), (!is_storage).then_some("Bearer planted-key"));
@@ -136,143 +113,106 @@ async fn begin_says_everything_and_parts_go_without_the_key() {
         assert!(!is_storage || !format!("{call:?}").contains(KEY));
         assert!(!is_storage || call.header("content-length") == Some("5"));
     }
-    assert!(!format!("{:?}", bench.platform).contains("/s/"), "addresses are secrets");
 }
 
 #[tokio::test]
 async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted() {
-    for (parts, kind) in [
-        (&[1][..], FailureKind::BadAnswer),
-        (&[1, 2, 3], FailureKind::BadAnswer),
-        (&[1, 1], FailureKind::BadAnswer),
-        (&[0, 1], FailureKind::BadRequest),
-    ] {
+    let (bad, odd) = (K::BadAnswer, K::BadRequest);
+    for (parts, kind) in [(&[1][..], bad), (&[1, 2, 3], bad), (&[1, 1], bad), (&[0, 1], odd)] {
         let bench = bench(move |line, seen| match line {
             "POST multipart" => begun(seen, parts),
-            _ => no(404),
+            _ => told(404, Value::Null),
         });
         let failure = bench.platform.begin(&request(15)).await.expect_err("refused");
         assert_eq!(failure.kind, kind, "{parts:?}");
-        assert_eq!(lines(&bench), ["POST multipart", "PUT multipart-abort"]);
+        assert_eq!(bench.lines(ROOT), ["POST multipart", "PUT multipart-abort"]);
     }
-    for url in ["http://far.example/1", "https://me:pw@far.example/1", "1"] {
-        let address = wire::Address { part_number: 1, presigned_url: url.into() };
-        assert!(wire::signed(vec![address], None, WallTime(0)).is_err(), "{url}");
+    for (url, end) in [
+        ("http://far.example/1", None),
+        ("https://me:pw@far.example/1", None),
+        ("1", None),
+        ("https://far.example/1?X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
+        ("https://far.example/1?a=b", Some(48 * 3600)),
+    ] {
+        let address = addresses::Address { part_number: 1, presigned_url: url.into() };
+        let signed = addresses::Signed::take(Some(vec![address]), None, WallTime(0)).ok();
+        let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
+        assert_eq!(seconds, end, "{url}");
     }
-    let end = |query: &str| {
-        let url = format!("https://far.example/1?{query}");
-        let address = wire::Address { part_number: 1, presigned_url: url };
-        wire::signed(vec![address], None, WallTime(0))
-            .expect("signed")
-            .expires_at
-            .map(|at| at.0 / 1_000_000_000)
-    };
-    assert_eq!(end("X-Amz-Date=19700101T000100Z&X-Amz-Expires=30"), Some(90));
-    assert_eq!((end("Expires=77"), end("a=b")), (Some(77), Some(48 * 3600)));
 }
 
 #[tokio::test]
 async fn an_answer_is_a_success_only_when_everything_says_so() {
-    use FailureKind::{
-        BadAnswer, BadRequest, CompleteRefused, NotFound, ServerFault, Throttled, Unauthorized,
-        UploadGone,
-    };
     let (begin, complete) = (Call::Begin, Call::Complete);
     let soft = r#"{"success":false,"errors":["no"],"statusCode":200}"#;
     for (call, status, body, kind) in [
         (begin, 201, r#"{"success":true,"result":1}"#, None),
-        (begin, 200, r#"{"success":true,"statusCode":400}"#, Some(BadAnswer)),
-        (begin, 200, r#"{"result":true}"#, Some(BadAnswer)),
-        (begin, 200, r#"{"success":"yes"}"#, Some(BadAnswer)),
-        (begin, 200, "<html>", Some(BadAnswer)),
-        (begin, 200, "", Some(BadAnswer)),
-        (begin, 302, "", Some(BadAnswer)),
-        (begin, 200, soft, Some(BadRequest)),
-        (complete, 200, soft, Some(CompleteRefused)),
-        (complete, 200, r#"{"success":false,"statusCode":500}"#, Some(ServerFault)),
-        (complete, 400, r#"{"errors":{"parts":["x"]}}"#, Some(CompleteRefused)),
-        (complete, 404, "", Some(UploadGone)),
-        (complete, 404, "<html>", Some(BadAnswer)),
-        (begin, 404, "{}", Some(NotFound)),
-        (begin, 422, "{}", Some(BadRequest)),
-        (begin, 403, "<html>", Some(Unauthorized)),
-        (begin, 503, "<html>", Some(ServerFault)),
-        (begin, 429, "", Some(Throttled { after: None })),
+        (begin, 200, r#"{"success":true,"statusCode":400}"#, Some(K::BadAnswer)),
+        (begin, 200, r#"{"result":true}"#, Some(K::BadAnswer)),
+        (begin, 200, r#"{"success":"yes"}"#, Some(K::BadAnswer)),
+        (begin, 200, "<html>", Some(K::BadAnswer)),
+        (begin, 200, "", Some(K::BadAnswer)),
+        (begin, 302, "", Some(K::BadAnswer)),
+        (begin, 200, soft, Some(K::BadRequest)),
+        (complete, 200, soft, Some(K::CompleteRefused)),
+        (complete, 200, r#"{"success":false,"statusCode":500}"#, Some(K::ServerFault)),
+        (complete, 400, r#"{"errors":{"parts":["x"]}}"#, Some(K::CompleteRefused)),
+        (complete, 404, "", Some(K::UploadGone)),
+        (complete, 404, "<html>", Some(K::BadAnswer)),
+        (begin, 404, "{}", Some(K::NotFound)),
+        (begin, 422, "{}", Some(K::BadRequest)),
+        (begin, 403, "<html>", Some(K::Unauthorized)),
+        (begin, 503, "<html>", Some(K::ServerFault)),
+        (begin, 429, "", Some(K::Throttled { after: None })),
     ] {
-        let (headers, body) = (Default::default(), body.into());
-        let response = http::Response { status, headers, body };
-        let answer = answers::judge(call, &response, WallTime(0));
+        let response = Response { status, headers: Default::default(), body: body.into() };
+        let answer = wire::judge::<Value>(call, &response, WallTime(0));
         assert_eq!(answer.err().map(|failure| failure.kind), kind, "{call:?} {response:?}");
     }
 }
 
 #[tokio::test]
 async fn complete_needs_every_part_listed_and_never_allows_a_partial_one() {
-    for (sizes, done, calls) in [([10, 5], true, 2), ([10, 4], false, 1), ([9, 6], false, 1)] {
-        let bench = bench(move |line, _| match line {
-            LIST => listing(sizes),
-            COMPLETE => ok(true.into()),
-            other => panic!("{other}"),
-        });
-        let completed = bench.platform.complete(&completing("r/1")).await;
-        assert_eq!(bench.stub.lines().len(), calls);
-        match completed {
-            Ok(file) => {
-                assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
-                let inspected = bench.platform.inspect(&file.id).await.expect("answered");
-                assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
-                let parts = json!([{"partNumber": 1, "eTag": "\"e1\""},
-                                   {"partNumber": 2, "eTag": "\"e2\""}]);
-                let body =
-                    json!({"requestKey": "r/1", "allowPartialComplete": false, "parts": parts});
-                assert_eq!(bench.stub.seen()[1].json(), body);
-            }
-            Err(failure) => assert_eq!(failure.kind, FailureKind::CompleteRefused),
-        }
-        assert_eq!(bench.platform.complete(&completing("r/1")).await.is_ok(), done);
+    for sizes in [[10, 4], [9, 6]] {
+        let bench = answering([200; 4], sizes);
+        let failure = bench.platform.complete(&completing("r/1")).await.expect_err("a hole");
+        assert_eq!((failure.kind, bench.lines(ROOT)), (K::CompleteRefused, vec![LIST.to_owned()]));
     }
+    let bench = answering([200; 4], [10, 5]);
+    let file = bench.platform.complete(&completing("r/1")).await.expect("completed");
+    assert_eq!((file.id.as_str(), file.size), ("r/1:15", Some(ByteCount(15))));
+    let inspected = bench.platform.inspect(&file.id).await.expect("answered");
+    assert_eq!(inspected.and_then(|file| file.size), Some(ByteCount(15)));
+    let parts = json!([{"partNumber": 1, "eTag": "\"e1\""}, {"partNumber": 2, "eTag": "\"e2\""}]);
+    let body = json!({"requestKey": "r/1", "allowPartialComplete": false, "parts": parts});
+    assert_eq!(bench.stub.seen()[1].json(), body);
 }
 
 #[tokio::test]
 async fn what_became_of_a_complete_is_asked_in_order_and_never_guessed() {
-    let path = || ok(json!({"downloadPath": "d"}));
-    for (list, resume, complete, success, wanted) in [
-        (200, 200, 500, 500, "Pending"),
-        (200, 400, 200, 500, "Done"),
-        (404, 500, 200, 500, "Done"),
-        (404, 500, 400, 200, "Done"),
-        (404, 200, 404, 404, "Pending"),
-        (404, 400, 404, 404, "Unknown"),
-        (200, 404, 400, 404, "Unknown"),
-        (404, 400, 503, 404, "Err"),
-        (401, 400, 400, 400, "Err"),
+    for (statuses, wanted) in [
+        ([200, 200, 500, 500], "Ok(Pending"),
+        ([200, 400, 200, 500], "Ok(Done"),
+        ([404, 500, 200, 500], "Ok(Done"),
+        ([404, 500, 400, 200], "Ok(Done"),
+        ([404, 200, 404, 404], "Ok(Pending"),
+        ([404, 400, 404, 404], "Ok(Unknown"),
+        ([200, 404, 400, 404], "Ok(Unknown"),
+        ([404, 400, 503, 404], "Err"),
+        ([401, 400, 400, 400], "Err"),
     ] {
-        let bench = bench(move |line, seen| match (line, list, resume, complete, success) {
-            (LIST, 200, ..) => listing([10, 5]),
-            (RESUME, _, 200, ..) => begun(seen, &[1, 2]),
-            (COMPLETE, _, _, 200, _) => ok(true.into()),
-            (SUCCESS, _, _, _, 200) => path(),
-            (LIST, status, ..)
-            | (RESUME, _, status, ..)
-            | (COMPLETE, _, _, status, _)
-            | (SUCCESS, .., status) => no(status),
-            other => panic!("{other:?}"),
-        });
+        let bench = answering(statuses, [10, 5]);
         let found = bench.platform.find_completed(&completing("r/1")).await;
-        let word = format!("{found:?}").replace("Ok(", "");
-        assert!(word.starts_with(wanted), "{word} for {list} {resume} {complete} {success}");
-        assert!(lines(&bench).iter().filter(|line| *line == COMPLETE).count() <= 1);
+        assert!(format!("{found:?}").starts_with(wanted), "{found:?} for {statuses:?}");
+        assert!(bench.lines(ROOT).iter().filter(|line| *line == COMPLETE).count() <= 1);
     }
 }
 
 #[tokio::test]
 async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     let bench = bench(|line, seen| match line {
-        "POST url" => {
-            let url = format!("http://{}/s/1", seen.header("host").unwrap_or_default());
-            ok(json!({"requestKey": "r/1", "url": url}))
-        }
-        SUCCESS => ok(json!({"downloadPath": "d"})),
+        "POST url" => told(200, json!({"requestKey": "r/1", "url": address(seen, 1)})),
+        SUCCESS => told(200, json!({"downloadPath": "d"})),
         _ => Reply::new(200, "").with("ETag", "e"),
     });
     let begun = bench.platform.begin(&request(0)).await.expect("begun");
@@ -281,23 +221,19 @@ async fn an_empty_file_goes_by_one_request_that_cannot_be_resumed() {
     assert!(send(&bench, "single:r/1", 1).await.is_ok());
     assert_eq!(bench.platform.list_parts(&begun).await, Ok(None));
     bench.platform.complete(&completing("single:r/1")).await.expect("completed");
-    assert_eq!(send(&bench, "single:r/1", 1).await, Err(FailureKind::UploadGone));
+    assert_eq!(send(&bench, "single:r/1", 1).await, Err(K::UploadGone));
     bench.platform.abort(&begun.id).await.expect("nothing to do");
 }
 
 #[tokio::test]
 async fn what_is_not_listed_is_there_when_it_can_be_resumed() {
     for (resume, listed) in [(200, Some(vec![])), (400, None)] {
-        let bench = bench(move |line, seen| match line {
-            RESUME if resume == 200 => begun(seen, &[1]),
-            _ => no(404),
-        });
+        let bench = answering([404, resume, 404, 404], [0, 0]);
         assert_eq!(bench.platform.list_parts(&remote("r/1")).await.ok(), listed.map(Some));
-        assert_eq!(lines(&bench), [LIST, RESUME]);
+        assert_eq!(bench.lines(ROOT), [LIST, RESUME]);
         bench.platform.check_access().await.expect("accepted");
         bench.platform.abort(&RemoteUploadId::new("r/1")).await.expect("gone");
     }
-    let bench = bench(|_, _| listing([10, 11]));
-    let listed = bench.platform.list_parts(&remote("r/1")).await;
+    let listed = answering([200; 4], [10, 11]).platform.list_parts(&remote("r/1")).await;
     assert_eq!(listed, Ok(Some(vec![part(1, "e1")])), "another length is sent again");
 }

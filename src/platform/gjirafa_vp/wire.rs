@@ -1,58 +1,112 @@
-//! Gjirafa VP on the wire: results and bodies, ids, and what must hold of them before use.
+//! Gjirafa VP on the wire: envelope, results and ids, and what must hold of them before use.
+//!
+//! A call succeeded only when HTTP, the envelope's flag and its status all say so. Otherwise the
+//! status decides, and the text is for people.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use reqwest::Url;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::addresses::Signed;
+use super::Call;
+use super::addresses::Address;
 use crate::model::{
     ByteCount, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
+use crate::platform::answer::{
+    answered, bad, is_foreign, not_a_page, parse, refusal, retry_after, texts,
+};
 use crate::platform::contract::{BeginRequest, CompleteRequest};
-use crate::platform::http::parse_url;
+use crate::platform::http::Response;
 
-/// Hours that signed addresses are asked to live; the vendor allows 1 to 168.
-const LIFE_HOURS: u64 = 48;
 /// Longest file name, in bytes.
 const NAME_MAX: usize = 255;
 /// Longest request key, in bytes.
 const KEY_MAX: usize = 1024;
 /// Before the key of an upload of one request.
-const SINGLE: &str = "single:";
+pub(super) const SINGLE: &str = "single:";
+
+/// What is around every answer; fields come and go.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Envelope {
+    success: Option<bool>,
+    /// A list of texts, or lists of texts by field.
+    errors: Value,
+    messages: Value,
+    result: Value,
+    status_code: Option<i64>,
+}
+
+/// Returns the result of a call that succeeded.
+pub(super) fn judge<T: DeserializeOwned>(
+    call: Call<'_>,
+    response: &Response,
+    now: WallTime,
+) -> Result<T, Failure> {
+    let is_fine = |status: i64| (200..300).contains(&status);
+    let bad = |what: &str| answered(response, FailureKind::BadAnswer, bad(what).message);
+    if !is_fine(response.status.into()) {
+        return Err(refused(call, response, response.status, now));
+    }
+    not_a_page(response)?;
+    let envelope: Envelope = parse(response)?;
+    match (envelope.success, envelope.status_code) {
+        // The parser's own text may quote a signed address.
+        (Some(true), status) if status.is_none_or(is_fine) => {
+            serde_json::from_value(envelope.result).map_err(|_| bad("a result of another shape"))
+        }
+        (Some(true), _) => Err(bad("a success, and with a status that denies it")),
+        // What the envelope says of itself counts, where it can be believed.
+        (Some(false), status) => {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
+            Err(refused(call, response, status, now))
+        }
+        (None, _) => Err(bad("no word on whether it succeeded")),
+    }
+}
+
+fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
+    let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
+    let (_, _, noun) = call.shape();
+    let envelope: Envelope = serde_json::from_slice(&response.body).unwrap_or_default();
+    let said = texts(&Value::Array(vec![envelope.errors, envelope.messages]));
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    answered(response, kind, refusal(response, status, noun, &said))
+}
+
+/// The table.
+fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration>) -> FailureKind {
+    match (status, call) {
+        (401 | 403, _) => FailureKind::Unauthorized,
+        (407, _) => FailureKind::Unreachable,
+        // A gateway that asks for a pause gets it too.
+        (408 | 429, _) => FailureKind::Throttled { after: pause },
+        (503, _) if pause.is_some() => FailureKind::Throttled { after: pause },
+        (500..=599, _) => FailureKind::ServerFault,
+        (400..=499, _) if is_foreign => FailureKind::BadAnswer,
+        (400, Call::Complete) => FailureKind::CompleteRefused,
+        (404, Call::Begin | Call::Single) => FailureKind::NotFound,
+        // Not there, or not open any more.
+        (400, Call::Resume | Call::List(_) | Call::Abort | Call::Success(_)) | (404, _) => {
+            FailureKind::UploadGone
+        }
+        (400..=499, _) => FailureKind::BadRequest,
+        _ => FailureKind::BadAnswer,
+    }
+}
 
 /// An upload that was begun or resumed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Begun {
     pub(super) request_key: Option<String>,
-    /// One for each part.
-    pub(super) presigned_url: Vec<Address>,
-}
-
-/// The signed address of a part.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Address {
-    pub(super) part_number: u32,
-    pub(super) presigned_url: String,
-}
-
-/// An upload of one request that was begun.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SingleBegun {
-    pub(super) request_key: String,
-    pub(super) url: String,
-}
-
-/// Where a file is.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Success {
-    pub(super) download_path: String,
+    pub(super) presigned_url: Option<Vec<Address>>,
+    /// Of an upload of one request.
+    pub(super) url: Option<String>,
 }
 
 /// A part that arrived.
@@ -60,7 +114,6 @@ pub(super) struct Success {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
     part_number: u32,
-    /// Bytes.
     size: u64,
     /// With quotes or without, as it must be repeated.
     e_tag: String,
@@ -70,10 +123,6 @@ pub(super) struct Listed {
 pub(super) fn key_of(id: &RemoteUploadId) -> (&str, bool) {
     let single = id.as_str().strip_prefix(SINGLE).map(|key| (key, true));
     single.unwrap_or((id.as_str(), false))
-}
-
-pub(super) fn single_id(key: &str) -> RemoteUploadId {
-    RemoteUploadId::new(format!("{SINGLE}{key}"))
 }
 
 /// Returns the key of an upload that was begun, when it can be used.
@@ -91,86 +140,6 @@ pub(super) fn file_name(name: &str) -> String {
     let mut name: String = name.chars().map(plain).collect();
     name.truncate(name.floor_char_boundary(NAME_MAX));
     name
-}
-
-/// Writes what a multipart upload is begun with.
-pub(super) fn begin_body(request: &BeginRequest, part_count: u32) -> Value {
-    json!({
-        "partsNumber": part_count, "fileName": file_name(&request.target.name),
-        "contentLength": request.size.0.to_string(), "mimeType": "application/octet-stream",
-        "enableDuplicateCheck": false, "presignedUrlExpiryTimeHours": LIFE_HOURS,
-    })
-}
-
-/// Writes what an upload of one request is begun with: there the length is a number.
-pub(super) fn single_body(request: &BeginRequest) -> Value {
-    json!({
-        "fileName": file_name(&request.target.name), "contentLength": request.size.0,
-        "mimeType": "application/octet-stream", "enableDuplicateCheck": false,
-    })
-}
-
-pub(super) fn resume_body(key: &str) -> Value {
-    json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS})
-}
-
-/// Writes a complete, which must never be taken for one that may leave parts out.
-pub(super) fn complete_body(key: &str, parts: &[(u32, &str)]) -> Value {
-    let part = |(number, etag): &(u32, &str)| json!({"partNumber": number, "eTag": etag});
-    let parts: Vec<_> = parts.iter().map(part).collect();
-    json!({"requestKey": key, "allowPartialComplete": false, "parts": parts})
-}
-
-/// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
-///
-/// # Errors
-/// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
-pub(super) fn signed(
-    addresses: Vec<Address>,
-    count: Option<u32>,
-    now: WallTime,
-) -> Result<Signed, Failure> {
-    let mut signed = Signed::default();
-    for address in addresses {
-        if address.part_number == 0 {
-            let message = "the platform counts parts from 0, which this client does not know";
-            return Err(Failure::new(FailureKind::BadRequest, message));
-        }
-        let url = storage_url(&address.presigned_url)?;
-        let end = expires_at(&url, now);
-        signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));
-        if signed.urls.insert(address.part_number, url).is_some() {
-            return Err(bad("two addresses for one part"));
-        }
-    }
-    let is_all = |count| signed.urls.keys().copied().eq(1..=count);
-    match count.is_none_or(is_all) {
-        true => Ok(signed),
-        false => Err(bad("addresses for other parts than were asked for")),
-    }
-}
-
-/// Takes a signed address, which may carry no user name: it would be sent as an authorisation.
-pub(super) fn storage_url(text: &str) -> Result<Url, Failure> {
-    let url = parse_url(text)?;
-    match url.username().is_empty() && url.password().is_none() {
-        true => Ok(url),
-        false => Err(bad("an address with a user name")),
-    }
-}
-
-/// Returns when a signed address ends; where it does not say so, when it was asked to.
-fn expires_at(url: &Url, now: WallTime) -> WallTime {
-    let of = |name| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
-    let life = of("X-Amz-Expires").and_then(|text| text.parse().ok());
-    let from = of("X-Amz-Date").and_then(|text| {
-        let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &*text).ok()?;
-        Some(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-    });
-    let said = of("Expires").and_then(|text| text.parse().ok());
-    let end = from.zip(life).map(|(from, life): (i64, i64)| from.saturating_add(life)).or(said);
-    let asked = now.after(std::time::Duration::from_hours(LIFE_HOURS));
-    end.map_or(asked, |seconds| WallTime(seconds.saturating_mul(1_000_000_000)))
 }
 
 /// Returns the parts of a listing that have a planned length; only the last may be shorter.
@@ -196,19 +165,17 @@ pub(super) fn proved<'a>(
     let refused = |what: String| Failure::new(FailureKind::CompleteRefused, what);
     let count = request.remote.part_count as usize;
     if listed.len() != count || request.parts.len() != count {
-        let message = format!("the platform lists {} parts of {count}", listed.len());
-        return Err(refused(message));
+        return Err(refused(format!("the platform lists {} parts of {count}", listed.len())));
     }
-    let found: BTreeMap<_, _> = listed.iter().map(|part| (part.part_number, part)).collect();
-    let prove = |(index, part): (usize, &RemotePart)| {
-        let (number, size) = (PartNumber::from_index(index), request.begun.size);
-        let planned = request.remote.part_size.range_of(number, size).length;
-        let is_ours = |found: &&&Listed| {
+    let prove = |(index, sent): (usize, &RemotePart)| {
+        let number = PartNumber::from_index(index);
+        let planned = request.remote.part_size.range_of(number, request.begun.size).length;
+        let is_ours = |found: &&Listed| {
             let etag = ETag::from_header(&found.e_tag);
-            part.number == number && found.size == planned && etag == part.etag
+            sent.number == number && found.size == planned && etag == sent.etag
         };
-        let found = found.get(&number.get()).filter(is_ours);
-        let found = found.map(|found| (number.get(), found.e_tag.as_str()));
+        let found = listed.iter().find(|found| found.part_number == number.get());
+        let found = found.filter(is_ours).map(|found| (number.get(), found.e_tag.as_str()));
         found.ok_or_else(|| refused(format!("the platform does not list part {number} as sent")))
     };
     request.parts.iter().enumerate().map(prove).collect()
@@ -216,22 +183,12 @@ pub(super) fn proved<'a>(
 
 /// Returns a completed file. Its length is kept in its id, for nobody can be asked for it later.
 pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
-    RemoteFile {
-        id: RemoteFileId::new(format!("{key}:{}", request.size.0)),
-        name: file_name(&request.target.name),
-        size: Some(request.size),
-        mark: None,
-        created_at: None,
-    }
+    let id = RemoteFileId::new(format!("{key}:{}", request.size.0));
+    RemoteFile::known_as(id, file_name(&request.target.name), Some(request.size))
 }
 
 /// Returns what the id of a file holds.
 pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {
     let (key, size) = id.as_str().rsplit_once(':')?;
-    let size = Some(ByteCount(size.parse().ok()?));
-    Some(RemoteFile { id: id.clone(), name: key.to_owned(), size, mark: None, created_at: None })
-}
-
-pub(super) fn bad(what: &str) -> Failure {
-    Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
+    Some(RemoteFile::known_as(id.clone(), key, Some(ByteCount(size.parse().ok()?))))
 }

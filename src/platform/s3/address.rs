@@ -4,11 +4,14 @@
 //! every call about it names: `KEY?uploadId=ID`. A file of one part has no upload; it is remembered
 //! as `KEY?put=TOKEN`, and the token is left with the object to prove that it is ours.
 
+use std::time::Duration;
+
 use reqwest::{Method, Url};
 use rusty_s3::signing;
 
 use super::{Ask, SIGNATURE_LIFE_S, Settings};
 use crate::model::{Failure, FailureKind, RemoteUploadId, Target, WallTime};
+use crate::platform::answer::parse_time;
 use crate::platform::credential::Keys;
 use crate::platform::http::parse_url;
 
@@ -81,6 +84,16 @@ impl Addressing {
             headers,
         ))
     }
+}
+
+/// Returns when an address that was signed by the rules of S3, old or new, ends; `None` when it does
+/// not say so.
+pub(in crate::platform) fn signed_until(url: &Url) -> Option<WallTime> {
+    let of = |name| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
+    let seconds = |name| of(name)?.parse().ok().map(Duration::from_secs);
+    let from = of("X-Amz-Date").and_then(|text| parse_time(&text));
+    let end = from.zip(seconds("X-Amz-Expires")).map(|(from, life)| from.after(life));
+    end.or_else(|| seconds("Expires").map(|end| WallTime(0).after(end)))
 }
 
 /// Escapes every byte of a key that may mean something in an address; a slash separates.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::wire;
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, retry_after};
+use crate::platform::answer::{answered, clip, page, retry_after};
 use crate::platform::http::Response;
 
 /// Pause where a storage asks to slow down and names none.
@@ -53,10 +53,7 @@ impl Call {
 pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
     let error = wire::error(&response.body);
     if (200..300).contains(&response.status) && error.is_none() {
-        return is_html(&response.body).then(|| {
-            let message = "a web page answered: is a portal or a filter in between";
-            answered(response, FailureKind::BadAnswer, message.to_owned())
-        });
+        return is_html(&response.body).then(|| page(response));
     }
     let code = error.as_ref().map_or("", |error| error.code.as_str());
     let is_foreign = error.is_none() && !response.body.trim_ascii().is_empty();

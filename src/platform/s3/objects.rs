@@ -12,7 +12,7 @@ use super::{Ask, Encryption, S3};
 use crate::model::{
     ByteCount, Description, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, Target,
 };
-use crate::platform::answer::parse_date;
+use crate::platform::answer::{parse_date, stored};
 use crate::platform::contract::{BeginRequest, PartBody};
 use crate::platform::http::Response;
 use crate::platform::mark;
@@ -90,7 +90,7 @@ impl S3 {
         headers.extend(super::uploads::digest_header(&body));
         let ask = Ask::object(key).headers(headers);
         match self.send(Call::PutObject, ask, body).await {
-            Ok(response) => super::uploads::etag_of(&response),
+            Ok(response) => stored(&response),
             // An earlier attempt of ours may have arrived without our learning of it.
             Err(failure) if failure.kind == FailureKind::NameTaken => {
                 self.ours(key, token).await?.map(|(etag, _)| etag).ok_or(failure)

@@ -1,17 +1,10 @@
-use futures_util::{StreamExt, stream};
-
 use super::*;
 use crate::clock::Clock;
-use crate::model::{Md5, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::{PartNumber, PartSize};
+use crate::platform::bench::{self, body};
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
-struct Bench {
-    stub: Stub,
-    client: S3,
-    _keys: tempfile::NamedTempFile,
-}
+type Bench = bench::Bench<S3>;
 
 fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
     bench_with(Encryption::Bucket, handler)
@@ -22,9 +15,7 @@ fn bench_with(
     handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
 ) -> Bench {
     let stub = Stub::start(handler);
-    let keys = tempfile::NamedTempFile::new().expect("a file");
     let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
-    std::fs::write(keys.path(), text).expect("written");
     let settings = Settings {
         base_url: stub.url("/"),
         region: "eu-central-1".into(),
@@ -32,24 +23,13 @@ fn bench_with(
         path_style: true,
         encryption,
     };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let credential = Credential::new(CredentialSource::File(keys.path().to_owned()));
-    let clock = Clock::real();
-    let account = Account::new(Some(10_000.0), &clock);
-    let http = Http::new(&network).expect("a client");
-    let client = S3::new(&settings, http, Arc::new(credential), account, &clock).expect("a client");
-    Bench { stub, client, _keys: keys }
+    let (link, file) = bench::link(text, Some(10_000.0), Clock::real().into());
+    let platform = S3::new(&settings, link).expect("a client");
+    Bench { stub, platform, file }
 }
 
 fn request(size: u64) -> BeginRequest {
-    BeginRequest {
-        target: Target { folders: vec!["runs".into(), "a b".into()], name: "x+y#1.gz".into() },
-        size: ByteCount(size),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(bench::target(&["runs", "a b"], "x+y#1.gz"), size, 10)
 }
 
 const KEY: &str = "runs/a b/x+y#1.gz";
@@ -63,27 +43,13 @@ fn many() -> RemoteUpload {
     remote(&format!("{KEY}?uploadId=u1"), 3)
 }
 
-fn etag(digit: &str) -> ETag {
-    ETag::from_header(&digit.repeat(32))
-}
-
 fn parts() -> Vec<RemotePart> {
-    let part = |index: usize, digit| RemotePart {
-        number: PartNumber::from_index(index),
-        etag: etag(digit),
-    };
-    vec![part(0, "a"), part(1, "b"), part(2, "c")]
+    let part = |number, digit: &str| bench::part(number, &digit.repeat(32));
+    vec![part(1, "a"), part(2, "b"), part(3, "c")]
 }
 
 fn completing() -> CompleteRequest {
     CompleteRequest { remote: many(), parts: parts(), begun: request(25), since: WallTime(0) }
-}
-
-fn body(bytes: &'static [u8]) -> PartBody {
-    use md5::{Digest, Md5 as Hasher};
-    let length = ByteCount(bytes.len() as u64);
-    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
-    PartBody { length, md5: Some(Md5(Hasher::digest(bytes).into())), chunks }
 }
 
 /// Method, path and the query without what belongs to the signature.
@@ -114,13 +80,13 @@ async fn an_upload_of_many_parts_from_begin_to_complete() {
         "PUT" => Reply::new(200, "").with("ETag", "\"abc\""),
         _ => Reply::new(404, ""),
     });
-    let begun = bench.client.begin(&request(25)).await.expect("begun");
+    let begun = bench.platform.begin(&request(25)).await.expect("begun");
     assert_eq!(begun, many());
     let sending =
         PartRequest { remote: begun, part: PartNumber::from_index(1), begun: request(25) };
-    let put = bench.client.put_part(&sending, body(b"xyz")).await.expect("taken");
+    let put = bench.platform.put_part(&sending, body(b"xyz")).await.expect("taken");
     assert_eq!(put.as_str(), "abc");
-    let done = bench.client.complete(&completing()).await.expect("completed");
+    let done = bench.platform.complete(&completing()).await.expect("completed");
     assert_eq!((done.id.as_str(), done.name.as_str()), (KEY, "x+y#1.gz"));
     assert_eq!(
         lines(&bench),
@@ -160,7 +126,7 @@ async fn a_complete_counts_by_its_body_and_never_by_its_status() {
     ] {
         let told = answer.clone();
         let bench = bench(move |_| Reply::new(status, told.clone()));
-        let kind = bench.client.complete(&completing()).await.err().map(|failure| failure.kind);
+        let kind = bench.platform.complete(&completing()).await.err().map(|failure| failure.kind);
         assert_eq!(kind, expected, "{status} {answer}");
     }
 }
@@ -188,7 +154,7 @@ async fn refusals_mean_what_the_storage_says() {
         let bench = bench(move |_| Reply::new(status, error(code)));
         let sending =
             PartRequest { remote: many(), part: PartNumber::from_index(0), begun: request(25) };
-        let failure = bench.client.put_part(&sending, body(b"x")).await.expect_err(code);
+        let failure = bench.platform.put_part(&sending, body(b"x")).await.expect_err(code);
         assert_eq!(failure.kind, expected, "{status} {code}");
     }
 }
@@ -196,7 +162,7 @@ async fn refusals_mean_what_the_storage_says() {
 #[tokio::test]
 async fn a_wrong_region_is_named() {
     let bench = bench(|_| Reply::new(301, "").with("x-amz-bucket-region", "us-west-2"));
-    let failure = bench.client.begin(&request(25)).await.expect_err("elsewhere");
+    let failure = bench.platform.begin(&request(25)).await.expect_err("elsewhere");
     assert_eq!(failure.kind, FailureKind::Unauthorized);
     assert!(failure.message.contains("us-west-2"), "{failure}");
 }
@@ -214,19 +180,19 @@ async fn parts_are_listed_page_after_page_and_never_in_circles() {
         }
     };
     let listing = bench(move |seen| Reply::new(200, page(seen)));
-    let listed = listing.client.list_parts(&many()).await.expect("listed").expect("told");
+    let listed = listing.platform.list_parts(&many()).await.expect("listed").expect("told");
     let listed: Vec<_> =
         listed.iter().map(|part| (part.number.get(), part.etag.as_str())).collect();
     assert_eq!(listed, [(1, "a"), (3, "c")]);
     let circle =
         "<L><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker></L>";
     let circling = bench(move |_| Reply::new(200, circle));
-    let failure = circling.client.list_parts(&many()).await.expect_err("no end");
+    let failure = circling.platform.list_parts(&many()).await.expect_err("no end");
     assert_eq!(failure.kind, FailureKind::BadAnswer);
     assert_eq!(circling.stub.seen().len(), 2);
     let bare = bench(|_| Reply::new(200, "<L><Part><PartNumber>1</PartNumber></Part></L>"));
     assert_eq!(
-        bare.client.list_parts(&many()).await,
+        bare.platform.list_parts(&many()).await,
         Ok(None),
         "a list without ETags proves nothing"
     );
@@ -256,7 +222,7 @@ async fn what_became_of_a_complete_is_asked_of_upload_and_object() {
                 .with("Last-Modified", "Sat, 21 Nov 2026 07:00:00 GMT"),
             _ => Reply::new(404, ""),
         });
-        let word = match bench.client.find_completed(&completing()).await.expect("told") {
+        let word = match bench.platform.find_completed(&completing()).await.expect("told") {
             Completion::Done(_) => "done",
             Completion::Pending => "pending",
             Completion::Gone => "gone",
@@ -273,19 +239,19 @@ async fn a_file_of_one_part_is_one_request_and_known_by_its_token() {
         _ => Reply::new(200, "x").with("ETag", "\"e\"").with("x-amz-meta-dropferry-upload", "t1"),
     });
     let single = remote(&format!("{KEY}?put=t1"), 1);
-    let begun = bench.client.begin(&request(5)).await.expect("nothing is asked");
+    let begun = bench.platform.begin(&request(5)).await.expect("nothing is asked");
     assert!(begun.id.as_str().starts_with(&format!("{KEY}?put=")) && begun.part_count == 1);
     assert!(bench.stub.seen().is_empty());
     let sending =
         PartRequest { remote: single.clone(), part: PartNumber::from_index(0), begun: request(5) };
-    let put = bench.client.put_part(&sending, body(b"x")).await;
+    let put = bench.platform.put_part(&sending, body(b"x")).await;
     assert_eq!(put.expect("an earlier attempt of ours arrived").as_str(), "e");
     let others = PartRequest { remote: remote(&format!("{KEY}?put=t2"), 1), ..sending };
-    let failure = bench.client.put_part(&others, body(b"x")).await.expect_err("somebody else's");
+    let failure = bench.platform.put_part(&others, body(b"x")).await.expect_err("somebody else's");
     assert_eq!(failure.kind, FailureKind::NameTaken);
-    let listed = bench.client.list_parts(&single).await.expect("listed").expect("told");
+    let listed = bench.platform.list_parts(&single).await.expect("listed").expect("told");
     assert_eq!(listed.len(), 1);
-    assert_eq!(bench.client.abort(&single.id).await, Ok(()), "an object is never removed");
+    assert_eq!(bench.platform.abort(&single.id).await, Ok(()), "an object is never removed");
     assert!(bench.stub.seen().iter().all(|seen| seen.method != "DELETE"));
 }
 
@@ -313,7 +279,7 @@ async fn an_object_proves_its_content_by_its_etag_and_part_size() {
                 false => reply,
             }
         });
-        let file = bench.client.locate(&request(25).target).await.expect("there").expect("there");
+        let file = bench.platform.locate(&request(25).target).await.expect("there").expect("there");
         let found = file.mark.map(|mark| mark.part_size.get());
         assert_eq!(found, expected, "{etag} {part_size:?}");
     }
@@ -331,16 +297,16 @@ async fn a_key_of_the_customer_goes_with_every_request_about_content() {
             _ => Reply::new(404, ""),
         }
     });
-    bench.client.locate(&request(25).target).await.expect("asked");
-    let remote = bench.client.begin(&request(25)).await.expect("begun");
+    bench.platform.locate(&request(25).target).await.expect("asked");
+    let remote = bench.platform.begin(&request(25)).await.expect("begun");
     let sending = PartRequest { remote, part: PartNumber::from_index(0), begun: request(25) };
-    bench.client.put_part(&sending, body(b"x")).await.expect("taken");
+    bench.platform.put_part(&sending, body(b"x")).await.expect("taken");
     for seen in bench.stub.seen() {
         let name = "x-amz-server-side-encryption-customer-algorithm";
         assert_eq!(seen.header(name), Some("AES256"), "{}", seen.line());
     }
     std::fs::write(key.path(), [7; 31]).expect("written");
-    let failure = bench.client.begin(&request(25)).await.expect_err("too short");
+    let failure = bench.platform.begin(&request(25)).await.expect_err("too short");
     assert_eq!(failure.kind, FailureKind::Unauthorized);
 }
 
@@ -362,5 +328,18 @@ fn keys_are_refused_that_others_rewrite() {
         (&["a/b"], "c", false),
     ] {
         assert_eq!(address::key_of(&target(folders, name)).is_ok(), is_good, "{folders:?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_signed_address_is_read_in_both_forms() {
+    for (query, end) in [
+        ("X-Amz-Date=19700101T000100Z&X-Amz-Expires=30", Some(90)),
+        ("Expires=77", Some(77)),
+        ("X-Amz-Expires=30", None),
+        ("a=b", None),
+    ] {
+        let url = Url::parse(&format!("https://far.example/1?{query}")).expect("a URL");
+        assert_eq!(signed_until(&url).map(|at| at.0 / 1_000_000_000), end, "{query}");
     }
 }

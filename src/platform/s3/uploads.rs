@@ -4,10 +4,6 @@
 //! when an answer is lost. An upload of others on our key cannot be told from one of ours whose begin
 //! had no answer, but by its time: only what was begun since our intent counts.
 
-use std::time::Duration;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
@@ -17,16 +13,13 @@ use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, WallTime,
 };
-use crate::platform::answer::answered;
+use crate::platform::answer::{stored, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
-use crate::platform::http::Response;
 
 /// The part size, left with each object of many parts: its ETag means nothing without it.
 pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
 /// The token of our request, left with each object of one part.
 pub(super) const TOKEN_HEADER: &str = "x-amz-meta-dropferry-upload";
-/// How far the storage's clock may be behind ours when something is judged to be newer than an intent.
-const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// Pages read at most: ten thousand parts are ten of them.
 const PAGES_MAX: usize = 20;
 
@@ -36,13 +29,10 @@ impl S3 {
         request: &BeginRequest,
     ) -> Result<RemoteUpload, Failure> {
         let key = key_of(&request.target)?;
-        let part_count = layout(request)?;
-        if part_count > 1 {
+        if request.part_count()? > 1 {
             return self.create(&key, request).await;
         }
-        let token = self.token(&key);
-        let id = single_id(&key, &token);
-        Ok(RemoteUpload { id, part_size: request.part_size, part_count, sequential: false })
+        request.remote(single_id(&key, &self.token(&key)))
     }
 
     /// Returns a text that no other request of ours carries.
@@ -50,7 +40,7 @@ impl S3 {
         use sha2::{Digest, Sha256};
         use std::hash::{BuildHasher, RandomState};
         let chance = RandomState::new().hash_one(key);
-        let seed = format!("{key}\0{}\0{chance}", self.account.platform_time().0);
+        let seed = format!("{key}\0{}\0{chance}", self.link.account.platform_time().0);
         Sha256::digest(seed).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -65,12 +55,7 @@ impl S3 {
         let ask = Ask::object(key).query("uploads", "").headers(headers);
         let response = self.call(Call::Create, Method::POST, ask).await?;
         let id = wire::created(&response.body).ok_or_else(|| bad("no id of the new upload"))?;
-        Ok(RemoteUpload {
-            id: upload_id(key, &id),
-            part_size: request.part_size,
-            part_count: layout(request)?,
-            sequential: false,
-        })
+        request.remote(upload_id(key, &id))
     }
 
     /// Returns what is said of an object when it is made: type, metadata, tags, encryption.
@@ -106,22 +91,15 @@ impl S3 {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        let part_count = layout(request)?;
-        if part_count == 1 {
+        if request.part_count()? == 1 {
             return Ok(Vec::new());
         }
         let key = key_of(&request.target)?;
-        let since = self.account.to_platform_time(since);
         let mut found = self.uploads_of(&key).await?;
-        found.retain(|upload| upload.initiated_at.is_some_and(|at| at.after(CLOCK_SLACK) >= since));
+        let is_since = |at| self.link.account.is_since(at, since);
+        found.retain(|upload| upload.initiated_at.is_some_and(is_since));
         found.sort_by_key(|upload| std::cmp::Reverse(upload.initiated_at));
-        let remote = |listed: wire::Listed| RemoteUpload {
-            id: upload_id(&key, &listed.id),
-            part_size: request.part_size,
-            part_count,
-            sequential: false,
-        };
-        Ok(found.into_iter().map(remote).collect())
+        found.iter().map(|listed| request.remote(upload_id(&key, &listed.id))).collect()
     }
 
     /// Lists the uploads in progress on a key; none where the storage cannot list them.
@@ -167,7 +145,7 @@ impl S3 {
             .query("uploadId", upload)
             .headers(headers);
         let response = self.send(Call::Upload, ask, body).await?;
-        etag_of(&response)
+        stored(&response)
     }
 
     pub(super) async fn listed_parts(
@@ -227,13 +205,7 @@ impl S3 {
         if !wire::is_completed(&response.body) {
             return Err(bad("something else than a completed upload"));
         }
-        Ok(RemoteFile {
-            id: RemoteFileId::new(key),
-            name: request.begun.target.name.clone(),
-            size: None,
-            mark: None,
-            created_at: None,
-        })
+        Ok(RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,
@@ -249,16 +221,14 @@ impl S3 {
             }
             Resource::Upload(key, _) => key,
         };
-        match self.listed_parts(&request.remote).await {
-            Ok(_) => return Ok(Completion::Pending),
-            Err(failure) if failure.kind == FailureKind::UploadGone => {}
-            Err(failure) => return Err(failure),
+        let listed = self.listed_parts(&request.remote).await;
+        if unless(&[FailureKind::UploadGone], listed)?.is_some() {
+            return Ok(Completion::Pending);
         }
         let Some(file) = self.inspect_object(&RemoteFileId::new(key)).await? else {
             return Ok(Completion::Gone);
         };
-        let since = self.account.to_platform_time(request.since);
-        let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+        let is_new = file.created_at.is_none_or(|at| self.link.account.is_since(at, request.since));
         let proof = file.mark.zip(wire::mark_of_parts(&request.parts, request.remote.part_size));
         let is_ours = match proof {
             Some((there, sent)) if there.part_size == sent.part_size => there == sent,
@@ -271,34 +241,14 @@ impl S3 {
     pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
         let Ok(Resource::Upload(key, upload)) = resource(id) else { return Ok(()) };
         let ask = Ask::object(key).query("uploadId", upload);
-        match self.call(Call::Upload, Method::DELETE, ask).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.kind == FailureKind::UploadGone => Ok(()),
-            Err(failure) => Err(failure),
-        }
+        let aborted = self.call(Call::Upload, Method::DELETE, ask).await;
+        unless(&[FailureKind::UploadGone], aborted).map(drop)
     }
-}
-
-fn layout(request: &BeginRequest) -> Result<u32, Failure> {
-    request
-        .part_size
-        .count_for(request.size)
-        .ok_or_else(|| Failure::new(FailureKind::BadRequest, "the file makes too many parts"))
-}
-
-/// Returns the storage's word for the bytes it took.
-pub(super) fn etag_of(response: &Response) -> Result<ETag, Failure> {
-    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
-    if etag.as_str().is_empty() {
-        let message = "the storage took the bytes and gave no ETag for them";
-        return Err(answered(response, FailureKind::PartRejected, message.to_owned()));
-    }
-    Ok(etag)
 }
 
 /// Returns the digest that the storage compares the bytes with.
 pub(super) fn digest_header(body: &PartBody) -> Option<(String, String)> {
-    body.md5.map(|md5| ("content-md5".to_owned(), STANDARD.encode(md5.0)))
+    body.content_md5().map(|digest| ("content-md5".to_owned(), digest))
 }
 
 fn tag_pair(tag: &str) -> String {

@@ -5,6 +5,7 @@ use quick_xml::escape::escape;
 use quick_xml::events::Event;
 
 use crate::model::{ContentMark, ETag, Md5, PartNumber, PartSize, RemotePart, WallTime};
+use crate::platform::answer::parse_time;
 
 /// Deeper than any answer of S3.
 const DEPTH_MAX: usize = 16;
@@ -149,11 +150,6 @@ pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
         uploads: root.all("Upload").filter_map(upload).collect(),
         next: next.filter(|_| is_truncated),
     })
-}
-
-fn parse_time(text: &str) -> Option<WallTime> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
 /// Tells whether a body is that of a completed upload.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, is_page, redirect_host, retry_after};
+use crate::platform::answer::{answered, clip, is_page, refusal, retry_after};
 use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
@@ -76,15 +76,7 @@ pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failur
         (None, None) if is_page(&response.body) => " with a web page".to_owned(),
         (None, None) => " without a message".to_owned(),
     };
-    let message = match response.status {
-        300..=399 => format!(
-            "the platform's address leads elsewhere{}: base_url is wrong, or a portal is in between",
-            redirect_host(response)
-        ),
-        407 => "the proxy asks for credentials".to_owned(),
-        _ => format!("the platform refused {}{what}", call.noun()),
-    };
-    answered(response, kind, message)
+    answered(response, kind, refusal(response, response.status, call.noun(), &what))
 }
 
 /// The table: HTTP status first, then `code`.

@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Call;
+use super::wire::bad;
 use super::{PAGES_MAX, SevenBridges};
 use crate::model::{
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, FailureKind,
@@ -131,10 +132,6 @@ fn item_failure(error: Option<&serde_json::Value>) -> Failure {
     let said = field("message").and_then(serde_json::Value::as_str).unwrap_or("no reason is given");
     let code = code.map_or_else(String::new, |code| format!(" (code {code})"));
     Failure { status, ..Failure::new(kind, format!("{}{code}", answer::clip(said))) }
-}
-
-fn bad(message: &str) -> Failure {
-    Failure::new(FailureKind::BadAnswer, message)
 }
 
 /// Pairs a bulk answer with what was asked for.

@@ -66,11 +66,9 @@ impl SevenBridges {
         file: &RemoteFileId,
     ) -> Result<Option<RemoteFile>, Failure> {
         let path = format!("files/{file}");
-        match self.get(Call::General, &path, &[("fields", "_all")]).await {
-            Ok(response) => answer::parse::<wire::File>(&response)?.remote().map(Some),
-            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        let told = self.get(Call::General, &path, &[("fields", "_all")]).await;
+        let told = answer::unless(&[FailureKind::NotFound], told)?;
+        told.map(|told| answer::parse::<wire::File>(&told)?.remote()).transpose()
     }
 
     pub(super) async fn describe_file(

@@ -1,13 +1,12 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::*;
-use crate::model::{ContentMark, Md5, Monotonic, Now, PartNumber, PartSize};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::model::{ContentMark, FailureKind, Md5, Monotonic, PartSize};
+use crate::platform::bench::{self, body, frozen, target};
 use crate::platform::http::stub::{Reply, Seen, Stub, traced};
 
 /// By the clock of this machine: an hour before the platform's.
@@ -15,26 +14,19 @@ const NOW_WALL: WallTime = WallTime(1_739_261_000_000_000_000);
 /// The platform's clock: 2025-02-11T09:03:20Z.
 const DATE: &str = "Tue, 11 Feb 2025 09:03:20 GMT";
 
-struct Bench {
-    stub: Stub,
-    platform: SevenBridges,
-    token: tempfile::NamedTempFile,
-}
+type Bench = bench::Bench<SevenBridges>;
 
 /// Starts a platform that answers by `handler`, and a client of it.
 fn bench(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Bench {
     let stub = Stub::start(move |seen| handler(seen).with("Date", DATE));
-    let token = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(token.path(), "planted-token\n").expect("written");
     let settings = Settings { base_url: stub.url("/v2/"), project: "lab/runs 1".into() };
-    let network =
-        http::Settings { proxy: None, ca_file: None, inactivity_timeout: Duration::from_secs(5) };
-    let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW_WALL });
-    let credential = Arc::new(Credential::new(CredentialSource::File(token.path().into())));
-    let account = Account::new(None, time.clone());
-    let http = Http::new(&network).expect("a client");
-    let platform = SevenBridges::new(&settings, http, credential, account, time).expect("a client");
-    Bench { stub, platform, token }
+    let (platform, file) = client(&settings);
+    Bench { stub, platform: platform.expect("a client"), file }
+}
+
+fn client(settings: &Settings) -> (Result<SevenBridges, Failure>, tempfile::NamedTempFile) {
+    let (link, file) = bench::link("planted-token\n", None, frozen(NOW_WALL));
+    (SevenBridges::new(settings, link), file)
 }
 
 /// Answers by a table of `METHOD path-without-base` (query included); anything else is a 404.
@@ -49,58 +41,24 @@ fn table(answers: Vec<(&'static str, u16, serde_json::Value)>) -> impl Fn(&Seen)
     }
 }
 
-fn target(folders: &[&str], name: &str) -> Target {
-    Target { folders: folders.iter().map(|&f| f.to_owned()).collect(), name: name.into() }
-}
-
 fn request(folders: &[&str]) -> BeginRequest {
-    BeginRequest {
-        target: target(folders, "a b.gz"),
-        size: ByteCount(100),
-        part_size: PartSize::new(10).expect("not zero"),
-        overwrite: false,
-        description: Description::default(),
-    }
+    bench::request(target(folders, "a b.gz"), 100, 10)
 }
 
 fn completing(id: &str) -> CompleteRequest {
-    CompleteRequest {
-        remote: remote(id),
-        parts: Vec::new(),
-        begun: request(&[]),
-        since: WallTime(0),
-    }
+    bench::completing(request(&[]), id, Vec::new(), WallTime(0))
 }
 
 fn sending(id: &str, number: u32) -> PartRequest {
-    PartRequest { remote: remote(id), part: part(number), begun: request(&[]) }
+    bench::sending(request(&[]), id, number)
 }
 
 fn remote(id: &str) -> RemoteUpload {
-    RemoteUpload {
-        id: RemoteUploadId::new(id),
-        part_size: PartSize::new(10).expect("not zero"),
-        part_count: 10,
-        sequential: false,
-    }
-}
-
-fn part(number: u32) -> PartNumber {
-    PartNumber::new(number).expect("not zero")
-}
-
-fn body(bytes: &'static [u8]) -> PartBody {
-    let length = ByteCount(bytes.len() as u64);
-    let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
-    PartBody { length, md5: None, chunks }
+    bench::remote(&request(&[]), id)
 }
 
 fn refusal(code: u16) -> serde_json::Value {
     json!({"code": code, "message": "refused"})
-}
-
-fn short_lines(bench: &Bench) -> Vec<String> {
-    bench.stub.lines().iter().map(|line| line.replace("/v2/", "")).collect()
 }
 
 const FIND_A: &str = "GET files?project=lab%2Fruns%201&name=a&fields=_all";
@@ -122,7 +80,7 @@ async fn begin_makes_folders_level_by_level_and_takes_the_platforms_part_size() 
         assert_eq!((begun.part_size.get(), begun.part_count, begun.sequential), (40, 3, false));
     }
     let begin = "POST upload/multipart";
-    assert_eq!(short_lines(&bench), [FIND_A, FIND_B, "POST files", begin, begin], "remembered");
+    assert_eq!(bench.lines("/v2/"), [FIND_A, FIND_B, "POST files", begin, begin], "remembered");
     let seen = bench.stub.seen();
     assert_eq!(seen[2].json(), json!({"parent": "fa", "name": "b c", "type": "folder"}));
     assert_eq!(
@@ -208,7 +166,7 @@ async fn a_platform_that_insists_on_too_many_parts_is_refused_and_left_clean() {
     let asked = BeginRequest { size: ByteCount(20_000), ..request(&[]) };
     let failure = bench.platform.begin(&asked).await.expect_err("too many");
     assert_eq!(failure.kind, FailureKind::BadRequest);
-    let aborts = short_lines(&bench);
+    let aborts = bench.lines("/v2/");
     assert_eq!(aborts.iter().filter(|line| line.starts_with("DELETE")).count(), 2);
 }
 
@@ -272,7 +230,7 @@ async fn uploads_begun_before_are_found_by_place_name_and_time() {
     let seen: Vec<_> =
         found.iter().map(|u| (u.id.as_str(), u.part_size.get(), u.part_count)).collect();
     assert_eq!(seen, [("second", 30, 4), ("first", 30, 4)]);
-    assert!(!short_lines(&bench).iter().any(|line| line.contains("multipart/old")));
+    assert!(!bench.lines("/v2/").iter().any(|line| line.contains("multipart/old")));
 }
 
 #[tokio::test]
@@ -292,14 +250,14 @@ async fn lists_are_read_to_their_end() {
         Reply::new(200, json!({"items": items}).to_string()).with("X-Total-Matching-Query", "120")
     });
     assert_eq!(bench.platform.uploads_in_progress().await.expect("listed").len(), 120);
-    assert_eq!(short_lines(&bench).len(), 3);
+    assert_eq!(bench.lines("/v2/").len(), 3);
 }
 
 #[tokio::test]
 async fn locating_makes_nothing() {
     let bench = bench(table(vec![(FIND_A, 200, NONE())]));
     assert_eq!(bench.platform.locate(&target(&["a", "b c"], "f")).await, Ok(None));
-    assert_eq!(short_lines(&bench), [FIND_A]);
+    assert_eq!(bench.lines("/v2/"), [FIND_A]);
 }
 
 #[tokio::test]
@@ -345,7 +303,7 @@ async fn a_part_goes_to_the_storage_without_our_token() {
     let etag = bench.platform.put_part(&sending("u", 3), body(b"bytes")).await.expect("taken");
     assert_eq!(etag.as_str(), "abc");
     assert_eq!(
-        short_lines(&bench),
+        bench.lines("/v2/"),
         ["GET upload/multipart/u/part/3", "PUT /bucket?sig=planted-url"]
     );
     let seen = bench.stub.seen().pop().expect("a part");
@@ -363,7 +321,7 @@ async fn an_expired_address_is_fetched_once_more_and_never_used() {
     let bench = storage_bench(signed, |_| panic!("used"));
     let put = bench.platform.put_part(&sending("u", 3), body(b"bytes")).await;
     assert_eq!(put.expect_err("expired").kind, FailureKind::BadAnswer);
-    assert_eq!(short_lines(&bench), ["GET upload/multipart/u/part/3"; 2]);
+    assert_eq!(bench.lines("/v2/"), ["GET upload/multipart/u/part/3"; 2]);
 }
 
 #[tokio::test]
@@ -413,8 +371,7 @@ async fn parts_are_reported_together_and_listed_back() {
         ("POST upload/multipart/u", 200, json!(null)),
         ("GET upload/multipart/u?list_parts=true", 200, listed),
     ]));
-    let parts =
-        [1, 2].map(|n| RemotePart { number: part(n), etag: ETag::from_header(&format!("e{n}")) });
+    let parts = [bench::part(1, "e1"), bench::part(2, "e2")];
     bench.platform.report_parts(&remote("u"), &[]).await.expect("nothing to tell");
     bench.platform.report_parts(&remote("u"), &parts).await.expect("told");
     let told =
@@ -453,7 +410,7 @@ async fn only_a_file_with_an_id_means_completed() {
         let done = bench.platform.complete(&completing("u")).await;
         let done = done.as_ref().map(|file| file.name.as_str()).map_err(|failure| failure.kind);
         assert_eq!(done, expected, "{status} {answer}");
-        assert_eq!(short_lines(&bench), ["POST upload/multipart/u/complete"]);
+        assert_eq!(bench.lines("/v2/"), ["POST upload/multipart/u/complete"]);
     }
 }
 
@@ -519,7 +476,7 @@ async fn a_file_is_described_by_merging() {
     let file = RemoteFileId::new("f1");
     bench.platform.describe(&file, &said).await.expect("described");
     bench.platform.describe(&file, &Description::default()).await.expect("nothing to say");
-    assert_eq!(short_lines(&bench), ["PATCH files/f1/metadata", "PUT files/f1/tags"]);
+    assert_eq!(bench.lines("/v2/"), ["PATCH files/f1/metadata", "PUT files/f1/tags"]);
     assert_eq!(bench.stub.seen()[0].json(), json!({"run": "1"}));
     assert_eq!(bench.stub.seen()[1].json(), json!(["x"]));
 }
@@ -545,7 +502,7 @@ async fn a_refused_call_stops_the_account() {
     let after = Some(Duration::from_secs(60));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
     let zero = Monotonic(Duration::ZERO);
-    let until = bench.platform.account.paused_until(zero);
+    let until = bench.platform.api.link.account.paused_until(zero);
     let pause = until.expect("paused").since(zero);
     assert!((61..=65).contains(&pause.as_secs()), "{pause:?}");
     let next = tokio::time::timeout(Duration::from_millis(50), bench.platform.check_access());
@@ -561,11 +518,11 @@ async fn a_refused_token_is_read_again() {
     });
     let failure = bench.platform.check_access().await.expect_err("refused");
     assert_eq!(failure.kind, FailureKind::Unauthorized);
-    std::fs::write(bench.token.path(), "better").expect("written");
+    std::fs::write(bench.file.path(), "better").expect("written");
     bench.platform.check_access().await.expect("accepted");
-    std::fs::write(bench.token.path(), "be\ttter").expect("written");
+    std::fs::write(bench.file.path(), "be\ttter").expect("written");
     let failure = bench.platform.check_access().await.expect_err("unusable");
-    assert!(failure.message.contains(&bench.token.path().display().to_string()), "{failure}");
+    assert!(failure.message.contains(&bench.file.path().display().to_string()), "{failure}");
     assert!(!failure.message.contains("tter"), "{failure}");
 }
 
@@ -597,21 +554,7 @@ async fn no_secret_is_logged_or_told() {
 fn a_base_url_is_checked_at_the_door() {
     let platform = |base_url: &str| {
         let settings = Settings { base_url: base_url.into(), project: "a/b".into() };
-        let time = TimeSource::new(|| Now { monotonic: Monotonic(Duration::ZERO), wall: NOW_WALL });
-        let network = http::Settings {
-            proxy: None,
-            ca_file: None,
-            inactivity_timeout: Duration::from_secs(5),
-        };
-        let credential = Arc::new(Credential::new(CredentialSource::File("/nowhere".into())));
-        let account = Account::new(None, time.clone());
-        SevenBridges::new(
-            &settings,
-            Http::new(&network).expect("a client"),
-            credential,
-            account,
-            time,
-        )
+        client(&settings).0
     };
     for base in ["https://api.example/v2", "https://api.example/v2/", "https://api.example/v2?x#y"]
     {

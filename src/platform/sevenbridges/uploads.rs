@@ -21,8 +21,6 @@ use crate::platform::http::{header_map, parse_url};
 
 /// An address is not used this close to its end.
 const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
-/// How far a platform's clock may be behind ours when an upload is judged to be newer than an intent.
-const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// Items on one page of a list: the most that the vendor gives.
 const PAGE: usize = 100;
 /// When the platform settles on too many parts, larger ones are wished for: with room to spare.
@@ -107,14 +105,13 @@ impl SevenBridges {
             return Ok(Vec::new());
         };
         let listed = self.uploads_in_progress().await?;
-        let since = self.account.to_platform_time(since);
         let root = match &folder {
             Some(_) => None,
             None => self.root_folder().await?,
         };
         let mut found = Vec::new();
         for upload in listed {
-            let at = upload.initiated_at().filter(|at| at.after(CLOCK_SLACK) >= since);
+            let at = upload.initiated_at().filter(|at| self.api.link.account.is_since(*at, since));
             let (Some(at), Some(request_name)) = (at, upload.name.as_deref()) else { continue };
             if request_name != request.target.name {
                 continue;
@@ -170,7 +167,7 @@ impl SevenBridges {
         for _ in 0..2 {
             let response = self.get(Call::Upload, &path, &[]).await?;
             let signed: wire::SignedPart = answer::parse(&response)?;
-            let now = self.account.platform_time();
+            let now = self.api.link.account.platform_time();
             if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
                 return Ok(signed);
             }
@@ -190,16 +187,14 @@ impl SevenBridges {
             Failure::new(FailureKind::BadAnswer, "the platform names a method that sends no bytes")
         })?;
         let (headers, url) = (header_map(signed.headers())?, parse_url(signed.url.reveal())?);
-        let response = self.http.send_part(method, url, headers, body).await?;
+        let response = self.api.link.http.send_part(method, url, headers, body).await?;
         if !signed.is_success(response.status) {
             return Err(answer::classify_storage(&response));
         }
         let etag = ETag::from_header(response.header("etag").unwrap_or(""));
         if etag.as_str().is_empty() && signed.wants_etag() {
             let message = format!("the storage took part {part} and gave no ETag for it");
-            let status = Some(response.status);
-            let request_id = response.request_id();
-            return Err(Failure { kind: FailureKind::PartRejected, message, status, request_id });
+            return Err(answer::answered(&response, FailureKind::PartRejected, message));
         }
         Ok(etag)
     }
@@ -245,15 +240,14 @@ impl SevenBridges {
         &self,
         request: &CompleteRequest,
     ) -> Result<Completion, Failure> {
-        match self.details(&request.remote.id, false).await {
-            Ok(_) => return Ok(Completion::Pending),
-            Err(failure) if failure.kind == FailureKind::UploadGone => {}
-            Err(failure) => return Err(failure),
+        let told = self.details(&request.remote.id, false).await;
+        if answer::unless(&[FailureKind::UploadGone], told)?.is_some() {
+            return Ok(Completion::Pending);
         }
-        let since = self.account.to_platform_time(request.since);
         let found = self.locate_file(&request.begun.target).await?;
         let ours = found.filter(|file| {
-            let is_new = file.created_at.is_none_or(|at| at.after(CLOCK_SLACK) >= since);
+            let is_since = |at| self.api.link.account.is_since(at, request.since);
+            let is_new = file.created_at.is_none_or(is_since);
             file.size == Some(request.begun.size) && is_new
         });
         Ok(ours.map_or(Completion::Gone, Completion::Done))

@@ -17,6 +17,7 @@ use crate::model::{
     ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
     RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
+use crate::platform::answer::parse_time;
 
 /// The metadata key that holds our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
@@ -340,7 +341,8 @@ pub(super) struct User {
     pub(super) username: Option<String>,
 }
 
-fn bad(message: &str) -> Failure {
+/// Makes the failure of an answer that cannot be used.
+pub(super) fn bad(message: &str) -> Failure {
     Failure::new(FailureKind::BadAnswer, message)
 }
 
@@ -366,12 +368,6 @@ fn parse_mark(text: &str) -> Option<ContentMark> {
     let (size, md5) = text.split_once(':')?;
     let part_size = PartSize::new(size.parse().ok()?)?;
     Some(ContentMark { part_size, md5_of_parts: Md5::parse(md5)? })
-}
-
-/// Parses a time as the API writes it.
-pub(super) fn parse_time(text: &str) -> Option<WallTime> {
-    let time: jiff::Timestamp = text.trim().parse().ok()?;
-    i64::try_from(time.as_nanosecond()).ok().map(WallTime)
 }
 
 #[cfg(test)]

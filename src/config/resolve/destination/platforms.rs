@@ -8,7 +8,7 @@ use crate::config::resolve::Resolver;
 use crate::config::{Platform, raw};
 use crate::engine::settings::ExportSettings;
 use crate::model::ExportMode;
-use crate::platform::http::parse_url;
+use crate::platform::http::{is_header_name, parse_url};
 use crate::platform::s3::Encryption;
 use crate::platform::{basespace, gjirafa_vp, s3, sevenbridges};
 
@@ -150,10 +150,14 @@ impl Resolver<'_> {
         let given = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.as_ref().clone());
         let auth_header = given(&raw.auth_header).unwrap_or_else(|| "Authorization".to_owned());
         let auth_prefix = given(&raw.auth_prefix).unwrap_or_default();
+        let is_plain = |c: char| !c.is_control() && !"/?#".contains(c);
+        let is_segment =
+            !["", ".", ".."].contains(&project.as_str()) && project.chars().all(is_plain);
+        let is_sendable = auth_prefix.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         for (key, raw, text, is_usable) in [
-            ("project", &raw.project, &project, Settings::is_project(&project)),
-            ("auth_header", &raw.auth_header, &auth_header, Settings::is_header(&auth_header)),
-            ("auth_prefix", &raw.auth_prefix, &auth_prefix, Settings::is_prefix(&auth_prefix)),
+            ("project", &raw.project, &project, is_segment),
+            ("auth_header", &raw.auth_header, &auth_header, is_header_name(&auth_header)),
+            ("auth_prefix", &raw.auth_prefix, &auth_prefix, is_sendable),
         ] {
             if !is_usable {
                 let message = format!("{key} = {text:?} cannot be sent");

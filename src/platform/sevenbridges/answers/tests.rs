@@ -167,9 +167,9 @@ fn a_success_must_have_the_shape_of_its_call() {
         assert_eq!(failure.kind, FailureKind::BadAnswer);
         assert_eq!(failure.message, format!("the platform answered with {said}"));
     }
-    assert!(not_a_page(response(200, " \n<html>log in")).is_err());
+    assert!(not_a_page(&response(200, " \n<html>log in")).is_err());
     for body in ["", "{}", "null"] {
-        assert!(not_a_page(response(200, body)).is_ok(), "{body}");
+        assert!(not_a_page(&response(200, body)).is_ok(), "{body}");
     }
     let long = format!(r#"{{"upload_id":"u","name":"{}"}}"#, "x".repeat(10_000_000));
     assert!(parse::<Upload>(&response(200, &long)).is_ok());

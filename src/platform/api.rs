@@ -1,0 +1,187 @@
+//! The conversation with a platform whose API speaks JSON: below one address, with one token.
+//!
+//! Owns the base address, and how a call is addressed, budgeted, authorised and sent. What an answer
+//! means is the platform's to say: a pure function, handed in.
+//!
+//! *Promises*: the token goes below the base URL alone; one that is refused is read again before it
+//! is used again; the platform's clock is learned from every answer, so that a workstation whose
+//! clock is wrong still judges times rightly. *Never* retries, and sleeps only for the call budget.
+//!
+//! At a crash nothing is lost that is not learned anew.
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+use serde::Serialize;
+
+use super::account::Link;
+use super::contract::PartBody;
+use super::http::{Request, Response, header_map, parse_url};
+use crate::model::{Failure, FailureKind, WallTime};
+
+/// One platform's API, as one account is let in.
+#[derive(Debug)]
+pub(super) struct Api {
+    /// Its connections are also for what is sent elsewhere, such as to a storage: without the token.
+    pub(super) link: Link,
+    base: Url,
+    token_header: String,
+    token_prefix: String,
+}
+
+impl Api {
+    /// Takes the address to which paths are added, and the header that carries the token behind a
+    /// prefix.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub(super) fn new(
+        base_url: &str,
+        (token_header, token_prefix): (&str, &str),
+        link: Link,
+    ) -> Result<Self, Failure> {
+        let mut base = parse_url(base_url)?;
+        base.set_query(None);
+        base.set_fragment(None);
+        let (token_header, token_prefix) = (token_header.to_owned(), token_prefix.to_owned());
+        Ok(Self { link, base, token_header, token_prefix })
+    }
+
+    /// Returns an address below the base; whatever means something in an address is escaped.
+    /// Segments without a character are left out.
+    ///
+    /// # Errors
+    /// When there can be nothing below the base.
+    pub(super) fn url<'a>(
+        &self,
+        segments: impl IntoIterator<Item = &'a str>,
+        query: &[(&str, &str)],
+    ) -> Result<Url, Failure> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::new(FailureKind::BadRequest, "base_url can have no paths"))?
+            .pop_if_empty()
+            .extend(segments.into_iter().filter(|segment| !segment.is_empty()));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+            // A plus sign of a value is escaped by then: these are spaces.
+            let plain = url.query().map(|query| query.replace('+', "%20"));
+            url.set_query(plain.as_deref());
+        }
+        Ok(url)
+    }
+
+    /// Waits for the budget and makes one call.
+    ///
+    /// # Errors
+    /// When there is no token or no answer; an answer of any status is none.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        request: Request,
+    ) -> Result<Response, Failure> {
+        self.link.account.wait_for_budget().await;
+        let headers = self.authorised(request.headers)?;
+        let response = self.link.http.send(method, url, Request { headers, ..request }).await?;
+        self.link.account.learn_clock(&response);
+        Ok(response)
+    }
+
+    /// Sends the bytes of a part, which is not budgeted.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(super) async fn send_part(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: PartBody,
+    ) -> Result<Response, Failure> {
+        let response =
+            self.link.http.send_part(method, url, self.authorised(headers)?, body).await?;
+        self.link.account.learn_clock(&response);
+        Ok(response)
+    }
+
+    /// Judges an answer at the platform's time, and learns from its failure: a refused token is
+    /// forgotten, and a pause that is asked for is made.
+    ///
+    /// # Errors
+    /// The judge's.
+    pub(super) fn judged<T>(
+        &self,
+        judge: impl FnOnce(WallTime) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = judge(self.link.account.platform_time());
+        let kind = answer.as_ref().err().map(|failure| failure.kind);
+        if kind == Some(FailureKind::Unauthorized) {
+            self.forget_token();
+        }
+        if let Some(FailureKind::Throttled { after }) = kind {
+            self.link.account.refused(after);
+        }
+        answer
+    }
+
+    /// Has the token read again before it is used again.
+    pub(super) fn forget_token(&self) {
+        self.link.credential.forget();
+    }
+
+    fn authorised(&self, mut headers: HeaderMap) -> Result<HeaderMap, Failure> {
+        let token = self.link.credential.token()?;
+        let line = format!("{}{}", self.token_prefix, token.reveal());
+        headers.extend(header_map([(self.token_header.as_str(), line.as_str())].into_iter())?);
+        Ok(headers)
+    }
+}
+
+/// Returns the header lines of a call that is answered in JSON, and holds some or not.
+pub(super) fn json_headers(has_content: bool) -> HeaderMap {
+    let json = HeaderValue::from_static("application/json");
+    let content_type = has_content.then(|| (CONTENT_TYPE, json.clone()));
+    [(ACCEPT, json)].into_iter().chain(content_type).collect()
+}
+
+/// Writes a body.
+///
+/// # Errors
+/// `LocalFault` when it cannot be written.
+pub(super) fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(|error| {
+        Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Monotonic;
+    use crate::platform::bench::{frozen, link};
+
+    #[test]
+    fn a_refused_token_is_read_again_and_a_pause_is_made() {
+        let (link, file) = link("first", Some(1.0), frozen(WallTime(0)));
+        let api = Api::new("https://far.example", ("x-key", "Bearer "), link).expect("an API");
+        let sent = || {
+            let headers = api.authorised(json_headers(false)).expect("a token");
+            headers["x-key"].to_str().expect("text").to_owned()
+        };
+        assert_eq!(sent(), "Bearer first");
+        std::fs::write(file.path(), "second").expect("written");
+        let judged =
+            |kind| api.judged::<()>(|_| Err(Failure::new(kind, "no"))).map_err(|no| no.kind);
+        assert_eq!(judged(FailureKind::Unauthorized), Err(FailureKind::Unauthorized));
+        assert_eq!(sent(), "Bearer second");
+        let zero = Monotonic(Duration::ZERO);
+        assert_eq!(api.link.account.paused_until(zero), None);
+        let throttled = FailureKind::Throttled { after: Some(Duration::from_secs(9)) };
+        assert_eq!(judged(throttled), Err(throttled));
+        assert!(api.link.account.paused_until(zero) > Some(Monotonic(Duration::from_secs(9))));
+        assert_eq!(api.judged(|_| Ok(7)), Ok(7));
+    }
+}
