@@ -48,14 +48,24 @@ fn time_until_others_are_done(first: &str) -> Duration {
     begun.elapsed()
 }
 
+/// Rounds in which the best times must come within bounds: other tests run on the same cores.
+const ROUNDS: u32 = 6;
+
 #[test]
 fn a_destination_that_is_down_or_refuses_us_does_not_slow_the_others() {
-    let well = (0..3).map(|_| time_until_others_are_done("{}")).min().expect("three");
+    let mut well = time_until_others_are_done("{}");
     for trouble in ["{\"down\": true}", "{\"token_revoked\": true}", "{\"maintenance\": true}"] {
-        let took = (0..3).map(|_| time_until_others_are_done(trouble)).min().expect("three");
+        let mut took = time_until_others_are_done(trouble);
+        let bound = |well: Duration| well + well / 10 + Duration::from_millis(50);
+        for _ in 1..ROUNDS {
+            if took <= bound(well) {
+                break;
+            }
+            well = well.min(time_until_others_are_done("{}"));
+            took = took.min(time_until_others_are_done(trouble));
+        }
         println!("{trouble}: {took:?}, without trouble {well:?}");
-        let bound = well + well / 10 + Duration::from_millis(50);
-        assert!(took <= bound, "{trouble}: {took:?}, without trouble {well:?}");
+        assert!(took <= bound(well), "{trouble}: {took:?}, without trouble {well:?}");
     }
 }
 
