@@ -111,17 +111,21 @@ pub struct Version {
     mtime_ns: i64,
 }
 
-/// A credential and the version of its file that was read last.
+/// What was read last, and of which version of the file.
+type Cache<T> = Mutex<Option<(Version, T)>>;
+
+/// A credential and what was read of it last, as a token or as keys.
 #[derive(Debug)]
 pub struct Credential {
     source: CredentialSource,
-    read: Mutex<Option<(Version, Token)>>,
+    token: Cache<Token>,
+    keys: Cache<Keys>,
 }
 
 impl Credential {
     /// Names a credential; it is read at its first use.
     pub fn new(source: CredentialSource) -> Self {
-        Self { source, read: Mutex::new(None) }
+        Self { source, token: Mutex::default(), keys: Mutex::default() }
     }
 
     /// Returns the token, read again when its file is another than before.
@@ -129,21 +133,38 @@ impl Credential {
     /// # Errors
     /// `Unauthorized` when there is none: the destination halts until there is.
     pub fn token(&self) -> Result<Token, Failure> {
-        let version = self.stat().map_err(|error| self.failure(&error.to_string()))?;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, token)) = read.as_ref()
-            && *known == version
-        {
-            return Ok(token.clone());
-        }
-        let token = self.load()?;
-        *read = Some((version, token.clone()));
-        Ok(token)
+        self.fresh(&self.token, |text| self.token_in(text))
     }
 
-    /// Forgets the token, so that the next use reads it again: the platform refused it.
+    /// Returns a pair of keys of an AWS credentials file, read again when it is another than before.
+    ///
+    /// # Errors
+    /// `Unauthorized` when there is none: the destination halts until there is.
+    pub fn keys(&self) -> Result<Keys, Failure> {
+        self.fresh(&self.keys, |text| self.keys_in(text))
+    }
+
+    fn fresh<T: Clone>(
+        &self,
+        cache: &Cache<T>,
+        take: impl FnOnce(&str) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let version = self.stat().map_err(|error| self.failure(&error.to_string()))?;
+        let mut read = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, secret)) = read.as_ref()
+            && *known == version
+        {
+            return Ok(secret.clone());
+        }
+        let secret = take(&self.text()?)?;
+        *read = Some((version, secret.clone()));
+        Ok(secret)
+    }
+
+    /// Forgets what was read, so that the next use reads it again: the platform refused it.
     pub fn forget(&self) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns which version of the file is there; `None` when there is none.
@@ -170,16 +191,19 @@ impl Credential {
         })
     }
 
-    fn load(&self) -> Result<Token, Failure> {
-        let text = read_bounded(self.source.file()).map_err(|error| {
+    fn text(&self) -> Result<String, Failure> {
+        read_bounded(self.source.file()).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return self.failure("it is not text");
             }
             self.failure(&error.to_string())
-        })?;
+        })
+    }
+
+    fn token_in(&self, text: &str) -> Result<Token, Failure> {
         let token = match &self.source {
             CredentialSource::File(_) => text.trim(),
-            CredentialSource::Profile { section, key, .. } => ini_value(&text, section, key)
+            CredentialSource::Profile { section, key, .. } => ini_value(text, section, key)
                 .ok_or_else(|| self.failure(&format!("no {key} in section [{section}]")))?,
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -190,19 +214,13 @@ impl Credential {
         Err(self.failure("it holds no token: one line of printable characters is expected"))
     }
 
-    /// Returns a pair of keys, read anew: an AWS credentials file, or the one section of it.
-    ///
-    /// # Errors
-    /// `Unauthorized` when there is none: the destination halts until there is.
-    pub fn keys(&self) -> Result<Keys, Failure> {
-        let text = read_bounded(self.source.file())
-            .map_err(|error| self.failure(&error.kind().to_string()))?;
+    fn keys_in(&self, text: &str) -> Result<Keys, Failure> {
         let section = match &self.source {
             CredentialSource::File(_) => "default",
             CredentialSource::Profile { section, .. } => section,
         };
         let value = |key: &str| {
-            let found = ini_value(&text, section, key).filter(|value| !value.is_empty());
+            let found = ini_value(text, section, key).filter(|value| !value.is_empty());
             found.map(str::to_owned)
         };
         let needed = |key: &str| {
@@ -389,6 +407,26 @@ mod tests {
             assert_eq!(failure.kind, FailureKind::Unauthorized);
             assert!(failure.message.contains(section), "{failure}");
         }
+    }
+
+    #[test]
+    fn keys_are_read_again_when_their_file_is_another_or_they_were_refused() {
+        let pair = |secret: &str| {
+            format!("[default]\naws_access_key_id = A\naws_secret_access_key = {secret}\n")
+        };
+        let (_directory, file) = token_file(pair("first").as_bytes());
+        let credential = Credential::new(CredentialSource::File(file.clone()));
+        let secret = || credential.keys().expect("read").secret().to_owned();
+        assert_eq!(secret(), "first");
+        replace(&file, &pair("second"));
+        assert_eq!(secret(), "second");
+        let before = std::fs::metadata(&file).expect("there").modified().expect("a time");
+        std::fs::write(&file, pair("thirds")).expect("written");
+        let handle = std::fs::File::options().write(true).open(&file).expect("opened");
+        handle.set_modified(before).expect("set back");
+        assert_eq!(secret(), "second", "the file looks the same");
+        credential.forget();
+        assert_eq!(secret(), "thirds");
     }
 
     #[test]
