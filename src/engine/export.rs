@@ -258,14 +258,16 @@ impl Engine {
         let item = |id: &UploadId| {
             let upload = self.uploads.get(id)?;
             let file = upload.verified_file()?.id.clone();
-            let kept = upload.state.export.as_ref().map(|export| export.place.clone());
-            let place = kept.or_else(|| self.export_place(name, upload))?;
-            Some((*id, ExportItem { file, place }))
+            Some((*id, ExportItem { file, place: self.export_place(name, upload)? }))
         };
         ids.iter().filter_map(item).take(BATCH_MAX).unzip()
     }
 
+    /// Returns where a file is exported to: as it was frozen, else as configured.
     fn export_place(&self, name: &DestinationName, upload: &Upload) -> Option<ExportPlace> {
+        if let Some(export) = &upload.state.export {
+            return Some(export.place.clone());
+        }
         let export = self.gates.get(name)?.settings.export.as_ref()?;
         let words = self.words(upload)?;
         let mut names = plan::folders(&export.prefix, words);
@@ -292,7 +294,8 @@ impl Engine {
             if !is_ours {
                 continue;
             }
-            let place = self.place_of(flight, *id);
+            let known = flight.destination.as_ref().zip(self.uploads.get(id));
+            let place = known.and_then(|(name, upload)| self.export_place(name, upload));
             let Some(upload) = self.uploads.get_mut(id) else { continue };
             upload.life.control = None;
             let answer = match &reply {
@@ -308,12 +311,6 @@ impl Engine {
             };
             self.settle_answer(*id, answer, turn);
         }
-    }
-
-    fn place_of(&self, flight: &Flight, id: UploadId) -> Option<ExportPlace> {
-        let upload = self.uploads.get(&id)?;
-        let kept = upload.state.export.as_ref().map(|export| export.place.clone());
-        kept.or_else(|| self.export_place(flight.destination.as_ref()?, upload))
     }
 
     fn on_export_started(

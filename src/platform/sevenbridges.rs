@@ -80,7 +80,6 @@ pub struct SevenBridges {
     api: Api,
     project: String,
     folders: Folders,
-    traits: Traits,
 }
 
 impl SevenBridges {
@@ -91,14 +90,7 @@ impl SevenBridges {
     pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());
-        Ok(Self { api, project, folders, traits: TRAITS })
-    }
-
-    /// Allows smaller parts than the vendor does: for the sandbox and the tests.
-    #[must_use]
-    pub fn with_part_size_min(mut self, size_min: ByteCount) -> Self {
-        self.traits.limits.size_min = size_min;
-        self
+        Ok(Self { api, project, folders })
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
@@ -175,7 +167,7 @@ impl SevenBridges {
 
 impl Platform for SevenBridges {
     fn traits(&self) -> Traits {
-        self.traits
+        TRAITS
     }
 
     fn check_access(&self) -> Answer<'_, ()> {

@@ -565,9 +565,9 @@ fn a_base_url_is_checked_at_the_door() {
             "https://api.example/v2/files/a%3Fb%23c%20d/e?name=a%2Bb%20c%26d%3D%C3%A9"
         );
     }
-    let small = platform("https://api.example").expect("a client").with_part_size_min(ByteCount(1));
-    assert_eq!(small.traits().limits.size_min, ByteCount(1));
-    assert_eq!(small.url("user", &[]).expect("a URL").as_str(), "https://api.example/user");
+    let bare = platform("https://api.example").expect("a client");
+    assert_eq!(bare.traits().limits.size_min, ByteCount(5 * MIB));
+    assert_eq!(bare.url("user", &[]).expect("a URL").as_str(), "https://api.example/user");
     for base in ["http://api.example/v2", "api.example", "ftp://localhost", ""] {
         assert!(platform(base).is_err(), "{base}");
     }

@@ -10,7 +10,7 @@ use reqwest::Method;
 
 use super::answers::Call;
 use super::folders::Found;
-use super::{MIB, PAGES_MAX, SevenBridges, files, wire};
+use super::{MIB, PAGES_MAX, SevenBridges, TRAITS, files, wire};
 use crate::model::{
     ByteCount, Completion, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile,
     RemotePart, RemoteUpload, RemoteUploadId, WallTime,
@@ -50,12 +50,12 @@ impl SevenBridges {
         folder: Option<&str>,
     ) -> Result<RemoteUpload, Failure> {
         let begun = self.initialise(request, folder, request.part_size).await?;
-        if begun.part_count <= self.traits.limits.count_max {
+        if begun.part_count <= TRAITS.limits.count_max {
             return Ok(begun);
         }
         self.abort_upload(&begun.id).await?;
         let begun = self.initialise(request, folder, larger_wish(request)).await?;
-        if begun.part_count <= self.traits.limits.count_max {
+        if begun.part_count <= TRAITS.limits.count_max {
             return Ok(begun);
         }
         self.abort_upload(&begun.id).await?;
@@ -63,7 +63,7 @@ impl SevenBridges {
             "the platform settles on parts of {} for a file of {}, which makes more than the {} it allows",
             ByteCount(begun.part_size.get()),
             request.size,
-            self.traits.limits.count_max
+            TRAITS.limits.count_max
         );
         Err(Failure::new(FailureKind::BadRequest, message))
     }
