@@ -12,6 +12,7 @@ pub mod file;
 pub mod id;
 pub mod remote;
 pub mod time;
+pub mod unit;
 pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize};
@@ -26,4 +27,5 @@ pub use remote::{
     RemoteUpload, Target, Traits,
 };
 pub use time::{Monotonic, Now, WallTime};
+pub use unit::{Place, Role, Unit, UnitOutcome, UnitReading, UnitState};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::model::{DropName, Failure, FailureKind, Fingerprint, SourcePath};
+use crate::model::{DropName, Failure, FailureKind, Fingerprint, SourcePath, Unit};
 
 pub use filter::{Filter, PatternError};
 pub use look::look;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub name: DropName,
     /// Where it is: an absolute path.
     pub directory: PathBuf,
+    /// What its drops are.
+    pub unit: Unit,
     /// Files that are wanted; empty means all. See [`filter`] for how patterns are read.
     pub include: Vec<String>,
     /// Files that are not wanted, even if included.
@@ -126,6 +128,7 @@ mod tests {
         Settings {
             name: DropName::new("test"),
             directory: PathBuf::from("/nowhere"),
+            unit: Unit::Directory,
             include: Vec::new(),
             exclude: Vec::new(),
             order: Vec::new(),

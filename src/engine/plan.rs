@@ -4,10 +4,10 @@
 //! platform, with the reason an operator reads.
 
 use crate::model::{
-    ByteCount, Description, ParkReason, PartLimits, PartSize, SourcePath, Target, WallTime,
+    ByteCount, Description, ParkReason, PartLimits, PartSize, SourcePath, Target, Unit, WallTime,
 };
 
-use super::settings::{DestinationSettings, DropSettings, Unit};
+use super::settings::{DestinationSettings, DropSettings};
 
 const MIB: u64 = 1024 * 1024;
 

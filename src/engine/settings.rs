@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, ExportMode, NamePolicy, PartSize, Traits,
+    ByteCount, DestinationName, DropName, ExportMode, NamePolicy, PartSize, Traits, Unit,
 };
 
 /// Everything the engine goes by.
@@ -49,15 +49,6 @@ pub struct DropSettings {
     pub scan_interval: Duration,
     /// Higher goes first.
     pub priority: i32,
-}
-
-/// What a drop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Each file.
-    File,
-    /// Each directory at the top.
-    Directory,
 }
 
 /// One configured target.

@@ -6,14 +6,14 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, StoredFile};
 use crate::model::{
-    Admission, DestinationName, DropName, Fact, Fingerprint, Now, Observation, ParkReason, Record,
-    SourcePath, UploadId,
+    Admission, DestinationName, DropName, Fact, Fingerprint, Now, Observation, ParkReason, Place,
+    Record, SourcePath, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
 struct Settled<'a> {
     path: &'a SourcePath,
-    rank: u32,
+    place: Place,
     version: Fingerprint,
     unreadable: Option<String>,
 }
@@ -69,7 +69,7 @@ impl Engine {
                 at: turn.now.wall,
             }),
             Notice::Settled { version, unreadable } => {
-                let settled = Settled { path: &seen.path, rank: seen.rank, version, unreadable };
+                let settled = Settled { path: &seen.path, place: seen.place, version, unreadable };
                 self.admit(drop, &settled, turn);
             }
             Notice::Changed(live) => live.into_iter().for_each(|id| self.end_changed(id, turn)),
@@ -151,7 +151,7 @@ impl Engine {
             fingerprint: settled.version,
             target: plan::target(to, words),
             part_size: planned.unwrap_or(to.part_size),
-            rank: settled.rank,
+            rank: settled.place.rank,
             at: turn.now.wall,
             parked: planned.err().or(unreadable),
             destination,

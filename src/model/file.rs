@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bytes::ByteCount;
+use super::unit::Place;
 
 /// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
 ///
@@ -92,9 +93,8 @@ pub struct Observation {
     pub path: SourcePath,
     /// What was there.
     pub seen: Seen,
-    /// Smaller goes first: position of the first matching pattern in the drop's `order` list, or
-    /// the length of the list.
-    pub rank: u32,
+    /// Where it stands among others.
+    pub place: Place,
 }
 
 /// What stood at a path.

@@ -17,7 +17,7 @@
 use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::Settings;
-use crate::model::SourcePath;
+use crate::model::{Place, Role, SourcePath, Unit};
 
 /// A pattern that could not be understood.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,7 @@ pub struct Filter {
     exclude: Patterns,
     pruned: GlobSet,
     order: Vec<Pattern>,
+    unit: Unit,
 }
 
 impl Filter {
@@ -56,6 +57,7 @@ impl Filter {
             exclude: Patterns::new("exclude", &settings.exclude)?,
             pruned: pruned_directories(&settings.exclude)?,
             order: compile_order(&settings.order)?,
+            unit: settings.unit,
         })
     }
 
@@ -79,6 +81,17 @@ impl Filter {
             && slashes
                 .map(|(at, _)| &bytes[..at])
                 .any(|directory| self.pruned.is_match_candidate(&Candidate::from_bytes(directory)))
+    }
+
+    /// Returns where the file at `path` stands among others.
+    pub fn place(&self, path: &SourcePath) -> Place {
+        let alone = Place { rank: self.rank(path), ..Place::alone(path) };
+        let top = match self.unit {
+            Unit::Directory => path.as_bytes().iter().position(|byte| *byte == b'/'),
+            Unit::File => None,
+        };
+        let unit_length = top.and_then(|at| u32::try_from(at).ok()).unwrap_or(alone.unit_length);
+        Place { unit_length, role: Role::Plain, ..alone }
     }
 
     /// Returns the position of the first `order` pattern that matches, or the length of the list.

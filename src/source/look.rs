@@ -32,7 +32,7 @@ pub fn look(
 ) -> Result<Vec<Observation>, Error> {
     let directory = Root::open(root)?;
     let observe = |path: SourcePath| match look_at(&directory, filter, &path) {
-        Ok(seen) => Ok(Observation { rank: filter.rank(&path), path, seen }),
+        Ok(seen) => Ok(Observation { place: filter.place(&path), path, seen }),
         Err(errno) => Err(Error::of_file("look at", &path, errno)),
     };
     paths.into_iter().map(observe).collect()
@@ -150,7 +150,7 @@ mod tests {
         let paths = vec![path("gone"), path("a.xml"), path("gone")];
         let seen = look(root.path(), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
         assert_eq!(seen.iter().map(|one| one.path.clone()).collect::<Vec<_>>(), paths);
-        assert_eq!(seen.iter().map(|one| one.rank).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(seen.iter().map(|one| one.place.rank).collect::<Vec<_>>(), [1, 0, 1]);
         assert_eq!(seen[0].seen, Seen::Gone);
         assert!(matches!(seen[1].seen, Seen::File(found) if found.size == ByteCount(4)));
     }

@@ -179,7 +179,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
 
     fn see(&mut self, path: SourcePath, seen: Seen) -> ControlFlow<()> {
         self.summary.seen_count += 1;
-        self.batch.push(Observation { rank: self.filter.rank(&path), path, seen });
+        self.batch.push(Observation { place: self.filter.place(&path), path, seen });
         if self.batch.len() < BATCH_MAX {
             return ControlFlow::Continue(());
         }

@@ -87,6 +87,7 @@ fn write(path: &Path, size: u64, seed: u64, block: &[u8]) -> io::Result<()> {
 /// Lists the files that must arrive.
 pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     let settings = Settings {
+        unit: crate::model::Unit::Directory,
         name: DropName::new("demo"),
         directory: drop.to_owned(),
         include: vec!["**".into()],

@@ -9,8 +9,8 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::problem::nearest;
 use crate::config::{Drop, INTERVAL_MIN, raw};
-use crate::engine::settings::{DropSettings, Unit};
-use crate::model::{DestinationName, DropName};
+use crate::engine::settings::DropSettings;
+use crate::model::{DestinationName, DropName, Unit};
 use crate::source;
 
 impl Resolver<'_> {
@@ -32,10 +32,12 @@ impl Resolver<'_> {
         let to = self.drop_destinations(&name, raw.destinations, destinations, &span);
         let units = [Unit::Directory, Unit::File];
         let unit = self.choice("unit", raw.unit.as_ref(), &["directory", "file"]);
+        let unit = unit.map_or(Unit::Directory, |index| units[index]);
         let include = raw.include.map(|list| self.patterns("include", list));
         let source = source::Settings {
             name: DropName::new(name.clone()),
             directory: directory.clone(),
+            unit,
             include: include.unwrap_or_else(|| vec!["**".into()]),
             exclude: self.patterns("exclude", raw.exclude),
             order: self.patterns("order", raw.order),
@@ -44,7 +46,7 @@ impl Resolver<'_> {
             name: DropName::new(name),
             directory: directory.display().to_string(),
             destinations: to,
-            unit: unit.map_or(Unit::Directory, |index| units[index]),
+            unit,
             quiet_period: self.duration(
                 "quiet_period",
                 raw.quiet_period,

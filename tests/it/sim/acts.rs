@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source};
 use dropferry::model::{
-    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Seen, SourcePath,
+    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Place, Seen,
+    SourcePath,
 };
 use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
 use dropferry::platform::fake::Fake;
@@ -97,7 +98,7 @@ impl World {
             Some((fingerprint, _)) => Seen::File(*fingerprint),
             None => Seen::Gone,
         };
-        Observation { path: path.clone(), seen, rank: 0 }
+        Observation { place: Place::alone(path), path: path.clone(), seen }
     }
 
     fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dropferry::engine::event::{Act, Effect, Event};
 use dropferry::engine::{Engine, Stored};
 use dropferry::model::{
-    ByteCount, DropName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Record, Seen,
-    SourcePath, WallTime,
+    ByteCount, DropName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Place, Record,
+    Seen, SourcePath, WallTime,
 };
 use proptest::prelude::*;
 
@@ -25,10 +25,9 @@ fn observation() -> impl Strategy<Value = Observation> {
         1 => Just(Seen::Ignored(IgnoreReason::Fifo)),
         1 => Just(Seen::Unreadable(version(1), "may not be read".into())),
     ];
-    ("[abc]", seen).prop_map(|(path, seen)| Observation {
-        path: SourcePath::from_bytes(path.as_bytes()),
-        seen,
-        rank: 0,
+    ("[abc]", seen).prop_map(|(path, seen)| {
+        let path = SourcePath::from_bytes(path.as_bytes());
+        Observation { place: Place::alone(&path), path, seen }
     })
 }
 

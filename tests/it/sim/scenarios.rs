@@ -471,7 +471,11 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
     let mut life = world.start();
     let path = SourcePath::from_bytes(b"run/pipe");
     let seen = Seen::Ignored(dropferry::model::IgnoreReason::Fifo);
-    let observations = vec![dropferry::model::Observation { path, seen, rank: 0 }];
+    let observations = vec![dropferry::model::Observation {
+        place: dropferry::model::Place::alone(&path),
+        path,
+        seen,
+    }];
     world.tell(&mut life, Event::Observed { drop: DropName::new("drop"), observations });
     world.settle(&mut life);
     assert_eq!(check::status(&world).ignored_count, 1);

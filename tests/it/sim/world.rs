@@ -8,12 +8,12 @@ use dropferry::daemon::stored;
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings, Unit,
+    DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings,
 };
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
+    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, Unit, UploadId,
     WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
