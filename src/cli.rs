@@ -8,6 +8,7 @@ mod demo;
 mod documents;
 mod exports;
 mod plan;
+mod receipts;
 mod render;
 mod run;
 mod sandbox;
@@ -99,6 +100,8 @@ enum Command {
     Exports(exports::ExportsArguments),
     /// Say what would be uploaded, to where, in how many parts, and what not, and why
     Plan(plan::PlanArguments),
+    /// List, print or export the receipts of what has arrived
+    Receipts(receipts::ReceiptsArguments),
     /// Check the configuration
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
@@ -144,6 +147,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Show(show) => show::execute(common, &show),
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
+        Command::Receipts(asked) => receipts::execute(common, &asked),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
         Command::Man => documents::man(Arguments::command()),

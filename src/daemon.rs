@@ -15,6 +15,7 @@ mod perform;
 mod receipts;
 mod reload;
 mod shutdown;
+mod units;
 mod watches;
 mod workers;
 
@@ -150,7 +151,7 @@ impl Daemon {
     }
 
     fn on_reply(&mut self, act: ActId, reply: workers::Reply) {
-        if let Ok(Outcome::Scanned { seen_count, elapsed }) = &reply {
+        if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
         }

@@ -23,6 +23,7 @@
 mod acts;
 mod answer;
 pub mod check;
+mod dispose;
 mod ends;
 pub mod event;
 mod export;
@@ -39,6 +40,7 @@ pub mod settings;
 mod settle;
 mod sources;
 mod turn;
+mod units;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,15 +50,18 @@ use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::{Files, Scan};
 use gate::{Gate, GateState};
+pub use plan::needs_reading;
 use schedule::{Load, Schedule};
 use settings::Settings;
 use turn::Turn;
+pub use units::StoredUnit;
+use units::UnitKey;
 use upload::Upload;
 
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason,
-    Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
-    RemoteUploadId, SourcePath, Target, UploadId, UploadState, WallTime,
+    Admission, ByteCount, DestinationName, Disposal, DropName, Fact, Fingerprint, Hold,
+    IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
+    RemoteUploadId, SourcePath, Target, UnitReading, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -71,6 +76,10 @@ pub struct Stored {
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<DropKey>,
+    /// Drops as units.
+    pub units: Vec<StoredUnit>,
+    /// Sources that are to be disposed of.
+    pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
     /// The id after the last one ever given.
@@ -118,12 +127,14 @@ impl Preview {
     pub fn of(
         drop: &settings::DropSettings,
         destination: &settings::DestinationSettings,
-        seen: &Observation,
-        size: ByteCount,
-        at: WallTime,
+        seen: (&Observation, ByteCount),
+        said: (Option<&UnitReading>, WallTime),
     ) -> Result<Self, ParkReason> {
+        let ((seen, size), (reading, at)) = (seen, said);
         let part_size = plan::part_size(&destination.traits.limits, destination.part_size, size)?;
-        let target = plan::target(destination, plan::Words { drop, path: &seen.path, at });
+        let unit = seen.place.unit(&seen.path);
+        let words = plan::Words { drop, path: &seen.path, unit: &unit, reading, at };
+        let target = plan::target(destination, words);
         let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
         Ok(Self { target, part_size, part_count })
     }
@@ -164,6 +175,9 @@ pub struct Engine {
     load: Load,
     flights: BTreeMap<ActId, Flight>,
     timers: BTreeSet<(Monotonic, UploadId)>,
+    /// Units with which something has happened, or will.
+    stirred: BTreeSet<(Monotonic, UnitKey)>,
+    disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
     ends: Ends,
     next_act: u64,
     next_upload: i64,
@@ -196,6 +210,12 @@ enum FlightKind {
     Abort(RemoteUploadId),
     /// A probe.
     Probe,
+    /// What a unit says of itself is read.
+    ReadUnit(UnitKey),
+    /// A unit's receipt is written.
+    UnitReceipt(UnitKey),
+    /// A unit is disposed of.
+    Dispose(UnitKey),
     /// A drop's end is told.
     Finish(DropKey),
     /// A call about the exports of these uploads.
@@ -220,6 +240,8 @@ impl Engine {
             load: Load::default(),
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
+            stirred: BTreeSet::new(),
+            disposal_timers: BTreeSet::new(),
             ends: Ends::default(),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
@@ -245,6 +267,11 @@ impl Engine {
                 files.ignored.insert(path, reason);
             }
         }
+        for unit in stored.units {
+            if let Some(files) = self.drops.get_mut(&unit.row.drop) {
+                files.units.load(unit, now.monotonic);
+            }
+        }
         for key in stored.open_drops {
             self.open_drop(key, now);
         }
@@ -254,6 +281,7 @@ impl Engine {
                 &mut turn,
             );
         }
+        stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
         turn.flush(out);
@@ -262,8 +290,11 @@ impl Engine {
     fn take_upload(&mut self, upload: Upload, turn: &mut Turn) {
         let (id, admission) = (upload.id(), upload.admission.clone());
         self.next_upload = self.next_upload.max(id.0 + 1);
-        self.remember(StoredFile::of(&admission), Some(id));
+        if !admission.is_sentinel {
+            self.remember(StoredFile::of(&admission), Some(id));
+        }
         self.join_drop(&admission, turn);
+        self.join_unit(&admission, turn);
         self.uploads.insert(id, upload);
         self.park_or_release(id, turn);
     }
@@ -309,7 +340,9 @@ impl Engine {
         });
         let gates = self.gates.values().flat_map(Gate::next_deadline);
         let timer = self.timers.first().map(|(at, _)| *at);
-        drops.chain(gates).chain(timer).chain(self.next_end()).min()
+        let stirred = self.stirred.first().map(|(at, _)| *at);
+        let units = stirred.into_iter().chain(self.next_disposal());
+        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).min()
     }
 
     /// Tells whether nothing is under way.
@@ -394,11 +427,12 @@ impl Engine {
             }
         };
         turn.fact(id, fact);
-        self.place(id, turn.now);
+        self.place(id, turn);
     }
 
     /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
-    fn place(&mut self, id: UploadId, now: Now) {
+    fn place(&mut self, id: UploadId, turn: &mut Turn) {
+        let now = turn.now;
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if let Some(old) = upload.life.timer.take() {
             self.timers.remove(&(old, id));
@@ -414,7 +448,7 @@ impl Engine {
         }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
-            self.forget(id, now);
+            self.forget(id, turn);
             return;
         }
         match upload.state.hold {
@@ -441,13 +475,18 @@ impl Engine {
         self.timers.extend(upload.life.timer.map(|at| (at, id)));
     }
 
-    fn forget(&mut self, id: UploadId, now: Now) {
+    fn forget(&mut self, id: UploadId, turn: &mut Turn) {
         let Some(upload) = self.uploads.remove(&id) else { return };
-        self.leave_drop(&upload.admission, now);
+        if upload.admission.is_sentinel {
+            return;
+        }
+        self.leave_drop(&upload.admission, turn.now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
             files.ended(&upload.admission.path, id, upload.state.stage == superseded);
         }
+        self.leave_unit(&upload.admission, turn.now.monotonic);
+        self.dispose_of_file(&upload.admission, turn);
     }
 
     fn fly(&mut self, flight: Flight) -> ActId {

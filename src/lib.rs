@@ -30,6 +30,8 @@
 //! seen ─► settled ─► admitted + plan ─► begun ─► part sent ─► checkpoint ─► reported
 //!                                                                              │
 //!   receipt durable ◄─ (exported) ◄─ verified ◄─ (described) ◄─ completed ◄─ complete intended
+//!      │
+//!      └─ all of a drop ─► its receipt durable ─► (sentinel) ─► (disposed of)
 //! ```
 //! The plan is frozen at admission. A source that is another version later is a *new* upload; the
 //! old one ends. A file that is at the destination and is the same is complete with no byte sent.
@@ -50,6 +52,10 @@
 //! | verify | the completed row | nothing to lose | verified again |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | close, complete a drop | its row | nothing happened | scans find it as it is |
+//! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |
+//! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
+//! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!

@@ -27,5 +27,8 @@ pub use remote::{
     RemoteUpload, Target, Traits,
 };
 pub use time::{Monotonic, Now, WallTime};
-pub use unit::{Place, Role, Unit, UnitOutcome, UnitReading, UnitState};
+pub use unit::{
+    Closing, Disposal, Disposition, Place, Role, Start, Unit, UnitFile, UnitOutcome, UnitReading,
+    UnitRow, UnitState, WholeDigest,
+};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

@@ -7,6 +7,8 @@
 //! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with
 //! a digest of the whole.
 
+mod unit;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
 use crate::model::{ByteCount, ETag, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime};
@@ -48,6 +52,10 @@ pub struct ReceiptData {
     pub parts: Vec<ReceiptPart>,
     /// Digest over all parts.
     pub mark: Option<ContentMark>,
+    /// MD5 of the whole file, where it was asked for.
+    pub whole_md5: Option<Md5>,
+    /// SHA-256 of the whole file, where it was asked for.
+    pub whole_sha256: Option<[u8; 32]>,
     /// When the upload was begun; `None` when the file was there before.
     pub begun_at: Option<WallTime>,
     /// When it was completed.
@@ -163,7 +171,7 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
         part_size_bytes: data.part_size.get(),
         parts: data.parts.iter().map(part).collect(),
         content_digest: data.mark.map(|mark| format!("{}-{}", mark.md5_of_parts, data.parts.len())),
-        whole_file_digests: serde_json::Map::new(),
+        whole_file_digests: whole_digests(data),
         already_there: data.parts.is_empty(),
         begun_at: data.begun_at.map(rfc3339),
         completed_at: data.completed_at.map(rfc3339),
@@ -184,9 +192,20 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
     bytes
 }
 
+fn whole_digests(data: &ReceiptData) -> serde_json::Map<String, serde_json::Value> {
+    let md5 = data.whole_md5.map(|md5| ("md5".to_owned(), md5.to_string().into()));
+    let sha256 = data.whole_sha256.map(|sha256| ("sha256".to_owned(), hex(&sha256).into()));
+    md5.into_iter().chain(sha256).collect()
+}
+
+/// Returns the directory of all receipts.
+pub fn directory(state: &Path) -> PathBuf {
+    state.join("receipts")
+}
+
 /// Returns where the receipt of an upload stands: `STATE/receipts/<drop>/<path>.<upload id>.json`.
 pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
-    let mut place = state.join("receipts").join(drop);
+    let mut place = directory(state).join(drop);
     for directory in path.directories() {
         place.push(Path::new(std::ffi::OsStr::from_bytes(directory)));
     }
@@ -238,7 +257,8 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Returns bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -266,6 +286,8 @@ mod tests {
                 })
                 .collect(),
             mark: None,
+            whole_md5: None,
+            whole_sha256: None,
             begun_at: Some(WallTime(0)),
             completed_at: None,
             verified_at: None,

@@ -8,7 +8,7 @@
 //!
 //! It promises never to leave the drop directory by a symbolic link, never to open anything but a
 //! regular file for reading, and never to hold more of a file in memory than
-//! [`part::MEMORY_PER_PART`]. It must never write, move or delete, decide what is uploaded, or wait
+//! [`part::MEMORY_PER_PART`]. Only [`dispose`](mod@dispose) changes anything. It must never decide what is uploaded, or wait
 //! for anything but the disk and the reader of its stream.
 //!
 //! At a crash nothing is lost: nothing here is kept between two calls; the next scan sees it all.
@@ -16,6 +16,7 @@
 //! The shell calls it, from blocking threads where a function is not `async`.
 
 mod beneath;
+pub mod dispose;
 pub mod filter;
 pub mod look;
 pub mod part;
@@ -27,11 +28,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::model::{DropName, Failure, FailureKind, Fingerprint, SourcePath, Unit};
+use crate::model::{ByteCount, DropName, Failure, FailureKind, Fingerprint, SourcePath, Unit};
 
+pub use dispose::{Disposable, Proved, dispose};
 pub use filter::{Filter, PatternError};
 pub use look::look;
-pub use part::{MEMORY_PER_PART, PartRead, PartStream, hash_file, hash_range, read_part};
+pub use part::{
+    MEMORY_PER_PART, PartRead, PartStream, digest_file, hash_file, hash_range, read_part,
+};
 pub use scan::{ScanSummary, scan};
 pub use watch::{Watch, WatchHint};
 
@@ -61,6 +65,12 @@ pub struct SourceFile {
     pub path: SourcePath,
     /// The version that is meant; any other is refused.
     pub fingerprint: Fingerprint,
+}
+
+/// Returns the free space on the file system of a directory, where it can be told.
+pub fn free_space(directory: &Path) -> Option<ByteCount> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    Some(ByteCount(found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
 /// Something that could not be done with a drop directory or a file in it.

@@ -27,8 +27,8 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::model::{
-    Admission, DestinationName, DropName, Fingerprint, IgnoreReason, PartState, Record,
-    RemoteUploadId, SourcePath, UploadId, UploadState, WallTime,
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState, Record,
+    RemoteUploadId, SourcePath, UnitRow, UploadId, UploadState, WallTime,
 };
 
 /// Where the state is kept.
@@ -61,11 +61,18 @@ pub struct Loaded {
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<(DestinationName, DropName, String)>,
+    /// Drops as units, with their words; the samples of its sheet are words named `samples`.
+    pub units: Vec<(UnitRow, UnitWords)>,
+    /// Sources that are to be disposed of.
+    pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
+
+/// Words of a unit and what it says under them.
+pub type UnitWords = Vec<(String, String)>;
 
 /// One upload as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `plan`: what would be uploaded, to where, in how many parts, and what is left out, and why.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use clap::Args;
@@ -34,7 +35,7 @@ fn walk(drop: &Drop, targets: &[DestinationSettings], json: bool) -> anyhow::Res
     let filter = Filter::new(&drop.source)?;
     let at = Clock::real().now().wall;
     let mut printed = Ok(());
-    scan(&drop.source.directory, &filter, |observations| {
+    scan(&drop.source.directory, (&filter, &BTreeSet::new()), |observations| {
         let mut lines = String::new();
         for seen in &observations {
             for line in lines_of(drop, seen, targets, at) {
@@ -67,7 +68,7 @@ fn lines_of(
         Seen::Gone => return Vec::new(),
     };
     let to = targets.iter().filter(|target| drop.settings.destinations.contains(&target.name));
-    to.map(|target| match Preview::of(&drop.settings, target, seen, version.size, at) {
+    to.map(|target| match Preview::of(&drop.settings, target, (seen, version.size), (None, at)) {
         Ok(preview) => json!({
             "drop": name, "path": path, "fate": "upload", "destination": target.name.as_str(),
             "size_bytes": version.size.0, "part_size_bytes": preview.part_size.get(),

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Common, Exit, render};
 use crate::clock::Clock;
-use crate::model::{Hold, WallTime};
-use crate::store::snapshot::{Run, Snapshot, Status, Upload};
+use crate::model::{Hold, UnitState, WallTime};
+use crate::store::snapshot::{Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
@@ -121,10 +121,38 @@ fn to_json(status: &Status) -> Value {
             "rate_per_second": status.rate_bytes_per_second,
             "sent_again": sent.saturating_sub(accepted),
         },
+        "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "ignored": status.ignored.iter().map(|ignored| json!({
             "drop": ignored.drop, "path": ignored.path.to_string(), "reason": ignored.reason.sentence(),
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// Renders one drop as a unit.
+fn unit_json(unit: &UnitShown) -> Value {
+    let row = &unit.row;
+    let tallies = unit.tallies.iter().map(|tally| {
+        json!({
+            "name": tally.destination, "uploads": tally.upload_count,
+            "completed": tally.completed_count, "parked": tally.parked_count,
+        })
+    });
+    let disposal = unit.disposal.as_ref().map(|disposal| {
+        json!({
+            "done": disposal.is_done, "due_at": render::time(Some(disposal.due_at)),
+            "failure": disposal.failure,
+        })
+    });
+    json!({
+        "drop": row.drop.as_str(), "name": row.name.to_string(), "state": row.state.as_str(),
+        "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,
+        "late_file_count": row.late_count(), "completion_count": row.generation,
+        "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
+        "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
+        "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
+        "completed_at": render::time(row.completed_at), "words": unit.words,
+        "destinations": tallies.collect::<Vec<_>>(), "disposal": disposal,
     })
 }
 
@@ -229,9 +257,15 @@ fn run_line(run: &Run) -> Vec<String> {
     };
     let there =
         format!("{} of {} files at {}", run.completed_count, run.upload_count, run.destination);
-    let note = match (run.parked_count, run.completed_count == run.upload_count) {
-        (0, true) => "there, as far as it has settled".to_owned(),
-        (0, false) => String::new(),
+    let all_there = run.completed_count == run.upload_count;
+    let note = match (run.parked_count, run.state) {
+        (0, Some(UnitState::Completed)) => "all there".to_owned(),
+        (0, Some(UnitState::Closed)) => "closed, being sent".to_owned(),
+        (0, Some(UnitState::Gone)) => "taken away before it was complete".to_owned(),
+        (0, Some(UnitState::Open) | None) if all_there => {
+            "there, as far as it has settled".to_owned()
+        }
+        (0, Some(UnitState::Open) | None) => String::new(),
         (count, _) => format!("{count} parked"),
     };
     vec![name, there, note]

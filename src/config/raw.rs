@@ -155,6 +155,8 @@ pub(super) struct Drop {
     pub(super) priority: i32,
     pub(super) disposition: Text,
     pub(super) disposition_grace: Text,
+    pub(super) disposition_free_space: Text,
     pub(super) move_to: Text,
+    pub(super) sentinel: Text,
     pub(super) whole_file_digest: Text,
 }

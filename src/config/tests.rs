@@ -51,13 +51,31 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_and_never_left_out_in_silence() {
-    insta::assert_snapshot!(with("disposition = \"delete\"\nprofile = \"illumina\"\n[notify]\n"), @r#"
-    DIR/config.toml:9: disposition = "delete" is not available in this version
-    hint: allowed: keep
-    DIR/config.toml:10: profile = "illumina" is not available in this version
-    hint: allowed: plain
-    DIR/config.toml:11: [notify] is not available in this version
+    insta::assert_snapshot!(with("[notify]\n"), @r#"
+    DIR/config.toml:9: [notify] is not available in this version
     hint: leave it out
+    "#);
+}
+
+#[test]
+fn a_disposition_that_would_be_seen_again_or_lead_nowhere_is_refused() {
+    assert_eq!(with("disposition = \"delete\"\n"), "fine");
+    insta::assert_snapshot!(with("disposition = \"move\"\n"), @r#"
+    DIR/config.toml:9: disposition = "move" has no move_to
+    hint: move_to = "…"
+    "#);
+    insta::assert_snapshot!(with("disposition = \"move\"\nmove_to = \"drop/done\"\n"), @r#"
+    DIR/config.toml:10: move_to DIR/drop/done overlaps the directory
+    hint: what is moved there would be seen again
+    "#);
+    insta::assert_snapshot!(with("move_to = \"away\"\n"), @r#"
+    DIR/config.toml:9: move_to is for disposition = "move" alone
+    "#);
+    insta::assert_snapshot!(with("unit = \"file\"\nsentinel = \"a/b\"\n"), @r#"
+    DIR/config.toml:10: sentinel = "a/b" is no file name
+    hint: such as "UPLOADED.json"
+    DIR/config.toml:10: sentinel needs unit = "directory"
+    hint: a file that is a drop of its own has nothing to wait for
     "#);
 }
 

@@ -16,9 +16,9 @@ use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
-use crate::engine::settings::{DestinationSettings, Settings};
-use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUpload};
-use crate::model::{DestinationName, Failure, Monotonic};
+use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
+use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
+use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
@@ -133,8 +133,13 @@ pub(super) fn world(
         sources.insert(drop.settings.name.clone(), source);
     }
     let Transfer { parts_in_flight, bandwidth, .. } = config.transfer;
+    let targets = config.drops.iter().map(|drop| {
+        let DropSettings { name, destinations, .. } = &drop.settings;
+        (name.clone(), destinations.clone())
+    });
     Ok(World {
         destinations,
+        targets: targets.collect(),
         sources,
         state: config.state_directory.clone(),
         events,
@@ -209,8 +214,17 @@ pub fn stored(loaded: Loaded) -> Stored {
         uploads: loaded.uploads.into_iter().map(upload).collect(),
         known: loaded.known.into_iter().map(file).collect(),
         cleanups: loaded.cleanups,
+        units: loaded.units.into_iter().map(stored_unit).collect(),
+        disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
         next_upload: loaded.next_upload,
     }
+}
+
+fn stored_unit((row, said): (UnitRow, store::UnitWords)) -> StoredUnit {
+    let (samples, words): (Vec<_>, Vec<_>) =
+        said.into_iter().partition(|(word, _)| word == "samples");
+    let samples = samples.into_iter().map(|(_, sample)| sample).collect();
+    StoredUnit { row, words: words.into_iter().collect(), samples }
 }

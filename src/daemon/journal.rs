@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Fact, Failure, PartNumber, Record, UploadId};
+use crate::model::{
+    DropName, Fact, Failure, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId,
+};
 
 /// From this failure of an upload on, a failure is a warning.
 const WARN_FROM: u32 = 3;
@@ -16,6 +18,8 @@ const WARN_FROM: u32 = 3;
 pub(super) struct Journal {
     /// Failures of each upload that has not ended.
     failures: BTreeMap<UploadId, u32>,
+    /// What was last said of each unit that has not completed.
+    units: BTreeMap<(DropName, SourcePath), (UnitState, Option<String>)>,
 }
 
 impl Journal {
@@ -45,13 +49,42 @@ impl Journal {
                 Record::DropFinished { destination, name, .. } => {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
-                Record::DropOpened { .. }
+                Record::Unit(row) => self.note_unit(row),
+                Record::DisposalDelayed { unit, failure, .. } => {
+                    let (path, kind) = (unit.to_string(), failure.kind.as_str());
+                    tracing::warn!(path, kind, "its source is not disposed of: {failure}");
+                }
+                Record::DisposalEnded { unit, is_done: true, .. } => {
+                    tracing::info!(path = unit.to_string(), "its source is disposed of");
+                }
+                Record::UnitWords { .. }
+                | Record::DisposalQueued(_)
+                | Record::DisposalIntended { .. }
+                | Record::DisposalEnded { is_done: false, .. }
+                | Record::DropOpened { .. }
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Ignored { .. }
                 | Record::NotIgnored { .. } => {}
             }
         }
+    }
+
+    /// One line for each change of a unit's state, or of the reason why it does not change.
+    fn note_unit(&mut self, row: &UnitRow) {
+        let key = (row.drop.clone(), row.name.clone());
+        let said = (row.state, row.reason.clone());
+        if self.units.get(&key) == Some(&said) {
+            return;
+        }
+        let (path, state) = (row.name.to_string(), row.state.as_str());
+        let ended = row.outcome.as_ref().map(|outcome| format!("the run ended as {}", outcome.word));
+        let why = row.reason.clone().or(ended).map_or(String::new(), |why| format!(": {why}"));
+        tracing::info!(path, "drop is {state}{why}");
+        match row.state {
+            UnitState::Completed | UnitState::Gone => self.units.remove(&key),
+            UnitState::Open | UnitState::Closed => self.units.insert(key, said),
+        };
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is a line for debugging")]

@@ -1,5 +1,6 @@
 //! One small function for each act: does it, and returns its outcome. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::units;
 use super::workers::{Reply, cancelled};
 use crate::clock::Clock;
 use crate::engine::event::{
@@ -32,6 +34,8 @@ use crate::telemetry::scrub;
 pub(crate) struct World {
     /// Configured targets.
     pub(crate) destinations: std::collections::BTreeMap<DestinationName, Destination>,
+    /// Each drop directory's destinations.
+    pub(crate) targets: std::collections::BTreeMap<DropName, Vec<DestinationName>>,
     /// Drop directories.
     pub(crate) sources: std::collections::BTreeMap<DropName, Source>,
     /// Where the rows and the receipts are.
@@ -91,7 +95,20 @@ pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
 
 async fn act_out(world: Arc<World>, act: Act) -> Reply {
     match act {
-        Act::Scan { drop } => scan_drop(world, drop).await,
+        Act::Scan { drop, skip } => scan_drop(world, drop, skip).await,
+        Act::ReadUnit { drop, unit } => units::read(world, drop, unit).await,
+        Act::WriteUnitReceipt { drop, unit, generation } => {
+            units::write_receipt(world, (drop, unit), generation).await
+        }
+        Act::Dispose { drop, unit, is_file, how } => {
+            units::dispose(world, (drop, unit), is_file, how).await
+        }
+        Act::DigestFile { source: from, digest, .. } => {
+            let file = source_file(&world, from);
+            let read = move || source::digest_file(&file?, digest, &world.stop);
+            let (md5, sha256) = off_the_loop(read).await?;
+            Ok(Outcome::FileDigested { md5, sha256 })
+        }
         Act::Look { drop, paths } => look(world, drop, paths).await,
         Act::PutPart(act) => put_part(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
@@ -193,13 +210,16 @@ fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, F
     world.destinations.get(name).ok_or_else(missing)
 }
 
-fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
+pub(super) fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
     let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
     world.sources.get(name).ok_or_else(missing)
 }
 
 fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
-    let root = drop_of(world, &from.drop)?.directory.clone();
+    let root = match from.is_receipt {
+        true => receipt::directory(&world.state),
+        false => drop_of(world, &from.drop)?.directory.clone(),
+    };
     Ok(SourceFile { root, path: from.path, fingerprint: from.fingerprint })
 }
 
@@ -223,7 +243,7 @@ impl From<Complete> for CompleteRequest {
 }
 
 /// Runs what blocks on a thread of its own.
-async fn off_the_loop<T: Send + 'static>(
+pub(super) async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Setback> {
     match tokio::task::spawn_blocking(work).await {
@@ -232,7 +252,7 @@ async fn off_the_loop<T: Send + 'static>(
     }
 }
 
-async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
+async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourcePath>>) -> Reply {
     let started = world.clock.now().monotonic;
     let (events, clock) = (world.events.clone(), world.clock.clone());
     let walk = move || {
@@ -244,11 +264,12 @@ async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        source::scan(directory, filter, take).map_err(Failure::from)
+        let summary = source::scan(directory, (filter, &skip), take).map_err(Failure::from)?;
+        Ok((summary, source::free_space(directory)))
     };
-    let summary = off_the_loop(walk).await?;
+    let (summary, free) = off_the_loop(walk).await?;
     let elapsed = clock.now().monotonic.since(started);
-    Ok(Outcome::Scanned { seen_count: summary.seen_count, elapsed })
+    Ok(Outcome::Scanned { seen_count: summary.seen_count, elapsed, free })
 }
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {

@@ -32,6 +32,8 @@ pub fn data_of(detail: Detail) -> Option<ReceiptData> {
             .map(|part| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag })
             .collect(),
         mark: detail.mark.or(file.mark),
+        whole_md5: detail.whole_md5,
+        whole_sha256: detail.whole_sha256,
         begun_at: detail.begun_at,
         completed_at: upload.completed_at,
         verified_at: detail.verified_at,

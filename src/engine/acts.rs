@@ -4,6 +4,7 @@ use super::event::{
     Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, Remotely, Report, Source,
 };
 use super::plan;
+use super::settings::DestinationSettings;
 use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
@@ -11,6 +12,9 @@ use crate::model::{
     Description, Fact, Monotonic, NamePolicy, PartNumber, RemoteFile, RemotePart, RemoteUpload,
     Stage, UploadId,
 };
+
+/// The act that digests a whole file, as its failures name it.
+pub(super) const DIGEST_FILE: &str = "digest file";
 
 impl Engine {
     pub(super) fn take_step(&mut self, id: UploadId, step: Step, turn: &mut Turn) {
@@ -28,8 +32,13 @@ impl Engine {
         }
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some((kind, act)) = self.act_for(upload, step) else { return };
-        let is_local =
-            matches!(act, Act::HashPart { .. } | Act::HashFile { .. } | Act::WriteReceipt { .. });
+        let is_local = matches!(
+            act,
+            Act::HashPart { .. }
+                | Act::HashFile { .. }
+                | Act::DigestFile { .. }
+                | Act::WriteReceipt { .. }
+        );
         let destination = (!is_local).then(|| upload.admission.destination.clone());
         let flight = Flight { kind, upload: Some(id), destination };
         let act_id = self.start(flight, act, turn);
@@ -84,6 +93,10 @@ impl Engine {
                 (control("describe"), Act::Describe(upload.remotely(what)))
             }
             Step::Inspect(file) => (control("inspect"), Act::Inspect(upload.remotely(file.id))),
+            Step::DigestFile(digest) => {
+                let source = upload.source();
+                (control(DIGEST_FILE), Act::DigestFile { upload: upload.id(), source, digest })
+            }
             Step::WriteReceipt => {
                 (control("write receipt"), Act::WriteReceipt { upload: upload.id() })
             }
@@ -96,7 +109,7 @@ impl Engine {
             target: upload.admission.target.clone(),
             size: upload.size(),
             part_size: upload.admission.part_size,
-            overwrite: gate.settings.when_name_taken == NamePolicy::Overwrite,
+            overwrite: upload.name_policy(&gate.settings) == NamePolicy::Overwrite,
             description: plan::description(&gate.settings, self.words(upload)?),
         })
     }
@@ -121,8 +134,15 @@ impl Engine {
     }
 
     pub(super) fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
-        let drop = &self.drops.get(&upload.admission.drop)?.settings;
-        Some(plan::Words { drop, path: &upload.admission.path, at: upload.admission.at })
+        let files = self.drops.get(&upload.admission.drop)?;
+        let admission = &upload.admission;
+        Some(plan::Words {
+            drop: &files.settings,
+            path: &admission.path,
+            unit: &admission.unit,
+            reading: files.units.reading(&admission.unit),
+            at: admission.at,
+        })
     }
 
     fn description(&self, upload: &Upload, file: &RemoteFile) -> Option<Description> {
@@ -138,11 +158,17 @@ impl Upload {
         Remotely { upload: self.id(), destination: self.admission.destination.clone(), what }
     }
 
+    /// A sentinel speaks of its unit as it is: it takes the place of the one before.
+    pub(super) fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
+        if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
+    }
+
     fn source(&self) -> Source {
         Source {
             drop: self.admission.drop.clone(),
             path: self.admission.path.clone(),
             fingerprint: self.admission.fingerprint,
+            is_receipt: self.admission.is_sentinel,
         }
     }
 

@@ -12,9 +12,11 @@ use super::event::{Act, ActId, Outcome, Setback};
 use super::gate::Gate;
 use super::retry;
 use super::turn::Turn;
+use super::units::Tracked;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    Admission, DestinationName, DropName, Monotonic, Now, Record, SourcePath, UploadId, WallTime,
+    Admission, DestinationName, DropName, Monotonic, Now, Record, SourcePath, UnitState, UploadId,
+    WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -89,7 +91,7 @@ impl Engine {
     /// Notes that an upload belongs to a drop; one that was not open is opened.
     pub(super) fn join_drop(&mut self, admission: &Admission, turn: &mut Turn) {
         let wants = |gate: &Gate| gate.settings.traits.finishes_drops;
-        if !self.gates.get(&admission.destination).is_some_and(wants) {
+        if admission.is_sentinel || !self.gates.get(&admission.destination).is_some_and(wants) {
             return;
         }
         let Some(key) = DropKey::of(admission) else { return };
@@ -151,7 +153,12 @@ impl Engine {
         let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.0.get(key)) else {
             return false;
         };
+        let is_open = |unit: &Tracked| {
+            let has_files = matches!(unit.row.state, UnitState::Open | UnitState::Closed);
+            has_files && key.has(&unit.row.name)
+        };
         files.last_full_scan_at.is_some_and(|at| at >= open.quiet_since)
+            && !files.units.iter().any(is_open)
             && !files.settle.paths().any(|path| key.has(path))
     }
 

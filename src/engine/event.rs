@@ -4,15 +4,17 @@
 //! [`Event::Outcome`] with the same [`ActId`], also when it failed or was cancelled. Acts in
 //! [`Effect::Commit`] start only after the commit; that is how an intent becomes durable first.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, Description, DestinationName, DropName, ETag, ExportId,
-    ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Observation,
-    PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
-    SourcePath, Target, UploadId, WallTime, WatchState,
+    ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
+    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5,
+    Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, SourcePath, Target, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -95,6 +97,8 @@ pub struct Source {
     pub path: SourcePath,
     /// The version that is meant.
     pub fingerprint: Fingerprint,
+    /// The path is one of a receipt, below the directory of receipts.
+    pub is_receipt: bool,
 }
 
 /// One act in the world.
@@ -104,6 +108,15 @@ pub enum Act {
     Scan {
         /// Which.
         drop: DropName,
+        /// Directories that are not entered: units in which nothing has happened for long.
+        skip: Arc<BTreeSet<SourcePath>>,
+    },
+    /// Read what a unit says of itself.
+    ReadUnit {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which.
+        unit: SourcePath,
     },
     /// Look at these files; the answer comes by [`Outcome::Looked`].
     Look {
@@ -139,6 +152,15 @@ pub enum Act {
         source: Source,
         /// In which layout.
         mark: ContentMark,
+    },
+    /// Read the whole file once, in order, for its receipt.
+    DigestFile {
+        /// For which upload.
+        upload: UploadId,
+        /// From where.
+        source: Source,
+        /// How.
+        digest: WholeDigest,
     },
     /// Ask which parts the platform knows.
     ListParts(Remotely<RemoteUpload>),
@@ -179,6 +201,26 @@ pub enum Act {
     WriteReceipt {
         /// Of which upload.
         upload: UploadId,
+    },
+    /// Render a unit's receipt from rows and make it durable.
+    WriteUnitReceipt {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// For the how manieth time it is completed.
+        generation: u32,
+    },
+    /// Move or delete the source of a unit, all of it or nothing.
+    Dispose {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// The unit is a file.
+        is_file: bool,
+        /// How.
+        how: Disposition,
     },
     /// Tell the platform that all of a drop is there.
     FinishDrop {
@@ -307,7 +349,11 @@ pub enum Outcome {
         seen_count: u64,
         /// How long it took.
         elapsed: Duration,
+        /// Free space on its file system, where it can be told.
+        free: Option<ByteCount>,
     },
+    /// What the unit says of itself.
+    UnitRead(Box<UnitReading>),
     /// What stood there, one observation for each path asked for.
     Looked {
         /// That.
@@ -338,6 +384,13 @@ pub enum Outcome {
         /// The digest of its digests, in the layout asked for.
         mark: ContentMark,
     },
+    /// The whole file was read.
+    FileDigested {
+        /// Its MD5, when asked for.
+        md5: Option<Md5>,
+        /// Its SHA-256, when asked for.
+        sha256: Option<[u8; 32]>,
+    },
     /// What the platform knows, where it can tell.
     PartsListed(Option<Vec<RemotePart>>),
     /// The platform was told.
@@ -361,6 +414,17 @@ pub enum Outcome {
         /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
+    /// The unit's receipt is durable.
+    UnitReceiptWritten {
+        /// Its path below the directory of receipts.
+        path: SourcePath,
+        /// Which version of it.
+        fingerprint: Fingerprint,
+        /// SHA-256 of its bytes.
+        sha256: [u8; 32],
+    },
+    /// The source is not there any more.
+    Disposed,
     /// The platform knows that all of the drop is there.
     DropFinished,
     /// The remote upload is not there any more.

@@ -4,15 +4,23 @@
 //! releasing uploads is the engine's. A known file whose version has not changed costs one look-up
 //! in a scan and nothing between scans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::dispose::Waiting;
 use super::event::ActId;
 use super::settings::DropSettings;
 use super::settle::Settle;
+use super::units::Units;
 use crate::model::{
-    DropHealth, Fingerprint, IgnoreReason, Monotonic, Observation, Seen, SourcePath, UploadId,
-    WallTime, WatchState,
+    ByteCount, DropHealth, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Seen,
+    SourcePath, UploadId, WallTime, WatchState,
 };
+
+/// Each twelfth scan looks also where nothing has happened for long: at the usual five minutes once
+/// an hour.
+const FULL_SCANS: u32 = 12;
 
 /// A drop directory.
 #[derive(Debug)]
@@ -35,6 +43,18 @@ pub(crate) struct Files {
     pub(crate) scan: Scan,
     /// A scan was asked for while one was under way.
     pub(crate) scan_again: bool,
+    /// When the last scan began.
+    pub(crate) scan_started: Monotonic,
+    /// The scan looks at everything, also where nothing has happened for long.
+    pub(crate) scan_is_full: bool,
+    pub(crate) scan_count: u32,
+    pub(crate) scan_wanted: Option<Monotonic>,
+    /// Its units.
+    pub(crate) units: Units,
+    /// Free space on its file system, at the last scan.
+    pub(crate) free_space: Option<ByteCount>,
+    /// Sources that are to be disposed of.
+    pub(crate) disposals: BTreeMap<SourcePath, Waiting>,
     /// The row as last written.
     pub(crate) told: Option<DropHealth>,
 }
@@ -103,6 +123,13 @@ impl Files {
             last_full_scan_at: None,
             scan: Scan::Due(now),
             scan_again: false,
+            scan_started: now,
+            scan_is_full: true,
+            scan_count: 0,
+            scan_wanted: None,
+            units: Units::default(),
+            free_space: None,
+            disposals: BTreeMap::new(),
             told: None,
         }
     }
@@ -113,17 +140,47 @@ impl Files {
         if count >= 64 { u64::MAX } else { (1 << count) - 1 }
     }
 
+    /// Begins a scan, and returns the directories that it leaves out. Each twelfth leaves out none.
+    pub(crate) fn begin_scan(&mut self, now: Monotonic) -> Arc<BTreeSet<SourcePath>> {
+        self.scan_started = now;
+        self.scan_wanted = None;
+        let skipped = self.units.begin_scan(self.scan_count.is_multiple_of(FULL_SCANS));
+        self.scan_count = self.scan_count.wrapping_add(1);
+        self.scan_is_full = skipped.is_empty();
+        Arc::new(skipped)
+    }
+
+    /// Has the next scan made no later than this; but never without a pause after the last.
+    pub(crate) fn want_scan(&mut self, at: Monotonic) {
+        match &mut self.scan {
+            Scan::Due(due) => *due = at.min(*due),
+            Scan::Running(_) => {
+                self.scan_wanted = Some(self.scan_wanted.map_or(at, |wanted| wanted.min(at)));
+            }
+        }
+    }
+
+    /// Returns when the next scan is due after one that has ended.
+    pub(crate) fn next_scan(&self, pause: Duration, now: Monotonic) -> Monotonic {
+        let regular = now.after(pause);
+        let soonest = now.after(self.settings.quiet_period.min(pause));
+        self.scan_wanted.map_or(regular, |wanted| wanted.max(soonest).min(regular))
+    }
+
     /// Takes one observation and says what follows. Changed files become candidates here.
-    pub(crate) fn observe(
-        &mut self,
-        seen: &Observation,
-        closeness: Closeness,
-        now: Monotonic,
-    ) -> Notice {
+    pub(crate) fn observe(&mut self, seen: &Observation, closeness: Closeness, now: Now) -> Notice {
+        if let Seen::File(version) | Seen::Unreadable(version, _) = &seen.seen {
+            let file = (&seen.path, seen.place, *version);
+            let is_new = self.units.notice(&self.settings.name, file, closeness, now);
+            if is_new && self.settings.closing.reads_units {
+                self.want_scan(now.monotonic);
+            }
+        }
+        let now = now.monotonic;
         match &seen.seen {
-            Seen::File(version) => self.observe_file(&seen.path, (*version, None), closeness, now),
+            Seen::File(version) => self.observe_file(seen, (*version, None), closeness, now),
             Seen::Unreadable(version, why) => {
-                self.observe_file(&seen.path, (*version, Some(why)), closeness, now)
+                self.observe_file(seen, (*version, Some(why)), closeness, now)
             }
             Seen::Ignored(reason) => {
                 self.settle.forget(&seen.path);
@@ -143,12 +200,12 @@ impl Files {
 
     fn observe_file(
         &mut self,
-        path: &SourcePath,
+        seen: &Observation,
         found: (Fingerprint, Option<&String>),
         closeness: Closeness,
         now: Monotonic,
     ) -> Notice {
-        let (version, unreadable) = found;
+        let (path, (version, unreadable)) = (&seen.path, found);
         let all = self.all_destinations();
         if let Some(known) = self.known.get(path) {
             if known.version.same_version(&version) && known.covered == all {
@@ -167,6 +224,10 @@ impl Files {
                 }
                 return Notice::Changed(live);
             }
+        }
+        if !self.units.admits(path, seen.place, &self.settings) {
+            self.settle.forget(path);
+            return Notice::Nothing;
         }
         match closeness {
             Closeness::Scan => {

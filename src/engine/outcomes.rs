@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::acts::DIGEST_FILE;
 use super::answer::{Answer, Tried};
 use super::event::{ActId, Outcome, Setback};
 use super::files::{Closeness, Scan};
@@ -32,6 +33,9 @@ impl Engine {
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
             FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
+            FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
+            FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, act, reply, turn),
+            FlightKind::Dispose(key) => self.on_disposed(&key, reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
@@ -52,14 +56,24 @@ impl Engine {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let again = std::mem::take(&mut files.scan_again);
         let pause = if again { SCAN_AGAIN_PAUSE } else { files.settings.scan_interval };
-        files.scan = Scan::Due(turn.now.monotonic.after(pause));
+        files.scan = Scan::Due(files.next_scan(pause, turn.now.monotonic));
+        let is_whole = reply.is_ok();
         match reply {
-            Ok(_) => {
-                files.last_full_scan_at = Some(turn.now.wall);
+            Ok(outcome) => {
+                if let Outcome::Scanned { free, .. } = outcome {
+                    files.free_space = free;
+                }
+                if files.scan_is_full {
+                    files.last_full_scan_at = Some(turn.now.wall);
+                }
                 files.scan_failure = None;
             }
             Err(Setback { failure, .. }) if failure.kind == FailureKind::Cancelled => {}
             Err(Setback { failure, .. }) => files.scan_failure = Some(failure.message),
+        }
+        if is_whole {
+            self.units_scanned(drop, turn);
+            self.press_disposals(drop, turn.now);
         }
         self.tell_drop(drop, turn);
     }
@@ -67,6 +81,9 @@ impl Engine {
     fn on_looked(&mut self, drop: &DropName, paths: &[SourcePath], reply: Reply, turn: &mut Turn) {
         if let Ok(Outcome::Looked { observations }) = reply {
             self.on_observed(drop, &observations, Closeness::Look, turn);
+            let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
+            places
+                .for_each(|seen| self.stir(drop, &seen.place.unit(&seen.path), turn.now.monotonic));
         } else if let Some(files) = self.drops.get_mut(drop) {
             paths.iter().for_each(|path| files.settle.retry(path, turn.now.monotonic));
         }
@@ -199,6 +216,10 @@ impl Engine {
                 let tried = Tried { closed, ..Tried::plain(name_of(&flight.kind)) };
                 let Some(upload) = self.uploads.get_mut(&id) else { return };
                 upload.life.control = None;
+                if is_digest_lost(&flight.kind, failure.kind) {
+                    let lost = Fact::Digested { md5: None, sha256: None };
+                    return self.settle_answer(id, Answer::fact(lost), turn);
+                }
                 upload.on_failed(failure, tried, retry, turn.now)
             }
         };
@@ -215,7 +236,8 @@ impl Engine {
     ) -> Answer {
         let retry = self.settings.retry;
         let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
-        let policy = gate.map_or(NamePolicy::Park, |gate| gate.settings.when_name_taken);
+        let upload = self.uploads.get(&id);
+        let policy = gate.zip(upload).map_or(NamePolicy::Park, |(g, u)| u.name_policy(&g.settings));
         let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
         let free = match outcome {
             Outcome::FoundBegun(found) => Outcome::FoundBegun(self.not_in_use(id, found)),
@@ -241,6 +263,9 @@ impl Engine {
             (Outcome::Completed(file), _) => Answer::fact(Fact::Completed { file, at: now.wall }),
             (Outcome::Inspected(found), _) => upload.on_inspected(found, retry, now),
             (Outcome::Described, _) => Answer::fact(Fact::Described),
+            (Outcome::FileDigested { md5, sha256 }, _) => {
+                Answer::fact(Fact::Digested { md5, sha256 })
+            }
             (Outcome::ReceiptWritten { sha256 }, _) => {
                 Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
             }
@@ -269,7 +294,7 @@ impl Engine {
         for fact in answer.facts {
             self.record(id, fact, turn);
         }
-        self.place(id, turn.now);
+        self.place(id, turn);
     }
 }
 
@@ -286,6 +311,12 @@ fn mismatched(
     upload.on_failed(failure, Tried::plain("unknown"), retry, now)
 }
 
+/// A source that was taken away after it arrived has no digest any more; that it arrived is proved.
+fn is_digest_lost(kind: &FlightKind, failure: FailureKind) -> bool {
+    let is_digest = matches!(kind, FlightKind::Control(DIGEST_FILE));
+    is_digest && matches!(failure, FailureKind::SourceGone | FailureKind::SourceChanged)
+}
+
 fn name_of(kind: &FlightKind) -> &'static str {
     match kind {
         FlightKind::Control(name) => name,
@@ -298,5 +329,8 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Probe => "probe",
         FlightKind::Export(..) => "export",
         FlightKind::Finish(_) => "finish drop",
+        FlightKind::ReadUnit(_) => "read unit",
+        FlightKind::UnitReceipt(_) => "write unit receipt",
+        FlightKind::Dispose(_) => "dispose",
     }
 }

@@ -4,7 +4,8 @@
 //! platform, with the reason an operator reads.
 
 use crate::model::{
-    ByteCount, Description, ParkReason, PartLimits, PartSize, SourcePath, Target, Unit, WallTime,
+    ByteCount, Description, ParkReason, PartLimits, PartSize, SourcePath, Target, UnitReading,
+    WallTime,
 };
 
 use super::settings::{DestinationSettings, DropSettings};
@@ -45,26 +46,69 @@ pub(crate) struct Words<'a> {
     pub(crate) drop: &'a DropSettings,
     /// The file.
     pub(crate) path: &'a SourcePath,
+    /// Its unit; the file itself where it is alone.
+    pub(crate) unit: &'a SourcePath,
+    /// What the unit says of itself.
+    pub(crate) reading: Option<&'a UnitReading>,
     /// When it was admitted.
     pub(crate) at: WallTime,
 }
 
+/// Words that come from what a unit says of itself.
+const RUN_WORDS: [&str; 4] = ["run_id", "instrument", "flowcell", "sample"];
+/// What stands for a word that a unit does not say.
+const UNKNOWN: &str = "unknown";
+
+/// Tells whether a template speaks of what a unit says of itself.
+pub fn needs_reading(template: &str) -> bool {
+    RUN_WORDS.iter().chain(&["date"]).any(|word| template.contains(&format!("{{{word}}}")))
+}
+
 impl Words<'_> {
-    /// `{drop_name}`: the top-level directory, or the file itself where each file is a drop.
+    /// `{drop_name}`: the unit's own name.
     fn drop_name(&self) -> String {
-        let first = match self.drop.unit {
-            Unit::Directory => self.path.directories().next(),
-            Unit::File => None,
-        };
-        readable(first.unwrap_or_else(|| self.path.file_name()))
+        readable(self.unit.file_name())
     }
 
-    /// Replaces `{drop}`, `{drop_name}` and `{date}`.
+    /// `{date}`: of the run where it says so, else of admission, UTC.
+    fn date(&self) -> String {
+        let said = self.reading.and_then(|reading| reading.words.get("date"));
+        said.cloned().unwrap_or_else(|| date(self.at))
+    }
+
+    fn run_word(&self, word: &str) -> String {
+        let Some(reading) = self.reading else { return UNKNOWN.to_owned() };
+        let said = match word {
+            "sample" => reading.sample_of(self.path.file_name()),
+            word => reading.words.get(word).map(String::as_str),
+        };
+        said.unwrap_or(UNKNOWN).to_owned()
+    }
+
+    /// Replaces the words in braces. What a run says of itself may hold anything; a slash in it
+    /// makes no folder.
     pub(crate) fn render(&self, template: &str) -> String {
-        template
+        let mut text = template
             .replace("{drop}", self.drop.name.as_str())
-            .replace("{drop_name}", &self.drop_name())
-            .replace("{date}", &date(self.at))
+            .replace("{drop_name}", &self.drop_name());
+        if text.contains("{date}") {
+            text = text.replace("{date}", &self.date());
+        }
+        for word in RUN_WORDS {
+            let braced = format!("{{{word}}}");
+            if text.contains(&braced) {
+                text = text.replace(&braced, &self.run_word(word).replace('/', "_"));
+            }
+        }
+        text
+    }
+
+    /// Returns the file's own directories; from its unit on where the template names that.
+    fn own_directories(&self, template: &str) -> impl Iterator<Item = &[u8]> {
+        let names_unit = self.unit != self.path
+            && ["{drop_name}", "{run_id}"].iter().any(|word| template.contains(word));
+        let depth = if names_unit { self.unit.directories().count() + 1 } else { 0 };
+        self.path.directories().skip(depth)
     }
 }
 
@@ -79,8 +123,7 @@ pub(crate) fn target(destination: &DestinationSettings, words: Words<'_>) -> Tar
 
 /// Returns the rendered template's folders, then the file's own directories.
 pub(crate) fn folders(template: &str, words: Words<'_>) -> Vec<String> {
-    let names_drop = words.drop.unit == Unit::Directory && template.contains("{drop_name}");
-    let own = words.path.directories().skip(usize::from(names_drop)).map(readable);
+    let own = words.own_directories(template).map(readable);
     let rendered = words.render(template);
     let folders = rendered.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
     folders.chain(own).collect()
@@ -124,7 +167,6 @@ mod tests {
     use super::*;
     use crate::model::{Describes, DestinationName, DropName, NamePolicy, PartNumber, Traits};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const LIMITS: PartLimits = PartLimits {
         size_min: ByteCount(5 * MIB),
@@ -183,18 +225,6 @@ mod tests {
         }
     }
 
-    fn drop_settings(unit: Unit) -> DropSettings {
-        DropSettings {
-            name: DropName::new("novaseq"),
-            directory: "/data".into(),
-            destinations: vec![],
-            unit,
-            quiet_period: Duration::ZERO,
-            scan_interval: Duration::ZERO,
-            priority: 0,
-        }
-    }
-
     fn destination(folder: &str) -> DestinationSettings {
         DestinationSettings {
             name: DestinationName::new("cavatica"),
@@ -216,28 +246,39 @@ mod tests {
         }
     }
 
-    fn folders(folder: &str, unit: Unit, path: &[u8]) -> (String, String) {
-        let path = SourcePath::from_bytes(path);
-        let drop = drop_settings(unit);
-        let words = Words { drop: &drop, path: &path, at: WallTime(86_400_000_000_000) };
+    fn folders(folder: &str, unit: &[u8], path: &[u8]) -> (String, String) {
+        let (path, unit) = (SourcePath::from_bytes(path), SourcePath::from_bytes(unit));
+        let drop = DropSettings::plain(DropName::new("novaseq"), "/data".into(), vec![]);
+        let said = [("run_id", "R/1"), ("date", "2026-03-01")];
+        let reading = UnitReading {
+            words: said.map(|(word, value)| (word.to_owned(), value.to_owned())).into(),
+            samples: vec!["S1".into(), "S1_A".into()],
+            ..UnitReading::default()
+        };
+        let reading = Some(&reading).filter(|_| !unit.as_bytes().is_empty());
+        let at = WallTime(86_400_000_000_000);
+        let words = Words { drop: &drop, path: &path, unit: &unit, reading, at };
         let target = target(&destination(folder), words);
         (target.folders.join("/"), target.name)
     }
 
     #[test]
     fn targets_follow_the_template_and_the_files_own_directories() {
-        let unit = Unit::Directory;
-        for (folder, path, expected) in [
-            ("", &b"a.txt"[..], ("", "a.txt")),
-            ("runs/{drop}", b"run1/Data/a.txt", ("runs/novaseq/run1/Data", "a.txt")),
-            ("runs/{drop_name}", b"run1/Data/a.txt", ("runs/run1/Data", "a.txt")),
-            ("/{date}//x/", b"a b%c", ("1970-01-02/x", "a b%c")),
-            ("", b"d\xff/n\xfe", ("d%FF", "n%FE")),
+        for (folder, unit, path, expected) in [
+            ("", "", &b"a.txt"[..], ("", "a.txt")),
+            ("runs/{drop}", "run1", b"run1/Data/a.txt", ("runs/novaseq/run1/Data", "a.txt")),
+            ("runs/{drop_name}", "run1", b"run1/Data/a.txt", ("runs/run1/Data", "a.txt")),
+            ("{drop_name}", "g/s/run1", b"g/s/run1/Data/a.txt", ("run1/Data", "a.txt")),
+            ("{run_id}/{flowcell}", "r", b"r/a/S1_A_x.gz", ("R_1/unknown/a", "S1_A_x.gz")),
+            ("{date}/{sample}", "r", b"r/S1_A.gz", ("2026-03-01/S1_A/r", "S1_A.gz")),
+            ("/{date}//x/", "", b"a b%c", ("1970-01-02/x", "a b%c")),
+            ("", "", b"d\xff/n\xfe", ("d%FF", "n%FE")),
+            ("{drop_name}", "d/a.txt", b"d/a.txt", ("a.txt/d", "a.txt")),
         ] {
-            let (dirs, name) = folders(folder, unit, path);
-            assert_eq!((dirs.as_str(), name.as_str()), expected);
+            let (dirs, name) = folders(folder, unit.as_bytes(), path);
+            assert_eq!((dirs.as_str(), name.as_str()), expected, "{folder}");
         }
-        assert_eq!(folders("{drop_name}", Unit::File, b"d/a.txt").0, "a.txt/d");
+        assert!(needs_reading("x/{sample}") && !needs_reading("{drop}/{drop_name}"));
     }
 
     #[test]

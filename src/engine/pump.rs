@@ -10,7 +10,7 @@ use super::files::Scan;
 use super::gate::GateState;
 use super::schedule::Contender;
 use super::turn::Turn;
-use super::upload::{Doubt, Upload};
+use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
     Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic,
@@ -26,6 +26,8 @@ impl Engine {
             return;
         }
         self.wake(turn);
+        self.tend_units(turn);
+        self.dispose(turn);
         let drops: Vec<_> = self.drops.keys().cloned().collect();
         drops.iter().for_each(|drop| self.look(drop, turn));
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
@@ -51,7 +53,7 @@ impl Engine {
             };
             match self.uploads.get(&id).is_some_and(is_over) {
                 true => self.record(id, Fact::Released, turn),
-                false => self.place(id, turn.now),
+                false => self.place(id, turn),
             }
         }
     }
@@ -68,7 +70,9 @@ impl Engine {
         if scan_is_due {
             let kind = FlightKind::Scan(drop.clone());
             let flight = Flight { kind, upload: None, destination: None };
-            let id = self.start(flight, Act::Scan { drop: drop.clone() }, turn);
+            let skip = self.drops.get_mut(drop).map(|files| files.begin_scan(turn.now.monotonic));
+            let skip = skip.unwrap_or_default();
+            let id = self.start(flight, Act::Scan { drop: drop.clone(), skip }, turn);
             if let Some(files) = self.drops.get_mut(drop) {
                 files.scan = Scan::Running(id);
             }
@@ -124,12 +128,16 @@ impl Engine {
     fn step_upload(&mut self, id: UploadId, turn: &mut Turn) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
+        let drop = self.drops.get(&upload.admission.drop).filter(|_| !upload.admission.is_sentinel);
         let settings = &gate.settings;
         // Our digest is left with a file where it will prove that a file met again is the same.
         let proves = settings.when_name_taken == NamePolicy::SkipIfSame;
         let has_words = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
-        let describes = has_words && settings.traits.describes == Describes::AfterCompletion;
-        if let Some(step) = upload.step(&settings.traits, describes, turn.now.monotonic) {
+        let wants = Wants {
+            describes: has_words && settings.traits.describes == Describes::AfterCompletion,
+            digest: drop.and_then(|files| files.settings.whole_digest),
+        };
+        if let Some(step) = upload.step(&settings.traits, wants, turn.now.monotonic) {
             self.take_step(id, step, turn);
         }
     }

@@ -53,7 +53,7 @@ impl Engine {
         };
         match fact {
             Some(fact) => self.record(id, fact, turn),
-            None => self.place(id, turn.now),
+            None => self.place(id, turn),
         }
     }
 }

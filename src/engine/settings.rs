@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, ExportMode, NamePolicy, PartSize, Traits, Unit,
+    ByteCount, Closing, DestinationName, Disposition, DropName, ExportMode, NamePolicy, PartSize,
+    Start, Traits, Unit, WholeDigest,
 };
 
 /// Everything the engine goes by.
@@ -49,6 +50,51 @@ pub struct DropSettings {
     pub scan_interval: Duration,
     /// Higher goes first.
     pub priority: i32,
+    /// When files are sent.
+    pub start: Start,
+    /// How its units are closed.
+    pub closing: Closing,
+    /// Names or metadata at a destination are made of what a unit says of itself.
+    pub needs_words: bool,
+    /// A digest of the whole file for each receipt.
+    pub whole_digest: Option<WholeDigest>,
+    /// The name under which a completed unit's receipt is sent.
+    pub sentinel: Option<String>,
+    /// What happens to sources.
+    pub disposition: Disposition,
+    /// How long after completion.
+    pub disposition_grace: Duration,
+    /// With less free space than this, the grace is not waited for.
+    pub disposition_free_space: Option<ByteCount>,
+}
+
+impl DropSettings {
+    /// Returns the settings of a drop directory about which nothing more is said: files go as they
+    /// settle, units close for want of change, sources stay.
+    pub fn plain(name: DropName, directory: String, destinations: Vec<DestinationName>) -> Self {
+        let quiet_period = Duration::from_mins(2);
+        Self {
+            name,
+            directory,
+            destinations,
+            unit: Unit::Directory,
+            quiet_period,
+            scan_interval: Duration::from_mins(5),
+            priority: 0,
+            start: Start::AsFilesSettle,
+            closing: Closing {
+                reads_units: false,
+                quiet: quiet_period * 10,
+                stale_after: Duration::from_hours(96),
+            },
+            needs_words: false,
+            whole_digest: None,
+            sentinel: None,
+            disposition: Disposition::Keep,
+            disposition_grace: Duration::ZERO,
+            disposition_free_space: None,
+        }
+    }
 }
 
 /// One configured target.

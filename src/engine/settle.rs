@@ -6,6 +6,7 @@
 //! costs nothing: the look that is due will see the change. One instance serves one drop directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Included, Unbounded};
 use std::time::Duration;
 
 use crate::model::{Fingerprint, Monotonic, SourcePath};
@@ -42,6 +43,13 @@ impl Settle {
     /// Returns how many files are not settled.
     pub(crate) fn len(&self) -> usize {
         self.candidates.len()
+    }
+
+    /// Tells whether any file below a directory is not settled.
+    pub(crate) fn has_any_below(&self, directory: &SourcePath) -> bool {
+        let below = [directory.as_bytes(), b"/"].concat();
+        let mut from = self.candidates.range::<[u8], _>((Included(below.as_slice()), Unbounded));
+        from.next().is_some_and(|(path, _)| path.as_bytes().starts_with(&below))
     }
 
     /// Returns every file that is not settled.

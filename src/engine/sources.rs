@@ -54,7 +54,7 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let notice = files.observe(seen, closeness, turn.now.monotonic);
+        let notice = files.observe(seen, closeness, turn.now);
         let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
             && files.ignored.remove(&seen.path).is_some();
         if was_ignored {
@@ -141,7 +141,14 @@ impl Engine {
             return;
         };
         let to = &gate.settings;
-        let words = plan::Words { drop: &files.settings, path: settled.path, at: turn.now.wall };
+        let unit = settled.place.unit(settled.path);
+        let words = plan::Words {
+            drop: &files.settings,
+            path: settled.path,
+            unit: &unit,
+            reading: files.units.reading(&unit),
+            at: turn.now.wall,
+        };
         let planned = plan::part_size(&to.traits.limits, to.part_size, settled.version.size);
         let unreadable = settled.unreadable.as_ref().map(|_| ParkReason::SourceUnreadable);
         let admission = Admission {
@@ -154,6 +161,8 @@ impl Engine {
             rank: settled.place.rank,
             at: turn.now.wall,
             parked: planned.err().or(unreadable),
+            unit,
+            is_sentinel: false,
             destination,
         };
         self.next_upload += 1;
@@ -161,8 +170,9 @@ impl Engine {
         self.remember(StoredFile::of(&admission), Some(id));
         turn.record(Record::Admit(Box::new(admission.clone())));
         self.join_drop(&admission, turn);
+        self.join_unit(&admission, turn);
         self.uploads.insert(id, Upload::admitted(admission));
-        self.place(id, turn.now);
+        self.place(id, turn);
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.

@@ -72,6 +72,8 @@ fn must_wait(act: &Act) -> bool {
         | Act::StartExports { .. }
         | Act::FinishDrop { .. }
         | Act::WriteReceipt { .. }
+        | Act::WriteUnitReceipt { .. }
+        | Act::Dispose { .. }
         | Act::Abort { .. } => true,
         Act::Scan { .. }
         | Act::Look { .. }
@@ -79,6 +81,8 @@ fn must_wait(act: &Act) -> bool {
         | Act::FindBegun(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
+        | Act::DigestFile { .. }
+        | Act::ReadUnit { .. }
         | Act::ListParts(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)

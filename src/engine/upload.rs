@@ -12,7 +12,7 @@
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
 //! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent |
-//! | verified | is there an export job of ours? (`engine/export.rs`) | has the file exported, where that is configured; writes the receipt |
+//! | verified | is there an export job of ours? (`engine/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
 //! blindly makes a second file; never to a part, because sending the same bytes under the same
@@ -30,7 +30,7 @@ use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, ByteCount, ByteRange, ETag, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
     PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId,
-    UploadState,
+    UploadState, WholeDigest,
 };
 
 /// A report waits at most this long for more parts to join it.
@@ -121,8 +121,19 @@ pub(crate) enum Step {
     Describe(RemoteFile),
     /// Compare the file with what was sent.
     Inspect(RemoteFile),
+    /// Digest the whole source, for the receipt.
+    DigestFile(WholeDigest),
     /// Write the receipt.
     WriteReceipt,
+}
+
+/// What is wanted of an upload that its own rows do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wants {
+    /// Metadata and tags are set after completion.
+    pub(crate) describes: bool,
+    /// A digest of the whole file stands in the receipt.
+    pub(crate) digest: Option<WholeDigest>,
 }
 
 impl Upload {
@@ -178,6 +189,7 @@ impl Upload {
             | Fact::FoundPresent { .. }
             | Fact::Described
             | Fact::Verified { .. }
+            | Fact::Digested { .. }
             | Fact::ExportIntended { .. }
             | Fact::ExportStarted { .. }
             | Fact::ExportFailed { .. }
@@ -225,7 +237,7 @@ impl Upload {
     }
 
     /// Returns what it wants to do next besides sending parts.
-    pub(crate) fn step(&self, traits: &Traits, describes: bool, now: Monotonic) -> Option<Step> {
+    pub(crate) fn step(&self, traits: &Traits, wants: Wants, now: Monotonic) -> Option<Step> {
         if self.life.control.is_some() || self.state.hold != Hold::None {
             return None;
         }
@@ -245,11 +257,14 @@ impl Upload {
             (Stage::Completing { remote, .. }, Doubt::None) => {
                 Some(Step::Complete(remote.clone(), self.all_parts()))
             }
-            (Stage::Completed { file, .. }, _) if describes && !self.state.described => {
+            (Stage::Completed { file, .. }, _) if wants.describes && !self.state.described => {
                 Some(Step::Describe(file.clone()))
             }
             (Stage::Completed { file, .. }, _) => Some(Step::Inspect(file.clone())),
-            (Stage::Verified { .. }, _) => Some(Step::WriteReceipt),
+            (Stage::Verified { .. }, _) => match wants.digest {
+                Some(digest) if !self.state.digested => Some(Step::DigestFile(digest)),
+                Some(_) | None => Some(Step::WriteReceipt),
+            },
             (Stage::Receipted { .. } | Stage::Ended(_), _) => None,
         }
     }

@@ -11,6 +11,7 @@ use super::file::{Fingerprint, IgnoreReason, SourcePath};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::time::WallTime;
+use super::unit::{Disposal, UnitRow};
 
 /// One thing to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,52 @@ pub enum Record {
         /// When.
         at: WallTime,
     },
+    /// A unit as it stands.
+    Unit(Box<UnitRow>),
+    /// What a unit says of itself.
+    UnitWords {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// Its words.
+        words: Vec<(String, String)>,
+        /// Its samples.
+        samples: Vec<String>,
+    },
+    /// A source is to be disposed of, or when that is has changed.
+    DisposalQueued(Disposal),
+    /// We are about to dispose of it.
+    DisposalIntended {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// When.
+        at: WallTime,
+    },
+    /// It was not disposed of, and why.
+    DisposalDelayed {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// When it is tried again.
+        retry_at: WallTime,
+        /// Why it was not done.
+        failure: Failure,
+    },
+    /// It is disposed of, or stays after all.
+    DisposalEnded {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// It is not there any more.
+        is_done: bool,
+        /// When.
+        at: WallTime,
+    },
     /// How well a drop directory is being watched.
     DropHealth(DropHealth),
     /// How a destination is doing.
@@ -114,6 +161,10 @@ pub struct Admission {
     pub path: SourcePath,
     /// Which version of it.
     pub fingerprint: Fingerprint,
+    /// Which unit it belongs to; the file's own path where it is alone.
+    pub unit: SourcePath,
+    /// It is the receipt of its unit, to tell others that all is there: read from the receipts.
+    pub is_sentinel: bool,
     /// To where.
     pub destination: DestinationName,
     /// Under which name there.
@@ -207,6 +258,13 @@ pub enum Fact {
         mark: Option<ContentMark>,
         /// When.
         at: WallTime,
+    },
+    /// The whole source was digested for the receipt, or cannot be any more.
+    Digested {
+        /// MD5 of the whole file.
+        md5: Option<Md5>,
+        /// SHA-256 of the whole file.
+        sha256: Option<[u8; 32]>,
     },
     /// We are about to ask the platform to export the file.
     ExportIntended {
@@ -362,6 +420,7 @@ impl Fact {
             Self::Renamed { .. } => "renamed",
             Self::Described => "described",
             Self::Verified { .. } => "verified",
+            Self::Digested { .. } => "digested",
             Self::ExportIntended { .. } => "export-intended",
             Self::ExportStarted { .. } => "export-started",
             Self::ExportFailed { .. } => "export-failed",

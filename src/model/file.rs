@@ -44,6 +44,12 @@ impl SourcePath {
     }
 }
 
+impl std::borrow::Borrow<[u8]> for SourcePath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Display for SourcePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {

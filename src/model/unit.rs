@@ -4,8 +4,13 @@
 //! It is named by its path below the drop directory.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::bytes::ByteCount;
+use super::digest::Md5;
 use super::file::SourcePath;
+use super::id::{DropName, UploadId};
+use super::time::WallTime;
 
 /// What a drop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +76,13 @@ pub enum UnitState {
     Closed,
     /// Every file of it is at every destination, with its receipt.
     Completed,
+    /// It was taken away before it was completed.
+    Gone,
 }
 
 impl UnitState {
     /// Every state, for reading rows back.
-    pub const ALL: [Self; 3] = [Self::Open, Self::Closed, Self::Completed];
+    pub const ALL: [Self; 4] = [Self::Open, Self::Closed, Self::Completed, Self::Gone];
 
     /// Returns the word used in the database and in `status`.
     pub fn as_str(self) -> &'static str {
@@ -83,6 +90,7 @@ impl UnitState {
             Self::Open => "open",
             Self::Closed => "closed",
             Self::Completed => "completed",
+            Self::Gone => "gone",
         }
     }
 
@@ -112,6 +120,19 @@ pub struct UnitReading {
     pub missing: Vec<String>,
 }
 
+impl UnitReading {
+    /// Returns the sample of a file: the longest of the sheet's with which its name begins, else the
+    /// one that the whole run is of.
+    pub fn sample_of(&self, file_name: &[u8]) -> Option<&str> {
+        let begins = |sample: &&String| {
+            let rest = file_name.strip_prefix(sample.as_bytes());
+            !sample.is_empty() && rest.is_some_and(|rest| matches!(rest.first(), Some(b'_' | b'.')))
+        };
+        let named = self.samples.iter().filter(begins).max_by_key(|sample| sample.len());
+        named.or_else(|| self.words.get("sample")).map(String::as_str)
+    }
+}
+
 /// How a run ended, by its own word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitOutcome {
@@ -119,4 +140,150 @@ pub struct UnitOutcome {
     pub word: String,
     /// Whether it is a word for success.
     pub is_success: bool,
+}
+
+/// One unit's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitRow {
+    /// In which drop directory.
+    pub drop: DropName,
+    /// Its path there.
+    pub name: SourcePath,
+    /// How far it is.
+    pub state: UnitState,
+    /// What it waits for, or what is wrong with it.
+    pub reason: Option<String>,
+    /// Files of it, at the last scan.
+    pub file_count: u64,
+    /// Their length together.
+    pub size: ByteCount,
+    /// Files of it when it was closed.
+    pub closed_file_count: u64,
+    /// How often it was completed: late files complete it again.
+    pub generation: u32,
+    /// When it was first seen.
+    pub opened_at: WallTime,
+    /// When it was closed.
+    pub closed_at: Option<WallTime>,
+    /// When all of it was there, the last time.
+    pub completed_at: Option<WallTime>,
+    /// SHA-256 of its newest receipt.
+    pub receipt_sha256: Option<[u8; 32]>,
+    /// How the run ended, by its own word.
+    pub outcome: Option<UnitOutcome>,
+}
+
+impl UnitRow {
+    /// Returns the row of a unit that was just seen.
+    pub fn opened(drop: DropName, name: SourcePath, at: WallTime) -> Self {
+        Self {
+            drop,
+            name,
+            state: UnitState::Open,
+            reason: None,
+            file_count: 0,
+            size: ByteCount(0),
+            closed_file_count: 0,
+            generation: 0,
+            opened_at: at,
+            closed_at: None,
+            completed_at: None,
+            receipt_sha256: None,
+            outcome: None,
+        }
+    }
+
+    /// Returns how many files came after it was closed.
+    pub fn late_count(&self) -> u64 {
+        match self.closed_at {
+            Some(_) => self.file_count.saturating_sub(self.closed_file_count),
+            None => 0,
+        }
+    }
+}
+
+/// One file of a unit at one destination, as its receipt proves it.
+#[derive(Debug, Clone)]
+pub struct UnitFile {
+    /// Which upload.
+    pub upload: UploadId,
+    /// From which drop directory.
+    pub drop: String,
+    /// Which file.
+    pub path: SourcePath,
+    /// Its length.
+    pub size: ByteCount,
+    /// Its time of modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// To where.
+    pub destination: String,
+    /// The remote file's id.
+    pub remote_id: String,
+    /// The remote file's name.
+    pub remote_name: String,
+    /// MD5 of the whole file: asked for, or known because it went in one part.
+    pub md5: Option<Md5>,
+    /// SHA-256 of the whole file, where it was asked for.
+    pub sha256: Option<[u8; 32]>,
+    /// Digest over the digests of all parts.
+    pub parts_md5: Option<Md5>,
+    /// The digest over parts is of parts of this length.
+    pub part_size_bytes: Option<u64>,
+    /// When it was completed.
+    pub completed_at: Option<WallTime>,
+}
+
+/// What happens to a source when all of its unit is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// It stays.
+    Keep,
+    /// It is moved below this directory.
+    Move(String),
+    /// It is deleted.
+    Delete,
+}
+
+/// Digests of whole files, for receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeDigest {
+    /// MD5.
+    Md5,
+    /// SHA-256.
+    Sha256,
+}
+
+/// A disposal that is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disposal {
+    /// In which drop directory.
+    pub drop: DropName,
+    /// Of which unit.
+    pub unit: SourcePath,
+    /// The unit is a file.
+    pub is_file: bool,
+    /// Not before this time.
+    pub due: WallTime,
+    /// It was decided, and may have been done in part.
+    pub is_intended: bool,
+}
+
+/// When files of a unit are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As they settle, those that are rewritten all run long excepted.
+    AsFilesSettle,
+    /// When the unit is closed.
+    WhenDropClosed,
+}
+
+/// How the units of a drop directory are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// The profile reads what a unit says of itself; otherwise it closes for want of change.
+    pub reads_units: bool,
+    /// For how long nothing may change before it is believed.
+    pub quiet: Duration,
+    /// An open unit whose markers do not come for so long is worth a word.
+    pub stale_after: Duration,
 }

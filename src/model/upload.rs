@@ -42,6 +42,8 @@ pub struct UploadState {
     pub attempt_count: u32,
     /// Metadata and tags are set.
     pub described: bool,
+    /// The whole source was digested, where the receipt wants that.
+    pub digested: bool,
     /// Bytes that went over the wire, also in vain, as far as we lived to count them.
     pub bytes_sent: ByteCount,
     /// Its export, once one was intended.
@@ -60,6 +62,7 @@ impl UploadState {
             restart_count: 0,
             attempt_count: 0,
             described: false,
+            digested: false,
             bytes_sent: ByteCount(0),
             export: None,
         }
@@ -250,6 +253,9 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
+        Fact::Digested { .. } if matches!(state.stage, Stage::Verified { .. }) => {
+            next.digested = true;
+        }
         Fact::ExportIntended { .. }
         | Fact::ExportStarted { .. }
         | Fact::ExportFailed { .. }
@@ -275,6 +281,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
         | Fact::Described
+        | Fact::Digested { .. }
         | Fact::AttemptFailed { .. }
         | Fact::Parked { .. }
         | Fact::Released => return Err(illegal(state, fact)),

@@ -269,7 +269,9 @@ mod tests {
         handles.pop();
         let plain = filter(&[], &[], &[]);
         let looked = look(root.path(), &plain, vec![path("file")]);
-        let scanned = super::super::scan(root.path(), &plain, |_| ControlFlow::Continue(()));
+        let scanned = super::super::scan(root.path(), (&plain, &Default::default()), |_| {
+            ControlFlow::Continue(())
+        });
         drop(handles);
         assert_eq!(looked.unwrap_err().kind, FailureKind::LocalFault);
         assert_eq!(scanned.unwrap_err().kind, FailureKind::LocalFault);

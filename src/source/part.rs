@@ -38,7 +38,7 @@ use super::beneath::{Link, Root, Stat, stat_fd};
 use super::{Error, SourceFile};
 use crate::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Fingerprint, Md5, PartNumber,
-    PartSize, SourcePath,
+    PartSize, SourcePath, WholeDigest,
 };
 
 /// Bytes read at once. Larger reads save nothing measurable; smaller ones cost system calls.
@@ -172,6 +172,38 @@ fn feed(
     }
     Ok(PartRead { md5: Md5(md5.finalize().into()), bytes: ByteCount(range.length) })
 }
+
+/// Reads the whole file in order and digests it.
+///
+/// # Errors
+/// When it is not the planned version, at its begin or at its end, or `stop` was set.
+pub fn digest_file(
+    source: &SourceFile,
+    digest: WholeDigest,
+    stop: &AtomicBool,
+) -> Result<WholeDigests, Failure> {
+    let file = open(source)?;
+    let whole = ByteRange { offset: 0, length: source.fingerprint.size.0 };
+    let (mut md5, mut sha256) = (md5::Md5::new(), sha2::Sha256::new());
+    read_chunks(&file, source, whole, |chunk| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(cancelled(source));
+        }
+        match digest {
+            WholeDigest::Md5 => md5.update(chunk.as_ref()),
+            WholeDigest::Sha256 => sha256.update(chunk.as_ref()),
+        }
+        Ok(())
+    })?;
+    prove(source, &file)?;
+    Ok(match digest {
+        WholeDigest::Md5 => (Some(Md5(md5.finalize().into())), None),
+        WholeDigest::Sha256 => (None, Some(sha256.finalize().into())),
+    })
+}
+
+/// MD5 and SHA-256 of a whole file, as far as they were asked for.
+pub type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
 
 fn hash_into(
     md5: &mut md5::Md5,

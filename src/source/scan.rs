@@ -14,6 +14,7 @@
 //! A file that comes or goes during the walk may be seen or not; the next scan settles it. At a
 //! crash nothing is lost. The shell calls it on a thread of its own, one scan of a drop at a time.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -42,21 +43,42 @@ pub struct ScanSummary {
 }
 
 /// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
+/// Directories in `skip` are not entered.
 ///
 /// # Errors
 /// When the drop directory is not there or was replaced during the walk (`SourceGone`), may not be
 /// read (`SourceUnreadable`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
     root: &Path,
+    (filter, skip): (&Filter, &BTreeSet<SourcePath>),
+    batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
+) -> Result<ScanSummary, Error> {
+    walk(root, (filter, skip), SourcePath::from_bytes(b""), batch)
+}
+
+/// Walks one directory of the drop directory `root`, as [`scan`] does.
+pub(super) fn scan_below(
+    root: &Path,
+    directory: &SourcePath,
     filter: &Filter,
+    batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
+) -> Result<ScanSummary, Error> {
+    walk(root, (filter, &BTreeSet::new()), directory.clone(), batch)
+}
+
+fn walk(
+    root: &Path,
+    (filter, skip): (&Filter, &BTreeSet<SourcePath>),
+    from: SourcePath,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
     let mut walk = Walk {
         root: Root::open(root)?,
         filter,
+        skip,
         emit: batch,
         batch: Vec::new(),
-        pending: vec![SourcePath::from_bytes(b"")],
+        pending: vec![from],
         summary: ScanSummary { complete: true, ..ScanSummary::default() },
     };
     let flow = walk.run(root)?;
@@ -72,6 +94,7 @@ pub fn scan(
 struct Walk<'a, F> {
     root: Root,
     filter: &'a Filter,
+    skip: &'a BTreeSet<SourcePath>,
     emit: F,
     batch: Vec<Observation>,
     /// Directories to enter; the last one first.
@@ -161,7 +184,9 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         if self.filter.prunes(&path) {
             return self.see(path, Seen::Ignored(IgnoreReason::Filtered));
         }
-        self.pending.push(path);
+        if !self.skip.contains(&path) {
+            self.pending.push(path);
+        }
         ControlFlow::Continue(())
     }
 
@@ -219,7 +244,7 @@ mod tests {
 
     fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
         let mut found = BTreeMap::new();
-        let summary = scan(root, filter, |batch| {
+        let summary = scan(root, (filter, &BTreeSet::new()), |batch| {
             assert!(!batch.is_empty() && batch.len() <= BATCH_MAX);
             for one in batch {
                 assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
@@ -368,8 +393,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let plain = filter(&[], &[], &[]);
         let missing = root.path().join("missing");
-        let kind =
-            |path: &Path| scan(path, &plain, |_| ControlFlow::Continue(())).unwrap_err().kind;
+        let kind = |path: &Path| {
+            scan(path, (&plain, &BTreeSet::new()), |_| ControlFlow::Continue(())).unwrap_err().kind
+        };
         assert_eq!(kind(&missing), FailureKind::SourceGone);
         fs::write(&missing, "a file").unwrap();
         assert_eq!(kind(&missing), FailureKind::SourceGone);
@@ -381,7 +407,7 @@ mod tests {
         let root = outer.path().join("drop");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("a"), "").unwrap();
-        let result = scan(&root, &filter(&[], &[], &[]), |_| {
+        let result = scan(&root, (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
             fs::rename(&root, outer.path().join("moved")).unwrap();
             fs::create_dir(&root).unwrap();
             ControlFlow::Continue(())
@@ -406,7 +432,7 @@ mod tests {
         assert_eq!((summary.seen_count, summary.directory_count), (20_000, 21));
 
         let mut batches = 0;
-        let summary = scan(root.path(), &filter(&[], &[], &[]), |_| {
+        let summary = scan(root.path(), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
             batches += 1;
             if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })

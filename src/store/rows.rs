@@ -12,7 +12,7 @@ use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
     ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
     PartState, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target,
-    UploadId, UploadState, WallTime,
+    UnitOutcome, UnitRow, UnitState, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -63,10 +63,14 @@ fn part_size(bytes: i64, column: &'static str) -> Result<PartSize> {
 /// Reads what was frozen at admission.
 pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
     let folder: String = row.get("target_folder")?;
+    let path = SourcePath::from_bytes(row.get_ref("path")?.as_blob()?);
+    let unit = row.get_ref("unit")?.as_blob_or_null()?.map(SourcePath::from_bytes);
     Ok(Admission {
         id: UploadId(row.get("id")?),
         drop: DropName::new(row.get::<_, String>("drop_name")?),
-        path: SourcePath::from_bytes(&row.get::<_, Vec<u8>>("path")?),
+        unit: unit.unwrap_or_else(|| path.clone()),
+        path,
+        is_sentinel: row.get("sentinel")?,
         fingerprint: Fingerprint {
             device: row.get::<_, i64>("device")?.cast_unsigned(),
             inode: row.get::<_, i64>("inode")?.cast_unsigned(),
@@ -102,6 +106,7 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         restart_count: count(row, "restart_count")?,
         attempt_count: count(row, "attempt_count")?,
         described: row.get("described")?,
+        digested: row.get("digested")?,
         bytes_sent: ByteCount(unsigned(row, "bytes_sent")?),
         export: read_export(row)?,
     })
@@ -230,9 +235,10 @@ pub(super) fn insert(
     let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
         mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
-        restart_count, attempt_count, described, bytes_sent, admitted_at_ns) \
+        restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel) \
         VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :folder, \
-        :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at)";
+        :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at, \
+        :unit, :sentinel)";
     let reason = match state.hold {
         Hold::Parked { reason } => Some(reason),
         Hold::None | Hold::Waiting { .. } => None,
@@ -254,6 +260,8 @@ pub(super) fn insert(
         ":reason": reason.map(ParkReason::as_str),
         ":detail": reason.map(ParkReason::sentence),
         ":at": admission.at.0,
+        ":unit": (admission.unit != admission.path).then(|| admission.unit.as_bytes()),
+        ":sentinel": admission.is_sentinel,
     })?;
     Ok(())
 }
@@ -273,7 +281,8 @@ pub(super) fn write_state(
     let sql = "UPDATE uploads SET stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
         park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
         accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
-        attempt_count = :attempts, described = :described, bytes_sent = :sent WHERE id = :id";
+        attempt_count = :attempts, described = :described, digested = :digested, \
+        bytes_sent = :sent WHERE id = :id";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":id": id.0,
         ":stage": state.stage.as_str(),
@@ -291,6 +300,7 @@ pub(super) fn write_state(
         ":restarts": state.restart_count,
         ":attempts": state.attempt_count,
         ":described": state.described,
+        ":digested": state.digested,
         ":sent": signed(state.bytes_sent.0),
     })?;
     Ok(())
@@ -358,4 +368,27 @@ pub(super) fn write_file(connection: &Connection, id: UploadId, file: &RemoteFil
         ":mark": file.mark.map(|mark| mark.md5_of_parts.0),
     })?;
     Ok(())
+}
+
+/// Reads a unit's row.
+pub(super) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
+    let state: String = row.get("state")?;
+    let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };
+    let outcome: Option<String> = row.get("outcome")?;
+    let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
+    Ok(UnitRow {
+        drop: DropName::new(row.get::<_, String>("drop_name")?),
+        name: SourcePath::from_bytes(row.get_ref("unit")?.as_blob()?),
+        state: UnitState::parse(&state).ok_or_else(|| damaged("units.state"))?,
+        reason: row.get("reason")?,
+        file_count: unsigned(row, "file_count")?,
+        size: ByteCount(unsigned(row, "size_bytes")?),
+        closed_file_count: unsigned(row, "closed_file_count")?,
+        generation: count(row, "generation")?,
+        opened_at: WallTime(row.get("opened_at_ns")?),
+        closed_at: time("closed_at_ns")?,
+        completed_at: time("completed_at_ns")?,
+        receipt_sha256: row.get("receipt_sha256")?,
+        outcome: outcome.map(|word| UnitOutcome { word, is_success }),
+    })
 }

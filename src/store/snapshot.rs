@@ -12,10 +12,14 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime,
+    ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, SourcePath, UnitState, UploadId,
+    WallTime,
 };
 
 mod shown;
+mod units;
+
+pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{
     Attempt, Daemon, Destination, Detail, Drop, Export, Ignored, Part, Run, Status, Tally, Upload,
@@ -77,6 +81,7 @@ impl Snapshot {
             ignored_count: count("SELECT count(*) FROM ignored")?,
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
+            units: self.read_units(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             uploads: self.list_uploads(all)?,
         };
         transaction.finish()?;
@@ -118,16 +123,14 @@ impl Snapshot {
 
     /// Returns the newest runs: how many of their files are there.
     ///
-    /// Reads every upload, so it is for people, not for a probe every second.
-    ///
     /// # Errors
     /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
-        let sql = "SELECT drop_name, CASE instr(path, x'2f') WHEN 0 THEN x'' \
-            ELSE substr(path, 1, instr(path, x'2f') - 1) END AS run, destination, count(*), \
-            sum(state = 'completed'), sum(state = 'parked') FROM uploads WHERE state <> 'abandoned' \
-            GROUP BY drop_name, run, destination ORDER BY max(id) DESC LIMIT 20";
+        let sql = "SELECT drop_name, unit, destination, upload_count, completed_count, \
+            parked_count, state FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
+            WHERE upload_count > 0 ORDER BY newest_id DESC LIMIT 20";
         let read = |row: &Row<'_>| {
+            let state = row.get_ref(6)?.as_str_or_null()?.and_then(UnitState::parse);
             Ok(Run {
                 drop: row.get(0)?,
                 name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
@@ -135,6 +138,7 @@ impl Snapshot {
                 upload_count: rows::unsigned_at(row, 3)?,
                 completed_count: rows::unsigned_at(row, 4)?,
                 parked_count: rows::unsigned_at(row, 5)?,
+                state,
             })
         };
         self.list(sql, read).map_err(|source| self.failed(source))
@@ -301,6 +305,8 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         receipted_at: time(row, "receipted_at_ns")?,
         ended_at: time(row, "ended_at_ns")?,
         mark,
+        whole_md5: row.get::<_, Option<[u8; 16]>>("whole_md5")?.map(Md5),
+        whole_sha256: row.get("whole_sha256")?,
         export: read_shown_export(row)?,
         platform: row.get("platform")?,
         parts: Vec::new(),

@@ -8,6 +8,7 @@
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
 mod load;
+mod units;
 
 use std::sync::mpsc::Receiver;
 
@@ -220,6 +221,12 @@ fn write_record(
             let row = (destination.as_str(), drop.as_str(), name, at.0);
             connection.prepare_cached(sql)?.execute(row)?;
         }
+        Record::Unit(_)
+        | Record::UnitWords { .. }
+        | Record::DisposalQueued(_)
+        | Record::DisposalIntended { .. }
+        | Record::DisposalDelayed { .. }
+        | Record::DisposalEnded { .. } => units::write(connection, record)?,
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?
         }
@@ -435,6 +442,10 @@ fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<(
                 size,
                 mark.map(|m| m.md5_of_parts.0),
             ))?;
+        }
+        Fact::Digested { md5, sha256 } => {
+            let sql = "UPDATE uploads SET whole_md5 = ?2, whole_sha256 = ?3 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, md5.map(|md5| md5.0), sha256))?;
         }
         Fact::ReceiptWritten { sha256, at } => {
             let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, \

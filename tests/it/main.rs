@@ -10,3 +10,4 @@ mod platforms;
 mod sim;
 mod stage;
 mod tidy;
+mod units;

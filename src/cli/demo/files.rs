@@ -1,5 +1,6 @@
 //! The demonstration's files: one large, hundreds small, one empty; all FASTQ-like.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -96,7 +97,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();
-    scan(drop, &filter, |observations| {
+    scan(drop, (&filter, &BTreeSet::new()), |observations| {
         for seen in observations {
             if let Seen::File(version) = seen.seen {
                 files.push(Expected { path: seen.path, size: version.size.0 });

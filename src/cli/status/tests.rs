@@ -11,6 +11,8 @@ const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
 fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
     let admission = Admission {
+        unit: SourcePath::from_bytes(b"run1"),
+        is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("novaseq"),
         path: SourcePath::from_bytes(path.as_bytes()),
@@ -51,6 +53,7 @@ fn status() -> Status {
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
+        units: Vec::new(),
         is_running: true,
         daemon: Some(Daemon {
             pid: 4711,
@@ -96,6 +99,7 @@ fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
         upload_count: 9,
         completed_count,
         parked_count,
+        state: None,
     }
 }
 

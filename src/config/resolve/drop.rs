@@ -1,7 +1,7 @@
 //! Drop directories: where, to which targets, how settled, which files.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -10,8 +10,13 @@ use super::Resolver;
 use crate::config::problem::nearest;
 use crate::config::{Drop, INTERVAL_MIN, raw};
 use crate::engine::settings::DropSettings;
-use crate::model::{DestinationName, DropName, Unit};
+use crate::model::{
+    ByteCount, Closing, DestinationName, Disposition, DropName, Start, Unit, WholeDigest,
+};
 use crate::source;
+
+/// A drop without a marker is believed to be whole after so many quiet periods without a change.
+const QUIET_PERIODS: u32 = 10;
 
 impl Resolver<'_> {
     pub(super) fn drop(
@@ -23,11 +28,12 @@ impl Resolver<'_> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
         self.only("profile", raw.profile.as_ref(), &["plain"]);
-        self.only("start", raw.start.as_ref(), &["as-files-settle"]);
-        self.only("disposition", raw.disposition.as_ref(), &["keep"]);
-        self.only("whole_file_digest", raw.whole_file_digest.as_ref(), &["none"]);
-        self.refuse(raw.move_to.as_ref().map(Spanned::span), "move_to");
-        self.duration("disposition_grace", raw.disposition_grace, Duration::ZERO, Duration::ZERO);
+        let starts = [Start::AsFilesSettle, Start::WhenDropClosed];
+        let start =
+            self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-drop-closed"]);
+        let digests = [None, Some(WholeDigest::Md5), Some(WholeDigest::Sha256)];
+        let words = ["none", "md5", "sha256"];
+        let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &words);
         let directory = self.drop_directory(&name, raw.directory.as_ref(), &span)?;
         let to = self.drop_destinations(&name, raw.destinations, destinations, &span);
         let units = [Unit::Directory, Unit::File];
@@ -42,26 +48,83 @@ impl Resolver<'_> {
             exclude: self.patterns("exclude", raw.exclude),
             order: self.patterns("order", raw.order),
         };
+        let (quiet, scan) = (Duration::from_mins(2), Duration::from_mins(5));
+        let quiet_period = self.duration("quiet_period", raw.quiet_period, quiet, INTERVAL_MIN);
+        let plain = DropSettings::plain(DropName::new(name), directory.display().to_string(), to);
         let settings = DropSettings {
-            name: DropName::new(name),
-            directory: directory.display().to_string(),
-            destinations: to,
             unit,
-            quiet_period: self.duration(
-                "quiet_period",
-                raw.quiet_period,
-                Duration::from_mins(2),
-                INTERVAL_MIN,
-            ),
-            scan_interval: self.duration(
-                "scan_interval",
-                raw.scan_interval,
-                Duration::from_mins(5),
-                INTERVAL_MIN,
-            ),
+            quiet_period,
+            scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
+            start: start.map_or(Start::AsFilesSettle, |index| starts[index]),
+            closing: Closing { quiet: quiet_period * QUIET_PERIODS, ..plain.closing },
+            whole_digest: digest.and_then(|index| digests[index]),
+            sentinel: self.sentinel(raw.sentinel, unit),
+            disposition: self.disposition(raw.disposition.as_ref(), raw.move_to, &directory),
+            disposition_grace: self.duration(
+                "disposition_grace",
+                raw.disposition_grace,
+                Duration::from_hours(7 * 24),
+                Duration::ZERO,
+            ),
+            disposition_free_space: raw
+                .disposition_free_space
+                .map(|floor| ByteCount(self.size("disposition_free_space", Some(floor), 0, 1))),
+            ..plain
         };
         Some(Drop { settings, source })
+    }
+
+    /// The name under which a completed unit's receipt is sent.
+    fn sentinel(&mut self, value: Option<Spanned<String>>, unit: Unit) -> Option<String> {
+        let value = value?;
+        let (span, name) = (value.span(), value.into_inner());
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            let message = format!("sentinel = {name:?} is no file name");
+            self.problem(Some(span.clone()), message, Some("such as \"UPLOADED.json\"".into()));
+        }
+        if unit == Unit::File {
+            let message = "sentinel needs unit = \"directory\"".to_owned();
+            let hint = "a file that is a drop of its own has nothing to wait for";
+            self.problem(Some(span), message, Some(hint.into()));
+        }
+        Some(name)
+    }
+
+    fn disposition(
+        &mut self,
+        word: Option<&Spanned<String>>,
+        move_to: Option<Spanned<String>>,
+        directory: &Path,
+    ) -> Disposition {
+        let found = self.choice("disposition", word, &["keep", "move", "delete"]);
+        let span = word.map(Spanned::span);
+        match (found, move_to) {
+            (Some(1), Some(to)) => {
+                let place = self.below(to.as_ref());
+                if place.starts_with(directory) || directory.starts_with(&place) {
+                    let message = format!("move_to {} overlaps the directory", place.display());
+                    let hint = "what is moved there would be seen again";
+                    self.problem(Some(to.span()), message, Some(hint.into()));
+                } else if !place.is_dir() {
+                    let message = format!("move_to {} is not there", place.display());
+                    self.problem(Some(to.span()), message, Some("make the directory".into()));
+                }
+                Disposition::Move(place.display().to_string())
+            }
+            (Some(1), None) => {
+                let hint = Some("move_to = \"…\"".to_owned());
+                self.problem(span, "disposition = \"move\" has no move_to".into(), hint);
+                Disposition::Keep
+            }
+            (found, Some(to)) => {
+                let message = "move_to is for disposition = \"move\" alone".to_owned();
+                self.problem(Some(to.span()), message, None);
+                if found == Some(2) { Disposition::Delete } else { Disposition::Keep }
+            }
+            (Some(2), None) => Disposition::Delete,
+            (Some(_) | None, None) => Disposition::Keep,
+        }
     }
 
     fn drop_directory(

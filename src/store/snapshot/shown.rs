@@ -1,9 +1,10 @@
 //! What a snapshot shows, as plain values, and the contract's words for it.
 
+use super::UnitShown;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, SourcePath, Stage,
-    UploadState, WallTime,
+    UnitState, UploadState, WallTime,
 };
 
 /// Everything `status` shows.
@@ -27,6 +28,8 @@ pub struct Status {
     pub ignored: Vec<Ignored>,
     /// Bytes accepted each second, lately.
     pub rate_bytes_per_second: u64,
+    /// Drops as units, the newest first.
+    pub units: Vec<UnitShown>,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<Upload>,
 }
@@ -46,6 +49,8 @@ pub struct Run {
     pub completed_count: u64,
     /// Of these, parked.
     pub parked_count: u64,
+    /// How far it is as a unit; files on their own are none.
+    pub state: Option<UnitState>,
 }
 
 /// A path that is not uploaded.
@@ -157,6 +162,10 @@ pub struct Detail {
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
+    /// MD5 of the whole file, where it was asked for.
+    pub whole_md5: Option<Md5>,
+    /// SHA-256 of the whole file, where it was asked for.
+    pub whole_sha256: Option<[u8; 32]>,
     /// Its export, once one was intended.
     pub export: Option<Export>,
     /// Platform of its destination.

@@ -3,11 +3,11 @@
 use rusqlite::Connection;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, RemoteUploadId, SourcePath,
-    UploadId,
+    ByteCount, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, RemoteUploadId,
+    SourcePath, UnitRow, UploadId, WallTime,
 };
 use crate::store::rows::{self, ENDED};
-use crate::store::{KnownFile, Loaded};
+use crate::store::{KnownFile, Loaded, UnitWords};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -23,6 +23,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         known: load_known(connection)?,
         cleanups: load_cleanups(connection)?,
         open_drops: load_open_drops(connection)?,
+        units: load_units(connection)?,
+        disposals: load_disposals(connection)?,
         ignored: load_ignored(connection)?,
         next_upload: next.map(UploadId),
     })
@@ -30,7 +32,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
 
 fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
     let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
-        FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination \
+        FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 \
+        GROUP BY drop_name, path, destination \
         ORDER BY max(id)";
     let mut statement = connection.prepare(sql)?;
     let files = statement.query_map([], |row| {
@@ -79,4 +82,36 @@ fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, SourcePath, Ig
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
+}
+
+fn load_units(connection: &Connection) -> Result<Vec<(UnitRow, UnitWords)>> {
+    let mut statement = connection.prepare("SELECT * FROM units ORDER BY drop_name, unit")?;
+    let rows = statement.query_map([], rows::read_unit)?.collect::<Result<Vec<_>>>()?;
+    let sql = "SELECT word, value FROM unit_words WHERE drop_name = ?1 AND unit = ?2 \
+        ORDER BY word, number";
+    let mut words = connection.prepare(sql)?;
+    let mut units = Vec::with_capacity(rows.len());
+    for unit in rows {
+        let key = (unit.drop.as_str(), unit.name.as_bytes());
+        let said = words.query_map(key, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let said = said.collect::<Result<Vec<_>>>()?;
+        units.push((unit, said));
+    }
+    Ok(units)
+}
+
+fn load_disposals(connection: &Connection) -> Result<Vec<Disposal>> {
+    let sql = "SELECT drop_name, unit, is_file, due_at_ns, intended_at_ns FROM disposals \
+        WHERE ended_at_ns IS NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        Ok(Disposal {
+            drop: DropName::new(row.get::<_, String>(0)?),
+            unit: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+            is_file: row.get(2)?,
+            due: WallTime(row.get(3)?),
+            is_intended: row.get::<_, Option<i64>>(4)?.is_some(),
+        })
+    })?;
+    rows.collect()
 }

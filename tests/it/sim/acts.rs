@@ -74,9 +74,10 @@ impl World {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
     fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
         let outcome = match act {
-            Act::Scan { drop } => {
+            Act::Scan { drop, .. } => {
                 let observations = self.files.keys().map(|path| self.observe(path)).collect();
-                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO };
+                let outcome =
+                    Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, free: None };
                 return (Some(Event::Observed { drop, observations }), Ok(outcome));
             }
             Act::Look { paths, .. } => {
@@ -195,6 +196,10 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
+        | Act::DigestFile { .. }
+        | Act::ReadUnit { .. }
+        | Act::WriteUnitReceipt { .. }
+        | Act::Dispose { .. }
         | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
     })
 }
@@ -219,6 +224,10 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindExports { .. } => "find exports",
         Act::StartExports { .. } => "start exports",
         Act::PollExports { .. } => "poll exports",
+        Act::ReadUnit { .. } => "read unit",
+        Act::WriteUnitReceipt { .. } => "write unit receipt",
+        Act::DigestFile { .. } => "digest file",
+        Act::Dispose { .. } => "dispose",
         Act::FinishDrop { .. } => "finish drop",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",

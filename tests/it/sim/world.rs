@@ -13,7 +13,7 @@ use dropferry::engine::settings::{
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, Unit, UploadId,
+    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
     WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
@@ -112,13 +112,12 @@ pub(super) fn traits() -> Traits {
 fn settings(policy: NamePolicy) -> Settings {
     Settings {
         drops: vec![DropSettings {
-            name: DropName::new("drop"),
-            directory: "/drop".into(),
-            destinations: vec![DestinationName::new("far")],
-            unit: Unit::Directory,
             quiet_period: Duration::from_secs(10),
-            scan_interval: Duration::from_mins(5),
-            priority: 0,
+            ..DropSettings::plain(
+                DropName::new("drop"),
+                "/drop".into(),
+                vec![DestinationName::new("far")],
+            )
         }],
         destinations: vec![DestinationSettings {
             name: DestinationName::new("far"),

@@ -1,0 +1,218 @@
+//! `receipts`: what has arrived, as a list, as the receipts themselves, or as lines that other
+//! programs check.
+//!
+//! Reads the rows, from which the receipts were rendered; `--print` shows the files.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, Exit, render};
+use crate::model::UnitFile;
+use crate::receipt;
+use crate::store::snapshot::Snapshot;
+
+#[derive(Debug, Args)]
+pub(super) struct ReceiptsArguments {
+    /// A drop, a path below a drop directory, the id of an upload, or the name of a drop directory;
+    /// none means all
+    #[arg(value_name = "WHICH")]
+    which: Option<OsString>,
+    /// How they are written; md5sum and sha256sum lines are relative to the drop directory
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Only what went to this destination
+    #[arg(long, value_name = "NAME")]
+    destination: Option<String>,
+    /// Print the receipts themselves
+    #[arg(long, conflicts_with = "format")]
+    print: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+    Md5sum,
+    Sha256sum,
+}
+
+/// Writes the lines of one listing.
+struct Listing<'a, W> {
+    out: W,
+    arguments: &'a ReceiptsArguments,
+    state: &'a std::path::Path,
+    count: u64,
+    without_digest: u64,
+    /// The path before, for a file that went to several destinations is one line to `md5sum`.
+    last: Option<(String, crate::model::SourcePath)>,
+}
+
+pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
+    let config = common.load()?;
+    let snapshot = Snapshot::open(&config.state_directory)?;
+    let mut listing = Listing {
+        out: io::BufWriter::new(io::stdout().lock()),
+        arguments,
+        state: &config.state_directory,
+        count: 0,
+        without_digest: 0,
+        last: None,
+    };
+    listing.begin()?;
+    snapshot.receipted_files(None, &mut |file| match arguments.wants(&file) {
+        true => listing.add(&file),
+        false => Ok(()),
+    })?;
+    listing.end()?;
+    let (count, without_digest) = (listing.count, listing.without_digest);
+    if without_digest > 0 {
+        render::talk(&format!(
+            "{without_digest} files in several parts have no digest of the whole file\n\
+             hint: whole_file_digest = \"md5\" or \"sha256\" in [drops.NAME] makes one from then on"
+        ));
+        return Ok(Exit::Failed);
+    }
+    if count == 0 && arguments.which.is_some() {
+        render::talk("there is no receipt of that");
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Fine)
+}
+
+impl ReceiptsArguments {
+    fn wants(&self, file: &UnitFile) -> bool {
+        let is_there = self.destination.as_ref().is_none_or(|name| *name == file.destination);
+        is_there && self.which.as_ref().is_none_or(|which| is_meant(which.as_bytes(), file))
+    }
+}
+
+fn is_meant(which: &[u8], file: &UnitFile) -> bool {
+    let which = which.strip_suffix(b"/").unwrap_or(which);
+    let below = file.path.as_bytes().strip_prefix(which);
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        || file.drop.as_bytes() == which
+        || file.upload.to_string().as_bytes() == which
+}
+
+impl<W: Write> Listing<'_, W> {
+    fn begin(&mut self) -> io::Result<()> {
+        match self.arguments.format {
+            Format::Json => self.out.write_all(b"["),
+            Format::Csv => self.out.write_all(
+                b"drop,path,size_bytes,mtime,destination,remote_id,remote_name,md5,sha256,\
+                  completed_at,upload_id\n",
+            ),
+            Format::Table | Format::Md5sum | Format::Sha256sum => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.arguments.format == Format::Json {
+            self.out.write_all(b"\n]\n")?;
+        }
+        self.out.flush()
+    }
+
+    fn add(&mut self, file: &UnitFile) -> io::Result<()> {
+        self.count += 1;
+        if self.arguments.print {
+            return self.print(file);
+        }
+        match self.arguments.format {
+            Format::Table => writeln!(
+                self.out,
+                "{:>7}  {}  {:>10}  {}: {}  {}",
+                file.upload.to_string(),
+                file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
+                render::bytes(file.size.0),
+                file.drop,
+                file.path,
+                file.destination
+            ),
+            Format::Json => self.add_json(file),
+            Format::Csv => self.add_csv(file),
+            Format::Md5sum => self.add_sum(file, file.md5.map(|md5| md5.to_string())),
+            Format::Sha256sum => self.add_sum(file, file.sha256.map(|sha| receipt::hex(&sha))),
+        }
+    }
+
+    fn print(&mut self, file: &UnitFile) -> io::Result<()> {
+        let place = receipt::path_for(self.state, &file.drop, &file.path, file.upload);
+        let receipt = std::fs::read(&place);
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", place.display()))
+        };
+        self.out.write_all(&receipt.map_err(named)?)
+    }
+
+    fn add_json(&mut self, file: &UnitFile) -> io::Result<()> {
+        self.out.write_all(if self.count == 1 { b"\n" } else { b",\n" })?;
+        let value = json!({
+            "drop": file.drop, "path": file.path.to_string(), "size_bytes": file.size.0,
+            "mtime": receipt::rfc3339(crate::model::WallTime(file.mtime_ns)),
+            "destination": file.destination, "remote_id": file.remote_id,
+            "remote_name": file.remote_name, "md5": file.md5.map(|md5| md5.to_string()),
+            "sha256": file.sha256.map(|sha256| receipt::hex(&sha256)),
+            "parts_md5": file.parts_md5.map(|md5| md5.to_string()),
+            "part_size_bytes": file.part_size_bytes,
+            "completed_at": render::time(file.completed_at), "upload_id": file.upload.0,
+        });
+        serde_json::to_writer(&mut self.out, &value).map_err(io::Error::from)
+    }
+
+    fn add_csv(&mut self, file: &UnitFile) -> io::Result<()> {
+        let fields = [
+            file.drop.clone(),
+            file.path.to_string(),
+            file.size.0.to_string(),
+            receipt::rfc3339(crate::model::WallTime(file.mtime_ns)),
+            file.destination.clone(),
+            file.remote_id.clone(),
+            file.remote_name.clone(),
+            file.md5.map(|md5| md5.to_string()).unwrap_or_default(),
+            file.sha256.map(|sha256| receipt::hex(&sha256)).unwrap_or_default(),
+            file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
+            file.upload.to_string(),
+        ];
+        writeln!(self.out, "{}", fields.map(|field| quoted(&field)).join(","))
+    }
+
+    /// One line as the GNU programs write and check it: a name with a backslash or a line break is
+    /// escaped, and the line begins with a backslash then.
+    fn add_sum(&mut self, file: &UnitFile, digest: Option<String>) -> io::Result<()> {
+        let key = (file.drop.clone(), file.path.clone());
+        if self.last.as_ref() == Some(&key) {
+            return Ok(());
+        }
+        let Some(digest) = digest else {
+            self.without_digest += 1;
+            return Ok(());
+        };
+        self.last = Some(key);
+        let name = file.path.as_bytes();
+        let is_odd = name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'));
+        write!(self.out, "{}{digest}  ", if is_odd { "\\" } else { "" })?;
+        for byte in name {
+            match byte {
+                b'\\' => self.out.write_all(b"\\\\")?,
+                b'\n' => self.out.write_all(b"\\n")?,
+                b'\r' => self.out.write_all(b"\\r")?,
+                byte => self.out.write_all(&[*byte])?,
+            }
+        }
+        self.out.write_all(b"\n")
+    }
+}
+
+/// A field of RFC 4180: quoted when it must be.
+fn quoted(field: &str) -> String {
+    match field.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
+}

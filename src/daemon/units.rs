@@ -1,0 +1,62 @@
+//! The acts of units: reading what one says of itself, its receipt, its disposal.
+
+use std::sync::Arc;
+
+use super::perform::{World, drop_of, off_the_loop};
+use super::workers::Reply;
+use crate::engine::event::Outcome;
+use crate::model::{
+    Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile, UnitReading,
+};
+use crate::receipt;
+use crate::source;
+use crate::store::snapshot::Snapshot;
+
+type Key = (DropName, SourcePath);
+
+fn local(why: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::LocalFault, why.to_string())
+}
+
+/// Reads what a unit says of itself.
+pub(super) async fn read(world: Arc<World>, drop: DropName, unit: SourcePath) -> Reply {
+    let read = move || {
+        let _source = drop_of(&world, &drop)?;
+        Ok(UnitReading { is_identified: !unit.as_bytes().is_empty(), ..UnitReading::default() })
+    };
+    off_the_loop(read).await.map(|reading| Outcome::UnitRead(Box::new(reading)))
+}
+
+/// Renders a unit's receipt from rows, as they are read, and makes it durable.
+pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) -> Reply {
+    let write = move || {
+        let (drop, unit) = &key;
+        let snapshot = Snapshot::open(&world.state).map_err(local)?;
+        let row = snapshot.unit(drop, unit).map_err(local)?;
+        let row = row.ok_or_else(|| local(format!("unit {unit} has no row")))?;
+        let place = receipt::unit_path(drop.as_str(), unit, generation);
+        let files = |take: &mut dyn FnMut(UnitFile) -> std::io::Result<()>| {
+            snapshot.unit_files(drop, unit, take)
+        };
+        let written = receipt::write_unit(&world.state, &place, (&row, generation), files);
+        let (sha256, fingerprint) = written
+            .map_err(|error| local(format!("the receipt {place} cannot be written: {error}")))?;
+        Ok(Outcome::UnitReceiptWritten { path: place, fingerprint, sha256 })
+    };
+    off_the_loop(write).await
+}
+
+/// Disposes of a unit's source, when every file of it has a receipt at every destination.
+pub(super) async fn dispose(world: Arc<World>, key: Key, is_file: bool, how: Disposition) -> Reply {
+    let dispose = move || {
+        let (drop, unit) = &key;
+        let source = drop_of(&world, drop)?;
+        let snapshot = Snapshot::open(&world.state).map_err(local)?;
+        let targets = world.targets.get(drop).cloned().unwrap_or_default();
+        let proved = snapshot.proved_files((drop, unit), is_file, &targets).map_err(local)?;
+        let what = source::Disposable { root: &source.directory, unit, is_file };
+        source::dispose(&what, &source.filter, &proved, &how).map_err(Failure::from)?;
+        Ok(Outcome::Disposed)
+    };
+    off_the_loop(dispose).await
+}

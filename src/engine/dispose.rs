@@ -1,0 +1,195 @@
+//! Disposing of sources: what is proved to be elsewhere may be moved or deleted here.
+//!
+//! A disposal is a row from the moment its unit is completed; it waits for the grace, or for want of
+//! free space where the operator allows that. Then the intent is committed, and only then anything is
+//! touched. Whether each file is the version that was sent, and has a receipt at every destination, is
+//! proved by the act itself, just before it begins, for all of the unit or not at all.
+//!
+//! At a crash after the intent the act is done again: what is not there any more was done.
+
+use std::time::Duration;
+
+use super::event::{Act, ActId, Outcome, Setback};
+use super::turn::Turn;
+use super::units::UnitKey;
+use super::{Engine, Flight, FlightKind, retry};
+use crate::model::{
+    Admission, Disposal, Disposition, DropName, Monotonic, Now, Record, SourcePath, UnitState,
+};
+
+/// A wait for a wall-clock time is looked at again so often, for that clock may jump.
+const LOOK_AGAIN: Duration = Duration::from_hours(1);
+/// What did not go is tried again at these intervals.
+const DELAY: super::settings::RetrySettings = super::settings::RetrySettings {
+    delay_min: Duration::from_mins(1),
+    delay_max: Duration::from_hours(1),
+};
+
+/// A disposal that is to be done.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    what: Disposal,
+    act: Option<ActId>,
+    failure_count: u32,
+    /// When it is looked at.
+    at: Monotonic,
+    /// The grace by the clock that does not jump: both clocks must agree that it has passed.
+    grace_until: Monotonic,
+}
+
+impl Engine {
+    /// Takes a disposal as it was stored.
+    pub(super) fn take_disposal(&mut self, what: Disposal, now: Now) {
+        let Some(files) = self.drops.get_mut(&what.drop) else { return };
+        let remaining = now.wall.until(what.due);
+        let wait = if what.is_intended { Duration::ZERO } else { remaining.min(LOOK_AGAIN) };
+        let (at, grace_until) = (now.monotonic.after(wait), now.monotonic.after(remaining));
+        let (drop, unit) = (what.drop.clone(), what.unit.clone());
+        let waiting = Waiting { what, act: None, failure_count: 0, at, grace_until };
+        files.disposals.insert(unit.clone(), waiting);
+        self.disposal_timers.insert((at, (drop, unit)));
+    }
+
+    /// Lines up the disposal of a unit that was just completed.
+    pub(super) fn queue_disposal(&mut self, key: &UnitKey, is_file: bool, turn: &mut Turn) {
+        let Some(files) = self.drops.get_mut(&key.0) else { return };
+        if files.settings.disposition == Disposition::Keep {
+            return;
+        }
+        let due = turn.now.wall.after(files.settings.disposition_grace);
+        let what =
+            Disposal { drop: key.0.clone(), unit: key.1.clone(), is_file, due, is_intended: false };
+        turn.record(Record::DisposalQueued(what.clone()));
+        self.take_disposal(what, turn.now);
+    }
+
+    /// A file that is a drop of its own is disposed of when its last upload has its receipt.
+    pub(super) fn dispose_of_file(&mut self, admission: &Admission, turn: &mut Turn) {
+        if admission.unit != admission.path || admission.is_sentinel {
+            return;
+        }
+        let Some(files) = self.drops.get(&admission.drop) else { return };
+        if files.is_all_there(&admission.path) {
+            let key = (admission.drop.clone(), admission.path.clone());
+            self.queue_disposal(&key, true, turn);
+        }
+    }
+
+    /// Returns when a disposal is looked at.
+    pub(super) fn next_disposal(&self) -> Option<Monotonic> {
+        self.disposal_timers.first().map(|(at, _)| *at)
+    }
+
+    /// Starts every disposal whose time has come.
+    pub(super) fn dispose(&mut self, turn: &mut Turn) {
+        while self.disposal_timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
+            let Some((_, key)) = self.disposal_timers.pop_first() else { break };
+            self.dispose_of(&key, turn);
+        }
+    }
+
+    fn dispose_of(&mut self, key: &UnitKey, turn: &mut Turn) {
+        let Some(files) = self.drops.get_mut(&key.0) else { return };
+        let how = files.settings.disposition.clone();
+        let is_at_rest = files.is_at_rest(&key.1);
+        let is_short = files.is_short_of_space();
+        let Some(waiting) = files.disposals.get_mut(&key.1) else { return };
+        if waiting.act.is_some() {
+            return;
+        }
+        // A unit to which files were added is lined up again when it is completed again.
+        if how == Disposition::Keep || !is_at_rest {
+            files.disposals.remove(&key.1);
+            let (drop, unit) = key.clone();
+            let at = turn.now.wall;
+            turn.record(Record::DisposalEnded { drop, unit, is_done: false, at });
+            return;
+        }
+        let wait = waiting.wait(turn.now);
+        if !wait.is_zero() && !waiting.what.is_intended && !is_short {
+            waiting.at = turn.now.monotonic.after(wait);
+            self.disposal_timers.insert((waiting.at, key.clone()));
+            return;
+        }
+        waiting.what.is_intended = true;
+        let is_file = waiting.what.is_file;
+        let (drop, unit) = key.clone();
+        turn.record(Record::DisposalIntended { drop, unit, at: turn.now.wall });
+        let (drop, unit) = key.clone();
+        let flight =
+            Flight { kind: FlightKind::Dispose(key.clone()), upload: None, destination: None };
+        let act = self.start(flight, Act::Dispose { drop, unit, is_file, how }, turn);
+        if let Some(waiting) = self.disposal_mut(key) {
+            waiting.act = Some(act);
+        }
+    }
+
+    fn disposal_mut(&mut self, key: &UnitKey) -> Option<&mut Waiting> {
+        self.drops.get_mut(&key.0)?.disposals.get_mut(&key.1)
+    }
+
+    pub(super) fn on_disposed(
+        &mut self,
+        key: &UnitKey,
+        reply: Result<Outcome, Setback>,
+        turn: &mut Turn,
+    ) {
+        let Some(waiting) = self.disposal_mut(key) else { return };
+        waiting.act = None;
+        let (drop, unit) = key.clone();
+        let Err(Setback { failure, .. }) = reply else {
+            self.drops.get_mut(&key.0).and_then(|files| files.disposals.remove(&key.1));
+            let at = turn.now.wall;
+            turn.record(Record::DisposalEnded { drop, unit, is_done: true, at });
+            return;
+        };
+        waiting.failure_count += 1;
+        let delay = retry::delay(DELAY, waiting.failure_count, u64::from(waiting.failure_count));
+        waiting.at = turn.now.monotonic.after(delay);
+        let at = waiting.at;
+        let retry_at = turn.now.wall.after(delay);
+        turn.record(Record::DisposalDelayed { drop, unit, retry_at, failure });
+        self.disposal_timers.insert((at, key.clone()));
+    }
+
+    /// Where free space has become short, what waits for its grace is looked at now: the oldest first.
+    pub(super) fn press_disposals(&mut self, drop: &DropName, now: Now) {
+        let Some(files) = self.drops.get_mut(drop).filter(|f| f.is_short_of_space()) else {
+            return;
+        };
+        let idle = files.disposals.values_mut().filter(|waiting| waiting.act.is_none());
+        let Some(oldest) = idle.min_by_key(|waiting| waiting.what.due) else { return };
+        let key = (drop.clone(), oldest.what.unit.clone());
+        self.disposal_timers.remove(&(oldest.at, key.clone()));
+        oldest.at = now.monotonic;
+        self.disposal_timers.insert((oldest.at, key));
+    }
+}
+
+impl Waiting {
+    fn wait(&self, now: Now) -> Duration {
+        let by_wall = now.wall.until(self.what.due);
+        by_wall.max(self.grace_until.since(now.monotonic)).min(LOOK_AGAIN)
+    }
+}
+
+impl super::files::Files {
+    /// Tells whether nothing of a unit is under way.
+    fn is_at_rest(&self, unit: &SourcePath) -> bool {
+        match self.units.get(unit) {
+            Some(unit) => unit.row.state == UnitState::Completed && unit.live.is_empty(),
+            None => self.is_all_there(unit),
+        }
+    }
+
+    /// Tells whether a file was admitted for every destination, and no upload of it is under way.
+    fn is_all_there(&self, path: &SourcePath) -> bool {
+        let all = self.all_destinations();
+        self.known.get(path).is_some_and(|known| known.covered == all && known.live.is_empty())
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        let floor = self.settings.disposition_free_space;
+        floor.zip(self.free_space).is_some_and(|(floor, free)| free < floor)
+    }
+}

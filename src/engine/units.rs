@@ -1,0 +1,338 @@
+//! Drops as units: when one is closed, when all of it is there.
+//!
+//! What a unit is, the observations say ([`Place`]); how it stands is a row. A unit is
+//! - *open* while files may still come. Those that are rewritten all run long, and all of them where
+//!   the operator wants so, are not sent yet;
+//! - *closed* when its markers are there (where its profile knows any) and two scans, at least the
+//!   closing time apart, found the same paths, sizes and times. Then a scan brings what was held;
+//! - *completed* when nothing of it is unsettled and every upload of it has ended. Markers are sent
+//!   after all others have, so that whoever watches the far side can rely on them as well. A file that
+//!   comes later makes it closed again, and it is completed once more.
+//!
+//! Memory holds counts and one sum for each unit, never its files. At a crash the row says how far it
+//! was; the scans that believe it closed begin anew. This file keeps the books of one drop directory;
+//! `units/tend.rs` is what the engine does with them.
+
+mod tend;
+
+pub(super) use tend::UnitKey;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::event::ActId;
+use super::files::Closeness;
+use super::settings::DropSettings;
+use crate::model::{
+    ByteCount, Closing, DropName, Fingerprint, Monotonic, Now, Place, Role, SourcePath, Start,
+    UnitReading, UnitRow, UnitState, UploadId,
+};
+
+/// Markers of one unit that are remembered by path; more than any sequencer writes.
+const MARKERS_MAX: usize = 64;
+/// A unit that has been at rest for this many scans is left out of most.
+const REST_SCANS: u32 = 12;
+
+/// One unit as it was stored.
+#[derive(Debug, Clone)]
+pub struct StoredUnit {
+    /// Its row.
+    pub row: UnitRow,
+    /// Its words.
+    pub words: BTreeMap<String, String>,
+    /// Its samples.
+    pub samples: Vec<String>,
+}
+
+/// The units of one drop directory.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    tracked: BTreeMap<SourcePath, Tracked>,
+}
+
+/// One unit in memory.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) row: UnitRow,
+    pub(crate) reading: UnitReading,
+    /// Uploads of it that have not ended.
+    pub(crate) live: BTreeSet<UploadId>,
+    told: Option<UnitRow>,
+    /// What the scan under way has seen of it.
+    seen: Tally,
+    /// What the last whole scan saw of it.
+    last: Option<Tally>,
+    /// How many scans in a row saw the same, and since when.
+    same: (u32, Monotonic),
+    /// When the last whole scan began.
+    last_started: Monotonic,
+    is_skipped: bool,
+    /// A whole scan has seen it since it was closed.
+    is_seen_closed: bool,
+    /// Its markers, which go when all else is there.
+    markers: BTreeSet<SourcePath>,
+    markers_go: bool,
+    /// The sum for which it was last read.
+    read_of: Option<u64>,
+    /// Reading it, or writing its receipt.
+    act: Option<ActId>,
+    failure_count: u32,
+    not_before: Monotonic,
+}
+
+/// What one scan saw of a unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    count: u64,
+    bytes: u64,
+    /// A sum over all files that does not depend on their order.
+    sum: u64,
+    /// Markers that are there, by position.
+    markers: u64,
+}
+
+/// What a unit wants next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UnitStep {
+    /// Nothing, until something happens.
+    Nothing,
+    /// That what it says of itself is read.
+    Read,
+    /// A scan at this time.
+    Scan(Monotonic),
+    /// To be closed.
+    Close,
+    /// That its markers are sent.
+    SendMarkers,
+    /// Its receipt.
+    WriteReceipt,
+}
+
+impl Units {
+    /// Takes a unit as it was stored.
+    pub(crate) fn load(&mut self, stored: StoredUnit, now: Monotonic) {
+        let reading = UnitReading {
+            is_identified: !stored.words.is_empty(),
+            words: stored.words,
+            samples: stored.samples,
+            outcome: stored.row.outcome.clone(),
+            ..UnitReading::default()
+        };
+        let told = Some(stored.row.clone());
+        let tracked = Tracked { reading, told, ..Tracked::new(stored.row, now) };
+        self.tracked.insert(tracked.row.name.clone(), tracked);
+    }
+
+    /// Returns what a unit says of itself, as far as it was read.
+    pub(crate) fn reading(&self, unit: &SourcePath) -> Option<&UnitReading> {
+        self.tracked.get(unit).map(|tracked| &tracked.reading)
+    }
+
+    /// Returns one unit.
+    pub(crate) fn get_mut(&mut self, unit: &SourcePath) -> Option<&mut Tracked> {
+        self.tracked.get_mut(unit)
+    }
+
+    /// Returns one unit.
+    pub(crate) fn get(&self, unit: &SourcePath) -> Option<&Tracked> {
+        self.tracked.get(unit)
+    }
+
+    /// Returns every unit.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tracked> {
+        self.tracked.values()
+    }
+
+    /// Returns a unit, which is a new one when it was not known.
+    pub(crate) fn open(&mut self, drop: &DropName, unit: SourcePath, now: Now) -> &mut Tracked {
+        let opened =
+            || Tracked::new(UnitRow::opened(drop.clone(), unit.clone(), now.wall), now.monotonic);
+        self.tracked.entry(unit.clone()).or_insert_with(opened)
+    }
+
+    /// Tells whether a file that is not known may be sent, or waits for its unit.
+    pub(crate) fn admits(&self, path: &SourcePath, place: Place, drop: &DropSettings) -> bool {
+        if place.is_alone(path) {
+            return true;
+        }
+        let unit = &path.as_bytes()[..place.unit_length as usize];
+        let Some(tracked) = self.tracked.get(unit) else { return false };
+        match tracked.row.state {
+            UnitState::Open | UnitState::Gone => {
+                let is_named = !drop.needs_words || tracked.reading.is_identified;
+                place.role == Role::Plain && drop.start == Start::AsFilesSettle && is_named
+            }
+            UnitState::Closed => tracked.markers_go || !matches!(place.role, Role::Marker(_)),
+            UnitState::Completed => true,
+        }
+    }
+
+    /// Notes that a file was seen, and counts it when that was in a scan. Tells whether its unit was
+    /// not known before.
+    pub(crate) fn notice(
+        &mut self,
+        drop: &DropName,
+        file: (&SourcePath, Place, Fingerprint),
+        closeness: Closeness,
+        now: Now,
+    ) -> bool {
+        let (path, place, version) = file;
+        if place.is_alone(path) {
+            return false;
+        }
+        let unit = &path.as_bytes()[..place.unit_length as usize];
+        let is_new = !self.tracked.contains_key(unit);
+        if is_new {
+            self.open(drop, SourcePath::from_bytes(unit), now);
+        }
+        if let Some(tracked) = self.tracked.get_mut(unit).filter(|_| closeness == Closeness::Scan) {
+            tracked.count(path, place, version);
+        }
+        is_new
+    }
+
+    /// Begins a scan and returns the units that it leaves out: nothing has happened in them for long.
+    pub(crate) fn begin_scan(&mut self, is_full: bool) -> BTreeSet<SourcePath> {
+        let mut skipped = BTreeSet::new();
+        for (name, tracked) in &mut self.tracked {
+            tracked.seen = Tally::default();
+            tracked.is_skipped = !is_full && tracked.is_at_rest();
+            if tracked.is_skipped {
+                skipped.insert(name.clone());
+            }
+        }
+        skipped
+    }
+
+    /// Ends a scan that saw all it looked at.
+    pub(crate) fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
+        let seen = self.tracked.values_mut().filter(|tracked| !tracked.is_skipped);
+        seen.for_each(|tracked| tracked.end_scan(started, now));
+    }
+}
+
+impl Tally {
+    fn add(&mut self, path: &SourcePath, version: Fingerprint) {
+        let mut hasher = DefaultHasher::new();
+        (path.as_bytes(), version.inode, version.size.0, version.mtime_ns).hash(&mut hasher);
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(version.size.0);
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
+}
+
+impl Tracked {
+    fn new(row: UnitRow, now: Monotonic) -> Self {
+        Self {
+            row,
+            reading: UnitReading::default(),
+            live: BTreeSet::new(),
+            told: None,
+            seen: Tally::default(),
+            last: None,
+            same: (0, now),
+            last_started: now,
+            is_skipped: false,
+            is_seen_closed: false,
+            markers: BTreeSet::new(),
+            markers_go: false,
+            read_of: None,
+            act: None,
+            failure_count: 0,
+            not_before: now,
+        }
+    }
+
+    fn count(&mut self, path: &SourcePath, place: Place, version: Fingerprint) {
+        self.seen.add(path, version);
+        if let Role::Marker(position) = place.role {
+            self.seen.markers |= 1 << position.min(63);
+            if self.markers.len() < MARKERS_MAX {
+                self.markers.insert(path.clone());
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let has_ended = matches!(self.row.state, UnitState::Completed | UnitState::Gone);
+        has_ended && self.live.is_empty() && self.same.0 > REST_SCANS
+    }
+
+    fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
+        let seen = std::mem::take(&mut self.seen);
+        let is_same = self.last == Some(seen);
+        self.last = Some(seen);
+        self.last_started = started;
+        self.same = if is_same { (self.same.0.saturating_add(1), self.same.1) } else { (0, now) };
+        self.is_seen_closed |= self.row.state == UnitState::Closed && started >= self.not_before;
+        match (self.row.state, seen.count) {
+            (UnitState::Open, 0) if self.live.is_empty() => self.row.state = UnitState::Gone,
+            (UnitState::Gone, 1..) => self.row.state = UnitState::Open,
+            // A unit that was disposed of still had the files it had.
+            (UnitState::Completed | UnitState::Gone, 0) => return,
+            (UnitState::Open | UnitState::Closed | UnitState::Completed, _) => {}
+        }
+        self.row.file_count = seen.count;
+        self.row.size = ByteCount(seen.bytes);
+    }
+
+    /// Says what the unit wants; `is_settling`: files of it are seen and not quiet.
+    pub(crate) fn step(&self, closing: Closing, is_settling: bool, now: Now) -> UnitStep {
+        if self.act.is_some() || self.not_before > now.monotonic {
+            return UnitStep::Nothing;
+        }
+        match self.row.state {
+            UnitState::Open => self.open_step(closing, is_settling, now.monotonic),
+            UnitState::Closed if is_settling || !self.is_seen_closed || !self.live.is_empty() => {
+                UnitStep::Nothing
+            }
+            UnitState::Closed if !self.markers_go && !self.markers.is_empty() => {
+                UnitStep::SendMarkers
+            }
+            UnitState::Closed => UnitStep::WriteReceipt,
+            UnitState::Completed | UnitState::Gone => UnitStep::Nothing,
+        }
+    }
+
+    fn open_step(&self, closing: Closing, is_settling: bool, now: Monotonic) -> UnitStep {
+        let Some(last) = self.last else { return UnitStep::Nothing };
+        if closing.reads_units && self.read_of != Some(last.sum) {
+            return UnitStep::Read;
+        }
+        if !self.has_markers(last.markers) || !self.reading.missing.is_empty() {
+            return UnitStep::Nothing;
+        }
+        let (same_count, since) = self.same;
+        let believed_at = since.after(closing.quiet);
+        if is_settling {
+            UnitStep::Nothing
+        } else if same_count == 0 || believed_at > self.last_started {
+            UnitStep::Scan(believed_at.max(now))
+        } else {
+            UnitStep::Close
+        }
+    }
+
+    fn has_markers(&self, there: u64) -> bool {
+        let closers = &self.reading.closers;
+        closers.is_empty() || closers.iter().any(|set| there & set == *set)
+    }
+
+    /// Says why an open unit is not closed, when something is missing.
+    fn wait_reason(&self, closing: Closing, now: Now) -> Option<String> {
+        let last = self.last?;
+        if let Some(first) = self.reading.missing.first() {
+            return Some(format!("its manifest lists {first}, which is not there"));
+        }
+        if self.has_markers(last.markers) {
+            return None;
+        }
+        let marker = &self.reading.waits_for;
+        let age = self.row.opened_at.until(now.wall);
+        if age < closing.stale_after {
+            return Some(format!("waits for {marker}"));
+        }
+        let hours = closing.stale_after.as_secs() / 3600;
+        Some(format!("no {marker} for more than {hours} h: has the run been broken off?"))
+    }
+}

@@ -1,0 +1,160 @@
+//! Drops as units, with the real binary: closed, completed, receipts, late files, disposal.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::stage::{Options, Stage, is_drop_receipt, noise, until, walk};
+
+fn with(drop: &'static str) -> Stage {
+    Stage::new(Options { drop, ..Options::default() })
+}
+
+fn unit(stage: &Stage, name: &str) -> Option<Value> {
+    stage.status()["units"].as_array()?.iter().find(|unit| unit["name"] == name).cloned()
+}
+
+pub(crate) fn until_unit(stage: &Stage, name: &str, state: &str) -> Value {
+    until(&format!("{name} is {state}"), || unit(stage, name).filter(|unit| unit["state"] == state))
+}
+
+fn receipts(stage: &Stage) -> Vec<PathBuf> {
+    let all = walk(&stage.path("state/receipts")).into_iter();
+    all.filter(|path| is_drop_receipt(path)).collect()
+}
+
+#[test]
+fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_ones() {
+    let mut stage =
+        with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"\nsentinel = \"ALL.json\"");
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
+    stage.write("alone.txt", b"no unit");
+    stage.start();
+    let done = until_unit(&stage, "run1", "completed");
+    assert_eq!((&done["file_count"], &done["late_file_count"]), (&2.into(), &0.into()));
+    stage.until_count("completed", 4);
+    let receipt = stage.path("state/receipts/lab/run1.drop-1.json");
+    let receipt: Value = serde_json::from_slice(&fs::read(receipt).expect("read")).expect("JSON");
+    assert_eq!((&receipt["file_count"], &receipt["name"]), (&2.into(), &"run1".into()));
+    assert_eq!(receipt["files"][0]["path"], "run1/a.txt");
+    assert_eq!(receipt["files"][0]["md5"], "5d41402abc4b2a76b9719d911017c592");
+    let sentinel = stage.files().into_iter().find(|file| file["name"] == "ALL.json");
+    assert!(sentinel.is_some_and(|file| file["size"].as_u64() > Some(100)), "the far side knows");
+
+    stage.write("run1/late.txt", b"late");
+    until("it is completed again", || {
+        unit(&stage, "run1").filter(|unit| unit["completion_count"] == 2)
+    });
+    let done = until_unit(&stage, "run1", "completed");
+    assert_eq!(done["late_file_count"], 1);
+    stage.until_count("completed", 6);
+    assert_eq!(receipts(&stage).len(), 2, "one for each time it was completed");
+    assert_eq!(stage.files().iter().filter(|file| file["name"] == "ALL.json").count(), 1);
+}
+
+#[test]
+fn nothing_of_a_drop_is_sent_before_it_is_closed_where_that_is_wanted() {
+    let mut stage =
+        with("quiet_period = \"200ms\"\nscan_interval = \"300ms\"\nstart = \"when-drop-closed\"");
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    until("the run is seen", || unit(&stage, "run1"));
+    let mut count = 0;
+    while unit(&stage, "run1").is_some_and(|unit| unit["state"] == "open") && count < 30 {
+        assert_eq!(stage.files().len(), 0, "nothing is there while it is open");
+        count += 1;
+    }
+    until_unit(&stage, "run1", "completed");
+    stage.assert_all_there();
+}
+
+#[test]
+fn receipts_are_listed_and_written_as_lines_that_md5sum_accepts() {
+    let mut stage =
+        with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"\nwhole_file_digest = \"md5\"");
+    stage.write("run1/a b.txt", b"hello");
+    stage.write("run1/back\\slash\nnew", b"odd");
+    stage.write("run1/large", &noise(12 << 20, 4));
+    stage.start();
+    until_unit(&stage, "run1", "completed");
+    let lines = stage.output("receipts", &["--format", "md5sum", "run1"]).stdout;
+    let mut check = Command::new("md5sum")
+        .args(["-c", "--quiet", "-"])
+        .current_dir(stage.drop())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("md5sum runs");
+    std::io::Write::write_all(check.stdin.as_mut().expect("piped"), &lines).expect("written");
+    assert!(check.wait().expect("ended").success(), "{}", String::from_utf8_lossy(&lines));
+    assert_eq!(String::from_utf8_lossy(&lines).lines().count(), 3);
+    let json = stage.output("receipts", &["--format", "json"]).stdout;
+    let json: Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(3));
+    let csv =
+        String::from_utf8(stage.output("receipts", &["--format", "csv"]).stdout).expect("text");
+    assert!(csv.starts_with("drop,path,"), "{csv}");
+}
+
+#[test]
+fn a_drop_that_is_all_there_is_deleted_as_a_whole_and_not_before() {
+    let mut stage = with(
+        "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"delete\"\n\
+         disposition_grace = \"0s\"\nexclude = [\"*.jpg\"]",
+    );
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
+    stage.write("run2/kept.jpg", b"left out");
+    stage.write("run2/c.txt", b"c");
+    stage.write("alone.txt", b"alone");
+    stage.start();
+    until("all that arrived is gone", || (walk(&stage.drop()).len() == 1).then_some(()));
+    assert!(!stage.drop().join("run1").exists(), "with its directories");
+    assert!(stage.drop().join("run2/kept.jpg").exists(), "what was left out stays");
+    let done = until("the row says so", || {
+        unit(&stage, "run1").filter(|unit| unit["disposal"]["done"] == true)
+    });
+    assert_eq!(done["state"], "completed");
+    assert_eq!(stage.count("completed"), 4);
+    assert_eq!(receipts(&stage).len(), 2);
+}
+
+#[test]
+fn a_drop_is_moved_after_its_grace_also_when_the_daemon_died_meanwhile() {
+    let mut stage = with(
+        "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"move\"\n\
+         move_to = \"away\"\ndisposition_grace = \"3s\"",
+    );
+    fs::create_dir(stage.path("away")).expect("made");
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    let done = until_unit(&stage, "run1", "completed");
+    assert_eq!(done["disposal"]["done"], false, "the grace has not passed");
+    assert!(stage.drop().join("run1/a.txt").exists());
+    stage.signal(Signal::KILL);
+    stage.wait_for_end();
+    stage.start();
+    until("it was moved", || (!stage.drop().join("run1").exists()).then_some(()));
+    assert_eq!(fs::read(stage.path("away/run1/a.txt")).expect("read"), b"hello");
+}
+
+#[test]
+fn a_drop_that_changed_since_is_never_disposed_of() {
+    let mut stage = with(
+        "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"delete\"\n\
+         disposition_grace = \"1s\"",
+    );
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/b.txt", b"b");
+    stage.start();
+    until_unit(&stage, "run1", "completed");
+    stage.write("run1/a.txt", b"another, which cannot take the name of the first");
+    until("the new version stands in the way", || (stage.count("parked") == 1).then_some(()));
+    until("its grace has passed", || {
+        unit(&stage, "run1").filter(|unit| unit["disposal"].is_null())
+    });
+    assert!(stage.drop().join("run1/a.txt").exists() && stage.drop().join("run1/b.txt").exists());
+}
