@@ -2,6 +2,7 @@
 
 mod destination;
 mod drop;
+mod profile;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -22,7 +22,6 @@ impl Resolver<'_> {
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
-        self.only("profile", raw.profile.as_ref(), &["plain"]);
         self.only("start", raw.start.as_ref(), &["as-files-settle"]);
         self.only("disposition", raw.disposition.as_ref(), &["keep"]);
         self.only("whole_file_digest", raw.whole_file_digest.as_ref(), &["none"]);
@@ -41,6 +40,7 @@ impl Resolver<'_> {
             include: include.unwrap_or_else(|| vec!["**".into()]),
             exclude: self.patterns("exclude", raw.exclude),
             order: self.patterns("order", raw.order),
+            profile: self.drop_profile(raw.profile.as_ref(), unit),
         };
         let settings = DropSettings {
             name: DropName::new(name),
