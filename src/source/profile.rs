@@ -91,11 +91,6 @@ impl Profile {
         Some(Arc::clone(PARSED[index].get_or_init(parse)))
     }
 
-    /// Returns the text of the compiled-in profile of this name, as something to begin one's own with.
-    pub fn builtin_text(name: &str) -> Option<&'static str> {
-        NAMES.iter().position(|known| *known == name).map(|index| TEXTS[index])
-    }
-
     /// Returns the profile that knows nothing: drops are the directories at the top, and close for want
     /// of change.
     pub fn plain() -> Arc<Self> {

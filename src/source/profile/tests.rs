@@ -51,8 +51,8 @@ fn every_profile_that_is_compiled_in_is_understood() {
         assert_eq!(profile.name(), name);
         assert!(!profile.description().is_empty());
         assert!(profile.markers().len() <= 64);
-        let parsed = Profile::parse(name, Profile::builtin_text(name).unwrap()).unwrap();
-        assert_eq!(parsed, *profile);
+        let based = Profile::parse(name, &format!("based_on = {name:?}\n")).unwrap();
+        assert_eq!(based.markers(), profile.markers());
     }
     assert!(Profile::builtin("illumna").is_none());
     assert!(*Profile::plain() != *Profile::builtin("mgi").unwrap());

@@ -31,8 +31,8 @@ pub(super) struct Folder<'a> {
     is_directory: bool,
     /// What was found, by pattern.
     found: BTreeMap<String, Rc<[SourcePath]>>,
-    /// The file read last: several words stand in one.
-    last: Option<(SourcePath, Option<Rc<str>>)>,
+    /// The file read last, up to how many bytes: several words stand in one.
+    last: Option<(SourcePath, u64, Option<Rc<str>>)>,
     /// What was not read.
     notes: BTreeSet<String>,
 }
@@ -133,7 +133,9 @@ impl<'a> Folder<'a> {
 
     /// Reads a file as text; `None` when there is none, it is not a regular one, or it is too long.
     pub(super) fn read(&mut self, path: &SourcePath, max: u64) -> Result<Option<Rc<str>>, Error> {
-        if let Some((_, text)) = self.last.as_ref().filter(|(last, _)| last == path) {
+        if let Some((last, last_max, text)) = &self.last
+            && (last, *last_max) == (path, max)
+        {
             return Ok(text.clone());
         }
         let bytes = self.bytes(path, max);
@@ -144,7 +146,7 @@ impl<'a> Folder<'a> {
             self.notes.insert(format!("{name} is longer than {} MiB and was not read", max >> 20));
         }
         let text = bytes.filter(|_| !is_too_long).map(|bytes| Rc::from(decoded(&bytes)));
-        self.last = Some((path.clone(), text.clone()));
+        self.last = Some((path.clone(), max, text.clone()));
         Ok(text)
     }
 

@@ -264,6 +264,25 @@ fn nothing_is_read_from_elsewhere_or_from_what_is_no_file() {
     assert!(run.read().is_identified, "a link within the drop directory is followed");
 }
 
+proptest::proptest! {
+    /// Whatever is in the files that are read, it is never an error and never a panic.
+    #[test]
+    fn no_bytes_make_it_fail(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), cut in 0_usize..300) {
+        let mut whole = run_info("A00123", "260301").into_bytes();
+        whole.truncate(cut);
+        whole.extend_from_slice(&bytes);
+        let run = Run::new("illumina", NOVASEQ)
+            .with("RunInfo.xml", &whole)
+            .with("RunCompletionStatus.xml", &bytes)
+            .with("SampleSheet.csv", [b"[Data]\nSample_ID\n", bytes.as_slice()].concat())
+            .with("Manifest.tsv", [b"a\tb\n", bytes.as_slice()].concat());
+        let reading = run.read();
+        proptest::prop_assert!(reading.words.contains_key("run_id"));
+        let element = Run::new("element", "run").with("RunParameters.json", &bytes);
+        proptest::prop_assert!(!element.read().is_identified);
+    }
+}
+
 #[test]
 fn too_long_a_file_is_said() {
     let run = Run::new("illumina", NOVASEQ).with("RunInfo.xml", vec![b' '; (4 << 20) + 1]);
