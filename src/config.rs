@@ -11,6 +11,7 @@ mod resolve;
 mod units;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use problem::{Problem, Problems};
@@ -159,6 +160,13 @@ pub struct Drop {
     pub settings: DropSettings,
     /// What the walk goes by.
     pub source: source::Settings,
+}
+
+impl Drop {
+    /// Returns what is known of the run folders it holds.
+    pub fn profile(&self) -> &Arc<source::Profile> {
+        &self.source.profile
+    }
 }
 
 /// The environment, as far as the configuration asks it.

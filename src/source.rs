@@ -4,7 +4,8 @@
 //! [`watch::Watch`] only says "look here"; [`scan::scan`] walks the whole directory and is what
 //! finds files; [`look::look`] looks at single paths. All three give [`crate::model::Observation`]s
 //! or hints for them. [`part`] reads and hashes ranges, and proves before and after reading that
-//! the file is still the version that was planned.
+//! the file is still the version that was planned. A [`Profile`] is what is known of a kind of run
+//! folder; [`read_unit`] asks a run's own files what it is, by the profile.
 //!
 //! It promises never to leave the drop directory by a symbolic link, never to open anything but a
 //! regular file for reading, and never to hold more of a file in memory than
@@ -20,22 +21,29 @@ pub mod dispose;
 pub mod filter;
 pub mod look;
 pub mod part;
+mod patterns;
+pub mod profile;
+pub mod run;
 pub mod scan;
 pub mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::model::{ByteCount, DropName, Failure, FailureKind, Fingerprint, SourcePath, Unit};
 
 pub use dispose::{Disposable, Proved, dispose};
-pub use filter::{Filter, PatternError};
+pub use filter::Filter;
 pub use look::look;
 pub use part::{
     MEMORY_PER_PART, PartRead, PartStream, digest_file, hash_file, hash_range, read_part,
 };
+pub use patterns::PatternError;
+pub use profile::{Profile, ProfileError};
+pub use run::read_unit;
 pub use scan::{ScanSummary, scan};
 pub use watch::{Watch, WatchHint};
 
@@ -54,6 +62,8 @@ pub struct Settings {
     pub exclude: Vec<String>,
     /// Files that go first, in this order.
     pub order: Vec<String>,
+    /// What is known of what it holds.
+    pub profile: Arc<Profile>,
 }
 
 /// One version of one file in a drop directory, to be read.
@@ -142,6 +152,7 @@ mod tests {
             include: Vec::new(),
             exclude: Vec::new(),
             order: Vec::new(),
+            profile: Profile::plain(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod destination;
 mod drop;
+mod profile;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use toml::Spanned;
 
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_rate, parse_size};
-use super::{Config, Environment, Problem, Problems, Transfer, raw};
+use super::{Config, Destination, Drop, Environment, Problem, Problems, Transfer, raw};
+use crate::engine::needs_reading;
 use crate::engine::settings::RetrySettings;
 use crate::model::{ByteCount, PartSize};
 use crate::platform::http;
@@ -58,8 +60,11 @@ impl Resolver<'_> {
             .filter_map(|(name, raw)| self.destination(name, raw))
             .collect();
         let names: Vec<_> = destinations.iter().map(|d| d.name.clone()).collect();
-        let drops: Vec<_> =
+        let mut drops: Vec<_> =
             raw.drops.into_iter().filter_map(|(name, raw)| self.drop(name, raw, &names)).collect();
+        drops
+            .iter_mut()
+            .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
         Config {
             path: self.path.to_owned(),
@@ -92,16 +97,6 @@ impl Resolver<'_> {
             let line = Some(line_of(self.text, span.start));
             let message = format!("{key} is not available in this version, and is left out");
             self.warnings.push(Problem { line, message, hint: None });
-        }
-    }
-
-    /// Refuses every value of a key but those that this version does.
-    fn only(&mut self, key: &str, value: Option<&Spanned<String>>, allowed: &[&str]) {
-        if let Some(value) = value.filter(|value| !allowed.contains(&value.as_ref().as_str())) {
-            let found = value.as_ref();
-            let message = format!("{key} = {found:?} is not available in this version");
-            let hint = format!("allowed: {}", allowed.join(", "));
-            self.problem(Some(value.span()), message, Some(hint));
         }
     }
 
@@ -307,4 +302,17 @@ impl Resolver<'_> {
         }
         found
     }
+}
+
+/// Whether any name or word at the drop's destinations is made of what a run says of itself.
+fn needs_words(drop: &Drop, destinations: &[Destination]) -> bool {
+    let is_asked = |destination: &&Destination| {
+        let prefix = destination.export.as_ref().map(|export| &export.prefix);
+        let values = destination.metadata.iter().map(|(_, value)| value);
+        let templates = values.chain(&destination.tags).chain(prefix).chain([&destination.folder]);
+        templates.into_iter().any(|template| needs_reading(template))
+    };
+    let targets = &drop.settings.destinations;
+    let to = destinations.iter().filter(|destination| targets.contains(&destination.name));
+    drop.settings.closing.reads_units && to.into_iter().any(|destination| is_asked(&destination))
 }

@@ -15,6 +15,15 @@ fn said(text: &str) -> String {
         std::fs::set_permissions(place.join(name), mode).expect("set");
     }
     std::fs::create_dir_all(place.join("drop/inner")).expect("made");
+    std::fs::create_dir_all(place.join("profiles")).expect("made");
+    for (name, text) in [
+        ("ours", "based_on = \"nanopore\"\ncloses = [{ any_of = [[\".sync_finished\"]] }]\n"),
+        ("typo", "based_on = \"illumina\"\n# a comment\nhold = []\n"),
+        ("late", "based_on = \"illumina\"\nstale_after = \"soon\"\n"),
+        ("mgi", "based_on = \"mgi\"\nquiet_periods = 0\n"),
+    ] {
+        std::fs::write(place.join(format!("profiles/{name}.toml")), text).expect("written");
+    }
     let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
     let file = place.join("config.toml");
     let parsed = Config::parse(&file, text, &environment);
@@ -135,6 +144,38 @@ fn drops_are_checked() {
     hint: did you mean "far"?
     DIR/config.toml:13: directory DIR/nowhere is not there
     hint: make it, or correct the path; relative paths start at this file
+    "#);
+}
+
+#[test]
+fn profiles_are_built_in_or_beside_the_file() {
+    for name in ["plain", "illumina", "nanopore", "pacbio", "element", "ours"] {
+        assert_eq!(with(&format!("profile = {name:?}\n")), "fine", "{name}");
+    }
+    assert_eq!(with("profile = \"plain\"\nunit = \"file\"\n"), "fine");
+    insta::assert_snapshot!(with("profile = \"ilumina\"\n"), @r#"
+    DIR/config.toml:9: there is no profile "ilumina"
+    hint: did you mean "illumina"? allowed: plain, illumina, nanopore, pacbio, element, mgi, late, ours, typo, or a file profiles/NAME.toml beside this one
+    "#);
+    insta::assert_snapshot!(with("profile = \"../config\"\n"), @r#"
+    DIR/config.toml:9: there is no profile "../config"
+    hint: allowed: plain, illumina, nanopore, pacbio, element, mgi, late, ours, typo, or a file profiles/NAME.toml beside this one
+    "#);
+    insta::assert_snapshot!(with("profile = \"pacbio\"\nunit = \"file\"\n"), @r#"
+    DIR/config.toml:9: profile = "pacbio" is of directories, and unit is "file"
+    hint: leave out unit, or choose profile = "plain"
+    "#);
+    insta::assert_snapshot!(with("profile = \"typo\"\n"), @r#"
+    DIR/config.toml:9: profile DIR/profiles/typo.toml:3: unknown key "hold"
+    hint: did you mean "held"?
+    "#);
+    insta::assert_snapshot!(with("profile = \"late\"\n"), @r#"
+    DIR/config.toml:9: profile DIR/profiles/late.toml:2: stale_after = "soon" is no duration
+    hint: allowed: a whole number and one of min h d
+    "#);
+    insta::assert_snapshot!(with("profile = \"mgi\"\n"), @r#"
+    DIR/config.toml:9: profile DIR/profiles/mgi.toml:2: quiet_periods = 0 is not possible
+    hint: allowed: a number from 1 to 10000
     "#);
 }
 

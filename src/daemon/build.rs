@@ -129,7 +129,11 @@ pub(super) fn world(
     for drop in &config.drops {
         let filter =
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
-        let source = Source { directory: drop.source.directory.clone(), filter };
+        let source = Source {
+            directory: drop.source.directory.clone(),
+            filter,
+            profile: Arc::clone(drop.profile()),
+        };
         sources.insert(drop.settings.name.clone(), source);
     }
     let Transfer { parts_in_flight, bandwidth, .. } = config.transfer;

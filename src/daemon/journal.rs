@@ -78,7 +78,8 @@ impl Journal {
             return;
         }
         let (path, state) = (row.name.to_string(), row.state.as_str());
-        let ended = row.outcome.as_ref().map(|outcome| format!("the run ended as {}", outcome.word));
+        let ended =
+            row.outcome.as_ref().map(|outcome| format!("the run ended as {}", outcome.word));
         let why = row.reason.clone().or(ended).map_or(String::new(), |why| format!(": {why}"));
         tracing::info!(path, "drop is {state}{why}");
         match row.state {

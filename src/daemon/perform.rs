@@ -25,7 +25,7 @@ use crate::model::{
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
-use crate::source::{self, Filter, SourceFile};
+use crate::source::{self, Filter, Profile, SourceFile};
 use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
@@ -79,6 +79,8 @@ pub(crate) struct Source {
     pub(crate) directory: PathBuf,
     /// What of it is uploaded, and in which order.
     pub(crate) filter: Filter,
+    /// What is known of the runs it holds.
+    pub(crate) profile: Arc<Profile>,
 }
 
 fn failed<T>(failure: Failure) -> Result<T, Setback> {
@@ -256,7 +258,7 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
     let started = world.clock.now().monotonic;
     let (events, clock) = (world.events.clone(), world.clock.clone());
     let walk = move || {
-        let Source { directory, filter } = drop_of(&world, &drop)?;
+        let Source { directory, filter, .. } = drop_of(&world, &drop)?;
         let take = |observations| {
             let event = Event::Observed { drop: drop.clone(), observations };
             match events.blocking_send(event) {
@@ -274,7 +276,7 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
     let look = move || {
-        let Source { directory, filter } = drop_of(&world, &drop)?;
+        let Source { directory, filter, .. } = drop_of(&world, &drop)?;
         source::look(directory, filter, paths).map_err(Failure::from)
     };
     off_the_loop(look).await.map(|observations| Outcome::Looked { observations })

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use super::perform::{World, drop_of, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::Outcome;
-use crate::model::{
-    Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile, UnitReading,
-};
+use crate::model::{Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile};
 use crate::receipt;
 use crate::source;
 use crate::store::snapshot::Snapshot;
@@ -21,8 +19,8 @@ fn local(why: impl std::fmt::Display) -> Failure {
 /// Reads what a unit says of itself.
 pub(super) async fn read(world: Arc<World>, drop: DropName, unit: SourcePath) -> Reply {
     let read = move || {
-        let _source = drop_of(&world, &drop)?;
-        Ok(UnitReading { is_identified: !unit.as_bytes().is_empty(), ..UnitReading::default() })
+        let source = drop_of(&world, &drop)?;
+        source::read_unit(&source.directory, &unit, &source.profile).map_err(Failure::from)
     };
     off_the_loop(read).await.map(|reading| Outcome::UnitRead(Box::new(reading)))
 }

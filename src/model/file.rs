@@ -133,13 +133,15 @@ pub enum IgnoreReason {
     Device,
     /// `include` does not match it, or `exclude` does.
     Filtered,
+    /// The profile leaves it out, and `include` does not ask for it.
+    ByProfile,
     /// A directory that may not be read.
     DirectoryUnreadable,
 }
 
 impl IgnoreReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LinkOutside,
         Self::LinkToDirectory,
         Self::LinkBroken,
@@ -147,6 +149,7 @@ impl IgnoreReason {
         Self::Fifo,
         Self::Device,
         Self::Filtered,
+        Self::ByProfile,
         Self::DirectoryUnreadable,
     ];
 
@@ -160,6 +163,7 @@ impl IgnoreReason {
             Self::Fifo => "fifo",
             Self::Device => "device",
             Self::Filtered => "filtered",
+            Self::ByProfile => "by-profile",
             Self::DirectoryUnreadable => "directory-unreadable",
         }
     }
@@ -179,6 +183,7 @@ impl IgnoreReason {
             Self::Fifo => "named pipe, not a file",
             Self::Device => "device, not a file",
             Self::Filtered => "left out by include or exclude",
+            Self::ByProfile => "left out by the profile",
             Self::DirectoryUnreadable => "directory that may not be read",
         }
     }

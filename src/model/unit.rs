@@ -118,18 +118,20 @@ pub struct UnitReading {
     pub outcome: Option<UnitOutcome>,
     /// Files that a manifest of the run lists and that are not there; the first few.
     pub missing: Vec<String>,
+    /// What could not be looked at, for people: a list that is too long.
+    pub notes: Vec<String>,
 }
 
 impl UnitReading {
-    /// Returns the sample of a file: the longest of the sheet's with which its name begins, else the
-    /// one that the whole run is of.
+    /// Returns the sample that a file is of: the longest of the sheet with whose name and `_` or `.` the
+    /// file's name begins, else the run's own.
     pub fn sample_of(&self, file_name: &[u8]) -> Option<&str> {
         let begins = |sample: &&String| {
             let rest = file_name.strip_prefix(sample.as_bytes());
             !sample.is_empty() && rest.is_some_and(|rest| matches!(rest.first(), Some(b'_' | b'.')))
         };
-        let named = self.samples.iter().filter(begins).max_by_key(|sample| sample.len());
-        named.or_else(|| self.words.get("sample")).map(String::as_str)
+        let longest = self.samples.iter().filter(begins).max_by_key(|sample| sample.len());
+        longest.or_else(|| self.words.get("sample")).map(String::as_str)
     }
 }
 
@@ -286,4 +288,31 @@ pub struct Closing {
     pub quiet: Duration,
     /// An open unit whose markers do not come for so long is worth a word.
     pub stale_after: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_sample_that_begins_the_name_is_meant() {
+        let samples = ["NA12878", "NA12878_2", "S", ""].map(str::to_owned).to_vec();
+        let mut reading = UnitReading { samples, ..UnitReading::default() };
+        let table: [(&[u8], Option<&str>); 8] = [
+            (b"NA12878_S1_L001_R1_001.fastq.gz", Some("NA12878")),
+            (b"NA12878_2_S2_L001_R1_001.fastq.gz", Some("NA12878_2")),
+            (b"NA12878.bam", Some("NA12878")),
+            (b"NA12878", None),
+            (b"NA128789_S1.bam", None),
+            (b"Undetermined_S0.fastq.gz", None),
+            (b"S_\xff.bam", Some("S")),
+            (b"_x", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(reading.sample_of(name), expected, "{name:?}");
+        }
+        reading.words.insert("sample".into(), "pool".into());
+        assert_eq!(reading.sample_of(b"Undetermined_S0.fastq.gz"), Some("pool"));
+        assert_eq!(reading.sample_of(b"S_1.bam"), Some("S"));
+    }
 }

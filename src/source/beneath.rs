@@ -9,7 +9,8 @@
 //! Where the kernel has no `openat2` (before 5.6, or a seccomp filter that forbids it) plain
 //! `openat` with `O_NOFOLLOW` stands in, which guards the last component only.
 //!
-//! It never writes. At a crash nothing is lost. Called by `scan`, `look` and `part`.
+//! It never writes. At a crash nothing is lost. Called by `scan`, `look`, `part` and
+//! `run`.
 
 use std::fs;
 use std::io;

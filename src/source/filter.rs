@@ -1,45 +1,48 @@
-//! Which files of a drop directory are wanted, and which go first.
+//! Which files of a drop directory are wanted, which go first, and which unit each belongs to.
 //!
-//! Owns the compiled patterns of one drop: `include`, `exclude` and `order`. It promises the same
-//! answer to the scan, to a look and to the watcher, so that a file is never wanted by one and
-//! unwanted by another. It never touches the file system: it sees paths only.
+//! Owns the compiled patterns of one drop: `include`, `exclude` and `order`, and those of its profile.
+//! It promises the same answer to the scan, to a look and to the watcher, so that a file is never
+//! wanted by one and unwanted by another. It never touches the file system: it sees paths only, once
+//! for each file of each scan, and allocates nothing then.
 //!
 //! A pattern without a slash is compared with the file's name, at any depth: `*.xml`. One with a
 //! slash is compared with the path relative to the drop directory: `raw/**`, `*/out.csv`; a leading
 //! slash anchors a bare name at the top: `/README`. `*` and `?` stop at slashes, `**` does not.
-//! An empty `include` means everything; `exclude` wins over `include`.
+//! An empty `include` means everything; `exclude` wins over `include`. Patterns of the profile are
+//! relative to the unit, and take large and small letters for the same.
+//!
+//! What the profile leaves out is sent all the same when a pattern of `include` asks for it; `**`,
+//! `**/*` and `*` ask for nothing in particular.
 //!
 //! A directory is pruned, that is not entered at all, when an `exclude` pattern ends in `/**` and
-//! what stands before that matches the directory.
+//! what stands before that matches the directory; also by a pattern of the profile, unless `include`
+//! asks for anything in particular.
 //!
 //! Called by `scan`, `look` and `watch`; built by the shell from [`super::Settings`].
 
-use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use std::sync::Arc;
 
-use super::Settings;
-use crate::model::{Place, Role, SourcePath, Unit};
+use globset::{Candidate, GlobSet};
 
-/// A pattern that could not be understood.
-#[derive(Debug, thiserror::Error)]
-#[error("pattern \"{pattern}\" in {list} is not understood")]
-pub struct PatternError {
-    /// Which setting it stands in: `include`, `exclude` or `order`.
-    pub list: &'static str,
-    /// The pattern as it was written.
-    pub pattern: String,
-    /// What is wrong with it.
-    #[source]
-    pub source: globset::Error,
-}
+use super::patterns::{Candidates, Ordered, Patterns, Rules};
+use super::profile::{Class, Profile};
+use super::{PatternError, Settings};
+use crate::model::{IgnoreReason, Place, Role, SourcePath, Unit};
+
+/// Patterns of `include` that ask for nothing in particular.
+const EVERYTHING: [&str; 3] = ["**", "**/*", "*"];
 
 /// The compiled patterns of one drop.
 #[derive(Debug, Clone)]
 pub struct Filter {
     include: Option<Patterns>,
+    /// What the user asks for by name, though the profile may leave it out.
+    asked_for: Patterns,
     exclude: Patterns,
     pruned: GlobSet,
-    order: Vec<Pattern>,
+    pub(super) order: Ordered,
     unit: Unit,
+    pub(super) profile: Arc<Profile>,
 }
 
 impl Filter {
@@ -48,155 +51,128 @@ impl Filter {
     /// # Errors
     /// [`PatternError`] names the first pattern that is not a glob.
     pub fn new(settings: &Settings) -> Result<Self, PatternError> {
-        let include = match settings.include.as_slice() {
-            [] => None,
-            patterns => Some(Patterns::new("include", patterns)?),
-        };
+        let rules = Rules::exact("include");
+        let asked_for: Vec<_> = settings
+            .include
+            .iter()
+            .filter(|pattern| !EVERYTHING.contains(&pattern.as_str()))
+            .cloned()
+            .collect();
+        let includes_all =
+            settings.include.is_empty() || settings.include.iter().any(|pattern| pattern == "**");
+        let include = (!includes_all).then(|| Patterns::new(rules, &settings.include));
+        let exclude = Rules::exact("exclude");
         Ok(Self {
-            include,
-            exclude: Patterns::new("exclude", &settings.exclude)?,
-            pruned: pruned_directories(&settings.exclude)?,
-            order: compile_order(&settings.order)?,
+            include: include.transpose()?,
+            asked_for: Patterns::new(rules, &asked_for)?,
+            exclude: Patterns::new(exclude, &settings.exclude)?,
+            pruned: exclude.directories(&settings.exclude)?,
+            order: Ordered::new(Rules::exact("order"), &settings.order)?,
             unit: settings.unit,
+            profile: Arc::clone(&settings.profile),
         })
     }
 
     /// Tells whether the file at `path` is wanted.
     pub fn admits(&self, path: &SourcePath) -> bool {
-        let candidates = Candidates::of(path);
-        let included = self.include.as_ref().is_none_or(|set| set.matches(&candidates));
-        included && !self.exclude.matches(&candidates)
+        self.refusal(path).is_none()
+    }
+
+    /// Returns why the file at `path` is not wanted; `None` when it is.
+    pub fn refusal(&self, path: &SourcePath) -> Option<IgnoreReason> {
+        let candidates = Candidates::of(path.as_bytes());
+        let is_included = self.include.as_ref().is_none_or(|set| set.matches(&candidates));
+        if !is_included || self.exclude.matches(&candidates) {
+            return Some(IgnoreReason::Filtered);
+        }
+        let is_left_out = self.profile.leaves_out_any()
+            && self.profile.leaves_out(self.within_unit(path))
+            && !self.asked_for.matches(&candidates);
+        is_left_out.then_some(IgnoreReason::ByProfile)
     }
 
     /// Tells whether everything below `directory` is excluded, so that it need not be entered.
     pub fn prunes(&self, directory: &SourcePath) -> bool {
-        self.pruned.is_match_candidate(&Candidate::from_bytes(directory.as_bytes()))
+        self.pruning(directory).is_some()
+    }
+
+    /// Returns why `directory` need not be entered; `None` when it must.
+    pub fn pruning(&self, directory: &SourcePath) -> Option<IgnoreReason> {
+        self.pruning_of(directory.as_bytes())
+    }
+
+    fn pruning_of(&self, directory: &[u8]) -> Option<IgnoreReason> {
+        if self.pruned.is_match_candidate(&Candidate::from_bytes(directory)) {
+            return Some(IgnoreReason::Filtered);
+        }
+        let is_left_out = self.asked_for.is_empty()
+            && self.unit == Unit::Directory
+            && self.profile.leaves_out_below(directory);
+        is_left_out.then_some(IgnoreReason::ByProfile)
     }
 
     /// Tells whether `path` lies below a pruned directory.
     pub fn is_pruned_away(&self, path: &SourcePath) -> bool {
         let bytes = path.as_bytes();
         let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        !self.pruned.is_empty()
-            && slashes
-                .map(|(at, _)| &bytes[..at])
-                .any(|directory| self.pruned.is_match_candidate(&Candidate::from_bytes(directory)))
+        (!self.pruned.is_empty() || self.profile.leaves_out_any())
+            && slashes.into_iter().any(|(at, _)| self.pruning_of(&bytes[..at]).is_some())
     }
 
     /// Returns where the file at `path` stands among others.
     pub fn place(&self, path: &SourcePath) -> Place {
-        let alone = Place { rank: self.rank(path), ..Place::alone(path) };
-        let top = match self.unit {
-            Unit::Directory => path.as_bytes().iter().position(|byte| *byte == b'/'),
-            Unit::File => None,
+        let bytes = path.as_bytes();
+        let alone = Place::alone(path);
+        let unit = self.unit_of(bytes);
+        let unit_length = unit.and_then(|length| u32::try_from(length).ok());
+        // A file on its own waits for nothing: it has no marker, and nothing is to be held.
+        let class = match unit {
+            Some(length) => self.profile.classify(&bytes[length + 1..]),
+            None => Class::PLAIN,
         };
-        let unit_length = top.and_then(|at| u32::try_from(at).ok()).unwrap_or(alone.unit_length);
-        Place { unit_length, role: Role::Plain, ..alone }
+        Place {
+            unit_length: unit_length.unwrap_or(alone.unit_length),
+            rank: self.rank_of(bytes, class),
+            role: class.role,
+        }
     }
 
-    /// Returns the position of the first `order` pattern that matches, or the length of the list.
+    /// Returns where the file at `path` stands in the order of sending.
+    ///
+    /// First the drop's own `order`, by position; then what the profile sends first, by position; then
+    /// the many; markers last of all, whatever `order` says.
     pub fn rank(&self, path: &SourcePath) -> u32 {
-        let candidates = Candidates::of(path);
-        let first = self.order.iter().position(|pattern| pattern.matches(&candidates));
-        u32::try_from(first.unwrap_or(self.order.len())).unwrap_or(u32::MAX)
+        self.place(path).rank
     }
-}
 
-/// The two texts that patterns are compared with.
-struct Candidates<'a> {
-    name: Candidate<'a>,
-    path: Candidate<'a>,
-}
-
-impl<'a> Candidates<'a> {
-    fn of(path: &'a SourcePath) -> Self {
-        Self {
-            name: Candidate::from_bytes(path.file_name()),
-            path: Candidate::from_bytes(path.as_bytes()),
-        }
-    }
-}
-
-/// Patterns of which any may match.
-#[derive(Debug, Clone)]
-struct Patterns {
-    names: GlobSet,
-    paths: GlobSet,
-}
-
-impl Patterns {
-    fn new(list: &'static str, patterns: &[String]) -> Result<Self, PatternError> {
-        let mut names = GlobSetBuilder::new();
-        let mut paths = GlobSetBuilder::new();
-        for pattern in patterns {
-            match by_path(pattern) {
-                Some(anchored) => paths.add(compile(list, anchored)?),
-                None => names.add(compile(list, pattern)?),
-            };
-        }
-        let build = |set: &GlobSetBuilder| {
-            set.build().map_err(|source| refuse(list, &patterns.join(", "), source))
+    fn rank_of(&self, path: &[u8], class: Class) -> u32 {
+        let many = self.order.len() + self.profile.first_count();
+        let rank = match class.role {
+            Role::Marker(_) => many + 1,
+            Role::Plain | Role::Held => {
+                let ordered = (self.order.len() > 0)
+                    .then(|| self.order.position(&Candidates::of(path)))
+                    .flatten();
+                let first = class.first.map(|position| self.order.len() + position);
+                ordered.or(first).unwrap_or(many)
+            }
         };
-        Ok(Self { names: build(&names)?, paths: build(&paths)? })
+        u32::try_from(rank).unwrap_or(u32::MAX)
     }
 
-    fn matches(&self, candidates: &Candidates<'_>) -> bool {
-        self.names.is_match_candidate(&candidates.name)
-            || self.paths.is_match_candidate(&candidates.path)
-    }
-}
-
-/// One pattern whose position matters.
-#[derive(Debug, Clone)]
-enum Pattern {
-    Name(GlobMatcher),
-    Path(GlobMatcher),
-}
-
-impl Pattern {
-    fn matches(&self, candidates: &Candidates<'_>) -> bool {
-        match self {
-            Self::Name(glob) => glob.is_match_candidate(&candidates.name),
-            Self::Path(glob) => glob.is_match_candidate(&candidates.path),
+    /// Returns how many bytes of `path` name its unit; `None` for a file on its own.
+    fn unit_of(&self, path: &[u8]) -> Option<usize> {
+        match self.unit {
+            Unit::Directory => self.profile.unit_of(path),
+            Unit::File => None,
         }
     }
-}
 
-fn compile_order(patterns: &[String]) -> Result<Vec<Pattern>, PatternError> {
-    let one = |pattern: &String| {
-        Ok(match by_path(pattern) {
-            Some(anchored) => Pattern::Path(compile("order", anchored)?.compile_matcher()),
-            None => Pattern::Name(compile("order", pattern)?.compile_matcher()),
-        })
-    };
-    patterns.iter().map(one).collect()
-}
-
-fn pruned_directories(exclude: &[String]) -> Result<GlobSet, PatternError> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in exclude {
-        let directory = pattern.strip_suffix("/**").map(|kept| kept.trim_start_matches('/'));
-        if let Some(directory) = directory.filter(|kept| !kept.is_empty()) {
-            set.add(compile("exclude", directory)?);
-        }
+    /// Returns the path below the unit; of a file on its own, its name.
+    fn within_unit<'a>(&self, path: &'a SourcePath) -> &'a [u8] {
+        self.unit_of(path.as_bytes())
+            .map_or(path.file_name(), |length| &path.as_bytes()[length + 1..])
     }
-    set.build().map_err(|source| refuse("exclude", &exclude.join(", "), source))
-}
-
-/// Returns the pattern to compare with the whole path; `None` when it is for names.
-fn by_path(pattern: &str) -> Option<&str> {
-    pattern.contains('/').then(|| pattern.trim_start_matches('/'))
-}
-
-fn compile(list: &'static str, pattern: &str) -> Result<globset::Glob, PatternError> {
-    GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(|source| refuse(list, pattern, source))
-}
-
-fn refuse(list: &'static str, pattern: &str, source: globset::Error) -> PatternError {
-    PatternError { list, pattern: pattern.to_owned(), source }
 }
 
 #[cfg(test)]

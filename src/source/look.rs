@@ -45,7 +45,9 @@ fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errn
     };
     if stat.file_type == FileType::Directory {
         Ok(Seen::Gone)
-    } else if !filter.admits(path) || filter.is_pruned_away(path) {
+    } else if let Some(reason) = filter.refusal(path) {
+        Ok(Seen::Ignored(reason))
+    } else if filter.is_pruned_away(path) {
         Ok(Seen::Ignored(IgnoreReason::Filtered))
     } else if stat.file_type == FileType::RegularFile {
         openable(root, path, stat)

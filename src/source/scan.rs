@@ -168,8 +168,8 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         if stat.file_type == FileType::Directory {
             return Ok(self.find_directory(path));
         }
-        let seen = if !self.filter.admits(&path) {
-            Seen::Ignored(IgnoreReason::Filtered)
+        let seen = if let Some(reason) = self.filter.refusal(&path) {
+            Seen::Ignored(reason)
         } else if stat.file_type == FileType::RegularFile {
             Seen::File(stat.fingerprint)
         } else if stat.file_type == FileType::Symlink {
@@ -181,8 +181,8 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
     }
 
     fn find_directory(&mut self, path: SourcePath) -> ControlFlow<()> {
-        if self.filter.prunes(&path) {
-            return self.see(path, Seen::Ignored(IgnoreReason::Filtered));
+        if let Some(reason) = self.filter.pruning(&path) {
+            return self.see(path, Seen::Ignored(reason));
         }
         if !self.skip.contains(&path) {
             self.pending.push(path);
@@ -238,7 +238,8 @@ mod tests {
 
     use rustix::fs::{CWD, Mode, mkfifoat};
 
-    use super::super::tests::{filter, path};
+    use super::super::tests::{filter, path, settings};
+    use super::super::{Profile, Settings};
     use super::*;
     use crate::model::{ByteCount, FailureKind};
 
@@ -349,6 +350,33 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(summary.directory_count, 1);
         assert!(summary.complete);
+    }
+
+    #[test]
+    fn what_the_profile_leaves_out_says_so_in_a_scan_and_in_a_look() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("run/Thumbnail_Images/L001")).unwrap();
+        for name in ["run/Thumbnail_Images/L001/a.jpg", "run/Thumbs.db", "run/RunInfo.xml"] {
+            fs::write(root.path().join(name), "").unwrap();
+        }
+        let profile = Profile::builtin("illumina").unwrap();
+        let mut settings = Settings { profile, ..settings() };
+        let illumina = Filter::new(&settings).unwrap();
+        let (found, summary) = scan_all(root.path(), &illumina);
+        let by_profile = Seen::Ignored(IgnoreReason::ByProfile);
+        assert_eq!(found[&path("run/Thumbnail_Images")], by_profile);
+        assert_eq!(found[&path("run/Thumbs.db")], by_profile);
+        assert!(matches!(found[&path("run/RunInfo.xml")], Seen::File(_)));
+        assert_eq!((found.len(), summary.directory_count), (3, 2));
+        let thumbnail = vec![path("run/Thumbnail_Images/L001/a.jpg")];
+        let looked = super::super::look(root.path(), &illumina, thumbnail.clone()).unwrap();
+        assert_eq!(looked[0].seen, by_profile);
+
+        settings.include = vec!["**".to_owned(), "*.jpg".to_owned()];
+        let asked = Filter::new(&settings).unwrap();
+        let (found, _) = scan_all(root.path(), &asked);
+        assert!(matches!(found[&thumbnail[0]], Seen::File(_)));
+        assert_eq!(found[&path("run/Thumbs.db")], by_profile);
     }
 
     #[test]

@@ -243,16 +243,42 @@ fn keys(text: &str) -> Vec<String> {
     text.lines().filter_map(line).collect()
 }
 
+/// Names of the fields that `serde` reads.
+fn raw_fields(file: &str) -> Vec<String> {
+    let raw = fs::read_to_string(root().join(file)).expect("read");
+    let field =
+        |line: &str| Some(line.trim().strip_prefix("pub(super) ")?.split_once(": ")?.0.to_owned());
+    raw.lines().filter_map(field).filter(|name| !name.contains(' ')).collect()
+}
+
+#[test]
+fn every_key_of_a_profile_is_documented_and_every_documented_key_exists() {
+    let fields = raw_fields("src/source/profile/raw.rs");
+    let page = fs::read_to_string(root().join("docs/profiles.md")).expect("read");
+    let (_, listed) = page.split_once("```toml\n").expect("the list of keys");
+    let (listed, _) = listed.split_once("\n```").expect("its end");
+    let mut documented = keys(listed);
+    // Keys within braces, and tables.
+    let inner = ["file", "xml", "json", "key", "name", "path"];
+    documented.extend(inner.map(str::to_owned).into_iter().filter(|key| {
+        listed.contains(&format!("{{ {key} = ")) || listed.contains(&format!(", {key} = "))
+    }));
+    let table =
+        |line: &str| Some(line.trim_matches(['[', ']']).to_owned()).filter(|name| *name != line);
+    documented.extend(listed.lines().filter(|line| line.starts_with('[')).filter_map(table));
+    for field in &fields {
+        assert!(documented.contains(field), "{field} is not in docs/profiles.md");
+    }
+    for key in &documented {
+        assert!(fields.contains(key), "docs/profiles.md has {key}, which nothing reads");
+    }
+    let parsed = dropferry::source::Profile::parse("documented", listed);
+    parsed.expect("what is documented is accepted");
+}
+
 #[test]
 fn every_key_is_documented_and_every_documented_key_exists() {
-    let raw = fs::read_to_string(root().join("src/config/raw.rs")).expect("read");
-    let fields: Vec<_> = raw
-        .lines()
-        .filter_map(|line| {
-            line.trim().strip_prefix("pub(super) ")?.split_once(": ").map(|(name, _)| name)
-        })
-        .filter(|name| !name.contains(' '))
-        .collect();
+    let fields = raw_fields("src/config/raw.rs");
     let documented = keys(dropferry::config::DEFAULT);
     let sections = [
         "state",
@@ -271,15 +297,12 @@ fn every_key_is_documented_and_every_documented_key_exists() {
     for field in &fields {
         let is_known = documented.iter().any(|key| key == field);
         assert!(
-            is_known || sections.contains(field) || inner.contains(field),
+            is_known || sections.contains(&field.as_str()) || inner.contains(&field.as_str()),
             "{field} is not in config/default.toml"
         );
     }
     for key in &documented {
-        assert!(
-            fields.contains(&key.as_str()),
-            "config/default.toml has {key}, which nothing reads"
-        );
+        assert!(fields.contains(key), "config/default.toml has {key}, which nothing reads");
     }
 }
 

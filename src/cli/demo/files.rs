@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::model::{DropName, Seen, SourcePath};
-use crate::source::{Filter, Settings, scan};
+use crate::source::{Filter, Profile, Settings, scan};
 
 /// The large file.
 const LARGE: u64 = 640 * 1024 * 1024;
@@ -94,6 +94,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
         include: vec!["**".into()],
         exclude: Vec::new(),
         order: Vec::new(),
+        profile: Profile::plain(),
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();

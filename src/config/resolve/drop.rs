@@ -15,9 +15,6 @@ use crate::model::{
 };
 use crate::source;
 
-/// A drop without a marker is believed to be whole after so many quiet periods without a change.
-const QUIET_PERIODS: u32 = 10;
-
 impl Resolver<'_> {
     pub(super) fn drop(
         &mut self,
@@ -27,7 +24,6 @@ impl Resolver<'_> {
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
-        self.only("profile", raw.profile.as_ref(), &["plain"]);
         let starts = [Start::AsFilesSettle, Start::WhenDropClosed];
         let start =
             self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-drop-closed"]);
@@ -47,6 +43,7 @@ impl Resolver<'_> {
             include: include.unwrap_or_else(|| vec!["**".into()]),
             exclude: self.patterns("exclude", raw.exclude),
             order: self.patterns("order", raw.order),
+            profile: self.drop_profile(raw.profile.as_ref(), unit),
         };
         let (quiet, scan) = (Duration::from_mins(2), Duration::from_mins(5));
         let quiet_period = self.duration("quiet_period", raw.quiet_period, quiet, INTERVAL_MIN);
@@ -57,7 +54,11 @@ impl Resolver<'_> {
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
             start: start.map_or(Start::AsFilesSettle, |index| starts[index]),
-            closing: Closing { quiet: quiet_period * QUIET_PERIODS, ..plain.closing },
+            closing: Closing {
+                reads_units: source.profile.reads_units(),
+                quiet: quiet_period * source.profile.quiet_periods(),
+                stale_after: source.profile.stale_after(),
+            },
             whole_digest: digest.and_then(|index| digests[index]),
             sentinel: self.sentinel(raw.sentinel, unit),
             disposition: self.disposition(raw.disposition.as_ref(), raw.move_to, &directory),

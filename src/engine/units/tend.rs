@@ -257,10 +257,11 @@ impl Tracked {
 
     /// Takes what was read; words that were frozen into names stay as they were.
     fn take_reading(&mut self, mut reading: UnitReading) {
-        for (word, value) in &self.reading.words {
-            reading.words.insert(word.clone(), value.clone());
+        if self.reading.is_identified {
+            let words = std::mem::take(&mut self.reading.words);
+            reading.words.extend(words);
+            reading.is_identified = true;
         }
-        reading.is_identified |= self.reading.is_identified;
         self.row.outcome.clone_from(&reading.outcome);
         self.reading = reading;
     }

@@ -1,0 +1,110 @@
+//! The profile of a drop: a file of one's own beside the configuration, else one that is compiled in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::Resolver;
+use crate::config::Problems;
+use crate::config::problem::{line_of, nearest};
+use crate::model::Unit;
+use crate::source::profile::{NAMES, Profile, ProfileError};
+
+/// Where profiles of one's own are, beside the configuration.
+const DIRECTORY: &str = "profiles";
+
+impl Resolver<'_> {
+    /// Returns the profile that is asked for; the plain one where that is not possible.
+    pub(super) fn drop_profile(
+        &mut self,
+        asked: Option<&Spanned<String>>,
+        unit: Unit,
+    ) -> Arc<Profile> {
+        let Some(asked) = asked else { return Profile::plain() };
+        let name = asked.as_ref();
+        if unit == Unit::File && name != NAMES[0] {
+            let message = format!("profile = {name:?} is of directories, and unit is \"file\"");
+            let hint = "leave out unit, or choose profile = \"plain\"".to_owned();
+            self.problem(Some(asked.span()), message, Some(hint));
+        }
+        let own = is_name(name).then(|| self.own_profile(asked)).flatten();
+        own.or_else(|| Profile::builtin(name)).unwrap_or_else(|| {
+            self.unknown_profile(asked);
+            Profile::plain()
+        })
+    }
+
+    /// Reads `profiles/NAME.toml`, if there is one; a bad one stands for the plain one, so that the
+    /// rest is checked too.
+    fn own_profile(&mut self, asked: &Spanned<String>) -> Option<Arc<Profile>> {
+        let file = self.profiles().join(format!("{}.toml", asked.as_ref()));
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                let message = format!("profile {} cannot be read: {error}", file.display());
+                self.problem(Some(asked.span()), message, None);
+                return Some(Profile::plain());
+            }
+        };
+        let parsed = Profile::parse(asked.as_ref(), &text).map(Arc::new);
+        Some(parsed.unwrap_or_else(|error| {
+            let (line, message, hint) = said(&file, &text, error);
+            let line = line.map_or(String::new(), |line| format!(":{line}"));
+            let message = format!("profile {}{line}: {message}", file.display());
+            self.problem(Some(asked.span()), message, hint);
+            Profile::plain()
+        }))
+    }
+
+    fn profiles(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(DIRECTORY)
+    }
+
+    fn unknown_profile(&mut self, asked: &Spanned<String>) {
+        let own = own_names(&self.profiles());
+        let known: Vec<_> = NAMES.into_iter().chain(own.iter().map(String::as_str)).collect();
+        let near = nearest(asked.as_ref(), &known);
+        let near = near.map_or(String::new(), |near| format!("did you mean {near:?}? "));
+        let all = known.join(", ");
+        let hint = format!("{near}allowed: {all}, or a file {DIRECTORY}/NAME.toml beside this one");
+        let message = format!("there is no profile {:?}", asked.as_ref());
+        self.problem(Some(asked.span()), message, Some(hint));
+    }
+}
+
+/// Tells whether a name is one for a file, and leads nowhere else.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
+}
+
+/// Returns the names of one's own profiles that are not those of compiled-in ones, in order.
+fn own_names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".toml").map(str::to_owned)
+    });
+    let mut names: Vec<_> =
+        names.filter(|name| is_name(name) && !NAMES.contains(&name.as_str())).collect();
+    names.sort();
+    names
+}
+
+/// Says what is wrong with a profile's file, as of the configuration: line, message, hint.
+fn said(file: &Path, text: &str, error: ProfileError) -> (Option<usize>, String, Option<String>) {
+    match error {
+        ProfileError::Syntax(error) => {
+            let first = Problems::syntax(file, text, &error).problems.into_iter().next();
+            first.map_or_else(
+                || (None, error.message().to_owned(), None),
+                |problem| (problem.line, problem.message, problem.hint),
+            )
+        }
+        ProfileError::Value { span, message, hint } => {
+            (span.map(|span| line_of(text, span.start)), message, hint)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Sequencer profiles: what is known of a kind of run folder, as data.
+//!
+//! A profile says which directories are units, what closes one, what is sent first, what is held until
+//! then, what is never sent unless asked for, and where a run's own files name it. Six are compiled in
+//! from `config/profiles/`; a file beside the configuration adds another or takes the place of one.
+//! Adding an instrument takes a file and no code; `docs/profiles.md` documents every key.
+//!
+//! Owns the keys of such a file, their checks, and the compiled patterns over paths. It promises that
+//! matching a path allocates nothing and costs a few microseconds: it is done for each file of each
+//! scan. It never touches the file system: [`super::run`] reads a unit by what stands here.
+//!
+//! Built by `config`, asked by [`super::Filter`] and by [`super::run`].
+
+mod check;
+mod matching;
+mod raw;
+mod reading;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub(super) use matching::Class;
+pub(super) use reading::{Column, FilePattern, ManifestRule, Origin, Reading, Spot, XmlPath};
+
+use matching::Matching;
+
+/// The names of the profiles that are compiled in.
+pub const NAMES: [&str; 6] = ["plain", "illumina", "nanopore", "pacbio", "element", "mgi"];
+
+/// Their files, in the same order.
+const TEXTS: [&str; 6] = [
+    include_str!("../../config/profiles/plain.toml"),
+    include_str!("../../config/profiles/illumina.toml"),
+    include_str!("../../config/profiles/nanopore.toml"),
+    include_str!("../../config/profiles/pacbio.toml"),
+    include_str!("../../config/profiles/element.toml"),
+    include_str!("../../config/profiles/mgi.toml"),
+];
+
+/// What is wrong with a profile's file.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// It is no TOML, or has an unknown key or a wrong type.
+    #[error("the profile is not understood: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value is not possible.
+    #[error("{message}")]
+    Value {
+        /// Where it stands in the file, when it stands somewhere.
+        span: Option<Range<usize>>,
+        /// The key, the value, and what is wrong.
+        message: String,
+        /// What is allowed.
+        hint: Option<String>,
+    },
+}
+
+/// What is known of a kind of run folder.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    name: String,
+    raw: raw::File,
+    quiet_periods: u32,
+    stale_after: Duration,
+    markers: Vec<String>,
+    matching: Matching,
+    reading: Reading,
+}
+
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.raw == other.raw
+    }
+}
+
+impl Eq for Profile {}
+
+impl Profile {
+    /// Returns the compiled-in profile of this name.
+    pub fn builtin(name: &str) -> Option<Arc<Self>> {
+        static PARSED: [OnceLock<Arc<Profile>>; NAMES.len()] =
+            [const { OnceLock::new() }; NAMES.len()];
+        let index = NAMES.iter().position(|known| *known == name)?;
+        let parse = || {
+            let parsed = Self::parse(name, TEXTS[index]);
+            Arc::new(parsed.expect("a test parses every profile that is compiled in"))
+        };
+        Some(Arc::clone(PARSED[index].get_or_init(parse)))
+    }
+
+    /// Returns the profile that knows nothing: drops are the directories at the top, and close for want
+    /// of change.
+    pub fn plain() -> Arc<Self> {
+        Self::builtin(NAMES[0]).expect("the first of the names is compiled in")
+    }
+
+    /// Reads and checks the text of a profile.
+    ///
+    /// # Errors
+    /// [`ProfileError`] names the first thing that is wrong, with its place and what is allowed.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
+        let own: raw::File = toml::from_str(text)?;
+        let raw = match own.based_on.clone() {
+            Some(base) => own.or(check::base(&base)?),
+            None => own,
+        };
+        check::profile(name, raw)
+    }
+
+    /// Returns its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says to people what it is for.
+    pub fn description(&self) -> &str {
+        self.raw.description.as_deref().unwrap_or_default()
+    }
+
+    /// Returns how many quiet periods must pass without any change in a unit before it is believed to
+    /// be closed: after its markers came, or without them where there are none.
+    pub fn quiet_periods(&self) -> u32 {
+        self.quiet_periods
+    }
+
+    /// Returns how long a unit may be without its markers before an operator is told.
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after
+    }
+
+    /// Tells whether a unit says anything of itself that this profile reads.
+    pub fn reads_units(&self) -> bool {
+        let Reading { closes, words, samples, outcome, manifest, .. } = &self.reading;
+        let has_markers = !self.markers.is_empty() || !closes.is_empty();
+        let has_words = words.iter().any(|(_, origins)| !origins.is_empty());
+        has_markers
+            || has_words
+            || !(samples.is_empty() && outcome.is_empty() && manifest.is_empty())
+    }
+
+    /// Returns every marker's pattern; positions are those of [`crate::model::Role::Marker`].
+    pub fn markers(&self) -> &[String] {
+        &self.markers
+    }
+
+    /// Returns where a run's own files say what it is.
+    pub(super) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    pub(super) fn unit_of(&self, path: &[u8]) -> Option<usize> {
+        self.matching.unit_of(path)
+    }
+
+    pub(super) fn classify(&self, path: &[u8]) -> Class {
+        self.matching.classify(path)
+    }
+
+    pub(super) fn first_count(&self) -> usize {
+        self.matching.first.len()
+    }
+
+    pub(super) fn leaves_out_any(&self) -> bool {
+        !self.matching.left_out.is_empty()
+    }
+
+    pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
+        self.matching.leaves_out(path)
+    }
+
+    pub(super) fn leaves_out_below(&self, directory: &[u8]) -> bool {
+        self.matching.leaves_out_below(directory)
+    }
+}

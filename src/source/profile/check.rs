@@ -1,0 +1,173 @@
+//! From what stands in a profile's file to what is matched and read, with every value checked.
+
+mod rules;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::matching::Matching;
+use super::{NAMES, Profile, ProfileError, TEXTS, raw};
+use crate::source::PatternError;
+use crate::source::patterns::{Ordered, Patterns, Rules};
+
+/// Markers are positions in a set of 64.
+const MARKERS_MAX: usize = 64;
+
+/// Units of time, in seconds.
+const TIMES: [(&str, u64); 3] = [("min", 60), ("h", 3_600), ("d", 86_400)];
+
+/// Returns what a profile is based on.
+pub(super) fn base(name: &Spanned<String>) -> Result<raw::File, ProfileError> {
+    let Some(index) = NAMES.iter().position(|known| known == name.as_ref()) else {
+        let message = format!("based_on = {:?} is no profile that is compiled in", name.as_ref());
+        return Err(refuse(name.span(), message, format!("allowed: {}", NAMES.join(", "))));
+    };
+    Ok(toml::from_str(TEXTS[index])?)
+}
+
+/// Checks and compiles a whole profile.
+pub(super) fn profile(name: &str, raw: raw::File) -> Result<Profile, ProfileError> {
+    let markers = markers(&raw)?;
+    let matching = matching(&raw, &markers)?;
+    Ok(Profile {
+        name: name.to_owned(),
+        quiet_periods: quiet_periods(raw.quiet_periods.as_ref())?,
+        stale_after: stale_after(raw.stale_after.as_ref())?,
+        reading: rules::reading(&raw, &markers)?,
+        matching,
+        markers,
+        raw,
+    })
+}
+
+fn refuse(span: Range<usize>, message: String, hint: String) -> ProfileError {
+    ProfileError::Value { span: Some(span), message, hint: Some(hint) }
+}
+
+fn missing(key: &str, example: &str) -> ProfileError {
+    ProfileError::Value {
+        span: None,
+        message: format!("{key} is missing"),
+        hint: Some(format!("{key} = {example}, or based_on = the name of a profile that has it")),
+    }
+}
+
+fn quiet_periods(value: Option<&Spanned<i64>>) -> Result<u32, ProfileError> {
+    let value = value.ok_or_else(|| missing("quiet_periods", "3"))?;
+    match u32::try_from(*value.as_ref()) {
+        Ok(count @ 1..=10_000) => Ok(count),
+        Ok(_) | Err(_) => {
+            let message = format!("quiet_periods = {} is not possible", value.as_ref());
+            Err(refuse(value.span(), message, "allowed: a number from 1 to 10000".into()))
+        }
+    }
+}
+
+fn stale_after(value: Option<&Spanned<String>>) -> Result<Duration, ProfileError> {
+    let value = value.ok_or_else(|| missing("stale_after", "\"96h\""))?;
+    duration(value.as_ref()).ok_or_else(|| {
+        let message = format!("stale_after = {:?} is no duration", value.as_ref());
+        refuse(value.span(), message, "allowed: a whole number and one of min h d".into())
+    })
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let (unit, factor) = TIMES.iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+    let seconds = number.checked_mul(*factor)?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Returns every marker once, by first mention.
+fn markers(raw: &raw::File) -> Result<Vec<String>, ProfileError> {
+    let mut markers: Vec<String> = Vec::new();
+    let rules = raw.closes.iter().flatten();
+    for marker in rules.flat_map(|rule| rule.as_ref().any_of.iter().flatten()) {
+        let is_known = markers.iter().any(|known| known.eq_ignore_ascii_case(marker.as_ref()));
+        if marker.as_ref().is_empty() || markers.len() == MARKERS_MAX && !is_known {
+            let message = format!("any_of has {:?}", marker.as_ref());
+            let hint = "allowed: at most 64 different markers, none of them empty";
+            return Err(refuse(marker.span(), message, hint.into()));
+        }
+        if !is_known {
+            markers.push(marker.as_ref().clone());
+        }
+    }
+    Ok(markers)
+}
+
+/// Returns the patterns of a list, each of which is one.
+fn patterns(rules: Rules, list: Option<&raw::Patterns>) -> Result<Vec<String>, ProfileError> {
+    let mut kept = Vec::new();
+    for pattern in list.into_iter().flatten() {
+        let bare = pattern.as_ref().trim_start_matches('/');
+        if bare.is_empty() {
+            let message = format!("{} has an empty pattern", rules.list);
+            return Err(refuse(pattern.span(), message, "leave it out".into()));
+        }
+        rules.compile(bare).map_err(|error| not_understood(pattern, &error))?;
+        kept.push(pattern.as_ref().clone());
+    }
+    Ok(kept)
+}
+
+fn not_understood(pattern: &Spanned<String>, error: &PatternError) -> ProfileError {
+    let hint = format!("{}; * and ? stop at slashes, ** does not, [a-z] is a class", error.source);
+    refuse(pattern.span(), error.to_string(), hint)
+}
+
+/// What remains when patterns that are understood one by one are not together: there are too many.
+fn together(error: &PatternError) -> ProfileError {
+    ProfileError::Value {
+        span: None,
+        message: format!("the patterns of {} are too many: {}", error.list, error.source),
+        hint: None,
+    }
+}
+
+fn matching(raw: &raw::File, markers: &[String]) -> Result<Matching, ProfileError> {
+    for marker in raw.closes.iter().flatten().flat_map(|rule| &rule.as_ref().any_of) {
+        patterns(Rules::loose("any_of"), Some(marker))?;
+    }
+    let list = |name, list: &Option<raw::Patterns>| patterns(Rules::loose(name), list.as_ref());
+    let units = list("units", &raw.units)?;
+    let (first, held) = (list("first", &raw.first)?, list("held", &raw.held)?);
+    let written_once = list("written_once", &raw.written_once)?;
+    let left_out = list("left_out", &raw.left_out)?;
+    let compile = || -> Result<Matching, PatternError> {
+        let rules = Rules::loose("any_of");
+        let bare = |pattern: &'_ String| pattern.trim_start_matches('/').to_owned();
+        let markers: Vec<_> = markers.iter().map(bare).collect();
+        let units: Vec<_> = units.iter().map(bare).collect();
+        let one = |marker: &String| Ok(rules.compile(marker)?.compile_matcher());
+        Ok(Matching {
+            units: Rules::loose("units").paths(units.iter().map(String::as_str))?,
+            any_marker: rules.paths(markers.iter().map(String::as_str))?,
+            markers: markers.iter().map(one).collect::<Result<_, _>>()?,
+            first: Ordered::new(Rules::loose("first"), &first)?,
+            any_first: Patterns::new(Rules::loose("first"), &first)?,
+            held: Patterns::new(Rules::loose("held"), &held)?,
+            written_once: Patterns::new(Rules::loose("written_once"), &written_once)?,
+            left_out: Patterns::new(Rules::loose("left_out"), &left_out)?,
+            left_out_below: Rules::loose("left_out").directories(&left_out)?,
+        })
+    };
+    compile().map_err(|error| together(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        assert_eq!(duration("96h"), Some(Duration::from_hours(96)));
+        assert_eq!(duration("7 d"), Some(Duration::from_hours(168)));
+        assert_eq!(duration("90min"), Some(Duration::from_mins(90)));
+        for bad in ["", "h", "0h", "-1d", "1.5h", "3 weeks", "99999999999999999d"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The part of a profile that is about a run's own files, checked and compiled.
+
+use std::ops::Range;
+
+use globset::GlobMatcher;
+use regex::bytes::{Regex, RegexBuilder};
+use toml::Spanned;
+
+use super::super::reading::{
+    CloseRule, Column, FilePattern, ManifestRule, Origin, OutcomeRule, Reading, SamplesRule, Spot,
+    XmlPath,
+};
+use super::super::{ProfileError, raw};
+use super::{not_understood, patterns, refuse};
+use crate::source::patterns::Rules;
+
+/// What a rule that waits for no marker waits for.
+const NO_CHANGE: &str = "no change";
+
+/// Where something may stand, as keys of one table.
+type Keys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
+
+/// Checks and compiles it.
+pub(super) fn reading(raw: &raw::File, markers: &[String]) -> Result<Reading, ProfileError> {
+    let closes = raw.closes.as_deref().unwrap_or_default();
+    let is_default = |rule: &Spanned<raw::Closes>| rule.as_ref().when.given().next().is_none();
+    if let Some(early) = closes.iter().rev().skip(1).find(|rule| is_default(rule)) {
+        let message = "a [[closes]] without `when` is not the last: what follows is never reached";
+        return Err(refuse(early.span(), message.into(), "put it last".into()));
+    }
+    let mut words = Vec::new();
+    for (word, origins) in raw.words.given() {
+        let origins: Result<_, _> = origins.iter().map(|one| origin(word, one)).collect();
+        words.push((word, origins?));
+    }
+    let identified_by = raw.identified_by.iter().flatten().map(file_pattern);
+    let samples = raw.samples.iter().flatten();
+    let outcome = raw.outcome.iter().flatten();
+    let manifest = raw.manifest.iter().flatten();
+    Ok(Reading {
+        identified_by: identified_by.collect::<Result<_, _>>()?,
+        closes: closes.iter().map(|rule| close_rule(rule, markers)).collect::<Result<_, _>>()?,
+        words,
+        samples: samples.map(samples_rule).collect::<Result<_, _>>()?,
+        outcome: outcome.map(outcome_rule).collect::<Result<_, _>>()?,
+        manifest: manifest.map(manifest_rule).collect::<Result<_, _>>()?,
+    })
+}
+
+fn close_rule(rule: &Spanned<raw::Closes>, markers: &[String]) -> Result<CloseRule, ProfileError> {
+    let rule = rule.as_ref();
+    let mut when = Vec::new();
+    for (word, list) in rule.when.given() {
+        let rules = Rules::loose("when");
+        let globs = patterns(rules, Some(list))?;
+        let compile = |text: &String| rules.compile(text).ok().map(|glob| glob.compile_matcher());
+        when.push((word, globs.iter().filter_map(compile).collect()));
+    }
+    let position = |marker: &str| markers.iter().position(|one| one.eq_ignore_ascii_case(marker));
+    let bit = |marker: &Spanned<String>| position(marker.as_ref()).map_or(0, |at| 1_u64 << at);
+    let sets = rule.any_of.iter().filter(|set| !set.is_empty());
+    let said: Vec<_> = sets.clone().map(|set| joined(set, " and ")).collect();
+    let waits_for = if said.is_empty() { NO_CHANGE.to_owned() } else { said.join(" or ") };
+    Ok(CloseRule {
+        when,
+        any_of: sets.map(|set| set.iter().fold(0, |bits, marker| bits | bit(marker))).collect(),
+        waits_for: match &rule.note {
+            Some(note) => format!("{waits_for} ({note})"),
+            None => waits_for,
+        },
+    })
+}
+
+fn joined(set: &[Spanned<String>], word: &str) -> String {
+    let names: Vec<_> = set.iter().map(|marker| marker.as_ref().as_str()).collect();
+    names.join(word)
+}
+
+/// Compiles a pattern of files, component by component.
+fn file_pattern(pattern: &Spanned<String>) -> Result<FilePattern, ProfileError> {
+    let text = pattern.as_ref().trim_start_matches('/');
+    let compile = |part: &str| -> Result<GlobMatcher, ProfileError> {
+        if part.is_empty() || part.contains("**") || part == ".." {
+            let message = format!("file = {text:?} is not possible");
+            let hint = "allowed: a path below the unit; * stops at slashes, ** is not for here";
+            return Err(refuse(pattern.span(), message, hint.into()));
+        }
+        let glob = Rules::loose("file").compile(part);
+        Ok(glob.map_err(|error| not_understood(pattern, &error))?.compile_matcher())
+    };
+    let parts = text.split('/').map(compile).collect::<Result<_, _>>()?;
+    Ok(FilePattern { text: text.to_owned(), parts })
+}
+
+fn required_file(
+    table: &str,
+    file: Option<&Spanned<String>>,
+    span: Range<usize>,
+) -> Result<FilePattern, ProfileError> {
+    match file {
+        Some(file) => file_pattern(file),
+        None => {
+            let hint = "file = \"SampleSheet*.csv\", a path below the unit".to_owned();
+            Err(refuse(span, format!("{table} has no file"), hint))
+        }
+    }
+}
+
+fn origin(word: &'static str, one: &Spanned<raw::Origin>) -> Result<Origin, ProfileError> {
+    let raw = one.as_ref();
+    let keys: Keys<'_> = [
+        ("xml", raw.xml.as_ref()),
+        ("json", raw.json.as_ref()),
+        ("key", raw.key.as_ref()),
+        ("name", raw.name.as_ref()),
+    ];
+    match (&raw.path, &raw.file) {
+        (Some(path), None) if keys.iter().all(|(_, value)| value.is_none()) => {
+            Ok(Origin::Path(named_group(word, path)?))
+        }
+        (None, Some(file)) => Ok(Origin::File(file_pattern(file)?, spot(word, keys, one.span())?)),
+        (_, _) => {
+            let hint = "allowed: path = …, or file = … with one of xml, json, key, name";
+            Err(refuse(one.span(), format!("a source of {word} is not possible"), hint.into()))
+        }
+    }
+}
+
+/// Reads the one key that says where in a file something stands.
+fn spot(what: &str, keys: Keys<'_>, span: Range<usize>) -> Result<Spot, ProfileError> {
+    let mut given = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let (Some((key, value)), None) = (given.next(), given.next()) else {
+        let hint = "allowed: one of xml, json, key, and for words also name".to_owned();
+        return Err(refuse(span, format!("{what} does not say where in its file it is"), hint));
+    };
+    let text = value.as_ref().as_str();
+    match key {
+        "xml" => XmlPath::parse(text).map(Spot::Xml).ok_or_else(|| {
+            let hint = "allowed: Element/Element, Element/Element@Attribute; * is any element";
+            refuse(value.span(), format!("xml = {text:?} is no place"), hint.into())
+        }),
+        "json" => Ok(Spot::Json(text.split('.').map(str::to_owned).collect())),
+        "key" => Ok(Spot::Key(text.to_owned())),
+        _ => Ok(Spot::Name(named_group(what, value)?)),
+    }
+}
+
+fn named_group(word: &str, value: &Spanned<String>) -> Result<Regex, ProfileError> {
+    let text = value.as_ref();
+    // Bytes, for names need not be UTF-8; and ASCII classes, for no instrument writes other digits.
+    let regex = RegexBuilder::new(text).unicode(false).build().map_err(|error| {
+        let said = error.to_string();
+        let last = said.lines().last().unwrap_or_default().to_owned();
+        refuse(value.span(), format!("{text:?} is no regular expression"), last)
+    })?;
+    if regex.capture_names().flatten().any(|name| name == word) {
+        return Ok(regex);
+    }
+    let message = format!("{text:?} has no group named {word}");
+    Err(refuse(value.span(), message, format!("put (?<{word}>…) around what it is")))
+}
+
+fn samples_rule(one: &Spanned<raw::Samples>) -> Result<SamplesRule, ProfileError> {
+    let raw = one.as_ref();
+    if raw.columns.is_empty() {
+        let hint = "columns = [\"Sample_ID\"]".to_owned();
+        return Err(refuse(one.span(), "[[samples]] has no columns".into(), hint));
+    }
+    Ok(SamplesRule {
+        file: required_file("[[samples]]", raw.file.as_ref(), one.span())?,
+        sections: raw.sections.clone(),
+        columns: raw.columns.clone(),
+    })
+}
+
+fn outcome_rule(one: &Spanned<raw::Outcome>) -> Result<OutcomeRule, ProfileError> {
+    let raw = one.as_ref();
+    let keys: Keys<'_> = [
+        ("xml", raw.xml.as_ref()),
+        ("json", raw.json.as_ref()),
+        ("key", raw.key.as_ref()),
+        ("name", None),
+    ];
+    if raw.success.is_empty() {
+        let hint = "success = [\"RunCompleted\"]".to_owned();
+        return Err(refuse(one.span(), "[[outcome]] has no success".into(), hint));
+    }
+    Ok(OutcomeRule {
+        file: required_file("[[outcome]]", raw.file.as_ref(), one.span())?,
+        spot: spot("[[outcome]]", keys, one.span())?,
+        success: raw.success.clone(),
+    })
+}
+
+fn manifest_rule(one: &Spanned<raw::Manifest>) -> Result<ManifestRule, ProfileError> {
+    let raw = one.as_ref();
+    let separators = [("line", None), ("tab", Some(b'\t')), ("comma", Some(b','))];
+    let separator = choice("separator", raw.separator.as_ref(), &separators)?;
+    let kinds = [("relative", false), ("absolute", true)];
+    Ok(ManifestRule {
+        file: required_file("[[manifest]]", raw.file.as_ref(), one.span())?,
+        separator,
+        column: column(raw.column.as_ref())?,
+        is_absolute: choice("paths", raw.paths.as_ref(), &kinds)?,
+    })
+}
+
+fn column(value: Option<&Spanned<raw::Column>>) -> Result<Column, ProfileError> {
+    let Some(value) = value else { return Ok(Column::Number(0)) };
+    match value.as_ref() {
+        raw::Column::Name(name) => Ok(Column::Name(name.clone())),
+        raw::Column::Number(number) => match usize::try_from(*number) {
+            Ok(number @ 1..=1_000) => Ok(Column::Number(number - 1)),
+            Ok(_) | Err(_) => {
+                let hint = "allowed: a number from 1, or the column's name".to_owned();
+                Err(refuse(value.span(), format!("column = {number} is not possible"), hint))
+            }
+        },
+    }
+}
+
+/// Returns what a word stands for; the first where none is given.
+fn choice<T: Copy>(
+    key: &str,
+    value: Option<&Spanned<String>>,
+    words: &[(&str, T)],
+) -> Result<T, ProfileError> {
+    let Some(value) = value else { return Ok(words[0].1) };
+    let found = words.iter().find(|(word, _)| word == value.as_ref());
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let message = format!("{key} = {:?} is not possible", value.as_ref());
+        refuse(value.span(), message, format!("allowed: {}", allowed.join(", ")))
+    })
+}

@@ -1,0 +1,102 @@
+//! The patterns of a profile over paths, compiled: units, and what a file is to its unit.
+
+use globset::{Candidate, GlobMatcher, GlobSet};
+
+use crate::model::Role;
+use crate::source::patterns::{Candidates, Ordered, Patterns};
+
+/// What a profile says of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::source) struct Class {
+    /// What it is to its unit.
+    pub(in crate::source) role: Role,
+    /// The position of the first pattern of `first` that matches.
+    pub(in crate::source) first: Option<usize>,
+}
+
+impl Class {
+    /// One of many.
+    pub(in crate::source) const PLAIN: Self = Self { role: Role::Plain, first: None };
+}
+
+/// The compiled patterns.
+#[derive(Debug, Clone)]
+pub(super) struct Matching {
+    /// Directories that are units.
+    pub(super) units: GlobSet,
+    /// Markers, by position; below the unit.
+    pub(super) markers: Vec<GlobMatcher>,
+    pub(super) any_marker: GlobSet,
+    pub(super) first: Ordered,
+    pub(super) any_first: Patterns,
+    pub(super) held: Patterns,
+    pub(super) written_once: Patterns,
+    pub(super) left_out: Patterns,
+    /// Directories below a unit of which everything is left out.
+    pub(super) left_out_below: GlobSet,
+}
+
+impl Matching {
+    /// Returns the length of the shortest ancestor directory that is a unit, else of the top one;
+    /// `None` for a file at the top.
+    pub(super) fn unit_of(&self, path: &[u8]) -> Option<usize> {
+        self.unit_by_pattern(path).or_else(|| path.iter().position(|byte| *byte == b'/'))
+    }
+
+    fn unit_by_pattern(&self, path: &[u8]) -> Option<usize> {
+        if self.units.is_empty() {
+            return None;
+        }
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes
+            .map(|(at, _)| at)
+            .find(|at| self.units.is_match_candidate(&Candidate::from_bytes(&path[..*at])))
+    }
+
+    /// Tells what the file at `path`, relative to its unit, is to it.
+    pub(super) fn classify(&self, path: &[u8]) -> Class {
+        if self.is_empty() {
+            return Class::PLAIN;
+        }
+        let candidates = Candidates::of(path);
+        if self.any_marker.is_match_candidate(&candidates.path)
+            && let Some(role) = self.marker(&candidates)
+        {
+            return Class { role, first: None };
+        }
+        let is_first = self.any_first.matches(&candidates);
+        let first = is_first.then(|| self.first.position(&candidates)).flatten();
+        let is_held = self.held.matches(&candidates) && !self.written_once.matches(&candidates);
+        Class { role: if is_held { Role::Held } else { Role::Plain }, first }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.markers.is_empty() && self.any_first.is_empty() && self.held.is_empty()
+    }
+
+    fn marker(&self, candidates: &Candidates<'_>) -> Option<Role> {
+        let found = |glob: &GlobMatcher| glob.is_match_candidate(&candidates.path);
+        u8::try_from(self.markers.iter().position(found)?).ok().map(Role::Marker)
+    }
+
+    /// Tells whether the file at `path`, relative to its unit, is left out.
+    pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
+        self.left_out.matches(&Candidates::of(path))
+    }
+
+    /// Tells whether all below a directory is left out.
+    ///
+    /// Where units are known by patterns, only within one that is: below another directory there may
+    /// still be a unit.
+    pub(super) fn leaves_out_below(&self, directory: &[u8]) -> bool {
+        if self.left_out_below.is_empty() {
+            return false;
+        }
+        let unit = match self.units.is_empty() {
+            true => self.unit_of(directory),
+            false => self.unit_by_pattern(directory),
+        };
+        let below = |unit: usize| Candidate::from_bytes(&directory[unit + 1..]);
+        unit.is_some_and(|unit| self.left_out_below.is_match_candidate(&below(unit)))
+    }
+}

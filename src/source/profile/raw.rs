@@ -1,0 +1,139 @@
+//! What stands in a profile's file, as `serde` reads it. `docs/profiles.md` documents every key.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+type Text = Option<Spanned<String>>;
+pub(super) type Patterns = Vec<Spanned<String>>;
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) based_on: Text,
+    pub(super) description: Option<String>,
+    pub(super) units: Option<Patterns>,
+    pub(super) quiet_periods: Option<Spanned<i64>>,
+    pub(super) stale_after: Text,
+    pub(super) first: Option<Patterns>,
+    pub(super) held: Option<Patterns>,
+    pub(super) written_once: Option<Patterns>,
+    pub(super) left_out: Option<Patterns>,
+    pub(super) identified_by: Option<Patterns>,
+    pub(super) closes: Option<Vec<Spanned<Closes>>>,
+    pub(super) words: Words<Vec<Spanned<Origin>>>,
+    pub(super) samples: Option<Vec<Spanned<Samples>>>,
+    pub(super) outcome: Option<Vec<Spanned<Outcome>>>,
+    pub(super) manifest: Option<Vec<Spanned<Manifest>>>,
+}
+
+impl File {
+    /// Takes from `base` what is not said here.
+    pub(super) fn or(self, base: Self) -> Self {
+        Self {
+            based_on: self.based_on,
+            description: self.description.or(base.description),
+            units: self.units.or(base.units),
+            quiet_periods: self.quiet_periods.or(base.quiet_periods),
+            stale_after: self.stale_after.or(base.stale_after),
+            first: self.first.or(base.first),
+            held: self.held.or(base.held),
+            written_once: self.written_once.or(base.written_once),
+            left_out: self.left_out.or(base.left_out),
+            identified_by: self.identified_by.or(base.identified_by),
+            closes: self.closes.or(base.closes),
+            words: self.words.or(base.words),
+            samples: self.samples.or(base.samples),
+            outcome: self.outcome.or(base.outcome),
+            manifest: self.manifest.or(base.manifest),
+        }
+    }
+}
+
+/// Something for each word.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, bound = "T: Deserialize<'de> + Default")]
+pub(super) struct Words<T> {
+    pub(super) run_id: Option<T>,
+    pub(super) instrument: Option<T>,
+    pub(super) flowcell: Option<T>,
+    pub(super) date: Option<T>,
+    pub(super) sample: Option<T>,
+}
+
+impl<T> Words<T> {
+    fn or(self, base: Self) -> Self {
+        Self {
+            run_id: self.run_id.or(base.run_id),
+            instrument: self.instrument.or(base.instrument),
+            flowcell: self.flowcell.or(base.flowcell),
+            date: self.date.or(base.date),
+            sample: self.sample.or(base.sample),
+        }
+    }
+
+    /// Returns what there is, with the name of its word.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &T)> {
+        let all = [
+            ("run_id", &self.run_id),
+            ("instrument", &self.instrument),
+            ("flowcell", &self.flowcell),
+            ("date", &self.date),
+            ("sample", &self.sample),
+        ];
+        all.into_iter().filter_map(|(word, given)| Some((word, given.as_ref()?)))
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Closes {
+    pub(super) when: Words<Patterns>,
+    pub(super) any_of: Vec<Patterns>,
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Origin {
+    pub(super) file: Text,
+    pub(super) xml: Text,
+    pub(super) json: Text,
+    pub(super) key: Text,
+    pub(super) name: Text,
+    pub(super) path: Text,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Samples {
+    pub(super) file: Text,
+    pub(super) sections: Vec<String>,
+    pub(super) columns: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Outcome {
+    pub(super) file: Text,
+    pub(super) xml: Text,
+    pub(super) json: Text,
+    pub(super) key: Text,
+    pub(super) success: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Manifest {
+    pub(super) file: Text,
+    pub(super) separator: Text,
+    pub(super) column: Option<Spanned<Column>>,
+    pub(super) paths: Text,
+}
+
+/// A column's number, counted from 1, or its name in the first line.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Column {
+    Number(i64),
+    Name(String),
+}

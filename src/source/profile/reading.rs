@@ -1,0 +1,117 @@
+//! What a profile says of a run's own files, checked and compiled: where each word stands, what
+//! closes the unit, where samples, outcome and manifest are. `run` goes by it.
+
+use globset::GlobMatcher;
+use regex::bytes::Regex;
+
+/// Files of a unit by a pattern, one matcher for each component of the path below the unit.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct FilePattern {
+    /// As it was written.
+    pub(in crate::source) text: String,
+    /// Directories, then the file.
+    pub(in crate::source) parts: Vec<GlobMatcher>,
+}
+
+/// Where a word may stand.
+#[derive(Debug, Clone)]
+pub(in crate::source) enum Origin {
+    /// In the unit's own path: the group named after the word.
+    Path(Regex),
+    /// In a file.
+    File(FilePattern, Spot),
+}
+
+/// Where in a file something stands.
+#[derive(Debug, Clone)]
+pub(in crate::source) enum Spot {
+    /// An element's text or attribute.
+    Xml(XmlPath),
+    /// A member; names from the outermost.
+    Json(Vec<String>),
+    /// A line `key=value`.
+    Key(String),
+    /// In the file's name: the group named after the word.
+    Name(Regex),
+}
+
+/// An element of a document, `RunInfo/Run`, and perhaps an attribute of it, `@Id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) struct XmlPath {
+    /// Local names from the outermost; `*` is any.
+    pub(in crate::source) elements: Vec<String>,
+    pub(in crate::source) attribute: Option<String>,
+}
+
+impl XmlPath {
+    /// Reads `RunInfo/Run@Id`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (elements, attribute) = match text.split_once('@') {
+            Some((elements, attribute)) => (elements, Some(attribute)),
+            None => (text, None),
+        };
+        let elements: Vec<_> = elements.split('/').map(str::to_owned).collect();
+        let is_whole = elements.iter().all(|name| !name.is_empty()) && attribute != Some("");
+        is_whole.then(|| Self { elements, attribute: attribute.map(str::to_owned) })
+    }
+}
+
+/// When a unit is closed.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct CloseRule {
+    /// Words that must match one of their patterns, all of them.
+    pub(in crate::source) when: Vec<(&'static str, Vec<GlobMatcher>)>,
+    /// Any of these sets of markers.
+    pub(in crate::source) any_of: Vec<u64>,
+    /// The same for people.
+    pub(in crate::source) waits_for: String,
+}
+
+/// Where the names of samples are.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct SamplesRule {
+    pub(in crate::source) file: FilePattern,
+    /// The first of these that is there; none: the file is one table.
+    pub(in crate::source) sections: Vec<String>,
+    /// Each of these that is there.
+    pub(in crate::source) columns: Vec<String>,
+}
+
+/// Where a run says how it ended.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct OutcomeRule {
+    pub(in crate::source) file: FilePattern,
+    pub(in crate::source) spot: Spot,
+    pub(in crate::source) success: Vec<String>,
+}
+
+/// Where a run lists its files.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct ManifestRule {
+    pub(in crate::source) file: FilePattern,
+    /// `None`: a line is one cell.
+    pub(in crate::source) separator: Option<u8>,
+    pub(in crate::source) column: Column,
+    /// Only lines with an absolute path count.
+    pub(in crate::source) is_absolute: bool,
+}
+
+/// Which cell of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::source) enum Column {
+    /// Counted from 0.
+    Number(usize),
+    /// By the first line.
+    Name(String),
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::source) struct Reading {
+    pub(in crate::source) identified_by: Vec<FilePattern>,
+    pub(in crate::source) closes: Vec<CloseRule>,
+    pub(in crate::source) words: Vec<(&'static str, Vec<Origin>)>,
+    pub(in crate::source) samples: Vec<SamplesRule>,
+    pub(in crate::source) outcome: Vec<OutcomeRule>,
+    pub(in crate::source) manifest: Vec<ManifestRule>,
+}

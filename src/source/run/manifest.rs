@@ -1,0 +1,126 @@
+//! Files that a run lists and that are not there.
+
+use std::rc::Rc;
+
+use super::files::Folder;
+use super::sheet::cells;
+use crate::model::SourcePath;
+use crate::source::Error;
+use crate::source::profile::{Column, ManifestRule};
+
+/// Most bytes of a list: 150 000 lines of the longest kind.
+const LIST_MAX: u64 = 32 << 20;
+/// Most files that are looked for: the fullest lists known name some 12 000.
+const LOOKED_MAX: usize = 50_000;
+/// How many are told: more would tell an operator nothing else.
+const TOLD_MAX: usize = 5;
+
+/// Returns the first few files that lists of the unit name and that are not in it.
+///
+/// The first line of a list of relative paths is not looked for: it may be a heading.
+pub(super) fn missing(
+    folder: &mut Folder<'_>,
+    rules: &[ManifestRule],
+) -> Result<Vec<String>, Error> {
+    let mut missing = Vec::new();
+    for rule in rules {
+        for path in folder.find(&rule.file)? {
+            if let Some(text) = folder.read(&path, LIST_MAX)? {
+                look(folder, rule, &(path, text), &mut missing)?;
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn look(
+    folder: &mut Folder<'_>,
+    rule: &ManifestRule,
+    (list, text): &(SourcePath, Rc<str>),
+    missing: &mut Vec<String>,
+) -> Result<(), Error> {
+    let unit = folder.unit().file_name().to_owned();
+    for (number, file) in listed(text, rule, &unit).enumerate() {
+        if missing.len() >= TOLD_MAX {
+            break;
+        }
+        if number >= LOOKED_MAX {
+            let name = String::from_utf8_lossy(list.file_name()).into_owned();
+            folder.note(format!("only the first {LOOKED_MAX} files of {name} were looked for"));
+            break;
+        }
+        let may_be_heading = number == 0 && !rule.is_absolute;
+        if !may_be_heading && !folder.has(file.as_bytes())? && !missing.contains(&file) {
+            missing.push(file);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the files of a list, by their paths below the unit.
+fn listed<'a>(
+    text: &'a str,
+    rule: &'a ManifestRule,
+    unit: &'a [u8],
+) -> impl Iterator<Item = String> + 'a {
+    let split = |line: &str| match rule.separator {
+        Some(separator) => cells(line, separator),
+        None => vec![line.trim().to_owned()],
+    };
+    let column = match &rule.column {
+        Column::Number(number) => Some(*number),
+        Column::Name(name) => {
+            let head = split(text.lines().next().unwrap_or_default());
+            head.iter().position(|cell| cell.eq_ignore_ascii_case(name))
+        }
+    };
+    let cell = move |line: &str| split(line).into_iter().nth(column?);
+    text.lines().filter_map(cell).filter_map(move |cell| within_unit(&cell, unit, rule.is_absolute))
+}
+
+/// Returns a listed path as one below the unit; `None` when it is none.
+///
+/// The instrument's own directories mean nothing here: what follows the unit's name does.
+fn within_unit(cell: &str, unit: &[u8], is_absolute: bool) -> Option<String> {
+    let path = cell.replace('\\', "/");
+    let begins_at_root = path.starts_with('/') || path.as_bytes().get(1..3) == Some(b":/");
+    if begins_at_root {
+        let tail = String::from_utf8_lossy(unit);
+        let (_, below) = path.rsplit_once(&format!("/{tail}/"))?;
+        return usable(below);
+    }
+    if is_absolute {
+        return None;
+    }
+    usable(path.trim_start_matches("./"))
+}
+
+fn usable(path: &str) -> Option<String> {
+    let is_below = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    is_below.then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_paths_are_mapped_below_the_unit() {
+        let table = [
+            ("Data/x.cbcl", false, Some("Data/x.cbcl")),
+            ("./Data/x.cbcl", false, Some("Data/x.cbcl")),
+            ("Data\\x.cbcl", false, Some("Data/x.cbcl")),
+            ("/data/pacbio/r84/1_A01/hifi/m.bam", true, Some("hifi/m.bam")),
+            ("/data/1_A01/r84/1_A01/m.bam", true, Some("m.bam")),
+            ("D:\\out\\1_A01\\m.bam", false, Some("m.bam")),
+            ("/elsewhere/m.bam", true, None),
+            ("12", true, None),
+            ("../x", false, None),
+            ("", false, None),
+            ("Data/", false, None),
+        ];
+        for (cell, is_absolute, expected) in table {
+            assert_eq!(within_unit(cell, b"1_A01", is_absolute).as_deref(), expected, "{cell}");
+        }
+    }
+}
