@@ -150,7 +150,7 @@ impl Daemon {
     }
 
     fn on_reply(&mut self, act: ActId, reply: workers::Reply) {
-        if let Ok(Outcome::Scanned { seen_count, elapsed }) = &reply {
+        if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
         }
@@ -199,9 +199,14 @@ impl Daemon {
 
     fn start_watches(&mut self) {
         for (drop, source) in &self.world.sources {
-            let events = self.world.events.clone();
-            let (directory, filter) = (source.directory.clone(), source.filter.clone());
-            self.watchers.spawn(watches::watch(drop.clone(), directory, filter, events));
+            let watched = watches::Watched {
+                drop: drop.clone(),
+                directory: source.directory.clone(),
+                filter: source.filter.clone(),
+                seen: source.seen.subscribe(),
+                events: self.world.events.clone(),
+            };
+            self.watchers.spawn(watched.watch());
         }
     }
 

@@ -5,7 +5,8 @@
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file only routes. What a file on disk means is `files` and `settle`; what an upload wants
+//! This file only routes. What a file on disk means is `files` and `settle`, whether a drop directory
+//! is there and heard of is `hearing`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; whether a
@@ -28,6 +29,7 @@ pub mod event;
 mod export;
 mod files;
 mod gate;
+mod hearing;
 mod outcomes;
 mod plan;
 mod pump;
@@ -46,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
-use files::{Files, Scan};
+use files::Files;
 use gate::{Gate, GateState};
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -56,7 +58,7 @@ use upload::Upload;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason,
     Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
-    RemoteUploadId, SourcePath, Target, UploadId, UploadState, WallTime,
+    RemoteUploadId, RootIdentity, SourcePath, Target, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -73,6 +75,8 @@ pub struct Stored {
     pub open_drops: Vec<DropKey>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    /// Drop directories: where each was, and which directory, when its files were last seen.
+    pub roots: Vec<(DropName, String, RootIdentity)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -245,6 +249,7 @@ impl Engine {
                 files.ignored.insert(path, reason);
             }
         }
+        self.take_roots(stored.roots);
         for key in stored.open_drops {
             self.open_drop(key, now);
         }
@@ -276,6 +281,7 @@ impl Engine {
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
+                self.hear(&drop, &mut turn);
                 self.on_observed(&drop, &observations, files::Closeness::Scan, &mut turn);
             }
             Event::WatchChanged { drop, watch, reason } => {
@@ -300,13 +306,7 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let drops = self.drops.values().flat_map(|files| {
-            let scan = match files.scan {
-                Scan::Due(at) => Some(at),
-                Scan::Running(_) => None,
-            };
-            scan.into_iter().chain(files.settle.next_deadline())
-        });
+        let drops = self.drops.values().filter_map(Files::next_deadline);
         let gates = self.gates.values().flat_map(Gate::next_deadline);
         let timer = self.timers.first().map(|(at, _)| *at);
         drops.chain(gates).chain(timer).chain(self.next_end()).min()
@@ -472,12 +472,6 @@ impl Engine {
             remote,
             at: turn.now.wall,
         });
-    }
-
-    fn tell_drop(&mut self, drop: &DropName, turn: &mut Turn) {
-        if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
-            turn.record(Record::DropHealth(health));
-        }
     }
 
     fn tell_destination(&self, name: &DestinationName, reason: Option<String>, turn: &mut Turn) {

@@ -129,7 +129,8 @@ pub(super) fn world(
     for drop in &config.drops {
         let filter =
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
-        let source = Source { directory: drop.source.directory.clone(), filter };
+        let (seen, _) = tokio::sync::watch::channel(None);
+        let source = Source { directory: drop.source.directory.clone(), filter, seen };
         sources.insert(drop.settings.name.clone(), source);
     }
     let Transfer { parts_in_flight, bandwidth, .. } = config.transfer;
@@ -211,6 +212,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         cleanups: loaded.cleanups,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
+        roots: loaded.roots,
         next_upload: loaded.next_upload,
     }
 }

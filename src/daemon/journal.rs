@@ -4,9 +4,9 @@
 //! An upload's first failures are worth an info line; from the third on it is degraded, and a warning;
 //! parking needs a person, and is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Fact, Failure, PartNumber, Record, UploadId};
+use crate::model::{DropHealth, DropName, Fact, Failure, PartNumber, Record, UploadId, WatchState};
 
 /// From this failure of an upload on, a failure is a warning.
 const WARN_FROM: u32 = 3;
@@ -16,6 +16,8 @@ const WARN_FROM: u32 = 3;
 pub(super) struct Journal {
     /// Failures of each upload that has not ended.
     failures: BTreeMap<UploadId, u32>,
+    /// Drops that are deaf.
+    deaf: BTreeSet<DropName>,
 }
 
 impl Journal {
@@ -37,11 +39,7 @@ impl Journal {
                     let kind = failure.kind.as_str();
                     tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
                 }
-                Record::DropHealth(health) => {
-                    let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
-                    let reason = reason.unwrap_or("nothing to say");
-                    tracing::debug!(path = health.directory, "drop directory: {watch}, {reason}");
-                }
+                Record::DropHealth(health) => self.note_drop(health),
                 Record::DropFinished { destination, name, .. } => {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
@@ -51,6 +49,19 @@ impl Journal {
                 | Record::Ignored { .. }
                 | Record::NotIgnored { .. } => {}
             }
+        }
+    }
+
+    fn note_drop(&mut self, health: &DropHealth) {
+        let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
+        let (path, reason) = (&health.directory, reason.unwrap_or("nothing to say"));
+        let is_deaf = health.watch == WatchState::Deaf;
+        if is_deaf && self.deaf.insert(health.drop.clone()) {
+            tracing::error!(path, "drop directory is deaf: {reason}");
+        } else if !is_deaf && self.deaf.remove(&health.drop) {
+            tracing::info!(path, "drop directory is heard again");
+        } else {
+            tracing::debug!(path, "drop directory: {watch}, {reason}");
         }
     }
 

@@ -13,17 +13,17 @@ use tokio::sync::mpsc;
 use super::workers::{Reply, cancelled};
 use crate::clock::Clock;
 use crate::engine::event::{
-    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place,
+    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, SourcePath,
-    UploadId,
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, RootIdentity,
+    SourcePath, UploadId,
 };
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
-use crate::source::{self, Filter, SourceFile};
+use crate::source::{self, Filter, ScanSummary, SourceFile};
 use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
@@ -75,6 +75,15 @@ pub(crate) struct Source {
     pub(crate) directory: PathBuf,
     /// What of it is uploaded, and in which order.
     pub(crate) filter: Filter,
+    /// Which directory scans see at its path: its watch must be on that one.
+    pub(crate) seen: tokio::sync::watch::Sender<Option<RootIdentity>>,
+}
+
+impl Source {
+    /// Tells the watch which directory stands at the path, or that none can be seen.
+    fn see(&self, root: Option<RootIdentity>) {
+        self.seen.send_if_modified(|seen| std::mem::replace(seen, root) != root);
+    }
 }
 
 fn failed<T>(failure: Failure) -> Result<T, Setback> {
@@ -236,7 +245,7 @@ async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
     let started = world.clock.now().monotonic;
     let (events, clock) = (world.events.clone(), world.clock.clone());
     let walk = move || {
-        let Source { directory, filter } = drop_of(&world, &drop)?;
+        let source = drop_of(&world, &drop)?;
         let take = |observations| {
             let event = Event::Observed { drop: drop.clone(), observations };
             match events.blocking_send(event) {
@@ -244,16 +253,20 @@ async fn scan_drop(world: Arc<World>, drop: DropName) -> Reply {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        source::scan(directory, filter, take).map_err(Failure::from)
+        source.see(source::identity(&source.directory).ok());
+        let scanned = source::scan(&source.directory, &source.filter, take);
+        source.see(scanned.as_ref().ok().map(|summary| summary.root));
+        scanned.map_err(Failure::from)
     };
     let summary = off_the_loop(walk).await?;
     let elapsed = clock.now().monotonic.since(started);
-    Ok(Outcome::Scanned { seen_count: summary.seen_count, elapsed })
+    let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
+    Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root } })
 }
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
     let look = move || {
-        let Source { directory, filter } = drop_of(&world, &drop)?;
+        let Source { directory, filter, .. } = drop_of(&world, &drop)?;
         source::look(directory, filter, paths).map_err(Failure::from)
     };
     off_the_loop(look).await.map(|observations| Outcome::Looked { observations })

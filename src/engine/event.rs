@@ -12,7 +12,7 @@ use crate::model::{
     ByteCount, ByteRange, Completion, Description, DestinationName, DropName, ETag, ExportId,
     ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Observation,
     PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
-    SourcePath, Target, UploadId, WallTime, WatchState,
+    RootIdentity, SourcePath, Target, UploadId, WallTime, WatchState,
 };
 
 /// Tells one act from another within one life of the process.
@@ -298,17 +298,30 @@ pub struct Setback {
     pub sent: ByteCount,
 }
 
+/// What a scan says of the drop directory as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// Every directory was read to its end.
+    pub complete: bool,
+    /// Nothing at all stands in the drop directory.
+    pub is_empty: bool,
+    /// Which directory the drop directory is.
+    pub root: RootIdentity,
+}
+
 /// How an act ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every directory was read.
+    /// The walk came to its end.
     Scanned {
         /// How many paths were seen.
         seen_count: u64,
         /// How long it took.
         elapsed: Duration,
+        /// What it says of the drop directory as a whole.
+        walk: Walk,
     },
-    /// What stood there, one observation for each path asked for.
+    /// What stood there, one observation for each path asked for that could be looked at.
     Looked {
         /// That.
         observations: Vec<Observation>,

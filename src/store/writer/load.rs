@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, RemoteUploadId, SourcePath,
-    UploadId,
+    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, RemoteUploadId, RootIdentity,
+    SourcePath, UploadId,
 };
 use crate::store::rows::{self, ENDED};
 use crate::store::{KnownFile, Loaded};
@@ -24,6 +24,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         cleanups: load_cleanups(connection)?,
         open_drops: load_open_drops(connection)?,
         ignored: load_ignored(connection)?,
+        roots: load_roots(connection)?,
         next_upload: next.map(UploadId),
     })
 }
@@ -65,6 +66,18 @@ fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, Remote
     let rows = statement.query_map([], |row| {
         let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
         Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
+    })?;
+    rows.collect()
+}
+
+fn load_roots(connection: &Connection) -> Result<Vec<(DropName, String, RootIdentity)>> {
+    let sql = "SELECT drop_name, directory, root_device, root_inode FROM drop_health \
+        WHERE root_device IS NOT NULL AND root_inode IS NOT NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let (device, inode) = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
+        let root = RootIdentity { device: device.cast_unsigned(), inode: inode.cast_unsigned() };
+        Ok((DropName::new(row.get::<_, String>(0)?), row.get(1)?, root))
     })?;
     rows.collect()
 }

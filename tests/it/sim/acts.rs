@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source};
+use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source, Walk};
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Place, Seen,
     SourcePath,
@@ -76,9 +76,12 @@ impl World {
         let outcome = match act {
             Act::Scan { drop } => {
                 let observations = self.files.keys().map(|path| self.observe(path)).collect();
-                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO };
+                let walk =
+                    Walk { complete: true, is_empty: self.files.is_empty(), root: self.root };
+                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
                 return (Some(Event::Observed { drop, observations }), Ok(outcome));
             }
+            Act::Look { .. } if self.files.is_empty() => Err(away()),
             Act::Look { paths, .. } => {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
                 Ok(Outcome::Looked { observations })
@@ -103,6 +106,9 @@ impl World {
 
     fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {
         let Some((fingerprint, bytes)) = self.files.get(&source.path) else {
+            if self.files.is_empty() {
+                return Err(away());
+            }
             return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
         };
         if !fingerprint.same_version(&source.fingerprint) {
@@ -136,6 +142,11 @@ impl World {
         let etag = now(self.fake.put_part(&asked, body))?;
         Ok(Outcome::PartPut { etag, md5, sent })
     }
+}
+
+/// What an act meets in an empty drop directory.
+fn away() -> Failure {
+    Failure::new(FailureKind::SourceAway, "it is empty")
 }
 
 pub(super) fn setback(kind: FailureKind) -> Setback {

@@ -13,8 +13,8 @@ use dropferry::engine::settings::{
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, Unit, UploadId,
-    WallTime,
+    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath, Traits,
+    Unit, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -56,6 +56,8 @@ pub(super) struct World {
     expected: Option<Vec<StoredUpload>>,
     /// Every version that ever stood anywhere, by inode.
     pub(super) versions: BTreeMap<u64, Vec<u8>>,
+    /// Which directory stands at the drop directory's path.
+    pub(super) root: RootIdentity,
     directory: tempfile::TempDir,
     inode: u64,
 }
@@ -167,6 +169,7 @@ impl World {
             allowance: 0,
             expected: None,
             versions: BTreeMap::new(),
+            root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
             inode: 0,
         }
@@ -201,6 +204,7 @@ impl World {
             allowance: self.allowance,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
             versions: self.versions.clone(),
+            root: self.root,
             directory,
             inode: self.inode,
         }
