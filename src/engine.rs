@@ -281,8 +281,8 @@ impl Engine {
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
-                self.hear(&drop, &mut turn);
                 self.on_observed(&drop, &observations, files::Closeness::Scan, &mut turn);
+                self.hear(&drop, &mut turn);
             }
             Event::WatchChanged { drop, watch, reason } => {
                 if let Some(files) = self.drops.get_mut(&drop) {

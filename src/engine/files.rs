@@ -200,8 +200,8 @@ impl Files {
         let deafness = self.hearing.deafness();
         let watch = if deafness.is_some() { WatchState::Deaf } else { self.watch.0 };
         let parts: Vec<_> = match deafness {
-            Some(deafness) => vec![deafness],
-            None => self.watch.1.as_deref().into_iter().chain(self.hearing.gap()).collect(),
+            Some(deafness) => vec![deafness.to_owned()],
+            None => self.watch.1.clone().into_iter().chain(self.missed()).collect(),
         };
         let health = DropHealth {
             drop: self.settings.name.clone(),

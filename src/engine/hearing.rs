@@ -48,8 +48,8 @@ pub(crate) struct Hearing {
     heard_at: Option<Monotonic>,
     /// The deadline passed.
     is_silent: bool,
-    /// Since when no scan has seen all of it, and what was not seen.
-    partial: Option<(Monotonic, String)>,
+    /// Since when no scan has seen all of it, and whether that has lasted.
+    partial: Option<(Monotonic, bool)>,
 }
 
 impl Hearing {
@@ -61,11 +61,6 @@ impl Hearing {
     /// Returns why it is deaf, when it is.
     pub(crate) fn deafness(&self) -> Option<&str> {
         self.failure.as_deref().or(self.is_silent.then_some(SILENCE))
-    }
-
-    /// Returns what of it is not seen, when something is not.
-    pub(crate) fn gap(&self) -> Option<&str> {
-        self.partial.as_ref().map(|(_, what)| what.as_str())
     }
 
     /// Returns how long to wait after a scan.
@@ -102,11 +97,10 @@ impl Hearing {
         self.is_away = false;
     }
 
-    fn miss(&mut self, what: &str, scan_interval: Duration, now: Monotonic) {
-        let since = self.partial.as_ref().map_or(now, |(since, _)| *since);
+    fn miss(&mut self, scan_interval: Duration, now: Monotonic) {
+        let since = self.partial.map_or(now, |(since, _)| since);
         let is_long = now.since(since) >= scan_interval.saturating_mul(SILENT_INTERVALS);
-        let lasting = if is_long { ", for two scan intervals or longer" } else { "" };
-        self.partial = Some((since, format!("{what}{lasting}")));
+        self.partial = Some((since, is_long));
     }
 }
 
@@ -117,8 +111,14 @@ impl Files {
         walk.is_empty && is_another && !self.known.is_empty()
     }
 
-    /// Says what a scan did not see.
-    fn missed(&self) -> String {
+    /// Says what scans do not see, when they miss something.
+    pub(crate) fn missed(&self) -> Option<String> {
+        let (_, is_long) = self.hearing.partial?;
+        let lasting = if is_long { ", for two scan intervals or longer" } else { "" };
+        Some(format!("{}{lasting}", self.unseen()))
+    }
+
+    fn unseen(&self) -> String {
         let unreadable = |(_, reason): &(&SourcePath, &IgnoreReason)| {
             **reason == IgnoreReason::DirectoryUnreadable
         };
@@ -184,7 +184,9 @@ impl Engine {
     /// Takes a sign of life from the scan under way.
     pub(super) fn hear(&mut self, drop: &DropName, turn: &mut Turn) {
         let now = turn.now.monotonic;
-        if self.drops.get_mut(drop).is_some_and(|files| files.hearing.hear(now)) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        // What is seen may change what is said to be missed.
+        if files.hearing.hear(now) || files.hearing.partial.is_some() {
             self.tell_drop(drop, turn);
         }
     }
@@ -255,8 +257,7 @@ impl Engine {
         }
         files.hearing.find(walk.root);
         if !walk.complete {
-            let what = files.missed();
-            files.hearing.miss(&what, files.settings.scan_interval, turn.now.monotonic);
+            files.hearing.miss(files.settings.scan_interval, turn.now.monotonic);
             return;
         }
         files.last_full_scan_at = Some(turn.now.wall);

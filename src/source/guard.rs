@@ -15,8 +15,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::Error;
-
 /// Room for many events of a directory, which carry no names when they are about itself.
 const BUFFER_BYTES: usize = 1024;
 
@@ -28,11 +26,10 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Begins to guard `root`.
-    pub(super) fn start(root: &Path) -> Result<Self, Error> {
-        let failed = |errno: Errno| Error::of_directory("guard", root, errno);
-        let handle = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
+    pub(super) fn start(root: &Path) -> Result<Self, Errno> {
+        let handle = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-        inotify::add_watch(&handle, root, ends).map_err(failed)?;
+        inotify::add_watch(&handle, root, ends)?;
         Ok(Self { handle })
     }
 

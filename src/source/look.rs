@@ -42,11 +42,22 @@ pub fn look(
             Err(errno) => return Err(Error::of_file("look at", &path, errno)),
         }
     }
-    let is_missed = found.iter().any(|one| one.seen == Seen::Gone);
-    if is_missed && directory.is_empty()? {
-        return Err(Error::empty(root));
+    // What is missed or refused may be the drop directory's fault and not the file's.
+    if found.iter().any(|one| is_doubtful(&one.seen)) {
+        let is_missed = found.iter().any(|one| one.seen == Seen::Gone);
+        if directory.is_empty()? && is_missed {
+            return Err(Error::empty(root));
+        }
     }
     Ok(found)
+}
+
+fn is_doubtful(seen: &Seen) -> bool {
+    match seen {
+        Seen::Gone | Seen::Unreadable(..) => true,
+        Seen::Ignored(reason) => *reason == IgnoreReason::DirectoryUnreadable,
+        Seen::File(_) => false,
+    }
 }
 
 fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errno> {

@@ -266,14 +266,16 @@ fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     compare(source, stat)
 }
 
-/// Says why a file is not read: that it is not there can be told only where anything is.
+/// Says why a file is not read: that it is not there can be told only where anything is, and that it
+/// may not be read only where the drop directory may.
 fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> Error {
     let (doing, errno) = failed;
     let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
-    if is_missing && root.is_empty().unwrap_or(true) {
-        return Error::empty(&source.root);
+    match root.is_empty() {
+        Ok(true) if is_missing => Error::empty(&source.root),
+        Ok(_) => Error::of_file(doing, &source.path, errno),
+        Err(error) => error,
     }
-    Error::of_file(doing, &source.path, errno)
 }
 
 fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {

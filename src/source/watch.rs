@@ -108,7 +108,8 @@ impl Watch {
             let shared = Arc::clone(&callback.shared);
             match start_watcher(callback) {
                 Ok(watcher) => {
-                    let guard = Guard::start(&root)?;
+                    let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
+                    let guard = Guard::start(&root).map_err(limited)?;
                     let (gathering, root) = (None, identity);
                     return Ok(Self { shared, gathering, guard, root, _watcher: watcher });
                 }
