@@ -197,4 +197,11 @@ impl Common {
         let path = crate::config::locate(self.config.as_deref(), &environment);
         crate::config::Config::load(&path, &environment)
     }
+
+    /// Reads of the configuration only where the state is.
+    fn state_directory(&self) -> Result<PathBuf, crate::config::Problems> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let path = crate::config::locate(self.config.as_deref(), &environment);
+        crate::config::Config::load_state_directory(&path, &environment)
+    }
 }

@@ -186,9 +186,20 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))?;
-        Self::parse(path, &text, environment)
+        Self::parse(path, &read(path)?, environment)
+    }
+
+    /// Reads of a configuration file only where the state is, for those who only look at it: a drop
+    /// directory or a credential that is away is what they are asked about.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no configuration at all.
+    pub fn load_state_directory(
+        path: &Path,
+        environment: Environment<'_>,
+    ) -> Result<PathBuf, Problems> {
+        let text = read(path)?;
+        resolve::state_directory(path, &text, parse_raw(path, &text)?, environment)
     }
 
     /// Checks the text of a configuration file.
@@ -196,10 +207,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
-        let raw: raw::File =
-            toml::from_str(text).map_err(|error| Problems::syntax(path, text, &error))?;
-        resolve::resolve(path, text, raw, environment)
+        resolve::resolve(path, text, parse_raw(path, text)?, environment)
     }
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))
+}
+
+fn parse_raw(path: &Path, text: &str) -> Result<raw::File, Problems> {
+    toml::from_str(text).map_err(|error| Problems::syntax(path, text, &error))
 }
 
 /// The shortest quiet period and scan interval: less would be a busy loop.

@@ -154,6 +154,10 @@ impl Daemon {
         if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
+            // What it saw lies in the other channel, and comes first.
+            while let Ok(event) = self.events.try_recv() {
+                self.tell(event);
+            }
         }
         self.tell(Event::Outcome { act, outcome: reply });
     }
@@ -200,9 +204,14 @@ impl Daemon {
 
     fn start_watches(&mut self) {
         for (drop, source) in &self.world.sources {
-            let events = self.world.events.clone();
-            let (directory, filter) = (source.directory.clone(), source.filter.clone());
-            self.watchers.spawn(watches::watch(drop.clone(), directory, filter, events));
+            let watched = watches::Watched {
+                drop: drop.clone(),
+                directory: source.directory.clone(),
+                filter: source.filter.clone(),
+                seen: source.seen.subscribe(),
+                events: self.world.events.clone(),
+            };
+            self.watchers.spawn(watched.watch());
         }
     }
 

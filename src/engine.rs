@@ -5,7 +5,8 @@
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file only routes. What a file on disk means is `files` and `settle`; what an upload wants
+//! This file only routes. What a file on disk means is `files` and `settle`, whether a drop directory
+//! is there and heard of is `hearing`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; whether a
@@ -29,6 +30,7 @@ pub mod event;
 mod export;
 mod files;
 mod gate;
+mod hearing;
 mod outcomes;
 mod plan;
 mod pump;
@@ -48,7 +50,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
-use files::{Files, Scan};
+use files::Files;
 use gate::{Gate, GateState};
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
@@ -61,7 +63,7 @@ use upload::Upload;
 use crate::model::{
     Admission, ByteCount, DestinationName, Disposal, DropName, Fact, Fingerprint, Hold,
     IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
-    RemoteUploadId, SourcePath, Target, UnitReading, UploadId, UploadState, WallTime,
+    RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -82,6 +84,8 @@ pub struct Stored {
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    /// Drop directories: where each was, and which directory, when its files were last seen.
+    pub roots: Vec<(DropName, String, RootIdentity)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -272,6 +276,7 @@ impl Engine {
                 files.units.load(unit, now.monotonic);
             }
         }
+        self.take_roots(stored.roots);
         for key in stored.open_drops {
             self.open_drop(key, now);
         }
@@ -308,6 +313,7 @@ impl Engine {
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
                 self.on_observed(&drop, &observations, files::Closeness::Scan, &mut turn);
+                self.hear(&drop, &mut turn);
             }
             Event::WatchChanged { drop, watch, reason } => {
                 if let Some(files) = self.drops.get_mut(&drop) {
@@ -331,13 +337,7 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let drops = self.drops.values().flat_map(|files| {
-            let scan = match files.scan {
-                Scan::Due(at) => Some(at),
-                Scan::Running(_) => None,
-            };
-            scan.into_iter().chain(files.settle.next_deadline())
-        });
+        let drops = self.drops.values().filter_map(Files::next_deadline);
         let gates = self.gates.values().flat_map(Gate::next_deadline);
         let timer = self.timers.first().map(|(at, _)| *at);
         let stirred = self.stirred.first().map(|(at, _)| *at);
@@ -511,12 +511,6 @@ impl Engine {
             remote,
             at: turn.now.wall,
         });
-    }
-
-    fn tell_drop(&mut self, drop: &DropName, turn: &mut Turn) {
-        if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
-            turn.record(Record::DropHealth(health));
-        }
     }
 
     fn tell_destination(&self, name: &DestinationName, reason: Option<String>, turn: &mut Turn) {

@@ -19,6 +19,7 @@
 mod beneath;
 pub mod dispose;
 pub mod filter;
+mod guard;
 pub mod look;
 pub mod part;
 mod patterns;
@@ -33,7 +34,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::model::{ByteCount, DropName, Failure, FailureKind, Fingerprint, SourcePath, Unit};
+use crate::model::{
+    ByteCount, DropName, Failure, FailureKind, Fingerprint, RootIdentity, SourcePath, Unit,
+};
 
 pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
@@ -83,6 +86,14 @@ pub fn free_space(directory: &Path) -> Option<ByteCount> {
     Some(ByteCount(found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
+/// Returns which directory stands at `directory`.
+///
+/// # Errors
+/// As [`look`].
+pub fn identity(directory: &Path) -> Result<RootIdentity, Error> {
+    beneath::Root::open(directory)?.identity()
+}
+
 /// Something that could not be done with a drop directory or a file in it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {path}")]
@@ -104,8 +115,23 @@ impl Error {
         Self { doing, path: path.to_string(), kind, source }
     }
 
+    /// What fails at the drop directory itself says nothing about the files in it.
     fn of_directory(doing: &'static str, directory: &Path, source: impl Into<io::Error>) -> Self {
-        Self::new(doing, directory.display(), source.into())
+        let mut error = Self::new(doing, directory.display(), source.into());
+        if error.kind != FailureKind::LocalFault {
+            error.kind = FailureKind::SourceAway;
+        }
+        error
+    }
+
+    /// An empty drop directory may be the mount point of a share that is not mounted, so a file that
+    /// is not in it may be there all the same; which it is, a scan tells.
+    fn empty(directory: &Path) -> Self {
+        Self::of_directory(
+            "find files in drop directory",
+            directory,
+            io::Error::other("it is empty"),
+        )
     }
 
     fn of_file(doing: &'static str, path: &SourcePath, source: impl Into<io::Error>) -> Self {
@@ -130,12 +156,13 @@ impl From<Error> for Failure {
 
 /// Maps an error of the file system onto the vocabulary of policy.
 ///
-/// What is not there is gone; what this process ran out of is its own fault; all else says that the
-/// source cannot be read.
+/// What is not there is gone; what this process ran out of is its own fault; storage that fails will
+/// be back; all else says that the source cannot be read.
 fn kind_of(error: &io::Error) -> FailureKind {
     match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE) => FailureKind::SourceGone,
+        Some(Errno::NOENT | Errno::NOTDIR) => FailureKind::SourceGone,
         Some(errno) if beneath::is_exhausted(errno) => FailureKind::LocalFault,
+        Some(errno) if beneath::is_passing(errno) => FailureKind::SourceAway,
         _ => FailureKind::SourceUnreadable,
     }
 }
@@ -175,10 +202,20 @@ mod tests {
     fn kinds_follow_the_operating_system() {
         let kind = |errno: Errno| kind_of(&errno.into());
         assert_eq!(kind(Errno::NOENT), FailureKind::SourceGone);
-        assert_eq!(kind(Errno::STALE), FailureKind::SourceGone);
         assert_eq!(kind(Errno::ACCESS), FailureKind::SourceUnreadable);
-        assert_eq!(kind(Errno::IO), FailureKind::SourceUnreadable);
         assert_eq!(kind(Errno::MFILE), FailureKind::LocalFault);
+        for errno in [Errno::STALE, Errno::IO, Errno::NOTCONN, Errno::TIMEDOUT, Errno::HOSTDOWN] {
+            assert_eq!(kind(errno), FailureKind::SourceAway, "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_fails_at_the_drop_directory_says_nothing_about_its_files() {
+        let kind = |errno: Errno| Error::of_directory("open", Path::new("/drop"), errno).kind;
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::IO, Errno::STALE, Errno::NOTDIR] {
+            assert_eq!(kind(errno), FailureKind::SourceAway, "{errno}");
+        }
+        assert_eq!(kind(Errno::NFILE), FailureKind::LocalFault);
     }
 
     #[test]

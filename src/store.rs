@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState, Record,
-    RemoteUploadId, SourcePath, UnitRow, UploadId, UploadState, WallTime,
+    RemoteUploadId, RootIdentity, SourcePath, UnitRow, UploadId, UploadState, WallTime,
 };
 
 /// Where the state is kept.
@@ -67,6 +67,8 @@ pub struct Loaded {
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
     pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    /// Drop directories: where each was, and which directory, when its files were last seen.
+    pub roots: Vec<(DropName, String, RootIdentity)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }

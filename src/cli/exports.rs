@@ -17,8 +17,7 @@ pub(super) struct ExportsArguments {
 }
 
 pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::Result<Exit> {
-    let config = common.load()?;
-    let mut exports = Snapshot::open(&config.state_directory)?.exports()?;
+    let mut exports = Snapshot::open(&common.state_directory()?)?.exports()?;
     exports.retain(|(_, export)| arguments.all || arguments.json || export.state != "completed");
     if arguments.json {
         let shown: Vec<_> = exports.iter().map(to_json).collect();

@@ -21,8 +21,7 @@ pub(super) struct ShowArguments {
 }
 
 pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Result<Exit> {
-    let config = common.load()?;
-    let snapshot = Snapshot::open(&config.state_directory)?;
+    let snapshot = Snapshot::open(&common.state_directory()?)?;
     let asked = &arguments.which;
     let number = asked.to_str().and_then(|text| text.parse().ok());
     let ids = match number {

@@ -35,11 +35,11 @@ pub(super) struct StatusArguments {
 }
 
 pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::Result<Exit> {
-    let config = common.load()?;
+    let directory = common.state_directory()?;
     let clock = Clock::real();
     loop {
         let now = clock.now().wall;
-        let (status, runs) = read(&config.state_directory, arguments, now)?;
+        let (status, runs) = read(&directory, arguments, now)?;
         if arguments.watch && std::io::stdout().is_terminal() {
             render::data("\x1b[H\x1b[2J")?;
         }

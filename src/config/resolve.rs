@@ -36,16 +36,37 @@ pub(super) fn resolve(
     raw: raw::File,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
-    let mut resolver =
-        Resolver { path, text, environment, problems: Vec::new(), warnings: Vec::new() };
-    let mut config = resolver.file(raw);
-    let mut problems = resolver.problems;
-    if problems.is_empty() {
-        config.warnings = resolver.warnings;
-        return Ok(config);
+    let mut resolver = Resolver::new(path, text, environment);
+    let config = resolver.file(raw);
+    let warnings = resolver.end()?;
+    Ok(Config { warnings, ..config })
+}
+
+/// Resolves where the state is, and nothing else.
+pub(super) fn state_directory(
+    path: &Path,
+    text: &str,
+    raw: raw::File,
+    environment: Environment<'_>,
+) -> Result<PathBuf, Problems> {
+    let mut resolver = Resolver::new(path, text, environment);
+    let directory = resolver.state_directory(raw.state.directory);
+    resolver.end().map(|_| directory)
+}
+
+impl<'a> Resolver<'a> {
+    fn new(path: &'a Path, text: &'a str, environment: Environment<'a>) -> Self {
+        Self { path, text, environment, problems: Vec::new(), warnings: Vec::new() }
     }
-    problems.sort_by_key(|problem| problem.line);
-    Err(Problems { path: path.to_owned(), problems })
+
+    /// Returns the warnings, unless there are problems.
+    fn end(mut self) -> Result<Vec<Problem>, Problems> {
+        if self.problems.is_empty() {
+            return Ok(self.warnings);
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+        Err(Problems { path: self.path.to_owned(), problems: self.problems })
+    }
 }
 
 impl Resolver<'_> {

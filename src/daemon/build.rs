@@ -129,10 +129,12 @@ pub(super) fn world(
     for drop in &config.drops {
         let filter =
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
+        let (seen, _) = tokio::sync::watch::channel(None);
         let source = Source {
             directory: drop.source.directory.clone(),
             filter,
             profile: Arc::clone(drop.profile()),
+            seen,
         };
         sources.insert(drop.settings.name.clone(), source);
     }
@@ -222,6 +224,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
+        roots: loaded.roots,
         next_upload: loaded.next_upload,
     }
 }

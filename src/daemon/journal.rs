@@ -4,10 +4,11 @@
 //! An upload's first failures are worth an info line; from the third on it is degraded, and a warning;
 //! parking needs a person, and is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    DropName, Fact, Failure, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId,
+    DropHealth, DropName, Fact, Failure, PartNumber, Record, SourcePath, UnitRow, UnitState,
+    UploadId, WatchState,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -20,6 +21,8 @@ pub(super) struct Journal {
     failures: BTreeMap<UploadId, u32>,
     /// What was last said of each unit that has not completed.
     units: BTreeMap<(DropName, SourcePath), (UnitState, Option<String>)>,
+    /// Drops that are deaf.
+    deaf: BTreeSet<DropName>,
 }
 
 impl Journal {
@@ -41,11 +44,7 @@ impl Journal {
                     let kind = failure.kind.as_str();
                     tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
                 }
-                Record::DropHealth(health) => {
-                    let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
-                    let reason = reason.unwrap_or("nothing to say");
-                    tracing::debug!(path = health.directory, "drop directory: {watch}, {reason}");
-                }
+                Record::DropHealth(health) => self.note_drop(health),
                 Record::DropFinished { destination, name, .. } => {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
@@ -86,6 +85,19 @@ impl Journal {
             UnitState::Completed | UnitState::Gone => self.units.remove(&key),
             UnitState::Open | UnitState::Closed => self.units.insert(key, said),
         };
+    }
+
+    fn note_drop(&mut self, health: &DropHealth) {
+        let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
+        let (path, reason) = (&health.directory, reason.unwrap_or("nothing to say"));
+        let is_deaf = health.watch == WatchState::Deaf;
+        if is_deaf && self.deaf.insert(health.drop.clone()) {
+            tracing::error!(path, "drop directory is deaf: {reason}");
+        } else if !is_deaf && self.deaf.remove(&health.drop) {
+            tracing::info!(path, "drop directory is heard again");
+        } else {
+            tracing::debug!(path, "drop directory: {watch}, {reason}");
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is a line for debugging")]

@@ -15,17 +15,17 @@ use super::units;
 use super::workers::{Reply, cancelled};
 use crate::clock::Clock;
 use crate::engine::event::{
-    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place,
+    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, SourcePath,
-    UploadId,
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, RootIdentity,
+    SourcePath, UploadId,
 };
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
-use crate::source::{self, Filter, Profile, SourceFile};
+use crate::source::{self, Filter, Profile, ScanSummary, SourceFile};
 use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
@@ -81,6 +81,15 @@ pub(crate) struct Source {
     pub(crate) filter: Filter,
     /// What is known of the runs it holds.
     pub(crate) profile: Arc<Profile>,
+    /// Which directory scans see at its path: its watch must be on that one.
+    pub(crate) seen: tokio::sync::watch::Sender<Option<RootIdentity>>,
+}
+
+impl Source {
+    /// Tells the watch which directory stands at the path, or that none can be seen.
+    fn see(&self, root: Option<RootIdentity>) {
+        self.seen.send_if_modified(|seen| std::mem::replace(seen, root) != root);
+    }
 }
 
 fn failed<T>(failure: Failure) -> Result<T, Setback> {
@@ -258,7 +267,7 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
     let started = world.clock.now().monotonic;
     let (events, clock) = (world.events.clone(), world.clock.clone());
     let walk = move || {
-        let Source { directory, filter, .. } = drop_of(&world, &drop)?;
+        let source = drop_of(&world, &drop)?;
         let take = |observations| {
             let event = Event::Observed { drop: drop.clone(), observations };
             match events.blocking_send(event) {
@@ -266,12 +275,16 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        let summary = source::scan(directory, (filter, &skip), take).map_err(Failure::from)?;
-        Ok((summary, source::free_space(directory)))
+        source.see(source::identity(&source.directory).ok());
+        let scanned = source::scan(&source.directory, (&source.filter, &skip), take);
+        source.see(scanned.as_ref().ok().map(|summary| summary.root));
+        let summary = scanned.map_err(Failure::from)?;
+        Ok((summary, source::free_space(&source.directory)))
     };
     let (summary, free) = off_the_loop(walk).await?;
     let elapsed = clock.now().monotonic.since(started);
-    Ok(Outcome::Scanned { seen_count: summary.seen_count, elapsed, free })
+    let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
+    Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, free } })
 }
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {

@@ -1,55 +1,158 @@
 //! Watches on drop directories: each is set up off the loop, forwards its hints, and says when it
-//! cannot watch. What cannot be watched is tried again now and then; until then scans find the files.
+//! cannot watch. What cannot be watched is tried again, soon at first and then now and then; until
+//! then scans find the files.
+//!
+//! A watch is on a directory, not on a path: when a share was mounted there, or unmounted, or the
+//! directory replaced, it hears nothing any more. So it is compared with the directory that stands at
+//! the path, whenever a scan has seen that and every [`CHECK_INTERVAL`], and started anew.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch::Receiver;
+use tokio::time::MissedTickBehavior;
 
 use crate::engine::event::Event;
-use crate::model::{DropName, Failure, WatchState};
-use crate::source::{Filter, Watch, WatchHint};
+use crate::model::{DropName, Failure, RootIdentity, WatchState};
+use crate::source::{self, Filter, Watch, WatchHint};
 
-/// How often a directory that could not be watched is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_mins(5);
+/// How soon a watch that ended is started again, at first.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// How often a directory that cannot be watched is tried again, at last: each try costs as much as
+/// looking at every directory.
+const RETRY_MAX: Duration = Duration::from_mins(5);
+/// How often the directory at the path is compared with the one that is watched.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Why a watch ends whose directory is not the one at the path.
+const ANOTHER: &str = "another directory stands at the path of the drop directory, or none";
 
-/// Watches one drop directory until the loop is gone.
-pub(super) async fn watch(
-    drop: DropName,
-    directory: std::path::PathBuf,
-    filter: Filter,
-    events: Sender<Event>,
-) {
-    loop {
-        let reason = match start(&directory, &filter).await {
-            Ok(watch) => {
-                let watched = Event::WatchChanged {
-                    drop: drop.clone(),
-                    watch: WatchState::Events,
-                    reason: None,
-                };
-                // What was there before the watch gives no hints.
-                let scan = Event::ScanNow { drop: drop.clone() };
-                if events.send(watched).await.is_err() || events.send(scan).await.is_err() {
-                    return;
+/// One drop directory to watch.
+pub(super) struct Watched {
+    /// Its name.
+    pub(super) drop: DropName,
+    /// Where it is.
+    pub(super) directory: PathBuf,
+    /// What of it is wanted.
+    pub(super) filter: Filter,
+    /// Which directory scans see there.
+    pub(super) seen: Receiver<Option<RootIdentity>>,
+    /// Where hints go.
+    pub(super) events: Sender<Event>,
+}
+
+/// Why a watch ended.
+enum End {
+    /// The kernel's queue overflowed: the next watch sees what this one missed.
+    Lost,
+    /// It hears nothing any more.
+    Failed(String),
+}
+
+/// Nobody listens any more.
+struct Closed;
+
+impl Watched {
+    /// Watches the drop directory until the loop is gone.
+    pub(super) async fn watch(mut self) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let end = match start(&self.directory, &self.filter).await {
+                Ok(watch) => {
+                    pause = RETRY_MIN;
+                    self.forward(watch).await
                 }
-                let Some(reason) = forward(&drop, watch, &events).await else { return };
-                reason
+                Err(reason) => Ok(End::Failed(reason)),
+            };
+            let waited = match end {
+                Ok(End::Lost) => Ok(()),
+                Ok(End::Failed(reason)) => self.wait(reason, &mut pause).await,
+                Err(closed) => Err(closed),
+            };
+            if waited.is_err() {
+                return;
             }
-            Err(reason) => reason,
-        };
-        let event = Event::WatchChanged {
-            drop: drop.clone(),
-            watch: WatchState::Scanning,
-            reason: Some(reason),
-        };
-        if events.send(event).await.is_err() {
-            return;
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+
+    /// Says that the drop is scanned only, and waits until another watch may succeed.
+    async fn wait(&mut self, reason: String, pause: &mut Duration) -> Result<(), Closed> {
+        self.tell(WatchState::Scanning, Some(reason)).await?;
+        let before = *self.seen.borrow();
+        let another = self.seen.wait_for(|seen| *seen != before && seen.is_some());
+        match tokio::time::timeout(*pause, another).await {
+            Ok(Ok(_)) => *pause = RETRY_MIN,
+            Ok(Err(_)) => return Err(Closed),
+            Err(_) => *pause = (*pause * 2).min(RETRY_MAX),
+        }
+        Ok(())
+    }
+
+    /// Forwards hints until the watch ends.
+    async fn forward(&mut self, mut watch: Watch) -> Result<End, Closed> {
+        self.tell(WatchState::Events, None).await?;
+        // What was there before the watch gives no hints.
+        self.send(Event::ScanNow { drop: self.drop.clone() }).await?;
+        self.seen.mark_unchanged();
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                hint = watch.next() => {
+                    if let Some(end) = self.take(hint).await? {
+                        return Ok(end);
+                    }
+                }
+                changed = self.seen.changed() => {
+                    changed.map_err(|_| Closed)?;
+                    if *self.seen.borrow_and_update() != Some(watch.root()) {
+                        return Ok(End::Failed(ANOTHER.to_owned()));
+                    }
+                }
+                _ = checks.tick() => {
+                    if let Some(reason) = self.check(&watch).await {
+                        self.send(Event::ScanNow { drop: self.drop.clone() }).await?;
+                        return Ok(End::Failed(reason.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells why a watch hears nothing any more, when it is so.
+    async fn check(&self, watch: &Watch) -> Option<&'static str> {
+        let is_another = seen_at(&self.directory).await != Some(watch.root());
+        watch.end().or(is_another.then_some(ANOTHER))
+    }
+
+    async fn take(&self, hint: WatchHint) -> Result<Option<End>, Closed> {
+        let drop = self.drop.clone();
+        match hint {
+            WatchHint::Paths(paths) => self.send(Event::Hint { drop, paths }).await?,
+            WatchHint::ScanNow => self.send(Event::ScanNow { drop }).await?,
+            WatchHint::Lost => {
+                let path = self.directory.display().to_string();
+                tracing::debug!(path, "events were lost: it is watched anew, and scanned");
+                return Ok(Some(End::Lost));
+            }
+            WatchHint::Failed { reason } => {
+                self.send(Event::ScanNow { drop }).await?;
+                return Ok(Some(End::Failed(reason)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tell(&self, watch: WatchState, reason: Option<String>) -> Result<(), Closed> {
+        self.send(Event::WatchChanged { drop: self.drop.clone(), watch, reason }).await
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Closed> {
+        self.events.send(event).await.map_err(|_| Closed)
     }
 }
 
-async fn start(directory: &std::path::Path, filter: &Filter) -> Result<Watch, String> {
+async fn start(directory: &Path, filter: &Filter) -> Result<Watch, String> {
     let (directory, filter) = (directory.to_owned(), filter.clone());
     match tokio::task::spawn_blocking(move || Watch::start(&directory, filter)).await {
         Ok(started) => started.map_err(|error| Failure::from(error).message),
@@ -57,15 +160,7 @@ async fn start(directory: &std::path::Path, filter: &Filter) -> Result<Watch, St
     }
 }
 
-/// Forwards hints until the watch fails, and returns why; `None` when nobody listens any more.
-async fn forward(drop: &DropName, mut watch: Watch, events: &Sender<Event>) -> Option<String> {
-    loop {
-        let drop = drop.clone();
-        let event = match watch.next().await {
-            WatchHint::Paths(paths) => Event::Hint { drop, paths },
-            WatchHint::ScanNow => Event::ScanNow { drop },
-            WatchHint::Failed { reason } => return Some(reason),
-        };
-        events.send(event).await.ok()?;
-    }
+async fn seen_at(directory: &Path) -> Option<RootIdentity> {
+    let directory = directory.to_owned();
+    tokio::task::spawn_blocking(move || source::identity(&directory).ok()).await.ok().flatten()
 }

@@ -14,7 +14,8 @@ use crate::model::{
     ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5,
     Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, SourcePath, Target, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
+    RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId, WallTime, WatchState,
+    WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -340,21 +341,34 @@ pub struct Setback {
     pub sent: ByteCount,
 }
 
+/// What a scan says of the drop directory as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// Every directory was read to its end.
+    pub complete: bool,
+    /// Nothing at all stands in the drop directory.
+    pub is_empty: bool,
+    /// Which directory the drop directory is.
+    pub root: RootIdentity,
+    /// Free space on its file system, where it can be told.
+    pub free: Option<ByteCount>,
+}
+
 /// How an act ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every directory was read.
+    /// The walk came to its end.
     Scanned {
         /// How many paths were seen.
         seen_count: u64,
         /// How long it took.
         elapsed: Duration,
-        /// Free space on its file system, where it can be told.
-        free: Option<ByteCount>,
+        /// What it says of the drop directory as a whole.
+        walk: Walk,
     },
     /// What the unit says of itself.
     UnitRead(Box<UnitReading>),
-    /// What stood there, one observation for each path asked for.
+    /// What stood there, one observation for each path asked for that could be looked at.
     Looked {
         /// That.
         observations: Vec<Observation>,

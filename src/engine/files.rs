@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::dispose::Waiting;
 use super::event::ActId;
+use super::hearing::Hearing;
 use super::settings::DropSettings;
 use super::settle::Settle;
 use super::units::Units;
@@ -35,8 +36,8 @@ pub(crate) struct Files {
     pub(crate) ignored: BTreeMap<SourcePath, IgnoreReason>,
     /// How it is watched, and why not by events.
     pub(crate) watch: (WatchState, Option<String>),
-    /// Why the last scan did not see the directory.
-    pub(crate) scan_failure: Option<String>,
+    /// Whether it is there, and whether scans tell anything.
+    pub(crate) hearing: Hearing,
     /// End of the last scan that saw everything.
     pub(crate) last_full_scan_at: Option<WallTime>,
     /// When to scan, or the scan under way.
@@ -119,7 +120,7 @@ impl Files {
             known: BTreeMap::new(),
             ignored: BTreeMap::new(),
             watch: (WatchState::Scanning, None),
-            scan_failure: None,
+            hearing: Hearing::default(),
             last_full_scan_at: None,
             scan: Scan::Due(now),
             scan_again: false,
@@ -257,14 +258,20 @@ impl Files {
 
     /// Returns the row, when it differs from what was last written.
     pub(crate) fn health(&mut self) -> Option<DropHealth> {
-        let watch = if self.scan_failure.is_some() { WatchState::Deaf } else { self.watch.0 };
+        let deafness = self.hearing.deafness();
+        let watch = if deafness.is_some() { WatchState::Deaf } else { self.watch.0 };
+        let parts: Vec<_> = match deafness {
+            Some(deafness) => vec![deafness.to_owned()],
+            None => self.watch.1.clone().into_iter().chain(self.missed()).collect(),
+        };
         let health = DropHealth {
             drop: self.settings.name.clone(),
             directory: self.settings.directory.clone(),
             watch,
-            reason: self.scan_failure.clone().or_else(|| self.watch.1.clone()),
+            reason: (!parts.is_empty()).then(|| parts.join("; ")),
             last_full_scan_at: self.last_full_scan_at,
             settling_count: self.settle.len() as u64,
+            root: self.hearing.root,
         };
         (self.told.as_ref() != Some(&health)).then(|| {
             self.told = Some(health.clone());

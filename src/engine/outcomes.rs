@@ -1,5 +1,6 @@
 //! The engine's ear for the world: one outcome for each act, routed to whom it concerns.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::acts::DIGEST_FILE;
@@ -13,7 +14,8 @@ use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
     DestinationName, DestinationState, DropName, ETagMode, Fact, Failure, FailureKind, NamePolicy,
-    Now, PartNumber, Record, RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId,
+    Now, Observation, PartNumber, Record, RemoteUpload, RemoteUploadId, SourcePath, Stage,
+    UploadId,
 };
 
 /// After a scan during which another was asked for.
@@ -28,6 +30,7 @@ impl Engine {
     pub(super) fn on_outcome(&mut self, act: ActId, reply: Reply, turn: &mut Turn) {
         let Some(flight) = self.flights.remove(&act) else { return };
         self.note_reply(&flight, &reply, turn);
+        self.note_source(&flight, &reply, turn);
         match flight.kind.clone() {
             FlightKind::Scan(drop) => self.on_scanned(&drop, reply, turn),
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
@@ -53,28 +56,16 @@ impl Engine {
     }
 
     fn on_scanned(&mut self, drop: &DropName, reply: Reply, turn: &mut Turn) {
+        match reply {
+            Ok(Outcome::Scanned { walk, .. }) => self.on_walked(drop, walk, turn),
+            Ok(other) => debug_assert!(false, "an outcome of another act: {other:?}"),
+            Err(Setback { failure, .. }) => self.on_scan_failed(drop, failure, turn),
+        }
         let Some(files) = self.drops.get_mut(drop) else { return };
         let again = std::mem::take(&mut files.scan_again);
-        let pause = if again { SCAN_AGAIN_PAUSE } else { files.settings.scan_interval };
+        let pause = files.hearing.pause(files.settings.scan_interval);
+        let pause = if again { SCAN_AGAIN_PAUSE } else { pause };
         files.scan = Scan::Due(files.next_scan(pause, turn.now.monotonic));
-        let is_whole = reply.is_ok();
-        match reply {
-            Ok(outcome) => {
-                if let Outcome::Scanned { free, .. } = outcome {
-                    files.free_space = free;
-                }
-                if files.scan_is_full {
-                    files.last_full_scan_at = Some(turn.now.wall);
-                }
-                files.scan_failure = None;
-            }
-            Err(Setback { failure, .. }) if failure.kind == FailureKind::Cancelled => {}
-            Err(Setback { failure, .. }) => files.scan_failure = Some(failure.message),
-        }
-        if is_whole {
-            self.units_scanned(drop, turn);
-            self.press_disposals(drop, turn.now);
-        }
         self.tell_drop(drop, turn);
     }
 
@@ -84,10 +75,27 @@ impl Engine {
             let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
             places
                 .for_each(|seen| self.stir(drop, &seen.place.unit(&seen.path), turn.now.monotonic));
+            self.look_again(drop, paths, &observations, turn.now);
         } else if let Some(files) = self.drops.get_mut(drop) {
             paths.iter().for_each(|path| files.settle.retry(path, turn.now.monotonic));
         }
         self.tell_drop(drop, turn);
+    }
+
+    /// Paths that could not be looked at are looked at again.
+    fn look_again(
+        &mut self,
+        drop: &DropName,
+        asked: &[SourcePath],
+        observations: &[Observation],
+        now: Now,
+    ) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        if observations.len() < asked.len() {
+            let seen: BTreeSet<_> = observations.iter().map(|seen| &seen.path).collect();
+            let missed = asked.iter().filter(|path| !seen.contains(path));
+            missed.for_each(|path| files.settle.retry(path, now.monotonic));
+        }
     }
 
     fn on_aborted(

@@ -26,6 +26,7 @@ impl Engine {
             return;
         }
         self.wake(turn);
+        self.listen(turn);
         self.tend_units(turn);
         self.dispose(turn);
         let drops: Vec<_> = self.drops.keys().cloned().collect();
@@ -60,7 +61,8 @@ impl Engine {
 
     fn look(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let paths = files.settle.take_due(turn.now.monotonic, LOOK_MAX);
+        let room = if files.hearing.is_away() { 0 } else { LOOK_MAX };
+        let paths = files.settle.take_due(turn.now.monotonic, room);
         let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
             let kind = FlightKind::Look(drop.clone(), paths.clone());
@@ -75,6 +77,7 @@ impl Engine {
             let id = self.start(flight, Act::Scan { drop: drop.clone(), skip }, turn);
             if let Some(files) = self.drops.get_mut(drop) {
                 files.scan = Scan::Running(id);
+                files.hearing.begin(turn.now.monotonic);
             }
         }
     }
@@ -126,8 +129,11 @@ impl Engine {
     }
 
     fn step_upload(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Some(upload) = self.uploads.get(&id) else { return };
         let Some(gate) = self.gates.get(&upload.admission.destination) else { return };
+        if self.waits_for_drop(upload) {
+            return;
+        }
         let drop = self.drops.get(&upload.admission.drop).filter(|_| !upload.admission.is_sentinel);
         let settings = &gate.settings;
         // Our digest is left with a file where it will prove that a file met again is the same.
@@ -194,6 +200,9 @@ impl Engine {
     /// Whether an upload has a part to send. One part alone where parts must go in turn, and until
     /// the first answer tells what the ETags are worth.
     fn may_send_more(&mut self, id: UploadId, now: Monotonic) -> bool {
+        if self.uploads.get(&id).is_none_or(|upload| self.waits_for_drop(upload)) {
+            return false;
+        }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
         let md5_seen =
             self.gates.get(&upload.admission.destination).is_some_and(|gate| gate.md5_seen);

@@ -58,6 +58,7 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
         | FailureKind::ServerFault
         | FailureKind::BadAnswer
         | FailureKind::PartRejected
+        | FailureKind::SourceAway
         | FailureKind::LocalFault => Verdict::Again,
         FailureKind::Forbidden => Verdict::Park(ParkReason::Forbidden),
         FailureKind::NotFound => Verdict::Park(ParkReason::TargetMissing),

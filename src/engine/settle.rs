@@ -105,6 +105,14 @@ impl Settle {
         }
     }
 
+    /// Drops the candidates that nothing was heard of since `at`, and tells whether there were any.
+    pub(crate) fn forget_before(&mut self, at: Monotonic) -> bool {
+        let old = self.candidates.iter().filter(|(_, candidate)| candidate.since < at);
+        let old: Vec<_> = old.map(|(path, _)| path.clone()).collect();
+        old.iter().for_each(|path| self.forget(path));
+        !old.is_empty()
+    }
+
     /// Schedules a look again whose answer did not come.
     pub(crate) fn retry(&mut self, path: &SourcePath, now: Monotonic) {
         self.schedule(path, now.after(self.quiet_period.max(Duration::from_secs(1))));

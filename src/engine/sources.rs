@@ -98,7 +98,7 @@ impl Engine {
         }
     }
 
-    fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
+    pub(super) fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
         use crate::model::Stage::{Beginning, Queued, Sending};
         // What may have been begun is looked for first: with its id known, it is ours when parked.
         let needs_source = self.uploads.get(&id).is_some_and(|upload| {

@@ -7,7 +7,7 @@ use super::bytes::{ByteCount, PartNumber, PartSize};
 use super::digest::{ETag, ETagMode, Md5};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
-use super::file::{Fingerprint, IgnoreReason, SourcePath};
+use super::file::{Fingerprint, IgnoreReason, RootIdentity, SourcePath};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::time::WallTime;
@@ -370,12 +370,14 @@ pub struct DropHealth {
     pub directory: String,
     /// How it is watched.
     pub watch: WatchState,
-    /// Why not by events.
+    /// Why not by events, and what of it is not seen.
     pub reason: Option<String>,
     /// End of the last scan that saw the whole directory.
     pub last_full_scan_at: Option<WallTime>,
     /// Files seen and not yet quiet.
     pub settling_count: u64,
+    /// Which directory it was when its files were last seen.
+    pub root: Option<RootIdentity>,
 }
 
 /// How a destination is doing.

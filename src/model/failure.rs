@@ -47,6 +47,8 @@ pub enum FailureKind {
     SourceGone,
     /// The source may not be read, or reading it failed.
     SourceUnreadable,
+    /// The drop directory, or what it lies on, does not answer: it says nothing about the file.
+    SourceAway,
     /// This machine failed: its disk, its memory.
     LocalFault,
     /// The act was given up because the daemon stops.
@@ -76,6 +78,7 @@ impl FailureKind {
             Self::SourceChanged => "source-changed",
             Self::SourceGone => "source-gone",
             Self::SourceUnreadable => "source-unreadable",
+            Self::SourceAway => "source-away",
             Self::LocalFault => "local-fault",
             Self::Cancelled => "cancelled",
         }

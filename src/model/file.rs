@@ -92,6 +92,15 @@ impl Fingerprint {
     }
 }
 
+/// Which directory a drop directory is: another share mounted there is another directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RootIdentity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
 /// What one look at a path gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {

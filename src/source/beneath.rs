@@ -18,11 +18,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Error;
-use crate::model::{ByteCount, Fingerprint, SourcePath};
+use crate::model::{ByteCount, Fingerprint, RootIdentity, SourcePath};
 
 /// How often `openat2` is tried again when a rename beside it made the kernel unsure.
 const RESOLVE_TRIES: usize = 8;
@@ -43,6 +43,8 @@ pub(super) enum Link {
     Outside,
     /// To nothing, to itself, or to where we may not look.
     Broken,
+    /// Its storage fails for the moment.
+    Failing(Errno),
 }
 
 /// An open drop directory.
@@ -84,7 +86,13 @@ impl Root {
     pub(super) fn resolve(&self, path: &SourcePath) -> Link {
         let resolved = fs::canonicalize(&self.directory)
             .and_then(|root| Ok((fs::canonicalize(root.join(path.as_path()))?, root)));
-        let Ok((target, root)) = resolved else { return Link::Broken };
+        let (target, root) = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                let passing = Errno::from_io_error(&error).filter(|errno| is_passing(*errno));
+                return passing.map_or(Link::Broken, Link::Failing);
+            }
+        };
         match target.strip_prefix(&root) {
             Ok(inside) => Link::Inside(SourcePath::from_bytes(inside.as_os_str().as_bytes())),
             Err(_) => Link::Outside,
@@ -93,16 +101,31 @@ impl Root {
 
     /// Tells whether the drop directory's path still leads to the directory that was opened.
     pub(super) fn is_still_there(&self) -> Result<bool, Error> {
-        let before = self.identity(&self.fd)?;
-        let again = Self::open(&self.directory)?;
-        Ok(self.identity(&again.fd)? == before)
+        let before = self.identity()?;
+        Ok(Self::open(&self.directory)?.identity()? == before)
     }
 
-    fn identity(&self, fd: &OwnedFd) -> Result<(u64, u64), Error> {
-        let stat = stat_fd(fd).map_err(|errno| {
+    /// Returns which directory it is.
+    pub(super) fn identity(&self) -> Result<RootIdentity, Error> {
+        let stat = stat_fd(&self.fd).map_err(|errno| {
             Error::of_directory("look at drop directory", &self.directory, errno)
         })?;
-        Ok((stat.fingerprint.device, stat.fingerprint.inode))
+        let Fingerprint { device, inode, .. } = stat.fingerprint;
+        Ok(RootIdentity { device, inode })
+    }
+
+    /// Tells whether nothing at all stands in the drop directory.
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        let failed = |errno| Error::of_directory("read drop directory", &self.directory, errno);
+        let path = SourcePath::from_bytes(b"");
+        let mut listing = self.open_directory(&path).and_then(Dir::new).map_err(failed)?;
+        while let Some(entry) = listing.read() {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() != c"." && entry.file_name() != c".." {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn open_at(&self, path: &SourcePath, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -157,6 +180,30 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
 /// Tells whether this process ran out of something, which says nothing about the file.
 pub(super) fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+}
+
+/// Tells whether storage fails in a way that passes: a share that is away, a server that is starting,
+/// a handle that went stale. It says nothing about whether the file is there.
+pub(super) fn is_passing(errno: Errno) -> bool {
+    const PASSING: [Errno; 16] = [
+        Errno::STALE,
+        Errno::IO,
+        Errno::AGAIN,
+        Errno::NOTCONN,
+        Errno::TIMEDOUT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::CONNABORTED,
+        Errno::CONNREFUSED,
+        Errno::CONNRESET,
+        Errno::SHUTDOWN,
+        Errno::REMOTEIO,
+        Errno::NODEV,
+        Errno::NOMEDIUM,
+    ];
+    PASSING.contains(&errno)
 }
 
 /// Says in the operating system's words why something may not be opened.

@@ -2,11 +2,13 @@
 //!
 //! Owns the judgement of what stands at a path: a file, a file that may not be read, something that
 //! is never uploaded, or nothing. It promises exactly one observation for each path asked for, in
-//! the order asked. In contrast to a scan it opens files, to learn whether they may be read.
+//! the order asked, but for paths whose storage fails for the moment (EIO, ESTALE): those are left
+//! out, to be asked for again. In contrast to a scan it opens files, to learn whether they may be
+//! read.
 //!
 //! It never reads a byte of them, never follows a link out of the drop directory, and never calls a
-//! file gone because the drop directory itself is: that is an error. Directories are not files: a
-//! path at which one stands is [`Seen::Gone`].
+//! file gone because the drop directory itself is gone or empty: that is an error. Directories are
+//! not files: a path at which one stands is [`Seen::Gone`].
 //!
 //! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
 //! period ends; `scan` uses its judgement of links.
@@ -16,26 +18,46 @@ use std::path::Path;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::beneath::{Link, Root, Stat, is_exhausted, words};
+use super::beneath::{Link, Root, Stat, is_exhausted, is_passing, words};
 use super::{Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
 /// Looks at `paths` in the drop directory `root`.
 ///
 /// # Errors
-/// When the drop directory is not there (`SourceGone`) or may not be entered (`SourceUnreadable`),
-/// or this process ran out of handles or memory (`LocalFault`).
+/// When the drop directory is not there, may not be entered, or is empty and so may be the mount point
+/// of a share that is away (`SourceAway`), or this process ran out of handles or memory
+/// (`LocalFault`).
 pub fn look(
     root: &Path,
     filter: &Filter,
     paths: Vec<SourcePath>,
 ) -> Result<Vec<Observation>, Error> {
     let directory = Root::open(root)?;
-    let observe = |path: SourcePath| match look_at(&directory, filter, &path) {
-        Ok(seen) => Ok(Observation { place: filter.place(&path), path, seen }),
-        Err(errno) => Err(Error::of_file("look at", &path, errno)),
-    };
-    paths.into_iter().map(observe).collect()
+    let mut found = Vec::with_capacity(paths.len());
+    for path in paths {
+        match look_at(&directory, filter, &path) {
+            Ok(seen) => found.push(Observation { place: filter.place(&path), path, seen }),
+            Err(errno) if is_passing(errno) => {}
+            Err(errno) => return Err(Error::of_file("look at", &path, errno)),
+        }
+    }
+    // What is missed or refused may be the drop directory's fault and not the file's.
+    if found.iter().any(|one| is_doubtful(&one.seen)) {
+        let is_missed = found.iter().any(|one| one.seen == Seen::Gone);
+        if directory.is_empty()? && is_missed {
+            return Err(Error::empty(root));
+        }
+    }
+    Ok(found)
+}
+
+fn is_doubtful(seen: &Seen) -> bool {
+    match seen {
+        Seen::Gone | Seen::Unreadable(..) => true,
+        Seen::Ignored(reason) => *reason == IgnoreReason::DirectoryUnreadable,
+        Seen::File(_) => false,
+    }
 }
 
 fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errno> {
@@ -95,12 +117,13 @@ fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
         Link::Inside(target) => target,
         Link::Outside => return ignored(IgnoreReason::LinkOutside),
         Link::Broken => return ignored(IgnoreReason::LinkBroken),
+        Link::Failing(errno) => return Err(errno),
     };
     match root.stat(&target) {
         Ok(stat) if stat.file_type == FileType::RegularFile => Ok(Target::File(target, stat)),
         Ok(stat) if stat.file_type == FileType::Directory => ignored(IgnoreReason::LinkToDirectory),
         Ok(stat) => Ok(Target::Other(special(stat.file_type))),
-        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(errno) if is_exhausted(errno) || is_passing(errno) => Err(errno),
         Err(_) => ignored(IgnoreReason::LinkBroken),
     }
 }
@@ -110,7 +133,7 @@ fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
     match root.open_file(path) {
         Ok(_) => Ok(Seen::File(stat.fingerprint)),
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => unseen(errno),
-        Err(errno) if is_exhausted(errno) => Err(errno),
+        Err(errno) if is_exhausted(errno) || is_passing(errno) => Err(errno),
         Err(errno) => Ok(Seen::Unreadable(stat.fingerprint, words(errno))),
     }
 }
@@ -119,8 +142,8 @@ fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
 fn unseen(errno: Errno) -> Result<Seen, Errno> {
     match errno {
         // A link or a file where a directory of the path was: what stood there is not there.
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Ok(Seen::Gone),
-        errno if is_exhausted(errno) => Err(errno),
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => Ok(Seen::Gone),
+        errno if is_exhausted(errno) || is_passing(errno) => Err(errno),
         _ => Ok(Seen::Ignored(IgnoreReason::DirectoryUnreadable)),
     }
 }
@@ -250,7 +273,26 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let error =
             look(&root.path().join("no"), &filter(&[], &[], &[]), vec![path("a")]).unwrap_err();
-        assert_eq!(error.kind, FailureKind::SourceGone);
+        assert_eq!(error.kind, FailureKind::SourceAway);
+    }
+
+    #[test]
+    fn empty_drop_directory_may_be_a_mount_point_and_makes_no_file_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let plain = filter(&[], &[], &[]);
+        let error = look(root.path(), &plain, vec![path("a")]).unwrap_err();
+        assert_eq!(error.kind, FailureKind::SourceAway);
+        assert_eq!(look(root.path(), &plain, Vec::new()).unwrap(), []);
+        fs::create_dir(root.path().join("run")).unwrap();
+        assert_eq!(look_one(root.path(), "a"), Seen::Gone);
+    }
+
+    #[test]
+    fn storage_that_fails_makes_no_file_gone_or_ignored() {
+        for errno in [Errno::STALE, Errno::IO, Errno::NOTCONN] {
+            assert_eq!(unseen(errno), Err(errno));
+        }
+        assert_eq!(unseen(Errno::NOENT), Ok(Seen::Gone));
     }
 
     /// Uses up all handles of its process but one, and looks. Does so only when the test below

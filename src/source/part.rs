@@ -112,7 +112,8 @@ pub fn read_part(
 /// Reads `range` of `source` and returns its digest.
 ///
 /// # Errors
-/// `SourceChanged`, `SourceGone`, `SourceUnreadable`, `LocalFault`; `Cancelled` once `stop` is set.
+/// `SourceChanged`, `SourceGone`, `SourceUnreadable`, `SourceAway`, `LocalFault`; `Cancelled` once
+/// `stop` is set.
 pub fn hash_range(
     source: &SourceFile,
     range: ByteRange,
@@ -280,7 +281,7 @@ fn open(source: &SourceFile) -> Result<File, Error> {
         }
         opened => opened,
     };
-    let file = File::from(fd.map_err(|errno| Error::of_file("open", &source.path, errno))?);
+    let file = File::from(fd.map_err(|errno| not_read(&root, source, ("open", errno)))?);
     prove_open(source, &file)?;
     Ok(file)
 }
@@ -289,12 +290,24 @@ fn open(source: &SourceFile) -> Result<File, Error> {
 fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     prove_open(source, file)?;
     let root = Root::open(&source.root)?;
-    let doing = |errno| Error::of_file("look at", &source.path, errno);
+    let doing = |errno| not_read(&root, source, ("look at", errno));
     let mut stat = root.stat(&source.path).map_err(doing)?;
     if stat.file_type == FileType::Symlink {
         stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
     }
     compare(source, stat)
+}
+
+/// Says why a file is not read: that it is not there can be told only where anything is, and that it
+/// may not be read only where the drop directory may.
+fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> Error {
+    let (doing, errno) = failed;
+    let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+    match root.is_empty() {
+        Ok(true) if is_missing => Error::empty(&source.root),
+        Ok(_) => Error::of_file(doing, &source.path, errno),
+        Err(error) => error,
+    }
 }
 
 fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
@@ -307,6 +320,7 @@ fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {
         Link::Inside(target) => Ok(target),
         Link::Outside => Err(Error::changed(path, "it leads out of the drop directory".to_owned())),
         Link::Broken => Err(Error::of_file("follow", path, Errno::NOENT)),
+        Link::Failing(errno) => Err(Error::of_file("follow", path, errno)),
     }
 }
 
@@ -424,6 +438,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, content(length)).unwrap();
+        // A drop directory that is empty may be one whose share is away.
+        fs::create_dir(root.path().join("run")).unwrap();
         let source = source(root.path(), "file");
         (root, file, source)
     }
@@ -558,14 +574,17 @@ mod tests {
     }
 
     #[test]
-    fn missing_file_and_missing_drop_directory_are_gone() {
+    fn missing_file_is_gone_unless_nothing_is_there_or_the_drop_directory_is_away() {
         let (root, file, source) = drop_with(1);
         fs::remove_file(&file).unwrap();
         let hash = || hash_range(&source, whole(&source), &GO).unwrap_err();
         assert_eq!(hash().kind, FailureKind::SourceGone);
         assert!(hash().message.starts_with("cannot open file"), "{}", hash());
+        fs::remove_dir(root.path().join("run")).unwrap();
+        assert_eq!(hash().kind, FailureKind::SourceAway);
+        assert!(hash().message.contains("it is empty"), "{}", hash());
         drop(root);
-        assert_eq!(hash().kind, FailureKind::SourceGone);
+        assert_eq!(hash().kind, FailureKind::SourceAway);
         assert!(hash().message.starts_with("cannot open drop directory"), "{}", hash());
     }
 

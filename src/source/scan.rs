@@ -2,7 +2,7 @@
 //!
 //! Owns the truth about what is there: events may be lost, a scan is not. It promises one
 //! observation for every path that is not a directory, plus one for each directory that may not be
-//! read or is pruned, in batches of at most [`BATCH_MAX`]; and that
+//! read or is pruned, in batches of at most [`BATCH_MAX`], some of them empty; and that
 //! [`ScanSummary::complete`] is true only if every directory was read to its end and the drop
 //! directory is still the one the walk began with. Only then may a path that was not seen be called
 //! gone.
@@ -22,14 +22,18 @@ use std::path::Path;
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use super::beneath::{Root, is_exhausted, stat_entry};
+use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
 use super::look::{link, special};
 use super::{Error, Filter};
-use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
+use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
 
 /// Most observations in one batch: large enough that passing it on costs nothing beside the walk,
 /// small enough that the engine's turn stays short.
 pub const BATCH_MAX: usize = 1_000;
+
+/// Directories after which what was seen is passed on, be it nothing: whoever waits for the scan
+/// learns that it moves, also where every directory takes seconds.
+const PULSE_DIRECTORIES: u64 = 64;
 
 /// How a scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,14 +44,18 @@ pub struct ScanSummary {
     pub directory_count: u64,
     /// Every directory was read to its end: a path that was not seen is not there.
     pub complete: bool,
+    /// Nothing at all stands in the drop directory.
+    pub is_empty: bool,
+    /// Which directory the drop directory is.
+    pub root: RootIdentity,
 }
 
 /// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
 /// Directories in `skip` are not entered.
 ///
 /// # Errors
-/// When the drop directory is not there or was replaced during the walk (`SourceGone`), may not be
-/// read (`SourceUnreadable`), or this process ran out of handles or memory (`LocalFault`).
+/// When the drop directory is not there, was replaced during the walk, or may not be read
+/// (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
     root: &Path,
     (filter, skip): (&Filter, &BTreeSet<SourcePath>),
@@ -72,14 +80,21 @@ fn walk(
     from: SourcePath,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
+    let directory = Root::open(root)?;
+    let summary = ScanSummary {
+        complete: true,
+        is_empty: true,
+        root: directory.identity()?,
+        ..ScanSummary::default()
+    };
     let mut walk = Walk {
-        root: Root::open(root)?,
+        root: directory,
         filter,
         skip,
         emit: batch,
         batch: Vec::new(),
         pending: vec![from],
-        summary: ScanSummary { complete: true, ..ScanSummary::default() },
+        summary,
     };
     let flow = walk.run(root)?;
     let mut summary = walk.summary;
@@ -140,12 +155,19 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
             if name == c"." || name == c".." {
                 continue;
             }
+            self.summary.is_empty = false;
             let flow = self.visit(&listing, child(path, name), name, entry.file_type())?;
             if flow.is_break() {
                 return Err(Halt::Stopped);
             }
         }
         self.summary.directory_count += 1;
+        // A sign of life from trees with few files, which fill no batch for long.
+        if self.summary.directory_count.is_multiple_of(PULSE_DIRECTORIES)
+            && (self.emit)(std::mem::take(&mut self.batch)).is_break()
+        {
+            return Err(Halt::Stopped);
+        }
         Ok(())
     }
 
@@ -162,6 +184,11 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         let stat = match stat_entry(listing.fd()?, name) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(ControlFlow::Continue(())),
+            // One file that fails for the moment costs its directory nothing.
+            Err(errno) if is_passing(errno) => {
+                self.summary.complete = false;
+                return Ok(ControlFlow::Continue(()));
+            }
             Err(errno) => return Err(errno),
         };
         // The listing of some file systems does not tell, and things change under our hands.
@@ -246,7 +273,7 @@ mod tests {
     fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
         let mut found = BTreeMap::new();
         let summary = scan(root, (filter, &BTreeSet::new()), |batch| {
-            assert!(!batch.is_empty() && batch.len() <= BATCH_MAX);
+            assert!(batch.len() <= BATCH_MAX);
             for one in batch {
                 assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
             }
@@ -265,7 +292,36 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (found, summary) = scan_plain(root.path());
         assert!(found.is_empty());
-        assert_eq!(summary, ScanSummary { seen_count: 0, directory_count: 1, complete: true });
+        assert_eq!((summary.seen_count, summary.directory_count), (0, 1));
+        assert!(summary.complete && summary.is_empty);
+        fs::create_dir(root.path().join("run")).unwrap();
+        assert!(!scan_plain(root.path()).1.is_empty, "a directory is not nothing");
+    }
+
+    #[test]
+    fn many_directories_without_files_show_that_the_walk_moves() {
+        let root = tempfile::tempdir().unwrap();
+        (0..200).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
+        let mut signs = 0;
+        scan(root.path(), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+            signs += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(signs, 3);
+    }
+
+    #[test]
+    fn replaced_directory_is_another() {
+        let outer = tempfile::tempdir().unwrap();
+        let (one, two) = (outer.path().join("drop"), outer.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        let before = scan_plain(&one).1.root;
+        assert_eq!(scan_plain(&one).1.root, before);
+        fs::remove_dir(&one).unwrap();
+        fs::rename(&two, &one).unwrap();
+        assert_ne!(scan_plain(&one).1.root, before);
     }
 
     #[test]
@@ -306,7 +362,8 @@ mod tests {
             assert_eq!(found[&path(name)], Seen::Ignored(reason), "{name}");
         }
         assert_eq!(found.len(), 12);
-        assert_eq!(summary, ScanSummary { seen_count: 12, directory_count: 3, complete: true });
+        assert_eq!((summary.seen_count, summary.directory_count), (12, 3));
+        assert!(summary.complete && !summary.is_empty);
     }
 
     #[test]
@@ -424,9 +481,9 @@ mod tests {
         let kind = |path: &Path| {
             scan(path, (&plain, &BTreeSet::new()), |_| ControlFlow::Continue(())).unwrap_err().kind
         };
-        assert_eq!(kind(&missing), FailureKind::SourceGone);
+        assert_eq!(kind(&missing), FailureKind::SourceAway);
         fs::write(&missing, "a file").unwrap();
-        assert_eq!(kind(&missing), FailureKind::SourceGone);
+        assert_eq!(kind(&missing), FailureKind::SourceAway);
     }
 
     #[test]
@@ -440,7 +497,7 @@ mod tests {
             fs::create_dir(&root).unwrap();
             ControlFlow::Continue(())
         });
-        assert_eq!(result.unwrap_err().kind, FailureKind::SourceGone);
+        assert_eq!(result.unwrap_err().kind, FailureKind::SourceAway);
     }
 
     #[test]

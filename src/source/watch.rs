@@ -2,9 +2,10 @@
 //!
 //! Owns the operating system's watch. An event only says "look here": it is never believed, and
 //! losing one costs time until the next scan, never a file. It promises that nothing is lost
-//! *silently*: when the kernel's queue or ours overflows, when an event names no path, and when a
-//! directory came or moved, the hint is [`WatchHint::ScanNow`]; when watching cannot go on, it is
-//! [`WatchHint::Failed`] with the reason, and the drop is scanned only.
+//! *silently*: when our queue overflows, when an event names no path, and when a directory came or
+//! moved, the hint is [`WatchHint::ScanNow`]; when the kernel's queue overflowed it is
+//! [`WatchHint::Lost`]; when watching cannot go on, it is [`WatchHint::Failed`] with the reason, and
+//! the drop is scanned only. An unmount makes a watch dumb without a hint: [`Watch::end`] tells of it.
 //!
 //! The callback runs on the watcher's own thread and never blocks: it adds the path to a bounded set
 //! and wakes the reader. A file that grows event by event is one path in that set. Events of opening
@@ -28,8 +29,10 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use rustix::io::Errno;
 use tokio::time::Sleep;
 
+use super::beneath::Root;
+use super::guard::Guard;
 use super::{Error, Filter};
-use crate::model::{FailureKind, SourcePath};
+use crate::model::{FailureKind, RootIdentity, SourcePath};
 
 /// Most paths that wait to be looked at. Beyond, a scan is cheaper than so many looks.
 const PENDING_MAX: usize = 10_000;
@@ -64,6 +67,9 @@ pub enum WatchHint {
     Paths(Vec<SourcePath>),
     /// Everywhere.
     ScanNow,
+    /// The kernel's queue overflowed and events were lost. Directories may have been made that are not
+    /// watched, so the watch is of no more use: start another, and scan.
+    Lost,
     /// Events do not come any more. The watch is of no more use and should be dropped; the drop is
     /// found by scanning until a watch can be started again.
     Failed {
@@ -76,6 +82,8 @@ pub enum WatchHint {
 pub struct Watch {
     shared: Arc<Shared>,
     gathering: Option<Pin<Box<Sleep>>>,
+    guard: Guard,
+    root: RootIdentity,
     _watcher: RecommendedWatcher,
 }
 
@@ -92,17 +100,34 @@ impl Watch {
         let root = std::path::absolute(root)
             .map_err(|source| Error::of_directory("watch", root, source))?;
         refuse_remote(&root)?;
+        let identity = Root::open(&root)?.identity()?;
         let mut tries = START_TRIES;
         loop {
             let shared = Arc::new(Shared::default());
             let callback = Callback { root: root.clone(), filter: filter.clone(), shared };
             let shared = Arc::clone(&callback.shared);
             match start_watcher(callback) {
-                Ok(watcher) => return Ok(Self { shared, gathering: None, _watcher: watcher }),
+                Ok(watcher) => {
+                    let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
+                    let guard = Guard::start(&root).map_err(limited)?;
+                    let (gathering, root) = (None, identity);
+                    return Ok(Self { shared, gathering, guard, root, _watcher: watcher });
+                }
                 Err(error) if is_missing(&error) && tries > 0 && root.is_dir() => tries -= 1,
                 Err(error) => return Err(refusal(&root, error)),
             }
         }
+    }
+
+    /// Returns which directory is watched. What stands at its path may be another by then.
+    pub fn root(&self) -> RootIdentity {
+        self.root
+    }
+
+    /// Tells how the drop directory ended under the watch, when it has since the last call: such a
+    /// watch gives no hints any more.
+    pub fn end(&self) -> Option<&'static str> {
+        self.guard.end()
     }
 
     /// Waits for the next hint. Hints come at most once in 200 ms.
@@ -154,6 +179,7 @@ impl Shared {
 enum Notice {
     Path(SourcePath),
     ScanNow,
+    Lost,
     Failed(String),
 }
 
@@ -162,12 +188,13 @@ enum Notice {
 struct Pending {
     paths: BTreeSet<SourcePath>,
     scan_now: bool,
+    lost: bool,
     failed: Option<String>,
 }
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.paths.is_empty() && !self.scan_now && self.failed.is_none()
+        self.paths.is_empty() && !self.scan_now && !self.lost && self.failed.is_none()
     }
 
     fn add(&mut self, notice: Notice) {
@@ -180,6 +207,7 @@ impl Pending {
                 }
             }
             Notice::ScanNow => self.scan_now = true,
+            Notice::Lost => self.lost = true,
             Notice::Failed(reason) => self.failed = Some(reason),
         }
     }
@@ -187,6 +215,9 @@ impl Pending {
     fn take(&mut self) -> Option<WatchHint> {
         if let Some(reason) = self.failed.take() {
             return Some(WatchHint::Failed { reason });
+        }
+        if std::mem::take(&mut self.lost) {
+            return Some(WatchHint::Lost);
         }
         if std::mem::take(&mut self.scan_now) {
             return Some(WatchHint::ScanNow);
@@ -219,7 +250,10 @@ impl Callback {
         if is_mere_access(event.kind) {
             return;
         }
-        if event.need_rescan() || event.paths.is_empty() {
+        if event.need_rescan() {
+            return self.shared.leave(Notice::Lost);
+        }
+        if event.paths.is_empty() {
             return self.shared.leave(Notice::ScanNow);
         }
         for path in &event.paths {
@@ -337,7 +371,7 @@ fn reason(error: &notify::Error) -> String {
 fn refusal(root: &Path, error: notify::Error) -> Error {
     let missing = is_missing(&error);
     let mut refused = Error::of_directory("watch", root, io::Error::other(reason(&error)));
-    refused.kind = if missing { FailureKind::SourceGone } else { FailureKind::LocalFault };
+    refused.kind = if missing { FailureKind::SourceAway } else { FailureKind::LocalFault };
     refused
 }
 
@@ -471,11 +505,11 @@ mod tests {
     }
 
     #[test]
-    fn overflow_and_events_without_a_path_call_for_a_scan() {
+    fn overflow_ends_the_watch_and_events_without_a_path_call_for_a_scan() {
         let mut callback = callback("/drop");
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         notify::EventHandler::handle_event(&mut callback, Ok(overflow));
-        assert_eq!(callback.shared.pending().take(), Some(WatchHint::ScanNow));
+        assert_eq!(callback.shared.pending().take(), Some(WatchHint::Lost));
         assert_eq!(tell(&mut callback, EventKind::Any, &[]), Some(WatchHint::ScanNow));
         assert_eq!(tell(&mut callback, WRITTEN, &["/elsewhere"]), Some(WatchHint::ScanNow));
     }
@@ -519,9 +553,15 @@ mod tests {
     #[test]
     fn missing_directory_and_network_file_systems_are_refused() {
         let error = Watch::start(Path::new("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
-        assert_eq!(error.kind, FailureKind::SourceGone);
+        assert_eq!(error.kind, FailureKind::SourceAway);
         assert_eq!(remote_name(0x6969), Some("NFS"));
         assert_eq!(remote_name(0xFF53_4D42_u32.cast_signed()), Some("CIFS"));
-        assert_eq!(remote_name(0xEF53), None, "ext4");
+        assert_eq!(remote_name(0x517B), Some("SMB"));
+        assert_eq!(remote_name(0xFE53_4D42_u32), Some("SMB2"));
+        assert_eq!(remote_name(0x6573_5546), Some("FUSE"));
+        assert_eq!(remote_name(0x0102_1997), Some("9P"));
+        for (magic, local) in [(0xEF53, "ext4"), (0x5846_5342, "XFS"), (0x0102_1994, "tmpfs")] {
+            assert_eq!(remote_name(magic), None, "{local}");
+        }
     }
 }

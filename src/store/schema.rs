@@ -20,6 +20,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0001_initial.sql")),
     M::up(include_str!("../../migrations/0002_exports.sql")),
     M::up(include_str!("../../migrations/0003_drops.sql")),
+    M::up(include_str!("../../migrations/0004_roots.sql")),
     M::up(include_str!("../../migrations/0005_units.sql")),
 ];
 

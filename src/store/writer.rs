@@ -238,8 +238,9 @@ fn write_record(
 fn write_health(connection: &Connection, record: &Record) -> Result<()> {
     match record {
         Record::DropHealth(health) => {
-            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE \
-                SET directory = ?2, watch = ?3, reason = ?4, last_full_scan_at_ns = ?5, settling_count = ?6";
+            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+                ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
+                last_full_scan_at_ns = ?5, settling_count = ?6, root_device = ?7, root_inode = ?8";
             connection.prepare_cached(sql)?.execute((
                 health.drop.as_str(),
                 &health.directory,
@@ -247,6 +248,8 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
                 &health.reason,
                 health.last_full_scan_at.map(|at| at.0),
                 signed(health.settling_count),
+                health.root.map(|root| root.device.cast_signed()),
+                health.root.map(|root| root.inode.cast_signed()),
             ))?;
         }
         Record::DestinationHealth { destination, platform, state, reason, at } => {

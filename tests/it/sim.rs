@@ -11,6 +11,7 @@
 //! image after each effect is every crash point. What must hold afterwards is in `check`.
 
 mod acts;
+mod away;
 mod batching;
 mod check;
 mod crashes;
@@ -19,4 +20,5 @@ mod random;
 mod receipts;
 mod scenarios;
 mod seeds;
+mod units;
 mod world;

@@ -249,9 +249,14 @@ impl Stage {
     }
 
     pub(crate) fn start(&mut self) {
+        let run = self.command("run");
+        self.start_as(run);
+    }
+
+    /// Starts the daemon by a command that ends in being it.
+    pub(crate) fn start_as(&mut self, mut run: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("daemon.log"));
-        let child = self
-            .command("run")
+        let child = run
             .args(["--log-level", self.options.level])
             .stderr(log.expect("opened"))
             .spawn()

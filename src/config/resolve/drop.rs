@@ -1,5 +1,6 @@
 //! Drop directories: where, to which targets, how settled, which files.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,7 +137,12 @@ impl Resolver<'_> {
     ) -> Option<PathBuf> {
         let directory = self.required("directory", ("drop", name), value, span)?;
         let directory = self.below(&directory);
-        if !directory.is_dir() {
+        // One that is there and does not answer, as a share may, is no mistake: the daemon waits for it.
+        let is_missing = match std::fs::metadata(&directory) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        if is_missing {
             let message = format!("directory {} is not there", directory.display());
             let hint = "make it, or correct the path; relative paths start at this file".to_owned();
             self.problem(value.map(Spanned::span), message, Some(hint));
@@ -189,7 +195,10 @@ impl Resolver<'_> {
 
     /// One file must not belong to two drops.
     pub(super) fn check_overlaps(&mut self, drops: &[Drop]) {
-        let real = |drop: &Drop| drop.source.directory.canonicalize().unwrap_or_default();
+        let real = |drop: &Drop| {
+            let directory = &drop.source.directory;
+            directory.canonicalize().unwrap_or_else(|_| directory.clone())
+        };
         for (index, drop) in drops.iter().enumerate() {
             for other in &drops[..index] {
                 let (one, two) = (real(drop), real(other));

@@ -170,6 +170,7 @@ impl<'a> Folder<'a> {
             return Ok(match self.root.resolve(path) {
                 Link::Inside(target) => Some(target),
                 Link::Outside | Link::Broken => None,
+                Link::Failing(errno) => return Err(errno),
             });
         }
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))

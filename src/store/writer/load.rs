@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::model::{
     ByteCount, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, RemoteUploadId,
-    SourcePath, UnitRow, UploadId, WallTime,
+    RootIdentity, SourcePath, UnitRow, UploadId, WallTime,
 };
 use crate::store::rows::{self, ENDED};
 use crate::store::{KnownFile, Loaded, UnitWords};
@@ -26,6 +26,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         units: load_units(connection)?,
         disposals: load_disposals(connection)?,
         ignored: load_ignored(connection)?,
+        roots: load_roots(connection)?,
         next_upload: next.map(UploadId),
     })
 }
@@ -68,6 +69,18 @@ fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, Remote
     let rows = statement.query_map([], |row| {
         let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
         Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
+    })?;
+    rows.collect()
+}
+
+fn load_roots(connection: &Connection) -> Result<Vec<(DropName, String, RootIdentity)>> {
+    let sql = "SELECT drop_name, directory, root_device, root_inode FROM drop_health \
+        WHERE root_device IS NOT NULL AND root_inode IS NOT NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let (device, inode) = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
+        let root = RootIdentity { device: device.cast_unsigned(), inode: inode.cast_unsigned() };
+        Ok((DropName::new(row.get::<_, String>(0)?), row.get(1)?, root))
     })?;
     rows.collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source};
+use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source, Walk};
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Place, Seen,
     SourcePath,
@@ -76,10 +76,16 @@ impl World {
         let outcome = match act {
             Act::Scan { drop, .. } => {
                 let observations = self.files.keys().map(|path| self.observe(path)).collect();
-                let outcome =
-                    Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, free: None };
+                let walk = Walk {
+                    complete: true,
+                    is_empty: self.files.is_empty(),
+                    root: self.root,
+                    free: None,
+                };
+                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
                 return (Some(Event::Observed { drop, observations }), Ok(outcome));
             }
+            Act::Look { .. } if self.files.is_empty() => Err(away()),
             Act::Look { paths, .. } => {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
                 Ok(Outcome::Looked { observations })
@@ -89,6 +95,10 @@ impl World {
             }
             Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
             Act::PutPart(act) => self.put(&act.what),
+            Act::WriteUnitReceipt { unit, generation, .. } => {
+                Ok(self.write_unit_receipt(&unit, generation))
+            }
+            Act::Dispose { unit, .. } => self.dispose(&unit),
             call => now(remote_call(&self.fake, call)),
         };
         (None, outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
@@ -99,11 +109,18 @@ impl World {
             Some((fingerprint, _)) => Seen::File(*fingerprint),
             None => Seen::Gone,
         };
-        Observation { place: Place::alone(path), path: path.clone(), seen }
+        let top = path.as_bytes().iter().position(|byte| *byte == b'/');
+        let unit_length = top.unwrap_or(path.as_bytes().len());
+        let unit_length = u32::try_from(unit_length).expect("short");
+        let place = Place { unit_length, ..Place::alone(path) };
+        Observation { place, path: path.clone(), seen }
     }
 
     fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {
         let Some((fingerprint, bytes)) = self.files.get(&source.path) else {
+            if self.files.is_empty() {
+                return Err(away());
+            }
             return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
         };
         if !fingerprint.same_version(&source.fingerprint) {
@@ -137,6 +154,11 @@ impl World {
         let etag = now(self.fake.put_part(&asked, body))?;
         Ok(Outcome::PartPut { etag, md5, sent })
     }
+}
+
+/// What an act meets in an empty drop directory.
+fn away() -> Failure {
+    Failure::new(FailureKind::SourceAway, "it is empty")
 }
 
 pub(super) fn setback(kind: FailureKind) -> Setback {

@@ -85,7 +85,7 @@ impl Told {
 proptest! {
     #[test]
     fn one_event_with_many_observations_is_many_events_with_one(
-        rounds in prop::collection::vec(prop::collection::vec(observation(), 0..6), 1..8),
+        rounds in prop::collection::vec(prop::collection::vec(observation(), 1..6), 1..8),
     ) {
         let (mut whole, mut split) = (Told::new(), Told::new());
         let drop = DropName::new("drop");

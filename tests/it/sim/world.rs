@@ -13,8 +13,8 @@ use dropferry::engine::settings::{
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, SourcePath, Traits, UploadId,
-    WallTime,
+    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath, Traits,
+    UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -56,6 +56,10 @@ pub(super) struct World {
     expected: Option<Vec<StoredUpload>>,
     /// Every version that ever stood anywhere, by inode.
     pub(super) versions: BTreeMap<u64, Vec<u8>>,
+    /// Which directory stands at the drop directory's path.
+    pub(super) root: RootIdentity,
+    /// Files that were disposed of.
+    pub(super) disposed: Vec<SourcePath>,
     directory: tempfile::TempDir,
     inode: u64,
 }
@@ -166,6 +170,8 @@ impl World {
             allowance: 0,
             expected: None,
             versions: BTreeMap::new(),
+            disposed: Vec::new(),
+            root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
             inode: 0,
         }
@@ -200,6 +206,8 @@ impl World {
             allowance: self.allowance,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
             versions: self.versions.clone(),
+            disposed: self.disposed.clone(),
+            root: self.root,
             directory,
             inode: self.inode,
         }
