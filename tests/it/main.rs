@@ -7,6 +7,8 @@ mod exports;
 mod kill;
 mod others;
 mod platforms;
+mod runs;
+mod sequencer;
 mod sim;
 mod stage;
 mod tidy;

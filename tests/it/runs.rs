@@ -1,0 +1,64 @@
+//! Whole run folders, played by the generator, through the real binary.
+//!
+//! One line, [`PROFILE`], says which profile the drop directory has, and with it what must arrive.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::sequencer::{Expected, Instrument, Phase, Player, Run, expected};
+use super::stage::{Options, Stage};
+
+/// The profile of the drop directory.
+const PROFILE: &str = "plain";
+
+fn stage() -> Stage {
+    let drop =
+        format!("profile = \"{PROFILE}\"\nquiet_period = \"50ms\"\nscan_interval = \"500ms\"");
+    Stage::new(Options {
+        transfer: "parts_in_flight = 16",
+        // What is uploaded while it grows is uploaded anew.
+        destination: "when_name_taken = \"overwrite\"",
+        drop: Box::leak(drop.into_boxed_str()),
+        ..Options::default()
+    })
+}
+
+/// What must stand at the far end: the plain profile knows nothing that may be left out.
+fn wanted(expected: &Expected) -> &BTreeMap<String, Vec<u8>> {
+    match PROFILE {
+        "plain" => &expected.all,
+        _ => &expected.arrive,
+    }
+}
+
+/// What stands at the far end, below the folder of the destination.
+fn arrived(stage: &Stage) -> BTreeMap<String, Vec<u8>> {
+    let content = |file: &serde_json::Value| -> Vec<u8> {
+        let parts = file["parts"].as_array().expect("a list").iter();
+        parts.flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read")).collect()
+    };
+    let path = |file: &serde_json::Value| {
+        let text = |key: &str| file[key].as_str().expect("a text").to_owned();
+        let whole = format!("{}/{}", text("folder"), text("name"));
+        whole.strip_prefix("runs/").expect("below the folder").to_owned()
+    };
+    stage.files().iter().map(|file| (path(file), content(file))).collect()
+}
+
+#[test]
+fn a_whole_run_arrives_as_it_stood_at_the_end() {
+    let run = Run::new(Instrument::NextSeq2000, 11);
+    let expected = expected(&run);
+    let mut stage = stage();
+    let drop = stage.drop();
+    let mut player = Player::new(&run, &drop);
+    player.until_phase(Phase::Running);
+    stage.start();
+    stage.until_count("completed", run.folder_after(player.done()).len() as u64);
+    player.until_phase(Phase::Closing);
+    player.finish();
+    let wanted = wanted(&expected);
+    super::stage::until("all of it is there", || (arrived(&stage) == *wanted).then_some(()));
+    assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
+    assert_eq!(stage.count("parked"), 0);
+}
