@@ -3,10 +3,10 @@
 //! One line, [`PROFILE`], says which profile the drop directory has, and with it what must arrive.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use super::sequencer::{Expected, Instrument, Phase, Player, Run, expected};
-use super::stage::{Options, Stage};
+use super::stage::{Options, Stage, until};
+use super::witness::objects;
 
 /// The profile of the drop directory.
 const PROFILE: &str = "plain";
@@ -31,20 +31,6 @@ fn wanted(expected: &Expected) -> &BTreeMap<String, Vec<u8>> {
     }
 }
 
-/// What stands at the far end, below the folder of the destination.
-fn arrived(stage: &Stage) -> BTreeMap<String, Vec<u8>> {
-    let content = |file: &serde_json::Value| -> Vec<u8> {
-        let parts = file["parts"].as_array().expect("a list").iter();
-        parts.flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read")).collect()
-    };
-    let path = |file: &serde_json::Value| {
-        let text = |key: &str| file[key].as_str().expect("a text").to_owned();
-        let whole = format!("{}/{}", text("folder"), text("name"));
-        whole.strip_prefix("runs/").expect("below the folder").to_owned()
-    };
-    stage.files().iter().map(|file| (path(file), content(file))).collect()
-}
-
 #[test]
 fn a_whole_run_arrives_as_it_stood_at_the_end() {
     let run = Run::new(Instrument::NextSeq2000, 11);
@@ -58,7 +44,9 @@ fn a_whole_run_arrives_as_it_stood_at_the_end() {
     player.until_phase(Phase::Closing);
     player.finish();
     let wanted = wanted(&expected);
-    super::stage::until("all of it is there", || (arrived(&stage) == *wanted).then_some(()));
+    until("all of it is there", || {
+        (objects(&stage).into_iter().collect::<BTreeMap<_, _>>() == *wanted).then_some(())
+    });
     assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
     assert_eq!(stage.count("parked"), 0);
 }
