@@ -63,11 +63,28 @@ pub(crate) fn release(stage: &Stage) {
 
 /// Writes a file of so many parts, starts the daemon, and waits until it has sent two of them.
 pub(crate) fn begin_and_hold(stage: &mut Stage, name: &str, bytes: &[u8]) {
+    let before = stage.ledger()["calls"]["put"].as_u64().unwrap_or(0);
     hold_after(stage, 2);
     stage.write(name, bytes);
     stage.start();
     until("two parts are there and the third is refused", || {
-        (stage.ledger()["calls"]["put"].as_u64() >= Some(3)).then_some(())
+        (stage.ledger()["calls"]["put"].as_u64() >= Some(before + 3)).then_some(())
+    });
+}
+
+/// Waits until the daemon watches: what comes from here on is told by events.
+pub(crate) fn until_it_runs(stage: &Stage) {
+    until("it watches", || {
+        let drop = &stage.status()["drops"][0];
+        (drop["watch"] == "events" && drop["last_full_scan_at"].is_string()).then_some(())
+    });
+}
+
+/// Waits until a file is known to settle; or has, on a machine that stood still meanwhile.
+pub(crate) fn until_it_settles(stage: &Stage) {
+    until("it settles", || {
+        let is_begun = stage.ledger()["begun_count"].as_u64() > Some(0);
+        (stage.status()["counts"]["settling"] == 1 || is_begun).then_some(())
     });
 }
 
