@@ -5,6 +5,7 @@ mod daemon;
 mod destinations;
 mod exports;
 mod halfway;
+mod identity;
 mod kill;
 mod others;
 mod platforms;
