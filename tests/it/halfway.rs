@@ -13,8 +13,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
+use serde_json::json;
 
-use super::stage::{Stage, noise};
+use super::stage::{Stage, noise, until};
 use super::witness::{
     PART, Witness, begin_and_hold, objects, release, stage_with, until_it_runs, until_it_settles,
     until_still,
@@ -180,6 +181,28 @@ fn replacement_by_rename_during_upload_ends_it_also_with_the_same_size_and_time(
     });
 }
 
+/// All parts are of one version by then, so that version is completed, and the other one follows.
+#[test]
+fn a_change_between_the_last_part_and_the_end_is_a_version_of_its_own() {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    let mut witness = Witness::default();
+    let refused = json!({"answer": {"status": 500, "body": {}}});
+    let rule = json!([{"operation": "complete", "times": 0, "action": refused}]);
+    stage.tell("faults", &rule.to_string());
+    stage.write("run/a", &noise(6 * PART, 1));
+    witness.see(&place);
+    stage.start();
+    until("it is to be completed", || {
+        (stage.ledger()["calls"]["complete"].as_u64() >= Some(1)).then_some(())
+    });
+    overwrite(&place, 0, &noise(PART, 2));
+    witness.see(&place);
+    release(&stage);
+    witness.until_whole(&stage);
+    assert_eq!(stage.count("parked"), 0);
+}
+
 #[test]
 fn a_file_rewritten_in_place_after_its_upload_is_sent_whole_once_more() {
     let mut stage = stage_with(QUICK);
@@ -260,7 +283,7 @@ fn a_file_that_vanishes_before_it_settles_leaves_nothing() {
         return;
     }
     until_still(&stage);
-    assert_eq!(stage.status()["uploads"], serde_json::json!([]));
+    assert_eq!(stage.status()["uploads"], json!([]));
     assert_eq!(begun(&stage), Some(0));
 }
 
