@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::sequencer::{Expected, Instrument, Phase, Player, Run, expected};
 use super::stage::{Options, Stage, until};
-use super::witness::objects;
+use super::witness::{objects, until_it_runs};
 
 /// The profile of the drop directory.
 const PROFILE: &str = "plain";
@@ -40,8 +40,7 @@ fn a_whole_run_arrives_as_it_stood_at_the_end() {
     let mut player = Player::new(&run, &drop);
     player.until_phase(Phase::Running);
     stage.start();
-    stage.until_count("completed", run.folder_after(player.done()).len() as u64);
-    player.until_phase(Phase::Closing);
+    until_it_runs(&stage);
     player.finish();
     let wanted = wanted(&expected);
     until("all of it is there", || {
