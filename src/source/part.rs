@@ -11,6 +11,12 @@
 //! bytes has no chunk to hold back: whoever sends one must await the outcome before believing it, and
 //! does well to do so for all parts.
 //!
+//! A store through a writable mapping moves the modification time only when it makes a clean page
+//! dirty. So a file that takes more than one read is written back before each reading: its pages are
+//! clean then, and whatever a writer stores from there on is seen in the fingerprint. Files of one
+//! read are spared the flush of the disk: a store into a page of theirs that is dirty stays unseen
+//! until the kernel has written it back, some 30 s after it became so.
+//!
 //! Memory for one part never exceeds [`MEMORY_PER_PART`], whatever its length: the reader stops when
 //! nobody takes chunks, and ends when the stream is dropped. Files are never mapped into memory: a
 //! truncation would kill the process.
@@ -282,6 +288,10 @@ fn open(source: &SourceFile) -> Result<File, Error> {
         opened => opened,
     };
     let file = File::from(fd.map_err(|errno| not_read(&root, source, ("open", errno)))?);
+    if source.fingerprint.size.0 > CHUNK_BYTES as u64 {
+        // Where a file system cannot, the fingerprint tells what it tells.
+        rustix::fs::fdatasync(&file).ok();
+    }
     prove_open(source, &file)?;
     Ok(file)
 }

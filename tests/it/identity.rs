@@ -1,0 +1,257 @@
+//! Which file is which: moved, copied, linked, touched, replaced under the same inode; and what the
+//! daemon makes of files it has sent when its memory is older than they are, or gone.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::stage::{Options, Stage, noise, walk};
+use super::witness::{
+    PART, Witness, begin_and_hold, objects, options, release, stage_with, until_it_runs,
+    until_it_settles, until_still,
+};
+
+const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
+const PATIENT: &str = "quiet_period = \"2s\"\nscan_interval = \"500ms\"";
+
+fn bytes_received(stage: &Stage) -> u64 {
+    stage.ledger()["bytes_received"].as_u64().expect("a count")
+}
+
+fn names(stage: &Stage) -> Vec<String> {
+    objects(stage).into_iter().map(|(path, _)| path).collect()
+}
+
+/// A stage that compares what stands under a taken name, by digest.
+fn comparing(platforms: &'static [&'static str]) -> Stage {
+    Stage::new(Options {
+        platforms,
+        destination: "when_name_taken = \"skip-if-same\"",
+        ..options(QUICK)
+    })
+}
+
+fn set_time(place: &Path, time: SystemTime) {
+    let file = fs::File::options().write(true).open(place).expect("opened");
+    file.set_modified(time).expect("set");
+}
+
+fn time_of(place: &Path) -> SystemTime {
+    fs::metadata(place).and_then(|seen| seen.modified()).expect("a time")
+}
+
+fn stop(stage: &mut Stage) {
+    stage.signal(Signal::TERM);
+    let status = stage.wait_for_end();
+    assert!(status.success(), "{status}; the log:\n{}", stage.log());
+}
+
+#[test]
+fn a_file_that_is_moved_before_its_upload_arrives_under_its_new_name_alone() {
+    let mut stage = stage_with(PATIENT);
+    stage.start();
+    until_it_runs(&stage);
+    stage.write("run/a", &noise(PART, 1));
+    fs::create_dir(stage.drop().join("other")).expect("made");
+    until_it_settles(&stage);
+    fs::rename(stage.drop().join("run/a"), stage.drop().join("other/b")).expect("moved");
+    if stage.ledger()["begun_count"] != 0 {
+        println!("not asserted: the machine stood still for a quiet period");
+        return;
+    }
+    stage.until_count("completed", 1);
+    until_still(&stage);
+    assert_eq!(names(&stage), ["other/b"]);
+    assert_eq!(stage.ledger()["begun_count"], 1);
+    stage.assert_all_there();
+}
+
+#[test]
+fn a_file_that_is_moved_during_its_upload_arrives_whole_under_its_new_name() {
+    let mut stage = stage_with(QUICK);
+    begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
+    fs::rename(stage.drop().join("run/a"), stage.drop().join("run/b")).expect("moved");
+    stage.until_count("parked", 1);
+    release(&stage);
+    stage.until_count("completed", 1);
+    let whole = fs::read(stage.drop().join("run/b")).expect("read");
+    assert_eq!(objects(&stage), [("run/b".to_owned(), whole)], "nothing stands under the old name");
+    let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
+    assert!(said.contains("run/a") && said.contains("the source file is not there"), "{said}");
+}
+
+#[test]
+fn a_copy_that_keeps_its_time_is_another_file() {
+    let mut stage = stage_with(QUICK);
+    stage.write("run/a", &noise(PART, 1));
+    stage.start();
+    stage.until_count("completed", 1);
+    let (place, copy) = (stage.drop().join("run/a"), stage.drop().join("run/copy"));
+    fs::copy(&place, &copy).expect("copied");
+    set_time(&copy, time_of(&place));
+    stage.until_count("completed", 2);
+    until_still(&stage);
+    stage.assert_all_there();
+}
+
+#[test]
+fn a_file_with_an_old_time_is_sent_like_any_other() {
+    let mut stage = stage_with(QUICK);
+    stage.start();
+    stage.write("run/a", b"from last year");
+    set_time(&stage.drop().join("run/a"), SystemTime::UNIX_EPOCH);
+    stage.until_count("completed", 1);
+    until_still(&stage);
+    stage.assert_all_there();
+}
+
+/// Removes a file and makes another one of the same inode in its place, if the file system gives it.
+#[expect(clippy::print_stdout, reason = "what is not asserted is said")]
+fn reuse_inode(place: &Path, bytes: &[u8]) {
+    let inode = fs::metadata(place).expect("seen").ino();
+    fs::remove_file(place).expect("removed");
+    fs::write(place, bytes).expect("written");
+    if fs::metadata(place).expect("seen").ino() != inode {
+        println!("not asserted: the file system gave another inode");
+    }
+}
+
+#[test]
+fn another_file_of_the_same_inode_and_size_is_another_version() {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    let mut witness = Witness::default();
+    stage.write("run/a", &noise(PART, 1));
+    witness.see(&place);
+    stage.start();
+    witness.until_whole(&stage);
+    reuse_inode(&place, &noise(PART, 2));
+    witness.see(&place);
+    witness.until_whole(&stage);
+    assert_eq!(objects(&stage).len(), 2);
+}
+
+#[test]
+fn another_file_of_the_same_inode_and_size_ends_an_upload_that_is_under_way() {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    let mut witness = Witness::default();
+    begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
+    witness.see(&place);
+    reuse_inode(&place, &noise(6 * PART, 2));
+    witness.see(&place);
+    stage.until_count("abandoned", 1);
+    release(&stage);
+    witness.until_whole(&stage);
+    assert_eq!(objects(&stage).len(), 1);
+}
+
+#[test]
+fn both_names_of_a_hard_link_arrive() {
+    let mut stage = stage_with(QUICK);
+    stage.write("run/a", &noise(PART, 1));
+    fs::hard_link(stage.drop().join("run/a"), stage.drop().join("run/b")).expect("linked");
+    stage.start();
+    stage.until_count("completed", 2);
+    fs::hard_link(stage.drop().join("run/a"), stage.drop().join("run/c")).expect("linked");
+    stage.until_count("completed", 3);
+    until_still(&stage);
+    stage.assert_all_there();
+}
+
+#[test]
+fn the_same_content_under_another_name_arrives_under_that_name_too() {
+    let mut stage = comparing(&["sevenbridges", "s3"]);
+    stage.write("run/a", &noise(3 * PART, 1));
+    stage.start();
+    stage.until_count("completed", 2);
+    stage.write("run/b", &noise(3 * PART, 1));
+    stage.until_count("completed", 4);
+    until_still(&stage);
+    stage.assert_all_there();
+}
+
+#[test]
+fn a_touched_file_is_proved_the_same_and_not_sent_again() {
+    let mut stage = comparing(&["sevenbridges", "s3"]);
+    stage.write("run/a", &noise(3 * PART + 1, 1));
+    stage.write("run/empty", b"");
+    stage.start();
+    stage.until_count("completed", 4);
+    let before = (bytes_received(&stage), stage.ledger_of("s3")["bytes_received"].clone());
+    for name in ["run/a", "run/empty"] {
+        set_time(&stage.drop().join(name), SystemTime::UNIX_EPOCH);
+    }
+    stage.until_count("completed", 8);
+    until_still(&stage);
+    let after = (bytes_received(&stage), stage.ledger_of("s3")["bytes_received"].clone());
+    assert_eq!(before, after, "not a byte was sent");
+    assert_eq!(stage.files().len(), 2);
+    assert_eq!(stage.files_of("s3").len(), 2);
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for place in walk(from) {
+        let copy = to.join(place.strip_prefix(from).expect("below"));
+        fs::create_dir_all(copy.parent().expect("above")).expect("made");
+        fs::copy(&place, copy).expect("copied");
+    }
+}
+
+/// Sends more, one file of it half before the copy of the state is taken; then goes back to the copy.
+#[test]
+fn an_older_copy_of_the_state_loses_nothing_and_sends_nothing_twice() {
+    let mut stage = comparing(&["sevenbridges", "s3"]);
+    stage.write("run/old", &noise(3 * PART, 1));
+    stage.start();
+    stage.until_count("completed", 2);
+    stop(&mut stage);
+    begin_and_hold(&mut stage, "run/half", &noise(6 * PART, 2));
+    stop(&mut stage);
+    copy_directory(&stage.path("state"), &stage.path("copy"));
+    release(&stage);
+    stage.write("run/more", &noise(2 * PART, 3));
+    stage.write("run/empty", b"");
+    stage.start();
+    stage.until_count("completed", 8);
+    until_still(&stage);
+    stop(&mut stage);
+    let received = |stage: &Stage| {
+        ["sevenbridges", "s3"].map(|to| stage.ledger_of(to)["bytes_received"].clone())
+    };
+    let before = received(&stage);
+    fs::remove_dir_all(stage.path("state")).expect("removed");
+    fs::rename(stage.path("copy"), stage.path("state")).expect("restored");
+    stage.write("run/new", b"came while it was down");
+    stage.start();
+    stage.until_count("completed", 10);
+    until_still(&stage);
+    let grown = |bytes: &serde_json::Value| json!(bytes.as_u64().expect("a count") + 22);
+    assert_eq!(received(&stage), before.map(|bytes| grown(&bytes)), "only the new file was sent");
+    stage.assert_all_there();
+}
+
+#[test]
+fn a_lost_state_sends_nothing_again_that_can_be_proved_the_same() {
+    let mut stage = comparing(&["sevenbridges", "s3"]);
+    for (number, length) in [(1, 5 * PART), (2, PART), (3, 17), (4, 0)] {
+        stage.write(&format!("run/{number}"), &noise(length, number));
+    }
+    stage.start();
+    stage.until_count("completed", 8);
+    stop(&mut stage);
+    fs::remove_dir_all(stage.path("state")).expect("lost");
+    let received = |stage: &Stage| {
+        ["sevenbridges", "s3"].map(|to| stage.ledger_of(to)["bytes_received"].clone())
+    };
+    let before = received(&stage);
+    stage.start();
+    stage.until_count("completed", 8);
+    until_still(&stage);
+    assert_eq!(received(&stage), before);
+    stage.assert_all_there();
+}

@@ -1,0 +1,126 @@
+//! Bears witness to what stood on disk, and holds against it what ever was completed at a far end.
+//!
+//! Stages of these tests give a taken name another one, so that no completed object replaces
+//! another: what stands at the far end is everything that was ever completed there.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::stage::{Options, Stage, until};
+
+/// Length of a part at the far end.
+pub(crate) const PART: usize = 64 * 1024;
+
+/// Every version of a file that ever stood on disk, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Witness(Vec<Vec<u8>>);
+
+/// A stage whose parts are small and go one after the other.
+pub(crate) fn stage_with(drop: &'static str) -> Stage {
+    Stage::new(options(drop))
+}
+
+pub(crate) fn options(drop: &'static str) -> Options {
+    Options {
+        transfer: "parts_in_flight = 1",
+        destination: "when_name_taken = \"rename\"",
+        switches: "{\"part_size\": 65536}",
+        drop,
+        ..Options::default()
+    }
+}
+
+/// Path and content of everything that was ever completed, below the folder of the destination.
+pub(crate) fn objects(stage: &Stage) -> Vec<(String, Vec<u8>)> {
+    let content = |file: &Value| -> Vec<u8> {
+        let parts = file["parts"].as_array().expect("a list").iter();
+        parts.flat_map(|part| fs::read(part.as_str().expect("a path")).expect("read")).collect()
+    };
+    let path = |file: &Value| {
+        let text = |key: &str| file[key].as_str().expect("a text").to_owned();
+        let whole = format!("{}/{}", text("folder"), text("name"));
+        whole.strip_prefix("runs/").expect("below the folder").to_owned()
+    };
+    let mut objects: Vec<_> =
+        stage.files().iter().map(|file| (path(file), content(file))).collect();
+    objects.sort();
+    objects
+}
+
+/// Lets so many parts through and refuses all others, until [`release`].
+pub(crate) fn hold_after(stage: &Stage, parts: u64) {
+    let action = json!({"answer": {"status": 500, "body": {}}});
+    let rule = json!([{"operation": "put", "nth": parts + 1, "times": 0, "action": action}]);
+    stage.tell("faults", &rule.to_string());
+}
+
+/// Lets everything through again.
+pub(crate) fn release(stage: &Stage) {
+    stage.tell("faults", "[]");
+}
+
+/// Writes a file of so many parts, starts the daemon, and waits until it has sent two of them.
+pub(crate) fn begin_and_hold(stage: &mut Stage, name: &str, bytes: &[u8]) {
+    let before = stage.ledger()["calls"]["put"].as_u64().unwrap_or(0);
+    hold_after(stage, 2);
+    stage.write(name, bytes);
+    stage.start();
+    until("two parts are there and the third is refused", || {
+        (stage.ledger()["calls"]["put"].as_u64() >= Some(before + 3)).then_some(())
+    });
+}
+
+/// Waits until the daemon watches: what comes from here on is told by events.
+pub(crate) fn until_it_runs(stage: &Stage) {
+    until("it watches", || {
+        let drop = &stage.status()["drops"][0];
+        (drop["watch"] == "events" && drop["last_full_scan_at"].is_string()).then_some(())
+    });
+}
+
+/// Waits until a file is known to settle; or has, on a machine that stood still meanwhile.
+pub(crate) fn until_it_settles(stage: &Stage) {
+    until("it settles", || {
+        let is_begun = stage.ledger()["begun_count"].as_u64() > Some(0);
+        (stage.status()["counts"]["settling"] == 1 || is_begun).then_some(())
+    });
+}
+
+/// Waits until nothing is on its way any more.
+pub(crate) fn until_still(stage: &Stage) {
+    until("nothing moves any more", || {
+        let counts = &stage.status()["counts"];
+        let is_still = ["settling", "queued", "sending", "waiting"].iter().all(|s| counts[s] == 0);
+        let is_clean = stage.ledger()["open_uploads"] == json!([]);
+        (is_still && is_clean).then_some(())
+    });
+}
+
+impl Witness {
+    /// Notes what stands there.
+    pub(crate) fn see(&mut self, place: &Path) {
+        self.0.push(fs::read(place).expect("it stands there"));
+    }
+
+    /// Waits until the newest version is there and nothing moves; then everything that was ever
+    /// completed must be a version that stood on disk, and never a mix of two.
+    pub(crate) fn until_whole(&self, stage: &Stage) {
+        let newest = self.0.last().expect("a version");
+        until(&format!("the newest version is there; the log:\n{}", stage.log()), || {
+            objects(stage).iter().any(|(_, bytes)| bytes == newest).then_some(())
+        });
+        until_still(stage);
+        self.assert_whole(stage);
+        assert_eq!(stage.ledger()["breaches"], json!([]));
+    }
+
+    /// Everything that was ever completed is a version that stood on disk.
+    pub(crate) fn assert_whole(&self, stage: &Stage) {
+        for (path, bytes) in objects(stage) {
+            let is_one = self.0.contains(&bytes);
+            assert!(is_one, "{path}: {} bytes that never stood on disk", bytes.len());
+        }
+    }
+}
