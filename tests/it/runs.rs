@@ -1,51 +1,200 @@
-//! Whole run folders, played by the generator, through the real binary.
-//!
-//! One line, [`PROFILE`], says which profile the drop directory has, and with it what must arrive.
+//! Whole run folders of every instrument, played by the generator, through the real binary: each drop
+//! completes by itself, what names it goes first, markers last, and its receipt lists every file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
-use super::sequencer::{Expected, Instrument, Phase, Player, Run, expected};
+use serde_json::Value;
+
+use super::sequencer::{Expected, Instrument, Phase, Player, Run, Unit, expected};
 use super::stage::{Options, Stage, until};
 use super::witness::{objects, until_it_runs};
 
-/// The profile of the drop directory.
-const PROFILE: &str = "plain";
+fn profile(instrument: Instrument) -> &'static str {
+    match instrument {
+        Instrument::NovaSeq6000
+        | Instrument::NovaSeqX
+        | Instrument::NextSeq2000
+        | Instrument::MiSeq
+        | Instrument::RsyncOrder => "illumina",
+        Instrument::PromethIon => "nanopore",
+        Instrument::Revio => "pacbio",
+        Instrument::Aviti | Instrument::AvitiFailed => "element",
+        Instrument::DnbSeq => "mgi",
+    }
+}
 
-fn stage() -> Stage {
-    let drop =
-        format!("profile = \"{PROFILE}\"\nquiet_period = \"50ms\"\nscan_interval = \"500ms\"");
+fn stage(instrument: Instrument, more: &str) -> Stage {
+    let profile = profile(instrument);
+    let drop = format!(
+        "profile = \"{profile}\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"\n{more}"
+    );
     Stage::new(Options {
         transfer: "parts_in_flight = 16",
-        // What is uploaded while it grows is uploaded anew.
-        destination: "when_name_taken = \"overwrite\"",
+        destination: "folder = \"runs/{run_id}-{flowcell}-{date}\"\n\
+            metadata = { sample = \"{sample}\", instrument = \"{instrument}\" }",
         drop: Box::leak(drop.into_boxed_str()),
         ..Options::default()
     })
 }
 
-/// What must stand at the far end: the plain profile knows nothing that may be left out.
-fn wanted(expected: &Expected) -> &BTreeMap<String, Vec<u8>> {
-    match PROFILE {
-        "plain" => &expected.all,
-        _ => &expected.arrive,
-    }
+fn units(stage: &Stage) -> Vec<Value> {
+    stage.status()["units"].as_array().cloned().unwrap_or_default()
 }
 
-#[test]
-fn a_whole_run_arrives_as_it_stood_at_the_end() {
-    let run = Run::new(Instrument::NextSeq2000, 11);
+fn until_completed(stage: &Stage, unit: &Unit) -> Value {
+    until(&format!("{} is completed; the log:\n{}", unit.name, stage.log()), || {
+        units(stage).into_iter().find(|u| u["name"] == *unit.name && u["state"] == "completed")
+    })
+}
+
+/// Plays an instrument while the daemon runs.
+fn play(instrument: Instrument, more: &str) -> (Stage, Expected) {
+    let run = Run::new(instrument, 11);
     let expected = expected(&run);
-    let mut stage = stage();
+    let mut stage = stage(instrument, more);
     let drop = stage.drop();
     let mut player = Player::new(&run, &drop);
     player.until_phase(Phase::Running);
     stage.start();
     until_it_runs(&stage);
+    player.until_phase(Phase::Late);
+    // What comes late comes to a unit that is completed.
+    for unit in expected.units.iter().filter(|unit| has_all_markers(&stage, unit)) {
+        until_completed(&stage, unit);
+    }
     player.finish();
-    let wanted = wanted(&expected);
-    until("all of it is there", || {
-        (objects(&stage).into_iter().collect::<BTreeMap<_, _>>() == *wanted).then_some(())
+    (stage, expected)
+}
+
+fn has_all_markers(stage: &Stage, unit: &Unit) -> bool {
+    unit.markers.iter().all(|marker| stage.drop().join(marker).exists())
+}
+
+fn assert_arrived(stage: &Stage, expected: &Expected) {
+    let wanted: BTreeSet<_> = expected.arrive.values().collect();
+    until(&format!("all of it is there; the log:\n{}", stage.log()), || {
+        let there: Vec<_> = objects(stage).into_iter().map(|(_, bytes)| bytes).collect();
+        (there.len() == expected.arrive.len() && there.iter().collect::<BTreeSet<_>>() == wanted)
+            .then_some(())
     });
+    expected.units.iter().for_each(|unit| drop(until_completed(stage, unit)));
     assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
     assert_eq!(stage.count("parked"), 0);
+}
+
+/// The newest receipt of a unit lists every file of it that arrived.
+fn assert_receipted(stage: &Stage, expected: &Expected, unit: &Unit) {
+    let shown = until_completed(stage, unit);
+    let generation = &shown["completion_count"];
+    let place = format!("state/receipts/lab/{}.drop-{generation}.json", unit.name);
+    let bytes = fs::read(stage.path(&place)).expect("the receipt is there");
+    let receipt: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let files = receipt["files"].as_array().expect("a list").iter();
+    let listed: BTreeSet<_> =
+        files.map(|file| file["path"].as_str().expect("a text").to_owned()).collect();
+    let below = format!("{}/", unit.name);
+    let wanted: BTreeSet<_> =
+        expected.arrive.keys().filter(|path| path.starts_with(&below)).cloned().collect();
+    assert_eq!(listed, wanted, "the receipt of {}", unit.name);
+}
+
+/// In the order in which uploads were begun: what names the run first, its markers last.
+fn assert_order(stage: &Stage, expected: &Expected, unit: &Unit) {
+    let ended = stage.output("receipts", &["--format", "json", &unit.name]).stdout;
+    let ended: Value = serde_json::from_slice(&ended).expect("JSON");
+    let below = format!("{}/", unit.name);
+    let completed: BTreeMap<_, _> = ended
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|file| {
+            let text = |key: &str| file[key].as_str().expect("a text").to_owned();
+            (text("path"), text("completed_at"))
+        })
+        .collect();
+    let of = |path: &String| completed.get(path).cloned().expect("it has a receipt");
+    let markers: Vec<_> = unit.markers.iter().map(of).collect();
+    let is_other = |path: &&String| {
+        path.starts_with(&below) && !unit.markers.contains(path) && unit.late_marker.is_none()
+    };
+    let last_other = expected.arrive.keys().filter(is_other).map(of).max();
+    for marker in &markers {
+        assert!(
+            last_other.as_ref() <= Some(marker),
+            "a marker of {} went before others",
+            unit.name
+        );
+    }
+}
+
+fn assert_words(stage: &Stage, unit: &Unit) {
+    let shown = until_completed(stage, unit);
+    let said = |word: &str| shown["words"][word].as_str().unwrap_or_default().to_owned();
+    assert_eq!(said("run_id"), unit.words.run_id, "{}", unit.name);
+    assert_eq!(said("flowcell"), unit.words.flowcell, "{}", unit.name);
+    assert_eq!(said("instrument"), unit.words.instrument, "{}", unit.name);
+    assert_eq!(said("date"), unit.words.date, "{}", unit.name);
+}
+
+fn tell_whole_story(instrument: Instrument, more: &str) {
+    let (stage, expected) = play(instrument, more);
+    assert_arrived(&stage, &expected);
+    for unit in &expected.units {
+        assert_receipted(&stage, &expected, unit);
+        assert_order(&stage, &expected, unit);
+        assert_words(&stage, unit);
+    }
+}
+
+#[test]
+fn a_novaseq_6000_run_completes_by_itself() {
+    tell_whole_story(Instrument::NovaSeq6000, "");
+}
+
+#[test]
+fn a_novaseq_x_run_completes_and_again_with_its_analysis() {
+    tell_whole_story(Instrument::NovaSeqX, "");
+}
+
+#[test]
+fn a_nextseq_2000_run_completes_by_itself_also_when_nothing_goes_before_its_marker() {
+    tell_whole_story(Instrument::NextSeq2000, "");
+    tell_whole_story(Instrument::NextSeq2000, "start = \"when-drop-closed\"");
+}
+
+#[test]
+fn a_miseq_run_completes_and_again_with_its_analysis() {
+    tell_whole_story(Instrument::MiSeq, "");
+}
+
+#[test]
+fn a_promethion_run_completes_by_itself() {
+    tell_whole_story(Instrument::PromethIon, "");
+}
+
+#[test]
+fn each_cell_of_a_revio_run_completes_by_itself() {
+    tell_whole_story(Instrument::Revio, "");
+}
+
+#[test]
+fn an_aviti_run_completes_by_itself_and_says_when_it_failed() {
+    tell_whole_story(Instrument::Aviti, "");
+    let (stage, expected) = play(Instrument::AvitiFailed, "");
+    let shown = until_completed(&stage, &expected.units[0]);
+    assert_eq!(
+        (&shown["outcome"], &shown["outcome_is_success"]),
+        (&"OutcomeFailed".into(), &false.into())
+    );
+}
+
+#[test]
+fn a_dnbseq_run_closes_for_want_of_change() {
+    tell_whole_story(Instrument::DnbSeq, "");
+}
+
+#[test]
+fn a_folder_whose_marker_was_copied_first_is_not_believed_before_it_is_still() {
+    tell_whole_story(Instrument::RsyncOrder, "");
 }

@@ -169,6 +169,9 @@ impl Stage {
             None => "app_result = \"710000001\"\nfolder = \"runs\"".to_owned(),
         };
         let (path, credential, place) = match platform {
+            "sevenbridges" if self.options.destination.contains("folder = ") => {
+                ("/v2", "sandbox.token", "project = \"lab/demo\"")
+            }
             "sevenbridges" => ("/v2", "sandbox.token", "project = \"lab/demo\"\nfolder = \"runs\""),
             "basespace" => ("/basespace/v1pre3", "sandbox.token", &*basespace),
             "gjirafa-vp" => ("/gjirafa", "sandbox.token", "project = \"abcdefgh\""),
