@@ -28,6 +28,7 @@ pub mod event;
 mod export;
 mod files;
 mod gate;
+mod known;
 mod outcomes;
 mod plan;
 mod pump;
@@ -38,6 +39,7 @@ mod schedule;
 pub mod settings;
 mod settle;
 mod sources;
+mod ticket;
 mod turn;
 mod upload;
 
@@ -55,7 +57,7 @@ use upload::Upload;
 
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, Fact, Fingerprint, Hold, IgnoreReason,
-    Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
+    Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, PathDigest, Record,
     RemoteUploadId, SourcePath, Target, UploadId, UploadState, WallTime,
 };
 
@@ -72,7 +74,7 @@ pub struct Stored {
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<DropKey>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -135,7 +137,7 @@ pub struct StoredFile {
     /// From which drop directory.
     pub drop: DropName,
     /// Which file.
-    pub path: SourcePath,
+    pub path: PathDigest,
     /// In which version.
     pub fingerprint: Fingerprint,
     /// To where.
@@ -143,10 +145,10 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
-    fn of(admission: &Admission) -> Self {
+    fn of(admission: &ticket::Ticket) -> Self {
         Self {
             drop: admission.drop.clone(),
-            path: admission.path.clone(),
+            path: admission.path.digest(),
             fingerprint: admission.fingerprint,
             destination: admission.destination.clone(),
         }
@@ -159,11 +161,12 @@ pub struct Engine {
     settings: Settings,
     drops: BTreeMap<DropName, Files>,
     gates: BTreeMap<DestinationName, Gate>,
-    uploads: BTreeMap<UploadId, Upload>,
+    uploads: BTreeMap<UploadId, Box<Upload>>,
     schedule: Schedule,
     load: Load,
     flights: BTreeMap<ActId, Flight>,
     timers: BTreeSet<(Monotonic, UploadId)>,
+    parked: BTreeSet<UploadId>,
     ends: Ends,
     next_act: u64,
     next_upload: i64,
@@ -220,6 +223,7 @@ impl Engine {
             load: Load::default(),
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
+            parked: BTreeSet::new(),
             ends: Ends::default(),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
@@ -249,21 +253,19 @@ impl Engine {
             self.open_drop(key, now);
         }
         for upload in stored.uploads {
-            self.take_upload(
-                Upload::loaded(upload.admission, upload.state, upload.parts),
-                &mut turn,
-            );
+            let upload = Upload::loaded(upload.admission, upload.state, upload.parts);
+            self.take_upload(Box::new(upload), &mut turn);
         }
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
         turn.flush(out);
     }
 
-    fn take_upload(&mut self, upload: Upload, turn: &mut Turn) {
-        let (id, admission) = (upload.id(), upload.admission.clone());
+    fn take_upload(&mut self, upload: Box<Upload>, turn: &mut Turn) {
+        let id = upload.id();
         self.next_upload = self.next_upload.max(id.0 + 1);
-        self.remember(StoredFile::of(&admission), Some(id));
-        self.join_drop(&admission, turn);
+        self.remember(StoredFile::of(&upload.admission), Some(id));
+        self.join_drop(&upload.admission, turn);
         self.uploads.insert(id, upload);
         self.park_or_release(id, turn);
     }
@@ -319,7 +321,7 @@ impl Engine {
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
-        let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
+        let is_still = |upload: &Box<Upload>| matches!(upload.state.hold, Hold::Parked { .. });
         self.flights.is_empty()
             && self.uploads.values().all(is_still)
             && self.drops.values().all(|files| files.settle.len() == 0)
@@ -333,11 +335,9 @@ impl Engine {
 
     /// Counts what is going on, for one line of status.
     pub fn counts(&self) -> Counts {
-        let parked = |upload: &&Upload| matches!(upload.state.hold, Hold::Parked { .. });
-        let parked = self.uploads.values().filter(parked).count();
         Counts {
-            going: self.uploads.len() - parked,
-            parked,
+            going: self.uploads.len() - self.parked.len(),
+            parked: self.parked.len(),
             settling: self.drops.values().map(|files| files.settle.len()).sum(),
         }
     }
@@ -345,11 +345,11 @@ impl Engine {
     /// Returns every upload that has not ended as it would be stored, for comparison with rows.
     pub fn stored_uploads(&self) -> Vec<StoredUpload> {
         let stored = |upload: &Upload| StoredUpload {
-            admission: upload.admission.clone(),
-            state: upload.state.clone(),
+            admission: upload.admission.admission(),
+            state: UploadState::clone(&upload.state),
             parts: upload.parts.clone(),
         };
-        self.uploads.values().map(stored).collect()
+        self.uploads.values().map(|upload| stored(upload)).collect()
     }
 
     /// Notes that a file version is admitted for a destination.
@@ -359,18 +359,10 @@ impl Engine {
             files.settings.destinations.iter().position(|name| *name == file.destination);
         let bit =
             position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position);
-        let version = file.fingerprint;
-        let known = files.known.entry(file.path).or_insert(files::Known {
-            version,
-            covered: 0,
-            live: Vec::new(),
-        });
-        if !known.version.same_version(&version) {
-            known.version = version;
-            known.covered = 0;
+        files.known.admitted(file.path, &file.fingerprint, bit);
+        if let Some(id) = live {
+            files.known.began(file.path, id);
         }
-        known.covered |= bit;
-        known.live.extend(live);
     }
 
     /// Applies one fact to memory and lines it up for the store.
@@ -400,9 +392,14 @@ impl Engine {
     /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
     fn place(&mut self, id: UploadId, now: Now) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        if let Some(old) = upload.life.timer.take() {
+        if let Some(old) = upload.life.timer {
+            upload.life.timer = None;
             self.timers.remove(&(old, id));
         }
+        let _was_elsewhere = match upload.state.hold {
+            Hold::Parked { .. } => self.parked.insert(id),
+            Hold::None | Hold::Waiting { .. } => self.parked.remove(&id),
+        };
         let gate = self.gates.get_mut(&upload.admission.destination);
         let exports = upload.wants_export(gate.as_deref());
         if let Some(gate) = gate {
@@ -419,7 +416,7 @@ impl Engine {
         }
         match upload.state.hold {
             Hold::None => {
-                upload.life.hold_until = None;
+                upload.end_wait();
                 if exports {
                     self.schedule.remove(upload);
                 } else {
@@ -427,7 +424,7 @@ impl Engine {
                 }
             }
             Hold::Parked { .. } => {
-                upload.life.hold_until = None;
+                upload.end_wait();
                 self.schedule.remove(upload);
                 return;
             }
@@ -437,16 +434,20 @@ impl Engine {
                 self.schedule.remove(upload);
             }
         }
-        upload.life.timer = upload.next_deadline(now.monotonic);
-        self.timers.extend(upload.life.timer.map(|at| (at, id)));
+        if let Some(at) = upload.next_deadline(now.monotonic) {
+            upload.life.timer = Some(at);
+            self.timers.insert((at, id));
+        }
     }
 
     fn forget(&mut self, id: UploadId, now: Now) {
         let Some(upload) = self.uploads.remove(&id) else { return };
+        self.parked.remove(&id);
         self.leave_drop(&upload.admission, now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            files.ended(&upload.admission.path, id, upload.state.stage == superseded);
+            let path = upload.admission.path.digest();
+            files.known.ended(path, id, upload.state.stage == superseded);
         }
     }
 

@@ -27,8 +27,8 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::model::{
-    Admission, DestinationName, DropName, Fingerprint, IgnoreReason, PartState, Record,
-    RemoteUploadId, SourcePath, UploadId, UploadState, WallTime,
+    Admission, DestinationName, DropName, Fingerprint, IgnoreReason, PartState, PathDigest, Record,
+    RemoteUploadId, UploadId, UploadState, WallTime,
 };
 
 /// Where the state is kept.
@@ -62,7 +62,7 @@ pub struct Loaded {
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<(DestinationName, DropName, String)>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -84,7 +84,7 @@ pub struct KnownFile {
     /// From which drop directory.
     pub drop: DropName,
     /// Which file.
-    pub path: SourcePath,
+    pub path: PathDigest,
     /// Which version.
     pub fingerprint: Fingerprint,
     /// To where.

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::event::ActId;
+use super::known::KnownFiles;
 use super::settings::DropSettings;
 use super::settle::Settle;
 use crate::model::{
-    DropHealth, Fingerprint, IgnoreReason, Monotonic, Observation, Seen, SourcePath, UploadId,
-    WallTime, WatchState,
+    DropHealth, Fingerprint, IgnoreReason, Monotonic, Observation, PathDigest, Seen, SourcePath,
+    UploadId, WallTime, WatchState,
 };
 
 /// A drop directory.
@@ -22,9 +23,9 @@ pub(crate) struct Files {
     /// Files that are not settled.
     pub(crate) settle: Settle,
     /// Files that were admitted, in their newest version.
-    pub(crate) known: BTreeMap<SourcePath, Known>,
-    /// Paths that are never uploaded.
-    pub(crate) ignored: BTreeMap<SourcePath, IgnoreReason>,
+    pub(crate) known: KnownFiles,
+    /// Paths that are never uploaded; a run may have as many of them as files.
+    pub(crate) ignored: BTreeMap<PathDigest, IgnoreReason>,
     /// How it is watched, and why not by events.
     pub(crate) watch: (WatchState, Option<String>),
     /// Why the last scan did not see the directory.
@@ -46,17 +47,6 @@ pub(crate) enum Scan {
     Due(Monotonic),
     /// This act is a scan of it.
     Running(ActId),
-}
-
-/// A file that was admitted.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    /// Which version.
-    pub(crate) version: Fingerprint,
-    /// Which of the drop's destinations it was admitted for, by position.
-    pub(crate) covered: u64,
-    /// Its uploads that have not ended.
-    pub(crate) live: Vec<UploadId>,
 }
 
 /// What follows from one observation.
@@ -96,7 +86,7 @@ impl Files {
         Self {
             settle: Settle::new(settings.quiet_period),
             settings,
-            known: BTreeMap::new(),
+            known: KnownFiles::default(),
             ignored: BTreeMap::new(),
             watch: (WatchState::Scanning, None),
             scan_failure: None,
@@ -127,7 +117,7 @@ impl Files {
             }
             Seen::Ignored(reason) => {
                 self.settle.forget(&seen.path);
-                let before = self.ignored.insert(seen.path.clone(), *reason);
+                let before = self.ignored.insert(seen.path.digest(), *reason);
                 if before == Some(*reason) {
                     Notice::Nothing
                 } else {
@@ -136,7 +126,7 @@ impl Files {
             }
             Seen::Gone => {
                 self.settle.forget(&seen.path);
-                Notice::Gone(self.live(&seen.path))
+                Notice::Gone(self.known.live(seen.path.digest()))
             }
         }
     }
@@ -149,24 +139,21 @@ impl Files {
         now: Monotonic,
     ) -> Notice {
         let (version, unreadable) = found;
-        let all = self.all_destinations();
-        if let Some(known) = self.known.get(path) {
-            if known.version.same_version(&version) && known.covered == all {
-                let live = known.live.clone();
-                self.settle.forget(path);
-                return match (live.is_empty(), unreadable) {
-                    (true, _) | (false, Some(_)) => Notice::Nothing,
-                    (false, None) => Notice::Readable(live),
-                };
+        let digest = path.digest();
+        let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
+        if covered == Some(self.all_destinations()) {
+            self.settle.forget(path);
+            return match (live.is_empty(), unreadable) {
+                (true, _) | (false, Some(_)) => Notice::Nothing,
+                (false, None) => Notice::Readable(live),
+            };
+        }
+        if covered.is_none() && !live.is_empty() {
+            self.settle.scanned(path, version, now);
+            if closeness == Closeness::Look {
+                self.settle.retry(path, now);
             }
-            if !known.version.same_version(&version) && !known.live.is_empty() {
-                let live = known.live.clone();
-                self.settle.scanned(path, version, now);
-                if closeness == Closeness::Look {
-                    self.settle.retry(path, now);
-                }
-                return Notice::Changed(live);
-            }
+            return Notice::Changed(live);
         }
         match closeness {
             Closeness::Scan => {
@@ -177,20 +164,6 @@ impl Files {
                 Notice::Settled { version, unreadable: unreadable.cloned() }
             }
             Closeness::Look => Notice::Nothing,
-        }
-    }
-
-    fn live(&self, path: &SourcePath) -> Vec<UploadId> {
-        self.known.get(path).map(|known| known.live.clone()).unwrap_or_default()
-    }
-
-    /// Notes that an upload of a file ended.
-    pub(crate) fn ended(&mut self, path: &SourcePath, upload: UploadId, is_superseded: bool) {
-        if let Some(known) = self.known.get_mut(path) {
-            known.live.retain(|id| *id != upload);
-            if is_superseded && known.live.is_empty() {
-                self.known.remove(path);
-            }
         }
     }
 

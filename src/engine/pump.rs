@@ -45,7 +45,7 @@ impl Engine {
     fn wake(&mut self, turn: &mut Turn) {
         while self.timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
             let Some((_, id)) = self.timers.pop_first() else { break };
-            let is_over = |upload: &Upload| {
+            let is_over = |upload: &Box<Upload>| {
                 matches!(upload.state.hold, Hold::Waiting { .. })
                     && upload.life.hold_until.is_some_and(|until| until <= turn.now.monotonic)
             };

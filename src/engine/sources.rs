@@ -56,7 +56,8 @@ impl Engine {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let notice = files.observe(seen, closeness, turn.now.monotonic);
         let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
-            && files.ignored.remove(&seen.path).is_some();
+            && !files.ignored.is_empty()
+            && files.ignored.remove(&seen.path.digest()).is_some();
         if was_ignored {
             turn.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
         }
@@ -83,7 +84,7 @@ impl Engine {
 
     /// A scan saw a file that parked uploads wait for: whether it can be read, a look will tell.
     fn look_closer(&mut self, drop: &DropName, path: &SourcePath, live: &[UploadId], turn: &Turn) {
-        let waits = |id| self.uploads.get(id).is_some_and(Upload::waits_for_source);
+        let waits = |id| self.uploads.get(id).is_some_and(|upload| upload.waits_for_source());
         if live.iter().any(waits) {
             self.on_hint(drop, vec![path.clone()], turn.now);
         }
@@ -92,7 +93,7 @@ impl Engine {
     /// A look found a file that can be read: what parked for want of it goes on.
     fn release(&mut self, live: Vec<UploadId>, turn: &mut Turn) {
         for id in live {
-            if self.uploads.get(&id).is_some_and(Upload::waits_for_source) {
+            if self.uploads.get(&id).is_some_and(|upload| upload.waits_for_source()) {
                 self.record(id, Fact::Released, turn);
             }
         }
@@ -115,11 +116,7 @@ impl Engine {
 
     fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
         let Some(files) = self.drops.get(drop) else { return };
-        let covered = files
-            .known
-            .get(settled.path)
-            .filter(|known| known.version.same_version(&settled.version))
-            .map_or(0, |known| known.covered);
+        let covered = files.known.covered(settled.path.digest(), &settled.version).unwrap_or(0);
         let destinations = files.settings.destinations.iter().enumerate();
         let missing: Vec<_> = destinations
             .filter(|(position, _)| covered >> position & 1 == 0)
@@ -158,10 +155,11 @@ impl Engine {
         };
         self.next_upload += 1;
         let id = admission.id;
-        self.remember(StoredFile::of(&admission), Some(id));
         turn.record(Record::Admit(Box::new(admission.clone())));
-        self.join_drop(&admission, turn);
-        self.uploads.insert(id, Upload::admitted(admission));
+        let upload = Box::new(Upload::admitted(admission));
+        self.remember(StoredFile::of(&upload.admission), Some(id));
+        self.join_drop(&upload.admission, turn);
+        self.uploads.insert(id, upload);
         self.place(id, turn.now);
     }
 

@@ -7,7 +7,7 @@ use super::writer::Writer;
 use super::*;
 use crate::model::{
     ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemoteUpload, Target,
+    RemoteFileId, RemoteUpload, SourcePath, Target,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, RemoteUploadId, SourcePath,
+    ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, PathDigest, RemoteUploadId,
     UploadId,
 };
 use crate::store::rows::{self, ENDED};
@@ -36,7 +36,7 @@ fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
     let files = statement.query_map([], |row| {
         Ok(KnownFile {
             drop: DropName::new(row.get::<_, String>(0)?),
-            path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+            path: PathDigest::of(row.get_ref(1)?.as_blob()?),
             destination: DestinationName::new(row.get::<_, String>(2)?),
             fingerprint: Fingerprint {
                 device: row.get::<_, i64>(3)?.cast_unsigned(),
@@ -69,11 +69,11 @@ fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, Remote
     rows.collect()
 }
 
-fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, SourcePath, IgnoreReason)>> {
+fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, PathDigest, IgnoreReason)>> {
     let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
     let rows = statement.query_map([], |row| {
         let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
-        let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+        let path = PathDigest::of(row.get_ref(1)?.as_blob()?);
         Ok(reason.map(|reason| {
             (DropName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
         }))
