@@ -29,6 +29,7 @@ mod export;
 mod files;
 mod gate;
 mod known;
+mod load;
 mod outcomes;
 mod plan;
 mod pump;
@@ -48,7 +49,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
-use files::{Files, Scan};
+use files::Files;
 use gate::{Gate, GateState};
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -64,7 +65,7 @@ use crate::model::{
 /// What the store holds, as the engine is told at start.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// Uploads that have not ended.
+    /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
     pub uploads: Vec<StoredUpload>,
     /// The newest version of each file whose upload ended well or was given up, at each destination;
     /// in the order of their uploads, for destinations may be at different versions.
@@ -234,42 +235,6 @@ impl Engine {
         engine
     }
 
-    fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
-        let mut turn = Turn::new(now);
-        for file in stored.known {
-            self.remember(file, None);
-        }
-        for (destination, remote) in stored.cleanups {
-            if let Some(gate) = self.gates.get_mut(&destination) {
-                gate.clean_up(remote, now.monotonic);
-            }
-        }
-        for (drop, path, reason) in stored.ignored {
-            if let Some(files) = self.drops.get_mut(&drop) {
-                files.ignored.insert(path, reason);
-            }
-        }
-        for key in stored.open_drops {
-            self.open_drop(key, now);
-        }
-        for upload in stored.uploads {
-            let upload = Upload::loaded(upload.admission, upload.state, upload.parts);
-            self.take_upload(Box::new(upload), &mut turn);
-        }
-        let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
-        turn.flush(out);
-    }
-
-    fn take_upload(&mut self, upload: Box<Upload>, turn: &mut Turn) {
-        let id = upload.id();
-        self.next_upload = self.next_upload.max(id.0 + 1);
-        self.remember(StoredFile::of(&upload.admission), Some(id));
-        self.join_drop(&upload.admission, turn);
-        self.uploads.insert(id, upload);
-        self.park_or_release(id, turn);
-    }
-
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now);
@@ -302,13 +267,7 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let drops = self.drops.values().flat_map(|files| {
-            let scan = match files.scan {
-                Scan::Due(at) => Some(at),
-                Scan::Running(_) => None,
-            };
-            scan.into_iter().chain(files.settle.next_deadline())
-        });
+        let drops = self.drops.values().filter_map(Files::next_deadline);
         let gates = self.gates.values().flat_map(Gate::next_deadline);
         let timer = self.timers.first().map(|(at, _)| *at);
         drops.chain(gates).chain(timer).chain(self.next_end()).min()

@@ -32,6 +32,9 @@ pub(crate) struct Files {
     pub(crate) scan_failure: Option<String>,
     /// End of the last scan that saw everything.
     pub(crate) last_full_scan_at: Option<WallTime>,
+    /// A look is under way. One at a time: the next one waits until what this one settled is
+    /// committed, so that memory never holds more than one look's admissions ahead of the disk.
+    pub(crate) is_looking: bool,
     /// When to scan, or the scan under way.
     pub(crate) scan: Scan,
     /// A scan was asked for while one was under way.
@@ -91,6 +94,7 @@ impl Files {
             watch: (WatchState::Scanning, None),
             scan_failure: None,
             last_full_scan_at: None,
+            is_looking: false,
             scan: Scan::Due(now),
             scan_again: false,
             told: None,
@@ -165,6 +169,26 @@ impl Files {
             }
             Closeness::Look => Notice::Nothing,
         }
+    }
+
+    /// Takes the files to look at now, at most `limit`; none while a look is under way.
+    pub(crate) fn take_look(&mut self, now: Monotonic, limit: usize) -> Vec<SourcePath> {
+        if self.is_looking {
+            return Vec::new();
+        }
+        let paths = self.settle.take_due(now, limit);
+        self.is_looking = !paths.is_empty();
+        paths
+    }
+
+    /// Returns when something is due by itself.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        let scan = match self.scan {
+            Scan::Due(at) => Some(at),
+            Scan::Running(_) => None,
+        };
+        let look = self.settle.next_deadline().filter(|_| !self.is_looking);
+        scan.into_iter().chain(look).min()
     }
 
     /// Returns the row, when it differs from what was last written.

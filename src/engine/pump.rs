@@ -58,7 +58,7 @@ impl Engine {
 
     fn look(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let paths = files.settle.take_due(turn.now.monotonic, LOOK_MAX);
+        let paths = files.take_look(turn.now.monotonic, LOOK_MAX);
         let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
             let kind = FlightKind::Look(drop.clone(), paths.clone());

@@ -1,25 +1,28 @@
 //! What a start reads: everything that has not ended, and what is known of what has.
+//!
+//! There may be hundreds of thousands of either. Uploads are read page by page; of a file that is
+//! known, only what tells it and its version from others is kept; names are shared.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use crate::model::{
     ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, PathDigest, RemoteUploadId,
     UploadId,
 };
 use crate::store::rows::{self, ENDED};
-use crate::store::{KnownFile, Loaded};
+use crate::store::{KnownFile, Loaded, LoadedUpload};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Reads everything that a start needs.
+/// Uploads in one page.
+const PAGE: u32 = 1_000;
+
+/// Reads everything that a start needs; of the unfinished uploads, the first page.
 pub(super) fn load(connection: &Connection) -> Result<Loaded> {
-    let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
-    let mut statement = connection.prepare(&sql)?;
-    let uploads = statement.query_map([], |row| rows::read_upload(connection, row))?;
     let next: Option<i64> =
         connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
     Ok(Loaded {
-        uploads: uploads.collect::<Result<_>>()?,
+        uploads: uploads(connection, UploadId(i64::MIN))?,
         known: load_known(connection)?,
         cleanups: load_cleanups(connection)?,
         open_drops: load_open_drops(connection)?,
@@ -28,16 +31,51 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
     })
 }
 
+/// Reads the page of unfinished uploads that follows an upload.
+pub(super) fn uploads(connection: &Connection, after: UploadId) -> Result<Vec<LoadedUpload>> {
+    let sql = format!(
+        "SELECT * FROM uploads WHERE stage NOT IN {ENDED} AND id > ?1 ORDER BY id LIMIT {PAGE}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut names = Names::default();
+    let read = |row: &Row<'_>| {
+        let mut upload = rows::read_upload(connection, row)?;
+        names.share(&mut upload.admission.drop, &mut upload.admission.destination);
+        Ok(upload)
+    };
+    statement.query_map([after.0], read)?.collect()
+}
+
+/// Names that were read before. Thousands of rows in a row have the same.
+#[derive(Default)]
+struct Names(Option<(DropName, DestinationName)>);
+
+impl Names {
+    /// Replaces names by those of the row before, when they are the same.
+    fn share(&mut self, drop: &mut DropName, destination: &mut DestinationName) {
+        match &self.0 {
+            Some((known_drop, known)) if known_drop == drop && known == destination => {
+                (*drop, *destination) = (known_drop.clone(), known.clone());
+            }
+            Some(_) | None => self.0 = Some((drop.clone(), destination.clone())),
+        }
+    }
+}
+
 fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
     let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
         FROM uploads WHERE stage IN ('receipted', 'abandoned') GROUP BY drop_name, path, destination \
         ORDER BY max(id)";
     let mut statement = connection.prepare(sql)?;
+    let mut names = Names::default();
     let files = statement.query_map([], |row| {
+        let mut drop = DropName::new(row.get::<_, String>(0)?);
+        let mut destination = DestinationName::new(row.get::<_, String>(2)?);
+        names.share(&mut drop, &mut destination);
         Ok(KnownFile {
-            drop: DropName::new(row.get::<_, String>(0)?),
+            drop,
             path: PathDigest::of(row.get_ref(1)?.as_blob()?),
-            destination: DestinationName::new(row.get::<_, String>(2)?),
+            destination,
             fingerprint: Fingerprint {
                 device: row.get::<_, i64>(3)?.cast_unsigned(),
                 inode: row.get::<_, i64>(4)?.cast_unsigned(),
