@@ -280,9 +280,9 @@ impl Engine {
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
-        let is_still = |upload: &Box<Upload>| matches!(upload.state.hold, Hold::Parked { .. });
+        let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
         self.flights.is_empty()
-            && self.uploads.values().all(is_still)
+            && self.uploads.values().all(|upload| is_still(upload))
             && self.drops.values().all(|files| files.settle.len() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
     }

@@ -45,11 +45,11 @@ impl Engine {
     fn wake(&mut self, turn: &mut Turn) {
         while self.timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
             let Some((_, id)) = self.timers.pop_first() else { break };
-            let is_over = |upload: &Box<Upload>| {
+            let is_over = |upload: &Upload| {
                 matches!(upload.state.hold, Hold::Waiting { .. })
                     && upload.life.hold_until.is_some_and(|until| until <= turn.now.monotonic)
             };
-            match self.uploads.get(&id).is_some_and(is_over) {
+            match self.uploads.get(&id).is_some_and(|upload| is_over(upload)) {
                 true => self.record(id, Fact::Released, turn),
                 false => self.place(id, turn.now),
             }

@@ -15,6 +15,7 @@ use crate::model::{
     ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime,
 };
 
+mod runs;
 mod shown;
 
 pub use self::shown::{
@@ -24,7 +25,9 @@ pub use self::shown::{
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Unfinished uploads listed at most; counts are exact however many there are.
-const OPEN_MAX: u32 = 10_000;
+const OPEN_MAX: u32 = 1_000;
+/// Ignored paths listed at most.
+const IGNORED_MAX: u32 = 10_000;
 /// Ended uploads listed, unless all are asked for.
 const ENDED_SHOWN: u32 = 100;
 /// A rate older than this is over.
@@ -88,7 +91,7 @@ impl Snapshot {
     }
 
     fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {
-        let limit = if all { OPEN_MAX } else { ENDED_SHOWN };
+        let limit = if all { IGNORED_MAX } else { ENDED_SHOWN };
         let sql = format!(
             "SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}"
         );
@@ -114,30 +117,6 @@ impl Snapshot {
         let mut uploads = self.list(&open, read_upload)?;
         uploads.extend(self.list(&ended, read_upload)?);
         Ok(uploads)
-    }
-
-    /// Returns the newest runs: how many of their files are there.
-    ///
-    /// Reads every upload, so it is for people, not for a probe every second.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
-        let sql = "SELECT drop_name, CASE instr(path, x'2f') WHEN 0 THEN x'' \
-            ELSE substr(path, 1, instr(path, x'2f') - 1) END AS run, destination, count(*), \
-            sum(state = 'completed'), sum(state = 'parked') FROM uploads WHERE state <> 'abandoned' \
-            GROUP BY drop_name, run, destination ORDER BY max(id) DESC LIMIT 20";
-        let read = |row: &Row<'_>| {
-            Ok(Run {
-                drop: row.get(0)?,
-                name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
-                destination: row.get(2)?,
-                upload_count: rows::unsigned_at(row, 3)?,
-                completed_count: rows::unsigned_at(row, 4)?,
-                parked_count: rows::unsigned_at(row, 5)?,
-            })
-        };
-        self.list(sql, read).map_err(|source| self.failed(source))
     }
 
     fn read_daemon(&self, now: WallTime) -> Result<(Option<Daemon>, u64)> {

@@ -7,6 +7,7 @@ mod exports;
 mod kill;
 mod others;
 mod platforms;
+mod scale;
 mod sim;
 mod stage;
 mod tidy;
