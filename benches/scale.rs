@@ -18,6 +18,8 @@
 #![expect(clippy::print_stdout, reason = "a bench's result is its output")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -231,7 +233,10 @@ impl Bench {
         std::thread::sleep(idle);
         row("idle for", seconds(idle));
         row("idle, CPU time", milliseconds(self.cpu() - cpu));
-        row("idle, context switches", (self.context_switches() - switches).to_string());
+        let more = self.context_switches().into_iter().map(|(thread, count)| {
+            count.saturating_sub(switches.get(&thread).copied().unwrap_or(0))
+        });
+        row("idle, context switches", more.sum::<u64>().to_string());
         row("idle, memory", megabytes(self.memory("VmRSS")));
         self.note_peak("peak memory, all in all");
     }
@@ -326,11 +331,15 @@ impl Bench {
         number_after(&fs::read_to_string(self.proc().join("status")).expect("it runs"), line) * 1024
     }
 
-    fn context_switches(&self) -> u64 {
+    /// By thread; those of a thread that ends are lost with it.
+    fn context_switches(&self) -> BTreeMap<OsString, u64> {
         let tasks = self.proc().join("task").read_dir().expect("it runs").filter_map(Result::ok);
-        let status = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
         let lines = ["\nvoluntary_ctxt_switches", "\nnonvoluntary_ctxt_switches"];
-        status.map(|text| lines.map(|line| number_after(&text, line)).iter().sum::<u64>()).sum()
+        let switches = |task: fs::DirEntry| {
+            let text = fs::read_to_string(task.path().join("status")).ok()?;
+            Some((task.file_name(), lines.map(|line| number_after(&text, line)).iter().sum()))
+        };
+        tasks.filter_map(switches).collect()
     }
 
     fn cpu(&self) -> Duration {
