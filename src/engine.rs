@@ -31,6 +31,8 @@ mod export;
 mod files;
 mod gate;
 mod hearing;
+mod known;
+mod load;
 mod outcomes;
 mod plan;
 mod pump;
@@ -41,6 +43,7 @@ mod schedule;
 pub mod settings;
 mod settle;
 mod sources;
+mod ticket;
 mod turn;
 mod units;
 mod upload;
@@ -62,14 +65,15 @@ use upload::Upload;
 
 use crate::model::{
     Admission, ByteCount, DestinationName, Disposal, DropName, Fact, Fingerprint, Hold,
-    IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState, Record,
-    RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId, UploadState, WallTime,
+    IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState,
+    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId,
+    UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// Uploads that have not ended.
+    /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
     pub uploads: Vec<StoredUpload>,
     /// The newest version of each file whose upload ended well or was given up, at each destination;
     /// in the order of their uploads, for destinations may be at different versions.
@@ -83,7 +87,9 @@ pub struct Stored {
     /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
+    /// Of these, directories that may not be read.
+    pub unreadable: Vec<(DropName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DropName, String, RootIdentity)>,
     /// The id after the last one ever given.
@@ -150,7 +156,7 @@ pub struct StoredFile {
     /// From which drop directory.
     pub drop: DropName,
     /// Which file.
-    pub path: SourcePath,
+    pub path: PathDigest,
     /// In which version.
     pub fingerprint: Fingerprint,
     /// To where.
@@ -158,10 +164,10 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
-    fn of(admission: &Admission) -> Self {
+    fn of(admission: &ticket::Ticket) -> Self {
         Self {
             drop: admission.drop.clone(),
-            path: admission.path.clone(),
+            path: admission.path.digest(),
             fingerprint: admission.fingerprint,
             destination: admission.destination.clone(),
         }
@@ -174,7 +180,7 @@ pub struct Engine {
     settings: Settings,
     drops: BTreeMap<DropName, Files>,
     gates: BTreeMap<DestinationName, Gate>,
-    uploads: BTreeMap<UploadId, Upload>,
+    uploads: BTreeMap<UploadId, Box<Upload>>,
     schedule: Schedule,
     load: Load,
     flights: BTreeMap<ActId, Flight>,
@@ -182,6 +188,7 @@ pub struct Engine {
     /// Units with which something has happened, or will.
     stirred: BTreeSet<(Monotonic, UnitKey)>,
     disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
+    parked: BTreeSet<UploadId>,
     ends: Ends,
     next_act: u64,
     next_upload: i64,
@@ -246,6 +253,7 @@ impl Engine {
             timers: BTreeSet::new(),
             stirred: BTreeSet::new(),
             disposal_timers: BTreeSet::new(),
+            parked: BTreeSet::new(),
             ends: Ends::default(),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
@@ -254,54 +262,6 @@ impl Engine {
         };
         engine.take_stored(stored, now, out);
         engine
-    }
-
-    fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
-        let mut turn = Turn::new(now);
-        for file in stored.known {
-            self.remember(file, None);
-        }
-        for (destination, remote) in stored.cleanups {
-            if let Some(gate) = self.gates.get_mut(&destination) {
-                gate.clean_up(remote, now.monotonic);
-            }
-        }
-        for (drop, path, reason) in stored.ignored {
-            if let Some(files) = self.drops.get_mut(&drop) {
-                files.ignored.insert(path, reason);
-            }
-        }
-        for unit in stored.units {
-            if let Some(files) = self.drops.get_mut(&unit.row.drop) {
-                files.units.load(unit, now.monotonic);
-            }
-        }
-        self.take_roots(stored.roots);
-        for key in stored.open_drops {
-            self.open_drop(key, now);
-        }
-        for upload in stored.uploads {
-            self.take_upload(
-                Upload::loaded(upload.admission, upload.state, upload.parts),
-                &mut turn,
-            );
-        }
-        stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
-        let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
-        turn.flush(out);
-    }
-
-    fn take_upload(&mut self, upload: Upload, turn: &mut Turn) {
-        let (id, admission) = (upload.id(), upload.admission.clone());
-        self.next_upload = self.next_upload.max(id.0 + 1);
-        if !admission.is_sentinel {
-            self.remember(StoredFile::of(&admission), Some(id));
-        }
-        self.join_drop(&admission, turn);
-        self.join_unit(&admission, turn);
-        self.uploads.insert(id, upload);
-        self.park_or_release(id, turn);
     }
 
     /// Takes one event and appends what is to be done.
@@ -354,7 +314,7 @@ impl Engine {
     pub fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
         self.flights.is_empty()
-            && self.uploads.values().all(is_still)
+            && self.uploads.values().all(|upload| is_still(upload))
             && self.drops.values().all(|files| files.settle.len() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
     }
@@ -366,11 +326,9 @@ impl Engine {
 
     /// Counts what is going on, for one line of status.
     pub fn counts(&self) -> Counts {
-        let parked = |upload: &&Upload| matches!(upload.state.hold, Hold::Parked { .. });
-        let parked = self.uploads.values().filter(parked).count();
         Counts {
-            going: self.uploads.len() - parked,
-            parked,
+            going: self.uploads.len() - self.parked.len(),
+            parked: self.parked.len(),
             settling: self.drops.values().map(|files| files.settle.len()).sum(),
         }
     }
@@ -378,11 +336,11 @@ impl Engine {
     /// Returns every upload that has not ended as it would be stored, for comparison with rows.
     pub fn stored_uploads(&self) -> Vec<StoredUpload> {
         let stored = |upload: &Upload| StoredUpload {
-            admission: upload.admission.clone(),
-            state: upload.state.clone(),
+            admission: upload.admission.admission(),
+            state: UploadState::clone(&upload.state),
             parts: upload.parts.clone(),
         };
-        self.uploads.values().map(stored).collect()
+        self.uploads.values().map(|upload| stored(upload)).collect()
     }
 
     /// Notes that a file version is admitted for a destination.
@@ -392,18 +350,10 @@ impl Engine {
             files.settings.destinations.iter().position(|name| *name == file.destination);
         let bit =
             position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position);
-        let version = file.fingerprint;
-        let known = files.known.entry(file.path).or_insert(files::Known {
-            version,
-            covered: 0,
-            live: Vec::new(),
-        });
-        if !known.version.same_version(&version) {
-            known.version = version;
-            known.covered = 0;
+        files.known.admitted(file.path, &file.fingerprint, bit);
+        if let Some(id) = live {
+            files.known.began(file.path, id);
         }
-        known.covered |= bit;
-        known.live.extend(live);
     }
 
     /// Applies one fact to memory and lines it up for the store.
@@ -434,9 +384,14 @@ impl Engine {
     fn place(&mut self, id: UploadId, turn: &mut Turn) {
         let now = turn.now;
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        if let Some(old) = upload.life.timer.take() {
+        if let Some(old) = upload.life.timer {
+            upload.life.timer = None;
             self.timers.remove(&(old, id));
         }
+        let _was_elsewhere = match upload.state.hold {
+            Hold::Parked { .. } => self.parked.insert(id),
+            Hold::None | Hold::Waiting { .. } => self.parked.remove(&id),
+        };
         let gate = self.gates.get_mut(&upload.admission.destination);
         let exports = upload.wants_export(gate.as_deref());
         if let Some(gate) = gate {
@@ -453,7 +408,7 @@ impl Engine {
         }
         match upload.state.hold {
             Hold::None => {
-                upload.life.hold_until = None;
+                upload.end_wait();
                 if exports {
                     self.schedule.remove(upload);
                 } else {
@@ -461,7 +416,7 @@ impl Engine {
                 }
             }
             Hold::Parked { .. } => {
-                upload.life.hold_until = None;
+                upload.end_wait();
                 self.schedule.remove(upload);
                 return;
             }
@@ -471,19 +426,23 @@ impl Engine {
                 self.schedule.remove(upload);
             }
         }
-        upload.life.timer = upload.next_deadline(now.monotonic);
-        self.timers.extend(upload.life.timer.map(|at| (at, id)));
+        if let Some(at) = upload.next_deadline(now.monotonic) {
+            upload.life.timer = Some(at);
+            self.timers.insert((at, id));
+        }
     }
 
     fn forget(&mut self, id: UploadId, turn: &mut Turn) {
         let Some(upload) = self.uploads.remove(&id) else { return };
+        self.parked.remove(&id);
         if upload.admission.is_sentinel {
             return;
         }
         self.leave_drop(&upload.admission, turn.now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            files.ended(&upload.admission.path, id, upload.state.stage == superseded);
+            let path = upload.admission.path.digest();
+            files.known.ended(path, id, upload.state.stage == superseded);
         }
         self.leave_unit(&upload.admission, turn.now.monotonic);
         self.dispose_of_file(&upload.admission, turn);

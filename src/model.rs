@@ -20,7 +20,9 @@ pub use digest::{ETag, ETagMode, Md5};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::{Admission, DestinationState, DropHealth, Fact, Record, WatchState};
 pub use failure::{Failure, FailureKind, ParkReason};
-pub use file::{Fingerprint, IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
+pub use file::{
+    Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
+};
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,

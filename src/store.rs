@@ -27,8 +27,9 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState, Record,
-    RemoteUploadId, RootIdentity, SourcePath, UnitRow, UploadId, UploadState, WallTime,
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState,
+    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, UnitRow, UploadId, UploadState,
+    WallTime,
 };
 
 /// Where the state is kept.
@@ -52,7 +53,8 @@ pub struct Runner {
 /// What was stored when the store was opened.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Uploads that have not ended.
+    /// Uploads that have not ended: the first page of them. [`writer::Writer::more_uploads`] reads
+    /// the others, so that they are never all in memory in full.
     pub uploads: Vec<LoadedUpload>,
     /// The newest version of each file that was uploaded or given up, by destination; in the order
     /// of their uploads, so that the last word on a path is its newest version.
@@ -66,7 +68,9 @@ pub struct Loaded {
     /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, SourcePath, IgnoreReason)>,
+    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
+    /// Of these, directories that may not be read.
+    pub unreadable: Vec<(DropName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DropName, String, RootIdentity)>,
     /// The id after the last one ever given.
@@ -93,7 +97,7 @@ pub struct KnownFile {
     /// From which drop directory.
     pub drop: DropName,
     /// Which file.
-    pub path: SourcePath,
+    pub path: PathDigest,
     /// Which version.
     pub fingerprint: Fingerprint,
     /// To where.
@@ -126,20 +130,20 @@ struct Submission {
 }
 
 impl Store {
-    /// Opens the state for the daemon: lock, integrity, migrations, then everything unfinished.
+    /// Lets a writer run on a thread of its own, once all was read that a start needs.
     ///
     /// # Errors
-    /// [`Kind`] says what stands in the way; [`Error::hint`] says what to do.
-    pub fn open(settings: &Settings, runner: &Runner) -> Result<(Self, Thread, Loaded), Error> {
-        let (mut writer, loaded) = writer::Writer::open(settings)?;
+    /// When there is no such thread to be had, or nothing can be written.
+    pub fn start(mut writer: writer::Writer, runner: &Runner) -> Result<(Self, Thread), Error> {
         writer.introduce(runner)?;
+        let path = writer.directory().to_owned();
         let (submissions, inbox) = sync_channel(QUEUE_MAX);
         let run = move || writer::run(writer, &inbox);
         let handle = std::thread::Builder::new()
             .name("store".into())
             .spawn(run)
-            .map_err(|source| Error::io("start the writer for", &settings.directory, source))?;
-        Ok((Self { submissions }, Thread { handle }, loaded))
+            .map_err(|source| Error::io("start the writer for", &path, source))?;
+        Ok((Self { submissions }, Thread { handle }))
     }
 
     /// Lines records up to be written in one transaction, after all that was submitted before. The

@@ -123,6 +123,7 @@ fn to_json(status: &Status) -> Value {
         },
         "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
+        "uploads_left_out": left_out(status),
         "ignored": status.ignored.iter().map(|ignored| json!({
             "drop": ignored.drop, "path": ignored.path.to_string(), "reason": ignored.reason.sentence(),
         })).collect::<Vec<_>>(),
@@ -154,6 +155,14 @@ fn unit_json(unit: &UnitShown) -> Value {
         "completed_at": render::time(row.completed_at), "words": unit.words,
         "destinations": tallies.collect::<Vec<_>>(), "disposal": disposal,
     })
+}
+
+/// How many unfinished uploads are counted and not listed.
+fn left_out(status: &Status) -> u64 {
+    let is_open = |state: &str| !matches!(state, "completed" | "abandoned");
+    let open = status.tallies.iter().filter(|tally| is_open(&tally.state));
+    let listed = status.uploads.iter().filter(|upload| is_open(upload.word())).count() as u64;
+    open.map(|tally| tally.upload_count).sum::<u64>().saturating_sub(listed)
 }
 
 /// Renders one upload as the contract's JSON has it.
@@ -282,17 +291,20 @@ fn line(upload: &Upload) -> Vec<String> {
 }
 
 fn attention(status: &Status) -> String {
-    let parked: Vec<_> = status.uploads.iter().filter(|upload| upload.word() == "parked").collect();
-    if parked.is_empty() {
+    let parked = status.uploads.iter().filter(|upload| upload.word() == "parked");
+    let tally = status.tallies.iter().find(|tally| tally.state == "parked");
+    let count = tally.map_or(0, |tally| tally.upload_count);
+    if count == 0 {
         return String::new();
     }
-    let mut rows: Vec<_> = parked.iter().take(LINES_MAX).map(|upload| line(upload)).collect();
+    let mut rows: Vec<_> = parked.take(LINES_MAX).map(line).collect();
     rows.iter_mut().for_each(|row| {
         row.remove(2);
     });
     let mut text = format!("\nparked, and waiting for someone to act:\n{}", render::table(&rows));
-    if parked.len() > LINES_MAX {
-        text.push_str(&format!("and {} more\n", parked.len() - LINES_MAX));
+    let more = count.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
     }
     text
 }

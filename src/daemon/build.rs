@@ -22,10 +22,11 @@ use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
+use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
 
-/// Events that wait for the loop; a scan that is ahead of it waits.
-const EVENTS_MAX: usize = 256;
+/// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths.
+const EVENTS_MAX: usize = 16;
 
 /// Commits under way, in order, with the acts that wait for them.
 pub(super) type Commit =
@@ -93,9 +94,16 @@ impl Daemon {
             started_at: now.wall,
         };
         let settings = store::Settings { directory: config.state_directory.clone() };
-        let (store, thread, loaded) = Store::open(&settings, &runner).map_err(Error::Store)?;
+        let (mut writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
         let mut first_effects = Vec::new();
-        let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
+        let mut engine =
+            Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
+        while let page = writer.more_uploads().map_err(Error::Store)?
+            && !page.is_empty()
+        {
+            engine.load_more(page.into_iter().map(stored_upload), now, &mut first_effects);
+        }
+        let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
         let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
         Ok(Self {
             engine,
@@ -205,11 +213,6 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
 /// Turns what the store loaded into what the engine starts from.
 pub fn stored(loaded: Loaded) -> Stored {
     let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
-    let upload = |upload: store::LoadedUpload| StoredUpload {
-        admission: upload.admission,
-        state: upload.state,
-        parts: upload.parts,
-    };
     let file = |file: store::KnownFile| StoredFile {
         drop: file.drop,
         path: file.path,
@@ -217,13 +220,14 @@ pub fn stored(loaded: Loaded) -> Stored {
         destination: file.destination,
     };
     Stored {
-        uploads: loaded.uploads.into_iter().map(upload).collect(),
+        uploads: loaded.uploads.into_iter().map(stored_upload).collect(),
         known: loaded.known.into_iter().map(file).collect(),
         cleanups: loaded.cleanups,
         units: loaded.units.into_iter().map(stored_unit).collect(),
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
+        unreadable: loaded.unreadable,
         roots: loaded.roots,
         next_upload: loaded.next_upload,
     }
@@ -234,4 +238,8 @@ fn stored_unit((row, said): (UnitRow, store::UnitWords)) -> StoredUnit {
         said.into_iter().partition(|(word, _)| word == "samples");
     let samples = samples.into_iter().map(|(_, sample)| sample).collect();
     StoredUnit { row, words: words.into_iter().collect(), samples }
+}
+
+fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {
+    StoredUpload { admission: upload.admission, state: upload.state, parts: upload.parts }
 }

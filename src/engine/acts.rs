@@ -55,7 +55,7 @@ impl Engine {
         let control = FlightKind::Control;
         Some(match step {
             Step::Locate => {
-                let target = upload.admission.target.clone();
+                let target = upload.admission.target();
                 (control("locate"), Act::Locate(upload.remotely(Locate { target })))
             }
             Step::HashFile(mark) => {
@@ -106,7 +106,7 @@ impl Engine {
     pub(super) fn begin(&self, upload: &Upload) -> Option<Begin> {
         let gate = self.gates.get(&upload.admission.destination)?;
         Some(Begin {
-            target: upload.admission.target.clone(),
+            target: upload.admission.target(),
             size: upload.size(),
             part_size: upload.admission.part_size,
             overwrite: upload.name_policy(&gate.settings) == NamePolicy::Overwrite,

@@ -10,11 +10,12 @@
 use std::time::Duration;
 
 use super::event::{Act, ActId, Outcome, Setback};
+use super::ticket::Ticket;
 use super::turn::Turn;
 use super::units::UnitKey;
 use super::{Engine, Flight, FlightKind, retry};
 use crate::model::{
-    Admission, Disposal, Disposition, DropName, Monotonic, Now, Record, SourcePath, UnitState,
+    Disposal, Disposition, DropName, Fingerprint, Monotonic, Now, Record, SourcePath, UnitState,
 };
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
@@ -64,12 +65,12 @@ impl Engine {
     }
 
     /// A file that is a drop of its own is disposed of when its last upload has its receipt.
-    pub(super) fn dispose_of_file(&mut self, admission: &Admission, turn: &mut Turn) {
+    pub(super) fn dispose_of_file(&mut self, admission: &Ticket, turn: &mut Turn) {
         if admission.unit != admission.path || admission.is_sentinel {
             return;
         }
         let Some(files) = self.drops.get(&admission.drop) else { return };
-        if files.is_all_there(&admission.path) {
+        if files.is_all_there(&admission.path, &admission.fingerprint) {
             let key = (admission.drop.clone(), admission.path.clone());
             self.queue_disposal(&key, true, turn);
         }
@@ -178,14 +179,14 @@ impl super::files::Files {
     fn is_at_rest(&self, unit: &SourcePath) -> bool {
         match self.units.get(unit) {
             Some(unit) => unit.row.state == UnitState::Completed && unit.live.is_empty(),
-            None => self.is_all_there(unit),
+            None => self.known.live(unit.digest()).is_empty(),
         }
     }
 
     /// Tells whether a file was admitted for every destination, and no upload of it is under way.
-    fn is_all_there(&self, path: &SourcePath) -> bool {
-        let all = self.all_destinations();
-        self.known.get(path).is_some_and(|known| known.covered == all && known.live.is_empty())
+    fn is_all_there(&self, path: &SourcePath, version: &Fingerprint) -> bool {
+        let covered = self.known.covered(path.digest(), version);
+        covered == Some(self.all_destinations()) && self.known.live(path.digest()).is_empty()
     }
 
     fn is_short_of_space(&self) -> bool {

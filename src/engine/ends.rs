@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::event::{Act, ActId, Outcome, Setback};
 use super::gate::Gate;
 use super::retry;
+use super::ticket::Ticket;
 use super::turn::Turn;
 use super::units::Tracked;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    Admission, DestinationName, DropName, Monotonic, Now, Record, SourcePath, UnitState, UploadId,
-    WallTime,
+    DestinationName, DropName, Monotonic, Now, Record, SourcePath, UnitState, UploadId, WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -56,11 +56,11 @@ impl Open {
 }
 
 impl DropKey {
-    fn of(admission: &Admission) -> Option<Self> {
+    fn of(admission: &Ticket) -> Option<Self> {
         Some(Self {
             destination: admission.destination.clone(),
             drop: admission.drop.clone(),
-            name: admission.target.folders.first()?.clone(),
+            name: admission.top_folder()?.to_owned(),
         })
     }
 
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// Notes that an upload belongs to a drop; one that was not open is opened.
-    pub(super) fn join_drop(&mut self, admission: &Admission, turn: &mut Turn) {
+    pub(super) fn join_drop(&mut self, admission: &Ticket, turn: &mut Turn) {
         let wants = |gate: &Gate| gate.settings.traits.finishes_drops;
         if admission.is_sentinel || !self.gates.get(&admission.destination).is_some_and(wants) {
             return;
@@ -110,7 +110,10 @@ impl Engine {
     }
 
     /// Notes that an upload has ended.
-    pub(super) fn leave_drop(&mut self, admission: &Admission, now: Now) {
+    pub(super) fn leave_drop(&mut self, admission: &Ticket, now: Now) {
+        if self.ends.0.is_empty() {
+            return;
+        }
         let Some(key) = DropKey::of(admission) else { return };
         let closing = self.closing_of(&key);
         if let Some(open) = self.ends.0.get_mut(&key) {

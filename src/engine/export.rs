@@ -271,7 +271,7 @@ impl Engine {
         let export = self.gates.get(name)?.settings.export.as_ref()?;
         let words = self.words(upload)?;
         let mut names = plan::folders(&export.prefix, words);
-        names.push(upload.admission.target.name.clone());
+        names.push(upload.admission.target_name().to_owned());
         Some(ExportPlace { volume: export.volume.clone(), location: names.join("/") })
     }
 

@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::dispose::Waiting;
 use super::event::ActId;
 use super::hearing::Hearing;
+use super::known::KnownFiles;
 use super::settings::DropSettings;
 use super::settle::Settle;
 use super::units::Units;
 use crate::model::{
-    ByteCount, DropHealth, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Seen,
-    SourcePath, UploadId, WallTime, WatchState,
+    ByteCount, DropHealth, Fingerprint, IgnoreReason, Monotonic, Now, Observation, PathDigest,
+    Seen, SourcePath, UploadId, WallTime, WatchState,
 };
 
 /// Each twelfth scan looks also where nothing has happened for long: at the usual five minutes once
@@ -31,15 +32,20 @@ pub(crate) struct Files {
     /// Files that are not settled.
     pub(crate) settle: Settle,
     /// Files that were admitted, in their newest version.
-    pub(crate) known: BTreeMap<SourcePath, Known>,
-    /// Paths that are never uploaded.
-    pub(crate) ignored: BTreeMap<SourcePath, IgnoreReason>,
+    pub(crate) known: KnownFiles,
+    /// Paths that are never uploaded; a run may have as many of them as files.
+    pub(crate) ignored: BTreeMap<PathDigest, IgnoreReason>,
+    /// Of these, directories that may not be read.
+    pub(crate) unreadable: BTreeSet<SourcePath>,
     /// How it is watched, and why not by events.
     pub(crate) watch: (WatchState, Option<String>),
     /// Whether it is there, and whether scans tell anything.
     pub(crate) hearing: Hearing,
     /// End of the last scan that saw everything.
     pub(crate) last_full_scan_at: Option<WallTime>,
+    /// A look is under way. One at a time: the next one waits until what this one settled is
+    /// committed, so that memory never holds more than one look's admissions ahead of the disk.
+    pub(crate) is_looking: bool,
     /// When to scan, or the scan under way.
     pub(crate) scan: Scan,
     /// A scan was asked for while one was under way.
@@ -67,17 +73,6 @@ pub(crate) enum Scan {
     Due(Monotonic),
     /// This act is a scan of it.
     Running(ActId),
-}
-
-/// A file that was admitted.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    /// Which version.
-    pub(crate) version: Fingerprint,
-    /// Which of the drop's destinations it was admitted for, by position.
-    pub(crate) covered: u64,
-    /// Its uploads that have not ended.
-    pub(crate) live: Vec<UploadId>,
 }
 
 /// What follows from one observation.
@@ -117,11 +112,13 @@ impl Files {
         Self {
             settle: Settle::new(settings.quiet_period),
             settings,
-            known: BTreeMap::new(),
+            known: KnownFiles::default(),
             ignored: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             watch: (WatchState::Scanning, None),
             hearing: Hearing::default(),
             last_full_scan_at: None,
+            is_looking: false,
             scan: Scan::Due(now),
             scan_again: false,
             scan_started: now,
@@ -185,7 +182,10 @@ impl Files {
             }
             Seen::Ignored(reason) => {
                 self.settle.forget(&seen.path);
-                let before = self.ignored.insert(seen.path.clone(), *reason);
+                let before = self.ignored.insert(seen.path.digest(), *reason);
+                if *reason == IgnoreReason::DirectoryUnreadable {
+                    self.unreadable.insert(seen.path.clone());
+                }
                 if before == Some(*reason) {
                     Notice::Nothing
                 } else {
@@ -194,7 +194,7 @@ impl Files {
             }
             Seen::Gone => {
                 self.settle.forget(&seen.path);
-                Notice::Gone(self.live(&seen.path))
+                Notice::Gone(self.known.live(seen.path.digest()))
             }
         }
     }
@@ -207,24 +207,21 @@ impl Files {
         now: Monotonic,
     ) -> Notice {
         let (path, (version, unreadable)) = (&seen.path, found);
-        let all = self.all_destinations();
-        if let Some(known) = self.known.get(path) {
-            if known.version.same_version(&version) && known.covered == all {
-                let live = known.live.clone();
-                self.settle.forget(path);
-                return match (live.is_empty(), unreadable) {
-                    (true, _) | (false, Some(_)) => Notice::Nothing,
-                    (false, None) => Notice::Readable(live),
-                };
+        let digest = path.digest();
+        let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
+        if covered == Some(self.all_destinations()) {
+            self.settle.forget(path);
+            return match (live.is_empty(), unreadable) {
+                (true, _) | (false, Some(_)) => Notice::Nothing,
+                (false, None) => Notice::Readable(live),
+            };
+        }
+        if covered.is_none() && !live.is_empty() {
+            self.settle.scanned(path, version, now);
+            if closeness == Closeness::Look {
+                self.settle.retry(path, now);
             }
-            if !known.version.same_version(&version) && !known.live.is_empty() {
-                let live = known.live.clone();
-                self.settle.scanned(path, version, now);
-                if closeness == Closeness::Look {
-                    self.settle.retry(path, now);
-                }
-                return Notice::Changed(live);
-            }
+            return Notice::Changed(live);
         }
         if !self.units.admits(path, seen.place, &self.settings) {
             self.settle.forget(path);
@@ -242,18 +239,14 @@ impl Files {
         }
     }
 
-    fn live(&self, path: &SourcePath) -> Vec<UploadId> {
-        self.known.get(path).map(|known| known.live.clone()).unwrap_or_default()
-    }
-
-    /// Notes that an upload of a file ended.
-    pub(crate) fn ended(&mut self, path: &SourcePath, upload: UploadId, is_superseded: bool) {
-        if let Some(known) = self.known.get_mut(path) {
-            known.live.retain(|id| *id != upload);
-            if is_superseded && known.live.is_empty() {
-                self.known.remove(path);
-            }
+    /// Takes the files to look at now, at most `limit`; none while a look is under way.
+    pub(crate) fn take_look(&mut self, now: Monotonic, limit: usize) -> Vec<SourcePath> {
+        if self.is_looking {
+            return Vec::new();
         }
+        let paths = self.settle.take_due(now, limit);
+        self.is_looking = !paths.is_empty();
+        paths
     }
 
     /// Returns the row, when it differs from what was last written.

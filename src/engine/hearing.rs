@@ -21,8 +21,7 @@ use super::units::Tracked;
 use super::upload::Upload;
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Disposition, DropName, Failure, FailureKind, IgnoreReason, Monotonic, Record, RootIdentity,
-    SourcePath, Stage, UnitState,
+    Disposition, DropName, Failure, FailureKind, Monotonic, Record, RootIdentity, Stage, UnitState,
 };
 
 /// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
@@ -121,7 +120,7 @@ impl Files {
             Disposition::Move(_) | Disposition::Delete => {
                 !self.disposals.is_empty()
                     || self.units.iter().any(is_under_way)
-                    || self.known.values().any(|known| !known.live.is_empty())
+                    || self.known.all_live().next().is_some()
             }
         }
     }
@@ -134,10 +133,7 @@ impl Files {
     }
 
     fn unseen(&self) -> String {
-        let unreadable = |(_, reason): &(&SourcePath, &IgnoreReason)| {
-            **reason == IgnoreReason::DirectoryUnreadable
-        };
-        let mut directories = self.ignored.iter().filter(unreadable).map(|(path, _)| path);
+        let mut directories = self.unreadable.iter();
         match (directories.next(), directories.count()) {
             (None, _) => "some files could not be looked at for the moment".to_owned(),
             (Some(first), 0) => format!("directory {first} cannot be read"),
@@ -152,7 +148,8 @@ impl Files {
             super::files::Scan::Running(_) => None,
         };
         let silence = self.hearing.deadline(self.settings.scan_interval);
-        let look = (!self.hearing.is_away()).then(|| self.settle.next_deadline()).flatten();
+        let may_look = !self.hearing.is_away() && !self.is_looking;
+        let look = self.settle.next_deadline().filter(|_| may_look);
         [scan, silence, look].into_iter().flatten().min()
     }
 }
@@ -294,10 +291,8 @@ impl Engine {
     /// Every directory was read: none is unreadable any more.
     fn forget_unreadable(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let readable = files
-            .ignored
-            .extract_if(.., |_, reason| matches!(reason, IgnoreReason::DirectoryUnreadable));
-        for (path, _) in readable {
+        for path in std::mem::take(&mut files.unreadable) {
+            files.ignored.remove(&path.digest());
             turn.record(Record::NotIgnored { drop: drop.clone(), path });
         }
     }
@@ -305,8 +300,7 @@ impl Engine {
     /// The drop directory is there and nothing is in it: every file of it was removed by someone.
     fn on_emptied(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
-        let live: Vec<_> =
-            files.known.values().flat_map(|known| known.live.iter().copied()).collect();
+        let live: Vec<_> = files.known.all_live().collect();
         let began = files.hearing.began.unwrap_or(turn.now.monotonic);
         if files.settle.forget_before(began) {
             // One of them may have come back behind the scan.

@@ -70,6 +70,9 @@ impl Engine {
     }
 
     fn on_looked(&mut self, drop: &DropName, paths: &[SourcePath], reply: Reply, turn: &mut Turn) {
+        if let Some(files) = self.drops.get_mut(drop) {
+            files.is_looking = false;
+        }
         if let Ok(Outcome::Looked { observations }) = reply {
             self.on_observed(drop, &observations, Closeness::Look, turn);
             let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));

@@ -52,7 +52,7 @@ impl Engine {
                 matches!(upload.state.hold, Hold::Waiting { .. })
                     && upload.life.hold_until.is_some_and(|until| until <= turn.now.monotonic)
             };
-            match self.uploads.get(&id).is_some_and(is_over) {
+            match self.uploads.get(&id).is_some_and(|upload| is_over(upload)) {
                 true => self.record(id, Fact::Released, turn),
                 false => self.place(id, turn),
             }
@@ -62,7 +62,7 @@ impl Engine {
     fn look(&mut self, drop: &DropName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let room = if files.hearing.is_away() { 0 } else { LOOK_MAX };
-        let paths = files.settle.take_due(turn.now.monotonic, room);
+        let paths = files.take_look(turn.now.monotonic, room);
         let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
             let kind = FlightKind::Look(drop.clone(), paths.clone());

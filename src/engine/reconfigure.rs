@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
-use super::files::{Files, Known};
+use super::files::Files;
 use super::gate::Gate;
 use super::schedule::Schedule;
 use super::settings::{DropSettings, Settings};
@@ -69,12 +69,10 @@ fn adopt(mut files: Files, settings: DropSettings) -> Files {
         settings.destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
     let moved: Vec<_> =
         files.settings.destinations.iter().map(|name| places.get(name).copied()).collect();
-    let translate = |known: &mut Known| {
-        let old = known.covered;
+    files.known.translate(|old| {
         let bits = moved.iter().enumerate().filter(|(place, _)| old >> place & 1 == 1);
-        known.covered = bits.filter_map(|(_, place)| *place).fold(0, |set, place| set | 1 << place);
-    };
-    files.known.values_mut().for_each(translate);
+        bits.filter_map(|(_, place)| *place).fold(0, |set, place| set | 1 << place)
+    });
     files.settle.set_quiet_period(settings.quiet_period);
     Files { settings, ..files }
 }

@@ -56,8 +56,10 @@ impl Engine {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let notice = files.observe(seen, closeness, turn.now);
         let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
-            && files.ignored.remove(&seen.path).is_some();
+            && !files.ignored.is_empty()
+            && files.ignored.remove(&seen.path.digest()).is_some();
         if was_ignored {
+            files.unreadable.remove(&seen.path);
             turn.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
         }
         match notice {
@@ -83,7 +85,7 @@ impl Engine {
 
     /// A scan saw a file that parked uploads wait for: whether it can be read, a look will tell.
     fn look_closer(&mut self, drop: &DropName, path: &SourcePath, live: &[UploadId], turn: &Turn) {
-        let waits = |id| self.uploads.get(id).is_some_and(Upload::waits_for_source);
+        let waits = |id| self.uploads.get(id).is_some_and(|upload| upload.waits_for_source());
         if live.iter().any(waits) {
             self.on_hint(drop, vec![path.clone()], turn.now);
         }
@@ -92,7 +94,7 @@ impl Engine {
     /// A look found a file that can be read: what parked for want of it goes on.
     fn release(&mut self, live: Vec<UploadId>, turn: &mut Turn) {
         for id in live {
-            if self.uploads.get(&id).is_some_and(Upload::waits_for_source) {
+            if self.uploads.get(&id).is_some_and(|upload| upload.waits_for_source()) {
                 self.record(id, Fact::Released, turn);
             }
         }
@@ -115,11 +117,7 @@ impl Engine {
 
     fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
         let Some(files) = self.drops.get(drop) else { return };
-        let covered = files
-            .known
-            .get(settled.path)
-            .filter(|known| known.version.same_version(&settled.version))
-            .map_or(0, |known| known.covered);
+        let covered = files.known.covered(settled.path.digest(), &settled.version).unwrap_or(0);
         let destinations = files.settings.destinations.iter().enumerate();
         let missing: Vec<_> = destinations
             .filter(|(position, _)| covered >> position & 1 == 0)
@@ -141,7 +139,7 @@ impl Engine {
             return;
         };
         let to = &gate.settings;
-        let unit = settled.place.unit(settled.path);
+        let unit = files.units.shared(&settled.place.unit(settled.path));
         let words = plan::Words {
             drop: &files.settings,
             path: settled.path,
@@ -167,11 +165,12 @@ impl Engine {
         };
         self.next_upload += 1;
         let id = admission.id;
-        self.remember(StoredFile::of(&admission), Some(id));
         turn.record(Record::Admit(Box::new(admission.clone())));
-        self.join_drop(&admission, turn);
-        self.join_unit(&admission, turn);
-        self.uploads.insert(id, Upload::admitted(admission));
+        let upload = Box::new(Upload::admitted(admission));
+        self.remember(StoredFile::of(&upload.admission), Some(id));
+        self.join_drop(&upload.admission, turn);
+        self.join_unit(&upload.admission, turn);
+        self.uploads.insert(id, upload);
         self.place(id, turn);
     }
 

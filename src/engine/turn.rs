@@ -1,7 +1,8 @@
 //! Collects what one call to the engine decided, and hands it out in the right order.
 //!
 //! All records of one call go into one transaction. Acts that change something at the far side, or
-//! that follow from more than a checkpoint, wait for it; the others start at once.
+//! that follow from more than a checkpoint, wait for it; so does a look, or files would be found
+//! faster than they are written down. The others start at once.
 
 use super::event::{Act, ActId, Effect};
 use crate::model::{Fact, Now, Record, UploadId};
@@ -49,8 +50,9 @@ impl Turn {
     /// Hands everything out.
     pub(crate) fn flush(self, out: &mut Vec<Effect>) {
         let weighty = self.is_weighty;
+        let follows = |act: &Act| matches!(act, Act::Look { .. }) && !self.records.is_empty();
         let (then, at_once): (Vec<_>, Vec<_>) =
-            self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act));
+            self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act) || follows(act));
         if !self.records.is_empty() || !then.is_empty() {
             out.push(Effect::Commit { records: self.records, then });
         }

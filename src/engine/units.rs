@@ -128,6 +128,11 @@ impl Units {
         self.tracked.get(unit).map(|tracked| &tracked.reading)
     }
 
+    /// Returns the name of a unit that is known, so that all its files share it.
+    pub(crate) fn shared(&self, unit: &SourcePath) -> SourcePath {
+        self.tracked.get_key_value(unit).map_or_else(|| unit.clone(), |(name, _)| name.clone())
+    }
+
     /// Returns one unit.
     pub(crate) fn get_mut(&mut self, unit: &SourcePath) -> Option<&mut Tracked> {
         self.tracked.get_mut(unit)

@@ -22,9 +22,11 @@
 //! back into facts, `engine.rs` turns a [`Step`] into an act.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::event::ActId;
+use super::ticket::{AtStart, Sparse, Ticket};
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
@@ -36,17 +38,17 @@ use crate::model::{
 /// A report waits at most this long for more parts to join it.
 const REPORT_DELAY: Duration = Duration::from_secs(30);
 
-/// One upload in memory.
+/// One upload in memory. One that is queued is little more than its ticket.
 #[derive(Debug)]
 pub(crate) struct Upload {
     /// What was frozen at admission.
-    pub(crate) admission: Admission,
+    pub(crate) admission: Ticket,
     /// What is stored.
-    pub(crate) state: UploadState,
+    pub(crate) state: Sparse<UploadState>,
     /// What is stored about its parts; empty before it is begun.
     pub(crate) parts: Vec<PartState>,
     /// What is not stored.
-    pub(crate) life: Life,
+    pub(crate) life: Sparse<Life>,
 }
 
 /// What an upload knows only in this life of the process.
@@ -145,7 +147,7 @@ impl Upload {
 
     /// Takes an upload as it was stored.
     pub(crate) fn loaded(admission: Admission, state: UploadState, parts: Vec<PartState>) -> Self {
-        Self { admission, state, parts, life: Life::new() }
+        Self { admission: admission.into(), state: state.into(), parts, life: Sparse::empty() }
     }
 
     /// Returns its id.
@@ -180,7 +182,7 @@ impl Upload {
                 self.parts = Vec::new();
                 self.life.forget_parts();
             }
-            Fact::Renamed { name } => self.admission.target.name.clone_from(name),
+            Fact::Renamed { name } => self.admission.rename(name),
             Fact::BeginIntended { .. }
             | Fact::ETagModeLearned { .. }
             | Fact::CompleteIntended { .. }
@@ -201,7 +203,7 @@ impl Upload {
             | Fact::SourceChanged { .. }
             | Fact::Abandoned { .. } => {}
         }
-        self.state = next;
+        *self.state = next;
         Ok(())
     }
 
@@ -226,6 +228,13 @@ impl Upload {
     pub(crate) fn may_have_begun(&self) -> bool {
         matches!(self.state.stage, Stage::Beginning { .. })
             && (self.life.control.is_some() || self.life.doubt != Doubt::None)
+    }
+
+    /// Notes that it does not wait any more.
+    pub(crate) fn end_wait(&mut self) {
+        if self.life.hold_until.is_some() {
+            self.life.hold_until = None;
+        }
     }
 
     /// Tells whether it is parked for a reason that looking at the source can lift.
@@ -322,8 +331,8 @@ impl Upload {
             return None;
         }
         let is_open = |part: &PartState| *part == PartState::Open;
-        self.life.cursor +=
-            self.parts[self.life.cursor..].iter().take_while(|p| !is_open(p)).count();
+        let life = &mut *self.life;
+        life.cursor += self.parts[life.cursor..].iter().take_while(|p| !is_open(p)).count();
         let life = &self.life;
         let rest = self.parts.iter().enumerate().skip(life.cursor).filter(|(_, p)| is_open(p));
         rest.map(|(index, _)| PartNumber::from_index(index)).find(|number| {
@@ -359,8 +368,30 @@ fn digest_of(digests: &[Md5]) -> Md5 {
     Md5(hasher.finalize().into())
 }
 
+impl AtStart for UploadState {
+    fn at_start() -> &'static Self {
+        static AT_START: LazyLock<UploadState> = LazyLock::new(UploadState::new_at_start);
+        &AT_START
+    }
+
+    fn new_at_start() -> Self {
+        Self::admitted(None)
+    }
+}
+
+impl AtStart for Life {
+    fn at_start() -> &'static Self {
+        static AT_START: Life = Life::new();
+        &AT_START
+    }
+
+    fn new_at_start() -> Self {
+        Self::new()
+    }
+}
+
 impl Life {
-    fn new() -> Self {
+    const fn new() -> Self {
         Self {
             doubt: Doubt::Ask,
             control: None,

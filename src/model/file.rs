@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use md5::Digest;
+
 use super::bytes::ByteCount;
 use super::unit::Place;
 
@@ -32,6 +34,11 @@ impl SourcePath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
+    /// Returns what stands for the path where paths would be too many to keep.
+    pub fn digest(&self) -> PathDigest {
+        PathDigest::of(&self.0)
+    }
+
     /// Returns the last component.
     pub fn file_name(&self) -> &[u8] {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
@@ -47,6 +54,17 @@ impl SourcePath {
 impl std::borrow::Borrow<[u8]> for SourcePath {
     fn borrow(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// A digest of a path: 16 bytes, however long the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathDigest([u8; 16]);
+
+impl PathDigest {
+    /// Takes the digest of a path's bytes.
+    pub fn of(path: &[u8]) -> Self {
+        Self(md5::Md5::digest(path).into())
     }
 }
 
@@ -89,6 +107,15 @@ impl Fingerprint {
     /// Tells whether both are the same version of the same file. The device is left out.
     pub fn same_version(&self, other: &Self) -> bool {
         (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
+    }
+
+    /// Returns a digest that is the same for the same version.
+    pub fn version_digest(&self) -> u64 {
+        let numbers = [self.inode, self.size.0, self.mtime_ns.cast_unsigned()];
+        let mut hasher = md5::Md5::new();
+        numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 16] = hasher.finalize().into();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 

@@ -1,6 +1,8 @@
 //! Names of things: newtypes without `Deref`, so that one cannot stand where another is meant.
+//! Texts are shared, not copied: hundreds of thousands of uploads name the same destination.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Names one upload: one file version to one destination. Given out once, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,12 +18,12 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Wraps the text as it is.
             pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
+                Self(text.into().into())
             }
 
             /// Returns the text.

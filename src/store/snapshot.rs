@@ -28,7 +28,9 @@ pub use self::shown::{
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Unfinished uploads listed at most; counts are exact however many there are.
-const OPEN_MAX: u32 = 10_000;
+const OPEN_MAX: u32 = 1_000;
+/// Ignored paths listed at most.
+const IGNORED_MAX: u32 = 10_000;
 /// Ended uploads listed, unless all are asked for.
 const ENDED_SHOWN: u32 = 100;
 /// A rate older than this is over.
@@ -93,7 +95,7 @@ impl Snapshot {
     }
 
     fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {
-        let limit = if all { OPEN_MAX } else { ENDED_SHOWN };
+        let limit = if all { IGNORED_MAX } else { ENDED_SHOWN };
         let sql = format!(
             "SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}"
         );

@@ -7,7 +7,7 @@ use super::writer::Writer;
 use super::*;
 use crate::model::{
     ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemoteUpload, Target,
+    RemoteFileId, RemoteUpload, SourcePath, Target,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -199,6 +199,26 @@ fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     assert_eq!(words, ["parked", "sending"]);
 }
 
+#[test]
+fn uploads_come_in_pages_and_each_once() {
+    let directory = directory();
+    let (mut writer, loaded) = open(&directory);
+    assert_eq!(loaded.uploads, []);
+    let admit = |id| Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)));
+    writer.apply(&[(1..=2_500).map(admit).collect()]).expect("written");
+    drop(writer);
+    let (mut writer, loaded) = open(&directory);
+    let mut ids: Vec<_> = loaded.uploads.iter().map(|upload| upload.admission.id.0).collect();
+    while let page = writer.more_uploads().expect("read")
+        && !page.is_empty()
+    {
+        assert!(page.len() <= 1_000);
+        ids.extend(page.iter().map(|upload| upload.admission.id.0));
+    }
+    assert_eq!(ids, (1..=2_500).collect::<Vec<_>>());
+    assert_eq!(loaded.next_upload, Some(UploadId(2_501)));
+}
+
 fn runner() -> Runner {
     Runner { pid: 1, version: "0".into(), started_at: AT }
 }
@@ -207,7 +227,8 @@ fn runner() -> Runner {
 async fn answers_come_after_the_commit_and_in_order() {
     let directory = directory();
     let settings = Settings { directory: directory.path().to_owned() };
-    let (store, thread, _) = Store::open(&settings, &runner()).expect("opens");
+    let (writer, _) = Writer::open(&settings).expect("opens");
+    let (store, thread) = Store::start(writer, &runner()).expect("starts");
     let answers: Vec<_> = (1..=50)
         .map(|id| store.submit(vec![Record::Admit(Box::new(admission(id, b"a", None)))]))
         .collect();
@@ -229,7 +250,8 @@ async fn answers_come_after_the_commit_and_in_order() {
 async fn a_failed_commit_poisons_everything_after_it() {
     let directory = directory();
     let settings = Settings { directory: directory.path().to_owned() };
-    let (store, thread, _) = Store::open(&settings, &runner()).expect("opens");
+    let (writer, _) = Writer::open(&settings).expect("opens");
+    let (store, thread) = Store::start(writer, &runner()).expect("starts");
     let admit = |id| vec![Record::Admit(Box::new(admission(id, b"a", None)))];
     store.commit(admit(1)).await.expect("written");
     // The same id again breaks the primary key: this commit fails as a full disk would.

@@ -8,16 +8,18 @@
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
 mod load;
+mod rate;
 mod units;
 
 use std::sync::mpsc::Receiver;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
+use self::rate::{Accepted, Rate};
 use super::lock::{self, Lock};
 use super::rows::{self, signed};
 use super::schema::{self, FILE_NAME};
-use super::{Error, Loaded, Runner, Settings, Submission};
+use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, ByteCount, Fact, Failure, IllegalFact, ParkReason, PartNumber, PartState, Record,
@@ -28,8 +30,6 @@ use crate::model::{
 const BATCH_MAX: usize = 512;
 /// Attempts kept of each upload.
 const ATTEMPTS_KEPT: u32 = 50;
-/// Over how long the shown rate is smoothed.
-const RATE_WINDOW_NS: i64 = 10_000_000_000;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -39,18 +39,13 @@ pub struct Writer {
     connection: Connection,
     settings: Settings,
     rate: Rate,
+    /// The last upload that a start has read.
+    loaded_to: Option<UploadId>,
     _lock: Lock,
 }
 
-/// Bytes accepted lately.
-#[derive(Debug, Default)]
-struct Rate {
-    window_started_ns: i64,
-    window_bytes: u64,
-}
-
 impl Writer {
-    /// Opens the state and reads everything unfinished.
+    /// Opens the state and reads what is unfinished; of the uploads, the first page.
     ///
     /// # Errors
     /// See [`super::Kind`].
@@ -63,7 +58,24 @@ impl Writer {
         let loaded = load::load(&connection)
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
-        Ok((Self { connection, settings, rate: Rate::default(), _lock: lock }, loaded))
+        let loaded_to = loaded.uploads.last().map(|upload| upload.admission.id);
+        let rate = Rate::default();
+        Ok((Self { connection, settings, rate, loaded_to, _lock: lock }, loaded))
+    }
+
+    /// Reads the next page of unfinished uploads; empty when all were read.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn more_uploads(&mut self) -> std::result::Result<Vec<LoadedUpload>, Error> {
+        let Some(after) = self.loaded_to else { return Ok(Vec::new()) };
+        let page = load::uploads(&self.connection, after).map_err(|source| self.failed(source))?;
+        self.loaded_to = page.last().map(|upload| upload.admission.id);
+        Ok(page)
+    }
+
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.settings.directory
     }
 
     /// Notes who runs on this state.
@@ -119,32 +131,6 @@ impl Writer {
         {
             tracing::warn!("the WAL was not folded into the database: {error}");
         }
-    }
-}
-
-/// What a transaction added to the bytes accepted.
-#[derive(Debug, Default)]
-struct Accepted {
-    bytes: u64,
-    at_ns: i64,
-}
-
-impl Rate {
-    fn write(&mut self, connection: &Connection, accepted: &Accepted) -> Result<()> {
-        let age = accepted.at_ns.saturating_sub(self.window_started_ns);
-        if !(0..2 * RATE_WINDOW_NS).contains(&age) {
-            (self.window_started_ns, self.window_bytes) = (accepted.at_ns, 0);
-        } else if age >= RATE_WINDOW_NS {
-            self.window_started_ns += RATE_WINDOW_NS / 2;
-            self.window_bytes /= 2;
-        }
-        self.window_bytes = self.window_bytes.saturating_add(accepted.bytes);
-        let age = accepted.at_ns.saturating_sub(self.window_started_ns).max(1_000_000_000);
-        let rate = u128::from(self.window_bytes) * 1_000_000_000 / u128::from(age.unsigned_abs());
-        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
-        let sql = "UPDATE daemon SET rate_bytes_per_second = ?1, rate_at_ns = ?2";
-        connection.prepare_cached(sql)?.execute((rate, accepted.at_ns))?;
-        Ok(())
     }
 }
 

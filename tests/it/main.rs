@@ -11,6 +11,7 @@ mod kill;
 mod others;
 mod platforms;
 mod runs;
+mod scale;
 mod sequencer;
 mod shares;
 mod sim;

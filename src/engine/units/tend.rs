@@ -2,6 +2,7 @@
 
 use super::{Tracked, UnitStep};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
 use crate::engine::upload::Upload;
 use crate::engine::{Engine, Flight, FlightKind, plan, retry};
@@ -20,7 +21,7 @@ impl Engine {
     }
 
     /// Notes that an upload belongs to a unit. One that was completed is so no more.
-    pub(in crate::engine) fn join_unit(&mut self, admission: &Admission, turn: &Turn) {
+    pub(in crate::engine) fn join_unit(&mut self, admission: &Ticket, turn: &Turn) {
         if admission.unit == admission.path || admission.is_sentinel {
             return;
         }
@@ -35,7 +36,7 @@ impl Engine {
     }
 
     /// Notes that an upload has ended.
-    pub(in crate::engine) fn leave_unit(&mut self, admission: &Admission, now: Monotonic) {
+    pub(in crate::engine) fn leave_unit(&mut self, admission: &Ticket, now: Monotonic) {
         let Some(files) = self.drops.get_mut(&admission.drop) else { return };
         let Some(unit) = files.units.get_mut(&admission.unit) else { return };
         if unit.live.remove(&admission.id) && unit.live.is_empty() {
@@ -192,7 +193,7 @@ impl Engine {
             let Some(admission) = admission else { continue };
             turn.record(Record::Admit(Box::new(admission.clone())));
             let id = admission.id;
-            self.uploads.insert(id, Upload::admitted(admission));
+            self.uploads.insert(id, Box::new(Upload::admitted(admission)));
             self.place(id, turn);
         }
     }

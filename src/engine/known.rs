@@ -1,0 +1,199 @@
+//! What is known of files that were admitted: in which version, for which destinations, and which
+//! of their uploads have not ended.
+//!
+//! Files stay in a drop directory for months, so this holds every path that was ever uploaded and
+//! must be small: path and version are kept as digests, about fifty bytes a file. It answers about
+//! a path that is asked for, and cannot list paths. Two versions of one path with the same digest
+//! do not happen; if they did, the file would wait for its next change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Fingerprint, PathDigest, UploadId};
+
+/// Files of one drop directory that were admitted, in their newest version.
+#[derive(Debug, Default)]
+pub(crate) struct KnownFiles {
+    files: BTreeMap<PathDigest, Known>,
+    /// Uploads that have not ended, by the path of their file.
+    live: BTreeSet<(PathDigest, UploadId)>,
+}
+
+/// A file that was admitted.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Which version.
+    version: u64,
+    /// Which of the drop's destinations it was admitted for, by position.
+    covered: u64,
+}
+
+impl KnownFiles {
+    /// Tells for which destinations a file was admitted in this version; `None` when what is known
+    /// of the path, if anything, is another version.
+    pub(crate) fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
+        let known = self.files.get(&path)?;
+        (known.version == version.version_digest()).then_some(known.covered)
+    }
+
+    /// Returns the uploads of a file that have not ended, in the order they were admitted.
+    pub(crate) fn live(&self, path: PathDigest) -> Vec<UploadId> {
+        let range = (path, UploadId(i64::MIN))..=(path, UploadId(i64::MAX));
+        self.live.range(range).map(|(_, id)| *id).collect()
+    }
+
+    /// Tells whether no file was ever admitted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Returns every upload that has not ended.
+    pub(crate) fn all_live(&self) -> impl Iterator<Item = UploadId> {
+        self.live.iter().map(|(_, id)| *id)
+    }
+
+    /// Notes that a file was admitted in a version, and for a destination. Another version than the
+    /// one before is for that destination alone.
+    pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
+        let version = version.version_digest();
+        let known = self.files.entry(path).or_insert(Known { version, covered: 0 });
+        if known.version != version {
+            *known = Known { version, covered: 0 };
+        }
+        known.covered |= destination;
+    }
+
+    /// Notes that an upload of a file goes on.
+    pub(crate) fn began(&mut self, path: PathDigest, upload: UploadId) {
+        self.live.insert((path, upload));
+    }
+
+    /// Notes that an upload of a file ended. A file whose last upload was superseded is unknown: its
+    /// new version settles like a new file.
+    pub(crate) fn ended(&mut self, path: PathDigest, upload: UploadId, is_superseded: bool) {
+        self.live.remove(&(path, upload));
+        if is_superseded && self.live(path).is_empty() {
+            self.files.remove(&path);
+        }
+    }
+
+    /// Replaces every set of destinations, for their positions have changed.
+    pub(crate) fn translate(&mut self, translated: impl Fn(u64) -> u64) {
+        self.files.values_mut().for_each(|known| known.covered = translated(known.covered));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{ByteCount, SourcePath};
+
+    /// The same with nothing left out.
+    #[derive(Debug, Default)]
+    struct Naive(BTreeMap<SourcePath, (Fingerprint, u64, Vec<UploadId>)>);
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Admit { path: u8, version: u64, destination: u32 },
+        End { path: u8, nth: usize, is_superseded: bool },
+        Swap,
+    }
+
+    fn path(number: u8) -> SourcePath {
+        SourcePath::from_bytes(format!("run/{number}").as_bytes())
+    }
+
+    /// Another size, another time, another inode, or another device, which makes no version.
+    fn version(number: u64) -> Fingerprint {
+        let (inode, size) = (number & 1, ByteCount(number >> 1 & 1));
+        Fingerprint { device: number >> 3, inode, size, mtime_ns: i64::from(number >> 2 & 1 == 1) }
+    }
+
+    fn swapped(covered: u64) -> u64 {
+        (covered & 1) << 1 | covered >> 1 & 1
+    }
+
+    impl Naive {
+        fn admit(&mut self, path: SourcePath, version: Fingerprint, bit: u64, upload: UploadId) {
+            let known = self.0.entry(path).or_insert((version, 0, Vec::new()));
+            if !known.0.same_version(&version) {
+                (known.0, known.1) = (version, 0);
+            }
+            known.1 |= bit;
+            known.2.push(upload);
+        }
+
+        fn live(&self, path: &SourcePath) -> Vec<UploadId> {
+            self.0.get(path).map(|known| known.2.clone()).unwrap_or_default()
+        }
+
+        fn end(&mut self, path: &SourcePath, upload: UploadId, is_superseded: bool) {
+            let Some(known) = self.0.get_mut(path) else { return };
+            known.2.retain(|id| *id != upload);
+            if is_superseded && known.2.is_empty() {
+                self.0.remove(path);
+            }
+        }
+
+        fn covered(&self, path: &SourcePath, version: &Fingerprint) -> Option<u64> {
+            let known = self.0.get(path)?;
+            known.0.same_version(version).then_some(known.1)
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3_u8, 0..16_u64, 0..2_u32).prop_map(|(path, version, destination)| {
+                Step::Admit { path, version, destination }
+            }),
+            3 => (0..3_u8, 0..3_usize, any::<bool>()).prop_map(|(path, nth, is_superseded)| {
+                Step::End { path, nth, is_superseded }
+            }),
+            1 => Just(Step::Swap),
+        ]
+    }
+
+    fn take(step: &Step, id: i64, known: &mut KnownFiles, naive: &mut Naive) {
+        match *step {
+            Step::Admit { path: number, version: of, destination } => {
+                let (path, version, bit) = (path(number), version(of), 1 << destination);
+                known.admitted(path.digest(), &version, bit);
+                known.began(path.digest(), UploadId(id));
+                naive.admit(path, version, bit, UploadId(id));
+            }
+            Step::End { path: number, nth, is_superseded } => {
+                let path = path(number);
+                let Some(upload) = naive.live(&path).get(nth).copied() else { return };
+                known.ended(path.digest(), upload, is_superseded);
+                naive.end(&path, upload, is_superseded);
+            }
+            Step::Swap => {
+                known.translate(swapped);
+                naive.0.values_mut().for_each(|known| known.1 = swapped(known.1));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_answers_as_a_plain_map_would(steps in proptest::collection::vec(step(), 0..60)) {
+            let (mut known, mut naive) = (KnownFiles::default(), Naive::default());
+            for (id, step) in (1..).zip(&steps) {
+                take(step, id, &mut known, &mut naive);
+                for path in (0..3).map(path) {
+                    prop_assert_eq!(known.live(path.digest()), naive.live(&path));
+                    for version in (0..16).map(version) {
+                        let answer = known.covered(path.digest(), &version);
+                        prop_assert_eq!(answer, naive.covered(&path, &version));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_file_is_small() {
+        assert_eq!(size_of::<(PathDigest, Known)>(), 32);
+    }
+}

@@ -1,0 +1,219 @@
+//! What an upload costs in memory while it waits for its turn.
+//!
+//! A drop directory may hold hundreds of thousands of files, and all but a few of their uploads are
+//! queued: admitted, and nothing more. Such an upload is its [`Ticket`]; what it would know besides
+//! is [`Sparse`] and takes room only once it differs from what it was at the start.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::model::{
+    Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, SourcePath, Target,
+    UploadId, WallTime,
+};
+
+/// An [`Admission`] in little room.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) id: UploadId,
+    pub(crate) drop: DropName,
+    pub(crate) path: SourcePath,
+    pub(crate) unit: SourcePath,
+    pub(crate) is_sentinel: bool,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) destination: DestinationName,
+    pub(crate) part_size: PartSize,
+    pub(crate) rank: u32,
+    pub(crate) at: WallTime,
+    parked: Option<ParkReason>,
+    /// The target's folders, each followed by a slash, and its name.
+    target: Box<str>,
+    /// How much of it is folders.
+    folders_length: u32,
+}
+
+impl Ticket {
+    /// Returns where the file shall stand.
+    pub(crate) fn target(&self) -> Target {
+        let folders = self.target[..self.folders_length as usize].split_terminator('/');
+        Target {
+            folders: folders.map(str::to_owned).collect(),
+            name: self.target_name().to_owned(),
+        }
+    }
+
+    /// Returns the file's name at its destination.
+    pub(crate) fn target_name(&self) -> &str {
+        &self.target[self.folders_length as usize..]
+    }
+
+    /// Returns the first of the folders it shall stand in.
+    pub(crate) fn top_folder(&self) -> Option<&str> {
+        self.target[..self.folders_length as usize].split_terminator('/').next()
+    }
+
+    /// Gives it another name at its destination.
+    pub(crate) fn rename(&mut self, name: &str) {
+        let folders = &self.target[..self.folders_length as usize];
+        self.target = [folders, name].concat().into();
+    }
+
+    /// Returns the admission in full.
+    pub(crate) fn admission(&self) -> Admission {
+        Admission {
+            id: self.id,
+            drop: self.drop.clone(),
+            path: self.path.clone(),
+            unit: self.unit.clone(),
+            is_sentinel: self.is_sentinel,
+            fingerprint: self.fingerprint,
+            destination: self.destination.clone(),
+            target: self.target(),
+            part_size: self.part_size,
+            rank: self.rank,
+            at: self.at,
+            parked: self.parked,
+        }
+    }
+}
+
+impl From<Admission> for Ticket {
+    fn from(admission: Admission) -> Self {
+        let Target { folders, name } = admission.target;
+        let mut target = String::new();
+        for folder in &folders {
+            target.push_str(folder);
+            target.push('/');
+        }
+        let folders_length = crate::model::unit::length(target.as_bytes());
+        target.push_str(&name);
+        Self {
+            id: admission.id,
+            drop: admission.drop,
+            path: admission.path,
+            unit: admission.unit,
+            is_sentinel: admission.is_sentinel,
+            fingerprint: admission.fingerprint,
+            destination: admission.destination,
+            part_size: admission.part_size,
+            rank: admission.rank,
+            at: admission.at,
+            parked: admission.parked,
+            target: target.into(),
+            folders_length,
+        }
+    }
+}
+
+/// What something is before anything happened to it.
+pub(crate) trait AtStart: 'static {
+    /// Returns it; one for all.
+    fn at_start() -> &'static Self;
+    /// Makes one of one's own.
+    fn new_at_start() -> Self;
+}
+
+/// A value that takes room only once it is written to; until then it reads as it was at the start.
+#[derive(Debug)]
+pub(crate) struct Sparse<T>(Option<Box<T>>);
+
+impl<T> Sparse<T> {
+    /// Starts without a value of its own.
+    pub(crate) fn empty() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: AtStart + PartialEq> From<T> for Sparse<T> {
+    fn from(value: T) -> Self {
+        Self((value != *T::at_start()).then(|| Box::new(value)))
+    }
+}
+
+impl<T: AtStart> Deref for Sparse<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or_else(|| T::at_start())
+    }
+}
+
+impl<T: AtStart> DerefMut for Sparse<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_with(|| Box::new(T::new_at_start()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ByteCount;
+
+    fn admission(folders: &[&str], name: &str) -> Admission {
+        Admission {
+            unit: SourcePath::from_bytes(b"run"),
+            is_sentinel: false,
+            id: UploadId(7),
+            drop: DropName::new("lab"),
+            path: SourcePath::from_bytes(b"run/a"),
+            fingerprint: Fingerprint { device: 1, inode: 2, size: ByteCount(3), mtime_ns: 4 },
+            destination: DestinationName::new("far"),
+            target: Target {
+                folders: folders.iter().map(|&folder| folder.to_owned()).collect(),
+                name: name.to_owned(),
+            },
+            part_size: PartSize::new(5).unwrap(),
+            rank: 6,
+            at: WallTime(8),
+            parked: Some(ParkReason::TooLarge),
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_its_admission() {
+        for (folders, name) in
+            [(&[] as &[&str], "a"), (&["runs"], "a.b"), (&["runs", "ä b", "c"], "with/slash")]
+        {
+            let admission = admission(folders, name);
+            let ticket = Ticket::from(admission.clone());
+            assert_eq!(ticket.admission(), admission);
+            assert_eq!(
+                (ticket.top_folder(), ticket.target_name()),
+                (folders.first().copied(), name)
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_name_leaves_the_folders() {
+        let mut ticket = Ticket::from(admission(&["runs", "x"], "a"));
+        ticket.rename("a.v2");
+        assert_eq!(ticket.target(), admission(&["runs", "x"], "a.v2").target);
+    }
+
+    #[test]
+    fn a_queued_upload_is_small() {
+        assert!(size_of::<super::super::upload::Upload>() <= 200);
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Count(u32);
+
+    impl AtStart for Count {
+        fn at_start() -> &'static Self {
+            &Self(1)
+        }
+
+        fn new_at_start() -> Self {
+            Self(1)
+        }
+    }
+
+    #[test]
+    fn what_is_sparse_takes_no_room_before_it_is_written_to() {
+        let mut count = Sparse::from(Count(1));
+        assert_eq!((&*count, count.0.is_none()), (&Count(1), true));
+        count.deref_mut().0 += 1;
+        assert_eq!((&*count, count.0.is_some()), (&Count(2), true));
+        assert!(Sparse::from(Count(3)).0.is_some());
+    }
+}
