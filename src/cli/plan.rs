@@ -1,6 +1,7 @@
-//! `plan`: what would be uploaded, to where, in how many parts, and what is left out, and why.
+//! `plan`: the fate of every file: what would be uploaded, to where, when, in how many parts; what has
+//! been already; what is left out, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use clap::Args;
@@ -12,75 +13,165 @@ use crate::config::Drop;
 use crate::daemon;
 use crate::engine::Preview;
 use crate::engine::settings::DestinationSettings;
-use crate::model::{Observation, Seen};
-use crate::source::{Filter, scan};
+use crate::model::{
+    Fingerprint, Observation, Role, Seen, SourcePath, Start, UnitReading, WallTime,
+};
+use crate::source::{Filter, read_unit, scan};
+use crate::store::snapshot::Snapshot;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Only this drop directory
+    #[arg(value_name = "DROP")]
+    drop: Option<String>,
 }
 
 pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     let targets = daemon::destination_settings(&config);
-    for drop in &config.drops {
-        walk(drop, &targets, arguments.json)?;
+    // Without a database nothing was uploaded yet, as far as anybody knows.
+    let snapshot = Snapshot::open(&config.state_directory).ok();
+    let is_meant = |drop: &&Drop| {
+        arguments.drop.as_ref().is_none_or(|name| name == drop.settings.name.as_str())
+    };
+    let drops: Vec<_> = config.drops.iter().filter(is_meant).collect();
+    if let (true, Some(name)) = (drops.is_empty(), &arguments.drop) {
+        anyhow::bail!("there is no drop directory {name:?} in the configuration");
+    }
+    for drop in drops {
+        walk(Planner::new(drop, &targets, snapshot.as_ref()), arguments.json)?;
     }
     Ok(Exit::Fine)
 }
 
-fn walk(drop: &Drop, targets: &[DestinationSettings], json: bool) -> anyhow::Result<()> {
+fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
+    let drop = planner.drop;
     let filter = Filter::new(&drop.source)?;
-    let at = Clock::real().now().wall;
     let mut printed = Ok(());
     scan(&drop.source.directory, (&filter, &BTreeSet::new()), |observations| {
         let mut lines = String::new();
         for seen in &observations {
-            for line in lines_of(drop, seen, targets, at) {
+            for line in planner.lines_of(seen) {
                 lines.push_str(&if json { line.to_string() } else { sentence(&line) });
                 lines.push('\n');
             }
         }
-        printed = render::data(&lines);
+        printed = if lines.is_empty() { Ok(()) } else { render::data(&lines) };
         if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     printed?;
     Ok(())
 }
 
-fn lines_of(
-    drop: &Drop,
-    seen: &Observation,
-    targets: &[DestinationSettings],
-    at: crate::model::WallTime,
-) -> Vec<Value> {
-    let name = drop.settings.name.as_str();
-    let path = seen.path.to_string();
-    let version = match &seen.seen {
-        Seen::File(version) | Seen::Unreadable(version, _) => *version,
-        Seen::Ignored(reason) => {
-            return vec![
-                json!({"drop": name, "path": path, "fate": "ignored", "reason": reason.sentence()}),
-            ];
+/// Says the fate of the files of one drop directory.
+struct Planner<'a> {
+    drop: &'a Drop,
+    targets: Vec<&'a DestinationSettings>,
+    snapshot: Option<&'a Snapshot>,
+    readings: BTreeMap<SourcePath, UnitReading>,
+    at: WallTime,
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        drop: &'a Drop,
+        targets: &'a [DestinationSettings],
+        snapshot: Option<&'a Snapshot>,
+    ) -> Self {
+        let is_asked = |to: &&DestinationSettings| drop.settings.destinations.contains(&to.name);
+        Self {
+            drop,
+            targets: targets.iter().filter(is_asked).collect(),
+            snapshot,
+            readings: BTreeMap::new(),
+            at: Clock::real().now().wall,
         }
-        Seen::Gone => return Vec::new(),
-    };
-    let to = targets.iter().filter(|target| drop.settings.destinations.contains(&target.name));
-    to.map(|target| match Preview::of(&drop.settings, target, (seen, version.size), (None, at)) {
-        Ok(preview) => json!({
-            "drop": name, "path": path, "fate": "upload", "destination": target.name.as_str(),
-            "size_bytes": version.size.0, "part_size_bytes": preview.part_size.get(),
-            "part_count": preview.part_count, "remote_folder": preview.target.folders.join("/"),
-            "remote_name": preview.target.name,
-        }),
-        Err(reason) => json!({
-            "drop": name, "path": path, "fate": "parked", "destination": target.name.as_str(),
-            "reason": reason.sentence(),
-        }),
-    })
-    .collect()
+    }
+
+    fn lines_of(&mut self, seen: &Observation) -> Vec<Value> {
+        let name = self.drop.settings.name.as_str();
+        let path = seen.path.to_string();
+        let version = match &seen.seen {
+            Seen::File(version) | Seen::Unreadable(version, _) => *version,
+            Seen::Ignored(reason) => {
+                let reason = reason.sentence();
+                return vec![
+                    json!({"drop": name, "path": path, "fate": "ignored", "reason": reason}),
+                ];
+            }
+            Seen::Gone => return Vec::new(),
+        };
+        self.read(seen);
+        self.targets.iter().map(|target| self.line(seen, version, target)).collect()
+    }
+
+    /// Reads what the file's unit says of itself, once.
+    fn read(&mut self, seen: &Observation) {
+        let unit = seen.place.unit(&seen.path);
+        if !self.drop.settings.closing.reads_units || self.readings.contains_key(&unit) {
+            return;
+        }
+        let (root, profile) = (&self.drop.source.directory, self.drop.profile());
+        let reading = read_unit(root, &unit, profile).unwrap_or_default();
+        self.readings.insert(unit, reading);
+    }
+
+    fn line(&self, seen: &Observation, version: Fingerprint, to: &DestinationSettings) -> Value {
+        let name = self.drop.settings.name.as_str();
+        let unit = seen.place.unit(&seen.path);
+        let common = json!({
+            "drop": name, "path": seen.path.to_string(), "destination": to.name.as_str(),
+            "unit": (unit != seen.path).then(|| unit.to_string()), "size_bytes": version.size.0,
+        });
+        let reading = self.readings.get(&unit);
+        let planned =
+            Preview::of(&self.drop.settings, to, (seen, version.size), (reading, self.at));
+        let fate = match (self.before(seen, version, to), planned) {
+            (Some((id, state)), _) => {
+                json!({"fate": state, "reason": format!("upload {id}"), "upload_id": id})
+            }
+            (None, Ok(preview)) => json!({
+                "fate": "upload", "when": self.when(seen), "part_count": preview.part_count,
+                "part_size_bytes": preview.part_size.get(),
+                "remote_folder": preview.target.folders.join("/"),
+                "remote_name": preview.target.name, "rank": seen.place.rank,
+            }),
+            (None, Err(reason)) => json!({"fate": "parked", "reason": reason.sentence()}),
+        };
+        merged(common, fate)
+    }
+
+    /// The upload of this very version that there is, and its state.
+    fn before(
+        &self,
+        seen: &Observation,
+        version: Fingerprint,
+        to: &DestinationSettings,
+    ) -> Option<(i64, &'static str)> {
+        let newest = self.snapshot?.newest(&self.drop.settings.name, &seen.path, &to.name);
+        let upload = newest.ok().flatten()?;
+        let is_it = upload.admission.fingerprint.same_version(&version);
+        is_it.then(|| (upload.admission.id.0, upload.word()))
+    }
+
+    fn when(&self, seen: &Observation) -> &'static str {
+        let is_alone = seen.place.is_alone(&seen.path);
+        match (seen.place.role, self.drop.settings.start) {
+            (Role::Marker(_), _) if !is_alone => "when all else of its drop is there",
+            (Role::Held, _) | (_, Start::WhenDropClosed) if !is_alone => "when its drop is closed",
+            (Role::Plain | Role::Held | Role::Marker(_), _) => "when it has settled",
+        }
+    }
+}
+
+fn merged(mut one: Value, other: Value) -> Value {
+    if let (Some(one), Value::Object(other)) = (one.as_object_mut(), other) {
+        one.extend(other);
+    }
+    one
 }
 
 fn sentence(line: &Value) -> String {
@@ -90,16 +181,20 @@ fn sentence(line: &Value) -> String {
         Some("upload") => {
             let place = [text("remote_folder"), text("remote_name")].join("/");
             let size = render::bytes(line["size_bytes"].as_u64().unwrap_or(0));
-            let parts = &line["part_count"];
-            format!(
-                "{drop}: {path} → {}:{} ({size}, {parts} parts)",
-                text("destination"),
-                place.trim_start_matches('/')
-            )
+            let parts = match line["part_count"].as_u64() {
+                Some(1) => "1 part".to_owned(),
+                count => format!("{} parts", count.unwrap_or(0)),
+            };
+            let (to, place) = (text("destination"), place.trim_start_matches('/').to_owned());
+            format!("{drop}: {path} → {to}:{place} ({size}, {parts}), {}", text("when"))
         }
-        Some("parked") => {
+        Some("ignored") => format!("{drop}: {path} is left out: {}", text("reason")),
+        Some("parked") if line["upload_id"].is_null() => {
             format!("{drop}: {path} cannot go to {}: {}", text("destination"), text("reason"))
         }
-        Some(_) | None => format!("{drop}: {path} is left out: {}", text("reason")),
+        Some(state) => {
+            format!("{drop}: {path} is {state} at {}: {}", text("destination"), text("reason"))
+        }
+        None => String::new(),
     }
 }

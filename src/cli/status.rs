@@ -269,11 +269,14 @@ fn run_line(run: &Run) -> Vec<String> {
     let all_there = run.completed_count == run.upload_count;
     let note = match (run.parked_count, run.state) {
         (0, Some(UnitState::Completed)) => "all there".to_owned(),
-        (0, Some(UnitState::Closed)) => "closed, being sent".to_owned(),
         (0, Some(UnitState::Gone)) => "taken away before it was complete".to_owned(),
+        (0, Some(UnitState::Open | UnitState::Closed)) if run.reason.is_some() => {
+            run.reason.clone().unwrap_or_default()
+        }
         (0, Some(UnitState::Open) | None) if all_there => {
             "there, as far as it has settled".to_owned()
         }
+        (0, Some(UnitState::Closed)) => "closed, being sent".to_owned(),
         (0, Some(UnitState::Open) | None) => String::new(),
         (count, _) => format!("{count} parked"),
     };

@@ -49,6 +49,12 @@ pub(super) async fn dispose(world: Arc<World>, key: Key, is_file: bool, how: Dis
     let dispose = move || {
         let (drop, unit) = &key;
         let source = drop_of(&world, drop)?;
+        // Of an empty mount point everything would seem to be disposed of already.
+        let root = source::identity(&source.directory).map_err(Failure::from)?;
+        if *source.seen.borrow() != Some(root) {
+            let why = "the drop directory is not the one that was scanned";
+            return Err(Failure::new(FailureKind::SourceAway, why));
+        }
         let snapshot = Snapshot::open(&world.state).map_err(local)?;
         let targets = world.targets.get(drop).cloned().unwrap_or_default();
         let proved = snapshot.proved_files((drop, unit), is_file, &targets).map_err(local)?;

@@ -20,6 +20,8 @@ use crate::model::{
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
 const LOOK_AGAIN: Duration = Duration::from_hours(1);
+/// Nothing is disposed of while the drop directory was not seen; so often that is looked at.
+const UNSEEN: Duration = Duration::from_secs(1);
 /// What did not go is tried again at these intervals.
 const DELAY: super::settings::RetrySettings = super::settings::RetrySettings {
     delay_min: Duration::from_mins(1),
@@ -94,8 +96,14 @@ impl Engine {
         let how = files.settings.disposition.clone();
         let is_at_rest = files.is_at_rest(&key.1);
         let is_short = files.is_short_of_space();
+        let is_seen = files.is_scanned && !files.hearing.is_away();
         let Some(waiting) = files.disposals.get_mut(&key.1) else { return };
         if waiting.act.is_some() {
+            return;
+        }
+        if !is_seen {
+            waiting.at = turn.now.monotonic.after(UNSEEN);
+            self.disposal_timers.insert((waiting.at, key.clone()));
             return;
         }
         // A unit to which files were added is lined up again when it is completed again.

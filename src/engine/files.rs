@@ -54,6 +54,8 @@ pub(crate) struct Files {
     pub(crate) scan_started: Monotonic,
     /// The scan looks at everything, also where nothing has happened for long.
     pub(crate) scan_is_full: bool,
+    /// A scan has come to its end since the start.
+    pub(crate) is_scanned: bool,
     pub(crate) scan_count: u32,
     pub(crate) scan_wanted: Option<Monotonic>,
     /// Its units.
@@ -123,6 +125,7 @@ impl Files {
             scan_again: false,
             scan_started: now,
             scan_is_full: true,
+            is_scanned: false,
             scan_count: 0,
             scan_wanted: None,
             units: Units::default(),

@@ -271,6 +271,7 @@ impl Engine {
             return;
         }
         files.hearing.find(walk.root);
+        files.is_scanned = true;
         files.free_space = walk.free;
         if !walk.complete {
             files.hearing.miss(files.settings.scan_interval, turn.now.monotonic);

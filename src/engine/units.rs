@@ -324,13 +324,16 @@ impl Tracked {
     }
 
     /// Says why an open unit is not closed, when something is missing.
-    fn wait_reason(&self, closing: Closing, now: Now) -> Option<String> {
-        let last = self.last?;
+    fn wait_reason(&self, drop: &DropSettings, now: Now) -> Option<String> {
+        let (last, closing) = (self.last?, drop.closing);
+        if drop.needs_words && self.read_of.is_some() && !self.reading.is_identified {
+            return Some("nothing is sent before the file that names the run is whole".into());
+        }
         if let Some(first) = self.reading.missing.first() {
             return Some(format!("its manifest lists {first}, which is not there"));
         }
         if self.has_markers(last.markers) {
-            return None;
+            return self.reading.notes.first().cloned();
         }
         let marker = &self.reading.waits_for;
         let age = self.row.opened_at.until(now.wall);

@@ -12,8 +12,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, IgnoreReason, Md5, PartNumber, PartSize, SourcePath, UnitState, UploadId,
-    WallTime,
+    ByteCount, DestinationName, DropName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
+    SourcePath, UnitState, UploadId, WallTime,
 };
 
 mod shown;
@@ -129,7 +129,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
         let sql = "SELECT drop_name, unit, destination, upload_count, completed_count, \
-            parked_count, state FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
+            parked_count, state, reason FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
             WHERE upload_count > 0 ORDER BY newest_id DESC LIMIT 20";
         let read = |row: &Row<'_>| {
             let state = row.get_ref(6)?.as_str_or_null()?.and_then(UnitState::parse);
@@ -141,6 +141,7 @@ impl Snapshot {
                 completed_count: rows::unsigned_at(row, 4)?,
                 parked_count: rows::unsigned_at(row, 5)?,
                 state,
+                reason: row.get(7)?,
             })
         };
         self.list(sql, read).map_err(|source| self.failed(source))
@@ -170,6 +171,25 @@ impl Snapshot {
                 .connection
                 .prepare_cached("SELECT id FROM uploads WHERE path = ?1 ORDER BY id DESC")?;
             statement.query_map([path.as_bytes()], |row| row.get(0).map(UploadId))?.collect()
+        };
+        find().map_err(|source| self.failed(source))
+    }
+
+    /// Returns the newest upload of a file to a destination.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn newest(
+        &self,
+        drop: &DropName,
+        path: &SourcePath,
+        destination: &DestinationName,
+    ) -> std::result::Result<Option<Upload>, Error> {
+        let find = || -> Result<Option<Upload>> {
+            let sql = "SELECT * FROM uploads WHERE path = ?1 AND drop_name = ?2 \
+                AND destination = ?3 ORDER BY id DESC LIMIT 1";
+            let key = (path.as_bytes(), drop.as_str(), destination.as_str());
+            self.connection.prepare_cached(sql)?.query_row(key, read_upload).optional()
         };
         find().map_err(|source| self.failed(source))
     }

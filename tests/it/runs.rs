@@ -7,8 +7,11 @@ use std::fs;
 use serde_json::Value;
 
 use super::sequencer::{Expected, Instrument, Phase, Player, Run, Unit, expected};
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, is_drop_receipt, until, walk};
 use super::witness::{objects, until_it_runs};
+
+/// Uploads that may be open at once.
+const BESIDE: usize = 32;
 
 fn profile(instrument: Instrument) -> &'static str {
     match instrument {
@@ -128,6 +131,26 @@ fn assert_order(stage: &Stage, expected: &Expected, unit: &Unit) {
     }
 }
 
+/// What names the run was begun before all but the few that may be under way beside it.
+fn assert_first(stage: &Stage, expected: &Expected) {
+    let receipts = walk(&stage.path("state/receipts/lab"));
+    let of_files = receipts.iter().filter(|path| !is_drop_receipt(path));
+    let mut begun: Vec<_> = of_files
+        .map(|path| {
+            let receipt: Value =
+                serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+            let text = |key: &str| receipt[key].as_str().expect("a text").to_owned();
+            (text("begun_at"), text("path"))
+        })
+        .collect();
+    begun.sort();
+    assert!(begun.len() > 2 * BESIDE, "too few files to tell");
+    for first in &expected.first {
+        let position = begun.iter().position(|(_, path)| path == first);
+        assert!(position.is_some_and(|at| at < BESIDE), "{first} was begun as {position:?}");
+    }
+}
+
 fn assert_words(stage: &Stage, unit: &Unit) {
     let shown = until_completed(stage, unit);
     let said = |word: &str| shown["words"][word].as_str().unwrap_or_default().to_owned();
@@ -140,7 +163,7 @@ fn assert_words(stage: &Stage, unit: &Unit) {
     assert_eq!(said("date"), unit.words.date, "{}", unit.name);
 }
 
-fn tell_whole_story(instrument: Instrument, more: &str) {
+fn tell_whole_story(instrument: Instrument, more: &str) -> (Stage, Expected) {
     let (stage, expected) = play(instrument, more);
     assert_arrived(&stage, &expected);
     for unit in &expected.units {
@@ -148,6 +171,7 @@ fn tell_whole_story(instrument: Instrument, more: &str) {
         assert_order(&stage, &expected, unit);
         assert_words(&stage, unit);
     }
+    (stage, expected)
 }
 
 #[test]
@@ -163,7 +187,9 @@ fn a_novaseq_x_run_completes_and_again_with_its_analysis() {
 #[test]
 fn a_nextseq_2000_run_completes_by_itself_also_when_nothing_goes_before_its_marker() {
     tell_whole_story(Instrument::NextSeq2000, "");
-    tell_whole_story(Instrument::NextSeq2000, "start = \"when-drop-closed\"");
+    let (stage, expected) =
+        tell_whole_story(Instrument::NextSeq2000, "start = \"when-drop-closed\"");
+    assert_first(&stage, &expected);
 }
 
 #[test]
@@ -200,4 +226,42 @@ fn a_dnbseq_run_closes_for_want_of_change() {
 #[test]
 fn a_folder_whose_marker_was_copied_first_is_not_believed_before_it_is_still() {
     tell_whole_story(Instrument::RsyncOrder, "");
+}
+
+#[test]
+fn plan_says_the_fate_of_every_file_and_why() {
+    let run = Run::new(Instrument::NovaSeq6000, 11);
+    let expected = expected(&run);
+    let mut stage = stage(Instrument::NovaSeq6000, "");
+    Player::new(&run, &stage.drop()).finish();
+    let lines = |stage: &Stage| -> Vec<Value> {
+        let said = stage.output("plan", &["--json"]).stdout;
+        let lines = String::from_utf8(said).expect("text");
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let planned = lines(&stage);
+    let fate = |path: &str| -> &Value {
+        planned.iter().find(|line| line["path"] == *path).expect("every file has a fate")
+    };
+    let unit = &expected.units[0];
+    for path in expected.arrive.keys() {
+        assert_eq!(fate(path)["fate"], "upload", "{path}");
+        assert_eq!(fate(path)["unit"], *unit.name, "{path}");
+        let folder = fate(path)["remote_folder"].as_str().expect("a text");
+        assert!(folder.starts_with(&format!("runs/{}-", unit.words.run_id)), "{folder}");
+    }
+    let marker = unit.markers.last().expect("it has one");
+    assert_eq!(fate(marker)["when"], "when all else of its drop is there");
+    let kept = expected.arrive.keys().find(|path| path.contains("InterOp")).expect("it has them");
+    assert_eq!(fate(kept)["when"], "when its drop is closed");
+    let left_out: Vec<_> = planned.iter().filter(|line| line["fate"] == "ignored").collect();
+    assert!(!left_out.is_empty());
+    assert!(
+        left_out.iter().all(|line| line["reason"] == "left out by the profile"),
+        "{left_out:?}"
+    );
+    stage.start();
+    until_completed(&stage, unit);
+    let done = lines(&stage).iter().filter(|line| line["fate"] == "completed").count();
+    assert_eq!(done, expected.arrive.len(), "what has arrived is said to have");
 }

@@ -158,3 +158,23 @@ fn a_drop_that_changed_since_is_never_disposed_of() {
     });
     assert!(stage.drop().join("run1/a.txt").exists() && stage.drop().join("run1/b.txt").exists());
 }
+
+#[test]
+fn want_of_free_space_shortens_the_grace_only_where_that_is_allowed() {
+    for (allowed, ends) in [("disposition_free_space = \"9000 TB\"", true), ("", false)] {
+        let drop = format!(
+            "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"delete\"\n\
+             disposition_grace = \"30d\"\n{allowed}"
+        );
+        let mut stage = with(Box::leak(drop.into_boxed_str()));
+        stage.write("run1/a.txt", b"hello");
+        stage.start();
+        let done = until_unit(&stage, "run1", "completed");
+        if ends {
+            until("it is disposed of", || (!stage.drop().join("run1").exists()).then_some(()));
+        } else {
+            assert_eq!(done["disposal"]["done"], false);
+            assert!(stage.drop().join("run1/a.txt").exists());
+        }
+    }
+}

@@ -100,6 +100,7 @@ fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
         completed_count,
         parked_count,
         state: None,
+        reason: None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Engine {
         let is_settling = files.settle.has_any_below(name);
         let Some(unit) = files.units.get_mut(name) else { return };
         if unit.row.state == UnitState::Open {
-            unit.row.reason = unit.wait_reason(closing, turn.now);
+            unit.row.reason = unit.wait_reason(&files.settings, turn.now);
         }
         match unit.step(closing, is_settling, turn.now) {
             UnitStep::Nothing => {}

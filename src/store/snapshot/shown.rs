@@ -51,6 +51,8 @@ pub struct Run {
     pub parked_count: u64,
     /// How far it is as a unit; files on their own are none.
     pub state: Option<UnitState>,
+    /// What it waits for, or what is wrong with it.
+    pub reason: Option<String>,
 }
 
 /// A path that is not uploaded.

@@ -8,7 +8,7 @@ use dropferry::model::{
     Disposition, DropName, Failure, FailureKind, SourcePath, UnitState, WallTime,
 };
 use dropferry::receipt;
-use dropferry::store::snapshot::Snapshot;
+use dropferry::store::snapshot::{Snapshot, Upload};
 
 use super::crashes::{each_crash, told};
 use super::world::{Life, Step, World};
@@ -64,8 +64,15 @@ impl World {
     fn assert_proved(&self, unit: &SourcePath) {
         let status = super::check::status(self);
         for path in self.paths_of(unit) {
-            let bytes = &self.files[&path].1;
-            let mut uploads = status.uploads.iter().filter(|u| u.admission.path == path);
+            let (version, bytes) = &self.files[&path];
+            let is_it = |u: &&Upload| {
+                u.admission.path == path && u.admission.fingerprint.same_version(version)
+            };
+            let mut uploads = status.uploads.iter().filter(is_it).peekable();
+            if uploads.peek().is_none() {
+                // It came or changed behind the last scan: the next one makes the unit go on.
+                continue;
+            }
             let is_receipted = uploads.any(|upload| {
                 upload.word() == "completed"
                     && self.receipts.durable_digest(upload.admission.id).is_some()

@@ -12,7 +12,7 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
-    ByteCount, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
+    ByteCount, Closing, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
     Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath, Traits,
     UploadId, WallTime,
 };
@@ -114,14 +114,13 @@ pub(super) fn traits() -> Traits {
 }
 
 fn settings(policy: NamePolicy) -> Settings {
+    let far = vec![DestinationName::new("far")];
+    let plain = DropSettings::plain(DropName::new("drop"), "/drop".into(), far);
     Settings {
         drops: vec![DropSettings {
             quiet_period: Duration::from_secs(10),
-            ..DropSettings::plain(
-                DropName::new("drop"),
-                "/drop".into(),
-                vec![DestinationName::new("far")],
-            )
+            closing: Closing { quiet: Duration::from_secs(100), ..plain.closing },
+            ..plain
         }],
         destinations: vec![DestinationSettings {
             name: DestinationName::new("far"),
