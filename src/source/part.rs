@@ -321,7 +321,10 @@ fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> 
 }
 
 fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
-    let stat = stat_fd(file).map_err(|errno| Error::of_file("look at", &source.path, errno))?;
+    let stat = stat_fd(file).map_err(|errno| match Root::open(&source.root) {
+        Ok(root) => not_read(&root, source, ("look at", errno)),
+        Err(error) => error,
+    })?;
     compare(source, stat)
 }
 
