@@ -271,7 +271,7 @@ fn fill(file: &File, source: &SourceFile, at: u64, buffer: &mut [u8]) -> Result<
             }
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::of_file("read", &source.path, error)),
+            Err(error) => return Err(not_read_on(source, "read", error)),
         }
     }
     Ok(())
@@ -320,11 +320,17 @@ fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> 
     }
 }
 
+/// As [`not_read`], of a file that is open.
+fn not_read_on(source: &SourceFile, doing: &'static str, error: io::Error) -> Error {
+    match (Root::open(&source.root), Errno::from_io_error(&error)) {
+        (Ok(root), Some(errno)) => not_read(&root, source, (doing, errno)),
+        (Ok(_), None) => Error::of_file(doing, &source.path, error),
+        (Err(away), _) => away,
+    }
+}
+
 fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
-    let stat = stat_fd(file).map_err(|errno| match Root::open(&source.root) {
-        Ok(root) => not_read(&root, source, ("look at", errno)),
-        Err(error) => error,
-    })?;
+    let stat = stat_fd(file).map_err(|errno| not_read_on(source, "look at", errno.into()))?;
     compare(source, stat)
 }
 

@@ -315,7 +315,7 @@ fn with_fuse(stage: &mut Stage) -> Option<Fuse> {
         return None;
     }
     until_drop(stage, "events", "");
-    let files = BTreeMap::from([("large".to_owned(), noise(1 << 20, 11))]);
+    let files = BTreeMap::from([("large".to_owned(), noise(3 << 20, 11))]);
     match Fuse::mount(stage.pid(), &stage.path("drop"), files) {
         Ok(fuse) => Some(fuse),
         Err(why) => {
