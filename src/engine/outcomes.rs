@@ -37,7 +37,7 @@ impl Engine {
             FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
             FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
-            FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, act, reply, turn),
+            FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
             FlightKind::Dispose(key) => self.on_disposed(&key, reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {

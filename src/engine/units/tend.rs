@@ -1,7 +1,7 @@
 //! What the engine does with units: reads, closes and completes them, one step at a time.
 
 use super::{Tracked, UnitStep};
-use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::event::{Act, Outcome, Setback};
 use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
 use crate::engine::upload::Upload;
@@ -122,17 +122,10 @@ impl Engine {
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let (retry, now) = (self.settings.retry, turn.now.monotonic);
+        let now = turn.now.monotonic;
+        let Ok(Outcome::UnitRead(reading)) = reply else { return self.put_off(key, now) };
         let Some(unit) = self.unit_mut(key) else { return };
         unit.act = None;
-        let Ok(Outcome::UnitRead(reading)) = reply else {
-            unit.failure_count += 1;
-            let delay = retry::delay(retry, unit.failure_count, u64::from(unit.failure_count));
-            unit.not_before = now.after(delay);
-            let again = unit.not_before;
-            self.stir(&key.0, &key.1, again);
-            return;
-        };
         unit.failure_count = 0;
         unit.read_of = unit.last.map(|last| last.sum);
         let had = (unit.reading.words.clone(), unit.reading.samples.clone());
@@ -155,21 +148,15 @@ impl Engine {
     pub(in crate::engine) fn on_unit_receipt(
         &mut self,
         key: &UnitKey,
-        act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let (retry, now) = (self.settings.retry, turn.now);
-        let Some(unit) = self.unit_mut(key).filter(|unit| unit.act == Some(act)) else { return };
-        unit.act = None;
+        let now = turn.now;
         let Ok(Outcome::UnitReceiptWritten { path, fingerprint, sha256 }) = reply else {
-            unit.failure_count += 1;
-            let delay = retry::delay(retry, unit.failure_count, u64::from(unit.failure_count));
-            unit.not_before = now.monotonic.after(delay);
-            let again = unit.not_before;
-            self.stir(&key.0, &key.1, again);
-            return;
+            return self.put_off(key, now.monotonic);
         };
+        let Some(unit) = self.unit_mut(key) else { return };
+        unit.act = None;
         unit.failure_count = 0;
         if !unit.live.is_empty() {
             return;
@@ -182,6 +169,18 @@ impl Engine {
         self.tell_unit(key, turn);
         self.send_sentinels(key, (path, fingerprint), turn);
         self.queue_disposal(key, false, turn);
+    }
+
+    /// What a unit wanted did not go: it is tried again after a while.
+    fn put_off(&mut self, key: &UnitKey, now: Monotonic) {
+        let retry = self.settings.retry;
+        let Some(unit) = self.unit_mut(key) else { return };
+        unit.act = None;
+        unit.failure_count += 1;
+        let delay = retry::delay(retry, unit.failure_count, u64::from(unit.failure_count));
+        unit.not_before = now.after(delay);
+        let again = unit.not_before;
+        self.stir(&key.0, &key.1, again);
     }
 
     /// Sends the unit's receipt to each destination, where the operator wants a sentinel there.
