@@ -178,3 +178,60 @@ fn want_of_free_space_shortens_the_grace_only_where_that_is_allowed() {
         }
     }
 }
+
+#[test]
+fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
+    let mut stage = Stage::new(Options {
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"200ms\"\ndisposition = \"delete\"\n\
+            disposition_grace = \"0s\"",
+        transfer: "parts_in_flight = 8",
+        destination: "when_name_taken = \"skip-if-same\"",
+        ..Options::default()
+    });
+    let mut contents = std::collections::BTreeMap::new();
+    for number in 0..160_u64 {
+        let path = format!("run{}/d{}/f{number}", number % 8, number % 5);
+        let bytes = noise(2000 + usize::try_from(number).expect("small"), number + 7);
+        stage.write(&path, &bytes);
+        contents.insert(format!("/runs/{path}"), bytes);
+    }
+    stage.start();
+    let mut kills = 0;
+    while !walk(&stage.drop()).is_empty() {
+        // The next kill comes when some things have happened since the last one.
+        let here = || walk(&stage.drop()).len();
+        let done = || walk(&stage.path("state/receipts")).len() + contents.len() - here();
+        let before = done();
+        until("something happens", || (done() >= before + 7 || here() == 0).then_some(()));
+        stage.signal(Signal::KILL);
+        stage.wait_for_end();
+        kills += 1;
+        assert_proved(&stage, &contents);
+        stage.start();
+    }
+    println!("{kills} kills");
+    assert!(kills > 10, "only {kills} kills");
+    until("every unit is done with", || {
+        let units = stage.status()["units"].as_array().cloned().unwrap_or_default();
+        let is_done = |unit: &Value| unit["disposal"]["done"] == true;
+        (units.len() == 8 && units.iter().all(is_done)).then_some(())
+    });
+    assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
+}
+
+/// What is not here any more is at the far end as it was, and has a receipt.
+fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Vec<u8>>) {
+    let there = super::witness::objects(stage);
+    for (path, bytes) in contents {
+        let name = path.strip_prefix("/runs/").expect("below");
+        if stage.drop().join(name).exists() {
+            continue;
+        }
+        let found = there.iter().filter(|(path, content)| path == name && content == bytes);
+        assert_eq!(found.count(), 1, "{name} is gone here and not once there");
+        let receipts = walk(&stage.path("state/receipts/lab"));
+        let prefix = format!("{}.", stage.path("state/receipts/lab").join(name).display());
+        let is_receipt = |place: &PathBuf| place.to_string_lossy().starts_with(&prefix);
+        assert!(receipts.iter().any(is_receipt), "{name} is gone here and has no receipt");
+    }
+}

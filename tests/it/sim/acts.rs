@@ -74,8 +74,16 @@ impl World {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
     fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
         let outcome = match act {
-            Act::Scan { drop, .. } => {
-                let observations = self.files.keys().map(|path| self.observe(path)).collect();
+            Act::Scan { drop, skip } => {
+                self.skipped.push(skip.len());
+                let is_skipped = |path: &&SourcePath| {
+                    let is_below = |unit: &SourcePath| {
+                        path.as_bytes().starts_with(&[unit.as_bytes(), b"/"].concat())
+                    };
+                    skip.iter().any(is_below)
+                };
+                let seen = self.files.keys().filter(|path| !is_skipped(path));
+                let observations = seen.map(|path| self.observe(path)).collect();
                 let walk = Walk {
                     complete: true,
                     is_empty: self.files.is_empty(),

@@ -209,3 +209,23 @@ fn a_clock_that_is_set_ahead_does_not_shorten_the_grace() {
     assert_eq!(world.files.len(), 3, "the grace is counted by a clock that does not jump");
     until_disposed(&mut world, &mut life);
 }
+
+#[test]
+fn a_unit_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
+    let mut world = world(950);
+    world.settings.drops[0].disposition = Disposition::Keep;
+    let mut life = world.run();
+    let mut pass = |world: &mut World, hours: u32| {
+        for _ in 0..hours * 60 {
+            while world.step(&mut life) != Step::Quiet {}
+            world.pass(Duration::from_mins(1));
+            world.tell(&mut life, Event::Timer);
+        }
+    };
+    pass(&mut world, 5);
+    let lately = &world.skipped[world.skipped.len() - 24..];
+    assert_eq!(lately.iter().filter(|count| **count == 0).count(), 2, "two of 24: {lately:?}");
+    world.write("run/late", b"late");
+    pass(&mut world, 2);
+    assert!(world.fake.state().files.values().any(|file| file.bytes == b"late"), "it is found");
+}

@@ -58,6 +58,8 @@ pub(super) struct World {
     pub(super) versions: BTreeMap<u64, Vec<u8>>,
     /// Which directory stands at the drop directory's path.
     pub(super) root: RootIdentity,
+    /// How many units each scan left out.
+    pub(super) skipped: Vec<usize>,
     /// Files that were disposed of.
     pub(super) disposed: Vec<SourcePath>,
     directory: tempfile::TempDir,
@@ -169,6 +171,7 @@ impl World {
             allowance: 0,
             expected: None,
             versions: BTreeMap::new(),
+            skipped: Vec::new(),
             disposed: Vec::new(),
             root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
@@ -205,6 +208,7 @@ impl World {
             allowance: self.allowance,
             expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
             versions: self.versions.clone(),
+            skipped: self.skipped.clone(),
             disposed: self.disposed.clone(),
             root: self.root,
             directory,
