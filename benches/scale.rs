@@ -196,9 +196,15 @@ impl Bench {
         if size.waits_for_completion {
             self.until("all is completed", |counts| counts.completed >= size.files);
             row("all completed after", since());
+            row("peak memory until then", megabytes(self.memory("VmHWM")));
+            row("CPU time until then", seconds(self.cpu()));
+            self.wait("all units are completed", || self.unit_counts(), Units::are_completed);
+            row(&format!("all {} units completed after", self.unit_counts().all), since());
         }
         self.note_peak("peak memory");
-        row("database", megabytes(self.database_size()));
+        let database = self.database_size();
+        row("database", megabytes(database));
+        row("database, for each file", format!("{} B", database / size.files.max(1)));
     }
 
     /// Asks three times, while uploads run, and shows the slowest answer.
@@ -308,6 +314,13 @@ impl Bench {
         }
     }
 
+    fn unit_counts(&self) -> Units {
+        let count = |what: &str| {
+            self.query::<i64>(&format!("SELECT count(*) FROM units WHERE {what}")).unwrap_or(0)
+        };
+        Units { all: count("state <> 'gone'"), completed: count("state = 'completed'") }
+    }
+
     fn last_scan(&self) -> i64 {
         self.query("SELECT max(last_full_scan_at_ns) FROM drop_health").unwrap_or(0)
     }
@@ -366,6 +379,19 @@ struct Counts {
     uploads: u64,
     completed: u64,
     bytes_sent: u64,
+}
+
+/// Drops as units: here, runs.
+#[derive(Debug, PartialEq)]
+struct Units {
+    all: i64,
+    completed: i64,
+}
+
+impl Units {
+    fn are_completed(&self) -> bool {
+        self.all > 0 && self.all == self.completed
+    }
 }
 
 fn program() -> Command {

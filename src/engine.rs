@@ -75,8 +75,8 @@ use crate::model::{
 pub struct Stored {
     /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
     pub uploads: Vec<StoredUpload>,
-    /// The newest version of each file whose upload ended well or was given up, at each destination;
-    /// in the order of their uploads, for destinations may be at different versions.
+    /// Each version of a file of which the upload ended well or was given up, at each destination; in
+    /// the order of their uploads, for destinations may be at different versions.
     pub known: Vec<StoredFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
@@ -187,6 +187,8 @@ pub struct Engine {
     timers: BTreeSet<(Monotonic, UploadId)>,
     /// Units with which something has happened, or will.
     stirred: BTreeSet<(Monotonic, UnitKey)>,
+    /// Units that wait for the acts of others to end.
+    crowded: BTreeSet<UnitKey>,
     disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
@@ -252,6 +254,7 @@ impl Engine {
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
             stirred: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             disposal_timers: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),

@@ -56,8 +56,8 @@ pub struct Loaded {
     /// Uploads that have not ended: the first page of them. [`writer::Writer::more_uploads`] reads
     /// the others, so that they are never all in memory in full.
     pub uploads: Vec<LoadedUpload>,
-    /// The newest version of each file that was uploaded or given up, by destination; in the order
-    /// of their uploads, so that the last word on a path is its newest version.
+    /// Each version of a file that was uploaded or given up, by destination; in the order of their
+    /// uploads, so that the last word on a path is its newest version.
     pub known: Vec<KnownFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,

@@ -78,14 +78,14 @@ impl Engine {
         }
     }
 
-    /// Returns when a disposal is looked at.
+    /// Returns when a disposal is looked at, unless it waits for the acts of other units to end.
     pub(super) fn next_disposal(&self) -> Option<Monotonic> {
-        self.disposal_timers.first().map(|(at, _)| *at)
+        self.disposal_timers.first().map(|(at, _)| *at).filter(|_| self.has_room_for_unit())
     }
 
-    /// Starts every disposal whose time has come.
+    /// Starts every disposal whose time has come, as far as there is room for their acts.
     pub(super) fn dispose(&mut self, turn: &mut Turn) {
-        while self.disposal_timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
+        while self.next_disposal().is_some_and(|at| at <= turn.now.monotonic) {
             let Some((_, key)) = self.disposal_timers.pop_first() else { break };
             self.dispose_of(&key, turn);
         }

@@ -47,7 +47,50 @@ struct Open {
 
 /// Drops that are open.
 #[derive(Debug, Default)]
-pub(super) struct Ends(BTreeMap<DropKey, Open>);
+pub(super) struct Ends {
+    open: BTreeMap<DropKey, Open>,
+    /// Those that are still, by when they are looked at: every event asks for the first of them.
+    still: BTreeMap<DestinationName, BTreeSet<(Monotonic, DropKey)>>,
+}
+
+impl Ends {
+    /// Adds a drop, unless it is there.
+    fn add(&mut self, key: DropKey, open: Open) {
+        self.open.entry(key.clone()).or_insert(open);
+        self.change(&key, |_| {});
+    }
+
+    /// Changes a drop, and what is known of when it is looked at.
+    fn change(&mut self, key: &DropKey, change: impl FnOnce(&mut Open)) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        let before = open.is_still().then_some(open.next_look);
+        change(open);
+        let after = open.is_still().then_some(open.next_look);
+        if before.is_none() && after.is_none() {
+            return;
+        }
+        let still = self.still.entry(key.destination.clone()).or_default();
+        if let Some(at) = before {
+            still.remove(&(at, key.clone()));
+        }
+        if let Some(at) = after {
+            still.insert((at, key.clone()));
+        }
+    }
+
+    fn remove(&mut self, key: &DropKey) {
+        let open = self.open.remove(key);
+        if let Some((open, still)) = open.zip(self.still.get_mut(&key.destination)) {
+            still.remove(&(open.next_look, key.clone()));
+        }
+    }
+
+    /// Returns the drops of a destination that are to be looked at.
+    fn due(&self, destination: &DestinationName, now: Monotonic) -> Vec<DropKey> {
+        let still = self.still.get(destination).into_iter().flatten();
+        still.take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect()
+    }
+}
 
 impl Open {
     fn is_still(&self) -> bool {
@@ -81,7 +124,7 @@ impl Engine {
             failure_count: 0,
             act: None,
         };
-        self.ends.0.entry(key).or_insert(open);
+        self.ends.add(key, open);
     }
 
     fn closing_of(&self, key: &DropKey) -> Duration {
@@ -95,7 +138,7 @@ impl Engine {
             return;
         }
         let Some(key) = DropKey::of(admission) else { return };
-        if !self.ends.0.contains_key(&key) {
+        if !self.ends.open.contains_key(&key) {
             turn.record(Record::DropOpened {
                 destination: key.destination.clone(),
                 drop: key.drop.clone(),
@@ -104,38 +147,35 @@ impl Engine {
             });
             self.open_drop(key.clone(), turn.now);
         }
-        if let Some(open) = self.ends.0.get_mut(&key) {
+        self.ends.change(&key, |open| {
             open.live.insert(admission.id);
-        }
+        });
     }
 
     /// Notes that an upload has ended.
     pub(super) fn leave_drop(&mut self, admission: &Ticket, now: Now) {
-        if self.ends.0.is_empty() {
+        if self.ends.open.is_empty() {
             return;
         }
         let Some(key) = DropKey::of(admission) else { return };
         let closing = self.closing_of(&key);
-        if let Some(open) = self.ends.0.get_mut(&key) {
+        self.ends.change(&key, |open| {
             open.live.remove(&admission.id);
             open.quiet_since = now.wall;
             open.next_look = now.monotonic.after(closing);
-        }
+        });
     }
 
     /// Returns when a drop may be at its end; a closed destination is told when it is open again.
     pub(super) fn next_end(&self) -> Option<Monotonic> {
-        let is_open = |key: &DropKey| self.gates.get(&key.destination).is_some_and(Gate::is_open);
-        let looks = self.ends.0.iter().filter(|(key, open)| open.is_still() && is_open(key));
-        looks.map(|(_, open)| open.next_look).min()
+        let is_open = |name: &DestinationName| self.gates.get(name).is_some_and(Gate::is_open);
+        let still = self.ends.still.iter().filter(|(name, _)| is_open(name));
+        still.filter_map(|(_, drops)| drops.first()).map(|(at, _)| *at).min()
     }
 
     /// Tells one destination of drops that are at their end.
     pub(super) fn finish_drops(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let is_due = |(key, open): &(&DropKey, &Open)| {
-            key.destination == *name && open.is_still() && open.next_look <= turn.now.monotonic
-        };
-        let due: Vec<_> = self.ends.0.iter().filter(is_due).map(|(key, _)| key.clone()).collect();
+        let due = self.ends.due(name, turn.now.monotonic);
         for key in due {
             let act = self.is_at_its_end(&key).then(|| {
                 let kind = FlightKind::Finish(key.clone());
@@ -144,16 +184,16 @@ impl Engine {
                 self.start(flight, Act::FinishDrop { destination, name }, turn)
             });
             let next_look = turn.now.monotonic.after(self.closing_of(&key));
-            if let Some(open) = self.ends.0.get_mut(&key) {
+            self.ends.change(&key, |open| {
                 open.act = act;
                 open.next_look = next_look;
-            }
+            });
         }
     }
 
     /// Whether nothing of a drop moves, and a scan since it is still would have shown what came.
     fn is_at_its_end(&self, key: &DropKey) -> bool {
-        let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.0.get(key)) else {
+        let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.open.get(key)) else {
             return false;
         };
         let is_open = |unit: &Tracked| {
@@ -172,17 +212,19 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let retry = self.settings.retry;
-        let Some(open) = self.ends.0.get_mut(key) else { return };
-        open.act = None;
-        if reply.is_err() {
-            open.failure_count += 1;
-            let delay = retry::delay(retry, open.failure_count, u64::from(open.failure_count));
-            open.next_look = turn.now.monotonic.after(delay);
-            return;
-        }
+        let now = turn.now.monotonic;
+        let is_told = reply.is_ok();
+        self.ends.change(key, |open| {
+            open.act = None;
+            if !is_told {
+                open.failure_count += 1;
+                let delay = retry::delay(retry, open.failure_count, u64::from(open.failure_count));
+                open.next_look = now.after(delay);
+            }
+        });
         // A file that came meanwhile belongs to the drop that follows.
-        if open.live.is_empty() {
-            self.ends.0.remove(key);
+        if is_told && self.ends.open.get(key).is_some_and(|open| open.live.is_empty()) {
+            self.ends.remove(key);
             turn.record(Record::DropFinished {
                 destination: key.destination.clone(),
                 drop: key.drop.clone(),

@@ -4,7 +4,7 @@
 //! A row that does not parse is damage, and reading it fails; nothing is guessed.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, ToSql, named_params};
 
 use super::LoadedUpload;
 use crate::model::remote::ContentMark;
@@ -20,8 +20,102 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 /// Stages that have ended, as SQL writes them.
 pub(super) const ENDED: &str = "('receipted', 'source-changed', 'abandoned')";
 
+/// The columns of `uploads` as `SELECT *` gives them. A row has so many that finding each by its name
+/// takes longer than reading it, so `at!` has the compiler look here for the positions.
+const COLUMNS: &[&str] = &[
+    "id",
+    "drop_name",
+    "path",
+    "destination",
+    "device",
+    "inode",
+    "size_bytes",
+    "mtime_ns",
+    "target_folder",
+    "target_name",
+    "wished_part_size_bytes",
+    "rank",
+    "stage",
+    "hold",
+    "retry_at_ns",
+    "park_reason",
+    "park_detail",
+    "last_error",
+    "remote_upload_id",
+    "part_size_bytes",
+    "part_count",
+    "sequential",
+    "etag_mode",
+    "accepted_count",
+    "accepted_bytes",
+    "reported_count",
+    "restart_count",
+    "attempt_count",
+    "described",
+    "bytes_sent",
+    "remote_file_id",
+    "remote_name",
+    "remote_size_bytes",
+    "remote_created_at_ns",
+    "remote_mark_part_size_bytes",
+    "remote_mark_md5",
+    "mark_part_size_bytes",
+    "mark_md5",
+    "receipt_sha256",
+    "admitted_at_ns",
+    "begin_intended_at_ns",
+    "begun_at_ns",
+    "complete_intended_at_ns",
+    "completed_at_ns",
+    "verified_at_ns",
+    "receipted_at_ns",
+    "ended_at_ns",
+    "state",
+    "export_volume",
+    "export_location",
+    "export_state",
+    "export_job",
+    "export_error",
+    "export_intended_at_ns",
+    "export_started_at_ns",
+    "exported_at_ns",
+    "unit",
+    "sentinel",
+    "digested",
+    "whole_md5",
+    "whole_sha256",
+];
+
+/// Finds a column; one that is not there does not compile.
+pub(super) const fn position(name: &str) -> usize {
+    let mut index = 0;
+    while index < COLUMNS.len() {
+        if is_same(COLUMNS[index].as_bytes(), name.as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("no such column")
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
+}
+
+/// Where a column of `uploads` stands in a row that begins with all of them.
+macro_rules! at {
+    ($column:literal) => {
+        const { $crate::store::rows::position($column) }
+    };
+}
+pub(super) use at;
+
 /// A column whose content is not what the program writes.
-fn damaged(column: &'static str) -> rusqlite::Error {
+fn damaged(column: &str) -> rusqlite::Error {
     let message = format!("column {column} holds something that dropferry never writes");
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, message.into())
 }
@@ -31,67 +125,68 @@ pub(super) fn unsigned(row: &Row<'_>, column: &'static str) -> Result<u64> {
 }
 
 pub(super) fn unsigned_at(row: &Row<'_>, index: usize) -> Result<u64> {
-    u64::try_from(row.get::<_, i64>(index)?).map_err(|_| damaged("a sum"))
+    u64::try_from(row.get::<_, i64>(index)?).map_err(|_| damaged(name_of(row, index)))
 }
 
-fn count(row: &Row<'_>, column: &'static str) -> Result<u32> {
-    row.get(column)
+fn name_of<'a>(row: &'a Row<'_>, index: usize) -> &'a str {
+    row.as_ref().column_name(index).unwrap_or("unknown")
 }
 
 pub(super) fn signed(value: u64) -> i64 {
     value.cast_signed()
 }
 
-pub(super) fn md5_of(bytes: &[u8], column: &'static str) -> Result<Md5> {
+pub(super) fn md5_of(bytes: &[u8], column: &str) -> Result<Md5> {
     bytes.try_into().map(Md5).map_err(|_| damaged(column))
 }
 
-fn mark(row: &Row<'_>, size: &'static str, digest: &'static str) -> Result<Option<ContentMark>> {
+fn mark(row: &Row<'_>, size: usize, digest: usize) -> Result<Option<ContentMark>> {
     let (Some(bytes), Some(md5)) =
         (row.get::<_, Option<i64>>(size)?, row.get::<_, Option<Vec<u8>>>(digest)?)
     else {
         return Ok(None);
     };
-    let part_size = part_size(bytes, size)?;
-    Ok(Some(ContentMark { part_size, md5_of_parts: md5_of(&md5, digest)? }))
+    let part_size = part_size(bytes, name_of(row, size))?;
+    Ok(Some(ContentMark { part_size, md5_of_parts: md5_of(&md5, name_of(row, digest))? }))
 }
 
-fn part_size(bytes: i64, column: &'static str) -> Result<PartSize> {
+fn part_size(bytes: i64, column: &str) -> Result<PartSize> {
     u64::try_from(bytes).ok().and_then(PartSize::new).ok_or_else(|| damaged(column))
 }
 
-/// Reads what was frozen at admission.
+/// Reads what was frozen at admission; like all that follows, of a row that begins with every column
+/// of `uploads`.
 pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
-    let folder: String = row.get("target_folder")?;
-    let path = SourcePath::from_bytes(row.get_ref("path")?.as_blob()?);
-    let unit = row.get_ref("unit")?.as_blob_or_null()?.map(SourcePath::from_bytes);
+    let folder: String = row.get(at!("target_folder"))?;
+    let path = SourcePath::from_bytes(row.get_ref(at!("path"))?.as_blob()?);
+    let unit = row.get_ref(at!("unit"))?.as_blob_or_null()?.map(SourcePath::from_bytes);
     Ok(Admission {
-        id: UploadId(row.get("id")?),
-        drop: DropName::new(row.get::<_, String>("drop_name")?),
+        id: UploadId(row.get(at!("id"))?),
+        drop: DropName::new(row.get::<_, String>(at!("drop_name"))?),
         unit: unit.unwrap_or_else(|| path.clone()),
         path,
-        is_sentinel: row.get("sentinel")?,
+        is_sentinel: row.get(at!("sentinel"))?,
         fingerprint: Fingerprint {
-            device: row.get::<_, i64>("device")?.cast_unsigned(),
-            inode: row.get::<_, i64>("inode")?.cast_unsigned(),
-            size: ByteCount(unsigned(row, "size_bytes")?),
-            mtime_ns: row.get("mtime_ns")?,
+            device: row.get::<_, i64>(at!("device"))?.cast_unsigned(),
+            inode: row.get::<_, i64>(at!("inode"))?.cast_unsigned(),
+            size: ByteCount(unsigned_at(row, at!("size_bytes"))?),
+            mtime_ns: row.get(at!("mtime_ns"))?,
         },
-        destination: DestinationName::new(row.get::<_, String>("destination")?),
+        destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
         target: Target {
             folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-            name: row.get("target_name")?,
+            name: row.get(at!("target_name"))?,
         },
-        part_size: part_size(row.get("wished_part_size_bytes")?, "wished_part_size_bytes")?,
-        rank: count(row, "rank")?,
-        at: WallTime(row.get("admitted_at_ns")?),
+        part_size: part_size(row.get(at!("wished_part_size_bytes"))?, "wished_part_size_bytes")?,
+        rank: row.get(at!("rank"))?,
+        at: WallTime(row.get(at!("admitted_at_ns"))?),
         parked: None,
     })
 }
 
 /// Reads how far an upload is.
 pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
-    let mode: String = row.get("etag_mode")?;
+    let mode: String = row.get(at!("etag_mode"))?;
     Ok(UploadState {
         stage: read_stage(row)?,
         hold: read_hold(row)?,
@@ -101,26 +196,30 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
             "opaque" => ETagMode::Opaque,
             _ => return Err(damaged("etag_mode")),
         },
-        accepted_count: count(row, "accepted_count")?,
-        reported_count: count(row, "reported_count")?,
-        restart_count: count(row, "restart_count")?,
-        attempt_count: count(row, "attempt_count")?,
-        described: row.get("described")?,
-        digested: row.get("digested")?,
-        bytes_sent: ByteCount(unsigned(row, "bytes_sent")?),
+        accepted_count: row.get(at!("accepted_count"))?,
+        reported_count: row.get(at!("reported_count"))?,
+        restart_count: row.get(at!("restart_count"))?,
+        attempt_count: row.get(at!("attempt_count"))?,
+        described: row.get(at!("described"))?,
+        digested: row.get(at!("digested"))?,
+        bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
         export: read_export(row)?,
     })
 }
 
 /// Reads an upload's export, when one was intended.
 pub(super) fn read_export(row: &Row<'_>) -> Result<Option<Export>> {
-    let Some(word) = row.get::<_, Option<String>>("export_state")? else { return Ok(None) };
-    let place =
-        ExportPlace { volume: row.get("export_volume")?, location: row.get("export_location")? };
+    let Some(word) = row.get::<_, Option<String>>(at!("export_state"))? else { return Ok(None) };
+    let place = ExportPlace {
+        volume: row.get(at!("export_volume"))?,
+        location: row.get(at!("export_location"))?,
+    };
     let step = match word.as_str() {
-        "intended" => ExportStep::Intended { since: WallTime(row.get("export_intended_at_ns")?) },
+        "intended" => {
+            ExportStep::Intended { since: WallTime(row.get(at!("export_intended_at_ns"))?) }
+        }
         "started" => {
-            ExportStep::Started { job: ExportId::new(row.get::<_, String>("export_job")?) }
+            ExportStep::Started { job: ExportId::new(row.get::<_, String>(at!("export_job"))?) }
         }
         "failed" => ExportStep::Failed,
         "completed" => ExportStep::Done,
@@ -130,15 +229,15 @@ pub(super) fn read_export(row: &Row<'_>) -> Result<Option<Export>> {
 }
 
 fn read_stage(row: &Row<'_>) -> Result<Stage> {
-    let word: String = row.get("stage")?;
+    let word: String = row.get(at!("stage"))?;
     let since = |column| row.get(column).map(WallTime);
     Ok(match word.as_str() {
         "queued" => Stage::Queued,
-        "beginning" => Stage::Beginning { since: since("begin_intended_at_ns")? },
+        "beginning" => Stage::Beginning { since: since(at!("begin_intended_at_ns"))? },
         "sending" => Stage::Sending { remote: read_remote(row)?.ok_or_else(|| damaged("stage"))? },
         "completing" => Stage::Completing {
             remote: read_remote(row)?.ok_or_else(|| damaged("stage"))?,
-            since: since("complete_intended_at_ns")?,
+            since: since(at!("complete_intended_at_ns"))?,
         },
         "completed" => Stage::Completed { file: read_file(row)?, remote: read_remote(row)? },
         "verified" => Stage::Verified { file: read_file(row)?, remote: read_remote(row)? },
@@ -150,12 +249,12 @@ fn read_stage(row: &Row<'_>) -> Result<Stage> {
 }
 
 fn read_hold(row: &Row<'_>) -> Result<Hold> {
-    let word: String = row.get("hold")?;
+    let word: String = row.get(at!("hold"))?;
     Ok(match word.as_str() {
         "none" => Hold::None,
-        "waiting" => Hold::Waiting { until: WallTime(row.get("retry_at_ns")?) },
+        "waiting" => Hold::Waiting { until: WallTime(row.get(at!("retry_at_ns"))?) },
         "parked" => {
-            let reason: String = row.get("park_reason")?;
+            let reason: String = row.get(at!("park_reason"))?;
             let reason = ParkReason::parse(&reason).ok_or_else(|| damaged("park_reason"))?;
             Hold::Parked { reason }
         }
@@ -165,23 +264,23 @@ fn read_hold(row: &Row<'_>) -> Result<Hold> {
 
 /// Reads the remote upload and its layout, when there is or was one.
 pub(super) fn read_remote(row: &Row<'_>) -> Result<Option<RemoteUpload>> {
-    let Some(id) = row.get::<_, Option<String>>("remote_upload_id")? else { return Ok(None) };
+    let Some(id) = row.get::<_, Option<String>>(at!("remote_upload_id"))? else { return Ok(None) };
     Ok(Some(RemoteUpload {
         id: RemoteUploadId::new(id),
-        part_size: part_size(row.get("part_size_bytes")?, "part_size_bytes")?,
-        part_count: count(row, "part_count")?,
-        sequential: row.get("sequential")?,
+        part_size: part_size(row.get(at!("part_size_bytes"))?, "part_size_bytes")?,
+        part_count: row.get(at!("part_count"))?,
+        sequential: row.get(at!("sequential"))?,
     }))
 }
 
 fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
-    let size = row.get::<_, Option<i64>>("remote_size_bytes")?;
+    let size = row.get::<_, Option<i64>>(at!("remote_size_bytes"))?;
     Ok(RemoteFile {
-        id: RemoteFileId::new(row.get::<_, String>("remote_file_id")?),
-        name: row.get("remote_name")?,
+        id: RemoteFileId::new(row.get::<_, String>(at!("remote_file_id"))?),
+        name: row.get(at!("remote_name"))?,
         size: size.map(|bytes| ByteCount(bytes.cast_unsigned())),
-        mark: mark(row, "remote_mark_part_size_bytes", "remote_mark_md5")?,
-        created_at: row.get::<_, Option<i64>>("remote_created_at_ns")?.map(WallTime),
+        mark: mark(row, at!("remote_mark_part_size_bytes"), at!("remote_mark_md5"))?,
+        created_at: row.get::<_, Option<i64>>(at!("remote_created_at_ns"))?.map(WallTime),
     })
 }
 
@@ -190,6 +289,9 @@ pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<Load
     let (admission, state) = (read_admission(row)?, read_state(row)?);
     let count = state.stage.remote().map_or(0, |remote| remote.part_count);
     let mut parts = vec![PartState::Open; count as usize];
+    if state.accepted_count == 0 {
+        return Ok(LoadedUpload { admission, state, parts });
+    }
     for (number, part) in read_parts(connection, admission.id)? {
         *parts.get_mut(number.index()).ok_or_else(|| damaged("parts.number"))? = part;
     }
@@ -266,43 +368,53 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Writes how far an upload is. Fact-specific columns (times, details) are the writer's.
+/// Writes how far an upload is, and since when in the column that keeps that time, if any does. Other
+/// columns of a fact are the writer's.
 pub(super) fn write_state(
     connection: &Connection,
     id: UploadId,
-    state: &UploadState,
-    accepted_bytes: u64,
+    (state, accepted_bytes): (&UploadState, u64),
+    moment: Option<(&'static str, WallTime)>,
 ) -> Result<()> {
     let (hold, retry_at, reason) = match state.hold {
         Hold::None => ("none", None, None),
         Hold::Waiting { until } => ("waiting", Some(until.0), None),
         Hold::Parked { reason } => ("parked", None, Some(reason.as_str())),
     };
-    let sql = "UPDATE uploads SET stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
+    let mode = match state.etag_mode {
+        ETagMode::Unknown => "unknown",
+        ETagMode::Md5 => "md5",
+        ETagMode::Opaque => "opaque",
+    };
+    let time = moment.map_or(String::new(), |(column, _)| format!("{column} = :at, "));
+    let sql = format!(
+        "UPDATE uploads SET {time}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
         park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
         accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
         attempt_count = :attempts, described = :described, digested = :digested, \
-        bytes_sent = :sent WHERE id = :id";
-    connection.prepare_cached(sql)?.execute(named_params! {
+        bytes_sent = :sent WHERE id = :id"
+    );
+    let (accepted_bytes, sent) = (signed(accepted_bytes), signed(state.bytes_sent.0));
+    let (stage, at) = (state.stage.as_str(), moment.map(|(_, at)| at.0));
+    let row: &[(&str, &dyn ToSql)] = named_params! {
         ":id": id.0,
-        ":stage": state.stage.as_str(),
+        ":stage": stage,
         ":hold": hold,
         ":retry_at": retry_at,
         ":reason": reason,
-        ":mode": match state.etag_mode {
-            ETagMode::Unknown => "unknown",
-            ETagMode::Md5 => "md5",
-            ETagMode::Opaque => "opaque",
-        },
+        ":mode": mode,
         ":accepted": state.accepted_count,
-        ":accepted_bytes": signed(accepted_bytes),
+        ":accepted_bytes": accepted_bytes,
         ":reported": state.reported_count,
         ":restarts": state.restart_count,
         ":attempts": state.attempt_count,
         ":described": state.described,
         ":digested": state.digested,
-        ":sent": signed(state.bytes_sent.0),
-    })?;
+        ":sent": sent,
+    };
+    let time: Option<(&str, &dyn ToSql)> = at.as_ref().map(|at| (":at", at as &dyn ToSql));
+    let row: Vec<_> = row.iter().copied().chain(time).collect();
+    connection.prepare_cached(&sql)?.execute(&*row)?;
     Ok(())
 }
 
@@ -384,11 +496,24 @@ pub(super) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
         file_count: unsigned(row, "file_count")?,
         size: ByteCount(unsigned(row, "size_bytes")?),
         closed_file_count: unsigned(row, "closed_file_count")?,
-        generation: count(row, "generation")?,
+        generation: row.get("generation")?,
         opened_at: WallTime(row.get("opened_at_ns")?),
         closed_at: time("closed_at_ns")?,
         completed_at: time("completed_at_ns")?,
         receipt_sha256: row.get("receipt_sha256")?,
         outcome: outcome.map(|word| UnitOutcome { word, is_success }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_begins_with_the_columns_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = super::super::schema::open_for_writing(directory.path()).unwrap();
+        let statement = connection.prepare("SELECT * FROM uploads").unwrap();
+        assert!(statement.column_names().starts_with(COLUMNS), "{:?}", statement.column_names());
+    }
 }

@@ -27,12 +27,17 @@ const MIGRATIONS: &[M<'static>] = &[
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Statements that the writer keeps prepared: more than it has, for those that write uploads bring
+/// their triggers along and take longer to prepare than to run.
+const STATEMENTS_MAX: usize = 64;
+
 /// Opens the database for writing, makes it when missing, and brings it up to date.
 pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::sqlite("open the database", &path, source);
     let mut connection = Connection::open(&path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     check(&connection, &path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     // NORMAL may forget committed rows at power loss; a forgotten ETag is a part sent again, a

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::rows::{self, ENDED};
+use super::rows::{self, ENDED, at};
 use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
@@ -300,10 +300,10 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
     Ok(Upload {
         part_size_bytes: PartSize::get(part_size),
         part_count: layout.map_or(wished, |remote| remote.part_count),
-        accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
-        park_detail: row.get("park_detail")?,
-        last_error: row.get("last_error")?,
-        remote_id: row.get("remote_file_id")?,
+        accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
+        park_detail: row.get(at!("park_detail"))?,
+        last_error: row.get(at!("last_error"))?,
+        remote_id: row.get(at!("remote_file_id"))?,
         completed_at: time(row, "completed_at_ns")?,
         admission,
         state,

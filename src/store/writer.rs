@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 
 use self::rate::{Accepted, Rate};
 use super::lock::{self, Lock};
-use super::rows::{self, signed};
+use super::rows::{self, at, signed};
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};
@@ -273,8 +273,8 @@ fn write_fact(
         .query_row([id.0], |row| {
             Ok(Before {
                 state: rows::read_state(row)?,
-                size: ByteCount(rows::unsigned(row, "size_bytes")?),
-                accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
+                size: ByteCount(rows::unsigned_at(row, at!("size_bytes"))?),
+                accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
             })
         })
         .optional()?;
@@ -365,16 +365,12 @@ fn apply_fact(
     accepted: &mut Accepted,
 ) -> Result<()> {
     let (fact, next) = now;
-    if let Some((column, at)) = moment(fact) {
-        let sql = format!("UPDATE uploads SET {column} = ?2 WHERE id = ?1");
-        connection.prepare_cached(&sql)?.execute((id.0, at.0))?;
-    }
     write_columns(connection, id, fact)?;
     if let Fact::PartAccepted { part, sent, at, .. } = fact {
         accepted.bytes += if sent.0 > 0 { part_length(before, *part) } else { 0 };
         accepted.at_ns = accepted.at_ns.max(at.0);
     }
-    rows::write_state(connection, id, next, accepted_bytes(before, fact))
+    rows::write_state(connection, id, (next, accepted_bytes(before, fact)), moment(fact))
 }
 
 /// Which column keeps the time of a fact.

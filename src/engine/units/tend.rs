@@ -11,6 +11,10 @@ use crate::model::{
     UnitState, UploadId,
 };
 
+/// Units that are read, get their receipt or are disposed of at once. Hundreds may close in one scan,
+/// and each of these acts takes a thread, a view of the rows and memory of its own.
+const ACTS_MAX: usize = 4;
+
 /// One unit of one drop directory.
 pub(crate) type UnitKey = (DropName, SourcePath);
 
@@ -59,10 +63,27 @@ impl Engine {
             let Some((_, key)) = self.stirred.pop_first() else { break };
             self.tend_unit(&key, turn);
         }
+        while self.has_room_for_unit()
+            && let Some(key) = self.crowded.pop_first()
+        {
+            self.tend_unit(&key, turn);
+        }
+    }
+
+    /// Tells whether one more act of a unit may begin.
+    pub(in crate::engine) fn has_room_for_unit(&self) -> bool {
+        let is_units = |flight: &&Flight| {
+            matches!(
+                flight.kind,
+                FlightKind::ReadUnit(_) | FlightKind::UnitReceipt(_) | FlightKind::Dispose(_)
+            )
+        };
+        self.flights.values().filter(is_units).count() < ACTS_MAX
     }
 
     fn tend_unit(&mut self, key: &UnitKey, turn: &mut Turn) {
         let (drop, name) = key;
+        let has_room = self.has_room_for_unit();
         let Some(files) = self.drops.get_mut(drop) else { return };
         let closing = files.settings.closing;
         let is_settling = files.settle.has_any_below(name);
@@ -72,6 +93,9 @@ impl Engine {
         }
         match unit.step(closing, is_settling, turn.now) {
             UnitStep::Nothing => {}
+            UnitStep::Read | UnitStep::WriteReceipt if !has_room => {
+                self.crowded.insert(key.clone());
+            }
             UnitStep::Read => {
                 let act = Act::ReadUnit { drop: drop.clone(), unit: name.clone() };
                 self.start_for_unit(key, FlightKind::ReadUnit(key.clone()), act, turn);
