@@ -64,6 +64,7 @@ impl Journal {
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Ignored { .. }
+                | Record::Touched { .. }
                 | Record::NotIgnored { .. } => {}
             }
         }

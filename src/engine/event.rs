@@ -126,6 +126,15 @@ pub enum Act {
         /// Which.
         paths: Vec<SourcePath>,
     },
+    /// Compare a file with what was last sent of it, as the rows have it, by reading it once.
+    CompareContent {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which.
+        path: SourcePath,
+        /// The version that is meant.
+        fingerprint: Fingerprint,
+    },
     /// Look a file up by its target name.
     Locate(Remotely<Locate>),
     /// Ask for a remote upload.
@@ -372,6 +381,11 @@ pub enum Outcome {
     Looked {
         /// That.
         observations: Vec<Observation>,
+    },
+    /// The file was read, and compared with what was sent.
+    Compared {
+        /// Its content is what was sent.
+        is_same: bool,
     },
     /// The file of that name, or none.
     Located(Option<RemoteFile>),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compare::Comparing;
 use super::dispose::Waiting;
 use super::event::ActId;
 use super::hearing::Hearing;
@@ -31,6 +32,8 @@ pub(crate) struct Files {
     pub(crate) settings: DropSettings,
     /// Files that are not settled.
     pub(crate) settle: Settle,
+    /// Files that were touched, are quiet again, and are compared with what was sent of them.
+    pub(crate) comparing: BTreeMap<SourcePath, Comparing>,
     /// Files that were admitted, in their newest version.
     pub(crate) known: KnownFiles,
     /// Paths that are never uploaded; a run may have as many of them as files.
@@ -87,6 +90,8 @@ pub(crate) enum Notice {
         /// Why it may not be read, when it may not.
         unreadable: Option<String>,
     },
+    /// The file was touched since it was sent, and is quiet again: compare it.
+    Touched(Fingerprint),
     /// The file is another version than the one these uploads were planned for.
     Changed(Vec<UploadId>),
     /// The file is the version these uploads were planned for, and can be read.
@@ -112,6 +117,7 @@ impl Files {
         Self {
             settle: Settle::new(settings.quiet_period),
             settings,
+            comparing: BTreeMap::new(),
             known: KnownFiles::default(),
             ignored: BTreeMap::new(),
             unreadable: BTreeSet::new(),
@@ -130,6 +136,11 @@ impl Files {
             disposals: BTreeMap::new(),
             told: None,
         }
+    }
+
+    /// Returns how many files are not settled, or settled and not known to be what was sent.
+    pub(crate) fn settling_count(&self) -> usize {
+        self.settle.len() + self.comparing.len()
     }
 
     /// All destinations of the drop, as a set of positions.
@@ -181,7 +192,7 @@ impl Files {
                 self.observe_file(seen, (*version, Some(why)), closeness, now)
             }
             Seen::Ignored(reason) => {
-                self.settle.forget(&seen.path);
+                self.forget_settling(&seen.path);
                 let before = self.ignored.insert(seen.path.digest(), *reason);
                 if *reason == IgnoreReason::DirectoryUnreadable {
                     self.unreadable.insert(seen.path.clone());
@@ -193,7 +204,7 @@ impl Files {
                 }
             }
             Seen::Gone => {
-                self.settle.forget(&seen.path);
+                self.forget_settling(&seen.path);
                 Notice::Gone(self.known.live(seen.path.digest()))
             }
         }
@@ -223,7 +234,15 @@ impl Files {
             }
             return Notice::Changed(live);
         }
-        if !self.units.admits(path, seen.place, &self.settings) {
+        let is_touched = self.known.is_touched(digest, &version);
+        let may_go = match is_touched {
+            true => unreadable.is_none() && !self.is_comparing(path, &version),
+            false => {
+                self.comparing.remove(path);
+                self.units.admits(path, seen.place, &self.settings)
+            }
+        };
+        if !may_go {
             self.settle.forget(path);
             return Notice::Nothing;
         }
@@ -232,10 +251,9 @@ impl Files {
                 self.settle.scanned(path, version, now);
                 Notice::Nothing
             }
-            Closeness::Look if self.settle.looked(path, version, now) => {
-                Notice::Settled { version, unreadable: unreadable.cloned() }
-            }
-            Closeness::Look => Notice::Nothing,
+            Closeness::Look if !self.settle.looked(path, version, now) => Notice::Nothing,
+            Closeness::Look if is_touched => Notice::Touched(version),
+            Closeness::Look => Notice::Settled { version, unreadable: unreadable.cloned() },
         }
     }
 
@@ -263,7 +281,7 @@ impl Files {
             watch,
             reason: (!parts.is_empty()).then(|| parts.join("; ")),
             last_full_scan_at: self.last_full_scan_at,
-            settling_count: self.settle.len() as u64,
+            settling_count: self.settling_count() as u64,
             root: self.hearing.root,
         };
         (self.told.as_ref() != Some(&health)).then(|| {

@@ -74,6 +74,7 @@ impl Engine {
                 let settled = Settled { path: &seen.path, place: seen.place, version, unreadable };
                 self.admit(drop, &settled, turn);
             }
+            Notice::Touched(version) => files.queue_compare(&seen.path, version),
             Notice::Changed(live) => live.into_iter().for_each(|id| self.end_changed(id, turn)),
             Notice::Readable(live) => match closeness {
                 Closeness::Scan => self.look_closer(drop, &seen.path, &live, turn),

@@ -73,6 +73,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::Describe(_)
         | Act::StartExports { .. }
         | Act::FinishDrop { .. }
+        | Act::CompareContent { .. }
         | Act::WriteReceipt { .. }
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }

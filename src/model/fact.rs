@@ -65,6 +65,15 @@ pub enum Record {
         /// Which path.
         path: SourcePath,
     },
+    /// A file that was sent was touched since, and is still what was sent.
+    Touched {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+    },
     /// A drop whose end the platform wants to be told.
     DropOpened {
         /// Where to.

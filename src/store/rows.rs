@@ -46,7 +46,12 @@ pub(super) fn md5_of(bytes: &[u8], column: &'static str) -> Result<Md5> {
     bytes.try_into().map(Md5).map_err(|_| damaged(column))
 }
 
-fn mark(row: &Row<'_>, size: &'static str, digest: &'static str) -> Result<Option<ContentMark>> {
+/// Reads a digest over parts, when both of its columns hold something.
+pub(super) fn mark(
+    row: &Row<'_>,
+    size: &'static str,
+    digest: &'static str,
+) -> Result<Option<ContentMark>> {
     let (Some(bytes), Some(md5)) =
         (row.get::<_, Option<i64>>(size)?, row.get::<_, Option<Vec<u8>>>(digest)?)
     else {
@@ -76,6 +81,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
             inode: row.get::<_, i64>("inode")?.cast_unsigned(),
             size: ByteCount(unsigned(row, "size_bytes")?),
             mtime_ns: row.get("mtime_ns")?,
+            ctime_ns: row.get("ctime_ns")?,
         },
         destination: DestinationName::new(row.get::<_, String>("destination")?),
         target: Target {
@@ -233,10 +239,10 @@ pub(super) fn insert(
     state: &UploadState,
 ) -> Result<()> {
     let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
-        mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
+        mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
         restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel) \
-        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :folder, \
+        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :ctime, :folder, \
         :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at, \
         :unit, :sentinel)";
     let reason = match state.hold {
@@ -252,6 +258,7 @@ pub(super) fn insert(
         ":inode": admission.fingerprint.inode.cast_signed(),
         ":size": signed(admission.fingerprint.size.0),
         ":mtime": admission.fingerprint.mtime_ns,
+        ":ctime": admission.fingerprint.ctime_ns,
         ":folder": admission.target.folders.join("/"),
         ":name": admission.target.name,
         ":wish": signed(admission.part_size.get()),

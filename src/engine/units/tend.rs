@@ -65,7 +65,7 @@ impl Engine {
         let (drop, name) = key;
         let Some(files) = self.drops.get_mut(drop) else { return };
         let closing = files.settings.closing;
-        let is_settling = files.settle.has_any_below(name);
+        let is_settling = files.settle.has_any_below(name) || files.is_comparing_below(name);
         let Some(unit) = files.units.get_mut(name) else { return };
         if unit.row.state == UnitState::Open {
             unit.row.reason = unit.wait_reason(closing, turn.now);

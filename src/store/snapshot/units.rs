@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fingerprint, Md5, SourcePath, UnitFile, UnitRow,
-    UploadId, WallTime,
+    ByteCount, ContentMark, DestinationName, DropName, Fingerprint, Md5, SourcePath, UnitFile,
+    UnitRow, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -165,6 +165,28 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Returns the digest over parts of what was last sent of a file, if that was this version, its time
+    /// of change left out.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn sent_mark(
+        &self,
+        (drop, path): (&DropName, &SourcePath),
+        version: &Fingerprint,
+    ) -> std::result::Result<Option<ContentMark>, Error> {
+        let sql = "SELECT device, inode, size_bytes, mtime_ns, ctime_ns, \
+            ifnull(mark_part_size_bytes, remote_mark_part_size_bytes) AS part_size, \
+            ifnull(mark_md5, remote_mark_md5) AS md5 FROM uploads \
+            WHERE drop_name = ?1 AND path = ?2 AND sentinel = 0 AND stage = 'receipted' \
+            ORDER BY id DESC LIMIT 1";
+        let sent = self.rows_of(sql, (drop.as_str(), path.as_bytes()), |row| {
+            Ok((read_version(row)?, rows::mark(row, "part_size", "md5")?))
+        });
+        let newest = sent.map_err(|source| self.failed(source))?.into_iter().next();
+        Ok(newest.filter(|(sent, _)| sent.same_version(version)).and_then(|(_, mark)| mark))
+    }
+
     /// Returns the versions of a unit's files that have a receipt at every one of `targets`.
     ///
     /// # Errors
@@ -186,7 +208,7 @@ impl Snapshot {
     ) -> Result<BTreeMap<SourcePath, Fingerprint>> {
         let of = if is_file { "path = ?2 AND unit IS NULL" } else { "unit = ?2" };
         let sql = format!(
-            "SELECT path, destination, device, inode, size_bytes, mtime_ns FROM uploads \
+            "SELECT path, destination, device, inode, size_bytes, mtime_ns, ctime_ns FROM uploads \
              WHERE drop_name = ?1 AND {of} AND stage = 'receipted' AND sentinel = 0 ORDER BY id"
         );
         let key = (key.0.as_str(), key.1.as_bytes());
@@ -201,7 +223,7 @@ impl Snapshot {
         let proved = newest.into_iter().filter_map(|(path, versions)| {
             let version = *versions.get(targets.first()?.as_str())?;
             let is_everywhere = targets.iter().all(|target| {
-                versions.get(target.as_str()).is_some_and(|there| there.same_version(&version))
+                versions.get(target.as_str()).is_some_and(|there| there.is_untouched(&version))
             });
             is_everywhere.then_some((path, version))
         });
@@ -215,6 +237,7 @@ fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
         inode: row.get::<_, i64>("inode")?.cast_unsigned(),
         size: ByteCount(rows::unsigned(row, "size_bytes")?),
         mtime_ns: row.get("mtime_ns")?,
+        ctime_ns: row.get("ctime_ns")?,
     })
 }
 

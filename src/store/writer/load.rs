@@ -67,7 +67,8 @@ impl Names {
 }
 
 fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
-    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, max(id) \
+    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns, \
+        ctime_ns, max(id) \
         FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 \
         GROUP BY drop_name, path, destination \
         ORDER BY max(id)";
@@ -86,6 +87,7 @@ fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
                 inode: row.get::<_, i64>(4)?.cast_unsigned(),
                 size: ByteCount(rows::unsigned(row, "size_bytes")?),
                 mtime_ns: row.get(6)?,
+                ctime_ns: row.get(7)?,
             },
         })
     })?;

@@ -10,6 +10,7 @@ use dropferry::model::{
 };
 use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
 use dropferry::platform::fake::Fake;
+use dropferry::store::snapshot::Snapshot;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
 
@@ -59,7 +60,7 @@ impl World {
     }
 
     fn chance_fault(&mut self, act: &'static str) -> Option<Fault> {
-        let is_call = !matches!(act, "look" | "hash part" | "hash file");
+        let is_call = !matches!(act, "look" | "hash part" | "hash file" | "compare content");
         let hits = self.fault_rate > 0 && is_call && self.random.per_mille(self.fault_rate);
         hits.then(|| {
             let kind = if act == "scan" {
@@ -89,6 +90,9 @@ impl World {
             Act::Look { paths, .. } => {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
                 Ok(Outcome::Looked { observations })
+            }
+            Act::CompareContent { drop, path, fingerprint } => {
+                self.compare(Source { drop, path, fingerprint, is_receipt: false })
             }
             Act::HashPart { source, range, .. } => {
                 self.read(&source, range).map(|bytes| Outcome::PartHashed { md5: md5(&bytes) })
@@ -123,7 +127,7 @@ impl World {
             }
             return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
         };
-        if !fingerprint.same_version(&source.fingerprint) {
+        if !fingerprint.is_untouched(&source.fingerprint) {
             return Err(Failure::new(FailureKind::SourceChanged, "it is another version"));
         }
         let from = usize::try_from(range.offset).expect("small");
@@ -141,6 +145,18 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    /// Holds a file against its rows, as the daemon does.
+    fn compare(&self, source: Source) -> Result<Outcome, Failure> {
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let key = (&source.drop, &source.path);
+        let sent = snapshot.sent_mark(key, &source.fingerprint).expect("it can be read");
+        let Some(mark) = sent else {
+            return Ok(Outcome::Compared { is_same: source.fingerprint.size.0 == 0 });
+        };
+        let read = self.hash_file(&source, mark)?;
+        Ok(Outcome::Compared { is_same: read == Outcome::FileHashed { mark } })
     }
 
     fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
@@ -215,6 +231,7 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         }
         Act::Scan { .. }
         | Act::Look { .. }
+        | Act::CompareContent { .. }
         | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
@@ -230,6 +247,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
     match act {
         Act::Scan { .. } => "scan",
         Act::Look { .. } => "look",
+        Act::CompareContent { .. } => "compare content",
         Act::Locate(_) => "locate",
         Act::Begin(_) => "begin",
         Act::FindBegun(_) => "find begun",
