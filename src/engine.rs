@@ -160,6 +160,8 @@ enum FlightKind {
     Look(DropName, Vec<SourcePath>),
     /// A file is compared with what was sent of it.
     Compare(DropName, SourcePath),
+    /// Whether these files were moved is found out.
+    FindMoved(DropName, Vec<SourcePath>),
     /// A clean-up.
     Abort(RemoteUploadId),
     /// A probe.

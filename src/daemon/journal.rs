@@ -65,6 +65,7 @@ impl Journal {
                 | Record::CleanupDone { .. }
                 | Record::Ignored { .. }
                 | Record::Touched { .. }
+                | Record::Moved { .. }
                 | Record::NotIgnored { .. } => {}
             }
         }

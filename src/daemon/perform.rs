@@ -123,9 +123,10 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             Ok(Outcome::FileDigested { md5, sha256 })
         }
         Act::Look { drop, paths } => look(world, drop, paths).await,
-        Act::CompareContent { drop, path, fingerprint } => {
-            files::compare(world, drop, path, fingerprint).await
+        Act::CompareContent { drop, path, fingerprint, against } => {
+            files::compare(world, (drop, path), fingerprint, against).await
         }
+        Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
         Act::PutPart(act) => put_part(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {

@@ -134,6 +134,15 @@ pub enum Act {
         path: SourcePath,
         /// The version that is meant.
         fingerprint: Fingerprint,
+        /// The upload of it, where it was sent under another name.
+        against: Option<UploadId>,
+    },
+    /// Find out which of these files were sent under another name that is gone.
+    FindMoved {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which, as they stand there.
+        files: Vec<(SourcePath, Fingerprint)>,
     },
     /// Look a file up by its target name.
     Locate(Remotely<Locate>),
@@ -363,6 +372,15 @@ pub struct Walk {
     pub free: Option<ByteCount>,
 }
 
+/// An upload of a file under a name that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MovedFrom {
+    /// Which.
+    pub upload: UploadId,
+    /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
+    pub is_untouched: bool,
+}
+
 /// How an act ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -387,6 +405,8 @@ pub enum Outcome {
         /// Its content is what was sent.
         is_same: bool,
     },
+    /// For each file, in order, the upload under its old name; none where it was not moved.
+    MovedFound(Vec<Option<MovedFrom>>),
     /// The file of that name, or none.
     Located(Option<RemoteFile>),
     /// The remote upload.

@@ -32,8 +32,10 @@ pub(crate) struct Files {
     pub(crate) settings: DropSettings,
     /// Files that are not settled.
     pub(crate) settle: Settle,
-    /// Files that were touched, are quiet again, and are compared with what was sent of them.
+    /// Files that are quiet and may be what was sent: touched since, or moved.
     pub(crate) comparing: BTreeMap<SourcePath, Comparing>,
+    /// Of these, those of which it is still to be asked whether they were moved.
+    pub(crate) unplaced: Vec<SourcePath>,
     /// Files that were admitted, in their newest version.
     pub(crate) known: KnownFiles,
     /// Paths that are never uploaded; a run may have as many of them as files.
@@ -90,6 +92,8 @@ pub(crate) enum Notice {
         /// Why it may not be read, when it may not.
         unreadable: Option<String>,
     },
+    /// The file is settled, and may be one that was sent under another path.
+    MaybeMoved(Fingerprint),
     /// The file was touched since it was sent, and is quiet again: compare it.
     Touched(Fingerprint),
     /// The file is another version than the one these uploads were planned for.
@@ -118,6 +122,7 @@ impl Files {
             settle: Settle::new(settings.quiet_period),
             settings,
             comparing: BTreeMap::new(),
+            unplaced: Vec::new(),
             known: KnownFiles::default(),
             ignored: BTreeMap::new(),
             unreadable: BTreeSet::new(),
@@ -141,6 +146,11 @@ impl Files {
     /// Returns how many files are not settled, or settled and not known to be what was sent.
     pub(crate) fn settling_count(&self) -> usize {
         self.settle.len() + self.comparing.len()
+    }
+
+    /// Notes that a path is never uploaded.
+    pub(crate) fn ignore(&mut self, path: PathDigest, reason: IgnoreReason) {
+        self.ignored.insert(path, reason);
     }
 
     /// All destinations of the drop, as a set of positions.
@@ -235,13 +245,11 @@ impl Files {
             return Notice::Changed(live);
         }
         let is_touched = self.known.is_touched(digest, &version);
-        let may_go = match is_touched {
-            true => unreadable.is_none() && !self.is_comparing(path, &version),
-            false => {
-                self.comparing.remove(path);
-                self.units.admits(path, seen.place, &self.settings)
-            }
-        };
+        let may_go = !self.is_comparing(path, &version)
+            && match is_touched {
+                true => unreadable.is_none(),
+                false => self.units.admits(path, seen.place, &self.settings),
+            };
         if !may_go {
             self.settle.forget(path);
             return Notice::Nothing;
@@ -253,6 +261,11 @@ impl Files {
             }
             Closeness::Look if !self.settle.looked(path, version, now) => Notice::Nothing,
             Closeness::Look if is_touched => Notice::Touched(version),
+            Closeness::Look
+                if unreadable.is_none() && self.known.may_be_moved(digest, &version) =>
+            {
+                Notice::MaybeMoved(version)
+            }
             Closeness::Look => Notice::Settled { version, unreadable: unreadable.cloned() },
         }
     }

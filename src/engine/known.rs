@@ -19,6 +19,11 @@ pub(crate) struct KnownFiles {
     files: BTreeMap<PathDigest, Known>,
     /// Uploads that have not ended, by the path of their file.
     live: BTreeSet<(PathDigest, UploadId)>,
+    /// Every version that was ever admitted: a file in one of them under another path may have been
+    /// moved. What is not in here was not, and needs no asking.
+    versions: BTreeSet<u64>,
+    /// Files that were sent under another path.
+    moved: BTreeSet<PathDigest>,
 }
 
 /// A file that was admitted.
@@ -62,6 +67,23 @@ impl KnownFiles {
         known.is_some_and(|known| known.version == seen.version && !known.is_untouched(&seen))
     }
 
+    /// Tells whether a file that is not known may be one that is, under another path.
+    pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
+        let digest = version.version_digest();
+        let is_known = self.files.get(&path).is_some_and(|known| known.version == digest);
+        !is_known && self.versions.contains(&digest)
+    }
+
+    /// Notes that a file was sent under another path.
+    pub(crate) fn moved(&mut self, path: PathDigest) {
+        self.moved.insert(path);
+    }
+
+    /// Notes that it is not any more what was sent under another path; tells whether it was.
+    pub(crate) fn is_moved_no_more(&mut self, path: PathDigest) -> bool {
+        self.moved.remove(&path)
+    }
+
     /// Notes that a touched file is still what it was.
     pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
         let seen = Known::of(version);
@@ -95,6 +117,7 @@ impl KnownFiles {
     /// one before is for that destination alone.
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
+        self.versions.insert(seen.version);
         let known = self.files.entry(path).or_insert(seen);
         if !known.is_untouched(&seen) {
             *known = seen;

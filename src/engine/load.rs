@@ -85,7 +85,10 @@ impl Engine {
         }
         for (drop, path, reason) in stored.ignored {
             if let Some(files) = self.drops.get_mut(&drop) {
-                files.ignored.insert(path, reason);
+                match reason == IgnoreReason::Moved {
+                    true => files.known.moved(path),
+                    false => files.ignore(path, reason),
+                }
             }
         }
         for (drop, path) in stored.unreadable {

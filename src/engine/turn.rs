@@ -74,6 +74,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::StartExports { .. }
         | Act::FinishDrop { .. }
         | Act::CompareContent { .. }
+        | Act::FindMoved { .. }
         | Act::WriteReceipt { .. }
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }

@@ -74,6 +74,19 @@ pub enum Record {
         /// As it stands there.
         fingerprint: Fingerprint,
     },
+    /// A file that was sent stands under another name since: it is not sent again.
+    Moved {
+        /// Which drop directory.
+        drop: DropName,
+        /// Its path there.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+        /// Its upload, under its old name.
+        upload: UploadId,
+        /// Since when we know.
+        at: WallTime,
+    },
     /// A drop whose end the platform wants to be told.
     DropOpened {
         /// Where to.

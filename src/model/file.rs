@@ -188,11 +188,13 @@ pub enum IgnoreReason {
     ByProfile,
     /// A directory that may not be read.
     DirectoryUnreadable,
+    /// It was uploaded under another name, and moved since.
+    Moved,
 }
 
 impl IgnoreReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LinkOutside,
         Self::LinkToDirectory,
         Self::LinkBroken,
@@ -202,6 +204,7 @@ impl IgnoreReason {
         Self::Filtered,
         Self::ByProfile,
         Self::DirectoryUnreadable,
+        Self::Moved,
     ];
 
     /// Returns the word kept in the database.
@@ -216,6 +219,7 @@ impl IgnoreReason {
             Self::Filtered => "filtered",
             Self::ByProfile => "by-profile",
             Self::DirectoryUnreadable => "directory-unreadable",
+            Self::Moved => "moved",
         }
     }
 
@@ -236,6 +240,7 @@ impl IgnoreReason {
             Self::Filtered => "left out by include or exclude",
             Self::ByProfile => "left out by the profile",
             Self::DirectoryUnreadable => "directory that may not be read",
+            Self::Moved => "was uploaded under another name and moved since",
         }
     }
 }

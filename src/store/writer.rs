@@ -185,7 +185,10 @@ fn write_record(
                 "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
             connection.prepare_cached(sql)?.execute((destination.as_str(), remote.as_str()))?;
         }
-        Record::Ignored { .. } | Record::NotIgnored { .. } | Record::Touched { .. } => {
+        Record::Ignored { .. }
+        | Record::NotIgnored { .. }
+        | Record::Touched { .. }
+        | Record::Moved { .. } => {
             files::write(connection, record)?;
         }
         Record::DropOpened { destination, drop, name, at } => {

@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{
-    ByteCount, ContentMark, DestinationName, DropName, Fingerprint, Md5, SourcePath, UnitFile,
-    UnitRow, UploadId, WallTime,
+    ByteCount, DestinationName, DropName, Fingerprint, Md5, SourcePath, UnitFile, UnitRow,
+    UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -109,7 +109,7 @@ impl Snapshot {
         Ok(UnitShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
-    fn rows_of<T>(
+    pub(super) fn rows_of<T>(
         &self,
         sql: &str,
         key: (&str, &[u8]),
@@ -165,28 +165,6 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Returns the digest over parts of what was last sent of a file, if that was this version, its time
-    /// of change left out.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn sent_mark(
-        &self,
-        (drop, path): (&DropName, &SourcePath),
-        version: &Fingerprint,
-    ) -> std::result::Result<Option<ContentMark>, Error> {
-        let sql = "SELECT device, inode, size_bytes, mtime_ns, ctime_ns, \
-            ifnull(mark_part_size_bytes, remote_mark_part_size_bytes) AS part_size, \
-            ifnull(mark_md5, remote_mark_md5) AS md5 FROM uploads \
-            WHERE drop_name = ?1 AND path = ?2 AND sentinel = 0 AND stage = 'receipted' \
-            ORDER BY id DESC LIMIT 1";
-        let sent = self.rows_of(sql, (drop.as_str(), path.as_bytes()), |row| {
-            Ok((read_version(row)?, rows::mark(row, "part_size", "md5")?))
-        });
-        let newest = sent.map_err(|source| self.failed(source))?.into_iter().next();
-        Ok(newest.filter(|(sent, _)| sent.same_version(version)).and_then(|(_, mark)| mark))
-    }
-
     /// Returns the versions of a unit's files that have a receipt at every one of `targets`.
     ///
     /// # Errors
@@ -231,7 +209,7 @@ impl Snapshot {
     }
 }
 
-fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
+pub(super) fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
     Ok(Fingerprint {
         device: row.get::<_, i64>("device")?.cast_unsigned(),
         inode: row.get::<_, i64>("inode")?.cast_unsigned(),

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 
-use crate::model::{DropName, Fingerprint, Record, SourcePath};
+use crate::model::{DropName, Fingerprint, IgnoreReason, Record, SourcePath};
 use crate::store::rows::signed;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -13,7 +13,7 @@ pub(super) fn write(connection: &Connection, record: &Record) -> Result<()> {
     match record {
         Record::Ignored { drop, path, reason, at } => {
             let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns) VALUES (?1, ?2, ?3, ?4) \
-                ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4";
+                ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4, moved_upload = NULL, ctime_ns = NULL";
             let row = (drop.as_str(), path.as_bytes(), reason.as_str(), at.0);
             connection.prepare_cached(sql)?.execute(row)?;
         }
@@ -23,6 +23,14 @@ pub(super) fn write(connection: &Connection, record: &Record) -> Result<()> {
         }
         Record::Touched { drop, path, fingerprint } => {
             touch(connection, (drop, path), fingerprint)?
+        }
+        Record::Moved { drop, path, fingerprint, upload, at } => {
+            let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns, moved_upload, ctime_ns) \
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4, \
+                moved_upload = ?5, ctime_ns = ?6";
+            let key = (drop.as_str(), path.as_bytes(), IgnoreReason::Moved.as_str());
+            let row = (key.0, key.1, key.2, at.0, upload.0, fingerprint.ctime_ns);
+            connection.prepare_cached(sql)?.execute(row)?;
         }
         _ => {}
     }
@@ -49,5 +57,8 @@ fn touch(
         ":size": signed(seen.size.0),
         ":mtime": seen.mtime_ns,
     })?;
+    let sql = "UPDATE ignored SET ctime_ns = ?3 \
+        WHERE drop_name = ?1 AND path = ?2 AND moved_upload IS NOT NULL";
+    connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes(), seen.ctime_ns))?;
     Ok(())
 }

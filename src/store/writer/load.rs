@@ -71,7 +71,12 @@ fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
         ctime_ns, max(id) \
         FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 \
         GROUP BY drop_name, path, destination \
-        ORDER BY max(id)";
+        UNION ALL SELECT i.drop_name, i.path, s.destination, s.device, s.inode, s.size_bytes, \
+        s.mtime_ns, i.ctime_ns, i.moved_upload FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
+        JOIN uploads s ON s.path = u.path AND s.drop_name = u.drop_name AND s.inode = u.inode \
+            AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
+        WHERE s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL \
+        ORDER BY 9";
     let mut statement = connection.prepare(sql)?;
     let mut names = Names::default();
     let files = statement.query_map([], |row| {
@@ -85,7 +90,7 @@ fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
             fingerprint: Fingerprint {
                 device: row.get::<_, i64>(3)?.cast_unsigned(),
                 inode: row.get::<_, i64>(4)?.cast_unsigned(),
-                size: ByteCount(rows::unsigned(row, "size_bytes")?),
+                size: ByteCount(rows::unsigned_at(row, 5)?),
                 mtime_ns: row.get(6)?,
                 ctime_ns: row.get(7)?,
             },

@@ -1,11 +1,11 @@
-//! Files that were touched: the same inode, length and time of modification, and perhaps another
-//! content. It is compared where it was sent, and never mixed where it is being sent; cut at every
-//! effect.
+//! Files that were touched or moved: the same inode, length and time of modification, and perhaps
+//! another content. It is compared where it was sent, and never mixed where it is being sent; cut at
+//! every effect.
 
 use std::time::Duration;
 
 use dropferry::engine::event::Event;
-use dropferry::model::{DropName, FailureKind, NamePolicy, Stage};
+use dropferry::model::{DropName, FailureKind, IgnoreReason, NamePolicy, Stage};
 
 use super::acts::Fault;
 use super::check;
@@ -151,6 +151,81 @@ fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
         world.pass(Duration::from_secs(1));
         world.settle(&mut life);
         assert_eq!(far(&world, "large"), [NEW], "seed {seed}");
+        check::at_rest(&world, &life);
+    }
+}
+
+/// Moves what was sent: the daemon says so and begins nothing, also after the next start.
+fn assert_moved(world: &mut World, life: Life, begun: u64) {
+    assert_eq!(calls(world, "begin"), begun, "something was sent again");
+    let status = check::status(world);
+    let moved = status.ignored.iter().filter(|one| one.reason == IgnoreReason::Moved);
+    let moved: Vec<_> = moved.map(|one| one.path.to_string()).collect();
+    assert_eq!(moved, ["new/alone", "renamed/empty", "renamed/large"]);
+    assert!(status.uploads.iter().all(|upload| upload.word() == "completed"));
+    check::at_rest(world, &life);
+    drop(life);
+    let before = (compares(world), world.act_counts.get("find moved").copied());
+    drop(world.run());
+    let after = (compares(world), world.act_counts.get("find moved").copied());
+    assert_eq!(before, after, "it was asked about again");
+    assert_eq!(calls(world, "begin"), begun, "something was sent again");
+}
+
+#[test]
+fn what_was_moved_after_it_was_sent_is_not_sent_again_wherever_it_is_cut() {
+    let mut points = 0;
+    for seed in 120..132 {
+        let mut world = sent(seed);
+        let begun = calls(&world, "begin");
+        world.rename_file("run/large", "renamed/large", false);
+        world.rename_file("run/empty", "renamed/empty", false);
+        world.rename_file("alone", "new/alone", true);
+        let (count, life) = each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, crash {at}"), || {
+                let life = world.run();
+                assert_moved(&mut world, life, begun);
+            });
+        });
+        points += count;
+        assert_moved(&mut world, life, begun);
+    }
+    assert!(points > 100, "only {points} crash points were found");
+}
+
+#[test]
+fn another_content_in_the_inode_of_a_file_that_was_removed_is_sent() {
+    for seed in 140..150 {
+        let mut world = sent(seed);
+        let begun = calls(&world, "begin");
+        world.rename_file("run/large", "run/other", true);
+        world.touch("run/other", Some(NEW));
+        let life = world.run();
+        assert_eq!(calls(&world, "begin"), begun + 1);
+        assert_eq!(
+            (far(&world, "other"), far(&world, "large")),
+            (vec![NEW.to_vec()], vec![OLD.to_vec()])
+        );
+        check::at_rest(&world, &life);
+    }
+}
+
+#[test]
+fn what_was_moved_and_changes_then_is_sent_under_its_new_name() {
+    for seed in 150..160 {
+        let mut world = sent(seed);
+        world.rename_file("run/large", "run/other", true);
+        drop(world.run());
+        assert_eq!(far(&world, "other"), Vec::<Vec<u8>>::new());
+        // A mode changes nothing, another content does.
+        world.touch("run/other", None);
+        drop(world.run());
+        assert_eq!(far(&world, "other"), Vec::<Vec<u8>>::new());
+        world.touch("run/other", Some(NEW));
+        let life = world.run();
+        assert_eq!(far(&world, "other"), [NEW]);
+        let status = check::status(&world);
+        assert!(status.ignored.is_empty(), "it is not only moved any more");
         check::at_rest(&world, &life);
     }
 }

@@ -265,6 +265,16 @@ impl World {
         }
     }
 
+    /// Moves a file; its own rename changes it, that of a directory above it does not.
+    pub(super) fn rename_file(&mut self, from: &str, to: &str, is_changed: bool) {
+        let (mut fingerprint, bytes) = self.files.remove(from.as_bytes()).expect("it is there");
+        if is_changed {
+            self.ctime += 1;
+            fingerprint.ctime_ns = Some(self.ctime);
+        }
+        self.files.insert(SourcePath::from_bytes(to.as_bytes()), (fingerprint, bytes));
+    }
+
     /// The state directory.
     pub(super) fn state(&self) -> &Path {
         self.directory.path()
