@@ -10,6 +10,7 @@
 
 mod build;
 mod clients;
+mod files;
 mod journal;
 mod perform;
 mod receipts;
@@ -199,6 +200,7 @@ impl Daemon {
             told(sdnotify::stopping("draining"));
         }
         self.phase = self.phase.drain(now);
+        self.world.drains.store(true, Ordering::Relaxed);
         self.tell(Event::Drain);
     }
 
@@ -255,6 +257,7 @@ impl Daemon {
     /// Cuts what is left, and waits for the writer: everything submitted is written.
     async fn stop(mut self) -> Result<(), Error> {
         self.world.stop.store(true, Ordering::Relaxed);
+        self.world.drains.store(true, Ordering::Relaxed);
         self.workers.abort();
         self.watchers.abort_all();
         while let Some((result, _)) = self.commits.next().await {

@@ -5,7 +5,8 @@
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file only routes. What a file on disk means is `files` and `settle`, whether a drop directory
+//! This file only routes. What a file on disk means is `files` and `settle`, whether one that was
+//! touched is still what was sent is `compare`, whether a drop directory
 //! is there and heard of is `hearing`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
@@ -24,6 +25,7 @@
 mod acts;
 mod answer;
 pub mod check;
+mod compare;
 mod dispose;
 mod ends;
 pub mod event;
@@ -55,6 +57,7 @@ use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
 use gate::{Gate, GateState};
+pub use load::{Stored, StoredFile, StoredUpload};
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -64,48 +67,10 @@ use units::UnitKey;
 use upload::Upload;
 
 use crate::model::{
-    Admission, ByteCount, DestinationName, Disposal, DropName, Fact, Fingerprint, Hold,
-    IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState,
-    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId,
+    ByteCount, DestinationName, DropName, Fact, Hold, Monotonic, Now, Observation, ParkReason,
+    PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading, UploadId,
     UploadState, WallTime,
 };
-
-/// What the store holds, as the engine is told at start.
-#[derive(Debug, Clone, Default)]
-pub struct Stored {
-    /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
-    pub uploads: Vec<StoredUpload>,
-    /// Each version of a file of which the upload ended well or was given up, at each destination; in
-    /// the order of their uploads, for destinations may be at different versions.
-    pub known: Vec<StoredFile>,
-    /// Remote uploads to remove.
-    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
-    /// Drops whose end a platform is still to be told.
-    pub open_drops: Vec<DropKey>,
-    /// Drops as units.
-    pub units: Vec<StoredUnit>,
-    /// Sources that are to be disposed of.
-    pub disposals: Vec<Disposal>,
-    /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
-    /// Of these, directories that may not be read.
-    pub unreadable: Vec<(DropName, SourcePath)>,
-    /// Drop directories: where each was, and which directory, when its files were last seen.
-    pub roots: Vec<(DropName, String, RootIdentity)>,
-    /// The id after the last one ever given.
-    pub next_upload: Option<UploadId>,
-}
-
-/// One upload as it was stored.
-#[derive(Debug, Clone)]
-pub struct StoredUpload {
-    /// What was frozen at admission, with the name in force.
-    pub admission: Admission,
-    /// How far it is.
-    pub state: UploadState,
-    /// Its parts in order, when it has a layout.
-    pub parts: Vec<PartState>,
-}
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,30 +112,6 @@ impl Preview {
         let target = plan::target(destination, words);
         let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
         Ok(Self { target, part_size, part_count })
-    }
-}
-
-/// One file that was uploaded.
-#[derive(Debug, Clone)]
-pub struct StoredFile {
-    /// From which drop directory.
-    pub drop: DropName,
-    /// Which file.
-    pub path: PathDigest,
-    /// In which version.
-    pub fingerprint: Fingerprint,
-    /// To where.
-    pub destination: DestinationName,
-}
-
-impl StoredFile {
-    fn of(admission: &ticket::Ticket) -> Self {
-        Self {
-            drop: admission.drop.clone(),
-            path: admission.path.digest(),
-            fingerprint: admission.fingerprint,
-            destination: admission.destination.clone(),
-        }
     }
 }
 
@@ -219,6 +160,10 @@ enum FlightKind {
     Scan(DropName),
     /// A look at these files.
     Look(DropName, Vec<SourcePath>),
+    /// A file is compared with what was sent of it.
+    Compare(DropName, SourcePath),
+    /// Whether these files were moved is found out.
+    FindMoved(DropName, Vec<SourcePath>),
     /// A clean-up.
     Abort(RemoteUploadId),
     /// A probe.
@@ -318,7 +263,7 @@ impl Engine {
         let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
         self.flights.is_empty()
             && self.uploads.values().all(|upload| is_still(upload))
-            && self.drops.values().all(|files| files.settle.len() == 0)
+            && self.drops.values().all(|files| files.settling_count() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
     }
 
@@ -332,7 +277,7 @@ impl Engine {
         Counts {
             going: self.uploads.len() - self.parked.len(),
             parked: self.parked.len(),
-            settling: self.drops.values().map(|files| files.settle.len()).sum(),
+            settling: self.drops.values().map(Files::settling_count).sum(),
         }
     }
 

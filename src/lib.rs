@@ -34,7 +34,8 @@
 //!      └─ all of a drop ─► its receipt durable ─► (sentinel) ─► (disposed of)
 //! ```
 //! The plan is frozen at admission. A source that is another version later is a *new* upload; the
-//! old one ends. A file that is at the destination and is the same is complete with no byte sent.
+//! old one ends. What tells versions apart is inode, size and times; where the time of change alone
+//! moved after the upload, the content is compared here before anything is sent. A file that is at the destination and is the same is complete with no byte sent.
 //!
 //! # The crash table
 //! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
@@ -52,6 +53,8 @@
 //! | verify | the completed row | nothing to lose | verified again |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
+//! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
 //! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |
 //! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |

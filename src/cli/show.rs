@@ -28,18 +28,30 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         Some(id) => vec![UploadId(id)],
         None => snapshot.find(&SourcePath::from_bytes(asked.as_bytes()))?,
     };
+    let moved = match number {
+        Some(_) => Vec::new(),
+        None => snapshot.moved_to(&SourcePath::from_bytes(asked.as_bytes()))?,
+    };
     let mut found = Vec::new();
-    for id in ids {
+    for id in ids.into_iter().chain(moved.iter().map(|(id, _)| *id)) {
         found.extend(snapshot.detail(id)?);
     }
     if found.is_empty() {
         bail!("there is no upload {}", asked.display());
     }
     if arguments.json {
-        let shown: Vec<_> = found.iter().map(to_json).collect();
+        let mut shown: Vec<_> = found.iter().map(to_json).collect();
+        for (detail, shown) in found.iter().zip(&mut shown) {
+            if moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
+                shown["moved_to"] = asked.to_string_lossy().into();
+            }
+        }
         render::json(&if number.is_some() { shown[0].clone() } else { Value::Array(shown) })?;
     } else {
-        let shown: Vec<_> = found.iter().map(to_text).collect();
+        let told = moved.iter().map(|(id, old)| {
+            format!("{} was uploaded as {old} (upload {id}) and moved since\n", asked.display())
+        });
+        let shown: Vec<_> = told.chain(found.iter().map(to_text)).collect();
         render::data(&shown.join("\n"))?;
     }
     Ok(Exit::Fine)

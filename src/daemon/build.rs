@@ -159,6 +159,7 @@ pub(super) fn world(
         events,
         bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
         stop: AtomicBool::new(false),
+        drains: AtomicBool::new(false),
         clock: clock.clone(),
     })
 }

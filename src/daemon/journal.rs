@@ -64,6 +64,8 @@ impl Journal {
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Ignored { .. }
+                | Record::Touched { .. }
+                | Record::Moved { .. }
                 | Record::NotIgnored { .. } => {}
             }
         }

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::units;
 use super::workers::{Reply, cancelled};
+use super::{files, units};
 use crate::clock::Clock;
 use crate::engine::event::{
     Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) bandwidth: Option<Bandwidth>,
     /// Reading that nobody waits for any more stops.
     pub(crate) stop: AtomicBool,
+    /// Reading that can as well be done after the next start stops.
+    pub(crate) drains: AtomicBool,
     /// For the bandwidth.
     pub(crate) clock: Clock,
 }
@@ -121,6 +123,10 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             Ok(Outcome::FileDigested { md5, sha256 })
         }
         Act::Look { drop, paths } => look(world, drop, paths).await,
+        Act::CompareContent { drop, path, fingerprint, against } => {
+            files::compare(world, (drop, path), fingerprint, against).await
+        }
+        Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
         Act::PutPart(act) => put_part(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {

@@ -203,6 +203,7 @@ impl Engine {
         files.last_full_scan_at.is_some_and(|at| at >= open.quiet_since)
             && !files.units.iter().any(is_open)
             && !files.settle.paths().any(|path| key.has(path))
+            && !files.comparing.keys().any(|path| key.has(path))
     }
 
     pub(super) fn on_drop_finished(

@@ -126,6 +126,24 @@ pub enum Act {
         /// Which.
         paths: Vec<SourcePath>,
     },
+    /// Compare a file with what was last sent of it, as the rows have it, by reading it once.
+    CompareContent {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which.
+        path: SourcePath,
+        /// The version that is meant.
+        fingerprint: Fingerprint,
+        /// The upload of it, where it was sent under another name.
+        against: Option<UploadId>,
+    },
+    /// Find out which of these files were sent under another name that is gone.
+    FindMoved {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which, as they stand there.
+        files: Vec<(SourcePath, Fingerprint)>,
+    },
     /// Look a file up by its target name.
     Locate(Remotely<Locate>),
     /// Ask for a remote upload.
@@ -354,6 +372,15 @@ pub struct Walk {
     pub free: Option<ByteCount>,
 }
 
+/// An upload of a file under a name that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MovedFrom {
+    /// Which.
+    pub upload: UploadId,
+    /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
+    pub is_untouched: bool,
+}
+
 /// How an act ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -373,6 +400,13 @@ pub enum Outcome {
         /// That.
         observations: Vec<Observation>,
     },
+    /// The file was read, and compared with what was sent.
+    Compared {
+        /// Its content is what was sent.
+        is_same: bool,
+    },
+    /// For each file, in order, the upload under its old name; none where it was not moved.
+    MovedFound(Vec<Option<MovedFrom>>),
     /// The file of that name, or none.
     Located(Option<RemoteFile>),
     /// The remote upload.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compare::Comparing;
 use super::dispose::Waiting;
 use super::event::ActId;
 use super::hearing::Hearing;
@@ -31,6 +32,10 @@ pub(crate) struct Files {
     pub(crate) settings: DropSettings,
     /// Files that are not settled.
     pub(crate) settle: Settle,
+    /// Files that are quiet and may be what was sent: touched since, or moved.
+    pub(crate) comparing: BTreeMap<SourcePath, Comparing>,
+    /// Of these, those of which it is still to be asked whether they were moved.
+    pub(crate) unplaced: Vec<SourcePath>,
     /// Files that were admitted, in their newest version.
     pub(crate) known: KnownFiles,
     /// Paths that are never uploaded; a run may have as many of them as files.
@@ -89,6 +94,10 @@ pub(crate) enum Notice {
         /// Why it may not be read, when it may not.
         unreadable: Option<String>,
     },
+    /// The file is settled, and may be one that was sent under another path.
+    MaybeMoved(Fingerprint),
+    /// The file was touched since it was sent, and is quiet again: compare it.
+    Touched(Fingerprint),
     /// The file is another version than the one these uploads were planned for.
     Changed(Vec<UploadId>),
     /// The file is the version these uploads were planned for, and can be read.
@@ -114,6 +123,8 @@ impl Files {
         Self {
             settle: Settle::new(settings.quiet_period),
             settings,
+            comparing: BTreeMap::new(),
+            unplaced: Vec::new(),
             known: KnownFiles::default(),
             ignored: BTreeMap::new(),
             unreadable: BTreeSet::new(),
@@ -133,6 +144,16 @@ impl Files {
             disposals: BTreeMap::new(),
             told: None,
         }
+    }
+
+    /// Returns how many files are not settled, or settled and not known to be what was sent.
+    pub(crate) fn settling_count(&self) -> usize {
+        self.settle.len() + self.comparing.len()
+    }
+
+    /// Notes that a path is never uploaded.
+    pub(crate) fn ignore(&mut self, path: PathDigest, reason: IgnoreReason) {
+        self.ignored.insert(path, reason);
     }
 
     /// All destinations of the drop, as a set of positions.
@@ -184,7 +205,7 @@ impl Files {
                 self.observe_file(seen, (*version, Some(why)), closeness, now)
             }
             Seen::Ignored(reason) => {
-                self.settle.forget(&seen.path);
+                self.forget_settling(&seen.path);
                 let before = self.ignored.insert(seen.path.digest(), *reason);
                 if *reason == IgnoreReason::DirectoryUnreadable {
                     self.unreadable.insert(seen.path.clone());
@@ -196,7 +217,7 @@ impl Files {
                 }
             }
             Seen::Gone => {
-                self.settle.forget(&seen.path);
+                self.forget_settling(&seen.path);
                 Notice::Gone(self.known.live(seen.path.digest()))
             }
         }
@@ -226,7 +247,13 @@ impl Files {
             }
             return Notice::Changed(live);
         }
-        if !self.units.admits(path, seen.place, &self.settings) {
+        let is_touched = self.known.is_touched(digest, &version);
+        let may_go = !self.is_comparing(path, &version)
+            && match is_touched {
+                true => unreadable.is_none(),
+                false => self.units.admits(path, seen.place, &self.settings),
+            };
+        if !may_go {
             self.settle.forget(path);
             return Notice::Nothing;
         }
@@ -235,10 +262,14 @@ impl Files {
                 self.settle.scanned(path, version, now);
                 Notice::Nothing
             }
-            Closeness::Look if self.settle.looked(path, version, now) => {
-                Notice::Settled { version, unreadable: unreadable.cloned() }
+            Closeness::Look if !self.settle.looked(path, version, now) => Notice::Nothing,
+            Closeness::Look if is_touched => Notice::Touched(version),
+            Closeness::Look
+                if unreadable.is_none() && self.known.may_be_moved(digest, &version) =>
+            {
+                Notice::MaybeMoved(version)
             }
-            Closeness::Look => Notice::Nothing,
+            Closeness::Look => Notice::Settled { version, unreadable: unreadable.cloned() },
         }
     }
 
@@ -266,7 +297,7 @@ impl Files {
             watch,
             reason: (!parts.is_empty()).then(|| parts.join("; ")),
             last_full_scan_at: self.last_full_scan_at,
-            settling_count: self.settle.len() as u64,
+            settling_count: self.settling_count() as u64,
             root: self.hearing.root,
         };
         (self.told.as_ref() != Some(&health)).then(|| {

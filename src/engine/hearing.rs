@@ -230,7 +230,9 @@ impl Engine {
         }
         let upload = flight.upload.and_then(|id| self.uploads.get(&id));
         let drop = match &flight.kind {
-            FlightKind::Look(drop, _) => Some(drop.clone()),
+            FlightKind::Look(drop, _)
+            | FlightKind::Compare(drop, _)
+            | FlightKind::FindMoved(drop, _) => Some(drop.clone()),
             FlightKind::Scan(_)
             | FlightKind::Control(_)
             | FlightKind::Report(_)
@@ -303,6 +305,8 @@ impl Engine {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let live: Vec<_> = files.known.all_live().collect();
         let began = files.hearing.began.unwrap_or(turn.now.monotonic);
+        files.comparing.clear();
+        files.unplaced.clear();
         if files.settle.forget_before(began) {
             // One of them may have come back behind the scan.
             self.on_scan_now(drop, turn.now);

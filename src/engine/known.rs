@@ -2,9 +2,12 @@
 //! of their uploads have not ended.
 //!
 //! Files stay in a drop directory for months, so this holds every path that was ever uploaded and
-//! must be small: path and version are kept as digests, about fifty bytes a file. It answers about
+//! must be small: path and version are kept as digests, about sixty bytes a file. It answers about
 //! a path that is asked for, and cannot list paths. Two versions of one path with the same digest
 //! do not happen; if they did, the file would wait for its next change.
+//!
+//! A file whose time of change alone is another one was *touched*: its content may be another one, or
+//! its mode, and until it is compared it is known in no version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,15 +19,38 @@ pub(crate) struct KnownFiles {
     files: BTreeMap<PathDigest, Known>,
     /// Uploads that have not ended, by the path of their file.
     live: BTreeSet<(PathDigest, UploadId)>,
+    /// Every version that was ever admitted: a file in one of them under another path may have been
+    /// moved. What is not in here was not, and needs no asking.
+    versions: BTreeSet<u64>,
+    /// Files that were sent under another path.
+    moved: BTreeSet<PathDigest>,
 }
 
 /// A file that was admitted.
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    /// Which version.
+    /// Which version, its time of change left out.
     version: u64,
+    /// That time, or [`UNKNOWN`].
+    changed: i64,
     /// Which of the drop's destinations it was admitted for, by position.
     covered: u64,
+}
+
+/// Stands for a time of change that is not known; no file has it.
+const UNKNOWN: i64 = i64::MIN;
+
+impl Known {
+    fn of(version: &Fingerprint) -> Self {
+        let changed = version.ctime_ns.unwrap_or(UNKNOWN);
+        Self { version: version.version_digest(), changed, covered: 0 }
+    }
+
+    /// As [`Fingerprint::is_untouched`].
+    fn is_untouched(&self, other: &Self) -> bool {
+        let is_known = self.changed != UNKNOWN && other.changed != UNKNOWN;
+        self.version == other.version && (!is_known || self.changed == other.changed)
+    }
 }
 
 impl KnownFiles {
@@ -32,7 +58,43 @@ impl KnownFiles {
     /// of the path, if anything, is another version.
     pub(crate) fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
         let known = self.files.get(&path)?;
-        (known.version == version.version_digest()).then_some(known.covered)
+        known.is_untouched(&Known::of(version)).then_some(known.covered)
+    }
+
+    /// Tells whether a file may be in the version that is known, but was touched since.
+    pub(crate) fn is_touched(&self, path: PathDigest, version: &Fingerprint) -> bool {
+        let (known, seen) = (self.files.get(&path), Known::of(version));
+        known.is_some_and(|known| known.version == seen.version && !known.is_untouched(&seen))
+    }
+
+    /// Tells whether a file that is not known may be one that is, under another path.
+    pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
+        let digest = version.version_digest();
+        let is_known = self.files.get(&path).is_some_and(|known| known.version == digest);
+        !is_known && self.versions.contains(&digest)
+    }
+
+    /// Notes that a file was sent under another path.
+    pub(crate) fn moved(&mut self, path: PathDigest) {
+        self.moved.insert(path);
+    }
+
+    /// Notes that it is not any more what was sent under another path; tells whether it was.
+    pub(crate) fn is_moved_no_more(&mut self, path: PathDigest) -> bool {
+        self.moved.remove(&path)
+    }
+
+    /// Notes that a touched file is still what it was.
+    pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
+        let seen = Known::of(version);
+        if let Some(known) = self.files.get_mut(&path).filter(|k| k.version == seen.version) {
+            known.changed = seen.changed;
+        }
+    }
+
+    /// Notes that what stands there is another file.
+    pub(crate) fn forget(&mut self, path: PathDigest) {
+        self.files.remove(&path);
     }
 
     /// Returns the uploads of a file that have not ended, in the order they were admitted.
@@ -54,10 +116,13 @@ impl KnownFiles {
     /// Notes that a file was admitted in a version, and for a destination. Another version than the
     /// one before is for that destination alone.
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
-        let version = version.version_digest();
-        let known = self.files.entry(path).or_insert(Known { version, covered: 0 });
-        if known.version != version {
-            *known = Known { version, covered: 0 };
+        let seen = Known::of(version);
+        self.versions.insert(seen.version);
+        let known = self.files.entry(path).or_insert(seen);
+        if !known.is_untouched(&seen) {
+            *known = seen;
+        } else if seen.changed != UNKNOWN {
+            known.changed = seen.changed;
         }
         known.covered |= destination;
     }
@@ -107,7 +172,9 @@ mod tests {
     /// Another size, another time, another inode, or another device, which makes no version.
     fn version(number: u64) -> Fingerprint {
         let (inode, size) = (number & 1, ByteCount(number >> 1 & 1));
-        Fingerprint { device: number >> 3, inode, size, mtime_ns: i64::from(number >> 2 & 1 == 1) }
+        let mtime_ns = i64::from(number >> 2 & 1 == 1);
+        let ctime_ns = Some(i64::from(number >> 4 & 1 == 1));
+        Fingerprint { device: number >> 3 & 1, inode, size, mtime_ns, ctime_ns }
     }
 
     fn swapped(covered: u64) -> u64 {
@@ -117,7 +184,7 @@ mod tests {
     impl Naive {
         fn admit(&mut self, path: SourcePath, version: Fingerprint, bit: u64, upload: UploadId) {
             let known = self.0.entry(path).or_insert((version, 0, Vec::new()));
-            if !known.0.same_version(&version) {
+            if !known.0.is_untouched(&version) {
                 (known.0, known.1) = (version, 0);
             }
             known.1 |= bit;
@@ -138,13 +205,13 @@ mod tests {
 
         fn covered(&self, path: &SourcePath, version: &Fingerprint) -> Option<u64> {
             let known = self.0.get(path)?;
-            known.0.same_version(version).then_some(known.1)
+            known.0.is_untouched(version).then_some(known.1)
         }
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0..3_u8, 0..16_u64, 0..2_u32).prop_map(|(path, version, destination)| {
+            4 => (0..3_u8, 0..32_u64, 0..2_u32).prop_map(|(path, version, destination)| {
                 Step::Admit { path, version, destination }
             }),
             3 => (0..3_u8, 0..3_usize, any::<bool>()).prop_map(|(path, nth, is_superseded)| {
@@ -183,7 +250,7 @@ mod tests {
                 take(step, id, &mut known, &mut naive);
                 for path in (0..3).map(path) {
                     prop_assert_eq!(known.live(path.digest()), naive.live(&path));
-                    for version in (0..16).map(version) {
+                    for version in (0..32).map(version) {
                         let answer = known.covered(path.digest(), &version);
                         prop_assert_eq!(answer, naive.covered(&path, &version));
                     }
@@ -194,6 +261,27 @@ mod tests {
 
     #[test]
     fn a_known_file_is_small() {
-        assert_eq!(size_of::<(PathDigest, Known)>(), 32);
+        assert_eq!(size_of::<(PathDigest, Known)>(), 40);
+    }
+
+    #[test]
+    fn a_touched_file_is_in_no_version_until_it_is_compared() {
+        let of = |ctime_ns| Fingerprint { ctime_ns, ..version(1) };
+        let (mut known, path) = (KnownFiles::default(), path(1).digest());
+        known.admitted(path, &of(None), 1);
+        known.admitted(path, &of(Some(5)), 2);
+        assert_eq!(known.covered(path, &of(Some(5))), Some(3), "what was unknown is learned");
+        assert_eq!(
+            (known.covered(path, &of(Some(6))), known.is_touched(path, &of(Some(6)))),
+            (None, true)
+        );
+        assert!(!known.is_touched(path, &of(None)) && !known.is_touched(path, &version(2)));
+        known.proved(path, &of(Some(6)));
+        assert_eq!(known.covered(path, &of(Some(6))), Some(3));
+        known.forget(path);
+        assert_eq!(
+            (known.covered(path, &of(Some(6))), known.is_touched(path, &of(Some(7)))),
+            (None, false)
+        );
     }
 }

@@ -1,10 +1,75 @@
 //! The start: memory is built again from rows.
 
 use super::event::Effect;
+use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, Stored, StoredFile, StoredUpload};
-use crate::model::Now;
+use super::{DropKey, Engine, StoredUnit};
+use crate::model::{
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Now, PartState,
+    PathDigest, RemoteUploadId, RootIdentity, SourcePath, UploadId, UploadState,
+};
+
+/// What the store holds, as the engine is told at start.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
+    pub uploads: Vec<StoredUpload>,
+    /// The newest version of each file whose upload ended well or was given up, at each destination;
+    /// in the order of their uploads, for destinations may be at different versions.
+    pub known: Vec<StoredFile>,
+    /// Remote uploads to remove.
+    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    /// Drops whose end a platform is still to be told.
+    pub open_drops: Vec<DropKey>,
+    /// Drops as units.
+    pub units: Vec<StoredUnit>,
+    /// Sources that are to be disposed of.
+    pub disposals: Vec<Disposal>,
+    /// Paths that are not uploaded.
+    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
+    /// Of these, directories that may not be read.
+    pub unreadable: Vec<(DropName, SourcePath)>,
+    /// Drop directories: where each was, and which directory, when its files were last seen.
+    pub roots: Vec<(DropName, String, RootIdentity)>,
+    /// The id after the last one ever given.
+    pub next_upload: Option<UploadId>,
+}
+
+/// One upload as it was stored.
+#[derive(Debug, Clone)]
+pub struct StoredUpload {
+    /// What was frozen at admission, with the name in force.
+    pub admission: Admission,
+    /// How far it is.
+    pub state: UploadState,
+    /// Its parts in order, when it has a layout.
+    pub parts: Vec<PartState>,
+}
+
+/// One file that was uploaded.
+#[derive(Debug, Clone)]
+pub struct StoredFile {
+    /// From which drop directory.
+    pub drop: DropName,
+    /// Which file.
+    pub path: PathDigest,
+    /// In which version.
+    pub fingerprint: Fingerprint,
+    /// To where.
+    pub destination: DestinationName,
+}
+
+impl StoredFile {
+    pub(super) fn of(admission: &Ticket) -> Self {
+        Self {
+            drop: admission.drop.clone(),
+            path: admission.path.digest(),
+            fingerprint: admission.fingerprint,
+            destination: admission.destination.clone(),
+        }
+    }
+}
 
 impl Engine {
     /// Takes what is stored: first what is known of files, then the uploads that go on.
@@ -20,7 +85,10 @@ impl Engine {
         }
         for (drop, path, reason) in stored.ignored {
             if let Some(files) = self.drops.get_mut(&drop) {
-                files.ignored.insert(path, reason);
+                match reason == IgnoreReason::Moved {
+                    true => files.known.moved(path),
+                    false => files.ignore(path, reason),
+                }
             }
         }
         for (drop, path) in stored.unreadable {

@@ -34,6 +34,10 @@ impl Engine {
         match flight.kind.clone() {
             FlightKind::Scan(drop) => self.on_scanned(&drop, reply, turn),
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
+            FlightKind::Compare(drop, path) => self.on_compared((&drop, &path), act, reply, turn),
+            FlightKind::FindMoved(drop, paths) => {
+                self.on_moved_found(&drop, (act, &paths), reply, turn);
+            }
             FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
             FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
@@ -336,6 +340,8 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Part(..) => "put part",
         FlightKind::Scan(_) => "scan",
         FlightKind::Look(..) => "look",
+        FlightKind::Compare(..) => "compare content",
+        FlightKind::FindMoved(..) => "find moved",
         FlightKind::Abort(_) => "abort",
         FlightKind::Probe => "probe",
         FlightKind::Export(..) => "export",

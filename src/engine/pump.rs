@@ -1,7 +1,7 @@
 //! After every event: everything that may run is started, nothing else.
 //!
 //! The order is fixed, so that the same state always leads to the same acts: waits that are over,
-//! looks and scans, then each destination in turn (probe, clean-up, one step of every open upload,
+//! looks, scans and comparisons, then each destination in turn (probe, clean-up, one step of every open upload,
 //! exports),
 //! then parts over all destinations until permits or memory are used up.
 
@@ -31,6 +31,7 @@ impl Engine {
         self.dispose(turn);
         let drops: Vec<_> = self.drops.keys().cloned().collect();
         drops.iter().for_each(|drop| self.look(drop, turn));
+        drops.iter().for_each(|drop| self.compare(drop, turn));
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
         for name in &destinations {
             self.turn_gate(name, turn);

@@ -1,8 +1,8 @@
 //! Which observed files have been quiet long enough, and when to look again.
 //!
 //! A file is settled when two looks, at least one quiet period apart by our own monotonic clock,
-//! found the same version of it. Modification times prove nothing (copies keep old ones, clocks
-//! lie), so they are only compared, never judged. A hint about a file that is already a candidate
+//! found the same version of it, untouched in between. Times prove nothing (copies keep old ones,
+//! shares set them back after each write, clocks lie), so they are only compared, never judged. A hint about a file that is already a candidate
 //! costs nothing: the look that is due will see the change. One instance serves one drop directory.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ impl Settle {
     /// Notes what a scan saw. Never settles a file: only a look does, for it also tries to open it.
     pub(crate) fn scanned(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
         let known = self.candidates.get(path);
-        if known.is_none_or(|c| c.version.is_none_or(|v| !v.same_version(&version))) {
+        if known.is_none_or(|c| c.version.is_none_or(|v| !v.is_untouched(&version))) {
             self.restart(path, version, now);
         }
     }
@@ -82,7 +82,7 @@ impl Settle {
         now: Monotonic,
     ) -> bool {
         let quiet_since = match self.candidates.get(path) {
-            Some(c) if c.version.is_some_and(|v| v.same_version(&version)) => c.since,
+            Some(c) if c.version.is_some_and(|v| v.is_untouched(&version)) => c.since,
             Some(_) | None => {
                 self.restart(path, version, now);
                 now
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn version(size: u64) -> Fingerprint {
-        Fingerprint { device: 1, inode: 2, size: ByteCount(size), mtime_ns: 3 }
+        Fingerprint { device: 1, inode: 2, size: ByteCount(size), mtime_ns: 3, ctime_ns: None }
     }
 
     fn path() -> SourcePath {
@@ -196,6 +196,19 @@ mod tests {
         assert_eq!(settle.next_deadline(), Some(at(25)));
         settle.take_due(at(25), 9);
         assert!(settle.looked(&path(), version(3), at(25)));
+    }
+
+    #[test]
+    fn a_change_that_only_the_time_of_change_tells_starts_the_quiet_period_again() {
+        let touched = |at| Fingerprint { ctime_ns: Some(at), ..version(1) };
+        let mut settle = Settle::new(Duration::from_secs(10));
+        settle.scanned(&path(), touched(1), at(0));
+        settle.scanned(&path(), touched(2), at(5));
+        assert_eq!(settle.next_deadline(), Some(at(15)));
+        settle.take_due(at(15), 9);
+        assert!(!settle.looked(&path(), touched(3), at(15)));
+        settle.take_due(at(25), 9);
+        assert!(settle.looked(&path(), touched(3), at(25)));
     }
 
     #[test]

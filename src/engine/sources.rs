@@ -11,11 +11,11 @@ use crate::model::{
 };
 
 /// A file that is admitted, as the admission sees it.
-struct Settled<'a> {
-    path: &'a SourcePath,
-    place: Place,
-    version: Fingerprint,
-    unreadable: Option<String>,
+pub(super) struct Settled<'a> {
+    pub(super) path: &'a SourcePath,
+    pub(super) place: Place,
+    pub(super) version: Fingerprint,
+    pub(super) unreadable: Option<String>,
 }
 
 impl Engine {
@@ -74,6 +74,8 @@ impl Engine {
                 let settled = Settled { path: &seen.path, place: seen.place, version, unreadable };
                 self.admit(drop, &settled, turn);
             }
+            Notice::Touched(version) => files.queue_compare(&seen.path, version),
+            Notice::MaybeMoved(version) => files.queue_find(&seen.path, seen.place, version),
             Notice::Changed(live) => live.into_iter().for_each(|id| self.end_changed(id, turn)),
             Notice::Readable(live) => match closeness {
                 Closeness::Scan => self.look_closer(drop, &seen.path, &live, turn),
@@ -115,8 +117,11 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
-        let Some(files) = self.drops.get(drop) else { return };
+    pub(super) fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        if files.known.is_moved_no_more(settled.path.digest()) {
+            turn.record(Record::NotIgnored { drop: drop.clone(), path: settled.path.clone() });
+        }
         let covered = files.known.covered(settled.path.digest(), &settled.version).unwrap_or(0);
         let destinations = files.settings.destinations.iter().enumerate();
         let missing: Vec<_> = destinations

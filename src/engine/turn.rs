@@ -73,6 +73,8 @@ fn must_wait(act: &Act) -> bool {
         | Act::Describe(_)
         | Act::StartExports { .. }
         | Act::FinishDrop { .. }
+        | Act::CompareContent { .. }
+        | Act::FindMoved { .. }
         | Act::WriteReceipt { .. }
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }

@@ -219,7 +219,8 @@ impl Units {
 impl Tally {
     fn add(&mut self, path: &SourcePath, version: Fingerprint) {
         let mut hasher = DefaultHasher::new();
-        (path.as_bytes(), version.inode, version.size.0, version.mtime_ns).hash(&mut hasher);
+        let times = (version.mtime_ns, version.ctime_ns);
+        (path.as_bytes(), version.inode, version.size.0, times).hash(&mut hasher);
         self.count += 1;
         self.bytes = self.bytes.saturating_add(version.size.0);
         self.sum = self.sum.wrapping_add(hasher.finish());

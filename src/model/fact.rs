@@ -65,6 +65,28 @@ pub enum Record {
         /// Which path.
         path: SourcePath,
     },
+    /// A file that was sent was touched since, and is still what was sent.
+    Touched {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+    },
+    /// A file that was sent stands under another name since: it is not sent again.
+    Moved {
+        /// Which drop directory.
+        drop: DropName,
+        /// Its path there.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+        /// Its upload, under its old name.
+        upload: UploadId,
+        /// Since when we know.
+        at: WallTime,
+    },
     /// A drop whose end the platform wants to be told.
     DropOpened {
         /// Where to.

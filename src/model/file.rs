@@ -91,6 +91,10 @@ impl fmt::Debug for SourcePath {
 }
 
 /// Identity of one version of a file, from one `stat`.
+///
+/// The time of modification can be set, and a file made anew may get the inode of the one before, so
+/// inode, size and time may hide another content. The time of change cannot be set; but it moves also
+/// when only the mode, the owner, the name or the number of links does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     /// Device number. A hint only: a share that is mounted again may get another.
@@ -101,15 +105,26 @@ pub struct Fingerprint {
     pub size: ByteCount,
     /// Time of last modification, nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Time of last change of content or attributes, nanoseconds since 1970; unknown where the file
+    /// system has none, or a row is older than the column.
+    pub ctime_ns: Option<i64>,
 }
 
 impl Fingerprint {
-    /// Tells whether both are the same version of the same file. The device is left out.
+    /// Tells whether both may be the same version of the same file: whether they are, their content
+    /// alone can tell where their times of change differ. The device is left out.
     pub fn same_version(&self, other: &Self) -> bool {
         (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
     }
 
-    /// Returns a digest that is the same for the same version.
+    /// Tells whether both are the same version and nothing was done to the file in between. Where a
+    /// time of change is unknown, only the rest can be asked.
+    pub fn is_untouched(&self, other: &Self) -> bool {
+        let moved = self.ctime_ns.zip(other.ctime_ns).is_some_and(|(one, two)| one != two);
+        self.same_version(other) && !moved
+    }
+
+    /// Returns a digest that is the same for what may be the same version.
     pub fn version_digest(&self) -> u64 {
         let numbers = [self.inode, self.size.0, self.mtime_ns.cast_unsigned()];
         let mut hasher = md5::Md5::new();
@@ -173,11 +188,13 @@ pub enum IgnoreReason {
     ByProfile,
     /// A directory that may not be read.
     DirectoryUnreadable,
+    /// It was uploaded under another name, and moved since.
+    Moved,
 }
 
 impl IgnoreReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LinkOutside,
         Self::LinkToDirectory,
         Self::LinkBroken,
@@ -187,6 +204,7 @@ impl IgnoreReason {
         Self::Filtered,
         Self::ByProfile,
         Self::DirectoryUnreadable,
+        Self::Moved,
     ];
 
     /// Returns the word kept in the database.
@@ -201,6 +219,7 @@ impl IgnoreReason {
             Self::Filtered => "filtered",
             Self::ByProfile => "by-profile",
             Self::DirectoryUnreadable => "directory-unreadable",
+            Self::Moved => "moved",
         }
     }
 
@@ -221,6 +240,7 @@ impl IgnoreReason {
             Self::Filtered => "left out by include or exclude",
             Self::ByProfile => "left out by the profile",
             Self::DirectoryUnreadable => "directory that may not be read",
+            Self::Moved => "was uploaded under another name and moved since",
         }
     }
 }

@@ -102,6 +102,8 @@ fn fingerprint(found: &fs::Metadata) -> Fingerprint {
         inode: found.ino(),
         size: ByteCount(found.size()),
         mtime_ns: seconds.saturating_add(found.mtime_nsec()),
+        // Nobody writes receipts but we; a link to one by a backup makes no other version of it.
+        ctime_ns: None,
     }
 }
 

@@ -163,16 +163,21 @@ pub(super) fn stat_entry(directory: impl AsFd, name: &std::ffi::CStr) -> Result<
 }
 
 fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, Errno> {
-    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::MTIME;
+    let times = StatxFlags::MTIME | StatxFlags::CTIME;
+    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | times;
     let found = rustix::fs::statx(fd, path, flags | AtFlags::NO_AUTOMOUNT, mask)?;
-    let seconds = found.stx_mtime.tv_sec.saturating_mul(1_000_000_000);
+    let has_ctime = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME);
+    let nanoseconds = |at: rustix::fs::StatxTimestamp| {
+        at.tv_sec.saturating_mul(1_000_000_000).saturating_add(at.tv_nsec.into())
+    };
     Ok(Stat {
         file_type: FileType::from_raw_mode(found.stx_mode.into()),
         fingerprint: Fingerprint {
             device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
             size: ByteCount(found.stx_size),
-            mtime_ns: seconds.saturating_add(found.stx_mtime.tv_nsec.into()),
+            mtime_ns: nanoseconds(found.stx_mtime),
+            ctime_ns: has_ctime.then(|| nanoseconds(found.stx_ctime)),
         },
     })
 }

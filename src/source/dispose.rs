@@ -58,14 +58,18 @@ pub fn dispose(
         true => check_file(&root, what.unit, proved)?,
         false => check_directory(what, filter, proved)?,
     };
-    let mut synced = BTreeSet::new();
-    for (path, version) in &files {
-        let Some(parent) = parent_of(&root, path, *version)? else { continue };
+    let (mut synced, mut touched) = (BTreeSet::new(), BTreeSet::new());
+    for (path, mut version) in files.iter().map(|(path, version)| (path, *version)) {
+        // Another name of a file that is gone under its first: that itself moved the time of change.
+        if !touched.insert(version.inode) {
+            version.ctime_ns = None;
+        }
+        let Some(parent) = parent_of(&root, path, version)? else { continue };
         match how {
             Disposition::Keep => return Ok(()),
             Disposition::Delete => remove(&parent, path)?,
             Disposition::Move(to) => {
-                synced.insert(move_file(&root, &parent, (path, *version), Path::new(to))?);
+                synced.insert(move_file(&root, &parent, (path, version), Path::new(to))?);
             }
         }
     }
@@ -90,7 +94,7 @@ fn unproved(path: &SourcePath, why: &str) -> Error {
 
 fn check(path: &SourcePath, found: Fingerprint, proved: &Proved) -> Result<Fingerprint, Error> {
     match proved.get(path) {
-        Some(version) if version.same_version(&found) => Ok(found),
+        Some(version) if version.is_untouched(&found) => Ok(found),
         Some(_) => Err(unproved(path, "it is another version than the one that was uploaded")),
         None => Err(unproved(path, "it has no receipt at every destination")),
     }
@@ -154,7 +158,7 @@ fn parent_of(
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         stat => stat.map_err(doing)?,
     };
-    if !stat.fingerprint.same_version(&version) || !stat.file_type.is_file() {
+    if !stat.fingerprint.is_untouched(&version) || !stat.file_type.is_file() {
         return Err(unproved(path, "it changed just now"));
     }
     root.open_directory(&directory_of(path)).map(Some).map_err(doing)

@@ -11,6 +11,10 @@
 //! bytes has no chunk to hold back: whoever sends one must await the outcome before believing it, and
 //! does well to do so for all parts.
 //!
+//! Part of the fingerprint is the time of change, which nobody can set back. It moves also when only
+//! mode, owner, name or links of a file do, and whether the content did cannot be told from there: a
+//! `chmod` during an upload costs a new one. Reading, and writing back what is dirty, moves nothing.
+//!
 //! A store through a writable mapping moves the modification time only when it makes a clean page
 //! dirty. So a file that takes more than one read is written back before each reading: its pages are
 //! clean then, and whatever a writer stores from there on is seen in the fingerprint. Files of one
@@ -297,15 +301,17 @@ fn open(source: &SourceFile) -> Result<File, Error> {
 }
 
 /// Proves that the open file and what its path leads to are still the planned version.
+///
+/// The path comes first: to remove or replace a file changes the open one as well.
 fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
-    prove_open(source, file)?;
     let root = Root::open(&source.root)?;
     let doing = |errno| not_read(&root, source, ("look at", errno));
     let mut stat = root.stat(&source.path).map_err(doing)?;
     if stat.file_type == FileType::Symlink {
         stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
     }
-    compare(source, stat)
+    compare(source, stat)?;
+    prove_open(source, file)
 }
 
 /// Says why a file is not read: that it is not there can be told only where anything is, and that it
@@ -348,7 +354,7 @@ fn compare(source: &SourceFile, found: Stat) -> Result<(), Error> {
     if found.file_type != FileType::RegularFile {
         return Err(Error::changed(&source.path, "it is not a regular file".to_owned()));
     }
-    if planned.same_version(&found.fingerprint) {
+    if planned.is_untouched(&found.fingerprint) {
         return Ok(());
     }
     Err(Error::changed(&source.path, difference(planned, &found.fingerprint)))
@@ -359,8 +365,10 @@ fn difference(planned: &Fingerprint, found: &Fingerprint) -> String {
         "it was replaced by another file".to_owned()
     } else if planned.size != found.size {
         format!("it had {} bytes and has {}", planned.size.0, found.size.0)
-    } else {
+    } else if planned.mtime_ns != found.mtime_ns {
         "it was written to".to_owned()
+    } else {
+        "it was changed, and its time of modification set back or left".to_owned()
     }
 }
 
@@ -557,6 +565,19 @@ mod tests {
             file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         });
         assert_eq!(failure.await.kind, FailureKind::SourceChanged);
+    }
+
+    #[tokio::test]
+    async fn file_written_in_place_whose_time_is_set_back_breaks_off_the_body() {
+        let failure = change_during_read(|file| {
+            let time = fs::metadata(file).unwrap().modified().unwrap();
+            let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+            file.write_all(b"other").unwrap();
+            file.set_modified(time).unwrap();
+        });
+        let failure = failure.await;
+        assert_eq!(failure.kind, FailureKind::SourceChanged);
+        assert!(failure.message.contains("time of modification"), "{failure}");
     }
 
     #[tokio::test]

@@ -3,8 +3,12 @@
 //! `write_state` followed by `read_state` gives the same value; a property test holds it to that.
 //! A row that does not parse is damage, and reading it fails; nothing is guessed.
 
+mod unit;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, ToSql, named_params};
+
+pub(super) use unit::read_unit;
 
 use super::LoadedUpload;
 use crate::model::remote::ContentMark;
@@ -12,7 +16,7 @@ use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
     ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
     PartState, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target,
-    UnitOutcome, UnitRow, UnitState, UploadId, UploadState, WallTime,
+    UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -84,6 +88,7 @@ const COLUMNS: &[&str] = &[
     "digested",
     "whole_md5",
     "whole_sha256",
+    "ctime_ns",
 ];
 
 /// Finds a column; one that is not there does not compile.
@@ -140,7 +145,8 @@ pub(super) fn md5_of(bytes: &[u8], column: &str) -> Result<Md5> {
     bytes.try_into().map(Md5).map_err(|_| damaged(column))
 }
 
-fn mark(row: &Row<'_>, size: usize, digest: usize) -> Result<Option<ContentMark>> {
+/// Reads a digest over parts, when both of its columns hold something.
+pub(super) fn mark(row: &Row<'_>, size: usize, digest: usize) -> Result<Option<ContentMark>> {
     let (Some(bytes), Some(md5)) =
         (row.get::<_, Option<i64>>(size)?, row.get::<_, Option<Vec<u8>>>(digest)?)
     else {
@@ -171,6 +177,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
             inode: row.get::<_, i64>(at!("inode"))?.cast_unsigned(),
             size: ByteCount(unsigned_at(row, at!("size_bytes"))?),
             mtime_ns: row.get(at!("mtime_ns"))?,
+            ctime_ns: row.get(at!("ctime_ns"))?,
         },
         destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
         target: Target {
@@ -335,10 +342,10 @@ pub(super) fn insert(
     state: &UploadState,
 ) -> Result<()> {
     let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
-        mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
+        mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
         restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel) \
-        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :folder, \
+        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :ctime, :folder, \
         :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at, \
         :unit, :sentinel)";
     let reason = match state.hold {
@@ -354,6 +361,7 @@ pub(super) fn insert(
         ":inode": admission.fingerprint.inode.cast_signed(),
         ":size": signed(admission.fingerprint.size.0),
         ":mtime": admission.fingerprint.mtime_ns,
+        ":ctime": admission.fingerprint.ctime_ns,
         ":folder": admission.target.folders.join("/"),
         ":name": admission.target.name,
         ":wish": signed(admission.part_size.get()),
@@ -480,29 +488,6 @@ pub(super) fn write_file(connection: &Connection, id: UploadId, file: &RemoteFil
         ":mark": file.mark.map(|mark| mark.md5_of_parts.0),
     })?;
     Ok(())
-}
-
-/// Reads a unit's row.
-pub(super) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
-    let state: String = row.get("state")?;
-    let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };
-    let outcome: Option<String> = row.get("outcome")?;
-    let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
-    Ok(UnitRow {
-        drop: DropName::new(row.get::<_, String>("drop_name")?),
-        name: SourcePath::from_bytes(row.get_ref("unit")?.as_blob()?),
-        state: UnitState::parse(&state).ok_or_else(|| damaged("units.state"))?,
-        reason: row.get("reason")?,
-        file_count: unsigned(row, "file_count")?,
-        size: ByteCount(unsigned(row, "size_bytes")?),
-        closed_file_count: unsigned(row, "closed_file_count")?,
-        generation: row.get("generation")?,
-        opened_at: WallTime(row.get("opened_at_ns")?),
-        closed_at: time("closed_at_ns")?,
-        completed_at: time("completed_at_ns")?,
-        receipt_sha256: row.get("receipt_sha256")?,
-        outcome: outcome.map(|word| UnitOutcome { word, is_success }),
-    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0003_drops.sql")),
     M::up(include_str!("../../migrations/0004_roots.sql")),
     M::up(include_str!("../../migrations/0005_units.sql")),
+    M::up(include_str!("../../migrations/0006_ctime.sql")),
+    M::up(include_str!("../../migrations/0007_moved.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.

@@ -16,9 +16,11 @@ use crate::model::{
     SourcePath, UnitState, UploadId, WallTime,
 };
 
+mod files;
 mod shown;
 mod units;
 
+pub use self::files::Sent;
 pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{

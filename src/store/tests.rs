@@ -25,6 +25,7 @@ fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
             inode: u64::MAX - 1,
             size: ByteCount(10),
             mtime_ns: -5,
+            ctime_ns: Some(-4),
         },
         destination: DestinationName::new("far"),
         target: Target { folders: vec!["runs".into(), "a b".into()], name: "n".into() },

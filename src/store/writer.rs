@@ -7,6 +7,7 @@
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
+mod files;
 mod load;
 mod rate;
 mod units;
@@ -184,15 +185,11 @@ fn write_record(
                 "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
             connection.prepare_cached(sql)?.execute((destination.as_str(), remote.as_str()))?;
         }
-        Record::Ignored { drop, path, reason, at } => {
-            let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns) VALUES (?1, ?2, ?3, ?4) \
-                ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4";
-            let row = (drop.as_str(), path.as_bytes(), reason.as_str(), at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::NotIgnored { drop, path } => {
-            let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
-            connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes()))?;
+        Record::Ignored { .. }
+        | Record::NotIgnored { .. }
+        | Record::Touched { .. }
+        | Record::Moved { .. } => {
+            files::write(connection, record)?;
         }
         Record::DropOpened { destination, drop, name, at } => {
             let sql = "INSERT INTO drops (destination, drop_name, name, opened_at_ns) \

@@ -2,14 +2,14 @@
 //! daemon makes of files it has sent when its memory is older than they are, or gone.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::stage::{Options, Stage, noise, walk};
+use super::stage::{Options, Stage, noise, until, walk};
 use super::witness::{
     PART, Witness, begin_and_hold, objects, options, release, stage_with, until_it_runs,
     until_it_settles, until_still,
@@ -75,13 +75,14 @@ fn a_file_that_is_moved_during_its_upload_arrives_whole_under_its_new_name() {
     let mut stage = stage_with(QUICK);
     begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
     fs::rename(stage.drop().join("run/a"), stage.drop().join("run/b")).expect("moved");
-    stage.until_count("parked", 1);
+    // A reader that has it open sees it changed, one that opens it sees it gone.
+    until("its upload does not go on", || {
+        (stage.count("parked") + stage.count("abandoned") == 1).then_some(())
+    });
     release(&stage);
     stage.until_count("completed", 1);
     let whole = fs::read(stage.drop().join("run/b")).expect("read");
     assert_eq!(objects(&stage), [("run/b".to_owned(), whole)], "nothing stands under the old name");
-    let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
-    assert!(said.contains("run/a") && said.contains("the source file is not there"), "{said}");
 }
 
 #[test]
@@ -109,19 +110,54 @@ fn a_file_with_an_old_time_is_sent_like_any_other() {
     stage.assert_all_there();
 }
 
-/// Removes a file and makes another one of the same inode in its place, if the file system gives it.
+/// Removes a file and makes another one in its place, with the time of the first; if the file system
+/// gives it the same inode, only the time of change tells them apart.
 #[expect(clippy::print_stdout, reason = "what is not asserted is said")]
 fn reuse_inode(place: &Path, bytes: &[u8]) {
-    let inode = fs::metadata(place).expect("seen").ino();
+    let (inode, time) = (fs::metadata(place).expect("seen").ino(), time_of(place));
     fs::remove_file(place).expect("removed");
     fs::write(place, bytes).expect("written");
+    set_time(place, time);
     if fs::metadata(place).expect("seen").ino() != inode {
         println!("not asserted: the file system gave another inode");
     }
 }
 
+/// Writes into a file that stays the same file, and sets its time back.
+fn overwrite_and_set_back(place: &Path, bytes: &[u8]) {
+    let time = time_of(place);
+    let file = fs::File::options().write(true).open(place).expect("opened");
+    file.write_all_at(bytes, 0).expect("written");
+    file.set_modified(time).expect("set");
+}
+
+/// Changes a file that was sent so that inode, size and time stay: what stands there is sent.
+fn hide_another_content(hide: impl Fn(&Path, &[u8])) {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    let mut witness = Witness::default();
+    stage.write("run/a", &noise(3 * PART, 1));
+    witness.see(&place);
+    stage.start();
+    witness.until_whole(&stage);
+    hide(&place, &noise(3 * PART, 2));
+    witness.see(&place);
+    witness.until_whole(&stage);
+    assert_eq!(objects(&stage).len(), 2);
+}
+
 #[test]
-fn another_file_of_the_same_inode_and_size_is_another_version() {
+fn another_file_of_the_same_inode_size_and_time_is_another_version() {
+    hide_another_content(reuse_inode);
+}
+
+#[test]
+fn another_content_of_the_same_inode_size_and_time_is_another_version() {
+    hide_another_content(overwrite_and_set_back);
+}
+
+#[test]
+fn another_content_that_came_while_the_daemon_was_down_is_another_version() {
     let mut stage = stage_with(QUICK);
     let place = stage.drop().join("run/a");
     let mut witness = Witness::default();
@@ -129,25 +165,77 @@ fn another_file_of_the_same_inode_and_size_is_another_version() {
     witness.see(&place);
     stage.start();
     witness.until_whole(&stage);
-    reuse_inode(&place, &noise(PART, 2));
+    stop(&mut stage);
+    overwrite_and_set_back(&place, &noise(PART, 2));
     witness.see(&place);
+    stage.start();
     witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 2);
 }
 
-#[test]
-fn another_file_of_the_same_inode_and_size_ends_an_upload_that_is_under_way() {
+/// The same during the upload: it ends, and nothing is mixed.
+fn hide_another_content_during_upload(hide: impl Fn(&Path, &[u8])) {
     let mut stage = stage_with(QUICK);
     let place = stage.drop().join("run/a");
     let mut witness = Witness::default();
     begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
     witness.see(&place);
-    reuse_inode(&place, &noise(6 * PART, 2));
+    hide(&place, &noise(6 * PART, 2));
     witness.see(&place);
     stage.until_count("abandoned", 1);
     release(&stage);
     witness.until_whole(&stage);
     assert_eq!(objects(&stage).len(), 1);
+}
+
+#[test]
+fn another_file_of_the_same_inode_size_and_time_ends_an_upload_that_is_under_way() {
+    hide_another_content_during_upload(reuse_inode);
+}
+
+#[test]
+fn another_content_of_the_same_inode_size_and_time_ends_an_upload_that_is_under_way() {
+    hide_another_content_during_upload(overwrite_and_set_back);
+}
+
+/// The row has the time of change of the file as it stands.
+fn until_proved(stage: &Stage, names: &[&str]) {
+    let rows = rusqlite::Connection::open(stage.path("state/dropferry.db")).expect("opens");
+    until("their rows know that they were touched", || {
+        let is_known = |name: &&str| {
+            let seen = fs::metadata(stage.drop().join(name)).expect("seen");
+            let sql =
+                "SELECT count(*) FROM uploads WHERE path = CAST(?1 AS BLOB) AND ctime_ns = ?2";
+            let ctime = seen.ctime() * 1_000_000_000 + seen.ctime_nsec();
+            let count = rows.query_row(sql, (name, ctime), |row| row.get::<_, u32>(0));
+            count.is_ok_and(|count| count > 0)
+        };
+        names.iter().all(is_known).then_some(())
+    });
+}
+
+#[test]
+fn what_only_another_mode_or_link_was_given_is_read_and_not_sent() {
+    let mut stage = stage_with(QUICK);
+    let names = ["run/a", "run/b", "run/empty"];
+    for (name, length) in names.iter().zip([3 * PART + 1, 10, 0]) {
+        stage.write(name, &noise(length, length as u64));
+    }
+    stage.start();
+    stage.until_count("completed", 3);
+    until_still(&stage);
+    let before = (stage.ledger()["begun_count"].clone(), bytes_received(&stage), objects(&stage));
+    for name in names {
+        fs::set_permissions(stage.drop().join(name), fs::Permissions::from_mode(0o600))
+            .expect("set");
+    }
+    until_proved(&stage, &names);
+    fs::hard_link(stage.drop().join("run/a"), stage.path("beside")).expect("linked");
+    until_proved(&stage, &names);
+    until_still(&stage);
+    let after = (stage.ledger()["begun_count"].clone(), bytes_received(&stage), objects(&stage));
+    assert_eq!(before, after, "nothing was begun or sent");
+    let counts = &stage.status()["counts"];
+    assert_eq!((&counts["completed"], &counts["abandoned"]), (&json!(3), &json!(0)));
 }
 
 #[test]

@@ -20,5 +20,6 @@ mod random;
 mod receipts;
 mod scenarios;
 mod seeds;
+mod touched;
 mod units;
 mod world;

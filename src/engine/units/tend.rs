@@ -86,7 +86,7 @@ impl Engine {
         let has_room = self.has_room_for_unit();
         let Some(files) = self.drops.get_mut(drop) else { return };
         let closing = files.settings.closing;
-        let is_settling = files.settle.has_any_below(name);
+        let is_settling = files.settle.has_any_below(name) || files.is_comparing_below(name);
         let Some(unit) = files.units.get_mut(name) else { return };
         if unit.row.state == UnitState::Open {
             unit.row.reason = unit.wait_reason(&files.settings, turn.now);

@@ -109,7 +109,7 @@ impl Snapshot {
         Ok(UnitShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
-    fn rows_of<T>(
+    pub(super) fn rows_of<T>(
         &self,
         sql: &str,
         key: (&str, &[u8]),
@@ -186,7 +186,7 @@ impl Snapshot {
     ) -> Result<BTreeMap<SourcePath, Fingerprint>> {
         let of = if is_file { "path = ?2 AND unit IS NULL" } else { "unit = ?2" };
         let sql = format!(
-            "SELECT path, destination, device, inode, size_bytes, mtime_ns FROM uploads \
+            "SELECT path, destination, device, inode, size_bytes, mtime_ns, ctime_ns FROM uploads \
              WHERE drop_name = ?1 AND {of} AND stage = 'receipted' AND sentinel = 0 ORDER BY id"
         );
         let key = (key.0.as_str(), key.1.as_bytes());
@@ -201,7 +201,7 @@ impl Snapshot {
         let proved = newest.into_iter().filter_map(|(path, versions)| {
             let version = *versions.get(targets.first()?.as_str())?;
             let is_everywhere = targets.iter().all(|target| {
-                versions.get(target.as_str()).is_some_and(|there| there.same_version(&version))
+                versions.get(target.as_str()).is_some_and(|there| there.is_untouched(&version))
             });
             is_everywhere.then_some((path, version))
         });
@@ -209,12 +209,13 @@ impl Snapshot {
     }
 }
 
-fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
+pub(super) fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
     Ok(Fingerprint {
         device: row.get::<_, i64>("device")?.cast_unsigned(),
         inode: row.get::<_, i64>("inode")?.cast_unsigned(),
         size: ByteCount(rows::unsigned(row, "size_bytes")?),
         mtime_ns: row.get("mtime_ns")?,
+        ctime_ns: row.get("ctime_ns")?,
     })
 }
 

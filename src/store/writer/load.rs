@@ -75,26 +75,43 @@ impl Names {
     }
 }
 
+/// In the order of their uploads: a later version takes the place of an earlier one. Read in the order
+/// of the table, for grouped by path it would take as long again.
 fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
-    // In the order of the table: grouped by path it would take as long again, and a later version
-    // takes the place of an earlier one anyway.
-    let sql = "SELECT drop_name, path, destination, device, inode, size_bytes, mtime_ns \
+    let sql = "SELECT id, drop_name, path, destination, device, inode, size_bytes, mtime_ns, ctime_ns \
         FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 ORDER BY id";
+    let mut known = load_known_by(connection, sql)?;
+    let sql = "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
+        s.size_bytes, s.mtime_ns, i.ctime_ns FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
+        JOIN uploads s ON s.path = u.path AND s.drop_name = u.drop_name AND s.inode = u.inode \
+            AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
+        WHERE s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL";
+    let moved = load_known_by(connection, sql)?;
+    if !moved.is_empty() {
+        known.extend(moved);
+        known.sort_by_key(|(id, _)| *id);
+    }
+    Ok(known.into_iter().map(|(_, file)| file).collect())
+}
+
+fn load_known_by(connection: &Connection, sql: &str) -> Result<Vec<(i64, KnownFile)>> {
     let mut statement = connection.prepare(sql)?;
     let mut names = Names::default();
     let files = statement.query_map([], |row| {
-        let (drop, destination) = names.of(row.get_ref(0)?.as_str()?, row.get_ref(2)?.as_str()?);
-        Ok(KnownFile {
+        let (drop, destination) = names.of(row.get_ref(1)?.as_str()?, row.get_ref(3)?.as_str()?);
+        let file = KnownFile {
             drop,
-            path: PathDigest::of(row.get_ref(1)?.as_blob()?),
+            path: PathDigest::of(row.get_ref(2)?.as_blob()?),
             destination,
             fingerprint: Fingerprint {
-                device: row.get::<_, i64>(3)?.cast_unsigned(),
-                inode: row.get::<_, i64>(4)?.cast_unsigned(),
-                size: ByteCount(rows::unsigned_at(row, 5)?),
-                mtime_ns: row.get(6)?,
+                device: row.get::<_, i64>(4)?.cast_unsigned(),
+                inode: row.get::<_, i64>(5)?.cast_unsigned(),
+                size: ByteCount(rows::unsigned_at(row, 6)?),
+                mtime_ns: row.get(7)?,
+                ctime_ns: row.get(8)?,
             },
-        })
+        };
+        Ok((row.get(0)?, file))
     })?;
     files.collect()
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Event, Outcome, PutPart, Setback, Source, Walk};
+use dropferry::engine::event::{Act, Event, MovedFrom, Outcome, PutPart, Setback, Source, Walk};
 use dropferry::model::{
-    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, Observation, Place, Seen,
-    SourcePath,
+    ByteCount, ByteRange, ContentMark, DropName, Failure, FailureKind, Fingerprint, Md5,
+    Observation, Place, Seen, SourcePath, UploadId,
 };
 use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
 use dropferry::platform::fake::Fake;
+use dropferry::store::snapshot::Snapshot;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
 
@@ -59,7 +60,8 @@ impl World {
     }
 
     fn chance_fault(&mut self, act: &'static str) -> Option<Fault> {
-        let is_call = !matches!(act, "look" | "hash part" | "hash file");
+        let is_call =
+            !matches!(act, "look" | "hash part" | "hash file" | "compare content" | "find moved");
         let hits = self.fault_rate > 0 && is_call && self.random.per_mille(self.fault_rate);
         hits.then(|| {
             let kind = if act == "scan" {
@@ -98,6 +100,11 @@ impl World {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
                 Ok(Outcome::Looked { observations })
             }
+            Act::CompareContent { drop, path, fingerprint, against } => {
+                self.compare(Source { drop, path, fingerprint, is_receipt: false }, against)
+            }
+            Act::FindMoved { .. } if self.files.is_empty() => Err(away()),
+            Act::FindMoved { drop, files } => Ok(self.find_moved(&drop, &files)),
             Act::HashPart { source, range, .. } => {
                 self.read(&source, range).map(|bytes| Outcome::PartHashed { md5: md5(&bytes) })
             }
@@ -131,7 +138,7 @@ impl World {
             }
             return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
         };
-        if !fingerprint.same_version(&source.fingerprint) {
+        if !fingerprint.is_untouched(&source.fingerprint) {
             return Err(Failure::new(FailureKind::SourceChanged, "it is another version"));
         }
         let from = usize::try_from(range.offset).expect("small");
@@ -149,6 +156,35 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    /// Holds a file against its rows, as the daemon does.
+    fn compare(&self, source: Source, against: Option<UploadId>) -> Result<Outcome, Failure> {
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let key = (&source.drop, &source.path);
+        let sent = snapshot.sent_mark(key, &source.fingerprint, against).expect("it can be read");
+        let Some(mark) = sent else {
+            return Ok(Outcome::Compared { is_same: source.fingerprint.size.0 == 0 });
+        };
+        let read = self.hash_file(&source, mark)?;
+        Ok(Outcome::Compared { is_same: read == Outcome::FileHashed { mark } })
+    }
+
+    /// Asks rows and files which of these were moved, as the daemon does.
+    fn find_moved(&self, drop: &DropName, files: &[(SourcePath, Fingerprint)]) -> Outcome {
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let targets = &self.settings.drops[0].destinations;
+        let found = files.iter().map(|(path, version)| {
+            let sent = snapshot.sent_elsewhere((drop, path), version, targets);
+            let mut sent = sent.expect("it can be read").into_iter();
+            let is_left = |path: &SourcePath| {
+                self.files.get(path).is_none_or(|(there, _)| there.inode != version.inode)
+            };
+            let moved = sent.find(|sent| is_left(&sent.path))?;
+            let is_untouched = moved.version.is_untouched(version);
+            Some(MovedFrom { upload: moved.upload, is_untouched })
+        });
+        Outcome::MovedFound(found.collect())
     }
 
     fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
@@ -223,6 +259,8 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         }
         Act::Scan { .. }
         | Act::Look { .. }
+        | Act::CompareContent { .. }
+        | Act::FindMoved { .. }
         | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
@@ -238,6 +276,8 @@ pub(super) fn name_of(act: &Act) -> &'static str {
     match act {
         Act::Scan { .. } => "scan",
         Act::Look { .. } => "look",
+        Act::CompareContent { .. } => "compare content",
+        Act::FindMoved { .. } => "find moved",
         Act::Locate(_) => "locate",
         Act::Begin(_) => "begin",
         Act::FindBegun(_) => "find begun",

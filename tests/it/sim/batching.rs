@@ -17,8 +17,13 @@ use super::world::World;
 const STEP: Duration = Duration::from_secs(4);
 
 fn observation() -> impl Strategy<Value = Observation> {
-    let version =
-        |size: u64| Fingerprint { device: 1, inode: size, size: ByteCount(size), mtime_ns: 0 };
+    let version = |size: u64| Fingerprint {
+        device: 1,
+        inode: size,
+        size: ByteCount(size),
+        mtime_ns: 0,
+        ctime_ns: None,
+    };
     let seen = prop_oneof![
         8 => (1..3_u64).prop_map(move |size| Seen::File(version(size))),
         1 => Just(Seen::Gone),

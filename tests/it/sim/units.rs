@@ -43,7 +43,7 @@ impl World {
         let proved = snapshot.proved_files(key, is_file, &targets).expect("it can be read");
         let paths = self.paths_of(unit);
         for path in &paths {
-            let is_proved = proved.get(path).is_some_and(|v| v.same_version(&self.files[path].0));
+            let is_proved = proved.get(path).is_some_and(|v| v.is_untouched(&self.files[path].0));
             if !is_proved {
                 return Err(Failure::new(FailureKind::SourceChanged, "not all of it is proved"));
             }

@@ -64,6 +64,8 @@ pub(super) struct World {
     pub(super) disposed: Vec<SourcePath>,
     directory: tempfile::TempDir,
     inode: u64,
+    /// How often anything was done to any file.
+    ctime: i64,
 }
 
 /// One life of the daemon: what a crash destroys.
@@ -176,6 +178,7 @@ impl World {
             root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
             inode: 0,
+            ctime: 0,
         }
     }
 
@@ -213,6 +216,7 @@ impl World {
             root: self.root,
             directory,
             inode: self.inode,
+            ctime: self.ctime,
         }
     }
 
@@ -239,15 +243,39 @@ impl World {
     /// Writes a file as a new version.
     pub(super) fn write(&mut self, path: &str, bytes: &[u8]) {
         self.inode += 1;
+        self.ctime += 1;
         let fingerprint = Fingerprint {
             device: 1,
             inode: self.inode,
             size: ByteCount(bytes.len() as u64),
             mtime_ns: self.now.wall.0,
+            ctime_ns: Some(self.ctime),
         };
         let path = SourcePath::from_bytes(path.as_bytes());
         self.versions.insert(self.inode, bytes.to_vec());
         self.files.insert(path, (fingerprint, bytes.to_vec()));
+    }
+
+    /// Gives a file another mode, or another content of the same length in the same inode with its
+    /// time of modification set back: what `stat` tells of either is the same.
+    pub(super) fn touch(&mut self, path: &str, bytes: Option<&[u8]>) {
+        self.ctime += 1;
+        let file = self.files.get_mut(path.as_bytes()).expect("it is there");
+        file.0.ctime_ns = Some(self.ctime);
+        if let Some(bytes) = bytes {
+            assert_eq!(bytes.len(), file.1.len(), "the length stays");
+            file.1 = bytes.to_vec();
+        }
+    }
+
+    /// Moves a file; its own rename changes it, that of a directory above it does not.
+    pub(super) fn rename_file(&mut self, from: &str, to: &str, is_changed: bool) {
+        let (mut fingerprint, bytes) = self.files.remove(from.as_bytes()).expect("it is there");
+        if is_changed {
+            self.ctime += 1;
+            fingerprint.ctime_ns = Some(self.ctime);
+        }
+        self.files.insert(SourcePath::from_bytes(to.as_bytes()), (fingerprint, bytes));
     }
 
     /// The state directory.

@@ -1,0 +1,79 @@
+//! The acts that hold files against the rows: are they still what was sent, were they moved?
+
+use std::sync::Arc;
+
+use super::perform::{World, drop_of, off_the_loop};
+use super::workers::Reply;
+use crate::engine::event::{MovedFrom, Outcome};
+use crate::model::{DropName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
+use crate::source::{self, SourceFile};
+use crate::store::snapshot::{Sent, Snapshot};
+
+fn local(why: crate::store::Error) -> Failure {
+    Failure::new(FailureKind::LocalFault, why.to_string())
+}
+
+/// Reads a file once and compares it with what was last sent of it, or by one upload.
+pub(super) async fn compare(
+    world: Arc<World>,
+    (drop, path): (DropName, SourcePath),
+    fingerprint: Fingerprint,
+    against: Option<UploadId>,
+) -> Reply {
+    let compare = move || {
+        let root = drop_of(&world, &drop)?.directory.clone();
+        let snapshot = Snapshot::open(&world.state).map_err(local)?;
+        let sent = snapshot.sent_mark((&drop, &path), &fingerprint, against).map_err(local)?;
+        let file = SourceFile { root, path, fingerprint };
+        let is_same = match sent {
+            Some(mark) => source::hash_file(&file, mark.part_size, &world.drains)? == mark,
+            // Of an empty file there is no digest, and nothing that could differ.
+            None => fingerprint.size.0 == 0,
+        };
+        Ok(Outcome::Compared { is_same })
+    };
+    off_the_loop(compare).await
+}
+
+/// Looks each file up by inode, size and time, and whether its old path is gone.
+pub(super) async fn find_moved(
+    world: Arc<World>,
+    drop: DropName,
+    files: Vec<(SourcePath, Fingerprint)>,
+) -> Reply {
+    let find = move || {
+        let source = drop_of(&world, &drop)?;
+        let targets = world.targets.get(&drop).map_or(&[][..], Vec::as_slice);
+        let snapshot = Snapshot::open(&world.state).map_err(local)?;
+        let mut found = Vec::with_capacity(files.len());
+        for (path, version) in &files {
+            let sent = snapshot.sent_elsewhere((&drop, path), version, targets).map_err(local)?;
+            let is_gone = |sent: &Sent| {
+                let looked =
+                    source::look(&source.directory, &source.filter, vec![sent.path.clone()])?;
+                Ok::<_, Failure>(looked.first().is_some_and(|one| is_left(&one.seen, version)))
+            };
+            let mut moved = None;
+            for sent in sent {
+                if is_gone(&sent)? {
+                    let is_untouched =
+                        sent.version.ctime_ns.is_some() && sent.version.is_untouched(version);
+                    moved = Some(MovedFrom { upload: sent.upload, is_untouched });
+                    break;
+                }
+            }
+            found.push(moved);
+        }
+        Ok(Outcome::MovedFound(found))
+    };
+    off_the_loop(find).await
+}
+
+/// Tells whether the file is not under its old path any more: nothing is, or another file.
+fn is_left(seen: &Seen, version: &Fingerprint) -> bool {
+    match seen {
+        Seen::Gone => true,
+        Seen::File(found) | Seen::Unreadable(found, _) => found.inode != version.inode,
+        Seen::Ignored(_) => false,
+    }
+}

@@ -1,0 +1,29 @@
+//! Rows of units to values.
+
+use rusqlite::Row;
+
+use super::{Result, damaged, unsigned};
+use crate::model::{ByteCount, DropName, SourcePath, UnitOutcome, UnitRow, UnitState, WallTime};
+
+/// Reads a unit's row.
+pub(in crate::store) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
+    let state: String = row.get("state")?;
+    let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };
+    let outcome: Option<String> = row.get("outcome")?;
+    let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
+    Ok(UnitRow {
+        drop: DropName::new(row.get::<_, String>("drop_name")?),
+        name: SourcePath::from_bytes(row.get_ref("unit")?.as_blob()?),
+        state: UnitState::parse(&state).ok_or_else(|| damaged("units.state"))?,
+        reason: row.get("reason")?,
+        file_count: unsigned(row, "file_count")?,
+        size: ByteCount(unsigned(row, "size_bytes")?),
+        closed_file_count: unsigned(row, "closed_file_count")?,
+        generation: row.get("generation")?,
+        opened_at: WallTime(row.get("opened_at_ns")?),
+        closed_at: time("closed_at_ns")?,
+        completed_at: time("completed_at_ns")?,
+        receipt_sha256: row.get("receipt_sha256")?,
+        outcome: outcome.map(|word| UnitOutcome { word, is_success }),
+    })
+}

@@ -1,0 +1,130 @@
+//! What is read of single files that were sent: their digests, and who stood under another path.
+
+use std::collections::BTreeMap;
+
+use rusqlite::OptionalExtension;
+
+use super::Snapshot;
+use super::units::read_version;
+use crate::model::{ContentMark, DestinationName, DropName, Fingerprint, SourcePath, UploadId};
+use crate::store::{Error, rows};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// The newest upload of a file, under one path, that has its receipt.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Which.
+    pub upload: UploadId,
+    /// Under which path.
+    pub path: SourcePath,
+    /// Which version.
+    pub version: Fingerprint,
+}
+
+impl Snapshot {
+    /// Returns the digest over parts of what was last sent of a file, or by one upload of it under
+    /// another path, if that was this version, its time of change left out.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn sent_mark(
+        &self,
+        file: (&DropName, &SourcePath),
+        version: &Fingerprint,
+        against: Option<UploadId>,
+    ) -> std::result::Result<Option<ContentMark>, Error> {
+        self.read_sent_mark(file, version, against).map_err(|source| self.failed(source))
+    }
+
+    fn read_sent_mark(
+        &self,
+        (drop, path): (&DropName, &SourcePath),
+        version: &Fingerprint,
+        against: Option<UploadId>,
+    ) -> Result<Option<ContentMark>> {
+        // Its own uploads, and the one of which a row says that it was moved.
+        let sql = "SELECT device, inode, size_bytes, mtime_ns, ctime_ns, \
+            ifnull(mark_part_size_bytes, remote_mark_part_size_bytes) AS part_size, \
+            ifnull(mark_md5, remote_mark_md5) AS md5 FROM uploads \
+            WHERE id = ifnull(?3, ifnull( \
+                (SELECT moved_upload FROM ignored WHERE drop_name = ?1 AND path = ?2), \
+                (SELECT max(id) FROM uploads WHERE drop_name = ?1 AND path = ?2 AND sentinel = 0 \
+                    AND stage = 'receipted')))";
+        let key = (drop.as_str(), path.as_bytes(), against.map(|id| id.0));
+        let read = |row: &rusqlite::Row<'_>| Ok((read_version(row)?, rows::mark(row, 5, 6)?));
+        let sent = self.connection.prepare_cached(sql)?.query_row(key, read).optional()?;
+        Ok(sent.filter(|(sent, _)| sent.same_version(version)).and_then(|(_, mark)| mark))
+    }
+
+    /// Returns the paths under which a file was sent to every one of `targets` in this version, its
+    /// time of change left out; the newest first, and its own path not among them.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn sent_elsewhere(
+        &self,
+        file: (&DropName, &SourcePath),
+        version: &Fingerprint,
+        targets: &[DestinationName],
+    ) -> std::result::Result<Vec<Sent>, Error> {
+        self.read_sent_elsewhere(file, version, targets).map_err(|source| self.failed(source))
+    }
+
+    fn read_sent_elsewhere(
+        &self,
+        (drop, path): (&DropName, &SourcePath),
+        version: &Fingerprint,
+        targets: &[DestinationName],
+    ) -> Result<Vec<Sent>> {
+        let sql = "SELECT id, path, destination, device, inode, size_bytes, mtime_ns, ctime_ns \
+            FROM uploads WHERE inode = ?1 AND drop_name = ?2 AND size_bytes = ?3 AND mtime_ns = ?4 \
+            AND path <> ?5 AND stage = 'receipted' AND sentinel = 0 ORDER BY id";
+        let key = (
+            version.inode.cast_signed(),
+            drop.as_str(),
+            rows::signed(version.size.0),
+            version.mtime_ns,
+            path.as_bytes(),
+        );
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_map(key, |row| {
+            let path = SourcePath::from_bytes(row.get_ref("path")?.as_blob()?);
+            let sent = Sent { upload: UploadId(row.get("id")?), path, version: read_version(row)? };
+            Ok((row.get::<_, String>("destination")?, sent))
+        })?;
+        let mut by_path: BTreeMap<SourcePath, BTreeMap<String, Sent>> = BTreeMap::new();
+        for found in found {
+            let (destination, sent) = found?;
+            by_path.entry(sent.path.clone()).or_default().insert(destination, sent);
+        }
+        let is_everywhere = |sent: &BTreeMap<String, Sent>| {
+            targets.iter().all(|target| sent.contains_key(target.as_str()))
+        };
+        let everywhere = by_path.into_values().filter(is_everywhere);
+        let mut newest: Vec<_> =
+            everywhere.filter_map(|sent| sent.into_values().max_by_key(|s| s.upload)).collect();
+        newest.sort_by_key(|sent| std::cmp::Reverse(sent.upload));
+        Ok(newest)
+    }
+
+    /// Returns the upload of a file that was moved to `path` since, with its old path.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn moved_to(
+        &self,
+        path: &SourcePath,
+    ) -> std::result::Result<Vec<(UploadId, SourcePath)>, Error> {
+        let sql = "SELECT u.id, u.path FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
+            WHERE i.path = ?1 ORDER BY u.id DESC";
+        let read = || -> Result<Vec<_>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([path.as_bytes()], |row| {
+                Ok((UploadId(row.get(0)?), SourcePath::from_bytes(row.get_ref(1)?.as_blob()?)))
+            })?;
+            rows.collect()
+        };
+        read().map_err(|source| self.failed(source))
+    }
+}

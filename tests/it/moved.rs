@@ -1,0 +1,66 @@
+//! Files that are moved within the drop directory after they were uploaded: the same device, inode,
+//! size and time, and the old path gone. They are at the far end already, so they are not sent a
+//! second time, and the daemon says that they were moved.
+
+use std::fs;
+
+use super::stage::{Stage, noise, until};
+use super::witness::{PART, objects, stage_with, until_it_runs, until_still};
+
+const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
+
+fn sent(stage: &Stage) -> (Option<u64>, Option<u64>) {
+    let ledger = stage.ledger();
+    (ledger["begun_count"].as_u64(), ledger["bytes_received"].as_u64())
+}
+
+/// Waits until the daemon has made something of these paths: it says so, or it sends them.
+fn until_told(stage: &Stage, paths: &[&str], before: (Option<u64>, Option<u64>)) {
+    let shown = |path: &&str| {
+        let shown = stage.output("show", &[*path]).stdout;
+        String::from_utf8_lossy(&shown).contains("moved")
+    };
+    until("something came of the move", || {
+        (sent(stage) != before || paths.iter().all(shown)).then_some(())
+    });
+    assert_eq!(sent(stage), before, "nothing was begun or sent for what had only been moved");
+}
+
+#[test]
+fn a_file_that_is_moved_after_its_upload_is_not_sent_again() {
+    let mut stage = stage_with(QUICK);
+    stage.write("run/a", &noise(3 * PART, 1));
+    stage.start();
+    stage.until_count("completed", 1);
+    until_it_runs(&stage);
+    let (before, there) = (sent(&stage), objects(&stage));
+    fs::create_dir(stage.drop().join("other")).expect("made");
+    fs::rename(stage.drop().join("run/a"), stage.drop().join("other/b")).expect("moved");
+    until_told(&stage, &["other/b"], before);
+    until_still(&stage);
+    assert_eq!(objects(&stage), there);
+    assert_eq!(stage.count("parked"), 0);
+    // Another file under the old name is another file.
+    stage.write("run/a", &noise(PART, 2));
+    until("it is there", || (objects(&stage).len() == 2).then_some(()));
+}
+
+#[test]
+fn a_run_directory_that_is_renamed_after_its_upload_is_not_sent_again() {
+    let mut stage = stage_with(QUICK);
+    for (number, length) in [(1, 3 * PART), (2, 10), (3, 0)] {
+        stage.write(&format!("run/Data/{number}"), &noise(length, number));
+    }
+    stage.start();
+    stage.until_count("completed", 3);
+    until_it_runs(&stage);
+    let (before, there) = (sent(&stage), objects(&stage));
+    fs::rename(stage.drop().join("run"), stage.drop().join("run-renamed")).expect("renamed");
+    until_told(&stage, &["run-renamed/Data/1", "run-renamed/Data/2", "run-renamed/Data/3"], before);
+    until_still(&stage);
+    assert_eq!(objects(&stage), there);
+    assert_eq!(stage.count("parked"), 0);
+    // What comes into the renamed directory is sent under its new name.
+    stage.write("run-renamed/Data/4", b"late");
+    until("it is there", || (objects(&stage).len() == 4).then_some(()));
+}
