@@ -6,7 +6,7 @@
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
 //! This file only routes. What a file on disk means is `files` and `settle`, whether a drop directory
-//! is there and heard of is `hearing`; what an upload wants
+//! is there and heard of is `hearing`; what people are told is `outbox`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; whether a
@@ -33,6 +33,7 @@ mod gate;
 mod hearing;
 mod known;
 mod load;
+mod outbox;
 mod outcomes;
 mod plan;
 mod pump;
@@ -55,6 +56,7 @@ use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
 use gate::{Gate, GateState};
+use outbox::Outbox;
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -65,9 +67,9 @@ use upload::Upload;
 
 use crate::model::{
     Admission, ByteCount, DestinationName, Disposal, DropName, Fact, Fingerprint, Hold,
-    IgnoreReason, Monotonic, Now, Observation, ParkReason, PartNumber, PartSize, PartState,
-    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId,
-    UploadState, WallTime,
+    IgnoreReason, Monotonic, NoticeId, Now, Observation, ParkReason, PartNumber, PartSize,
+    PartState, PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, StoredOutbox, Target,
+    UnitReading, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -92,6 +94,8 @@ pub struct Stored {
     pub unreadable: Vec<(DropName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DropName, String, RootIdentity)>,
+    /// What people are still to be told.
+    pub outbox: StoredOutbox,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -190,6 +194,7 @@ pub struct Engine {
     disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
+    outbox: Outbox,
     next_act: u64,
     next_upload: i64,
     draining: bool,
@@ -229,6 +234,8 @@ enum FlightKind {
     Dispose(UnitKey),
     /// A drop's end is told.
     Finish(DropKey),
+    /// People are told.
+    Notify(NoticeId),
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),
 }
@@ -255,6 +262,7 @@ impl Engine {
             disposal_timers: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),
+            outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             draining: false,
@@ -289,6 +297,7 @@ impl Engine {
             Event::Drain => self.draining = true,
         }
         self.pump(&mut turn);
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 
@@ -302,7 +311,8 @@ impl Engine {
         let timer = self.timers.first().map(|(at, _)| *at);
         let stirred = self.stirred.first().map(|(at, _)| *at);
         let units = stirred.into_iter().chain(self.next_disposal());
-        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).min()
+        let people = self.outbox.next_deadline();
+        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).chain(people).min()
     }
 
     /// Tells whether nothing is under way.
@@ -317,6 +327,7 @@ impl Engine {
             && self.uploads.values().all(|upload| is_still(upload))
             && self.drops.values().all(|files| files.settle.len() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
+            && self.outbox.is_empty()
     }
 
     /// Tells whether a destination refuses our credential or is closed for maintenance.
@@ -472,15 +483,22 @@ impl Engine {
         });
     }
 
-    fn tell_destination(&self, name: &DestinationName, reason: Option<String>, turn: &mut Turn) {
+    fn tell_destination(
+        &mut self,
+        name: &DestinationName,
+        reason: Option<String>,
+        turn: &mut Turn,
+    ) {
         let Some(gate) = self.gates.get(name) else { return };
         let state = match &gate.state {
             GateState::Open => crate::model::DestinationState::Ok,
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
+        let platform = gate.settings.platform.clone();
+        self.note_halt(name, state, reason.as_deref(), turn);
         turn.record(Record::DestinationHealth {
             destination: name.clone(),
-            platform: gate.settings.platform.clone(),
+            platform,
             state,
             reason,
             at: turn.now.wall,

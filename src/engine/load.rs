@@ -41,6 +41,7 @@ impl Engine {
         stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 
@@ -54,6 +55,7 @@ impl Engine {
     ) {
         let mut turn = Turn::new(now);
         self.take_uploads(uploads, &mut turn);
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 

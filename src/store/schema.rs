@@ -22,6 +22,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0003_drops.sql")),
     M::up(include_str!("../../migrations/0004_roots.sql")),
     M::up(include_str!("../../migrations/0005_units.sql")),
+    M::up(include_str!("../../migrations/0007_outbox.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.

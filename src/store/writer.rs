@@ -8,6 +8,7 @@
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
 mod load;
+mod outbox;
 mod rate;
 mod units;
 
@@ -213,6 +214,9 @@ fn write_record(
         | Record::DisposalIntended { .. }
         | Record::DisposalDelayed { .. }
         | Record::DisposalEnded { .. } => units::write(connection, record)?,
+        Record::Notice(_) | Record::NoticeDelayed { .. } | Record::NoticeSent { .. } => {
+            outbox::write(connection, record)?
+        }
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?
         }

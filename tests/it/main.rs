@@ -8,6 +8,7 @@ mod fuse;
 mod halfway;
 mod identity;
 mod kill;
+mod notify;
 mod others;
 mod platforms;
 mod runs;
