@@ -55,7 +55,7 @@ pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
-use gate::{Gate, GateState};
+use gate::Gate;
 use outbox::Outbox;
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
@@ -479,28 +479,6 @@ impl Engine {
         turn.record(Record::CleanupQueued {
             destination: destination.clone(),
             remote,
-            at: turn.now.wall,
-        });
-    }
-
-    fn tell_destination(
-        &mut self,
-        name: &DestinationName,
-        reason: Option<String>,
-        turn: &mut Turn,
-    ) {
-        let Some(gate) = self.gates.get(name) else { return };
-        let state = match &gate.state {
-            GateState::Open => crate::model::DestinationState::Ok,
-            GateState::Closed { state, .. } | GateState::Probing { state } => *state,
-        };
-        let platform = gate.settings.platform.clone();
-        self.note_halt(name, state, reason.as_deref(), turn);
-        turn.record(Record::DestinationHealth {
-            destination: name.clone(),
-            platform,
-            state,
-            reason,
             at: turn.now.wall,
         });
     }

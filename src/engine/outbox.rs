@@ -2,7 +2,7 @@
 //!
 //! *Decide, commit, act* holds for messages too. A notice is a row that is committed in one transaction
 //! with the fact it is about, one for each channel that wants its kind; only then is the channel asked
-//! to take it, and asked again with delays that grow up to [`DELAY`]'s end, for as long as it fails. A
+//! to take it, and asked again with growing delays, for as long as it fails. A
 //! channel takes one notice at a time, in order. Nothing else ever waits for a channel.
 //!
 //! Files that park for one reason within [`WINDOW`] of the first are one notice. It is a row from the
@@ -15,26 +15,22 @@
 //! drop directory or a destination is read from the rows, so that a start repeats nothing and its end
 //! is told once.
 
+mod post;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::post::Post;
 use self::words::Message;
 use super::event::{Act, Outcome, Setback};
-use super::settings::{ChannelSettings, RetrySettings};
+use super::settings::ChannelSettings;
 use super::turn::Turn;
-use super::{Engine, Flight, FlightKind, retry};
-use crate::model::{
-    Channel, FailureKind, Monotonic, Notice, NoticeId, NoticeKind, Now, Record, StoredOutbox,
-};
+use super::{Engine, Flight, FlightKind};
+use crate::model::{Channel, Monotonic, Notice, NoticeId, NoticeKind, Now, Record, StoredOutbox};
 
 /// Files that park for one reason within this time of the first are one notice.
 const WINDOW: Duration = Duration::from_secs(30);
-/// A notice that was not taken is sent again at these intervals.
-const DELAY: RetrySettings =
-    RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
-
 /// Everything that is to be told, and what was told of troubles that last.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -42,16 +38,6 @@ pub(crate) struct Outbox {
     troubles: BTreeSet<(NoticeKind, String)>,
     groups: BTreeMap<words::GroupKey, Group>,
     next: i64,
-}
-
-/// What waits for one channel, by when it is due.
-#[derive(Debug)]
-struct Post {
-    on: BTreeSet<NoticeKind>,
-    waiting: BTreeMap<(Monotonic, NoticeId), Notice>,
-    flying: Option<(Monotonic, NoticeId)>,
-    not_before: Monotonic,
-    failure_count: u32,
 }
 
 /// Files that parked within one window.
@@ -65,29 +51,17 @@ struct Group {
 impl Outbox {
     /// Starts from what is stored.
     pub(super) fn load(channels: &[ChannelSettings], stored: StoredOutbox, now: Now) -> Self {
-        let post = |channel| {
-            let (waiting, on, not_before) = (BTreeMap::new(), BTreeSet::new(), now.monotonic);
-            (channel, Post { on, waiting, flying: None, not_before, failure_count: 0 })
-        };
         let mut outbox = Self {
-            posts: Channel::ALL.into_iter().map(post).collect(),
+            posts: Channel::ALL.map(|channel| (channel, Post::new(now.monotonic))).into(),
             troubles: stored.troubles.into_iter().collect(),
             groups: BTreeMap::new(),
             next: stored.next.map_or(1, |id| id.0),
         };
         outbox.reconfigure(channels);
         for unsent in stored.unsent {
-            let Some(post) = outbox.posts.get_mut(&unsent.notice.channel) else { continue };
-            let wait = now.wall.until(unsent.notice.due);
-            let mut due = now.monotonic;
-            if unsent.attempt_count == 0 {
-                due = due.after(wait.min(WINDOW));
-            } else {
-                let until = now.monotonic.after(wait.min(DELAY.delay_max));
-                post.not_before = post.not_before.max(until);
-                post.failure_count = post.failure_count.max(unsent.attempt_count);
+            if let Some(post) = outbox.posts.get_mut(&unsent.notice.channel) {
+                post.take_stored(unsent, now);
             }
-            post.waiting.insert((due, unsent.notice.id), unsent.notice);
         }
         outbox
     }
@@ -109,8 +83,7 @@ impl Outbox {
 
     /// Returns when a channel is to be asked.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
-        let idle = self.posts.values().filter(|post| post.flying.is_none());
-        idle.filter_map(|post| Some(post.waiting.first_key_value()?.0.0.max(post.not_before))).min()
+        self.posts.values().filter_map(Post::next_deadline).min()
     }
 
     fn is_wanted(&self, kind: NoticeKind) -> bool {
@@ -183,12 +156,7 @@ impl Outbox {
 
     /// Returns what a channel is to be asked to take now.
     fn next(&mut self, channel: Channel, now: Monotonic) -> Option<Notice> {
-        let post = self.posts.get_mut(&channel).filter(|post| post.flying.is_none())?;
-        let (key, notice) = post.waiting.first_key_value()?;
-        (key.0.max(post.not_before) <= now).then(|| {
-            post.flying = Some(*key);
-            notice.clone()
-        })
+        self.posts.get_mut(&channel)?.next(now)
     }
 }
 
@@ -219,22 +187,10 @@ impl Engine {
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let is_its = |post: &&mut Post| post.flying.is_some_and(|(_, flying)| flying == id);
-        let Some(post) = self.outbox.posts.values_mut().find(is_its) else { return };
-        let key = post.flying.take();
-        let Err(Setback { failure, .. }) = reply else {
-            post.failure_count = 0;
-            key.and_then(|key| post.waiting.remove(&key));
-            turn.record(Record::NoticeSent { id, at: turn.now.wall });
-            return;
-        };
-        if failure.kind == FailureKind::Cancelled {
-            return;
+        let post = self.outbox.posts.values_mut().find(|post| post.is_sending(id));
+        if let Some(record) = post.and_then(|post| post.on_answer(reply.err(), turn.now)) {
+            turn.record(record);
         }
-        post.failure_count = post.failure_count.saturating_add(1);
-        let delay = retry::delay(DELAY, post.failure_count, id.0.unsigned_abs());
-        post.not_before = turn.now.monotonic.after(delay);
-        turn.record(Record::NoticeDelayed { id, retry_at: turn.now.wall.after(delay), failure });
     }
 }
 

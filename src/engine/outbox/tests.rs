@@ -109,7 +109,8 @@ fn what_no_channel_wants_is_no_row_and_troubles_are_told_once() {
     outbox.trouble(&message, &mut turn);
     outbox.trouble(&message, &mut turn);
     assert_eq!(turn.records().len(), 1);
-    let over = Message { is_over: true, ..message };
+    let mut over = message;
+    over.is_over = true;
     outbox.trouble(&over, &mut turn);
     outbox.trouble(&over, &mut turn);
     assert_eq!(turn.records().len(), 2);

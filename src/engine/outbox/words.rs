@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
+use crate::engine::gate::Gate;
 use crate::engine::turn::Turn;
 use crate::engine::units::UnitKey;
 use crate::model::{
@@ -203,7 +204,9 @@ impl Engine {
 
     /// Tells that a destination takes our calls again, when it was said to refuse them.
     pub(in crate::engine) fn note_answering(&mut self, name: &DestinationName, turn: &mut Turn) {
-        if self.outbox.is_troubled(NoticeKind::DestinationHalted, name.as_str()) {
+        // An answer that was on its way when the destination was closed says nothing.
+        let is_open = self.gates.get(name).is_some_and(Gate::is_open);
+        if is_open && self.outbox.is_troubled(NoticeKind::DestinationHalted, name.as_str()) {
             self.outbox.trouble(&Message::halt(name, None), turn);
         }
     }

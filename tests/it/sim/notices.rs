@@ -141,7 +141,9 @@ fn a_channel_that_fails_is_tried_until_it_takes_the_notice_and_holds_nothing_up(
 
 #[test]
 fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_next_life() {
-    let mut world = world(1130);
+    let mut world = World::new(1130);
+    world.tell_people();
+    world.write("run/a", b"0123456789");
     let kind = FailureKind::Unauthorized;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
     world.faults = vec![fault("locate", 1), fault("probe", 1), fault("probe", 2)];
