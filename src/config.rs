@@ -10,6 +10,7 @@ mod raw;
 mod resolve;
 mod units;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
-use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicy, NoticeKind, PartSize, Traits};
+use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
 use crate::source;
@@ -43,8 +45,19 @@ pub struct Config {
     pub destinations: Vec<Destination>,
     /// Drop directories.
     pub drops: Vec<Drop>,
+    /// How people are told, and of what.
+    pub notify: Vec<Told>,
     /// Keys that change nothing yet.
     pub warnings: Vec<Problem>,
+}
+
+/// One way in which people are told.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The channel, and what it needs.
+    pub sender: notify::Sender,
+    /// Of what.
+    pub on: BTreeSet<NoticeKind>,
 }
 
 /// How much at once.

@@ -7,7 +7,7 @@
 //!
 //! This file only routes. What a file on disk means is `files` and `settle`, whether one that was
 //! touched is still what was sent is `compare`, whether a drop directory
-//! is there and heard of is `hearing`; what an upload wants
+//! is there and heard of is `hearing`; what people are told is `outbox`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; whether a
@@ -35,6 +35,7 @@ mod gate;
 mod hearing;
 mod known;
 mod load;
+mod outbox;
 mod outcomes;
 mod plan;
 mod pump;
@@ -56,8 +57,9 @@ pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
-use gate::{Gate, GateState};
+use gate::Gate;
 pub use load::{Stored, StoredFile, StoredUpload};
+use outbox::Outbox;
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -67,9 +69,9 @@ use units::UnitKey;
 use upload::Upload;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fact, Hold, Monotonic, Now, Observation, ParkReason,
-    PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading, UploadId,
-    UploadState, WallTime,
+    ByteCount, DestinationName, DropName, Fact, Hold, Monotonic, NoticeId, Now, Observation,
+    ParkReason, PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading,
+    UploadId, UploadState, WallTime,
 };
 
 /// What is going on.
@@ -133,6 +135,7 @@ pub struct Engine {
     disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
+    outbox: Outbox,
     next_act: u64,
     next_upload: i64,
     draining: bool,
@@ -176,6 +179,8 @@ enum FlightKind {
     Dispose(UnitKey),
     /// A drop's end is told.
     Finish(DropKey),
+    /// People are told.
+    Notify(NoticeId),
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),
 }
@@ -203,6 +208,7 @@ impl Engine {
             disposal_timers: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),
+            outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             draining: false,
@@ -237,6 +243,7 @@ impl Engine {
             Event::Drain => self.draining = true,
         }
         self.pump(&mut turn);
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 
@@ -250,7 +257,8 @@ impl Engine {
         let timer = self.timers.first().map(|(at, _)| *at);
         let stirred = self.stirred.first().map(|(at, _)| *at);
         let units = stirred.into_iter().chain(self.next_disposal());
-        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).min()
+        let people = self.outbox.next_deadline();
+        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).chain(people).min()
     }
 
     /// Tells whether nothing is under way.
@@ -265,6 +273,7 @@ impl Engine {
             && self.uploads.values().all(|upload| is_still(upload))
             && self.drops.values().all(|files| files.settling_count() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
+            && self.outbox.is_empty()
     }
 
     /// Tells whether a destination refuses our credential or is closed for maintenance.
@@ -416,21 +425,6 @@ impl Engine {
         turn.record(Record::CleanupQueued {
             destination: destination.clone(),
             remote,
-            at: turn.now.wall,
-        });
-    }
-
-    fn tell_destination(&self, name: &DestinationName, reason: Option<String>, turn: &mut Turn) {
-        let Some(gate) = self.gates.get(name) else { return };
-        let state = match &gate.state {
-            GateState::Open => crate::model::DestinationState::Ok,
-            GateState::Closed { state, .. } | GateState::Probing { state } => *state,
-        };
-        turn.record(Record::DestinationHealth {
-            destination: name.clone(),
-            platform: gate.settings.platform.clone(),
-            state,
-            reason,
             at: turn.now.wall,
         });
     }

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 0 vocabulary | [`model`] |
 //! | 1 engine, pure | [`engine`] |
-//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
 //! | 2b sandbox, an island | [`sandbox`] |
 //! | 3 settings | [`config`] |
 //! | 4 shell | [`daemon`] |
@@ -60,6 +60,8 @@
 //! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
 //! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
+//! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
+//! | park within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that parks afterwards begins another |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most as many parts sent again as were on their way.
@@ -83,6 +85,7 @@ pub mod daemon;
 pub mod engine;
 pub mod limiter;
 pub mod model;
+pub mod notify;
 pub mod platform;
 pub mod receipt;
 pub mod sandbox;

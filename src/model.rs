@@ -10,6 +10,7 @@ pub mod fact;
 pub mod failure;
 pub mod file;
 pub mod id;
+pub mod notice;
 pub mod remote;
 pub mod time;
 pub mod unit;
@@ -24,6 +25,7 @@ pub use file::{
     Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
 };
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
+pub use notice::{Channel, Notice, NoticeId, NoticeKind, StoredOutbox, UnsentNotice};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
     RemoteUpload, Target, Traits,

@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState,
-    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, UnitRow, UploadId, UploadState,
-    WallTime,
+    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, StoredOutbox, UnitRow, UploadId,
+    UploadState, WallTime,
 };
 
 /// Where the state is kept.
@@ -73,6 +73,8 @@ pub struct Loaded {
     pub unreadable: Vec<(DropName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DropName, String, RootIdentity)>,
+    /// What people are still to be told.
+    pub outbox: StoredOutbox,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }

@@ -121,6 +121,7 @@ fn to_json(status: &Status) -> Value {
             "rate_per_second": status.rate_bytes_per_second,
             "sent_again": sent.saturating_sub(accepted),
         },
+        "notices": { "waiting": status.notices.waiting_count, "failure": status.notices.failure },
         "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "uploads_left_out": left_out(status),
@@ -210,6 +211,7 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     text.push_str(&progress(status));
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
     text.push_str(&attention(status));
+    text.push_str(&untold(status));
     text
 }
 
@@ -310,6 +312,14 @@ fn attention(status: &Status) -> String {
         text.push_str(&format!("and {more} more\n"));
     }
     text
+}
+
+/// Says that people are not told, and why.
+fn untold(status: &Status) -> String {
+    let Some(failure) = &status.notices.failure else { return String::new() };
+    let count = status.notices.waiting_count;
+    let waits = if count == 1 { "1 notice waits" } else { &format!("{count} notices wait") };
+    format!("\n{waits} to be told: {failure}\n")
 }
 
 #[cfg(test)]

@@ -19,7 +19,23 @@ pub(super) struct File {
     pub(super) network: Network,
     pub(super) destinations: BTreeMap<String, Spanned<Destination>>,
     pub(super) drops: BTreeMap<String, Spanned<Drop>>,
-    pub(super) notify: Option<Spanned<toml::Table>>,
+    pub(super) notify: Notify,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Notify {
+    pub(super) command: Option<Spanned<Command>>,
+    pub(super) webhook: Option<Spanned<toml::Value>>,
+    pub(super) mail: Option<Spanned<toml::Value>>,
+    pub(super) heartbeat: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Command {
+    pub(super) run: Vec<Spanned<String>>,
+    pub(super) on: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

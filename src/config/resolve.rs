@@ -2,6 +2,7 @@
 
 mod destination;
 mod drop;
+mod notify;
 mod profile;
 
 use std::ops::Range;
@@ -71,7 +72,6 @@ impl<'a> Resolver<'a> {
 
 impl Resolver<'_> {
     fn file(&mut self, raw: raw::File) -> Config {
-        self.refuse(raw.notify.as_ref().map(Spanned::span), "[notify]");
         self.warn(raw.control.socket.as_ref().map(Spanned::span), "[control] socket");
         let served = raw.web.listen.as_ref().filter(|listen| listen.as_ref() != "off");
         self.warn(served.map(Spanned::span), "[web] listen");
@@ -95,6 +95,7 @@ impl Resolver<'_> {
             network: self.network(raw.network),
             destinations,
             drops,
+            notify: self.notify(raw.notify),
             warnings: Vec::new(),
         }
     }

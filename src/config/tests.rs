@@ -60,9 +60,40 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_and_never_left_out_in_silence() {
-    insta::assert_snapshot!(with("[notify]\n"), @r#"
-    DIR/config.toml:9: [notify] is not available in this version
+    let others = "[notify]\nwebhook = { url_file = \"hook.url\" }\nmail = {}\n";
+    insta::assert_snapshot!(with(others), @r#"
+    DIR/config.toml:10: [notify] webhook is not available in this version
     hint: leave it out
+    DIR/config.toml:11: [notify] mail is not available in this version
+    hint: leave it out
+    "#);
+}
+
+#[test]
+fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
+    let fine = "[notify]\ncommand = { run = [\"/bin/sh\", \"-c\", \"true\"] }\n";
+    assert_eq!(with(fine), "fine");
+    let bad = "[notify]\ncommand = { run = [\"sh\"], on = [\"parkd\"] }\n";
+    insta::assert_snapshot!(with(bad), @r#"
+    DIR/config.toml:10: run = "sh" is not an absolute path
+    hint: it is run without a shell: write it from / on
+    DIR/config.toml:10: on = "parkd" is not possible
+    hint: did you mean "parked"?
+    "#);
+    let bad = "[notify.command]\nrun = [\"/etc/passwd\"]\non = []\n";
+    insta::assert_snapshot!(with(bad), @r#"
+    DIR/config.toml:10: run = "/etc/passwd" is not executable
+    hint: chmod +x /etc/passwd
+    DIR/config.toml:11: on = [] tells nothing
+    hint: allowed: drop-completed, parked, deaf, destination-halted
+    "#);
+    insta::assert_snapshot!(with("[notify.command]\nrun = [\"/nowhere/prog\"]\n"), @r#"
+    DIR/config.toml:10: run = "/nowhere/prog" is not there
+    hint: name a file that is there
+    "#);
+    insta::assert_snapshot!(with("[notify.command]\n"), @r#"
+    DIR/config.toml:9: [notify] command has no run
+    hint: run = ["/usr/local/bin/PROGRAM"]
     "#);
 }
 

@@ -14,9 +14,9 @@ use super::perform::{Bandwidth, Source, World};
 use super::shutdown::Phase;
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Transfer};
+use crate::config::{Config, Destination as Target, Told, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
-use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
+use crate::engine::settings::{ChannelSettings, DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
 use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
 use crate::sdnotify;
@@ -155,6 +155,7 @@ pub(super) fn world(
         destinations,
         targets: targets.collect(),
         sources,
+        senders: config.notify.iter().map(|told| told.sender.clone()).collect(),
         state: config.state_directory.clone(),
         events,
         bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
@@ -197,6 +198,8 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         tags: target.tags.clone(),
         export: target.export.clone(),
     };
+    let channel =
+        |told: &Told| ChannelSettings { channel: told.sender.channel(), on: told.on.clone() };
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
         destinations: config.destinations.iter().map(destination).collect(),
@@ -208,6 +211,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
+        channels: config.notify.iter().map(channel).collect(),
     }
 }
 
@@ -230,6 +234,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         ignored: loaded.ignored,
         unreadable: loaded.unreadable,
         roots: loaded.roots,
+        outbox: loaded.outbox,
         next_upload: loaded.next_upload,
     }
 }

@@ -56,6 +56,15 @@ impl Journal {
                 Record::DisposalEnded { unit, is_done: true, .. } => {
                     tracing::info!(path = unit.to_string(), "its source is disposed of");
                 }
+                Record::NoticeDelayed { failure, .. } => {
+                    let kind = failure.kind.as_str();
+                    tracing::warn!(kind, "people are not told yet: {}", failure.message);
+                }
+                Record::NoticeSent { id, .. } => tracing::info!("notice {} is told", id.0),
+                Record::Notice(notice) => {
+                    let kind = notice.kind.as_str();
+                    tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
+                }
                 Record::UnitWords { .. }
                 | Record::DisposalQueued(_)
                 | Record::DisposalIntended { .. }

@@ -19,9 +19,10 @@ use crate::engine::event::{
 };
 use crate::limiter::ByteBudget;
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, RootIdentity,
-    SourcePath, UploadId,
+    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, Notice,
+    RootIdentity, SourcePath, UploadId,
 };
+use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) targets: std::collections::BTreeMap<DropName, Vec<DestinationName>>,
     /// Drop directories.
     pub(crate) sources: std::collections::BTreeMap<DropName, Source>,
+    /// How people are told.
+    pub(crate) senders: Vec<Sender>,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
     /// Where observations go while a scan runs.
@@ -138,6 +141,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             let write = move || write_receipt(&world, upload);
             off_the_loop(write).await.map(|sha256| Outcome::ReceiptWritten { sha256 })
         }
+        Act::Notify { notice } => tell(&world, &notice).await.or_else(failed),
         Act::Locate(_)
         | Act::Begin(_)
         | Act::FindBegun(_)
@@ -220,6 +224,15 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
         }
         _ => Err(Failure::new(FailureKind::LocalFault, "this act is no call")),
     }
+}
+
+async fn tell(world: &World, notice: &Notice) -> Result<Outcome, Failure> {
+    let channel = notice.channel;
+    let sender = world.senders.iter().find(|sender| sender.channel() == channel);
+    let missing =
+        || Failure::new(FailureKind::LocalFault, format!("{} is not configured", channel.as_str()));
+    sender.ok_or_else(missing)?.send(notice).await?;
+    Ok(Outcome::Notified)
 }
 
 fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {

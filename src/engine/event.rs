@@ -12,7 +12,7 @@ use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
-    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5,
+    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
     Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
     RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId, WallTime, WatchState,
     WholeDigest,
@@ -248,6 +248,11 @@ pub enum Act {
         /// The drop's own name.
         name: String,
     },
+    /// Tell people.
+    Notify {
+        /// What, and by which channel.
+        notice: Box<Notice>,
+    },
     /// Remove an unfinished remote upload.
     Abort {
         /// Where.
@@ -475,6 +480,8 @@ pub enum Outcome {
     Disposed,
     /// The platform knows that all of the drop is there.
     DropFinished,
+    /// The channel took the notice.
+    Notified,
     /// The remote upload is not there any more.
     Aborted,
     /// The destination takes our credential.

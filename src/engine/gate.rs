@@ -6,11 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use super::Engine;
 use super::event::ActId;
 use super::export::Exports;
 use super::retry::{self, Closing};
 use super::settings::{DestinationSettings, RetrySettings};
-use crate::model::{DestinationState, Monotonic, RemoteUploadId, WallTime};
+use super::turn::Turn;
+use crate::model::{
+    DestinationName, DestinationState, Monotonic, Record, RemoteUploadId, WallTime,
+};
 
 /// Clean-ups under way at one destination.
 const CLEANUP_MAX: usize = 2;
@@ -133,5 +137,30 @@ impl Gate {
     pub(crate) fn cleanup_room(&self) -> Option<usize> {
         let flying = self.cleanups.values().filter(|cleanup| cleanup.act.is_some()).count();
         CLEANUP_MAX.checked_sub(flying).filter(|room| *room > 0)
+    }
+}
+
+impl Engine {
+    /// Writes how a destination is doing.
+    pub(super) fn tell_destination(
+        &mut self,
+        name: &DestinationName,
+        reason: Option<String>,
+        turn: &mut Turn,
+    ) {
+        let Some(gate) = self.gates.get(name) else { return };
+        let state = match &gate.state {
+            GateState::Open => DestinationState::Ok,
+            GateState::Closed { state, .. } | GateState::Probing { state } => *state,
+        };
+        let platform = gate.settings.platform.clone();
+        self.note_halt(name, state, reason.as_deref(), turn);
+        turn.record(Record::DestinationHealth {
+            destination: name.clone(),
+            platform,
+            state,
+            reason,
+            at: turn.now.wall,
+        });
     }
 }

@@ -191,6 +191,7 @@ impl Engine {
         if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
             turn.record(Record::DropHealth(health));
         }
+        self.note_hearing(drop, turn);
     }
 
     /// Takes a sign of life from the scan under way.
@@ -244,6 +245,7 @@ impl Engine {
             | FlightKind::UnitReceipt(_)
             | FlightKind::Dispose(_)
             | FlightKind::Finish(_)
+            | FlightKind::Notify(_)
             | FlightKind::Export(..) => upload.map(|upload| upload.admission.drop.clone()),
         };
         if let Some(drop) = drop {

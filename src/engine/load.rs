@@ -7,7 +7,7 @@ use super::upload::Upload;
 use super::{DropKey, Engine, StoredUnit};
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Now, PartState,
-    PathDigest, RemoteUploadId, RootIdentity, SourcePath, UploadId, UploadState,
+    PathDigest, RemoteUploadId, RootIdentity, SourcePath, StoredOutbox, UploadId, UploadState,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -32,6 +32,8 @@ pub struct Stored {
     pub unreadable: Vec<(DropName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DropName, String, RootIdentity)>,
+    /// What people are still to be told.
+    pub outbox: StoredOutbox,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -109,6 +111,7 @@ impl Engine {
         stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 
@@ -122,6 +125,7 @@ impl Engine {
     ) {
         let mut turn = Turn::new(now);
         self.take_uploads(uploads, &mut turn);
+        self.tell_people(&mut turn);
         turn.flush(out);
     }
 

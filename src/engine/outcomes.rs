@@ -43,6 +43,7 @@ impl Engine {
             FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
             FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
             FlightKind::Dispose(key) => self.on_disposed(&key, reply, turn),
+            FlightKind::Notify(id) => self.on_notified(id, reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
@@ -135,6 +136,7 @@ impl Engine {
         let reason = match reply {
             Ok(_) => {
                 gate.state = GateState::Open;
+                self.note_answering(name, turn);
                 None
             }
             Err(Setback { failure, .. }) => {
@@ -163,7 +165,10 @@ impl Engine {
         let Some(name) = flight.destination.as_ref().filter(|_| !is_probe) else { return };
         let Some(gate) = self.gates.get_mut(name) else { return };
         match reply {
-            Ok(_) => gate.streak = 0,
+            Ok(_) => {
+                gate.streak = 0;
+                self.note_answering(name, turn);
+            }
             Err(Setback { failure, .. }) => {
                 let Some(closing) = retry::closing(failure.kind) else { return };
                 gate.streak = gate.streak.saturating_add(1);
@@ -346,6 +351,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Probe => "probe",
         FlightKind::Export(..) => "export",
         FlightKind::Finish(_) => "finish drop",
+        FlightKind::Notify(_) => "notify",
         FlightKind::ReadUnit(_) => "read unit",
         FlightKind::UnitReceipt(_) => "write unit receipt",
         FlightKind::Dispose(_) => "dispose",

@@ -1,10 +1,11 @@
 //! What the engine must be told once: drops, destinations, limits. Checked by `config` beforehand.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    ByteCount, Closing, DestinationName, Disposition, DropName, ExportMode, NamePolicy, PartSize,
-    Start, Traits, Unit, WholeDigest,
+    ByteCount, Channel, Closing, DestinationName, Disposition, DropName, ExportMode, NamePolicy,
+    NoticeKind, PartSize, Start, Traits, Unit, WholeDigest,
 };
 
 /// Everything the engine goes by.
@@ -22,6 +23,17 @@ pub struct Settings {
     pub memory_per_part: ByteCount,
     /// When to try again.
     pub retry: RetrySettings,
+    /// How people are told, and of what.
+    pub channels: Vec<ChannelSettings>,
+}
+
+/// One way in which people are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSettings {
+    /// Which.
+    pub channel: Channel,
+    /// Of what.
+    pub on: BTreeSet<NoticeKind>,
 }
 
 /// When to try again.

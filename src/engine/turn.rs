@@ -29,6 +29,11 @@ impl Turn {
         self.records.push(record);
     }
 
+    /// Returns what is lined up so far.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
     /// Lines up a fact about an upload.
     pub(crate) fn fact(&mut self, upload: UploadId, fact: Fact) {
         let is_light = matches!(
@@ -78,6 +83,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::WriteReceipt { .. }
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }
+        | Act::Notify { .. }
         | Act::Abort { .. } => true,
         Act::Scan { .. }
         | Act::Look { .. }

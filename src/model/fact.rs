@@ -9,6 +9,7 @@ use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, RootIdentity, SourcePath};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
+use super::notice::{Notice, NoticeId};
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::time::WallTime;
 use super::unit::{Disposal, UnitRow};
@@ -152,6 +153,24 @@ pub enum Record {
         unit: SourcePath,
         /// It is not there any more.
         is_done: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// People are to be told; one that was not tried yet takes the place of itself.
+    Notice(Box<Notice>),
+    /// It was not told, and why.
+    NoticeDelayed {
+        /// Which.
+        id: NoticeId,
+        /// When it is tried again.
+        retry_at: WallTime,
+        /// Why it was not told.
+        failure: Failure,
+    },
+    /// It was told.
+    NoticeSent {
+        /// Which.
+        id: NoticeId,
         /// When.
         at: WallTime,
     },

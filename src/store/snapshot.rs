@@ -24,7 +24,8 @@ pub use self::files::Sent;
 pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{
-    Attempt, Daemon, Destination, Detail, Drop, Export, Ignored, Part, Run, Status, Tally, Upload,
+    Attempt, Daemon, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run, Status, Tally,
+    Upload,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -85,6 +86,7 @@ impl Snapshot {
             ignored_count: count("SELECT count(*) FROM ignored")?,
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
+            notices: self.read_notices()?,
             units: self.read_units(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             uploads: self.list_uploads(all)?,
         };
@@ -94,6 +96,14 @@ impl Snapshot {
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         self.connection.prepare(sql)?.query_map([], read)?.collect()
+    }
+
+    fn read_notices(&self) -> Result<Notices> {
+        let sql = "SELECT count(*), (SELECT failure FROM outbox WHERE sent_at_ns IS NULL \
+            AND failure IS NOT NULL ORDER BY id LIMIT 1) FROM outbox WHERE sent_at_ns IS NULL";
+        self.connection.query_row(sql, [], |row| {
+            Ok(Notices { waiting_count: rows::unsigned_at(row, 0)?, failure: row.get(1)? })
+        })
     }
 
     fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {

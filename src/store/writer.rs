@@ -9,6 +9,7 @@
 
 mod files;
 mod load;
+mod outbox;
 mod rate;
 mod units;
 
@@ -210,6 +211,9 @@ fn write_record(
         | Record::DisposalIntended { .. }
         | Record::DisposalDelayed { .. }
         | Record::DisposalEnded { .. } => units::write(connection, record)?,
+        Record::Notice(_) | Record::NoticeDelayed { .. } | Record::NoticeSent { .. } => {
+            outbox::write(connection, record)?
+        }
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?
         }

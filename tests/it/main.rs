@@ -9,6 +9,7 @@ mod halfway;
 mod identity;
 mod kill;
 mod moved;
+mod notify;
 mod others;
 mod platforms;
 mod runs;

@@ -16,6 +16,7 @@ mod batching;
 mod check;
 mod crashes;
 mod exports;
+mod notices;
 mod random;
 mod receipts;
 mod scenarios;

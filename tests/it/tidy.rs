@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Modules by layer, low to high.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("model", 0),
     ("engine", 1),
     ("store", 2),
     ("platform", 2),
     ("source", 2),
     ("receipt", 2),
+    ("notify", 2),
     ("limiter", 2),
     ("signals", 2),
     ("sdnotify", 2),
@@ -27,7 +28,7 @@ const LAYERS: [(&str, u8); 15] = [
 const EXCEPTIONS: [(&str, &str); 3] =
     [("platform", "limiter"), ("platform", "clock"), ("platform", "telemetry")];
 /// Released migrations never change.
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("0001_initial.sql", "09cd836db4a6c8ac716c44e146c9ab88f9df71a7654aff22d6f9c524a1c13bfa"),
     ("0002_exports.sql", "3f498edfde510a6b589d117a89f839638de425fedaf94d5f3bdf2246729575b6"),
     ("0003_drops.sql", "a50dfb5e367770fe120adbf40928e156ccc2f320f509db860af3ae5dca376f21"),
@@ -35,6 +36,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("0005_units.sql", "2d637e0cf2a4ddd1b13b6712527da51279bb26cf75a4a3dc85a12b700079d1e4"),
     ("0006_ctime.sql", "8d623deeb4f261182f6703ff7acb1fcf4c8d2210ff5369f9fba3cb96de1ec1c1"),
     ("0007_moved.sql", "d6f3325e4c3de3b0fc58133b3d19e562ca8e455bda506a79cd2909e2b88da828"),
+    ("0008_outbox.sql", "97eb774f61d6490da02e95eee94c7b51e9842a9ed3a4ab4ce79901ce89e20b4a"),
 ];
 /// Lines before the tests of a file.
 const FILE_MAX: usize = 500;
@@ -293,6 +295,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         "destinations",
         "drops",
         "notify",
+        "command",
         "export",
     ];
     // Named inside a credential's braces.

@@ -5,7 +5,7 @@ use crate::model::{
     Admission, ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, ParkReason,
     PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState,
 };
-use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Tally};
+use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Tally};
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
@@ -59,6 +59,7 @@ fn status() -> Status {
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
+        notices: Notices::default(),
         units: Vec::new(),
         is_running: true,
         daemon: Some(Daemon {

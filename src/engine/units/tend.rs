@@ -191,6 +191,7 @@ impl Engine {
         unit.row.completed_at = Some(now.wall);
         unit.row.receipt_sha256 = Some(sha256);
         self.tell_unit(key, turn);
+        self.note_completed(key, turn);
         self.send_sentinels(key, (path, fingerprint), turn);
         self.queue_disposal(key, false, turn);
     }

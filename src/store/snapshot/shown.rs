@@ -28,10 +28,21 @@ pub struct Status {
     pub ignored: Vec<Ignored>,
     /// Bytes accepted each second, lately.
     pub rate_bytes_per_second: u64,
+    /// What people are still to be told.
+    pub notices: Notices,
     /// Drops as units, the newest first.
     pub units: Vec<UnitShown>,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<Upload>,
+}
+
+/// What people are still to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// How many notices wait.
+    pub waiting_count: u64,
+    /// Why the oldest that failed was not taken.
+    pub failure: Option<String>,
 }
 
 /// One directory at the top of a drop directory: what a technician calls a run.

@@ -31,6 +31,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         ignored: load_ignored(connection)?,
         unreadable: load_unreadable(connection)?,
         roots: load_roots(connection)?,
+        outbox: super::outbox::load(connection)?,
         next_upload: next.map(UploadId),
     })
 }

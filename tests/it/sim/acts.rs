@@ -114,6 +114,10 @@ impl World {
                 Ok(self.write_unit_receipt(&unit, generation))
             }
             Act::Dispose { unit, .. } => self.dispose(&unit),
+            Act::Notify { notice } => {
+                self.told.push(*notice);
+                Ok(Outcome::Notified)
+            }
             call => now(remote_call(&self.fake, call)),
         };
         (None, outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
@@ -268,6 +272,7 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::ReadUnit { .. }
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }
+        | Act::Notify { .. }
         | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
     })
 }
@@ -298,6 +303,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::WriteUnitReceipt { .. } => "write unit receipt",
         Act::DigestFile { .. } => "digest file",
         Act::Dispose { .. } => "dispose",
+        Act::Notify { .. } => "notify",
         Act::FinishDrop { .. } => "finish drop",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",

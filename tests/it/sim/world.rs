@@ -13,8 +13,8 @@ use dropferry::engine::settings::{
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
     ByteCount, Closing, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath, Traits,
-    UploadId, WallTime,
+    Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath,
+    Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) skipped: Vec<usize>,
     /// Files that were disposed of.
     pub(super) disposed: Vec<SourcePath>,
+    /// What people were told, each time they were.
+    pub(super) told: Vec<Notice>,
     directory: tempfile::TempDir,
     inode: u64,
     /// How often anything was done to any file.
@@ -144,6 +146,7 @@ fn settings(policy: NamePolicy) -> Settings {
             delay_min: Duration::from_secs(1),
             delay_max: Duration::from_mins(5),
         },
+        channels: Vec::new(),
     }
 }
 
@@ -175,6 +178,7 @@ impl World {
             versions: BTreeMap::new(),
             skipped: Vec::new(),
             disposed: Vec::new(),
+            told: Vec::new(),
             root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
             inode: 0,
@@ -213,6 +217,7 @@ impl World {
             versions: self.versions.clone(),
             skipped: self.skipped.clone(),
             disposed: self.disposed.clone(),
+            told: self.told.clone(),
             root: self.root,
             directory,
             inode: self.inode,

@@ -1,0 +1,195 @@
+//! A program of the operator's, run once for each notice: JSON on its standard input, exit code 0 when
+//! it took it.
+//!
+//! No shell is involved. The environment holds [`ENVIRONMENT`] and nothing else, so that no secret of
+//! ours gets there. What the program writes is read, bounded, and stands in the failure's text. It has
+//! [`TIME_LIMIT`], then it is killed with all it started; so it is when the daemon gives up waiting.
+//! When the daemon itself is killed the program goes on, and the notice is sent again.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use crate::model::{Failure, FailureKind, Notice};
+
+/// What of our environment the program sees.
+const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
+/// A program that takes longer is held to be stuck.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// What it has written by its end is there at once; what it left running may hold its output open.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Enough for a sentence that says what is wrong; the rest is read and thrown away.
+const OUTPUT_MAX: usize = 1024;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The program's absolute path, then its arguments.
+    pub run: Vec<String>,
+}
+
+/// Kills the program and all it started, unless it has ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // It may have ended just now.
+            kill_process_group(pid, Signal::KILL).unwrap_or(());
+        }
+    }
+}
+
+/// Runs the program with a notice.
+///
+/// # Errors
+/// When it cannot be run, ends with another code than 0, or does not end in time.
+pub async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
+    send_within(settings, notice, TIME_LIMIT).await
+}
+
+async fn send_within(settings: &Settings, notice: &Notice, limit: Duration) -> Result<(), Failure> {
+    let Some((program, arguments)) = settings.run.split_first() else {
+        return Err(failed("no program is configured".into()));
+    };
+    let mut child = start(program, arguments)
+        .map_err(|error| failed(format!("{program} cannot be run: {error}")))?;
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut group = Group(pid);
+    let mut written = (Vec::new(), Vec::new());
+    let ended = converse(&mut child, format!("{}\n", notice.body), &mut written);
+    let status = match tokio::time::timeout(limit, ended).await {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => return Err(failed(format!("{program} cannot be waited for: {error}"))),
+        Err(_) => {
+            let said = said(&written);
+            let limit = limit.as_secs();
+            return Err(failed(format!("{program} was killed after {limit} s{said}")));
+        }
+    };
+    group.0 = None;
+    match status.success() {
+        true => Ok(()),
+        false => Err(failed(format!("{program} ended with {status}{}", said(&written)))),
+    }
+}
+
+fn failed(message: String) -> Failure {
+    Failure::new(FailureKind::LocalFault, message)
+}
+
+fn start(program: &str, arguments: &[String]) -> std::io::Result<Child> {
+    let inherited = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(inherited)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Feeds the program and hears it out until it ends.
+async fn converse(
+    child: &mut Child,
+    body: String,
+    written: &mut (Vec<u8>, Vec<u8>),
+) -> std::io::Result<ExitStatus> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // A program may know enough without reading; its exit code tells.
+            stdin.write_all(body.as_bytes()).await.unwrap_or(());
+        }
+    };
+    let talk = async {
+        tokio::join!(feed, hear(stdout, &mut written.0), hear(stderr, &mut written.1));
+    };
+    tokio::pin!(talk);
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        () = &mut talk => return child.wait().await,
+    };
+    tokio::time::timeout(LAST_WORDS, talk).await.unwrap_or(());
+    Ok(status)
+}
+
+/// Reads to the end and keeps the beginning.
+async fn hear(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let room = OUTPUT_MAX.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+}
+
+/// What the program wrote, errors first, as the end of a sentence.
+fn said(written: &(Vec<u8>, Vec<u8>)) -> String {
+    let both = [&written.1[..], b" ", &written.0[..]].concat();
+    let text = String::from_utf8_lossy(&both);
+    let words: Vec<_> = text.split_whitespace().collect();
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Channel, NoticeId, NoticeKind, WallTime};
+
+    fn notice() -> Notice {
+        Notice {
+            id: NoticeId(1),
+            channel: Channel::Command,
+            kind: NoticeKind::Parked,
+            subject: "7".into(),
+            is_over: false,
+            body: "{\"id\":\"1\"}".into(),
+            at: WallTime(0),
+            due: WallTime(0),
+        }
+    }
+
+    async fn shell(script: &str, limit: Duration) -> Result<(), String> {
+        let run = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let sent = send_within(&Settings { run }, &notice(), limit).await;
+        sent.map_err(|failure| failure.message)
+    }
+
+    #[tokio::test]
+    async fn it_reads_the_body_and_sees_nothing_else_of_us() {
+        let script = "test \"$(cat)\" = '{\"id\":\"1\"}' && test -z \"$(env | grep -v \
+            -e ^PATH= -e ^HOME= -e ^LANG= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD=)\"";
+        assert_eq!(shell(script, TIME_LIMIT).await, Ok(()));
+        assert_eq!(shell("exit 0", TIME_LIMIT).await, Ok(()), "it need not read");
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_the_code_and_what_was_written_and_no_more_than_that() {
+        let text = shell("echo out; echo no mail host >&2; exit 3", TIME_LIMIT).await;
+        assert_eq!(text, Err("/bin/sh ended with exit status: 3: no mail host out".into()));
+        let long = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1", TIME_LIMIT).await;
+        assert!(long.is_err_and(|text| text.len() < OUTPUT_MAX + 100));
+        let run = vec!["/nowhere/at all".to_owned()];
+        let none = send(&Settings { run }, &notice()).await.expect_err("not there");
+        assert!(none.message.starts_with("/nowhere/at all cannot be run: "), "{none}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_stuck_is_killed_with_all_it_started() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mark = directory.path().join("late");
+        let script = format!("(sleep 2; touch {}) & echo waiting; sleep 60", mark.display());
+        let stuck = shell(&script, Duration::from_secs(1)).await;
+        assert_eq!(stuck, Err("/bin/sh was killed after 1 s: waiting".into()));
+        let left = format!("(sleep 60) & touch {}", mark.display());
+        assert_eq!(shell(&left, TIME_LIMIT).await, Ok(()), "what it left behind is not waited for");
+        assert!(mark.exists());
+    }
+}

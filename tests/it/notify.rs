@@ -1,0 +1,130 @@
+//! Telling people, with the real binary: a program that fails, one that is slow, and a kill between.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::stage::{Options, Stage, until};
+use super::units::until_unit;
+
+const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
+
+/// A stage that runs a program for each notice: it keeps what it was given as `try.N`, then does as
+/// `then` says; what is not ended there was accepted.
+fn stage(on: &str, then: &str) -> Stage {
+    let stage = Stage::new(Options { drop: DROP, ..Options::default() });
+    let (program, told) = (stage.path("program"), stage.path("told"));
+    fs::create_dir(&told).expect("made");
+    let script = format!(
+        "#!/bin/sh\ncd '{}' || exit 9\ncat > now || exit 9\n\
+         n=$(ls | grep -c '^try')\nmv now \"try.$(printf %04d \"$n\")\"\n{then}\n\
+         cp \"try.$(printf %04d \"$n\")\" \"accepted.$(printf %04d \"$n\")\"\n",
+        told.display()
+    );
+    fs::write(&program, script).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+    let lines = format!("[notify.command]\nrun = [\"{}\"]\non = [{on}]\n", program.display());
+    let mut config = fs::OpenOptions::new().append(true).open(stage.path("config.toml"));
+    config.as_mut().expect("opened").write_all(lines.as_bytes()).expect("written");
+    stage
+}
+
+/// Every message that was kept under a name, in order.
+fn kept(stage: &Stage, name: &str) -> Vec<Value> {
+    let mut files = super::stage::walk(&stage.path("told"));
+    files.retain(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(name)));
+    files.sort();
+    let read = |path| serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+    files.into_iter().map(read).collect()
+}
+
+fn until_told(stage: &Stage) {
+    until("no notice waits", || (stage.status()["notices"]["waiting"] == 0).then_some(()));
+}
+
+#[test]
+fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id() {
+    let fails = "[ \"$n\" -ge 2 ] || { echo no mail host >&2; exit 7; }";
+    let mut stage = stage("\"drop-completed\"", fails);
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    let failure =
+        until("it says why", || stage.status()["notices"]["failure"].as_str().map(str::to_owned));
+    assert!(failure.contains("exit status: 7: no mail host"), "{failure}");
+    until("it was accepted", || kept(&stage, "accepted").pop());
+    until_told(&stage);
+    let tries = kept(&stage, "try");
+    assert_eq!(tries.len(), 3, "{tries:?}");
+    assert!(tries.iter().all(|told| *told == tries[0]), "the same at each try: {tries:?}");
+    let told = &tries[0];
+    assert_eq!((&told["schema"], &told["kind"]), (&1.into(), &"drop-completed".into()));
+    assert_eq!((&told["drop"], &told["name"]), (&"lab".into(), &"run1".into()));
+    assert_eq!((&told["file_count"], &told["late_file_count"]), (&1.into(), &0.into()));
+    assert_eq!(told["text"], "run1 of lab is all at to-sevenbridges: 1 file, 5 B");
+    assert!(told["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{told}");
+
+    stage.write("run1/late.txt", b"late");
+    until("it was told of late files", || kept(&stage, "accepted").into_iter().nth(1));
+    until_unit(&stage, "run1", "completed");
+    until_told(&stage);
+    let accepted = kept(&stage, "accepted");
+    assert_eq!(accepted.len(), 2, "one message for each fact: {accepted:?}");
+    assert_eq!(accepted[1]["late_file_count"], 1);
+    assert_ne!(accepted[0]["id"], accepted[1]["id"]);
+}
+
+#[test]
+fn a_program_that_never_succeeds_holds_nothing_up_and_status_says_so() {
+    let mut stage = stage("\"drop-completed\", \"parked\"", "echo closed; exit 1");
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    until_unit(&stage, "run1", "completed");
+    until("it was tried", || kept(&stage, "try").pop());
+    stage.write("run2/b.txt", b"world");
+    until_unit(&stage, "run2", "completed");
+    stage.assert_all_there();
+    until("both wait", || (stage.status()["notices"]["waiting"] == 2).then_some(()));
+    let text = String::from_utf8(stage.output("status", &[]).stdout).expect("text");
+    assert!(text.contains("2 notices wait to be told: ") && text.contains(": closed"), "{text}");
+    let tries = kept(&stage, "try");
+    assert!(tries.iter().all(|told| told["name"] == "run1"), "in order: {tries:?}");
+}
+
+#[test]
+fn forty_parked_files_are_one_message() {
+    let mut stage = stage("\"parked\"", "");
+    for number in 0..40 {
+        stage.write(&format!("run1/{number}.txt"), b"first");
+    }
+    stage.start();
+    stage.until_count("completed", 40);
+    for number in 0..40 {
+        stage.write(&format!("run1/{number}.txt"), b"another, which stands in its own way");
+    }
+    stage.until_count("parked", 40);
+    let told = until("people are told", || kept(&stage, "accepted").pop());
+    until_told(&stage);
+    assert_eq!(kept(&stage, "accepted").len(), 1, "one message for all");
+    assert_eq!((&told["count"], &told["reason"]), (&40.into(), &"name-taken".into()));
+    assert_eq!(told["paths"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
+    // The first run takes the message and does not end.
+    let slow = "[ \"$n\" -ge 1 ] || { cp try.0000 accepted.first; exec sleep 20; }";
+    let mut stage = stage("\"drop-completed\"", slow);
+    stage.write("run1/a.txt", b"hello");
+    stage.start();
+    let first = until("it was taken", || kept(&stage, "accepted.first").pop());
+    stage.signal(Signal::KILL);
+    stage.wait_for_end();
+    assert_eq!(stage.status()["notices"]["waiting"], 1, "it was not marked");
+    stage.start();
+    until_told(&stage);
+    let tries = kept(&stage, "try");
+    assert_eq!(tries, [first.clone(), first], "again, and the same");
+}

@@ -1,0 +1,169 @@
+//! What people are told, cut at every effect: nothing twice under two ids, nothing not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dropferry::engine::event::Event;
+use dropferry::engine::settings::ChannelSettings;
+use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, UnitState, WallTime};
+use dropferry::store::snapshot::Snapshot;
+use serde_json::Value;
+
+use super::acts::Fault;
+use super::crashes::{each_crash, told};
+use super::scenarios::put_there;
+use super::world::{Life, Step, World, traits};
+
+/// Longer than closing a unit and every retry.
+const STEPS_MAX: usize = 20_000;
+
+impl World {
+    fn tell_people(&mut self) {
+        let settings = ChannelSettings { channel: Channel::Command, on: NoticeKind::ALL.into() };
+        self.settings.channels = vec![settings];
+    }
+
+    fn is_told(&self) -> bool {
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let status = snapshot.status(true, WallTime(0)).expect("it can be read");
+        let mut units = status.units.iter();
+        units.all(|unit| unit.row.state == UnitState::Completed)
+            && status.notices.waiting_count == 0
+    }
+}
+
+fn world(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.tell_people();
+    world.write("run/large", b"0123456789");
+    world.write("run/empty", b"");
+    world
+}
+
+fn until_told(world: &mut World, life: &mut Life, mut visit: impl FnMut(&World, &Life)) {
+    for _ in 0..STEPS_MAX {
+        match world.step(life) {
+            Step::Quiet if world.is_told() => return,
+            Step::Quiet => {
+                world.pass(Duration::from_secs(5));
+                world.tell(life, Event::Timer);
+            }
+            Step::Waited | Step::Act("scan") => {}
+            Step::Act(_) | Step::Committed => visit(world, life),
+        }
+    }
+    panic!("people are not told: {:?}", world.told);
+}
+
+/// Every message, by its id: the same each time it was sent.
+fn messages(world: &World) -> BTreeMap<String, Value> {
+    let mut bodies = BTreeMap::new();
+    for notice in &world.told {
+        let body: Value = serde_json::from_str(&notice.body).expect("JSON");
+        let id = body["id"].as_str().expect("a text").to_owned();
+        let before = bodies.insert(id.clone(), body.clone());
+        assert!(before.is_none_or(|before| before == body), "{id} was sent with two texts");
+    }
+    bodies
+}
+
+fn assert_one_completion(world: &World) {
+    let messages = messages(world);
+    let completed: Vec<_> =
+        messages.values().filter(|message| message["kind"] == "drop-completed").collect();
+    assert_eq!(completed.len(), 1, "one fact has one message: {messages:?}");
+    assert_eq!((&completed[0]["name"], &completed[0]["file_count"]), (&"run".into(), &2.into()));
+}
+
+#[test]
+fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
+    let mut points = 0;
+    for seed in 1100..1104 {
+        let mut first = world(seed);
+        let finish = |story: String, mut world: World| {
+            told(story, || {
+                let mut life = world.start();
+                until_told(&mut world, &mut life, |_, _| {});
+                assert_one_completion(&world);
+            });
+        };
+        let (count, mut life) = each_crash(&mut first, |at, world| {
+            finish(format!("seed {seed}, crash {at}"), world);
+        });
+        points += count;
+        until_told(&mut first, &mut life, |world, life| {
+            points += 1;
+            finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
+        });
+        assert_one_completion(&first);
+        assert_eq!(first.told.len(), 1, "without a crash it is told once");
+    }
+    println!("{points} crash points");
+    assert!(points > 100, "only {points} crash points were found");
+}
+
+#[test]
+fn every_crash_point_tells_of_each_parked_file() {
+    for seed in 1110..1114 {
+        let mut world = World::with(seed, NamePolicy::Park, traits());
+        world.tell_people();
+        put_there(&world, b"other", true);
+        world.write("run/a", b"0123456789");
+        let check = |world: &World| {
+            let messages = messages(world);
+            let parked: Vec<_> =
+                messages.values().filter(|told| told["kind"] == "parked").collect();
+            assert_eq!(parked.len(), 1, "{messages:?}");
+            assert_eq!(parked[0]["paths"], serde_json::json!(["run/a"]));
+        };
+        each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, crash {at}"), || {
+                world.run();
+                check(&world);
+            });
+        });
+        check(&world);
+    }
+}
+
+#[test]
+fn a_channel_that_fails_is_tried_until_it_takes_the_notice_and_holds_nothing_up() {
+    for (seed, after) in [(1120, false), (1121, true)] {
+        let mut world = world(seed);
+        let kind = FailureKind::LocalFault;
+        world.faults = (1..=4).map(|nth| Fault { act: "notify", nth, after, kind }).collect();
+        let mut life = world.start();
+        until_told(&mut world, &mut life, |_, _| {});
+        assert_one_completion(&world);
+        assert_eq!(world.told.len(), if after { 5 } else { 1 });
+    }
+}
+
+#[test]
+fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_next_life() {
+    let mut world = World::new(1130);
+    world.tell_people();
+    world.write("run/a", b"0123456789");
+    let kind = FailureKind::Unauthorized;
+    let fault = |act, nth| Fault { act, nth, after: false, kind };
+    world.faults = vec![fault("locate", 1), fault("probe", 1), fault("probe", 2)];
+    let mut life = world.start();
+    while !world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationHalted) {
+        world.step(&mut life);
+    }
+    while !life.is_durable() {
+        world.step(&mut life);
+    }
+    let mut world = world.crashed(&life, false);
+    world.faults.push(fault("locate", world.act_counts["locate"] + 1));
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    let messages = messages(&world);
+    let states: BTreeSet<_> = messages
+        .values()
+        .filter(|message| message["kind"] == "destination-halted")
+        .map(|message| (message["at"].as_str(), message["state"].as_str()))
+        .collect();
+    let states: Vec<_> = states.into_iter().filter_map(|(_, state)| state).collect();
+    assert_eq!(states, ["halted", "ok"]);
+}
