@@ -315,6 +315,7 @@ impl Engine {
             self.record(id, fact, turn);
         }
         self.place(id, turn);
+        self.end_if_moved(id, turn);
     }
 }
 

@@ -6,8 +6,8 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, StoredFile};
 use crate::model::{
-    Admission, DestinationName, DropName, Fact, Fingerprint, Now, Observation, ParkReason, Place,
-    Record, SourcePath, UploadId,
+    Admission, ByteCount, DestinationName, DropName, Fact, Failure, FailureKind, Fingerprint, Now,
+    Observation, ParkReason, Place, Record, SourcePath, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -102,19 +102,69 @@ impl Engine {
         }
     }
 
+    /// The file of an upload is not there. Before anything was begun for it, it ends; what may have been
+    /// begun is looked for first, to be removed. One that is being sent waits for it to come back.
     pub(super) fn on_gone(&mut self, id: UploadId, turn: &mut Turn) {
-        use crate::model::Stage::{Beginning, Queued, Sending};
-        // What may have been begun is looked for first: with its id known, it is ours when parked.
-        let needs_source = self.uploads.get(&id).is_some_and(|upload| {
-            matches!(upload.state.stage, Queued | Beginning { .. } | Sending { .. })
-                && !upload.may_have_begun()
-                && !upload.waits_for_source()
-        });
-        if needs_source {
-            let reason = ParkReason::SourceMissing;
-            let detail = "the file was there when it was admitted".to_owned();
-            self.record(id, Fact::Parked { reason, detail, at: turn.now.wall }, turn);
+        use crate::model::Stage::{
+            Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
+        };
+        let Some(upload) = self.uploads.get(&id) else { return };
+        match upload.state.stage {
+            Queued | Beginning { .. } => {
+                if !upload.life.is_superseded {
+                    self.tell_gone(id, turn);
+                    self.end_changed(id, turn);
+                }
+            }
+            Sending { .. } if !upload.waits_for_source() => {
+                let reason = ParkReason::SourceMissing;
+                let detail = "the file was there when it was admitted".to_owned();
+                self.record(id, Fact::Parked { reason, detail, at: turn.now.wall }, turn);
+                self.end_if_moved(id, turn);
+            }
+            Sending { .. }
+            | Completing { .. }
+            | Completed { .. }
+            | Verified { .. }
+            | Receipted { .. }
+            | Ended(_) => {}
         }
+    }
+
+    /// Notes with an upload why it ends, for `show`.
+    fn tell_gone(&mut self, id: UploadId, turn: &mut Turn) {
+        let message = "the file was removed or moved before anything was sent";
+        let failed = Fact::AttemptFailed {
+            act: "look",
+            part: None,
+            failure: Failure::new(FailureKind::SourceGone, message),
+            sent: ByteCount(0),
+            retry_at: None,
+            at: turn.now.wall,
+        };
+        self.record(id, failed, turn);
+    }
+
+    /// Ends an upload that waits for a file which stands under another path: it is sent from there.
+    pub(super) fn end_if_moved(&mut self, id: UploadId, turn: &mut Turn) {
+        let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
+            return;
+        };
+        let is_there = |other: &Upload| other.is_of_same_file(&upload.admission);
+        if self.uploads.values().any(|other| is_there(other)) {
+            self.end_changed(id, turn);
+        }
+    }
+
+    /// A file was admitted: uploads that wait for it under another path have an end.
+    fn end_moved(&mut self, id: UploadId, turn: &mut Turn) {
+        let Some(admitted) = self.uploads.get(&id).map(|upload| &upload.admission) else { return };
+        let waits = |other: &UploadId| {
+            let other = self.uploads.get(other);
+            other.is_some_and(|other| other.misses_source() && other.is_of_same_file(admitted))
+        };
+        let moved: Vec<_> = self.parked.iter().copied().filter(waits).collect();
+        moved.into_iter().for_each(|id| self.end_changed(id, turn));
     }
 
     pub(super) fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
@@ -128,8 +178,12 @@ impl Engine {
             .filter(|(position, _)| covered >> position & 1 == 0)
             .map(|(_, name)| name.clone())
             .collect();
+        let may_be_moved = files.known.may_be_moved(settled.path.digest(), &settled.version);
         for destination in missing {
-            self.admit_to(drop, destination, settled, turn);
+            let id = self.admit_to(drop, destination, settled, turn);
+            if let Some(id) = id.filter(|_| may_be_moved) {
+                self.end_moved(id, turn);
+            }
         }
     }
 
@@ -139,10 +193,8 @@ impl Engine {
         destination: DestinationName,
         settled: &Settled<'_>,
         turn: &mut Turn,
-    ) {
-        let (Some(files), Some(gate)) = (self.drops.get(drop), self.gates.get(&destination)) else {
-            return;
-        };
+    ) -> Option<UploadId> {
+        let (files, gate) = (self.drops.get(drop)?, self.gates.get(&destination)?);
         let to = &gate.settings;
         let unit = files.units.shared(&settled.place.unit(settled.path));
         let words = plan::Words {
@@ -177,6 +229,7 @@ impl Engine {
         self.join_unit(&upload.admission, turn);
         self.uploads.insert(id, upload);
         self.place(id, turn);
+        Some(id)
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.

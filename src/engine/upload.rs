@@ -245,6 +245,20 @@ impl Upload {
         )
     }
 
+    /// Tells whether it is parked because its file is not there.
+    pub(crate) fn misses_source(&self) -> bool {
+        self.state.hold == Hold::Parked { reason: ParkReason::SourceMissing }
+    }
+
+    /// Tells whether it is of what may be the same file as another upload's, under another path.
+    pub(crate) fn is_of_same_file(&self, other: &Ticket) -> bool {
+        let own = &self.admission;
+        own.drop == other.drop
+            && own.path != other.path
+            && own.destination == other.destination
+            && own.fingerprint.same_version(&other.fingerprint)
+    }
+
     /// Returns what it wants to do next besides sending parts.
     pub(crate) fn step(&self, traits: &Traits, wants: Wants, now: Monotonic) -> Option<Step> {
         if self.life.control.is_some() || self.state.hold != Hold::None {

@@ -296,13 +296,13 @@ fn open(source: &SourceFile) -> Result<File, Error> {
         // Where a file system cannot, the fingerprint tells what it tells.
         rustix::fs::fdatasync(&file).ok();
     }
-    prove_open(source, &file)?;
+    prove_open(source, &file).or_else(|changed| say_gone(&root, source, changed))?;
     Ok(file)
 }
 
 /// Proves that the open file and what its path leads to are still the planned version.
 ///
-/// The path comes first: to remove or replace a file changes the open one as well.
+/// The path comes first: to replace a file changes the open one as well.
 fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     let root = Root::open(&source.root)?;
     let doing = |errno| not_read(&root, source, ("look at", errno));
@@ -311,7 +311,17 @@ fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
         stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
     }
     compare(source, stat)?;
-    prove_open(source, file)
+    prove_open(source, file).or_else(|changed| say_gone(&root, source, changed))
+}
+
+/// Removing a file changes the open one as well: that it is gone goes before that it changed.
+fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Error> {
+    match root.stat(&source.path) {
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+            Err(not_read(root, source, ("look at", errno)))
+        }
+        Ok(_) | Err(_) => Err(changed),
+    }
 }
 
 /// Says why a file is not read: that it is not there can be told only where anything is, and that it
