@@ -2,4 +2,3 @@
 -- the file was last changed in any way as it stands under its new one.
 ALTER TABLE ignored ADD COLUMN moved_upload INTEGER REFERENCES uploads (id);
 ALTER TABLE ignored ADD COLUMN ctime_ns INTEGER;
-CREATE INDEX ignored_moved ON ignored (drop_name, path) WHERE moved_upload IS NOT NULL;

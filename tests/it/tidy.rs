@@ -35,7 +35,7 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("0004_roots.sql", "da75891df0616389c32b9b0352c5c7dd31f60bf851dfeadd9052f9497c446ec4"),
     ("0005_units.sql", "2d637e0cf2a4ddd1b13b6712527da51279bb26cf75a4a3dc85a12b700079d1e4"),
     ("0006_ctime.sql", "8d623deeb4f261182f6703ff7acb1fcf4c8d2210ff5369f9fba3cb96de1ec1c1"),
-    ("0007_moved.sql", "d6f3325e4c3de3b0fc58133b3d19e562ca8e455bda506a79cd2909e2b88da828"),
+    ("0007_moved.sql", "90a43a715a8cc92711351ed7433b5a5bffe95ff17824b672182f38a3a3249136"),
     ("0008_outbox.sql", "97eb774f61d6490da02e95eee94c7b51e9842a9ed3a4ab4ce79901ce89e20b4a"),
 ];
 /// Lines before the tests of a file.
