@@ -12,10 +12,12 @@ mod build;
 mod clients;
 mod journal;
 mod perform;
+mod readers;
 mod receipts;
 mod reload;
 mod shutdown;
 mod units;
+mod walker;
 mod watches;
 mod workers;
 
@@ -261,6 +263,7 @@ impl Daemon {
             result.map_err(Error::Store)?;
         }
         drop(self.store);
+        self.world.readers.close();
         self.thread.finish();
         tracing::info!("stopped; what is unfinished goes on at the next start");
         Ok(())
