@@ -13,10 +13,12 @@ mod clients;
 mod files;
 mod journal;
 mod perform;
+mod readers;
 mod receipts;
 mod reload;
 mod shutdown;
 mod units;
+mod walker;
 mod watches;
 mod workers;
 
@@ -264,6 +266,7 @@ impl Daemon {
             result.map_err(Error::Store)?;
         }
         drop(self.store);
+        self.world.readers.close();
         self.thread.finish();
         tracing::info!("stopped; what is unfinished goes on at the next start");
         Ok(())

@@ -14,6 +14,7 @@
 //!
 //! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
 
+mod columns;
 mod lock;
 mod rows;
 mod schema;

@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 
 use super::journal::Journal;
 use super::perform::{Bandwidth, Source, World};
+use super::readers::Readers;
 use super::shutdown::Phase;
+use super::walker::Walker;
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Told, Transfer};
@@ -25,8 +27,9 @@ use crate::source::{Filter, MEMORY_PER_PART};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
 
-/// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths.
-const EVENTS_MAX: usize = 16;
+/// Events that wait for the loop; a scan that is ahead of it waits. Each may hold a thousand paths, and
+/// what they take is kept for the next scan: few are enough to keep both busy.
+const EVENTS_MAX: usize = 4;
 
 /// Commits under way, in order, with the acts that wait for them.
 pub(super) type Commit =
@@ -142,6 +145,7 @@ pub(super) fn world(
             directory: drop.source.directory.clone(),
             filter,
             profile: Arc::clone(drop.profile()),
+            walker: Walker::default(),
             seen,
         };
         sources.insert(drop.settings.name.clone(), source);
@@ -157,6 +161,7 @@ pub(super) fn world(
         sources,
         senders: config.notify.iter().map(|told| told.sender.clone()).collect(),
         state: config.state_directory.clone(),
+        readers: Readers::new(config.state_directory.clone()),
         events,
         bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
         stop: AtomicBool::new(false),

@@ -11,6 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::readers::Readers;
+use super::walker::Walker;
 use super::workers::{Reply, cancelled};
 use super::{files, units};
 use crate::clock::Clock;
@@ -27,7 +29,6 @@ use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 use crate::receipt;
 use crate::source::{self, Filter, Profile, ScanSummary, SourceFile};
-use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
 /// Everything that acts need, and nothing that decides.
@@ -43,6 +44,8 @@ pub(crate) struct World {
     pub(crate) senders: Vec<Sender>,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
+    /// Views of the rows.
+    pub(crate) readers: Readers,
     /// Where observations go while a scan runs.
     pub(crate) events: mpsc::Sender<Event>,
     /// Bytes a second, when limited.
@@ -86,6 +89,8 @@ pub(crate) struct Source {
     pub(crate) filter: Filter,
     /// What is known of the runs it holds.
     pub(crate) profile: Arc<Profile>,
+    /// The thread of its scans.
+    pub(crate) walker: Walker,
     /// Which directory scans see at its path: its watch must be on that one.
     pub(crate) seen: tokio::sync::watch::Sender<Option<RootIdentity>>,
 }
@@ -97,7 +102,7 @@ impl Source {
     }
 }
 
-fn failed<T>(failure: Failure) -> Result<T, Setback> {
+pub(super) fn failed<T>(failure: Failure) -> Result<T, Setback> {
     Err(Setback { failure, sent: ByteCount(0) })
 }
 
@@ -284,12 +289,13 @@ pub(super) async fn off_the_loop<T: Send + 'static>(
 
 async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourcePath>>) -> Reply {
     let started = world.clock.now().monotonic;
-    let (events, clock) = (world.events.clone(), world.clock.clone());
+    let away = Arc::clone(&world);
+    let source = drop_of(&away, &drop).or_else(failed)?;
     let walk = move || {
-        let source = drop_of(&world, &drop)?;
+        let source = drop_of(&world, &drop).or_else(failed)?;
         let take = |observations| {
             let event = Event::Observed { drop: drop.clone(), observations };
-            match events.blocking_send(event) {
+            match world.events.blocking_send(event) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             }
@@ -297,13 +303,13 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
         source.see(source::identity(&source.directory).ok());
         let scanned = source::scan(&source.directory, (&source.filter, &skip), take);
         source.see(scanned.as_ref().ok().map(|summary| summary.root));
-        let summary = scanned.map_err(Failure::from)?;
-        Ok((summary, source::free_space(&source.directory)))
+        let summary = scanned.map_err(Failure::from).or_else(failed)?;
+        let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
+        let free = source::free_space(&source.directory);
+        let elapsed = world.clock.now().monotonic.since(started);
+        Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, free } })
     };
-    let (summary, free) = off_the_loop(walk).await?;
-    let elapsed = clock.now().monotonic.since(started);
-    let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
-    Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, free } })
+    source.walker.run(walk).await
 }
 
 async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
@@ -393,8 +399,8 @@ async fn pace(world: &World, bytes: u64) {
 
 fn write_receipt(world: &World, upload: UploadId) -> Result<[u8; 32], Failure> {
     let local = |why: String| Failure::new(FailureKind::LocalFault, why);
-    let snapshot = Snapshot::open(&world.state).map_err(|error| local(error.to_string()))?;
-    let detail = snapshot.detail(upload).map_err(|error| local(error.to_string()))?;
+    let detail = world.readers.lend(|snapshot| snapshot.detail(upload)).flatten();
+    let detail = detail.map_err(|error| local(error.to_string()))?;
     let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
     let data = super::receipts::data_of(detail)
         .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;

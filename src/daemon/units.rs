@@ -28,20 +28,30 @@ pub(super) async fn read(world: Arc<World>, drop: DropName, unit: SourcePath) ->
 /// Renders a unit's receipt from rows, as they are read, and makes it durable.
 pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) -> Reply {
     let write = move || {
-        let (drop, unit) = &key;
-        let snapshot = Snapshot::open(&world.state).map_err(local)?;
-        let row = snapshot.unit(drop, unit).map_err(local)?;
-        let row = row.ok_or_else(|| local(format!("unit {unit} has no row")))?;
-        let place = receipt::unit_path(drop.as_str(), unit, generation);
-        let files = |take: &mut dyn FnMut(UnitFile) -> std::io::Result<()>| {
-            snapshot.unit_files(drop, unit, take)
-        };
-        let written = receipt::write_unit(&world.state, &place, (&row, generation), files);
-        let (sha256, fingerprint) = written
-            .map_err(|error| local(format!("the receipt {place} cannot be written: {error}")))?;
-        Ok(Outcome::UnitReceiptWritten { path: place, fingerprint, sha256 })
+        world
+            .readers
+            .lend(|snapshot| receipt_of(&world, snapshot, &key, generation))
+            .map_err(local)?
     };
     off_the_loop(write).await
+}
+
+fn receipt_of(
+    world: &World,
+    snapshot: &Snapshot,
+    (drop, unit): &Key,
+    generation: u32,
+) -> Result<Outcome, Failure> {
+    let row = snapshot.unit(drop, unit).map_err(local)?;
+    let row = row.ok_or_else(|| local(format!("unit {unit} has no row")))?;
+    let place = receipt::unit_path(drop.as_str(), unit, generation);
+    let files = |take: &mut dyn FnMut(UnitFile) -> std::io::Result<()>| {
+        snapshot.unit_files(drop, unit, take)
+    };
+    let written = receipt::write_unit(&world.state, &place, (&row, generation), files);
+    let (sha256, fingerprint) = written
+        .map_err(|error| local(format!("the receipt {place} cannot be written: {error}")))?;
+    Ok(Outcome::UnitReceiptWritten { path: place, fingerprint, sha256 })
 }
 
 /// Disposes of a unit's source, when every file of it has a receipt at every destination.
@@ -55,9 +65,9 @@ pub(super) async fn dispose(world: Arc<World>, key: Key, is_file: bool, how: Dis
             let why = "the drop directory is not the one that was scanned";
             return Err(Failure::new(FailureKind::SourceAway, why));
         }
-        let snapshot = Snapshot::open(&world.state).map_err(local)?;
         let targets = world.targets.get(drop).cloned().unwrap_or_default();
-        let proved = snapshot.proved_files((drop, unit), is_file, &targets).map_err(local)?;
+        let prove = |snapshot: &Snapshot| snapshot.proved_files((drop, unit), is_file, &targets);
+        let proved = world.readers.lend(prove).flatten().map_err(local)?;
         let what = source::Disposable { root: &source.directory, unit, is_file };
         source::dispose(&what, &source.filter, &proved, &how).map_err(Failure::from)?;
         Ok(Outcome::Disposed)

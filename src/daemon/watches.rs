@@ -22,6 +22,11 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// How often a directory that cannot be watched is tried again, at last: each try costs as much as
 /// looking at every directory.
 const RETRY_MAX: Duration = Duration::from_mins(5);
+/// A watch that loses events sooner than this is followed by a pause: it loses them because there is
+/// more to do than it can hear, and starting another, and the scan that must follow, add to that.
+const CALM: Duration = Duration::from_mins(10);
+/// Why there is such a pause.
+const LOST: &str = "the kernel's queue of events overflowed";
 /// How often the directory at the path is compared with the one that is watched.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Why a watch ends whose directory is not the one at the path.
@@ -55,17 +60,21 @@ struct Closed;
 impl Watched {
     /// Watches the drop directory until the loop is gone.
     pub(super) async fn watch(mut self) {
-        let mut pause = RETRY_MIN;
+        let (mut pause, mut loss_pause) = (RETRY_MIN, Duration::ZERO);
         loop {
             let end = match start(&self.directory, &self.filter).await {
                 Ok(watch) => {
                     pause = RETRY_MIN;
-                    self.forward(watch).await
+                    self.forward_calmly(watch, &mut loss_pause).await
                 }
                 Err(reason) => Ok(End::Failed(reason)),
             };
             let waited = match end {
-                Ok(End::Lost) => Ok(()),
+                Ok(End::Lost) if loss_pause.is_zero() => {
+                    loss_pause = RETRY_MIN;
+                    Ok(())
+                }
+                Ok(End::Lost) => self.wait(LOST.to_owned(), &mut loss_pause).await,
                 Ok(End::Failed(reason)) => self.wait(reason, &mut pause).await,
                 Err(closed) => Err(closed),
             };
@@ -86,6 +95,20 @@ impl Watched {
             Err(_) => *pause = (*pause * 2).min(RETRY_MAX),
         }
         Ok(())
+    }
+
+    /// Forwards hints until the watch ends. One that lasted loses nothing too often.
+    async fn forward_calmly(
+        &mut self,
+        watch: Watch,
+        loss_pause: &mut Duration,
+    ) -> Result<End, Closed> {
+        let mut forwarding = std::pin::pin!(self.forward(watch));
+        if let Ok(end) = tokio::time::timeout(CALM, forwarding.as_mut()).await {
+            return end;
+        }
+        *loss_pause = Duration::ZERO;
+        forwarding.await
     }
 
     /// Forwards hints until the watch ends.

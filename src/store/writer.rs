@@ -18,8 +18,9 @@ use std::sync::mpsc::Receiver;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 use self::rate::{Accepted, Rate};
+use super::columns::at;
 use super::lock::{self, Lock};
-use super::rows::{self, at, signed};
+use super::rows::{self, signed};
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};

@@ -1,0 +1,52 @@
+//! The thread on which a drop directory is walked.
+//!
+//! What a walk finds is freed elsewhere, and the allocator keeps as much for each thread that ever
+//! walked as the walk had out at once. So all walks of a drop directory are made on one thread, which
+//! lasts, and the daemon's memory does not grow with their number. *At a crash* nothing is lost.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use tokio::sync::oneshot;
+
+use super::workers::{Reply, cancelled};
+use crate::model::{Failure, FailureKind};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Walks that wait: the engine asks for one at a time, and one may be left that was cut.
+const JOBS_MAX: usize = 4;
+
+/// The thread of one drop directory; started by the first walk, ends with what lends it.
+#[derive(Debug, Default)]
+pub(crate) struct Walker {
+    jobs: OnceLock<SyncSender<Job>>,
+}
+
+impl Walker {
+    /// Runs a walk after those before it.
+    pub(crate) async fn run(&self, walk: impl FnOnce() -> Reply + Send + 'static) -> Reply {
+        let (answer, walked) = oneshot::channel();
+        // Whoever was cut needs no answer.
+        let job: Job = Box::new(move || drop(answer.send(walk())));
+        let refused = match self.jobs() {
+            Ok(jobs) => jobs.try_send(job).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = refused {
+            let message = format!("the thread that walks the drop directory: {why}");
+            return super::perform::failed(Failure::new(FailureKind::LocalFault, message));
+        }
+        walked.await.unwrap_or_else(|_| cancelled())
+    }
+
+    fn jobs(&self) -> std::io::Result<&SyncSender<Job>> {
+        if let Some(jobs) = self.jobs.get() {
+            return Ok(jobs);
+        }
+        let (sender, inbox) = sync_channel::<Job>(JOBS_MAX);
+        let work = move || inbox.iter().for_each(|job| job());
+        std::thread::Builder::new().name("walker".into()).spawn(work)?;
+        Ok(self.jobs.get_or_init(|| sender))
+    }
+}
