@@ -12,8 +12,9 @@
 //! | `DROPFERRY_SCALE_UNTIL` | `completed` | `admitted`: does not wait until everything is sent |
 //!
 //! Makes the tree in the temporary directory, starts the program's own sandbox and the daemon with
-//! one S3 destination as processes of their own, and prints a table. Exits with 1 when the daemon's
-//! memory was ever 300 MB or more. A step that makes no progress for ten minutes fails the bench.
+//! one S3 destination as processes of their own, in the environment of the service, and prints a
+//! table. Exits with 1 when the daemon's memory was ever 300 MB or more. A step that makes no progress
+//! for ten minutes fails the bench.
 
 #![expect(clippy::print_stdout, reason = "a bench's result is its output")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
@@ -254,6 +255,7 @@ impl Bench {
         self.start_daemon();
         self.wait("the daemon runs", || self.started_at(), |at| *at > before);
         row("running again after", milliseconds(started.elapsed()));
+        row("CPU time until then", milliseconds(self.cpu()));
         row("memory then", megabytes(self.memory("VmHWM")));
         let before = self.last_scan();
         self.wait("the first scan ends", || self.last_scan(), |at| *at > before);
@@ -394,9 +396,15 @@ impl Units {
     }
 }
 
+/// The program with the environment that the service gives it.
 fn program() -> Command {
     let built = || env!("CARGO_BIN_EXE_dropferry").into();
-    Command::new(std::env::var_os("DROPFERRY_SCALE_PROGRAM").unwrap_or_else(built))
+    let mut program =
+        Command::new(std::env::var_os("DROPFERRY_SCALE_PROGRAM").unwrap_or_else(built));
+    let service = include_str!("../systemd/dropferry.service").lines();
+    let variables = service.filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+    program.envs(variables);
+    program
 }
 
 fn number_after(text: &str, word: &str) -> u64 {

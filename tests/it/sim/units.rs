@@ -175,6 +175,26 @@ fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u
 }
 
 #[test]
+fn units_that_close_together_are_completed_and_disposed_of_a_few_at_a_time() {
+    for seed in 940..945 {
+        let mut world = World::new(seed);
+        world.settings.drops[0].disposition = Disposition::Delete;
+        (0..9).for_each(|run| world.write(&format!("run{run}/a"), format!("{run}").as_bytes()));
+        let (mut life, mut most, mut count) = (world.start(), 0, 0);
+        while !world.files.is_empty() {
+            if world.step(&mut life) == Step::Quiet {
+                world.pass(Duration::from_secs(5));
+                world.tell(&mut life, Event::Timer);
+            }
+            most = most.max(life.unit_act_count());
+            count += 1;
+            assert!(count < STEPS_MAX, "they are not disposed of: {:?}", world.files.keys());
+        }
+        assert_eq!(most, 4, "acts of units at once, with seed {seed}");
+    }
+}
+
+#[test]
 fn a_unit_to_which_a_file_was_added_is_completed_again_before_it_is_disposed_of() {
     for seed in 920..930 {
         let mut world = world(seed);

@@ -419,6 +419,19 @@ impl Life {
         self.commits.is_empty()
     }
 
+    /// Counts the acts of units that were decided and have not come back.
+    pub(super) fn unit_act_count(&self) -> usize {
+        let pending = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Act(_, act) => Some(act),
+            Pending::Sync(..) => None,
+        });
+        let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
+        let is_units = |act: &&Act| {
+            matches!(act, Act::ReadUnit { .. } | Act::WriteUnitReceipt { .. } | Act::Dispose { .. })
+        };
+        pending.chain(waiting).filter(is_units).count()
+    }
+
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             tell_trace("  decides", &effect);
