@@ -89,7 +89,7 @@ pub fn free_space(directory: &Path) -> Option<ByteCount> {
 /// Returns which directory stands at `directory`.
 ///
 /// # Errors
-/// As [`look`].
+/// As [`look()`].
 pub fn identity(directory: &Path) -> Result<RootIdentity, Error> {
     beneath::Root::open(directory)?.identity()
 }

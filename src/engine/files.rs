@@ -21,9 +21,9 @@ use crate::model::{
     Seen, SourcePath, UploadId, WallTime, WatchState,
 };
 
-/// Each twelfth scan looks also where nothing has happened for long: at the usual five minutes once
-/// an hour.
-const FULL_SCANS: u32 = 12;
+/// So many scan intervals after its last change a completed unit is at rest, and so many after the last
+/// full scan another is made: at the usual five minutes an hour.
+const REST_INTERVALS: u32 = 12;
 
 /// A drop directory.
 #[derive(Debug)]
@@ -61,7 +61,10 @@ pub(crate) struct Files {
     pub(crate) scan_is_full: bool,
     /// A scan has come to its end since the start.
     pub(crate) is_scanned: bool,
-    pub(crate) scan_count: u32,
+    /// The next scan must look everywhere.
+    pub(crate) must_scan_all: bool,
+    /// When the last scan began that left out nothing.
+    pub(crate) full_scan_at: Option<Monotonic>,
     pub(crate) scan_wanted: Option<Monotonic>,
     /// Its units.
     pub(crate) units: Units,
@@ -137,7 +140,8 @@ impl Files {
             scan_started: now,
             scan_is_full: true,
             is_scanned: false,
-            scan_count: 0,
+            must_scan_all: false,
+            full_scan_at: None,
             scan_wanted: None,
             units: Units::default(),
             free_space: None,
@@ -162,13 +166,20 @@ impl Files {
         if count >= 64 { u64::MAX } else { (1 << count) - 1 }
     }
 
-    /// Begins a scan, and returns the directories that it leaves out. Each twelfth leaves out none.
+    /// Begins a scan, and returns the directories that it leaves out. One that was asked for because
+    /// something may have happened anywhere leaves out none.
     pub(crate) fn begin_scan(&mut self, now: Monotonic) -> Arc<BTreeSet<SourcePath>> {
         self.scan_started = now;
         self.scan_wanted = None;
-        let skipped = self.units.begin_scan(self.scan_count.is_multiple_of(FULL_SCANS));
-        self.scan_count = self.scan_count.wrapping_add(1);
+        let rest = self.settings.scan_interval.saturating_mul(REST_INTERVALS);
+        let is_due = self.full_scan_at.is_none_or(|at| now.since(at) >= rest);
+        let is_full = std::mem::take(&mut self.must_scan_all) || is_due;
+        let since = Monotonic(now.0.saturating_sub(rest));
+        let skipped = self.units.begin_scan((!is_full && now.0 >= rest).then_some(since));
         self.scan_is_full = skipped.is_empty();
+        if self.scan_is_full {
+            self.full_scan_at = Some(now);
+        }
         Arc::new(skipped)
     }
 

@@ -27,6 +27,7 @@ impl Engine {
 
     pub(super) fn on_scan_now(&mut self, drop: &DropName, now: Now) {
         if let Some(files) = self.drops.get_mut(drop) {
+            files.must_scan_all = true;
             match files.scan {
                 Scan::Due(_) => files.scan = Scan::Due(now.monotonic),
                 Scan::Running(_) => files.scan_again = true,

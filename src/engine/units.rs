@@ -30,8 +30,6 @@ use crate::model::{
 
 /// Markers of one unit that are remembered by path; more than any sequencer writes.
 const MARKERS_MAX: usize = 64;
-/// A unit that has been at rest for this many scans is left out of most.
-const REST_SCANS: u32 = 12;
 
 /// One unit as it was stored.
 #[derive(Debug, Clone)]
@@ -196,12 +194,13 @@ impl Units {
         is_new
     }
 
-    /// Begins a scan and returns the units that it leaves out: nothing has happened in them for long.
-    pub(crate) fn begin_scan(&mut self, is_full: bool) -> BTreeSet<SourcePath> {
+    /// Begins a scan and returns the units that it leaves out, if any: those that have been completed,
+    /// and the same, since then.
+    pub(crate) fn begin_scan(&mut self, since: Option<Monotonic>) -> BTreeSet<SourcePath> {
         let mut skipped = BTreeSet::new();
         for (name, tracked) in &mut self.tracked {
             tracked.seen = Tally::default();
-            tracked.is_skipped = !is_full && tracked.is_at_rest();
+            tracked.is_skipped = since.is_some_and(|since| tracked.is_at_rest(since));
             if tracked.is_skipped {
                 skipped.insert(name.clone());
             }
@@ -259,9 +258,9 @@ impl Tracked {
         }
     }
 
-    fn is_at_rest(&self) -> bool {
+    fn is_at_rest(&self, since: Monotonic) -> bool {
         let has_ended = matches!(self.row.state, UnitState::Completed | UnitState::Gone);
-        has_ended && self.live.is_empty() && self.same.0 > REST_SCANS
+        has_ended && self.live.is_empty() && self.same.0 > 0 && self.same.1 <= since
     }
 
     fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
