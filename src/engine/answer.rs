@@ -21,7 +21,8 @@ use crate::model::{
 const PART_MISMATCH_MAX: u32 = 3;
 /// A complete is refused this often before the upload starts over.
 const REFUSAL_MAX: u32 = 3;
-/// The platform may lose an upload this often.
+/// The platform may lose an upload this often in one life of the daemon. What a kill loses, an address
+/// that was in memory alone, is not the platform's doing: it costs one in each life.
 const RESTART_MAX: u32 = 5;
 /// Names tried under the policy `rename`.
 const RENAME_MAX: u32 = 100;
@@ -443,7 +444,8 @@ impl Upload {
     /// Begins again from nothing, unless that has happened too often.
     fn start_over(&mut self, cleanups: Vec<RemoteUploadId>, now: Now) -> Answer {
         self.life.doubt = Doubt::Ask;
-        if self.state.restart_count >= RESTART_MAX {
+        self.life.lost_count += 1;
+        if self.life.lost_count > RESTART_MAX {
             let detail = format!("the platform lost the upload {RESTART_MAX} times");
             return Answer::park(ParkReason::RestartedTooOften, detail, now.wall);
         }

@@ -72,6 +72,8 @@ pub(crate) struct Life {
     pub(crate) unreported_since: Option<Monotonic>,
     /// How often the platform refused to complete.
     pub(crate) refusal_count: u32,
+    /// How often the platform did not have the upload any more.
+    pub(crate) lost_count: u32,
     /// The platform said at begin that the name is taken.
     pub(crate) name_taken: bool,
     /// When its export job is asked about, and how often it was.
@@ -416,6 +418,7 @@ impl Life {
             found: None,
             unreported_since: None,
             refusal_count: 0,
+            lost_count: 0,
             name_taken: false,
             poll: (Monotonic(Duration::ZERO), 0),
             hold_until: None,
