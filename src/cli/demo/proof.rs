@@ -29,7 +29,7 @@ pub(super) fn prove(
     let here = digests(expected, drop)?;
     let found: Vec<_> =
         stage.vendors.iter().map(|vendor| compare(sandbox, *vendor, expected, &here)).collect();
-    let receipts = count_files(&stage.state.join("receipts"));
+    let receipts = count_receipts(&stage.state.join("receipts"));
     let wanted = expected.len() * stage.vendors.len();
     let bound = PART_SIZE * PARTS_IN_FLIGHT;
     let again: u64 = found.iter().map(|found| found.again).sum();
@@ -137,11 +137,18 @@ fn digest(files: &[PathBuf]) -> io::Result<[u8; 16]> {
     Ok(hasher.finalize().into())
 }
 
-fn count_files(directory: &Path) -> usize {
-    let Ok(entries) = directory.read_dir() else { return 0 };
-    let count = |entry: std::fs::DirEntry| {
-        let path = entry.path();
-        if path.is_dir() { count_files(&path) } else { 1 }
-    };
-    entries.filter_map(Result::ok).map(count).sum()
+/// Counts the receipts of uploads; that of a drop, `<drop>.drop-<n>.json`, stands beside them.
+fn count_receipts(directory: &Path) -> usize {
+    let entries = directory.read_dir().into_iter().flatten().filter_map(Result::ok);
+    let counts = entries.map(|entry| {
+        let (path, name) = (entry.path(), entry.file_name());
+        let stem = name.to_string_lossy().strip_suffix(".json").map(str::to_owned);
+        let number = stem.as_deref().and_then(|stem| stem.rsplit('.').next());
+        match number {
+            _ if path.is_dir() => count_receipts(&path),
+            Some(number) => usize::from(number.parse::<u64>().is_ok()),
+            None => 0,
+        }
+    });
+    counts.sum()
 }
