@@ -49,7 +49,6 @@ fn main() -> ExitCode {
     bench.configure();
     bench.measure_uploading(&size);
     if size.waits_for_completion {
-        bench.measure_rescan();
         bench.measure_idle(size.idle);
     }
     bench.measure_restart();
@@ -222,23 +221,13 @@ impl Bench {
         }
     }
 
-    /// A new directory makes the daemon scan everything, and nothing else is new.
-    fn measure_rescan(&self) {
-        let (before, cpu) = (self.last_scan(), self.cpu());
-        let started = Instant::now();
-        fs::create_dir(self.path("drop/new")).expect("made");
-        self.wait("a scan ends", || self.last_scan(), |at| *at > before);
-        // Hints gather for 200 ms before they are believed.
-        let elapsed = started.elapsed().saturating_sub(Duration::from_millis(200));
-        row("rescan of the unchanged, wall time", milliseconds(elapsed));
-        row("rescan of the unchanged, CPU time", milliseconds(self.cpu() - cpu));
-    }
-
     fn measure_idle(&mut self, idle: Duration) {
         std::thread::sleep(Duration::from_secs(2));
         let (cpu, switches) = (self.cpu(), self.context_switches());
         std::thread::sleep(idle);
         row("idle for", seconds(idle));
+        let watch = self.query::<String>("SELECT watch FROM drop_health");
+        row("idle, changes are found by", watch.unwrap_or_default());
         row("idle, CPU time", milliseconds(self.cpu() - cpu));
         let more = self.context_switches().into_iter().map(|(thread, count)| {
             count.saturating_sub(switches.get(&thread).copied().unwrap_or(0))
@@ -257,9 +246,10 @@ impl Bench {
         row("running again after", milliseconds(started.elapsed()));
         row("CPU time until then", milliseconds(self.cpu()));
         row("memory then", megabytes(self.memory("VmHWM")));
-        let before = self.last_scan();
+        let (before, cpu, started) = (self.last_scan(), self.cpu(), Instant::now());
         self.wait("the first scan ends", || self.last_scan(), |at| *at > before);
-        row("first scan done after", seconds(started.elapsed()));
+        row("scan of the unchanged, wall time", milliseconds(started.elapsed()));
+        row("scan of the unchanged, CPU time", milliseconds(self.cpu() - cpu));
         self.note_peak("peak memory after the restart");
         self.stop_daemon();
     }
