@@ -3,10 +3,14 @@
 //! Standard output is data, standard error is talk. A broken pipe is success: whoever read has read
 //! enough. Errors are printed once, as a chain, with a hint on its own line when there is one.
 
+mod ask;
+mod bandwidth;
 mod check_config;
 mod demo;
 mod documents;
 mod exports;
+mod log_level;
+mod orders;
 mod plan;
 mod receipts;
 mod render;
@@ -20,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::model::Verb;
 use crate::telemetry::{Format, Level};
 
 /// How a command ended: the contract's table.
@@ -102,6 +107,18 @@ enum Command {
     Plan(plan::PlanArguments),
     /// List, print or export the receipts of what has arrived
     Receipts(receipts::ReceiptsArguments),
+    /// Start nothing more of an upload, a run, a drop directory, a destination, or anything
+    Pause(orders::OrderArguments),
+    /// Take a pause back
+    Resume(orders::OrderArguments),
+    /// Try at once what waits, and again what is parked
+    Retry(orders::OrderArguments),
+    /// Give uploads up; nothing is removed here, what was begun there is
+    Abandon(orders::OrderArguments),
+    /// Say or change how fast is sent
+    Bandwidth(bandwidth::BandwidthArguments),
+    /// Say or change which lines the running daemon logs
+    LogLevel(log_level::LogLevelArguments),
     /// Check the configuration
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
@@ -148,6 +165,12 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::Receipts(asked) => receipts::execute(common, &asked),
+        Command::Pause(asked) => orders::execute(common, Verb::Pause, &asked),
+        Command::Resume(asked) => orders::execute(common, Verb::Resume, &asked),
+        Command::Retry(asked) => orders::execute(common, Verb::Retry, &asked),
+        Command::Abandon(asked) => orders::execute(common, Verb::Abandon, &asked),
+        Command::Bandwidth(asked) => bandwidth::execute(common, &asked),
+        Command::LogLevel(asked) => log_level::execute(common, &asked),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
         Command::Man => documents::man(Arguments::command()),
@@ -178,6 +201,10 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
     if error.is::<crate::config::Problems>() {
         return (Exit::Configuration, None);
     }
+    if let Some(error) = error.downcast_ref::<crate::control::Error>() {
+        let is_running = !matches!(error, crate::control::Error::NotRunning { .. });
+        return (if is_running { Exit::Failed } else { Exit::NotRunning }, error.hint());
+    }
     let store = match error.downcast_ref::<Daemon>() {
         Some(Daemon::Store(store)) => Some(store),
         Some(Daemon::Configured(_)) => return (Exit::Configuration, None),
@@ -200,8 +227,13 @@ impl Common {
 
     /// Reads of the configuration only where the state is.
     fn state_directory(&self) -> Result<PathBuf, crate::config::Problems> {
+        self.places().map(|places| places.state_directory)
+    }
+
+    /// Reads of the configuration only where the state and the control socket are.
+    fn places(&self) -> Result<crate::config::Places, crate::config::Problems> {
         let environment = |name: &str| std::env::var(name).ok();
         let path = crate::config::locate(self.config.as_deref(), &environment);
-        crate::config::Config::load_state_directory(&path, &environment)
+        crate::config::Config::load_places(&path, &environment)
     }
 }

@@ -19,6 +19,7 @@ pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
+use crate::limiter::{Rate, Timetable};
 use crate::model::{ByteCount, DestinationName, NamePolicy, NoticeKind, PartSize, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
@@ -35,6 +36,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where rows and receipts are kept.
     pub state_directory: PathBuf,
+    /// Where operators ask the running daemon.
+    pub control_socket: PathBuf,
     /// How much at once.
     pub transfer: Transfer,
     /// When to try again.
@@ -51,6 +54,15 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+/// Where a daemon can be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where rows and receipts are kept.
+    pub state_directory: PathBuf,
+    /// Where the control socket may be, the likeliest first.
+    pub control_sockets: Vec<PathBuf>,
+}
+
 /// One way in which people are told.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -61,7 +73,7 @@ pub struct Told {
 }
 
 /// How much at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Transfer {
     /// Parts on their way, all destinations together.
     pub parts_in_flight: u32,
@@ -70,7 +82,9 @@ pub struct Transfer {
     /// Ceiling for part buffers.
     pub memory: ByteCount,
     /// Bytes a second, when limited.
-    pub bandwidth: Option<u64>,
+    pub bandwidth: Rate,
+    /// When another rate holds.
+    pub timetable: Timetable,
 }
 
 /// A configured target.
@@ -202,17 +216,14 @@ impl Config {
         Self::parse(path, &read(path)?, environment)
     }
 
-    /// Reads of a configuration file only where the state is, for those who only look at it: a drop
-    /// directory or a credential that is away is what they are asked about.
+    /// Reads of a configuration file only where the state and the control socket are, for those who
+    /// only look or ask: a drop directory or a credential that is away is what they are asked about.
     ///
     /// # Errors
     /// When the file cannot be read, or is no configuration at all.
-    pub fn load_state_directory(
-        path: &Path,
-        environment: Environment<'_>,
-    ) -> Result<PathBuf, Problems> {
+    pub fn load_places(path: &Path, environment: Environment<'_>) -> Result<Places, Problems> {
         let text = read(path)?;
-        resolve::state_directory(path, &text, parse_raw(path, &text)?, environment)
+        resolve::places(path, &text, parse_raw(path, &text)?, environment)
     }
 
     /// Checks the text of a configuration file.

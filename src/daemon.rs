@@ -8,11 +8,14 @@
 //! *Start is recovery*: rows are loaded, the engine is built from them, READY is said; whether the
 //! network answers is no condition. *At a crash* nothing is to be done here.
 
+mod bandwidth;
 mod build;
 mod clients;
+mod control;
 mod files;
 mod journal;
 mod perform;
+mod rates;
 mod readers;
 mod receipts;
 mod reload;
@@ -32,8 +35,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use crate::control::{Asked, Reply};
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
-use crate::model::Monotonic;
+use crate::model::{Monotonic, Record};
 use crate::sdnotify;
 use crate::signals::Signal;
 use perform::perform;
@@ -46,12 +50,20 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Events taken in one turn before the loop looks around again.
 const EVENTS_MAX: usize = 64;
 
+/// A commit that has landed, with what waited for it.
+struct Landing {
+    result: Result<(), crate::store::Error>,
+    then: Vec<(ActId, Act)>,
+    answer: Option<(tokio::sync::oneshot::Sender<Reply>, Reply)>,
+}
+
 /// What ended a wait.
 enum Wake {
+    Asked(Asked),
     Signal(Signal),
     Event(Event),
     Reply(ActId, workers::Reply),
-    Committed(Result<(), crate::store::Error>, Vec<(ActId, Act)>),
+    Landed(Landing),
     Deadline,
 }
 
@@ -65,6 +77,7 @@ impl Daemon {
         let effects = std::mem::take(&mut self.first_effects);
         self.take_effects(effects);
         self.start_watches();
+        self.follow_rates();
         told(sdnotify::ready("rows are loaded"));
         tracing::info!("started");
         loop {
@@ -98,7 +111,8 @@ impl Daemon {
         };
         tokio::select! {
             signal = self.signals.next() => Wake::Signal(signal),
-            Some((result, then)) = self.commits.next() => Wake::Committed(result, then),
+            Some(landing) = self.commits.next() => Wake::Landed(landing),
+            asked = self.control.next() => Wake::Asked(asked),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
             Some(event) = self.events.recv() => Wake::Event(event),
             () = sleep => Wake::Deadline,
@@ -110,7 +124,8 @@ impl Daemon {
         let engine = self.engine.next_deadline();
         let credential = self.watches_credentials().then_some(self.credentials_due);
         let watchdog = self.watchdog.map(|(_, due)| due);
-        [engine, credential, watchdog, self.phase.deadline()].into_iter().flatten().min()
+        let rates = self.rates.deadline();
+        [engine, credential, watchdog, rates, self.phase.deadline()].into_iter().flatten().min()
     }
 
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
@@ -128,12 +143,18 @@ impl Daemon {
             }
             Wake::Event(event) => self.tell(event),
             Wake::Reply(act, reply) => self.on_reply(act, reply),
-            Wake::Committed(result, then) => {
+            Wake::Landed(Landing { result, then, answer }) => {
                 result.map_err(Error::Store)?;
                 then.into_iter().for_each(|(id, act)| self.begin(id, act));
+                if let Some((to, reply)) = answer {
+                    // Whoever asked may have gone.
+                    to.send(reply).unwrap_or(());
+                }
             }
+            Wake::Asked(asked) => self.on_asked(asked),
             Wake::Deadline => {
                 self.look_for_credentials();
+                self.look_at_timetable();
                 self.tell(Event::Timer);
             }
         }
@@ -177,15 +198,24 @@ impl Daemon {
                 Effect::Start(id, act) => self.begin(id, act),
                 Effect::Commit { records, then } => {
                     self.journal.note(&records);
-                    let answer = self.store.submit(records);
-                    self.commits.push_back(Box::pin(async move {
-                        let result =
-                            answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
-                        (result, then)
-                    }));
+                    self.commit(records, then);
                 }
             }
         }
+    }
+
+    /// Writes what no act waits for.
+    fn submit(&mut self, records: Vec<Record>) {
+        self.journal.note(&records);
+        self.commit(records, Vec::new());
+    }
+
+    fn commit(&mut self, records: Vec<Record>, then: Vec<(ActId, Act)>) {
+        let answer = self.store.submit(records);
+        self.commits.push_back(Box::pin(async move {
+            let result = answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
+            Landing { result, then, answer: None }
+        }));
     }
 
     fn begin(&mut self, id: ActId, act: Act) {
@@ -262,8 +292,8 @@ impl Daemon {
         self.world.drains.store(true, Ordering::Relaxed);
         self.workers.abort();
         self.watchers.abort_all();
-        while let Some((result, _)) = self.commits.next().await {
-            result.map_err(Error::Store)?;
+        while let Some(landing) = self.commits.next().await {
+            landing.result.map_err(Error::Store)?;
         }
         drop(self.store);
         self.world.readers.close();

@@ -35,6 +35,7 @@ mod gate;
 mod hearing;
 mod known;
 mod load;
+pub mod orders;
 mod outbox;
 mod outcomes;
 mod plan;
@@ -59,6 +60,7 @@ use event::{Act, ActId, Effect, Event};
 use files::Files;
 use gate::Gate;
 pub use load::{Stored, StoredFile, StoredUpload};
+use orders::Pauses;
 use outbox::Outbox;
 pub use plan::needs_reading;
 use schedule::{Load, Schedule};
@@ -136,6 +138,11 @@ pub struct Engine {
     parked: BTreeSet<UploadId>,
     ends: Ends,
     outbox: Outbox,
+    pauses: Pauses,
+    /// Uploads that end once it is known what was begun for them.
+    given_up: BTreeSet<UploadId>,
+    /// Parts may be sent.
+    may_send: bool,
     next_act: u64,
     next_upload: i64,
     draining: bool,
@@ -209,6 +216,9 @@ impl Engine {
             parked: BTreeSet::new(),
             ends: Ends::default(),
             outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
+            pauses: Pauses::default(),
+            given_up: BTreeSet::new(),
+            may_send: true,
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             draining: false,
@@ -242,6 +252,10 @@ impl Engine {
             Event::Reconfigured(settings) => self.on_reconfigured(settings, &mut turn),
             Event::Drain => self.draining = true,
         }
+        self.end_turn(turn, out);
+    }
+
+    fn end_turn(&mut self, mut turn: Turn, out: &mut Vec<Effect>) {
         self.pump(&mut turn);
         self.tell_people(&mut turn);
         turn.flush(out);
@@ -253,7 +267,8 @@ impl Engine {
             return None;
         }
         let drops = self.drops.values().filter_map(Files::next_deadline);
-        let gates = self.gates.values().flat_map(Gate::next_deadline);
+        let active = self.gates.iter().filter(|(name, _)| !self.pauses.stops(name));
+        let gates = active.filter_map(|(_, gate)| gate.next_deadline());
         let timer = self.timers.first().map(|(at, _)| *at);
         let stirred = self.stirred.first().map(|(at, _)| *at);
         let units = stirred.into_iter().chain(self.next_disposal());
@@ -340,6 +355,7 @@ impl Engine {
     /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
     fn place(&mut self, id: UploadId, turn: &mut Turn) {
         let now = turn.now;
+        let is_paused = self.is_paused(id);
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if let Some(old) = upload.life.timer {
             upload.life.timer = None;
@@ -352,7 +368,7 @@ impl Engine {
         let gate = self.gates.get_mut(&upload.admission.destination);
         let exports = upload.wants_export(gate.as_deref());
         if let Some(gate) = gate {
-            let is_here = exports && upload.state.hold == Hold::None;
+            let is_here = exports && upload.state.hold == Hold::None && !is_paused;
             let _was_here = match is_here {
                 true => gate.exports.pending.insert(id),
                 false => gate.exports.pending.remove(&id),
@@ -366,7 +382,7 @@ impl Engine {
         match upload.state.hold {
             Hold::None => {
                 upload.end_wait();
-                if exports {
+                if exports || is_paused {
                     self.schedule.remove(upload);
                 } else {
                     self.schedule.ready(upload);
@@ -392,6 +408,7 @@ impl Engine {
     fn forget(&mut self, id: UploadId, turn: &mut Turn) {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.parked.remove(&id);
+        self.end_orders(id, turn);
         if upload.admission.is_sentinel {
             return;
         }

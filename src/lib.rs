@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 0 vocabulary | [`model`] |
 //! | 1 engine, pure | [`engine`] |
-//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
 //! | 2b sandbox, an island | [`sandbox`] |
 //! | 3 settings | [`config`] |
 //! | 4 shell | [`daemon`] |
@@ -61,6 +61,7 @@
 //! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
+//! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
 //! | park within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that parks afterwards begins another |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
@@ -81,6 +82,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod limiter;

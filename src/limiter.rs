@@ -13,7 +13,11 @@
 //! At a crash nothing is lost but the savings: the next life starts with a full burst of calls, which
 //! the quarter below the limit has room for, and with no saved bytes.
 
+mod timetable;
+
 use std::time::Duration;
+
+pub use timetable::{Days, Period, Rate, Timetable};
 
 use crate::model::Monotonic;
 
@@ -185,6 +189,8 @@ impl ByteBudget {
     pub fn set_rate(&mut self, per_second: u64, now: Monotonic) {
         self.count(now);
         self.per_second = per_second;
+        let saved_max = u128::from(per_second).saturating_mul(SAVED_MAX.as_nanos());
+        self.paid = self.paid.min(self.taken.saturating_add(saved_max));
     }
 
     /// Takes a place in the line for this many bytes.
@@ -220,7 +226,7 @@ impl ByteBudget {
         let rate = u128::from(self.per_second);
         let ahead_max = self.taken.saturating_add(rate.saturating_mul(SAVED_MAX.as_nanos()));
         let earned = elapsed.as_nanos().saturating_mul(rate);
-        // Savings above the cap are lost, but never those of a faster rate that were there before.
+        // Savings above the cap are lost.
         self.paid = self.paid.saturating_add(earned).min(ahead_max.max(self.paid));
     }
 }

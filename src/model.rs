@@ -11,6 +11,7 @@ pub mod failure;
 pub mod file;
 pub mod id;
 pub mod notice;
+pub mod order;
 pub mod remote;
 pub mod time;
 pub mod unit;
@@ -26,6 +27,7 @@ pub use file::{
 };
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, StoredOutbox, UnsentNotice};
+pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
     RemoteUpload, Target, Traits,

@@ -29,8 +29,8 @@ use tokio::sync::oneshot;
 
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState,
-    PathDigest, Record, RemoteUploadId, RootIdentity, SourcePath, StoredOutbox, UnitRow, UploadId,
-    UploadState, WallTime,
+    PathDigest, Record, RemoteUploadId, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
+    UnitRow, UploadId, UploadState, WallTime,
 };
 
 /// Where the state is kept.
@@ -76,6 +76,10 @@ pub struct Loaded {
     pub roots: Vec<(DropName, String, RootIdentity)>,
     /// What people are still to be told.
     pub outbox: StoredOutbox,
+    /// What operators ordered, and since when.
+    pub orders: Vec<(Standing, Scope, WallTime)>,
+    /// The rate that was ordered: bytes a second, none is unlimited.
+    pub bandwidth: Option<Option<u64>>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }

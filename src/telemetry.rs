@@ -18,10 +18,13 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// The names of fields. No event or span uses any other.
 pub mod field {
@@ -177,16 +180,52 @@ pub fn init(format: Format, level: Level) -> Result<(), Error> {
     let terminal = io::stderr().is_terminal();
     // By the convention of no-color.org an empty value does not count.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level.directives()))
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(level.directives()));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(Scrubber(io::stderr))
         .with_ansi(terminal && !no_color && format == Format::Text);
-    match format {
-        Format::Text => builder.with_target(level >= Level::Debug).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(|source| Error { source })
+    let lines = match format {
+        Format::Text => lines.with_target(level >= Level::Debug).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let log = tracing_subscriber::registry().with(filter).with(lines);
+    log.try_init().map_err(|source| Error { source: Box::new(source) })?;
+    let set: SetLevel =
+        Box::new(move |level| handle.reload(EnvFilter::new(level.directives())).is_ok());
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    // A second initialisation was refused above.
+    SET_LEVEL.set(set).unwrap_or(());
+    Ok(())
 }
+
+type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
+
+/// Changes the level of the running log.
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+/// The level in force.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Changes which lines are written from here on.
+///
+/// # Errors
+/// When there is no log, or it cannot be changed.
+pub fn set_level(level: Level) -> Result<(), NotSet> {
+    if SET_LEVEL.get().is_some_and(|set| set(level)) {
+        LEVEL.store(level as u8, Ordering::Relaxed);
+        return Ok(());
+    }
+    Err(NotSet)
+}
+
+/// Returns the level in force.
+pub fn level() -> Level {
+    Level::ALL[usize::from(LEVEL.load(Ordering::Relaxed)).min(Level::ALL.len() - 1)]
+}
+
+/// The level of the log cannot be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the level of the log cannot be changed")]
+pub struct NotSet;
 
 /// Sees to it that `secret` never appears in the log, also as JSON and `Debug` escape it.
 /// Texts of less than six bytes are not taken.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Exit, render};
 use crate::clock::Clock;
-use crate::model::{Hold, UnitState, WallTime};
+use crate::model::{Hold, Scope, Standing, UnitState, WallTime};
 use crate::store::snapshot::{Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
@@ -122,12 +122,20 @@ fn to_json(status: &Status) -> Value {
             "sent_again": sent.saturating_sub(accepted),
         },
         "notices": { "waiting": status.notices.waiting_count, "failure": status.notices.failure },
+        "orders": status.orders.iter().map(order_json).collect::<Vec<_>>(),
         "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "uploads_left_out": left_out(status),
         "ignored": status.ignored.iter().map(|ignored| json!({
             "drop": ignored.drop, "path": ignored.path.to_string(), "reason": ignored.reason.sentence(),
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// Renders one order that stands.
+fn order_json((standing, scope, since): &(Standing, Scope, WallTime)) -> Value {
+    json!({
+        "standing": standing.as_str(), "of": scope.to_string(), "since": render::time(Some(*since)),
     })
 }
 
@@ -150,6 +158,7 @@ fn unit_json(unit: &UnitShown) -> Value {
         "drop": row.drop.as_str(), "name": row.name.to_string(), "state": row.state.as_str(),
         "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,
         "late_file_count": row.late_count(), "completion_count": row.generation,
+        "given_up_count": row.given_up_count,
         "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
         "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
@@ -208,11 +217,20 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
         rows.push(vec![name, destination.state.clone(), destination.platform.clone(), reason]);
     }
     text.push_str(&render::table(&rows));
+    text.push_str(&ordered(status, now));
     text.push_str(&progress(status));
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
     text.push_str(&attention(status));
     text.push_str(&untold(status));
     text
+}
+
+fn ordered(status: &Status, now: WallTime) -> String {
+    let pauses = status.orders.iter().filter(|(standing, _, _)| *standing == Standing::Paused);
+    let line = |(_, scope, since): &(Standing, Scope, WallTime)| {
+        format!("{scope} is paused since {} ago\n", render::duration(since.until(now).as_secs()))
+    };
+    pauses.map(line).collect()
 }
 
 fn headline(status: &Status, now: WallTime) -> String {
@@ -270,7 +288,8 @@ fn run_line(run: &Run) -> Vec<String> {
         format!("{} of {} files at {}", run.completed_count, run.upload_count, run.destination);
     let all_there = run.completed_count == run.upload_count;
     let note = match (run.parked_count, run.state) {
-        (0, Some(UnitState::Completed)) => "all there".to_owned(),
+        (0, Some(UnitState::Completed)) if run.given_up_count == 0 => "all there".to_owned(),
+        (0, Some(UnitState::Completed)) => "there, as far as it was not given up".to_owned(),
         (0, Some(UnitState::Gone)) => "taken away before it was complete".to_owned(),
         (0, Some(UnitState::Open | UnitState::Closed)) if run.reason.is_some() => {
             run.reason.clone().unwrap_or_default()

@@ -63,7 +63,17 @@ pub(super) struct Transfer {
     pub(super) part_size: Text,
     pub(super) memory: Text,
     pub(super) bandwidth: Text,
-    pub(super) timetable: Option<Spanned<Vec<toml::Table>>>,
+    pub(super) timetable: Vec<Spanned<Period>>,
+}
+
+/// One period of the timetable.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Period {
+    pub(super) days: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) from: Text,
+    pub(super) until: Text,
+    pub(super) bandwidth: Text,
 }
 
 /// A number, or `"auto"`.

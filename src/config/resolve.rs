@@ -4,6 +4,7 @@ mod destination;
 mod drop;
 mod notify;
 mod profile;
+mod transfer;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::problem::{line_of, nearest};
-use super::units::{parse_duration, parse_rate, parse_size};
-use super::{Config, Destination, Drop, Environment, Problem, Problems, Transfer, raw};
+use super::units::{parse_duration, parse_size};
+use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
 use crate::engine::needs_reading;
 use crate::engine::settings::RetrySettings;
-use crate::model::{ByteCount, PartSize};
+use crate::model::ByteCount;
 use crate::platform::http;
 
 const MIB: u64 = 1024 * 1024;
@@ -43,17 +44,30 @@ pub(super) fn resolve(
     Ok(Config { warnings, ..config })
 }
 
-/// Resolves where the state is, and nothing else.
-pub(super) fn state_directory(
+/// Where the socket of a daemon is that systemd runs.
+const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
+
+/// Resolves where the state and the control socket are, and nothing else.
+pub(super) fn places(
     path: &Path,
     text: &str,
     raw: raw::File,
     environment: Environment<'_>,
-) -> Result<PathBuf, Problems> {
+) -> Result<Places, Problems> {
     let mut resolver = Resolver::new(path, text, environment);
-    let directory = resolver.state_directory(raw.state.directory);
-    resolver.end().map(|_| directory)
+    let state_directory = resolver.state_directory(raw.state.directory);
+    let is_configured = raw.control.socket.is_some();
+    let mut control_sockets = vec![resolver.control_socket(raw.control.socket, &state_directory)];
+    if !is_configured {
+        // Who asks has not the environment of the daemon.
+        control_sockets.push(state_directory.join(SOCKET_NAME));
+        control_sockets.push(SYSTEM_SOCKET.into());
+    }
+    resolver.end().map(|_| Places { state_directory, control_sockets })
 }
+
+/// The control socket's name in the directory that is its default place.
+const SOCKET_NAME: &str = "control.sock";
 
 impl<'a> Resolver<'a> {
     fn new(path: &'a Path, text: &'a str, environment: Environment<'a>) -> Self {
@@ -72,7 +86,6 @@ impl<'a> Resolver<'a> {
 
 impl Resolver<'_> {
     fn file(&mut self, raw: raw::File) -> Config {
-        self.warn(raw.control.socket.as_ref().map(Spanned::span), "[control] socket");
         let served = raw.web.listen.as_ref().filter(|listen| listen.as_ref() != "off");
         self.warn(served.map(Spanned::span), "[web] listen");
         let destinations: Vec<_> = raw
@@ -87,9 +100,11 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
+        let state_directory = self.state_directory(raw.state.directory);
         Config {
             path: self.path.to_owned(),
-            state_directory: self.state_directory(raw.state.directory),
+            control_socket: self.control_socket(raw.control.socket, &state_directory),
+            state_directory,
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
             network: self.network(raw.network),
@@ -128,6 +143,15 @@ impl Resolver<'_> {
             Some((rest, home)) => Path::new(&home).join(rest),
             None => base.join(path),
         }
+    }
+
+    fn control_socket(&self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {
+        if let Some(asked) = asked {
+            return self.below(asked.as_ref());
+        }
+        let runtime = (self.environment)("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
+        let runtime = runtime.as_deref().and_then(|value| value.split(':').next());
+        runtime.map_or(state, Path::new).join(SOCKET_NAME)
     }
 
     fn state_directory(&mut self, asked: Option<Spanned<String>>) -> PathBuf {
@@ -201,54 +225,6 @@ impl Resolver<'_> {
                 default
             }
         }
-    }
-
-    fn transfer(&mut self, raw: raw::Transfer) -> Transfer {
-        self.refuse(raw.timetable.as_ref().map(Spanned::span), "[[transfer.timetable]]");
-        let part_size = self.size("part_size", raw.part_size, 64 * MIB, 1);
-        Transfer {
-            parts_in_flight: self.parts_in_flight(raw.parts_in_flight),
-            part_size: PartSize::new(part_size)
-                .unwrap_or_else(|| PartSize::new(64 * MIB).expect("not zero")),
-            memory: ByteCount(self.size("memory", raw.memory, 64 * MIB, 2 * MIB)),
-            bandwidth: self.bandwidth(raw.bandwidth),
-        }
-    }
-
-    fn bandwidth(&mut self, value: Option<Spanned<String>>) -> Option<u64> {
-        let value = value?;
-        match parse_rate(value.as_ref()) {
-            Ok(rate) => rate,
-            Err(unit) => {
-                let message = format!("bandwidth = {:?} is no rate", value.as_ref());
-                self.problem(
-                    Some(value.span()),
-                    message,
-                    Some(format!("allowed: {}", unit.allowed)),
-                );
-                None
-            }
-        }
-    }
-
-    fn parts_in_flight(&mut self, value: Option<Spanned<raw::Count>>) -> u32 {
-        const AUTO: u32 = 8;
-        let Some(value) = value else { return AUTO };
-        let found = match value.as_ref() {
-            raw::Count::Number(number) => match u32::try_from(*number) {
-                Ok(count @ 1..=256) => return count,
-                Ok(_) | Err(_) => number.to_string(),
-            },
-            raw::Count::Word(word) if word == "auto" => return AUTO,
-            raw::Count::Word(word) => format!("{word:?}"),
-        };
-        let hint = "allowed: \"auto\", or a number from 1 to 256".to_owned();
-        self.problem(
-            Some(value.span()),
-            format!("parts_in_flight = {found} is not possible"),
-            Some(hint),
-        );
-        AUTO
     }
 
     fn retry(&mut self, raw: raw::Retry) -> RetrySettings {

@@ -9,15 +9,19 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::Landing;
+use super::bandwidth::Bandwidth;
+use super::control::Control;
 use super::journal::Journal;
-use super::perform::{Bandwidth, Source, World};
+use super::perform::{Source, World};
+use super::rates::Rates;
 use super::readers::Readers;
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Told, Transfer};
-use crate::engine::event::{Act, ActId, Effect, Event};
+use crate::config::{Config, Destination as Target, Told};
+use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{ChannelSettings, DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
 use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
@@ -32,8 +36,7 @@ use crate::store::{self, Loaded, Runner, Store, Thread};
 const EVENTS_MAX: usize = 4;
 
 /// Commits under way, in order, with the acts that wait for them.
-pub(super) type Commit =
-    Pin<Box<dyn Future<Output = (Result<(), store::Error>, Vec<(ActId, Act)>)> + Send>>;
+pub(super) type Commit = Pin<Box<dyn Future<Output = Landing> + Send>>;
 
 /// The daemon. Built by [`Daemon::start`], run by `run`.
 pub struct Daemon {
@@ -46,6 +49,8 @@ pub struct Daemon {
     pub(super) commits: FuturesOrdered<Commit>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) signals: Signals,
+    pub(super) control: Control,
+    pub(super) rates: Rates,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
     pub(super) journal: Journal,
@@ -90,7 +95,6 @@ impl Daemon {
         let config = &setup.config;
         let now = clock.now();
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let world = Arc::new(world(config, &clock, sender.clone())?);
         let runner = Runner {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -98,6 +102,10 @@ impl Daemon {
         };
         let settings = store::Settings { directory: config.state_directory.clone() };
         let (mut writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
+        let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
+        let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight);
+        let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
+        let world = Arc::new(world(config, &clock, sender, bandwidth)?);
         let mut first_effects = Vec::new();
         let mut engine =
             Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
@@ -118,6 +126,8 @@ impl Daemon {
             commits: FuturesOrdered::new(),
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
+            control: Control::listen(&config.control_socket),
+            rates,
             clock,
             phase: Phase::Running,
             journal: Journal::default(),
@@ -134,6 +144,7 @@ pub(super) fn world(
     config: &Config,
     clock: &Clock,
     events: mpsc::Sender<Event>,
+    bandwidth: Arc<Bandwidth>,
 ) -> Result<World, Error> {
     let destinations = super::clients::destinations(config, clock)?;
     let mut sources = BTreeMap::new();
@@ -150,7 +161,6 @@ pub(super) fn world(
         };
         sources.insert(drop.settings.name.clone(), source);
     }
-    let Transfer { parts_in_flight, bandwidth, .. } = config.transfer;
     let targets = config.drops.iter().map(|drop| {
         let DropSettings { name, destinations, .. } = &drop.settings;
         (name.clone(), destinations.clone())
@@ -163,7 +173,7 @@ pub(super) fn world(
         state: config.state_directory.clone(),
         readers: Readers::new(config.state_directory.clone()),
         events,
-        bandwidth: bandwidth.map(|rate| Bandwidth::new(rate, parts_in_flight, clock)),
+        bandwidth,
         stop: AtomicBool::new(false),
         drains: AtomicBool::new(false),
         clock: clock.clone(),
@@ -177,8 +187,10 @@ pub(super) fn world(
 pub async fn check_destinations(
     config: &Config,
 ) -> Result<Vec<(DestinationName, Result<(), Failure>)>, Error> {
+    let clock = Clock::real();
     let (events, _) = mpsc::channel(1);
-    let world = world(config, &Clock::real(), events)?;
+    let bandwidth = Arc::new(Bandwidth::new(None, 1, &clock));
+    let world = world(config, &clock, events, bandwidth)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
         checks.push((name.clone(), destination.check_access().await));
@@ -208,11 +220,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
         destinations: config.destinations.iter().map(destination).collect(),
-        // A rate of zero stops: a part that started would wait for ever.
-        parts_in_flight: match config.transfer.bandwidth {
-            Some(0) => 0,
-            Some(_) | None => config.transfer.parts_in_flight,
-        },
+        parts_in_flight: config.transfer.parts_in_flight,
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
@@ -240,6 +248,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         unreadable: loaded.unreadable,
         roots: loaded.roots,
         outbox: loaded.outbox,
+        orders: loaded.orders,
         next_upload: loaded.next_upload,
     }
 }

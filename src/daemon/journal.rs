@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    DropHealth, DropName, Fact, Failure, PartNumber, Record, SourcePath, UnitRow, UnitState,
-    UploadId, WatchState,
+    DropHealth, DropName, Fact, Failure, OrderRecord, PartNumber, Record, SourcePath, UnitRow,
+    UnitState, UploadId, WatchState,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -65,7 +65,14 @@ impl Journal {
                     let kind = notice.kind.as_str();
                     tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
                 }
-                Record::UnitWords { .. }
+                Record::Order(OrderRecord::Stands { standing, scope, .. }) => {
+                    tracing::info!("{scope} is {} by an order", standing.as_str());
+                }
+                Record::Order(OrderRecord::Over { standing, scope }) => {
+                    tracing::info!("{scope} is not {} any more", standing.as_str());
+                }
+                Record::Order(OrderRecord::Bandwidth { .. })
+                | Record::UnitWords { .. }
                 | Record::DisposalQueued(_)
                 | Record::DisposalIntended { .. }
                 | Record::DisposalEnded { is_done: false, .. }
@@ -135,6 +142,10 @@ impl Journal {
             }
             Fact::Parked { reason, detail, .. } => {
                 tracing::error!(upload_id, "parked because {}: {detail}", reason.sentence());
+            }
+            Fact::Abandoned { .. } => {
+                self.failures.remove(&id);
+                tracing::warn!(upload_id, "given up by the operator");
             }
             Fact::SourceChanged { .. } => {
                 self.failures.remove(&id);

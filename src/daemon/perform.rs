@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::bandwidth::Bandwidth;
 use super::readers::Readers;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
@@ -19,7 +20,6 @@ use crate::clock::Clock;
 use crate::engine::event::{
     Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
 };
-use crate::limiter::ByteBudget;
 use crate::model::{
     ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, Notice,
     RootIdentity, SourcePath, UploadId,
@@ -48,37 +48,15 @@ pub(crate) struct World {
     pub(crate) readers: Readers,
     /// Where observations go while a scan runs.
     pub(crate) events: mpsc::Sender<Event>,
-    /// Bytes a second, when limited.
-    pub(crate) bandwidth: Option<Bandwidth>,
+    /// Bytes a second.
+    pub(crate) bandwidth: Arc<Bandwidth>,
     /// Reading that nobody waits for any more stops.
     pub(crate) stop: AtomicBool,
     /// Reading that can as well be done after the next start stops.
     pub(crate) drains: AtomicBool,
-    /// For the bandwidth.
+    /// For how long things take.
     pub(crate) clock: Clock,
 }
-
-/// Bytes a second, shared by all parts on their way.
-#[derive(Debug)]
-pub(crate) struct Bandwidth {
-    budget: Mutex<ByteBudget>,
-    /// Bytes sent at once: few enough that each part moves many times a second.
-    slice: usize,
-}
-
-impl Bandwidth {
-    /// Shares a rate among parts.
-    pub(crate) fn new(per_second: u64, parts_in_flight: u32, clock: &Clock) -> Self {
-        let slice = per_second / u64::from(parts_in_flight.max(1)) / 4;
-        let slice = usize::try_from(slice).unwrap_or(usize::MAX).clamp(SLICE_MIN, SLICE_MAX);
-        Self { budget: Mutex::new(ByteBudget::new(per_second, clock.now().monotonic)), slice }
-    }
-}
-
-/// Smaller pieces would be more frame than content.
-const SLICE_MIN: usize = 512;
-/// Larger pieces are never read at once.
-const SLICE_MAX: usize = 256 * 1024;
 
 /// One drop directory, ready to be looked at.
 #[derive(Debug)]
@@ -336,14 +314,14 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     };
     let (pieces, verdict) = source::read_part(file, range);
     let sent = Arc::new(AtomicU64::new(0));
-    let (counter, pacer) = (Arc::clone(&sent), Arc::clone(world));
-    let slice = world.bandwidth.as_ref().map_or(SLICE_MAX * 2, |bandwidth| bandwidth.slice);
+    let (counter, pacer) = (Arc::clone(&sent), Arc::clone(&world.bandwidth));
+    let slice = pacer.slice();
     let chunks = pieces.flat_map(move |piece| stream::iter(slices(piece, slice)));
     let chunks = chunks.then(move |piece| {
         let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
         async move {
             if let Ok(bytes) = &piece {
-                pace(&pacer, bytes.len() as u64).await;
+                pacer.pace(bytes.len() as u64).await.map_err(std::io::Error::other)?;
                 counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             piece
@@ -386,15 +364,6 @@ fn slices(piece: std::io::Result<Bytes>, length: usize) -> Vec<std::io::Result<B
     }
     slices.push(Ok(rest));
     slices
-}
-
-async fn pace(world: &World, bytes: u64) {
-    let Some(bandwidth) = &world.bandwidth else { return };
-    let now = world.clock.now().monotonic;
-    let wait = bandwidth.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
 }
 
 fn write_receipt(world: &World, upload: UploadId) -> Result<[u8; 32], Failure> {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::build::{engine_settings, world};
+use super::build::{Error, engine_settings, world};
+use super::perform::World;
 use super::{Daemon, told};
+use crate::config::Config;
 use crate::engine::event::Event;
 use crate::sdnotify;
 
@@ -20,7 +22,7 @@ impl Daemon {
                     "[state] directory cannot change without a new start; the old configuration stays"
                 );
             }
-            Ok(config) => match world(&config, &self.clock, self.world.events.clone()) {
+            Ok(config) => match self.world_of(&config) {
                 Err(error) => {
                     tracing::error!("the configuration is refused, the old one stays: {error}")
                 }
@@ -35,10 +37,16 @@ impl Daemon {
                     self.watchers.abort_all();
                     self.start_watches();
                     self.setup.config = config;
+                    self.rates.configure(&self.setup.config.transfer);
+                    self.follow_rates();
                     tracing::info!("the configuration was read again");
                 }
             },
         }
         told(sdnotify::ready("the configuration was read again"));
+    }
+    fn world_of(&self, config: &Config) -> Result<World, Error> {
+        let (events, bandwidth) = (self.world.events.clone(), Arc::clone(&self.world.bandwidth));
+        world(config, &self.clock, events, bandwidth)
     }
 }

@@ -474,8 +474,11 @@ impl Upload {
         }
     }
 
-    fn superseded(&self, now: Now) -> Answer {
-        let facts = vec![Fact::SourceChanged { at: now.wall }];
+    pub(crate) fn superseded(&self, now: Now) -> Answer {
+        let at = now.wall;
+        let end =
+            if self.life.is_given_up { Fact::Abandoned { at } } else { Fact::SourceChanged { at } };
+        let facts = vec![end];
         Answer { cleanups: self.remote_id(), facts }
     }
 }

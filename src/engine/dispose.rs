@@ -20,7 +20,8 @@ use crate::model::{
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
 const LOOK_AGAIN: Duration = Duration::from_hours(1);
-/// Nothing is disposed of while the drop directory was not seen; so often that is looked at.
+/// Nothing is disposed of while the drop directory was not seen, or is paused; so often that is
+/// looked at.
 const UNSEEN: Duration = Duration::from_secs(1);
 /// What did not go is tried again at these intervals.
 const DELAY: super::settings::RetrySettings = super::settings::RetrySettings {
@@ -96,7 +97,8 @@ impl Engine {
         let how = files.settings.disposition.clone();
         let is_at_rest = files.is_at_rest(&key.1);
         let is_short = files.is_short_of_space();
-        let is_seen = files.is_scanned && !files.hearing.is_away();
+        let is_seen =
+            files.is_scanned && !files.hearing.is_away() && !self.pauses.cover_unit(&key.0, &key.1);
         let Some(waiting) = files.disposals.get_mut(&key.1) else { return };
         if waiting.act.is_some() {
             return;

@@ -168,7 +168,9 @@ impl Engine {
 
     /// Returns when a drop may be at its end; a closed destination is told when it is open again.
     pub(super) fn next_end(&self) -> Option<Monotonic> {
-        let is_open = |name: &DestinationName| self.gates.get(name).is_some_and(Gate::is_open);
+        let is_open = |name: &DestinationName| {
+            self.gates.get(name).is_some_and(Gate::is_open) && !self.pauses.stops(name)
+        };
         let still = self.ends.still.iter().filter(|(name, _)| is_open(name));
         still.filter_map(|(_, drops)| drops.first()).map(|(at, _)| *at).min()
     }

@@ -7,7 +7,8 @@ use super::upload::Upload;
 use super::{DropKey, Engine, StoredUnit};
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Now, PartState,
-    PathDigest, RemoteUploadId, RootIdentity, SourcePath, StoredOutbox, UploadId, UploadState,
+    PathDigest, RemoteUploadId, RootIdentity, Scope, SourcePath, Standing, StoredOutbox, UploadId,
+    UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
@@ -34,6 +35,8 @@ pub struct Stored {
     pub roots: Vec<(DropName, String, RootIdentity)>,
     /// What people are still to be told.
     pub outbox: StoredOutbox,
+    /// What operators ordered, and since when.
+    pub orders: Vec<(Standing, Scope, WallTime)>,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -77,6 +80,7 @@ impl Engine {
     /// Takes what is stored: first what is known of files, then the uploads that go on.
     pub(super) fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now);
+        self.take_orders(stored.orders);
         for file in stored.known {
             self.remember(file, None);
         }
@@ -150,5 +154,6 @@ impl Engine {
         self.join_unit(&upload.admission, turn);
         self.uploads.insert(id, upload);
         self.park_or_release(id, turn);
+        self.give_up_stored(id, turn);
     }
 }

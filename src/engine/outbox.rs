@@ -86,6 +86,11 @@ impl Outbox {
         self.posts.values().filter_map(Post::next_deadline).min()
     }
 
+    /// Has every channel asked again at once.
+    pub(super) fn retry(&mut self, now: Monotonic) {
+        self.posts.values_mut().for_each(|post| post.hurry(now));
+    }
+
     fn is_wanted(&self, kind: NoticeKind) -> bool {
         self.posts.values().any(|post| post.on.contains(&kind))
     }

@@ -34,6 +34,9 @@ impl Engine {
         drops.iter().for_each(|drop| self.compare(drop, turn));
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
         for name in &destinations {
+            if self.pauses.stops(name) {
+                continue;
+            }
             self.turn_gate(name, turn);
             if self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
                 self.clean(name, turn);
@@ -167,7 +170,9 @@ impl Engine {
     fn has_permit(&self) -> bool {
         let flying = self.load.total();
         let by_memory = self.settings.memory.0 / self.settings.memory_per_part.0.max(1);
-        flying < self.settings.parts_in_flight && u64::from(flying) < by_memory.max(1)
+        self.may_send
+            && flying < self.settings.parts_in_flight
+            && u64::from(flying) < by_memory.max(1)
     }
 
     fn contenders(&mut self, destinations: &[DestinationName], now: Monotonic) -> Vec<Contender> {

@@ -23,6 +23,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::event::ActId;
 use super::files::Closeness;
 use super::settings::DropSettings;
+use super::ticket::Ticket;
 use crate::model::{
     ByteCount, Closing, DropName, Fingerprint, Monotonic, Now, Place, Role, SourcePath, Start,
     UnitReading, UnitRow, UnitState, UploadId,
@@ -107,6 +108,14 @@ pub(crate) enum UnitStep {
 }
 
 impl Units {
+    /// Notes that an upload of a unit was given up.
+    pub(crate) fn note_given_up(&mut self, admission: &Ticket) {
+        let unit = self.tracked.get_mut(&admission.unit).filter(|_| !admission.is_sentinel);
+        if let Some(unit) = unit {
+            unit.row.given_up_count += 1;
+        }
+    }
+
     /// Takes a unit as it was stored.
     pub(crate) fn load(&mut self, stored: StoredUnit, now: Monotonic) {
         let reading = UnitReading {

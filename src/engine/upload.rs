@@ -87,6 +87,8 @@ pub(crate) struct Life {
     /// The source is another version, and what may have been begun for this one is to be found and
     /// removed before the upload ends.
     pub(crate) is_superseded: bool,
+    /// The operator gave it up.
+    pub(crate) is_given_up: bool,
     /// No part before this one is open.
     cursor: usize,
 }
@@ -425,6 +427,7 @@ impl Life {
             timer: None,
             name_version: 1,
             is_superseded: false,
+            is_given_up: false,
             cursor: 0,
         }
     }

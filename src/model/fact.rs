@@ -10,6 +10,7 @@ use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, RootIdentity, SourcePath};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::notice::{Notice, NoticeId};
+use super::order::OrderRecord;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::time::WallTime;
 use super::unit::{Disposal, UnitRow};
@@ -174,6 +175,8 @@ pub enum Record {
         /// When.
         at: WallTime,
     },
+    /// What an operator ordered, or that it holds no more.
+    Order(OrderRecord),
     /// How well a drop directory is being watched.
     DropHealth(DropHealth),
     /// How a destination is doing.

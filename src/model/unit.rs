@@ -163,6 +163,8 @@ pub struct UnitRow {
     pub closed_file_count: u64,
     /// How often it was completed: late files complete it again.
     pub generation: u32,
+    /// Uploads of its files that an operator gave up.
+    pub given_up_count: u64,
     /// When it was first seen.
     pub opened_at: WallTime,
     /// When it was closed.
@@ -187,6 +189,7 @@ impl UnitRow {
             size: ByteCount(0),
             closed_file_count: 0,
             generation: 0,
+            given_up_count: 0,
             opened_at: at,
             closed_at: None,
             completed_at: None,

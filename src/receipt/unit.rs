@@ -26,6 +26,8 @@ struct Head<'a> {
     opened_at: String,
     closed_at: Option<String>,
     late_file_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    given_up_count: u64,
     dropferry_version: &'static str,
 }
 
@@ -121,6 +123,7 @@ fn write_json(
         opened_at: rfc3339(row.opened_at),
         closed_at: row.closed_at.map(rfc3339),
         late_file_count: row.late_count(),
+        given_up_count: row.given_up_count,
         dropferry_version: env!("CARGO_PKG_VERSION"),
     };
     let head = serde_json::to_string(&head)?;
@@ -134,6 +137,11 @@ fn write_json(
         serde_json::to_writer(&mut *out, &line(&file)).map_err(io::Error::from)
     })?;
     writeln!(out, "\n],\"file_count\":{count},\"size_bytes\":{bytes}}}")
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn line(file: &UnitFile) -> Line<'_> {

@@ -76,6 +76,9 @@ impl Snapshot {
         let (daemon, rate) = self.read_daemon(now)?;
         let is_running = lock::is_taken(&self.directory);
         let count = |sql: &str| connection.query_row(sql, [], |row| rows::unsigned_at(row, 0));
+        let orders = super::writer::orders::load(connection)?;
+        let mut uploads = self.list_uploads(all)?;
+        uploads.iter_mut().for_each(|upload| upload.note_orders(&orders));
         let status = Status {
             is_running,
             daemon,
@@ -89,7 +92,8 @@ impl Snapshot {
             rate_bytes_per_second: if is_running { rate } else { 0 },
             notices: self.read_notices()?,
             units: self.read_units(if all { OPEN_MAX } else { ENDED_SHOWN })?,
-            uploads: self.list_uploads(all)?,
+            orders,
+            uploads,
         };
         transaction.finish()?;
         Ok(status)
@@ -142,7 +146,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
         let sql = "SELECT drop_name, unit, destination, upload_count, completed_count, \
-            parked_count, state, reason FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
+            parked_count, state, reason, ifnull(given_up_count, 0) FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
             WHERE upload_count > 0 ORDER BY newest_id DESC LIMIT 20";
         let read = |row: &Row<'_>| {
             let state = row.get_ref(6)?.as_str_or_null()?.and_then(UnitState::parse);
@@ -155,6 +159,7 @@ impl Snapshot {
                 parked_count: rows::unsigned_at(row, 5)?,
                 state,
                 reason: row.get(7)?,
+                given_up_count: rows::unsigned_at(row, 8)?,
             })
         };
         self.list(sql, read).map_err(|source| self.failed(source))
@@ -318,6 +323,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         last_error: row.get(at!("last_error"))?,
         remote_id: row.get(at!("remote_file_id"))?,
         completed_at: time(row, "completed_at_ns")?,
+        ordered: None,
         admission,
         state,
     })

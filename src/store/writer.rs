@@ -9,6 +9,7 @@
 
 mod files;
 mod load;
+pub(super) mod orders;
 mod outbox;
 mod rate;
 mod units;
@@ -215,6 +216,7 @@ fn write_record(
         Record::Notice(_) | Record::NoticeDelayed { .. } | Record::NoticeSent { .. } => {
             outbox::write(connection, record)?
         }
+        Record::Order(order) => orders::write(connection, order)?,
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?
         }

@@ -10,6 +10,7 @@ mod identity;
 mod kill;
 mod moved;
 mod notify;
+mod orders;
 mod others;
 mod platforms;
 mod runs;

@@ -17,6 +17,7 @@ mod check;
 mod crashes;
 mod exports;
 mod notices;
+mod orders;
 mod random;
 mod receipts;
 mod scenarios;

@@ -40,6 +40,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
         last_error: Some("nothing moved for 60 s (timed-out)".into()),
         remote_id: None,
         completed_at: None,
+        ordered: None,
     }
 }
 
@@ -59,6 +60,7 @@ fn status() -> Status {
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
+        orders: Vec::new(),
         notices: Notices::default(),
         units: Vec::new(),
         is_running: true,
@@ -100,6 +102,7 @@ fn status() -> Status {
 
 fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
     Run {
+        given_up_count: 0,
         drop: "novaseq".into(),
         name: SourcePath::from_bytes(name),
         destination: "cavatica".into(),

@@ -65,6 +65,11 @@ impl Post {
         Some(notice.clone())
     }
 
+    /// Has the channel asked again at once.
+    pub(super) fn hurry(&mut self, now: Monotonic) {
+        self.not_before = self.not_before.min(now);
+    }
+
     /// Tells whether the channel is being asked to take this notice.
     pub(super) fn is_sending(&self, id: NoticeId) -> bool {
         self.flying.is_some_and(|(_, flying)| flying == id)

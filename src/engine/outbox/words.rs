@@ -77,17 +77,22 @@ impl Message {
     fn completed(row: &UnitRow, destinations: &[DestinationName]) -> Self {
         let (name, late) = (row.name.to_string(), row.late_count());
         let names: Vec<_> = destinations.iter().map(DestinationName::as_str).collect();
-        let mut text = format!("{name} of {} is all at {}: ", row.drop, names.join(", "));
+        let all =
+            if row.given_up_count == 0 { "is all" } else { "is, as far as it was not given up," };
+        let mut text = format!("{name} of {} {all} at {}: ", row.drop, names.join(", "));
         text += &format!("{}, {}", files(row.file_count), row.size);
         if late > 0 {
             text += &format!(", {late} of them after it was closed");
+        }
+        if row.given_up_count > 0 {
+            text += &format!("; uploads given up by an operator: {}", row.given_up_count);
         }
         if let Some(outcome) = &row.outcome {
             text += &format!("; the run ended as {}", outcome.word);
         }
         let more = json!({
             "name": name, "destinations": names, "file_count": row.file_count,
-            "size_bytes": row.size.0, "late_file_count": late, "completion_count": row.generation,
+            "size_bytes": row.size.0, "late_file_count": late, "completion_count": row.generation, "given_up_count": row.given_up_count,
             "outcome": row.outcome.as_ref().map(|outcome| &outcome.word),
             "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         });

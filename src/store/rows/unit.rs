@@ -20,6 +20,7 @@ pub(in crate::store) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
         size: ByteCount(unsigned(row, "size_bytes")?),
         closed_file_count: unsigned(row, "closed_file_count")?,
         generation: row.get("generation")?,
+        given_up_count: unsigned(row, "given_up_count")?,
         opened_at: WallTime(row.get("opened_at_ns")?),
         closed_at: time("closed_at_ns")?,
         completed_at: time("completed_at_ns")?,

@@ -3,8 +3,8 @@
 use super::UnitShown;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, SourcePath, Stage,
-    UnitState, UploadState, WallTime,
+    Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, Scope, SourcePath,
+    Stage, Standing, UnitState, UploadState, WallTime,
 };
 
 /// Everything `status` shows.
@@ -30,6 +30,8 @@ pub struct Status {
     pub rate_bytes_per_second: u64,
     /// What people are still to be told.
     pub notices: Notices,
+    /// What operators ordered, and since when.
+    pub orders: Vec<(Standing, Scope, WallTime)>,
     /// Drops as units, the newest first.
     pub units: Vec<UnitShown>,
     /// Unfinished uploads, then ended ones, the newest first.
@@ -64,6 +66,8 @@ pub struct Run {
     pub state: Option<UnitState>,
     /// What it waits for, or what is wrong with it.
     pub reason: Option<String>,
+    /// Uploads of it that an operator gave up.
+    pub given_up_count: u64,
 }
 
 /// A path that is not uploaded.
@@ -154,6 +158,8 @@ pub struct Upload {
     pub remote_id: Option<String>,
     /// When it was completed.
     pub completed_at: Option<WallTime>,
+    /// What was ordered of it, or of what it belongs to.
+    pub ordered: Option<Standing>,
 }
 
 /// One upload in full.
@@ -247,6 +253,20 @@ pub struct Attempt {
 }
 
 impl Upload {
+    /// Notes what was ordered of it.
+    pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
+        let admission = &self.admission;
+        let is_meant = |scope: &Scope| match scope {
+            Scope::All => true,
+            Scope::Destination(name) => admission.destination == *name,
+            Scope::Drop(name) => admission.drop == *name,
+            Scope::Unit(drop, unit) => admission.drop == *drop && admission.unit == *unit,
+            Scope::Upload(id) => admission.id == *id,
+        };
+        let meant = orders.iter().filter(|(_, scope, _)| is_meant(scope));
+        self.ordered = meant.map(|(standing, _, _)| *standing).max();
+    }
+
     /// Returns the contract's word for its state.
     pub fn word(&self) -> &'static str {
         match (&self.state.stage, self.state.hold) {
@@ -275,7 +295,10 @@ impl Upload {
             (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
             (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
             (_, Hold::Waiting { .. }) => self.last_error.clone(),
-            (_, Hold::None) => None,
+            (_, Hold::None) => self.ordered.map(|standing| match standing {
+                Standing::Paused => "paused by the operator".into(),
+                Standing::GivenUp => "given up, once it is known what was begun for it".into(),
+            }),
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         unreadable: load_unreadable(connection)?,
         roots: load_roots(connection)?,
         outbox: super::outbox::load(connection)?,
+        orders: super::orders::load(connection)?,
+        bandwidth: super::orders::load_bandwidth(connection)?,
         next_upload: next.map(UploadId),
     })
 }

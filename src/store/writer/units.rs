@@ -44,11 +44,12 @@ fn drop_count(_: usize) {}
 
 fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
     let sql = "INSERT INTO units VALUES (:drop, :unit, :state, :reason, :files, :size, :closed_files, \
-        :generation, :opened, :closed, :completed, :receipt, :outcome, :success) \
+        :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
+        :given_up) \
         ON CONFLICT DO UPDATE SET state = :state, reason = :reason, file_count = :files, \
         size_bytes = :size, closed_file_count = :closed_files, generation = :generation, \
         closed_at_ns = :closed, completed_at_ns = :completed, receipt_sha256 = :receipt, \
-        outcome = :outcome, outcome_is_success = :success";
+        outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":drop": row.drop.as_str(),
         ":unit": row.name.as_bytes(),
@@ -58,6 +59,7 @@ fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
         ":size": signed(row.size.0),
         ":closed_files": signed(row.closed_file_count),
         ":generation": row.generation,
+        ":given_up": signed(row.given_up_count),
         ":opened": row.opened_at.0,
         ":closed": row.closed_at.map(|at| at.0),
         ":completed": row.completed_at.map(|at| at.0),

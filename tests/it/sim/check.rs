@@ -30,6 +30,12 @@ pub(super) fn at_rest(world: &World, life: &Life) {
     rows_and_memory_agree(world, life);
 }
 
+/// What holds when uploads were given up: one that was proved to be there may have its receipt.
+pub(super) fn ended(world: &World, life: &Life) {
+    no_orphans(world, life);
+    rows_and_memory_agree(world, life);
+}
+
 /// A receipt stands exactly for what completed, durable, with the digest in the row, and rendering
 /// it again gives the same bytes.
 fn receipts_prove_completion(world: &World) {

@@ -432,7 +432,18 @@ impl Life {
         pending.chain(waiting).filter(is_units).count()
     }
 
-    fn take(&mut self, effects: Vec<Effect>) {
+    /// Tells whether nothing is pending that was decided.
+    pub(super) fn is_still(&self) -> bool {
+        self.pending.is_empty() && self.commits.is_empty()
+    }
+
+    /// Makes durable all that was decided.
+    pub(super) fn commit_all(&mut self) {
+        let count = self.commits.len();
+        self.commit(count);
+    }
+
+    pub(super) fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             tell_trace("  decides", &effect);
             match effect {

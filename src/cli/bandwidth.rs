@@ -1,0 +1,46 @@
+//! `bandwidth`: how fast is sent, and another rate until it is taken back.
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, Exit, ask, render};
+use crate::config::parse_rate;
+use crate::control::{RateOrder, Reply, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct BandwidthArguments {
+    /// "10 MB/s", "unlimited", "0" (stop), or "configured"; kept until "configured" [default: say it]
+    rate: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(common: &Common, arguments: &BandwidthArguments) -> anyhow::Result<Exit> {
+    let set = match arguments.rate.as_deref().map(|rate| (rate, parse_rate(rate))) {
+        None => None,
+        Some(("configured", _)) => Some(RateOrder::Configured),
+        Some((_, Ok(None))) => Some(RateOrder::Unlimited),
+        Some((_, Ok(Some(rate)))) => Some(RateOrder::BytesPerSecond(rate)),
+        Some((rate, Err(unit))) => {
+            bail!("{rate:?} is no rate\nhint: allowed: {}, or \"configured\"", unit.allowed)
+        }
+    };
+    let reply = ask::ask(common, &Request::Bandwidth { set })?;
+    let Reply::Bandwidth { bytes_per_second, is_ordered } = reply else { return ask::odd(&reply) };
+    if arguments.json {
+        render::json(&json!({
+            "schema": 1, "bytes_per_second": bytes_per_second, "is_ordered": is_ordered,
+        }))?;
+        return Ok(Exit::Fine);
+    }
+    let rate = match bytes_per_second {
+        None => "unlimited".to_owned(),
+        Some(0) => "0: nothing is sent".to_owned(),
+        Some(rate) => format!("{}/s", render::bytes(rate)),
+    };
+    let source = if is_ordered { "ordered" } else { "configured" };
+    render::data(&format!("bandwidth is {rate} ({source})"))?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,135 @@
+//! `pause`, `resume`, `retry`, `abandon`: one order to the running daemon, and what it changed.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, Exit, ask, render};
+use crate::control::{Change, Reply, Request, Target};
+use crate::model::{Scope, SourcePath, Verb};
+use crate::store::snapshot::Snapshot;
+use crate::{clock::Clock, control::Target::Upload};
+
+#[derive(Debug, Args)]
+pub(super) struct OrderArguments {
+    /// An upload's id or path, the name of a drop directory or of a destination, or DROP/RUN
+    #[arg(value_name = "ID|PATH|NAME", required_unless_present_any = ["all", "drop", "destination"])]
+    which: Vec<OsString>,
+    /// All of a drop directory
+    #[arg(long, value_name = "NAME")]
+    drop: Vec<String>,
+    /// All that goes to a destination
+    #[arg(long, value_name = "NAME")]
+    destination: Vec<String>,
+    /// Everything
+    #[arg(long, conflicts_with_all = ["which", "drop", "destination"])]
+    all: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(
+    common: &Common,
+    verb: Verb,
+    arguments: &OrderArguments,
+) -> anyhow::Result<Exit> {
+    let of = targets(common, arguments)?;
+    let reply = ask::ask(common, &Request::order(verb, of))?;
+    let Reply::Changed(changes) = reply else { return ask::odd(&reply) };
+    if arguments.json {
+        render::json(&json!({ "schema": 1, "changes": changes }))?;
+    } else {
+        let lines: Vec<_> = changes.iter().map(|change| said(verb, change)).collect();
+        render::data(&lines.join("\n"))?;
+    }
+    let is_done = changes.iter().all(|change| change.is_known);
+    Ok(if is_done { Exit::Fine } else { Exit::Failed })
+}
+
+fn targets(common: &Common, arguments: &OrderArguments) -> anyhow::Result<Vec<Target>> {
+    if arguments.all {
+        return Ok(vec![Target::All]);
+    }
+    let drops = arguments.drop.iter().cloned().map(Target::Drop);
+    let destinations = arguments.destination.iter().cloned().map(Target::Destination);
+    let mut targets: Vec<_> = drops.chain(destinations).collect();
+    if !arguments.which.is_empty() {
+        let names = Names::read(common)?;
+        for word in &arguments.which {
+            targets.extend(names.find(word)?);
+        }
+    }
+    Ok(targets)
+}
+
+/// What a word may name.
+struct Names {
+    snapshot: Snapshot,
+    drops: Vec<String>,
+    destinations: Vec<String>,
+}
+
+impl Names {
+    fn read(common: &Common) -> anyhow::Result<Self> {
+        let snapshot = Snapshot::open(&common.state_directory()?)?;
+        let status = snapshot.status(false, Clock::real().now().wall)?;
+        let drops = status.drops.into_iter().map(|drop| drop.name).collect();
+        let destinations = status.destinations.into_iter().map(|to| to.name).collect();
+        Ok(Self { snapshot, drops, destinations })
+    }
+
+    fn find(&self, word: &OsString) -> anyhow::Result<Vec<Target>> {
+        let text = word.to_str();
+        if let Some(id) = text.and_then(|text| text.parse().ok()) {
+            return Ok(vec![Upload(id)]);
+        }
+        let is_one_of = |names: &[String]| names.iter().any(|name| Some(name.as_str()) == text);
+        match (is_one_of(&self.drops), is_one_of(&self.destinations)) {
+            (true, true) => bail!(
+                "{} names a drop directory and a destination\nhint: say which: --drop or --destination",
+                word.display()
+            ),
+            (true, false) => return Ok(vec![Target::Drop(word.to_string_lossy().into())]),
+            (false, true) => return Ok(vec![Target::Destination(word.to_string_lossy().into())]),
+            (false, false) => {}
+        }
+        let bytes = word.as_bytes();
+        let uploads = self.snapshot.find(&SourcePath::from_bytes(bytes))?;
+        if !uploads.is_empty() {
+            return Ok(uploads.into_iter().map(|id| Upload(id.0)).collect());
+        }
+        let in_drop = self.drops.iter().find_map(|drop| {
+            let rest = bytes.strip_prefix(drop.as_bytes())?.strip_prefix(b"/")?;
+            Some(Target::Unit { drop: drop.clone(), path: rest.to_vec() })
+        });
+        match in_drop {
+            Some(unit) => Ok(vec![unit]),
+            None => bail!(
+                "{} is no upload, no drop directory and no destination\n\
+                 hint: dropferry status lists them",
+                word.display()
+            ),
+        }
+    }
+}
+
+fn said(verb: Verb, change: &Change) -> String {
+    let of = Scope::from(change.of.clone());
+    if !change.is_known {
+        return format!("{of}: there is none that has not ended");
+    }
+    let count = match change.upload_count {
+        1 => "1 upload".to_owned(),
+        count => format!("{count} uploads"),
+    };
+    match verb {
+        Verb::Pause => format!("{of} is paused: {count}"),
+        Verb::Resume => format!("{of} goes on: {count}"),
+        Verb::Retry => format!("{of} is tried again: {count} that waited or parked"),
+        Verb::Abandon => format!("{of} is given up: {count}"),
+    }
+}

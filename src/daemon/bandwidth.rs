@@ -1,0 +1,121 @@
+//! Bytes a second, shared by all parts on their way, and changeable while they are.
+//!
+//! *Promises*: a change holds at once, also for those who wait; parts are served in the order in which
+//! they asked. A rate of zero cuts what flies, as cancelled: nothing was wrong with it, and a
+//! connection that is held for hours would be dropped by the far side.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::limiter::{ByteBudget, Rate, Ticket};
+use crate::model::{Failure, FailureKind};
+
+/// Smaller pieces would be more frame than content.
+const SLICE_MIN: usize = 512;
+/// Larger pieces are never read at once.
+const SLICE_MAX: usize = 256 * 1024;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Bandwidth {
+    state: Mutex<State>,
+    /// Counts changes, and wakes those who wait.
+    changed: watch::Sender<u64>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct State {
+    rate: Rate,
+    budget: ByteBudget,
+    /// Bytes sent at once: few enough that each part moves many times a second.
+    slice: usize,
+    /// Tickets of an earlier budget are worth nothing in this one.
+    epoch: u64,
+}
+
+impl Bandwidth {
+    /// Shares a rate among parts.
+    pub(crate) fn new(rate: Rate, parts_in_flight: u32, clock: &Clock) -> Self {
+        let budget = ByteBudget::new(rate.unwrap_or(0), clock.now().monotonic);
+        let state = State { rate, budget, slice: slice(rate, parts_in_flight), epoch: 0 };
+        let (changed, _) = watch::channel(0);
+        Self { state: Mutex::new(state), changed, clock: clock.clone() }
+    }
+
+    /// Changes the rate, also for those who wait.
+    pub(crate) fn set(&self, rate: Rate, parts_in_flight: u32) {
+        let now = self.clock.now().monotonic;
+        let mut state = self.lock();
+        match (state.rate, rate) {
+            (Some(_), Some(per_second)) => state.budget.set_rate(per_second, now),
+            (None, _) | (_, None) => {
+                state.budget = ByteBudget::new(rate.unwrap_or(0), now);
+                state.epoch += 1;
+            }
+        }
+        state.rate = rate;
+        state.slice = slice(rate, parts_in_flight);
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Returns how many bytes are sent at once.
+    pub(crate) fn slice(&self) -> usize {
+        self.lock().slice
+    }
+
+    /// Waits until so many bytes may be sent.
+    ///
+    /// # Errors
+    /// `Cancelled` when nothing may be sent at all.
+    pub(crate) async fn pace(&self, bytes: u64) -> Result<(), Failure> {
+        let mut changed = self.changed.subscribe();
+        let Some((ticket, epoch)) = self.reserve(bytes) else { return Ok(()) };
+        loop {
+            changed.mark_unchanged();
+            let wait = {
+                let mut state = self.lock();
+                if state.rate == Some(0) {
+                    return Err(stopped());
+                }
+                if state.epoch != epoch {
+                    return Ok(());
+                }
+                state.budget.wait(ticket, self.clock.now().monotonic)
+            };
+            if wait.is_zero() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // The sender is our own: it does not go away.
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    fn reserve(&self, bytes: u64) -> Option<(Ticket, u64)> {
+        let now = self.clock.now().monotonic;
+        let mut state = self.lock();
+        state.rate?;
+        let ticket = state.budget.reserve(bytes, now);
+        Some((ticket, state.epoch))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the bandwidth is 0: nothing is sent")
+}
+
+fn slice(rate: Rate, parts_in_flight: u32) -> usize {
+    let Some(per_second) = rate else { return SLICE_MAX * 2 };
+    let slice = per_second / u64::from(parts_in_flight.max(1)) / 4;
+    usize::try_from(slice).unwrap_or(usize::MAX).clamp(SLICE_MIN, SLICE_MAX)
+}

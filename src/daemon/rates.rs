@@ -1,0 +1,116 @@
+//! How many bytes a second are sent now: what was ordered, else what the timetable says, else what is
+//! configured.
+//!
+//! The timetable is asked anew at each full minute of the clock on the wall, where its periods begin and
+//! end; so a clock that was set, a change to summer time or a machine that slept are followed within
+//! one.
+
+use std::time::Duration;
+
+use super::Daemon;
+use crate::clock::Clock;
+use crate::config::Transfer;
+use crate::limiter::{Rate, Timetable};
+use crate::model::{Monotonic, WallTime};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Rates {
+    base: Rate,
+    timetable: Timetable,
+    ordered: Option<Rate>,
+    in_force: Rate,
+    due: Monotonic,
+}
+
+impl Rates {
+    /// Starts with what is configured, and what was ordered in an earlier life.
+    pub(super) fn new(transfer: &Transfer, ordered: Option<Rate>, clock: &Clock) -> Self {
+        let now = clock.now();
+        let (base, timetable) = (transfer.bandwidth, transfer.timetable.clone());
+        let mut rates = Self { base, timetable, ordered, in_force: base, due: now.monotonic };
+        rates.in_force = rates.asked(clock);
+        rates.due = now.monotonic.after(until_full_minute(now.wall));
+        rates
+    }
+
+    /// Takes another configuration.
+    pub(super) fn configure(&mut self, transfer: &Transfer) {
+        self.base = transfer.bandwidth;
+        self.timetable = transfer.timetable.clone();
+    }
+
+    /// Takes an order, or that what is configured holds.
+    pub(super) fn order(&mut self, ordered: Option<Rate>) {
+        self.ordered = ordered;
+    }
+
+    /// Returns what holds, and whether it was ordered.
+    pub(super) fn in_force(&self) -> (Rate, bool) {
+        (self.in_force, self.ordered.is_some())
+    }
+
+    /// Returns when the timetable is asked again.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        (!self.timetable.is_empty()).then_some(self.due)
+    }
+
+    fn asked(&self, clock: &Clock) -> Rate {
+        let by_table = || {
+            let is_asked = !self.timetable.is_empty();
+            is_asked.then(|| self.timetable.rate_at(clock.local_now())).flatten()
+        };
+        self.ordered.or_else(by_table).unwrap_or(self.base)
+    }
+}
+
+fn until_full_minute(now: WallTime) -> Duration {
+    let minute = i64::try_from(MINUTE.as_nanos()).unwrap_or(i64::MAX);
+    let into = now.0.rem_euclid(minute);
+    Duration::from_nanos((minute - into).unsigned_abs())
+}
+
+impl Daemon {
+    /// Asks the timetable when it is due.
+    pub(super) fn look_at_timetable(&mut self) {
+        let now = self.clock.now();
+        if self.rates.deadline().is_some_and(|due| due <= now.monotonic) {
+            self.rates.due = now.monotonic.after(until_full_minute(now.wall));
+            self.follow_rates();
+        }
+    }
+
+    /// Puts into force what holds now.
+    pub(super) fn follow_rates(&mut self) {
+        let rate = self.rates.asked(&self.clock);
+        if rate != self.rates.in_force {
+            let said = match rate {
+                None => "unlimited".to_owned(),
+                Some(0) => "0: nothing is sent".to_owned(),
+                Some(rate) => format!("{}/s", crate::model::ByteCount(rate)),
+            };
+            tracing::info!("bandwidth is {said}");
+        }
+        self.rates.in_force = rate;
+        let parts = self.setup.config.transfer.parts_in_flight;
+        self.world.bandwidth.set(rate, parts);
+        let mut effects = Vec::new();
+        self.engine.let_send(self.clock.now(), rate != Some(0), &mut effects);
+        self.take_effects(effects);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_full_minute_is_never_now_and_never_far() {
+        for (at, wait) in [(0, 60), (1, 59), (59, 1), (60, 60), (-1, 1)] {
+            let wall = WallTime(at * 1_000_000_000);
+            assert_eq!(until_full_minute(wall), Duration::from_secs(wait), "{at}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What operators order: pause, resume, retry, abandon.
+//!
+//! A pause is a row, and holds until it is taken back. What is on its way may land; nothing of what
+//! is paused starts: no call at a paused destination, no disposal in a paused drop. Files go on being
+//! seen and admitted.
+//!
+//! An upload that is given up ends at once where it is known what was begun for it; that is queued for
+//! removal. Otherwise the order is a row until the platform has said what it has.
+//!
+//! *At a crash* an order is whole or was never given: it is committed before it is answered.
+
+use std::collections::BTreeSet;
+
+use super::answer::Answer;
+use super::event::Effect;
+use super::gate::GateState;
+use super::ticket::Ticket;
+use super::turn::Turn;
+use super::upload::Upload;
+use super::{Engine, event::Event};
+use crate::model::{
+    DestinationName, DestinationState, DropName, Fact, Hold, Now, OrderRecord, ParkReason, Record,
+    Scope, Standing, UploadId, Verb, WallTime,
+};
+
+/// Something an operator orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What is to be done.
+    pub verb: Verb,
+    /// With what.
+    pub scopes: Vec<Scope>,
+}
+
+/// What an order changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Of what it was about.
+    pub scope: Scope,
+    /// There is such a thing, and it has not ended.
+    pub is_known: bool,
+    /// How many uploads go another way for it.
+    pub upload_count: usize,
+}
+
+/// What is paused.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses(BTreeSet<Scope>);
+
+impl Pauses {
+    /// Tells whether an upload may not start anything.
+    pub(super) fn cover(&self, upload: &Ticket) -> bool {
+        !self.0.is_empty()
+            && (self.stops(&upload.destination)
+                || self.0.contains(&Scope::Upload(upload.id))
+                || self.cover_unit(&upload.drop, &upload.unit))
+    }
+
+    /// Tells whether no call may be made at a destination.
+    pub(super) fn stops(&self, destination: &DestinationName) -> bool {
+        !self.0.is_empty()
+            && (self.0.contains(&Scope::All)
+                || self.0.contains(&Scope::Destination(destination.clone())))
+    }
+
+    /// Tells whether nothing may be done with a unit.
+    pub(super) fn cover_unit(&self, drop: &DropName, unit: &crate::model::SourcePath) -> bool {
+        !self.0.is_empty()
+            && (self.0.contains(&Scope::All)
+                || self.0.contains(&Scope::Drop(drop.clone()))
+                || self.0.contains(&Scope::Unit(drop.clone(), unit.clone())))
+    }
+}
+
+impl Engine {
+    /// Takes the orders that stand, as they were stored.
+    pub(super) fn take_orders(&mut self, orders: Vec<(Standing, Scope, WallTime)>) {
+        for (standing, scope, _) in orders {
+            match (standing, scope) {
+                (Standing::Paused, scope) => {
+                    self.pauses.0.insert(scope);
+                }
+                (Standing::GivenUp, Scope::Upload(id)) => {
+                    self.given_up.insert(id);
+                }
+                (Standing::GivenUp, _) => {}
+            }
+        }
+    }
+
+    /// Carries out an order, and says what it changed. Answered after the commit.
+    pub fn order(&mut self, now: Now, order: Order, out: &mut Vec<Effect>) -> Vec<Change> {
+        let mut turn = Turn::new(now);
+        let changes = order.scopes.into_iter().map(|scope| {
+            let is_known = self.knows(&scope);
+            let upload_count = match is_known {
+                true => self.carry_out(order.verb, &scope, &mut turn),
+                false => 0,
+            };
+            Change { scope, is_known, upload_count }
+        });
+        let changes = changes.collect();
+        self.end_turn(turn, out);
+        changes
+    }
+
+    fn knows(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::All => true,
+            Scope::Destination(name) => self.gates.contains_key(name),
+            Scope::Drop(name) => self.drops.contains_key(name),
+            Scope::Unit(drop, unit) => {
+                self.drops.get(drop).is_some_and(|files| files.units.get(unit).is_some())
+                    || self.uploads.values().any(|upload| is_in(upload, scope))
+            }
+            Scope::Upload(id) => self.uploads.contains_key(id),
+        }
+    }
+
+    fn carry_out(&mut self, verb: Verb, scope: &Scope, turn: &mut Turn) -> usize {
+        let ids = if let Scope::Upload(id) = scope {
+            vec![*id]
+        } else {
+            let uploads = self.uploads.iter();
+            uploads.filter(|(_, upload)| is_in(upload, scope)).map(|(id, _)| *id).collect()
+        };
+        match verb {
+            Verb::Pause => self.pause(scope, &ids, turn),
+            Verb::Resume => self.resume(scope, &ids, turn),
+            Verb::Retry => self.retry(scope, &ids, turn),
+            Verb::Abandon => {
+                ids.iter().for_each(|id| self.note_given_up(*id));
+                self.abandon(&ids, turn)
+            }
+        }
+    }
+
+    fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
+        if self.pauses.0.insert(scope.clone()) {
+            let (standing, scope) = (Standing::Paused, scope.clone());
+            turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now.wall }));
+        }
+        ids.iter().for_each(|id| self.place(*id, turn));
+        ids.len()
+    }
+
+    /// Takes a pause back; taking back the pause of everything takes back every pause.
+    fn resume(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
+        let over: Vec<_> = match *scope == Scope::All {
+            true => std::mem::take(&mut self.pauses.0).into_iter().collect(),
+            false => self.pauses.0.take(scope).into_iter().collect(),
+        };
+        for scope in over {
+            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
+        }
+        ids.iter().for_each(|id| self.place(*id, turn));
+        let is_free = |id: &&UploadId| {
+            self.uploads.get(id).is_some_and(|upload| !self.pauses.cover(&upload.admission))
+        };
+        ids.iter().filter(is_free).count()
+    }
+
+    fn retry(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
+        self.retry_gates(scope, turn.now);
+        let drops: Vec<_> = match scope {
+            Scope::All => self.drops.keys().cloned().collect(),
+            Scope::Drop(drop) | Scope::Unit(drop, _) => vec![drop.clone()],
+            Scope::Destination(_) | Scope::Upload(_) => Vec::new(),
+        };
+        drops.iter().for_each(|drop| self.on_scan_now(drop, turn.now));
+        if *scope == Scope::All {
+            self.outbox.retry(turn.now.monotonic);
+        }
+        ids.iter().filter(|id| self.retry_upload(**id, turn)).count()
+    }
+
+    /// A closed destination is asked now; one that asked for a pause gets it.
+    fn retry_gates(&mut self, scope: &Scope, now: Now) {
+        for (name, gate) in &mut self.gates {
+            let is_meant = match scope {
+                Scope::All => true,
+                Scope::Destination(asked) => asked == name,
+                Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
+            };
+            let is_throttled = |state| state == DestinationState::Throttled;
+            if let GateState::Closed { state, until } = &mut gate.state
+                && is_meant
+                && !is_throttled(*state)
+            {
+                *until = now.monotonic;
+            }
+        }
+    }
+
+    fn retry_upload(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+        upload.hurry();
+        let may_go = match upload.state.hold {
+            Hold::Waiting { .. } => true,
+            Hold::Parked { reason } => reason != ParkReason::NotConfigured,
+            Hold::None => false,
+        };
+        if may_go {
+            self.record(id, Fact::Released, turn);
+        }
+        may_go
+    }
+
+    /// A unit of which something was given up is not all there, and says so.
+    fn note_given_up(&mut self, id: UploadId) {
+        let Some(upload) = self.uploads.get(&id).filter(|_| !self.given_up.contains(&id)) else {
+            return;
+        };
+        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
+            files.units.note_given_up(&upload.admission);
+        }
+    }
+
+    fn abandon(&mut self, ids: &[UploadId], turn: &mut Turn) -> usize {
+        for id in ids {
+            let Some(upload) = self.uploads.get_mut(id) else { continue };
+            let can_ask = self.gates.contains_key(&upload.admission.destination);
+            let answer = upload.give_up(can_ask, turn.now);
+            let is_over = answer.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. }));
+            if !is_over && self.given_up.insert(*id) {
+                let (standing, scope) = (Standing::GivenUp, Scope::Upload(*id));
+                turn.record(Record::Order(OrderRecord::Stands {
+                    standing,
+                    scope,
+                    at: turn.now.wall,
+                }));
+            }
+            self.settle_answer(*id, answer, turn);
+        }
+        ids.len()
+    }
+
+    /// Tells whether an upload may not start anything. One that is given up has a question left.
+    pub(super) fn is_paused(&self, id: UploadId) -> bool {
+        let upload = self.uploads.get(&id);
+        upload.is_some_and(|upload| self.pauses.cover(&upload.admission))
+            && !self.given_up.contains(&id)
+    }
+
+    /// Marks a loaded upload that was given up before it was known what was begun for it.
+    pub(super) fn give_up_stored(&mut self, id: UploadId, turn: &mut Turn) {
+        if self.given_up.contains(&id) {
+            self.abandon(&[id], turn);
+        }
+    }
+
+    /// An upload has ended: nothing stands of it any more.
+    pub(super) fn end_orders(&mut self, id: UploadId, turn: &mut Turn) {
+        let scope = Scope::Upload(id);
+        if self.given_up.remove(&id) {
+            let scope = scope.clone();
+            turn.record(Record::Order(OrderRecord::Over { standing: Standing::GivenUp, scope }));
+        }
+        if self.pauses.0.remove(&scope) {
+            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
+        }
+    }
+
+    /// Says whether parts may be sent at all.
+    pub fn let_send(&mut self, now: Now, may_send: bool, out: &mut Vec<Effect>) {
+        self.may_send = may_send;
+        self.handle(now, Event::Timer, out);
+    }
+}
+
+fn is_in(upload: &Upload, scope: &Scope) -> bool {
+    let admission = &upload.admission;
+    match scope {
+        Scope::All => true,
+        Scope::Destination(name) => admission.destination == *name,
+        Scope::Drop(name) => admission.drop == *name,
+        Scope::Unit(drop, unit) => admission.drop == *drop && admission.unit == *unit,
+        Scope::Upload(id) => admission.id == *id,
+    }
+}
+
+impl Upload {
+    /// What failed is tried again at once.
+    fn hurry(&mut self) {
+        self.life.part_waits.clear();
+        self.life.hold_until = None;
+    }
+
+    /// Ends the upload for good; not before it is known what was begun for it.
+    fn give_up(&mut self, can_ask: bool, now: Now) -> Answer {
+        use crate::model::Stage::{
+            Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
+        };
+        self.life.is_given_up = true;
+        match self.state.stage {
+            Queued | Sending { .. } => self.end_changed(now),
+            Beginning { .. } if can_ask => {
+                let mut answer = self.end_changed(now);
+                // It may not be held up by what it waits for: it has only a question left.
+                if answer.facts.is_empty() && self.state.hold != Hold::None {
+                    answer.facts.push(Fact::Released);
+                }
+                answer
+            }
+            Beginning { .. } | Completing { .. } | Completed { .. } | Verified { .. } => {
+                self.superseded(now)
+            }
+            Receipted { .. } | Ended(_) => Answer::default(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What an operator orders, and of what.
+
+use super::file::SourcePath;
+use super::id::{DestinationName, DropName, UploadId};
+use super::time::WallTime;
+
+/// What an order is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// All that goes to one destination.
+    Destination(DestinationName),
+    /// All of one drop directory.
+    Drop(DropName),
+    /// All of one unit: a run.
+    Unit(DropName, SourcePath),
+    /// One upload.
+    Upload(UploadId),
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => write!(f, "everything"),
+            Self::Destination(name) => write!(f, "destination {name}"),
+            Self::Drop(name) => write!(f, "drop {name}"),
+            Self::Unit(drop, unit) => write!(f, "{drop}/{unit}"),
+            Self::Upload(id) => write!(f, "upload {id}"),
+        }
+    }
+}
+
+/// What is to be done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// Start nothing of it until told otherwise.
+    Pause,
+    /// Take that back.
+    Resume,
+    /// Try at once what waits, and again what is parked.
+    Retry,
+    /// Give it up.
+    Abandon,
+}
+
+/// What stands of an order until it is taken back or carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It is paused.
+    Paused,
+    /// It is to be given up, as soon as it is known what was begun for it.
+    GivenUp,
+}
+
+impl Standing {
+    /// Returns the word kept in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::GivenUp => "given-up",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Paused, Self::GivenUp].into_iter().find(|standing| standing.as_str() == word)
+    }
+}
+
+/// What is written of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderRecord {
+    /// It stands.
+    Stands {
+        /// What holds.
+        standing: Standing,
+        /// Of what.
+        scope: Scope,
+        /// Since when.
+        at: WallTime,
+    },
+    /// It was taken back, or carried out.
+    Over {
+        /// What held.
+        standing: Standing,
+        /// Of what.
+        scope: Scope,
+    },
+    /// A rate holds, or what is configured does again.
+    Bandwidth {
+        /// Bytes a second, none is unlimited; or nothing, and what is configured holds.
+        rate: Option<Option<u64>>,
+        /// When.
+        at: WallTime,
+    },
+}

@@ -1,0 +1,119 @@
+//! What operators order, at every point of a run and with a crash behind it.
+
+use dropferry::engine::orders::{Change, Order};
+use dropferry::model::{Scope, Stage, UploadId, Verb};
+
+use super::check;
+use super::crashes::{each_crash, told};
+use super::world::{Life, Step, World};
+
+fn world(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.write("run/large", b"0123456789");
+    world.write("run/empty", b"");
+    world
+}
+
+impl World {
+    fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
+        let mut effects = Vec::new();
+        let order = Order { verb, scopes: vec![scope] };
+        let changes = life.engine.order(self.now, order, &mut effects);
+        life.take(effects);
+        changes
+    }
+
+    /// Lets land what is on its way, and what follows from it without time passing.
+    fn land(&mut self, life: &mut Life) {
+        while !life.is_still() {
+            self.step(life);
+        }
+    }
+
+    fn sent(&self) -> (u64, usize) {
+        let state = self.fake.state();
+        (state.calls.values().sum(), state.files.len())
+    }
+}
+
+#[test]
+fn a_pause_holds_over_a_crash_and_a_resume_loses_nothing() {
+    let mut points = 0;
+    for seed in 0..4 {
+        each_crash(&mut world(seed), |at, mut world| {
+            points += 1;
+            told(format!("seed {seed}, paused after {at}"), || {
+                let mut life = world.start();
+                world.order(&mut life, Verb::Pause, Scope::All);
+                world.land(&mut life);
+                let before = world.sent();
+                let mut world = world.crashed(&life, false);
+                let mut life = world.start();
+                // Files settle, scans are made, a day passes: nothing is sent.
+                for _ in 0..50 {
+                    if world.step(&mut life) == Step::Quiet {
+                        break;
+                    }
+                }
+                world.land(&mut life);
+                assert_eq!(world.sent(), before, "calls while paused");
+                world.order(&mut life, Verb::Resume, Scope::All);
+                world.settle(&mut life);
+                check::all_arrived(&world, &life);
+            });
+        });
+    }
+    assert!(points > 100, "only {points} points");
+}
+
+#[test]
+fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
+    let mut points = 0;
+    for seed in 0..8 {
+        each_crash(&mut world(seed), |at, mut world| {
+            points += 1;
+            told(format!("seed {seed}, given up after {at}"), || {
+                let mut life = world.start();
+                let admitted = life.engine.stored_uploads().len();
+                let changes = world.order(&mut life, Verb::Abandon, Scope::All);
+                assert_eq!(changes[0].upload_count, admitted);
+                life.commit_all();
+                let given_up: Vec<_> = check::status(&world)
+                    .uploads
+                    .iter()
+                    .filter(|upload| !upload.state.stage.is_end() || upload.word() == "abandoned")
+                    .map(|upload| upload.admission.id)
+                    .collect();
+                let mut world = world.crashed(&life, false);
+                let life = world.run();
+                let ended = check::status(&world).uploads;
+                let stage = |id: &UploadId| {
+                    let upload = ended.iter().find(|upload| upload.admission.id == *id);
+                    upload.map(|upload| upload.state.stage.clone())
+                };
+                for id in &given_up {
+                    let stage = stage(id);
+                    assert!(matches!(stage, Some(Stage::Ended(_))), "{id}: {stage:?}");
+                }
+                check::ended(&world, &life);
+            });
+        });
+    }
+    assert!(points > 200, "only {points} points");
+}
+
+#[test]
+fn orders_about_what_is_not_there_change_nothing() {
+    let mut world = world(1);
+    let mut life = world.start();
+    let drop = dropferry::model::DropName::new("nothing");
+    for verb in [Verb::Pause, Verb::Resume, Verb::Retry, Verb::Abandon] {
+        for scope in [Scope::Drop(drop.clone()), Scope::Upload(UploadId(77))] {
+            let changes = world.order(&mut life, verb, scope);
+            assert!(!changes[0].is_known && changes[0].upload_count == 0, "{changes:?}");
+        }
+    }
+    world.settle(&mut life);
+    check::all_arrived(&world, &life);
+    assert_eq!(check::status(&world).orders, []);
+}
