@@ -18,6 +18,7 @@ mod run;
 mod sandbox;
 mod show;
 mod status;
+mod upload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -107,6 +108,8 @@ enum Command {
     Plan(plan::PlanArguments),
     /// List, print or export the receipts of what has arrived
     Receipts(receipts::ReceiptsArguments),
+    /// Hand files to the running daemon, from outside the drop directories
+    Upload(upload::UploadArguments),
     /// Start nothing more of an upload, a run, a drop directory, a destination, or anything
     Pause(orders::OrderArguments),
     /// Take a pause back
@@ -165,6 +168,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::Receipts(asked) => receipts::execute(common, &asked),
+        Command::Upload(asked) => upload::execute(common, &asked),
         Command::Pause(asked) => orders::execute(common, Verb::Pause, &asked),
         Command::Resume(asked) => orders::execute(common, Verb::Resume, &asked),
         Command::Retry(asked) => orders::execute(common, Verb::Retry, &asked),

@@ -21,8 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{DestinationName, DropName, Scope, SourcePath, UploadId, Verb};
 
-/// A request names files by their paths; so many of the longest fit.
-const LINE_MAX: u64 = 1024 * 1024;
+/// A request names files by their paths, as numbers; so many of the longest fit.
+const LINE_MAX: u64 = 4 * 1024 * 1024;
+/// An answer names each file that was handed in.
+const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 /// A peer that is silent for longer is let go.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Conversations at once. People and scripts hold few.
@@ -55,6 +57,13 @@ pub enum Request {
     Abandon {
         /// What.
         of: Vec<Target>,
+    },
+    /// Send these files once.
+    Upload {
+        /// Absolute paths, as bytes: not every name is text.
+        paths: Vec<Vec<u8>>,
+        /// The name of a destination.
+        to: String,
     },
     /// Say or change how fast is sent.
     Bandwidth {
@@ -147,6 +156,13 @@ impl Request {
 pub enum Reply {
     /// It was done, and is committed.
     Changed(Vec<Change>),
+    /// What became of files that were handed in.
+    HandedIn {
+        /// Each file's upload.
+        uploads: Vec<Handed>,
+        /// Paths that are not uploaded, and why.
+        left_out: Vec<(String, String)>,
+    },
     /// How fast is sent.
     Bandwidth {
         /// Bytes a second; none is unlimited.
@@ -158,6 +174,15 @@ pub enum Reply {
     LogLevel(String),
     /// It was not done, and why.
     Refused(String),
+}
+
+/// A file that was handed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// Its path, for people.
+    pub path: String,
+    /// Its upload; none when this version was handed in for the destination before.
+    pub upload: Option<i64>,
 }
 
 /// What a request changed of one thing.
@@ -365,7 +390,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Error> {
         line.push(b'\n');
         writing.write_all(&line).await?;
         let mut reply = String::new();
-        BufReader::new(reading).take(LINE_MAX).read_line(&mut reply).await?;
+        BufReader::new(reading).take(ANSWER_MAX).read_line(&mut reply).await?;
         io::Result::Ok(reply)
     };
     let reply = tokio::time::timeout(ANSWER_LIMIT, exchange).await;

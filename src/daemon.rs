@@ -13,6 +13,7 @@ mod build;
 mod clients;
 mod control;
 mod files;
+mod handed;
 mod journal;
 mod perform;
 mod rates;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use crate::control::{Asked, Reply};
+use crate::control::Reply;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
 use crate::model::{Monotonic, Record};
 use crate::sdnotify;
@@ -59,7 +60,7 @@ struct Landing {
 
 /// What ended a wait.
 enum Wake {
-    Asked(Asked),
+    Asked(control::Ready),
     Signal(Signal),
     Event(Event),
     Reply(ActId, workers::Reply),
@@ -237,7 +238,7 @@ impl Daemon {
     }
 
     fn start_watches(&mut self) {
-        for (drop, source) in &self.world.sources {
+        for (drop, source) in self.world.sources.iter().filter(|(_, source)| source.is_watched) {
             let watched = watches::Watched {
                 drop: drop.clone(),
                 directory: source.directory.clone(),

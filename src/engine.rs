@@ -32,6 +32,7 @@ pub mod event;
 mod export;
 mod files;
 mod gate;
+pub mod handed;
 mod hearing;
 mod known;
 mod load;

@@ -20,7 +20,7 @@ use super::shutdown::Phase;
 use super::walker::Walker;
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Told};
+use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{ChannelSettings, DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
@@ -148,12 +148,13 @@ pub(super) fn world(
 ) -> Result<World, Error> {
     let destinations = super::clients::destinations(config, clock)?;
     let mut sources = BTreeMap::new();
-    for drop in &config.drops {
+    for drop in config.drops.iter().chain([&handed_in(config)]) {
         let filter =
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
         let (seen, _) = tokio::sync::watch::channel(None);
         let source = Source {
             directory: drop.source.directory.clone(),
+            is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
             walker: Walker::default(),
@@ -161,9 +162,10 @@ pub(super) fn world(
         };
         sources.insert(drop.settings.name.clone(), source);
     }
-    let targets = config.drops.iter().map(|drop| {
-        let DropSettings { name, destinations, .. } = &drop.settings;
-        (name.clone(), destinations.clone())
+    let all = config.drops.iter().map(|drop| drop.settings.clone());
+    let targets = all.chain([handed_in(config).settings]).map(|drop| {
+        let DropSettings { name, destinations, .. } = drop;
+        (name, destinations)
     });
     Ok(World {
         destinations,
@@ -178,6 +180,12 @@ pub(super) fn world(
         drains: AtomicBool::new(false),
         clock: clock.clone(),
     })
+}
+
+/// The drop of files that operators hand in, to any destination.
+fn handed_in(config: &Config) -> Drop {
+    let destinations = config.destinations.iter().map(|target| target.name.clone()).collect();
+    Drop { settings: DropSettings::handed_in(destinations), source: super::handed::settings() }
 }
 
 /// Asks every destination whether it takes our credential.
@@ -217,8 +225,9 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     };
     let channel =
         |told: &Told| ChannelSettings { channel: told.sender.channel(), on: told.on.clone() };
+    let drops = config.drops.iter().map(|drop| drop.settings.clone());
     Settings {
-        drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
+        drops: drops.chain([handed_in(config).settings]).collect(),
         destinations: config.destinations.iter().map(destination).collect(),
         parts_in_flight: config.transfer.parts_in_flight,
         memory: config.transfer.memory,

@@ -1,22 +1,39 @@
 //! What operators ask of the running daemon: carried out by the loop, answered after the commit.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::handed::{self, Found};
 use super::{Daemon, Landing};
-use crate::control::{Asked, Change, Listener, RateOrder, Reply, Request, Target};
+use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request, Target};
 use crate::engine::orders::Order;
 use crate::limiter::Rate;
-use crate::model::{OrderRecord, Record, Verb};
+use crate::model::{DestinationName, OrderRecord, Record, Verb};
 use crate::telemetry;
 
 /// Requests that wait for the loop.
 const WAITING_MAX: usize = 16;
 
+/// A request, as far as it could be prepared aside.
+#[derive(Debug)]
+pub(super) struct Ready {
+    wanted: Wanted,
+    user: u32,
+    answer: oneshot::Sender<Reply>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Request(Request),
+    Files(Result<Found, String>, DestinationName),
+}
+
 /// The socket's requests, as they come.
 #[derive(Debug)]
 pub(super) struct Control {
     asked: mpsc::Receiver<Asked>,
+    /// Searches for what is handed in.
+    searches: JoinSet<Ready>,
     /// Ends with this.
     _server: JoinSet<()>,
 }
@@ -37,33 +54,83 @@ impl Control {
                 tracing::error!("nothing can be asked of this daemon: {error}: {why}{hint}");
             }
         }
-        Self { asked, _server: server }
+        Self { asked, searches: JoinSet::new(), _server: server }
     }
 
-    /// Waits for the next request; never returns when there is no socket.
-    pub(super) async fn next(&mut self) -> Asked {
-        match self.asked.recv().await {
-            Some(asked) => asked,
-            None => std::future::pending().await,
+    /// Waits for the next request that the loop can carry out; never returns when there is no socket.
+    pub(super) async fn next(&mut self) -> Ready {
+        loop {
+            tokio::select! {
+                Some(found) = self.searches.join_next() => match found {
+                    Ok(ready) => return ready,
+                    // Only an abort gets here: a panic ends the process.
+                    Err(_) => continue,
+                },
+                Some(asked) = self.asked.recv() => {
+                    if let Some(ready) = self.search(asked) {
+                        return ready;
+                    }
+                },
+                else => std::future::pending().await,
+            }
         }
+    }
+
+    /// Files that are handed in are looked for aside, however long their disk takes.
+    fn search(&mut self, asked: Asked) -> Option<Ready> {
+        let Asked { request, user, answer } = asked;
+        let Request::Upload { paths, to } = request else {
+            return Some(Ready { wanted: Wanted::Request(request), user, answer });
+        };
+        self.searches.spawn_blocking(move || {
+            let wanted = Wanted::Files(handed::find(&paths), DestinationName::new(to));
+            Ready { wanted, user, answer }
+        });
+        None
     }
 }
 
 impl Daemon {
     /// Carries out a request. The answer waits for everything that was committed until then.
-    pub(super) fn on_asked(&mut self, asked: Asked) {
-        let Asked { request, user, answer } = asked;
-        let reply = match request {
+    pub(super) fn on_asked(&mut self, ready: Ready) {
+        let Ready { wanted, user, answer } = ready;
+        let reply = match wanted {
+            Wanted::Request(request) => self.carry_out(request, user),
+            Wanted::Files(Ok(found), to) => self.hand_in(found, &to, user),
+            Wanted::Files(Err(why), _) => Reply::Refused(why),
+        };
+        self.commits.push_back(Box::pin(async move {
+            Landing { result: Ok(()), then: Vec::new(), answer: Some((answer, reply)) }
+        }));
+    }
+
+    fn carry_out(&mut self, request: Request, user: u32) -> Reply {
+        match request {
             Request::Pause { of } => self.order(Verb::Pause, of, user),
             Request::Resume { of } => self.order(Verb::Resume, of, user),
             Request::Retry { of } => self.order(Verb::Retry, of, user),
             Request::Abandon { of } => self.order(Verb::Abandon, of, user),
             Request::Bandwidth { set } => self.order_bandwidth(set, user),
             Request::LogLevel { set } => order_level(set.as_deref(), user),
+            Request::Upload { .. } => Reply::Refused("its files were not looked for".into()),
+        }
+    }
+
+    fn hand_in(&mut self, found: Found, to: &DestinationName, user: u32) -> Reply {
+        tracing::info!(destination = %to, "user {user} hands in {} files", found.files.len());
+        let mut effects = Vec::new();
+        let handed = self.engine.hand_in(self.clock.now(), (&found.files, to), &mut effects);
+        self.take_effects(effects);
+        let uploads = match handed {
+            Ok(uploads) => uploads,
+            Err(unknown) => return Reply::Refused(unknown.to_string()),
         };
-        self.commits.push_back(Box::pin(async move {
-            Landing { result: Ok(()), then: Vec::new(), answer: Some((answer, reply)) }
-        }));
+        let handed = found.files.iter().zip(uploads).map(|(file, upload)| Handed {
+            path: format!("/{}", file.path),
+            upload: upload.map(|id| id.0),
+        });
+        let left_out = found.left_out.into_iter().map(|(path, why)| (format!("/{path}"), why));
+        Reply::HandedIn { uploads: handed.collect(), left_out: left_out.collect() }
     }
 
     fn order(&mut self, verb: Verb, of: Vec<Target>, user: u32) -> Reply {

@@ -63,6 +63,8 @@ pub(crate) struct World {
 pub(crate) struct Source {
     /// The directory.
     pub(crate) directory: PathBuf,
+    /// Files in it are found; without, each is handed in.
+    pub(crate) is_watched: bool,
     /// What of it is uploaded, and in which order.
     pub(crate) filter: Filter,
     /// What is known of the runs it holds.

@@ -194,7 +194,7 @@ impl Engine {
             }
             (Ok(Outcome::Compared { is_same: false }), Question::Moved(place, _)) => {
                 let version = file.version;
-                let settled = Settled { path, place, version, unreadable: None };
+                let settled = Settled { path, name: path, place, version, unreadable: None };
                 self.admit(drop, &settled, turn);
             }
             (Ok(Outcome::Compared { is_same: true }), Question::Touched | Question::Whence(_)) => {
@@ -235,7 +235,13 @@ impl Engine {
             match found.as_ref().and_then(|found| found.get(number).copied()) {
                 None => files.compare_again(path, file.version, turn.now.monotonic),
                 Some(None) => {
-                    let settled = Settled { path, place, version: file.version, unreadable: None };
+                    let settled = Settled {
+                        path,
+                        name: path,
+                        place,
+                        version: file.version,
+                        unreadable: None,
+                    };
                     self.admit(drop, &settled, turn);
                 }
                 Some(Some(MovedFrom { upload, is_untouched: true })) => {

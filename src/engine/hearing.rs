@@ -144,7 +144,7 @@ impl Files {
     /// Returns when it wants attention by itself.
     pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
         let scan = match self.scan {
-            super::files::Scan::Due(at) => Some(at),
+            super::files::Scan::Due(at) => self.settings.is_scanned.then_some(at),
             super::files::Scan::Running(_) => None,
         };
         let silence = self.hearing.deadline(self.settings.scan_interval);

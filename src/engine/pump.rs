@@ -67,7 +67,8 @@ impl Engine {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let room = if files.hearing.is_away() { 0 } else { LOOK_MAX };
         let paths = files.take_look(turn.now.monotonic, room);
-        let scan_is_due = matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
+        let scan_is_due = files.settings.is_scanned
+            && matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
             let kind = FlightKind::Look(drop.clone(), paths.clone());
             let act = Act::Look { drop: drop.clone(), paths };

@@ -58,6 +58,8 @@ pub struct DropSettings {
     pub unit: Unit,
     /// No change for this long means settled.
     pub quiet_period: Duration,
+    /// Files are found by scans and events; without, each is handed in.
+    pub is_scanned: bool,
     /// From the end of one scan to the start of the next.
     pub scan_interval: Duration,
     /// Higher goes first.
@@ -81,6 +83,12 @@ pub struct DropSettings {
 }
 
 impl DropSettings {
+    /// Returns the settings of the drop of files that operators hand in.
+    pub fn handed_in(destinations: Vec<DestinationName>) -> Self {
+        let plain = Self::plain(DropName::handed_in(), "/".into(), destinations);
+        Self { unit: Unit::File, is_scanned: false, ..plain }
+    }
+
     /// Returns the settings of a drop directory about which nothing more is said: files go as they
     /// settle, units close for want of change, sources stay.
     pub fn plain(name: DropName, directory: String, destinations: Vec<DestinationName>) -> Self {
@@ -91,6 +99,7 @@ impl DropSettings {
             destinations,
             unit: Unit::Directory,
             quiet_period,
+            is_scanned: true,
             scan_interval: Duration::from_mins(5),
             priority: 0,
             start: Start::AsFilesSettle,

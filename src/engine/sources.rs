@@ -13,6 +13,8 @@ use crate::model::{
 /// A file that is admitted, as the admission sees it.
 pub(super) struct Settled<'a> {
     pub(super) path: &'a SourcePath,
+    /// Its path as the destination sees it.
+    pub(super) name: &'a SourcePath,
     pub(super) place: Place,
     pub(super) version: Fingerprint,
     pub(super) unreadable: Option<String>,
@@ -26,7 +28,7 @@ impl Engine {
     }
 
     pub(super) fn on_scan_now(&mut self, drop: &DropName, now: Now) {
-        if let Some(files) = self.drops.get_mut(drop) {
+        if let Some(files) = self.drops.get_mut(drop).filter(|files| files.settings.is_scanned) {
             files.must_scan_all = true;
             match files.scan {
                 Scan::Due(_) => files.scan = Scan::Due(now.monotonic),
@@ -72,7 +74,13 @@ impl Engine {
                 at: turn.now.wall,
             }),
             Notice::Settled { version, unreadable } => {
-                let settled = Settled { path: &seen.path, place: seen.place, version, unreadable };
+                let settled = Settled {
+                    path: &seen.path,
+                    name: &seen.path,
+                    place: seen.place,
+                    version,
+                    unreadable,
+                };
                 self.admit(drop, &settled, turn);
             }
             Notice::Touched(version) => files.queue_compare(&seen.path, version),
@@ -188,7 +196,7 @@ impl Engine {
         }
     }
 
-    fn admit_to(
+    pub(super) fn admit_to(
         &mut self,
         drop: &DropName,
         destination: DestinationName,
@@ -200,8 +208,8 @@ impl Engine {
         let unit = files.units.shared(&settled.place.unit(settled.path));
         let words = plan::Words {
             drop: &files.settings,
-            path: settled.path,
-            unit: &unit,
+            path: settled.name,
+            unit: if settled.place.is_alone(settled.path) { settled.name } else { &unit },
             reading: files.units.reading(&unit),
             at: turn.now.wall,
         };

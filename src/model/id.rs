@@ -44,6 +44,16 @@ text_id! {
     /// Names a configured drop directory (`[drops.NAME]`).
     DropName
 }
+impl DropName {
+    /// The name of what operators hand in; no configured drop directory may have it.
+    pub const HANDED_IN: &str = "handed-in";
+
+    /// Returns the drop of files that operators hand in.
+    pub fn handed_in() -> Self {
+        Self::new(Self::HANDED_IN)
+    }
+}
+
 text_id! {
     /// Names a configured target (`[destinations.NAME]`).
     DestinationName

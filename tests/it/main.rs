@@ -6,6 +6,7 @@ mod destinations;
 mod exports;
 mod fuse;
 mod halfway;
+mod handed;
 mod identity;
 mod kill;
 mod moved;

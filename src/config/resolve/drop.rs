@@ -25,6 +25,10 @@ impl Resolver<'_> {
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
+        if name == DropName::HANDED_IN {
+            let message = format!("drop name {name:?} is that of files that operators hand in");
+            self.problem(Some(span.clone()), message, Some("choose another".into()));
+        }
         let starts = [Start::AsFilesSettle, Start::WhenDropClosed];
         let start =
             self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-drop-closed"]);

@@ -1,0 +1,73 @@
+//! Files that an operator hands in, from outside the drop directories.
+//!
+//! They belong to a drop directory of their own, [`DropName::handed_in`], which is the whole file
+//! system and is never scanned: each is admitted as it stands when it is handed in, for one
+//! destination. From there on it is an upload like any other. A file that changes afterwards ends its
+//! upload; whoever handed it in hands it in again.
+
+use super::Engine;
+use super::event::Effect;
+use super::sources::Settled;
+use super::turn::Turn;
+use crate::model::{DestinationName, DropName, Fingerprint, Now, Place, SourcePath, UploadId};
+
+/// A file that is handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedFile {
+    /// Its path, relative to the root of the file system.
+    pub path: SourcePath,
+    /// Its path below what was handed in: it stands there under that.
+    pub name: SourcePath,
+    /// As it stands there.
+    pub version: Fingerprint,
+}
+
+impl Engine {
+    /// Admits files for one destination. Returns the upload of each; none where this version was
+    /// handed in for it before.
+    ///
+    /// # Errors
+    /// When there is no such destination.
+    pub fn hand_in(
+        &mut self,
+        now: Now,
+        (files, to): (&[HandedFile], &DestinationName),
+        out: &mut Vec<Effect>,
+    ) -> Result<Vec<Option<UploadId>>, UnknownDestination> {
+        if !self.gates.contains_key(to) {
+            return Err(UnknownDestination(to.clone()));
+        }
+        let mut turn = Turn::new(now);
+        let uploads = files.iter().map(|file| self.hand_in_file(file, to, &mut turn)).collect();
+        self.end_turn(turn, out);
+        Ok(uploads)
+    }
+
+    fn hand_in_file(
+        &mut self,
+        file: &HandedFile,
+        to: &DestinationName,
+        turn: &mut Turn,
+    ) -> Option<UploadId> {
+        let (drop, digest) = (DropName::handed_in(), file.path.digest());
+        let files = self.drops.get(&drop)?;
+        let position = files.settings.destinations.iter().position(|name| name == to)?;
+        match files.known.covered(digest, &file.version) {
+            Some(covered) if covered >> position & 1 == 1 => return None,
+            Some(_) => {}
+            // Uploads of another version have an end.
+            None => {
+                let live = files.known.live(digest);
+                live.into_iter().for_each(|id| self.end_changed(id, turn));
+            }
+        }
+        let (path, place, version) = (&file.path, Place::alone(&file.path), file.version);
+        let settled = Settled { path, name: &file.name, place, version, unreadable: None };
+        self.admit_to(&drop, to.clone(), &settled, turn)
+    }
+}
+
+/// No destination has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no destination is named {0}")]
+pub struct UnknownDestination(DestinationName);
