@@ -161,7 +161,7 @@ impl Bench {
         fs::write(self.path("keys"), keys).expect("written");
         fs::set_permissions(self.path("keys"), fs::Permissions::from_mode(0o600)).expect("set");
         let text = format!(
-            "[state]\ndirectory = \"state\"\n\
+            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"off\"\n\
              [destinations.far]\nplatform = \"s3\"\nbase_url = \"{}\"\nbucket = \"lab-demo\"\n\
              prefix = \"runs/\"\ncredential = {{ file = \"keys\" }}\n\
              [drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\nquiet_period = \"5s\"\n\

@@ -11,6 +11,7 @@ mod resolve;
 mod units;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Where operators ask the running daemon.
     pub control_socket: PathBuf,
+    /// Where the status page is served, if anywhere.
+    pub web: Option<SocketAddr>,
     /// How much at once.
     pub transfer: Transfer,
     /// When to try again.
@@ -50,7 +53,7 @@ pub struct Config {
     pub drops: Vec<Drop>,
     /// How people are told, and of what.
     pub notify: Vec<Told>,
-    /// Keys that change nothing yet.
+    /// What is allowed, and may not be meant.
     pub warnings: Vec<Problem>,
 }
 

@@ -15,6 +15,7 @@ mod control;
 mod files;
 mod handed;
 mod journal;
+mod metrics;
 mod perform;
 mod rates;
 mod readers;
@@ -24,11 +25,13 @@ mod shutdown;
 mod units;
 mod walker;
 mod watches;
+mod web;
 mod workers;
 
 pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings, stored};
 pub use clients::clients;
 pub use receipts::data_of;
+pub use web::Render;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,6 +64,7 @@ struct Landing {
 /// What ended a wait.
 enum Wake {
     Asked(control::Ready),
+    Pulse(tokio::sync::oneshot::Sender<()>),
     Signal(Signal),
     Event(Event),
     Reply(ActId, workers::Reply),
@@ -79,6 +83,7 @@ impl Daemon {
         self.take_effects(effects);
         self.start_watches();
         self.follow_rates();
+        self.web.serve(self.setup.config.web, &self.world);
         told(sdnotify::ready("rows are loaded"));
         tracing::info!("started");
         loop {
@@ -114,6 +119,7 @@ impl Daemon {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(landing) = self.commits.next() => Wake::Landed(landing),
             asked = self.control.next() => Wake::Asked(asked),
+            answer = self.web.next() => Wake::Pulse(answer),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
             Some(event) = self.events.recv() => Wake::Event(event),
             () = sleep => Wake::Deadline,
@@ -153,6 +159,8 @@ impl Daemon {
                 }
             }
             Wake::Asked(asked) => self.on_asked(asked),
+            // Whoever asked may have gone.
+            Wake::Pulse(answer) => answer.send(()).unwrap_or(()),
             Wake::Deadline => {
                 self.look_for_credentials();
                 self.look_at_timetable();

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 0 vocabulary | [`model`] |
 //! | 1 engine, pure | [`engine`] |
-//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`], [`web`] |
 //! | 2b sandbox, an island | [`sandbox`] |
 //! | 3 settings | [`config`] |
 //! | 4 shell | [`daemon`] |
@@ -96,3 +96,4 @@ pub mod signals;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod web;

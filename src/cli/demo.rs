@@ -120,7 +120,7 @@ impl Stage {
         let state = home.join("state");
         let quote = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
         let mut text = format!(
-            "[state]\ndirectory = {}\n[transfer]\nparts_in_flight = {PARTS_IN_FLIGHT}\n\
+            "[state]\ndirectory = {}\n[web]\nlisten = \"off\"\n[transfer]\nparts_in_flight = {PARTS_IN_FLIGHT}\n\
              part_size = \"{PART_SIZE} B\"\n[retry]\ndelay_min = \"100ms\"\n",
             quote(&state)
         );

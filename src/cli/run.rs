@@ -1,6 +1,6 @@
 //! `run`: the daemon, in the foreground.
 
-use super::{Common, Exit};
+use super::{Common, Exit, status};
 use crate::clock::Clock;
 use crate::config::{Config, locate};
 use crate::daemon::{Daemon, Setup};
@@ -17,7 +17,8 @@ pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let daemon = Daemon::start(Setup { config, reader: Box::new(reader) }, Clock::real())?;
+        let setup = Setup { config, reader: Box::new(reader), render: status::rendered };
+        let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     })?;
     // Acts that were cut may still read: they need no waiting for.

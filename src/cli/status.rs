@@ -79,6 +79,11 @@ fn judge(status: &Status) -> Exit {
     if is_parked || is_deaf { Exit::Attention } else { Exit::Fine }
 }
 
+/// Renders the contract's JSON, as text.
+pub(super) fn rendered(status: &Status) -> String {
+    to_json(status).to_string()
+}
+
 /// Renders the contract's JSON.
 fn to_json(status: &Status) -> Value {
     let daemon = status.daemon.as_ref();

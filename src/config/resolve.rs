@@ -6,6 +6,7 @@ mod notify;
 mod profile;
 mod transfer;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,6 +67,9 @@ pub(super) fn places(
     resolver.end().map(|_| Places { state_directory, control_sockets })
 }
 
+/// Where the status page is served by default: for this machine alone.
+const WEB_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8377);
+
 /// The control socket's name in the directory that is its default place.
 const SOCKET_NAME: &str = "control.sock";
 
@@ -86,8 +90,6 @@ impl<'a> Resolver<'a> {
 
 impl Resolver<'_> {
     fn file(&mut self, raw: raw::File) -> Config {
-        let served = raw.web.listen.as_ref().filter(|listen| listen.as_ref() != "off");
-        self.warn(served.map(Spanned::span), "[web] listen");
         let destinations: Vec<_> = raw
             .destinations
             .into_iter()
@@ -105,6 +107,7 @@ impl Resolver<'_> {
             path: self.path.to_owned(),
             control_socket: self.control_socket(raw.control.socket, &state_directory),
             state_directory,
+            web: self.web(raw.web.listen),
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
             network: self.network(raw.network),
@@ -128,13 +131,10 @@ impl Resolver<'_> {
         }
     }
 
-    /// Says that a key changes nothing yet. Only for what cannot endanger a file.
-    fn warn(&mut self, span: Option<Range<usize>>, key: &str) {
-        if let Some(span) = span {
-            let line = Some(line_of(self.text, span.start));
-            let message = format!("{key} is not available in this version, and is left out");
-            self.warnings.push(Problem { line, message, hint: None });
-        }
+    /// Says what is allowed and may not be meant.
+    fn warn(&mut self, span: Range<usize>, message: String) {
+        let line = Some(line_of(self.text, span.start));
+        self.warnings.push(Problem { line, message, hint: None });
     }
 
     fn below(&self, path: &str) -> PathBuf {
@@ -143,6 +143,28 @@ impl Resolver<'_> {
             Some((rest, home)) => Path::new(&home).join(rest),
             None => base.join(path),
         }
+    }
+
+    /// Reads where the status page is served.
+    fn web(&mut self, listen: Option<Spanned<String>>) -> Option<SocketAddr> {
+        let Some(listen) = listen else { return Some(WEB_DEFAULT) };
+        if listen.as_ref() == "off" {
+            return None;
+        }
+        let address: Option<SocketAddr> = listen.as_ref().parse().ok();
+        if address.is_some_and(|address| !address.ip().is_loopback()) {
+            let message = format!(
+                "[web] listen = {:?}: whoever reaches it may read names and states of files",
+                listen.as_ref()
+            );
+            self.warn(listen.span(), message);
+        }
+        if address.is_none() {
+            let message = format!("listen = {:?} is no address", listen.as_ref());
+            let hint = "an address and a port, such as \"127.0.0.1:8377\"; or \"off\"".to_owned();
+            self.problem(Some(listen.span()), message, Some(hint));
+        }
+        address
     }
 
     fn control_socket(&self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {

@@ -18,6 +18,7 @@ use super::rates::Rates;
 use super::readers::Readers;
 use super::shutdown::Phase;
 use super::walker::Walker;
+use super::web::{Render, Web};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
@@ -50,6 +51,7 @@ pub struct Daemon {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) signals: Signals,
     pub(super) control: Control,
+    pub(super) web: Web,
     pub(super) rates: Rates,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
@@ -70,6 +72,8 @@ pub struct Setup {
     pub config: Config,
     /// Reads the configuration again.
     pub reader: Reader,
+    /// Renders what `status` shows.
+    pub render: Render,
 }
 
 /// Why a daemon cannot start, or must end.
@@ -127,6 +131,7 @@ impl Daemon {
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
             control: Control::listen(&config.control_socket),
+            web: Web::new(setup.render),
             rates,
             clock,
             phase: Phase::Running,

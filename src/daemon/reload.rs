@@ -39,6 +39,7 @@ impl Daemon {
                     self.setup.config = config;
                     self.rates.configure(&self.setup.config.transfer);
                     self.follow_rates();
+                    self.web.serve(self.setup.config.web, &self.world);
                     tracing::info!("the configuration was read again");
                 }
             },

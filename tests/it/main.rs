@@ -22,4 +22,5 @@ mod sim;
 mod stage;
 mod tidy;
 mod units;
+mod web;
 mod witness;

@@ -33,7 +33,7 @@ impl Lonely {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(at("keys"), mode).expect("set");
         let text = format!(
-            "[state]\ndirectory = \"state\"\n[destinations.far]\nplatform = \"s3\"\n\
+            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"off\"\n[destinations.far]\nplatform = \"s3\"\n\
              base_url = \"http://{address}\"\nbucket = \"lab\"\ncredential = {{ file = \"keys\" }}\n\
              [drops.lab]\ndirectory = \"drop\"\ndestinations = [\"far\"]\n\
              quiet_period = \"100ms\"\nscan_interval = \"1h\"\n"

@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) outside: Option<Outside>,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
+    /// Where the status page is served.
+    pub(crate) web: &'static str,
     /// Lines of `[transfer]`.
     pub(crate) transfer: &'static str,
     /// Lines of the destination.
@@ -65,6 +67,7 @@ impl Default for Options {
             platforms: &["sevenbridges"],
             outside: None,
             network: "inactivity_timeout = \"2s\"",
+            web: "off",
             transfer: "parts_in_flight = 4",
             destination: "",
             basespace_project: None,
@@ -136,9 +139,9 @@ impl Stage {
     }
 
     pub(crate) fn configure(&self) {
-        let Options { transfer, destination, drop, platforms, network, .. } = &self.options;
+        let Options { transfer, destination, drop, platforms, network, web, .. } = &self.options;
         let mut text = format!(
-            "[state]\ndirectory = \"state\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
+            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"{web}\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
              delay_max = \"1s\"\n[network]\n{network}\n"
         );
         for platform in *platforms {

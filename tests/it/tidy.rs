@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Modules by layer, low to high.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 18] = [
     ("model", 0),
     ("engine", 1),
     ("store", 2),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("receipt", 2),
     ("notify", 2),
     ("control", 2),
+    ("web", 2),
     ("limiter", 2),
     ("signals", 2),
     ("sdnotify", 2),

@@ -184,7 +184,7 @@ async fn stand_in(vendor: Vendor) -> Site {
     };
     let credential = if vendor == Vendor::S3 { "keys" } else { "token" };
     let text = format!(
-        "[state]\ndirectory = \"state\"\n[network]\ninactivity_timeout = \"2s\"\n\
+        "[state]\ndirectory = \"state\"\n[web]\nlisten = \"off\"\n[network]\ninactivity_timeout = \"2s\"\n\
          [destinations.far]\n{lines}credential = {{ file = \"{credential}\" }}\n"
     );
     let none = |_: &str| None;

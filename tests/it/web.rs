@@ -1,0 +1,122 @@
+//! The status page, the metrics and the health of the running daemon.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use super::stage::{Options, Stage, noise, until};
+
+fn stage() -> (Stage, String) {
+    let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
+    stage.start();
+    let address = until("the page is served", || {
+        let log = stage.log();
+        let (_, rest) = log.split_once("the status page is at http://")?;
+        rest.split_once('/').map(|(address, _)| address.to_owned())
+    });
+    (stage, address)
+}
+
+fn ask(address: &str, method: &str, path: &str, host: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+    (status, answer)
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    ask(address, "GET", path, address)
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head and a body").1
+}
+
+#[test]
+fn the_page_says_what_status_says_and_changes_nothing() {
+    let (stage, address) = stage();
+    stage.write("run1/<script>alert(1)</script>", &noise(1000, 3));
+    stage.until_count("completed", 1);
+    let (status, page) = get(&address, "/");
+    assert_eq!(status, 200);
+    assert!(page.contains("Is my run there yet?") && page.contains("content-security-policy"));
+    for file in ["/script.js", "/style.css"] {
+        assert_eq!(get(&address, file).0, 200, "{file}");
+    }
+    let (_, answer) = get(&address, "/api/status");
+    let shown: Value = serde_json::from_str(body(&answer)).expect("JSON");
+    let told = stage.status();
+    for key in ["schema", "counts", "drops", "destinations", "uploads", "units"] {
+        if key != "drops" {
+            assert_eq!(shown[key], told[key], "{key}");
+        }
+    }
+    assert_eq!(ask(&address, "POST", "/api/status", &address).0, 405);
+    assert_eq!(ask(&address, "GET", "/", "evil.example").0, 421);
+    assert_eq!(ask(&address, "GET", "/", "localhost").0, 200);
+    assert_eq!(get(&address, "/nothing").0, 404);
+}
+
+#[test]
+fn metrics_are_prometheus_text() {
+    let (stage, address) = stage();
+    stage.write("run1/a", &noise(70_000, 3));
+    stage.until_count("completed", 1);
+    let (status, answer) = get(&address, "/metrics");
+    assert_eq!(status, 200);
+    let text = body(&answer);
+    for line in [
+        "dropferry_uploads{state=\"completed\"} 1",
+        "dropferry_uploads{state=\"parked\"} 0",
+        "dropferry_accepted_bytes 70000",
+        "dropferry_sent_bytes_total 70000",
+        "dropferry_drop_watch{drop=\"lab\",watch=\"deaf\"} 0",
+        "dropferry_destination_state{destination=\"to-sevenbridges\",state=\"ok\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(name.starts_with("dropferry_") && value.parse::<f64>().is_ok(), "{line}");
+        let family = name.split('{').next().expect("a name");
+        assert!(text.contains(&format!("# TYPE {family} ")), "{family} has no type");
+    }
+}
+
+#[test]
+fn a_deaf_drop_is_unwell_and_a_stopped_daemon_is_no_answer() {
+    let (mut stage, address) = stage();
+    until("it is well", || (get(&address, "/healthz").0 == 200).then_some(()));
+    fs::rename(stage.drop(), stage.path("elsewhere")).expect("renamed");
+    let answer = until("it is unwell", || {
+        let (status, answer) = get(&address, "/healthz");
+        (status == 503).then_some(answer)
+    });
+    assert!(body(&answer).starts_with("drop lab is deaf: "), "{answer}");
+    fs::rename(stage.path("elsewhere"), stage.drop()).expect("renamed");
+    until("it is well again", || (get(&address, "/healthz").0 == 200).then_some(()));
+    stage.kill();
+    assert!(TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn a_taken_address_is_said_and_stops_nothing() {
+    let (stage, address) = stage();
+    let mut second = Stage::new(Options::default());
+    let config = fs::read_to_string(second.path("config.toml")).expect("read");
+    let config = config.replace("listen = \"off\"", &format!("listen = \"{address}\""));
+    fs::write(second.path("config.toml"), config).expect("written");
+    second.start();
+    second.write("run1/a", b"x");
+    second.until_count("completed", 1);
+    assert!(second.log().contains(&format!("no status page at {address}: ")), "{}", second.log());
+    drop(stage);
+    second.signal(rustix::process::Signal::HUP);
+    until("the page is served", || second.log().contains("the status page is at").then_some(()));
+    assert_eq!(get(&address, "/healthz").0, 200);
+}
