@@ -3,6 +3,7 @@
 mod conformance;
 mod daemon;
 mod destinations;
+mod docs;
 mod exports;
 mod fuse;
 mod halfway;

@@ -1,0 +1,161 @@
+//! The command lines of the documents, run as they stand there.
+//!
+//! A line of a shell block that begins with `dropferry` is run against a daemon with the names that the
+//! documents use, and must succeed. Commands that do not end are asked for their help. Those of other
+//! programs are read by the shell, and are ones that the documents may name; what they do to a service is
+//! shown where there is one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::stage::{Options, Stage, noise, until};
+
+/// Programs of others that a document may call.
+const OTHERS: [&str; 19] = [
+    "systemctl",
+    "journalctl",
+    "apt",
+    "apt-get",
+    "dpkg",
+    "dnf",
+    "rpm",
+    "setfacl",
+    "usermod",
+    "install",
+    "curl",
+    "cp",
+    "mv",
+    "chmod",
+    "chown",
+    "mkdir",
+    "scp",
+    "sudo",
+    "cd",
+];
+/// Commands that go on until they are stopped.
+const ENDLESS: [&str; 4] = ["run", "sandbox", "demo", "--watch"];
+
+struct Line {
+    place: String,
+    text: String,
+}
+
+fn lines(page: &Path) -> Vec<Line> {
+    let text = fs::read_to_string(page).expect("read");
+    let name = page.file_name().expect("named").to_string_lossy().into_owned();
+    let (mut is_shell, mut found) = (false, Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        if line.starts_with("```") {
+            is_shell = line == "```sh";
+            continue;
+        }
+        let indented = line.strip_prefix("    ").filter(|line| line.starts_with("dropferry "));
+        let Some(command) = is_shell.then_some(line).or(indented) else { continue };
+        let command = command.split(" #").next().unwrap_or(command).trim();
+        if !command.is_empty() && !command.starts_with('#') {
+            found.push(Line { place: format!("{name}:{}", index + 1), text: command.to_owned() });
+        }
+    }
+    found
+}
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = super::stage::walk(&root.join("docs"));
+    pages.push(root.join("README.md"));
+    pages.sort();
+    pages
+}
+
+/// A daemon by the names that the documents use, with a run that has arrived.
+fn stage() -> Stage {
+    let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
+    let config = fs::read_to_string(stage.path("config.toml")).expect("read");
+    let config =
+        config.replace("to-sevenbridges", "cavatica").replace("[drops.lab]", "[drops.novaseq]");
+    fs::write(stage.path("config.toml"), config).expect("written");
+    stage.write("run1/a.fastq.gz", &noise(1000, 3));
+    stage.start();
+    stage.until_count("completed", 1);
+    stage
+}
+
+fn shell(stage: &Stage, line: &str) -> (bool, String) {
+    let program = Path::new(env!("CARGO_BIN_EXE_dropferry")).parent().expect("a directory");
+    let path = std::env::var("PATH").expect("it is set");
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(stage.path("."))
+        .env("PATH", format!("{}:{path}", program.display()))
+        .env("DROPFERRY_CONFIG", stage.path("config.toml"))
+        .output()
+        .expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn every_command_of_ours_runs_as_it_is_written() {
+    let stage = stage();
+    let address = until("the page is served", || {
+        let log = stage.log();
+        let (_, rest) = log.split_once("the status page is at http://")?;
+        rest.split_once('/').map(|(address, _)| address.to_owned())
+    });
+    let elsewhere = stage.path("report.pdf");
+    fs::write(&elsewhere, b"hand me in").expect("written");
+    let mut count = 0;
+    for line in pages().iter().flat_map(|page| lines(page)) {
+        let is_endless = line.text.split(' ').any(|word| ENDLESS.contains(&word));
+        let text = line
+            .text
+            .replace("/data/elsewhere/report.pdf", &elsewhere.display().to_string())
+            .replace("/data/novaseq", &stage.drop().display().to_string())
+            .replace("127.0.0.1:8377", &address);
+        let text = match text.strip_prefix("dropferry ") {
+            Some(_) if is_endless => format!("{text} --help"),
+            Some(_) => text,
+            None if text.starts_with("curl ") => text,
+            None => continue,
+        };
+        if text.starts_with("dropferry abandon") {
+            // Something that can be given up has to be on its way.
+            shell(&stage, "dropferry pause cavatica");
+            stage.write("run1/b.fastq.gz", &noise(1000, 5));
+            until("it is admitted", || (stage.count("queued") == 1).then_some(()));
+        }
+        let (is_fine, said) = shell(&stage, &text);
+        assert!(is_fine, "{}: {text}\n{said}", line.place);
+        if text.starts_with("dropferry abandon") {
+            shell(&stage, "dropferry resume --all");
+        }
+        count += 1;
+    }
+    println!("{count} command lines of the documents were run");
+    assert!(count > 25, "only {count} command lines were found");
+}
+
+#[test]
+fn commands_of_others_are_ones_that_a_shell_understands() {
+    for line in pages().iter().flat_map(|page| lines(page)) {
+        let output = Command::new("sh").args(["-n", "-c", &line.text]).output().expect("it runs");
+        assert!(output.status.success(), "{}: {}", line.place, line.text);
+        let word = line.text.split(' ').find(|word| !word.contains('=')).unwrap_or("");
+        let is_known = word == "dropferry" || word == "cargo" || OTHERS.contains(&word);
+        assert!(is_known, "{}: {word} is no command that a document may call", line.place);
+    }
+}
+
+#[test]
+fn every_page_is_named_by_the_readme_and_every_named_page_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("read");
+    for page in super::stage::walk(&root.join("docs")) {
+        let name = format!("docs/{}", page.file_name().expect("named").to_string_lossy());
+        assert!(readme.contains(&name), "the README does not name {name}");
+    }
+    for word in readme.split('`').filter(|word| word.starts_with("docs/")) {
+        assert!(root.join(word).is_file(), "{word} is not there");
+    }
+}
