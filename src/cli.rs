@@ -5,6 +5,7 @@
 
 mod check_config;
 mod demo;
+mod doctor;
 mod documents;
 mod exports;
 mod plan;
@@ -14,6 +15,7 @@ mod run;
 mod sandbox;
 mod show;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,7 +63,7 @@ const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 us
     3 configuration, 4 state unusable, 5 daemon not running, 6 something is parked (status --check).";
 
 /// Arguments of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Common {
     /// The configuration file [default: $DROPFERRY_CONFIG, else /etc/dropferry/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -102,6 +104,10 @@ enum Command {
     Plan(plan::PlanArguments),
     /// List, print or export the receipts of what has arrived
     Receipts(receipts::ReceiptsArguments),
+    /// Ask the platform again about what has arrived, and compare
+    Verify(verify::VerifyArguments),
+    /// Look at everything that may be wrong, and say how to mend it
+    Doctor(doctor::DoctorArguments),
     /// Check the configuration
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
@@ -148,6 +154,8 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::Receipts(asked) => receipts::execute(common, &asked),
+        Command::Verify(asked) => verify::execute(common, &asked),
+        Command::Doctor(asked) => doctor::execute(common, &asked),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
         Command::Man => documents::man(Arguments::command()),

@@ -27,8 +27,8 @@ pub use file::{
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, StoredOutbox, UnsentNotice};
 pub use remote::{
-    Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
-    RemoteUpload, Target, Traits,
+    Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
+    RemotePart, RemoteUpload, Target, Traits,
 };
 pub use time::{Monotonic, Now, WallTime};
 pub use unit::{
