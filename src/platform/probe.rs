@@ -94,8 +94,8 @@ pub async fn probe(
 }
 
 fn goes_by_proxy(settings: &Settings, url: &Url) -> bool {
-    let is_named = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    !is_loopback(url) && (settings.proxy.is_some() || PROXY_VARIABLES.iter().any(|n| is_named(&n)))
+    let is_named = |name: &&'static str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    !is_loopback(url) && (settings.proxy.is_some() || PROXY_VARIABLES.iter().any(is_named))
 }
 
 async fn resolve(url: &Url) -> Result<(), Obstacle> {

@@ -3,6 +3,7 @@
 mod conformance;
 mod daemon;
 mod destinations;
+mod doctor;
 mod exports;
 mod fuse;
 mod halfway;
@@ -20,4 +21,5 @@ mod sim;
 mod stage;
 mod tidy;
 mod units;
+mod verify;
 mod witness;

@@ -347,7 +347,7 @@ impl Stage {
         self.request("POST", path, body);
     }
 
-    fn request(&self, method: &str, path: &str, body: &str) -> Value {
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Value {
         let mut stream = TcpStream::connect(&self.address).expect("the sandbox listens");
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: sandbox\r\nConnection: close\r\nx-access-token: {TOKEN}\r\n\

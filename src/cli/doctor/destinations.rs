@@ -78,7 +78,7 @@ async fn one(
     match patient(client.check_access()).await {
         Some(Ok(())) => checks.ok(name, "it takes our credential and lets us write"),
         Some(Err(failure)) => {
-            refused(&mut checks, name, &failure, { cures::of_access(failure.kind, &host, &file) })
+            refused(&mut checks, name, &failure, cures::of_access(failure.kind, &host, &file))
         }
         None => {
             let found =

@@ -27,9 +27,10 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
     };
     let root = drop.source.directory.clone();
     let place = root.join(admission.path.as_path());
-    let meta = std::fs::metadata(&place).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new(FailureKind::SourceGone, "it is not there"),
-        _ => Failure::new(FailureKind::SourceUnreadable, error.to_string()),
+    let meta = std::fs::metadata(&place).map_err(|error| {
+        let is_gone = error.kind() == std::io::ErrorKind::NotFound;
+        let kind = if is_gone { FailureKind::SourceGone } else { FailureKind::SourceUnreadable };
+        Failure::new(kind, error.to_string())
     })?;
     let sent = admission.fingerprint.size;
     if meta.len() != sent.0 {
