@@ -351,7 +351,7 @@ impl Stage {
         let mut stream = TcpStream::connect(&self.address).expect("the sandbox listens");
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: sandbox\r\nConnection: close\r\nx-access-token: {TOKEN}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+             X-SBG-Auth-Token: {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(head.as_bytes()).expect("sent");

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::super::stage::{Options, Stage, TOKEN, noise, until};
 use super::{Found, doctor};
 
+/// Twelve parts, each so small that it is taken whole before it is refused.
+const LENGTH: usize = 12 * 64 * 1024;
+
 fn open_uploads(stage: &Stage) -> Vec<String> {
     let ledger = stage.ledger();
     let open = ledger["open_uploads"].as_array().expect("a list").clone();
@@ -28,7 +31,7 @@ fn hold(stage: &Stage, put: &str, gone: &Value) {
 /// that is ours and goes on; the daemon is down. Returns both.
 fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (String, String) {
     hold(stage, put, gone);
-    stage.write("run/a", &noise(12 << 20, 1));
+    stage.write("run/a", &noise(LENGTH, 1));
     stage.start();
     let other_than =
         |known: &[&str]| open_uploads(stage).into_iter().find(|id| !known.contains(&id.as_str()));
@@ -37,7 +40,7 @@ fn leave_two(stage: &mut Stage, foreign: &str, (put, gone): (&str, &Value)) -> (
         let status = stage.status();
         (status["uploads"][0]["accepted_part_count"].as_u64() >= Some(1)).then_some(())
     });
-    stage.write("run/a", &noise(12 << 20, 2));
+    stage.write("run/a", &noise(LENGTH, 2));
     stage.until_count("abandoned", 1);
     until("it was removed, as they say", || {
         (stage.ledger()["calls"]["abort"].as_u64() >= Some(1)).then_some(())
@@ -98,7 +101,7 @@ fn refuse_to_agree(stage: &Stage) {
 
 #[test]
 fn at_seven_bridges_ours_is_removed_and_a_foreign_and_an_owned_one_are_left_alone() {
-    let switches = "{\"part_size\": 1048576}";
+    let switches = "{\"part_size\": 65536}";
     let mut stage = Stage::new(Options { switches, ..Options::default() });
     let body = json!({"project": "lab/demo", "name": "theirs.bam", "size": 5, "part_size": 5});
     stage.post("/v2/upload/multipart", &body.to_string());
@@ -112,7 +115,7 @@ fn at_seven_bridges_ours_is_removed_and_a_foreign_and_an_owned_one_are_left_alon
 fn at_s3_ours_is_removed_and_a_foreign_and_an_owned_one_are_left_alone() {
     let mut stage = Stage::new(Options {
         platforms: &["s3"],
-        transfer: "parts_in_flight = 4\npart_size = \"1 MiB\"",
+        transfer: "parts_in_flight = 4\npart_size = \"64 KiB\"",
         ..Options::default()
     });
     stage.post(&signed_create("runs/theirs.bam"), "");
