@@ -108,6 +108,9 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Look at everything that may be wrong, and say how to mend it
     Doctor(doctor::DoctorArguments),
+    /// Ask a directory whether it answers
+    #[command(hide = true)]
+    Answers(doctor::AnswersArguments),
     /// Check the configuration
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
@@ -156,6 +159,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Receipts(asked) => receipts::execute(common, &asked),
         Command::Verify(asked) => verify::execute(common, &asked),
         Command::Doctor(asked) => doctor::execute(common, &asked),
+        Command::Answers(asked) => Ok(doctor::answer(&asked)),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
         Command::Man => documents::man(Arguments::command()),

@@ -17,6 +17,7 @@ mod drops;
 mod lines;
 mod orphans;
 mod place;
+mod shares;
 mod watches;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::lines::{Check, Checks, State};
+pub(super) use self::shares::{AnswersArguments, answer};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::{Config, parse_duration};
@@ -34,7 +36,7 @@ use crate::store::Error;
 use crate::store::snapshot::{Snapshot, Status};
 
 /// What may hang is given up after this time.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -61,15 +63,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::Result<Exit> {
     let mut report = Report { json: arguments.json, checks: Vec::new() };
-    let configured = configuration::check(common);
+    let (silent, is_silent) = shares::check(common);
+    report.add(silent)?;
+    let configured = configuration::check(common, is_silent);
     report.add(configured.checks)?;
     let clock = Clock::real();
     let mut status = None;
     if let Some(directory) = &configured.state_directory {
-        report.add(place::check(directory))?;
-        let found = state_of(directory, &clock);
-        report.add(database::check(directory, &found))?;
-        status = found.ok();
+        let (checks, answers) = place::check(directory);
+        report.add(checks)?;
+        if answers {
+            let found = state_of(directory, &clock);
+            report.add(database::check(directory, &found))?;
+            status = found.ok();
+        }
         report.add(daemon::check(status.as_ref(), &clock))?;
         report.add(clock::check(status.as_ref(), &clock))?;
     }

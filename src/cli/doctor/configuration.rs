@@ -7,12 +7,18 @@ use super::{Configured, LIMIT, bounded};
 use crate::cli::Common;
 use crate::config::{Problem, Problems};
 
-pub(super) fn check(common: &Common) -> Configured {
+/// Where a share is silent, it is not read: that would take until the share answers.
+pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
     let mut checks = Checks::of("configuration");
     let (asked, again) = (common.clone(), common.clone());
     let state_directory = bounded(LIMIT, move || again.state_directory());
     let is_readable = matches!(state_directory, Some(Ok(_)));
     let state_directory = state_directory.and_then(Result::ok);
+    if is_silent {
+        let found = "it is not checked, for a drop directory does not answer";
+        checks.warn("file", found, "mend that first");
+        return Configured { checks, config: None, state_directory, is_readable };
+    }
     let config = match bounded(LIMIT, move || asked.load()) {
         None => {
             let found = format!("it is not read within {} s", LIMIT.as_secs());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use super::lines::Checks;
-use super::{LIMIT, bounded};
+use super::{LIMIT, bounded, shares};
 use crate::cli::render;
 use crate::clock::Clock;
 use crate::config::{Config, Drop};
@@ -43,11 +43,7 @@ pub(super) fn check(config: &Config, status: Option<&Status>) -> (Checks, u64) {
         let path = drop.source.directory.clone();
         let shown = path.display().to_string();
         match bounded(LIMIT, move || walk(&path)) {
-            None => checks.fail(
-                name,
-                format!("{shown} does not answer within {} s", LIMIT.as_secs()),
-                "mount its share again; the daemon goes on by itself once it answers",
-            ),
+            None => shares::silent(&mut checks, name, &shown, LIMIT),
             Some(Err(error)) => checks.fail(
                 name,
                 format!("{shown} cannot be read: {error}"),

@@ -25,11 +25,14 @@ struct Looked {
     is_writable: bool,
 }
 
-pub(super) fn check(directory: &Path) -> Checks {
+/// Also tells whether it answers at all.
+pub(super) fn check(directory: &Path) -> (Checks, bool) {
     let mut checks = Checks::of("state");
     let shown = directory.display();
     let path = directory.to_owned();
-    match bounded(LIMIT, move || look(&path)) {
+    let looked = bounded(LIMIT, move || look(&path));
+    let answers = looked.is_some();
+    match looked {
         None => checks.fail(
             "directory",
             format!("{shown} does not answer within {} s", LIMIT.as_secs()),
@@ -52,7 +55,7 @@ pub(super) fn check(directory: &Path) -> Checks {
             }
         }
     }
-    checks
+    (checks, answers)
 }
 
 fn look(path: &Path) -> std::io::Result<Looked> {
