@@ -116,7 +116,14 @@ fn online(
     arguments: &DoctorArguments,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let clients = crate::daemon::clients(config, clock)?;
+    let clients = match crate::daemon::clients(config, clock) {
+        Ok(clients) => clients,
+        Err(error) => {
+            let mut checks = Checks::of("destination");
+            checks.fail("all", error.to_string(), "correct what it names; then ask again");
+            return Ok(report.add(checks)?);
+        }
+    };
     report.add(runtime.block_on(destinations::check(config, &clients, clock)))?;
     let wish = orphans::Wish {
         abort: arguments.abort_orphans,

@@ -123,6 +123,7 @@ fn people_read_lines_with_cures_and_a_sum() {
         cure: systemctl start dropferry, or: dropferry run\n";
     assert!(said.contains(line), "{said}");
     assert!(said.contains("ok    configuration file: "), "{said}");
+    assert!(said.contains("ok    state space: "), "that of the disk on which it will be: {said}");
     assert!(said.trim_end().ends_with(" 0 failed"), "{said}");
 }
 

@@ -38,11 +38,13 @@ pub(super) fn check(directory: &Path) -> (Checks, bool) {
             format!("{shown} does not answer within {} s", LIMIT.as_secs()),
             "set [state] directory to a disk of this machine",
         ),
-        Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => checks.warn(
-            "directory",
-            format!("{shown} is not there"),
-            "the daemon makes it at its first start; if it ran before, correct [state] directory",
-        ),
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let found = format!("{shown} is not there");
+            let cure = "the daemon makes it at its first start; if it ran before, correct [state] \
+                directory";
+            checks.warn("directory", found, cure);
+            judge_above(&mut checks, directory);
+        }
         Some(Err(error)) => checks.fail(
             "directory",
             format!("{shown} cannot be looked at: {error}"),
@@ -50,12 +52,19 @@ pub(super) fn check(directory: &Path) -> (Checks, bool) {
         ),
         Some(Ok(looked)) => {
             judge(&mut checks, &shown.to_string(), &looked);
-            if let Some(room) = &looked.room {
-                judge_room(&mut checks, room);
-            }
+            judge_disk(&mut checks, &looked);
         }
     }
     (checks, answers)
+}
+
+/// Looks at the disk on which the directory will be made.
+fn judge_above(checks: &mut Checks, directory: &Path) {
+    let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let above = move || path.ancestors().find_map(|above| look(above).ok());
+    if let Some(Some(looked)) = bounded(LIMIT, above) {
+        judge_disk(checks, &looked);
+    }
 }
 
 fn look(path: &Path) -> std::io::Result<Looked> {
@@ -87,18 +96,24 @@ fn judge(checks: &mut Checks, shown: &str, looked: &Looked) {
     } else {
         checks.ok("directory", format!("{shown} is ours (mode {mode:o})"));
     }
+}
+
+fn judge_disk(checks: &mut Checks, looked: &Looked) {
     match looked.network {
         None => checks.ok("disk", "it lies on this machine"),
         Some("FUSE") => checks.warn(
             "disk",
-            format!("{shown} lies on FUSE, which may be another machine's"),
+            "it lies on FUSE, which may be another machine's",
             "keep the state on a disk of this machine: SQLite needs its locks and shared memory",
         ),
         Some(name) => checks.fail(
             "disk",
-            format!("{shown} lies on {name}"),
+            format!("it lies on {name}"),
             "keep the state on a disk of this machine: SQLite's WAL does not work on a share",
         ),
+    }
+    if let Some(room) = &looked.room {
+        judge_room(checks, room);
     }
 }
 

@@ -63,6 +63,15 @@ fn a_place_that_is_not_there_is_told() {
 }
 
 #[test]
+fn certificates_that_are_none_are_told() {
+    let network = "inactivity_timeout = \"2s\"\nca_file = \"sandbox.token\"";
+    let stage = Stage::new(Options { network, ..Options::default() });
+    let found = doctor(&stage, &[]);
+    found.assert_code(1);
+    found.assert_says(("destination", "fail"), "sandbox.token cannot be used: ", "correct what it");
+}
+
+#[test]
 fn names_without_address_and_ports_without_server_are_told() {
     let stage = Stage::new(Options::default());
     add_destination(&stage, "https://no-such-host.invalid");
