@@ -288,6 +288,31 @@ fn a_damaged_page_and_a_newer_database_are_told() {
 }
 
 #[test]
+fn another_version_a_watchdog_and_a_clock_that_was_set_are_told() {
+    let mut stage = Stage::new(Options::default());
+    stage.write("run/a", b"hello");
+    let mut run = stage.command("run");
+    run.env("WATCHDOG_USEC", "30000000");
+    stage.start_as(run);
+    stage.until_count("completed", 1);
+    let found = doctor(&stage, &["--offline"]);
+    found.assert_says(("clock", "ok"), "it was not set since the daemon started", "");
+    found.assert_says(("daemon", "ok"), "its supervisor wants a word every 30 s", "");
+    let rows = rusqlite::Connection::open(stage.path("state/dropferry.db")).expect("opens");
+    let hours = |count: i64| {
+        let sql = "UPDATE daemon SET version = '0.0.1', started_at_ns = started_at_ns + ?1";
+        rows.execute(sql, [count * 3600 * 1_000_000_000]).expect("doctored");
+        doctor(&stage, &["--offline"])
+    };
+    let found = hours(-2);
+    found.assert_code(0);
+    found.assert_says(("daemon", "warn"), "0.0.1 runs, and this program is ", "systemctl restart");
+    found.assert_says(("clock", "warn"), "it was set forward by ", "timedatectl set-ntp true");
+    let found = hours(5);
+    found.assert_says(("clock", "warn"), "from now: the clock was set back", "timedatectl");
+}
+
+#[test]
 fn what_waits_for_somebody_is_said_with_what_to_do() {
     let mut stage = Stage::new(Options::default());
     let action = json!({"answer": {"status": 403, "body": {"code": 1, "message": "no"}}});
