@@ -327,7 +327,7 @@ fn what_waits_for_somebody_is_said_with_what_to_do() {
     found.assert_says(
         ("attention", "warn"),
         "2 uploads (1, 2): the destination does not let this credential write",
-        "give the credential's owner the right to write there",
+        "or use another credential; then: dropferry retry 1 2",
     );
     stage.tell("switches", "{\"token_revoked\": true}");
     stage.write("run/c", b"hello");

@@ -49,7 +49,14 @@ fn parked(checks: &mut Checks, status: &Status) {
         let plural = if ids.len() == 1 { "upload" } else { "uploads" };
         let found =
             format!("{} {plural} ({}{more}): {}", ids.len(), shown.join(", "), reason.sentence());
-        checks.warn("parked", found, cures::of_parked(reason));
+        let cure = cures::of_parked(reason);
+        // What comes back into the configuration is released by itself.
+        let cure = if reason == ParkReason::NotConfigured {
+            cure.to_owned()
+        } else {
+            format!("{cure}; then: dropferry retry {}", shown.join(" "))
+        };
+        checks.warn("parked", found, cure);
     }
 }
 
