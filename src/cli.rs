@@ -7,6 +7,7 @@ mod ask;
 mod bandwidth;
 mod check_config;
 mod demo;
+mod doctor;
 mod documents;
 mod exports;
 mod log_level;
@@ -19,6 +20,7 @@ mod sandbox;
 mod show;
 mod status;
 mod upload;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,7 +69,7 @@ const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 us
     3 configuration, 4 state unusable, 5 daemon not running, 6 something is parked (status --check).";
 
 /// Arguments of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Common {
     /// The configuration file [default: $DROPFERRY_CONFIG, else /etc/dropferry/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -122,6 +124,13 @@ enum Command {
     Bandwidth(bandwidth::BandwidthArguments),
     /// Say or change which lines the running daemon logs
     LogLevel(log_level::LogLevelArguments),
+    /// Ask the platform again about what has arrived, and compare
+    Verify(verify::VerifyArguments),
+    /// Look at everything that may be wrong, and say how to mend it
+    Doctor(doctor::DoctorArguments),
+    /// Ask a directory whether it answers
+    #[command(hide = true)]
+    Answers(doctor::AnswersArguments),
     /// Check the configuration
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
@@ -175,6 +184,9 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Abandon(asked) => orders::execute(common, Verb::Abandon, &asked),
         Command::Bandwidth(asked) => bandwidth::execute(common, &asked),
         Command::LogLevel(asked) => log_level::execute(common, &asked),
+        Command::Verify(asked) => verify::execute(common, &asked),
+        Command::Doctor(asked) => doctor::execute(common, &asked),
+        Command::Answers(asked) => Ok(doctor::answer(&asked)),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
         Command::Man => documents::man(Arguments::command()),

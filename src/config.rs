@@ -229,6 +229,19 @@ impl Config {
         resolve::places(path, &text, parse_raw(path, &text)?, environment)
     }
 
+    /// Reads of a configuration file only which drop directories it names, and looks at none: one may
+    /// lie on a share that does not answer.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no configuration at all.
+    pub fn load_drop_directories(
+        path: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Vec<(String, PathBuf)>, Problems> {
+        let text = read(path)?;
+        Ok(resolve::drop_directories(path, &text, parse_raw(path, &text)?, environment))
+    }
+
     /// Checks the text of a configuration file.
     ///
     /// # Errors

@@ -29,8 +29,8 @@ pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, 
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use remote::{
-    Completion, ContentMark, Describes, Description, NamePolicy, RemoteFile, RemotePart,
-    RemoteUpload, Target, Traits,
+    Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
+    RemotePart, RemoteUpload, Target, Traits,
 };
 pub use time::{Monotonic, Now, WallTime};
 pub use unit::{

@@ -24,6 +24,7 @@ pub mod fake;
 pub mod gjirafa_vp;
 pub mod http;
 mod mark;
+pub mod probe;
 pub mod s3;
 pub mod sevenbridges;
 

@@ -48,7 +48,7 @@ pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};
 pub use run::read_unit;
 pub use scan::{ScanSummary, scan};
-pub use watch::{Watch, WatchHint};
+pub use watch::{Watch, WatchHint, network_file_system};
 
 /// What one drop directory is, as far as finding files goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -73,6 +73,21 @@ const WEB_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 /// The control socket's name in the directory that is its default place.
 const SOCKET_NAME: &str = "control.sock";
 
+/// Resolves where the drop directories are, and nothing else.
+pub(super) fn drop_directories(
+    path: &Path,
+    text: &str,
+    raw: raw::File,
+    environment: Environment<'_>,
+) -> Vec<(String, PathBuf)> {
+    let resolver = Resolver::new(path, text, environment);
+    let place = |(name, drop): (String, Spanned<raw::Drop>)| {
+        let directory = drop.into_inner().directory?;
+        Some((name, resolver.below(directory.as_ref())))
+    };
+    raw.drops.into_iter().filter_map(place).collect()
+}
+
 impl<'a> Resolver<'a> {
     fn new(path: &'a Path, text: &'a str, environment: Environment<'a>) -> Self {
         Self { path, text, environment, problems: Vec::new(), warnings: Vec::new() }

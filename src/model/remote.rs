@@ -26,6 +26,19 @@ pub struct RemoteUpload {
     pub sequential: bool,
 }
 
+/// An unfinished upload, as a platform lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// The platform's id.
+    pub id: RemoteUploadId,
+    /// Where its file would stand, for people: a key, or a name.
+    pub place: String,
+    /// Length of the file, where told.
+    pub size: Option<ByteCount>,
+    /// When it was begun, by the platform's clock, where told.
+    pub begun_at: Option<super::time::WallTime>,
+}
+
 /// A part the platform says it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemotePart {

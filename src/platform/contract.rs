@@ -16,8 +16,8 @@ use futures_util::stream::BoxStream;
 
 use crate::model::{
     ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
-    ExportState, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ExportState, Failure, FailureKind, Md5, OpenUpload, PartNumber, PartSize, RemoteFile,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 /// The answer of an operation.
@@ -136,6 +136,16 @@ pub trait Platform: Send + Sync {
         _since: WallTime,
     ) -> Answer<'a, Vec<RemoteUpload>> {
         Box::pin(ready(Ok(Vec::new())))
+    }
+
+    /// Lists the unfinished remote uploads that the credential can see, whoever began them; only
+    /// those whose place begins with `below`, where the platform knows such a thing. `None` where it
+    /// lists no uploads.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    /// By default it lists none.
+    fn list_open<'a>(&'a self, _below: &'a str) -> Answer<'a, Option<Vec<OpenUpload>>> {
+        Box::pin(ready(Ok(None)))
     }
 
     /// Sends one part and returns the storage's ETag.

@@ -16,10 +16,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Failure, FailureKind};
+use super::answer::parse_time;
+use crate::model::{Failure, FailureKind, WallTime};
 
 /// A file longer than this holds no token: a wrong path must not fill the memory.
 const FILE_MAX: u64 = 64 * 1024;
+
+/// Keys under which tools write when temporary keys end.
+const ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "expiration"];
 
 /// Where a credential is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +184,18 @@ impl Credential {
         has_changed
     }
 
+    /// Returns when it ends, where it says so itself: as a JSON web token does, or where the tool that
+    /// fetched temporary keys wrote it beside them.
+    pub fn expires_at(&self) -> Option<WallTime> {
+        let text = self.text().ok()?;
+        let section = match &self.source {
+            CredentialSource::File(_) => "default",
+            CredentialSource::Profile { section, .. } => section,
+        };
+        let mut beside = ENDS.iter().filter_map(|key| parse_time(ini_value(&text, section, key)?));
+        beside.next().or_else(|| end_of_web_token(self.token().ok()?.reveal()))
+    }
+
     fn stat(&self) -> io::Result<Version> {
         let stat = rustix::fs::stat(self.source.file())?;
         Ok(Version {
@@ -271,6 +287,20 @@ pub fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str>
     None
 }
 
+/// Returns the `exp` of a JSON web token.
+fn end_of_web_token(token: &str) -> Option<WallTime> {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let mut pieces = token.split('.');
+    let (_, claims, _, None) = (pieces.next()?, pieces.next()?, pieces.next()?, pieces.next())
+    else {
+        return None;
+    };
+    let claims: serde_json::Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    claims.get("exp")?.as_i64()?.checked_mul(1_000_000_000).map(WallTime)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +327,21 @@ mod tests {
         assert_eq!(credential.token().expect("read").reveal(), "second");
         std::fs::remove_file(&file).expect("removed");
         assert_eq!(credential.token().expect_err("gone").kind, FailureKind::Unauthorized);
+    }
+
+    #[test]
+    fn a_credential_that_says_so_is_known_to_end() {
+        let end = |content: &[u8]| {
+            let (_directory, file) = token_file(content);
+            Credential::new(CredentialSource::File(file)).expires_at()
+        };
+        // {"alg":"none"} . {"exp":1800000000} . nothing that is looked at
+        let web = end(b"eyJhbGciOiJub25lIn0.eyJleHAiOjE4MDAwMDAwMDB9.c2ln");
+        assert_eq!(web, Some(WallTime(1_800_000_000_000_000_000)));
+        let keys = end(b"[default]\naws_session_token = x\nexpiration = 2027-01-15T08:00:00Z\n");
+        assert_eq!(keys, web);
+        assert_eq!(end(b"5ec2e7f00dfeed"), None);
+        assert_eq!(end(b"a.b.c"), None);
     }
 
     #[test]

@@ -38,8 +38,8 @@ use super::account::Link;
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
 use super::http::{Request, Response, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, ETag, Failure, FailureKind, PartLimits, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETag, Failure, FailureKind, OpenUpload, PartLimits,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -220,6 +220,10 @@ impl Platform for S3 {
         since: WallTime,
     ) -> Answer<'a, Vec<RemoteUpload>> {
         Box::pin(self.find_uploads(request, since))
+    }
+
+    fn list_open<'a>(&'a self, below: &'a str) -> Answer<'a, Option<Vec<OpenUpload>>> {
+        Box::pin(self.open_uploads(below))
     }
 
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {

@@ -36,8 +36,8 @@ use super::contract::{
 use super::http::{Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, PartLimits, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETag, Failure, OpenUpload, PartLimits,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
 };
 use answers::Call;
 use folders::Folders;
@@ -188,6 +188,10 @@ impl Platform for SevenBridges {
         since: WallTime,
     ) -> Answer<'a, Vec<RemoteUpload>> {
         Box::pin(self.find_uploads(request, since))
+    }
+
+    fn list_open<'a>(&'a self, _: &'a str) -> Answer<'a, Option<Vec<OpenUpload>>> {
+        Box::pin(async { self.open_uploads().await.map(Some) })
     }
 
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {

@@ -332,6 +332,14 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
     }
 }
 
+/// Returns the name of the file system of a directory, if it is one that other machines write to.
+///
+/// # Errors
+/// When the directory cannot be looked at.
+pub fn network_file_system(directory: &Path) -> io::Result<Option<&'static str>> {
+    Ok(remote_name(rustix::fs::statfs(directory)?.f_type))
+}
+
 /// Returns the name of a file system that needs scanning; `statfs` extends the sign of some numbers.
 fn remote_name(magic: impl Into<i64>) -> Option<&'static str> {
     let magic = magic.into().cast_unsigned() & 0xFFFF_FFFF;

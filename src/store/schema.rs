@@ -102,7 +102,7 @@ fn percent_encoded(path: &Path) -> String {
     path.as_os_str().as_bytes().iter().map(encode).collect()
 }
 
-fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
+pub(super) fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
     connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map(|v| v as usize)
 }
 

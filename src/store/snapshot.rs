@@ -18,10 +18,12 @@ use crate::model::{
 };
 
 mod files;
+mod health;
 mod shown;
 mod units;
 
 pub use self::files::Sent;
+pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{

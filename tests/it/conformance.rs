@@ -156,6 +156,26 @@ fn an_aborted_upload_leaves_nothing_and_may_be_aborted_again() {
 }
 
 #[test]
+fn what_is_unfinished_is_listed_by_its_id_as_long_as_it_is_where_anything_is() {
+    everywhere(async |site| {
+        let sent = Sent::new("unfinished", bytes(2 * PART, 5));
+        let request = request(site, &sent, false);
+        let remote = site.platform.begin(&request).await.expect("begun");
+        let listed = site.platform.list_open("").await.expect("asked");
+        let Some(listed) = listed else {
+            assert!(!["sevenbridges", "s3"].contains(&site.name), "{} has a list", site.name);
+            return site.platform.abort(&remote.id).await.expect("aborted");
+        };
+        let [one] = &listed[..] else { panic!("{}: {listed:?}", site.name) };
+        assert_eq!(one.id, remote.id, "{}", site.name);
+        assert!(one.place.ends_with(&request.target.name), "{}: {one:?}", site.name);
+        assert!(one.begun_at.is_some(), "{}: {one:?}", site.name);
+        site.platform.abort(&remote.id).await.expect("aborted");
+        assert_eq!(site.platform.list_open("").await, Ok(Some(Vec::new())), "{}", site.name);
+    });
+}
+
+#[test]
 fn a_name_that_is_taken_is_found_and_its_content_proved() {
     everywhere(async |site| {
         for size in [500, 3 * PART] {

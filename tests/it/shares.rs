@@ -363,6 +363,7 @@ fn a_share_that_hangs_is_deaf_within_two_scan_intervals_and_recovers_by_itself()
     fuse.become_(Mood::Hanging);
     until_drop(&stage, "deaf", "does its file system answer?");
     assert_eq!(check_code(&stage), Some(6));
+    assert_doctor_names_it(&stage);
     let before = full();
     fuse.write("late", b"late");
     fuse.become_(Mood::Well);
@@ -370,4 +371,18 @@ fn a_share_that_hangs_is_deaf_within_two_scan_intervals_and_recovers_by_itself()
     until("a full scan ended", || (full() != before).then_some(()));
     stage.until_count("completed", 2);
     assert_eq!(check_code(&stage), Some(0));
+}
+
+/// The report comes, though the share never answers, and names it.
+fn assert_doctor_names_it(stage: &Stage) {
+    let doctor = stage.command("doctor");
+    let mut within = Command::new("nsenter");
+    within.args(["-m", "-t", &stage.pid().to_string()]).arg(doctor.get_program());
+    let output = within.args(doctor.get_args()).arg("--offline").output().expect("nsenter runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let line = format!("fail  drop lab: {} does not answer within 5 s", stage.drop().display());
+    assert!(said.contains(&line), "{said}");
+    assert!(said.contains("it is not checked, for a drop directory does not answer"), "{said}");
+    assert!(said.contains("ok    daemon process: it runs"), "{said}");
 }

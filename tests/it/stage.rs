@@ -350,11 +350,11 @@ impl Stage {
         self.request("POST", path, body);
     }
 
-    fn request(&self, method: &str, path: &str, body: &str) -> Value {
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Value {
         let mut stream = TcpStream::connect(&self.address).expect("the sandbox listens");
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: sandbox\r\nConnection: close\r\nx-access-token: {TOKEN}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+             X-SBG-Auth-Token: {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(head.as_bytes()).expect("sent");

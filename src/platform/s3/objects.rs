@@ -18,7 +18,7 @@ use crate::platform::http::Response;
 use crate::platform::mark;
 
 /// The object of the check, which is never completed.
-const PROBE: &str = ".dropferry-check";
+pub(super) const PROBE: &str = ".dropferry-check";
 
 impl S3 {
     pub(super) async fn locate_object(

@@ -8,10 +8,11 @@ use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
 use super::answers::Call;
+use super::objects::PROBE;
 use super::{Ask, Encryption, S3, wire};
 use crate::model::{
-    Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, WallTime,
+    Completion, ETag, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::{stored, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
@@ -104,6 +105,31 @@ impl S3 {
 
     /// Lists the uploads in progress on a key; none where the storage cannot list them.
     pub(super) async fn uploads_of(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
+        let mut found = self.uploads_below(key).await?.unwrap_or_default();
+        found.retain(|upload| upload.key == key);
+        Ok(found)
+    }
+
+    /// Lists the uploads in progress whose keys begin so, but for that of the check.
+    pub(super) async fn open_uploads(
+        &self,
+        below: &str,
+    ) -> Result<Option<Vec<OpenUpload>>, Failure> {
+        let open = |listed: wire::Listed| OpenUpload {
+            id: upload_id(&listed.key, &listed.id),
+            begun_at: listed.initiated_at,
+            place: listed.key,
+            size: None,
+        };
+        let found = self.uploads_below(below).await?;
+        let others = |found: Vec<wire::Listed>| {
+            found.into_iter().filter(|upload| upload.key != PROBE).map(open).collect()
+        };
+        Ok(found.map(others))
+    }
+
+    /// Lists the uploads in progress whose keys begin so; `None` where the storage cannot.
+    async fn uploads_below(&self, prefix: &str) -> Result<Option<Vec<wire::Listed>>, Failure> {
         let mut found = Vec::new();
         let mut next: Option<(String, String)> = None;
         for _ in 0..PAGES_MAX {
@@ -112,23 +138,23 @@ impl S3 {
             if next.is_some() {
                 ask = ask.query("key-marker", key_marker);
             }
-            ask = ask.query("prefix", key);
+            ask = ask.query("prefix", prefix);
             if next.is_some() {
                 ask = ask.query("upload-id-marker", id_marker);
             }
             let ask = ask.query("uploads", "");
             let response = match self.call(Call::General, Method::GET, ask).await {
-                Err(failure) if matches!(failure.status, Some(405 | 501)) => return Ok(found),
+                Err(failure) if matches!(failure.status, Some(405 | 501)) => return Ok(None),
                 other => other?,
             };
             let page = wire::uploads(&response.body).ok_or_else(|| bad("no list of uploads"))?;
-            found.extend(page.uploads.into_iter().filter(|upload| upload.key == key));
+            found.extend(page.uploads);
             match page.next {
                 Some(marker) if Some(&marker) > next.as_ref() => next = Some(marker),
                 Some(_) | None => break,
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {

@@ -12,8 +12,8 @@ use super::answers::Call;
 use super::folders::Found;
 use super::{MIB, PAGES_MAX, SevenBridges, TRAITS, files, wire};
 use crate::model::{
-    ByteCount, Completion, ETag, Failure, FailureKind, PartNumber, PartSize, RemoteFile,
-    RemotePart, RemoteUpload, RemoteUploadId, WallTime,
+    ByteCount, Completion, ETag, Failure, FailureKind, OpenUpload, PartNumber, PartSize,
+    RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
@@ -137,6 +137,22 @@ impl SevenBridges {
         }
         found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Ok(found.into_iter().map(|(_, upload)| upload).collect())
+    }
+
+    /// Lists the uploads in progress, but for those that are said to go to other projects.
+    pub(super) async fn open_uploads(&self) -> Result<Vec<OpenUpload>, Failure> {
+        let mut listed = self.uploads_in_progress().await?;
+        let is_here = |upload: &wire::Upload| upload.project.as_ref() == Some(&self.project);
+        listed.retain(|upload| upload.project.is_none() || is_here(upload));
+        let open = |upload: wire::Upload| {
+            Ok(OpenUpload {
+                id: upload.id()?,
+                size: upload.size.map(ByteCount),
+                begun_at: upload.initiated_at(),
+                place: upload.name.unwrap_or_default(),
+            })
+        };
+        listed.into_iter().map(open).collect()
     }
 
     pub(super) async fn uploads_in_progress(&self) -> Result<Vec<wire::Upload>, Failure> {

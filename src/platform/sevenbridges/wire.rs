@@ -88,6 +88,8 @@ pub(super) struct Upload {
     pub(super) project: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) parent: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) size: Option<u64>,
     pub(super) part_size: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     parallel_uploads: Option<bool>,

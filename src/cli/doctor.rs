@@ -1,0 +1,202 @@
+//! `doctor`: everything that may be wrong, each with its cure.
+//!
+//! One file for each group of checks; each gives lines, and none stops the others. Works whether the
+//! daemon runs or not, and writes no state. What may hang, a share or a far side, is asked within a
+//! time. Nothing at a destination is touched, but for what `check-config --online` does, and for
+//! orphans that are ours when they are to be removed.
+
+mod attention;
+mod clock;
+mod configuration;
+mod credentials;
+mod cures;
+mod daemon;
+mod database;
+mod destinations;
+mod drops;
+mod lines;
+mod orphans;
+mod place;
+mod shares;
+mod watches;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use self::lines::{Check, Checks, State};
+pub(super) use self::shares::{AnswersArguments, answer};
+use super::{Common, Exit, render};
+use crate::clock::Clock;
+use crate::config::{Config, parse_duration};
+use crate::store::Error;
+use crate::store::snapshot::{Snapshot, Status};
+
+/// What may hang is given up after this time.
+const LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Ask nothing of the network
+    #[arg(long)]
+    offline: bool,
+    /// Remove unfinished remote uploads that are provably ours and that nothing needs
+    #[arg(long, conflicts_with = "offline")]
+    abort_orphans: bool,
+    /// Remove them without asking
+    #[arg(long, requires = "abort_orphans")]
+    yes: bool,
+    /// Remove none that was begun later than this ago
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    older_than: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|unit| format!("allowed: {}", unit.allowed))
+}
+
+pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::Result<Exit> {
+    let mut report = Report { json: arguments.json, checks: Vec::new() };
+    let (silent, is_silent) = shares::check(common);
+    report.add(silent)?;
+    let configured = configuration::check(common, is_silent);
+    report.add(configured.checks)?;
+    let clock = Clock::real();
+    let mut status = None;
+    if let Some(directory) = &configured.state_directory {
+        let (checks, answers) = place::check(directory);
+        report.add(checks)?;
+        if answers {
+            let found = state_of(directory, &clock);
+            report.add(database::check(directory, &found))?;
+            status = found.ok();
+        }
+        report.add(daemon::check(status.as_ref(), &clock))?;
+        report.add(clock::check(status.as_ref(), &clock))?;
+    }
+    let mut directory_count = 0;
+    if let Some(config) = &configured.config {
+        let (checks, count) = drops::check(config, status.as_ref());
+        report.add(checks)?;
+        directory_count = count;
+    }
+    report.add(watches::check(directory_count))?;
+    if let Some(status) = &status {
+        report.add(attention::check(status, clock.now().wall))?;
+    }
+    if let Some(config) = &configured.config {
+        report.add(credentials::check(config, status.as_ref(), clock.now().wall))?;
+        if !arguments.offline {
+            online(&mut report, config, &clock, arguments)?;
+        }
+    }
+    report.end()?;
+    Ok(match (report.has_failed(), configured.is_readable) {
+        (_, false) => Exit::Configuration,
+        (true, true) => Exit::Failed,
+        (false, true) => Exit::Fine,
+    })
+}
+
+fn state_of(directory: &std::path::Path, clock: &Clock) -> Result<Status, Error> {
+    Snapshot::open(directory)?.status(false, clock.now().wall)
+}
+
+/// Asks the destinations.
+fn online(
+    report: &mut Report,
+    config: &Arc<Config>,
+    clock: &Clock,
+    arguments: &DoctorArguments,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let clients = match crate::daemon::clients(config, clock) {
+        Ok(clients) => clients,
+        Err(error) => {
+            let mut checks = Checks::of("destination");
+            checks.fail("all", error.to_string(), "correct what it names; then ask again");
+            return Ok(report.add(checks)?);
+        }
+    };
+    report.add(runtime.block_on(destinations::check(config, &clients, clock)))?;
+    let wish = orphans::Wish {
+        abort: arguments.abort_orphans,
+        yes: arguments.yes,
+        older_than: arguments.older_than,
+    };
+    report.add(runtime.block_on(orphans::check(config, &clients, &wish, clock.now().wall)))?;
+    // A look-up of a name that hangs must not hold the process back.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// What was found so far.
+struct Report {
+    json: bool,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    /// Takes the lines of a group, and shows them unless all are to be shown as JSON.
+    fn add(&mut self, checks: Checks) -> std::io::Result<()> {
+        let checks = checks.into_list();
+        if !self.json {
+            checks.iter().try_for_each(|check| render::data(&check.to_string()))?;
+        }
+        self.checks.extend(checks);
+        Ok(())
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.checks.iter().filter(|check| check.state == state).count()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.count(State::Fail) > 0
+    }
+
+    fn end(&self) -> std::io::Result<()> {
+        if !self.json {
+            let (warned, failed) = (self.count(State::Warn), self.count(State::Fail));
+            return render::data(&format!(
+                "\n{} ok, {warned} to look at, {failed} failed",
+                self.count(State::Ok)
+            ));
+        }
+        let check = |check: &Check| {
+            json!({
+                "group": check.group, "name": check.name, "state": check.state.word(),
+                "found": check.found, "cure": check.cure,
+            })
+        };
+        let checks: Vec<_> = self.checks.iter().map(check).collect();
+        render::json(&json!({ "schema": 1, "checks": checks }))
+    }
+}
+
+/// Runs what may hang on a thread of its own; `None` when it does, and the thread is left behind.
+fn bounded<T: Send + 'static>(
+    limit: Duration,
+    check: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, answer) = std::sync::mpsc::sync_channel(1);
+    // Nobody may be left who wants to know.
+    let run = move || drop(done.send(check()));
+    std::thread::Builder::new().name("check".into()).spawn(run).ok()?;
+    answer.recv_timeout(limit).ok()
+}
+
+/// What the configuration gave.
+struct Configured {
+    checks: Checks,
+    config: Option<Arc<Config>>,
+    state_directory: Option<PathBuf>,
+    /// It is a configuration at all.
+    is_readable: bool,
+}

@@ -1,0 +1,72 @@
+//! What waits for somebody: parked uploads, destinations that are closed, notices, disposals.
+
+use std::collections::BTreeMap;
+
+use super::cures;
+use super::lines::Checks;
+use crate::cli::render;
+use crate::model::{Hold, ParkReason, UploadId, WallTime};
+use crate::store::snapshot::Status;
+
+/// Ids named for each reason.
+const IDS_SHOWN: usize = 3;
+
+pub(super) fn check(status: &Status, now: WallTime) -> Checks {
+    let mut checks = Checks::of("attention");
+    parked(&mut checks, status);
+    closed(&mut checks, status, now);
+    if let Some(failure) = &status.notices.failure {
+        let found = format!("{} wait to be told: {failure}", status.notices.waiting_count);
+        checks.warn(
+            "notices",
+            found,
+            "mend the channel in [notify]; they are sent by themselves then",
+        );
+    }
+    for unit in &status.units {
+        let Some(failure) = unit.disposal.as_ref().and_then(|d| d.failure.as_ref()) else {
+            continue;
+        };
+        let found = format!("{} is not disposed of: {failure}", unit.row.name);
+        checks.warn("disposal", found, "mend what the reason names; it is tried again by itself");
+    }
+    checks
+}
+
+fn parked(checks: &mut Checks, status: &Status) {
+    let mut by_reason: BTreeMap<ParkReason, Vec<UploadId>> = BTreeMap::new();
+    for upload in &status.uploads {
+        if let Hold::Parked { reason } = upload.state.hold {
+            by_reason.entry(reason).or_default().push(upload.admission.id);
+        }
+    }
+    if by_reason.is_empty() {
+        return checks.ok("parked", "no upload is parked");
+    }
+    for (reason, ids) in by_reason {
+        let shown: Vec<_> = ids.iter().take(IDS_SHOWN).map(UploadId::to_string).collect();
+        let more = if ids.len() > shown.len() { ", …" } else { "" };
+        let plural = if ids.len() == 1 { "upload" } else { "uploads" };
+        let found =
+            format!("{} {plural} ({}{more}): {}", ids.len(), shown.join(", "), reason.sentence());
+        let cure = cures::of_parked(reason);
+        // What comes back into the configuration is released by itself.
+        let cure = if reason == ParkReason::NotConfigured {
+            cure.to_owned()
+        } else {
+            format!("{cure}; then: dropferry retry {}", shown.join(" "))
+        };
+        checks.warn("parked", found, cure);
+    }
+}
+
+fn closed(checks: &mut Checks, status: &Status, now: WallTime) {
+    let is_closed = |state: &str| state != "ok";
+    for closed in status.destinations.iter().filter(|one| is_closed(&one.state)) {
+        let since = render::duration(closed.since.until(now).as_secs());
+        let reason = closed.reason.clone().unwrap_or_default();
+        let found = format!("{} is {} for {since}: {reason}", closed.name, closed.state);
+        let cure = "see its lines below; uploads wait and go on by themselves";
+        checks.warn("destination", found, cure);
+    }
+}

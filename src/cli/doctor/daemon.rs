@@ -1,0 +1,51 @@
+//! The daemon: does it run, since when, which version, is it watched over?
+
+use super::lines::Checks;
+use crate::cli::render;
+use crate::clock::Clock;
+use crate::store::snapshot::{Daemon, Status};
+
+pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
+    let mut checks = Checks::of("daemon");
+    let start = "systemctl start dropferry, or: dropferry run";
+    let Some(status) = status else {
+        checks.warn("process", "whether it runs cannot be told", start);
+        return checks;
+    };
+    let Some(daemon) = status.daemon.as_ref().filter(|_| status.is_running) else {
+        checks.warn("process", "it does not run", start);
+        return checks;
+    };
+    let since = daemon.started_at.until(clock.now().wall).as_secs();
+    let found = format!("it runs as process {}, for {}", daemon.pid, render::duration(since));
+    checks.ok("process", found);
+    version(&mut checks, daemon);
+    watchdog(&mut checks, daemon);
+    checks
+}
+
+fn version(checks: &mut Checks, daemon: &Daemon) {
+    let ours = env!("CARGO_PKG_VERSION");
+    if daemon.version == ours {
+        return checks.ok("version", ours);
+    }
+    let found = format!("{} runs, and this program is {ours}", daemon.version);
+    checks.warn("version", found, "systemctl restart dropferry: nothing is lost by it");
+}
+
+/// A supervisor that wants to be told says so in the environment, of which nothing else is looked at.
+fn watchdog(checks: &mut Checks, daemon: &Daemon) {
+    let Ok(environment) = std::fs::read(format!("/proc/{}/environ", daemon.pid)) else { return };
+    let mut variables = environment.split(|byte| *byte == 0);
+    let wanted = variables.find_map(|variable| variable.strip_prefix(b"WATCHDOG_USEC="));
+    let wanted = wanted.and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+    match wanted {
+        Some(microseconds) => {
+            let seconds = microseconds / 1_000_000;
+            checks.ok("watchdog", format!("its supervisor wants a word every {seconds} s"));
+        }
+        None => {
+            checks.ok("watchdog", "nobody asked for one: no supervisor restarts it if it hangs")
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The lines of the report.
+
+use std::fmt;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl State {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One line.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) group: &'static str,
+    /// Of what, within the group: a destination, a drop directory, a quantity.
+    pub(super) name: String,
+    pub(super) state: State,
+    pub(super) found: String,
+    pub(super) cure: Option<String>,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<4}  {} {}: {}", self.state.word(), self.group, self.name, self.found)?;
+        match &self.cure {
+            Some(cure) => write!(f, "\n      cure: {cure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The lines of one group.
+#[derive(Debug)]
+pub(super) struct Checks {
+    group: &'static str,
+    list: Vec<Check>,
+}
+
+impl Checks {
+    pub(super) fn of(group: &'static str) -> Self {
+        Self { group, list: Vec::new() }
+    }
+
+    pub(super) fn ok(&mut self, name: &str, found: impl Into<String>) {
+        self.add((name, State::Ok), found.into(), None);
+    }
+
+    pub(super) fn warn(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
+        self.add((name, State::Warn), found.into(), Some(cure.into()));
+    }
+
+    pub(super) fn fail(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
+        self.add((name, State::Fail), found.into(), Some(cure.into()));
+    }
+
+    /// Adds a line with whatever cure is known.
+    pub(super) fn add(
+        &mut self,
+        (name, state): (&str, State),
+        found: String,
+        cure: Option<String>,
+    ) {
+        self.list.push(Check { group: self.group, name: name.to_owned(), state, found, cure });
+    }
+
+    pub(super) fn into_list(self) -> Vec<Check> {
+        self.list
+    }
+}

@@ -1,0 +1,271 @@
+//! Orphans: unfinished uploads at a destination that no row needs.
+//!
+//! No platform lets an unfinished upload carry a word of ours that can be read back, so what proves it
+//! ours is its id: a row names it whose upload has ended, or it was queued to be removed and the
+//! platform said that it was. Only such a one is removed, on demand, and never a young one. Whatever no
+//! row knows may be anybody's, and is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Duration;
+
+use super::LIMIT;
+use super::lines::{Checks, State};
+use crate::cli::render;
+use crate::config::{Config, Destination};
+use crate::model::{DestinationName, OpenUpload, RemoteUploadId, Target, UploadId, WallTime};
+use crate::platform::contract::SharedPlatform;
+use crate::store::snapshot::{Ownership, Snapshot};
+use crate::store::{Error, Kind};
+
+/// Orphans named for each destination.
+const SHOWN_MAX: usize = 20;
+
+/// What is to be done with orphans.
+pub(super) struct Wish {
+    pub(super) abort: bool,
+    pub(super) yes: bool,
+    pub(super) older_than: Duration,
+}
+
+/// What an unfinished upload is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// A row needs it, or may: nothing is said of it.
+    Needed,
+    /// It is ours, and nothing needs it.
+    Ours,
+    /// It is ours, and too young to be sure that nothing needs it.
+    Young,
+    /// No row knows it.
+    Unknown,
+}
+
+pub(super) async fn check(
+    config: &Config,
+    clients: &[(DestinationName, SharedPlatform)],
+    wish: &Wish,
+    now: WallTime,
+) -> Checks {
+    let mut checks = Checks::of("orphans");
+    for (target, (_, client)) in config.destinations.iter().zip(clients) {
+        let name = target.name.as_str();
+        let below = fixed_part(&target.folder);
+        let listed = match tokio::time::timeout(LIMIT, client.list_open(below)).await {
+            Ok(Ok(Some(listed))) => listed,
+            Ok(Ok(None)) => {
+                checks.ok(name, "the platform lists no unfinished uploads: none can be looked for");
+                continue;
+            }
+            Ok(Err(failure)) => {
+                checks.warn(name, format!("they cannot be looked for: {failure}"), {
+                    "see the lines of the destination"
+                });
+                continue;
+            }
+            Err(_) => {
+                let found = format!("no list of them within {} s", LIMIT.as_secs());
+                checks.warn(name, found, "ask again when less is going on");
+                continue;
+            }
+        };
+        match judge_all(&config.state_directory, target, &listed, (wish.older_than, now)) {
+            Err(error) => checks.add((name, State::Warn), error.to_string(), error.hint()),
+            Ok(verdicts) => {
+                let found = Found { target, client, listed: &listed, verdicts, now };
+                found.tell(&mut checks, wish);
+                if wish.abort {
+                    found.abort(&mut checks, config, wish).await;
+                }
+            }
+        }
+    }
+    checks
+}
+
+/// The beginning of a folder that is the same for every file.
+fn fixed_part(folder: &str) -> &str {
+    let end = folder.find('{').unwrap_or(folder.len());
+    folder[..end].trim_start_matches('/')
+}
+
+/// Judges what was listed by rows that were read afterwards, so that none which is listed has a row
+/// that came too late to be seen.
+fn judge_all(
+    state: &Path,
+    target: &Destination,
+    listed: &[OpenUpload],
+    (older_than, now): (Duration, WallTime),
+) -> Result<Vec<Verdict>, Error> {
+    let ids: BTreeSet<_> = listed.iter().map(|upload| upload.id.clone()).collect();
+    let (owners, beginning) = match Snapshot::open(state) {
+        Ok(rows) => (rows.owners(&target.name, &ids)?, rows.beginning(&target.name)?),
+        // Without rows nothing is ours as far as anybody can tell.
+        Err(error) if error.kind == Kind::Missing => (BTreeMap::new(), Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let judge = |upload: &OpenUpload| judge(upload, &owners, &beginning, (older_than, now));
+    Ok(listed.iter().map(judge).collect())
+}
+
+fn judge(
+    upload: &OpenUpload,
+    owners: &BTreeMap<RemoteUploadId, Ownership>,
+    beginning: &[(UploadId, Target)],
+    (older_than, now): (Duration, WallTime),
+) -> Verdict {
+    let is_named = |target: &Target| upload.place.rsplit('/').next() == Some(&target.name);
+    match owners.get(&upload.id) {
+        Some(Ownership::Upload(_) | Ownership::Queued | Ownership::Elsewhere) => Verdict::Needed,
+        Some(Ownership::Ended) => match upload.begun_at {
+            Some(at) if at.after(older_than) <= now => Verdict::Ours,
+            Some(_) | None => Verdict::Young,
+        },
+        // It may be the one whose id is on its way to a row.
+        None if beginning.iter().any(|(_, target)| is_named(target)) => Verdict::Needed,
+        None => Verdict::Unknown,
+    }
+}
+
+/// What was found at one destination.
+struct Found<'a> {
+    target: &'a Destination,
+    client: &'a SharedPlatform,
+    listed: &'a [OpenUpload],
+    verdicts: Vec<Verdict>,
+    now: WallTime,
+}
+
+impl Found<'_> {
+    fn with(&self, verdict: Verdict) -> impl Iterator<Item = &OpenUpload> {
+        let both = self.listed.iter().zip(&self.verdicts);
+        both.filter(move |(_, found)| **found == verdict).map(|(upload, _)| upload)
+    }
+
+    fn shown(&self, upload: &OpenUpload) -> String {
+        let age = upload.begun_at.map_or("at an unknown time".to_owned(), |at| {
+            format!("{} ago", render::duration(at.until(self.now).as_secs()))
+        });
+        let size = upload.size.map_or(String::new(), |size| format!(", {size}"));
+        format!("{} of {:?}, begun {age}{size}", upload.id, upload.place)
+    }
+
+    fn tell(&self, checks: &mut Checks, wish: &Wish) {
+        let name = self.target.name.as_str();
+        let needed = self.with(Verdict::Needed).count();
+        if needed == self.listed.len() {
+            let found = format!("{needed} uploads are unfinished there, none without an owner");
+            return checks.ok(name, found);
+        }
+        if !wish.abort {
+            for upload in self.with(Verdict::Ours).take(SHOWN_MAX) {
+                let found = format!("{}: ours, and nothing needs it", self.shown(upload));
+                checks.warn(name, found, "dropferry doctor --abort-orphans");
+            }
+        }
+        for upload in self.with(Verdict::Young).take(SHOWN_MAX) {
+            let found = format!("{}: ours, and too young to be removed", self.shown(upload));
+            checks.ok(name, found);
+        }
+        for upload in self.with(Verdict::Unknown).take(SHOWN_MAX) {
+            let found = format!("{}: not provably ours, left alone", self.shown(upload));
+            let cure = "if nobody needs it, remove it with the platform's own tools";
+            let is_old = upload.begun_at.is_some_and(|at| at.after(wish.older_than) <= self.now);
+            let state = if is_old { State::Warn } else { State::Ok };
+            checks.add((name, state), found, Some(cure.to_owned()).filter(|_| is_old));
+        }
+        let more = [Verdict::Ours, Verdict::Young, Verdict::Unknown].map(|v| self.with(v).count());
+        let more: usize = more.iter().map(|count| count.saturating_sub(SHOWN_MAX)).sum();
+        if more > 0 {
+            checks.ok(name, format!("and {more} more"));
+        }
+    }
+
+    async fn abort(&self, checks: &mut Checks, config: &Config, wish: &Wish) {
+        let name = self.target.name.as_str();
+        let ours: Vec<_> = self.with(Verdict::Ours).cloned().collect();
+        if ours.is_empty() {
+            return checks.ok(name, "there is nothing to remove");
+        }
+        if !wish.yes && !self.may_remove(&ours) {
+            return checks
+                .ok(name, format!("{} unfinished uploads are left as they are", ours.len()));
+        }
+        // An answer may have taken long: rows are asked again.
+        let limits = (wish.older_than, self.now);
+        let Ok(verdicts) = judge_all(&config.state_directory, self.target, &ours, limits) else {
+            return checks.warn(name, "the rows cannot be read again", "ask again");
+        };
+        let both = ours.iter().zip(verdicts);
+        for (upload, _) in both.filter(|(_, verdict)| *verdict == Verdict::Ours) {
+            let shown = self.shown(upload);
+            match tokio::time::timeout(LIMIT, self.client.abort(&upload.id)).await {
+                Ok(Ok(())) => checks.ok(name, format!("{shown}: ours, removed")),
+                Ok(Err(failure)) => checks.fail(
+                    name,
+                    format!("{shown}: ours, and cannot be removed: {failure}"),
+                    "remove it with the platform's own tools",
+                ),
+                Err(_) => checks.fail(
+                    name,
+                    format!("{shown}: whether it was removed was not said in time"),
+                    "ask again",
+                ),
+            }
+        }
+    }
+
+    fn may_remove(&self, ours: &[OpenUpload]) -> bool {
+        for upload in ours {
+            render::talk(&format!("{}: {}", self.target.name, self.shown(upload)));
+        }
+        render::talk(&format!("remove these {} unfinished uploads? [y/N]", ours.len()));
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "yes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallTime = WallTime(10_000_000_000_000);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn open(id: &str, begun_at: Option<WallTime>) -> OpenUpload {
+        let id = RemoteUploadId::new(id);
+        OpenUpload { id, place: "runs/run1/a.bam".into(), size: None, begun_at }
+    }
+
+    #[test]
+    fn only_what_a_row_knows_to_have_ended_is_ours_to_remove() {
+        let old = Some(WallTime(0));
+        let target = |name: &str| Target { folders: vec!["run1".into()], name: name.into() };
+        let beginning = [(UploadId(3), target("a.bam"))];
+        let known = |ownership| BTreeMap::from([(RemoteUploadId::new("u"), ownership)]);
+        let verdict = |ownership, begun_at| {
+            judge(&open("u", begun_at), &known(ownership), &beginning, (HOUR, NOW))
+        };
+        assert_eq!(verdict(Ownership::Ended, old), Verdict::Ours);
+        assert_eq!(verdict(Ownership::Ended, Some(NOW)), Verdict::Young);
+        assert_eq!(verdict(Ownership::Ended, None), Verdict::Young, "its age is not known");
+        let needed = [Ownership::Upload(UploadId(1)), Ownership::Queued, Ownership::Elsewhere];
+        for ownership in needed {
+            assert_eq!(verdict(ownership, old), Verdict::Needed, "{ownership:?}");
+        }
+        let unknown = |beginning: &[_]| {
+            judge(&open("u", old), &BTreeMap::new(), beginning, (Duration::ZERO, NOW))
+        };
+        assert_eq!(unknown(&beginning), Verdict::Needed, "it may be the one being begun");
+        assert_eq!(unknown(&[(UploadId(3), target("b.bam"))]), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_list_is_asked_for_below_what_is_the_same_for_all_files() {
+        assert_eq!(fixed_part("/runs/{drop}/x"), "runs/");
+        assert_eq!(fixed_part("runs"), "runs");
+        assert_eq!(fixed_part(""), "");
+    }
+}

@@ -1,0 +1,71 @@
+//! Reads a source again, and compares it with the parts that were sent.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::AtomicBool;
+
+use super::{Judged, Verdict, sent_mark};
+use crate::config::Config;
+use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
+use crate::source::{SourceFile, hash_file, hash_range};
+use crate::store::snapshot::Detail;
+
+pub(super) fn compare(config: &Config, detail: &Detail) -> Judged {
+    match read(config, detail) {
+        Ok(judged) => judged,
+        Err(failure) if failure.kind == FailureKind::SourceGone => {
+            (Verdict::Unknown, "the source is not there any more".into())
+        }
+        Err(failure) => (Verdict::Unknown, format!("the source cannot be read: {failure}")),
+    }
+}
+
+fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
+    let admission = &detail.upload.admission;
+    let drop = config.drops.iter().find(|drop| drop.settings.name == admission.drop);
+    let Some(drop) = drop else {
+        return Ok((Verdict::Unknown, "its drop is not in the configuration".into()));
+    };
+    let root = drop.source.directory.clone();
+    let place = root.join(admission.path.as_path());
+    let meta = std::fs::metadata(&place).map_err(|error| {
+        let is_gone = error.kind() == std::io::ErrorKind::NotFound;
+        let kind = if is_gone { FailureKind::SourceGone } else { FailureKind::SourceUnreadable };
+        Failure::new(kind, error.to_string())
+    })?;
+    let sent = admission.fingerprint.size;
+    if meta.len() != sent.0 {
+        let found = format!("the source has {} bytes, {} were sent", meta.len(), sent.0);
+        return Ok((Verdict::Differs, found));
+    }
+    // The version that stands there, whichever it is: what it holds is the question.
+    let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
+    let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
+    hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint })
+}
+
+/// Holds every part of a source against its row; where parts have none, the digest over all of them.
+fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
+    let stop = AtomicBool::new(false);
+    let part_size = PartSize::new(detail.upload.part_size_bytes);
+    let has_parts = detail.parts.len() == detail.upload.part_count as usize;
+    if let Some(part_size) = part_size.filter(|_| has_parts) {
+        for part in &detail.parts {
+            let range = part_size.range_of(part.number, source.fingerprint.size);
+            if hash_range(source, range, &stop)?.md5 != part.md5 {
+                let found = format!("part {} of the source is not what was sent", part.number);
+                return Ok((Verdict::Differs, found));
+            }
+        }
+        let count = detail.parts.len();
+        let plural = if count == 1 { "part" } else { "parts" };
+        return Ok((Verdict::Same, format!("{count} {plural} of the source")));
+    }
+    let Some(mark) = sent_mark(detail) else {
+        return Ok((Verdict::Unknown, "no row has a digest of what was sent".into()));
+    };
+    Ok(match hash_file(source, mark.part_size, &stop)? == mark {
+        true => (Verdict::Same, "all of the source".into()),
+        false => (Verdict::Differs, "the source is not what was sent".into()),
+    })
+}
