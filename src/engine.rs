@@ -416,8 +416,12 @@ impl Engine {
         self.leave_drop(&upload.admission, turn.now);
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            let path = upload.admission.path.digest();
-            files.known.ended(path, id, upload.state.stage == superseded);
+            let (path, is_superseded) = (&upload.admission.path, upload.state.stage == superseded);
+            files.known.ended(path.digest(), id, is_superseded);
+            if is_superseded && files.settings.is_scanned {
+                // Whoever saw that it is another version, its unit waits for that one to settle.
+                files.settle.hint(path.clone(), turn.now.monotonic);
+            }
         }
         self.leave_unit(&upload.admission, turn.now.monotonic);
         self.dispose_of_file(&upload.admission, turn);

@@ -249,3 +249,40 @@ fn a_unit_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
     pass(&mut world, 2);
     assert!(world.fake.state().files.values().any(|file| file.bytes == b"late"), "it is found");
 }
+
+/// The file of a closed unit changes while it is sent, and the reader is the first to see it: the unit
+/// is not complete before the new version is there.
+#[test]
+fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_unit_up() {
+    let mut world = World::new(3);
+    world.write("run/large", b"0123456789");
+    let mut life = world.start();
+    let is = |world: &World, state: UnitState| {
+        let status = super::check::status(world);
+        status.units.iter().any(|unit| unit.row.state == state)
+    };
+    // The unit closes while nothing can be sent.
+    world.fake.state().is_down = true;
+    let mut count = 0;
+    while !is(&world, UnitState::Closed) {
+        world.step(&mut life);
+        count += 1;
+        assert!(count < STEPS_MAX, "it is not closed");
+    }
+    world.write("run/large", b"another version");
+    world.fake.state().is_down = false;
+    while !is(&world, UnitState::Completed) {
+        if world.step(&mut life) == Step::Quiet {
+            world.pass(Duration::from_secs(5));
+            world.tell(&mut life, Event::Timer);
+        }
+        count += 1;
+        assert!(count < STEPS_MAX, "it is not completed");
+    }
+    let first = receipt::unit_path("drop", &SourcePath::from_bytes(b"run"), 1);
+    let written = std::fs::read(receipt::directory(world.state()).join(first.as_path()));
+    let written: serde_json::Value =
+        serde_json::from_slice(&written.expect("it is there")).expect("JSON");
+    assert_eq!(written["file_count"], 1, "{written}");
+    assert_eq!(written["size_bytes"], 15, "{written}");
+}
