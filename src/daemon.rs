@@ -12,7 +12,9 @@ mod build;
 mod clients;
 mod files;
 mod journal;
+mod people;
 mod perform;
+mod pulse;
 mod readers;
 mod receipts;
 mod reload;
@@ -73,6 +75,7 @@ impl Daemon {
             self.take_waiting();
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
+            self.beat(now);
             self.phase = self.phase.at(now);
             match self.phase {
                 Phase::Running => {}
@@ -110,7 +113,8 @@ impl Daemon {
         let engine = self.engine.next_deadline();
         let credential = self.watches_credentials().then_some(self.credentials_due);
         let watchdog = self.watchdog.map(|(_, due)| due);
-        [engine, credential, watchdog, self.phase.deadline()].into_iter().flatten().min()
+        let pulse = self.pulse.next_deadline();
+        [engine, credential, watchdog, pulse, self.phase.deadline()].into_iter().flatten().min()
     }
 
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {

@@ -87,15 +87,19 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
+        let network = self.network(raw.network);
+        let voice = self.notify(raw.notify, &network);
         Config {
             path: self.path.to_owned(),
             state_directory: self.state_directory(raw.state.directory),
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
-            network: self.network(raw.network),
+            network,
             destinations,
             drops,
-            notify: self.notify(raw.notify),
+            notify: voice.told,
+            notices: voice.notices,
+            heartbeats: voice.heartbeats,
             warnings: Vec::new(),
         }
     }

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::journal::Journal;
+use super::people::Courier;
 use super::perform::{Bandwidth, Source, World};
+use super::pulse::Pulse;
 use super::readers::Readers;
 use super::shutdown::Phase;
 use super::walker::Walker;
@@ -18,9 +20,11 @@ use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Told, Transfer};
 use crate::engine::event::{Act, ActId, Effect, Event};
-use crate::engine::settings::{ChannelSettings, DestinationSettings, DropSettings, Settings};
+use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
-use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
+use crate::model::{Channel, DestinationName, Failure, Monotonic, UnitRow};
+use crate::notify::Sender;
+use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
@@ -53,6 +57,7 @@ pub struct Daemon {
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
     pub(super) status_due: Monotonic,
+    pub(super) pulse: Pulse,
     pub(super) setup: Setup,
 }
 
@@ -125,6 +130,7 @@ impl Daemon {
             credentials_due: now.monotonic,
             watchdog,
             status_due: now.monotonic,
+            pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),
             setup,
         })
     }
@@ -159,7 +165,8 @@ pub(super) fn world(
         destinations,
         targets: targets.collect(),
         sources,
-        senders: config.notify.iter().map(|told| told.sender.clone()).collect(),
+        senders: config.notify.iter().map(sender).collect(),
+        courier: Courier(Http::new(&config.network).map_err(Error::Configured)?),
         state: config.state_directory.clone(),
         readers: Readers::new(config.state_directory.clone()),
         events,
@@ -168,6 +175,10 @@ pub(super) fn world(
         drains: AtomicBool::new(false),
         clock: clock.clone(),
     })
+}
+
+fn sender(told: &Told) -> (Channel, Sender) {
+    (told.settings.channel.clone(), told.sender.clone())
 }
 
 /// Asks every destination whether it takes our credential.
@@ -203,8 +214,6 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         tags: target.tags.clone(),
         export: target.export.clone(),
     };
-    let channel =
-        |told: &Told| ChannelSettings { channel: told.sender.channel(), on: told.on.clone() };
     Settings {
         drops: config.drops.iter().map(|drop| drop.settings.clone()).collect(),
         destinations: config.destinations.iter().map(destination).collect(),
@@ -216,7 +225,8 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
-        channels: config.notify.iter().map(channel).collect(),
+        channels: config.notify.iter().map(|told| told.settings.clone()).collect(),
+        notices: config.notices,
     }
 }
 

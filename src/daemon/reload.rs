@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::build::{engine_settings, world};
+use super::pulse::Pulse;
 use super::{Daemon, told};
 use crate::engine::event::Event;
 use crate::sdnotify;
@@ -34,6 +35,7 @@ impl Daemon {
                     });
                     self.watchers.abort_all();
                     self.start_watches();
+                    self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
                     self.setup.config = config;
                     tracing::info!("the configuration was read again");
                 }

@@ -16,10 +16,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Failure, FailureKind};
+use crate::model::{Failure, FailureKind, WallTime};
 
 /// A file longer than this holds no token: a wrong path must not fill the memory.
 const FILE_MAX: u64 = 64 * 1024;
+
+/// How tools that fetch temporary keys call the time at which they end.
+const EXPIRY_KEYS: [&str; 2] = ["x_security_token_expires", "expiration"];
 
 /// Where a credential is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +183,22 @@ impl Credential {
         has_changed
     }
 
+    /// Returns when the credential ends, where its file or its token says so: temporary keys with the
+    /// time that the tools which fetch them write beside them, and tokens that are JSON web tokens.
+    pub fn expires_at(&self) -> Option<WallTime> {
+        let text = read_bounded(self.source.file()).ok()?;
+        let (section, token) = match &self.source {
+            CredentialSource::File(_) => ("default", Some(text.trim())),
+            CredentialSource::Profile { section, key, .. } => {
+                (section.as_str(), ini_value(&text, section, key))
+            }
+        };
+        let written = EXPIRY_KEYS.iter().find_map(|key| ini_value(&text, section, key));
+        let written = written.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let at = written.or_else(|| token.and_then(jwt_expiry))?;
+        i64::try_from(at.as_nanosecond()).ok().map(WallTime)
+    }
+
     fn stat(&self) -> io::Result<Version> {
         let stat = rustix::fs::stat(self.source.file())?;
         Ok(Version {
@@ -241,6 +260,17 @@ impl Credential {
         let message = format!("the credential in {file} cannot be used: {why}");
         Failure::new(FailureKind::Unauthorized, message)
     }
+}
+
+/// Reads of a token when it ends, when it is a JSON web token.
+fn jwt_expiry(token: &str) -> Option<jiff::Timestamp> {
+    use base64::Engine;
+    let (_, rest) = token.split_once('.')?;
+    let (claims, signature) = rest.split_once('.')?;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let seconds = claims["exp"].as_i64().filter(|_| !signature.contains('.'))?;
+    jiff::Timestamp::from_second(seconds).ok()
 }
 
 /// Reads a small file as text; the error of a file that is not text does not quote it.
@@ -349,6 +379,26 @@ mod tests {
             assert_eq!(failure.kind, FailureKind::Unauthorized);
             assert!(failure.message.contains("token cannot be used"), "{failure}");
             assert!(!failure.message.contains("words"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_tells_its_end_is_believed_and_what_does_not_has_none() {
+        use base64::Engine;
+        let end = |content: &str| {
+            let (_directory, file) = token_file(content.as_bytes());
+            Credential::new(CredentialSource::File(file))
+                .expires_at()
+                .map(|at| at.0 / 1_000_000_000)
+        };
+        let claims =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("{\"exp\":1800000000}");
+        assert_eq!(end(&format!("eyJh.{claims}.c2ln\n")), Some(1_800_000_000));
+        let keys = "[default]\naws_access_key_id = A\n\
+            x_security_token_expires = 2027-01-15T09:00:00+01:00\n";
+        assert_eq!(end(keys), Some(1_800_000_000));
+        for none in ["0123456789abcdef", "a.b.c", "", "[default]\nexpiration = soon\n"] {
+            assert_eq!(end(none), None, "{none}");
         }
     }
 

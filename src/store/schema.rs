@@ -25,6 +25,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0006_ctime.sql")),
     M::up(include_str!("../../migrations/0007_moved.sql")),
     M::up(include_str!("../../migrations/0008_outbox.sql")),
+    M::up(include_str!("../../migrations/0009_voice.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.

@@ -19,8 +19,7 @@ const STEPS_MAX: usize = 20_000;
 
 impl World {
     fn tell_people(&mut self) {
-        let settings = ChannelSettings { channel: Channel::Command, on: NoticeKind::ALL.into() };
-        self.settings.channels = vec![settings];
+        self.settings.channels = vec![ChannelSettings::plain(Channel::new("mail"))];
     }
 
     fn is_told(&self) -> bool {
