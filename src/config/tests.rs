@@ -101,13 +101,41 @@ fn people_are_told_by_any_number_of_channels_each_of_them_checked() {
     DIR/config.toml:18: unknown key "nme" in [[notify.webhook]]
     hint: did you mean "name"?
     "#);
-    insta::assert_snapshot!(with(&bad.replace("nme = \"x\"\n", "")), @"");
+    insta::assert_snapshot!(with(&bad.replace("nme = \"x\"\n", "")), @r#"
+    DIR/config.toml:10: [notify] heartbeat has no url_file
+    hint: url_file = "hook.url": a file that holds the address alone
+    DIR/config.toml:11: disk_free_min = "some" is not possible
+    hint: allowed: 0% to 90%, or a size such as "50 GB"
+    DIR/config.toml:13: url_file DIR/t.url: the address is not a URL
+    hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:14: format = "slak" is not possible
+    hint: did you mean "slack"?
+    DIR/config.toml:16: the credential DIR/open.token may be read by others (mode 644)
+    hint: chmod 600 DIR/open.token
+    DIR/config.toml:16: url_file DIR/open.token: the address is not a URL
+    hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:17: per_hour = 0 is not possible
+    hint: allowed: a number from 1 to 1000
+    "#);
     let bad = "[notify.mail]\nto = [\"nobody\"]\nsmtp = \"far.example\"\ntls = \"none\"\n\
         credential = { file = \"good.token\" }\non = [\"parked\"]\ndigest = \"daily\"\ndigest_hour = 24\n";
-    insta::assert_snapshot!(with(bad), @"");
+    insta::assert_snapshot!(with(bad), @r#"
+    DIR/config.toml:9: [notify] mail has no from
+    DIR/config.toml:9: a password for far.example would be sent as it is
+    hint: leave out tls = "none", or the credential
+    DIR/config.toml:10: "nobody" is no mail address
+    hint: such as "seq@lab.example" or "The lab <seq@lab.example>"
+    DIR/config.toml:14: digest = "daily" has nothing to tell
+    hint: add "drop-completed" to on
+    DIR/config.toml:16: digest_hour = 24 is not possible
+    hint: allowed: 0 to 23, local time
+    "#);
     let two = "[[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n\
         [[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n";
-    insta::assert_snapshot!(with(two), @"");
+    insta::assert_snapshot!(with(two), @r#"
+    DIR/config.toml:13: there are two [notify] command.a
+    hint: give each a name of its own
+    "#);
 }
 
 #[test]

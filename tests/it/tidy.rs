@@ -297,6 +297,9 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         "drops",
         "notify",
         "command",
+        "webhook",
+        "mail",
+        "heartbeat",
         "export",
     ];
     // Named inside a credential's braces.

@@ -238,6 +238,8 @@ impl Post {
             self.waiting.insert(key, waiting);
             self.failure_count = self.failure_count.saturating_add(1);
             let delay = retry::delay(DELAY, self.failure_count, id.0.unsigned_abs());
+            let asked = asked_pause(failure.kind).min(HOUR);
+            let delay = delay.max(asked);
             self.not_before = now.monotonic.after(delay);
             delay
         };
@@ -254,4 +256,9 @@ impl Post {
         let surplus = self.taken.len().saturating_sub(limit);
         self.taken.drain(..surplus);
     }
+}
+
+/// Returns how long the channel asks not to be called.
+fn asked_pause(kind: FailureKind) -> Duration {
+    if let FailureKind::Throttled { after: Some(pause) } = kind { pause } else { Duration::ZERO }
 }

@@ -166,3 +166,93 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
     let states: Vec<_> = states.into_iter().filter_map(|(_, state)| state).collect();
     assert_eq!(states, ["halted", "ok"]);
 }
+
+#[test]
+fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one_twice() {
+    for seed in 1140..1144 {
+        let mut world = World::new(seed);
+        world.tell_people();
+        world.write("a", b"0123456789");
+        world.write("b", b"");
+        let check = |world: &World| {
+            let mut paths = Vec::new();
+            for told in messages(world).values().filter(|told| told["kind"] == "drop-completed") {
+                let named = told["paths"].as_array().expect("a list").iter();
+                paths.extend(named.map(|path| path.as_str().expect("a path").to_owned()));
+                assert_eq!(told["file_count"], told["paths"].as_array().map(Vec::len).into());
+            }
+            paths.sort();
+            assert_eq!(paths, ["a", "b"]);
+        };
+        each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, crash {at}"), || {
+                world.run();
+                check(&world);
+            });
+        });
+        check(&world);
+        assert_eq!(messages(&world).len(), 1, "without a crash they are one message");
+    }
+}
+
+/// The states that were told of a kind, in order, each once for its message.
+fn states(world: &World, kind: &str) -> Vec<String> {
+    let messages = messages(world);
+    let of_kind = messages.values().filter(|message| message["kind"] == kind);
+    let states: BTreeSet<_> = of_kind
+        .map(|message| (message["at"].as_str(), message["state"].as_str().map(str::to_owned)))
+        .collect();
+    states.into_iter().filter_map(|(_, state)| state).collect()
+}
+
+#[test]
+fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_life() {
+    let mut world = World::new(1150);
+    world.tell_people();
+    world.settings.notices.unreachable_after = Duration::from_secs(40);
+    world.write("run/a", b"0123456789");
+    let kind = FailureKind::Unreachable;
+    let fault = |act, nth| Fault { act, nth, after: false, kind };
+    world.faults = (1..=40).map(|nth| fault("probe", nth)).collect();
+    world.faults.extend((1..=4).map(|nth| fault("locate", nth)));
+    let mut life = world.start();
+    let is_told = |world: &World| {
+        world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationUnreachable)
+    };
+    while !is_told(&world) {
+        assert_ne!(world.step(&mut life), Step::Quiet, "it is told");
+    }
+    while !life.is_durable() {
+        world.step(&mut life);
+    }
+    let mut world = world.crashed(&life, false);
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "destination-unreachable"), ["unreachable", "ok"]);
+}
+
+#[test]
+fn little_room_and_a_credential_that_ends_are_told_once_and_that_they_are_over() {
+    let mut world = World::new(1160);
+    world.tell_people();
+    world.write("run/a", b"0123456789");
+    world.room = 4;
+    world.expires_at = Some(world.now.wall.after(Duration::from_hours(30)));
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    world.pass(Duration::from_hours(1));
+    world.tell(&mut life, Event::Timer);
+    until_told(&mut world, &mut life, |_, _| {});
+    let mut world = world.crashed(&life, false);
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "disk-nearly-full"), ["short"], "once, in two lives");
+    assert_eq!(states(&world, "credential-failing"), ["ending"]);
+    world.room = 30;
+    world.expires_at = None;
+    world.pass(Duration::from_hours(1));
+    world.tell(&mut life, Event::Timer);
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "disk-nearly-full"), ["short", "ok"]);
+    assert_eq!(states(&world, "credential-failing"), ["ending", "ok"]);
+}
