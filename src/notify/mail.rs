@@ -130,10 +130,7 @@ fn header(name: &'static str, value: &str) -> HeaderValue {
 
 /// This machine's name.
 fn here() -> String {
-    match ClientId::default() {
-        ClientId::Domain(name) => name,
-        _ => "this machine".into(),
-    }
+    if let ClientId::Domain(name) = ClientId::default() { name } else { "this machine".into() }
 }
 
 fn transport(

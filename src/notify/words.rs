@@ -171,3 +171,47 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
     };
     Some(advice)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_read_of_a_day() {
+        let body = json!({
+            "name": "2026-11-21", "text": "2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B",
+            "completed": [
+                { "drop": "lab", "name": "run1", "file_count": 4, "size_bytes": 20 },
+                { "drop": "lab", "name": null, "file_count": 1, "size_bytes": 10 },
+            ],
+            "completed_count": 2, "file_count": 5, "size_bytes": 30, "at": "2026-11-21T06:00:00Z",
+        });
+        let kind = NoticeKind::Digest;
+        assert_eq!(
+            subject(kind, false, &body),
+            "[dropferry] 2026-11-21: 2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B"
+        );
+        insta::assert_snapshot!(mail(kind, false, &body), @"");
+    }
+
+    #[test]
+    fn people_read_of_files_that_are_parked_and_what_they_may_do() {
+        let body = json!({
+            "drop": "lab", "name": "run/a", "destination": "far", "count": 40, "size_bytes": 2000,
+            "paths": ["run/a", "run/b"], "first_upload": 17, "reason": "name-taken",
+            "text": "40 files of lab are parked on the way to far", "at": "2026-11-21T06:00:00Z",
+        });
+        assert_eq!(subject(NoticeKind::Parked, false, &body), "[dropferry] lab: 40 files parked");
+        insta::assert_snapshot!(mail(NoticeKind::Parked, false, &body), @"");
+        let over = json!({ "name": "far\r\nBcc: x@y", "text": "destination far is reached again" });
+        let kind = NoticeKind::DestinationUnreachable;
+        assert_eq!(
+            subject(kind, true, &over),
+            "[dropferry] destination far  Bcc: x@y is fine again",
+            "a name begins no header"
+        );
+        assert!(mail(kind, true, &over).ends_with("There is nothing to do.\n"));
+    }
+}

@@ -128,11 +128,9 @@ impl Post {
         let wait = now.wall.until(notice.due);
         let mut due = now.monotonic;
         if attempt_count == 0 {
-            let max = match notice.kind {
-                NoticeKind::Digest => DUE_MAX,
-                _ if wait > PAUSE + WINDOW => WINDOW,
-                _ => PAUSE + WINDOW,
-            };
+            // A window that seems longer than any is one of another clock.
+            let window = if wait > PAUSE + WINDOW { WINDOW } else { PAUSE + WINDOW };
+            let max = if notice.kind == NoticeKind::Digest { DUE_MAX } else { window };
             due = due.after(wait.min(max));
         } else if refused_since.is_some() {
             due = due.after(wait.min(REFUSED_DELAY.delay_max));

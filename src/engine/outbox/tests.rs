@@ -169,9 +169,8 @@ fn what_is_more_than_an_hour_allows_is_told_by_one_that_names_all() {
     assert_eq!(deadline(&outbox), Some(at(3610).monotonic));
     let mut turn = Turn::new(at(3610));
     outbox.fold(&mail(), &mut turn);
-    let folded = turn.records().iter().filter_map(|record| match record {
-        Record::NoticeFolded { id, into } => Some((id.0, into.0)),
-        _ => None,
+    let folded = turn.records().iter().filter_map(|record| {
+        if let Record::NoticeFolded { id, into } = record { Some((id.0, into.0)) } else { None }
     });
     assert_eq!(folded.collect::<Vec<_>>(), [(3, 6), (4, 6), (5, 6)]);
     let told = next(&mut outbox, 3610).expect("the first left the hour");

@@ -135,6 +135,9 @@ fn an_address_is_read_at_each_try_and_one_that_others_may_read_is_not_used() {
     let receiver = Receiver::new(|_, _| Reply::Status(200));
     let mut stage = stage(&receiver, "on = [\"drop-completed\"]");
     stage.start();
+    until("the configuration was read", || {
+        (stage.status()["daemon"]["running"] == true).then_some(())
+    });
     let url = stage.path("hook.url");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&url, open).expect("set");

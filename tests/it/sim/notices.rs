@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dropferry::engine::event::Event;
-use dropferry::engine::settings::ChannelSettings;
+use dropferry::engine::settings::{ChannelSettings, DigestSettings};
 use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, UnitState, WallTime};
 use dropferry::store::snapshot::Snapshot;
 use serde_json::Value;
@@ -102,6 +102,43 @@ fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
 }
 
 #[test]
+fn every_crash_point_of_a_day_tells_of_each_drop_in_one_digest() {
+    for seed in 1170..1172 {
+        let mut first = world(seed);
+        // The world begins at 08:00 UTC.
+        let digest = DigestSettings { hour: 9, zone: jiff::tz::TimeZone::UTC };
+        first.settings.channels[0].digest = Some(digest);
+        let check = |world: &World| {
+            let messages = messages(world);
+            assert_eq!(messages.len(), 1, "one for the day: {messages:?}");
+            let digest = messages.values().next().expect("one");
+            assert_eq!(
+                (&digest["kind"], &digest["name"]),
+                (&"digest".into(), &"2027-01-15".into())
+            );
+            let names = digest["completed"].as_array().expect("a list").iter();
+            let names: Vec<_> = names.map(|item| (&item["name"], &item["file_count"])).collect();
+            assert_eq!(names, [(&"run".into(), &2.into())], "{digest}");
+        };
+        let finish = |story: String, mut world: World| {
+            told(story, || {
+                let mut life = world.start();
+                until_told(&mut world, &mut life, |_, _| {});
+                check(&world);
+            });
+        };
+        let (mut points, mut life) = each_crash(&mut first, |at, world| {
+            finish(format!("seed {seed}, crash {at}"), world);
+        });
+        until_told(&mut first, &mut life, |world, life| {
+            points += 1;
+            finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
+        });
+        check(&first);
+    }
+}
+
+#[test]
 fn every_crash_point_tells_of_each_parked_file() {
     for seed in 1110..1114 {
         let mut world = World::with(seed, NamePolicy::Park, traits());
@@ -179,7 +216,8 @@ fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one
             for told in messages(world).values().filter(|told| told["kind"] == "drop-completed") {
                 let named = told["paths"].as_array().expect("a list").iter();
                 paths.extend(named.map(|path| path.as_str().expect("a path").to_owned()));
-                assert_eq!(told["file_count"], told["paths"].as_array().map(Vec::len).into());
+                let count = told["paths"].as_array().map_or(0, Vec::len);
+                assert_eq!(told["file_count"], count);
             }
             paths.sort();
             assert_eq!(paths, ["a", "b"]);
