@@ -91,7 +91,10 @@ pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         | NoticeKind::CredentialFailing
         | NoticeKind::Digest => format!("{}\n\n", text(body, "text")),
     };
-    let facts = LABELS.iter().filter_map(|(key, label)| Some((label, shown(key, &body[*key])?)));
+    // A list has no name of its own; that of a day stands in the subject.
+    let is_list = body["paths"].is_array() || kind == NoticeKind::Digest;
+    let labels = LABELS.iter().filter(|(key, _)| *key != "name" || !is_list);
+    let facts = labels.filter_map(|(key, label)| Some((label, shown(key, &body[*key])?)));
     for (label, value) in facts {
         mail += &format!("{:18}{value}\n", format!("{label}:"));
     }
@@ -131,7 +134,8 @@ fn list(body: &Value) -> Vec<String> {
         let size = ByteCount(count(item, "size_bytes"));
         let name = item["name"].as_str().unwrap_or("files that are drops of their own");
         let (drop, files) = (text(item, "drop"), count(item, "file_count"));
-        lines.push(format!("  {drop}: {name}, {files} files, {size}"));
+        let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
+        lines.push(format!("  {drop}: {name}, {files}, {size}"));
     }
     let told = items("notices").iter().map(|notice| format!("- {}", text(notice, "text")));
     lines.extend(told.take(LINES_MAX));
@@ -193,7 +197,16 @@ mod tests {
             subject(kind, false, &body),
             "[dropferry] 2026-11-21: 2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B"
         );
-        insta::assert_snapshot!(mail(kind, false, &body), @"");
+        insta::assert_snapshot!(mail(kind, false, &body), @r"
+        2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B
+
+        Files:            5
+        Size:             30 B
+        Time (UTC):       2026-11-21T06:00:00Z
+
+          lab: run1, 4 files, 20 B
+          lab: files that are drops of their own, 1 file, 10 B
+        ");
     }
 
     #[test]
@@ -204,7 +217,21 @@ mod tests {
             "text": "40 files of lab are parked on the way to far", "at": "2026-11-21T06:00:00Z",
         });
         assert_eq!(subject(NoticeKind::Parked, false, &body), "[dropferry] lab: 40 files parked");
-        insta::assert_snapshot!(mail(NoticeKind::Parked, false, &body), @"");
+        insta::assert_snapshot!(mail(NoticeKind::Parked, false, &body), @r"
+        40 files of lab are parked on the way to far
+
+        Drop directory:   lab
+        Destination:      far
+        Size:             1.9 KiB
+        Reason:           name-taken
+        Time (UTC):       2026-11-21T06:00:00Z
+
+          run/a
+          run/b
+          and 38 more
+
+        They wait until someone acts. `dropferry show 17` says what happened to the first, and `dropferry status` lists all that are parked.
+        ");
         let over = json!({ "name": "far\r\nBcc: x@y", "text": "destination far is reached again" });
         let kind = NoticeKind::DestinationUnreachable;
         assert_eq!(
