@@ -5,12 +5,12 @@
 //! line, what was found, what is allowed, and a hint. What this version cannot do is refused, never
 //! silently left out.
 
+mod many;
 mod problem;
 mod raw;
 mod resolve;
 mod units;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +19,11 @@ use std::time::Duration;
 pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
-use crate::engine::settings::{DropSettings, ExportSettings, RetrySettings};
+use crate::engine::settings::{
+    ChannelSettings, DropSettings, ExportSettings, NoticeSettings, RetrySettings,
+};
 use crate::limiter::{Rate, Timetable};
-use crate::model::{ByteCount, DestinationName, NamePolicy, NoticeKind, PartSize, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
@@ -53,6 +55,10 @@ pub struct Config {
     pub drops: Vec<Drop>,
     /// How people are told, and of what.
     pub notify: Vec<Told>,
+    /// When something is worth telling.
+    pub notices: NoticeSettings,
+    /// Where it is told that the daemon lives.
+    pub heartbeats: Vec<notify::heartbeat::Settings>,
     /// What is allowed, and may not be meant.
     pub warnings: Vec<Problem>,
 }
@@ -69,10 +75,10 @@ pub struct Places {
 /// One way in which people are told.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// The channel, and what it needs.
+    /// Of what, and how often.
+    pub settings: ChannelSettings,
+    /// What the channel needs.
     pub sender: notify::Sender,
-    /// Of what.
-    pub on: BTreeSet<NoticeKind>,
 }
 
 /// How much at once.

@@ -16,7 +16,9 @@ mod files;
 mod handed;
 mod journal;
 mod metrics;
+mod people;
 mod perform;
+mod pulse;
 mod rates;
 mod readers;
 mod receipts;
@@ -92,6 +94,7 @@ impl Daemon {
             self.take_waiting();
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
+            self.beat(now);
             self.phase = self.phase.at(now);
             match self.phase {
                 Phase::Running => {}
@@ -132,7 +135,9 @@ impl Daemon {
         let credential = self.watches_credentials().then_some(self.credentials_due);
         let watchdog = self.watchdog.map(|(_, due)| due);
         let rates = self.rates.deadline();
-        [engine, credential, watchdog, rates, self.phase.deadline()].into_iter().flatten().min()
+        let pulse = self.pulse.next_deadline();
+        let own = [credential, watchdog, rates, pulse, self.phase.deadline()];
+        own.into_iter().chain([engine]).flatten().min()
     }
 
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {

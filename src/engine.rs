@@ -189,6 +189,8 @@ enum FlightKind {
     Finish(DropKey),
     /// People are told.
     Notify(NoticeId),
+    /// Room and credentials are looked at.
+    Survey,
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),
 }
@@ -424,7 +426,8 @@ impl Engine {
             }
         }
         self.leave_unit(&upload.admission, turn.now.monotonic);
-        self.dispose_of_file(&upload.admission, turn);
+        let is_receipted = matches!(upload.state.stage, crate::model::Stage::Receipted { .. });
+        self.end_file(&upload.admission, is_receipted.then_some(id), turn);
     }
 
     fn fly(&mut self, flight: Flight) -> ActId {

@@ -62,7 +62,11 @@
 //! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
 //! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
-//! | park within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that parks afterwards begins another |
+//! | park, or complete a file, within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that comes afterwards begins another |
+//! | a day of digests | the row of the first drop, rewritten with each further one | nothing happened | the day goes on with its row; a day that has one that was sent gets no other |
+//! | fold what a limit held back | the summary's row and the mark in each of the others, in one transaction | nothing happened | the summary is sent, the others are not |
+//! | give a notice up | – | nothing happened | it is tried once more, and given up |
+//! | heartbeat | – | nothing | the next beat comes when the loop turns |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most as many parts sent again as were on their way.

@@ -17,7 +17,7 @@ pub mod time;
 pub mod unit;
 pub mod upload;
 
-pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize};
+pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use digest::{ETag, ETagMode, Md5};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::{Admission, DestinationState, DropHealth, Fact, Record, WatchState};
@@ -26,7 +26,7 @@ pub use file::{
     Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
 };
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
-pub use notice::{Channel, Notice, NoticeId, NoticeKind, StoredOutbox, UnsentNotice};
+pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,

@@ -4,35 +4,91 @@
 //! file for each channel, one variant of [`Sender`]. *Promises*: a notice that was answered with `Ok`
 //! was taken; anything else is a failure with a reason, within a bounded time. *Never* retries.
 //!
+//! The kind of a failure says what the engine makes of it: `BadRequest` is of this notice alone, for its
+//! receiver calls it wrong; `LocalFault` is a program's refusal; all others are of the way there, and
+//! are never a reason to give up.
+//!
+//! Addresses of webhooks and passwords are read from their files at each use. HTTP is spoken by whoever
+//! implements [`Carrier`].
+//!
 //! *At a crash* after a channel took a notice and before its row is marked, it is sent again: the same
-//! bytes with the same id, by which the receiver can tell.
+//! content with the same id, by which the receiver can tell.
 
 pub mod command;
+pub mod heartbeat;
+pub mod mail;
+mod secret;
+pub mod webhook;
+mod words;
 
-use crate::model::{Channel, Failure, Notice};
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::model::{Failure, Notice, WallTime};
 
 /// A channel with what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
     /// A program is run.
     Command(command::Settings),
+    /// An address is posted to.
+    Webhook(webhook::Settings),
+    /// A mail is sent.
+    Mail(mail::Settings),
+}
+
+/// A call to an address of the operator's own.
+#[derive(Debug)]
+pub struct Parcel<'a> {
+    /// The address: a secret.
+    pub address: &'a str,
+    /// Header lines.
+    pub headers: Vec<(&'static str, String)>,
+    /// What is posted; without it the address is merely asked for.
+    pub body: Option<String>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// How long to wait, when that is said.
+    pub retry_after: Option<Duration>,
+    /// The body, as text.
+    pub text: String,
+}
+
+/// An answer to come.
+pub type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>>;
+
+/// Makes a call by the daemon's rules for the network: proxy, certificates, time-outs, no redirects.
+pub trait Carrier: Send + Sync {
+    /// Makes one call, once.
+    fn carry<'a>(&'a self, parcel: Parcel<'a>) -> Carried<'a>;
+}
+
+/// What channels are handed for one try.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// Makes calls.
+    pub carrier: &'a dyn Carrier,
+    /// The time.
+    pub at: WallTime,
+    /// Is told every secret before it is used, so that no log shows it.
+    pub keep: fn(&str),
 }
 
 impl Sender {
-    /// Returns which channel it is.
-    pub fn channel(&self) -> Channel {
-        match self {
-            Self::Command(_) => Channel::Command,
-        }
-    }
-
     /// Sends a notice, once.
     ///
     /// # Errors
     /// Why it was not taken, for people.
-    pub async fn send(&self, notice: &Notice) -> Result<(), Failure> {
+    pub async fn send(&self, notice: &Notice, means: Means<'_>) -> Result<(), Failure> {
         match self {
             Self::Command(settings) => command::send(settings, notice).await,
+            Self::Webhook(settings) => webhook::send(settings, notice, means).await,
+            Self::Mail(settings) => mail::send(settings, notice, means).await,
         }
     }
 }

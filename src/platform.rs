@@ -109,6 +109,11 @@ impl Destination {
         self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))
     }
 
+    /// Returns when its credential ends, where that can be told.
+    pub fn credential_expires_at(&self) -> Option<WallTime> {
+        self.0.credential.as_ref().and_then(|credential| credential.expires_at())
+    }
+
     /// Returns the calls made so far, in the order in which they ended.
     #[cfg(feature = "testing")]
     pub fn recorded(&self) -> Vec<Recorded> {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::model::{
-    ByteCount, DropName, Failure, FailureKind, Fingerprint, RootIdentity, SourcePath, Unit,
+    ByteCount, DropName, Failure, FailureKind, Fingerprint, RootIdentity, SourcePath, Space, Unit,
 };
 
 pub use dispose::{Disposable, Proved, dispose};
@@ -80,10 +80,11 @@ pub struct SourceFile {
     pub fingerprint: Fingerprint,
 }
 
-/// Returns the free space on the file system of a directory, where it can be told.
-pub fn free_space(directory: &Path) -> Option<ByteCount> {
+/// Returns the room on the file system of a directory, where it can be told.
+pub fn space(directory: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(directory).ok()?;
-    Some(ByteCount(found.f_bavail.saturating_mul(found.f_frsize)))
+    let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(found.f_frsize));
+    Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
 /// Returns which directory stands at `directory`.

@@ -126,7 +126,11 @@ fn to_json(status: &Status) -> Value {
             "rate_per_second": status.rate_bytes_per_second,
             "sent_again": sent.saturating_sub(accepted),
         },
-        "notices": { "waiting": status.notices.waiting_count, "failure": status.notices.failure },
+        "notices": {
+            "waiting": status.notices.waiting_count, "failure": status.notices.failure,
+            "given_up": status.notices.given_up_count,
+            "given_up_why": status.notices.given_up_why,
+        },
         "orders": status.orders.iter().map(order_json).collect::<Vec<_>>(),
         "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
@@ -338,12 +342,22 @@ fn attention(status: &Status) -> String {
     text
 }
 
-/// Says that people are not told, and why.
+/// Says what people are not told, and why.
 fn untold(status: &Status) -> String {
-    let Some(failure) = &status.notices.failure else { return String::new() };
-    let count = status.notices.waiting_count;
-    let waits = if count == 1 { "1 notice waits" } else { &format!("{count} notices wait") };
-    format!("\n{waits} to be told: {failure}\n")
+    let (notices, mut text) = (&status.notices, String::new());
+    let counted = |count, one: &str, many: &str| match count {
+        1 => format!("1 notice {one}"),
+        count => format!("{count} notices {many}"),
+    };
+    if let Some(failure) = &notices.failure {
+        let waits = counted(notices.waiting_count, "waits", "wait");
+        text += &format!("\n{waits} to be told: {failure}\n");
+    }
+    if let Some(why) = &notices.given_up_why {
+        let was = counted(notices.given_up_count, "was", "were");
+        text += &format!("\n{was} given up, the last by {why}\n");
+    }
+    text
 }
 
 #[cfg(test)]

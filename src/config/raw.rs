@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::many::Many;
+
 type Text = Option<Spanned<String>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -25,17 +27,57 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Notify {
-    pub(super) command: Option<Spanned<Command>>,
-    pub(super) webhook: Option<Spanned<toml::Value>>,
-    pub(super) mail: Option<Spanned<toml::Value>>,
-    pub(super) heartbeat: Option<Spanned<toml::Value>>,
+    pub(super) command: Option<Spanned<Many<Command>>>,
+    pub(super) webhook: Option<Spanned<Many<Webhook>>>,
+    pub(super) mail: Option<Spanned<Many<Mail>>>,
+    pub(super) heartbeat: Option<Spanned<Many<Heartbeat>>>,
+    pub(super) unreachable_after: Text,
+    pub(super) disk_free_min: Text,
 }
+
+pub(super) type Words = Option<Spanned<Vec<Spanned<String>>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Command {
+    pub(super) name: Text,
     pub(super) run: Vec<Spanned<String>>,
-    pub(super) on: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) on: Words,
+    pub(super) per_hour: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Webhook {
+    pub(super) name: Text,
+    pub(super) url_file: Text,
+    pub(super) secret_file: Text,
+    pub(super) format: Text,
+    pub(super) on: Words,
+    pub(super) per_hour: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mail {
+    pub(super) name: Text,
+    pub(super) to: Vec<Spanned<String>>,
+    pub(super) from: Text,
+    pub(super) smtp: Text,
+    pub(super) tls: Text,
+    pub(super) user: Text,
+    pub(super) credential: Option<Spanned<Credential>>,
+    pub(super) on: Words,
+    pub(super) per_hour: Option<Spanned<i64>>,
+    pub(super) digest: Text,
+    pub(super) digest_hour: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Heartbeat {
+    pub(super) url_file: Text,
+    pub(super) every: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

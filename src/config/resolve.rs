@@ -118,6 +118,8 @@ impl Resolver<'_> {
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
         let state_directory = self.state_directory(raw.state.directory);
+        let network = self.network(raw.network);
+        let voice = self.notify(raw.notify, &network);
         Config {
             path: self.path.to_owned(),
             control_socket: self.control_socket(raw.control.socket, &state_directory),
@@ -125,10 +127,12 @@ impl Resolver<'_> {
             web: self.web(raw.web.listen),
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
-            network: self.network(raw.network),
+            network,
             destinations,
             drops,
-            notify: self.notify(raw.notify),
+            notify: voice.told,
+            notices: voice.notices,
+            heartbeats: voice.heartbeats,
             warnings: Vec::new(),
         }
     }
@@ -136,14 +140,6 @@ impl Resolver<'_> {
     fn problem(&mut self, span: Option<Range<usize>>, message: String, hint: Option<String>) {
         let line = span.map(|span| line_of(self.text, span.start));
         self.problems.push(Problem { line, message, hint });
-    }
-
-    /// Refuses a key whose work this version does not do.
-    fn refuse(&mut self, span: Option<Range<usize>>, key: &str) {
-        if let Some(span) = span {
-            let message = format!("{key} is not available in this version");
-            self.problem(Some(span), message, Some("leave it out".into()));
-        }
     }
 
     /// Says what is allowed and may not be meant.

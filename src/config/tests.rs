@@ -9,7 +9,7 @@ fn said(text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path();
-    for (name, mode) in [("good.token", 0o600), ("open.token", 0o644)] {
+    for (name, mode) in [("good.token", 0o600), ("open.token", 0o644), ("t.url", 0o600)] {
         std::fs::write(place.join(name), "t").expect("written");
         let mode = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(place.join(name), mode).expect("set");
@@ -59,17 +59,6 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_and_never_left_out_in_silence() {
-    let others = "[notify]\nwebhook = { url_file = \"hook.url\" }\nmail = {}\n";
-    insta::assert_snapshot!(with(others), @r#"
-    DIR/config.toml:10: [notify] webhook is not available in this version
-    hint: leave it out
-    DIR/config.toml:11: [notify] mail is not available in this version
-    hint: leave it out
-    "#);
-}
-
-#[test]
 fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     let fine = "[notify]\ncommand = { run = [\"/bin/sh\", \"-c\", \"true\"] }\n";
     assert_eq!(with(fine), "fine");
@@ -85,7 +74,7 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     DIR/config.toml:10: run = "/etc/passwd" is not executable
     hint: chmod +x /etc/passwd
     DIR/config.toml:11: on = [] tells nothing
-    hint: allowed: drop-completed, parked, deaf, destination-halted
+    hint: allowed: drop-completed, parked, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing
     "#);
     insta::assert_snapshot!(with("[notify.command]\nrun = [\"/nowhere/prog\"]\n"), @r#"
     DIR/config.toml:10: run = "/nowhere/prog" is not there
@@ -94,6 +83,58 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     insta::assert_snapshot!(with("[notify.command]\n"), @r#"
     DIR/config.toml:9: [notify] command has no run
     hint: run = ["/usr/local/bin/PROGRAM"]
+    "#);
+}
+
+#[test]
+fn people_are_told_by_any_number_of_channels_each_of_them_checked() {
+    let fine = "[notify]\nunreachable_after = \"30min\"\ndisk_free_min = \"50 GB\"\n\
+        [[notify.mail]]\nto = [\"The lab <seq@lab.example>\"]\nfrom = \"dropferry@lab.example\"\n\
+        smtp = \"smtp.lab.example:587\"\ncredential = { file = \"good.token\" }\ndigest = \"daily\"\n\
+        [[notify.mail]]\nname = \"night\"\nto = [\"on-call@lab.example\"]\non = [\"deaf\"]\n\
+        from = \"dropferry@lab.example\"\nsmtp = \"localhost:25\"\ntls = \"none\"\n";
+    assert_eq!(with(fine), "fine");
+    let bad = "[notify]\nheartbeat = { every = \"5min\" }\ndisk_free_min = \"some\"\n\
+        [[notify.webhook]]\nurl_file = \"t.url\"\nformat = \"slak\"\n\
+        [[notify.webhook]]\nurl_file = \"open.token\"\nper_hour = 0\nnme = \"x\"\n";
+    insta::assert_snapshot!(with(bad), @r#"
+    DIR/config.toml:18: unknown key "nme" in [[notify.webhook]]
+    hint: did you mean "name"?
+    "#);
+    insta::assert_snapshot!(with(&bad.replace("nme = \"x\"\n", "")), @r#"
+    DIR/config.toml:10: [notify] heartbeat has no url_file
+    hint: url_file = "hook.url": a file that holds the address alone
+    DIR/config.toml:11: disk_free_min = "some" is not possible
+    hint: allowed: 0% to 90%, or a size such as "50 GB"
+    DIR/config.toml:13: url_file DIR/t.url: the address is not a URL
+    hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:14: format = "slak" is not possible
+    hint: did you mean "slack"?
+    DIR/config.toml:16: the credential DIR/open.token may be read by others (mode 644)
+    hint: chmod 600 DIR/open.token
+    DIR/config.toml:16: url_file DIR/open.token: the address is not a URL
+    hint: an https:// address; http:// is accepted on this machine only
+    DIR/config.toml:17: per_hour = 0 is not possible
+    hint: allowed: a number from 1 to 1000
+    "#);
+    let bad = "[notify.mail]\nto = [\"nobody\"]\nsmtp = \"far.example\"\ntls = \"none\"\n\
+        credential = { file = \"good.token\" }\non = [\"parked\"]\ndigest = \"daily\"\ndigest_hour = 24\n";
+    insta::assert_snapshot!(with(bad), @r#"
+    DIR/config.toml:9: [notify] mail has no from
+    DIR/config.toml:9: a password for far.example would be sent as it is
+    hint: leave out tls = "none", or the credential
+    DIR/config.toml:10: "nobody" is no mail address
+    hint: such as "seq@lab.example" or "The lab <seq@lab.example>"
+    DIR/config.toml:14: digest = "daily" has nothing to tell
+    hint: add "drop-completed" to on
+    DIR/config.toml:16: digest_hour = 24 is not possible
+    hint: allowed: 0 to 23, local time
+    "#);
+    let two = "[[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n\
+        [[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n";
+    insta::assert_snapshot!(with(two), @r#"
+    DIR/config.toml:13: there are two [notify] command.a
+    hint: give each a name of its own
     "#);
 }
 

@@ -13,7 +13,9 @@ use super::Landing;
 use super::bandwidth::Bandwidth;
 use super::control::Control;
 use super::journal::Journal;
+use super::people::Courier;
 use super::perform::{Source, World};
+use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
 use super::shutdown::Phase;
@@ -23,9 +25,11 @@ use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::engine::event::{Effect, Event};
-use crate::engine::settings::{ChannelSettings, DestinationSettings, DropSettings, Settings};
+use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
-use crate::model::{DestinationName, Failure, Monotonic, UnitRow};
+use crate::model::{Channel, DestinationName, Failure, Monotonic, UnitRow};
+use crate::notify::Sender;
+use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART};
@@ -60,6 +64,7 @@ pub struct Daemon {
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
     pub(super) status_due: Monotonic,
+    pub(super) pulse: Pulse,
     pub(super) setup: Setup,
 }
 
@@ -140,6 +145,7 @@ impl Daemon {
             credentials_due: now.monotonic,
             watchdog,
             status_due: now.monotonic,
+            pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),
             setup,
         })
     }
@@ -176,7 +182,8 @@ pub(super) fn world(
         destinations,
         targets: targets.collect(),
         sources,
-        senders: config.notify.iter().map(|told| told.sender.clone()).collect(),
+        senders: config.notify.iter().map(sender).collect(),
+        courier: Courier(Http::new(&config.network).map_err(Error::Configured)?),
         state: config.state_directory.clone(),
         readers: Readers::new(config.state_directory.clone()),
         events,
@@ -191,6 +198,10 @@ pub(super) fn world(
 fn handed_in(config: &Config) -> Drop {
     let destinations = config.destinations.iter().map(|target| target.name.clone()).collect();
     Drop { settings: DropSettings::handed_in(destinations), source: super::handed::settings() }
+}
+
+fn sender(told: &Told) -> (Channel, Sender) {
+    (told.settings.channel.clone(), told.sender.clone())
 }
 
 /// Asks every destination whether it takes our credential.
@@ -228,8 +239,6 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         tags: target.tags.clone(),
         export: target.export.clone(),
     };
-    let channel =
-        |told: &Told| ChannelSettings { channel: told.sender.channel(), on: told.on.clone() };
     let drops = config.drops.iter().map(|drop| drop.settings.clone());
     Settings {
         drops: drops.chain([handed_in(config).settings]).collect(),
@@ -238,7 +247,8 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
-        channels: config.notify.iter().map(channel).collect(),
+        channels: config.notify.iter().map(|told| told.settings.clone()).collect(),
+        notices: config.notices,
     }
 }
 

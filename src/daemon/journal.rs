@@ -60,6 +60,13 @@ impl Journal {
                     let kind = failure.kind.as_str();
                     tracing::warn!(kind, "people are not told yet: {}", failure.message);
                 }
+                Record::NoticeGivenUp { id, failure, .. } => {
+                    let kind = failure.kind.as_str();
+                    tracing::error!(kind, "notice {} is given up: {}", id.0, failure.message);
+                }
+                Record::NoticeFolded { id, into } => {
+                    tracing::debug!("notice {} is told with {}", id.0, into.0);
+                }
                 Record::NoticeSent { id, .. } => tracing::info!("notice {} is told", id.0),
                 Record::Notice(notice) => {
                     let kind = notice.kind.as_str();

@@ -12,16 +12,17 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
+use super::people::Courier;
 use super::readers::Readers;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, units};
+use super::{files, people, units};
 use crate::clock::Clock;
 use crate::engine::event::{
     Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
 };
 use crate::model::{
-    ByteCount, ByteRange, DestinationName, DropName, Failure, FailureKind, Md5, Notice,
+    ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, Md5,
     RootIdentity, SourcePath, UploadId,
 };
 use crate::notify::Sender;
@@ -41,7 +42,9 @@ pub(crate) struct World {
     /// Drop directories.
     pub(crate) sources: std::collections::BTreeMap<DropName, Source>,
     /// How people are told.
-    pub(crate) senders: Vec<Sender>,
+    pub(crate) senders: std::collections::BTreeMap<Channel, Sender>,
+    /// Makes the calls of channels.
+    pub(crate) courier: Courier,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
     /// Views of the rows.
@@ -126,7 +129,8 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             let write = move || write_receipt(&world, upload);
             off_the_loop(write).await.map(|sha256| Outcome::ReceiptWritten { sha256 })
         }
-        Act::Notify { notice } => tell(&world, &notice).await.or_else(failed),
+        Act::Notify { notice } => people::tell(&world, &notice).await.or_else(failed),
+        Act::Survey => people::survey(world).await,
         Act::Locate(_)
         | Act::Begin(_)
         | Act::FindBegun(_)
@@ -211,15 +215,6 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
     }
 }
 
-async fn tell(world: &World, notice: &Notice) -> Result<Outcome, Failure> {
-    let channel = notice.channel;
-    let sender = world.senders.iter().find(|sender| sender.channel() == channel);
-    let missing =
-        || Failure::new(FailureKind::LocalFault, format!("{} is not configured", channel.as_str()));
-    sender.ok_or_else(missing)?.send(notice).await?;
-    Ok(Outcome::Notified)
-}
-
 fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {
     let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
     world.destinations.get(name).ok_or_else(missing)
@@ -285,9 +280,9 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
         source.see(scanned.as_ref().ok().map(|summary| summary.root));
         let summary = scanned.map_err(Failure::from).or_else(failed)?;
         let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
-        let free = source::free_space(&source.directory);
+        let space = source::space(&source.directory);
         let elapsed = world.clock.now().monotonic.since(started);
-        Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, free } })
+        Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, space } })
     };
     source.walker.run(walk).await
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::build::{Error, engine_settings, world};
 use super::perform::World;
+use super::pulse::Pulse;
 use super::{Daemon, told};
 use crate::config::Config;
 use crate::engine::event::Event;
@@ -36,6 +37,7 @@ impl Daemon {
                     });
                     self.watchers.abort_all();
                     self.start_watches();
+                    self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
                     self.setup.config = config;
                     self.rates.configure(&self.setup.config.transfer);
                     self.follow_rates();

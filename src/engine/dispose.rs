@@ -16,6 +16,7 @@ use super::units::UnitKey;
 use super::{Engine, Flight, FlightKind, retry};
 use crate::model::{
     Disposal, Disposition, DropName, Fingerprint, Monotonic, Now, Record, SourcePath, UnitState,
+    UploadId,
 };
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
@@ -68,13 +69,21 @@ impl Engine {
     }
 
     /// A file that is a drop of its own is disposed of when its last upload has its receipt.
-    pub(super) fn dispose_of_file(&mut self, admission: &Ticket, turn: &mut Turn) {
+    pub(super) fn end_file(
+        &mut self,
+        admission: &Ticket,
+        receipted: Option<UploadId>,
+        turn: &mut Turn,
+    ) {
         if admission.unit != admission.path || admission.is_sentinel {
             return;
         }
         let Some(files) = self.drops.get(&admission.drop) else { return };
         if files.is_all_there(&admission.path, &admission.fingerprint) {
             let key = (admission.drop.clone(), admission.path.clone());
+            if let Some(id) = receipted {
+                self.note_file(admission, id, turn);
+            }
             self.queue_disposal(&key, true, turn);
         }
     }

@@ -14,8 +14,8 @@ use crate::model::{
     ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
     Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading, UploadId, WallTime, WatchState,
-    WholeDigest,
+    RemoteUploadId, RootIdentity, SourcePath, Space, Target, UnitReading, UploadId, WallTime,
+    WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -248,6 +248,8 @@ pub enum Act {
         /// The drop's own name.
         name: String,
     },
+    /// Look at the room for the state, and at how long the credentials last.
+    Survey,
     /// Tell people.
     Notify {
         /// What, and by which channel.
@@ -373,8 +375,8 @@ pub struct Walk {
     pub is_empty: bool,
     /// Which directory the drop directory is.
     pub root: RootIdentity,
-    /// Free space on its file system, where it can be told.
-    pub free: Option<ByteCount>,
+    /// The room on its file system, where it can be told.
+    pub space: Option<Space>,
 }
 
 /// An upload of a file under a name that is gone.
@@ -480,6 +482,15 @@ pub enum Outcome {
     Disposed,
     /// The platform knows that all of the drop is there.
     DropFinished,
+    /// What there is.
+    Surveyed {
+        /// The state directory.
+        directory: String,
+        /// The room on its file system, where it can be told.
+        space: Option<Space>,
+        /// When each destination's credential ends, where it says so.
+        expiries: Vec<(DestinationName, Option<WallTime>)>,
+    },
     /// The channel took the notice.
     Notified,
     /// The remote upload is not there any more.

@@ -154,7 +154,7 @@ impl Engine {
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
         let platform = gate.settings.platform.clone();
-        self.note_halt(name, state, reason.as_deref(), turn);
+        self.note_state(name, state, reason.as_deref(), turn);
         turn.record(Record::DestinationHealth {
             destination: name.clone(),
             platform,

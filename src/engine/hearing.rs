@@ -246,6 +246,7 @@ impl Engine {
             | FlightKind::Dispose(_)
             | FlightKind::Finish(_)
             | FlightKind::Notify(_)
+            | FlightKind::Survey
             | FlightKind::Export(..) => upload.map(|upload| upload.admission.drop.clone()),
         };
         if let Some(drop) = drop {
@@ -276,7 +277,10 @@ impl Engine {
         }
         files.hearing.find(walk.root);
         files.is_scanned = true;
-        files.free_space = walk.free;
+        files.free_space = walk.space.map(|space| space.free);
+        let directory = files.settings.directory.clone();
+        self.note_space(&directory, Some(drop), walk.space, turn);
+        let Some(files) = self.drops.get_mut(drop) else { return };
         if !walk.complete {
             files.hearing.miss(files.settings.scan_interval, turn.now.monotonic);
             return;

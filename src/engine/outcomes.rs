@@ -44,6 +44,7 @@ impl Engine {
             FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
             FlightKind::Dispose(key) => self.on_disposed(&key, reply, turn),
             FlightKind::Notify(id) => self.on_notified(id, reply, turn),
+            FlightKind::Survey => self.on_surveyed(reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
@@ -353,6 +354,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Export(..) => "export",
         FlightKind::Finish(_) => "finish drop",
         FlightKind::Notify(_) => "notify",
+        FlightKind::Survey => "survey",
         FlightKind::ReadUnit(_) => "read unit",
         FlightKind::UnitReceipt(_) => "write unit receipt",
         FlightKind::Dispose(_) => "dispose",

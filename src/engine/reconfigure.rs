@@ -30,7 +30,7 @@ impl Engine {
             self.tell_destination(&destination.name, None, turn);
         }
         self.schedule = Schedule::new(settings.parts_in_flight);
-        self.outbox.reconfigure(&settings.channels);
+        self.outbox.reconfigure(&settings.channels, turn.now);
         self.settings = settings;
         let ids: Vec<_> = self.uploads.keys().copied().collect();
         ids.into_iter().for_each(|id| self.park_or_release(id, turn));

@@ -25,6 +25,33 @@ pub struct Settings {
     pub retry: RetrySettings,
     /// How people are told, and of what.
     pub channels: Vec<ChannelSettings>,
+    /// When something is worth telling.
+    pub notices: NoticeSettings,
+}
+
+/// When something is worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoticeSettings {
+    /// A destination is told of that cannot be reached for this long.
+    pub unreachable_after: Duration,
+    /// A file system is told of that has less room than this.
+    pub disk_floor: DiskFloor,
+}
+
+impl Default for NoticeSettings {
+    fn default() -> Self {
+        let disk_floor = DiskFloor::Percent(5);
+        Self { unreachable_after: Duration::from_hours(1), disk_floor }
+    }
+}
+
+/// How much room a file system should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFloor {
+    /// So many hundredths of it.
+    Percent(u8),
+    /// So much.
+    Bytes(ByteCount),
 }
 
 /// One way in which people are told.
@@ -34,6 +61,26 @@ pub struct ChannelSettings {
     pub channel: Channel,
     /// Of what.
     pub on: BTreeSet<NoticeKind>,
+    /// More messages in an hour are one.
+    pub per_hour: Option<u32>,
+    /// Completions are told of once a day.
+    pub digest: Option<DigestSettings>,
+}
+
+impl ChannelSettings {
+    /// Returns the settings of a channel that is told of everything, each by itself.
+    pub fn plain(channel: Channel) -> Self {
+        Self { channel, on: NoticeKind::ASKED.into(), per_hour: None, digest: None }
+    }
+}
+
+/// When a day ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestSettings {
+    /// At which hour, 0 to 23.
+    pub hour: i8,
+    /// Of which place.
+    pub zone: jiff::tz::TimeZone,
 }
 
 /// When to try again.

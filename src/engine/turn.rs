@@ -96,6 +96,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::ListParts(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)
+        | Act::Survey
         | Act::FindExports { .. }
         | Act::PollExports { .. }
         | Act::Probe { .. } => false,

@@ -109,3 +109,11 @@ pub struct PartLimits {
     /// Largest file.
     pub file_max: ByteCount,
 }
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What we may fill.
+    pub free: ByteCount,
+    /// How large it is.
+    pub total: ByteCount,
+}

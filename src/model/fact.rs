@@ -167,6 +167,24 @@ pub enum Record {
         retry_at: WallTime,
         /// Why it was not told.
         failure: Failure,
+        /// Since when its receiver has refused it, when it does.
+        refused_since: Option<WallTime>,
+    },
+    /// Its receiver refuses it for good: it is not tried any more.
+    NoticeGivenUp {
+        /// Which.
+        id: NoticeId,
+        /// When.
+        at: WallTime,
+        /// Why it was not told.
+        failure: Failure,
+    },
+    /// Another notice tells of it too.
+    NoticeFolded {
+        /// Which.
+        id: NoticeId,
+        /// The other.
+        into: NoticeId,
     },
     /// It was told.
     NoticeSent {

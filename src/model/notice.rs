@@ -1,32 +1,33 @@
 //! What people are told: one notice for each fact that matters to them, and each channel it goes by.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::time::WallTime;
 
 /// Names one notice. Given out once, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NoticeId(pub i64);
 
-/// By which way people are told. Each is a file of `notify/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Channel {
-    /// A program is run for each notice.
-    Command,
-}
+/// One way by which people are told, by its name: `mail`, or `mail.night` where there are several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// Every channel.
-    pub const ALL: [Self; 1] = [Self::Command];
-
-    /// Returns its key in the configuration, which is also its word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Command => "command",
-        }
+    /// Takes a name, as the configuration or a row has it.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
     }
 
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| channel.as_str() == word)
+    /// Returns the name, which is also its word in the database.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -41,12 +42,49 @@ pub enum NoticeKind {
     Deaf,
     /// A destination refuses us, or takes our calls again.
     DestinationHalted,
+    /// A destination cannot be reached for long, or is reached again.
+    DestinationUnreachable,
+    /// A file system we need has little room, or enough again.
+    DiskNearlyFull,
+    /// A credential ends soon, or does not any more.
+    CredentialFailing,
+    /// What completed within a day.
+    Digest,
+    /// What was too much to be told one by one.
+    Summary,
 }
 
 impl NoticeKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::DropCompleted, Self::Parked, Self::Deaf, Self::DestinationHalted];
+    /// Every kind; those that can be asked for come first.
+    pub const ALL: [Self; 9] = [
+        Self::DropCompleted,
+        Self::Parked,
+        Self::Deaf,
+        Self::DestinationHalted,
+        Self::DestinationUnreachable,
+        Self::DiskNearlyFull,
+        Self::CredentialFailing,
+        Self::Digest,
+        Self::Summary,
+    ];
+    /// Kinds that a channel can ask for. The others follow from how it is told.
+    pub const ASKED: [Self; 7] = [
+        Self::DropCompleted,
+        Self::Parked,
+        Self::Deaf,
+        Self::DestinationHalted,
+        Self::DestinationUnreachable,
+        Self::DiskNearlyFull,
+        Self::CredentialFailing,
+    ];
+    /// Kinds that last until it is told that they are over.
+    pub const TROUBLES: [Self; 5] = [
+        Self::Deaf,
+        Self::DestinationHalted,
+        Self::DestinationUnreachable,
+        Self::DiskNearlyFull,
+        Self::CredentialFailing,
+    ];
 
     /// Returns its word in the configuration, in messages and in the database.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +93,11 @@ impl NoticeKind {
             Self::Parked => "parked",
             Self::Deaf => "deaf",
             Self::DestinationHalted => "destination-halted",
+            Self::DestinationUnreachable => "destination-unreachable",
+            Self::DiskNearlyFull => "disk-nearly-full",
+            Self::CredentialFailing => "credential-failing",
+            Self::Digest => "digest",
+            Self::Summary => "summary",
         }
     }
 
@@ -73,7 +116,7 @@ pub struct Notice {
     pub channel: Channel,
     /// What it is about.
     pub kind: NoticeKind,
-    /// Of that kind, which: a unit's name, an upload's id, a drop directory, a destination.
+    /// Of that kind, which: a unit's name, an upload's id, a drop directory, a destination, a day.
     pub subject: String,
     /// It takes back an earlier notice of its kind and subject: heard again, ok again.
     pub is_over: bool,
@@ -85,6 +128,14 @@ pub struct Notice {
     pub due: WallTime,
 }
 
+impl Notice {
+    /// Returns the id that receivers see. Ids begin at one in each state: with its time an id is one
+    /// of many states, too.
+    pub fn public_id(&self) -> String {
+        format!("{:x}-{}", self.at.0, self.id.0)
+    }
+}
+
 /// A notice that was not sent yet, as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsentNotice {
@@ -92,6 +143,21 @@ pub struct UnsentNotice {
     pub notice: Notice,
     /// How often that was tried.
     pub attempt_count: u32,
+    /// Since when its receiver has refused it.
+    pub refused_since: Option<WallTime>,
+}
+
+/// What was told lately: it counts against what may be told in an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentNotice {
+    /// By which way.
+    pub channel: Channel,
+    /// When it was taken.
+    pub sent_at: Option<WallTime>,
+    /// When it was made, or was due.
+    pub due: WallTime,
+    /// What was sent.
+    pub body: String,
 }
 
 /// What the outbox holds, as a start reads it.
@@ -99,8 +165,25 @@ pub struct UnsentNotice {
 pub struct StoredOutbox {
     /// What was not sent yet, in order.
     pub unsent: Vec<UnsentNotice>,
+    /// What was made or sent within the last hour.
+    pub recent: Vec<RecentNotice>,
+    /// The day of each channel's last digest.
+    pub digests: Vec<(Channel, String)>,
     /// What people were told of and not yet that it is over.
     pub troubles: Vec<(NoticeKind, String)>,
     /// The id after the last one ever given.
     pub next: Option<NoticeId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_read_as_they_are_written_and_none_is_left_out() {
+        for kind in NoticeKind::ALL {
+            assert_eq!(NoticeKind::parse(kind.as_str()), Some(kind));
+        }
+        assert!(NoticeKind::TROUBLES.iter().all(|kind| NoticeKind::ASKED.contains(kind)));
+    }
 }

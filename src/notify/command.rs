@@ -43,10 +43,14 @@ impl Drop for Group {
     }
 }
 
+/// The exit code by which a program says that it cannot for the moment: `EX_TEMPFAIL` of `sysexits.h`.
+const LATER: i32 = 75;
+
 /// Runs the program with a notice.
 ///
 /// # Errors
-/// When it cannot be run, ends with another code than 0, or does not end in time.
+/// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable` when
+/// it asks to be run later.
 pub async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
     send_within(settings, notice, TIME_LIMIT).await
 }
@@ -71,9 +75,11 @@ async fn send_within(settings: &Settings, notice: &Notice, limit: Duration) -> R
         }
     };
     group.0 = None;
-    match status.success() {
-        true => Ok(()),
-        false => Err(failed(format!("{program} ended with {status}{}", said(&written)))),
+    let text = || format!("{program} ended with {status}{}", said(&written));
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(LATER) => Err(Failure::new(FailureKind::Unreachable, text())),
+        Some(_) | None => Err(failed(text())),
     }
 }
 
@@ -146,7 +152,7 @@ mod tests {
     fn notice() -> Notice {
         Notice {
             id: NoticeId(1),
-            channel: Channel::Command,
+            channel: Channel::new("command"),
             kind: NoticeKind::Parked,
             subject: "7".into(),
             is_over: false,

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now};
 
 mod body;
+mod private;
 
 /// Answers longer than this are not read: ten thousand listed parts take about one MB.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;

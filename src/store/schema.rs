@@ -25,6 +25,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0006_ctime.sql")),
     M::up(include_str!("../../migrations/0007_moved.sql")),
     M::up(include_str!("../../migrations/0008_outbox.sql")),
+    M::up(include_str!("../../migrations/0009_voice.sql")),
     M::up(include_str!("../../migrations/0010_orders.sql")),
 ];
 

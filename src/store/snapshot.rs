@@ -106,10 +106,21 @@ impl Snapshot {
     }
 
     fn read_notices(&self) -> Result<Notices> {
-        let sql = "SELECT count(*), (SELECT failure FROM outbox WHERE sent_at_ns IS NULL \
-            AND failure IS NOT NULL ORDER BY id LIMIT 1) FROM outbox WHERE sent_at_ns IS NULL";
-        self.connection.query_row(sql, [], |row| {
-            Ok(Notices { waiting_count: rows::unsigned_at(row, 0)?, failure: row.get(1)? })
+        const WAITS: &str = "sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL";
+        let sql = format!(
+            "SELECT count(*), (SELECT failure FROM outbox WHERE {WAITS} AND failure IS NOT NULL \
+                ORDER BY id LIMIT 1), \
+            (SELECT count(*) FROM outbox WHERE given_up_at_ns IS NOT NULL), \
+            (SELECT channel || ': ' || failure FROM outbox WHERE given_up_at_ns IS NOT NULL \
+                ORDER BY id DESC LIMIT 1) FROM outbox WHERE {WAITS}"
+        );
+        self.connection.query_row(&sql, [], |row| {
+            Ok(Notices {
+                waiting_count: rows::unsigned_at(row, 0)?,
+                failure: row.get(1)?,
+                given_up_count: rows::unsigned_at(row, 2)?,
+                given_up_why: row.get(3)?,
+            })
         })
     }
 

@@ -59,7 +59,8 @@ impl Writer {
             .map_err(|source| Error::io("make the state directory", directory, source))?;
         let lock = lock::take(directory)?;
         let connection = schema::open_for_writing(directory)?;
-        let loaded = load::load(&connection)
+        let loaded = outbox::prune(&connection)
+            .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
         let loaded_to = loaded.uploads.last().map(|upload| upload.admission.id);
@@ -213,9 +214,11 @@ fn write_record(
         | Record::DisposalIntended { .. }
         | Record::DisposalDelayed { .. }
         | Record::DisposalEnded { .. } => units::write(connection, record)?,
-        Record::Notice(_) | Record::NoticeDelayed { .. } | Record::NoticeSent { .. } => {
-            outbox::write(connection, record)?
-        }
+        Record::Notice(_)
+        | Record::NoticeDelayed { .. }
+        | Record::NoticeGivenUp { .. }
+        | Record::NoticeFolded { .. }
+        | Record::NoticeSent { .. } => outbox::write(connection, record)?,
         Record::Order(order) => orders::write(connection, order)?,
         Record::DropHealth(_) | Record::DestinationHealth { .. } => {
             write_health(connection, record)?

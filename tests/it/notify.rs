@@ -1,5 +1,9 @@
 //! Telling people, with the real binary: a program that fails, one that is slow, and a kill between.
 
+mod mail;
+mod receiver;
+mod webhook;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -27,9 +31,22 @@ fn stage(on: &str, then: &str) -> Stage {
     fs::write(&program, script).expect("written");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
     let lines = format!("[notify.command]\nrun = [\"{}\"]\non = [{on}]\n", program.display());
+    add(&stage, &lines);
+    stage
+}
+
+/// Adds lines to the configuration.
+fn add(stage: &Stage, lines: &str) {
     let mut config = fs::OpenOptions::new().append(true).open(stage.path("config.toml"));
     config.as_mut().expect("opened").write_all(lines.as_bytes()).expect("written");
-    stage
+}
+
+/// Writes a file that nobody else may read, in one step.
+fn write_secret(stage: &Stage, name: &str, secret: &str) {
+    let beside = stage.path("new.secret");
+    fs::write(&beside, format!("{secret}\n")).expect("written");
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::rename(beside, stage.path(name)).expect("renamed");
 }
 
 /// Every message that was kept under a name, in order.

@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::stage::{Options, Outside, Stage, noise, until, walk};
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Returns where a program of others is, or says that the test is skipped.
 #[expect(clippy::print_stdout, reason = "a skipped test says why")]
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let program = root().join("target/servers/venv/bin").join(name);
     if program.exists() {
         return Some(program);

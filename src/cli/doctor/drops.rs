@@ -12,7 +12,7 @@ use crate::cli::render;
 use crate::clock::Clock;
 use crate::config::{Config, Drop};
 use crate::model::Disposition;
-use crate::source::{free_space, network_file_system};
+use crate::source::{network_file_system, space};
 use crate::store::snapshot::Status;
 
 /// A drop directory is walked for so long; what was not reached is said.
@@ -66,7 +66,7 @@ pub(super) fn check(config: &Config, status: Option<&Status>) -> (Checks, u64) {
 fn walk(root: &Path) -> std::io::Result<Walked> {
     let mut walked = Walked {
         network: network_file_system(root)?,
-        free_bytes: free_space(root).map(|free| free.0),
+        free_bytes: space(root).map(|space| space.free.0),
         ..Walked::default()
     };
     let clock = Clock::real();

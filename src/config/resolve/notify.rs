@@ -1,35 +1,218 @@
 //! `[notify]`: how people are told, and of what.
 
+mod mail;
+
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::Resolver;
+use crate::config::many::Many;
+use crate::config::units::parse_size;
 use crate::config::{Told, raw};
-use crate::model::NoticeKind;
-use crate::notify::{Sender, command};
+use crate::engine::settings::{ChannelSettings, DiskFloor, NoticeSettings};
+use crate::model::{ByteCount, Channel, NoticeKind};
+use crate::notify::{Sender, command, heartbeat, webhook};
+use crate::platform::http;
+
+/// Messages that people can bear in an hour.
+const PER_HOUR: u32 = 30;
+/// Beats that come faster tell nothing more.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// What `[notify]` says.
+pub(super) struct Voice {
+    pub(super) told: Vec<Told>,
+    pub(super) notices: NoticeSettings,
+    pub(super) heartbeats: Vec<heartbeat::Settings>,
+}
+
+/// What every channel has.
+struct Common {
+    name: Option<Spanned<String>>,
+    on: raw::Words,
+    per_hour: Option<Spanned<i64>>,
+}
+
+/// The tables of one key, each with its place.
+fn tables<T>(many: Option<Spanned<Many<T>>>) -> Vec<(Range<usize>, T)> {
+    let Some(many) = many else { return Vec::new() };
+    let span = many.span();
+    match many.into_inner() {
+        Many::One(table) => vec![(span, table)],
+        Many::All(tables) => {
+            tables.into_iter().map(|table| (table.span(), table.into_inner())).collect()
+        }
+    }
+}
 
 impl Resolver<'_> {
-    pub(super) fn notify(&mut self, raw: raw::Notify) -> Vec<Told> {
-        self.refuse(raw.webhook.as_ref().map(Spanned::span), "[notify] webhook");
-        self.refuse(raw.mail.as_ref().map(Spanned::span), "[notify] mail");
-        self.refuse(raw.heartbeat.as_ref().map(Spanned::span), "[notify] heartbeat");
-        raw.command.map(|command| self.command(command)).into_iter().collect()
+    pub(super) fn notify(&mut self, raw: raw::Notify, network: &http::Settings) -> Voice {
+        let mut told: Vec<Told> = Vec::new();
+        for (span, raw) in tables(raw.command) {
+            let (common, sender) = self.command(&span, raw);
+            told.extend(sender.and_then(|sender| self.told("command", common, sender, &told)));
+        }
+        for (span, raw) in tables(raw.webhook) {
+            let (common, sender) = self.webhook(&span, raw);
+            told.extend(sender.and_then(|sender| self.told("webhook", common, sender, &told)));
+        }
+        for (span, raw) in tables(raw.mail) {
+            let (common, digest, sender) = self.mail(&span, raw, network);
+            let channel = sender.and_then(|sender| self.told("mail", common, sender, &told));
+            told.extend(channel.map(|mut channel| {
+                channel.settings.digest = digest;
+                channel
+            }));
+        }
+        let heartbeats = tables(raw.heartbeat).into_iter();
+        let heartbeats = heartbeats.filter_map(|(span, raw)| self.heartbeat(&span, raw)).collect();
+        let notices = self.notices(raw.unreachable_after, raw.disk_free_min);
+        Voice { told, notices, heartbeats }
     }
 
-    fn command(&mut self, raw: Spanned<raw::Command>) -> Told {
-        let (span, raw::Command { run, on }) = (raw.span(), raw.into_inner());
+    /// Names a channel: by its kind, and its own name or its place among several.
+    fn told(
+        &mut self,
+        kind: &'static str,
+        common: Common,
+        sender: Sender,
+        before: &[Told],
+    ) -> Option<Told> {
+        let is_taken =
+            |name: &str| before.iter().any(|told| told.settings.channel.as_str() == name);
+        let name = match &common.name {
+            Some(name) => {
+                self.check_name(&format!("[notify] {kind}"), name.as_ref(), &name.span());
+                format!("{kind}.{}", name.as_ref())
+            }
+            None if !is_taken(kind) => kind.to_owned(),
+            None => (2..).map(|n| format!("{kind}-{n}")).find(|name| !is_taken(name))?,
+        };
+        if is_taken(&name) {
+            let message = format!("there are two [notify] {name}");
+            let span = common.name.as_ref().map(Spanned::span);
+            self.problem(span, message, Some("give each a name of its own".into()));
+        }
+        let usual = if kind == "command" { None } else { Some(PER_HOUR) };
+        let per_hour = self.per_hour(common.per_hour).or(usual);
+        let on = self.kinds(common.on);
+        let channel = Channel::new(name);
+        let settings = ChannelSettings { on, per_hour, ..ChannelSettings::plain(channel) };
+        Some(Told { settings, sender })
+    }
+
+    fn per_hour(&mut self, value: Option<Spanned<i64>>) -> Option<u32> {
+        let value = value?;
+        let found = u32::try_from(*value.as_ref()).ok().filter(|count| (1..=1000).contains(count));
+        if found.is_none() {
+            let message = format!("per_hour = {} is not possible", value.as_ref());
+            let hint = "allowed: a number from 1 to 1000".to_owned();
+            self.problem(Some(value.span()), message, Some(hint));
+        }
+        found
+    }
+
+    fn command(&mut self, span: &Range<usize>, raw: raw::Command) -> (Common, Option<Sender>) {
+        let raw::Command { name, run, on, per_hour } = raw;
         match run.first() {
             Some(program) => self.check_program(program),
             None => {
                 let hint = "run = [\"/usr/local/bin/PROGRAM\"]".to_owned();
-                self.problem(Some(span), "[notify] command has no run".into(), Some(hint));
+                let message = "[notify] command has no run".to_owned();
+                self.problem(Some(span.clone()), message, Some(hint));
             }
         }
         let run = run.into_iter().map(Spanned::into_inner).collect();
-        Told { sender: Sender::Command(command::Settings { run }), on: self.kinds(on) }
+        let sender = Sender::Command(command::Settings { run });
+        (Common { name, on, per_hour }, Some(sender))
+    }
+
+    fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (Common, Option<Sender>) {
+        let raw::Webhook { name, url_file, secret_file, format, on, per_hour } = raw;
+        let formats = [webhook::Format::Json, webhook::Format::Slack, webhook::Format::Teams];
+        let format = self.choice("format", format.as_ref(), &["json", "slack", "teams"]);
+        let secret_file = secret_file.map(|file| self.secret_file(&file));
+        let url_file = self.url_file("webhook", url_file, span);
+        let settings = url_file.map(|url_file| webhook::Settings {
+            url_file,
+            secret_file,
+            format: format.map_or(webhook::Format::Json, |index| formats[index]),
+        });
+        (Common { name, on, per_hour }, settings.map(Sender::Webhook))
+    }
+
+    fn heartbeat(
+        &mut self,
+        span: &Range<usize>,
+        raw: raw::Heartbeat,
+    ) -> Option<heartbeat::Settings> {
+        let url_file = self.url_file("heartbeat", raw.url_file, span);
+        let every = self.duration("every", raw.every, Duration::from_mins(5), EVERY_MIN);
+        Some(heartbeat::Settings { url_file: url_file?, every })
+    }
+
+    /// An address that is a secret: it is in a file of its own, and one we may speak to.
+    fn url_file(
+        &mut self,
+        of: &str,
+        file: Option<Spanned<String>>,
+        span: &Range<usize>,
+    ) -> Option<PathBuf> {
+        let Some(file) = file else {
+            let hint = "url_file = \"hook.url\": a file that holds the address alone".to_owned();
+            let message = format!("[notify] {of} has no url_file");
+            self.problem(Some(span.clone()), message, Some(hint));
+            return None;
+        };
+        let path = self.secret_file(&file);
+        let address = std::fs::read_to_string(&path).unwrap_or_default();
+        if !address.is_empty()
+            && let Err(failure) = http::parse_url(address.trim())
+        {
+            let message = format!("url_file {}: {}", path.display(), failure.message);
+            let hint = "an https:// address; http:// is accepted on this machine only".to_owned();
+            self.problem(Some(file.span()), message, Some(hint));
+        }
+        Some(path)
+    }
+
+    fn secret_file(&mut self, file: &Spanned<String>) -> PathBuf {
+        let path = self.below(file.as_ref());
+        self.check_secret(&path, file.span());
+        path
+    }
+
+    fn notices(
+        &mut self,
+        unreachable_after: Option<Spanned<String>>,
+        disk_free_min: Option<Spanned<String>>,
+    ) -> NoticeSettings {
+        let usual = NoticeSettings::default();
+        let min = Duration::from_millis(1);
+        let unreachable_after =
+            self.duration("unreachable_after", unreachable_after, usual.unreachable_after, min);
+        let disk_floor = disk_free_min.and_then(|text| self.disk_floor(&text));
+        NoticeSettings { unreachable_after, disk_floor: disk_floor.unwrap_or(usual.disk_floor) }
+    }
+
+    fn disk_floor(&mut self, text: &Spanned<String>) -> Option<DiskFloor> {
+        let share = text.as_ref().strip_suffix('%').map(|share| share.trim().parse());
+        let found = match share {
+            Some(Ok(share @ 0..=90)) => Some(DiskFloor::Percent(share)),
+            Some(_) => None,
+            None => parse_size(text.as_ref()).ok().map(|size| DiskFloor::Bytes(ByteCount(size))),
+        };
+        if found.is_none() {
+            let message = format!("disk_free_min = {:?} is not possible", text.as_ref());
+            let hint = "allowed: 0% to 90%, or a size such as \"50 GB\"".to_owned();
+            self.problem(Some(text.span()), message, Some(hint));
+        }
+        found
     }
 
     /// A program that cannot be run is found now, and not when there is something to say.
@@ -49,14 +232,14 @@ impl Resolver<'_> {
         self.problem(Some(program.span()), message, Some(hint));
     }
 
-    fn kinds(&mut self, on: Option<Spanned<Vec<Spanned<String>>>>) -> BTreeSet<NoticeKind> {
-        let Some(on) = on else { return NoticeKind::ALL.into() };
-        let words = NoticeKind::ALL.map(NoticeKind::as_str);
+    fn kinds(&mut self, on: raw::Words) -> BTreeSet<NoticeKind> {
+        let Some(on) = on else { return NoticeKind::ASKED.into() };
+        let words = NoticeKind::ASKED.map(NoticeKind::as_str);
         if on.as_ref().is_empty() {
             let hint = format!("allowed: {}", words.join(", "));
             self.problem(Some(on.span()), "on = [] tells nothing".into(), Some(hint));
         }
         let found = on.as_ref().iter().filter_map(|word| self.choice("on", Some(word), &words));
-        found.map(|index| NoticeKind::ALL[index]).collect()
+        found.map(|index| NoticeKind::ASKED[index]).collect()
     }
 }

@@ -1,21 +1,17 @@
-//! Facts in words: the JSON of each message, and which facts become one.
+//! Facts in words: the JSON of each message.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::engine::Engine;
-use crate::engine::gate::Gate;
-use crate::engine::turn::Turn;
-use crate::engine::units::UnitKey;
+use super::daily::Content;
+use super::group::{Files, GroupKey};
 use crate::model::{
-    ByteCount, Channel, DestinationName, DestinationState, DropName, Fact, Notice, NoticeId,
-    NoticeKind, ParkReason, Record, SourcePath, UnitRow, UploadId, WallTime, WatchState,
+    ByteCount, Channel, DestinationName, DropName, Notice, NoticeId, NoticeKind, Space, UnitRow,
+    WallTime,
 };
 
-/// Paths named in a message; the others are counted.
-const PATHS_MAX: usize = 5;
-
-/// Files that park of one drop directory, to one destination, for one reason, belong together.
-pub(super) type GroupKey = (DropName, DestinationName, &'static str);
+/// Texts that a summary repeats; the others are counted.
+const TEXTS_MAX: usize = 20;
 
 /// One message, before it has an id.
 #[derive(Debug)]
@@ -24,27 +20,6 @@ pub(in crate::engine) struct Message {
     pub(super) subject: String,
     pub(super) is_over: bool,
     fields: Map<String, Value>,
-}
-
-/// Files that parked for one reason.
-#[derive(Debug, Clone)]
-pub(super) struct Parked {
-    first: UploadId,
-    paths: Vec<String>,
-    count: u64,
-    size: ByteCount,
-    reason: ParkReason,
-    detail: String,
-}
-
-impl Parked {
-    /// Adds another that parked later.
-    pub(super) fn add(&mut self, other: Self) {
-        self.count += other.count;
-        self.size = ByteCount(self.size.0.saturating_add(other.size.0));
-        let room = PATHS_MAX.saturating_sub(self.paths.len());
-        self.paths.extend(other.paths.into_iter().take(room));
-    }
 }
 
 impl Message {
@@ -58,23 +33,24 @@ impl Message {
         Self { kind, subject, is_over, fields }
     }
 
-    /// Renders it under its id.
-    pub(super) fn body(&self, id: NoticeId, at: WallTime) -> String {
-        let moment = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
+    /// Renders it as the body of a notice.
+    pub(super) fn body(&self, notice: &Notice) -> String {
         let mut fields = self.fields.clone();
-        // Ids begin at one in each state: with its time an id is one of many states, too.
-        fields.insert("id".into(), format!("{:x}-{}", at.0, id.0).into());
-        fields.insert("at".into(), moment.to_string().into());
+        fields.insert("id".into(), notice.public_id().into());
+        fields.insert("at".into(), moment(notice.at).into());
         Value::Object(fields).to_string()
     }
 
-    pub(super) fn notice(&self, to: (NoticeId, Channel), at: WallTime, due: WallTime) -> Notice {
-        let (id, channel) = to;
+    pub(super) fn notice(&self, to: (NoticeId, &Channel), at: WallTime, due: WallTime) -> Notice {
         let (kind, subject, is_over) = (self.kind, self.subject.clone(), self.is_over);
-        Notice { id, channel, kind, subject, is_over, body: self.body(id, at), at, due }
+        let (id, channel, body) = (to.0, to.1.clone(), String::new());
+        let mut notice = Notice { id, channel, kind, subject, is_over, body, at, due };
+        notice.body = self.body(&notice);
+        notice
     }
 
-    fn completed(row: &UnitRow, destinations: &[DestinationName]) -> Self {
+    /// A directory that is a drop.
+    pub(super) fn completed(row: &UnitRow, destinations: &[DestinationName]) -> Self {
         let (name, late) = (row.name.to_string(), row.late_count());
         let names: Vec<_> = destinations.iter().map(DestinationName::as_str).collect();
         let all =
@@ -99,31 +75,52 @@ impl Message {
         Self::new((NoticeKind::DropCompleted, name, false), (Some(&row.drop), &text), more)
     }
 
-    /// Files that parked together.
-    pub(super) fn parked(key: &GroupKey, files: &Parked) -> Self {
-        let (drop, destination, word) = key;
-        let more = files.count - files.paths.len() as u64;
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    /// Files that belong together.
+    pub(super) fn gathered(key: &GroupKey, files: &Files) -> Self {
+        match key {
+            GroupKey::Parked(drop, destination, word) => {
+                Self::parked((drop, destination, word), files)
+            }
+            GroupKey::Completed(drop) => Self::completed_files(drop, files),
+        }
+    }
+
+    fn completed_files(drop: &DropName, files: &Files) -> Self {
         let is_are = if files.count == 1 { "is" } else { "are" };
+        let (count, at) = (self::files(files.count), files.why.join(", "));
+        let text = format!("{count} of {drop} {is_are} at {at}, {}: {}", files.size, files.named());
+        let more = json!({
+            "name": files.paths.first(), "destinations": files.why, "file_count": files.count,
+            "size_bytes": files.size.0, "paths": files.paths, "first_upload": files.first.0,
+        });
+        let subject = files.first.to_string();
+        Self::new((NoticeKind::DropCompleted, subject, false), (Some(drop), &text), more)
+    }
+
+    fn parked(of: (&DropName, &DestinationName, &str), files: &Files) -> Self {
+        let (drop, destination, word) = of;
+        let is_are = if files.count == 1 { "is" } else { "are" };
+        let (sentence, detail) = (files.why.first(), files.why.last());
         let mut text = format!(
-            "{} of {drop} {is_are} parked on the way to {destination}, because {}: {}{more}",
+            "{} of {drop} {is_are} parked on the way to {destination}, because {}: {}",
             self::files(files.count),
-            files.reason.sentence(),
-            files.paths.join(", ")
+            sentence.map_or("", String::as_str),
+            files.named()
         );
-        if files.detail != files.reason.sentence() {
-            text += &format!(" ({})", files.detail);
+        if let Some(detail) = detail.filter(|detail| Some(*detail) != sentence) {
+            text += &format!(" ({detail})");
         }
         let more = json!({
             "name": files.paths.first(), "destination": destination.as_str(),
             "count": files.count, "size_bytes": files.size.0, "paths": files.paths,
-            "first_upload": files.first.0, "reason": word, "detail": files.detail,
+            "first_upload": files.first.0, "reason": word, "detail": detail,
         });
         let subject = files.first.to_string();
         Self::new((NoticeKind::Parked, subject, false), (Some(drop), &text), more)
     }
 
-    fn hearing(drop: &DropName, directory: &str, deafness: Option<&str>) -> Self {
+    /// A drop directory that is deaf, or heard again.
+    pub(super) fn hearing(drop: &DropName, directory: &str, deafness: Option<&str>) -> Self {
         let (state, text) = match deafness {
             Some(why) => ("deaf", format!("drop directory {drop} ({directory}) is deaf: {why}")),
             None => ("heard", format!("drop directory {drop} ({directory}) is heard again")),
@@ -135,97 +132,103 @@ impl Message {
         Self::new(what, (Some(drop), &text), more)
     }
 
-    fn halt(destination: &DestinationName, halted: Option<&str>) -> Self {
+    /// A destination that refuses us, or takes our calls again.
+    pub(super) fn halt(destination: &DestinationName, halted: Option<&str>) -> Self {
         let (state, text) = match halted {
             Some(why) => ("halted", format!("destination {destination} is halted: {why}")),
             None => ("ok", format!("destination {destination} takes our calls again")),
         };
-        let name = destination.as_str();
-        let more = json!({ "name": name, "state": state, "reason": halted });
-        let what = (NoticeKind::DestinationHalted, name.to_owned(), halted.is_none());
-        Self::new(what, (None, &text), more)
+        Self::of_destination(NoticeKind::DestinationHalted, destination, (state, &text), halted)
     }
+
+    /// A destination that cannot be reached for long, or is reached again.
+    pub(super) fn reach(destination: &DestinationName, away: Option<&str>) -> Self {
+        let (state, text) = match away {
+            Some(why) => {
+                let text = format!(
+                    "destination {destination} cannot be reached: {why}; what is to go there waits"
+                );
+                ("unreachable", text)
+            }
+            None => ("ok", format!("destination {destination} is reached again")),
+        };
+        Self::of_destination(NoticeKind::DestinationUnreachable, destination, (state, &text), away)
+    }
+
+    /// A credential that ends soon, or does not any more.
+    pub(super) fn expiry(destination: &DestinationName, at: Option<WallTime>) -> Self {
+        let at = at.map(moment);
+        let (state, text) = match &at {
+            Some(at) => ("ending", format!("the credential of {destination} ends at {at}")),
+            None => ("ok", format!("the credential of {destination} does not end soon any more")),
+        };
+        let kind = NoticeKind::CredentialFailing;
+        let mut message = Self::of_destination(kind, destination, (state, &text), None);
+        message.is_over = at.is_none();
+        message.fields.insert("expires_at".into(), at.into());
+        message
+    }
+
+    fn of_destination(
+        kind: NoticeKind,
+        destination: &DestinationName,
+        said: (&str, &str),
+        reason: Option<&str>,
+    ) -> Self {
+        let name = destination.as_str();
+        let more = json!({ "name": name, "state": said.0, "reason": reason });
+        Self::new((kind, name.to_owned(), reason.is_none()), (None, said.1), more)
+    }
+
+    /// A file system that has little room, or enough again.
+    pub(super) fn room(place: (&str, Option<&DropName>), space: Space, is_short: bool) -> Self {
+        let (directory, drop) = place;
+        let Space { free, total } = space;
+        let (state, verb) = if is_short { ("short", "has only") } else { ("ok", "has again") };
+        let text = format!("the file system of {directory} {verb} {free} free of {total}");
+        let more = json!({
+            "name": directory, "directory": directory, "state": state, "free_bytes": free.0,
+            "total_bytes": total.0,
+        });
+        let what = (NoticeKind::DiskNearlyFull, directory.to_owned(), !is_short);
+        Self::new(what, (drop, &text), more)
+    }
+
+    /// What completed until the end of a day.
+    pub(super) fn digest(day: &str, content: &Content) -> Self {
+        let (count, size) = (content.completed_count, ByteCount(content.size_bytes));
+        let drops = if count == 1 { "1 drop is".into() } else { format!("{count} drops are") };
+        let mut text = format!("{drops} complete: {}, {size}", files(content.file_count));
+        if content.parked_count > 0 {
+            let parked = ByteCount(content.parked_size_bytes);
+            text += &format!("; parked: {}, {parked}", files(content.parked_count));
+        }
+        let more = serde_json::to_value(content).unwrap_or_default();
+        let mut message =
+            Self::new((NoticeKind::Digest, day.to_owned(), false), (None, &text), more);
+        message.fields.insert("name".into(), day.into());
+        message
+    }
+
+    /// What was too much to be told one by one.
+    pub(super) fn summary(held: &[Notice]) -> Self {
+        let bodies = held.iter().map(|notice| serde_json::from_str(&notice.body));
+        let bodies: Vec<Value> = bodies.filter_map(Result::ok).collect();
+        let texts: Vec<_> = bodies.iter().filter_map(|body| body["text"].as_str()).collect();
+        let more = texts.len().saturating_sub(TEXTS_MAX);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let told = texts.iter().copied().take(TEXTS_MAX).collect::<Vec<_>>().join("; ");
+        let text = format!("{} messages in one: {told}{more}", held.len());
+        let subject = held.first().map_or(String::new(), |notice| notice.id.0.to_string());
+        let more = json!({ "name": null, "count": held.len(), "notices": bodies });
+        Self::new((NoticeKind::Summary, subject, false), (None, &text), more)
+    }
+}
+
+fn moment(at: WallTime) -> String {
+    Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
 }
 
 fn files(count: u64) -> String {
     if count == 1 { "1 file".into() } else { format!("{count} files") }
-}
-
-impl Engine {
-    /// Returns what this turn's records park.
-    pub(super) fn parked_in(&self, turn: &Turn) -> Vec<(GroupKey, Parked)> {
-        let file = |record: &Record| {
-            if let Record::Admit(admission) = record {
-                let reason = admission.parked?;
-                let to = (&admission.drop, &admission.destination);
-                let of = (&admission.path, admission.fingerprint.size);
-                return Some(parked((admission.id, reason), to, of, reason.sentence()));
-            }
-            let Record::Upload(id, Fact::Parked { reason, detail, .. }) = record else {
-                return None;
-            };
-            let admission = &self.uploads.get(id)?.admission;
-            let to = (&admission.drop, &admission.destination);
-            Some(parked((*id, *reason), to, (&admission.path, admission.fingerprint.size), detail))
-        };
-        turn.records().iter().filter_map(file).collect()
-    }
-
-    /// Tells that a unit was completed.
-    pub(in crate::engine) fn note_completed(&mut self, key: &UnitKey, turn: &mut Turn) {
-        let Some(files) = self.drops.get(&key.0) else { return };
-        let Some(unit) = files.units.get(&key.1) else { return };
-        let message = Message::completed(&unit.row, &files.settings.destinations);
-        self.outbox.complete(&message, turn);
-    }
-
-    /// Tells that a drop directory is deaf; or heard again, once a scan of this life has seen it.
-    pub(in crate::engine) fn note_hearing(&mut self, drop: &DropName, turn: &mut Turn) {
-        let Some(files) = self.drops.get(drop) else { return };
-        let (watch, why) = &files.watch;
-        let is_deaf = *watch == WatchState::Deaf;
-        let by_watch = is_deaf.then(|| why.as_deref().unwrap_or("it cannot be watched"));
-        let deafness = files.hearing.deafness().or(by_watch);
-        let was_told = self.outbox.is_troubled(NoticeKind::Deaf, drop.as_str());
-        if deafness.is_some() != was_told && (deafness.is_some() || files.is_scanned) {
-            let message = Message::hearing(drop, &files.settings.directory, deafness);
-            self.outbox.trouble(&message, turn);
-        }
-    }
-
-    /// Tells that a destination refuses us.
-    pub(in crate::engine) fn note_halt(
-        &mut self,
-        name: &DestinationName,
-        state: DestinationState,
-        reason: Option<&str>,
-        turn: &mut Turn,
-    ) {
-        if state == DestinationState::Halted {
-            let message = Message::halt(name, Some(reason.unwrap_or("it refuses our calls")));
-            self.outbox.trouble(&message, turn);
-        }
-    }
-
-    /// Tells that a destination takes our calls again, when it was said to refuse them.
-    pub(in crate::engine) fn note_answering(&mut self, name: &DestinationName, turn: &mut Turn) {
-        // An answer that was on its way when the destination was closed says nothing.
-        let is_open = self.gates.get(name).is_some_and(Gate::is_open);
-        if is_open && self.outbox.is_troubled(NoticeKind::DestinationHalted, name.as_str()) {
-            self.outbox.trouble(&Message::halt(name, None), turn);
-        }
-    }
-}
-
-/// One file that parked, and what it is grouped by.
-pub(super) fn parked(
-    what: (UploadId, ParkReason),
-    to: (&DropName, &DestinationName),
-    of: (&SourcePath, ByteCount),
-    detail: &str,
-) -> (GroupKey, Parked) {
-    let ((first, reason), (path, size)) = (what, of);
-    let paths = vec![path.to_string()];
-    let files = Parked { first, paths, count: 1, size, reason, detail: detail.to_owned() };
-    ((to.0.clone(), to.1.clone(), reason.as_str()), files)
 }

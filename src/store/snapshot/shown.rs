@@ -45,6 +45,10 @@ pub struct Notices {
     pub waiting_count: u64,
     /// Why the oldest that failed was not taken.
     pub failure: Option<String>,
+    /// How many of the last thirty days were given up, for their receiver refused them.
+    pub given_up_count: u64,
+    /// By which channel the last of these was to go, and why it was refused.
+    pub given_up_why: Option<String>,
 }
 
 /// One directory at the top of a drop directory: what a technician calls a run.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dropferry::engine::event::{Act, Event, MovedFrom, Outcome, PutPart, Setback, Source, Walk};
 use dropferry::model::{
-    ByteCount, ByteRange, ContentMark, DropName, Failure, FailureKind, Fingerprint, Md5,
-    Observation, Place, Seen, SourcePath, UploadId,
+    ByteCount, ByteRange, ContentMark, DestinationName, DropName, Failure, FailureKind,
+    Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
 use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
 use dropferry::platform::fake::Fake;
@@ -90,7 +90,7 @@ impl World {
                     complete: true,
                     is_empty: self.files.is_empty(),
                     root: self.root,
-                    free: None,
+                    space: None,
                 };
                 let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
                 return (Some(Event::Observed { drop, observations }), Ok(outcome));
@@ -114,6 +114,11 @@ impl World {
                 Ok(self.write_unit_receipt(&unit, generation))
             }
             Act::Dispose { unit, .. } => self.dispose(&unit),
+            Act::Survey => Ok(Outcome::Surveyed {
+                directory: "/state".into(),
+                space: Some(Space { free: ByteCount(self.room), total: ByteCount(100) }),
+                expiries: vec![(DestinationName::new("far"), self.expires_at)],
+            }),
             Act::Notify { notice } => {
                 self.told.push(*notice);
                 Ok(Outcome::Notified)
@@ -273,6 +278,7 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::WriteUnitReceipt { .. }
         | Act::Dispose { .. }
         | Act::Notify { .. }
+        | Act::Survey
         | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
     })
 }
@@ -304,6 +310,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::DigestFile { .. } => "digest file",
         Act::Dispose { .. } => "dispose",
         Act::Notify { .. } => "notify",
+        Act::Survey => "survey",
         Act::FinishDrop { .. } => "finish drop",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",

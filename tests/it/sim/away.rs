@@ -218,7 +218,7 @@ impl Alone {
     }
 
     fn scanned(&mut self, complete: bool) {
-        let walk = Walk { complete, is_empty: false, root: RootIdentity::default(), free: None };
+        let walk = Walk { complete, is_empty: false, root: RootIdentity::default(), space: None };
         let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
         let act = self.scan.take().expect("a scan was asked for");
         self.tell(Event::Outcome { act, outcome: Ok(outcome) });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dropferry::engine::event::Event;
-use dropferry::engine::settings::ChannelSettings;
+use dropferry::engine::settings::{ChannelSettings, DigestSettings};
 use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, UnitState, WallTime};
 use dropferry::store::snapshot::Snapshot;
 use serde_json::Value;
@@ -19,8 +19,7 @@ const STEPS_MAX: usize = 20_000;
 
 impl World {
     fn tell_people(&mut self) {
-        let settings = ChannelSettings { channel: Channel::Command, on: NoticeKind::ALL.into() };
-        self.settings.channels = vec![settings];
+        self.settings.channels = vec![ChannelSettings::plain(Channel::new("mail"))];
     }
 
     fn is_told(&self) -> bool {
@@ -103,6 +102,43 @@ fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
 }
 
 #[test]
+fn every_crash_point_of_a_day_tells_of_each_drop_in_one_digest() {
+    for seed in 1170..1172 {
+        let mut first = world(seed);
+        // The world begins at 08:00 UTC.
+        let digest = DigestSettings { hour: 9, zone: jiff::tz::TimeZone::UTC };
+        first.settings.channels[0].digest = Some(digest);
+        let check = |world: &World| {
+            let messages = messages(world);
+            assert_eq!(messages.len(), 1, "one for the day: {messages:?}");
+            let digest = messages.values().next().expect("one");
+            assert_eq!(
+                (&digest["kind"], &digest["name"]),
+                (&"digest".into(), &"2027-01-15".into())
+            );
+            let names = digest["completed"].as_array().expect("a list").iter();
+            let names: Vec<_> = names.map(|item| (&item["name"], &item["file_count"])).collect();
+            assert_eq!(names, [(&"run".into(), &2.into())], "{digest}");
+        };
+        let finish = |story: String, mut world: World| {
+            told(story, || {
+                let mut life = world.start();
+                until_told(&mut world, &mut life, |_, _| {});
+                check(&world);
+            });
+        };
+        let (mut points, mut life) = each_crash(&mut first, |at, world| {
+            finish(format!("seed {seed}, crash {at}"), world);
+        });
+        until_told(&mut first, &mut life, |world, life| {
+            points += 1;
+            finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
+        });
+        check(&first);
+    }
+}
+
+#[test]
 fn every_crash_point_tells_of_each_parked_file() {
     for seed in 1110..1114 {
         let mut world = World::with(seed, NamePolicy::Park, traits());
@@ -166,4 +202,95 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
         .collect();
     let states: Vec<_> = states.into_iter().filter_map(|(_, state)| state).collect();
     assert_eq!(states, ["halted", "ok"]);
+}
+
+#[test]
+fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one_twice() {
+    for seed in 1140..1144 {
+        let mut world = World::new(seed);
+        world.tell_people();
+        world.write("a", b"0123456789");
+        world.write("b", b"");
+        let check = |world: &World| {
+            let mut paths = Vec::new();
+            for told in messages(world).values().filter(|told| told["kind"] == "drop-completed") {
+                let named = told["paths"].as_array().expect("a list").iter();
+                paths.extend(named.map(|path| path.as_str().expect("a path").to_owned()));
+                let count = told["paths"].as_array().map_or(0, Vec::len);
+                assert_eq!(told["file_count"], count);
+            }
+            paths.sort();
+            assert_eq!(paths, ["a", "b"]);
+        };
+        each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, crash {at}"), || {
+                world.run();
+                check(&world);
+            });
+        });
+        check(&world);
+        assert_eq!(messages(&world).len(), 1, "without a crash they are one message");
+    }
+}
+
+/// The states that were told of a kind, in order, each once for its message.
+fn states(world: &World, kind: &str) -> Vec<String> {
+    let messages = messages(world);
+    let of_kind = messages.values().filter(|message| message["kind"] == kind);
+    let states: BTreeSet<_> = of_kind
+        .map(|message| (message["at"].as_str(), message["state"].as_str().map(str::to_owned)))
+        .collect();
+    states.into_iter().filter_map(|(_, state)| state).collect()
+}
+
+#[test]
+fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_life() {
+    let mut world = World::new(1150);
+    world.tell_people();
+    world.settings.notices.unreachable_after = Duration::from_secs(40);
+    world.write("run/a", b"0123456789");
+    let kind = FailureKind::Unreachable;
+    let fault = |act, nth| Fault { act, nth, after: false, kind };
+    world.faults = (1..=40).map(|nth| fault("probe", nth)).collect();
+    world.faults.extend((1..=4).map(|nth| fault("locate", nth)));
+    let mut life = world.start();
+    let is_told = |world: &World| {
+        world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationUnreachable)
+    };
+    while !is_told(&world) {
+        assert_ne!(world.step(&mut life), Step::Quiet, "it is told");
+    }
+    while !life.is_durable() {
+        world.step(&mut life);
+    }
+    let mut world = world.crashed(&life, false);
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "destination-unreachable"), ["unreachable", "ok"]);
+}
+
+#[test]
+fn little_room_and_a_credential_that_ends_are_told_once_and_that_they_are_over() {
+    let mut world = World::new(1160);
+    world.tell_people();
+    world.write("run/a", b"0123456789");
+    world.room = 4;
+    world.expires_at = Some(world.now.wall.after(Duration::from_hours(30)));
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    world.pass(Duration::from_hours(1));
+    world.tell(&mut life, Event::Timer);
+    until_told(&mut world, &mut life, |_, _| {});
+    let mut world = world.crashed(&life, false);
+    let mut life = world.start();
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "disk-nearly-full"), ["short"], "once, in two lives");
+    assert_eq!(states(&world, "credential-failing"), ["ending"]);
+    world.room = 30;
+    world.expires_at = None;
+    world.pass(Duration::from_hours(1));
+    world.tell(&mut life, Event::Timer);
+    until_told(&mut world, &mut life, |_, _| {});
+    assert_eq!(states(&world, "disk-nearly-full"), ["short", "ok"]);
+    assert_eq!(states(&world, "credential-failing"), ["ending", "ok"]);
 }

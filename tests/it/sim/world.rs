@@ -8,7 +8,7 @@ use dropferry::daemon::stored;
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, ExportSettings, RetrySettings, Settings,
+    DestinationSettings, DropSettings, ExportSettings, NoticeSettings, RetrySettings, Settings,
 };
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
@@ -64,6 +64,10 @@ pub(super) struct World {
     pub(super) disposed: Vec<SourcePath>,
     /// What people were told, each time they were.
     pub(super) told: Vec<Notice>,
+    /// The room for the state, in hundredths.
+    pub(super) room: u64,
+    /// When the credential ends.
+    pub(super) expires_at: Option<WallTime>,
     directory: tempfile::TempDir,
     inode: u64,
     /// How often anything was done to any file.
@@ -147,6 +151,7 @@ fn settings(policy: NamePolicy) -> Settings {
             delay_max: Duration::from_mins(5),
         },
         channels: Vec::new(),
+        notices: NoticeSettings::default(),
     }
 }
 
@@ -179,6 +184,8 @@ impl World {
             skipped: Vec::new(),
             disposed: Vec::new(),
             told: Vec::new(),
+            room: 50,
+            expires_at: None,
             root: RootIdentity { device: 1, inode: 2 },
             directory: directory(),
             inode: 0,
@@ -218,6 +225,8 @@ impl World {
             skipped: self.skipped.clone(),
             disposed: self.disposed.clone(),
             told: self.told.clone(),
+            room: self.room,
+            expires_at: self.expires_at,
             root: self.root,
             directory,
             inode: self.inode,

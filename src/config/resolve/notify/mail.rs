@@ -1,0 +1,159 @@
+//! `[notify] mail`: to whom, by which server, and how it is trusted.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::{Common, Resolver};
+use crate::config::raw;
+use crate::engine::settings::DigestSettings;
+use crate::notify::{Sender, mail};
+use crate::platform::http;
+
+/// When a day ends where nothing else is said: before people come to work.
+const DIGEST_HOUR: i8 = 7;
+
+impl Resolver<'_> {
+    pub(super) fn mail(
+        &mut self,
+        span: &Range<usize>,
+        raw: raw::Mail,
+        network: &http::Settings,
+    ) -> (Common, Option<DigestSettings>, Option<Sender>) {
+        self.check_addresses(span, &raw);
+        let server = self.server(span, raw.smtp.as_ref(), raw.tls.as_ref());
+        let credential = raw.credential.and_then(|credential| self.password(credential));
+        let digest = self.digest(raw.digest.as_ref(), raw.digest_hour.as_ref());
+        self.check_digest(digest.is_some(), raw.on.as_ref());
+        let common = Common { name: raw.name, on: raw.on, per_hour: raw.per_hour };
+        let Some((host, port, tls)) = server else { return (common, digest, None) };
+        if tls == mail::Tls::None && credential.is_some() && !is_here(&host) {
+            let message = format!("a password for {host} would be sent as it is");
+            let hint = "leave out tls = \"none\", or the credential".to_owned();
+            self.problem(Some(span.clone()), message, Some(hint));
+        }
+        let settings = mail::Settings {
+            to: raw.to.into_iter().map(Spanned::into_inner).collect(),
+            from: raw.from.map(Spanned::into_inner).unwrap_or_default(),
+            host,
+            port,
+            tls,
+            user: raw.user.map(Spanned::into_inner),
+            credential,
+            ca_file: network.ca_file.clone(),
+        };
+        (common, digest, Some(Sender::Mail(settings)))
+    }
+
+    fn check_addresses(&mut self, span: &Range<usize>, raw: &raw::Mail) {
+        for (key, is_missing) in [("to", raw.to.is_empty()), ("from", raw.from.is_none())] {
+            if is_missing {
+                let message = format!("[notify] mail has no {key}");
+                self.problem(Some(span.clone()), message, None);
+            }
+        }
+        for address in raw.to.iter().chain(&raw.from) {
+            if !mail::is_address(address.as_ref()) {
+                let message = format!("{:?} is no mail address", address.as_ref());
+                let hint =
+                    "such as \"seq@lab.example\" or \"The lab <seq@lab.example>\"".to_owned();
+                self.problem(Some(address.span()), message, Some(hint));
+            }
+        }
+    }
+
+    fn server(
+        &mut self,
+        span: &Range<usize>,
+        smtp: Option<&Spanned<String>>,
+        tls: Option<&Spanned<String>>,
+    ) -> Option<(String, u16, mail::Tls)> {
+        let kinds = [mail::Tls::StartTls, mail::Tls::Always, mail::Tls::None];
+        let asked = self.choice("tls", tls, &["starttls", "tls", "none"]).map(|i| kinds[i]);
+        let Some(smtp) = smtp else {
+            let hint = "smtp = \"smtp.lab.example:587\"".to_owned();
+            let message = "[notify] mail has no smtp".to_owned();
+            self.problem(Some(span.clone()), message, Some(hint));
+            return None;
+        };
+        let (host, port) = match smtp.as_ref().rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (smtp.as_ref().as_str(), Some(usual_port(asked))),
+        };
+        let host = host.trim_matches(['[', ']']);
+        let is_host = !host.is_empty() && !host.contains(['/', ' ', '@']);
+        let Some(port) = port.filter(|_| is_host) else {
+            let message = format!("smtp = {:?} is no server", smtp.as_ref());
+            let hint = "a name and a port, such as \"smtp.lab.example:587\"".to_owned();
+            self.problem(Some(smtp.span()), message, Some(hint));
+            return None;
+        };
+        let usual = if port == 465 { mail::Tls::Always } else { mail::Tls::StartTls };
+        Some((host.to_owned(), port, asked.unwrap_or(usual)))
+    }
+
+    /// Where the password is: a file, or what systemd hands over.
+    fn password(&mut self, raw: Spanned<raw::Credential>) -> Option<PathBuf> {
+        let span = raw.span();
+        let inner = raw.into_inner();
+        let file = match (inner.file, inner.systemd, inner.profile) {
+            (Some(file), None, None) => Some(self.below(file.as_ref())),
+            (None, Some(name), None) => (self.environment)("CREDENTIALS_DIRECTORY")
+                .map(|directory| Path::new(&directory).join(name.as_ref())),
+            _ => None,
+        };
+        let Some(file) = file else {
+            let message = "the credential of [notify] mail is not there".to_owned();
+            let hint = "{ file = \"…\" }; or { systemd = \"…\" } in a service with LoadCredential=";
+            self.problem(Some(span), message, Some(hint.into()));
+            return None;
+        };
+        self.check_secret(&file, span);
+        Some(file)
+    }
+
+    fn digest(
+        &mut self,
+        digest: Option<&Spanned<String>>,
+        hour: Option<&Spanned<i64>>,
+    ) -> Option<DigestSettings> {
+        let is_asked = self.choice("digest", digest, &["daily"]).is_some();
+        let found = hour.map(|hour| i8::try_from(*hour.as_ref()).ok());
+        let found = found.map(|found| found.filter(|hour| (0..24).contains(hour)));
+        if let (Some(None), Some(hour)) = (found, hour) {
+            let message = format!("digest_hour = {} is not possible", hour.as_ref());
+            let hint = "allowed: 0 to 23, local time".to_owned();
+            self.problem(Some(hour.span()), message, Some(hint));
+        }
+        if let Some(hour) = hour.filter(|_| digest.is_none()) {
+            let message = "digest_hour is for digest = \"daily\" alone".to_owned();
+            self.problem(Some(hour.span()), message, None);
+        }
+        let hour = found.flatten().unwrap_or(DIGEST_HOUR);
+        is_asked.then(|| DigestSettings { hour, zone: jiff::tz::TimeZone::system() })
+    }
+
+    fn check_digest(&mut self, has_digest: bool, on: Option<&Spanned<Vec<Spanned<String>>>>) {
+        let lacks = |on: &&Spanned<Vec<Spanned<String>>>| {
+            on.as_ref().iter().all(|word| word.as_ref() != "drop-completed")
+        };
+        if let Some(on) = on.filter(lacks).filter(|_| has_digest) {
+            let message = "digest = \"daily\" has nothing to tell".to_owned();
+            let hint = "add \"drop-completed\" to on".to_owned();
+            self.problem(Some(on.span()), message, Some(hint));
+        }
+    }
+}
+
+fn usual_port(tls: Option<mail::Tls>) -> u16 {
+    match tls {
+        Some(mail::Tls::Always) => 465,
+        Some(mail::Tls::None) => 25,
+        Some(mail::Tls::StartTls) | None => 587,
+    }
+}
+
+fn is_here(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,66 @@
+//! Heartbeats, fed by the loop itself: when it stands still, they stop.
+//!
+//! A beat proves that the daemon lives, and nothing more: a drop directory that is deaf is told by a
+//! notice. Beats go while the loop turns, also while it drains. One that is missed is not made up for,
+//! so nothing of them is stored.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinSet;
+
+use super::Daemon;
+use crate::model::Monotonic;
+use crate::notify::heartbeat;
+use crate::telemetry::scrub;
+
+/// Beats under way: more would be a queue of what is late.
+const RUNNING_MAX: usize = 8;
+
+/// When each heartbeat is due.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    due: Vec<(heartbeat::Settings, Monotonic, Arc<AtomicBool>)>,
+    running: JoinSet<()>,
+}
+
+impl Pulse {
+    /// Begins with a beat of each.
+    pub(super) fn new(settings: &[heartbeat::Settings], now: Monotonic) -> Self {
+        let fresh = |beat: &heartbeat::Settings| (beat.clone(), now, Arc::default());
+        Self { due: settings.iter().map(fresh).collect(), running: JoinSet::new() }
+    }
+
+    /// Returns when the next beat is due.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        self.due.iter().map(|(_, due, _)| *due).min()
+    }
+}
+
+impl Daemon {
+    /// Sends the beats that are due.
+    pub(super) fn beat(&mut self, now: Monotonic) {
+        let Pulse { due, running } = &mut self.pulse;
+        while running.try_join_next().is_some() {}
+        for (settings, due, fails) in due.iter_mut().filter(|(_, due, _)| *due <= now) {
+            *due = now.after(settings.every);
+            if running.len() >= RUNNING_MAX {
+                continue;
+            }
+            let (world, settings, fails) =
+                (Arc::clone(&self.world), settings.clone(), Arc::clone(fails));
+            running.spawn(async move {
+                let sent = heartbeat::send(&settings, world.means()).await;
+                let failed_before = fails.swap(sent.is_err(), Ordering::Relaxed);
+                match sent {
+                    Err(failure) if !failed_before => {
+                        let (kind, why) = (failure.kind.as_str(), scrub(&failure.message));
+                        tracing::warn!(kind, "the heartbeat does not arrive: {why}");
+                    }
+                    Ok(()) if failed_before => tracing::info!("the heartbeat arrives again"),
+                    Ok(()) | Err(_) => {}
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Which facts people are told of.
+
+use super::daily::Item;
+use super::group::{Files, GroupKey};
+use super::words::Message;
+use crate::engine::Engine;
+use crate::engine::gate::Gate;
+use crate::engine::ticket::Ticket;
+use crate::engine::turn::Turn;
+use crate::engine::units::UnitKey;
+use crate::model::{
+    ByteCount, DestinationName, DropName, Fact, NoticeKind, ParkReason, Record, SourcePath,
+    UploadId, WatchState,
+};
+
+impl Engine {
+    /// Returns what this turn's records park.
+    pub(super) fn parked_in(&self, turn: &Turn) -> Vec<(GroupKey, Files)> {
+        let file = |record: &Record| {
+            if let Record::Admit(admission) = record {
+                let reason = admission.parked?;
+                let to = (&admission.drop, &admission.destination);
+                let of = (&admission.path, admission.fingerprint.size);
+                return Some(parked((admission.id, reason), to, of, reason.sentence()));
+            }
+            let Record::Upload(id, Fact::Parked { reason, detail, .. }) = record else {
+                return None;
+            };
+            let admission = &self.uploads.get(id)?.admission;
+            let to = (&admission.drop, &admission.destination);
+            Some(parked((*id, *reason), to, (&admission.path, admission.fingerprint.size), detail))
+        };
+        turn.records().iter().filter_map(file).collect()
+    }
+
+    /// Tells that a unit was completed.
+    pub(in crate::engine) fn note_completed(&mut self, key: &UnitKey, turn: &mut Turn) {
+        let Some(files) = self.drops.get(&key.0) else { return };
+        let Some(unit) = files.units.get(&key.1) else { return };
+        let message = Message::completed(&unit.row, &files.settings.destinations);
+        let item = Item {
+            drop: key.0.as_str().to_owned(),
+            name: Some(unit.row.name.to_string()),
+            file_count: unit.row.file_count,
+            size_bytes: unit.row.size.0,
+        };
+        self.outbox.complete(&message, &item, turn);
+    }
+
+    /// Tells that a file which is a drop of its own is at every destination.
+    pub(in crate::engine) fn note_file(
+        &mut self,
+        admission: &Ticket,
+        id: UploadId,
+        turn: &mut Turn,
+    ) {
+        let Some(files) = self.drops.get(&admission.drop) else { return };
+        if !self.outbox.is_wanted(NoticeKind::DropCompleted) {
+            return;
+        }
+        let names = files.settings.destinations.iter();
+        let names = names.map(|name| name.as_str().to_owned()).collect();
+        let size = admission.fingerprint.size;
+        let file = Files::one(id, (&admission.path, size), names);
+        let item = Item {
+            drop: admission.drop.as_str().to_owned(),
+            name: None,
+            file_count: 1,
+            size_bytes: size.0,
+        };
+        self.outbox.gather(GroupKey::Completed(admission.drop.clone()), file, turn);
+        self.outbox.add_to_digests(&item, turn);
+    }
+
+    /// Tells that a drop directory is deaf; or heard again, once a scan of this life has seen it.
+    pub(in crate::engine) fn note_hearing(&mut self, drop: &DropName, turn: &mut Turn) {
+        let Some(files) = self.drops.get(drop) else { return };
+        let (watch, why) = &files.watch;
+        let is_deaf = *watch == WatchState::Deaf;
+        let by_watch = is_deaf.then(|| why.as_deref().unwrap_or("it cannot be watched"));
+        let deafness = files.hearing.deafness().or(by_watch);
+        let was_told = self.outbox.is_troubled(NoticeKind::Deaf, drop.as_str());
+        if deafness.is_some() != was_told && (deafness.is_some() || files.is_scanned) {
+            let message = Message::hearing(drop, &files.settings.directory, deafness);
+            self.outbox.trouble(&message, turn);
+        }
+    }
+
+    /// Tells that a destination takes our calls again, when it was said not to.
+    pub(in crate::engine) fn note_answering(&mut self, name: &DestinationName, turn: &mut Turn) {
+        // An answer that was on its way when the destination was closed says nothing.
+        if !self.gates.get(name).is_some_and(Gate::is_open) {
+            return;
+        }
+        self.end_outage(name, turn);
+        if self.outbox.is_troubled(NoticeKind::DestinationHalted, name.as_str()) {
+            self.outbox.trouble(&Message::halt(name, None), turn);
+        }
+    }
+}
+
+/// One file that parked, and what it is grouped by.
+pub(super) fn parked(
+    what: (UploadId, ParkReason),
+    to: (&DropName, &DestinationName),
+    of: (&SourcePath, ByteCount),
+    detail: &str,
+) -> (GroupKey, Files) {
+    let (id, reason) = what;
+    let why = vec![reason.sentence().to_owned(), detail.to_owned()];
+    let key = GroupKey::Parked(to.0.clone(), to.1.clone(), reason.as_str().to_owned());
+    (key, Files::one(id, of, why))
+}

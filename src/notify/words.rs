@@ -1,0 +1,244 @@
+//! Notices in words for people: what stands in a mail, made of the JSON of a notice.
+
+use serde_json::Value;
+
+use crate::model::{ByteCount, NoticeKind};
+
+/// A subject is cut here.
+const SUBJECT_MAX: usize = 120;
+/// Lines of a list; the others are counted.
+const LINES_MAX: usize = 200;
+/// Facts of a message, and what people call them.
+const LABELS: [(&str, &str); 11] = [
+    ("drop", "Drop directory"),
+    ("name", "Name"),
+    ("destination", "Destination"),
+    ("destinations", "Destinations"),
+    ("file_count", "Files"),
+    ("late_file_count", "Late files"),
+    ("size_bytes", "Size"),
+    ("outcome", "The run ended as"),
+    ("reason", "Reason"),
+    ("expires_at", "Ends"),
+    ("at", "Time (UTC)"),
+];
+
+fn text<'a>(body: &'a Value, key: &str) -> &'a str {
+    body[key].as_str().unwrap_or("")
+}
+
+fn count(body: &Value, key: &str) -> u64 {
+    body[key].as_u64().unwrap_or(0)
+}
+
+/// Returns one sentence, and the list of a digest.
+pub(super) fn short(body: &Value) -> String {
+    let mut short = text(body, "text").to_owned();
+    for line in list(body) {
+        short += "\n";
+        short += &line;
+    }
+    short
+}
+
+/// Returns the subject of a mail.
+pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
+    let (name, drop) = (text(body, "name"), text(body, "drop"));
+    let subject = match (kind, is_over) {
+        (NoticeKind::DropCompleted, _) if body["paths"].is_array() => {
+            let count = count(body, "file_count");
+            format!("{drop}: {count} {} complete", if count == 1 { "file" } else { "files" })
+        }
+        (NoticeKind::DropCompleted, _) => format!("{name} is complete"),
+        (NoticeKind::Parked, _) => {
+            let count = count(body, "count");
+            format!("{drop}: {count} {} parked", if count == 1 { "file" } else { "files" })
+        }
+        (NoticeKind::Deaf, false) => format!("drop directory {name} is deaf"),
+        (NoticeKind::Deaf, true) => format!("drop directory {name} is heard again"),
+        (NoticeKind::DestinationHalted, false) => format!("destination {name} is halted"),
+        (NoticeKind::DestinationUnreachable, false) => {
+            format!("destination {name} cannot be reached")
+        }
+        (NoticeKind::DestinationHalted | NoticeKind::DestinationUnreachable, true) => {
+            format!("destination {name} is fine again")
+        }
+        (NoticeKind::DiskNearlyFull, false) => format!("little room on {name}"),
+        (NoticeKind::DiskNearlyFull, true) => format!("room again on {name}"),
+        (NoticeKind::CredentialFailing, false) => format!("the credential of {name} ends soon"),
+        (NoticeKind::CredentialFailing, true) => format!("the credential of {name} is renewed"),
+        (NoticeKind::Digest, _) => format!("{name}: {}", text(body, "text")),
+        (NoticeKind::Summary, _) => format!("{} messages in one", count(body, "count")),
+    };
+    let plain = subject.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let cut: String = plain.take(SUBJECT_MAX).collect();
+    format!("[dropferry] {cut}")
+}
+
+/// Returns the content of a mail.
+pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
+    let mut mail = match kind {
+        NoticeKind::Summary => {
+            let count = count(body, "count");
+            format!("There was more to tell than one mail at a time: {count} messages.\n\n")
+        }
+        NoticeKind::DropCompleted
+        | NoticeKind::Parked
+        | NoticeKind::Deaf
+        | NoticeKind::DestinationHalted
+        | NoticeKind::DestinationUnreachable
+        | NoticeKind::DiskNearlyFull
+        | NoticeKind::CredentialFailing
+        | NoticeKind::Digest => format!("{}\n\n", text(body, "text")),
+    };
+    // A list has no name of its own; that of a day stands in the subject.
+    let is_list = body["paths"].is_array() || kind == NoticeKind::Digest;
+    let labels = LABELS.iter().filter(|(key, _)| *key != "name" || !is_list);
+    let facts = labels.filter_map(|(key, label)| Some((label, shown(key, &body[*key])?)));
+    for (label, value) in facts {
+        mail += &format!("{:18}{value}\n", format!("{label}:"));
+    }
+    let listed = list(body);
+    if !listed.is_empty() {
+        mail += &format!("\n{}\n", listed.join("\n"));
+    }
+    if let Some(advice) = advice(kind, is_over, body) {
+        mail += &format!("\n{advice}\n");
+    }
+    mail
+}
+
+fn shown(key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) if key == "size_bytes" => {
+            Some(ByteCount(number.as_u64()?).to_string())
+        }
+        Value::Number(number) if key == "late_file_count" && number.as_u64() == Some(0) => None,
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Array(items) if !items.is_empty() => {
+            Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            None
+        }
+    }
+}
+
+/// What a message is a list of: paths, drops of a day, messages.
+fn list(body: &Value) -> Vec<String> {
+    let items = |key: &str| body[key].as_array().map_or(&[][..], Vec::as_slice);
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(items("paths").iter().filter_map(Value::as_str).map(|path| format!("  {path}")));
+    for item in items("completed").iter().take(LINES_MAX) {
+        let size = ByteCount(count(item, "size_bytes"));
+        let name = item["name"].as_str().unwrap_or("files that are drops of their own");
+        let (drop, files) = (text(item, "drop"), count(item, "file_count"));
+        let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
+        lines.push(format!("  {drop}: {name}, {files}, {size}"));
+    }
+    let told = items("notices").iter().map(|notice| format!("- {}", text(notice, "text")));
+    lines.extend(told.take(LINES_MAX));
+    let counted = ["count", "completed_count"].iter().map(|key| count(body, key)).max();
+    let more = counted.unwrap_or(0).saturating_sub(lines.len() as u64);
+    if more > 0 && !lines.is_empty() {
+        lines.push(format!("  and {more} more"));
+    }
+    lines
+}
+
+/// What the reader may do.
+fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
+    if is_over {
+        return Some("There is nothing to do.".into());
+    }
+    let advice = match kind {
+        NoticeKind::DropCompleted | NoticeKind::Digest | NoticeKind::Summary => return None,
+        NoticeKind::Parked => format!(
+            "They wait until someone acts. `dropferry show {}` says what happened to the first, and \
+             `dropferry status` lists all that are parked.",
+            count(body, "first_upload")
+        ),
+        NoticeKind::Deaf => "Files that arrive there are not seen until it is heard again. Is its \
+            share mounted, and may the daemon read it?"
+            .into(),
+        NoticeKind::DestinationHalted => "Nothing is sent there until it takes our calls again. \
+            Mostly its credential is to be replaced; the file is read again by itself."
+            .into(),
+        NoticeKind::DestinationUnreachable => {
+            "Nothing is lost: what waits is sent when it answers again.".into()
+        }
+        NoticeKind::DiskNearlyFull => "Make room there before it is full.".into(),
+        NoticeKind::CredentialFailing => {
+            "Replace it in time: the file is read again by itself.".into()
+        }
+    };
+    Some(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_read_of_a_day() {
+        let body = json!({
+            "name": "2026-11-21", "text": "2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B",
+            "completed": [
+                { "drop": "lab", "name": "run1", "file_count": 4, "size_bytes": 20 },
+                { "drop": "lab", "name": null, "file_count": 1, "size_bytes": 10 },
+            ],
+            "completed_count": 2, "file_count": 5, "size_bytes": 30, "at": "2026-11-21T06:00:00Z",
+        });
+        let kind = NoticeKind::Digest;
+        assert_eq!(
+            subject(kind, false, &body),
+            "[dropferry] 2026-11-21: 2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B"
+        );
+        insta::assert_snapshot!(mail(kind, false, &body), @r"
+        2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B
+
+        Files:            5
+        Size:             30 B
+        Time (UTC):       2026-11-21T06:00:00Z
+
+          lab: run1, 4 files, 20 B
+          lab: files that are drops of their own, 1 file, 10 B
+        ");
+    }
+
+    #[test]
+    fn people_read_of_files_that_are_parked_and_what_they_may_do() {
+        let body = json!({
+            "drop": "lab", "name": "run/a", "destination": "far", "count": 40, "size_bytes": 2000,
+            "paths": ["run/a", "run/b"], "first_upload": 17, "reason": "name-taken",
+            "text": "40 files of lab are parked on the way to far", "at": "2026-11-21T06:00:00Z",
+        });
+        assert_eq!(subject(NoticeKind::Parked, false, &body), "[dropferry] lab: 40 files parked");
+        insta::assert_snapshot!(mail(NoticeKind::Parked, false, &body), @r"
+        40 files of lab are parked on the way to far
+
+        Drop directory:   lab
+        Destination:      far
+        Size:             1.9 KiB
+        Reason:           name-taken
+        Time (UTC):       2026-11-21T06:00:00Z
+
+          run/a
+          run/b
+          and 38 more
+
+        They wait until someone acts. `dropferry show 17` says what happened to the first, and `dropferry status` lists all that are parked.
+        ");
+        let over = json!({ "name": "far\r\nBcc: x@y", "text": "destination far is reached again" });
+        let kind = NoticeKind::DestinationUnreachable;
+        assert_eq!(
+            subject(kind, true, &over),
+            "[dropferry] destination far  Bcc: x@y is fine again",
+            "a name begins no header"
+        );
+        assert!(mail(kind, true, &over).ends_with("There is nothing to do.\n"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Calls to addresses that are secrets themselves: a webhook's, a monitor's. No log shows more of
+//! them than the host.
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Http, Place, Progress, Response, parse_url};
+use crate::model::{Failure, FailureKind};
+
+impl Http {
+    /// Posts a body, or asks for the address when there is none.
+    ///
+    /// # Errors
+    /// `Unauthorized` when the address cannot be used; else as [`Http::send`].
+    pub async fn call_private(
+        &self,
+        address: &str,
+        lines: &[(&'static str, String)],
+        body: Option<String>,
+    ) -> Result<Response, Failure> {
+        let unusable = |failure: Failure| Failure { kind: FailureKind::Unauthorized, ..failure };
+        let url = parse_url(address).map_err(unusable)?;
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let host = url.host_str().unwrap_or("nowhere").to_owned();
+        let place = Place { method: method.clone(), host, path: "/…".to_owned() };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let wrong = |_| Failure::new(FailureKind::BadRequest, "a header cannot be sent");
+            let mut value = HeaderValue::from_str(value).map_err(wrong)?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let mut outgoing = self.client(&url).request(method, url).headers(headers);
+        if let Some(body) = body {
+            outgoing = outgoing.body(Bytes::from(body));
+        }
+        self.exchange(outgoing, &place, self.inactivity_timeout, &Progress::default()).await
+    }
+}
