@@ -9,6 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::headline::Headline;
 use super::journal::Journal;
 use super::perform::{Bandwidth, Source, World};
 use super::readers::Readers;
@@ -52,7 +53,7 @@ pub struct Daemon {
     pub(super) first_effects: Vec<Effect>,
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
-    pub(super) status_due: Monotonic,
+    pub(super) headline: Headline,
     pub(super) setup: Setup,
 }
 
@@ -124,7 +125,7 @@ impl Daemon {
             first_effects,
             credentials_due: now.monotonic,
             watchdog,
-            status_due: now.monotonic,
+            headline: Headline::new(now.monotonic),
             setup,
         })
     }

@@ -141,7 +141,9 @@ impl Resolver<'_> {
                     self.problem(Some(span), message, Some(hint.into()));
                     return None;
                 };
-                CredentialSource::File(Path::new(&directory).join(systemd.as_ref()))
+                let file = Path::new(&directory).join(systemd.as_ref());
+                self.check_given_secret(&file, span);
+                return Some(CredentialSource::File(file));
             }
             (None, None, Some(profile)) => {
                 self.profile(platform, profile.into_inner(), span.clone())?
@@ -191,6 +193,16 @@ impl Resolver<'_> {
                 self.problem(Some(span), message, Some(hint));
                 None
             }
+        }
+    }
+
+    /// A secret that systemd gives must be there. Who may read it is systemd's to say: it lets the
+    /// service's user in by an ACL, whose mask shows as bits of a group.
+    fn check_given_secret(&mut self, file: &Path, span: Range<usize>) {
+        if let Err(error) = std::fs::metadata(file) {
+            let message = format!("the credential {} cannot be read: {error}", file.display());
+            let hint = "name it in LoadCredential= of the unit".to_owned();
+            self.problem(Some(span), message, Some(hint));
         }
     }
 
