@@ -78,7 +78,7 @@ impl Headline {
 fn going(counts: Counts, config: &Config) -> String {
     match (config.drops.len(), counts.going, counts.settling) {
         (0, 0, _) => format!("no drop directory is configured in {}", config.path.display()),
-        (_, 0, 0) => "all that settled is there".into(),
+        (_, 0, 0) => "nothing to send".into(),
         (_, going, 0) => format!("{going} to send"),
         (_, going, settling) => format!("{going} to send, {settling} not settled"),
     }
@@ -164,7 +164,7 @@ mod tests {
         );
         headline.is_refused = false;
         let line = headline.line(at(200), IDLE, &Journal::default(), &config);
-        assert_eq!(line, "all that settled is there");
+        assert_eq!(line, "nothing to send");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod sequencer;
 mod shares;
 mod sim;
 mod stage;
+mod systemd;
 mod tidy;
 mod units;
 mod witness;
