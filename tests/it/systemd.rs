@@ -314,6 +314,16 @@ fn an_upgrade_goes_on_and_a_removal_keeps_what_a_purge_removes() {
 }
 
 #[test]
+fn a_share_that_is_mounted_after_the_start_is_seen() {
+    let Some(lab) = Lab::new() else { return };
+    lab.configure(FAST);
+    lab.said("mkdir /mnt/share; sed -i s,/data/drop,/mnt/share, /etc/dropferry/config.toml");
+    lab.said("systemctl start dropferry");
+    lab.said("mount --bind /data/drop /mnt/share");
+    lab.assert_there(0);
+}
+
+#[test]
 fn sources_are_deleted_where_a_drop_in_allows_it() {
     let Some(lab) = Lab::new() else { return };
     lab.configure_drop(FAST, "disposition = \"delete\"\ndisposition_grace = \"0s\"");
