@@ -159,7 +159,7 @@ mod tests {
         let line = headline.line(at(64), counts, &journal, &config);
         assert_eq!(
             line,
-            "3 to send, 5 not settled; 1.0 MiB/s; 2 parked; deaf: novaseq; halted: hub; \
+            "3 to send, 5 not settled; 1 MiB/s; 2 parked; deaf: novaseq; halted: hub; \
              the configuration on disk is refused, an older one is in force"
         );
         headline.is_refused = false;
