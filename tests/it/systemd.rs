@@ -75,6 +75,7 @@ impl Lab {
         let text = format!(
             "[state]\ndirectory = \"/var/lib/dropferry\"\n[transfer]\n\
              parts_in_flight = {PARTS_IN_FLIGHT}\n{transfer}\n\
+             [web]\nlisten = \"off\"\n\
              [retry]\ndelay_min = \"50ms\"\ndelay_max = \"1s\"\n\
              [destinations.cavatica]\nplatform = \"sevenbridges\"\nbase_url = \"{}\"\n\
              project = \"lab/demo\"\nfolder = \"runs\"\ncredential = {{ systemd = \"cavatica\" }}\n\
