@@ -135,8 +135,8 @@ enum Command {
     CheckConfig(check_config::CheckArguments),
     /// Print completions for a shell
     Completions(documents::CompletionsArguments),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write one for each command
+    Man(documents::ManArguments),
 }
 
 /// Parses the arguments, runs the command, prints what went wrong.
@@ -189,7 +189,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Answers(asked) => Ok(doctor::answer(&asked)),
         Command::CheckConfig(check) => check_config::execute(common, &check),
         Command::Completions(asked) => documents::completions(&asked, &mut Arguments::command()),
-        Command::Man => documents::man(Arguments::command()),
+        Command::Man(asked) => documents::man(&asked, Arguments::command()),
     }
 }
 

@@ -14,6 +14,7 @@ mod clients;
 mod control;
 mod files;
 mod handed;
+mod headline;
 mod journal;
 mod metrics;
 mod people;
@@ -51,8 +52,6 @@ use shutdown::Phase;
 
 /// How often replaced credentials are looked for while a destination is halted.
 const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the supervisor's status line is made anew while something happens.
-const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Events taken in one turn before the loop looks around again.
 const EVENTS_MAX: usize = 64;
 
@@ -290,13 +289,10 @@ impl Daemon {
             told(sdnotify::watchdog());
             *due = now.after(*interval);
         }
-        if self.status_due <= now {
+        if self.phase == Phase::Running && self.headline.is_due(now) {
             let counts = self.engine.counts();
-            told(sdnotify::status(&format!(
-                "{} waiting for their turn or sending, {} parked, {} not settled",
-                counts.going, counts.parked, counts.settling
-            )));
-            self.status_due = now.after(STATUS_INTERVAL);
+            let line = self.headline.line(now, counts, &self.journal, &self.setup.config);
+            told(sdnotify::status(&line));
         }
     }
 

@@ -1,5 +1,6 @@
 //! From what stands in the file to what the program goes by, collecting every problem on the way.
 
+mod answer;
 mod destination;
 mod drop;
 mod notify;
@@ -30,6 +31,8 @@ struct Resolver<'a> {
     environment: Environment<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// A directory did not answer.
+    has_silence: bool,
 }
 
 /// Resolves a file.
@@ -90,7 +93,8 @@ pub(super) fn drop_directories(
 
 impl<'a> Resolver<'a> {
     fn new(path: &'a Path, text: &'a str, environment: Environment<'a>) -> Self {
-        Self { path, text, environment, problems: Vec::new(), warnings: Vec::new() }
+        let (problems, warnings) = (Vec::new(), Vec::new());
+        Self { path, text, environment, problems, warnings, has_silence: false }
     }
 
     /// Returns the warnings, unless there are problems.

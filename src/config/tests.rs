@@ -24,7 +24,11 @@ fn said(text: &str) -> String {
     ] {
         std::fs::write(place.join(format!("profiles/{name}.toml")), text).expect("written");
     }
-    let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
+    let environment = |name: &str| match name {
+        "HOME" => Some("/home/lab".to_owned()),
+        "CREDENTIALS_DIRECTORY" => Some(place.display().to_string()),
+        _ => None,
+    };
     let file = place.join("config.toml");
     let parsed = Config::parse(&file, text, &environment);
     let said = parsed.map_or_else(|problems| problems.to_string(), |_| "fine".into());
@@ -249,6 +253,20 @@ fn profiles_are_built_in_or_beside_the_file() {
     DIR/config.toml:9: profile DIR/profiles/mgi.toml:2: quiet_periods = 0 is not possible
     hint: allowed: a number from 1 to 10000
     "#);
+}
+
+#[test]
+fn who_may_read_a_credential_of_systemd_is_its_own_affair() {
+    let given = |name: &str| {
+        let credential = format!("{{ systemd = \"{name}\" }}");
+        said(&DESTINATION.replace("{ file = \"good.token\" }", &credential))
+    };
+    // Its ACL for the service's user looks like a right of the group.
+    assert_eq!(given("open.token"), "fine");
+    insta::assert_snapshot!(given("other"), @r"
+    DIR/config.toml:4: the credential DIR/other cannot be read: No such file or directory (os error 2)
+    hint: name it in LoadCredential= of the unit
+    ");
 }
 
 #[test]

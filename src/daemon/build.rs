@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::Landing;
 use super::bandwidth::Bandwidth;
 use super::control::Control;
+use super::headline::Headline;
 use super::journal::Journal;
 use super::people::Courier;
 use super::perform::{Source, World};
@@ -63,7 +64,7 @@ pub struct Daemon {
     pub(super) first_effects: Vec<Effect>,
     pub(super) credentials_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
-    pub(super) status_due: Monotonic,
+    pub(super) headline: Headline,
     pub(super) pulse: Pulse,
     pub(super) setup: Setup,
 }
@@ -144,7 +145,7 @@ impl Daemon {
             first_effects,
             credentials_due: now.monotonic,
             watchdog,
-            status_due: now.monotonic,
+            headline: Headline::new(now.monotonic),
             pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),
             setup,
         })

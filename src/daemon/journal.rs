@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    DropHealth, DropName, Fact, Failure, OrderRecord, PartNumber, Record, SourcePath, UnitRow,
-    UnitState, UploadId, WatchState,
+    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, OrderRecord,
+    PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId, WatchState,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -22,7 +22,11 @@ pub(super) struct Journal {
     /// What was last said of each unit that has not completed.
     units: BTreeMap<(DropName, SourcePath), (UnitState, Option<String>)>,
     /// Drops that are deaf.
-    deaf: BTreeSet<DropName>,
+    pub(super) deaf: BTreeSet<DropName>,
+    /// Destinations that do not take our calls.
+    pub(super) closed: BTreeMap<DestinationName, DestinationState>,
+    /// Bytes that went over the wire in parts that were accepted, since the start.
+    pub(super) sent: ByteCount,
 }
 
 impl Journal {
@@ -36,6 +40,14 @@ impl Journal {
                 }
                 Record::Upload(id, fact) => self.note_fact(*id, fact),
                 Record::DestinationHealth { destination, state, reason, .. } => {
+                    match state {
+                        DestinationState::Ok => self.closed.remove(destination),
+                        DestinationState::Throttled
+                        | DestinationState::Unreachable
+                        | DestinationState::Halted => {
+                            self.closed.insert(destination.clone(), *state)
+                        }
+                    };
                     let (state, reason) =
                         (state.as_str(), reason.as_deref().unwrap_or("it is tried"));
                     tracing::info!(%destination, "destination is {state}: {reason}");
@@ -129,6 +141,10 @@ impl Journal {
     fn note_fact(&mut self, id: UploadId, fact: &Fact) {
         let upload_id = id.0;
         match fact {
+            Fact::PartAccepted { sent, .. } => {
+                self.sent.0 += sent.0;
+                tracing::debug!(upload_id, "{}", fact.name());
+            }
             Fact::Begun { remote, .. } => {
                 tracing::info!(upload_id, part_count = remote.part_count, "begun");
             }

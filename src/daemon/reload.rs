@@ -14,40 +14,41 @@ impl Daemon {
     /// Reads the configuration again and applies it. Acts on their way end under the old one.
     pub(super) fn reload(&mut self) {
         told(sdnotify::reloading());
-        match (self.setup.reader)() {
-            Err(problems) => {
-                tracing::error!("the configuration is refused, the old one stays: {problems}")
-            }
-            Ok(config) if config.state_directory != self.setup.config.state_directory => {
-                tracing::error!(
-                    "[state] directory cannot change without a new start; the old configuration stays"
-                );
-            }
-            Ok(config) => match self.world_of(&config) {
-                Err(error) => {
-                    tracing::error!("the configuration is refused, the old one stays: {error}")
-                }
-                Ok(world) => {
-                    self.world = Arc::new(world);
-                    self.tell(Event::Reconfigured(engine_settings(&config)));
-                    // A halted destination may have been given another credential.
-                    let targets = config.destinations.iter().map(|target| target.name.clone());
-                    targets.for_each(|destination| {
-                        self.tell(Event::CredentialChanged { destination })
-                    });
-                    self.watchers.abort_all();
-                    self.start_watches();
-                    self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
-                    self.setup.config = config;
-                    self.rates.configure(&self.setup.config.transfer);
-                    self.follow_rates();
-                    self.web.serve(self.setup.config.web, &self.world);
-                    tracing::info!("the configuration was read again");
-                }
-            },
+        let refusal = self.read_again().err();
+        if let Some(reason) = &refusal {
+            tracing::error!("the configuration is refused, the old one stays: {reason}");
         }
-        told(sdnotify::ready("the configuration was read again"));
+        self.headline.is_refused = refusal.is_some();
+        told(sdnotify::ready(match refusal {
+            Some(_) => "the configuration is refused, the old one stays",
+            None => "the configuration was read again",
+        }));
     }
+
+    fn read_again(&mut self) -> Result<(), String> {
+        let config = (self.setup.reader)().map_err(|problems| problems.to_string())?;
+        if config.state_directory != self.setup.config.state_directory {
+            return Err("[state] directory cannot change without a new start".into());
+        }
+        if config.control_socket != self.setup.config.control_socket {
+            return Err("[control] socket cannot change without a new start".into());
+        }
+        self.world = Arc::new(self.world_of(&config).map_err(|error| error.to_string())?);
+        self.tell(Event::Reconfigured(engine_settings(&config)));
+        // A halted destination may have been given another credential.
+        let targets = config.destinations.iter().map(|target| target.name.clone());
+        targets.for_each(|destination| self.tell(Event::CredentialChanged { destination }));
+        self.watchers.abort_all();
+        self.start_watches();
+        self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
+        self.setup.config = config;
+        self.rates.configure(&self.setup.config.transfer);
+        self.follow_rates();
+        self.web.serve(self.setup.config.web, &self.world);
+        tracing::info!("the configuration was read again");
+        Ok(())
+    }
+
     fn world_of(&self, config: &Config) -> Result<World, Error> {
         let (events, bandwidth) = (self.world.events.clone(), Arc::clone(&self.world.bandwidth));
         world(config, &self.clock, events, bandwidth)

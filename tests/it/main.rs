@@ -22,6 +22,7 @@ mod sequencer;
 mod shares;
 mod sim;
 mod stage;
+mod systemd;
 mod tidy;
 mod units;
 mod verify;

@@ -363,6 +363,11 @@ fn a_share_that_hangs_is_deaf_within_two_scan_intervals_and_recovers_by_itself()
     fuse.become_(Mood::Hanging);
     until_drop(&stage, "deaf", "does its file system answer?");
     assert_eq!(check_code(&stage), Some(6));
+    // Nor does it hold up who asks for another configuration, which looks at the directory too.
+    stage.signal(Signal::HUP);
+    until("the configuration is read again while the share hangs", || {
+        stage.log().contains("the configuration was read again").then_some(())
+    });
     assert_doctor_names_it(&stage);
     let before = full();
     fuse.write("late", b"late");

@@ -9,7 +9,8 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::Resolver;
-use crate::config::{Destination, raw};
+use crate::config::problem::line_of;
+use crate::config::{Destination, Problem, raw};
 use crate::model::{DestinationName, NamePolicy};
 use crate::platform::credential::CredentialSource;
 use crate::platform::http;
@@ -141,7 +142,9 @@ impl Resolver<'_> {
                     self.problem(Some(span), message, Some(hint.into()));
                     return None;
                 };
-                CredentialSource::File(Path::new(&directory).join(systemd.as_ref()))
+                let file = Path::new(&directory).join(systemd.as_ref());
+                self.check_given_secret(&file, span);
+                return Some(CredentialSource::File(file));
             }
             (None, None, Some(profile)) => {
                 self.profile(platform, profile.into_inner(), span.clone())?
@@ -191,6 +194,21 @@ impl Resolver<'_> {
                 self.problem(Some(span), message, Some(hint));
                 None
             }
+        }
+    }
+
+    /// A secret that systemd gives must be there. Who may read it is systemd's to say: it lets the
+    /// service's user in by an ACL, whose mask shows as bits of a group. Before version 254 it keeps
+    /// the secrets from the commands of a reload, which then cannot say more.
+    fn check_given_secret(&mut self, file: &Path, span: Range<usize>) {
+        let Err(error) = std::fs::metadata(file) else { return };
+        let message = format!("the credential {} cannot be read: {error}", file.display());
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            let line = Some(line_of(self.text, span.start));
+            self.warnings.push(Problem { line, message, hint: None });
+        } else {
+            let hint = "name it in LoadCredential= of the unit".to_owned();
+            self.problem(Some(span), message, Some(hint));
         }
     }
 

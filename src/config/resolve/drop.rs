@@ -112,7 +112,7 @@ impl Resolver<'_> {
                     let message = format!("move_to {} overlaps the directory", place.display());
                     let hint = "what is moved there would be seen again";
                     self.problem(Some(to.span()), message, Some(hint.into()));
-                } else if !place.is_dir() {
+                } else if self.ask(&place, Path::is_dir) == Some(false) {
                     let message = format!("move_to {} is not there", place.display());
                     self.problem(Some(to.span()), message, Some("make the directory".into()));
                 }
@@ -142,9 +142,12 @@ impl Resolver<'_> {
         let directory = self.required("directory", ("drop", name), value, span)?;
         let directory = self.below(&directory);
         // One that is there and does not answer, as a share may, is no mistake: the daemon waits for it.
-        let is_missing = match std::fs::metadata(&directory) {
-            Ok(found) => !found.is_dir(),
-            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        let is_missing = match self.ask(&directory, |directory| std::fs::metadata(directory)) {
+            None => false,
+            Some(Ok(found)) => !found.is_dir(),
+            Some(Err(error)) => {
+                matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+            }
         };
         if is_missing {
             let message = format!("directory {} is not there", directory.display());
@@ -199,14 +202,15 @@ impl Resolver<'_> {
 
     /// One file must not belong to two drops.
     pub(super) fn check_overlaps(&mut self, drops: &[Drop]) {
-        let real = |drop: &Drop| {
+        let mut real = |drop: &Drop| {
             let directory = &drop.source.directory;
-            directory.canonicalize().unwrap_or_else(|_| directory.clone())
+            let answer = self.ask(directory, |directory| directory.canonicalize());
+            answer.and_then(Result::ok).unwrap_or_else(|| directory.clone())
         };
-        for (index, drop) in drops.iter().enumerate() {
-            for other in &drops[..index] {
-                let (one, two) = (real(drop), real(other));
-                if one.starts_with(&two) || two.starts_with(&one) {
+        let places: Vec<_> = drops.iter().map(&mut real).collect();
+        for (index, (drop, one)) in drops.iter().zip(&places).enumerate() {
+            for (other, two) in drops[..index].iter().zip(&places) {
+                if one.starts_with(two) || two.starts_with(one) {
                     let message = format!(
                         "the directories of drops {:?} and {:?} overlap",
                         other.settings.name.as_str(),
