@@ -84,14 +84,8 @@ impl Journal {
                     let kind = notice.kind.as_str();
                     tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
                 }
-                Record::Order(OrderRecord::Stands { standing, scope, .. }) => {
-                    tracing::info!("{scope} is {} by an order", standing.as_str());
-                }
-                Record::Order(OrderRecord::Over { standing, scope }) => {
-                    tracing::info!("{scope} is not {} any more", standing.as_str());
-                }
-                Record::Order(OrderRecord::Bandwidth { .. })
-                | Record::UnitWords { .. }
+                Record::Order(order) => note_order(order),
+                Record::UnitWords { .. }
                 | Record::DisposalQueued(_)
                 | Record::DisposalIntended { .. }
                 | Record::DisposalEnded { is_done: false, .. }
@@ -213,5 +207,18 @@ impl Journal {
                 failure.message
             );
         }
+    }
+}
+
+fn note_order(order: &OrderRecord) {
+    match order {
+        OrderRecord::Stands { standing, scope, .. } => {
+            tracing::info!("{scope} is {} by an order", standing.as_str());
+        }
+        OrderRecord::Over { standing, scope } => {
+            tracing::info!("{scope} is not {} any more", standing.as_str());
+        }
+        // What holds is said where it is put into force.
+        OrderRecord::Bandwidth { .. } => {}
     }
 }
