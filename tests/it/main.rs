@@ -12,6 +12,7 @@ mod handed;
 mod identity;
 mod kill;
 mod moved;
+mod network;
 mod notify;
 mod orders;
 mod others;

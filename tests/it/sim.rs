@@ -14,6 +14,7 @@ mod acts;
 mod away;
 mod batching;
 mod check;
+mod clock;
 mod crashes;
 mod exports;
 mod notices;

@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) outside: Option<Outside>,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
+    /// Where the sandbox listens.
+    pub(crate) listen: &'static str,
     /// Where the status page is served.
     pub(crate) web: &'static str,
     /// Lines of `[transfer]`.
@@ -67,6 +69,7 @@ impl Default for Options {
             platforms: &["sevenbridges"],
             outside: None,
             network: "inactivity_timeout = \"2s\"",
+            listen: "127.0.0.1:0",
             web: "off",
             transfer: "parts_in_flight = 4",
             destination: "",
@@ -93,7 +96,8 @@ impl Stage {
         fs::create_dir(stage.drop()).expect("made");
         stage.write_token(TOKEN);
         fs::write(stage.path("switches.json"), stage.options.switches).expect("written");
-        stage.start_sandbox("127.0.0.1:0");
+        let listen = stage.options.listen;
+        stage.start_sandbox(listen);
         stage.configure();
         stage
     }

@@ -12,7 +12,7 @@ use super::{Ask, Encryption, S3};
 use crate::model::{
     ByteCount, Description, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, Target,
 };
-use crate::platform::answer::{parse_date, stored};
+use crate::platform::answer::{page, parse_date, stored};
 use crate::platform::contract::{BeginRequest, PartBody};
 use crate::platform::http::Response;
 use crate::platform::mark;
@@ -48,7 +48,8 @@ impl S3 {
     pub(super) async fn head(&self, key: &str) -> Result<Option<Response>, Failure> {
         let ask = Ask::object(key).headers(self.customer_key()?);
         match self.call(Call::Head, Method::HEAD, ask).await {
-            Ok(response) => Ok(Some(response)),
+            Ok(response) if is_of_a_storage(&response) => Ok(Some(response)),
+            Ok(response) => Err(page(&response)),
             Err(failure) if failure.status == Some(404) => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -162,6 +163,12 @@ impl S3 {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// A head has no body by which a portal's page could be told: a storage names the object's ETag, or
+/// the request.
+fn is_of_a_storage(head: &Response) -> bool {
+    head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
 }
 
 fn length_of(response: &Response) -> Option<ByteCount> {
