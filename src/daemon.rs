@@ -10,6 +10,7 @@
 
 mod bandwidth;
 mod build;
+mod care;
 mod clients;
 mod control;
 mod files;
@@ -64,6 +65,7 @@ enum Wake {
     Event(Event),
     Reply(ActId, workers::Reply),
     Landed(Landing),
+    Cared(care::Ended),
     Deadline,
 }
 
@@ -84,6 +86,7 @@ impl Daemon {
             let wake = self.wait().await;
             self.take_wake(wake)?;
             self.take_waiting();
+            self.care_for_database();
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
             self.phase = self.phase.at(now);
@@ -113,6 +116,7 @@ impl Daemon {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(landing) = self.commits.next() => Wake::Landed(landing),
             asked = self.control.next() => Wake::Asked(asked),
+            ended = self.care.next() => Wake::Cared(ended),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
             Some(event) = self.events.recv() => Wake::Event(event),
             () = sleep => Wake::Deadline,
@@ -124,8 +128,9 @@ impl Daemon {
         let engine = self.engine.next_deadline();
         let credential = self.watches_credentials().then_some(self.credentials_due);
         let watchdog = self.watchdog.map(|(_, due)| due);
-        let rates = self.rates.deadline();
-        [engine, credential, watchdog, rates, self.phase.deadline()].into_iter().flatten().min()
+        let (rates, care) = (self.rates.deadline(), self.care.deadline());
+        let all = [engine, credential, watchdog, rates, care, self.phase.deadline()];
+        all.into_iter().flatten().min()
     }
 
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
@@ -152,6 +157,7 @@ impl Daemon {
                 }
             }
             Wake::Asked(asked) => self.on_asked(asked),
+            Wake::Cared(ended) => self.care.on_ended(ended, self.clock.now()),
             Wake::Deadline => {
                 self.look_for_credentials();
                 self.look_at_timetable();
@@ -295,6 +301,8 @@ impl Daemon {
         while let Some(landing) = self.commits.next().await {
             landing.result.map_err(Error::Store)?;
         }
+        // It writes through the store, which ends when all have let go of it.
+        self.care.finish();
         drop(self.store);
         self.world.readers.close();
         self.thread.finish();

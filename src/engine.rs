@@ -281,6 +281,13 @@ impl Engine {
         self.flights.is_empty()
     }
 
+    /// Tells whether anything is done for an upload; scans and looks are not.
+    pub fn is_working(&self) -> bool {
+        let is_look =
+            |kind: &FlightKind| matches!(kind, FlightKind::Scan(_) | FlightKind::Look(..));
+        self.flights.values().any(|flight| !is_look(&flight.kind))
+    }
+
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });

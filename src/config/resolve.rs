@@ -1,5 +1,6 @@
 //! From what stands in the file to what the program goes by, collecting every problem on the way.
 
+mod care;
 mod destination;
 mod drop;
 mod notify;
@@ -85,7 +86,7 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn file(&mut self, raw: raw::File) -> Config {
+    fn file(&mut self, mut raw: raw::File) -> Config {
         let served = raw.web.listen.as_ref().filter(|listen| listen.as_ref() != "off");
         self.warn(served.map(Spanned::span), "[web] listen");
         let destinations: Vec<_> = raw
@@ -100,9 +101,10 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
-        let state_directory = self.state_directory(raw.state.directory);
+        let state_directory = self.state_directory(raw.state.directory.take());
         Config {
             path: self.path.to_owned(),
+            care: self.care(&mut raw.state),
             control_socket: self.control_socket(raw.control.socket, &state_directory),
             state_directory,
             transfer: self.transfer(raw.transfer),

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Landing;
 use super::bandwidth::Bandwidth;
+use super::care::Care;
 use super::control::Control;
 use super::journal::Journal;
 use super::perform::{Source, World};
@@ -51,6 +52,7 @@ pub struct Daemon {
     pub(super) signals: Signals,
     pub(super) control: Control,
     pub(super) rates: Rates,
+    pub(super) care: Care,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
     pub(super) journal: Journal,
@@ -106,6 +108,7 @@ impl Daemon {
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight);
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &clock, sender, bandwidth)?);
+        let care = Care::new(config, &loaded.care, now);
         let mut first_effects = Vec::new();
         let mut engine =
             Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
@@ -128,6 +131,7 @@ impl Daemon {
             signals: Signals::listen().map_err(Error::Signals)?,
             control: Control::listen(&config.control_socket),
             rates,
+            care,
             clock,
             phase: Phase::Running,
             journal: Journal::default(),

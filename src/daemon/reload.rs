@@ -37,6 +37,7 @@ impl Daemon {
                     self.watchers.abort_all();
                     self.start_watches();
                     self.setup.config = config;
+                    self.care.configure(&self.setup.config.care, self.clock.now().monotonic);
                     self.rates.configure(&self.setup.config.transfer);
                     self.follow_rates();
                     tracing::info!("the configuration was read again");
