@@ -160,25 +160,29 @@ impl Journal {
         event.record(&mut fields);
         let level = *event.metadata().level();
         let module = event.metadata().module_path().unwrap_or_default();
-        let lost = self.lost_count.swap(0, Ordering::Relaxed);
+        let lost = self.lost_count.load(Ordering::Relaxed);
         if lost > 0 {
             let message = format!("the journal had no room for {lost} records");
             let told = Fields { message, known: Vec::new() };
-            self.give(&told, Level::WARN, module);
+            if self.give(&told, Level::WARN, module) {
+                self.lost_count.fetch_sub(lost, Ordering::Relaxed);
+            }
         }
-        self.give(&fields, level, module);
+        if !self.give(&fields, level, module) {
+            self.lost_count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn give(&self, fields: &Fields, level: Level, module: &str) {
+    /// Writes it somewhere; false where the journal has no room.
+    fn give(&self, fields: &Fields, level: Level, module: &str) -> bool {
         match self.send(fields, level, module) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.lost_count.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
                 let line = fields.line(level);
                 // Where standard error is closed too there is nobody to tell.
                 io::stderr().lock().write_all(scrub(&line).as_bytes()).unwrap_or(());
+                true
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it is linked once.
 
+mod care;
 mod conformance;
 mod daemon;
 mod destinations;
@@ -7,6 +8,7 @@ mod exports;
 mod fuse;
 mod halfway;
 mod identity;
+mod journal;
 mod kill;
 mod moved;
 mod notify;

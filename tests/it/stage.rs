@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) platforms: &'static [&'static str],
     /// A real S3 server instead of the sandbox's.
     pub(crate) outside: Option<Outside>,
+    /// Lines of `[state]`.
+    pub(crate) state: &'static str,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
     /// Lines of `[transfer]`.
@@ -64,6 +66,7 @@ impl Default for Options {
         Self {
             platforms: &["sevenbridges"],
             outside: None,
+            state: "",
             network: "inactivity_timeout = \"2s\"",
             transfer: "parts_in_flight = 4",
             destination: "",
@@ -136,9 +139,9 @@ impl Stage {
     }
 
     pub(crate) fn configure(&self) {
-        let Options { transfer, destination, drop, platforms, network, .. } = &self.options;
+        let Options { state, transfer, destination, drop, platforms, network, .. } = &self.options;
         let mut text = format!(
-            "[state]\ndirectory = \"state\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
+            "[state]\ndirectory = \"state\"\n{state}\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
              delay_max = \"1s\"\n[network]\n{network}\n"
         );
         for platform in *platforms {
