@@ -165,7 +165,7 @@ impl Care {
         let work = Work { directory, store, halt: halt.clone(), at: now.wall };
         let (kept, keep_parts) = (self.config.backups_kept, self.config.keep_parts);
         let sender = self.sender.clone();
-        let present = self.present(now);
+        let present = plan::present(self.started, now);
         let run = move || {
             let ended = match job {
                 Job::Backup => Ended::Backup(work.back_up(kept)),
@@ -182,13 +182,6 @@ impl Care {
                 self.plan.ended(job, false, now.monotonic);
             }
         }
-    }
-
-    /// Returns the present moment, unless the clock was set forward since the start: then what it
-    /// would show. What is old is removed by it, and nothing brings that back.
-    fn present(&self, now: Now) -> WallTime {
-        let lived = now.monotonic.since(self.started.monotonic);
-        now.wall.min(self.started.wall.after(lived))
     }
 
     /// Gives up what is being done, and waits for its end.

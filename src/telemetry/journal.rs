@@ -3,8 +3,8 @@
 //! Each field of [`super::field`] becomes `DROPFERRY_` and its name in upper case; what else a
 //! dependency adds stands in the message. Every value passes the scrubber before it leaves.
 //!
-//! *Never* waits: the socket does not block, and a record that the journal has no room for is left
-//! out and counted. A record too large for a datagram goes by a sealed memory file; where that
+//! *Never* waits for long: when the journal has no room, a record waits for a moment, and if that was
+//! in vain, none waits until one was taken again; what is left out is counted. A record too large for a datagram goes by a sealed memory file; where that
 //! cannot be had, it is cut. Where the journal cannot be reached at all, the line is written to
 //! standard error as text.
 
@@ -14,14 +14,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr, sendto,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as SpanRecord};
@@ -41,6 +42,9 @@ const VALUE_MAX: usize = 1 << 20;
 /// The longest value where only a datagram can be sent: all fields together fit into any.
 const VALUE_MAX_CUT: usize = 4 << 10;
 
+/// How long a record waits for room: journald makes some within it, unless it hangs.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// Tells whether standard error is connected to the journal.
 pub(super) fn is_standard_error() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
@@ -57,8 +61,10 @@ fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
 /// The layer that writes to the journal.
 pub(super) struct Journal {
     socket: UnixDatagram,
-    path: PathBuf,
+    address: SocketAddrUnix,
     repeats: Arc<Repeats>,
+    /// It had no room for the last record.
+    is_stalled: AtomicBool,
     /// Records that found no room.
     lost_count: AtomicU64,
 }
@@ -150,9 +156,10 @@ impl Journal {
     /// When there is no socket to be had.
     pub(super) fn new(path: impl AsRef<Path>, repeats: Arc<Repeats>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        let path = path.as_ref().to_owned();
-        Ok(Self { socket, path, repeats, lost_count: AtomicU64::new(0) })
+        socket.set_write_timeout(Some(WAIT_MAX))?;
+        let address = SocketAddrUnix::new(path.as_ref())?;
+        let (is_stalled, lost_count) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self { socket, address, repeats, is_stalled, lost_count })
     }
 
     fn write(&self, event: &Event<'_>, around: Vec<(&'static str, String)>) {
@@ -175,9 +182,13 @@ impl Journal {
 
     /// Writes it somewhere; false where the journal has no room.
     fn give(&self, fields: &Fields, level: Level, module: &str) -> bool {
-        match self.send(fields, level, module) {
+        let sent = self.send(fields, level, module);
+        let is_stalled =
+            sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
+        match sent {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) if is_stalled => false,
             Err(_) => {
                 let line = fields.line(level);
                 // Where standard error is closed too there is nobody to tell.
@@ -189,19 +200,23 @@ impl Journal {
 
     fn send(&self, fields: &Fields, level: Level, module: &str) -> io::Result<()> {
         let record = fields.record(level, module, VALUE_MAX);
-        let error = match self.socket.send_to(&record, &self.path) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        let is_too_large = |errno: &Errno| matches!(*errno, Errno::MSGSIZE | Errno::NOBUFS);
-        if !Errno::from_io_error(&error).is_some_and(|errno| is_too_large(&errno)) {
-            return Err(error);
+        match sendto(&self.socket, &record, self.flags(), &self.address) {
+            Err(Errno::MSGSIZE | Errno::NOBUFS) => {}
+            sent => return sent.map(|_| ()).map_err(Into::into),
         }
         if self.send_file(&record).is_ok() {
             return Ok(());
         }
         let cut = fields.record(level, module, VALUE_MAX_CUT);
-        self.socket.send_to(&cut, &self.path).map(|_| ())
+        sendto(&self.socket, &cut, self.flags(), &self.address)?;
+        Ok(())
+    }
+
+    fn flags(&self) -> SendFlags {
+        match self.is_stalled.load(Ordering::Relaxed) {
+            true => SendFlags::DONTWAIT,
+            false => SendFlags::empty(),
+        }
     }
 
     /// Sends a record as a sealed memory file.
@@ -218,9 +233,8 @@ impl Journal {
         if !control.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let address = SocketAddrUnix::new(&self.path)?;
         let nothing = [IoSlice::new(&[])];
-        sendmsg_addr(&self.socket, &address, &nothing, &mut control, SendFlags::DONTWAIT)?;
+        sendmsg_addr(&self.socket, &self.address, &nothing, &mut control, self.flags())?;
         Ok(())
     }
 }

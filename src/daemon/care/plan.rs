@@ -68,6 +68,13 @@ impl Due {
     }
 }
 
+/// Returns the present moment, unless the clock was set forward since the start: then what it would
+/// show. What is old is removed by it, and nothing brings that back.
+pub(super) fn present(started: Now, now: Now) -> WallTime {
+    let lived = now.monotonic.since(started.monotonic);
+    now.wall.min(started.wall.after(lived))
+}
+
 /// When everything is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
@@ -136,7 +143,6 @@ mod tests {
         }
     }
 
-    /// Days since the last copy, and how long after the start the next is due.
     #[test]
     fn a_copy_is_due_by_when_it_was_last_made_however_the_clock_was_set() {
         let hours = |hours: i64| WallTime(START.wall.0 - hours * 3_600_000_000_000);
@@ -180,6 +186,16 @@ mod tests {
         assert_eq!(plan.next(Some(late)), Some((begin, Job::Check)));
         plan.ended(Job::Check, true, begin);
         assert_eq!(plan.next(Some(late)), Some((begin.after(TIDY_MAX), Job::Tidy)));
+    }
+
+    #[test]
+    fn a_clock_set_forward_makes_nothing_old() {
+        let lived = Duration::from_hours(3);
+        for (set, shown) in [(0, 0), (24 * 365, 0), (-2, -2)] {
+            let at = |hours: i64| WallTime(START.wall.after(lived).0 + hours * 3_600_000_000_000);
+            let now = Now { monotonic: START.monotonic.after(lived), wall: at(set) };
+            assert_eq!(present(START, now), at(shown), "{set}");
+        }
     }
 
     #[test]

@@ -96,13 +96,16 @@ impl Writer {
     }
 }
 
-/// Returns the uploads whose parts are to go next.
-fn unpruned(connection: &Connection, ended_before: WallTime) -> Result<Vec<i64>> {
-    let sql = format!(
+fn unpruned_sql() -> String {
+    format!(
         "SELECT id, accepted_count FROM uploads WHERE stage IN {ENDED} AND pruned_at_ns IS NULL \
          AND ended_at_ns < ?1 ORDER BY ended_at_ns LIMIT {UPLOADS_MAX}"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    )
+}
+
+/// Returns the uploads whose parts are to go next.
+fn unpruned(connection: &Connection, ended_before: WallTime) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(&unpruned_sql())?;
     let mut rows = statement.query([ended_before.0])?;
     let (mut uploads, mut parts) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -129,4 +132,20 @@ pub(in crate::store) fn load(connection: &Connection) -> Result<Cared> {
             verdict: is_sound.map(|is_sound| Verdict { is_sound, detail }),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_is_found_without_a_look_at_every_upload() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = crate::store::schema::open_for_writing(directory.path()).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {}", unpruned_sql());
+        let mut statement = connection.prepare(&sql).unwrap();
+        let rows = statement.query_map([0], |row| row.get::<_, String>("detail")).unwrap();
+        let plan = rows.collect::<Result<Vec<_>>>().unwrap().join("; ");
+        assert_eq!(plan, "SEARCH uploads USING INDEX uploads_unpruned (ended_at_ns<?)");
+    }
 }
