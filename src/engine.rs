@@ -281,11 +281,14 @@ impl Engine {
         self.flights.is_empty()
     }
 
-    /// Tells whether anything is done for an upload; scans and looks are not.
+    /// Tells whether anything is done for an upload, a drop or a remote upload; scans, looks, probes
+    /// and notices are none of these.
     pub fn is_working(&self) -> bool {
-        let is_look =
-            |kind: &FlightKind| matches!(kind, FlightKind::Scan(_) | FlightKind::Look(..));
-        self.flights.values().any(|flight| !is_look(&flight.kind))
+        let is_aside = |kind: &FlightKind| {
+            use FlightKind::{Look, Notify, Probe, Scan};
+            matches!(kind, Scan(_) | Look(..) | Probe | Notify(_))
+        };
+        self.flights.values().any(|flight| !is_aside(&flight.kind))
     }
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.

@@ -63,6 +63,8 @@
 //! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
 //! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
 //! | park within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that parks afterwards begins another |
+//! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
+//! | remove old parts | – (one transaction) | nothing happened | they are found again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most as many parts sent again as were on their way.

@@ -142,3 +142,22 @@ fn what_was_done_is_written_and_read_back_and_free_pages_go() {
     };
     assert_eq!(loaded.care, cared);
 }
+
+#[test]
+fn a_wal_that_a_reader_holds_is_folded_when_it_has_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let (writer, _) = Writer::open(&Settings { directory: directory.path().to_owned() }).unwrap();
+    let reader = Connection::open(directory.path().join(FILE_NAME)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM uploads;").unwrap();
+    let runner = crate::store::Runner { pid: 1, version: "0".into(), started_at: AT };
+    let (store, thread) = Store::start(writer, &runner).unwrap();
+    let fold = || {
+        assert_eq!(store.tend(Tend::FoldLog).blocking_recv().unwrap().unwrap(), Tended::Done);
+        sizes(directory.path()).1
+    };
+    assert!(fold() > 0, "it is held");
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(fold(), 0);
+    drop(store);
+    thread.finish();
+}
