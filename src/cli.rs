@@ -74,8 +74,8 @@ struct Common {
     /// The configuration file [default: $DROPFERRY_CONFIG, else /etc/dropferry/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How log lines look on standard error
-    #[arg(long, global = true, value_enum, default_value = "text")]
+    /// How log lines look: auto is the journal's where standard error is connected to it, else text
+    #[arg(long, global = true, value_enum, default_value = "auto")]
     log_format: LogFormat,
     /// Which log lines are written: error, warn, info, debug or trace
     #[arg(long, global = true, default_value = "info", value_parser = parse_level)]
@@ -88,8 +88,21 @@ fn parse_level(word: &str) -> Result<Level, String> {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum LogFormat {
+    Auto,
     Text,
     Json,
+    Journal,
+}
+
+impl From<LogFormat> for Format {
+    fn from(asked: LogFormat) -> Self {
+        match asked {
+            LogFormat::Auto => Self::Auto,
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+            LogFormat::Journal => Self::Journal,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,7 +163,9 @@ pub fn run() -> ExitCode {
             return code.into();
         }
     };
-    match execute(arguments) {
+    let ended = execute(arguments);
+    crate::telemetry::flush();
+    match ended {
         Ok(exit) => exit.into(),
         Err(error) => report(&error).into(),
     }
@@ -158,18 +173,19 @@ pub fn run() -> ExitCode {
 
 fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     let common = &arguments.common;
-    let format = match common.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
+    let begin_log = || {
+        let clock = crate::clock::Clock::real();
+        let now = move || clock.now().monotonic;
+        crate::telemetry::init(common.log_format.into(), common.log_level, now)
     };
     match arguments.command {
         Command::Run => {
-            crate::telemetry::init(format, common.log_level)?;
+            begin_log()?;
             run::execute(common)
         }
         Command::Demo(demo) => demo::execute(&demo),
         Command::Sandbox(sandbox) => {
-            crate::telemetry::init(format, common.log_level)?;
+            begin_log()?;
             sandbox::execute(sandbox)
         }
         Command::Status(status) => status::execute(common, &status),

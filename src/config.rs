@@ -39,6 +39,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where rows and receipts are kept.
     pub state_directory: PathBuf,
+    /// How the database is cared for.
+    pub care: Care,
     /// Where operators ask the running daemon.
     pub control_socket: PathBuf,
     /// Where the status page is served, if anywhere.
@@ -70,6 +72,19 @@ pub struct Places {
     pub state_directory: PathBuf,
     /// Where the control socket may be, the likeliest first.
     pub control_sockets: Vec<PathBuf>,
+}
+
+/// How the database is cared for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Care {
+    /// How long parts and attempts of ended uploads are kept; none is for ever.
+    pub keep_parts: Option<Duration>,
+    /// How often it is copied; none is never.
+    pub backup_interval: Option<Duration>,
+    /// How many copies are kept.
+    pub backups_kept: usize,
+    /// How often it is checked; none is never.
+    pub check_interval: Option<Duration>,
 }
 
 /// One way in which people are told.

@@ -10,6 +10,7 @@
 
 mod bandwidth;
 mod build;
+mod care;
 mod clients;
 mod control;
 mod files;
@@ -70,6 +71,7 @@ enum Wake {
     Event(Event),
     Reply(ActId, workers::Reply),
     Landed(Landing),
+    Cared(care::Ended),
     Deadline,
 }
 
@@ -91,6 +93,7 @@ impl Daemon {
             let wake = self.wait().await;
             self.take_wake(wake)?;
             self.take_waiting();
+            self.care_for_database();
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
             self.beat(now);
@@ -122,6 +125,7 @@ impl Daemon {
             Some(landing) = self.commits.next() => Wake::Landed(landing),
             asked = self.control.next() => Wake::Asked(asked),
             answer = self.web.next() => Wake::Pulse(answer),
+            ended = self.care.next() => Wake::Cared(ended),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
             Some(event) = self.events.recv() => Wake::Event(event),
             () = sleep => Wake::Deadline,
@@ -133,9 +137,9 @@ impl Daemon {
         let engine = self.engine.next_deadline();
         let credential = self.watches_credentials().then_some(self.credentials_due);
         let watchdog = self.watchdog.map(|(_, due)| due);
-        let rates = self.rates.deadline();
-        let pulse = self.pulse.next_deadline();
-        let own = [credential, watchdog, rates, pulse, self.phase.deadline()];
+        let (rates, care, pulse) =
+            (self.rates.deadline(), self.care.deadline(), self.pulse.next_deadline());
+        let own = [credential, watchdog, rates, care, pulse, self.phase.deadline()];
         own.into_iter().chain([engine]).flatten().min()
     }
 
@@ -165,6 +169,7 @@ impl Daemon {
             Wake::Asked(asked) => self.on_asked(asked),
             // Whoever asked may have gone.
             Wake::Pulse(answer) => answer.send(()).unwrap_or(()),
+            Wake::Cared(ended) => self.care.on_ended(ended, self.clock.now()),
             Wake::Deadline => {
                 self.look_for_credentials();
                 self.look_at_timetable();
@@ -305,6 +310,8 @@ impl Daemon {
         while let Some(landing) = self.commits.next().await {
             landing.result.map_err(Error::Store)?;
         }
+        // It writes through the store, which ends when all have let go of it.
+        self.care.finish();
         drop(self.store);
         self.world.readers.close();
         self.thread.finish();

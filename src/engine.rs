@@ -284,6 +284,16 @@ impl Engine {
         self.flights.is_empty()
     }
 
+    /// Tells whether anything is done for an upload, a drop or a remote upload; scans, looks, probes
+    /// and notices are none of these.
+    pub fn is_working(&self) -> bool {
+        let is_aside = |kind: &FlightKind| {
+            use FlightKind::{Look, Notify, Probe, Scan};
+            matches!(kind, Scan(_) | Look(..) | Probe | Notify(_))
+        };
+        self.flights.values().any(|flight| !is_aside(&flight.kind))
+    }
+
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });

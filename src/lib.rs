@@ -67,6 +67,8 @@
 //! | fold what a limit held back | the summary's row and the mark in each of the others, in one transaction | nothing happened | the summary is sent, the others are not |
 //! | give a notice up | – | nothing happened | it is tried once more, and given up |
 //! | heartbeat | – | nothing | the next beat comes when the loop turns |
+//! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
+//! | remove old parts | – (one transaction) | nothing happened | they are found again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most as many parts sent again as were on their way.

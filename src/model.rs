@@ -9,6 +9,7 @@ pub mod export;
 pub mod fact;
 pub mod failure;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod notice;
 pub mod order;
@@ -20,11 +21,12 @@ pub mod upload;
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use digest::{ETag, ETagMode, Md5};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
-pub use fact::{Admission, DestinationState, DropHealth, Fact, Record, WatchState};
+pub use fact::{Admission, Fact, Record};
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{
     Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
 };
+pub use health::{DestinationState, DropHealth, WatchState};
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};

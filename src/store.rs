@@ -2,7 +2,8 @@
 //!
 //! *Owns* `STATE/dropferry.db` and its lock. One writer thread holds the one read-write connection;
 //! everybody else sends it [`Record`]s through [`Store::submit`] and is answered after the commit.
-//! Readers open a [`snapshot::Snapshot`], while the daemon runs or while it is down.
+//! Readers open a [`snapshot::Snapshot`], while the daemon runs or while it is down. [`care`] copies
+//! and checks the file.
 //!
 //! *Promises*: what was answered with `Ok` survives a power cut (WAL, `synchronous=FULL`); records
 //! are applied in the order of submission; those of one submission in one transaction; every fact
@@ -14,6 +15,7 @@
 //!
 //! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
 
+pub mod care;
 mod columns;
 mod lock;
 mod rows;
@@ -80,6 +82,8 @@ pub struct Loaded {
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// The rate that was ordered: bytes a second, none is unlimited.
     pub bandwidth: Option<Option<u64>>,
+    /// How the database is cared for.
+    pub care: care::Cared,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
 }
@@ -130,10 +134,49 @@ pub struct Thread {
     handle: JoinHandle<()>,
 }
 
+/// What the writer does for the database itself, one short piece at a time.
+#[derive(Debug, Clone)]
+pub enum Tend {
+    /// Removes parts and failed attempts of uploads that ended before a moment.
+    Prune {
+        /// The moment.
+        ended_before: WallTime,
+        /// When they are removed.
+        at: WallTime,
+    },
+    /// Gives free pages back to the file system.
+    FreePages,
+    /// Folds the WAL into the database and cuts it, unless a reader holds it.
+    FoldLog,
+    /// Notes how a copy ended.
+    BackupEnded {
+        /// When.
+        at: WallTime,
+        /// Why there is none.
+        failure: Option<String>,
+    },
+    /// Notes what a check found.
+    Checked {
+        /// When.
+        at: WallTime,
+        /// What.
+        verdict: care::Verdict,
+    },
+}
+
+/// Whether there is more of the same to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tended {
+    /// There is none.
+    Done,
+    /// There may be.
+    More,
+}
+
 #[derive(Debug)]
-struct Submission {
-    records: Vec<Record>,
-    answer: oneshot::Sender<Result<(), Error>>,
+enum Submission {
+    Records(Vec<Record>, oneshot::Sender<Result<(), Error>>),
+    Tend(Tend, oneshot::Sender<Result<Tended, Error>>),
 }
 
 impl Store {
@@ -157,14 +200,29 @@ impl Store {
     /// answer comes after the commit; an empty list is a barrier.
     pub fn submit(&self, records: Vec<Record>) -> Answer {
         let (answer, receiver) = oneshot::channel();
-        match self.submissions.try_send(Submission { records, answer }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) => {
-                // A receiver that is gone needs no answer.
-                drop(refused.answer.send(Err(Error::poisoned())));
-            }
-        }
+        self.hand_over(Submission::Records(records, answer));
         receiver
+    }
+
+    /// Asks for one piece of care, after all that was submitted before. What fails of it poisons
+    /// nothing.
+    pub fn tend(&self, tend: Tend) -> oneshot::Receiver<Result<Tended, Error>> {
+        let (answer, receiver) = oneshot::channel();
+        self.hand_over(Submission::Tend(tend, answer));
+        receiver
+    }
+
+    fn hand_over(&self, submission: Submission) {
+        let Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) =
+            self.submissions.try_send(submission)
+        else {
+            return;
+        };
+        // A receiver that is gone needs no answer.
+        match refused {
+            Submission::Records(_, answer) => drop(answer.send(Err(Error::poisoned()))),
+            Submission::Tend(_, answer) => drop(answer.send(Err(Error::poisoned()))),
+        }
     }
 
     /// Writes records and waits for the commit.

@@ -1,9 +1,10 @@
 //! The log: where it goes, how it looks, which field names it uses, and what never reaches it.
 //!
 //! Owns the subscriber of the process and the scrubber before it. Everything is written to standard
-//! error, as text or as one JSON object a line. Text has colours only on a terminal, and not when
-//! `NO_COLOR` is set. What dependencies have to say appears from `warn` on, unless `trace` is asked
-//! for.
+//! error, as text or as one JSON object a line; or, where standard error is the journal's, to the
+//! journal in records with fields. Text has colours only on a terminal, and not when `NO_COLOR` is
+//! set. What dependencies have to say appears from `warn` on, unless `trace` is asked for. A line
+//! that repeats itself is written a few times and then counted: see `telemetry/repeats.rs`.
 //!
 //! It promises that no registered secret and no value of a signed query string leaves the process
 //! by the log: every line is read once more before it is written, whatever field or message it came
@@ -12,19 +13,28 @@
 //! Whoever reads a secret registers it with [`register_secret`] before using it. Secrets stay
 //! registered when they are replaced: an old token is still a token.
 //!
-//! At a crash the log ends with the last line written; nothing is buffered. `main` calls [`init`]
-//! once; everybody else uses `tracing` with the names in [`field`].
+//! At a crash the log ends with the last line written; nothing is buffered but the count of
+//! repeats. `cli` calls [`init`] once, and [`flush`] at the end; everybody else uses `tracing` with
+//! the names in [`field`].
 
-use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+mod journal;
+mod repeats;
+mod scrub;
+
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
+
+use self::journal::Journal;
+use self::repeats::{Repeats, Sparing};
+use self::scrub::Scrubber;
+pub use self::scrub::{register_secret, scrub};
+use crate::model::Monotonic;
 
 /// The names of fields. No event or span uses any other.
 pub mod field {
@@ -73,37 +83,16 @@ pub mod field {
     ];
 }
 
-/// Shorter texts are not registered: replacing them would garble the log and hide nothing.
-const SECRET_BYTES_MIN: usize = 6;
-
-/// What stands in place of a secret.
-const REDACTED: &str = "[redacted]";
-
-/// Names, in lower case, after which a value is a secret, whoever put it there.
-const SECRET_MARKS: [&str; 12] = [
-    "x-amz-signature=",
-    "x-amz-credential=",
-    "x-amz-security-token=",
-    "x-goog-signature=",
-    "x-goog-credential=",
-    "awsaccesskeyid=",
-    "credential=",
-    "signature=",
-    "sig=",
-    "token=",
-    "bearer ",
-    "x-sbg-auth-token: ",
-];
-
-/// The registered secrets, the longest first: a secret inside a longer one must not split it.
-static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
-
 /// How the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// For people.
+    /// The journal's where standard error is connected to it, else text.
     #[default]
+    Auto,
+    /// For people.
     Text,
+    /// Records with fields, for journald; text where it cannot be reached.
+    Journal,
     /// One JSON object a line, for collectors.
     Json,
 }
@@ -165,18 +154,29 @@ impl FromStr for Level {
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the log is set up twice")]
+#[error("the log cannot be set up")]
 pub struct Error {
     /// What the subscriber said.
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Sends the log of this process to standard error.
+/// Sends the log of this process to standard error, or to the journal behind it. `now` reads the
+/// clock by which repeats are counted.
 ///
 /// # Errors
 /// When it was called before.
-pub fn init(format: Format, level: Level) -> Result<(), Error> {
+pub fn init(
+    format: Format,
+    level: Level,
+    now: impl Fn() -> Monotonic + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let format = match format {
+        Format::Auto if journal::is_standard_error() => Format::Journal,
+        Format::Auto => Format::Text,
+        asked @ (Format::Text | Format::Journal | Format::Json) => asked,
+    };
+    let repeats = Arc::new(Repeats::new(now));
     let terminal = io::stderr().is_terminal();
     // By the convention of no-color.org an empty value does not count.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -184,9 +184,19 @@ pub fn init(format: Format, level: Level) -> Result<(), Error> {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Scrubber(io::stderr))
         .with_ansi(terminal && !no_color && format == Format::Text);
+    let sparing = Arc::clone(&repeats);
     let lines = match format {
-        Format::Text => lines.with_target(level >= Level::Debug).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Auto | Format::Text => {
+            let lines = lines.with_target(level >= Level::Debug);
+            lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
+        }
+        Format::Json => {
+            let lines = lines.json().flatten_event(true);
+            lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
+        }
+        Format::Journal => Journal::new(journal::SOCKET, sparing)
+            .map_err(|source| Error { source: Box::new(source) })?
+            .boxed(),
     };
     let log = tracing_subscriber::registry().with(filter).with(lines);
     log.try_init().map_err(|source| Error { source: Box::new(source) })?;
@@ -195,8 +205,24 @@ pub fn init(format: Format, level: Level) -> Result<(), Error> {
     LEVEL.store(level as u8, Ordering::Relaxed);
     // A second initialisation was refused above.
     SET_LEVEL.set(set).unwrap_or(());
+    REPEATS.set(repeats).unwrap_or(());
     Ok(())
 }
+
+/// Says how often lines were repeated that are still being counted.
+pub fn flush() {
+    let held = REPEATS.get().map(|repeats| repeats.take_held()).unwrap_or_default();
+    for summary in held {
+        match *summary.level() {
+            tracing::Level::ERROR => tracing::error!("{}", summary.text),
+            tracing::Level::WARN => tracing::warn!("{}", summary.text),
+            _ => tracing::info!("{}", summary.text),
+        }
+    }
+}
+
+/// What repeats itself.
+static REPEATS: OnceLock<Arc<Repeats>> = OnceLock::new();
 
 type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
 
@@ -227,132 +253,12 @@ pub fn level() -> Level {
 #[error("the level of the log cannot be changed")]
 pub struct NotSet;
 
-/// Sees to it that `secret` never appears in the log, also as JSON and `Debug` escape it.
-/// Texts of less than six bytes are not taken.
-pub fn register_secret(secret: &str) {
-    let secret = secret.trim();
-    if secret.len() < SECRET_BYTES_MIN {
-        return;
-    }
-    let debug = unquoted(format!("{secret:?}"));
-    let forms = [json_escaped(secret), json_escaped(&debug), debug, secret.to_owned()];
-    let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
-    for form in forms {
-        if !secrets.contains(&form) {
-            secrets.push(form);
-        }
-    }
-    secrets.sort_by_key(|form| std::cmp::Reverse(form.len()));
-}
-
-fn json_escaped(text: &str) -> String {
-    unquoted(serde_json::Value::from(text).to_string())
-}
-
-/// Takes the quotation marks off both ends.
-fn unquoted(mut text: String) -> String {
-    text.pop();
-    text.split_off(1)
-}
-
-/// Replaces every registered secret and every value of a signed query string by `[redacted]`.
-///
-/// The log goes through it by itself; error texts for other channels may be passed here.
-pub fn scrub(text: &str) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(text);
-    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    for secret in secrets.iter() {
-        if text.contains(secret.as_str()) {
-            text = Cow::Owned(text.replace(secret.as_str(), REDACTED));
-        }
-    }
-    match scrub_marked(&text) {
-        Some(scrubbed) => Cow::Owned(scrubbed),
-        None => text,
-    }
-}
-
-/// Replaces the values after [`SECRET_MARKS`]; `None` when there is none.
-fn scrub_marked(text: &str) -> Option<String> {
-    let lower = text.to_ascii_lowercase();
-    let mut scrubbed = String::new();
-    let mut done = 0;
-    while let Some((start, end)) = next_marked(&lower, done) {
-        scrubbed.push_str(&text[done..start]);
-        scrubbed.push_str(REDACTED);
-        done = end;
-    }
-    scrubbed.push_str(&text[done..]);
-    (done > 0).then_some(scrubbed)
-}
-
-/// Finds the first value after a mark at or behind `from` in lower-case text.
-fn next_marked(lower: &str, mut from: usize) -> Option<(usize, usize)> {
-    loop {
-        let start = from + first_value(&lower[from..])?;
-        let length = lower[start..].find(ends_a_value).unwrap_or(lower.len() - start);
-        if length > 0 && !lower[start..].starts_with(REDACTED) {
-            return Some((start, start + length));
-        }
-        from = start;
-    }
-}
-
-/// Returns where the first value after a mark begins.
-fn first_value(lower: &str) -> Option<usize> {
-    let after = |mark: &&str| {
-        let mut found = lower.match_indices(*mark).map(|(at, _)| at);
-        found.find(|at| begins_a_word(lower, *at)).map(|at| at + mark.len())
-    };
-    SECRET_MARKS.iter().filter_map(after).min()
-}
-
-/// Tells whether a name begins here, and is not the end of a longer one such as `design=`.
-fn begins_a_word(text: &str, at: usize) -> bool {
-    !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
-}
-
-fn ends_a_value(c: char) -> bool {
-    c.is_whitespace()
-        || c.is_control()
-        || matches!(c, '&' | '"' | '\'' | '<' | '>' | ')' | ',' | '\\')
-}
-
-/// Makes writers that scrub what passes.
-#[derive(Debug)]
-struct Scrubber<M>(M);
-
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Scrubber<M> {
-    type Writer = ScrubbingWriter<M::Writer>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        ScrubbingWriter(self.0.make_writer())
-    }
-}
-
-/// Scrubs each write by itself: the subscriber writes an event at once.
-#[derive(Debug)]
-struct ScrubbingWriter<W>(W);
-
-impl<W: Write> Write for ScrubbingWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(scrub(&String::from_utf8_lossy(bytes)).as_bytes())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::io::Write;
+    use std::sync::Mutex;
 
+    use super::scrub::REDACTED;
     use super::*;
 
     /// A place that keeps what was written.
@@ -401,38 +307,6 @@ mod tests {
             assert!(!text.contains("s3cr"), "{text}");
             assert_eq!(text.matches(REDACTED).count(), 3, "{text}");
         }
-    }
-
-    #[test]
-    fn signed_queries_are_replaced_and_the_rest_is_kept() {
-        let cases = [
-            (
-                "PUT https://h/o?partNumber=3&X-Amz-Signature=abc123&x=1 failed",
-                "PUT https://h/o?partNumber=3&X-Amz-Signature=[redacted]&x=1 failed",
-            ),
-            ("u?Signature=a%2Fb&Signature=c", "u?Signature=[redacted]&Signature=[redacted]"),
-            ("{\"u\":\"h?sig=zzz\",\"n\":1}", "{\"u\":\"h?sig=[redacted]\",\"n\":1}"),
-            ("authorization: Bearer abc.def", "authorization: Bearer [redacted]"),
-            (
-                "AWS4-HMAC-SHA256 Credential=AKIA/x/aws4_request, SignedHeaders=host, Signature=ab",
-                "AWS4-HMAC-SHA256 Credential=[redacted], SignedHeaders=host, Signature=[redacted]",
-            ),
-            ("design=good sig= end", "design=good sig= end"),
-            ("token=[redacted] sig=x", "token=[redacted] sig=[redacted]"),
-            ("ümlaut sig=ü&ß", "ümlaut sig=[redacted]&ß"),
-            ("nothing here", "nothing here"),
-        ];
-        for (said, written) in cases {
-            assert_eq!(scrub(said), written);
-        }
-    }
-
-    #[test]
-    fn longer_secret_is_replaced_whole_and_short_ones_not_at_all() {
-        register_secret("abcdef-inner");
-        register_secret("abcdef-inner-outer");
-        register_secret("tiny");
-        assert_eq!(scrub("x abcdef-inner-outer tiny"), "x [redacted] tiny");
     }
 
     #[test]

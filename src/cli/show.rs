@@ -1,13 +1,15 @@
 //! `show`: everything about one upload.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, render, status};
-use crate::model::{SourcePath, UploadId};
+use crate::model::{Admission, SourcePath, UploadId};
+use crate::receipt;
 use crate::store::snapshot::{Detail, Snapshot};
 
 #[derive(Debug, Args)]
@@ -21,7 +23,8 @@ pub(super) struct ShowArguments {
 }
 
 pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Result<Exit> {
-    let snapshot = Snapshot::open(&common.state_directory()?)?;
+    let state = common.state_directory()?;
+    let snapshot = Snapshot::open(&state)?;
     let asked = &arguments.which;
     let number = asked.to_str().and_then(|text| text.parse().ok());
     let ids = match number {
@@ -40,7 +43,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         bail!("there is no upload {}", asked.display());
     }
     if arguments.json {
-        let mut shown: Vec<_> = found.iter().map(to_json).collect();
+        let mut shown: Vec<_> = found.iter().map(|detail| to_json(detail, &state)).collect();
         for (detail, shown) in found.iter().zip(&mut shown) {
             if moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
                 shown["moved_to"] = asked.to_string_lossy().into();
@@ -51,13 +54,14 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         let told = moved.iter().map(|(id, old)| {
             format!("{} was uploaded as {old} (upload {id}) and moved since\n", asked.display())
         });
-        let shown: Vec<_> = told.chain(found.iter().map(to_text)).collect();
+        let shown: Vec<_> =
+            told.chain(found.iter().map(|detail| to_text(detail, &state))).collect();
         render::data(&shown.join("\n"))?;
     }
     Ok(Exit::Fine)
 }
 
-fn to_json(detail: &Detail) -> Value {
+fn to_json(detail: &Detail, state: &Path) -> Value {
     let mut shown = status::upload_json(&detail.upload);
     let parts = detail.parts.iter().map(|part| {
         json!({
@@ -90,6 +94,8 @@ fn to_json(detail: &Detail) -> Value {
         "bytes_sent": detail.upload.state.bytes_sent.0,
         "restart_count": detail.upload.state.restart_count,
         "last_error": detail.upload.last_error,
+        "pruned_at": render::time(detail.pruned_at),
+        "receipt": receipt_of(detail, state),
         "parts": parts.collect::<Vec<_>>(),
         "attempts": attempts.collect::<Vec<_>>(),
     });
@@ -99,7 +105,14 @@ fn to_json(detail: &Detail) -> Value {
     shown
 }
 
-fn to_text(detail: &Detail) -> String {
+/// Returns where the receipt is, once there is one.
+fn receipt_of(detail: &Detail, state: &Path) -> Option<String> {
+    let Admission { drop, path, id, .. } = &detail.upload.admission;
+    detail.receipted_at?;
+    Some(receipt::path_for(state, drop.as_str(), path, *id).display().to_string())
+}
+
+fn to_text(detail: &Detail, state: &Path) -> String {
     let upload = &detail.upload;
     let admission = &upload.admission;
     let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
@@ -136,6 +149,14 @@ fn to_text(detail: &Detail) -> String {
     ]);
     rows.extend(detail.export.as_ref().map(|export| {
         row("export", format!("{} to {}: {}", export.state, export.volume, export.location))
+    }));
+    rows.extend(receipt_of(detail, state).map(|place| row("receipt file", place)));
+    rows.extend(detail.pruned_at.map(|_| {
+        let kept = match detail.receipted_at {
+            Some(_) => "the parts stand in the receipt",
+            None => "there is no receipt",
+        };
+        row("parts", format!("removed with attempts on {}; {kept}", at(detail.pruned_at)))
     }));
     rows.extend(upload.last_error.clone().map(|error| row("last failure", error)));
     let mut text = render::table(&rows);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::model::{Hold, Scope, Standing, UnitState, WallTime};
-use crate::store::snapshot::{Run, Snapshot, Status, UnitShown, Upload};
+use crate::store::snapshot::{Database, Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
@@ -126,6 +126,7 @@ fn to_json(status: &Status) -> Value {
             "rate_per_second": status.rate_bytes_per_second,
             "sent_again": sent.saturating_sub(accepted),
         },
+        "database": database_json(&status.database),
         "notices": {
             "waiting": status.notices.waiting_count, "failure": status.notices.failure,
             "given_up": status.notices.given_up_count,
@@ -138,6 +139,19 @@ fn to_json(status: &Status) -> Value {
         "ignored": status.ignored.iter().map(|ignored| json!({
             "drop": ignored.drop, "path": ignored.path.to_string(), "reason": ignored.reason.sentence(),
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// Renders how the database itself is.
+fn database_json(database: &Database) -> Value {
+    let Database { care, size_bytes, wal_bytes } = database;
+    let verdict = care.verdict.as_ref();
+    json!({
+        "checked_at": render::time(care.checked_at),
+        "is_sound": verdict.map(|verdict| verdict.is_sound),
+        "detail": verdict.and_then(|verdict| verdict.detail.clone()),
+        "backup_at": render::time(care.backup_at), "backup_failure": care.backup_failure,
+        "size_bytes": size_bytes, "wal_bytes": wal_bytes,
     })
 }
 
@@ -231,6 +245,7 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
     text.push_str(&attention(status));
     text.push_str(&untold(status));
+    text.push_str(&ailing(&status.database));
     text
 }
 
@@ -356,6 +371,21 @@ fn untold(status: &Status) -> String {
     if let Some(why) = &notices.given_up_why {
         let was = counted(notices.given_up_count, "was", "were");
         text += &format!("\n{was} given up, the last by {why}\n");
+    }
+    text
+}
+
+/// Says what is wrong with the database itself.
+fn ailing(database: &Database) -> String {
+    let care = &database.care;
+    let mut text = String::new();
+    if let Some(verdict) = care.verdict.as_ref().filter(|verdict| !verdict.is_sound) {
+        let detail = verdict.detail.as_deref().unwrap_or("nothing more is known");
+        text.push_str(&format!("\nthe database is damaged: {detail}\n"));
+        text.push_str("hint: stop the daemon and restore a backup, see docs/backup.md\n");
+    }
+    if let Some(failure) = &care.backup_failure {
+        text.push_str(&format!("\nthe database was not backed up: {failure}\n"));
     }
     text
 }

@@ -84,6 +84,10 @@ pub(super) struct Heartbeat {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct State {
     pub(super) directory: Text,
+    pub(super) keep_parts: Text,
+    pub(super) backup_interval: Text,
+    pub(super) backups_kept: Option<Spanned<i64>>,
+    pub(super) check_interval: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! From what stands in the file to what the program goes by, collecting every problem on the way.
 
 mod answer;
+mod care;
 mod destination;
 mod drop;
 mod notify;
@@ -108,7 +109,7 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn file(&mut self, raw: raw::File) -> Config {
+    fn file(&mut self, mut raw: raw::File) -> Config {
         let destinations: Vec<_> = raw
             .destinations
             .into_iter()
@@ -121,11 +122,12 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
-        let state_directory = self.state_directory(raw.state.directory);
+        let state_directory = self.state_directory(raw.state.directory.take());
         let network = self.network(raw.network);
         let voice = self.notify(raw.notify, &network);
         Config {
             path: self.path.to_owned(),
+            care: self.care(&mut raw.state),
             control_socket: self.control_socket(raw.control.socket, &state_directory),
             state_directory,
             web: self.web(raw.web.listen),

@@ -288,3 +288,22 @@ fn the_file_is_the_one_asked_for_then_the_environments_then_the_systems() {
     assert_eq!(locate(None, &set), Path::new("/env.toml"));
     assert_eq!(locate(None, &none), Path::new("/etc/dropferry/config.toml"));
 }
+
+#[test]
+fn the_care_for_the_database_is_checked() {
+    let fine = "[state]\nkeep_parts = \"forever\"\nbackup_interval = \"never\"\nbackups_kept = 1\n\
+        check_interval = \"10ms\"\n";
+    assert_eq!(said(&format!("{fine}directory = \"s\"\n")), "fine");
+    let bad = "[state]\nkeep_parts = \"never\"\nbackup_interval = \"1ms\"\nbackups_kept = 0\n\
+        check_interval = \"weekly\"\ndirectory = \"s\"\n";
+    insta::assert_snapshot!(said(bad), @r#"
+    DIR/config.toml:2: keep_parts = "never" is no duration
+    hint: allowed: a whole number and one of ms s min h d, or "forever"
+    DIR/config.toml:3: backup_interval = "1ms" is too short
+    hint: at least 10 ms, or "never"
+    DIR/config.toml:4: backups_kept = 0 is not possible
+    hint: allowed: 1 to 1000
+    DIR/config.toml:5: check_interval = "weekly" is no duration
+    hint: allowed: a whole number and one of ms s min h d, or "never"
+    "#);
+}

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Landing;
 use super::bandwidth::Bandwidth;
+use super::care::Care;
 use super::control::Control;
 use super::headline::Headline;
 use super::journal::Journal;
@@ -58,6 +59,7 @@ pub struct Daemon {
     pub(super) control: Control,
     pub(super) web: Web,
     pub(super) rates: Rates,
+    pub(super) care: Care,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
     pub(super) journal: Journal,
@@ -116,6 +118,7 @@ impl Daemon {
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight);
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &clock, sender, bandwidth)?);
+        let care = Care::new(config, &loaded.care, now);
         let mut first_effects = Vec::new();
         let mut engine =
             Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
@@ -139,6 +142,7 @@ impl Daemon {
             control: Control::listen(&config.control_socket),
             web: Web::new(setup.render),
             rates,
+            care,
             clock,
             phase: Phase::Running,
             journal: Journal::default(),

@@ -42,6 +42,7 @@ impl Daemon {
         self.start_watches();
         self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
         self.setup.config = config;
+        self.care.configure(&self.setup.config.care, self.clock.now().monotonic);
         self.rates.configure(&self.setup.config.transfer);
         self.follow_rates();
         self.web.serve(self.setup.config.web, &self.world);

@@ -68,6 +68,7 @@ const COLUMNS: &[&str] = &[
     "whole_md5",
     "whole_sha256",
     "ctime_ns",
+    "pruned_at_ns",
 ];
 
 /// Finds a column; one that is not there does not compile.

@@ -1,16 +1,16 @@
 //! Opens the database file: pragmas, integrity, migrations.
 //!
 //! Nothing is ever deleted or repaired here. A database that is damaged, or newer than this program,
-//! is refused with what to do about it; an older one is copied aside first and then migrated, each
-//! step in one transaction.
+//! is refused with what to do about it; an older one is copied among the backups first and then
+//! migrated, each step in one transaction.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::{Error, Kind};
+use super::{Error, Kind, care};
 
 /// The database's name in the state directory.
 pub(super) const FILE_NAME: &str = "dropferry.db";
@@ -27,10 +27,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0008_outbox.sql")),
     M::up(include_str!("../../migrations/0009_voice.sql")),
     M::up(include_str!("../../migrations/0010_orders.sql")),
+    M::up(include_str!("../../migrations/0011_care.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Statements that the writer keeps prepared: more than it has, for those that write uploads bring
 /// their triggers along and take longer to prepare than to run.
@@ -44,6 +45,8 @@ pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     check(&connection, &path)?;
+    // Heard only before the first table is made; an older file uses its free pages again.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     // NORMAL may forget committed rows at power loss; a forgotten ETag is a part sent again, a
     // forgotten completion is a guess.
@@ -94,7 +97,7 @@ fn readable(connection: Connection, path: &Path) -> Result<Connection, Error> {
     }
 }
 
-fn percent_encoded(path: &Path) -> String {
+pub(super) fn percent_encoded(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     let encode = |byte: &u8| {
@@ -131,38 +134,13 @@ fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let found = known_version(connection, path)?;
     if found > 0 && found < MIGRATIONS.len() {
-        back_up(connection, path, found)?;
+        care::before_migration(connection, path.parent().unwrap_or(Path::new(".")))?;
     }
     Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|source| Error {
         doing: "migrate the database",
         path: path.to_owned(),
         kind: Kind::Migration { detail: source.to_string() },
     })
-}
-
-/// Copies the database aside before it is migrated; an existing copy of that version is kept.
-fn back_up(connection: &Connection, path: &Path, version: usize) -> Result<PathBuf, Error> {
-    let copy = path.with_extension(format!("db.backup-v{version}"));
-    if copy.exists() {
-        return Ok(copy);
-    }
-    let partial = path.with_extension("db.backup-partial");
-    let failed_sql = |source| Error::sqlite("copy the database to", &copy, source);
-    let failed_io = |source| Error::io("copy the database to", &copy, source);
-    remove_if_there(&partial).map_err(failed_io)?;
-    connection.backup("main", &partial, None).map_err(failed_sql)?;
-    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(failed_io)?;
-    std::fs::rename(&partial, &copy).map_err(failed_io)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(directory).and_then(|file| file.sync_all()).map_err(failed_io)?;
-    Ok(copy)
-}
-
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -192,11 +170,10 @@ mod tests {
             .query_row("SELECT id FROM uploads WHERE export_state IS NULL", [], |r| r.get(0))
             .expect("the row is there");
         assert_eq!((id, version(&migrated).expect("has one")), (7, MIGRATIONS.len()));
-        let copy = directory.path().join("dropferry.db.backup-v1");
-        assert_eq!(version(&Connection::open(&copy).expect("opens")).expect("has one"), 1);
-        std::fs::write(&copy, b"kept").expect("written");
-        back_up(&migrated, &path, 1).expect("kept");
-        assert_eq!(std::fs::read(&copy).expect("read"), b"kept");
+        let copies = directory.path().join("backups").read_dir().expect("a directory");
+        let copies: Vec<_> = copies.map(|entry| entry.expect("an entry").path()).collect();
+        let [copy] = &*copies else { panic!("one copy: {copies:?}") };
+        assert_eq!(version(&Connection::open(copy).expect("opens")).expect("has one"), 1);
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{
-    Attempt, Daemon, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run, Status, Tally,
-    Upload,
+    Attempt, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run,
+    Status, Tally, Upload,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -95,10 +95,17 @@ impl Snapshot {
             notices: self.read_notices()?,
             units: self.read_units(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             orders,
+            database: self.read_database()?,
             uploads,
         };
         transaction.finish()?;
         Ok(status)
+    }
+
+    fn read_database(&self) -> Result<Database> {
+        let care = super::writer::tend::load(&self.connection)?;
+        let (size_bytes, wal_bytes) = super::care::sizes(&self.directory);
+        Ok(Database { care, size_bytes, wal_bytes })
     }
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
@@ -363,6 +370,7 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         whole_sha256: row.get("whole_sha256")?,
         export: read_shown_export(row)?,
         platform: row.get("platform")?,
+        pruned_at: time(row, "pruned_at_ns")?,
         parts: Vec::new(),
         attempts: Vec::new(),
     })

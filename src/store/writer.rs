@@ -7,16 +7,18 @@
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
 
+mod attempts;
 mod files;
 mod load;
 pub(super) mod orders;
 mod outbox;
 mod rate;
+pub(super) mod tend;
 mod units;
 
 use std::sync::mpsc::Receiver;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use self::rate::{Accepted, Rate};
 use super::columns::at;
@@ -26,14 +28,12 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, Fact, Failure, IllegalFact, ParkReason, PartNumber, PartState, Record,
-    Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, Fact, IllegalFact, ParkReason, PartNumber, PartState, Record, Stage,
+    UploadId, UploadState, WallTime,
 };
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
-/// Attempts kept of each upload.
-const ATTEMPTS_KEPT: u32 = 50;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -144,8 +144,16 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
     let mut poison: Option<Error> = None;
     while let Ok(first) = inbox.recv() {
         let waiting = inbox.try_iter().take(BATCH_MAX - 1);
-        let (batches, answers): (Vec<_>, Vec<_>) =
-            std::iter::once(first).chain(waiting).map(|s| (s.records, s.answer)).unzip();
+        let (mut batches, mut answers, mut tended) = (Vec::new(), Vec::new(), Vec::new());
+        for submission in std::iter::once(first).chain(waiting) {
+            match submission {
+                Submission::Records(records, answer) => {
+                    batches.push(records);
+                    answers.push(answer);
+                }
+                Submission::Tend(tend, answer) => tended.push((tend, answer)),
+            }
+        }
         if poison.is_none() {
             match writer.apply(&batches) {
                 Ok(illegal) => illegal.iter().for_each(|fact| {
@@ -157,6 +165,13 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
         for answer in answers {
             // Whoever gave up waiting needs no answer.
             drop(answer.send(poison.clone().map_or(Ok(()), Err)));
+        }
+        for (tend, answer) in tended {
+            let done = match &poison {
+                None => writer.tend(&tend).map_err(|source| writer.failed(source)),
+                Some(error) => Err(error.clone()),
+            };
+            drop(answer.send(done));
         }
     }
     if poison.is_none() {
@@ -445,7 +460,7 @@ fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<(
             connection.prepare_cached(sql)?.execute((id.0, sha256, at.0))?;
         }
         Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
-            write_attempt(connection, id, (act, *part, failure), (*at, *retry_at))?;
+            attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))?;
         }
         Fact::Parked { detail, .. } => {
             let sql = "UPDATE uploads SET park_detail = ?2 WHERE id = ?1";
@@ -467,33 +482,5 @@ fn forget_remote(connection: &Connection, id: UploadId) -> Result<()> {
     let sql = "UPDATE uploads SET stage = 'queued', remote_upload_id = NULL, part_size_bytes = NULL, \
         part_count = NULL, sequential = 0, accepted_count = 0, reported_count = 0 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute([id.0])?;
-    Ok(())
-}
-
-fn write_attempt(
-    connection: &Connection,
-    id: UploadId,
-    tried: (&str, Option<PartNumber>, &Failure),
-    times: (WallTime, Option<WallTime>),
-) -> Result<()> {
-    let ((act, part, failure), (at, retry_at)) = (tried, times);
-    let sql = "INSERT INTO attempts (upload_id, act, part, kind, status, request_id, message, at_ns, \
-        retry_at_ns) VALUES (:upload, :act, :part, :kind, :status, :request, :message, :at, :retry)";
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":upload": id.0,
-        ":act": act,
-        ":part": part.map(PartNumber::get),
-        ":kind": failure.kind.as_str(),
-        ":status": failure.status,
-        ":request": failure.request_id,
-        ":message": failure.message,
-        ":at": at.0,
-        ":retry": retry_at.map(|at| at.0),
-    })?;
-    let sql = "DELETE FROM attempts WHERE upload_id = ?1 AND id <= (SELECT id FROM attempts \
-        WHERE upload_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-    connection.prepare_cached(sql)?.execute((id.0, ATTEMPTS_KEPT))?;
-    let sql = "UPDATE uploads SET last_error = ?2 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute((id.0, failure.to_string()))?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it is linked once.
 
+mod care;
 mod conformance;
 mod daemon;
 mod destinations;
@@ -10,6 +11,7 @@ mod fuse;
 mod halfway;
 mod handed;
 mod identity;
+mod journal;
 mod kill;
 mod moved;
 mod network;

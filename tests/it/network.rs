@@ -26,7 +26,7 @@ impl Proxy {
             let is_required =
                 std::env::var("DROPFERRY_OTHERS").is_ok_and(|word| word == "required");
             assert!(!is_required, "tests/servers/install has not been run");
-            println!("skipped: tests/servers/install has not been run");
+            super::shares::skipped("tests/servers/install has not been run");
             return None;
         }
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/hospital.py");
@@ -156,7 +156,7 @@ fn a_machine_that_slept_while_its_connections_died_goes_on() {
 #[test]
 fn the_other_family_of_addresses_does_as_well() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        println!("skipped: this machine has no IPv6");
+        super::shares::skipped("this machine has no IPv6");
         return;
     }
     let mut stage = Stage::new(Options { listen: "[::1]:0", ..Options::default() });

@@ -22,7 +22,7 @@ const NO_SCANS: &str = "quiet_period = \"50ms\"\nscan_interval = \"1h\"";
 const SLOW: &str = "parts_in_flight = 2\nbandwidth = \"300 KiB/s\"";
 
 /// Starts the daemon in namespaces of its own, after `prepare` ran there; false where that cannot be.
-fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool {
+pub(crate) fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool {
     let tried = Command::new("unshare").args([flags, "true"]).output();
     match tried {
         Ok(output) if output.status.success() => {}
@@ -44,7 +44,7 @@ fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool {
 }
 
 #[expect(clippy::print_stdout, reason = "whoever reads the tests' output must know")]
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     println!("not asserted: {why}");
 }
 

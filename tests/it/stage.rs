@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) platforms: &'static [&'static str],
     /// A real S3 server instead of the sandbox's.
     pub(crate) outside: Option<Outside>,
+    /// Lines of `[state]`.
+    pub(crate) state: &'static str,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
     /// Where the sandbox listens.
@@ -68,6 +70,7 @@ impl Default for Options {
         Self {
             platforms: &["sevenbridges"],
             outside: None,
+            state: "",
             network: "inactivity_timeout = \"2s\"",
             listen: "127.0.0.1:0",
             web: "off",
@@ -143,9 +146,10 @@ impl Stage {
     }
 
     pub(crate) fn configure(&self) {
-        let Options { transfer, destination, drop, platforms, network, web, .. } = &self.options;
+        let Options { state, transfer, destination, drop, platforms, network, web, .. } =
+            &self.options;
         let mut text = format!(
-            "[state]\ndirectory = \"state\"\n[web]\nlisten = \"{web}\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
+            "[state]\ndirectory = \"state\"\n{state}\n[web]\nlisten = \"{web}\"\n[transfer]\n{transfer}\n[retry]\ndelay_min = \"50ms\"\n\
              delay_max = \"1s\"\n[network]\n{network}\n"
         );
         for platform in *platforms {

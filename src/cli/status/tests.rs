@@ -61,6 +61,7 @@ fn status() -> Status {
     let until = NOW.after(Duration::from_secs(90));
     Status {
         orders: Vec::new(),
+        database: Database::default(),
         notices: Notices::default(),
         units: Vec::new(),
         is_running: true,

@@ -6,6 +6,7 @@ use crate::model::{
     Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, Scope, SourcePath,
     Stage, Standing, UnitState, UploadState, WallTime,
 };
+use crate::store::care::Cared;
 
 /// Everything `status` shows.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +35,21 @@ pub struct Status {
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// Drops as units, the newest first.
     pub units: Vec<UnitShown>,
+    /// The database itself.
+    pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<Upload>,
+}
+
+/// The database itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Database {
+    /// Its last copy and its last check.
+    pub care: Cared,
+    /// Length of the file.
+    pub size_bytes: u64,
+    /// Length of the WAL beside it.
+    pub wal_bytes: u64,
 }
 
 /// What people are still to be told.
@@ -193,6 +207,8 @@ pub struct Detail {
     pub export: Option<Export>,
     /// Platform of its destination.
     pub platform: String,
+    /// When its parts and attempts were removed, for it ended long ago.
+    pub pruned_at: Option<WallTime>,
     /// Parts that were accepted.
     pub parts: Vec<Part>,
     /// Failed attempts, the newest first.

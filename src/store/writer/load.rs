@@ -34,6 +34,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         outbox: super::outbox::load(connection)?,
         orders: super::orders::load(connection)?,
         bandwidth: super::orders::load_bandwidth(connection)?,
+        care: super::tend::load(connection)?,
         next_upload: next.map(UploadId),
     })
 }

@@ -1,0 +1,254 @@
+//! The care for the database while the daemon runs: copies, checks, tidying.
+//!
+//! The loop says when ([`plan::Plan`]) and whether it is idle; the work is done on a thread of its
+//! own, one thing at a time, and its end comes back to the loop, which logs it. A check and tidying
+//! are given up when something is to be sent, and everything when the daemon stops.
+//!
+//! *Never* stops the daemon: what fails is a line in the log and in `status`, and is tried again.
+//! *At a crash* nothing is to be done: a copy that was not whole is removed by the next one.
+
+mod plan;
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use self::plan::{Job, Plan};
+use super::Daemon;
+use super::shutdown::Phase;
+use crate::config;
+use crate::model::{Monotonic, Now, WallTime};
+use crate::store::care::{self, Backups, Cared, Halt, Verdict};
+use crate::store::{Error, Store, Tend, Tended};
+
+/// From this length on the WAL is folded while idle: twice what it has in regular use.
+const WAL_LARGE: u64 = 8 << 20;
+/// How long a stop waits between two looks whether the thread has ended.
+const STOP_PAUSE: Duration = Duration::from_millis(5);
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Care {
+    config: config::Care,
+    directory: PathBuf,
+    plan: Plan,
+    started: Now,
+    /// Nothing has been sent since then.
+    idle_since: Option<Monotonic>,
+    running: Option<Running>,
+    sender: mpsc::Sender<Ended>,
+    ended: mpsc::Receiver<Ended>,
+}
+
+#[derive(Debug)]
+struct Running {
+    job: Job,
+    halt: Halt,
+    thread: JoinHandle<()>,
+}
+
+/// How a job ended; `None` where it was told to end early.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Backup(Result<Option<PathBuf>, Error>),
+    Check(Result<Option<Verdict>, Error>),
+    Tidy(Result<Option<()>, Error>),
+}
+
+/// What a job needs on its thread.
+struct Work {
+    directory: PathBuf,
+    store: Store,
+    halt: Halt,
+    at: WallTime,
+}
+
+impl Care {
+    /// Starts with what was done in earlier lives.
+    pub(super) fn new(config: &config::Config, cared: &Cared, now: Now) -> Self {
+        let (sender, ended) = mpsc::channel(1);
+        Self {
+            config: config.care.clone(),
+            directory: config.state_directory.clone(),
+            plan: Plan::new(&config.care, cared, now),
+            started: now,
+            idle_since: Some(now.monotonic),
+            running: None,
+            sender,
+            ended,
+        }
+    }
+
+    /// Takes another configuration.
+    pub(super) fn configure(&mut self, config: &config::Care, now: Monotonic) {
+        self.plan.configure(config, now);
+        self.config = config.clone();
+    }
+
+    /// Returns when something is due by itself.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        match self.running {
+            Some(_) => None,
+            None => self.plan.next(self.idle_since).map(|(at, _)| at),
+        }
+    }
+
+    /// Waits for a job to end.
+    pub(super) async fn next(&mut self) -> Ended {
+        match self.ended.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes and logs how a job ended.
+    pub(super) fn on_ended(&mut self, ended: Ended, now: Now) {
+        let Some(Running { job, thread, .. }) = self.running.take() else { return };
+        // It has said its last word; a panic would have ended the process.
+        thread.join().unwrap_or(());
+        let is_done = match ended {
+            Ended::Backup(Ok(None)) | Ended::Check(Ok(None)) | Ended::Tidy(Ok(None)) => return,
+            Ended::Backup(Ok(Some(copy))) => {
+                let bytes = std::fs::metadata(&copy).map_or(0, |found| found.len());
+                tracing::info!(path = %copy.display(), bytes, "the database is backed up");
+                true
+            }
+            Ended::Backup(Err(error)) => {
+                tracing::warn!("the database is not backed up: {error}");
+                false
+            }
+            Ended::Check(Ok(Some(Verdict { is_sound: true, .. }))) => {
+                tracing::info!("the database is sound");
+                true
+            }
+            Ended::Check(Ok(Some(Verdict { detail, .. }))) => {
+                let detail = detail.unwrap_or_default();
+                tracing::error!("the database is damaged: {detail}; restore a backup");
+                true
+            }
+            Ended::Check(Err(error)) => {
+                tracing::warn!("the database cannot be checked: {error}");
+                false
+            }
+            Ended::Tidy(Ok(Some(()))) => true,
+            Ended::Tidy(Err(error)) => {
+                tracing::warn!("the database is not tidied: {error}");
+                false
+            }
+        };
+        self.plan.ended(job, is_done, now.monotonic);
+    }
+
+    /// Begins what is due, and gives up what has to wait.
+    fn look(&mut self, store: &Store, is_sending: bool, now: Now) {
+        self.idle_since = match is_sending {
+            true => None,
+            false => self.idle_since.or(Some(now.monotonic)),
+        };
+        if let Some(running) = &self.running {
+            if is_sending && running.job != Job::Backup {
+                running.halt.ask();
+            }
+            return;
+        }
+        match self.plan.next(self.idle_since) {
+            Some((at, job)) if at <= now.monotonic => self.begin(job, store, now),
+            Some(_) | None => {}
+        }
+    }
+
+    fn begin(&mut self, job: Job, store: &Store, now: Now) {
+        let halt = Halt::default();
+        let (directory, store) = (self.directory.clone(), store.clone());
+        let work = Work { directory, store, halt: halt.clone(), at: now.wall };
+        let (kept, keep_parts) = (self.config.backups_kept, self.config.keep_parts);
+        let sender = self.sender.clone();
+        let present = plan::present(self.started, now);
+        let run = move || {
+            let ended = match job {
+                Job::Backup => Ended::Backup(work.back_up(kept)),
+                Job::Check => Ended::Check(work.check()),
+                Job::Tidy => Ended::Tidy(work.tidy(keep_parts, present)),
+            };
+            // A loop that is gone needs to know no more.
+            sender.blocking_send(ended).unwrap_or(());
+        };
+        match std::thread::Builder::new().name("care".into()).spawn(run) {
+            Ok(thread) => self.running = Some(Running { job, halt, thread }),
+            Err(error) => {
+                tracing::warn!("there is no thread to care for the database: {error}");
+                self.plan.ended(job, false, now.monotonic);
+            }
+        }
+    }
+
+    /// Gives up what is being done, and waits for its end.
+    pub(super) fn finish(mut self) {
+        self.ended.close();
+        let Some(Running { halt, thread, .. }) = self.running.take() else { return };
+        while !thread.is_finished() {
+            halt.ask();
+            std::thread::sleep(STOP_PAUSE);
+        }
+        thread.join().unwrap_or(());
+    }
+}
+
+impl Work {
+    fn back_up(&self, kept: usize) -> Result<Option<PathBuf>, Error> {
+        let made = care::back_up(&self.directory, Backups { kept, at: self.at }, &self.halt);
+        let failure = match &made {
+            Ok(None) => return made,
+            Ok(Some(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        self.tend(Tend::BackupEnded { at: self.at, failure })?;
+        made
+    }
+
+    fn check(&self) -> Result<Option<Verdict>, Error> {
+        let verdict = care::check(&self.directory, &self.halt)?;
+        if let Some(verdict) = verdict.clone() {
+            self.tend(Tend::Checked { at: self.at, verdict })?;
+        }
+        Ok(verdict)
+    }
+
+    fn tidy(&self, keep: Option<Duration>, present: WallTime) -> Result<Option<()>, Error> {
+        let mut tends = Vec::new();
+        if let Some(keep) = keep {
+            let keep = i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX);
+            let ended_before = WallTime(present.0.saturating_sub(keep));
+            tends.push(Tend::Prune { ended_before, at: self.at });
+        }
+        tends.push(Tend::FreePages);
+        for tend in tends {
+            while self.tend(tend.clone())? == Tended::More {
+                if self.halt.is_asked() {
+                    return Ok(None);
+                }
+            }
+        }
+        let (_, wal_bytes) = care::sizes(&self.directory);
+        if wal_bytes > WAL_LARGE {
+            self.tend(Tend::FoldLog)?;
+        }
+        Ok(Some(()))
+    }
+
+    fn tend(&self, tend: Tend) -> Result<Tended, Error> {
+        self.store.tend(tend).blocking_recv().unwrap_or_else(|_| Err(Error::poisoned()))
+    }
+}
+
+impl Daemon {
+    /// Looks whether something is due for the database.
+    pub(super) fn care_for_database(&mut self) {
+        if self.phase == Phase::Running {
+            let is_sending = self.engine.is_working();
+            self.care.look(&self.store, is_sending, self.clock.now());
+        }
+    }
+}

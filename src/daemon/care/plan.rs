@@ -1,0 +1,221 @@
+//! When the database is copied, checked and tidied: values in, a decision out.
+//!
+//! What was done in an earlier life is known by the clock on the wall only, and that may have been
+//! set since: what lies in the future was done by a wrong clock and is due again; what lies far in
+//! the past is due once. From the start on only the clock that never goes back counts. So no setting
+//! of a clock holds anything back for long, and none makes it happen twice in a row.
+
+use std::time::Duration;
+
+use crate::config;
+use crate::model::{Monotonic, Now, WallTime};
+use crate::store::care::Cared;
+
+/// Nothing is done sooner after a start: it has other work.
+const AFTER_START: Duration = Duration::from_mins(1);
+/// What failed is tried again after this long, or when it would be due anyway.
+const AFTER_FAILURE: Duration = Duration::from_hours(1);
+/// Nothing must have been sent for so long before idle work begins.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+/// How often it is tidied: a tenth of the time that parts are kept, within these bounds.
+const TIDY_MIN: Duration = Duration::from_secs(1);
+const TIDY_MAX: Duration = Duration::from_hours(1);
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Copies it, whatever else happens.
+    Backup,
+    /// Removes what is kept no longer, and gives space back; while idle.
+    Tidy,
+    /// Looks whether it is sound; while idle.
+    Check,
+}
+
+/// When one thing is due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    every: Option<Duration>,
+    at: Monotonic,
+}
+
+impl Due {
+    fn new(every: Option<Duration>, last: Option<WallTime>, now: Now) -> Self {
+        let interval = every.unwrap_or_default();
+        let wait = match last {
+            Some(last) if last <= now.wall => interval.saturating_sub(last.until(now.wall)),
+            Some(_) | None => Duration::ZERO,
+        };
+        Self { every, at: now.monotonic.after(wait.max(interval.min(AFTER_START))) }
+    }
+
+    fn deadline(&self) -> Option<Monotonic> {
+        self.every.map(|_| self.at)
+    }
+
+    fn ended(&mut self, is_done: bool, now: Monotonic) {
+        let every = self.every.unwrap_or_default();
+        self.at = now.after(if is_done { every } else { every.min(AFTER_FAILURE) });
+    }
+
+    fn configure(&mut self, every: Option<Duration>, now: Monotonic) {
+        let wait = every.unwrap_or_default();
+        self.at = match self.every {
+            Some(before) => Monotonic((self.at.0 + wait).saturating_sub(before)),
+            None => now.after(wait),
+        };
+        self.every = every;
+    }
+}
+
+/// Returns the present moment, unless the clock was set forward since the start: then what it would
+/// show. What is old is removed by it, and nothing brings that back.
+pub(super) fn present(started: Now, now: Now) -> WallTime {
+    let lived = now.monotonic.since(started.monotonic);
+    now.wall.min(started.wall.after(lived))
+}
+
+/// When everything is due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    backup: Due,
+    tidy: Due,
+    check: Due,
+}
+
+fn tidy_interval(config: &config::Care) -> Option<Duration> {
+    let keep = config.keep_parts.unwrap_or(Duration::MAX);
+    Some((keep / 10).clamp(TIDY_MIN, TIDY_MAX))
+}
+
+impl Plan {
+    /// Starts with what was done in earlier lives.
+    pub(super) fn new(config: &config::Care, cared: &Cared, now: Now) -> Self {
+        Self {
+            backup: Due::new(config.backup_interval, cared.backup_at, now),
+            tidy: Due::new(tidy_interval(config), None, now),
+            check: Due::new(config.check_interval, cared.checked_at, now),
+        }
+    }
+
+    /// Takes another configuration.
+    pub(super) fn configure(&mut self, config: &config::Care, now: Monotonic) {
+        self.backup.configure(config.backup_interval, now);
+        self.tidy.configure(tidy_interval(config), now);
+        self.check.configure(config.check_interval, now);
+    }
+
+    /// Returns what comes next and when, if nothing has been sent since `idle_since`.
+    pub(super) fn next(&self, idle_since: Option<Monotonic>) -> Option<(Monotonic, Job)> {
+        let idle = idle_since.map(|since| since.after(IDLE_MIN));
+        let when_idle = |due: &Due| Some(due.deadline()?.max(idle?));
+        let jobs = [
+            self.backup.deadline().map(|at| (at, Job::Backup)),
+            when_idle(&self.tidy).map(|at| (at, Job::Tidy)),
+            when_idle(&self.check).map(|at| (at, Job::Check)),
+        ];
+        jobs.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Notes that something was done, or failed.
+    pub(super) fn ended(&mut self, job: Job, is_done: bool, now: Monotonic) {
+        match job {
+            Job::Backup => self.backup.ended(is_done, now),
+            Job::Tidy => self.tidy.ended(is_done, now),
+            Job::Check => self.check.ended(is_done, now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+    const START: Now = Now { monotonic: Monotonic(DAY), wall: WallTime(1_800_000_000_000_000_000) };
+
+    fn config() -> config::Care {
+        config::Care {
+            keep_parts: Some(90 * DAY),
+            backup_interval: Some(DAY),
+            backups_kept: 7,
+            check_interval: Some(7 * DAY),
+        }
+    }
+
+    #[test]
+    fn a_copy_is_due_by_when_it_was_last_made_however_the_clock_was_set() {
+        let hours = |hours: i64| WallTime(START.wall.0 - hours * 3_600_000_000_000);
+        let table = [
+            (None, AFTER_START),
+            (Some(hours(0)), DAY),
+            (Some(hours(18)), DAY / 4),
+            (Some(hours(24)), AFTER_START),
+            (Some(hours(24 * 365)), AFTER_START),
+            // The clock was set back: by an hour, by a year.
+            (Some(hours(-1)), AFTER_START),
+            (Some(hours(-24 * 365)), AFTER_START),
+        ];
+        for (last, wait) in table {
+            let cared = Cared { backup_at: last, ..Cared::default() };
+            let plan = Plan::new(&config(), &cared, START);
+            let due = START.monotonic.after(wait);
+            assert_eq!(plan.next(None), Some((due, Job::Backup)), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_done_is_due_again_after_its_interval_and_what_failed_within_the_hour() {
+        let mut plan = Plan::new(&config(), &Cared::default(), START);
+        plan.ended(Job::Backup, true, START.monotonic);
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), Job::Backup)));
+        plan.ended(Job::Backup, false, START.monotonic);
+        let soon = START.monotonic.after(AFTER_FAILURE);
+        assert_eq!(plan.next(None), Some((soon, Job::Backup)));
+    }
+
+    #[test]
+    fn idle_work_waits_until_nothing_was_sent_for_a_while() {
+        let never = config::Care { backup_interval: None, ..config() };
+        let mut plan = Plan::new(&never, &Cared::default(), START);
+        assert_eq!(plan.next(None), None);
+        let late = START.monotonic.after(DAY);
+        let begin = late.after(IDLE_MIN);
+        assert_eq!(plan.next(Some(late)), Some((begin, Job::Tidy)));
+        plan.ended(Job::Tidy, true, begin);
+        assert_eq!(plan.next(Some(late)), Some((begin, Job::Check)));
+        plan.ended(Job::Check, true, begin);
+        assert_eq!(plan.next(Some(late)), Some((begin.after(TIDY_MAX), Job::Tidy)));
+    }
+
+    #[test]
+    fn a_clock_set_forward_makes_nothing_old() {
+        let lived = Duration::from_hours(3);
+        for (set, shown) in [(0, 0), (24 * 365, 0), (-2, -2)] {
+            let at = |hours: i64| WallTime(START.wall.after(lived).0 + hours * 3_600_000_000_000);
+            let now = Now { monotonic: START.monotonic.after(lived), wall: at(set) };
+            assert_eq!(present(START, now), at(shown), "{set}");
+        }
+    }
+
+    #[test]
+    fn another_interval_counts_from_the_last_time() {
+        let mut plan = Plan::new(&config(), &Cared::default(), START);
+        plan.ended(Job::Backup, true, START.monotonic);
+        let hourly = config::Care { backup_interval: Some(DAY / 24), ..config() };
+        plan.configure(&hourly, START.monotonic);
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY / 24), Job::Backup)));
+        plan.configure(&config::Care { backup_interval: None, ..config() }, START.monotonic);
+        assert_eq!(plan.next(None), None);
+        plan.configure(&config(), START.monotonic);
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), Job::Backup)));
+    }
+
+    #[test]
+    fn what_is_kept_for_a_short_time_is_looked_at_more_often() {
+        let interval = |keep_parts| tidy_interval(&config::Care { keep_parts, ..config() });
+        assert_eq!(interval(None), Some(TIDY_MAX));
+        assert_eq!(interval(Some(Duration::from_mins(1))), Some(Duration::from_secs(6)));
+        assert_eq!(interval(Some(Duration::from_millis(10))), Some(TIDY_MIN));
+    }
+}

@@ -1,0 +1,71 @@
+//! How drop directories and destinations are doing.
+
+use super::file::RootIdentity;
+use super::id::DropName;
+use super::time::WallTime;
+
+/// How a drop directory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// By events, with scans for truth.
+    Events,
+    /// By scans alone.
+    Scanning,
+    /// Not at all: neither events nor a full scan in time.
+    Deaf,
+}
+
+impl WatchState {
+    /// Returns the word used in the database and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Scanning => "scanning",
+            Self::Deaf => "deaf",
+        }
+    }
+}
+
+/// One drop directory's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropHealth {
+    /// Its configured name.
+    pub drop: DropName,
+    /// Its directory, for people.
+    pub directory: String,
+    /// How it is watched.
+    pub watch: WatchState,
+    /// Why not by events, and what of it is not seen.
+    pub reason: Option<String>,
+    /// End of the last scan that saw the whole directory.
+    pub last_full_scan_at: Option<WallTime>,
+    /// Files seen and not yet quiet.
+    pub settling_count: u64,
+    /// Which directory it was when its files were last seen.
+    pub root: Option<RootIdentity>,
+}
+
+/// How a destination is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DestinationState {
+    /// It takes our calls.
+    Ok,
+    /// It asked for a pause.
+    Throttled,
+    /// It does not answer; tried again for as long as it lasts.
+    Unreachable,
+    /// It refuses our credential, or is closed for maintenance.
+    Halted,
+}
+
+impl DestinationState {
+    /// Returns the word used in the database and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Throttled => "throttled",
+            Self::Unreachable => "unreachable",
+            Self::Halted => "halted",
+        }
+    }
+}

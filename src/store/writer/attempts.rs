@@ -1,0 +1,38 @@
+//! What is written of a failed attempt.
+
+use rusqlite::{Connection, named_params};
+
+use super::Result;
+use crate::model::{Failure, PartNumber, UploadId, WallTime};
+
+/// Attempts kept of each upload.
+const KEPT: u32 = 50;
+
+/// Writes an attempt, and forgets the oldest beyond those kept.
+pub(super) fn write(
+    connection: &Connection,
+    id: UploadId,
+    tried: (&str, Option<PartNumber>, &Failure),
+    times: (WallTime, Option<WallTime>),
+) -> Result<()> {
+    let ((act, part, failure), (at, retry_at)) = (tried, times);
+    let sql = "INSERT INTO attempts (upload_id, act, part, kind, status, request_id, message, at_ns, \
+        retry_at_ns) VALUES (:upload, :act, :part, :kind, :status, :request, :message, :at, :retry)";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":upload": id.0,
+        ":act": act,
+        ":part": part.map(PartNumber::get),
+        ":kind": failure.kind.as_str(),
+        ":status": failure.status,
+        ":request": failure.request_id,
+        ":message": failure.message,
+        ":at": at.0,
+        ":retry": retry_at.map(|at| at.0),
+    })?;
+    let sql = "DELETE FROM attempts WHERE upload_id = ?1 AND id <= (SELECT id FROM attempts \
+        WHERE upload_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    connection.prepare_cached(sql)?.execute((id.0, KEPT))?;
+    let sql = "UPDATE uploads SET last_error = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.0, failure.to_string()))?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The log as journald gets it: the real binary, with a socket in the journal's place.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::shares::{skipped, start_apart};
+use super::stage::{Options, Stage, TOKEN, noise};
+
+/// Takes records until it is told that no more come.
+fn records(socket: &UnixDatagram, is_over: &AtomicBool) -> Vec<String> {
+    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+    let (mut records, mut bytes) = (Vec::new(), vec![0; 1 << 20]);
+    loop {
+        match socket.recv(&mut bytes) {
+            Ok(count) => records.push(String::from_utf8_lossy(&bytes[..count]).into_owned()),
+            Err(_) if is_over.load(Ordering::Relaxed) => return records,
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn the_journal_gets_fields_and_no_secret() {
+    let mut stage = Stage::new(Options {
+        level: "trace",
+        switches: "{\"part_size\": 1048576}",
+        ..Options::default()
+    });
+    let rules = json!([
+        {"operation": "put", "nth": 2, "action": {"answer": {"status": 403, "body": {"token": TOKEN}}}},
+        {"operation": "initialise", "action": {"answer": {"status": 500, "body": {"message": TOKEN}}}},
+    ]);
+    stage.tell("faults", &rules.to_string());
+    stage.write("run/large", &noise(3 << 20, 13));
+    let place = stage.path("journal");
+    fs::create_dir(&place).expect("made");
+    let socket = UnixDatagram::bind(place.join("socket")).expect("bound");
+    let is_over = AtomicBool::new(false);
+    // Standard error is a file here: who starts the daemon says that it is the journal's stream.
+    let prepare = format!(
+        "mount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/journal\n\
+         mount --bind {} /run/systemd/journal\n\
+         JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2)\nexport JOURNAL_STREAM",
+        place.display()
+    );
+    let records = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| records(&socket, &is_over));
+        if start_apart(&mut stage, "-rm", &prepare) {
+            stage.until_count("completed", 1);
+            stage.kill();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        reading.join().expect("read")
+    });
+    if records.is_empty() && stage.log().is_empty() {
+        return;
+    }
+    assert_eq!(stage.log(), "", "nothing goes to standard error");
+    let text = records.concat();
+    assert!(text.contains("PRIORITY=7\n"), "the trace log is there");
+    assert!(text.contains("[redacted]"), "there were secrets to leave out");
+    assert!(!text.contains("had no room"), "every record was taken");
+    let is_whole = |record: &&String| {
+        ["MESSAGE=completed\n", "PRIORITY=6\n", "SYSLOG_IDENTIFIER=dropferry\n"]
+            .into_iter()
+            .chain(["CODE_MODULE=dropferry::daemon::journal\n", "DROPFERRY_UPLOAD_ID=1\n"])
+            .all(|field| record.contains(field))
+    };
+    assert_eq!(records.iter().filter(is_whole).count(), 1);
+    assert!(!text.contains(TOKEN), "the secret is in the journal");
+    for (at, _) in text.match_indices("signature=") {
+        assert!(text[at..].starts_with("signature=[redacted]"), "{}", &text[at..at + 80]);
+    }
+}
+
+#[test]
+fn without_a_journal_lines_go_to_standard_error_as_text() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        skipped("a journal listens here");
+        return;
+    }
+    let mut stage = Stage::new(Options::default());
+    stage.write("run/small", b"x");
+    let mut run = stage.command("run");
+    run.args(["--log-format", "journal"]);
+    stage.start_as(run);
+    stage.until_count("completed", 1);
+    stage.kill();
+    let log = stage.log();
+    assert!(log.contains(" INFO completed upload_id=1\n"), "{log}");
+}
