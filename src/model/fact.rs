@@ -7,7 +7,7 @@ use super::bytes::{ByteCount, PartNumber, PartSize};
 use super::digest::{ETag, ETagMode, Md5};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
-use super::file::{Fingerprint, IgnoreReason, RootIdentity, SourcePath};
+use super::file::{Fingerprint, IgnoreReason, SourcePath};
 use super::health::{DestinationState, DropHealth};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::notice::{Notice, NoticeId};
