@@ -395,4 +395,45 @@ mod tests {
         assert_eq!(budget.wait(first, at(500)), Duration::from_millis(125));
         assert_eq!(budget.wait(second, at(1_000)), Duration::ZERO);
     }
+
+    /// A working day by the timetable and a virtual clock: each ten seconds has what its rates allow,
+    /// also those in which the rate changes, with eight parts that always want to send.
+    #[test]
+    fn any_ten_seconds_of_a_timetable_are_within_a_tenth() {
+        use jiff::civil::{Time, date};
+        let time = |hour, minute| Time::constant(hour, minute, 0, 0);
+        let slow =
+            Period { days: Days::ALL, from: time(0, 1), until: time(0, 3), rate: Some(1_000_000) };
+        let stop = Period { from: time(0, 3), until: time(0, 4), rate: Some(0), ..slow };
+        let (table, base) = (Timetable::new(vec![slow, stop]), 8_000_000);
+        let midnight = date(2026, 11, 20).at(0, 0, 0, 0);
+        let rate_at = |second: u64| {
+            let at = midnight + jiff::SignedDuration::from_secs(second.cast_signed());
+            table.rate_at(at).unwrap_or(Some(base)).expect("limited")
+        };
+        let piece = 65_536;
+        let mut budget = ByteBudget::new(rate_at(0), at(0));
+        let mut tickets: Vec<_> = (0..8).map(|_| budget.reserve(piece, at(0))).collect();
+        let mut sent = vec![0_u64; 300];
+        for millis in 0..300_000 {
+            let second = millis / 1000;
+            if millis % 60_000 == 0 {
+                budget.set_rate(rate_at(second), at(millis));
+            }
+            for ticket in &mut tickets {
+                while budget.wait(*ticket, at(millis)).is_zero() {
+                    sent[usize::try_from(second).expect("small")] += piece;
+                    *ticket = budget.reserve(piece, at(millis));
+                }
+            }
+        }
+        for start in 0..290 {
+            let allowed: u64 = (start..start + 10).map(rate_at).sum();
+            let from = usize::try_from(start).expect("small");
+            let found: u64 = sent[from..from + 10].iter().sum();
+            // What is under way at either end of a window is eight pieces.
+            let slack = allowed / 10 + 8 * piece;
+            assert!(found.abs_diff(allowed) <= slack, "{found} of {allowed} from {start} s");
+        }
+    }
 }

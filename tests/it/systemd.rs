@@ -187,6 +187,13 @@ fn a_service_with_a_credential_uploads() {
          /proc/$(systemctl show -P MainPID dropferry)",
     );
     assert_eq!(uid, "dropferry");
+    // A member of the group, and nothing else, may look and ask.
+    let member = "setpriv --reuid nobody --regid dropferry --clear-groups dropferry";
+    for command in ["status --check", "show 1", "receipts", "pause --all", "resume --all"] {
+        lab.said(&format!("{member} {command}"));
+    }
+    let stranger = "setpriv --reuid nobody --regid nogroup --clear-groups dropferry status";
+    assert!(!lab.machine.run(stranger).status.success());
     lab.assert_there(0);
 }
 
@@ -340,4 +347,50 @@ fn sources_are_deleted_where_a_drop_in_allows_it() {
     lab.said("setfacl -R -m u:dropferry:rwX,d:u:dropferry:rwX /data/drop");
     lab.said("systemctl daemon-reload; systemctl restart dropferry");
     until("the sources are gone", || (!lab.stage.drop().join("run").exists()).then_some(()));
+}
+
+/// The shell blocks of a document, in order.
+fn blocks(page: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    let text = fs::read_to_string(page).expect("read");
+    let blocks = text.split("```sh\n").skip(1);
+    blocks.map(|block| block.split("```").next().expect("it ends").to_owned()).collect()
+}
+
+#[test]
+fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
+    let Some(lab) = Lab::new() else { return };
+    lab.configure(FAST);
+    lab.said("sed -i 's/^directory = .*dropferry\"$/&\\nbackup_interval = \"1s\"/' /etc/dropferry/config.toml");
+    lab.said("systemctl start dropferry");
+    lab.until_completed();
+    let copied = || lab.status()["database"]["backup_at"].as_str().map(str::to_owned);
+    let before = copied();
+    until("a copy is made of all that", || copied().filter(|_| copied() != before));
+    let received = lab.stage.ledger()["bytes_received"].clone();
+
+    let [restore, pack, unpack] = &blocks("backup.md")[..] else { panic!("three blocks") };
+    lab.said(&format!("set -e\n{restore}"));
+    assert_eq!(lab.unit("ActiveState"), "active");
+    lab.until_completed();
+
+    lab.said(&format!("set -e\ncd /root\n{pack}"));
+    lab.said("rm -rf /var/lib/dropferry /etc/dropferry");
+    lab.said(&format!("set -e\ncd /root\n{unpack}"));
+    lab.until_completed();
+    assert_eq!(lab.stage.ledger()["bytes_received"], received, "nothing was sent twice");
+
+    let troubleshooting = blocks("troubleshooting.md").concat();
+    lab.said(&format!("set -e\n{troubleshooting}"));
+    // The journal has what a line says as fields of its own.
+    let entries = lab.said("journalctl --unit dropferry --output json --no-pager");
+    let is_completed = |entry: &Value| {
+        entry["MESSAGE"] == "completed"
+            && entry["DROPFERRY_UPLOAD_ID"] == "1"
+            && entry["SYSLOG_IDENTIFIER"] == "dropferry"
+            && entry["PRIORITY"] == "6"
+    };
+    let entries = entries.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    assert!(entries.filter(is_completed).count() > 0, "{}", lab.log());
+    lab.assert_there(0);
 }
