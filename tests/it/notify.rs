@@ -25,7 +25,7 @@ fn stage(on: &str, then: &str) -> Stage {
     let script = format!(
         "#!/bin/sh\ncd '{}' || exit 9\ncat > now || exit 9\n\
          n=$(ls | grep -c '^try')\nmv now \"try.$(printf %04d \"$n\")\"\n{then}\n\
-         cp \"try.$(printf %04d \"$n\")\" \"accepted.$(printf %04d \"$n\")\"\n",
+         cp \"try.$(printf %04d \"$n\")\" whole && mv whole \"accepted.$(printf %04d \"$n\")\"\n",
         told.display()
     );
     fs::write(&program, script).expect("written");
@@ -132,7 +132,7 @@ fn forty_parked_files_are_one_message() {
 #[test]
 fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
     // The first run takes the message and does not end.
-    let slow = "[ \"$n\" -ge 1 ] || { cp try.0000 accepted.first; exec sleep 20; }";
+    let slow = "[ \"$n\" -ge 1 ] || { cp try.0000 whole; mv whole accepted.first; exec sleep 20; }";
     let mut stage = stage("\"drop-completed\"", slow);
     stage.write("run1/a.txt", b"hello");
     stage.start();
