@@ -53,12 +53,12 @@ struct Listing<'a, W> {
 }
 
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
-    let config = common.load()?;
-    let snapshot = Snapshot::open(&config.state_directory)?;
+    let state = common.state_directory()?;
+    let snapshot = Snapshot::open(&state)?;
     let mut listing = Listing {
         out: io::BufWriter::new(io::stdout().lock()),
         arguments,
-        state: &config.state_directory,
+        state: &state,
         count: 0,
         without_digest: 0,
         last: None,

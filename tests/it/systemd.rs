@@ -1,8 +1,8 @@
 //! The package and its service, on a machine whose first process is systemd.
 //!
 //! `DROPFERRY_PACKAGE` names the .deb that is tried, `systemd/package` makes it. Without one, or where
-//! `tests/servers/machine install` or namespaces are not to be had, a test says so and passes; not so
-//! with `DROPFERRY_OTHERS=required`.
+//! `tests/servers/machine install` has not been run, a test says so and passes; not so with
+//! `DROPFERRY_OTHERS=required`. Where namespaces are not to be had, it says so and passes.
 
 mod machine;
 
@@ -362,6 +362,11 @@ fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
     let Some(lab) = Lab::new() else { return };
     lab.configure(FAST);
     lab.said("sed -i 's/^directory = .*dropferry\"$/&\\nbackup_interval = \"1s\"/' /etc/dropferry/config.toml");
+    // A token that a shell can check as well; those of systemd are there for the service alone.
+    lab.said(
+        "sed -i 's/{ systemd = .* }/{ file = \"cavatica.token\" }/' /etc/dropferry/config.toml",
+    );
+    lab.said("chown dropferry /etc/dropferry/cavatica.token");
     lab.said("systemctl start dropferry");
     lab.until_completed();
     let copied = || lab.status()["database"]["backup_at"].as_str().map(str::to_owned);
