@@ -72,8 +72,8 @@ impl Bandwidth {
     /// # Errors
     /// `Cancelled` when nothing may be sent at all.
     pub(crate) async fn pace(&self, bytes: u64) -> Result<(), Failure> {
-        let mut changed = self.changed.subscribe();
         let Some((ticket, epoch)) = self.reserve(bytes) else { return Ok(()) };
+        let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let wait = {

@@ -237,6 +237,10 @@ impl Engine {
 
     /// Tells whether an upload may not start anything. One that is given up has a question left.
     pub(super) fn is_paused(&self, id: UploadId) -> bool {
+        // Asked whenever an upload moves, and there is hardly ever a pause.
+        if self.pauses.0.is_empty() {
+            return false;
+        }
         let upload = self.uploads.get(&id);
         upload.is_some_and(|upload| self.pauses.cover(&upload.admission))
             && !self.given_up.contains(&id)
@@ -269,14 +273,8 @@ impl Engine {
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
-    let admission = &upload.admission;
-    match scope {
-        Scope::All => true,
-        Scope::Destination(name) => admission.destination == *name,
-        Scope::Drop(name) => admission.drop == *name,
-        Scope::Unit(drop, unit) => admission.drop == *drop && admission.unit == *unit,
-        Scope::Upload(id) => admission.id == *id,
-    }
+    let Ticket { id, destination, drop, unit, .. } = &upload.admission;
+    scope.covers((*id, destination), (drop, unit))
 }
 
 impl Upload {

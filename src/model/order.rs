@@ -19,6 +19,23 @@ pub enum Scope {
     Upload(UploadId),
 }
 
+impl Scope {
+    /// Tells whether an upload is meant: its id, where it goes, and the unit it belongs to.
+    pub fn covers(
+        &self,
+        upload: (UploadId, &DestinationName),
+        unit: (&DropName, &SourcePath),
+    ) -> bool {
+        match self {
+            Self::All => true,
+            Self::Destination(name) => name == upload.1,
+            Self::Drop(name) => name == unit.0,
+            Self::Unit(drop, path) => (drop, path) == unit,
+            Self::Upload(id) => *id == upload.0,
+        }
+    }
+}
+
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

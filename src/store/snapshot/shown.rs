@@ -275,14 +275,8 @@ pub struct Attempt {
 impl Upload {
     /// Notes what was ordered of it.
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
-        let admission = &self.admission;
-        let is_meant = |scope: &Scope| match scope {
-            Scope::All => true,
-            Scope::Destination(name) => admission.destination == *name,
-            Scope::Drop(name) => admission.drop == *name,
-            Scope::Unit(drop, unit) => admission.drop == *drop && admission.unit == *unit,
-            Scope::Upload(id) => admission.id == *id,
-        };
+        let Admission { id, destination, drop, unit, .. } = &self.admission;
+        let is_meant = |scope: &Scope| scope.covers((*id, destination), (drop, unit));
         let meant = orders.iter().filter(|(_, scope, _)| is_meant(scope));
         self.ordered = meant.map(|(standing, _, _)| *standing).max();
     }
