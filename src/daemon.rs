@@ -18,6 +18,7 @@ mod handed;
 mod headline;
 mod journal;
 mod metrics;
+mod parts;
 mod people;
 mod perform;
 mod pulse;

@@ -15,8 +15,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 vocabulary | [`model`] |
-//! | 1 engine, pure | [`engine`] |
-//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`], [`web`], [`digest`] |
+//! | 1 pure: decides, computes | [`engine`], [`digest`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`], [`web`] |
 //! | 2b sandbox, an island | [`sandbox`] |
 //! | 3 settings | [`config`] |
 //! | 4 shell | [`daemon`] |

@@ -41,9 +41,7 @@ use crate::model::{
 pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
 pub use look::look;
-pub use part::{
-    MEMORY_PER_PART, PartRead, PartStream, digest_file, hash_file, hash_range, read_part,
-};
+pub use part::{ColdPages, Ending, MEMORY_PER_PART, PartRead, PartReader, PartStream, Prepared};
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};
 pub use run::read_unit;

@@ -34,7 +34,7 @@ use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
-use crate::source::{Filter, MEMORY_PER_PART};
+use crate::source::{Filter, MEMORY_PER_PART, PartReader};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
 
@@ -192,6 +192,7 @@ pub(super) fn world(
         state: config.state_directory.clone(),
         readers: Readers::new(config.state_directory.clone()),
         events,
+        parts: PartReader::new(config.transfer.memory),
         bandwidth,
         stop: AtomicBool::new(false),
         drains: AtomicBool::new(false),

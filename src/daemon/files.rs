@@ -26,7 +26,7 @@ pub(super) async fn compare(
         let sent = snapshot.sent_mark((&drop, &path), &fingerprint, against).map_err(local)?;
         let file = SourceFile { root, path, fingerprint };
         let is_same = match sent {
-            Some(mark) => source::hash_file(&file, mark.part_size, &world.drains)? == mark,
+            Some(mark) => world.parts.hash_file(&file, mark.part_size, &world.drains)? == mark,
             // Of an empty file there is no digest, and nothing that could differ.
             None => fingerprint.size.0 == 0,
         };

@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
@@ -16,20 +13,18 @@ use super::people::Courier;
 use super::readers::Readers;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, people, units};
+use super::{files, parts, people, units};
 use crate::clock::Clock;
-use crate::engine::event::{
-    Act, Begin, Complete, Event, Outcome, PutPart, Remotely, Setback, Source as Place, Walk,
-};
+use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
-    ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, Md5,
-    RootIdentity, SourcePath, UploadId,
+    ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, RootIdentity,
+    SourcePath, UploadId,
 };
 use crate::notify::Sender;
 use crate::platform::Destination;
-use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::receipt;
-use crate::source::{self, Filter, Profile, ScanSummary, SourceFile};
+use crate::source::{self, Filter, PartReader, Profile, ScanSummary, SourceFile};
 use crate::telemetry::scrub;
 
 /// Everything that acts need, and nothing that decides.
@@ -51,6 +46,8 @@ pub(crate) struct World {
     pub(crate) readers: Readers,
     /// Where observations go while a scan runs.
     pub(crate) events: mpsc::Sender<Event>,
+    /// Reads parts.
+    pub(crate) parts: PartReader,
     /// Bytes a second.
     pub(crate) bandwidth: Arc<Bandwidth>,
     /// Reading that nobody waits for any more stops.
@@ -109,7 +106,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         }
         Act::DigestFile { source: from, digest, .. } => {
             let file = source_file(&world, from);
-            let read = move || source::digest_file(&file?, digest, &world.stop);
+            let read = move || world.parts.digest_file(&file?, digest, &world.stop);
             let (md5, sha256) = off_the_loop(read).await?;
             Ok(Outcome::FileDigested { md5, sha256 })
         }
@@ -118,11 +115,11 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             files::compare(world, (drop, path), fingerprint, against).await
         }
         Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
-        Act::PutPart(act) => put_part(&world, act).await,
+        Act::PutPart(act) => parts::put(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {
             let file = source_file(&world, from);
-            let hash = move || source::hash_file(&file?, mark.part_size, &world.stop);
+            let hash = move || world.parts.hash_file(&file?, mark.part_size, &world.stop);
             off_the_loop(hash).await.map(|mark| Outcome::FileHashed { mark })
         }
         Act::WriteReceipt { upload } => {
@@ -215,7 +212,7 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
     }
 }
 
-fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {
+pub(super) fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {
     let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
     world.destinations.get(name).ok_or_else(missing)
 }
@@ -225,7 +222,7 @@ pub(super) fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Sourc
     world.sources.get(name).ok_or_else(missing)
 }
 
-fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
+pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
     let root = match from.is_receipt {
         true => receipt::directory(&world.state),
         false => drop_of(world, &from.drop)?.directory.clone(),
@@ -297,70 +294,8 @@ async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Repl
 
 async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
     let file = source_file(&world, from);
-    let hash = move || source::hash_range(&file?, range, &world.stop);
+    let hash = move || world.parts.hash_range(&file?, range, &world.stop);
     off_the_loop(hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
-}
-
-async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
-    let PutPart { remote, part, source: from, range, begin } = act.what;
-    let destination = to(world, &act.destination).or_else(failed)?;
-    let file = source_file(world, from).or_else(failed)?;
-    let md5 = match destination.traits().wants_md5_first {
-        true => Some(digest_first(world, &file, range).await?),
-        false => None,
-    };
-    let (pieces, verdict) = source::read_part(file, range);
-    let sent = Arc::new(AtomicU64::new(0));
-    let (counter, pacer) = (Arc::clone(&sent), Arc::clone(&world.bandwidth));
-    let slice = pacer.slice();
-    let chunks = pieces.flat_map(move |piece| stream::iter(slices(piece, slice)));
-    let chunks = chunks.then(move |piece| {
-        let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
-        async move {
-            if let Ok(bytes) = &piece {
-                pacer.pace(bytes.len() as u64).await.map_err(std::io::Error::other)?;
-                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            }
-            piece
-        }
-    });
-    let body = PartBody { length: ByteCount(range.length), md5, chunks: chunks.boxed() };
-    let asked = PartRequest { remote, part, begun: (*begin).into() };
-    let put = destination.put_part(&asked, body).await;
-    let sent = ByteCount(sent.load(Ordering::Relaxed));
-    match (put, verdict.await) {
-        (Ok(etag), Ok(Ok(read))) => Ok(Outcome::PartPut { etag, md5: read.md5, sent }),
-        // What the reader says goes before what the network made of it, unless it was merely stopped.
-        (_, Ok(Err(failure))) if failure.kind != FailureKind::Cancelled => {
-            Err(Setback { failure, sent })
-        }
-        (Err(failure), _) => Err(Setback { failure, sent }),
-        (Ok(_), _) => {
-            let message = format!("the storage took part {part} before it was sent whole");
-            Err(Setback { failure: Failure::new(FailureKind::PartRejected, message), sent })
-        }
-    }
-}
-
-/// Reads a part for its digest alone, for platforms that want to know it before the bytes.
-async fn digest_first(
-    world: &Arc<World>,
-    file: &SourceFile,
-    range: ByteRange,
-) -> Result<Md5, Setback> {
-    let (file, world) = (file.clone(), Arc::clone(world));
-    off_the_loop(move || source::hash_range(&file, range, &world.stop)).await.map(|read| read.md5)
-}
-
-/// Cuts a piece into slices; an error stays one.
-fn slices(piece: std::io::Result<Bytes>, length: usize) -> Vec<std::io::Result<Bytes>> {
-    let Ok(mut rest) = piece else { return vec![piece] };
-    let mut slices = Vec::with_capacity(rest.len().div_ceil(length).max(1));
-    while rest.len() > length {
-        slices.push(Ok(rest.split_to(length)));
-    }
-    slices.push(Ok(rest));
-    slices
 }
 
 fn write_receipt(world: &World, upload: UploadId) -> Result<[u8; 32], Failure> {

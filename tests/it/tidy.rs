@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 const LAYERS: [(&str, u8); 19] = [
     ("model", 0),
     ("engine", 1),
+    ("digest", 1),
     ("store", 2),
     ("platform", 2),
     ("source", 2),
@@ -21,7 +22,6 @@ const LAYERS: [(&str, u8); 19] = [
     ("sdnotify", 2),
     ("clock", 2),
     ("telemetry", 2),
-    ("digest", 2),
     ("sandbox", 2),
     ("config", 3),
     ("daemon", 4),

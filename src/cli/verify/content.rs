@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::{Judged, Verdict, sent_mark};
 use crate::config::Config;
 use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
-use crate::source::{SourceFile, hash_file, hash_range};
+use crate::source::{MEMORY_PER_PART, PartReader, SourceFile};
 use crate::store::snapshot::Detail;
 
 pub(super) fn compare(config: &Config, detail: &Detail) -> Judged {
@@ -47,12 +47,13 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
 /// Holds every part of a source against its row; where parts have none, the digest over all of them.
 fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
     let stop = AtomicBool::new(false);
+    let reader = PartReader::new(MEMORY_PER_PART);
     let part_size = PartSize::new(detail.upload.part_size_bytes);
     let has_parts = detail.parts.len() == detail.upload.part_count as usize;
     if let Some(part_size) = part_size.filter(|_| has_parts) {
         for part in &detail.parts {
             let range = part_size.range_of(part.number, source.fingerprint.size);
-            if hash_range(source, range, &stop)?.md5 != part.md5 {
+            if reader.hash_range(source, range, &stop)?.md5 != part.md5 {
                 let found = format!("part {} of the source is not what was sent", part.number);
                 return Ok((Verdict::Differs, found));
             }
@@ -64,7 +65,7 @@ fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
     let Some(mark) = sent_mark(detail) else {
         return Ok((Verdict::Unknown, "no row has a digest of what was sent".into()));
     };
-    Ok(match hash_file(source, mark.part_size, &stop)? == mark {
+    Ok(match reader.hash_file(source, mark.part_size, &stop)? == mark {
         true => (Verdict::Same, "all of the source".into()),
         false => (Verdict::Differs, "the source is not what was sent".into()),
     })

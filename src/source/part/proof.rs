@@ -1,0 +1,116 @@
+//! Proves that a file is the version that was planned, before it is read and after.
+//!
+//! See [`super`] for what is promised. The path is looked at as well as the open file, and what cannot
+//! be opened or looked at is told apart: gone, not readable, or the whole drop directory away.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::super::beneath::{Link, Root, Stat, stat_fd};
+use super::super::{Error, SourceFile};
+use super::CHUNK_BYTES;
+use crate::model::{Fingerprint, SourcePath};
+
+/// Opens the file and proves that it is the planned version.
+pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
+    let root = Root::open(&source.root)?;
+    let fd = match root.open_file(&source.path) {
+        Err(Errno::LOOP) => {
+            let target = follow(&root, &source.path)?;
+            root.open_file(&target)
+        }
+        opened => opened,
+    };
+    let file = File::from(fd.map_err(|errno| not_read(&root, source, ("open", errno)))?);
+    if source.fingerprint.size.0 > CHUNK_BYTES as u64 {
+        // Where a file system cannot, the fingerprint tells what it tells.
+        rustix::fs::fdatasync(&file).ok();
+    }
+    prove_open(source, &file).or_else(|changed| say_gone(&root, source, changed))?;
+    Ok(file)
+}
+
+/// Proves that the open file and what its path leads to are still the planned version.
+///
+/// The path comes first: to replace a file changes the open one as well.
+pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
+    let root = Root::open(&source.root)?;
+    let doing = |errno| not_read(&root, source, ("look at", errno));
+    let mut stat = root.stat(&source.path).map_err(doing)?;
+    if stat.file_type == FileType::Symlink {
+        stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
+    }
+    compare(source, stat)?;
+    prove_open(source, file).or_else(|changed| say_gone(&root, source, changed))
+}
+
+/// Removing a file changes the open one as well: that it is gone goes before that it changed.
+fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Error> {
+    match root.stat(&source.path) {
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+            Err(not_read(root, source, ("look at", errno)))
+        }
+        Ok(_) | Err(_) => Err(changed),
+    }
+}
+
+/// Says why a file is not read: that it is not there can be told only where anything is, and that it
+/// may not be read only where the drop directory may.
+fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> Error {
+    let (doing, errno) = failed;
+    let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+    match root.is_empty() {
+        Ok(true) if is_missing => Error::empty(&source.root),
+        Ok(_) => Error::of_file(doing, &source.path, errno),
+        Err(error) => error,
+    }
+}
+
+/// As [`not_read`], of a file that is open.
+pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::Error) -> Error {
+    match (Root::open(&source.root), Errno::from_io_error(&error)) {
+        (Ok(root), Some(errno)) => not_read(&root, source, (doing, errno)),
+        (Ok(_), None) => Error::of_file(doing, &source.path, error),
+        (Err(away), _) => away,
+    }
+}
+
+fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
+    let stat = stat_fd(file).map_err(|errno| not_read_on(source, "look at", errno.into()))?;
+    compare(source, stat)
+}
+
+fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {
+    match root.resolve(path) {
+        Link::Inside(target) => Ok(target),
+        Link::Outside => Err(Error::changed(path, "it leads out of the drop directory".to_owned())),
+        Link::Broken => Err(Error::of_file("follow", path, Errno::NOENT)),
+        Link::Failing(errno) => Err(Error::of_file("follow", path, errno)),
+    }
+}
+
+fn compare(source: &SourceFile, found: Stat) -> Result<(), Error> {
+    let planned = &source.fingerprint;
+    if found.file_type != FileType::RegularFile {
+        return Err(Error::changed(&source.path, "it is not a regular file".to_owned()));
+    }
+    if planned.is_untouched(&found.fingerprint) {
+        return Ok(());
+    }
+    Err(Error::changed(&source.path, difference(planned, &found.fingerprint)))
+}
+
+fn difference(planned: &Fingerprint, found: &Fingerprint) -> String {
+    if planned.inode != found.inode {
+        "it was replaced by another file".to_owned()
+    } else if planned.size != found.size {
+        format!("it had {} bytes and has {}", planned.size.0, found.size.0)
+    } else if planned.mtime_ns != found.mtime_ns {
+        "it was written to".to_owned()
+    } else {
+        "it was changed, and its time of modification set back or left".to_owned()
+    }
+}

@@ -1,0 +1,361 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use rustix::fs::FileType;
+
+use super::super::beneath::{Link, Root};
+use super::super::tests::path;
+use super::*;
+
+const CHUNK: u64 = CHUNK_BYTES as u64;
+static GO: AtomicBool = AtomicBool::new(false);
+
+fn content(length: u64) -> Vec<u8> {
+    (0..length).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap()).collect()
+}
+
+fn digest(bytes: &[u8]) -> Md5 {
+    Md5(md5::Md5::digest(bytes).into())
+}
+
+fn source(root: &Path, name: &str) -> SourceFile {
+    let directory = Root::open(root).unwrap();
+    let mut stat = directory.stat(&path(name)).unwrap();
+    if let (FileType::Symlink, Link::Inside(target)) =
+        (stat.file_type, directory.resolve(&path(name)))
+    {
+        stat = directory.stat(&target).unwrap();
+    }
+    SourceFile { root: root.to_owned(), path: path(name), fingerprint: stat.fingerprint }
+}
+
+/// Makes a drop directory with one file of `length` bytes.
+fn drop_with(length: u64) -> (tempfile::TempDir, PathBuf, SourceFile) {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, content(length)).unwrap();
+    // A drop directory that is empty may be one whose share is away.
+    fs::create_dir(root.path().join("run")).unwrap();
+    let source = source(root.path(), "file");
+    (root, file, source)
+}
+
+fn reader() -> PartReader {
+    PartReader::new(MEMORY_PER_PART)
+}
+
+async fn stream_of(source: &SourceFile, range: ByteRange) -> Prepared {
+    let reader = reader();
+    reader.stream(source.clone(), range, reader.room_for_stream().await, None)
+}
+
+/// How reading ended, without what it brought into memory.
+async fn end(ending: oneshot::Receiver<Ending>) -> Result<PartRead, Failure> {
+    ending.await.unwrap().map(|(read, _)| read)
+}
+
+fn whole(source: &SourceFile) -> ByteRange {
+    ByteRange { offset: 0, length: source.fingerprint.size.0 }
+}
+
+/// Takes all chunks; the failure is the one inside the last item.
+async fn drain(stream: &mut PartStream) -> (Vec<u8>, Option<Failure>) {
+    let mut bytes = Vec::new();
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(error) => {
+                let inner = error.into_inner().unwrap().downcast::<Failure>().unwrap();
+                assert!(stream.next().await.is_none(), "an error is the last item");
+                return (bytes, Some(*inner));
+            }
+        }
+    }
+    (bytes, None)
+}
+
+#[tokio::test]
+async fn bytes_and_digest_of_a_range_are_those_of_the_file() {
+    let (_root, _, source) = drop_with(3 * CHUNK + 17);
+    let all = content(3 * CHUNK + 17);
+    let ranges = [(0, 1), (0, CHUNK), (1, CHUNK), (CHUNK, CHUNK + 1), (0, 3 * CHUNK + 17)];
+    for (offset, length) in ranges {
+        let range = ByteRange { offset, length };
+        let Prepared { chunks: mut stream, ending: outcome, .. } = stream_of(&source, range).await;
+        let (bytes, failure) = drain(&mut stream).await;
+        assert_eq!(failure, None);
+        let start = usize::try_from(offset).unwrap();
+        let wanted = &all[start..start + usize::try_from(length).unwrap()];
+        assert!(bytes == wanted);
+        let read = PartRead { md5: digest(wanted), bytes: ByteCount(length) };
+        assert_eq!(end(outcome).await, Ok(read));
+        assert_eq!(reader().hash_range(&source, range, &GO), Ok(read));
+    }
+}
+
+#[tokio::test]
+async fn empty_part_has_no_chunk_and_is_proved_all_the_same() {
+    let (_root, file, source) = drop_with(0);
+    let Prepared { chunks: mut stream, ending: outcome, .. } =
+        stream_of(&source, whole(&source)).await;
+    assert_eq!(drain(&mut stream).await, (Vec::new(), None));
+    assert_eq!(end(outcome).await.unwrap().md5, digest(b""));
+
+    fs::write(&file, "more").unwrap();
+    let Prepared { chunks: mut stream, ending: outcome, .. } =
+        stream_of(&source, whole(&source)).await;
+    let (_, failure) = drain(&mut stream).await;
+    assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
+    assert_eq!(end(outcome).await.unwrap_err().kind, FailureKind::SourceChanged);
+}
+
+/// Changes the file while it is being read: the body must break off before its end.
+async fn change_during_read(change: impl FnOnce(&Path)) -> Failure {
+    let length = 8 * CHUNK;
+    let (_root, file, source) = drop_with(length);
+    let Prepared { chunks: mut stream, ending: outcome, .. } =
+        stream_of(&source, whole(&source)).await;
+    let first = stream.next().await.unwrap().unwrap();
+    change(&file);
+    let (rest, failure) = drain(&mut stream).await;
+    assert!(((first.len() + rest.len()) as u64) < length, "the last chunk was given");
+    let failure = failure.unwrap();
+    assert_eq!(end(outcome).await, Err(failure.clone()));
+    failure
+}
+
+#[tokio::test]
+async fn growing_file_breaks_off_the_body() {
+    let failure = change_during_read(|file| {
+        fs::OpenOptions::new().append(true).open(file).unwrap().write_all(b"x").unwrap();
+    });
+    let failure = failure.await;
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+    assert!(failure.message.contains("bytes and has"), "{failure}");
+}
+
+#[tokio::test]
+async fn truncated_file_breaks_off_the_body() {
+    let failure = change_during_read(|file| {
+        fs::OpenOptions::new().write(true).open(file).unwrap().set_len(10).unwrap();
+    });
+    let failure = failure.await;
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+    assert!(failure.message.contains("it ends after"), "{failure}");
+}
+
+#[tokio::test]
+async fn file_written_in_place_breaks_off_the_body() {
+    let failure = change_during_read(|file| {
+        let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    });
+    assert_eq!(failure.await.kind, FailureKind::SourceChanged);
+}
+
+#[tokio::test]
+async fn file_written_in_place_whose_time_is_set_back_breaks_off_the_body() {
+    let failure = change_during_read(|file| {
+        let time = fs::metadata(file).unwrap().modified().unwrap();
+        let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.write_all(b"other").unwrap();
+        file.set_modified(time).unwrap();
+    });
+    let failure = failure.await;
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+    assert!(failure.message.contains("time of modification"), "{failure}");
+}
+
+#[tokio::test]
+async fn replaced_file_breaks_off_the_body() {
+    let failure = change_during_read(|file| {
+        let other = file.with_extension("other");
+        fs::write(&other, content(8 * CHUNK)).unwrap();
+        let modified = fs::metadata(file).unwrap().modified().unwrap();
+        fs::File::open(&other).unwrap().set_modified(modified).unwrap();
+        fs::rename(&other, file).unwrap();
+    });
+    let failure = failure.await;
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+    assert!(failure.message.contains("replaced"), "{failure}");
+}
+
+#[tokio::test]
+async fn removed_file_breaks_off_the_body() {
+    let failure = change_during_read(|file| fs::remove_file(file).unwrap()).await;
+    assert_eq!(failure.kind, FailureKind::SourceGone);
+}
+
+#[tokio::test]
+async fn other_version_is_refused_before_a_byte_is_read() {
+    let (_root, file, source) = drop_with(100);
+    fs::write(&file, content(101)).unwrap();
+    let Prepared { chunks: mut stream, ending: outcome, .. } =
+        stream_of(&source, whole(&source)).await;
+    let (bytes, failure) = drain(&mut stream).await;
+    assert!(bytes.is_empty());
+    assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
+    assert!(end(outcome).await.is_err());
+    let hashed = reader().hash_range(&source, whole(&source), &GO);
+    assert_eq!(hashed.unwrap_err().kind, FailureKind::SourceChanged);
+}
+
+#[test]
+fn missing_file_is_gone_unless_nothing_is_there_or_the_drop_directory_is_away() {
+    let (root, file, source) = drop_with(1);
+    fs::remove_file(&file).unwrap();
+    let hash = || reader().hash_range(&source, whole(&source), &GO).unwrap_err();
+    assert_eq!(hash().kind, FailureKind::SourceGone);
+    assert!(hash().message.starts_with("cannot open file"), "{}", hash());
+    fs::remove_dir(root.path().join("run")).unwrap();
+    assert_eq!(hash().kind, FailureKind::SourceAway);
+    assert!(hash().message.contains("it is empty"), "{}", hash());
+    drop(root);
+    assert_eq!(hash().kind, FailureKind::SourceAway);
+    assert!(hash().message.starts_with("cannot open drop directory"), "{}", hash());
+}
+
+#[test]
+fn directory_in_the_file_s_place_is_another_version() {
+    let (_root, file, source) = drop_with(1);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let failure = reader().hash_range(&source, whole(&source), &GO).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+}
+
+#[test]
+fn range_beyond_the_end_is_our_own_fault() {
+    let (_root, _, source) = drop_with(10);
+    for (offset, length) in [(0, 11), (10, 1), (11, 0), (u64::MAX, 2)] {
+        let failure = reader().hash_range(&source, ByteRange { offset, length }, &GO).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::LocalFault, "{offset} {length}");
+    }
+}
+
+#[test]
+fn links_inside_are_read_and_links_outside_are_not() {
+    let (root, _, _) = drop_with(10);
+    symlink("file", root.path().join("link")).unwrap();
+    let linked = source(root.path(), "link");
+    let read = reader().hash_range(&linked, whole(&linked), &GO).unwrap();
+    assert_eq!(read.md5, digest(&content(10)));
+
+    fs::remove_file(root.path().join("link")).unwrap();
+    symlink("/etc/passwd", root.path().join("link")).unwrap();
+    let failure = reader().hash_range(&linked, whole(&linked), &GO).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::SourceChanged);
+    fs::remove_file(root.path().join("link")).unwrap();
+    symlink("nothing", root.path().join("link")).unwrap();
+    let failure = reader().hash_range(&linked, whole(&linked), &GO).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::SourceGone);
+}
+
+#[tokio::test]
+async fn dropped_stream_ends_the_reader() {
+    let (_root, _, source) = drop_with(20 * CHUNK);
+    let Prepared { chunks: mut stream, ending: outcome, .. } =
+        stream_of(&source, whole(&source)).await;
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    assert_eq!(end(outcome).await.unwrap_err().kind, FailureKind::Cancelled);
+}
+
+#[test]
+fn hashing_ends_when_told() {
+    let (_root, _, source) = drop_with(10);
+    let stop = AtomicBool::new(true);
+    let failure = reader().hash_range(&source, whole(&source), &stop).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Cancelled);
+    let failure = reader().hash_file(&source, PartSize::new(3).unwrap(), &stop).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Cancelled);
+}
+
+#[test]
+fn mark_is_the_digest_over_the_parts_digests() {
+    let all = content(2 * CHUNK + 5);
+    for (length, part_size) in [(0, 8), (8, 8), (9, 8), (2 * CHUNK + 5, CHUNK + 1)] {
+        let (_root, _, source) = drop_with(length);
+        let bytes = &all[..usize::try_from(length).unwrap()];
+        let mut chunks: Vec<_> = bytes.chunks(usize::try_from(part_size).unwrap()).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let digests: Vec<u8> = chunks.iter().flat_map(|chunk| digest(chunk).0).collect();
+        let part_size = PartSize::new(part_size).unwrap();
+        let mark = reader().hash_file(&source, part_size, &GO).unwrap();
+        assert_eq!(mark, ContentMark { part_size, md5_of_parts: digest(&digests) });
+    }
+}
+
+#[tokio::test]
+async fn held_part_is_read_once_and_is_what_was_hashed() {
+    let (_root, file, source) = drop_with(2 * CHUNK + 17);
+    let reader = PartReader::new(ByteCount(16 * BUFFER_BYTES));
+    let range = ByteRange { offset: 1, length: 2 * CHUNK };
+    let room = reader.try_room_for_whole(range.length).unwrap();
+    let held = reader.hold(&source, range, &room, &GO).unwrap();
+    let wanted = &content(2 * CHUNK + 17)[1..1 + 2 * CHUNK_BYTES];
+    assert_eq!(held.md5, Some(digest(wanted)));
+    // What is held stays what it was, whatever becomes of the file.
+    fs::write(&file, "other").unwrap();
+    let mut chunks = held.chunks;
+    let (bytes, failure) = drain(&mut chunks).await;
+    assert!(bytes == wanted && failure.is_none());
+    assert_eq!(end(held.ending).await.unwrap().md5, digest(wanted));
+    let again = reader.hold(&source, range, &room, &GO).unwrap_err();
+    assert_eq!(again.kind, FailureKind::SourceChanged);
+}
+
+#[tokio::test]
+async fn part_with_a_known_digest_is_streamed_under_it() {
+    let (_root, _, source) = drop_with(3 * CHUNK);
+    let reader = reader();
+    let known = Md5([7; 16]);
+    let room = reader.room_for_stream().await;
+    let mut part = reader.stream(source.clone(), whole(&source), room, Some(known));
+    assert_eq!(part.md5, Some(known));
+    let (bytes, failure) = drain(&mut part.chunks).await;
+    assert!(bytes == content(3 * CHUNK) && failure.is_none());
+    assert_eq!(end(part.ending).await.unwrap().md5, known);
+}
+
+#[tokio::test]
+async fn streams_keep_to_the_budget() {
+    let (_root, _, source) = drop_with(20 * CHUNK);
+    let reader = reader();
+    let room = reader.room_for_stream().await;
+    let mut part = reader.stream(source.clone(), whole(&source), room, None);
+    let first = part.chunks.next().await.unwrap().unwrap();
+    assert!(reader.try_room_for_whole(1).is_none(), "one stream takes all there is");
+    drop(part);
+    drop(first);
+    drop(reader.room_for_stream().await);
+}
+
+#[test]
+fn cold_pages_are_forgotten_and_warm_ones_stay() {
+    let (_root, file, source) = drop_with(64 * CHUNK);
+    let opened = fs::File::open(&file).unwrap();
+    opened.sync_all().unwrap();
+    let range = whole(&source);
+    assert!(!is_cold(&opened, range), "what was just written is in memory");
+    rustix::fs::fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
+    // Asking fetches what is asked about: the middle, here.
+    if !is_cold(&opened, ByteRange { offset: 0, length: 32 * CHUNK }) {
+        eprintln!("skipped: the file system of the temporary directory keeps its pages");
+        return;
+    }
+    let reader = PartReader::new(ByteCount(128 * BUFFER_BYTES));
+    let room = reader.try_room_for_whole(range.length).unwrap();
+    let Prepared { mut ending, .. } = reader.hold(&source, range, &room, &GO).unwrap();
+    let (_, cold) = ending.try_recv().unwrap().unwrap();
+    assert!(!is_cold(&opened, range), "it was read");
+    cold.expect("it was cold").forget();
+    assert!(is_cold(&opened, range), "its pages are gone again");
+}
