@@ -167,6 +167,8 @@ enum FlightKind {
     HashPart(PartNumber),
     /// A part on its way, to this remote upload, from this drop.
     Part(PartNumber, RemoteUploadId, DropName),
+    /// A whole file on its way, from this drop.
+    Whole(DropName),
     /// A scan.
     Scan(DropName),
     /// A look at these files.

@@ -31,7 +31,10 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::{BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, SharedPlatform};
+use contract::{
+    BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, SharedPlatform, Whole,
+    WholeRequest,
+};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
@@ -167,6 +170,18 @@ impl Destination {
     /// The platform's.
     pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
         self.watched("put_part", self.0.platform.put_part(request, body)).await
+    }
+
+    /// See [`contract::Platform::put_whole`]. Needs no permit.
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn put_whole(
+        &self,
+        request: &WholeRequest,
+        body: PartBody,
+    ) -> Result<Whole, Failure> {
+        self.watched("put_whole", self.0.platform.put_whole(request, body)).await
     }
 
     /// See [`contract::Platform::list_parts`].
@@ -358,7 +373,8 @@ mod tests {
             let all = ByteCount(u64::MAX);
             let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
             let describes = Describes::Never;
-            let (reports_parts, finishes_drops, wants_md5_first) = (false, false, false);
+            let (reports_parts, finishes_drops) = (false, false);
+            let (wants_md5_first, sends_whole) = (false, false);
             Traits {
                 limits,
                 reports_parts,
@@ -366,6 +382,7 @@ mod tests {
                 describes,
                 finishes_drops,
                 wants_md5_first,
+                sends_whole,
             }
         }
         fn check_access(&self) -> Answer<'_, ()> {
@@ -422,6 +439,7 @@ mod tests {
                 part_size: remote.part_size,
                 overwrite: false,
                 description: Description::default(),
+                token: String::new(),
             },
             remote,
         };

@@ -1,5 +1,6 @@
 //! The act that moves bytes: one part, read, paced and sent.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,33 +10,56 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::bandwidth::Bandwidth;
-use super::perform::{World, off_the_loop, source_file, to};
+use super::perform::{World, failed, off_the_loop, source_file, to};
 use super::workers::Reply;
-use crate::engine::event::{Outcome, PutPart, Remotely, Setback};
+use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
 use crate::model::{ByteCount, ByteRange, Failure, FailureKind};
-use crate::platform::contract::{PartBody, PartRequest};
-use crate::source::{PartStream, Prepared, SourceFile};
+use crate::platform::Destination;
+use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
+use crate::source::{PartRead, PartStream, Prepared, SourceFile};
 
 /// Sends one part.
 pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
-    let PutPart { remote, part, source: from, range, begin } = act.what;
-    let unsent = |failure| Setback { failure, sent: ByteCount(0) };
-    let destination = to(world, &act.destination).map_err(unsent)?;
-    let file = source_file(world, from).map_err(unsent)?;
+    let PutPart { remote, part, source, range, begin } = act.what;
+    let destination = to(world, &act.destination).or_else(failed)?;
+    let asked = PartRequest { remote, part, begun: (*begin).into() };
+    let put = |body| destination.put_part(&asked, body);
+    let (etag, read, sent) = send(world, destination, (source, range), put).await?;
+    Ok(Outcome::PartPut { etag, md5: read.md5, sent })
+}
+
+/// Sends a file of one part in one request.
+pub(super) async fn put_whole(world: &Arc<World>, act: Remotely<PutWhole>) -> Reply {
+    let PutWhole { begin, source, looks } = act.what;
+    let destination = to(world, &act.destination).or_else(failed)?;
+    let range = ByteRange { offset: 0, length: begin.size.0 };
+    let asked = WholeRequest { begun: (*begin).into(), looks };
+    let put = |body| destination.put_whole(&asked, body);
+    let (put, read, sent) = send(world, destination, (source, range), put).await?;
+    let Whole { remote, etag, file } = put;
+    Ok(Outcome::WholePut { remote, etag, file, md5: read.md5, sent })
+}
+
+/// Reads a range, sends it by a call, and says what came of both, and how many bytes went.
+async fn send<T, F: Future<Output = Result<T, Failure>>>(
+    world: &Arc<World>,
+    destination: &Destination,
+    (source, range): (Source, ByteRange),
+    call: impl FnOnce(PartBody) -> F,
+) -> Result<(T, PartRead, ByteCount), Setback> {
+    let file = source_file(world, source).or_else(failed)?;
     let prepared = prepare(world, file, range, destination.traits().wants_md5_first).await?;
     let Prepared { md5, chunks, ending } = prepared;
     let sent = Arc::new(AtomicU64::new(0));
     let chunks = paced(chunks, &world.bandwidth, Arc::clone(&sent));
-    let body = PartBody { length: ByteCount(range.length), md5, chunks };
-    let asked = PartRequest { remote, part, begun: (*begin).into() };
-    let put = destination.put_part(&asked, body).await;
+    let done = call(PartBody { length: ByteCount(range.length), md5, chunks }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
-    match (put, ending.await) {
-        (Ok(etag), Ok(Ok((read, cold)))) => {
+    match (done, ending.await) {
+        (Ok(done), Ok(Ok((read, cold)))) => {
             if let Some(pages) = cold {
                 tokio::task::spawn_blocking(|| pages.forget());
             }
-            Ok(Outcome::PartPut { etag, md5: read.md5, sent })
+            Ok((done, read, sent))
         }
         // What the reader says goes before what the network made of it, unless it was merely stopped.
         (_, Ok(Err(failure))) if failure.kind != FailureKind::Cancelled => {
@@ -43,7 +67,7 @@ pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
         }
         (Err(failure), _) => Err(Setback { failure, sent }),
         (Ok(_), _) => {
-            let message = format!("the storage took part {part} before it was sent whole");
+            let message = "the storage took a part before it was sent whole";
             Err(Setback { failure: Failure::new(FailureKind::PartRejected, message), sent })
         }
     }

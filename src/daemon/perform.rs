@@ -116,6 +116,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         }
         Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
         Act::PutPart(act) => parts::put(&world, act).await,
+        Act::PutWhole(act) => parts::put_whole(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {
             let file = source_file(&world, from);
@@ -238,6 +239,7 @@ impl From<Begin> for BeginRequest {
             part_size: begin.part_size,
             overwrite: begin.overwrite,
             description: begin.description,
+            token: begin.token,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Turns what an upload wants into an act, with its intent recorded first where one is needed.
 
 use super::event::{
-    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, Remotely, Report, Source,
+    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report, Source,
 };
 use super::plan;
 use super::settings::DestinationSettings;
+use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
@@ -111,6 +112,7 @@ impl Engine {
             part_size: upload.admission.part_size,
             overwrite: upload.name_policy(&gate.settings) == NamePolicy::Overwrite,
             description: plan::description(&gate.settings, self.words(upload)?),
+            token: upload.token(),
         })
     }
 
@@ -163,6 +165,12 @@ impl Upload {
         if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
     }
 
+    /// Returns a text that no other upload carries: not of another database either.
+    fn token(&self) -> String {
+        let Ticket { id, at, path, .. } = &self.admission;
+        format!("{:x}-{:x}-{}", id.0, at.0, path.digest())
+    }
+
     fn source(&self) -> Source {
         Source {
             drop: self.admission.drop.clone(),
@@ -170,6 +178,11 @@ impl Upload {
             fingerprint: self.admission.fingerprint,
             is_receipt: self.admission.is_sentinel,
         }
+    }
+
+    /// Returns the act that sends the whole file, which is under way from here on as `act`.
+    pub(super) fn put_whole(&self, begin: Box<Begin>, looks: bool) -> Remotely<PutWhole> {
+        self.remotely(PutWhole { begin, source: self.source(), looks })
     }
 
     /// Takes the next part to send, and counts it as on its way.

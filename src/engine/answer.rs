@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::retry::{self, Verdict};
 use super::settings::RetrySettings;
-use super::upload::{Doubt, Upload};
+use super::upload::{Doubt, Upload, digest_of};
 use crate::model::digest::Verdict as ETagVerdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
@@ -225,6 +225,37 @@ impl Upload {
         Answer { facts: learned.into_iter().chain([accepted]).collect(), ..Answer::default() }
     }
 
+    /// The storage took the file in one request: what a begin, a part and a complete would have said,
+    /// and what an inspection would where the answer proves that all of it is there.
+    pub(crate) fn on_whole_put(
+        &mut self,
+        (remote, file): (RemoteUpload, RemoteFile),
+        put: (ETag, Md5, ByteCount),
+        is_told_all: bool,
+        now: Now,
+    ) -> Answer {
+        if !matches!(self.state.stage, Stage::Beginning { .. }) || remote.part_count != 1 {
+            return Answer::default();
+        }
+        let md5 = put.1;
+        let is_proved = self.state.etag_mode.judge(&put.0, md5) == ETagVerdict::Equal;
+        let part = PartNumber::from_index(0);
+        let mark = ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&[md5]) };
+        let mut answer = Answer::fact(Fact::Begun { remote, at: now.wall });
+        answer.facts.extend(self.on_part_put(part, put, now).facts);
+        if !answer.facts.iter().any(|fact| matches!(fact, Fact::PartAccepted { .. })) {
+            return answer;
+        }
+        let is_verified =
+            is_proved && is_told_all && file.size == Some(self.size()) && file.mark == Some(mark);
+        answer.facts.push(Fact::CompleteIntended { at: now.wall });
+        answer.facts.push(Fact::Completed { file, at: now.wall });
+        if is_verified {
+            answer.facts.push(Fact::Verified { mark: Some(mark), at: now.wall });
+        }
+        answer
+    }
+
     fn on_part_damaged(&mut self, part: PartNumber, sent: ByteCount, now: Now) -> Answer {
         let count = self.life.mismatches.entry(part).or_default();
         *count += 1;
@@ -421,6 +452,7 @@ impl Upload {
     }
 
     fn on_name_taken(&mut self, now: Now) -> Answer {
+        self.life.name_met = true;
         match self.state.stage {
             Stage::Sending { .. } | Stage::Completing { .. } => {
                 let remote = self.remote_id();

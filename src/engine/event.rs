@@ -152,6 +152,8 @@ pub enum Act {
     FindBegun(Remotely<FindBegun>),
     /// Send one part.
     PutPart(Remotely<PutPart>),
+    /// Send a file of one part in one request, which makes it.
+    PutWhole(Remotely<PutWhole>),
     /// Read one part's range and hash it.
     HashPart {
         /// For which upload.
@@ -300,6 +302,8 @@ pub struct Begin {
     pub overwrite: bool,
     /// Metadata and tags, for platforms that take them here.
     pub description: Description,
+    /// A text that no other upload carries, and this one always.
+    pub token: String,
 }
 
 /// See [`Act::FindBegun`].
@@ -324,6 +328,17 @@ pub struct PutPart {
     pub range: ByteRange,
     /// What was begun.
     pub begin: Box<Begin>,
+}
+
+/// See [`Act::PutWhole`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutWhole {
+    /// What is made.
+    pub begin: Box<Begin>,
+    /// From where.
+    pub source: Source,
+    /// It is not known whether a file of that name is there.
+    pub looks: bool,
 }
 
 /// See [`Act::Report`].
@@ -420,6 +435,19 @@ pub enum Outcome {
     Begun(RemoteUpload),
     /// Remote uploads that match; the newest first.
     FoundBegun(Vec<RemoteUpload>),
+    /// A file was sent in one request, and is there.
+    WholePut {
+        /// What stands for its upload.
+        remote: RemoteUpload,
+        /// What the storage answered.
+        etag: ETag,
+        /// The file.
+        file: RemoteFile,
+        /// Digest of the bytes that were read.
+        md5: Md5,
+        /// How many went over the wire.
+        sent: ByteCount,
+    },
     /// The storage took the part.
     PartPut {
         /// Its ETag.

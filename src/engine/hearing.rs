@@ -239,6 +239,7 @@ impl Engine {
             | FlightKind::Report(_)
             | FlightKind::HashPart(_)
             | FlightKind::Part(..)
+            | FlightKind::Whole(_)
             | FlightKind::Abort(_)
             | FlightKind::Probe
             | FlightKind::ReadUnit(_)

@@ -13,9 +13,9 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DestinationName, DestinationState, DropName, ETagMode, Fact, Failure, FailureKind, NamePolicy,
-    Now, Observation, PartNumber, Record, RemoteUpload, RemoteUploadId, SourcePath, Stage,
-    UploadId,
+    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Failure, FailureKind,
+    NamePolicy, Now, Observation, PartNumber, Record, RemoteUpload, RemoteUploadId, SourcePath,
+    Stage, UploadId,
 };
 
 /// After a scan during which another was asked for.
@@ -54,6 +54,12 @@ impl Engine {
                     self.load.remove(name, &drop);
                 }
                 self.on_part(&flight, (part, &remote), reply, turn);
+            }
+            FlightKind::Whole(drop) => {
+                if let Some(name) = &flight.destination {
+                    self.load.remove(name, &drop);
+                }
+                self.on_control(act, &flight, reply, turn);
             }
             FlightKind::Control(_) | FlightKind::Report(_) | FlightKind::HashPart(_) => {
                 self.on_control(act, &flight, reply, turn);
@@ -233,8 +239,8 @@ impl Engine {
         let (retry, closed) = (self.settings.retry, self.is_closed(flight));
         let answer = match reply {
             Ok(outcome) => self.answer_control(id, flight, outcome, turn.now),
-            Err(Setback { failure, .. }) => {
-                let tried = Tried { closed, ..Tried::plain(name_of(&flight.kind)) };
+            Err(Setback { failure, sent }) => {
+                let tried = Tried { closed, sent, ..Tried::plain(name_of(&flight.kind)) };
                 let Some(upload) = self.uploads.get_mut(&id) else { return };
                 upload.life.control = None;
                 if is_digest_lost(&flight.kind, failure.kind) {
@@ -260,6 +266,8 @@ impl Engine {
         let upload = self.uploads.get(&id);
         let policy = gate.zip(upload).map_or(NamePolicy::Park, |(g, u)| u.name_policy(&g.settings));
         let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
+        let is_told_all =
+            gate.is_some_and(|gate| gate.settings.traits.describes != Describes::AfterCompletion);
         let free = match outcome {
             Outcome::FoundBegun(found) => Outcome::FoundBegun(self.not_in_use(id, found)),
             other => other,
@@ -271,6 +279,9 @@ impl Engine {
             (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, now),
             (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
             (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
+            (Outcome::WholePut { remote, etag, file, md5, sent }, _) => {
+                upload.on_whole_put((remote, file), (etag, md5, sent), is_told_all, now)
+            }
             (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts, reports),
             (Outcome::CompletionFound(completion), _) => {
                 upload.on_completion_found(completion, now)
@@ -345,6 +356,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Report(_) => "report parts",
         FlightKind::HashPart(_) => "hash part",
         FlightKind::Part(..) => "put part",
+        FlightKind::Whole(_) => "put whole",
         FlightKind::Scan(_) => "scan",
         FlightKind::Look(..) => "look",
         FlightKind::Compare(..) => "compare content",

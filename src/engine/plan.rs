@@ -236,6 +236,7 @@ mod tests {
                 describes: Describes::AfterCompletion,
                 finishes_drops: false,
                 wants_md5_first: false,
+                sends_whole: false,
             },
             part_size: PartSize::new(MIB).expect("not zero"),
             folder: folder.into(),

@@ -210,6 +210,9 @@ impl Engine {
         if self.uploads.get(&id).is_none_or(|upload| self.waits_for_drop(upload)) {
             return false;
         }
+        if self.goes_whole(id) {
+            return true;
+        }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
         let md5_seen =
             self.gates.get(&upload.admission.destination).is_some_and(|gate| gate.md5_seen);
@@ -221,7 +224,38 @@ impl Engine {
         upload.next_part(now).is_some()
     }
 
+    /// Whether all of an upload is to be sent in one request, and is not on its way yet.
+    fn goes_whole(&self, id: UploadId) -> bool {
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let gate = self.gates.get(&upload.admission.destination);
+        upload.life.control.is_none()
+            && gate.is_some_and(|gate| upload.goes_whole(&gate.settings.traits))
+    }
+
+    /// Records the intent, and sends all of an upload.
+    fn send_whole(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+        let looks = self.uploads.get(&id).is_some_and(|upload| upload.life.doubt == Doubt::Ask);
+        self.record(id, Fact::BeginIntended { at: turn.now.wall }, turn);
+        self.be_sure(id);
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let Some(begin) = self.begin(upload) else { return false };
+        let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
+        let (destination, drop) =
+            (upload.admission.destination.clone(), upload.admission.drop.clone());
+        self.load.add(&destination, &drop);
+        let kind = FlightKind::Whole(drop);
+        let flight = Flight { kind, upload: Some(id), destination: Some(destination) };
+        let act = self.start(flight, act, turn);
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            upload.life.control = Some(act);
+        }
+        true
+    }
+
     fn send_part(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+        if self.goes_whole(id) {
+            return self.send_whole(id, turn);
+        }
         let Some(begin) = self.uploads.get(&id).and_then(|upload| self.begin(upload)) else {
             return false;
         };

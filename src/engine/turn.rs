@@ -74,6 +74,7 @@ fn must_wait(act: &Act) -> bool {
         Act::Begin(_)
         | Act::Report(_)
         | Act::PutPart(_)
+        | Act::PutWhole(_)
         | Act::Complete(_)
         | Act::Describe(_)
         | Act::StartExports { .. }

@@ -7,7 +7,7 @@
 //!
 //! | stage | in doubt it asks | sure of itself it |
 //! |---|---|---|
-//! | queued | is a file of that name there? | records the intent, begins |
+//! | queued | is a file of that name there? | records the intent, begins; or sends all of it at once |
 //! | beginning | is there a remote upload of ours? | records the intent anew, begins |
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
 //! | completing | was it completed? | completes |
@@ -76,6 +76,8 @@ pub(crate) struct Life {
     pub(crate) lost_count: u32,
     /// The platform said at begin that the name is taken.
     pub(crate) name_taken: bool,
+    /// The platform knows a file of our name, and whose it is must be asked before anything is sent.
+    pub(crate) name_met: bool,
     /// When its export job is asked about, and how often it was.
     pub(crate) poll: (Monotonic, u32),
     /// Until when it waits, by the clock that never goes back.
@@ -268,6 +270,9 @@ impl Upload {
         if self.life.control.is_some() || self.state.hold != Hold::None {
             return None;
         }
+        if self.goes_whole(traits) {
+            return None;
+        }
         match (&self.state.stage, self.life.doubt) {
             (Stage::Queued, Doubt::None) | (Stage::Beginning { .. }, Doubt::None) => {
                 Some(Step::Begin)
@@ -294,6 +299,23 @@ impl Upload {
             },
             (Stage::Receipted { .. } | Stage::Ended(_), _) => None,
         }
+    }
+
+    /// Tells whether the next thing is to send all of it in one request. Whether a file of its name is
+    /// there is asked by the same act, unless that is known to be so.
+    pub(crate) fn goes_whole(&self, traits: &Traits) -> bool {
+        let may_go = self.state.hold == Hold::None
+            && match self.state.stage {
+                Stage::Queued => self.life.doubt == Doubt::None || !self.life.name_met,
+                Stage::Beginning { .. } => self.life.doubt == Doubt::None,
+                Stage::Sending { .. }
+                | Stage::Completing { .. }
+                | Stage::Completed { .. }
+                | Stage::Verified { .. }
+                | Stage::Receipted { .. }
+                | Stage::Ended(_) => false,
+            };
+        traits.sends_whole && may_go && self.admission.part_size.count_for(self.size()) == Some(1)
     }
 
     fn locate(&self) -> Step {
@@ -379,7 +401,7 @@ impl Upload {
     }
 }
 
-fn digest_of(digests: &[Md5]) -> Md5 {
+pub(crate) fn digest_of(digests: &[Md5]) -> Md5 {
     use md5::{Digest, Md5 as Hasher};
     let mut hasher = Hasher::new();
     digests.iter().for_each(|digest| hasher.update(digest.0));
@@ -422,6 +444,7 @@ impl Life {
             refusal_count: 0,
             lost_count: 0,
             name_taken: false,
+            name_met: false,
             poll: (Monotonic(Duration::ZERO), 0),
             hold_until: None,
             timer: None,

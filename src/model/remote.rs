@@ -143,4 +143,6 @@ pub struct Traits {
     pub finishes_drops: bool,
     /// The MD5 of a part must be known before it is sent.
     pub wants_md5_first: bool,
+    /// A file of one part is one request, which makes the file: nothing is begun or completed.
+    pub sends_whole: bool,
 }

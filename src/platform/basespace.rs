@@ -58,6 +58,7 @@ pub const TRAITS: Traits = Traits {
     describes: Describes::Never,
     finishes_drops: false,
     wants_md5_first: true,
+    sends_whole: false,
 };
 
 /// Putting ten thousand parts together takes its time.

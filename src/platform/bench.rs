@@ -77,7 +77,8 @@ pub(super) fn remote(begun: &BeginRequest, id: &str) -> RemoteUpload {
 pub(super) fn request(target: Target, size: u64, part_size: u64) -> BeginRequest {
     let part_size = PartSize::new(part_size).expect("not zero");
     let (size, description) = (ByteCount(size), Description::default());
-    BeginRequest { target, size, part_size, overwrite: false, description }
+    let token = "token".to_owned();
+    BeginRequest { target, size, part_size, overwrite: false, description, token }
 }
 
 pub(super) fn number(number: u32) -> PartNumber {

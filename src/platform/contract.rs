@@ -36,6 +36,8 @@ pub struct BeginRequest {
     pub overwrite: bool,
     /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
     pub description: Description,
+    /// A text that no other upload of ours carries, the same each time this one is begun.
+    pub token: String,
 }
 
 impl BeginRequest {
@@ -80,6 +82,26 @@ pub struct PartRequest {
     pub part: PartNumber,
     /// What was asked for when it was begun.
     pub begun: BeginRequest,
+}
+
+/// A file that is sent in one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeRequest {
+    /// What is asked for.
+    pub begun: BeginRequest,
+    /// It is not known whether a file of that name is there.
+    pub looks: bool,
+}
+
+/// What came of a file that was sent in one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// What stands for the upload that was never begun.
+    pub remote: RemoteUpload,
+    /// The storage's ETag of its only part.
+    pub etag: ETag,
+    /// The file. A size is told only when the answer proves it.
+    pub file: RemoteFile,
 }
 
 /// One part's bytes, on their way.
@@ -153,6 +175,17 @@ pub trait Platform: Send + Sync {
     /// Repeatable: yes, same bytes, same number. If the answer is lost: the part may be stored.
     /// Failures: also `PartRejected`, `UploadGone`; `NameTaken` where the only part makes the file.
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag>;
+
+    /// Sends a file of one part, which makes it.
+    ///
+    /// Repeatable: yes, same bytes, same token: what an earlier request of ours made is the answer. If
+    /// the answer is lost: the file may exist. Failures: also `PartRejected`; `NameTaken` when a file is
+    /// there that carries another token, and is not to be replaced.
+    /// By default it is refused: for platforms without [`Traits::sends_whole`].
+    fn put_whole<'a>(&'a self, _request: &'a WholeRequest, _body: PartBody) -> Answer<'a, Whole> {
+        let message = "the platform takes no file in one request";
+        Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
+    }
 
     /// Returns the parts the platform knows of, or `None` where it cannot tell: then what we have a
     /// checkpoint for counts.

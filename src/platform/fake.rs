@@ -12,8 +12,10 @@ use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
 
 use super::contract::{
-    Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
+    Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform, Whole,
+    WholeRequest,
 };
+use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, ExportId, ExportItem, ExportJob,
     ExportMode, ExportState, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
@@ -107,6 +109,8 @@ pub struct File {
     /// What was said of it.
     pub description: Description,
     created_at: WallTime,
+    /// Of the request that made it, where one request did.
+    token: Option<String>,
 }
 
 /// An upload in progress.
@@ -179,19 +183,7 @@ impl Fake {
     async fn receive(&self, request: &PartRequest, body: PartBody) -> Result<ETag> {
         let PartRequest { remote, part, .. } = request;
         drop(self.enter("put part")?);
-        let mut bytes = Vec::new();
-        let mut chunks = body.chunks;
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(chunk) => bytes.extend_from_slice(&chunk),
-                Err(error) => {
-                    self.state().arrived(bytes.len() as u64, true);
-                    let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
-                    let broken = || Failure::new(FailureKind::SourceUnreadable, error.to_string());
-                    return Err(failure.cloned().unwrap_or_else(broken));
-                }
-            }
-        }
+        let bytes = self.arrive(body).await?;
         let mut state = self.state();
         let (opaque, silent) = (state.is_opaque, state.is_silent);
         let length = bytes.len() as u64;
@@ -199,9 +191,7 @@ impl Fake {
             state.arrived(length, true);
             return refuse(FailureKind::UploadGone, "no such upload");
         };
-        let md5 = Md5(Hasher::digest(&bytes).into());
-        let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
-        let etag = ETag::from_header(&if silent { String::new() } else { etag.to_string() });
+        let etag = etag(&bytes, opaque, silent);
         let again = upload.stored.insert(*part, (etag.clone(), bytes)).is_some();
         state.arrived(length, again);
         Ok(etag)
@@ -243,10 +233,71 @@ impl Fake {
                 Describes::AfterCompletion | Describes::Never => Description::default(),
             },
             created_at: state.now.0,
+            token: None,
         };
         let shown = file.show(&id);
         state.files.insert(id, file);
         Ok(shown)
+    }
+
+    async fn take_whole(&self, request: &WholeRequest, body: PartBody) -> Result<Whole> {
+        let WholeRequest { begun, .. } = request;
+        drop(self.enter("put whole")?);
+        let bytes = self.arrive(body).await?;
+        let mut state = self.state();
+        let (opaque, silent) = (state.is_opaque, state.is_silent);
+        let etag = etag(&bytes, opaque, silent);
+        let remote = begun.remote(RemoteUploadId::new(format!("whole {}", begun.token)))?;
+        let there = state.find(&begun.target);
+        let is_ours = there
+            .as_ref()
+            .and_then(|id| state.files.get(id))
+            .is_some_and(|file| file.token.as_ref() == Some(&begun.token) && file.bytes == bytes);
+        state.arrived(bytes.len() as u64, is_ours);
+        match there {
+            Some(id) if is_ours => {
+                let file = state.files[&id].show(&id);
+                return Ok(Whole { remote, etag, file });
+            }
+            Some(old) if begun.overwrite => {
+                state.files.remove(&old);
+            }
+            Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
+            None => {}
+        }
+        let id = state.new_id("file");
+        let mark = (!opaque && !silent).then(|| ContentMark {
+            part_size: remote.part_size,
+            md5_of_parts: Md5(Hasher::digest(Hasher::digest(&bytes)).into()),
+        });
+        let file = File {
+            target: begun.target.clone(),
+            bytes,
+            description: Description { mark, ..begun.description.clone() },
+            created_at: state.now.0,
+            token: Some(begun.token.clone()),
+        };
+        let shown = file.show(&id);
+        state.files.insert(id, file);
+        Ok(Whole { remote, etag, file: shown })
+    }
+
+    /// Takes all bytes of a part, or says why they end early.
+    async fn arrive(&self, body: PartBody) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut chunks = body.chunks;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) => bytes.extend_from_slice(&chunk),
+                Err(error) => {
+                    self.state().arrived(bytes.len() as u64, true);
+                    let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+                    let broken = || Failure::new(FailureKind::SourceUnreadable, error.to_string());
+                    return Err(failure.cloned().unwrap_or_else(broken));
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     fn of_upload<T>(
@@ -261,6 +312,12 @@ impl Fake {
             None => refuse(FailureKind::UploadGone, "no such upload"),
         }
     }
+}
+
+fn etag(bytes: &[u8], opaque: bool, silent: bool) -> ETag {
+    let md5 = Md5(Hasher::digest(bytes).into());
+    let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
+    ETag::from_header(&if silent { String::new() } else { etag.to_string() })
 }
 
 impl State {
@@ -347,6 +404,10 @@ impl Platform for Fake {
 
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
         Box::pin(self.receive(request, body))
+    }
+
+    fn put_whole<'a>(&'a self, request: &'a WholeRequest, body: PartBody) -> Answer<'a, Whole> {
+        Box::pin(self.take_whole(request, body))
     }
 
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {

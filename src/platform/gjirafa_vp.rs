@@ -42,6 +42,7 @@ pub const TRAITS: Traits = Traits {
     describes: Describes::Never,
     finishes_drops: false,
     wants_md5_first: false,
+    sends_whole: false,
     ..s3::TRAITS
 };
 

@@ -35,7 +35,9 @@ use reqwest::{Method, Url};
 use self::address::Addressing;
 use self::answers::Call;
 use super::account::Link;
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::contract::{
+    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, Whole, WholeRequest,
+};
 use super::http::{Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETag, Failure, FailureKind, OpenUpload, PartLimits,
@@ -57,6 +59,7 @@ pub const TRAITS: Traits = Traits {
     describes: Describes::AtBegin,
     finishes_drops: false,
     wants_md5_first: true,
+    sends_whole: true,
 };
 
 /// Putting parts together can take minutes.
@@ -228,6 +231,10 @@ impl Platform for S3 {
 
     fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
         Box::pin(self.put(request, body))
+    }
+
+    fn put_whole<'a>(&'a self, request: &'a WholeRequest, body: PartBody) -> Answer<'a, Whole> {
+        Box::pin(self.put_whole_object(request, body))
     }
 
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {

@@ -58,6 +58,7 @@ pub const TRAITS: Traits = Traits {
     describes: Describes::AfterCompletion,
     finishes_drops: false,
     wants_md5_first: false,
+    sends_whole: false,
 };
 
 /// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.

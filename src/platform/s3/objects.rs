@@ -5,15 +5,16 @@
 
 use reqwest::Method;
 
-use super::address::{key_of, upload_id};
+use super::address::{key_of, single_id, upload_id};
 use super::answers::Call;
 use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
 use super::{Ask, Encryption, S3};
 use crate::model::{
-    ByteCount, Description, ETag, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, Target,
+    ByteCount, Description, ETag, Failure, FailureKind, Md5, PartSize, RemoteFile, RemoteFileId,
+    Target,
 };
 use crate::platform::answer::{page, parse_date, stored};
-use crate::platform::contract::{BeginRequest, PartBody};
+use crate::platform::contract::{BeginRequest, PartBody, Whole, WholeRequest};
 use crate::platform::http::Response;
 use crate::platform::mark;
 
@@ -59,45 +60,110 @@ impl S3 {
     /// else put there tells its part size by its first part.
     async fn known(&self, key: &str, head: &Response) -> Result<RemoteFile, Failure> {
         let size = length_of(head);
-        let etag = ETag::from_header(head.header("etag").unwrap_or_default());
+        let etag = etag_of(head);
         let mut part_size = head.header(PART_SIZE_HEADER).and_then(|text| text.parse().ok());
         if part_size.is_none() && etag.as_str().contains('-') {
             let ask = Ask::object(key).query("partNumber", "1").headers(self.customer_key()?);
             let first = self.call(Call::Head, Method::HEAD, ask).await;
             part_size = first.ok().and_then(|first| length_of(&first)).map(|length| length.0);
         }
-        let is_plain = head.header("x-amz-server-side-encryption-customer-algorithm").is_none()
-            && !head.header("x-amz-server-side-encryption").unwrap_or("").starts_with("aws:kms");
         Ok(RemoteFile {
             id: RemoteFileId::new(key),
             name: key.rsplit('/').next().unwrap_or(key).to_owned(),
             size,
-            mark: size.filter(|_| is_plain).and_then(|size| mark::of_etag(&etag, size, part_size)),
+            mark: size
+                .filter(|_| is_plain(head))
+                .and_then(|size| mark::of_etag(&etag, size, part_size)),
             created_at: head.header("last-modified").and_then(parse_date),
         })
     }
 
-    /// Sends a file of one part.
-    pub(super) async fn put_object(
+    /// Makes an object of one part.
+    async fn put_object(
         &self,
         (key, token): (&str, &str),
         begun: &BeginRequest,
         body: PartBody,
-    ) -> Result<ETag, Failure> {
+    ) -> Result<Response, Failure> {
         let mut headers = self.object_headers(begun)?;
         headers.push((TOKEN_HEADER.to_owned(), token.to_owned()));
         headers.push((PART_SIZE_HEADER.to_owned(), begun.part_size.get().to_string()));
         headers.extend(self.condition(begun.overwrite));
         headers.extend(super::uploads::digest_header(&body));
         let ask = Ask::object(key).headers(headers);
-        match self.send(Call::PutObject, ask, body).await {
+        self.send(Call::PutObject, ask, body).await
+    }
+
+    /// Sends the only part of an upload that was begun.
+    pub(super) async fn put_only_part(
+        &self,
+        (key, token): (&str, &str),
+        begun: &BeginRequest,
+        body: PartBody,
+    ) -> Result<ETag, Failure> {
+        match self.put_object((key, token), begun, body).await {
             Ok(response) => stored(&response),
-            // An earlier attempt of ours may have arrived without our learning of it.
-            Err(failure) if failure.kind == FailureKind::NameTaken => {
-                self.ours(key, token).await?.map(|(etag, _)| etag).ok_or(failure)
-            }
-            Err(failure) => Err(failure),
+            Err(failure) => self.ours_or(failure, key, token).await.map(|(etag, _)| etag),
         }
+    }
+
+    /// Sends a whole file. What stands there under its name is looked at first where it is not known
+    /// and must not be replaced: not every storage knows conditions.
+    pub(super) async fn put_whole_object(
+        &self,
+        request: &WholeRequest,
+        body: PartBody,
+    ) -> Result<Whole, Failure> {
+        let begun = &request.begun;
+        let key = key_of(&begun.target)?;
+        let whole = |(etag, file)| {
+            let remote = begun.remote(single_id(&key, &begun.token))?;
+            Ok(Whole { remote, etag, file })
+        };
+        if request.looks && !begun.overwrite {
+            match self.head(&key).await {
+                Ok(None) => {}
+                Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
+                    let file = self.known(&key, &found).await?;
+                    return whole((etag_of(&found), file));
+                }
+                Ok(Some(_)) => {
+                    let message = "an object of that name is there";
+                    return Err(Failure::new(FailureKind::NameTaken, message));
+                }
+                // Without permission to list, a missing object looks like a forbidden one.
+                Err(failure) if failure.status == Some(403) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        let (length, md5) = (body.length, body.md5);
+        match self.put_object((&key, &begun.token), begun, body).await {
+            Ok(response) => {
+                let etag = stored(&response)?;
+                let is_proved = md5.is_some() && Md5::parse(etag.as_str()) == md5;
+                let size = (is_proved && is_plain(&response)).then_some(length);
+                let mark =
+                    size.and_then(|size| mark::of_etag(&etag, size, Some(begun.part_size.get())));
+                let name = &begun.target.name;
+                let file = RemoteFile::known_as(RemoteFileId::new(&key), name, size);
+                whole((etag, RemoteFile { mark, ..file }))
+            }
+            Err(failure) => whole(self.ours_or(failure, &key, &begun.token).await?),
+        }
+    }
+
+    /// Returns the object when its name is taken by an earlier attempt of ours that arrived without our
+    /// learning of it.
+    async fn ours_or(
+        &self,
+        failure: Failure,
+        key: &str,
+        token: &str,
+    ) -> Result<(ETag, RemoteFile), Failure> {
+        if failure.kind != FailureKind::NameTaken {
+            return Err(failure);
+        }
+        self.ours(key, token).await?.ok_or(failure)
     }
 
     /// Returns the object when our request made it.
@@ -110,8 +176,7 @@ impl S3 {
         if response.header(TOKEN_HEADER) != Some(token) {
             return Ok(None);
         }
-        let etag = ETag::from_header(response.header("etag").unwrap_or_default());
-        Ok(Some((etag, self.known(key, &response).await?)))
+        Ok(Some((etag_of(&response), self.known(key, &response).await?)))
     }
 
     /// Returns the headers that name a customer's key, where there is one.
@@ -151,6 +216,7 @@ impl S3 {
             part_size,
             overwrite: false,
             description: Description::default(),
+            token: String::new(),
         };
         for left in self.uploads_of(PROBE).await? {
             self.abort_upload(&upload_id(PROBE, &left.id)).await?;
@@ -169,6 +235,17 @@ impl S3 {
 /// the request.
 fn is_of_a_storage(head: &Response) -> bool {
     head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
+}
+
+/// Tells whether an object's ETag is a digest of its content: not with keys of KMS or of the customer.
+fn is_plain(response: &Response) -> bool {
+    let encryption = |end: &str| response.header(&format!("x-amz-server-side-encryption{end}"));
+    encryption("-customer-algorithm").is_none()
+        && !encryption("").unwrap_or_default().starts_with("aws:kms")
+}
+
+fn etag_of(response: &Response) -> ETag {
+    ETag::from_header(response.header("etag").unwrap_or_default())
 }
 
 fn length_of(response: &Response) -> Option<ByteCount> {

@@ -33,16 +33,7 @@ impl S3 {
         if request.part_count()? > 1 {
             return self.create(&key, request).await;
         }
-        request.remote(single_id(&key, &self.token(&key)))
-    }
-
-    /// Returns a text that no other request of ours carries.
-    fn token(&self, key: &str) -> String {
-        use sha2::{Digest, Sha256};
-        use std::hash::{BuildHasher, RandomState};
-        let chance = RandomState::new().hash_one(key);
-        let seed = format!("{key}\0{}\0{chance}", self.link.account.platform_time().0);
-        Sha256::digest(seed).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        request.remote(single_id(&key, &request.token))
     }
 
     /// Creates an upload of many parts.
@@ -160,7 +151,7 @@ impl S3 {
     pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
         let (key, upload) = match resource(&request.remote.id)? {
             Resource::Single(key, token) => {
-                return self.put_object((key, token), &request.begun, body).await;
+                return self.put_only_part((key, token), &request.begun, body).await;
             }
             Resource::Upload(key, upload) => (key, upload),
         };

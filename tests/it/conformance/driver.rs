@@ -54,6 +54,7 @@ pub(super) fn request(site: &Site, sent: &Sent, overwrite: bool) -> BeginRequest
         part_size: PartSize::new(PART).expect("not zero"),
         overwrite,
         description: Description::default(),
+        token: format!("{:?}", sent.target),
     }
 }
 

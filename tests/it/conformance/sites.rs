@@ -146,6 +146,7 @@ fn fake() -> Site {
         describes: Describes::AfterCompletion,
         finishes_drops: false,
         wants_md5_first: false,
+        sends_whole: false,
     };
     let fake = Fake::new(traits);
     fake.state().now = WallTimeOrZero(now());

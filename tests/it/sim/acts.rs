@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::engine::event::{Act, Event, MovedFrom, Outcome, PutPart, Setback, Source, Walk};
+use dropferry::engine::event::{
+    Act, Event, MovedFrom, Outcome, PutPart, PutWhole, Setback, Source, Walk,
+};
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DropName, Failure, FailureKind,
     Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
-use dropferry::platform::contract::{Exports, PartBody, PartRequest, Platform};
+use dropferry::platform::contract::{
+    Exports, PartBody, PartRequest, Platform, Whole, WholeRequest,
+};
 use dropferry::platform::fake::Fake;
 use dropferry::store::snapshot::Snapshot;
 use futures_util::{FutureExt, StreamExt};
@@ -110,6 +114,7 @@ impl World {
             }
             Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
             Act::PutPart(act) => self.put(&act.what),
+            Act::PutWhole(act) => self.put_whole(act.what),
             Act::WriteUnitReceipt { unit, generation, .. } => {
                 Ok(self.write_unit_receipt(&unit, generation))
             }
@@ -196,12 +201,25 @@ impl World {
         Outcome::MovedFound(found.collect())
     }
 
-    fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
-        let bytes = self.read(&what.source, what.range)?;
-        let sent = ByteCount(bytes.len() as u64);
-        let md5 = md5(&bytes);
+    fn put_whole(&self, what: PutWhole) -> Result<Outcome, Failure> {
+        let range = ByteRange { offset: 0, length: what.begin.size.0 };
+        let (body, md5) = self.body(&what.source, range)?;
+        let sent = body.length;
+        let asked = WholeRequest { begun: (*what.begin).into(), looks: what.looks };
+        let Whole { remote, etag, file } = now(self.fake.put_whole(&asked, body))?;
+        Ok(Outcome::WholePut { remote, etag, file, md5, sent })
+    }
+
+    fn body(&self, source: &Source, range: ByteRange) -> Result<(PartBody, Md5), Failure> {
+        let bytes = self.read(source, range)?;
+        let (length, md5) = (ByteCount(bytes.len() as u64), md5(&bytes));
         let chunks = futures_util::stream::once(std::future::ready(Ok(Bytes::from(bytes)))).boxed();
-        let body = PartBody { length: sent, md5: None, chunks };
+        Ok((PartBody { length, md5: None, chunks }, md5))
+    }
+
+    fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
+        let (body, md5) = self.body(&what.source, what.range)?;
+        let sent = body.length;
         let begun = (*what.begin).clone().into();
         let asked = PartRequest { remote: what.remote.clone(), part: what.part, begun };
         let etag = now(self.fake.put_part(&asked, body))?;
@@ -271,6 +289,7 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::CompareContent { .. }
         | Act::FindMoved { .. }
         | Act::PutPart(_)
+        | Act::PutWhole(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
@@ -293,6 +312,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::Begin(_) => "begin",
         Act::FindBegun(_) => "find begun",
         Act::PutPart(_) => "put part",
+        Act::PutWhole(_) => "put whole",
         Act::HashPart { .. } => "hash part",
         Act::HashFile { .. } => "hash file",
         Act::ListParts(_) => "list parts",

@@ -69,15 +69,23 @@ fn every_crash_point_loses_nothing() {
 #[test]
 fn every_crash_point_on_every_kind_of_platform_loses_nothing() {
     let mut points = 0;
-    for (reports_parts, lists_no_parts) in [(true, true), (false, false), (false, true)] {
+    let kinds = [
+        (true, true, false),
+        (false, false, false),
+        (false, true, false),
+        (false, false, true),
+        (false, true, true),
+    ];
+    for (reports_parts, lists_no_parts, sends_whole) in kinds {
         for seed in 200..208 {
             let describes = if lists_no_parts { Describes::Never } else { Describes::AtBegin };
-            let traits = Traits { reports_parts, describes, ..traits() };
+            let traits = Traits { reports_parts, describes, sends_whole, ..traits() };
             let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
             world.fake.state().lists_no_parts = lists_no_parts;
             world.write("run/large", b"0123456789");
             world.write("run/empty", b"");
-            let story = format!("reports {reports_parts}, lists {}, seed {seed}", !lists_no_parts);
+            world.write("run/small", b"0123");
+            let story = format!("{traits:?}, lists {}, seed {seed}", !lists_no_parts);
             points += each_crash_arrives(&mut world, &story);
         }
     }

@@ -258,6 +258,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
         part_size,
         overwrite: false,
         description: Description::default(),
+        token: String::new(),
     };
     let remote = world.fake.begin(&request).now_or_never().expect("at once").expect("begins");
     let chunks = futures_util::stream::once(std::future::ready(Ok(bytes.to_vec().into())));
@@ -412,6 +413,7 @@ fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
         part_size,
         overwrite: false,
         description: Description::default(),
+        token: String::new(),
     };
     world.pass(Duration::from_secs(60));
     now(world.fake.begin(&request)).expect("begins");

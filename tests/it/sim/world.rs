@@ -120,6 +120,7 @@ pub(super) fn traits() -> Traits {
         describes: Describes::AfterCompletion,
         finishes_drops: false,
         wants_md5_first: false,
+        sends_whole: false,
     }
 }
 
