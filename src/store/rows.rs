@@ -5,8 +5,10 @@
 
 mod unit;
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, ToSql, named_params};
+use rusqlite::{Connection, Row, Statement, ToSql, named_params};
 
 pub(super) use unit::read_unit;
 
@@ -288,7 +290,7 @@ pub(super) fn write_state(
     connection: &Connection,
     id: UploadId,
     (state, accepted_bytes): (&UploadState, u64),
-    moment: Option<(&'static str, WallTime)>,
+    moments: &BTreeMap<&'static str, WallTime>,
 ) -> Result<()> {
     let (hold, retry_at, reason) = match state.hold {
         Hold::None => ("none", None, None),
@@ -300,16 +302,17 @@ pub(super) fn write_state(
         ETagMode::Md5 => "md5",
         ETagMode::Opaque => "opaque",
     };
-    let time = moment.map_or(String::new(), |(column, _)| format!("{column} = :at, "));
+    // In the order of their names: the same facts make the same statement.
+    let times: String = moments.keys().map(|column| format!("{column} = :{column}, ")).collect();
     let sql = format!(
-        "UPDATE uploads SET {time}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
+        "UPDATE uploads SET {times}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
         park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
         accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
         attempt_count = :attempts, described = :described, digested = :digested, \
         bytes_sent = :sent WHERE id = :id"
     );
     let (accepted_bytes, sent) = (signed(accepted_bytes), signed(state.bytes_sent.0));
-    let (stage, at) = (state.stage.as_str(), moment.map(|(_, at)| at.0));
+    let stage = state.stage.as_str();
     let row: &[(&str, &dyn ToSql)] = named_params! {
         ":id": id.0,
         ":stage": stage,
@@ -326,10 +329,21 @@ pub(super) fn write_state(
         ":digested": state.digested,
         ":sent": sent,
     };
-    let time: Option<(&str, &dyn ToSql)> = at.as_ref().map(|at| (":at", at as &dyn ToSql));
-    let row: Vec<_> = row.iter().copied().chain(time).collect();
-    connection.prepare_cached(&sql)?.execute(&*row)?;
+    let mut statement = connection.prepare_cached(&sql)?;
+    for (name, value) in row {
+        bind(&mut statement, name, value)?;
+    }
+    for (column, at) in moments {
+        bind(&mut statement, &format!(":{column}"), &at.0)?;
+    }
+    statement.raw_execute()?;
     Ok(())
+}
+
+fn bind(statement: &mut Statement<'_>, name: &str, value: &dyn ToSql) -> Result<()> {
+    let index = statement.parameter_index(name)?;
+    let index = index.ok_or_else(|| rusqlite::Error::InvalidParameterName(name.to_owned()))?;
+    statement.raw_bind_parameter(index, value)
 }
 
 /// Writes what a fact says of an export.

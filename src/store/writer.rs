@@ -10,6 +10,7 @@
 mod attempts;
 mod files;
 mod load;
+mod moves;
 pub(super) mod orders;
 mod outbox;
 mod rate;
@@ -18,19 +19,15 @@ mod units;
 
 use std::sync::mpsc::Receiver;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
-use self::rate::{Accepted, Rate};
-use super::columns::at;
+use self::moves::Moves;
+use self::rate::Rate;
 use super::lock::{self, Lock};
 use super::rows::{self, signed};
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
-use crate::model::upload::{part_transition, transition};
-use crate::model::{
-    Admission, ByteCount, Fact, IllegalFact, ParkReason, PartNumber, PartState, Record, Stage,
-    UploadId, UploadState, WallTime,
-};
+use crate::model::{Admission, IllegalFact, Record, UploadId, UploadState};
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
@@ -118,12 +115,13 @@ impl Writer {
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut accepted = Accepted::default();
+        let mut moves = Moves::default();
         for record in batches.iter().flatten() {
-            illegal.extend(write_record(&transaction, record, &mut accepted)?);
+            illegal.extend(write_record(&transaction, record, &mut moves)?);
         }
-        if accepted.bytes > 0 {
-            self.rate.write(&transaction, &accepted)?;
+        moves.write(&transaction)?;
+        if moves.accepted.bytes > 0 {
+            self.rate.write(&transaction, &moves.accepted)?;
         }
         transaction.commit()?;
         Ok(illegal)
@@ -182,11 +180,11 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
 fn write_record(
     connection: &Connection,
     record: &Record,
-    accepted: &mut Accepted,
+    moves: &mut Moves,
 ) -> Result<Option<IllegalFact>> {
     match record {
         Record::Admit(admission) => write_admission(connection, admission)?,
-        Record::Upload(id, fact) => return write_fact(connection, *id, fact, accepted),
+        Record::Upload(id, fact) => return moves.take(connection, *id, fact),
         Record::CleanupQueued { destination, remote, at } => {
             let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
                 VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET done = 0";
@@ -274,213 +272,4 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
 
 fn write_admission(connection: &Connection, admission: &Admission) -> Result<()> {
     rows::insert(connection, admission, &UploadState::admitted(admission.parked))
-}
-
-/// What the writer reads of an upload before it applies a fact.
-struct Before {
-    state: UploadState,
-    size: ByteCount,
-    accepted_bytes: u64,
-}
-
-fn write_fact(
-    connection: &Connection,
-    id: UploadId,
-    fact: &Fact,
-    accepted: &mut Accepted,
-) -> Result<Option<IllegalFact>> {
-    let sql = "SELECT * FROM uploads WHERE id = ?1";
-    let before = connection
-        .prepare_cached(sql)?
-        .query_row([id.0], |row| {
-            Ok(Before {
-                state: rows::read_state(row)?,
-                size: ByteCount(rows::unsigned_at(row, at!("size_bytes"))?),
-                accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
-            })
-        })
-        .optional()?;
-    let Some(before) = before else {
-        return Ok(Some(IllegalFact { stage: "unknown to the store", fact: fact.name().into() }));
-    };
-    match judge(connection, id, &before, fact)? {
-        Ok((next, parts)) => {
-            apply_fact(connection, id, &before, (fact, &next), accepted)?;
-            parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
-            Ok(None)
-        }
-        Err(illegal) => {
-            let parked = Fact::Parked {
-                reason: ParkReason::Bug,
-                detail: illegal.to_string(),
-                at: WallTime(0),
-            };
-            if let Ok(next) = transition(&before.state, &parked) {
-                apply_fact(connection, id, &before, (&parked, &next), accepted)?;
-            }
-            Ok(Some(illegal))
-        }
-    }
-}
-
-type Judged = std::result::Result<(UploadState, Vec<(PartNumber, PartState)>), IllegalFact>;
-
-/// Applies the law to the upload and to every part the fact names, before anything is written.
-fn judge(connection: &Connection, id: UploadId, before: &Before, fact: &Fact) -> Result<Judged> {
-    let next = match transition(&before.state, fact) {
-        Ok(next) => next,
-        Err(illegal) => return Ok(Err(illegal)),
-    };
-    let mut moved = Vec::new();
-    for number in parts_named(fact) {
-        match part_transition(&rows::read_part(connection, id, *number)?, fact) {
-            Ok(part) => moved.push((*number, part)),
-            Err(illegal) => return Ok(Err(illegal)),
-        }
-    }
-    Ok(Ok((next, moved)))
-}
-
-fn parts_named(fact: &Fact) -> &[PartNumber] {
-    if let Fact::PartsReported { parts } = fact {
-        parts
-    } else if let Fact::PartAccepted { part, .. } | Fact::PartReopened { part, .. } = fact {
-        std::slice::from_ref(part)
-    } else {
-        &[]
-    }
-}
-
-fn write_part(
-    connection: &Connection,
-    id: UploadId,
-    fact: &Fact,
-    part: &(PartNumber, PartState),
-) -> Result<()> {
-    let (number, state) = part;
-    let at = if let Fact::PartAccepted { at, .. } = fact { at.0 } else { 0 };
-    match state {
-        PartState::Open => {
-            let sql = "DELETE FROM parts WHERE upload_id = ?1 AND number = ?2";
-            connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
-        }
-        PartState::Accepted { md5, etag } => {
-            let sql = "INSERT INTO parts (upload_id, number, md5, etag, reported, accepted_at_ns) \
-                VALUES (?1, ?2, ?3, ?4, 0, ?5)";
-            let row = (id.0, number.get(), md5.0, etag.as_str(), at);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        PartState::Reported { .. } => {
-            let sql = "UPDATE parts SET reported = 1 WHERE upload_id = ?1 AND number = ?2";
-            connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes the new state, and what belongs to the fact alone.
-fn apply_fact(
-    connection: &Connection,
-    id: UploadId,
-    before: &Before,
-    now: (&Fact, &UploadState),
-    accepted: &mut Accepted,
-) -> Result<()> {
-    let (fact, next) = now;
-    write_columns(connection, id, fact)?;
-    if let Fact::PartAccepted { part, sent, at, .. } = fact {
-        accepted.bytes += if sent.0 > 0 { part_length(before, *part) } else { 0 };
-        accepted.at_ns = accepted.at_ns.max(at.0);
-    }
-    rows::write_state(connection, id, (next, accepted_bytes(before, fact)), moment(fact))
-}
-
-/// Which column keeps the time of a fact.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the time of every other fact is not kept")]
-fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
-    match fact {
-        Fact::BeginIntended { at } => Some(("begin_intended_at_ns", *at)),
-        Fact::Begun { at, .. } => Some(("begun_at_ns", *at)),
-        Fact::CompleteIntended { at } => Some(("complete_intended_at_ns", *at)),
-        Fact::Completed { at, .. } | Fact::FoundPresent { at, .. } => {
-            Some(("completed_at_ns", *at))
-        }
-        Fact::Verified { at, .. } => Some(("verified_at_ns", *at)),
-        Fact::SourceChanged { at } | Fact::Abandoned { at } => Some(("ended_at_ns", *at)),
-        _ => None,
-    }
-}
-
-/// How many bytes are accepted after a fact.
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other fact changes what is accepted")]
-fn accepted_bytes(before: &Before, fact: &Fact) -> u64 {
-    let bytes = before.accepted_bytes;
-    match fact {
-        Fact::PartAccepted { part, .. } => bytes + part_length(before, *part),
-        Fact::PartReopened { part, .. } => bytes.saturating_sub(part_length(before, *part)),
-        Fact::FoundPresent { .. } => before.size.0,
-        Fact::RemoteGone => 0,
-        _ => bytes,
-    }
-}
-
-/// Writes the columns that belong to one fact alone.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
-fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
-    match fact {
-        Fact::Begun { remote, .. } => rows::write_remote(connection, id, Some(remote))?,
-        Fact::Completed { file, .. } | Fact::FoundPresent { file, .. } => {
-            rows::write_file(connection, id, file)?;
-        }
-        Fact::RemoteGone => forget_remote(connection, id)?,
-        Fact::ExportIntended { .. }
-        | Fact::ExportStarted { .. }
-        | Fact::ExportFailed { .. }
-        | Fact::Exported { .. } => rows::write_export(connection, id, fact)?,
-        Fact::Renamed { name } => {
-            let sql = "UPDATE uploads SET target_name = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, name))?;
-        }
-        Fact::Verified { mark, .. } => {
-            let sql = "UPDATE uploads SET mark_part_size_bytes = ?2, mark_md5 = ?3 WHERE id = ?1";
-            let size = mark.map(|mark| signed(mark.part_size.get()));
-            connection.prepare_cached(sql)?.execute((
-                id.0,
-                size,
-                mark.map(|m| m.md5_of_parts.0),
-            ))?;
-        }
-        Fact::Digested { md5, sha256 } => {
-            let sql = "UPDATE uploads SET whole_md5 = ?2, whole_sha256 = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, md5.map(|md5| md5.0), sha256))?;
-        }
-        Fact::ReceiptWritten { sha256, at } => {
-            let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, \
-                ended_at_ns = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, sha256, at.0))?;
-        }
-        Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
-            attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))?;
-        }
-        Fact::Parked { detail, .. } => {
-            let sql = "UPDATE uploads SET park_detail = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, detail))?;
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn part_length(before: &Before, part: PartNumber) -> u64 {
-    let Stage::Sending { remote } = &before.state.stage else { return 0 };
-    remote.part_size.range_of(part, before.size).length
-}
-
-fn forget_remote(connection: &Connection, id: UploadId) -> Result<()> {
-    connection.prepare_cached("DELETE FROM parts WHERE upload_id = ?1")?.execute([id.0])?;
-    // The old stage may forbid a row without its remote upload, so both go in one statement.
-    let sql = "UPDATE uploads SET stage = 'queued', remote_upload_id = NULL, part_size_bytes = NULL, \
-        part_count = NULL, sequential = 0, accepted_count = 0, reported_count = 0 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute([id.0])?;
-    Ok(())
 }
