@@ -162,3 +162,6 @@ fn run<'a>(width: Width, jobs: impl Iterator<Item = Job<'a>>) {
         active.retain(|job| !job.blocks.is_empty());
     }
 }
+
+#[cfg(test)]
+mod tests;

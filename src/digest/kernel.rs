@@ -30,12 +30,19 @@ pub(super) fn step(width: Width, jobs: &mut [Job<'_>], count: usize) {
 }
 
 /// Advances one message by all blocks.
+///
+/// A build without optimisation leaves it to the md-5 crate, which is optimised there as well: its
+/// tests would wait for arithmetic.
 pub(super) fn alone(state: &mut [u32; 4], blocks: &[Block]) {
-    scalar::step(&mut [Job { state, blocks }], blocks.len());
+    if cfg!(debug_assertions) {
+        md5::block_api::compress(state, blocks);
+    } else {
+        scalar::step(&mut [Job { state, blocks }], blocks.len());
+    }
 }
 
 /// One pass over at most as many jobs as the width has room for.
-fn pass(width: Width, jobs: &mut [Job<'_>], count: usize) {
+pub(super) fn pass(width: Width, jobs: &mut [Job<'_>], count: usize) {
     match width {
         #[cfg(target_arch = "x86_64")]
         Width::Sse2 => x86::sse2::step(jobs, count),
@@ -45,7 +52,10 @@ fn pass(width: Width, jobs: &mut [Job<'_>], count: usize) {
         Width::Avx512 => x86::avx512::step(jobs, count),
         #[cfg(not(target_arch = "x86_64"))]
         Width::Sse2 | Width::Avx2 | Width::Avx512 => scalar::step(jobs, count),
-        Width::Scalar => scalar::step(jobs, count),
+        Width::Scalar => match jobs {
+            [job] => alone(job.state, &job.blocks[..count]),
+            _ => scalar::step(jobs, count),
+        },
     }
 }
 
@@ -241,7 +251,7 @@ macro_rules! kernel {
     };
 }
 
-mod scalar;
+pub(super) mod scalar;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector registers are out of reach without")]
 mod x86;

@@ -200,3 +200,127 @@ impl Guest {
         self.wake.try_send(answer(self.work)).ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Barrier;
+    use std::sync::mpsc::Receiver;
+
+    use md5::Digest;
+
+    use super::*;
+    use crate::model::Md5;
+
+    fn bytes(seed: u8, length: usize) -> Bytes {
+        (0..length)
+            .map(|at| seed ^ at.to_le_bytes()[0].wrapping_mul(31) ^ at.to_le_bytes()[1])
+            .collect()
+    }
+
+    fn reference(bytes: &[u8]) -> Md5 {
+        Md5(md5::Md5::digest(bytes).into())
+    }
+
+    fn work(blocks: &Bytes) -> Work {
+        let mut hasher = Hasher::new();
+        hasher.lead(blocks);
+        Work { hasher, blocks: blocks.clone() }
+    }
+
+    /// A guest in the queue, as of a thread that sleeps.
+    fn seat(stage: &Stage, blocks: &Bytes) -> Receiver<Answer> {
+        let (wake, answer) = sync_channel(1);
+        stage.shared.queue().waiting.push_back(Guest { work: work(blocks), wake });
+        answer
+    }
+
+    /// Reads messages in pieces of all sizes on as many threads, all at once.
+    fn read_at_once(stage: &Stage, threads: u8) {
+        let start = Barrier::new(threads.into());
+        thread::scope(|scope| {
+            for seed in 0..threads {
+                let (stage, start) = (stage.clone(), &start);
+                scope.spawn(move || {
+                    let whole = bytes(seed, 60_000 + 7_001 * usize::from(seed));
+                    let mut hasher = Hasher::new();
+                    let (mut at, mut piece) = (0, 1 + usize::from(seed));
+                    start.wait();
+                    while at < whole.len() {
+                        let end = whole.len().min(at + piece);
+                        hasher = stage.advance(hasher, whole.slice(at..end));
+                        (at, piece) = (end, piece * 3 % 40_009);
+                    }
+                    assert_eq!(hasher.finish(), reference(&whole), "message {seed}");
+                });
+            }
+        });
+        let queue = stage.shared.queue();
+        assert!(queue.leaders == 0 && queue.waiting.is_empty(), "{queue:?}");
+    }
+
+    #[test]
+    fn threads_that_share_a_stage_get_what_each_would_get_alone() {
+        for width in Width::all_here() {
+            for threads in [1, 2, 5, 40] {
+                read_at_once(&Stage::with_width(width), threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lone_caller_never_sleeps() {
+        let (stage, whole) = (Stage::new(), bytes(1, 256 * 1024));
+        let sleeps = || {
+            let status = fs::read_to_string("/proc/thread-self/status").expect("on Linux");
+            let (_, rest) = status.split_once("\nvoluntary_ctxt_switches:").expect("counted");
+            rest.lines().next().map(|line| line.trim().to_owned())
+        };
+        let mut hasher = stage.advance(Hasher::new(), whole.clone());
+        let before = sleeps();
+        for _ in 0..20 {
+            hasher = stage.advance(hasher, whole.clone());
+        }
+        assert_eq!(sleeps(), before);
+        assert_eq!(hasher.finish(), reference(&whole.repeat(21)));
+    }
+
+    #[test]
+    fn a_leader_takes_guests_along_and_hands_on_what_is_unfinished() {
+        let stage = Stage::new();
+        stage.shared.queue().leaders = 1;
+        let [short, long, longest] = [1, 60, 90].map(|runs| bytes(runs, usize::from(runs) * 8_192));
+        let own = bytes(2, 8_192 * 40);
+        let (first, second, third) =
+            (seat(&stage, &short), seat(&stage, &long), seat(&stage, &longest));
+        let hasher = stage.shared.lead(work(&own));
+        assert_eq!(hasher.finish(), reference(&own));
+        let Ok(Answer::Done(hasher)) = first.try_recv() else { panic!("it is done") };
+        assert_eq!(hasher.finish(), reference(&short));
+        assert!(second.try_recv().is_err(), "it waits for the next leader");
+        let Ok(Answer::Lead(rest)) = third.try_recv() else { panic!("it leads") };
+        assert_eq!(rest.blocks.len(), longest.len() - own.len(), "each took as much as the leader");
+        assert_eq!(stage.shared.lead(rest).finish(), reference(&longest));
+        let Ok(Answer::Done(hasher)) = second.try_recv() else { panic!("it is done") };
+        assert_eq!(hasher.finish(), reference(&long));
+        assert_eq!(stage.shared.queue().leaders, 0);
+    }
+
+    #[test]
+    fn a_crowd_gets_a_second_leader_and_keeps_one_of_them() {
+        let mut stage = Stage::with_width(Width::Scalar);
+        Arc::get_mut(&mut stage.shared).expect("one copy").leaders_max = LEADERS_MAX;
+        stage.shared.queue().leaders = 1;
+        let blocks = bytes(3, 8_192);
+        let crowd: Vec<_> = (0..5).map(|_| seat(&stage, &blocks)).collect();
+        let hasher = stage.advance(Hasher::new(), blocks.clone());
+        assert_eq!(
+            hasher.finish(),
+            reference(&blocks),
+            "it led, for nobody else is there to do it"
+        );
+        let done = crowd.iter().filter(|answer| matches!(answer.try_recv(), Ok(Answer::Done(_))));
+        assert_eq!(done.count(), 3, "a pass takes four");
+        assert_eq!(stage.shared.queue().leaders, 1, "two that wait are few enough for one leader");
+    }
+}
