@@ -52,6 +52,7 @@ mod ticket;
 mod turn;
 mod units;
 mod upload;
+mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
