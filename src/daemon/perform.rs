@@ -312,14 +312,17 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let (pieces, verdict) = source::read_part(file, range);
     let sent = Arc::new(AtomicU64::new(0));
     let (counter, pacer) = (Arc::clone(&sent), Arc::clone(&world.bandwidth));
+    let meter = pacer.meters.of(&act.destination);
     let slice = pacer.slice();
     let chunks = pieces.flat_map(move |piece| stream::iter(slices(piece, slice)));
     let chunks = chunks.then(move |piece| {
-        let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
+        let (counter, meter) = (Arc::clone(&counter), Arc::clone(&meter));
+        let pacer = Arc::clone(&pacer);
         async move {
             if let Ok(bytes) = &piece {
                 pacer.pace(bytes.len() as u64).await.map_err(std::io::Error::other)?;
                 counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                meter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             piece
         }
