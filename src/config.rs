@@ -20,10 +20,11 @@ pub use problem::{Problem, Problems};
 pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{
-    ChannelSettings, DropSettings, ExportSettings, NoticeSettings, RetrySettings,
+    ChannelSettings, DropSettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
+    RetrySettings,
 };
 use crate::limiter::{Rate, Timetable};
-use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicy, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
@@ -99,10 +100,10 @@ pub struct Told {
 /// How much at once.
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// Parts on their way, all destinations together.
-    pub parts_in_flight: u32,
+    /// Parts on their way.
+    pub parts_in_flight: PartsInFlight,
     /// The part size to wish for.
-    pub part_size: PartSize,
+    pub part_size: PartWish,
     /// Ceiling for part buffers.
     pub memory: ByteCount,
     /// Bytes a second, when limited.

@@ -17,6 +17,7 @@ mod files;
 mod handed;
 mod headline;
 mod journal;
+mod meters;
 mod metrics;
 mod parts;
 mod people;
@@ -98,6 +99,7 @@ impl Daemon {
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
             self.beat(now);
+            self.read_meters(now);
             self.phase = self.phase.at(now);
             match self.phase {
                 Phase::Running => {}
@@ -140,7 +142,8 @@ impl Daemon {
         let watchdog = self.watchdog.map(|(_, due)| due);
         let (rates, care, pulse) =
             (self.rates.deadline(), self.care.deadline(), self.pulse.next_deadline());
-        let own = [credential, watchdog, rates, care, pulse, self.phase.deadline()];
+        let meters = self.engine.has_parts_on_their_way().then_some(self.meters_due);
+        let own = [credential, meters, watchdog, rates, care, pulse, self.phase.deadline()];
         own.into_iter().chain([engine]).flatten().min()
     }
 

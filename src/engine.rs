@@ -52,6 +52,7 @@ mod ticket;
 mod turn;
 mod units;
 mod upload;
+mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,6 +71,7 @@ use turn::Turn;
 pub use units::StoredUnit;
 use units::UnitKey;
 use upload::Upload;
+use width::Flown;
 
 use crate::model::{
     ByteCount, DestinationName, DropName, Fact, Hold, Monotonic, NoticeId, Now, Observation,
@@ -86,6 +88,17 @@ pub struct Counts {
     pub parked: usize,
     /// Files that are not settled.
     pub settling: usize,
+}
+
+/// How a destination is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Parts that may be on their way.
+    pub width: u32,
+    /// Parts that are.
+    pub flying: u32,
+    /// Bytes that went in a second, when that was last measured.
+    pub bytes_per_second: u64,
 }
 
 /// What an upload would be, without admitting it.
@@ -111,7 +124,8 @@ impl Preview {
         said: (Option<&UnitReading>, WallTime),
     ) -> Result<Self, ParkReason> {
         let ((seen, size), (reading, at)) = (seen, said);
-        let part_size = plan::part_size(&destination.traits.limits, destination.part_size, size)?;
+        let wish = plan::wish(destination.part_size, size, None);
+        let part_size = plan::part_size(&destination.traits.limits, wish, size)?;
         let unit = seen.place.unit(&seen.path);
         let words = plan::Words { drop, path: &seen.path, unit: &unit, reading, at };
         let target = plan::target(destination, words);
@@ -166,9 +180,9 @@ enum FlightKind {
     /// A part of ours that the platform has is being read.
     HashPart(PartNumber),
     /// A part on its way, to this remote upload, from this drop.
-    Part(PartNumber, RemoteUploadId, DropName),
+    Part(PartNumber, RemoteUploadId, DropName, Flown),
     /// A whole file on its way, from this drop.
-    Whole(DropName),
+    Whole(DropName, Flown),
     /// A scan.
     Scan(DropName),
     /// A look at these files.
@@ -211,7 +225,7 @@ impl Engine {
                 .map(|destination| (destination.name.clone(), Gate::new(destination.clone())))
                 .collect(),
             uploads: BTreeMap::new(),
-            schedule: Schedule::new(settings.parts_in_flight),
+            schedule: Schedule::default(),
             load: Load::default(),
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -251,6 +265,7 @@ impl Engine {
                 self.tell_drop(&drop, &mut turn);
             }
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, &mut turn),
+            Event::Sent(sent) => self.on_sent(&sent, now.monotonic),
             Event::CredentialChanged { destination } => {
                 self.on_credential_changed(&destination, &turn);
             }
@@ -279,6 +294,21 @@ impl Engine {
         let units = stirred.into_iter().chain(self.next_disposal());
         let people = self.outbox.next_deadline();
         drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).chain(people).min()
+    }
+
+    /// Tells whether a part is on its way.
+    pub fn has_parts_on_their_way(&self) -> bool {
+        self.load.total() > 0
+    }
+
+    /// Returns how each destination is sent to.
+    pub fn paces(&self) -> impl Iterator<Item = (&DestinationName, Pace)> {
+        self.gates.iter().map(|(name, gate)| {
+            let bytes_per_second = gate.width.bytes_per_second();
+            let pace =
+                Pace { width: self.width(name), flying: gate.width.flying(), bytes_per_second };
+            (name, pace)
+        })
     }
 
     /// Tells whether nothing is under way.

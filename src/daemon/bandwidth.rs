@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::meters::Meters;
 use crate::clock::Clock;
 use crate::limiter::{ByteBudget, Rate, Ticket};
 use crate::model::{Failure, FailureKind};
@@ -16,6 +17,8 @@ use crate::model::{Failure, FailureKind};
 const SLICE_MIN: usize = 512;
 /// Larger pieces are never read at once.
 const SLICE_MAX: usize = 256 * 1024;
+/// Where nothing is limited, what a slow line takes in a moment: pieces are counted as they go.
+const SLICE_COUNTED: usize = 64 * 1024;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Bandwidth {
     /// Counts changes, and wakes those who wait.
     changed: watch::Sender<u64>,
     clock: Clock,
+    /// What went so far.
+    pub(crate) meters: Meters,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,8 @@ impl Bandwidth {
         let budget = ByteBudget::new(rate.unwrap_or(0), clock.now().monotonic);
         let state = State { rate, budget, slice: slice(rate, parts_in_flight), epoch: 0 };
         let (changed, _) = watch::channel(0);
-        Self { state: Mutex::new(state), changed, clock: clock.clone() }
+        let meters = Meters::default();
+        Self { state: Mutex::new(state), changed, clock: clock.clone(), meters }
     }
 
     /// Changes the rate, also for those who wait.
@@ -115,7 +121,7 @@ fn stopped() -> Failure {
 }
 
 fn slice(rate: Rate, parts_in_flight: u32) -> usize {
-    let Some(per_second) = rate else { return SLICE_MAX * 2 };
+    let Some(per_second) = rate else { return SLICE_COUNTED };
     let slice = per_second / u64::from(parts_in_flight.max(1)) / 4;
     usize::try_from(slice).unwrap_or(usize::MAX).clamp(SLICE_MIN, SLICE_MAX)
 }

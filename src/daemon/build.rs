@@ -65,6 +65,8 @@ pub struct Daemon {
     pub(super) journal: Journal,
     pub(super) first_effects: Vec<Effect>,
     pub(super) credentials_due: Monotonic,
+    /// When the engine is told again what went.
+    pub(super) meters_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
     pub(super) headline: Headline,
     pub(super) pulse: Pulse,
@@ -115,7 +117,7 @@ impl Daemon {
         let settings = store::Settings { directory: config.state_directory.clone() };
         let (mut writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
-        let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight);
+        let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &clock, sender, bandwidth)?);
         let care = Care::new(config, &loaded.care, now);
@@ -148,6 +150,7 @@ impl Daemon {
             journal: Journal::default(),
             first_effects,
             credentials_due: now.monotonic,
+            meters_due: now.monotonic,
             watchdog,
             headline: Headline::new(now.monotonic),
             pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),

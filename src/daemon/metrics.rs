@@ -1,8 +1,10 @@
 //! What is going on, in Prometheus' text format: base units, few labels.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::model::WallTime;
+use crate::engine::Pace;
+use crate::model::{DestinationName, WallTime};
 use crate::store::snapshot::{Status, Tally};
 
 /// Words for the state of uploads, in the order of a life.
@@ -11,7 +13,7 @@ const WATCHES: [&str; 3] = ["events", "scanning", "deaf"];
 const DESTINATION_STATES: [&str; 4] = ["ok", "throttled", "unreachable", "halted"];
 
 /// Renders everything.
-pub(super) fn render(status: &Status) -> String {
+pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
     let mut text = Text(String::new());
     let version = status.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
     text.family("build_info", "gauge", "The version that runs.");
@@ -23,6 +25,7 @@ pub(super) fn render(status: &Status) -> String {
     uploads(&mut text, status);
     drops(&mut text, status);
     destinations(&mut text, status);
+    widths(&mut text, paces);
     text.one("notices_waiting", "gauge", "Notices that people were not told yet.", {
         status.notices.waiting_count
     });
@@ -73,6 +76,22 @@ fn destinations(text: &mut Text, status: &Status) {
             let holds = f64::from(u8::from(destination.state == state));
             let labels = [("destination", destination.name.as_str()), ("state", state)];
             text.line("destination_state", &labels, holds);
+        }
+    }
+}
+
+fn widths(text: &mut Text, paces: &BTreeMap<DestinationName, Pace>) {
+    let gauges: [(&str, &str, fn(&Pace) -> u64); 3] = [
+        ("destination_parts_max", "Parts that may be on their way.", |p| p.width.into()),
+        ("destination_parts", "Parts that are on their way.", |p| p.flying.into()),
+        ("destination_rate_bytes_per_second", "Bytes sent each second, when last measured.", |p| {
+            p.bytes_per_second
+        }),
+    ];
+    for (name, help, value) in gauges {
+        text.family(name, "gauge", help);
+        for (destination, pace) in paces {
+            text.line(name, &[("destination", destination.as_str())], float(value(pace)));
         }
     }
 }
@@ -129,7 +148,13 @@ mod tests {
 
     #[test]
     fn every_state_is_there_also_when_nothing_is() {
-        let text = render(&Status::default());
+        let pace = Pace { width: 3, flying: 2, bytes_per_second: 9 };
+        let paces = [(DestinationName::new("hub"), pace)].into();
+        let text = render(&Status::default(), &paces);
+        assert!(
+            text.contains("dropferry_destination_parts_max{destination=\"hub\"} 3\n"),
+            "{text}"
+        );
         for state in STATES {
             assert!(
                 text.contains(&format!("dropferry_uploads{{state=\"{state}\"}} 0\n")),

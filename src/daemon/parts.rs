@@ -51,7 +51,8 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     let prepared = prepare(world, file, range, destination.traits().wants_md5_first).await?;
     let Prepared { md5, chunks, ending } = prepared;
     let sent = Arc::new(AtomicU64::new(0));
-    let chunks = paced(chunks, &world.bandwidth, Arc::clone(&sent));
+    let meter = world.bandwidth.meters.of(destination.name());
+    let chunks = paced(chunks, &world.bandwidth, [Arc::clone(&sent), meter]);
     let done = call(PartBody { length: ByteCount(range.length), md5, chunks }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (done, ending.await) {
@@ -102,16 +103,19 @@ async fn prepare(
 fn paced(
     chunks: PartStream,
     pacer: &Arc<Bandwidth>,
-    counter: Arc<AtomicU64>,
+    counters: [Arc<AtomicU64>; 2],
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
     let pieces = chunks.flat_map(move |piece| stream::iter(slices(piece, slice)));
     let pieces = pieces.then(move |piece| {
-        let (counter, pacer) = (Arc::clone(&counter), Arc::clone(&pacer));
+        let (counters, pacer) = (counters.clone(), Arc::clone(&pacer));
         async move {
             if let Ok(bytes) = &piece {
                 pacer.pace(bytes.len() as u64).await.map_err(io::Error::other)?;
-                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let length = bytes.len() as u64;
+                for sent in &counters {
+                    sent.fetch_add(length, Ordering::Relaxed);
+                }
             }
             piece
         }

@@ -92,9 +92,10 @@ impl Daemon {
                 Some(rate) => format!("{}/s", crate::model::ByteCount(rate)),
             };
             tracing::info!("bandwidth is {said}");
+            self.engine.change_rate(self.clock.now());
         }
         self.rates.in_force = rate;
-        let parts = self.setup.config.transfer.parts_in_flight;
+        let parts = self.setup.config.transfer.parts_in_flight.most();
         self.world.bandwidth.set(rate, parts);
         let mut effects = Vec::new();
         self.engine.let_send(self.clock.now(), rate != Some(0), &mut effects);

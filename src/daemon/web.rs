@@ -59,10 +59,11 @@ impl Web {
     }
 
     fn view(&self, world: &Arc<World>) -> View {
-        let render = self.render;
+        let (render, meters) = (self.render, Arc::clone(&world.bandwidth));
+        let metrics = move |status: &Status| metrics::render(status, &meters.meters.paces());
         View {
             status: reading(world, render),
-            metrics: reading(world, metrics::render),
+            metrics: reading(world, metrics),
             trouble: reading(world, trouble),
             pulse: self.pulse.clone(),
         }

@@ -4,14 +4,14 @@ use super::event::{
     Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report, Source,
 };
 use super::plan;
-use super::settings::DestinationSettings;
+use super::settings::{DestinationSettings, PartWish};
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Description, Fact, Monotonic, NamePolicy, PartNumber, RemoteFile, RemotePart, RemoteUpload,
-    Stage, UploadId,
+    Description, Fact, Monotonic, NamePolicy, PartNumber, PartSize, RemoteFile, RemotePart,
+    RemoteUpload, Stage, UploadId,
 };
 
 /// The act that digests a whole file, as its failures name it.
@@ -21,7 +21,7 @@ impl Engine {
     pub(super) fn take_step(&mut self, id: UploadId, step: Step, turn: &mut Turn) {
         let at = turn.now.wall;
         let intent = if step == Step::Begin {
-            Some(Fact::BeginIntended { at })
+            Some(Fact::BeginIntended { part_size: self.part_size_to_begin(id), at })
         } else if matches!(step, Step::Complete(..)) && self.is_sending(id) {
             Some(Fact::CompleteIntended { at })
         } else {
@@ -46,6 +46,16 @@ impl Engine {
         if let Some(upload) = self.uploads.get_mut(&id) {
             upload.life.control = Some(act_id);
         }
+    }
+
+    /// What is measured by then says more than what was known at admission.
+    fn part_size_to_begin(&self, id: UploadId) -> Option<PartSize> {
+        let upload = self.uploads.get(&id)?;
+        let gate = self.gates.get(&upload.admission.destination)?;
+        let is_auto = gate.settings.part_size == PartWish::Auto;
+        let (limits, wish) = (&gate.settings.traits.limits, gate.wish(upload.size()));
+        let planned = plan::part_size(limits, wish, upload.size()).ok();
+        planned.filter(|planned| is_auto && *planned != upload.admission.part_size)
     }
 
     fn is_sending(&self, id: UploadId) -> bool {

@@ -62,6 +62,9 @@ pub enum Event {
         /// How.
         outcome: Result<Outcome, Setback>,
     },
+    /// So many bytes of parts have gone over the wire to each destination, since the start; told
+    /// twice a second while parts are on their way.
+    Sent(Vec<(DestinationName, ByteCount)>),
     /// The credential of a destination was replaced.
     CredentialChanged {
         /// Which destination.

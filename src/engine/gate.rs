@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::event::ActId;
 use super::export::Exports;
+use super::plan;
 use super::retry::{self, Closing};
 use super::settings::{DestinationSettings, RetrySettings};
 use super::turn::Turn;
+use super::width::Width;
 use crate::model::{
-    DestinationName, DestinationState, Monotonic, Record, RemoteUploadId, WallTime,
+    ByteCount, DestinationName, DestinationState, Monotonic, PartSize, Record, RemoteUploadId,
+    WallTime,
 };
 
 /// Clean-ups under way at one destination.
@@ -30,6 +33,8 @@ pub(crate) struct Gate {
     pub(crate) streak: u32,
     /// Its ETags have been MD5s in this life.
     pub(crate) md5_seen: bool,
+    /// How many parts may be on their way to it.
+    pub(crate) width: Width,
     /// Files on their way to a volume.
     pub(crate) exports: Exports,
     /// Remote uploads to remove: when to try again, how often it failed, the act under way.
@@ -74,6 +79,7 @@ impl Gate {
             state: GateState::Open,
             streak: 0,
             md5_seen: false,
+            width: Width::new(),
             exports: Exports::default(),
             cleanups: BTreeMap::new(),
         }
@@ -82,6 +88,11 @@ impl Gate {
     /// Tells whether acts may start.
     pub(crate) fn is_open(&self) -> bool {
         self.state == GateState::Open
+    }
+
+    /// Returns the part size to wish for.
+    pub(crate) fn wish(&self, size: ByteCount) -> PartSize {
+        plan::wish(self.settings.part_size, size, self.width.speed())
     }
 
     /// Tells whether it refuses us, rather than failing.

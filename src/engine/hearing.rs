@@ -239,7 +239,7 @@ impl Engine {
             | FlightKind::Report(_)
             | FlightKind::HashPart(_)
             | FlightKind::Part(..)
-            | FlightKind::Whole(_)
+            | FlightKind::Whole(..)
             | FlightKind::Abort(_)
             | FlightKind::Probe
             | FlightKind::ReadUnit(_)

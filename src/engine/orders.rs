@@ -270,6 +270,12 @@ impl Engine {
         self.may_send = may_send;
         self.handle(now, Event::Timer, out);
     }
+
+    /// More may go over the wire in a second than before, or less: how many parts bring something is
+    /// found anew.
+    pub fn change_rate(&mut self, now: Now) {
+        self.gates.values_mut().for_each(|gate| gate.width.begin_anew(now.monotonic));
+    }
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {

@@ -11,11 +11,12 @@ use super::gate::GateState;
 use super::retry::{self, Closing};
 use super::turn::Turn;
 use super::upload::{Doubt, Upload};
+use super::width::{Flown, Landing};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Failure, FailureKind,
-    NamePolicy, Now, Observation, PartNumber, Record, RemoteUpload, RemoteUploadId, SourcePath,
-    Stage, UploadId,
+    ByteCount, Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Failure,
+    FailureKind, Monotonic, NamePolicy, Now, Observation, PartNumber, Record, RemoteUpload,
+    RemoteUploadId, SourcePath, Stage, UploadId,
 };
 
 /// After a scan during which another was asked for.
@@ -49,20 +50,39 @@ impl Engine {
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
             }
-            FlightKind::Part(part, remote, drop) => {
+            FlightKind::Part(part, remote, drop, flown) => {
                 if let Some(name) = &flight.destination {
                     self.load.remove(name, &drop);
+                    self.land(name, flown, &reply, turn);
                 }
                 self.on_part(&flight, (part, &remote), reply, turn);
             }
-            FlightKind::Whole(drop) => {
+            FlightKind::Whole(drop, flown) => {
                 if let Some(name) = &flight.destination {
                     self.load.remove(name, &drop);
+                    self.land(name, flown, &reply, turn);
                 }
                 self.on_control(act, &flight, reply, turn);
             }
             FlightKind::Control(_) | FlightKind::Report(_) | FlightKind::HashPart(_) => {
                 self.on_control(act, &flight, reply, turn);
+            }
+        }
+    }
+
+    fn land(&mut self, name: &DestinationName, part: Flown, reply: &Reply, turn: &Turn) {
+        let Some(gate) = self.gates.get_mut(name) else { return };
+        let landing = match reply {
+            Ok(_) => Landing::Arrived,
+            Err(setback) => Landing::of_failure(setback.failure.kind),
+        };
+        gate.width.land(part, landing, turn.now.monotonic);
+    }
+
+    pub(super) fn on_sent(&mut self, sent: &[(DestinationName, ByteCount)], now: Monotonic) {
+        for (name, bytes) in sent {
+            if let Some(gate) = self.gates.get_mut(name) {
+                gate.width.tick(bytes.0, now);
             }
         }
     }
@@ -356,7 +376,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Report(_) => "report parts",
         FlightKind::HashPart(_) => "hash part",
         FlightKind::Part(..) => "put part",
-        FlightKind::Whole(_) => "put whole",
+        FlightKind::Whole(..) => "put whole",
         FlightKind::Scan(_) => "scan",
         FlightKind::Look(..) => "look",
         FlightKind::Compare(..) => "compare content",

@@ -8,9 +8,33 @@ use crate::model::{
     WallTime,
 };
 
-use super::settings::{DestinationSettings, DropSettings};
+use super::settings::{DestinationSettings, DropSettings, PartWish};
 
 const MIB: u64 = 1024 * 1024;
+/// What one part may cost that is lost, in seconds of its own speed.
+const PART_SECONDS: u64 = 10;
+/// The part size for a line of which nothing is known.
+const UNKNOWN_SIZE: u64 = 16 * MIB;
+/// Larger parts are no faster, and a file of fewer has less to spread.
+const AUTO_MAX: u64 = 64 * MIB;
+/// A file has so many parts where they are not too small for it: they are digested side by side.
+const COUNT_WANTED: u64 = 8;
+/// Parts are not made smaller for the sake of their number.
+const SPREAD_MIN: u64 = 8 * MIB;
+
+/// Returns the part size to wish for, given the bytes that one part sends in a second.
+///
+/// One that is chosen is a power of two, so that the parts of most files are equally long.
+pub(crate) fn wish(wish: PartWish, size: ByteCount, speed: Option<u64>) -> PartSize {
+    let by_line = match (wish, speed) {
+        (PartWish::Fixed(wished), _) => return wished,
+        (PartWish::Auto, None) => UNKNOWN_SIZE,
+        (PartWish::Auto, Some(speed)) => speed.saturating_mul(PART_SECONDS),
+    };
+    let by_count = (size.0 / COUNT_WANTED).max(SPREAD_MIN);
+    let bytes = by_line.min(by_count).clamp(MIB, AUTO_MAX);
+    PartSize::new(1 << bytes.ilog2()).expect("a power of two is not zero")
+}
 
 /// Chooses the part size for a file: the wish, raised until the parts are few enough.
 ///
@@ -202,6 +226,30 @@ mod tests {
         assert_eq!(planned(10, u64::MAX), Ok(5 * 1024 * MIB), "a wish above the maximum is cut");
     }
 
+    #[test]
+    fn the_wish_follows_the_line_and_spreads_a_file() {
+        let wished = |size, speed| wish(PartWish::Auto, ByteCount(size), speed).get() / MIB;
+        let huge = 1 << 40;
+        for (size, speed, expected) in [
+            (0, None, 8),
+            (64 * MIB, None, 8),
+            (127 * MIB, None, 8),
+            (128 * MIB, None, 16),
+            (huge, None, 16),
+            (huge, Some(125_000), 1),
+            (huge, Some(1), 1),
+            (huge, Some(900_000), 8),
+            (huge, Some(12_000_000), 64),
+            (huge, Some(u64::MAX), 64),
+            (64 * MIB, Some(u64::MAX), 8),
+            (256 * MIB, Some(u64::MAX), 32),
+        ] {
+            assert_eq!(wished(size, speed), expected, "{size} at {speed:?}");
+        }
+        let fixed = PartSize::new(7).expect("not zero");
+        assert_eq!(wish(PartWish::Fixed(fixed), ByteCount(huge), Some(1)), fixed);
+    }
+
     proptest! {
         #[test]
         fn a_plan_covers_the_file_once_in_order_within_limits(
@@ -238,7 +286,7 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
             },
-            part_size: PartSize::new(MIB).expect("not zero"),
+            part_size: PartWish::Auto,
             folder: folder.into(),
             when_name_taken: NamePolicy::Park,
             metadata: vec![("run".into(), "{drop_name}".into())],

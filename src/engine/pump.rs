@@ -9,6 +9,7 @@ use super::event::Act;
 use super::files::Scan;
 use super::gate::GateState;
 use super::schedule::Contender;
+use super::settings::PartsInFlight;
 use super::turn::Turn;
 use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     fn step_uploads(&mut self, name: &DestinationName, turn: &mut Turn) {
-        self.schedule.open_more(name);
+        self.schedule.open_more(name, self.width(name));
         for id in self.schedule.open(name) {
             self.step_upload(id, turn);
         }
@@ -159,7 +160,7 @@ impl Engine {
             && let Some(index) = self.load.choose(&contenders)
         {
             let id = contenders[index].upload;
-            let sent = self.send_part(id, turn);
+            let sent = self.has_room(&contenders[index].destination) && self.send_part(id, turn);
             if sent && self.may_send_more(id, turn.now.monotonic) {
                 contenders[index].flying_count += 1;
             } else {
@@ -172,14 +173,30 @@ impl Engine {
         let flying = self.load.total();
         let by_memory = self.settings.memory.0 / self.settings.memory_per_part.0.max(1);
         self.may_send
-            && flying < self.settings.parts_in_flight
             && u64::from(flying) < by_memory.max(1)
+            && match self.settings.parts_in_flight {
+                PartsInFlight::Auto => true,
+                PartsInFlight::Fixed(count) => flying < count,
+            }
+    }
+
+    /// How many parts may be on their way to a destination.
+    pub(super) fn width(&self, name: &DestinationName) -> u32 {
+        match (self.settings.parts_in_flight, self.gates.get(name)) {
+            (PartsInFlight::Auto, Some(gate)) => gate.width.get(),
+            (auto_or_fixed, _) => auto_or_fixed.most(),
+        }
+    }
+
+    fn has_room(&self, name: &DestinationName) -> bool {
+        self.gates.get(name).is_some_and(|gate| gate.width.flying() < self.width(name))
     }
 
     fn contenders(&mut self, destinations: &[DestinationName], now: Monotonic) -> Vec<Contender> {
         let mut contenders = Vec::new();
         for name in destinations {
-            if !self.gates.get(name).is_some_and(super::gate::Gate::is_open) {
+            let is_open = self.gates.get(name).is_some_and(super::gate::Gate::is_open);
+            if !is_open || !self.has_room(name) {
                 continue;
             }
             for id in self.schedule.open(name) {
@@ -235,15 +252,17 @@ impl Engine {
     /// Records the intent, and sends all of an upload.
     fn send_whole(&mut self, id: UploadId, turn: &mut Turn) -> bool {
         let looks = self.uploads.get(&id).is_some_and(|upload| upload.life.doubt == Doubt::Ask);
-        self.record(id, Fact::BeginIntended { at: turn.now.wall }, turn);
+        self.record(id, Fact::BeginIntended { part_size: None, at: turn.now.wall }, turn);
         self.be_sure(id);
         let Some(upload) = self.uploads.get(&id) else { return false };
         let Some(begin) = self.begin(upload) else { return false };
         let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
         let (destination, drop) =
             (upload.admission.destination.clone(), upload.admission.drop.clone());
+        let Some(gate) = self.gates.get_mut(&destination) else { return false };
+        let flown = gate.width.take_off(turn.now.monotonic);
         self.load.add(&destination, &drop);
-        let kind = FlightKind::Whole(drop);
+        let kind = FlightKind::Whole(drop, flown);
         let flight = Flight { kind, upload: Some(id), destination: Some(destination) };
         let act = self.start(flight, act, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
@@ -263,9 +282,12 @@ impl Engine {
         let next = upload.put_next_part(Box::new(begin), turn.now.monotonic);
         let Some((part, act)) = next else { return false };
         let admission = &upload.admission;
+        let Some(gate) = self.gates.get_mut(&admission.destination) else { return false };
+        let flown = gate.width.take_off(turn.now.monotonic);
         self.load.add(&admission.destination, &admission.drop);
+        let (remote, drop) = (act.what.remote.id.clone(), admission.drop.clone());
         let flight = Flight {
-            kind: FlightKind::Part(part, act.what.remote.id.clone(), admission.drop.clone()),
+            kind: FlightKind::Part(part, remote, drop, flown),
             upload: Some(id),
             destination: Some(admission.destination.clone()),
         };

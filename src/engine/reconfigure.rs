@@ -29,7 +29,7 @@ impl Engine {
             self.gates.insert(destination.name.clone(), gate);
             self.tell_destination(&destination.name, None, turn);
         }
-        self.schedule = Schedule::new(settings.parts_in_flight);
+        self.schedule = Schedule::default();
         self.outbox.reconfigure(&settings.channels, turn.now);
         self.settings = settings;
         let ids: Vec<_> = self.uploads.keys().copied().collect();

@@ -16,12 +16,15 @@ use super::upload::Upload;
 use crate::model::{DestinationName, DropName, Stage, UploadId};
 
 /// Ready and open uploads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Schedule {
     lanes: BTreeMap<LaneKey, Lane>,
-    large_max: usize,
-    small_max: usize,
 }
+
+/// Large uploads of a lane that have a place at least.
+const LARGE_MIN: usize = 4;
+/// Small ones: most of their time is calls besides their part.
+const SMALL_MIN: usize = 8;
 
 /// One destination, one drop directory, small or large files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,12 +41,6 @@ struct Lane {
 }
 
 impl Schedule {
-    /// Makes room for `parts_in_flight` large uploads a lane, and twice as many small ones.
-    pub(crate) fn new(parts_in_flight: u32) -> Self {
-        let width = (parts_in_flight as usize).max(4);
-        Self { lanes: BTreeMap::new(), large_max: width, small_max: width * 2 }
-    }
-
     /// Lines an upload up, unless it has a place already.
     pub(crate) fn ready(&mut self, upload: &Upload) {
         let lane = self.lanes.entry(LaneKey::of(upload)).or_default();
@@ -63,9 +60,11 @@ impl Schedule {
         }
     }
 
-    /// Gives free places to ready uploads of one destination.
-    pub(crate) fn open_more(&mut self, destination: &DestinationName) {
-        let (large_max, small_max) = (self.large_max, self.small_max);
+    /// Gives free places to ready uploads of one destination: to as many large ones in a lane as
+    /// parts may be on their way, and to twice as many small ones.
+    pub(crate) fn open_more(&mut self, destination: &DestinationName, width: u32) {
+        let width = width as usize;
+        let (large_max, small_max) = (width.max(LARGE_MIN), (width * 2).max(SMALL_MIN));
         for (key, lane) in &mut self.lanes {
             let room = if key.is_small { small_max } else { large_max };
             if key.destination != *destination {
@@ -96,7 +95,7 @@ impl LaneKey {
         Self {
             destination: upload.admission.destination.clone(),
             drop: upload.admission.drop.clone(),
-            is_small: upload.size().0 <= upload.admission.part_size.get(),
+            is_small: upload.admission.is_small,
         }
     }
 }

@@ -15,8 +15,8 @@ pub struct Settings {
     pub drops: Vec<DropSettings>,
     /// Configured targets.
     pub destinations: Vec<DestinationSettings>,
-    /// Parts on their way at once, all destinations together.
-    pub parts_in_flight: u32,
+    /// Parts on their way at once.
+    pub parts_in_flight: PartsInFlight,
     /// Ceiling for part buffers.
     pub memory: ByteCount,
     /// What one part on its way holds in memory, at most.
@@ -27,6 +27,34 @@ pub struct Settings {
     pub channels: Vec<ChannelSettings>,
     /// When something is worth telling.
     pub notices: NoticeSettings,
+}
+
+/// How many parts are on their way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartsInFlight {
+    /// As many to each destination as bring something.
+    Auto,
+    /// So many, all destinations together.
+    Fixed(u32),
+}
+
+impl PartsInFlight {
+    /// Returns the most that may be on their way to one destination.
+    pub fn most(self) -> u32 {
+        match self {
+            Self::Auto => super::width::WIDTH_MAX,
+            Self::Fixed(count) => count,
+        }
+    }
+}
+
+/// How large a part is wished for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartWish {
+    /// What goes in some seconds.
+    Auto,
+    /// So large.
+    Fixed(PartSize),
 }
 
 /// When something is worth telling.
@@ -175,7 +203,7 @@ pub struct DestinationSettings {
     /// How the platform differs from others.
     pub traits: Traits,
     /// The part size to wish for.
-    pub part_size: PartSize,
+    pub part_size: PartWish,
     /// Remote folder, with `{drop}`, `{drop_name}` and `{date}`; empty for the top.
     pub folder: String,
     /// What to do when the name is taken.

@@ -213,7 +213,8 @@ impl Engine {
             reading: files.units.reading(&unit),
             at: turn.now.wall,
         };
-        let planned = plan::part_size(&to.traits.limits, to.part_size, settled.version.size);
+        let wish = gate.wish(settled.version.size);
+        let planned = plan::part_size(&to.traits.limits, wish, settled.version.size);
         let unreadable = settled.unreadable.as_ref().map(|_| ParkReason::SourceUnreadable);
         let admission = Admission {
             id: UploadId(self.next_upload),
@@ -221,7 +222,7 @@ impl Engine {
             path: settled.path.clone(),
             fingerprint: settled.version,
             target: plan::target(to, words),
-            part_size: planned.unwrap_or(to.part_size),
+            part_size: planned.unwrap_or(wish),
             rank: settled.place.rank,
             at: turn.now.wall,
             parked: planned.err().or(unreadable),

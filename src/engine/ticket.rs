@@ -22,6 +22,8 @@ pub(crate) struct Ticket {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) destination: DestinationName,
     pub(crate) part_size: PartSize,
+    /// It was of one part when it was admitted or loaded: its lane stays, whatever is begun.
+    pub(crate) is_small: bool,
     pub(crate) rank: u32,
     pub(crate) at: WallTime,
     parked: Option<ParkReason>,
@@ -95,6 +97,7 @@ impl From<Admission> for Ticket {
             fingerprint: admission.fingerprint,
             destination: admission.destination,
             part_size: admission.part_size,
+            is_small: admission.fingerprint.size.0 <= admission.part_size.get(),
             rank: admission.rank,
             at: admission.at,
             parked: admission.parked,

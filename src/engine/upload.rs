@@ -189,7 +189,10 @@ impl Upload {
                 self.life.forget_parts();
             }
             Fact::Renamed { name } => self.admission.rename(name),
-            Fact::BeginIntended { .. }
+            Fact::BeginIntended { part_size: Some(part_size), .. } => {
+                self.admission.part_size = *part_size;
+            }
+            Fact::BeginIntended { part_size: None, .. }
             | Fact::ETagModeLearned { .. }
             | Fact::CompleteIntended { .. }
             | Fact::CompleteWithdrawn

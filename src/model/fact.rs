@@ -247,6 +247,8 @@ pub struct Admission {
 pub enum Fact {
     /// We are about to ask the platform for an upload.
     BeginIntended {
+        /// The part size to wish for, where it is another than at admission.
+        part_size: Option<PartSize>,
         /// When, by our clock.
         at: WallTime,
     },

@@ -339,7 +339,7 @@ impl Stage {
 fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
     use Stage::{Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified};
     Some(match (&state.stage, fact) {
-        (Queued | Beginning { .. }, Fact::BeginIntended { at }) => Beginning { since: *at },
+        (Queued | Beginning { .. }, Fact::BeginIntended { at, .. }) => Beginning { since: *at },
         (Beginning { .. }, Fact::Begun { remote, .. }) => Sending { remote: remote.clone() },
         (Sending { remote }, Fact::CompleteIntended { at }) if all_parts_known(state, remote) => {
             Completing { remote: remote.clone(), since: *at }

@@ -55,7 +55,7 @@ fn fact(index: usize) -> Fact {
     let number = part(u32::try_from(index % 3).expect("small") + 1);
     let failure = Failure::new(FailureKind::ServerFault, "no");
     match index / 3 {
-        0 => Fact::BeginIntended { at: AT },
+        0 => Fact::BeginIntended { part_size: PartSize::new(3), at: AT },
         1 | 2 => Fact::Begun { remote, at: AT },
         3..=5 => Fact::PartAccepted {
             part: number,
@@ -192,7 +192,8 @@ fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     let admit = |id| Record::Admit(Box::new(admission(id, b"a", None)));
     writer.apply(&[vec![admit(1), admit(2)]]).expect("written");
     let bad = Record::Upload(UploadId(1), Fact::Described);
-    let good = Record::Upload(UploadId(2), Fact::BeginIntended { at: AT });
+    let good =
+        Record::Upload(UploadId(2), Fact::BeginIntended { part_size: PartSize::new(3), at: AT });
     let illegal = writer.apply(&[vec![bad], vec![good]]).expect("written");
     assert_eq!(illegal.len(), 1);
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");

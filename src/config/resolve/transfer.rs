@@ -6,6 +6,7 @@ use toml::Spanned;
 use super::{MIB, Resolver};
 use crate::config::units::parse_rate;
 use crate::config::{Transfer, raw};
+use crate::engine::settings::{PartWish, PartsInFlight};
 use crate::limiter::{Days, Period, Rate, Timetable};
 use crate::model::{ByteCount, PartSize};
 
@@ -22,15 +23,20 @@ const DAYS: [(&str, Weekday); 7] = [
 
 impl Resolver<'_> {
     pub(super) fn transfer(&mut self, raw: raw::Transfer) -> Transfer {
-        let part_size = self.size("part_size", raw.part_size, 64 * MIB, 1);
         Transfer {
             parts_in_flight: self.parts_in_flight(raw.parts_in_flight),
-            part_size: PartSize::new(part_size)
-                .unwrap_or_else(|| PartSize::new(64 * MIB).expect("not zero")),
+            part_size: self.part_size(raw.part_size),
             memory: ByteCount(self.size("memory", raw.memory, 64 * MIB, 2 * MIB)),
             bandwidth: self.bandwidth(raw.bandwidth),
             timetable: self.timetable(raw.timetable),
         }
+    }
+
+    fn part_size(&mut self, value: Option<Spanned<String>>) -> PartWish {
+        let is_auto = value.as_ref().is_none_or(|value| value.as_ref() == "auto");
+        let value = value.filter(|_| !is_auto);
+        let size = self.size("part_size", value, 0, 1);
+        PartSize::new(size).map_or(PartWish::Auto, PartWish::Fixed)
     }
 
     fn bandwidth(&mut self, value: Option<Spanned<String>>) -> Rate {
@@ -49,15 +55,14 @@ impl Resolver<'_> {
         }
     }
 
-    fn parts_in_flight(&mut self, value: Option<Spanned<raw::Count>>) -> u32 {
-        const AUTO: u32 = 8;
-        let Some(value) = value else { return AUTO };
+    fn parts_in_flight(&mut self, value: Option<Spanned<raw::Count>>) -> PartsInFlight {
+        let Some(value) = value else { return PartsInFlight::Auto };
         let found = match value.as_ref() {
             raw::Count::Number(number) => match u32::try_from(*number) {
-                Ok(count @ 1..=256) => return count,
+                Ok(count @ 1..=256) => return PartsInFlight::Fixed(count),
                 Ok(_) | Err(_) => number.to_string(),
             },
-            raw::Count::Word(word) if word == "auto" => return AUTO,
+            raw::Count::Word(word) if word == "auto" => return PartsInFlight::Auto,
             raw::Count::Word(word) => format!("{word:?}"),
         };
         let hint = "allowed: \"auto\", or a number from 1 to 256".to_owned();
@@ -66,7 +71,7 @@ impl Resolver<'_> {
             format!("parts_in_flight = {found} is not possible"),
             Some(hint),
         );
-        AUTO
+        PartsInFlight::Auto
     }
 
     fn timetable(&mut self, raw: Vec<Spanned<raw::Period>>) -> Timetable {

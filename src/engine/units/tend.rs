@@ -240,7 +240,8 @@ impl Engine {
         };
         let (path, fingerprint) = file.clone();
         let limits = &gate.settings.traits.limits;
-        let planned = plan::part_size(limits, gate.settings.part_size, fingerprint.size);
+        let wish = gate.wish(fingerprint.size);
+        let planned = plan::part_size(limits, wish, fingerprint.size);
         let folders = plan::folders(&gate.settings.folder, words);
         let id = UploadId(self.next_upload);
         self.next_upload += 1;
@@ -253,7 +254,7 @@ impl Engine {
             is_sentinel: true,
             destination: to.0.clone(),
             target: Target { folders, name: to.1.to_owned() },
-            part_size: planned.unwrap_or(gate.settings.part_size),
+            part_size: planned.unwrap_or(wish),
             rank: 0,
             at: turn.now.wall,
             parked: planned.err(),

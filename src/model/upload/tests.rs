@@ -71,7 +71,7 @@ fn parked() -> Fact {
 
 fn facts() -> Vec<Fact> {
     vec![
-        Fact::BeginIntended { at: AT },
+        Fact::BeginIntended { part_size: None, at: AT },
         Fact::Begun { remote: remote(), at: AT },
         accepted(1),
         Fact::PartsReported { parts: vec![part(1)] },

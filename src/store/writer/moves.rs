@@ -201,7 +201,7 @@ fn write_part(
 #[expect(clippy::wildcard_enum_match_arm, reason = "the time of every other fact is not kept")]
 fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
     match fact {
-        Fact::BeginIntended { at } => Some(("begin_intended_at_ns", *at)),
+        Fact::BeginIntended { at, .. } => Some(("begin_intended_at_ns", *at)),
         Fact::Begun { at, .. } => Some(("begun_at_ns", *at)),
         Fact::CompleteIntended { at } => Some(("complete_intended_at_ns", *at)),
         Fact::Completed { at, .. } | Fact::FoundPresent { at, .. } => {
@@ -217,6 +217,10 @@ fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
 fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     match fact {
+        Fact::BeginIntended { part_size: Some(part_size), .. } => {
+            let sql = "UPDATE uploads SET wished_part_size_bytes = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute((id.0, signed(part_size.get())))?;
+        }
         Fact::Begun { remote, .. } => rows::write_remote(connection, id, Some(remote))?,
         Fact::Completed { file, .. } | Fact::FoundPresent { file, .. } => {
             rows::write_file(connection, id, file)?;

@@ -8,7 +8,8 @@ use dropferry::daemon::stored;
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, ExportSettings, NoticeSettings, RetrySettings, Settings,
+    DestinationSettings, DropSettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
+    RetrySettings, Settings,
 };
 use dropferry::engine::{Engine, StoredUpload};
 use dropferry::model::{
@@ -137,14 +138,14 @@ fn settings(policy: NamePolicy) -> Settings {
             name: DestinationName::new("far"),
             platform: "fake".into(),
             traits: traits(),
-            part_size: PartSize::new(PART).expect("not zero"),
+            part_size: PartWish::Fixed(PartSize::new(PART).expect("not zero")),
             folder: "runs".into(),
             when_name_taken: policy,
             metadata: vec![("run".into(), "{drop}".into())],
             tags: Vec::new(),
             export: None,
         }],
-        parts_in_flight: PARTS_IN_FLIGHT,
+        parts_in_flight: PartsInFlight::Fixed(PARTS_IN_FLIGHT),
         memory: ByteCount(1 << 20),
         memory_per_part: ByteCount(1),
         retry: RetrySettings {

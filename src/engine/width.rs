@@ -1,0 +1,393 @@
+//! How many parts are on their way to one destination at once, where nobody has said it.
+//!
+//! It is found by trial. What went over the wire in a window of some seconds is compared with what
+//! went before the width was changed: more parts stay when they bring a sixth of what they could,
+//! fewer stay when they cost next to nothing. So the width is the smallest that is about as fast
+//! as any, and on a bad line that is one part. At the start each trial doubles, afterwards it is a quarter, and
+//! trials that bring nothing become rare. Trouble on the line halves the width, once for all parts
+//! that were on their way together.
+//!
+//! *Never fooled*: by an idle queue, since a window in which fewer parts flew than might have
+//! proves nothing; by a rate that was ordered, since more parts bring nothing under it and
+//! [`Width::begin_anew`] starts the search again when it is lifted; by small files, since parts are
+//! counted beside bytes.
+//!
+//! *At a crash* it is forgotten, and found again in seconds. A destination's gate owns one.
+
+use std::time::Duration;
+
+use crate::model::{FailureKind, Monotonic};
+
+/// More connections than this take memory and the far side's patience; one of them carries 4 MiB a
+/// round trip, so all of them fill a gigabit at a second's round trip.
+pub(crate) const WIDTH_MAX: u32 = 32;
+/// One part says nothing about two; many would hold each other up for minutes on a slow line.
+const WIDTH_START: u32 = 2;
+/// At the start, parts that end at once prove enough for one more, up to so many.
+const EASY_MAX: u32 = 8;
+/// A part that took no longer ended at once.
+const EASY_TIME: Duration = Duration::from_secs(4);
+/// After a change connections fill their buffers: what goes then is no measure.
+const SETTLE: Duration = Duration::from_millis(500);
+/// A window is no shorter.
+const WINDOW_MIN: Duration = Duration::from_millis(1500);
+/// While the search is young, a window is no longer, however little went.
+const WINDOW_START_MAX: Duration = Duration::from_secs(8);
+/// Afterwards a slow line is given more time: its windows hold few pieces.
+const WINDOW_MAX: Duration = Duration::from_secs(20);
+/// Bytes for each part of the width that end a window: several times what buffers hide.
+const WINDOW_BYTES: u64 = 1024 * 1024;
+/// How many parts in a window are enough to compare parts a second.
+const PARTS_MIN: u64 = 20;
+/// From a trial in vain to the next; doubled each time.
+const HOLD_MIN: Duration = Duration::from_secs(10);
+/// No hold is longer: lines change within minutes.
+const HOLD_MAX: Duration = Duration::from_secs(160);
+
+/// See the module's head.
+#[derive(Debug, Clone)]
+pub(crate) struct Width {
+    width: u32,
+    flying: u32,
+    /// Time that parts have flown, all of them together, up to `counted_to`.
+    flown: Duration,
+    counted_to: Monotonic,
+    landed_count: u64,
+    /// Since when the width is what it is, and parts fly.
+    steady_since: Monotonic,
+    window: Option<Mark>,
+    /// No trial has been in vain.
+    is_young: bool,
+    trial: Option<Trial>,
+    goes_down: bool,
+    hold_until: Monotonic,
+    hold: Duration,
+    taken_off_count: u64,
+    /// Parts up to this one were on their way when the width was last halved.
+    halved_for: u64,
+    found: Option<Goodput>,
+    speed: Option<u64>,
+}
+
+/// Where a window began.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Monotonic,
+    sent: u64,
+    landed_count: u64,
+    flown: Duration,
+}
+
+/// A width that is being tried.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    from: u32,
+    base: Goodput,
+}
+
+/// What a window showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Goodput {
+    bytes_per_second: u64,
+    /// Parts in a thousand seconds; none where too few landed to tell.
+    parts: Option<u64>,
+}
+
+/// A part on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flown {
+    number: u64,
+    since: Monotonic,
+}
+
+/// How a part came back, as far as the line is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// It arrived.
+    Arrived,
+    /// The line or the far side failed it.
+    Trouble,
+    /// Something else did.
+    Other,
+}
+
+impl Landing {
+    /// Tells what a failure of this kind says of the line.
+    pub(crate) fn of_failure(kind: FailureKind) -> Self {
+        use FailureKind::{ServerFault, Throttled, TimedOut, Unreachable};
+        match matches!(kind, TimedOut | Unreachable | Throttled { .. } | ServerFault) {
+            true => Self::Trouble,
+            false => Self::Other,
+        }
+    }
+}
+
+impl Width {
+    /// Knows nothing.
+    pub(crate) fn new() -> Self {
+        let zero = Monotonic(Duration::ZERO);
+        Self {
+            width: WIDTH_START,
+            flying: 0,
+            flown: Duration::ZERO,
+            counted_to: zero,
+            landed_count: 0,
+            steady_since: zero,
+            window: None,
+            is_young: true,
+            trial: None,
+            goes_down: false,
+            hold_until: zero,
+            hold: HOLD_MIN,
+            taken_off_count: 0,
+            halved_for: 0,
+            found: None,
+            speed: None,
+        }
+    }
+
+    /// Returns how many parts may be on their way.
+    pub(crate) fn get(&self) -> u32 {
+        self.width
+    }
+
+    /// Returns how many are.
+    pub(crate) fn flying(&self) -> u32 {
+        self.flying
+    }
+
+    /// Returns the bytes that went in a second, in the last window.
+    pub(crate) fn bytes_per_second(&self) -> u64 {
+        self.found.map_or(0, |found| found.bytes_per_second)
+    }
+
+    /// Returns the bytes that one part sends in a second, once that is known.
+    pub(crate) fn speed(&self) -> Option<u64> {
+        self.speed
+    }
+
+    /// A part starts.
+    pub(crate) fn take_off(&mut self, now: Monotonic) -> Flown {
+        // From one part to the next is no pause.
+        if self.flying == 0 && now.since(self.counted_to) >= SETTLE {
+            self.settle(now);
+        }
+        self.count(now);
+        self.flying += 1;
+        self.taken_off_count += 1;
+        Flown { number: self.taken_off_count, since: now }
+    }
+
+    /// A part is back.
+    pub(crate) fn land(&mut self, part: Flown, how: Landing, now: Monotonic) {
+        self.count(now);
+        self.flying = self.flying.saturating_sub(1);
+        match how {
+            Landing::Arrived => {
+                self.landed_count += 1;
+                let is_easy = self.is_young && self.trial.is_none() && self.width < EASY_MAX;
+                if is_easy && now.since(part.since) <= EASY_TIME && self.flying + 1 >= self.width {
+                    self.change(self.width + 1, now);
+                }
+            }
+            Landing::Trouble => self.halve(part, now),
+            Landing::Other => {}
+        }
+    }
+
+    /// So many bytes have gone over the wire since the beginning of time.
+    pub(crate) fn tick(&mut self, sent: u64, now: Monotonic) {
+        self.count(now);
+        // Until enough have landed, nothing can be seen of a width that was narrowed.
+        if self.flying > self.width {
+            return self.settle(now);
+        }
+        if self.flying == 0 {
+            return;
+        }
+        let Some(mark) = self.window else {
+            if now.since(self.steady_since) >= SETTLE {
+                self.open_window(sent, now);
+            }
+            return;
+        };
+        let (lasted, bytes) = (now.since(mark.at), sent.saturating_sub(mark.sent));
+        let landed_count = self.landed_count - mark.landed_count;
+        let longest = if self.is_young { WINDOW_START_MAX } else { WINDOW_MAX };
+        let is_full = bytes >= WINDOW_BYTES * u64::from(self.width) || landed_count >= PARTS_MIN;
+        if lasted < WINDOW_MIN || (lasted < longest && !is_full) {
+            return;
+        }
+        let flown = self.flown.saturating_sub(mark.flown);
+        self.learn_speed(bytes, landed_count, flown);
+        let parts = (landed_count >= PARTS_MIN).then(|| per_second(landed_count * 1000, lasted));
+        let found = Goodput { bytes_per_second: per_second(bytes, lasted), parts };
+        self.found = Some(found);
+        self.open_window(sent, now);
+        // Fewer flew than might have: nothing is known of the width.
+        match flown.as_millis() * 5 < lasted.as_millis() * u128::from(self.width) * 4 {
+            true => self.give_up_trial(now),
+            false => self.judge(found, now),
+        }
+    }
+
+    /// What held the line back may be gone: the search begins again from here.
+    pub(crate) fn begin_anew(&mut self, now: Monotonic) {
+        self.give_up_trial(now);
+        self.is_young = true;
+        self.goes_down = false;
+        self.hold = HOLD_MIN;
+        self.hold_until = now;
+        self.settle(now);
+    }
+
+    fn open_window(&mut self, sent: u64, now: Monotonic) {
+        let (landed_count, flown) = (self.landed_count, self.flown);
+        self.window = Some(Mark { at: now, sent, landed_count, flown });
+    }
+
+    fn count(&mut self, now: Monotonic) {
+        self.flown = self.flown.saturating_add(now.since(self.counted_to) * self.flying);
+        self.counted_to = self.counted_to.max(now);
+    }
+
+    fn settle(&mut self, now: Monotonic) {
+        self.steady_since = now;
+        self.window = None;
+    }
+
+    fn change(&mut self, width: u32, now: Monotonic) {
+        let width = width.clamp(1, WIDTH_MAX);
+        if width != self.width {
+            self.width = width;
+            self.settle(now);
+        }
+    }
+
+    /// Parts that were on their way when the width was last halved have been answered for.
+    fn halve(&mut self, part: Flown, now: Monotonic) {
+        if part.number <= self.halved_for {
+            return;
+        }
+        self.halved_for = self.taken_off_count;
+        let from = self.trial.take().map_or(self.width, |trial| trial.from.min(self.width));
+        self.is_young = false;
+        self.goes_down = false;
+        self.hold_until = now.after(HOLD_MIN);
+        self.hold = HOLD_MIN;
+        self.change(from / 2, now);
+    }
+
+    /// Small parts say more about round trips than about the line.
+    fn learn_speed(&mut self, bytes: u64, landed_count: u64, flown: Duration) {
+        let is_large = bytes >= landed_count.max(1) * (WINDOW_BYTES / 4);
+        if is_large && flown >= WINDOW_MIN {
+            let speed = per_second(bytes, flown);
+            self.speed = Some(self.speed.map_or(speed, |old| old / 2 + speed / 2));
+        }
+    }
+
+    fn judge(&mut self, found: Goodput, now: Monotonic) {
+        match self.trial.take() {
+            None => self.go_on(found, now),
+            Some(trial) if self.width > trial.from => {
+                match found.gains(trial.base, (trial.from, self.width)) {
+                    true => self.win(found, now),
+                    false => self.lose(trial, now),
+                }
+            }
+            Some(trial) => match found.keeps(trial.base, (self.width, trial.from)) {
+                true => self.win(found.best(trial.base), now),
+                false => self.lose(trial, now),
+            },
+        }
+    }
+
+    fn win(&mut self, found: Goodput, now: Monotonic) {
+        self.hold = HOLD_MIN;
+        self.hold_until = now;
+        self.go_on(found, now);
+    }
+
+    fn lose(&mut self, trial: Trial, now: Monotonic) {
+        let was_down = self.width < trial.from;
+        self.change(trial.from, now);
+        self.goes_down = !was_down;
+        // After the first trial in vain the other direction is tried at once.
+        if !std::mem::take(&mut self.is_young) {
+            self.hold_until = now.after(self.hold);
+            self.hold = (self.hold * 2).min(HOLD_MAX);
+        }
+    }
+
+    /// Tries the next width, when it is time.
+    fn go_on(&mut self, base: Goodput, now: Monotonic) {
+        if now < self.hold_until {
+            return;
+        }
+        let at_end = if self.goes_down { 1 } else { WIDTH_MAX };
+        if self.width == at_end {
+            self.goes_down = !self.goes_down;
+            self.is_young = false;
+            self.hold_until = now.after(self.hold);
+            self.hold = (self.hold * 2).min(HOLD_MAX);
+            return;
+        }
+        let step = (self.width / 4).max(1);
+        let next = match (self.goes_down, self.is_young) {
+            (true, _) => self.width - step,
+            (false, true) => self.width * 2,
+            (false, false) => self.width + step,
+        };
+        self.trial = Some(Trial { from: self.width, base });
+        self.change(next, now);
+    }
+
+    fn give_up_trial(&mut self, now: Monotonic) {
+        if let Some(trial) = self.trial.take() {
+            self.change(trial.from, now);
+        }
+    }
+}
+
+impl Goodput {
+    /// Whether more parts brought a sixth of what they could have.
+    fn gains(self, base: Self, (from, to): (u32, u32)) -> bool {
+        let (from, to) = (u64::from(from), u64::from(to));
+        let has = |now: u64, before: u64| {
+            u128::from(now) * u128::from(6 * from) > u128::from(before) * u128::from(5 * from + to)
+        };
+        has(self.bytes_per_second, base.bytes_per_second)
+            || self.parts.zip(base.parts).is_some_and(|(now, before)| has(now, before))
+    }
+
+    /// Whether fewer parts cost no more than an eighth of what they could have.
+    fn keeps(self, base: Self, (to, from): (u32, u32)) -> bool {
+        let (from, to) = (u64::from(from), u64::from(to));
+        let has = |now: u64, before: u64| {
+            u128::from(now) * u128::from(8 * from) >= u128::from(before) * u128::from(7 * from + to)
+        };
+        let parts_keep = match (self.parts, base.parts) {
+            (Some(now), Some(before)) => has(now, before),
+            (None, Some(_)) => false,
+            (Some(_) | None, None) => true,
+        };
+        has(self.bytes_per_second, base.bytes_per_second) && parts_keep
+    }
+
+    /// What was lost a little at a time is counted from where it began.
+    fn best(self, other: Self) -> Self {
+        Self {
+            bytes_per_second: self.bytes_per_second.max(other.bytes_per_second),
+            parts: self.parts.max(other.parts),
+        }
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> u64 {
+    let ms = time.as_millis().max(1);
+    u64::try_from(u128::from(count) * 1000 / ms).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
