@@ -5,8 +5,9 @@
 //! fed by this loop and by nothing else, so it is alive when the loop is. *Never* decides what to
 //! upload, retry or give up: that is `engine`.
 //!
-//! *Start is recovery*: rows are loaded, the engine is built from them, READY is said; whether the
-//! network answers is no condition. *At a crash* nothing is to be done here.
+//! *Start is recovery*: what is under way is loaded, the engine is built from it, READY is said, and
+//! what is queued or known follows beside the work ([`loader`]); whether the network answers is no
+//! condition. *At a crash* nothing is to be done here.
 
 mod bandwidth;
 mod build;
@@ -17,6 +18,7 @@ mod files;
 mod handed;
 mod headline;
 mod journal;
+mod loader;
 mod meters;
 mod metrics;
 mod parts;
@@ -34,7 +36,9 @@ mod watches;
 mod web;
 mod workers;
 
-pub use build::{Daemon, Error, Reader, Setup, check_destinations, destination_settings, stored};
+pub use build::{
+    Daemon, Error, Reader, Setup, check_destinations, destination_settings, portion, stored,
+};
 pub use clients::clients;
 pub use receipts::data_of;
 pub use web::Render;
@@ -73,6 +77,7 @@ enum Wake {
     Event(Event),
     Reply(ActId, workers::Reply),
     Landed(Landing),
+    Stored(Result<crate::engine::Portion, crate::store::Error>),
     Cared(care::Ended),
     Deadline,
 }
@@ -89,7 +94,7 @@ impl Daemon {
         self.start_watches();
         self.follow_rates();
         self.web.serve(self.setup.config.web, &self.world);
-        told(sdnotify::ready("rows are loaded"));
+        told(sdnotify::ready("what is under way is loaded"));
         tracing::info!("started");
         loop {
             let wake = self.wait().await;
@@ -126,7 +131,8 @@ impl Daemon {
         tokio::select! {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(landing) = self.commits.next() => Wake::Landed(landing),
-            asked = self.control.next() => Wake::Asked(asked),
+            asked = self.control.next(), if self.engine.is_loaded() => Wake::Asked(asked),
+            portion = self.loader.next() => Wake::Stored(portion),
             answer = self.web.next() => Wake::Pulse(answer),
             ended = self.care.next() => Wake::Cared(ended),
             (act, reply) = self.workers.next() => Wake::Reply(act, reply),
@@ -150,7 +156,7 @@ impl Daemon {
     fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
             Wake::Signal(Signal::Drain | Signal::Abort) => self.on_stop(),
-            Wake::Signal(Signal::Reload) => self.reload(),
+            Wake::Signal(Signal::Reload) => self.on_reload(),
             Wake::Signal(Signal::Dump) => {
                 let counts = self.engine.counts();
                 tracing::info!(
@@ -170,6 +176,7 @@ impl Daemon {
                     to.send(reply).unwrap_or(());
                 }
             }
+            Wake::Stored(portion) => self.on_stored(portion.map_err(Error::Store)?),
             Wake::Asked(asked) => self.on_asked(asked),
             // Whoever asked may have gone.
             Wake::Pulse(answer) => answer.send(()).unwrap_or(()),
@@ -316,6 +323,7 @@ impl Daemon {
         }
         // It writes through the store, which ends when all have let go of it.
         self.care.finish();
+        self.loader.finish();
         drop(self.store);
         self.world.readers.close();
         self.thread.finish();

@@ -61,7 +61,8 @@ use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
 use gate::Gate;
-pub use load::{Stored, StoredFile, StoredUpload};
+use load::Loading;
+pub use load::{Portion, Stored, StoredFile, StoredUpload};
 use orders::Pauses;
 use outbox::Outbox;
 pub use plan::needs_reading;
@@ -160,6 +161,8 @@ pub struct Engine {
     may_send: bool,
     next_act: u64,
     next_upload: i64,
+    /// Not all that is stored is in memory.
+    loading: Option<Loading>,
     draining: bool,
 }
 
@@ -240,6 +243,7 @@ impl Engine {
             may_send: true,
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
+            loading: Some(Loading::default()),
             draining: false,
             settings,
         };
@@ -269,6 +273,7 @@ impl Engine {
             Event::CredentialChanged { destination } => {
                 self.on_credential_changed(&destination, &turn);
             }
+            Event::Stored(portion) => self.on_stored(portion, &mut turn),
             Event::Reconfigured(settings) => self.on_reconfigured(settings, &mut turn),
             Event::Drain => self.draining = true,
         }
@@ -286,14 +291,23 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let drops = self.drops.values().filter_map(Files::next_deadline);
         let active = self.gates.iter().filter(|(name, _)| !self.pauses.stops(name));
         let gates = active.filter_map(|(_, gate)| gate.next_deadline());
         let timer = self.timers.first().map(|(at, _)| *at);
+        let people = self.outbox.next_deadline();
+        let sources = self.next_attention();
+        gates.chain(timer).chain(people).chain(sources).min()
+    }
+
+    /// Returns when a drop directory, or something in it, is due.
+    fn next_attention(&self) -> Option<Monotonic> {
+        if self.loading.is_some() {
+            return None;
+        }
+        let drops = self.drops.values().filter_map(Files::next_deadline);
         let stirred = self.stirred.first().map(|(at, _)| *at);
         let units = stirred.into_iter().chain(self.next_disposal());
-        let people = self.outbox.next_deadline();
-        drops.chain(gates).chain(timer).chain(self.next_end()).chain(units).chain(people).min()
+        drops.chain(self.next_end()).chain(units).min()
     }
 
     /// Tells whether a part is on its way.
@@ -316,6 +330,11 @@ impl Engine {
         self.flights.is_empty()
     }
 
+    /// Tells whether all that is stored is in memory.
+    pub fn is_loaded(&self) -> bool {
+        self.loading.is_none()
+    }
+
     /// Tells whether anything is done for an upload, a drop or a remote upload; scans, looks, probes
     /// and notices are none of these.
     pub fn is_working(&self) -> bool {
@@ -323,13 +342,14 @@ impl Engine {
             use FlightKind::{Look, Notify, Probe, Scan};
             matches!(kind, Scan(_) | Look(..) | Probe | Notify(_))
         };
-        self.flights.values().any(|flight| !is_aside(&flight.kind))
+        self.loading.is_some() || self.flights.values().any(|flight| !is_aside(&flight.kind))
     }
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
-        self.flights.is_empty()
+        self.is_loaded()
+            && self.flights.is_empty()
             && self.uploads.values().all(|upload| is_still(upload))
             && self.drops.values().all(|files| files.settling_count() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
@@ -458,18 +478,27 @@ impl Engine {
             return;
         }
         self.leave_drop(&upload.admission, turn.now);
+        self.leave_unit(&upload.admission, turn.now.monotonic);
+        match &mut self.loading {
+            Some(loading) => loading.ended(upload),
+            None => self.end_known(&upload, turn),
+        }
+    }
+
+    /// Notes what the end of an upload means for its file.
+    fn end_known(&mut self, upload: &Upload, turn: &mut Turn) {
+        let (admission, id) = (&upload.admission, upload.id());
         let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
-        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            let (path, is_superseded) = (&upload.admission.path, upload.state.stage == superseded);
-            files.known.ended(path.digest(), id, is_superseded);
+        if let Some(files) = self.drops.get_mut(&admission.drop) {
+            let is_superseded = upload.state.stage == superseded;
+            files.known.ended(admission.path.digest(), id, is_superseded);
             if is_superseded && files.settings.is_scanned {
                 // Whoever saw that it is another version, its unit waits for that one to settle.
-                files.settle.hint(path.clone(), turn.now.monotonic);
+                files.settle.hint(admission.path.clone(), turn.now.monotonic);
             }
         }
-        self.leave_unit(&upload.admission, turn.now.monotonic);
         let is_receipted = matches!(upload.state.stage, crate::model::Stage::Receipted { .. });
-        self.end_file(&upload.admission, is_receipted.then_some(id), turn);
+        self.end_file(admission, is_receipted.then_some(id), turn);
     }
 
     fn fly(&mut self, flight: Flight) -> ActId {

@@ -18,6 +18,7 @@
 pub mod care;
 mod columns;
 mod lock;
+pub mod rest;
 mod rows;
 mod schema;
 pub mod snapshot;
@@ -56,12 +57,9 @@ pub struct Runner {
 /// What was stored when the store was opened.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Uploads that have not ended: the first page of them. [`writer::Writer::more_uploads`] reads
-    /// the others, so that they are never all in memory in full.
+    /// Uploads that have not ended and are more than queued; [`rest::Rest`] reads the others, so that
+    /// they are never all in memory in full.
     pub uploads: Vec<LoadedUpload>,
-    /// Each version of a file that was uploaded or given up, by destination; in the order of their
-    /// uploads, so that the last word on a path is its newest version.
-    pub known: Vec<KnownFile>,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
     /// Drops whose end a platform is still to be told.

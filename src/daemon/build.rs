@@ -15,6 +15,7 @@ use super::care::Care;
 use super::control::Control;
 use super::headline::Headline;
 use super::journal::Journal;
+use super::loader::Loader;
 use super::people::Courier;
 use super::perform::{Source, World};
 use super::pulse::Pulse;
@@ -28,13 +29,14 @@ use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
-use crate::engine::{DropKey, Engine, Stored, StoredFile, StoredUnit, StoredUpload};
+use crate::engine::{DropKey, Engine, Portion, Stored, StoredFile, StoredUnit, StoredUpload};
 use crate::model::{Channel, DestinationName, Failure, Monotonic, UnitRow};
 use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
 use crate::source::{Filter, MEMORY_PER_PART, PartReader};
+use crate::store::rest::{self, Rest};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
 
@@ -50,6 +52,7 @@ pub struct Daemon {
     pub(super) engine: Engine,
     pub(super) store: Store,
     pub(super) thread: Thread,
+    pub(super) loader: Loader,
     pub(super) world: Arc<World>,
     pub(super) workers: Workers,
     pub(super) watchers: JoinSet<()>,
@@ -101,7 +104,7 @@ pub enum Error {
 }
 
 impl Daemon {
-    /// Loads the rows and builds everything else from them and the configuration.
+    /// Loads what is under way and builds everything else from it and the configuration.
     ///
     /// # Errors
     /// See [`Error`].
@@ -115,26 +118,23 @@ impl Daemon {
             started_at: now.wall,
         };
         let settings = store::Settings { directory: config.state_directory.clone() };
-        let (mut writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
+        let (writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
+        let rest = Rest::open(&settings, &loaded).map_err(Error::Store)?;
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &clock, sender, bandwidth)?);
         let care = Care::new(config, &loaded.care, now);
         let mut first_effects = Vec::new();
-        let mut engine =
-            Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
-        while let page = writer.more_uploads().map_err(Error::Store)?
-            && !page.is_empty()
-        {
-            engine.load_more(page.into_iter().map(stored_upload), now, &mut first_effects);
-        }
+        let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
         let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
+        let loader = Loader::start(rest).map_err(Error::Store)?;
         let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
         Ok(Self {
             engine,
             store,
             thread,
+            loader,
             world,
             workers: Workers::default(),
             watchers: JoinSet::new(),
@@ -261,18 +261,28 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     }
 }
 
-/// Turns what the store loaded into what the engine starts from.
-pub fn stored(loaded: Loaded) -> Stored {
-    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
+/// Turns some of what the store has into what the engine takes.
+pub fn portion(portion: rest::Portion) -> Portion {
     let file = |file: store::KnownFile| StoredFile {
         drop: file.drop,
         path: file.path,
         fingerprint: file.fingerprint,
         destination: file.destination,
     };
+    match portion {
+        rest::Portion::Uploads(uploads) => {
+            Portion::Uploads(uploads.into_iter().map(stored_upload).collect())
+        }
+        rest::Portion::Known(files) => Portion::Known(files.into_iter().map(file).collect()),
+    }
+}
+
+/// Turns what the store loaded first into what the engine starts from.
+pub fn stored(loaded: Loaded) -> Stored {
+    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
     Stored {
         uploads: loaded.uploads.into_iter().map(stored_upload).collect(),
-        known: loaded.known.into_iter().map(file).collect(),
+        follows: true,
         cleanups: loaded.cleanups,
         units: loaded.units.into_iter().map(stored_unit).collect(),
         disposals: loaded.disposals,

@@ -177,8 +177,10 @@ impl Engine {
 
     /// Tells one destination of drops that are at their end.
     pub(super) fn finish_drops(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let due = self.ends.due(name, turn.now.monotonic);
-        for key in due {
+        if !self.is_loaded() {
+            return;
+        }
+        for key in self.ends.due(name, turn.now.monotonic) {
             let act = self.is_at_its_end(&key).then(|| {
                 let kind = FlightKind::Finish(key.clone());
                 let flight = Flight { kind, upload: None, destination: Some(name.clone()) };

@@ -70,6 +70,8 @@ pub enum Event {
         /// Which destination.
         destination: DestinationName,
     },
+    /// Some of what is stored, where not all was there at the start.
+    Stored(super::Portion),
     /// Other settings are in force.
     Reconfigured(Settings),
     /// Start nothing more; finish what flies.
@@ -79,9 +81,7 @@ pub enum Event {
 /// Something the engine asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write these in one transaction, in order; after the commit start the acts.
-    ///
-    /// An empty list of records is a barrier: the acts wait for all earlier commits.
+    /// Write these in one transaction, in order; the acts wait for it and for all commits before it.
     Commit {
         /// What to write.
         records: Vec<Record>,

@@ -2,76 +2,55 @@
 //! of their uploads have not ended.
 //!
 //! Files stay in a drop directory for months, so this holds every path that was ever uploaded and
-//! must be small: path and version are kept as digests, about sixty bytes a file. It answers about
-//! a path that is asked for, and cannot list paths. Two versions of one path with the same digest
-//! do not happen; if they did, the file would wait for its next change.
+//! must be small: path and version are kept as digests, about 24 bytes a file ([`table`], [`filter`]).
+//! It answers about a path that is asked for, and cannot list paths. Two versions of one path with the
+//! same digest do not happen; if they did, the file would wait for its next change.
 //!
 //! A file whose time of change alone is another one was *touched*: its content may be another one, or
 //! its mode, and until it is compared it is known in no version.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod filter;
+mod table;
 
+use std::collections::BTreeSet;
+
+use self::filter::Filter;
+use self::table::{Known, Table, UNKNOWN};
 use crate::model::{Fingerprint, PathDigest, UploadId};
 
 /// Files of one drop directory that were admitted, in their newest version.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFiles {
-    files: BTreeMap<PathDigest, Known>,
+    files: Table,
     /// Uploads that have not ended, by the path of their file.
     live: BTreeSet<(PathDigest, UploadId)>,
     /// Every version that was ever admitted: a file in one of them under another path may have been
-    /// moved. What is not in here was not, and needs no asking.
-    versions: BTreeSet<u64>,
+    /// moved. What is not in here was not, and needs no asking; what is in it by mistake is asked for
+    /// in vain.
+    versions: Filter,
     /// Files that were sent under another path.
     moved: BTreeSet<PathDigest>,
-}
-
-/// A file that was admitted.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// Which version, its time of change left out.
-    version: u64,
-    /// That time, or [`UNKNOWN`].
-    changed: i64,
-    /// Which of the drop's destinations it was admitted for, by position.
-    covered: u64,
-}
-
-/// Stands for a time of change that is not known; no file has it.
-const UNKNOWN: i64 = i64::MIN;
-
-impl Known {
-    fn of(version: &Fingerprint) -> Self {
-        let changed = version.ctime_ns.unwrap_or(UNKNOWN);
-        Self { version: version.version_digest(), changed, covered: 0 }
-    }
-
-    /// As [`Fingerprint::is_untouched`].
-    fn is_untouched(&self, other: &Self) -> bool {
-        let is_known = self.changed != UNKNOWN && other.changed != UNKNOWN;
-        self.version == other.version && (!is_known || self.changed == other.changed)
-    }
 }
 
 impl KnownFiles {
     /// Tells for which destinations a file was admitted in this version; `None` when what is known
     /// of the path, if anything, is another version.
     pub(crate) fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
-        let known = self.files.get(&path)?;
+        let known = self.files.get(path)?;
         known.is_untouched(&Known::of(version)).then_some(known.covered)
     }
 
     /// Tells whether a file may be in the version that is known, but was touched since.
     pub(crate) fn is_touched(&self, path: PathDigest, version: &Fingerprint) -> bool {
-        let (known, seen) = (self.files.get(&path), Known::of(version));
+        let (known, seen) = (self.files.get(path), Known::of(version));
         known.is_some_and(|known| known.version == seen.version && !known.is_untouched(&seen))
     }
 
     /// Tells whether a file that is not known may be one that is, under another path.
     pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
         let digest = version.version_digest();
-        let is_known = self.files.get(&path).is_some_and(|known| known.version == digest);
-        !is_known && self.versions.contains(&digest)
+        let is_known = self.files.get(path).is_some_and(|known| known.version == digest);
+        !is_known && self.versions.contains(digest)
     }
 
     /// Notes that a file was sent under another path.
@@ -87,14 +66,14 @@ impl KnownFiles {
     /// Notes that a touched file is still what it was.
     pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
         let seen = Known::of(version);
-        if let Some(known) = self.files.get_mut(&path).filter(|k| k.version == seen.version) {
-            known.changed = seen.changed;
+        if let Some(known) = self.files.get(path).filter(|k| k.version == seen.version) {
+            self.files.set(path, Known { changed: seen.changed, ..known });
         }
     }
 
     /// Notes that what stands there is another file.
     pub(crate) fn forget(&mut self, path: PathDigest) {
-        self.files.remove(&path);
+        self.files.remove(path);
     }
 
     /// Returns the uploads of a file that have not ended, in the order they were admitted.
@@ -118,13 +97,12 @@ impl KnownFiles {
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
         self.versions.insert(seen.version);
-        let known = self.files.entry(path).or_insert(seen);
-        if !known.is_untouched(&seen) {
-            *known = seen;
-        } else if seen.changed != UNKNOWN {
+        let mut known = self.files.get(path).filter(|k| k.is_untouched(&seen)).unwrap_or(seen);
+        if seen.changed != UNKNOWN {
             known.changed = seen.changed;
         }
         known.covered |= destination;
+        self.files.set(path, known);
     }
 
     /// Notes that an upload of a file goes on.
@@ -137,18 +115,20 @@ impl KnownFiles {
     pub(crate) fn ended(&mut self, path: PathDigest, upload: UploadId, is_superseded: bool) {
         self.live.remove(&(path, upload));
         if is_superseded && self.live(path).is_empty() {
-            self.files.remove(&path);
+            self.files.remove(path);
         }
     }
 
     /// Replaces every set of destinations, for their positions have changed.
     pub(crate) fn translate(&mut self, translated: impl Fn(u64) -> u64) {
-        self.files.values_mut().for_each(|known| known.covered = translated(known.covered));
+        self.files.translate(translated);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -257,11 +237,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_known_file_is_small() {
-        assert_eq!(size_of::<(PathDigest, Known)>(), 40);
     }
 
     #[test]

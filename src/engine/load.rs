@@ -1,5 +1,7 @@
 //! The start: memory is built again from rows.
 
+use std::collections::BTreeSet;
+
 use super::event::Effect;
 use super::ticket::Ticket;
 use super::turn::Turn;
@@ -14,11 +16,11 @@ use crate::model::{
 /// What the store holds, as the engine is told at start.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// Uploads that have not ended, or the first of them; see [`Engine::load_more`].
+    /// Uploads that have not ended; where more follows, those that are more than queued.
     pub uploads: Vec<StoredUpload>,
-    /// The newest version of each file whose upload ended well or was given up, at each destination;
-    /// in the order of their uploads, for destinations may be at different versions.
-    pub known: Vec<StoredFile>,
+    /// More follows, in [`Portion`]s. Until the last one nothing is looked for in drop directories and
+    /// nothing is said to be at its end.
+    pub follows: bool,
     /// Remote uploads to remove.
     pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
     /// Drops whose end a platform is still to be told.
@@ -41,8 +43,41 @@ pub struct Stored {
     pub next_upload: Option<UploadId>,
 }
 
+/// What is stored and follows the start, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Portion {
+    /// Uploads that are queued, and nothing more.
+    Uploads(Vec<StoredUpload>),
+    /// Versions of files whose upload ended well or was given up, at each destination; in the order of
+    /// their uploads, for destinations may be at different versions.
+    Known(Vec<StoredFile>),
+    /// That was all.
+    End,
+}
+
+/// What waits until all that is stored is in memory.
+#[derive(Debug, Default)]
+pub(super) struct Loading {
+    /// Uploads that ended meanwhile, in the order of their ends.
+    ended: Vec<Box<Upload>>,
+    /// Uploads that miss their source: whether it stands under another path is to be found out.
+    missing: BTreeSet<UploadId>,
+}
+
+impl Loading {
+    /// Notes that an upload has ended.
+    pub(super) fn ended(&mut self, upload: Box<Upload>) {
+        self.ended.push(upload);
+    }
+
+    /// Notes that the source of an upload is not there.
+    pub(super) fn misses(&mut self, upload: UploadId) {
+        self.missing.insert(upload);
+    }
+}
+
 /// One upload as it was stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredUpload {
     /// What was frozen at admission, with the name in force.
     pub admission: Admission,
@@ -53,7 +88,7 @@ pub struct StoredUpload {
 }
 
 /// One file that was uploaded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
     /// From which drop directory.
     pub drop: DropName,
@@ -77,13 +112,10 @@ impl StoredFile {
 }
 
 impl Engine {
-    /// Takes what is stored: first what is known of files, then the uploads that go on.
+    /// Takes what is stored, or what of it does not follow.
     pub(super) fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now);
         self.take_orders(stored.orders);
-        for file in stored.known {
-            self.remember(file, None);
-        }
         for (destination, remote) in stored.cleanups {
             if let Some(gate) = self.gates.get_mut(&destination) {
                 gate.clean_up(remote, now.monotonic);
@@ -115,22 +147,36 @@ impl Engine {
         stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
+        if !stored.follows {
+            self.end_loading(&mut turn);
+        }
         self.tell_people(&mut turn);
         turn.flush(out);
     }
 
-    /// Takes more of the uploads that are stored, before the first event: in memory they are small,
-    /// as rows they are not.
-    pub fn load_more(
-        &mut self,
-        uploads: impl IntoIterator<Item = StoredUpload>,
-        now: Now,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut turn = Turn::new(now);
-        self.take_uploads(uploads, &mut turn);
-        self.tell_people(&mut turn);
-        turn.flush(out);
+    /// Takes what follows the start.
+    pub(super) fn on_stored(&mut self, portion: Portion, turn: &mut Turn) {
+        match portion {
+            Portion::Uploads(uploads) => self.take_uploads(uploads, turn),
+            Portion::Known(files) => files.into_iter().for_each(|file| self.remember(file, None)),
+            Portion::End => self.end_loading(turn),
+        }
+    }
+
+    /// Everything is in memory: what waited for that is done. The versions of uploads that go on, or
+    /// did at the start, are newer than what is known of files, so they are noted after it.
+    fn end_loading(&mut self, turn: &mut Turn) {
+        let Some(Loading { ended, missing }) = self.loading.take() else { return };
+        let order: Vec<_> = ended.iter().map(|upload| upload.id()).collect();
+        let mut uploads = std::mem::take(&mut self.uploads);
+        uploads.extend(ended.into_iter().map(|upload| (upload.id(), upload)));
+        for upload in uploads.values().filter(|upload| !upload.admission.is_sentinel) {
+            self.remember(StoredFile::of(&upload.admission), None);
+        }
+        let ended: Vec<_> = order.iter().filter_map(|id| uploads.remove(id)).collect();
+        self.uploads = uploads;
+        ended.iter().for_each(|upload| self.end_known(upload, turn));
+        missing.into_iter().for_each(|id| self.end_if_moved(id, turn));
     }
 
     fn take_uploads(&mut self, uploads: impl IntoIterator<Item = StoredUpload>, turn: &mut Turn) {
@@ -143,10 +189,10 @@ impl Engine {
     fn take_upload(&mut self, mut upload: Box<Upload>, turn: &mut Turn) {
         let id = upload.id();
         self.next_upload = self.next_upload.max(id.0 + 1);
-        if !upload.admission.is_sentinel {
-            self.remember(StoredFile::of(&upload.admission), Some(id));
-        }
-        if let Some(files) = self.drops.get(&upload.admission.drop) {
+        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
+            if !upload.admission.is_sentinel {
+                files.known.began(upload.admission.path.digest(), id);
+            }
             // One name for all, and not one for each.
             upload.admission.unit = files.units.shared(&upload.admission.unit);
         }

@@ -28,11 +28,9 @@ impl Engine {
         }
         self.wake(turn);
         self.listen(turn);
-        self.tend_units(turn);
-        self.dispose(turn);
-        let drops: Vec<_> = self.drops.keys().cloned().collect();
-        drops.iter().for_each(|drop| self.look(drop, turn));
-        drops.iter().for_each(|drop| self.compare(drop, turn));
+        if self.is_loaded() {
+            self.attend(turn);
+        }
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
         for name in &destinations {
             if self.pauses.stops(name) {
@@ -47,6 +45,16 @@ impl Engine {
             }
         }
         self.send_parts(&destinations, turn);
+    }
+
+    /// Attends to units and drop directories. What they mean, only all that is stored tells: a file
+    /// that is not known yet would be sent again.
+    fn attend(&mut self, turn: &mut Turn) {
+        self.tend_units(turn);
+        self.dispose(turn);
+        let drops: Vec<_> = self.drops.keys().cloned().collect();
+        drops.iter().for_each(|drop| self.look(drop, turn));
+        drops.iter().for_each(|drop| self.compare(drop, turn));
     }
 
     /// Releases uploads whose wait is over.

@@ -159,6 +159,10 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
             return;
         };
+        if let Some(loading) = &mut self.loading {
+            loading.misses(id);
+            return;
+        }
         let is_there = |other: &Upload| other.is_of_same_file(&upload.admission);
         if self.uploads.values().any(|other| is_there(other)) {
             self.end_changed(id, turn);

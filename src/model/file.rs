@@ -66,6 +66,11 @@ impl PathDigest {
     pub fn of(path: &[u8]) -> Self {
         Self(md5::Md5::digest(path).into())
     }
+
+    /// Returns half of it.
+    pub fn head(self) -> [u8; 8] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for PathDigest {

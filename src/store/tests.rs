@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::rest::{Portion, Rest};
 use super::snapshot::Snapshot;
 use super::writer::Writer;
 use super::*;
@@ -171,7 +172,16 @@ proptest! {
         drop(writer);
         let (_writer, loaded) = open(&directory);
         prop_assert_eq!(loaded.next_upload, Some(UploadId(3)));
-        for upload in &loaded.uploads {
+        let mut uploads = loaded.uploads.clone();
+        let settings = Settings { directory: directory.path().to_owned() };
+        let read = Rest::open(&settings, &loaded).expect("opens").read(1, |portion| {
+            if let Portion::Uploads(more) = portion {
+                uploads.extend(more);
+            }
+            true
+        });
+        prop_assert!(read.is_ok());
+        for upload in &uploads {
             let mirror = &mirrors[usize::try_from(upload.admission.id.0).expect("small") - 1];
             prop_assert_eq!(&upload.state, &mirror.state);
             prop_assert_eq!(&upload.parts, &mirror.parts);
@@ -181,7 +191,7 @@ proptest! {
             prop_assert_eq!(&upload.admission.path, &was.path);
         }
         let live = mirrors.iter().filter(|mirror| !mirror.state.stage.is_end()).count();
-        prop_assert_eq!(loaded.uploads.len(), live);
+        prop_assert_eq!(uploads.len(), live);
     }
 }
 
@@ -201,24 +211,70 @@ fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     assert_eq!(words, ["parked", "sending"]);
 }
 
+fn rest(
+    directory: &tempfile::TempDir,
+    loaded: &Loaded,
+    size: usize,
+) -> (Vec<Vec<i64>>, Vec<KnownFile>) {
+    let settings = Settings { directory: directory.path().to_owned() };
+    let (mut pages, mut files) = (Vec::new(), Vec::new());
+    let read = Rest::open(&settings, loaded).expect("opens").read(size, |portion| {
+        match portion {
+            Portion::Uploads(page) => {
+                assert!(files.is_empty(), "uploads come first");
+                pages.push(page.iter().map(|upload| upload.admission.id.0).collect());
+            }
+            Portion::Known(page) => files.extend(page),
+        }
+        true
+    });
+    read.expect("read");
+    (pages, files)
+}
+
 #[test]
-fn uploads_come_in_pages_and_each_once() {
+fn what_is_queued_comes_in_pages_and_each_once() {
     let directory = directory();
     let (mut writer, loaded) = open(&directory);
     assert_eq!(loaded.uploads, []);
     let admit = |id| Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)));
-    writer.apply(&[(1..=2_500).map(admit).collect()]).expect("written");
+    writer.apply(&[(1..=25).map(admit).collect()]).expect("written");
+    let begun = [24, 7].map(|id| Record::Upload(UploadId(id), Fact::BeginIntended { at: AT }));
+    let parked = Fact::Parked { reason: ParkReason::Bug, detail: String::new(), at: AT };
+    let ended = Fact::Abandoned { at: AT };
+    let others = [(9, parked), (10, ended)].map(|(id, fact)| Record::Upload(UploadId(id), fact));
+    writer.apply(&[[begun, others].concat()]).expect("written");
     drop(writer);
     let (mut writer, loaded) = open(&directory);
-    let mut ids: Vec<_> = loaded.uploads.iter().map(|upload| upload.admission.id.0).collect();
-    while let page = writer.more_uploads().expect("read")
-        && !page.is_empty()
-    {
-        assert!(page.len() <= 1_000);
+    let first: Vec<_> = loaded.uploads.iter().map(|upload| upload.admission.id.0).collect();
+    assert_eq!(first, [7, 9, 24], "what is more than queued comes first");
+    assert_eq!(loaded.next_upload, Some(UploadId(26)));
+    let (pages, files) = rest(&directory, &loaded, 10);
+    assert!(pages.iter().all(|page| page.len() <= 10) && pages.len() == 3, "{pages:?}");
+    let others = (1..=25).filter(|id| ![7, 9, 10, 24].contains(id)).collect::<Vec<_>>();
+    assert_eq!(pages.concat(), others);
+    assert_eq!(files.len(), 1, "what was given up is known");
+    writer.apply(&[Vec::new()]).expect("written");
+}
+
+#[test]
+fn the_rest_is_what_was_there_before_this_life() {
+    let directory = directory();
+    let (mut writer, loaded) = open(&directory);
+    let admit = |id| vec![Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)))];
+    writer.apply(&[admit(1)]).expect("written");
+    let settings = Settings { directory: directory.path().to_owned() };
+    let view = Rest::open(&settings, &loaded).expect("opens");
+    let begun = Record::Upload(UploadId(1), Fact::BeginIntended { at: AT });
+    writer.apply(&[admit(2), vec![begun]]).expect("written");
+    let mut ids = Vec::new();
+    let read = view.read(1, |portion| {
+        let Portion::Uploads(page) = portion else { panic!("no file is known") };
         ids.extend(page.iter().map(|upload| upload.admission.id.0));
-    }
-    assert_eq!(ids, (1..=2_500).collect::<Vec<_>>());
-    assert_eq!(loaded.next_upload, Some(UploadId(2_501)));
+        true
+    });
+    read.expect("read");
+    assert_eq!(ids, [1]);
 }
 
 fn runner() -> Runner {

@@ -26,8 +26,8 @@ use self::rate::Rate;
 use super::lock::{self, Lock};
 use super::rows::{self, signed};
 use super::schema::{self, FILE_NAME};
-use super::{Error, Loaded, LoadedUpload, Runner, Settings, Submission};
-use crate::model::{Admission, IllegalFact, Record, UploadId, UploadState};
+use super::{Error, Loaded, Runner, Settings, Submission};
+use crate::model::{Admission, IllegalFact, Record, UploadState};
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
@@ -40,13 +40,11 @@ pub struct Writer {
     connection: Connection,
     settings: Settings,
     rate: Rate,
-    /// The last upload that a start has read.
-    loaded_to: Option<UploadId>,
     _lock: Lock,
 }
 
 impl Writer {
-    /// Opens the state and reads what is unfinished; of the uploads, the first page.
+    /// Opens the state and reads what is under way; [`super::rest::Rest`] reads the rest.
     ///
     /// # Errors
     /// See [`super::Kind`].
@@ -60,20 +58,8 @@ impl Writer {
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
-        let loaded_to = loaded.uploads.last().map(|upload| upload.admission.id);
         let rate = Rate::default();
-        Ok((Self { connection, settings, rate, loaded_to, _lock: lock }, loaded))
-    }
-
-    /// Reads the next page of unfinished uploads; empty when all were read.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn more_uploads(&mut self) -> std::result::Result<Vec<LoadedUpload>, Error> {
-        let Some(after) = self.loaded_to else { return Ok(Vec::new()) };
-        let page = load::uploads(&self.connection, after).map_err(|source| self.failed(source))?;
-        self.loaded_to = page.last().map(|upload| upload.admission.id);
-        Ok(page)
+        Ok((Self { connection, settings, rate, _lock: lock }, loaded))
     }
 
     pub(super) fn directory(&self) -> &std::path::Path {

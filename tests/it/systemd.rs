@@ -162,7 +162,7 @@ fn a_first_installation_is_complete_and_starts_nothing() {
     assert_eq!(rights("/var/lib/dropferry"), "750 dropferry:dropferry");
     assert_eq!(rights("/etc/dropferry/config.toml"), "640 root:dropferry");
     let shown = until("a status line", || {
-        Some(lab.unit("StatusText")).filter(|text| text != "rows are loaded")
+        Some(lab.unit("StatusText")).filter(|text| text != "what is under way is loaded")
     });
     assert_eq!(shown, "no drop directory is configured in /etc/dropferry/config.toml");
     assert_eq!(lab.status()["daemon"]["running"], true, "commands find the service's state");

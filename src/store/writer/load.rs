@@ -1,29 +1,25 @@
-//! What a start reads: everything that has not ended, and what is known of what has.
-//!
-//! There may be hundreds of thousands of either. Uploads are read page by page; of a file that is
-//! known, only what tells it and its version from others is kept; names are shared.
+//! What a start reads first: everything that is under way, but not what is merely queued or known.
 
 use rusqlite::{Connection, Row};
 
 use crate::model::{
-    ByteCount, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PathDigest,
-    RemoteUploadId, RootIdentity, SourcePath, UnitRow, UploadId, WallTime,
+    DestinationName, Disposal, DropName, IgnoreReason, PathDigest, RemoteUploadId, RootIdentity,
+    SourcePath, UnitRow, UploadId, WallTime,
 };
+use crate::store::rest::Names;
 use crate::store::rows::{self, ENDED};
-use crate::store::{KnownFile, Loaded, LoadedUpload, UnitWords};
+use crate::store::{Loaded, LoadedUpload, UnitWords};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Uploads in one page.
-const PAGE: u32 = 1_000;
-
-/// Reads everything that a start needs; of the unfinished uploads, the first page.
+/// Reads everything that a start needs before it can send; the rest is [`Rest`]'s.
+///
+/// [`Rest`]: crate::store::rest::Rest
 pub(super) fn load(connection: &Connection) -> Result<Loaded> {
     let next: Option<i64> =
         connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
     Ok(Loaded {
-        uploads: uploads(connection, UploadId(i64::MIN))?,
-        known: load_known(connection)?,
+        uploads: uploads(connection)?,
         cleanups: load_cleanups(connection)?,
         open_drops: load_open_drops(connection)?,
         units: load_units(connection)?,
@@ -39,85 +35,23 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
     })
 }
 
-/// Reads the page of unfinished uploads that follows an upload.
-pub(super) fn uploads(connection: &Connection, after: UploadId) -> Result<Vec<LoadedUpload>> {
+/// Reads every unfinished upload that is more than queued: memory must know what was begun before
+/// anything begins. Their number is kept, so that the search ends with the last of them; what was
+/// begun is mostly older than what was not.
+fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
     let sql = format!(
-        "SELECT * FROM uploads WHERE stage NOT IN {ENDED} AND id > ?1 ORDER BY id LIMIT {PAGE}"
+        "SELECT * FROM uploads WHERE stage NOT IN {ENDED} AND state <> 'queued' ORDER BY id \
+            LIMIT (SELECT sum(upload_count) FROM tallies \
+                WHERE state IN ('sending', 'waiting', 'parked'))"
     );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare(&sql)?;
     let mut names = Names::default();
     let read = |row: &Row<'_>| {
         let mut upload = rows::read_upload(connection, row)?;
         names.share(&mut upload.admission.drop, &mut upload.admission.destination);
         Ok(upload)
     };
-    statement.query_map([after.0], read)?.collect()
-}
-
-/// Names that were read before. Thousands of rows in a row have the same.
-#[derive(Default)]
-struct Names(Option<(DropName, DestinationName)>);
-
-impl Names {
-    /// Returns names, which are those of the row before when they are the same.
-    fn of(&mut self, drop: &str, destination: &str) -> (DropName, DestinationName) {
-        match &self.0 {
-            Some(names) if names.0.as_str() == drop && names.1.as_str() == destination => {
-                names.clone()
-            }
-            Some(_) | None => {
-                let names = (DropName::new(drop), DestinationName::new(destination));
-                self.0.insert(names).clone()
-            }
-        }
-    }
-
-    /// Replaces names by those of the row before, when they are the same.
-    fn share(&mut self, drop: &mut DropName, destination: &mut DestinationName) {
-        let names = self.of(drop.as_str(), destination.as_str());
-        (*drop, *destination) = names;
-    }
-}
-
-/// In the order of their uploads: a later version takes the place of an earlier one. Read in the order
-/// of the table, for grouped by path it would take as long again.
-fn load_known(connection: &Connection) -> Result<Vec<KnownFile>> {
-    let sql = "SELECT id, drop_name, path, destination, device, inode, size_bytes, mtime_ns, ctime_ns \
-        FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 ORDER BY id";
-    let mut known = load_known_by(connection, sql)?;
-    let sql = "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
-        s.size_bytes, s.mtime_ns, i.ctime_ns FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
-        JOIN uploads s ON s.path = u.path AND s.drop_name = u.drop_name AND s.inode = u.inode \
-            AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
-        WHERE s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL";
-    let moved = load_known_by(connection, sql)?;
-    if !moved.is_empty() {
-        known.extend(moved);
-        known.sort_by_key(|(id, _)| *id);
-    }
-    Ok(known.into_iter().map(|(_, file)| file).collect())
-}
-
-fn load_known_by(connection: &Connection, sql: &str) -> Result<Vec<(i64, KnownFile)>> {
-    let mut statement = connection.prepare(sql)?;
-    let mut names = Names::default();
-    let files = statement.query_map([], |row| {
-        let (drop, destination) = names.of(row.get_ref(1)?.as_str()?, row.get_ref(3)?.as_str()?);
-        let file = KnownFile {
-            drop,
-            path: PathDigest::of(row.get_ref(2)?.as_blob()?),
-            destination,
-            fingerprint: Fingerprint {
-                device: row.get::<_, i64>(4)?.cast_unsigned(),
-                inode: row.get::<_, i64>(5)?.cast_unsigned(),
-                size: ByteCount(rows::unsigned_at(row, 6)?),
-                mtime_ns: row.get(7)?,
-                ctime_ns: row.get(8)?,
-            },
-        };
-        Ok((row.get(0)?, file))
-    })?;
-    files.collect()
+    statement.query_map([], read)?.collect()
 }
 
 fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, DropName, String)>> {

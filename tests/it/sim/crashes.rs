@@ -24,7 +24,7 @@ pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -
         match step {
             Step::Quiet => break,
             Step::Waited => continue,
-            Step::Act(_) | Step::Committed => {}
+            Step::Act(_) | Step::Committed | Step::Loaded => {}
         }
         count += 1;
         visit(count, world.crashed(&life, false));

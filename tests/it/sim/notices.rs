@@ -48,7 +48,7 @@ fn until_told(world: &mut World, life: &mut Life, mut visit: impl FnMut(&World, 
                 world.tell(life, Event::Timer);
             }
             Step::Waited | Step::Act("scan") => {}
-            Step::Act(_) | Step::Committed => visit(world, life),
+            Step::Act(_) | Step::Committed | Step::Loaded => visit(world, life),
         }
     }
     panic!("people are not told: {:?}", world.told);

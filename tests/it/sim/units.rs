@@ -159,7 +159,7 @@ fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u
             }
             Step::Waited => {}
             Step::Act("scan") => {}
-            Step::Act(_) | Step::Committed => {
+            Step::Act(_) | Step::Committed | Step::Loaded => {
                 count += 1;
                 let mut crashed = world.crashed(life, true);
                 told(format!("seed {seed}, late crash {count}"), || {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dropferry::daemon::stored;
+use dropferry::daemon::{portion, stored};
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
     DestinationSettings, DropSettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
     RetrySettings, Settings,
 };
-use dropferry::engine::{Engine, StoredUpload};
+use dropferry::engine::{Engine, Portion, StoredUpload};
 use dropferry::model::{
     ByteCount, Closing, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
     Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath,
@@ -19,6 +19,7 @@ use dropferry::model::{
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
+use dropferry::store::rest::Rest;
 use dropferry::store::writer::Writer;
 
 use super::acts::{Fault, name_of, setback};
@@ -79,6 +80,8 @@ pub(super) struct World {
 pub(super) struct Life {
     pub(super) engine: Engine,
     writer: Writer,
+    /// What is stored and not in memory yet, row by row.
+    rest: VecDeque<Portion>,
     pending: Vec<Pending>,
     /// Decided and not durable, in order, with the acts that wait for it.
     commits: VecDeque<Commit>,
@@ -102,6 +105,8 @@ pub(super) enum Step {
     Act(&'static str),
     /// What waited for the disk is durable.
     Committed,
+    /// Some more of what is stored is in memory.
+    Loaded,
     /// Time passed.
     Waited,
     /// Nothing is left to do.
@@ -222,7 +227,7 @@ impl World {
             delay_rate: self.delay_rate,
             is_disk_slow: self.is_disk_slow,
             allowance: self.allowance,
-            expected: life.commits.is_empty().then(|| life.engine.stored_uploads()),
+            expected: life.commits.is_empty().then(|| life.stored_uploads()),
             versions: self.versions.clone(),
             skipped: self.skipped.clone(),
             disposed: self.disposed.clone(),
@@ -303,12 +308,14 @@ impl World {
     pub(super) fn start(&mut self) -> Life {
         let settings = store::Settings { directory: self.state().to_owned() };
         let (writer, loaded) = Writer::open(&settings).expect("the state opens");
+        let rest = read_rest(&settings, &loaded);
         let stored = stored(loaded);
-        for upload in &stored.uploads {
+        let uploads = with_rest(stored.uploads.clone(), &rest);
+        for upload in &uploads {
             assert_eq!(check::check(upload), [], "the rows of {}", upload.admission.id);
         }
         if let Some(expected) = self.expected.take() {
-            assert_same(&expected, &stored.uploads);
+            assert_same(&expected, &uploads);
         }
         let mut effects = Vec::new();
         tell_trace("a life starts", &self.now);
@@ -317,6 +324,7 @@ impl World {
         let mut life = Life {
             engine,
             writer,
+            rest,
             pending: Vec::new(),
             commits: VecDeque::new(),
             has_scanned: false,
@@ -344,6 +352,9 @@ impl World {
 
     /// Lets one thing happen: an act, a commit, or the passing of time.
     pub(super) fn step(&mut self, life: &mut Life) -> Step {
+        if !life.rest.is_empty() && self.random.per_mille(500) {
+            return self.load(life);
+        }
         let count = life.pending.len() + usize::from(!life.commits.is_empty());
         if count == 0 || (self.delay_rate > 0 && self.random.per_mille(self.delay_rate)) {
             return self.wait(life);
@@ -365,6 +376,13 @@ impl World {
                 Step::Act("sync receipt")
             }
         }
+    }
+
+    fn load(&mut self, life: &mut Life) -> Step {
+        if let Some(portion) = life.rest.pop_front() {
+            self.tell(life, Event::Stored(portion));
+        }
+        Step::Loaded
     }
 
     fn rename(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
@@ -394,9 +412,12 @@ impl World {
     }
 
     fn wait(&mut self, life: &mut Life) -> Step {
-        let is_idle = life.pending.is_empty() && life.commits.is_empty();
-        if is_idle && life.engine.is_quiet() && life.has_scanned {
+        let is_idle = life.is_still();
+        if is_idle && life.rest.is_empty() && life.engine.is_quiet() && life.has_scanned {
             return Step::Quiet;
+        }
+        if is_idle && !life.rest.is_empty() {
+            return self.load(life);
         }
         if let Some(deadline) = life.engine.next_deadline() {
             let wait = deadline.since(self.now.monotonic).max(Duration::from_millis(1));
@@ -441,6 +462,11 @@ impl Life {
             matches!(act, Act::ReadUnit { .. } | Act::WriteUnitReceipt { .. } | Act::Dispose { .. })
         };
         pending.chain(waiting).filter(is_units).count()
+    }
+
+    /// Returns every upload that the rows must hold, in memory or not.
+    fn stored_uploads(&self) -> Vec<StoredUpload> {
+        with_rest(self.engine.stored_uploads(), &self.rest)
     }
 
     /// Tells whether nothing is pending that was decided.
@@ -494,6 +520,29 @@ fn directory() -> tempfile::TempDir {
 }
 
 /// Uploads as they lived on are the uploads as they were stored.
+/// Adds the uploads that follow.
+fn with_rest(mut uploads: Vec<StoredUpload>, rest: &VecDeque<Portion>) -> Vec<StoredUpload> {
+    for portion in rest {
+        if let Portion::Uploads(more) = portion {
+            uploads.extend(more.iter().cloned());
+        }
+    }
+    uploads.sort_by_key(|upload| upload.admission.id);
+    uploads
+}
+
+/// Reads what a start leaves for later, row by row.
+fn read_rest(settings: &store::Settings, loaded: &store::Loaded) -> VecDeque<Portion> {
+    let mut rest = VecDeque::new();
+    let read = Rest::open(settings, loaded).expect("the state opens").read(1, |found| {
+        rest.push_back(portion(found));
+        true
+    });
+    read.expect("the rows can be read");
+    rest.push_back(Portion::End);
+    rest
+}
+
 pub(super) fn assert_same(lived: &[StoredUpload], loaded: &[StoredUpload]) {
     assert_eq!(lived.len(), loaded.len(), "uploads in memory and in rows");
     for (lived, loaded) in lived.iter().zip(loaded) {

@@ -1,0 +1,77 @@
+//! What a start leaves for later: read on a thread of its own, taken by the loop piece by piece.
+//!
+//! Parts go meanwhile. What operators order, and another configuration, wait for its end: both may mean
+//! what is not in memory yet. *At a crash* nothing is to be done: the next start reads it again.
+
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use super::build::portion;
+use crate::engine::Portion;
+use crate::engine::event::Event;
+use crate::store::Error;
+use crate::store::rest::Rest;
+
+/// Rows in one piece: what they take is soon taken, and their number hardly matters.
+const ROWS: usize = 1_000;
+/// Pieces that wait for the loop; the thread waits then.
+const PORTIONS_MAX: usize = 2;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Loader {
+    portions: mpsc::Receiver<Result<Portion, Error>>,
+    thread: JoinHandle<()>,
+    /// Another configuration was asked for meanwhile.
+    reload_waits: bool,
+}
+
+impl Loader {
+    /// Begins to read.
+    pub(super) fn start(rest: Rest) -> Result<Self, Error> {
+        let (sender, portions) = mpsc::channel(PORTIONS_MAX);
+        let thread = rest.start(ROWS, move |read| {
+            let read = read.map(|rows| rows.map_or(Portion::End, portion));
+            sender.blocking_send(read).is_ok()
+        })?;
+        Ok(Self { portions, thread, reload_waits: false })
+    }
+
+    /// Waits for the next piece; for ever after the last one.
+    pub(super) async fn next(&mut self) -> Result<Portion, Error> {
+        match self.portions.recv().await {
+            Some(portion) => portion,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends it, read or not.
+    pub(super) fn finish(mut self) {
+        self.portions.close();
+        // A panic aborts the process, so the thread can only have ended well.
+        self.thread.join().unwrap_or(());
+    }
+}
+
+impl Daemon {
+    /// Takes a piece of what is stored.
+    pub(super) fn on_stored(&mut self, portion: Portion) {
+        self.tell(Event::Stored(portion));
+        if self.engine.is_loaded() {
+            tracing::debug!("all that is stored is in memory");
+            if std::mem::take(&mut self.loader.reload_waits) {
+                self.reload();
+            }
+        }
+    }
+
+    /// Reads the configuration again, once all that is stored is in memory.
+    pub(super) fn on_reload(&mut self) {
+        match self.engine.is_loaded() {
+            true => self.reload(),
+            false => self.loader.reload_waits = true,
+        }
+    }
+}

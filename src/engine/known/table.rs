@@ -1,0 +1,211 @@
+//! Known files in little room: one sorted row of 22 bytes for each.
+//!
+//! What was added last lies in a small map until there is enough of it to be merged into the row;
+//! what is changed or removed is so in its place. Paths are told apart by half of their digest: among
+//! ten million files two of one drop directory have the same once in hundreds of thousands of such
+//! directories, and then one of them waits for its next change.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Fingerprint, PathDigest};
+
+/// A file that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Which version, its time of change left out.
+    pub(super) version: u64,
+    /// What stands for that time, or [`UNKNOWN`].
+    pub(super) changed: u32,
+    /// Which of the drop's destinations it was admitted for, by position.
+    pub(super) covered: u64,
+}
+
+/// Stands for a time of change that is not known.
+pub(super) const UNKNOWN: u32 = 0;
+
+impl Known {
+    pub(super) fn of(version: &Fingerprint) -> Self {
+        let changed = version.ctime_ns.map_or(UNKNOWN, |at| digest(at.cast_unsigned()));
+        Self { version: version.version_digest(), changed, covered: 0 }
+    }
+
+    /// As [`Fingerprint::is_untouched`].
+    pub(super) fn is_untouched(&self, other: &Self) -> bool {
+        let is_known = self.changed != UNKNOWN && other.changed != UNKNOWN;
+        self.version == other.version && (!is_known || self.changed == other.changed)
+    }
+}
+
+/// Half of the bits of a product that mixes all of them; never [`UNKNOWN`].
+fn digest(at: u64) -> u32 {
+    let mixed = at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    u32::from_be_bytes([mixed[0], mixed[1], mixed[2], mixed[3]]).max(1)
+}
+
+type Path = [u8; 8];
+
+/// One file; bytes alone, for anything wider would be aligned.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    path: Path,
+    version: [u8; 8],
+    changed: [u8; 4],
+    /// Position of its destinations in [`Table::sets`], or [`NONE`].
+    set: [u8; 2],
+}
+
+/// Marks a file that was removed.
+const NONE: u16 = u16::MAX;
+/// So many files are merged at least; few in tests, so that they are.
+const MERGE_MIN: usize = if cfg!(test) { 2 } else { 1024 };
+/// And this share of all, so that each is moved a few times only.
+const MERGE_SHARE: usize = 16;
+
+/// Files by path.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    sorted: Vec<Entry>,
+    recent: BTreeMap<Path, Entry>,
+    /// How many of the sorted ones were removed.
+    removed_count: usize,
+    /// Every set of destinations that there is; a handful.
+    sets: Vec<u64>,
+}
+
+impl Table {
+    pub(super) fn get(&self, path: PathDigest) -> Option<Known> {
+        let path = path.head();
+        let entry = match self.position(path) {
+            Ok(index) => self.sorted.get(index)?,
+            Err(_) => self.recent.get(&path)?,
+        };
+        let set = u16::from_be_bytes(entry.set);
+        Some(Known {
+            version: u64::from_be_bytes(entry.version),
+            changed: u32::from_be_bytes(entry.changed),
+            covered: *self.sets.get(usize::from(set))?,
+        })
+    }
+
+    pub(super) fn set(&mut self, path: PathDigest, known: Known) {
+        let entry = Entry {
+            path: path.head(),
+            version: known.version.to_be_bytes(),
+            changed: known.changed.to_be_bytes(),
+            set: self.set_of(known.covered).to_be_bytes(),
+        };
+        if let Ok(index) = self.position(entry.path) {
+            let old = std::mem::replace(&mut self.sorted[index], entry);
+            self.removed_count -= usize::from(old.is_removed());
+            return;
+        }
+        self.recent.insert(entry.path, entry);
+        if self.recent.len() >= MERGE_MIN.max(self.sorted.len() / MERGE_SHARE) {
+            self.merge();
+        }
+    }
+
+    pub(super) fn remove(&mut self, path: PathDigest) {
+        let path = path.head();
+        match self.position(path) {
+            Ok(index) => {
+                self.removed_count += usize::from(!self.sorted[index].is_removed());
+                self.sorted[index].set = NONE.to_be_bytes();
+            }
+            Err(_) => {
+                self.recent.remove(&path);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.recent.is_empty() && self.sorted.len() == self.removed_count
+    }
+
+    /// Replaces every set of destinations.
+    pub(super) fn translate(&mut self, translated: impl Fn(u64) -> u64) {
+        self.sets.iter_mut().for_each(|set| *set = translated(*set));
+    }
+
+    fn position(&self, path: Path) -> Result<usize, usize> {
+        self.sorted.binary_search_by_key(&path, |entry| entry.path)
+    }
+
+    /// Returns where a set of destinations stands. Where there are more than anybody has, it is the
+    /// empty one: the file is looked for at its destinations.
+    fn set_of(&mut self, covered: u64) -> u16 {
+        let found = self.sets.iter().position(|set| *set == covered);
+        let index = found.unwrap_or_else(|| {
+            let last = usize::from(NONE - 1);
+            if self.sets.len() <= last {
+                self.sets.push(if self.sets.len() == last { 0 } else { covered });
+            }
+            self.sets.len() - 1
+        });
+        u16::try_from(index).unwrap_or(NONE - 1)
+    }
+
+    /// Merges what is recent from behind, in place: a copy would be as large as all of it.
+    fn merge(&mut self) {
+        if self.removed_count > 0 {
+            self.sorted.retain(|entry| !entry.is_removed());
+            self.removed_count = 0;
+        }
+        let recent = std::mem::take(&mut self.recent);
+        let Some(blank) = recent.values().next().copied() else { return };
+        let mut from = self.sorted.len();
+        let mut to = from + recent.len();
+        self.sorted.reserve_exact(recent.len());
+        self.sorted.resize(to, blank);
+        for entry in recent.into_values().rev() {
+            while from > 0 && self.sorted[from - 1].path > entry.path {
+                (from, to) = (from - 1, to - 1);
+                self.sorted[to] = self.sorted[from];
+            }
+            to -= 1;
+            self.sorted[to] = entry;
+        }
+    }
+}
+
+impl Entry {
+    fn is_removed(&self) -> bool {
+        u16::from_be_bytes(self.set) == NONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_known_file_is_small() {
+        assert_eq!(size_of::<Entry>(), 22);
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_map_would(
+            steps in proptest::collection::vec((0..40_u8, 0..4_u64, any::<bool>()), 0..200),
+        ) {
+            let (mut table, mut map) = (Table::default(), BTreeMap::new());
+            for (number, covered, is_set) in steps {
+                let path = PathDigest::of(&[number]);
+                let known = Known { version: u64::from(number), changed: 7, covered };
+                if is_set {
+                    table.set(path, known);
+                    map.insert(path, known);
+                } else {
+                    table.remove(path);
+                    map.remove(&path);
+                }
+                prop_assert_eq!(table.is_empty(), map.is_empty());
+                for path in (0..40).map(|number| PathDigest::of(&[number])) {
+                    prop_assert_eq!(table.get(path), map.get(&path).copied());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What a start reads behind its back: uploads that are queued, then what is known of files.
+//!
+//! There may be hundreds of thousands of either, and none is needed before the first part goes. They
+//! are read from one view of the database as it was before this life wrote anything, portion by
+//! portion, so that they are never all in memory as rows. *Promises*: what [`super::Loaded`] has is
+//! not among them; the uploads come in the order of their ids, all before the first file; files come in
+//! the order of their uploads. *At a crash* nothing is lost.
+
+use std::collections::BTreeSet;
+use std::iter::Peekable;
+use std::thread::JoinHandle;
+use std::vec::IntoIter;
+
+use rusqlite::{Connection, Row, Rows};
+
+use super::columns::at;
+use super::rows::{self, ENDED};
+use super::schema::{self, FILE_NAME};
+use super::{Error, KnownFile, Loaded, LoadedUpload, Settings};
+use crate::model::{ByteCount, DestinationName, DropName, Fingerprint, PathDigest, UploadId};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// Some of what is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Portion {
+    /// Uploads for which nothing was begun.
+    Uploads(Vec<LoadedUpload>),
+    /// Versions of files that were uploaded or given up, by destination: of two of one path, the later
+    /// one is the newer version.
+    Known(Vec<KnownFile>),
+}
+
+/// A view of the rows that a start has not read.
+#[derive(Debug)]
+pub struct Rest {
+    connection: Connection,
+    settings: Settings,
+    /// Uploads that were read.
+    loaded: BTreeSet<UploadId>,
+}
+
+impl Rest {
+    /// Opens it, before anything is written.
+    ///
+    /// # Errors
+    /// See [`super::Kind`].
+    pub fn open(settings: &Settings, loaded: &Loaded) -> std::result::Result<Self, Error> {
+        let connection = schema::open_for_reading(&settings.directory)?;
+        let loaded = loaded.uploads.iter().map(|upload| upload.admission.id).collect();
+        let rest = Self { connection, settings: settings.clone(), loaded };
+        // The view is that of the first look at it, not of its begin.
+        let begin = "BEGIN; SELECT count(*) FROM tallies";
+        rest.connection.execute_batch(begin).map_err(|source| rest.failed(source))?;
+        Ok(rest)
+    }
+
+    /// Hands over all of it on a thread of its own, `size` rows at a time at most, and then an end, until
+    /// `take` wants no more.
+    ///
+    /// # Errors
+    /// When there is no such thread to be had.
+    pub fn start(
+        self,
+        size: usize,
+        mut take: impl FnMut(std::result::Result<Option<Portion>, Error>) -> bool + Send + 'static,
+    ) -> std::result::Result<JoinHandle<()>, Error> {
+        let path = self.settings.directory.clone();
+        let run = move || {
+            let read = self.read(size, |portion| take(Ok(Some(portion))));
+            // Whoever wanted no more wants no end of it.
+            let _is_taken = take(read.map(|()| None));
+        };
+        std::thread::Builder::new()
+            .name("loader".into())
+            .spawn(run)
+            .map_err(|source| Error::io("start the reader of", &path, source))
+    }
+
+    /// Hands over all of it, `size` rows at a time at most, until `take` wants no more.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn read(
+        self,
+        size: usize,
+        mut take: impl FnMut(Portion) -> bool,
+    ) -> std::result::Result<(), Error> {
+        let read = || {
+            let uploads = self.uploads(size, |page| take(Portion::Uploads(page)))?;
+            if uploads {
+                self.known(size, |page| take(Portion::Known(page)))?;
+            }
+            Ok(())
+        };
+        let done: Result<()> = { read }();
+        done.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::sqlite("read", &self.settings.directory.join(FILE_NAME), source)
+    }
+
+    /// Reads the uploads that were not.
+    fn uploads(&self, size: usize, take: impl FnMut(Vec<LoadedUpload>) -> bool) -> Result<bool> {
+        let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut found = statement.query([])?;
+        let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
+        while let Some(row) = found.next()? {
+            if self.loaded.contains(&UploadId(row.get(at!("id"))?)) {
+                continue;
+            }
+            let mut upload = rows::read_upload(&self.connection, row)?;
+            names.share(&mut upload.admission.drop, &mut upload.admission.destination);
+            if !pages.add(upload) {
+                return Ok(false);
+            }
+        }
+        Ok(pages.finish())
+    }
+
+    /// Reads what is known of files. Read in the order of the table, for grouped by path it would take
+    /// as long again.
+    fn known(&self, size: usize, take: impl FnMut(Vec<KnownFile>) -> bool) -> Result<()> {
+        let sql = "SELECT id, drop_name, path, destination, device, inode, size_bytes, mtime_ns, \
+            ctime_ns FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 \
+            ORDER BY id";
+        let mut moved = moved(&self.connection)?;
+        let mut statement = self.connection.prepare(sql)?;
+        let mut found = statement.query([])?;
+        let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
+        while let Some((id, file)) = next_known(&mut found, &mut names)? {
+            while let Some((_, earlier)) = moved.next_if(|(of, _)| *of < id) {
+                if !pages.add(earlier) {
+                    return Ok(());
+                }
+            }
+            if !pages.add(file) {
+                return Ok(());
+            }
+        }
+        for (_, file) in moved {
+            if !pages.add(file) {
+                return Ok(());
+            }
+        }
+        pages.finish();
+        Ok(())
+    }
+}
+
+/// Names that were read before. Thousands of rows in a row have the same.
+#[derive(Default)]
+pub(super) struct Names(Option<(DropName, DestinationName)>);
+
+impl Names {
+    /// Returns names, which are those of the row before when they are the same.
+    fn of(&mut self, drop: &str, destination: &str) -> (DropName, DestinationName) {
+        match &self.0 {
+            Some(names) if names.0.as_str() == drop && names.1.as_str() == destination => {
+                names.clone()
+            }
+            Some(_) | None => {
+                let names = (DropName::new(drop), DestinationName::new(destination));
+                self.0.insert(names).clone()
+            }
+        }
+    }
+
+    /// Replaces names by those of the row before, when they are the same.
+    pub(super) fn share(&mut self, drop: &mut DropName, destination: &mut DestinationName) {
+        let names = self.of(drop.as_str(), destination.as_str());
+        (*drop, *destination) = names;
+    }
+}
+
+/// Gathers rows and hands them over; tells whether all were wanted.
+struct Pages<T, F> {
+    size: usize,
+    page: Vec<T>,
+    take: F,
+}
+
+impl<T, F: FnMut(Vec<T>) -> bool> Pages<T, F> {
+    fn new(size: usize, take: F) -> Self {
+        Self { size, page: Vec::new(), take }
+    }
+
+    fn add(&mut self, row: T) -> bool {
+        self.page.push(row);
+        self.page.len() < self.size || (self.take)(std::mem::take(&mut self.page))
+    }
+
+    fn finish(mut self) -> bool {
+        self.page.is_empty() || (self.take)(self.page)
+    }
+}
+
+/// Files that were moved, by the upload they are known from.
+type Moved = Peekable<IntoIter<(i64, KnownFile)>>;
+
+fn moved(connection: &Connection) -> Result<Moved> {
+    let sql = "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
+        s.size_bytes, s.mtime_ns, i.ctime_ns FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
+        JOIN uploads s ON s.path = u.path AND s.drop_name = u.drop_name AND s.inode = u.inode \
+            AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
+        WHERE s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL \
+        ORDER BY i.moved_upload";
+    let mut statement = connection.prepare(sql)?;
+    let (mut found, mut names) = (statement.query([])?, Names::default());
+    let mut moved = Vec::new();
+    while let Some(row) = next_known(&mut found, &mut names)? {
+        moved.push(row);
+    }
+    Ok(moved.into_iter().peekable())
+}
+
+fn next_known(found: &mut Rows<'_>, names: &mut Names) -> Result<Option<(i64, KnownFile)>> {
+    found.next()?.map(|row| read_known(row, names)).transpose()
+}
+
+fn read_known(row: &Row<'_>, names: &mut Names) -> Result<(i64, KnownFile)> {
+    let (drop, destination) = names.of(row.get_ref(1)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let file = KnownFile {
+        drop,
+        path: PathDigest::of(row.get_ref(2)?.as_blob()?),
+        destination,
+        fingerprint: Fingerprint {
+            device: row.get::<_, i64>(4)?.cast_unsigned(),
+            inode: row.get::<_, i64>(5)?.cast_unsigned(),
+            size: ByteCount(rows::unsigned_at(row, 6)?),
+            mtime_ns: row.get(7)?,
+            ctime_ns: row.get(8)?,
+        },
+    };
+    Ok((row.get(0)?, file))
+}
