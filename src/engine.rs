@@ -26,6 +26,7 @@ mod acts;
 mod answer;
 pub mod check;
 mod compare;
+mod disk;
 mod dispose;
 mod ends;
 pub mod event;
@@ -57,6 +58,7 @@ mod width;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use ends::DropKey;
+use disk::Disk;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
@@ -161,6 +163,14 @@ pub struct Engine {
     may_send: bool,
     next_act: u64,
     next_upload: i64,
+    /// What is not durable yet.
+    disk: Disk,
+    /// Uploads that are verified and want nothing but their receipts.
+    finishing: BTreeSet<UploadId>,
+    /// Receipts that are being written.
+    receipts_flying: usize,
+    /// Something would be sent, were more of what was sent durable.
+    waits_for_disk: bool,
     /// Not all that is stored is in memory.
     loading: Option<Loading>,
     draining: bool,
@@ -180,6 +190,8 @@ enum FlightKind {
     Control(&'static str),
     /// A report of these parts.
     Report(Vec<PartNumber>),
+    /// A receipt is being written.
+    Receipt,
     /// A part of ours that the platform has is being read.
     HashPart(PartNumber),
     /// A part on its way, to this remote upload, from this drop.
@@ -243,6 +255,10 @@ impl Engine {
             may_send: true,
             next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
+            disk: Disk::new(stored.next_upload.unwrap_or(UploadId(1))),
+            finishing: BTreeSet::new(),
+            receipts_flying: 0,
+            waits_for_disk: false,
             loading: Some(Loading::default()),
             draining: false,
             settings,
@@ -253,37 +269,68 @@ impl Engine {
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        self.handle_all(now, [event], out);
+    }
+
+    /// Takes events in order and appends what is to be done after all of them: decided together, and
+    /// committed together.
+    pub fn handle_all(
+        &mut self,
+        now: Now,
+        events: impl IntoIterator<Item = Event>,
+        out: &mut Vec<Effect>,
+    ) {
         let mut turn = Turn::new(now);
+        let mut moves = false;
+        for event in events {
+            moves |= event != Event::Committed || self.waits_for_disk;
+            self.take(event, &mut turn);
+        }
+        if moves {
+            self.end_turn(turn, out);
+        }
+    }
+
+    fn take(&mut self, event: Event, turn: &mut Turn) {
+        let now = turn.now;
         match event {
             Event::Timer => {}
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
-                self.on_observed(&drop, &observations, files::Closeness::Scan, &mut turn);
-                self.hear(&drop, &mut turn);
+                self.on_observed(&drop, &observations, files::Closeness::Scan, turn);
+                self.hear(&drop, turn);
             }
             Event::WatchChanged { drop, watch, reason } => {
                 if let Some(files) = self.drops.get_mut(&drop) {
                     files.watch = (watch, reason);
                 }
-                self.tell_drop(&drop, &mut turn);
+                self.tell_drop(&drop, turn);
             }
-            Event::Outcome { act, outcome } => self.on_outcome(act, outcome, &mut turn),
+            Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
+            Event::Committed => self.disk.committed(),
             Event::Sent(sent) => self.on_sent(&sent, now.monotonic),
             Event::CredentialChanged { destination } => {
-                self.on_credential_changed(&destination, &turn);
+                self.on_credential_changed(&destination, turn);
             }
-            Event::Stored(portion) => self.on_stored(portion, &mut turn),
-            Event::Reconfigured(settings) => self.on_reconfigured(settings, &mut turn),
+            Event::Stored(portion) => self.on_stored(portion, turn),
+            Event::Reconfigured(settings) => self.on_reconfigured(settings, turn),
             Event::Drain => self.draining = true,
         }
-        self.end_turn(turn, out);
     }
 
     fn end_turn(&mut self, mut turn: Turn, out: &mut Vec<Effect>) {
+        self.waits_for_disk = false;
         self.pump(&mut turn);
         self.tell_people(&mut turn);
-        turn.flush(out);
+        self.flush(turn, out);
+    }
+
+    /// Hands out what a turn decided, and keeps account of what is to become durable by it.
+    fn flush(&mut self, turn: Turn, out: &mut Vec<Effect>) {
+        if turn.flush(out) {
+            self.disk.handed_over();
+        }
     }
 
     /// Returns when [`Event::Timer`] is due, if ever.
@@ -413,6 +460,9 @@ impl Engine {
                 parked
             }
         };
+        if let Fact::PartAccepted { part, .. } = fact {
+            self.disk.accepted(upload.length_of(part));
+        }
         turn.fact(id, fact);
         self.place(id, turn);
     }
@@ -421,6 +471,8 @@ impl Engine {
     fn place(&mut self, id: UploadId, turn: &mut Turn) {
         let now = turn.now;
         let is_paused = self.is_paused(id);
+        let wants_digest =
+            self.uploads.get(&id).is_some_and(|upload| self.wanted_digest(upload).is_some());
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         if let Some(old) = upload.life.timer {
             upload.life.timer = None;
@@ -439,6 +491,9 @@ impl Engine {
                 false => gate.exports.pending.remove(&id),
             };
         }
+        if upload.state.stage.is_end() || upload.state.hold != Hold::None {
+            self.finishing.remove(&id);
+        }
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
             self.forget(id, turn);
@@ -447,7 +502,13 @@ impl Engine {
         match upload.state.hold {
             Hold::None => {
                 upload.end_wait();
-                if exports || is_paused {
+                let is_finishing = !exports && !is_paused && upload.is_finishing(wants_digest);
+                if is_finishing {
+                    self.finishing.insert(id);
+                } else {
+                    self.finishing.remove(&id);
+                }
+                if exports || is_paused || is_finishing {
                     self.schedule.remove(upload);
                 } else {
                     self.schedule.ready(upload);

@@ -33,6 +33,7 @@ impl Engine {
         }
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some((kind, act)) = self.act_for(upload, step) else { return };
+        self.receipts_flying += usize::from(matches!(kind, FlightKind::Receipt));
         let is_local = matches!(
             act,
             Act::HashPart { .. }
@@ -109,7 +110,7 @@ impl Engine {
                 (control(DIGEST_FILE), Act::DigestFile { upload: upload.id(), source, digest })
             }
             Step::WriteReceipt => {
-                (control("write receipt"), Act::WriteReceipt { upload: upload.id() })
+                (FlightKind::Receipt, Act::WriteReceipt { upload: upload.id() })
             }
         })
     }

@@ -234,14 +234,16 @@ impl Upload {
         is_told_all: bool,
         now: Now,
     ) -> Answer {
-        if !matches!(self.state.stage, Stage::Beginning { .. }) || remote.part_count != 1 {
+        let is_awaited = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. });
+        if !is_awaited || !self.fits_in(&remote) {
             return Answer::default();
         }
         let md5 = put.1;
         let is_proved = self.state.etag_mode.judge(&put.0, md5) == ETagVerdict::Equal;
         let part = PartNumber::from_index(0);
         let mark = ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&[md5]) };
-        let mut answer = Answer::fact(Fact::Begun { remote, at: now.wall });
+        let mut answer = Answer::fact(Fact::BeginIntended { part_size: None, at: now.wall });
+        answer.facts.push(Fact::Begun { remote, at: now.wall });
         answer.facts.extend(self.on_part_put(part, put, now).facts);
         if !answer.facts.iter().any(|fact| matches!(fact, Fact::PartAccepted { .. })) {
             return answer;
@@ -453,6 +455,10 @@ impl Upload {
 
     fn on_name_taken(&mut self, now: Now) -> Answer {
         self.life.name_met = true;
+        if self.state.stage == Stage::Queued {
+            self.life.doubt = Doubt::Ask;
+            return Answer::default();
+        }
         match self.state.stage {
             Stage::Sending { .. } | Stage::Completing { .. } => {
                 let remote = self.remote_id();
@@ -488,7 +494,7 @@ impl Upload {
     /// for it, which would stay behind for ever.
     pub(crate) fn end_changed(&mut self, now: Now) -> Answer {
         match self.state.stage {
-            Stage::Beginning { .. } if self.may_have_begun() => {
+            Stage::Queued | Stage::Beginning { .. } if self.may_have_begun() => {
                 let is_news = !std::mem::replace(&mut self.life.is_superseded, true);
                 let may_ask = is_news && self.waits_for_source();
                 Answer {

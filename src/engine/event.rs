@@ -55,6 +55,8 @@ pub enum Event {
         /// Why not by events.
         reason: Option<String>,
     },
+    /// The oldest [`Effect::Commit`] that was not told of has landed.
+    Committed,
     /// An act ended.
     Outcome {
         /// Which.

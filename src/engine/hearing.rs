@@ -240,6 +240,7 @@ impl Engine {
             | FlightKind::HashPart(_)
             | FlightKind::Part(..)
             | FlightKind::Whole(..)
+            | FlightKind::Receipt
             | FlightKind::Abort(_)
             | FlightKind::Probe
             | FlightKind::ReadUnit(_)

@@ -151,7 +151,7 @@ impl Engine {
             self.end_loading(&mut turn);
         }
         self.tell_people(&mut turn);
-        turn.flush(out);
+        self.flush(turn, out);
     }
 
     /// Takes what follows the start.

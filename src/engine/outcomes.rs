@@ -64,6 +64,10 @@ impl Engine {
                 }
                 self.on_control(act, &flight, reply, turn);
             }
+            FlightKind::Receipt => {
+                self.receipts_flying -= 1;
+                self.on_control(act, &flight, reply, turn);
+            }
             FlightKind::Control(_) | FlightKind::Report(_) | FlightKind::HashPart(_) => {
                 self.on_control(act, &flight, reply, turn);
             }
@@ -263,6 +267,7 @@ impl Engine {
                 let tried = Tried { closed, sent, ..Tried::plain(name_of(&flight.kind)) };
                 let Some(upload) = self.uploads.get_mut(&id) else { return };
                 upload.life.control = None;
+                upload.life.is_whole_flying = false;
                 if is_digest_lost(&flight.kind, failure.kind) {
                     let lost = Fact::Digested { md5: None, sha256: None };
                     return self.settle_answer(id, Answer::fact(lost), turn);
@@ -294,6 +299,7 @@ impl Engine {
         };
         let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
         upload.life.control = None;
+        upload.life.is_whole_flying = false;
         match (free, &flight.kind) {
             (Outcome::Located(found), _) => upload.on_located(found, policy, now),
             (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, now),
@@ -373,6 +379,7 @@ fn is_digest_lost(kind: &FlightKind, failure: FailureKind) -> bool {
 fn name_of(kind: &FlightKind) -> &'static str {
     match kind {
         FlightKind::Control(name) => name,
+        FlightKind::Receipt => "write receipt",
         FlightKind::Report(_) => "report parts",
         FlightKind::HashPart(_) => "hash part",
         FlightKind::Part(..) => "put part",

@@ -15,9 +15,11 @@ use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
     Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic,
-    NamePolicy, UploadId,
+    NamePolicy, UploadId, WholeDigest,
 };
 
+/// Receipts that are written at once.
+const RECEIPTS_MAX: usize = 256;
 /// Files in one look.
 const LOOK_MAX: usize = 1000;
 
@@ -44,7 +46,21 @@ impl Engine {
                 self.finish_drops(name, turn);
             }
         }
+        self.write_receipts(turn);
         self.send_parts(&destinations, turn);
+    }
+
+    /// Has receipts written. They take no place from uploads that have something to send, and many are
+    /// made durable at once.
+    fn write_receipts(&mut self, turn: &mut Turn) {
+        let room = RECEIPTS_MAX.saturating_sub(self.receipts_flying);
+        let due: Vec<_> = self.finishing.iter().copied().take(room).collect();
+        for id in due {
+            self.step_upload(id, turn);
+            if self.uploads.get(&id).is_some_and(|upload| upload.life.control.is_some()) {
+                self.finishing.remove(&id);
+            }
+        }
     }
 
     /// Attends to units and drop directories. What they mean, only all that is stored tells: a file
@@ -148,18 +164,23 @@ impl Engine {
         if self.waits_for_drop(upload) {
             return;
         }
-        let drop = self.drops.get(&upload.admission.drop).filter(|_| !upload.admission.is_sentinel);
         let settings = &gate.settings;
         // Our digest is left with a file where it will prove that a file met again is the same.
         let proves = settings.when_name_taken == NamePolicy::SkipIfSame;
         let has_words = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
         let wants = Wants {
             describes: has_words && settings.traits.describes == Describes::AfterCompletion,
-            digest: drop.and_then(|files| files.settings.whole_digest),
+            digest: self.wanted_digest(upload),
         };
         if let Some(step) = upload.step(&settings.traits, wants, turn.now.monotonic) {
             self.take_step(id, step, turn);
         }
+    }
+
+    /// The digest of a whole file that its receipt shall hold.
+    pub(super) fn wanted_digest(&self, upload: &Upload) -> Option<WholeDigest> {
+        let drop = self.drops.get(&upload.admission.drop).filter(|_| !upload.admission.is_sentinel);
+        drop.and_then(|files| files.settings.whole_digest)
     }
 
     fn send_parts(&mut self, destinations: &[DestinationName], turn: &mut Turn) {
@@ -257,12 +278,11 @@ impl Engine {
             && gate.is_some_and(|gate| upload.goes_whole(&gate.settings.traits))
     }
 
-    /// Records the intent, and sends all of an upload.
+    /// Sends all of an upload. Its admission is all the intent there is: by the token that follows from
+    /// it, what was sent is known again.
     fn send_whole(&mut self, id: UploadId, turn: &mut Turn) -> bool {
-        let looks = self.uploads.get(&id).is_some_and(|upload| upload.life.doubt == Doubt::Ask);
-        self.record(id, Fact::BeginIntended { part_size: None, at: turn.now.wall }, turn);
-        self.be_sure(id);
         let Some(upload) = self.uploads.get(&id) else { return false };
+        let looks = upload.life.doubt == Doubt::Ask;
         let Some(begin) = self.begin(upload) else { return false };
         let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
         let (destination, drop) =
@@ -272,14 +292,33 @@ impl Engine {
         self.load.add(&destination, &drop);
         let kind = FlightKind::Whole(drop, flown);
         let flight = Flight { kind, upload: Some(id), destination: Some(destination) };
-        let act = self.start(flight, act, turn);
+        let act_id = self.fly(flight);
+        match self.disk.has(id) {
+            true => turn.free_act(act_id, act),
+            false => turn.act(act_id, act),
+        }
+        self.be_sure(id);
         if let Some(upload) = self.uploads.get_mut(&id) {
-            upload.life.control = Some(act);
+            upload.life.control = Some(act_id);
+            upload.life.is_whole_flying = true;
         }
         true
     }
 
+    /// Whether a crash would cost no more than what may be on its way twice, were this sent as well.
+    fn may_be_ahead(&mut self, id: UploadId) -> bool {
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let admission = &upload.admission;
+        let room = u64::from(self.width(&admission.destination)) * admission.part_size.get();
+        let is_within = self.disk.unproved_bytes() <= room;
+        self.waits_for_disk |= !is_within;
+        is_within
+    }
+
     fn send_part(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+        if !self.may_be_ahead(id) {
+            return false;
+        }
         if self.goes_whole(id) {
             return self.send_whole(id, turn);
         }
@@ -299,7 +338,8 @@ impl Engine {
             upload: Some(id),
             destination: Some(admission.destination.clone()),
         };
-        self.start(flight, Act::PutPart(act), turn);
+        let act_id = self.fly(flight);
+        turn.free_act(act_id, Act::PutPart(act));
         true
     }
 

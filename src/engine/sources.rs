@@ -236,6 +236,7 @@ impl Engine {
         };
         self.next_upload += 1;
         let id = admission.id;
+        self.disk.admitted(admission.id);
         turn.record(Record::Admit(Box::new(admission.clone())));
         let upload = Box::new(Upload::admitted(admission));
         self.remember(StoredFile::of(&upload.admission), Some(id));

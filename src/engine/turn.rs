@@ -14,6 +14,7 @@ pub(crate) struct Turn {
     pub(crate) now: Now,
     records: Vec<Record>,
     acts: Vec<(ActId, Act)>,
+    free: Vec<(ActId, Act)>,
     /// Something was recorded that every act of this call must wait for.
     is_weighty: bool,
 }
@@ -21,7 +22,7 @@ pub(crate) struct Turn {
 impl Turn {
     /// Starts with nothing decided.
     pub(crate) fn new(now: Now) -> Self {
-        Self { now, records: Vec::new(), acts: Vec::new(), is_weighty: false }
+        Self { now, records: Vec::new(), acts: Vec::new(), free: Vec::new(), is_weighty: false }
     }
 
     /// Lines up a record that is not about an upload, or admits one.
@@ -52,28 +53,36 @@ impl Turn {
         self.acts.push((id, act));
     }
 
-    /// Hands everything out.
-    pub(crate) fn flush(self, out: &mut Vec<Effect>) {
+    /// Lines up an act that needs nothing of this turn to be durable.
+    pub(crate) fn free_act(&mut self, id: ActId, act: Act) {
+        self.free.push((id, act));
+    }
+
+    /// Hands everything out; tells whether anything was to be committed.
+    pub(crate) fn flush(self, out: &mut Vec<Effect>) -> bool {
         let weighty = self.is_weighty;
         let follows = |act: &Act| matches!(act, Act::Look { .. }) && !self.records.is_empty();
         let (then, at_once): (Vec<_>, Vec<_>) =
             self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act) || follows(act));
-        if !self.records.is_empty() || !then.is_empty() {
+        let commits = !self.records.is_empty() || !then.is_empty();
+        if commits {
             out.push(Effect::Commit { records: self.records, then });
         }
-        out.extend(at_once.into_iter().map(|(id, act)| Effect::Start(id, act)));
+        let at_once = self.free.into_iter().chain(at_once);
+        out.extend(at_once.map(|(id, act)| Effect::Start(id, act)));
+        commits
     }
 }
 
 /// Whether an act must find everything before it durable: all but reads and questions.
 ///
-/// Parts wait, so that no more of them than may be on their way at once lack a checkpoint, however
-/// slow the disk is: that many are sent again after a crash, and not one more.
+/// Parts do not wait for checkpoints: how many of them lack one is bounded where they are sent. A file
+/// that is sent in one request waits for its admission, by which it is known again, unless that is
+/// durable.
 fn must_wait(act: &Act) -> bool {
     match act {
         Act::Begin(_)
         | Act::Report(_)
-        | Act::PutPart(_)
         | Act::PutWhole(_)
         | Act::Complete(_)
         | Act::Describe(_)
@@ -90,6 +99,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::Look { .. }
         | Act::Locate(_)
         | Act::FindBegun(_)
+        | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }

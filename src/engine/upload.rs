@@ -78,6 +78,8 @@ pub(crate) struct Life {
     pub(crate) name_taken: bool,
     /// The platform knows a file of our name, and whose it is must be asked before anything is sent.
     pub(crate) name_met: bool,
+    /// All of it is on its way, in one request.
+    pub(crate) is_whole_flying: bool,
     /// When its export job is asked about, and how often it was.
     pub(crate) poll: (Monotonic, u32),
     /// Until when it waits, by the clock that never goes back.
@@ -228,6 +230,17 @@ impl Upload {
         Ok(())
     }
 
+    /// Returns the length of a part.
+    pub(crate) fn length_of(&self, part: PartNumber) -> u64 {
+        let Some(remote) = self.state.stage.remote() else { return 0 };
+        remote.part_size.range_of(part, self.size()).length
+    }
+
+    /// Tells whether nothing is left to do but to write the receipt.
+    pub(crate) fn is_finishing(&self, wants_digest: bool) -> bool {
+        matches!(self.state.stage, Stage::Verified { .. }) && (!wants_digest || self.state.digested)
+    }
+
     /// Tells whether the layout of a remote upload covers the file exactly.
     pub(crate) fn fits_in(&self, remote: &RemoteUpload) -> bool {
         remote.part_size.count_for(self.size()) == Some(remote.part_count)
@@ -235,8 +248,9 @@ impl Upload {
 
     /// Tells whether a remote upload may have been begun that we do not know of.
     pub(crate) fn may_have_begun(&self) -> bool {
-        matches!(self.state.stage, Stage::Beginning { .. })
-            && (self.life.control.is_some() || self.life.doubt != Doubt::None)
+        self.life.is_whole_flying
+            || matches!(self.state.stage, Stage::Beginning { .. })
+                && (self.life.control.is_some() || self.life.doubt != Doubt::None)
     }
 
     /// Notes that it does not wait any more.
@@ -448,6 +462,7 @@ impl Life {
             lost_count: 0,
             name_taken: false,
             name_met: false,
+            is_whole_flying: false,
             poll: (Monotonic(Duration::ZERO), 0),
             hold_until: None,
             timer: None,

@@ -239,7 +239,7 @@ fn what_is_queued_comes_in_pages_and_each_once() {
     assert_eq!(loaded.uploads, []);
     let admit = |id| Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)));
     writer.apply(&[(1..=25).map(admit).collect()]).expect("written");
-    let begun = [24, 7].map(|id| Record::Upload(UploadId(id), Fact::BeginIntended { at: AT }));
+    let begun = [24, 7].map(|id| Record::Upload(UploadId(id), Fact::BeginIntended { part_size: None, at: AT }));
     let parked = Fact::Parked { reason: ParkReason::Bug, detail: String::new(), at: AT };
     let ended = Fact::Abandoned { at: AT };
     let others = [(9, parked), (10, ended)].map(|(id, fact)| Record::Upload(UploadId(id), fact));
@@ -265,7 +265,7 @@ fn the_rest_is_what_was_there_before_this_life() {
     writer.apply(&[admit(1)]).expect("written");
     let settings = Settings { directory: directory.path().to_owned() };
     let view = Rest::open(&settings, &loaded).expect("opens");
-    let begun = Record::Upload(UploadId(1), Fact::BeginIntended { at: AT });
+    let begun = Record::Upload(UploadId(1), Fact::BeginIntended { part_size: None, at: AT });
     writer.apply(&[admit(2), vec![begun]]).expect("written");
     let mut ids = Vec::new();
     let read = view.read(1, |portion| {

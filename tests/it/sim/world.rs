@@ -85,6 +85,8 @@ pub(super) struct Life {
     pending: Vec<Pending>,
     /// Decided and not durable, in order, with the acts that wait for it.
     commits: VecDeque<Commit>,
+    /// Commits that the engine is to be told of.
+    landed: usize,
     /// A life that has not scanned does not know what there is.
     pub(super) has_scanned: bool,
 }
@@ -327,6 +329,7 @@ impl World {
             rest,
             pending: Vec::new(),
             commits: VecDeque::new(),
+            landed: 0,
             has_scanned: false,
         };
         life.take(effects);
@@ -354,6 +357,9 @@ impl World {
     pub(super) fn step(&mut self, life: &mut Life) -> Step {
         if !life.rest.is_empty() && self.random.per_mille(500) {
             return self.load(life);
+        }
+        for _ in 0..std::mem::take(&mut life.landed) {
+            self.tell(life, Event::Committed);
         }
         let count = life.pending.len() + usize::from(!life.commits.is_empty());
         if count == 0 || (self.delay_rate > 0 && self.random.per_mille(self.delay_rate)) {
@@ -499,6 +505,7 @@ impl Life {
         let (batches, waiting): (Vec<_>, Vec<_>) = self.commits.drain(..count).unzip();
         let illegal = self.writer.apply(&batches).expect("the disk takes it");
         assert_eq!(illegal, [], "the law forbids what the engine decided");
+        self.landed += count;
         let acts = waiting.into_iter().flatten();
         self.pending.extend(acts.map(|(id, act)| Pending::Act(id, act)));
     }

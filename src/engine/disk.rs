@@ -1,0 +1,92 @@
+//! What was decided and is not known to be durable.
+//!
+//! Parts go on while checkpoints are being written, so a crash may cost what was accepted and not yet
+//! written down: as much as may be on its way, and no more. A file that is sent in one request is known
+//! again by its admission, which must be durable first; most were admitted long before their turn, and
+//! go without waiting for any commit.
+
+use std::collections::VecDeque;
+
+use crate::model::UploadId;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// Commits under way, in order.
+    commits: VecDeque<Group>,
+    /// What the next commit will hold.
+    next: Group,
+    /// Uploads below this one are durable.
+    durable_to: UploadId,
+}
+
+/// What one commit makes durable.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    /// Bytes of parts that were accepted.
+    bytes: u64,
+    /// The upload after the last one that was admitted.
+    admitted_to: Option<UploadId>,
+}
+
+impl Disk {
+    /// Starts with everything durable.
+    pub(crate) fn new(next_upload: UploadId) -> Self {
+        Self { commits: VecDeque::new(), next: Group::default(), durable_to: next_upload }
+    }
+
+    /// Notes that a part was accepted.
+    pub(crate) fn accepted(&mut self, bytes: u64) {
+        self.next.bytes += bytes;
+    }
+
+    /// Notes that an upload was admitted.
+    pub(crate) fn admitted(&mut self, id: UploadId) {
+        self.next.admitted_to = Some(UploadId(id.0 + 1));
+    }
+
+    /// Notes that everything so far was handed to the store.
+    pub(crate) fn handed_over(&mut self) {
+        self.commits.push_back(std::mem::take(&mut self.next));
+    }
+
+    /// Notes that the oldest commit under way has landed.
+    pub(crate) fn committed(&mut self) {
+        let Some(group) = self.commits.pop_front() else { return };
+        self.durable_to = self.durable_to.max(group.admitted_to.unwrap_or(self.durable_to));
+    }
+
+    /// Returns the bytes of parts that a crash would send again although they were accepted.
+    pub(crate) fn unproved_bytes(&self) -> u64 {
+        self.commits.iter().map(|group| group.bytes).sum::<u64>() + self.next.bytes
+    }
+
+    /// Tells whether an upload's admission is durable.
+    pub(crate) fn has(&self, id: UploadId) -> bool {
+        id < self.durable_to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_handed_over_is_durable_in_its_order() {
+        let mut disk = Disk::new(UploadId(3));
+        assert!(disk.has(UploadId(2)) && !disk.has(UploadId(3)));
+        disk.admitted(UploadId(3));
+        disk.accepted(5);
+        disk.handed_over();
+        disk.accepted(7);
+        disk.handed_over();
+        assert_eq!((disk.unproved_bytes(), disk.has(UploadId(3))), (12, false));
+        disk.committed();
+        assert_eq!((disk.unproved_bytes(), disk.has(UploadId(3))), (7, true));
+        assert!(!disk.has(UploadId(4)));
+        disk.committed();
+        assert_eq!(disk.unproved_bytes(), 0);
+        disk.accepted(1);
+        assert_eq!(disk.unproved_bytes(), 1, "not handed over yet");
+    }
+}
