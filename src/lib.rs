@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 0 vocabulary | [`model`] |
 //! | 1 engine, pure | [`engine`] |
-//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`], [`web`] |
+//! | 2 adapters | [`store`], [`platform`], [`source`], [`receipt`], [`mod@notify`], [`control`], [`limiter`], [`signals`], [`sdnotify`], [`clock`], [`telemetry`], [`web`], [`digest`] |
 //! | 2b sandbox, an island | [`sandbox`] |
 //! | 3 settings | [`config`] |
 //! | 4 shell | [`daemon`] |
@@ -90,6 +90,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod digest;
 pub mod engine;
 pub mod limiter;
 pub mod model;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Modules by layer, low to high.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("model", 0),
     ("engine", 1),
     ("store", 2),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("sdnotify", 2),
     ("clock", 2),
     ("telemetry", 2),
+    ("digest", 2),
     ("sandbox", 2),
     ("config", 3),
     ("daemon", 4),

