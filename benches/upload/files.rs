@@ -21,7 +21,7 @@ const THUMBNAILS: u64 = 3_570;
 
 /// What a case is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// One file of 2 GiB.
     One,
     /// 64 files of 64 MiB.
@@ -34,17 +34,17 @@ pub enum Shape {
 
 /// The files of a case.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub(crate) struct Work {
     /// Everything below it is uploaded, in the order of the paths.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Relative to the directory.
-    pub files: Vec<(PathBuf, u64)>,
+    pub(crate) files: Vec<(PathBuf, u64)>,
 }
 
 impl Work {
     /// Makes the files below a directory. All sizes are multiplied by the scale; where there are
     /// thousands of files, their count is.
-    pub fn make(shape: Shape, root: &Path, scale: f64) -> io::Result<Self> {
+    pub(crate) fn make(shape: Shape, root: &Path, scale: f64) -> io::Result<Self> {
         let directory = root.join(format!("{shape:?}").to_lowercase());
         let times = |count: u64| {
             let scaled = count as f64 * scale;
@@ -75,7 +75,7 @@ impl Work {
     }
 
     /// Finds the files of a directory, in the order of their paths.
-    pub fn of(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         let mut open = vec![directory.to_owned()];
         while let Some(next) = open.pop() {
@@ -95,12 +95,12 @@ impl Work {
     }
 
     /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|(_, size)| size).sum()
     }
 
     /// Reads everything, so that it lies in the page cache.
-    pub fn warm(&self) -> io::Result<()> {
+    pub(crate) fn warm(&self) -> io::Result<()> {
         let mut buffer = vec![0; MIB as usize];
         for (name, _) in &self.files {
             let mut file = File::open(self.directory.join(name))?;
@@ -110,7 +110,7 @@ impl Work {
     }
 
     /// Drops everything from the page cache.
-    pub fn cool(&self) -> io::Result<()> {
+    pub(crate) fn cool(&self) -> io::Result<()> {
         for (name, _) in &self.files {
             let file = File::open(self.directory.join(name))?;
             file.sync_all()?;
@@ -144,7 +144,8 @@ fn run(scale: f64) -> Vec<(String, u64)> {
         // From 1 to 100 kB, as they are met.
         files.push((name, 1_000 + at * 7_919 % 99_000));
     }
-    let others = ["RunInfo.xml", "RunParameters.xml", "SampleSheet.csv", "InterOp/TileMetricsOut.bin"];
+    let others =
+        ["RunInfo.xml", "RunParameters.xml", "SampleSheet.csv", "InterOp/TileMetricsOut.bin"];
     files.extend(others.map(|name| (name.to_owned(), 40_000)));
     files.extend(["RTAComplete.txt", "CopyComplete.txt"].map(|name| (name.to_owned(), 0)));
     let inside = |(name, size)| (format!("260301_A00001_0001_AHXKX00001/{name}"), size);

@@ -15,51 +15,51 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What one run of a client took.
 #[derive(Debug, Clone, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// From the start of the process until it had sent everything, in seconds.
-    pub wall: f64,
+    pub(crate) wall: f64,
     /// CPU time of the process and what it waited for, in seconds.
-    pub user: f64,
+    pub(crate) user: f64,
     /// The kernel's share.
-    pub system: f64,
+    pub(crate) system: f64,
     /// The most memory it ever took, in bytes.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// CPU time of the far side, in seconds.
-    pub sink_cpu: f64,
+    pub(crate) sink_cpu: f64,
     /// What the far side counted.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// CPU that others took meanwhile, as a share of the machine.
-    pub others: f64,
+    pub(crate) others: f64,
     /// What else is to be told, with its unit.
-    pub notes: Vec<(&'static str, f64)>,
+    pub(crate) notes: Vec<(&'static str, f64)>,
 }
 
 impl Sample {
     /// From the first request about an object until the last answer, in seconds; for a client that
     /// asks nobody, its wall time.
-    pub fn sent(&self) -> f64 {
+    pub(crate) fn sent(&self) -> f64 {
         let ns = self.counts.last_answer_ns.saturating_sub(self.counts.first_request_ns);
         if ns == 0 { self.wall } else { ns as f64 / 1e9 }
     }
 
     /// CPU time of the client.
-    pub fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         self.user + self.system
     }
 }
 
 /// The far side, running.
-pub struct Sink {
+pub(crate) struct Sink {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     /// Where it listens, such as `127.0.0.1:4711`.
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Sink {
     /// Starts one, with certificates in a directory.
-    pub fn start(mode: Mode, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn start(mode: Mode, directory: &Path) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("sink").arg(directory);
         command.args(mode.hashes.then_some("--hash")).args(mode.tls.then_some("--tls"));
@@ -73,7 +73,7 @@ impl Sink {
     }
 
     /// Ends it, and returns what it counted and the CPU time it took.
-    pub fn finish(mut self) -> io::Result<(Counts, f64)> {
+    pub(crate) fn finish(mut self) -> io::Result<(Counts, f64)> {
         drop(self.input.take());
         let mut text = String::new();
         self.output.read_to_string(&mut text)?;
@@ -83,7 +83,7 @@ impl Sink {
 }
 
 /// Pins this process to the last core that it may use, where there are several.
-pub fn pin_to_last_core() -> io::Result<()> {
+pub(crate) fn pin_to_last_core() -> io::Result<()> {
     let all = sched_getaffinity(None)?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
     if let Some(last) = cores.next_back().filter(|_| all.count() > 1) {
@@ -95,11 +95,11 @@ pub fn pin_to_last_core() -> io::Result<()> {
 }
 
 /// Runs a command to its end.
-pub fn run(mut command: Command, patience: Duration) -> Result<Sample, String> {
+pub(crate) fn run(mut command: Command, patience: Duration) -> Result<Sample, String> {
     let started = Instant::now();
-    let named = |error: io::Error| format!("{}: {error}", command.get_program().display());
+    let name = command.get_program().display().to_string();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(named)?;
+    let mut child = child.map_err(|error| format!("{name}: {error}"))?;
     let errors = child.stderr.take();
     let errors = std::thread::spawn(move || tail(errors));
     let used = until_ended(child, started + patience)?;
@@ -112,7 +112,7 @@ pub fn run(mut command: Command, patience: Duration) -> Result<Sample, String> {
 }
 
 /// Turns what the kernel counted into a sample.
-pub fn sample(wall: f64, used: &ResUse) -> Sample {
+pub(crate) fn sample(wall: f64, used: &ResUse) -> Sample {
     Sample {
         wall,
         user: used.rusage.utime.as_secs_f64(),
@@ -149,7 +149,7 @@ fn tail(output: Option<impl Read>) -> String {
 }
 
 /// The machine's CPU time so far, in seconds: of everybody.
-pub fn machine_cpu() -> f64 {
+pub(crate) fn machine_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<f64> =
@@ -159,12 +159,12 @@ pub fn machine_cpu() -> f64 {
 }
 
 /// CPU time of this process so far, in seconds.
-pub fn own_cpu() -> f64 {
+pub(crate) fn own_cpu() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// How many cores the machine has.
-pub fn cores() -> f64 {
+pub(crate) fn cores() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
 }

@@ -26,15 +26,15 @@ const CALLS_PER_SECOND: u32 = 1_000_000;
 
 /// What differs from the defaults.
 #[derive(Debug, Clone, Default)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// Lines of `[transfer]`.
-    pub transfer: String,
+    pub(crate) transfer: String,
     /// Where the state is, instead of beside the files.
-    pub state_in: Option<PathBuf>,
+    pub(crate) state_in: Option<PathBuf>,
 }
 
 /// Uploads the files to the address, and returns what it took.
-pub fn run(
+pub(crate) fn run(
     work: &Work,
     base_url: &str,
     certificate: Option<&Path>,

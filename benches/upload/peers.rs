@@ -10,20 +10,20 @@ use crate::files::Work;
 
 /// One program, called one way.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// As the table shows it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     program: &'static str,
     way: Way,
     /// The way is meant for files of this kind alone.
-    pub only: Option<Only>,
+    pub(crate) only: Option<Only>,
     /// What it digests, over HTTP, by its own request headers and manual.
-    pub digests: &'static str,
+    pub(crate) digests: &'static str,
 }
 
 /// What a way to call a program is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Only {
+pub(crate) enum Only {
     /// A large file.
     Large,
     /// Thousands of small ones.
@@ -40,14 +40,8 @@ enum Way {
 }
 
 /// All that are known.
-pub const ALL: [Peer; 7] = [
-    Peer {
-        name: "awscrt",
-        program: "python3",
-        way: Way::AwsCrt,
-        only: None,
-        digests: "none",
-    },
+pub(crate) const ALL: [Peer; 7] = [
+    Peer { name: "awscrt", program: "python3", way: Way::AwsCrt, only: None, digests: "none" },
     Peer { name: "s5cmd", program: "s5cmd", way: Way::S5cmd, only: None, digests: "MD5, SHA-256" },
     Peer {
         name: "rclone, tuned for size",
@@ -80,19 +74,25 @@ pub const ALL: [Peer; 7] = [
         digests: "MD5 of the file, MD5, SHA-256",
     },
     Peer { name: "s3cmd", program: "s3cmd", way: Way::S3cmd, only: None, digests: "MD5, SHA-256" },
-    Peer { name: "aws s3 cp", program: "aws", way: Way::Aws, only: None, digests: "CRC32, SHA-256" },
+    Peer {
+        name: "aws s3 cp",
+        program: "aws",
+        way: Way::Aws,
+        only: None,
+        digests: "CRC32, SHA-256",
+    },
 ];
 
 /// Where a peer is to send what.
-pub struct Task<'a> {
+pub(crate) struct Task<'a> {
     /// The files.
-    pub work: &'a Work,
+    pub(crate) work: &'a Work,
     /// Such as `127.0.0.1:4711`.
-    pub address: &'a str,
+    pub(crate) address: &'a str,
     /// Of the far side, where it speaks TLS.
-    pub certificate: Option<&'a Path>,
+    pub(crate) certificate: Option<&'a Path>,
     /// A directory that the peer may leave things in.
-    pub home: &'a Path,
+    pub(crate) home: &'a Path,
 }
 
 impl Task<'_> {
@@ -120,12 +120,13 @@ impl Task<'_> {
 
 impl Peer {
     /// Returns where it is; `None` when it is not on this machine.
-    pub fn find(&self) -> Option<PathBuf> {
+    pub(crate) fn find(&self) -> Option<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let given = std::env::var_os("DROPFERRY_BENCH_TOOLS").unwrap_or_default();
         let here = ["target/peers/bin", "target/servers/venv/bin"].map(|place| root.join(place));
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut places = std::env::split_paths(&given).chain(here).chain(std::env::split_paths(&path));
+        let mut places =
+            std::env::split_paths(&given).chain(here).chain(std::env::split_paths(&path));
         places.find_map(|place| {
             let program = place.join(self.program);
             let is_there = match self.way {
@@ -140,7 +141,7 @@ impl Peer {
     }
 
     /// Returns the command that uploads.
-    pub fn command(&self, program: &Path, task: &Task<'_>) -> std::io::Result<Command> {
+    pub(crate) fn command(&self, program: &Path, task: &Task<'_>) -> std::io::Result<Command> {
         let mut command = Command::new(program);
         command
             .current_dir(task.home)

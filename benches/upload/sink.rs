@@ -13,7 +13,7 @@ mod body;
 mod objects;
 mod wire;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,36 +27,36 @@ use self::wire::Request;
 
 /// How the server behaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mode {
+pub(crate) struct Mode {
     /// Computes the MD5 of what comes.
-    pub hashes: bool,
+    pub(crate) hashes: bool,
     /// Speaks TLS.
-    pub tls: bool,
+    pub(crate) tls: bool,
 }
 
 /// What the server counted. Times are Unix nanoseconds, 0 when it never was.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Requests of every kind.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Those with the bytes of a part or an object.
-    pub puts: u64,
+    pub(crate) puts: u64,
     /// Their bytes, as the client meant them: without the frames of `aws-chunked`.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Those of them that announced an MD5.
-    pub announced: u64,
+    pub(crate) announced: u64,
     /// Objects that are complete.
-    pub objects: u64,
+    pub(crate) objects: u64,
     /// Bytes of them.
-    pub object_bytes: u64,
+    pub(crate) object_bytes: u64,
     /// Connections that were made.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// When the first request came that was about an object.
-    pub first_request_ns: u64,
+    pub(crate) first_request_ns: u64,
     /// When the first body began.
-    pub first_body_ns: u64,
+    pub(crate) first_body_ns: u64,
     /// When the last answer about an object was given.
-    pub last_answer_ns: u64,
+    pub(crate) last_answer_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ struct Server {
 }
 
 /// Runs until standard input ends; then prints [`Counts`].
-pub fn serve(mode: Mode, certificate: Option<&super::tls::Files>) -> io::Result<()> {
+pub(crate) fn serve(mode: Mode, certificate: Option<&super::tls::Files>) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let tls = certificate.filter(|_| mode.tls).map(super::tls::server).transpose()?;
     let server = Arc::new(Server {

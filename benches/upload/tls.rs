@@ -12,22 +12,22 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// Where certificate and key are; both PEM.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub(crate) struct Files {
     /// Signs itself, so it is also what clients trust.
-    pub certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// Its key.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Files {
     /// Names the files of a directory.
-    pub fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         Self { certificate: directory.join("ca.pem"), key: directory.join("key.pem") }
     }
 }
 
 /// Makes a certificate for this machine's own address.
-pub fn make(directory: &Path) -> io::Result<Files> {
+pub(crate) fn make(directory: &Path) -> io::Result<Files> {
     let files = Files::of(directory);
     let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
@@ -42,7 +42,7 @@ pub fn make(directory: &Path) -> io::Result<Files> {
 }
 
 /// How the far side speaks.
-pub fn server(files: &Files) -> io::Result<Arc<ServerConfig>> {
+pub(crate) fn server(files: &Files) -> io::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::from_pem_file(&files.certificate).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -57,7 +57,7 @@ pub fn server(files: &Files) -> io::Result<Arc<ServerConfig>> {
 }
 
 /// How the bare pipeline speaks.
-pub fn client(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
+pub(crate) fn client(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     let found = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
     roots.add(found).map_err(io::Error::other)?;
@@ -71,6 +71,6 @@ pub fn client(certificate: &Path) -> io::Result<Arc<ClientConfig>> {
 }
 
 /// Whom the bare pipeline expects.
-pub fn name() -> ServerName<'static> {
+pub(crate) fn name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())
 }

@@ -273,11 +273,7 @@ impl Objects {
             )
             .ok();
         }
-        let name = format!(
-            "<Name>{}</Name><Prefix>{}</Prefix>",
-            request.bucket,
-            escaped(prefix)
-        );
+        let name = format!("<Name>{}</Name><Prefix>{}</Prefix>", request.bucket, escaped(prefix));
         let marker = escaped(&last);
         let next = format!(
             "<NextContinuationToken>{marker}</NextContinuationToken><NextMarker>{marker}</NextMarker>"
