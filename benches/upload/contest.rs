@@ -1,6 +1,6 @@
 //! A case: who takes part, and the rounds.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -184,13 +184,8 @@ impl Contest {
         for round in 1..=settings.rounds {
             for (at, entrant) in entrants.iter().enumerate() {
                 if contest.is_to_run(at, settings) {
-                    eprint!(
-                        "\r\x1b[K{} {round}/{} {}",
-                        case.word(),
-                        settings.rounds,
-                        entrant.name()
-                    );
-                    io::stderr().flush()?;
+                    let rounds = settings.rounds;
+                    progress(&format!("{} {round}/{rounds} {}", case.word(), entrant.name()))?;
                     contest.run(at, entrant, settings, place);
                 }
             }
@@ -198,7 +193,7 @@ impl Contest {
                 costs.push(contest.step_costs(place)?);
             }
         }
-        eprint!("\r\x1b[K");
+        progress("")?;
         contest.costs = median_costs(&costs);
         Ok(contest)
     }
@@ -306,6 +301,16 @@ impl Contest {
         sink.finish()?;
         serde_json::from_slice(&output.stdout).map_err(io::Error::other)
     }
+}
+
+/// Says on a terminal what is under way.
+fn progress(text: &str) -> io::Result<()> {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        write!(terminal, "\r\x1b[K{text}")?;
+        terminal.flush()?;
+    }
+    Ok(())
 }
 
 fn myself(arguments: &[&str]) -> io::Result<Command> {

@@ -39,7 +39,7 @@
 //! - *sent*: from the first request about an object to the last answer, as the far side saw it. GB/s,
 //!   files/s and the ratio `x time` are of it, so that no start of any program counts.
 //! - *CPU*: user and kernel, of all threads and children from start to end.
-//! - *peak*: the most memory at any time.
+//! - *peak*: the most memory at any time; what is below 10 MB is the bench's own at the start of it.
 //! - *others*: what everybody else on the machine took meanwhile; distrust times where it is much.
 //!
 //! Below each table stand the targets that the case shows. One that is missed is no failure: the exit

@@ -178,7 +178,7 @@ fn aws(command: &mut Command, task: &Task<'_>) {
 }
 
 fn awscrt(command: &mut Command, task: &Task<'_>) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/upload/awscrt.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/upload/crt.py");
     command.arg(script).arg(task.address).arg(&task.work.directory);
     command.args(task.certificate);
 }
