@@ -13,6 +13,7 @@
 //! for company. Nothing here reads a file, a clock or a setting; a crash loses what a reader reads
 //! again. `unsafe` stands in the kernels below this module and nowhere else in the program.
 
+mod kernel;
 mod stage;
 mod width;
 
@@ -22,6 +23,7 @@ pub use width::Width;
 use std::fmt;
 
 use crate::model::Md5;
+use kernel::Job;
 
 /// Bytes that MD5 takes in one step.
 const BLOCK: usize = 64;
@@ -50,14 +52,14 @@ impl Hasher {
     /// Appends bytes, with no other message beside this one.
     pub fn update(&mut self, bytes: &[u8]) {
         let (blocks, rest) = self.lead(bytes);
-        md5::block_api::compress(&mut self.state, blocks);
+        kernel::alone(&mut self.state, blocks);
         self.keep(rest);
     }
 
     /// Ends the message.
     pub fn finish(mut self) -> Md5 {
         let (end, count) = self.end();
-        md5::block_api::compress(&mut self.state, &end[..count]);
+        kernel::alone(&mut self.state, &end[..count]);
         self.digest()
     }
 
@@ -74,7 +76,7 @@ impl Hasher {
         if held + first.len() < BLOCK {
             return (&[], &[]);
         }
-        md5::block_api::compress(&mut self.state, &[self.partial]);
+        kernel::alone(&mut self.state, &[self.partial]);
         rest.as_chunks()
     }
 
@@ -126,18 +128,40 @@ impl fmt::Debug for Hasher {
 /// Appends its bytes to each message, side by side.
 ///
 /// Lengths may differ: where bytes end, the next job takes the lane.
-pub fn advance(_width: Width, jobs: &mut [(&mut Hasher, &[u8])]) {
-    for (hasher, bytes) in jobs {
-        hasher.update(bytes);
-    }
+pub fn advance(width: Width, jobs: &mut [(&mut Hasher, &[u8])]) {
+    let jobs = jobs.iter_mut().map(|(hasher, bytes)| {
+        let (blocks, rest) = hasher.lead(bytes);
+        hasher.keep(rest);
+        Job { state: &mut hasher.state, blocks }
+    });
+    run(width, jobs);
 }
 
 /// Returns the digests of whole messages, in their order.
-pub fn digest_many(_width: Width, messages: &[&[u8]]) -> Vec<Md5> {
-    let digest = |bytes: &&[u8]| {
-        let mut hasher = Hasher::new();
-        hasher.update(bytes);
-        hasher.finish()
-    };
-    messages.iter().map(digest).collect()
+pub fn digest_many(width: Width, messages: &[&[u8]]) -> Vec<Md5> {
+    let mut hashers = vec![Hasher::new(); messages.len()];
+    let mut jobs: Vec<_> = hashers.iter_mut().zip(messages.iter().copied()).collect();
+    advance(width, &mut jobs);
+    let ends: Vec<_> = hashers.iter().map(Hasher::end).collect();
+    let last = hashers.iter_mut().zip(&ends);
+    run(
+        width,
+        last.map(|(hasher, (end, count))| Job { state: &mut hasher.state, blocks: &end[..*count] }),
+    );
+    hashers.iter().map(Hasher::digest).collect()
 }
+
+/// Takes all blocks of all jobs.
+fn run<'a>(width: Width, jobs: impl Iterator<Item = Job<'a>>) {
+    let mut waiting = jobs.filter(|job| !job.blocks.is_empty());
+    let mut active = Vec::with_capacity(width.room());
+    loop {
+        active.extend(waiting.by_ref().take(width.room() - active.len()));
+        let Some(count) = active.iter().map(|job: &Job<'_>| job.blocks.len()).min() else { return };
+        kernel::step(width, &mut active, count);
+        active.retain(|job| !job.blocks.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! How many messages one pass advances.
 
+use super::kernel;
+
 /// The instructions that a pass is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Width {
@@ -24,13 +26,51 @@ impl Width {
         }
     }
 
+    /// Messages that one pass takes at most: as many lanes as keep the machine busy.
+    pub(super) const fn room(self) -> usize {
+        match self {
+            Self::Scalar => kernel::SCALAR_ROOM,
+            #[cfg(target_arch = "x86_64")]
+            Self::Sse2 => kernel::SSE2_ROOM,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => kernel::AVX2_ROOM,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => kernel::AVX512_ROOM,
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Sse2 | Self::Avx2 | Self::Avx512 => kernel::SCALAR_ROOM,
+        }
+    }
+
+    /// The quickest for so many messages that is here and not wider than this one.
+    ///
+    /// A vector takes more time for a step than a word does, so a few messages are better off without.
+    pub(super) fn fit(self, messages: usize) -> Self {
+        if messages <= kernel::SCALAR_ROOM { Self::Scalar } else { self.min(Self::best()) }
+    }
+
     /// The widest that this machine has.
     pub fn best() -> Self {
-        Self::Scalar
+        Self::all_here().pop().unwrap_or(Self::Scalar)
     }
 
     /// All that this machine has, from narrow to wide.
     pub fn all_here() -> Vec<Self> {
-        vec![Self::Scalar]
+        let all = [Self::Scalar, Self::Sse2, Self::Avx2, Self::Avx512];
+        all.into_iter().filter(|width| width.is_here()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_here(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Sse2 => is_x86_feature_detected!("sse2"),
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_here(self) -> bool {
+        self == Self::Scalar
     }
 }
