@@ -117,24 +117,23 @@ impl Incoming {
 
     /// Throws a body away, digesting it where that is asked for.
     pub(super) fn large_body(&mut self, request: &Request, hashes: bool) -> io::Result<Received> {
-        let mut md5 = hashes.then(Md5::new);
-        let length = if request.is_chunked() {
-            // HTTP's chunks around those of the signature are nothing that a client sends to a
-            // server that understands either.
-            self.chunks(&mut md5)?
-        } else if request.is_aws_chunked() && hashes {
-            self.chunks(&mut md5)?
+        let mut digest = hashes.then(|| Payload::new(request.is_aws_chunked()));
+        let came = if request.is_chunked() {
+            self.chunks(&mut digest)?
         } else {
-            self.discard(request.content_length(), &mut md5)?;
-            let decoded = request.header("x-amz-decoded-content-length");
-            decoded.and_then(|text| text.parse().ok()).unwrap_or(request.content_length())
+            let length = request.content_length();
+            self.discard(length, &mut digest)?;
+            length
         };
-        let md5 = md5.map(|md5| md5.finalize().into());
+        // Where the signature's frames are within, the client says what is in them.
+        let decoded = request.header("x-amz-decoded-content-length");
+        let length = decoded.and_then(|text| text.parse().ok()).unwrap_or(came);
+        let md5 = digest.map(|payload| payload.md5.finalize().into());
         Ok(Received { length, md5, text: String::new() })
     }
 
     /// Takes chunks to the last, which is empty, and the lines after it.
-    fn chunks(&mut self, md5: &mut Option<Md5>) -> io::Result<u64> {
+    fn chunks(&mut self, digest: &mut Option<Payload>) -> io::Result<u64> {
         let mut all = 0;
         loop {
             let line = self.line()?;
@@ -145,7 +144,7 @@ impl Incoming {
                 while !self.line()?.is_empty() {}
                 return Ok(all);
             }
-            self.discard(size, md5)?;
+            self.discard(size, digest)?;
             self.line()?;
             all += size;
         }
@@ -165,30 +164,84 @@ impl Incoming {
         }
     }
 
-    fn discard(&mut self, length: u64, md5: &mut Option<Md5>) -> io::Result<()> {
+    fn discard(&mut self, length: u64, digest: &mut Option<Payload>) -> io::Result<()> {
         let mut left = usize::try_from(length).map_err(io::Error::other)?;
         let known = left.min(self.end - self.at);
-        if let Some(md5) = md5 {
-            md5.update(&self.buffer[self.at..self.at + known]);
+        if let Some(digest) = digest {
+            digest.take(&self.buffer[self.at..self.at + known]);
         }
         self.at += known;
         left -= known;
         while left > 0 {
             let step = &mut self.step[..left.min(STEP)];
             let count = match &mut self.stream {
-                Stream::Plain(stream) if md5.is_none() => recv(stream, step, RecvFlags::TRUNC)?.1,
+                Stream::Plain(stream) if digest.is_none() => {
+                    recv(stream, step, RecvFlags::TRUNC)?.1
+                }
                 Stream::Plain(stream) => stream.read(step)?,
                 Stream::Tls(stream) => stream.read(step)?,
             };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if let Some(md5) = md5 {
-                md5.update(&self.step[..count]);
+            if let Some(digest) = digest {
+                digest.take(&self.step[..count]);
             }
             left -= count;
         }
         Ok(())
+    }
+}
+
+/// Digests a body, and leaves the signature's frames out where it has them.
+struct Payload {
+    md5: Md5,
+    is_framed: bool,
+    /// Bytes of the frame that are to come.
+    left: usize,
+    /// The line between two frames, as far as it came.
+    line: Vec<u8>,
+    /// The last frame came; the lines behind it are of no interest.
+    ended: bool,
+}
+
+impl Payload {
+    fn new(is_framed: bool) -> Self {
+        Self { md5: Md5::new(), is_framed, left: 0, line: Vec::new(), ended: false }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        if !self.is_framed {
+            self.md5.update(bytes);
+            return;
+        }
+        while !bytes.is_empty() && !self.ended {
+            let count = self.left.min(bytes.len());
+            self.md5.update(&bytes[..count]);
+            self.left -= count;
+            bytes = &bytes[count..];
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(bytes.len(), |at| at + 1);
+            if self.left > 0 {
+                continue;
+            }
+            self.line.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if end.is_some() {
+                self.begin_frame();
+            }
+        }
+    }
+
+    /// Reads the line before a frame; the one that ends the frame before it is empty.
+    fn begin_frame(&mut self) {
+        let line = String::from_utf8_lossy(&self.line).trim().to_owned();
+        self.line.clear();
+        if !line.is_empty() {
+            let size = line.split(';').next().unwrap_or_default();
+            self.left = usize::from_str_radix(size, 16).unwrap_or(0);
+            self.ended = self.left == 0;
+        }
     }
 }
 
