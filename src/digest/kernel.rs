@@ -227,16 +227,14 @@ macro_rules! kernel {
             let mut inputs = [[&first.blocks[..count]; LANES]; GROUPS];
             let mut states = [[[0; LANES]; GROUPS]; 4];
             for (index, job) in jobs.iter().enumerate() {
-                let (group, lane) = (index / LANES, index % LANES);
-                inputs[group][lane] = &job.blocks[..count];
+                inputs.as_flattened_mut()[index] = &job.blocks[..count];
                 for (row, word) in states.iter_mut().zip(*job.state) {
-                    row[group][lane] = word;
+                    row.as_flattened_mut()[index] = word;
                 }
             }
             enter(&mut states, &inputs, count);
             for (index, job) in jobs.iter_mut().enumerate() {
-                let (group, lane) = (index / LANES, index % LANES);
-                *job.state = states.map(|row| row[group][lane]);
+                *job.state = states.map(|row| row.as_flattened()[index]);
             }
         }
 

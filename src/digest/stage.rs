@@ -289,8 +289,8 @@ mod tests {
     fn a_leader_takes_guests_along_and_hands_on_what_is_unfinished() {
         let stage = Stage::new();
         stage.shared.queue().leaders = 1;
-        let [short, long, longest] = [1, 60, 90].map(|runs| bytes(runs, usize::from(runs) * 8_192));
-        let own = bytes(2, 8_192 * 40);
+        let [short, long, longest] = [1, 6, 9].map(|runs| bytes(runs, usize::from(runs) * 8_192));
+        let own = bytes(2, 8_192 * 4);
         let (first, second, third) =
             (seat(&stage, &short), seat(&stage, &long), seat(&stage, &longest));
         let hasher = stage.shared.lead(work(&own));

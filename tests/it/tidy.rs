@@ -153,6 +153,17 @@ fn each_outside_thing_has_one_place() {
         &outside(&["Instant::now", "SystemTime::now"], &["clock.rs", "sandbox.rs"]),
         "take the time from clock::Clock",
     );
+    assert_none(
+        &outside(
+            &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"],
+            &["digest/kernel/x86.rs"],
+        ),
+        "only vector registers need it: see digest/kernel/x86.rs",
+    );
+    assert_none(
+        &outside(&["unsafe_code"], &["digest/kernel.rs"]),
+        "one module may, and kernel.rs lets it",
+    );
     assert_none(&outside(&["unwrap()"], &[]), "expect(\"why it cannot happen\"), or handle it");
     let above: Vec<_> = LAYERS
         .iter()
