@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::control::Reply;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
@@ -60,12 +60,14 @@ use shutdown::Phase;
 /// How often replaced credentials are looked for while a destination is halted.
 const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Events taken in one turn before the loop looks around again.
-const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 256;
 
 /// A commit that has landed, with what waited for it.
 struct Landing {
     result: Result<(), crate::store::Error>,
     then: Vec<(ActId, Act)>,
+    /// The engine decided it.
+    is_decided: bool,
     answer: Option<(tokio::sync::oneshot::Sender<Reply>, Reply)>,
 }
 
@@ -98,8 +100,10 @@ impl Daemon {
         tracing::info!("started");
         loop {
             let wake = self.wait().await;
-            self.take_wake(wake)?;
-            self.take_waiting();
+            let mut heard = Vec::new();
+            self.take_wake(wake, &mut heard)?;
+            self.take_waiting(&mut heard)?;
+            self.tell_all(heard);
             self.care_for_database();
             let now = self.clock.now().monotonic;
             self.tell_supervisor(now);
@@ -153,7 +157,7 @@ impl Daemon {
         own.into_iter().chain([engine]).flatten().min()
     }
 
-    fn take_wake(&mut self, wake: Wake) -> Result<(), Error> {
+    fn take_wake(&mut self, wake: Wake, heard: &mut Vec<Event>) -> Result<(), Error> {
         match wake {
             Wake::Signal(Signal::Drain | Signal::Abort) => self.on_stop(),
             Wake::Signal(Signal::Reload) => self.on_reload(),
@@ -166,16 +170,9 @@ impl Daemon {
                     counts.settling
                 );
             }
-            Wake::Event(event) => self.tell(event),
-            Wake::Reply(act, reply) => self.on_reply(act, reply),
-            Wake::Landed(Landing { result, then, answer }) => {
-                result.map_err(Error::Store)?;
-                then.into_iter().for_each(|(id, act)| self.begin(id, act));
-                if let Some((to, reply)) = answer {
-                    // Whoever asked may have gone.
-                    to.send(reply).unwrap_or(());
-                }
-            }
+            Wake::Event(event) => heard.push(event),
+            Wake::Reply(act, reply) => self.on_reply(act, reply, heard),
+            Wake::Landed(landing) => self.on_landed(landing, heard)?,
             Wake::Stored(portion) => self.on_stored(portion.map_err(Error::Store)?),
             Wake::Asked(asked) => self.on_asked(asked),
             // Whoever asked may have gone.
@@ -190,34 +187,56 @@ impl Daemon {
         Ok(())
     }
 
-    /// Takes what has arrived meanwhile, so that what belongs together is committed together.
-    fn take_waiting(&mut self) {
-        for _ in 0..EVENTS_MAX {
-            if let Some((act, reply)) = self.workers.try_next() {
-                self.on_reply(act, reply);
-            } else if let Ok(event) = self.events.try_recv() {
-                self.tell(event);
-            } else {
-                return;
-            }
+    fn on_landed(&mut self, landing: Landing, heard: &mut Vec<Event>) -> Result<(), Error> {
+        let Landing { result, then, is_decided, answer } = landing;
+        result.map_err(Error::Store)?;
+        then.into_iter().for_each(|(id, act)| self.begin(id, act));
+        if let Some((to, reply)) = answer {
+            // Whoever asked may have gone.
+            to.send(reply).unwrap_or(());
         }
+        heard.extend(is_decided.then_some(Event::Committed));
+        Ok(())
     }
 
-    fn on_reply(&mut self, act: ActId, reply: workers::Reply) {
+    /// Takes what has arrived meanwhile, so that what belongs together is decided and committed together.
+    fn take_waiting(&mut self, heard: &mut Vec<Event>) -> Result<(), Error> {
+        while heard.len() < EVENTS_MAX {
+            if let Some(Some(landing)) = self.commits.next().now_or_never() {
+                self.on_landed(landing, heard)?;
+            } else if let Some((act, reply)) = self.workers.try_next() {
+                self.on_reply(act, reply, heard);
+            } else if let Ok(event) = self.events.try_recv() {
+                heard.push(event);
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_reply(&mut self, act: ActId, reply: workers::Reply, heard: &mut Vec<Event>) {
         if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
             // What it saw lies in the other channel, and comes first.
             while let Ok(event) = self.events.try_recv() {
-                self.tell(event);
+                heard.push(event);
             }
         }
-        self.tell(Event::Outcome { act, outcome: reply });
+        heard.push(Event::Outcome { act, outcome: reply });
     }
 
     fn tell(&mut self, event: Event) {
+        self.tell_all(vec![event]);
+    }
+
+    fn tell_all(&mut self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
         let mut effects = Vec::new();
-        self.engine.handle(self.clock.now(), event, &mut effects);
+        self.engine.handle_all(self.clock.now(), events, &mut effects);
         self.take_effects(effects);
     }
 
@@ -227,7 +246,7 @@ impl Daemon {
                 Effect::Start(id, act) => self.begin(id, act),
                 Effect::Commit { records, then } => {
                     self.journal.note(&records);
-                    self.commit(records, then);
+                    self.commit(records, then, true);
                 }
             }
         }
@@ -236,14 +255,14 @@ impl Daemon {
     /// Writes what no act waits for.
     fn submit(&mut self, records: Vec<Record>) {
         self.journal.note(&records);
-        self.commit(records, Vec::new());
+        self.commit(records, Vec::new(), false);
     }
 
-    fn commit(&mut self, records: Vec<Record>, then: Vec<(ActId, Act)>) {
+    fn commit(&mut self, records: Vec<Record>, then: Vec<(ActId, Act)>, is_decided: bool) {
         let answer = self.store.submit(records);
         self.commits.push_back(Box::pin(async move {
             let result = answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
-            Landing { result, then, answer: None }
+            Landing { result, then, is_decided, answer: None }
         }));
     }
 

@@ -57,8 +57,8 @@ mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use ends::DropKey;
 use disk::Disk;
+pub use ends::DropKey;
 use ends::Ends;
 use event::{Act, ActId, Effect, Event};
 use files::Files;

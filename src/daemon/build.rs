@@ -21,6 +21,7 @@ use super::perform::{Source, World};
 use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
+use super::receipts::Receipts;
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::web::{Render, Web};
@@ -193,6 +194,7 @@ pub(super) fn world(
         senders: config.notify.iter().map(sender).collect(),
         courier: Courier(Http::new(&config.network).map_err(Error::Configured)?),
         state: config.state_directory.clone(),
+        receipts: Receipts::default(),
         readers: Readers::new(config.state_directory.clone()),
         events,
         parts: PartReader::new(config.transfer.memory),

@@ -100,7 +100,8 @@ impl Daemon {
             Wanted::Files(Err(why), _) => Reply::Refused(why),
         };
         self.commits.push_back(Box::pin(async move {
-            Landing { result: Ok(()), then: Vec::new(), answer: Some((answer, reply)) }
+            let answer = Some((answer, reply));
+            Landing { result: Ok(()), then: Vec::new(), is_decided: false, answer }
         }));
     }
 

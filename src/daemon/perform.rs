@@ -11,14 +11,15 @@ use tokio::sync::mpsc;
 use super::bandwidth::Bandwidth;
 use super::people::Courier;
 use super::readers::Readers;
+use super::receipts::Receipts;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, parts, people, units};
+use super::{files, parts, people, receipts, units};
 use crate::clock::Clock;
 use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
     ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, RootIdentity,
-    SourcePath, UploadId,
+    SourcePath,
 };
 use crate::notify::Sender;
 use crate::platform::Destination;
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) courier: Courier,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
+    /// Receipts that wait to be written.
+    pub(crate) receipts: Receipts,
     /// Views of the rows.
     pub(crate) readers: Readers,
     /// Where observations go while a scan runs.
@@ -124,8 +127,8 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             off_the_loop(hash).await.map(|mark| Outcome::FileHashed { mark })
         }
         Act::WriteReceipt { upload } => {
-            let write = move || write_receipt(&world, upload);
-            off_the_loop(write).await.map(|sha256| Outcome::ReceiptWritten { sha256 })
+            let written = receipts::write(&world, upload).await.or_else(failed);
+            written.map(|sha256| Outcome::ReceiptWritten { sha256 })
         }
         Act::Notify { notice } => people::tell(&world, &notice).await.or_else(failed),
         Act::Survey => people::survey(world).await,
@@ -298,17 +301,4 @@ async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
     let file = source_file(&world, from);
     let hash = move || world.parts.hash_range(&file?, range, &world.stop);
     off_the_loop(hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
-}
-
-fn write_receipt(world: &World, upload: UploadId) -> Result<[u8; 32], Failure> {
-    let local = |why: String| Failure::new(FailureKind::LocalFault, why);
-    let detail = world.readers.lend(|snapshot| snapshot.detail(upload)).flatten();
-    let detail = detail.map_err(|error| local(error.to_string()))?;
-    let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
-    let data = super::receipts::data_of(detail)
-        .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;
-    let place = receipt::path_for(&world.state, &data.drop, &data.path, upload);
-    receipt::write(&place, &receipt::render(&data)).map_err(|error| {
-        local(format!("the receipt {} cannot be written: {error}", place.display()))
-    })
 }

@@ -1,8 +1,113 @@
-//! From rows to what a receipt says.
+//! From rows to receipts.
+//!
+//! Receipts that are asked for while others are being written are written together: a thread takes
+//! whatever waits, and ends when nothing does. *At a crash* an act that was not answered is done again,
+//! with the same bytes.
 
-use crate::model::{PartSize, Stage};
-use crate::receipt::{ReceiptData, ReceiptExport, ReceiptPart};
-use crate::store::snapshot::Detail;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::perform::World;
+use crate::model::{Failure, FailureKind, PartSize, Stage, UploadId};
+use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
+use crate::store::snapshot::{Detail, Snapshot};
+
+/// Receipts in one go: they share the disk's waits, and are in memory together.
+const TOGETHER_MAX: usize = 128;
+
+/// Receipts that wait to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Asked>,
+    /// A thread takes them.
+    is_served: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    upload: UploadId,
+    answer: oneshot::Sender<Result<[u8; 32], Failure>>,
+}
+
+/// Writes the receipt of an upload, with those of others that are asked for meanwhile.
+pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 32], Failure> {
+    let (answer, answered) = oneshot::channel();
+    if world.receipts.line_up(Asked { upload, answer }) {
+        let world = Arc::clone(world);
+        tokio::task::spawn_blocking(move || serve(&world));
+    }
+    let cut = |_| Err(Failure::new(FailureKind::Cancelled, "the daemon stops"));
+    answered.await.unwrap_or_else(cut)
+}
+
+impl Receipts {
+    /// Takes a place in the line; tells whether nobody serves it.
+    fn line_up(&self, asked: Asked) -> bool {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.push(asked);
+        !std::mem::replace(&mut queue.is_served, true)
+    }
+
+    /// Takes those that waited longest, or ends the service.
+    fn take(&self) -> Option<Vec<Asked>> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = queue.waiting.len().min(TOGETHER_MAX);
+        queue.is_served = count > 0;
+        (count > 0).then(|| queue.waiting.drain(..count).collect())
+    }
+}
+
+fn serve(world: &World) {
+    while let Some(asked) = world.receipts.take() {
+        let rendered = world.readers.lend(|snapshot| {
+            asked.iter().map(|asked| render(world, snapshot, asked.upload)).collect::<Vec<_>>()
+        });
+        let rendered = rendered
+            .unwrap_or_else(|error| asked.iter().map(|_| Err(local(error.to_string()))).collect());
+        let (ready, asked): (Vec<_>, Vec<_>) = rendered
+            .into_iter()
+            .zip(asked)
+            .filter_map(|(rendered, asked)| match rendered {
+                Ok(ready) => Some((ready, asked)),
+                Err(failure) => {
+                    // Whoever asked may be gone.
+                    asked.answer.send(Err(failure)).ok();
+                    None
+                }
+            })
+            .unzip();
+        let written = receipt::write_all(&ready);
+        for ((written, asked), (place, _)) in written.into_iter().zip(asked).zip(&ready) {
+            let written = written.map_err(|error| {
+                local(format!("the receipt {} cannot be written: {error}", place.display()))
+            });
+            asked.answer.send(written).ok();
+        }
+    }
+}
+
+fn local(why: String) -> Failure {
+    Failure::new(FailureKind::LocalFault, why)
+}
+
+/// Renders a receipt from rows, and says where it shall stand.
+fn render(
+    world: &World,
+    snapshot: &Snapshot,
+    upload: UploadId,
+) -> Result<(PathBuf, Vec<u8>), Failure> {
+    let detail = snapshot.detail(upload).map_err(|error| local(error.to_string()))?;
+    let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
+    let data = data_of(detail)
+        .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;
+    let place = receipt::path_for(&world.state, &data.drop, &data.path, upload);
+    Ok((place, receipt::render(&data)))
+}
 
 /// Returns what the receipt of an upload says; `None` before it is verified.
 pub fn data_of(detail: Detail) -> Option<ReceiptData> {

@@ -109,9 +109,7 @@ impl Engine {
                 let source = upload.source();
                 (control(DIGEST_FILE), Act::DigestFile { upload: upload.id(), source, digest })
             }
-            Step::WriteReceipt => {
-                (FlightKind::Receipt, Act::WriteReceipt { upload: upload.id() })
-            }
+            Step::WriteReceipt => (FlightKind::Receipt, Act::WriteReceipt { upload: upload.id() }),
         })
     }
 

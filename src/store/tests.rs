@@ -239,7 +239,8 @@ fn what_is_queued_comes_in_pages_and_each_once() {
     assert_eq!(loaded.uploads, []);
     let admit = |id| Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)));
     writer.apply(&[(1..=25).map(admit).collect()]).expect("written");
-    let begun = [24, 7].map(|id| Record::Upload(UploadId(id), Fact::BeginIntended { part_size: None, at: AT }));
+    let begun = [24, 7]
+        .map(|id| Record::Upload(UploadId(id), Fact::BeginIntended { part_size: None, at: AT }));
     let parked = Fact::Parked { reason: ParkReason::Bug, detail: String::new(), at: AT };
     let ended = Fact::Abandoned { at: AT };
     let others = [(9, parked), (10, ended)].map(|(id, fact)| Record::Upload(UploadId(id), fact));
