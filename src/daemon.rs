@@ -18,6 +18,7 @@ mod files;
 mod handed;
 mod headline;
 mod journal;
+mod line;
 mod loader;
 mod meters;
 mod metrics;

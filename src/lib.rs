@@ -47,6 +47,7 @@
 //! | admit | – | nothing happened | a scan sees the file again |
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
+//! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token it is ours, and complete |
 //! | report part | the checkpoint | reported, not marked | reported again |
 //! | complete | the intent, with its time | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |
@@ -71,7 +72,9 @@
 //! | remove old parts | – (one transaction) | nothing happened | they are found again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
-//! One kill costs at most as many parts sent again as were on their way.
+//! One kill costs at most twice as many parts sent again as may be on their way: those that were, and
+//! those that had arrived and whose checkpoints were not durable. No part waits for a checkpoint before
+//! that many lack one.
 //!
 //! # Where this departs from the first plan
 //! - Time in the engine is [`model::Monotonic`], not `Instant`: a value that a simulation can make.

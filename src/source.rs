@@ -41,7 +41,9 @@ use crate::model::{
 pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
 pub use look::look;
-pub use part::{ColdPages, Ending, MEMORY_PER_PART, PartRead, PartReader, PartStream, Prepared};
+pub use part::{
+    ColdPages, Ending, Held, MEMORY_PER_PART, PartRead, PartReader, PartStream, Prepared,
+};
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};
 pub use run::read_unit;

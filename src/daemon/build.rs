@@ -16,6 +16,7 @@ use super::control::Control;
 use super::headline::Headline;
 use super::journal::Journal;
 use super::loader::Loader;
+use super::parts::Small;
 use super::people::Courier;
 use super::perform::{Source, World};
 use super::pulse::Pulse;
@@ -177,6 +178,7 @@ pub(super) fn world(
             is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
+            small: Small::default(),
             walker: Walker::default(),
             seen,
         };

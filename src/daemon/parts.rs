@@ -1,4 +1,7 @@
-//! The act that moves bytes: one part, read, paced and sent.
+//! The acts that move bytes: one part, or one whole file, read, paced and sent.
+//!
+//! Small files of one drop directory that come together are read together, on one thread, and digested
+//! side by side: what wakes a thread takes longer than reading one of them.
 
 use std::future::Future;
 use std::io;
@@ -8,15 +11,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use tokio::sync::oneshot;
 
 use super::bandwidth::Bandwidth;
-use super::perform::{World, failed, off_the_loop, source_file, to};
+use super::line::Line;
+use super::perform::{World, drop_of, failed, off_the_loop, source_file, to};
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
-use crate::model::{ByteCount, ByteRange, Failure, FailureKind};
+use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
-use crate::source::{PartRead, PartStream, Prepared, SourceFile};
+use crate::source::{Held, PartRead, PartReader, PartStream, Prepared};
+
+/// Small files read in one go: all lanes, twice.
+const SMALL_TOGETHER: usize = 32;
+
+/// Small files of one drop directory that wait to be read.
+pub(crate) type Small = Line<(Held, oneshot::Sender<Result<Prepared, Failure>>)>;
 
 /// Sends one part.
 pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
@@ -47,8 +58,7 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     (source, range): (Source, ByteRange),
     call: impl FnOnce(PartBody) -> F,
 ) -> Result<(T, PartRead, ByteCount), Setback> {
-    let file = source_file(world, source).or_else(failed)?;
-    let prepared = prepare(world, file, range, destination.traits().wants_md5_first).await?;
+    let prepared = prepare(world, source, range, destination.traits().wants_md5_first).await?;
     let Prepared { md5, chunks, ending } = prepared;
     let sent = Arc::new(AtomicU64::new(0));
     let meter = world.bandwidth.meters.of(destination.name());
@@ -77,16 +87,21 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
 /// Makes a part ready: held or streamed, and hashed before where the platform wants it.
 async fn prepare(
     world: &Arc<World>,
-    file: SourceFile,
+    source: Source,
     range: ByteRange,
     wants_md5_first: bool,
 ) -> Result<Prepared, Setback> {
+    let drop = (!source.is_receipt).then(|| source.drop.clone());
+    let file = source_file(world, source).or_else(failed)?;
     if !wants_md5_first {
         let room = world.parts.room_for_stream().await;
         return Ok(world.parts.stream(file, range, room, None));
     }
     let reads = Arc::clone(world);
     if let Some(room) = world.parts.try_room_for_whole(range.length) {
+        if let Some(drop) = drop.filter(|_| PartReader::is_small(range)) {
+            return hold_small(world, drop, Held { file, range, room }).await.or_else(failed);
+        }
         let hold = move || reads.parts.hold(&file, range, &room, &reads.stop);
         return off_the_loop(hold).await;
     }
@@ -97,6 +112,28 @@ async fn prepare(
     };
     let read = off_the_loop(hash).await?;
     Ok(world.parts.stream(file, range, room, Some(read.md5)))
+}
+
+/// Reads a small part, with others of its drop directory that are wanted meanwhile.
+async fn hold_small(world: &Arc<World>, drop: DropName, held: Held) -> Result<Prepared, Failure> {
+    let (answer, answered) = oneshot::channel();
+    if drop_of(world, &drop)?.small.join((held, answer)) {
+        let world = Arc::clone(world);
+        tokio::task::spawn_blocking(move || serve(&world, &drop));
+    }
+    let cut = |_| Err(Failure::new(FailureKind::Cancelled, "the daemon stops"));
+    answered.await.unwrap_or_else(cut)
+}
+
+fn serve(world: &World, drop: &DropName) {
+    let Ok(source) = drop_of(world, drop) else { return };
+    while let Some(wanted) = source.small.take(SMALL_TOGETHER) {
+        let (held, answers): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+        for (prepared, answer) in world.parts.hold_small(held).into_iter().zip(answers) {
+            // Whoever wanted it may be gone.
+            answer.send(prepared).ok();
+        }
+    }
 }
 
 /// Lets the bytes go as fast as they may, and counts them.

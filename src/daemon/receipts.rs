@@ -5,10 +5,11 @@
 //! with the same bytes.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::line::Line;
 use super::perform::World;
 use crate::model::{Failure, FailureKind, PartSize, Stage, UploadId};
 use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
@@ -18,18 +19,11 @@ use crate::store::snapshot::{Detail, Snapshot};
 const TOGETHER_MAX: usize = 128;
 
 /// Receipts that wait to be written.
-#[derive(Debug, Default)]
-pub(crate) struct Receipts(Mutex<Queue>);
+pub(crate) type Receipts = Line<Asked>;
 
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Asked>,
-    /// A thread takes them.
-    is_served: bool,
-}
-
+/// A receipt that somebody waits for.
 #[derive(Debug)]
-struct Asked {
+pub(crate) struct Asked {
     upload: UploadId,
     answer: oneshot::Sender<Result<[u8; 32], Failure>>,
 }
@@ -37,7 +31,7 @@ struct Asked {
 /// Writes the receipt of an upload, with those of others that are asked for meanwhile.
 pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 32], Failure> {
     let (answer, answered) = oneshot::channel();
-    if world.receipts.line_up(Asked { upload, answer }) {
+    if world.receipts.join(Asked { upload, answer }) {
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world));
     }
@@ -45,25 +39,8 @@ pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 3
     answered.await.unwrap_or_else(cut)
 }
 
-impl Receipts {
-    /// Takes a place in the line; tells whether nobody serves it.
-    fn line_up(&self, asked: Asked) -> bool {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.waiting.push(asked);
-        !std::mem::replace(&mut queue.is_served, true)
-    }
-
-    /// Takes those that waited longest, or ends the service.
-    fn take(&self) -> Option<Vec<Asked>> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = queue.waiting.len().min(TOGETHER_MAX);
-        queue.is_served = count > 0;
-        (count > 0).then(|| queue.waiting.drain(..count).collect())
-    }
-}
-
 fn serve(world: &World) {
-    while let Some(asked) = world.receipts.take() {
+    while let Some(asked) = world.receipts.take(TOGETHER_MAX) {
         let rendered = world.readers.lend(|snapshot| {
             asked.iter().map(|asked| render(world, snapshot, asked.upload)).collect::<Vec<_>>()
         });

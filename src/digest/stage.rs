@@ -82,6 +82,11 @@ impl Stage {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Returns how many messages it digests side by side.
+    pub fn width(&self) -> Width {
+        self.shared.width
+    }
+
     /// Appends the bytes to the message, together with what other threads ask for meanwhile, and
     /// returns it. Blocks until then.
     pub fn advance(&self, mut hasher: Hasher, bytes: Bytes) -> Hasher {

@@ -19,6 +19,7 @@
 
 mod address;
 mod answers;
+mod names;
 mod objects;
 mod uploads;
 mod wire;
@@ -34,6 +35,7 @@ use reqwest::{Method, Url};
 
 use self::address::Addressing;
 use self::answers::Call;
+use self::names::Names;
 use super::account::Link;
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, Whole, WholeRequest,
@@ -102,6 +104,8 @@ pub struct S3 {
     addressing: Addressing,
     encryption: Encryption,
     link: Link,
+    /// Which names are free.
+    names: Names,
     /// The storage refuses `If-None-Match`.
     ignores_conditions: AtomicBool,
 }
@@ -144,6 +148,7 @@ impl S3 {
             addressing: Addressing::new(settings)?,
             encryption: settings.encryption.clone(),
             link,
+            names: Names::default(),
             ignores_conditions: AtomicBool::new(false),
         })
     }

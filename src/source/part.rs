@@ -52,10 +52,11 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 use tokio::sync::{mpsc, oneshot};
 
-use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk, Room};
+pub use self::buffers::Room;
+use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
-use crate::digest::{Hasher, Stage};
+use crate::digest::{Hasher, Stage, digest_many};
 use crate::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, PartNumber, PartSize, WholeDigest,
 };
@@ -184,12 +185,31 @@ impl PartReader {
             Ok(())
         })?;
         prove(source, &file)?;
-        let read = PartRead { md5: hasher.finish(), bytes: ByteCount(range.length) };
-        let (told, ending) = oneshot::channel();
-        // Whoever does not await the ending does not want it.
-        told.send(Ok((read, is_cold.then_some(ColdPages { file, range })))).ok();
-        let chunks = PartStream::Held(chunks.into_iter());
-        Ok(Prepared { md5: Some(read.md5), chunks, ending })
+        Ok(held_in_memory(chunks, hasher.finish(), range, is_cold.then_some(file)))
+    }
+
+    /// Tells whether a part is read at once.
+    pub fn is_small(range: ByteRange) -> bool {
+        range.length <= CHUNK_BYTES as u64
+    }
+
+    /// Reads small parts, and digests them side by side. Blocks.
+    ///
+    /// # Errors
+    /// For each as [`Self::hash_range`].
+    pub fn hold_small(&self, wanted: Vec<Held>) -> Vec<Result<Prepared, Failure>> {
+        let read: Vec<_> = wanted.iter().map(Held::read).collect();
+        let messages: Vec<&[u8]> =
+            read.iter().flatten().map(|(_, _, bytes)| bytes.as_ref()).collect();
+        let mut digests = digest_many(self.stage.width(), &messages).into_iter();
+        let prepared = wanted.iter().zip(read).map(|(held, read)| {
+            let (file, is_cold, bytes) = read?;
+            let md5 = digests.next().expect("a digest for each that was read");
+            prove(&held.file, &file)?;
+            let chunks = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+            Ok(held_in_memory(chunks, md5, held.range, is_cold.then_some(file)))
+        });
+        prepared.collect()
     }
 
     /// Reads a part on a blocking thread while it is sent. A part whose digest is known is not hashed
@@ -303,6 +323,38 @@ impl PartReader {
 
 /// MD5 and SHA-256 of a whole file, as far as they were asked for.
 pub type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
+
+fn held_in_memory(chunks: Vec<Bytes>, md5: Md5, range: ByteRange, cold: Option<File>) -> Prepared {
+    let read = PartRead { md5, bytes: ByteCount(range.length) };
+    let (told, ending) = oneshot::channel();
+    // Whoever does not await the ending does not want it.
+    told.send(Ok((read, cold.map(|file| ColdPages { file, range })))).ok();
+    Prepared { md5: Some(md5), chunks: PartStream::Held(chunks.into_iter()), ending }
+}
+
+/// A small part that is to be read.
+#[derive(Debug)]
+pub struct Held {
+    /// Of which file.
+    pub file: SourceFile,
+    /// Which bytes; no more than are read at once, see [`PartReader::is_small`].
+    pub range: ByteRange,
+    /// Where to.
+    pub room: Room,
+}
+
+impl Held {
+    fn read(&self) -> Result<(File, bool, Bytes), Failure> {
+        let file = open(&self.file)?;
+        let is_cold = is_cold(&file, self.range);
+        let mut bytes = Bytes::new();
+        read_chunks((&file, &self.file), self.range, &self.room, |chunk| {
+            bytes = Bytes::from_owner(chunk);
+            Ok(())
+        })?;
+        Ok((file, is_cold, bytes))
+    }
+}
 
 /// Reads, hashes, proves and gives one range. The last chunk is given only after the proof.
 fn feed(

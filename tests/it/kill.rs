@@ -85,7 +85,8 @@ fn kill_again_and_again(platforms: &'static [&'static str], rounds: u64) {
         let ledger = stage.ledger_of(platform);
         let again = ledger["bytes_received_again"].as_u64().expect("a count");
         let received = ledger["bytes_received"].as_u64().expect("a count");
-        let bound = rounds * PARTS_IN_FLIGHT * PART;
+        // On their way, and as many that arrived before that was written down.
+        let bound = rounds * 2 * PARTS_IN_FLIGHT * PART;
         println!(
             "{platform}, {rounds} kills: {received} bytes received, {again} of them again, bound {bound}"
         );

@@ -31,7 +31,8 @@ pub(super) fn prove(
         stage.vendors.iter().map(|vendor| compare(sandbox, *vendor, expected, &here)).collect();
     let receipts = count_receipts(&stage.state.join("receipts"));
     let wanted = expected.len() * stage.vendors.len();
-    let bound = PART_SIZE * PARTS_IN_FLIGHT;
+    // On their way, and as many that arrived before that was written down.
+    let bound = 2 * PART_SIZE * PARTS_IN_FLIGHT;
     let again: u64 = found.iter().map(|found| found.again).sum();
     let mut wrong: Vec<_> = found.iter().flat_map(|found| found.wrong.clone()).collect();
     let rules = [

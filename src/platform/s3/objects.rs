@@ -120,7 +120,7 @@ impl S3 {
             let remote = begun.remote(single_id(&key, &begun.token))?;
             Ok(Whole { remote, etag, file })
         };
-        if request.looks && !begun.overwrite {
+        if request.looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
@@ -139,6 +139,7 @@ impl S3 {
         let (length, md5) = (body.length, body.md5);
         match self.put_object((&key, &begun.token), begun, body).await {
             Ok(response) => {
+                self.names.take(&key);
                 let etag = stored(&response)?;
                 let is_proved = md5.is_some() && Md5::parse(etag.as_str()) == md5;
                 let size = (is_proved && is_plain(&response)).then_some(length);

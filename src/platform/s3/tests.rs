@@ -343,3 +343,94 @@ fn the_end_of_a_signed_address_is_read_in_both_forms() {
         assert_eq!(signed_until(&url).map(|at| at.0 / 1_000_000_000), end, "{query}");
     }
 }
+
+fn whole(looks: bool) -> WholeRequest {
+    WholeRequest { begun: request(5), looks }
+}
+
+async fn sent_whole(bench: &Bench, looks: bool) -> Result<Whole, Failure> {
+    let request = whole(looks);
+    let md5 = crate::model::Md5([0xab; 16]);
+    let body = crate::platform::contract::PartBody { md5: Some(md5), ..body(b"12345") };
+    bench.platform.put_whole(&request, body).await
+}
+
+const DIGEST: &str = "abababababababababababababababab";
+
+#[tokio::test]
+async fn a_whole_file_whose_digest_comes_back_is_proved_by_one_request() {
+    let bench = bench(|_| Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")));
+    let Whole { remote, etag, file } = sent_whole(&bench, false).await.expect("sent");
+    assert_eq!((remote.part_count, etag.as_str()), (1, DIGEST));
+    assert_eq!(file.size, Some(ByteCount(5)));
+    assert!(file.mark.is_some() && file.id.as_str() == KEY);
+    assert_eq!(lines(&bench), [format!("PUT {PATH}?")]);
+    let seen = bench.stub.seen();
+    assert_eq!(seen[0].header("if-none-match"), Some("*"));
+    assert!(seen[0].header("content-md5").is_some());
+}
+
+#[tokio::test]
+async fn an_etag_that_is_no_digest_proves_no_size() {
+    let bench = bench(|_| {
+        let reply = Reply::new(200, "").with("etag", format!("\"{DIGEST}\""));
+        reply.with("x-amz-server-side-encryption", "aws:kms")
+    });
+    let file = sent_whole(&bench, false).await.expect("sent").file;
+    assert_eq!((file.size, file.mark), (None, None));
+    let bench = self::bench(|_| Reply::new(200, "").with("etag", "\"another\""));
+    assert_eq!(sent_whole(&bench, false).await.expect("sent").file.size, None);
+}
+
+#[tokio::test]
+async fn a_whole_file_is_sent_only_where_nothing_stands_or_ours() {
+    let there = |token: &'static str| {
+        bench(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(200, "")
+                .with("etag", format!("\"{DIGEST}\""))
+                .with("x-amz-meta-dropferry-upload", token)
+                .with("content-length", "5"),
+            _ => Reply::new(412, &error("PreconditionFailed")),
+        })
+    };
+    let other = there("another");
+    let failure = sent_whole(&other, true).await.expect_err("somebody's");
+    assert_eq!(failure.kind, FailureKind::NameTaken);
+    assert_eq!(lines(&other), [format!("HEAD {PATH}?")], "nothing was sent");
+    let failure = sent_whole(&other, false).await.expect_err("somebody's");
+    assert_eq!(failure.kind, FailureKind::NameTaken);
+    for looks in [true, false] {
+        let ours = there("token");
+        let found = sent_whole(&ours, looks).await.expect("ours");
+        assert_eq!((found.etag.as_str(), found.file.size), (DIGEST, Some(ByteCount(5))));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_sent_many_files_is_listed_once() {
+    let bench = bench(|seen| match seen.method.as_str() {
+        "HEAD" => Reply::new(404, ""),
+        "GET" if seen.path.contains("continuation-token") => Reply::new(
+            200,
+            "<ListBucketResult><IsTruncated>false</IsTruncated>\
+             <Contents><Key>runs/a b/x+y#1.gz</Key></Contents></ListBucketResult>",
+        ),
+        "GET" => Reply::new(
+            200,
+            "<ListBucketResult><IsTruncated>true</IsTruncated>\
+             <NextContinuationToken>next</NextContinuationToken>\
+             <Contents><Key>runs/a b/other</Key></Contents></ListBucketResult>",
+        ),
+        _ => Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")),
+    });
+    for number in 0..30 {
+        let target = bench::target(&["runs", "a b"], &format!("file {number}"));
+        let request = WholeRequest { begun: bench::request(target, 5, 10), looks: true };
+        bench.platform.put_whole(&request, body(b"12345")).await.expect("sent");
+    }
+    let count = |method: &str| bench.stub.seen().iter().filter(|s| s.method == method).count();
+    assert_eq!((count("HEAD"), count("GET"), count("PUT")), (11, 2, 30));
+    let before = bench.stub.seen().len();
+    sent_whole(&bench, true).await.expect("not there after all");
+    assert_eq!(bench.stub.seen().len(), before + 2, "what the list names is asked about");
+}

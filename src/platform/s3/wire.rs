@@ -152,6 +152,27 @@ pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
     })
 }
 
+/// One page of the names in a folder.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) names: Vec<String>,
+    /// What asks for the next page.
+    pub(super) next: Option<String>,
+}
+
+/// Reads a page of objects; `None` when it is none, or its continuation cannot be asked for.
+pub(super) fn names(body: &[u8]) -> Option<Names> {
+    let root = parse(body).filter(|root| root.name == "ListBucketResult")?;
+    let is_truncated = root.text_of("IsTruncated")? == "true";
+    let next = root.text_of("NextContinuationToken").map(str::to_owned).filter(|_| is_truncated);
+    if is_truncated && next.is_none() {
+        return None;
+    }
+    // A name may begin or end with white space.
+    let names = root.all("Contents").map(|element| Some(element.child("Key")?.text.clone()));
+    Some(Names { names: names.collect::<Option<_>>()?, next })
+}
+
 /// Tells whether a body is that of a completed upload.
 pub(super) fn is_completed(body: &[u8]) -> bool {
     parse(body).is_some_and(|root| root.name != "Error" && root.child("ETag").is_some())

@@ -1,0 +1,52 @@
+//! Requests that are served together: whoever comes while others are being served waits in line, and
+//! the next service takes all that wait.
+
+use std::sync::{Mutex, PoisonError};
+
+/// A line, and whether somebody serves it.
+#[derive(Debug)]
+pub(crate) struct Line<T>(Mutex<Queue<T>>);
+
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: Vec<T>,
+    is_served: bool,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Queue { waiting: Vec::new(), is_served: false }))
+    }
+}
+
+impl<T> Line<T> {
+    /// Takes a place; tells whether nobody serves the line: whoever is told so must.
+    pub(super) fn join(&self, request: T) -> bool {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.push(request);
+        !std::mem::replace(&mut queue.is_served, true)
+    }
+
+    /// Takes those that waited longest, at most so many; none when the service ends.
+    pub(super) fn take(&self, most: usize) -> Option<Vec<T>> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = queue.waiting.len().min(most);
+        queue.is_served = count > 0;
+        (count > 0).then(|| queue.waiting.drain(..count).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_serves_and_takes_whoever_came_meanwhile() {
+        let line = Line::default();
+        assert_eq!([1, 2, 3].map(|request| line.join(request)), [true, false, false]);
+        assert_eq!(line.take(2), Some(vec![1, 2]));
+        assert!(!line.join(4), "it is being served");
+        assert_eq!((line.take(2), line.take(2)), (Some(vec![3, 4]), None));
+        assert!(line.join(5), "the service has ended");
+    }
+}
