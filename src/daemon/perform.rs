@@ -313,6 +313,7 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let sent = Arc::new(AtomicU64::new(0));
     let (counter, pacer) = (Arc::clone(&sent), Arc::clone(&world.bandwidth));
     let meter = pacer.meters.of(&act.destination);
+    let end = Arc::clone(&meter);
     let slice = pacer.slice();
     let chunks = pieces.flat_map(move |piece| stream::iter(slices(piece, slice)));
     let chunks = chunks.then(move |piece| {
@@ -321,8 +322,8 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
         async move {
             if let Ok(bytes) = &piece {
                 pacer.pace(bytes.len() as u64).await.map_err(std::io::Error::other)?;
-                counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                meter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                let before = counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                meter.count(before, bytes.len() as u64);
             }
             piece
         }
@@ -332,7 +333,10 @@ async fn put_part(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let put = destination.put_part(&asked, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (put, verdict.await) {
-        (Ok(etag), Ok(Ok(read))) => Ok(Outcome::PartPut { etag, md5: read.md5, sent }),
+        (Ok(etag), Ok(Ok(read))) => {
+            end.arrived(sent.0);
+            Ok(Outcome::PartPut { etag, md5: read.md5, sent })
+        }
         // What the reader says goes before what the network made of it, unless it was merely stopped.
         (_, Ok(Err(failure))) if failure.kind != FailureKind::Cancelled => {
             Err(Setback { failure, sent })
