@@ -2,8 +2,9 @@
 //!
 //! It is found by trial. What went over the wire in a window of some seconds is compared with what
 //! went before the width was changed: more parts stay when they bring a sixth of what they could,
-//! fewer stay when they cost next to nothing. So the width is the smallest that is about as fast
-//! as any, and on a bad line that is one part. At the start each trial doubles, afterwards it is a quarter, and
+//! fewer stay when they cost next to nothing. Fewer are tried where parts are slow, for there each that
+//! is lost costs dearly: on a bad line the width is the smallest that is about as fast as any, down to
+//! one part. At the start each trial doubles, afterwards it is a quarter, and
 //! trials that bring nothing become rare. Trouble on the line halves the width, once for all parts
 //! that were on their way together.
 //!
@@ -37,6 +38,8 @@ const WINDOW_ENOUGH: Duration = Duration::from_secs(8);
 const WINDOW_MAX: Duration = Duration::from_secs(20);
 /// Bytes for each part of the width that end a window: many of the pieces that are counted.
 const WINDOW_BYTES: u64 = 1024 * 1024;
+/// A part that sends more bytes a second is lost without much harm: fewer are not looked for.
+const SLOW: u64 = 2 * 1024 * 1024;
 /// How many parts in a window are enough to compare parts a second.
 const PARTS_MIN: u64 = 20;
 /// From a trial in vain to the next; doubled each time.
@@ -329,8 +332,12 @@ impl Width {
         if now < self.hold_until {
             return;
         }
-        let at_end = if self.goes_down { 1 } else { WIDTH_MAX };
-        if self.width == at_end {
+        let is_slow = self.speed.is_some_and(|speed| speed < SLOW);
+        let at_end = match self.goes_down {
+            true => self.width == 1 || !is_slow,
+            false => self.width == WIDTH_MAX,
+        };
+        if at_end {
             self.goes_down = !self.goes_down;
             self.is_young = false;
             self.hold_until = now.after(self.hold);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use dropferry::engine::event::Event;
 use dropferry::engine::settings::{PartWish, PartsInFlight};
-use dropferry::model::{ByteCount, DestinationName, FailureKind, NamePolicy, PartLimits, Traits};
+use dropferry::model::{
+    ByteCount, DestinationName, DropName, FailureKind, NamePolicy, PartLimits, Traits,
+};
 
 use super::acts::Fault;
 use super::check::all_arrived;
@@ -91,6 +93,7 @@ fn a_file_is_begun_with_parts_that_the_line_carries_in_seconds_whatever_was_admi
         world.tell(&mut life, Event::Sent(sent));
     }
     world.write("b", &vec![7; 3 * MIB as usize]);
+    world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
     world.settle(&mut life);
     all_arrived(&world, &life);
     let count = world.fake.state().files.len();
