@@ -164,7 +164,7 @@ fn send(kind: Kind, width: &str, files: &[usize]) -> Option<Shown> {
         now = width_of(&line).unwrap_or(now);
         widest = now.max(widest);
         if std::env::var_os("DROPFERRY_LINKS_TRACE").is_some() {
-            println!("{:?} {} {width}: {now}", started.elapsed(), kind.name);
+            say(&format!("{:?} {} {width}: {now}", started.elapsed(), kind.name));
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -190,13 +190,18 @@ fn width_of(line: &Line) -> Option<u64> {
 fn tell(kind: Kind, width: &str, shown: Shown) {
     let (rate, share) = (shown.rate() / 1e6, shown.rate() * 100.0 / f64::from(kind.rate));
     let (now, widest) = shown.width;
-    println!(
+    say(&format!(
         "| {} | {width} | {:.0} MB | {:.1} s | {rate:.2} MB/s | {share:.0} % | {now}, {widest} | {} MiB |",
         kind.name,
         shown.bytes as f64 / 1e6,
         shown.seconds,
         shown.largest_part / MIB as u64,
-    );
+    ));
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what is wanted")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 #[test]
@@ -228,7 +233,7 @@ fn auto_is_about_as_fast_as_the_best_width_on_fast_lines() {
 
 fn compare(amounts: &[(Kind, Vec<usize>)]) {
     if std::env::var_os("DROPFERRY_LINKS").is_none_or(|word| word != "all") {
-        println!("not asserted: DROPFERRY_LINKS=all compares all widths");
+        super::shares::skipped("DROPFERRY_LINKS=all compares all widths");
         return;
     }
     let mut behind = Vec::new();
@@ -238,7 +243,7 @@ fn compare(amounts: &[(Kind, Vec<usize>)]) {
         let fixed = || all.iter().filter(|(width, _)| *width != AUTO).map(|(_, run)| run.rate());
         let (best, worst) = (fixed().fold(0.0, f64::max), fixed().fold(f64::MAX, f64::min));
         let share = auto.rate() / best;
-        println!("{}: auto has {:.0} % of the best width", kind.name, share * 100.0);
+        say(&format!("{}: auto has {:.0} % of the best width", kind.name, share * 100.0));
         if share < 0.8 || auto.rate() < worst * 0.95 {
             behind.push(format!("{}: {all:?}", kind.name));
         }

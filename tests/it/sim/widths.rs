@@ -12,7 +12,7 @@ use super::acts::Fault;
 use super::check::all_arrived;
 use super::world::{Life, Step, World, traits};
 
-const MIB: u64 = 1 << 20;
+const MIB: usize = 1 << 20;
 
 fn world(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -92,7 +92,7 @@ fn a_file_is_begun_with_parts_that_the_line_carries_in_seconds_whatever_was_admi
         let sent = vec![(to.clone(), ByteCount(tick * 50_000))];
         world.tell(&mut life, Event::Sent(sent));
     }
-    world.write("b", &vec![7; 3 * MIB as usize]);
+    world.write("b", &[7; 3 * MIB]);
     world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
     world.settle(&mut life);
     all_arrived(&world, &life);
