@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// What of a part was handed on and may still be in buffers of this process: it is not counted before the
 /// part has arrived, or else a small file would seem to go at once.
-const HIDDEN: u64 = 512 * 1024;
+const HIDDEN: u64 = 1024 * 1024;
 
 /// What goes to one destination.
 #[derive(Debug, Default)]

@@ -215,7 +215,7 @@ fn a_slow_line_is_given_few_parts_and_is_full() {
 
 #[test]
 fn a_line_that_loses_packets_is_given_many_parts() {
-    let Some(shown) = send(LOSSY, AUTO, &[MIB / 2; 40]) else { return };
+    let Some(shown) = send(LOSSY, AUTO, &[MIB / 2; 32]) else { return };
     tell(LOSSY, AUTO, shown);
     assert!(shown.width.1 >= 8, "{shown:?}");
 }
