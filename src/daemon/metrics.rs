@@ -81,19 +81,19 @@ fn destinations(text: &mut Text, status: &Status) {
 }
 
 fn widths(text: &mut Text, paces: &BTreeMap<DestinationName, Pace>) {
-    let gauges: [(&str, &str, fn(&Pace) -> u64); 3] = [
-        ("destination_parts_max", "Parts that may be on their way.", |p| p.width.into()),
-        ("destination_parts", "Parts that are on their way.", |p| p.flying.into()),
-        ("destination_rate_bytes_per_second", "Bytes sent each second, when last measured.", |p| {
-            p.bytes_per_second
-        }),
-    ];
-    for (name, help, value) in gauges {
+    let mut gauge = |name: &str, help: &str, value: fn(&Pace) -> u64| {
         text.family(name, "gauge", help);
         for (destination, pace) in paces {
             text.line(name, &[("destination", destination.as_str())], float(value(pace)));
         }
-    }
+    };
+    gauge("destination_parts_max", "Parts that may be on their way.", |pace| pace.width.into());
+    gauge("destination_parts", "Parts that are on their way.", |pace| pace.flying.into());
+    gauge(
+        "destination_rate_bytes_per_second",
+        "Bytes sent each second, when last measured.",
+        |pace| pace.bytes_per_second,
+    );
 }
 
 struct Text(String);

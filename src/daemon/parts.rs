@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::bandwidth::Bandwidth;
 use super::line::Line;
+use super::meters::Meter;
 use super::perform::{World, drop_of, failed, off_the_loop, source_file, to};
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
@@ -62,11 +63,12 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     let Prepared { md5, chunks, ending } = prepared;
     let sent = Arc::new(AtomicU64::new(0));
     let meter = world.bandwidth.meters.of(destination.name());
-    let chunks = paced(chunks, &world.bandwidth, [Arc::clone(&sent), meter]);
+    let chunks = paced(chunks, &world.bandwidth, (Arc::clone(&sent), Arc::clone(&meter)));
     let done = call(PartBody { length: ByteCount(range.length), md5, chunks }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (done, ending.await) {
         (Ok(done), Ok(Ok((read, cold)))) => {
+            meter.arrived(sent.0);
             if let Some(pages) = cold {
                 tokio::task::spawn_blocking(|| pages.forget());
             }
@@ -140,19 +142,18 @@ fn serve(world: &World, drop: &DropName) {
 fn paced(
     chunks: PartStream,
     pacer: &Arc<Bandwidth>,
-    counters: [Arc<AtomicU64>; 2],
+    (counter, meter): (Arc<AtomicU64>, Arc<Meter>),
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
     let pieces = chunks.flat_map(move |piece| stream::iter(slices(piece, slice)));
     let pieces = pieces.then(move |piece| {
-        let (counters, pacer) = (counters.clone(), Arc::clone(&pacer));
+        let (counter, meter) = (Arc::clone(&counter), Arc::clone(&meter));
+        let pacer = Arc::clone(&pacer);
         async move {
             if let Ok(bytes) = &piece {
                 pacer.pace(bytes.len() as u64).await.map_err(io::Error::other)?;
                 let length = bytes.len() as u64;
-                for sent in &counters {
-                    sent.fetch_add(length, Ordering::Relaxed);
-                }
+                meter.count(counter.fetch_add(length, Ordering::Relaxed), length);
             }
             piece
         }

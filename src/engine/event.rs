@@ -4,9 +4,13 @@
 //! [`Event::Outcome`] with the same [`ActId`], also when it failed or was cancelled. Acts in
 //! [`Effect::Commit`] start only after the commit; that is how an intent becomes durable first.
 
+mod seen;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use seen::{MovedFrom, Walk};
 
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
@@ -14,8 +18,8 @@ use crate::model::{
     ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
     Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, RootIdentity, SourcePath, Space, Target, UnitReading, UploadId, WallTime,
-    WatchState, WholeDigest,
+    RemoteUploadId, SourcePath, Space, Target, UnitReading, UploadId, WallTime, WatchState,
+    WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -384,28 +388,6 @@ pub struct Setback {
     pub failure: Failure,
     /// Bytes that went over the wire in vain.
     pub sent: ByteCount,
-}
-
-/// What a scan says of the drop directory as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walk {
-    /// Every directory was read to its end.
-    pub complete: bool,
-    /// Nothing at all stands in the drop directory.
-    pub is_empty: bool,
-    /// Which directory the drop directory is.
-    pub root: RootIdentity,
-    /// The room on its file system, where it can be told.
-    pub space: Option<Space>,
-}
-
-/// An upload of a file under a name that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MovedFrom {
-    /// Which.
-    pub upload: UploadId,
-    /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
-    pub is_untouched: bool,
 }
 
 /// How an act ended well.

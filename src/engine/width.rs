@@ -2,8 +2,9 @@
 //!
 //! It is found by trial. What went over the wire in a window of some seconds is compared with what
 //! went before the width was changed: more parts stay when they bring a sixth of what they could,
-//! fewer stay when they cost next to nothing. So the width is the smallest that is about as fast
-//! as any, and on a bad line that is one part. At the start each trial doubles, afterwards it is a quarter, and
+//! fewer stay when they cost next to nothing. Fewer are tried where parts are slow, for there each that
+//! is lost costs dearly: on a bad line the width is the smallest that is about as fast as any, down to
+//! one part. At the start each trial doubles, afterwards it is a quarter, and
 //! trials that bring nothing become rare. Trouble on the line halves the width, once for all parts
 //! that were on their way together.
 //!
@@ -31,12 +32,14 @@ const EASY_TIME: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_millis(500);
 /// A window is no shorter.
 const WINDOW_MIN: Duration = Duration::from_millis(1500);
-/// While the search is young, a window is no longer, however little went.
-const WINDOW_START_MAX: Duration = Duration::from_secs(8);
-/// Afterwards a slow line is given more time: its windows hold few pieces.
+/// A window in which a quarter of [`WINDOW_BYTES`] went is no longer.
+const WINDOW_ENOUGH: Duration = Duration::from_secs(8);
+/// A window in which anything went is no longer.
 const WINDOW_MAX: Duration = Duration::from_secs(20);
-/// Bytes for each part of the width that end a window: several times what buffers hide.
+/// Bytes for each part of the width that end a window: many of the pieces that are counted.
 const WINDOW_BYTES: u64 = 1024 * 1024;
+/// A part that sends more bytes a second is lost without much harm: fewer are not looked for.
+const SLOW: u64 = 2 * 1024 * 1024;
 /// How many parts in a window are enough to compare parts a second.
 const PARTS_MIN: u64 = 20;
 /// From a trial in vain to the next; doubled each time.
@@ -213,9 +216,13 @@ impl Width {
         };
         let (lasted, bytes) = (now.since(mark.at), sent.saturating_sub(mark.sent));
         let landed_count = self.landed_count - mark.landed_count;
-        let longest = if self.is_young { WINDOW_START_MAX } else { WINDOW_MAX };
-        let is_full = bytes >= WINDOW_BYTES * u64::from(self.width) || landed_count >= PARTS_MIN;
-        if lasted < WINDOW_MIN || (lasted < longest && !is_full) {
+        let full = WINDOW_BYTES * u64::from(self.width);
+        let enough = match (bytes >= full || landed_count >= PARTS_MIN, bytes >= full / 4) {
+            (true, _) => WINDOW_MIN,
+            (false, true) => WINDOW_ENOUGH,
+            (false, false) => WINDOW_MAX,
+        };
+        if lasted < enough || bytes == 0 {
             return;
         }
         let flown = self.flown.saturating_sub(mark.flown);
@@ -226,7 +233,7 @@ impl Width {
         self.open_window(sent, now);
         // Fewer flew than might have: nothing is known of the width.
         match flown.as_millis() * 5 < lasted.as_millis() * u128::from(self.width) * 4 {
-            true => self.give_up_trial(now),
+            true => self.go_without(now),
             false => self.judge(found, now),
         }
     }
@@ -325,8 +332,12 @@ impl Width {
         if now < self.hold_until {
             return;
         }
-        let at_end = if self.goes_down { 1 } else { WIDTH_MAX };
-        if self.width == at_end {
+        let is_slow = self.speed.is_some_and(|speed| speed < SLOW);
+        let at_end = match self.goes_down {
+            true => self.width == 1 || !is_slow,
+            false => self.width == WIDTH_MAX,
+        };
+        if at_end {
             self.goes_down = !self.goes_down;
             self.is_young = false;
             self.hold_until = now.after(self.hold);
@@ -341,6 +352,14 @@ impl Width {
         };
         self.trial = Some(Trial { from: self.width, base });
         self.change(next, now);
+    }
+
+    /// More were tried than there are to send: not again at once.
+    fn go_without(&mut self, now: Monotonic) {
+        if self.trial.is_some() {
+            self.hold_until = now.after(HOLD_MIN);
+        }
+        self.give_up_trial(now);
     }
 
     fn give_up_trial(&mut self, now: Monotonic) {

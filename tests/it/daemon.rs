@@ -414,7 +414,7 @@ fn peak_memory(pid: u32) -> u64 {
 
 #[test]
 fn a_sparse_file_of_64_gib_is_planned_and_its_part_count_uploaded_in_bounded_memory() {
-    let stage = with_switches("{}");
+    let stage = Stage::new(Options { transfer: "part_size = \"64 MiB\"", ..Options::default() });
     let sparse = |path: &Path, length: u64| {
         fs::File::create(path).and_then(|file| file.set_len(length)).expect("made");
     };

@@ -13,6 +13,7 @@ mod handed;
 mod identity;
 mod journal;
 mod kill;
+mod link;
 mod moved;
 mod network;
 mod notify;

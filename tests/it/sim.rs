@@ -25,4 +25,5 @@ mod scenarios;
 mod seeds;
 mod touched;
 mod units;
+mod widths;
 mod world;

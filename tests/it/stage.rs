@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) state: &'static str,
     /// Lines of `[network]`.
     pub(crate) network: &'static str,
+    /// In whose network namespace the sandbox runs.
+    pub(crate) far: Option<u32>,
     /// Where the sandbox listens.
     pub(crate) listen: &'static str,
     /// Where the status page is served.
@@ -72,6 +74,7 @@ impl Default for Options {
             outside: None,
             state: "",
             network: "inactivity_timeout = \"2s\"",
+            far: None,
             listen: "127.0.0.1:0",
             web: "off",
             transfer: "parts_in_flight = 4",
@@ -197,7 +200,15 @@ impl Stage {
 
     fn start_sandbox(&mut self, listen: &str) {
         fs::write(self.path("token-of-sandbox"), TOKEN).expect("written");
-        let mut child = program()
+        let mut sandbox = match self.options.far {
+            Some(pid) => {
+                let mut nsenter = Command::new("nsenter");
+                nsenter.args(["-n", "-t", &pid.to_string(), env!("CARGO_BIN_EXE_dropferry")]);
+                nsenter
+            }
+            None => program(),
+        };
+        let mut child = sandbox
             .args(["sandbox", "--listen", listen, "--rate-limit", "100000000", "--directory"])
             .arg(self.path("sandbox"))
             .arg("--switches")

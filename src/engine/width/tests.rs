@@ -109,7 +109,9 @@ proptest! {
         line.run(&mut width, Duration::from_mins(5));
         let goodput = (line.sent - before) / 300;
         prop_assert!(goodput * 5 >= best * 4, "{goodput} of {best} with {}", width.get());
-        prop_assert!(width.get() <= least * 3 / 2 + 2, "{} where {least} do", width.get());
+        let is_slow = line.goodput(width.get()) / u64::from(width.get()) < SLOW / 2;
+        let is_narrow = width.get() <= least * 3 / 2 + 3;
+        prop_assert!(is_narrow || !is_slow, "{} where {least} do", width.get());
     }
 
     #[test]

@@ -475,6 +475,14 @@ impl Life {
         with_rest(self.engine.stored_uploads(), &self.rest)
     }
 
+    /// Counts the parts that are on their way.
+    pub(super) fn part_act_count(&self) -> usize {
+        let is_part = |pending: &&Pending| matches!(pending, Pending::Act(_, Act::PutPart(_)));
+        let waiting = self.commits.iter().flat_map(|(_, then)| then);
+        let waiting = waiting.filter(|(_, act)| matches!(act, Act::PutPart(_)));
+        self.pending.iter().filter(is_part).count() + waiting.count()
+    }
+
     /// Tells whether nothing is pending that was decided.
     pub(super) fn is_still(&self) -> bool {
         self.pending.is_empty() && self.commits.is_empty()
