@@ -8,6 +8,8 @@ use rustix::fs::{Advice, fadvise};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+/// What is read and written at once.
+const BLOCK: usize = 1024 * 1024;
 /// A NovaSeq 6000 S1 run: two lanes of two surfaces, 322 cycles.
 const LANES: u64 = 2;
 const SURFACES: u64 = 2;
@@ -101,7 +103,7 @@ impl Work {
 
     /// Reads everything, so that it lies in the page cache.
     pub(crate) fn warm(&self) -> io::Result<()> {
-        let mut buffer = vec![0; MIB as usize];
+        let mut buffer = vec![0; BLOCK];
         for (name, _) in &self.files {
             let mut file = File::open(self.directory.join(name))?;
             while file.read(&mut buffer)? > 0 {}
@@ -160,7 +162,7 @@ struct Noise {
 
 impl Noise {
     fn new() -> Self {
-        Self { state: 0x9e37_79b9_7f4a_7c15, block: vec![0; MIB as usize] }
+        Self { state: 0x9e37_79b9_7f4a_7c15, block: vec![0; BLOCK] }
     }
 
     fn write(&mut self, path: &Path, size: u64) -> io::Result<()> {
@@ -170,7 +172,7 @@ impl Noise {
         let mut file = File::create(path)?;
         let mut left = size;
         while left > 0 {
-            let count = usize::try_from(left.min(MIB)).map_err(io::Error::other)?;
+            let count = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
             for word in self.block[..count].chunks_mut(8) {
                 self.state ^= self.state << 13;
                 self.state ^= self.state >> 7;

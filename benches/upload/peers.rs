@@ -134,7 +134,9 @@ impl Peer {
                     let asked = Command::new(&program).args(["-c", "import awscrt"]).output();
                     program.is_file() && asked.is_ok_and(|output| output.status.success())
                 }
-                _ => program.is_file() && !place.as_os_str().is_empty(),
+                Way::Aws | Way::Rclone(_) | Way::S3cmd | Way::S5cmd => {
+                    program.is_file() && !place.as_os_str().is_empty()
+                }
             };
             is_there.then_some(program)
         })

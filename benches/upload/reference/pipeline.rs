@@ -45,13 +45,13 @@ struct Part {
     /// Which file.
     file: usize,
     /// 1-based, with the upload's id; `None` for a whole object.
-    number: Option<(usize, String)>,
+    number: Option<(u64, String)>,
     at: u64,
     length: u64,
 }
 
 /// ETags by file and number.
-type ETags = Mutex<BTreeMap<(usize, usize), String>>;
+type ETags = Mutex<BTreeMap<(usize, u64), String>>;
 
 struct Plan<'a> {
     work: &'a Work,
@@ -98,7 +98,8 @@ impl<'a> Plan<'a> {
             let created = control.send(&format!("POST {}?uploads", keys[file]), b"", "")?;
             let id = created.body.split(['<', '>']).skip_while(|word| *word != "UploadId").nth(1);
             let id = id.ok_or_else(|| io::Error::other("no upload"))?;
-            for (index, at) in (0..*size).step_by(PART as usize).enumerate() {
+            for index in 0..size.div_ceil(PART) {
+                let at = index * PART;
                 let number = Some((index + 1, id.to_owned()));
                 parts.push(Part { file, number, at, length: PART.min(size - at) });
             }
