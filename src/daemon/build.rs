@@ -16,7 +16,7 @@ use super::control::Control;
 use super::headline::Headline;
 use super::journal::Journal;
 use super::loader::Loader;
-use super::parts::Small;
+use super::parts::Digests;
 use super::people::Courier;
 use super::perform::{Source, World};
 use super::pulse::Pulse;
@@ -178,7 +178,7 @@ pub(super) fn world(
             is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
-            small: Small::default(),
+            digests: Digests::default(),
             walker: Walker::default(),
             seen,
         };

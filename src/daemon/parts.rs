@@ -1,7 +1,8 @@
 //! The acts that move bytes: one part, or one whole file, read, paced and sent.
 //!
-//! Small files of one drop directory that come together are read together, on one thread, and digested
-//! side by side: what wakes a thread takes longer than reading one of them.
+//! Where digests are wanted first, parts of one drop directory that come together are read together, on
+//! one thread, and digested side by side: a lane costs no thread, and waking one takes longer than reading
+//! a small file.
 
 use std::future::Future;
 use std::io;
@@ -16,19 +17,16 @@ use tokio::sync::oneshot;
 use super::bandwidth::Bandwidth;
 use super::line::Line;
 use super::meters::Meter;
-use super::perform::{World, drop_of, failed, off_the_loop, source_file, to};
+use super::perform::{World, drop_of, failed, source_file, to};
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
 use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
-use crate::source::{Held, PartRead, PartReader, PartStream, Prepared};
+use crate::source::{Digested, PartRead, PartStream, Prepared, Wanted};
 
-/// Small files read in one go: all lanes, twice.
-const SMALL_TOGETHER: usize = 32;
-
-/// Small files of one drop directory that wait to be read.
-pub(crate) type Small = Line<(Held, oneshot::Sender<Result<Prepared, Failure>>)>;
+/// Parts of one drop directory whose digests are wanted.
+pub(crate) type Digests = Line<(Wanted, oneshot::Sender<Result<Digested, Failure>>)>;
 
 /// Sends one part.
 pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
@@ -86,40 +84,39 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     }
 }
 
-/// Makes a part ready: held or streamed, and hashed before where the platform wants it.
+/// Makes a part ready: held or streamed, and digested before where the platform wants it.
 async fn prepare(
     world: &Arc<World>,
     source: Source,
     range: ByteRange,
     wants_md5_first: bool,
 ) -> Result<Prepared, Setback> {
-    let drop = (!source.is_receipt).then(|| source.drop.clone());
+    let drop = source.drop.clone();
     let file = source_file(world, source).or_else(failed)?;
     if !wants_md5_first {
         let room = world.parts.room_for_stream().await;
         return Ok(world.parts.stream(file, range, room, None));
     }
-    let reads = Arc::clone(world);
     if let Some(room) = world.parts.try_room_for_whole(range.length) {
-        if let Some(drop) = drop.filter(|_| PartReader::is_small(range)) {
-            return hold_small(world, drop, Held { file, range, room }).await.or_else(failed);
-        }
-        let hold = move || reads.parts.hold(&file, range, &room, &reads.stop);
-        return off_the_loop(hold).await;
+        let wanted = Wanted { file, range, room: Some(room) };
+        return match digest(world, drop, wanted).await.or_else(failed)? {
+            Digested::Held(prepared) => Ok(prepared),
+            Digested::Read(_) => failed(Failure::new(FailureKind::LocalFault, "nothing is held")),
+        };
     }
     let room = world.parts.room_for_stream().await;
-    let hash = {
-        let file = file.clone();
-        move || reads.parts.hash_range(&file, range, &reads.stop)
+    let wanted = Wanted { file: file.clone(), range, room: None };
+    let read = match digest(world, drop, wanted).await.or_else(failed)? {
+        Digested::Read(read) => read,
+        Digested::Held(_) => return failed(Failure::new(FailureKind::LocalFault, "it is held")),
     };
-    let read = off_the_loop(hash).await?;
     Ok(world.parts.stream(file, range, room, Some(read.md5)))
 }
 
-/// Reads a small part, with others of its drop directory that are wanted meanwhile.
-async fn hold_small(world: &Arc<World>, drop: DropName, held: Held) -> Result<Prepared, Failure> {
+/// Has a part digested, with others of its drop directory that are wanted meanwhile.
+async fn digest(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Digested, Failure> {
     let (answer, answered) = oneshot::channel();
-    if drop_of(world, &drop)?.small.join((held, answer)) {
+    if drop_of(world, &drop)?.digests.join((wanted, answer)) {
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world, &drop));
     }
@@ -129,13 +126,12 @@ async fn hold_small(world: &Arc<World>, drop: DropName, held: Held) -> Result<Pr
 
 fn serve(world: &World, drop: &DropName) {
     let Ok(source) = drop_of(world, drop) else { return };
-    while let Some(wanted) = source.small.take(SMALL_TOGETHER) {
-        let (held, answers): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-        for (prepared, answer) in world.parts.hold_small(held).into_iter().zip(answers) {
-            // Whoever wanted it may be gone.
-            answer.send(prepared).ok();
-        }
-    }
+    let more = |most, is_busy| source.digests.take(most, is_busy);
+    // Whoever wanted it may be gone.
+    let done = |answer: oneshot::Sender<_>, digested| {
+        answer.send(digested).ok();
+    };
+    world.parts.digest_together(more, done, &world.stop);
 }
 
 /// Lets the bytes go as fast as they may, and counts them.

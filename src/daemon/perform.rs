@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
-use super::parts::Small;
+use super::parts::Digests;
 use super::people::Courier;
 use super::readers::Readers;
 use super::receipts::Receipts;
@@ -73,8 +73,8 @@ pub(crate) struct Source {
     pub(crate) filter: Filter,
     /// What is known of the runs it holds.
     pub(crate) profile: Arc<Profile>,
-    /// Small files that wait to be read.
-    pub(crate) small: Small,
+    /// Parts whose digests are wanted.
+    pub(crate) digests: Digests,
     /// The thread of its scans.
     pub(crate) walker: Walker,
     /// Which directory scans see at its path: its watch must be on that one.

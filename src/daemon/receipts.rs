@@ -40,7 +40,11 @@ pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 3
 }
 
 fn serve(world: &World) {
-    while let Some(asked) = world.receipts.take(TOGETHER_MAX) {
+    loop {
+        let asked = world.receipts.take(TOGETHER_MAX, false);
+        if asked.is_empty() {
+            return;
+        }
         let rendered = world.readers.lend(|snapshot| {
             asked.iter().map(|asked| render(world, snapshot, asked.upload)).collect::<Vec<_>>()
         });

@@ -2,7 +2,8 @@
 //!
 //! Owns the bytes between the disk and the request body. A [`PartReader`] gives a part in one of two
 //! ways. *Held*: all of it is read into memory that was reserved for it, hashed on the way, proved, and
-//! sent from there; for platforms that want the digest before the bytes, as long as the budget has room.
+//! sent from there; for platforms that want the digest before the bytes, as long as the budget has room
+//! ([`lockstep`]).
 //! *Streamed*: a blocking thread reads it while it is sent, and hashes it unless its digest is known
 //! from an earlier pass; for all others, and for parts that are larger than the room that is left.
 //! Beside the bytes is an ending: the digest of exactly the bytes that were given, or why reading
@@ -54,14 +55,16 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk};
+pub use self::lockstep::{Digested, TOGETHER_MAX, Wanted};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
-use crate::digest::{Hasher, Stage, digest_many};
+use crate::digest::{Hasher, Stage};
 use crate::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, PartNumber, PartSize, WholeDigest,
 };
 
 mod buffers;
+mod lockstep;
 mod proof;
 #[cfg(test)]
 mod tests;
@@ -160,56 +163,6 @@ impl PartReader {
     /// Waits for the room that a part of any length is streamed through.
     pub async fn room_for_stream(&self) -> Room {
         self.buffers.some(CHUNKS_PER_STREAM).await
-    }
-
-    /// Reads all of a part into memory that was reserved for it. Blocks.
-    ///
-    /// # Errors
-    /// As [`Self::hash_range`].
-    pub fn hold(
-        &self,
-        source: &SourceFile,
-        range: ByteRange,
-        room: &Room,
-        stop: &AtomicBool,
-    ) -> Result<Prepared, Failure> {
-        let file = open(source)?;
-        let is_cold = is_cold(&file, range);
-        let mut chunks = Vec::new();
-        let mut hasher = Hasher::new();
-        read_chunks((&file, source), range, room, |chunk| {
-            go_on(source, stop)?;
-            let bytes = Bytes::from_owner(chunk);
-            hasher = self.stage.advance(std::mem::take(&mut hasher), bytes.clone());
-            chunks.push(bytes);
-            Ok(())
-        })?;
-        prove(source, &file)?;
-        Ok(held_in_memory(chunks, hasher.finish(), range, is_cold.then_some(file)))
-    }
-
-    /// Tells whether a part is read at once.
-    pub fn is_small(range: ByteRange) -> bool {
-        range.length <= CHUNK_BYTES as u64
-    }
-
-    /// Reads small parts, and digests them side by side. Blocks.
-    ///
-    /// # Errors
-    /// For each as [`Self::hash_range`].
-    pub fn hold_small(&self, wanted: Vec<Held>) -> Vec<Result<Prepared, Failure>> {
-        let read: Vec<_> = wanted.iter().map(Held::read).collect();
-        let messages: Vec<&[u8]> =
-            read.iter().flatten().map(|(_, _, bytes)| bytes.as_ref()).collect();
-        let mut digests = digest_many(self.stage.width(), &messages).into_iter();
-        let prepared = wanted.iter().zip(read).map(|(held, read)| {
-            let (file, is_cold, bytes) = read?;
-            let md5 = digests.next().expect("a digest for each that was read");
-            prove(&held.file, &file)?;
-            let chunks = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-            Ok(held_in_memory(chunks, md5, held.range, is_cold.then_some(file)))
-        });
-        prepared.collect()
     }
 
     /// Reads a part on a blocking thread while it is sent. A part whose digest is known is not hashed
@@ -324,38 +277,6 @@ impl PartReader {
 /// MD5 and SHA-256 of a whole file, as far as they were asked for.
 pub type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
 
-fn held_in_memory(chunks: Vec<Bytes>, md5: Md5, range: ByteRange, cold: Option<File>) -> Prepared {
-    let read = PartRead { md5, bytes: ByteCount(range.length) };
-    let (told, ending) = oneshot::channel();
-    // Whoever does not await the ending does not want it.
-    told.send(Ok((read, cold.map(|file| ColdPages { file, range })))).ok();
-    Prepared { md5: Some(md5), chunks: PartStream::Held(chunks.into_iter()), ending }
-}
-
-/// A small part that is to be read.
-#[derive(Debug)]
-pub struct Held {
-    /// Of which file.
-    pub file: SourceFile,
-    /// Which bytes; no more than are read at once, see [`PartReader::is_small`].
-    pub range: ByteRange,
-    /// Where to.
-    pub room: Room,
-}
-
-impl Held {
-    fn read(&self) -> Result<(File, bool, Bytes), Failure> {
-        let file = open(&self.file)?;
-        let is_cold = is_cold(&file, self.range);
-        let mut bytes = Bytes::new();
-        read_chunks((&file, &self.file), self.range, &self.room, |chunk| {
-            bytes = Bytes::from_owner(chunk);
-            Ok(())
-        })?;
-        Ok((file, is_cold, bytes))
-    }
-}
-
 /// Reads, hashes, proves and gives one range. The last chunk is given only after the proof.
 fn feed(
     (source, range): (&SourceFile, ByteRange),
@@ -405,6 +326,25 @@ fn is_cold(file: &File, range: ByteRange) -> bool {
     rustix::io::preadv2(file, into, last, ReadWriteFlags::NOWAIT) == Err(rustix::io::Errno::AGAIN)
 }
 
+/// Refuses a range that the planned version does not have.
+fn check_range(source: &SourceFile, range: ByteRange) -> Result<(), Failure> {
+    let end = range.offset.checked_add(range.length);
+    if end.is_some_and(|end| end <= source.fingerprint.size.0) {
+        return Ok(());
+    }
+    let message = format!("planned range lies beyond the end of {}", source.path);
+    Err(Failure::new(FailureKind::LocalFault, message))
+}
+
+/// Tells the system that a range is read in order, if it takes more than one read.
+fn prepare_to_read(file: &File, range: ByteRange) {
+    if range.length > CHUNK_BYTES as u64 {
+        let length = NonZeroU64::new(range.length);
+        // Advice only: a file system that does not take it reads as well.
+        rustix::fs::fadvise(file, range.offset, length, Advice::Sequential).ok();
+    }
+}
+
 /// Reads the range in chunks and hands out each; stops at the first failure.
 fn read_chunks(
     (file, source): (&File, &SourceFile),
@@ -412,16 +352,9 @@ fn read_chunks(
     room: &Room,
     mut give: impl FnMut(Chunk) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let end = range.offset.checked_add(range.length);
-    let Some(end) = end.filter(|end| *end <= source.fingerprint.size.0) else {
-        let message = format!("planned range lies beyond the end of {}", source.path);
-        return Err(Failure::new(FailureKind::LocalFault, message));
-    };
-    if range.length > CHUNK_BYTES as u64 {
-        let length = NonZeroU64::new(range.length);
-        // Advice only: a file system that does not take it reads as well.
-        rustix::fs::fadvise(file, range.offset, length, Advice::Sequential).ok();
-    }
+    check_range(source, range)?;
+    prepare_to_read(file, range);
+    let end = range.offset + range.length;
     let mut offset = range.offset;
     while offset < end {
         let mut chunk = room.take(end - offset);

@@ -293,13 +293,74 @@ fn mark_is_the_digest_over_the_parts_digests() {
     }
 }
 
+/// Digests parts that are all there from the start, in order.
+fn together(reader: &PartReader, wanted: Vec<Wanted>) -> Vec<Result<Digested, Failure>> {
+    let mut left: Vec<_> = wanted.into_iter().enumerate().map(|(tag, one)| (one, tag)).collect();
+    let mut ends: Vec<_> = Vec::new();
+    let more = |most: usize, _| left.drain(..left.len().min(most)).collect();
+    reader.digest_together(more, |tag, end| ends.push((tag, end)), &GO);
+    ends.sort_by_key(|(tag, _)| *tag);
+    ends.into_iter().map(|(_, end)| end).collect()
+}
+
+fn held(
+    reader: &PartReader,
+    source: &SourceFile,
+    range: ByteRange,
+    room: Room,
+) -> Result<Prepared, Failure> {
+    let wanted = Wanted { file: source.clone(), range, room: Some(room) };
+    match together(reader, vec![wanted]).pop().unwrap()? {
+        Digested::Held(prepared) => Ok(prepared),
+        Digested::Read(read) => panic!("not held: {read:?}"),
+    }
+}
+
+#[test]
+fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
+    let lengths = [0, 1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7];
+    let drops: Vec<_> = lengths.iter().cycle().take(70).map(|length| drop_with(*length)).collect();
+    fs::remove_file(&drops[3].1).unwrap();
+    fs::write(&drops[40].1, "another version").unwrap();
+    let wanted = drops.iter().map(|(_, _, source)| Wanted {
+        file: source.clone(),
+        range: whole(source),
+        room: None,
+    });
+    let ends = together(&reader(), wanted.collect());
+    for (index, (end, (_, _, source))) in ends.into_iter().zip(&drops).enumerate() {
+        match (index, end) {
+            (3, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceGone),
+            (40, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceChanged),
+            (_, Ok(Digested::Read(read))) => {
+                assert_eq!(read.bytes, source.fingerprint.size);
+                assert_eq!(read.md5, digest(&content(read.bytes.0)), "{index}");
+            }
+            (_, end) => panic!("{index}: {end:?}"),
+        }
+    }
+}
+
+#[test]
+fn digesting_together_ends_when_told() {
+    let (_root, _, source) = drop_with(10);
+    let mut left = vec![(Wanted { range: whole(&source), file: source, room: None }, ())];
+    let mut kinds = Vec::new();
+    reader().digest_together(
+        |_, _| std::mem::take(&mut left),
+        |(), end| kinds.extend(end.err().map(|failure| failure.kind)),
+        &AtomicBool::new(true),
+    );
+    assert_eq!(kinds, [FailureKind::Cancelled]);
+}
+
 #[tokio::test]
 async fn held_part_is_read_once_and_is_what_was_hashed() {
     let (_root, file, source) = drop_with(2 * CHUNK + 17);
     let reader = PartReader::new(ByteCount(16 * BUFFER_BYTES));
     let range = ByteRange { offset: 1, length: 2 * CHUNK };
     let room = reader.try_room_for_whole(range.length).unwrap();
-    let held = reader.hold(&source, range, &room, &GO).unwrap();
+    let held = held(&reader, &source, range, room.clone()).unwrap();
     let wanted = &content(2 * CHUNK + 17)[1..1 + 2 * CHUNK_BYTES];
     assert_eq!(held.md5, Some(digest(wanted)));
     // What is held stays what it was, whatever becomes of the file.
@@ -308,7 +369,7 @@ async fn held_part_is_read_once_and_is_what_was_hashed() {
     let (bytes, failure) = drain(&mut chunks).await;
     assert!(bytes == wanted && failure.is_none());
     assert_eq!(end(held.ending).await.unwrap().md5, digest(wanted));
-    let again = reader.hold(&source, range, &room, &GO).unwrap_err();
+    let again = self::held(&reader, &source, range, room).unwrap_err();
     assert_eq!(again.kind, FailureKind::SourceChanged);
 }
 
@@ -353,7 +414,7 @@ fn cold_pages_are_forgotten_and_warm_ones_stay() {
     }
     let reader = PartReader::new(ByteCount(128 * BUFFER_BYTES));
     let room = reader.try_room_for_whole(range.length).unwrap();
-    let Prepared { mut ending, .. } = reader.hold(&source, range, &room, &GO).unwrap();
+    let Prepared { mut ending, .. } = held(&reader, &source, range, room).unwrap();
     let (_, cold) = ending.try_recv().unwrap().unwrap();
     assert!(!is_cold(&opened, range), "it was read");
     cold.expect("it was cold").forget();

@@ -1,0 +1,190 @@
+//! Parts whose digest is wanted before they are sent: read a chunk of each at a time, and digested side
+//! by side.
+//!
+//! One thread does it for all parts that are wanted at once. So a lane costs no thread, small files are
+//! done by the dozen, and a part that comes later joins at the next chunk. A part is *held* where there
+//! is room for all of it, and is sent from there; of another the digest is all that is kept.
+
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use rustix::fs::Advice;
+use tokio::sync::oneshot;
+
+use super::super::SourceFile;
+use super::buffers::Room;
+use super::proof::{open, prove};
+use super::{
+    CHUNK_BYTES, ColdPages, PartRead, PartReader, PartStream, Prepared, check_range, fill, go_on,
+    is_cold, prepare_to_read,
+};
+use crate::digest::{Hasher, advance};
+use crate::model::{ByteCount, ByteRange, Failure, Md5};
+
+/// Parts at once: what the widest lanes take.
+pub const TOGETHER_MAX: usize = 32;
+/// How far ahead the disk is asked for what is not in memory.
+const AHEAD_BYTES: u64 = 4 * CHUNK_BYTES as u64;
+
+/// A part whose digest is wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Of which file.
+    pub file: SourceFile,
+    /// Which bytes.
+    pub range: ByteRange,
+    /// Room for all of it, where it is to be held.
+    pub room: Option<Room>,
+}
+
+/// What was wanted.
+#[derive(Debug)]
+pub enum Digested {
+    /// The part in memory.
+    Held(Prepared),
+    /// What was read of it, and let go.
+    Read(PartRead),
+}
+
+/// A part under way.
+struct Job<T> {
+    wanted: Wanted,
+    tag: T,
+    file: File,
+    is_cold: bool,
+    at: u64,
+    hasher: Hasher,
+    chunk: Bytes,
+    chunks: Vec<Bytes>,
+}
+
+impl PartReader {
+    /// Digests parts until no more are given, and hands each back with its tag. `more` is asked for at
+    /// most so many at each chunk, and told whether others are under way. Blocks.
+    ///
+    /// Each fails as [`Self::hash_range`] does, without a word to the others.
+    pub fn digest_together<T>(
+        &self,
+        mut more: impl FnMut(usize, bool) -> Vec<(Wanted, T)>,
+        mut done: impl FnMut(T, Result<Digested, Failure>),
+        stop: &AtomicBool,
+    ) {
+        let aside = self.buffers.aside();
+        let mut jobs: Vec<Job<T>> = Vec::new();
+        loop {
+            let come = more(TOGETHER_MAX - jobs.len(), !jobs.is_empty());
+            for (wanted, tag) in come {
+                match Job::begin(wanted, tag) {
+                    Ok(job) => jobs.push(job),
+                    Err((tag, failure)) => done(tag, Err(failure)),
+                }
+            }
+            if jobs.is_empty() {
+                return;
+            }
+            jobs = each(jobs, &mut done, |job| {
+                go_on(&job.wanted.file, stop)?;
+                job.read(&aside)
+            });
+            let lanes = jobs.iter_mut().map(|job| (&mut job.hasher, job.chunk.as_ref()));
+            advance(self.stage.width(), &mut lanes.collect::<Vec<_>>());
+            jobs = each(jobs, &mut done, Job::keep);
+            let (ended, going) = jobs.into_iter().partition(Job::is_read);
+            jobs = going;
+            ended.into_iter().for_each(|job: Job<T>| {
+                let (tag, digested) = job.end();
+                done(tag, digested);
+            });
+        }
+    }
+}
+
+/// Does something to each job; those that fail are done.
+fn each<T>(
+    jobs: Vec<Job<T>>,
+    done: &mut impl FnMut(T, Result<Digested, Failure>),
+    mut act: impl FnMut(&mut Job<T>) -> Result<(), Failure>,
+) -> Vec<Job<T>> {
+    let mut left = Vec::with_capacity(jobs.len());
+    for mut job in jobs {
+        match act(&mut job) {
+            Ok(()) => left.push(job),
+            Err(failure) => done(job.tag, Err(failure)),
+        }
+    }
+    left
+}
+
+impl<T> Job<T> {
+    fn begin(wanted: Wanted, tag: T) -> Result<Self, (T, Failure)> {
+        let opened = check_range(&wanted.file, wanted.range)
+            .and_then(|()| open(&wanted.file).map_err(Failure::from));
+        let file = match opened {
+            Ok(file) => file,
+            Err(failure) => return Err((tag, failure)),
+        };
+        prepare_to_read(&file, wanted.range);
+        let is_cold = is_cold(&file, wanted.range);
+        let at = wanted.range.offset;
+        let (hasher, chunk, chunks) = (Hasher::new(), Bytes::new(), Vec::new());
+        Ok(Self { wanted, tag, file, is_cold, at, hasher, chunk, chunks })
+    }
+
+    fn left(&self) -> u64 {
+        self.wanted.range.offset + self.wanted.range.length - self.at
+    }
+
+    fn is_read(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn read(&mut self, aside: &Room) -> Result<(), Failure> {
+        if self.is_read() {
+            return Ok(());
+        }
+        let room = self.wanted.room.as_ref().unwrap_or(aside);
+        let mut chunk = room.take(self.left());
+        fill(&self.file, &self.wanted.file, self.at, chunk.as_mut())?;
+        self.at += chunk.len() as u64;
+        self.chunk = Bytes::from_owner(chunk);
+        if self.is_cold && self.left() > 0 {
+            let length = NonZeroU64::new(self.left().min(AHEAD_BYTES));
+            // Advice only.
+            rustix::fs::fadvise(&self.file, self.at, length, Advice::WillNeed).ok();
+        }
+        Ok(())
+    }
+
+    /// Keeps what was digested where it is to be held; and proves the file once all was read.
+    fn keep(&mut self) -> Result<(), Failure> {
+        let chunk = std::mem::take(&mut self.chunk);
+        if self.wanted.room.is_some() && !chunk.is_empty() {
+            self.chunks.push(chunk);
+        }
+        if self.is_read() {
+            prove(&self.wanted.file, &self.file)?;
+        }
+        Ok(())
+    }
+
+    fn end(self) -> (T, Result<Digested, Failure>) {
+        let Wanted { range, room, .. } = self.wanted;
+        let read = PartRead { md5: self.hasher.finish(), bytes: ByteCount(range.length) };
+        let cold = self.is_cold.then_some(ColdPages { file: self.file, range });
+        let digested = match room {
+            Some(_) => Digested::Held(held(self.chunks, read, cold)),
+            None => Digested::Read(read),
+        };
+        (self.tag, Ok(digested))
+    }
+}
+
+fn held(chunks: Vec<Bytes>, read: PartRead, cold: Option<ColdPages>) -> Prepared {
+    let (told, ending) = oneshot::channel();
+    let md5: Option<Md5> = Some(read.md5);
+    // Whoever does not await the ending does not want it.
+    told.send(Ok((read, cold))).ok();
+    Prepared { md5, chunks: PartStream::Held(chunks.into_iter()), ending }
+}
