@@ -196,7 +196,7 @@ macro_rules! kernel {
     ($lanes:literal lanes, $($fewer:literal)* or $most:literal groups $(, $feature:literal)?) => {
         const LANES: usize = $lanes;
         /// Messages that one pass takes.
-        pub(in crate::digest) const ROOM: usize = $most * LANES;
+        pub(crate) const ROOM: usize = $most * LANES;
 
         compress!($($feature)?);
 
@@ -239,7 +239,7 @@ macro_rules! kernel {
         }
 
         /// Advances each job, of which there are at most `ROOM`, by `count` blocks.
-        pub(in crate::digest) fn step(jobs: &mut [Job<'_>], count: usize) {
+        pub(crate) fn step(jobs: &mut [Job<'_>], count: usize) {
             match jobs.len().div_ceil(LANES) {
                 0 => {}
                 $($fewer => groups::<$fewer>(jobs, count),)*
