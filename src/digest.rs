@@ -1,17 +1,17 @@
 //! MD5 of many messages at once.
 //!
-//! Owns the arithmetic between bytes that were read and an [`Md5`]. MD5 cannot be cut into pieces that
-//! are hashed side by side, but *different* messages can: a vector register holds the same word of 4, 8
-//! or 16 of them, and one pass over it advances all. Parts of one file are different messages, and so
-//! are small files, so an uploader always has several under way.
+//! Owns the arithmetic between bytes that were read and an [`Md5`]. MD5 cannot be cut into pieces
+//! that are hashed side by side, but *different* messages can: a vector register holds the same
+//! word of 4, 8 or 16 of them, and one pass over it advances all. Parts of one file are different
+//! messages, and so are small files, so an uploader always has several under way.
 //!
 //! - [`Hasher`] is one message under way: plain data, advanced alone or with others.
 //! - [`advance`] and [`digest_many`] take what the caller has at hand.
 //! - [`Stage`] brings together what many threads ask for at the same time.
 //!
-//! Promises: the outcome is that of MD5, whatever the width, the split and the company. Nothing waits
-//! for company. Nothing here reads a file, a clock or a setting; a crash loses what a reader reads
-//! again. `unsafe` stands in the kernels below this module and nowhere else in the program.
+//! Promises: the outcome is that of MD5, whatever the width, the split and the company. Nothing
+//! waits for company. Nothing here reads a file, a clock or a setting; a crash loses what a reader
+//! reads again. `unsafe` stands in the kernels below this module and nowhere else in the program.
 
 mod kernel;
 mod stage;
@@ -80,7 +80,8 @@ impl Hasher {
         rest.as_chunks()
     }
 
-    /// Keeps what follows the last whole block; nothing, where the bytes ended within one that was begun.
+    /// Keeps what follows the last whole block; nothing, where the bytes ended within one that was
+    /// begun.
     fn keep(&mut self, rest: &[u8]) {
         self.partial[..rest.len()].copy_from_slice(rest);
     }

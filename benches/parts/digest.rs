@@ -1,5 +1,5 @@
-//! Kernels and stage. A few messages take the portable kernel whatever the width is, so each width is
-//! shown from where its own begins.
+//! Kernels and stage. A few messages take the portable kernel whatever the width is, so each width
+//! is shown from where its own begins.
 
 use std::hint::black_box;
 use std::thread;

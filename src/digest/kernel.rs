@@ -1,12 +1,12 @@
 //! The 64 steps of MD5, written once for every kind of register, and the choice between them.
 //!
-//! A kernel advances as many messages as its registers have lanes, in lockstep, by whole blocks. Each
-//! step of MD5 waits for the one before it, so a register leaves most of the machine idle: with more
-//! messages than lanes, two to four *groups* of them go through the same steps side by side. That
-//! holds for single words as well, which is how the portable kernel takes four messages.
+//! A kernel advances as many messages as its registers have lanes, in lockstep, by whole blocks.
+//! Each step of MD5 waits for the one before it, so a register leaves most of the machine idle:
+//! with more messages than lanes, two to four *groups* of them go through the same steps side by
+//! side. That holds for single words as well, which is how the portable kernel takes four messages.
 //!
-//! Each kind of register names what differs: how to add, rotate and mix, and how to turn blocks into
-//! registers that hold one word of each.
+//! Each kind of register names what differs: how to add, rotate and mix, and how to turn blocks
+//! into registers that hold one word of each.
 
 use super::{Block, Width};
 
@@ -190,13 +190,13 @@ macro_rules! compress {
     };
 }
 
-/// Defines `step`, for groups of `$lanes` each up to `$most` groups, from `vector`, `lanes`, `columns`,
-/// `enter` and what `compress!` asks for.
+/// Defines `step`, for groups of `$lanes` each up to `$most` groups, from `vector`, `lanes`,
+/// `columns`, `enter` and what `compress!` asks for.
 macro_rules! kernel {
     ($lanes:literal lanes, $($fewer:literal)* or $most:literal groups $(, $feature:literal)?) => {
         const LANES: usize = $lanes;
         /// Messages that one pass takes.
-        pub(in crate::digest) const ROOM: usize = $most * LANES;
+        pub(crate) const ROOM: usize = $most * LANES;
 
         compress!($($feature)?);
 
@@ -239,7 +239,7 @@ macro_rules! kernel {
         }
 
         /// Advances each job, of which there are at most `ROOM`, by `count` blocks.
-        pub(in crate::digest) fn step(jobs: &mut [Job<'_>], count: usize) {
+        pub(crate) fn step(jobs: &mut [Job<'_>], count: usize) {
             match jobs.len().div_ceil(LANES) {
                 0 => {}
                 $($fewer => groups::<$fewer>(jobs, count),)*

@@ -1,9 +1,10 @@
 //! What many threads ask for at the same time, hashed side by side.
 //!
-//! A stage has no thread of its own. Who comes while nobody leads becomes the leader: it hashes its own
-//! bytes at once, and between short runs lets in whoever came meanwhile. Guests sleep until their bytes
-//! are done. The leader leaves with the end of its own bytes and hands what is unfinished to the guest
-//! with the most bytes left, which then leads, so that leaders change seldom.
+//! A stage has no thread of its own. Who comes while nobody leads becomes the leader: it hashes its
+//! own bytes at once, and between short runs lets in whoever came meanwhile. Guests sleep until
+//! their bytes are done. The leader leaves with the end of its own bytes and hands what is
+//! unfinished to the guest with the most bytes left, which then leads, so that leaders change
+//! seldom.
 //!
 //! - A lone caller never sleeps and never hands anything to another thread.
 //! - Nobody waits for lanes to fill; a lane that falls empty is given to who waits longest.

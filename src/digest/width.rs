@@ -43,7 +43,8 @@ impl Width {
 
     /// The quickest for so many messages that is here and not wider than this one.
     ///
-    /// A vector takes more time for a step than a word does, so a few messages are better off without.
+    /// A vector takes more time for a step than a word does, so a few messages are better off
+    /// without.
     pub(super) fn fit(self, messages: usize) -> Self {
         if messages <= kernel::SCALAR_ROOM { Self::Scalar } else { self.min(Self::best()) }
     }

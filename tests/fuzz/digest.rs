@@ -16,9 +16,9 @@ use program::digest::{Hasher, Width, advance, digest_many};
 
 #[path = "../../src"]
 mod program {
-    #[allow(dead_code, reason = "the rest of the program is not here")]
+    #[allow(dead_code, unused_imports, reason = "the rest of the program is not here")]
     pub mod digest;
-    #[allow(dead_code, reason = "the rest of the program is not here")]
+    #[allow(dead_code, unused_imports, reason = "the rest of the program is not here")]
     #[path = "model/digest.rs"]
     pub mod words;
 }

@@ -1,12 +1,12 @@
 //! SSE2, AVX2 and AVX-512.
 //!
-//! The intrinsics that do the same in registers of different width have one name here, so that what is
-//! made of them is written once.
+//! The intrinsics that do the same in registers of different width have one name here, so that what
+//! is made of them is written once.
 
 use super::{Block, Job, SINES, words};
 
-/// Defines what `kernel!` asks for and what needs `unsafe`: moving words between arrays and registers,
-/// and entering code that is made of the instructions.
+/// Defines what `kernel!` asks for and what needs `unsafe`: moving words between arrays and
+/// registers, and entering code that is made of the instructions.
 macro_rules! register {
     ($feature:tt) => {
         /// A register of words, the first in the lowest lane.
@@ -33,7 +33,8 @@ macro_rules! register {
             unsafe { pass(states, inputs, count) };
         }
 
-        /// Turns each 128-bit lane of four rows, a square of four by four words, about its diagonal.
+        /// Turns each 128-bit lane of four rows, a square of four by four words, about its
+        /// diagonal.
         #[inline]
         #[target_feature(enable = $feature)]
         fn squares(rows: [Vector; 4]) -> [Vector; 4] {
@@ -49,7 +50,8 @@ macro_rules! register {
     };
 }
 
-/// Defines what `compress!` asks for where there is neither a rotation nor a function of three words.
+/// Defines what `compress!` asks for where there is neither a rotation nor a function of three
+/// words.
 macro_rules! two_operands {
     ($feature:literal) => {
         #[inline]
