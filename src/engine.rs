@@ -541,7 +541,7 @@ impl Engine {
         self.leave_drop(&upload.admission, turn.now);
         self.leave_unit(&upload.admission, turn.now.monotonic);
         match &mut self.loading {
-            Some(loading) => loading.ended(upload),
+            Some(loading) => loading.ended(*upload),
             None => self.end_known(&upload, turn),
         }
     }

@@ -3,8 +3,6 @@
 //! Parts go meanwhile. What operators order, and another configuration, wait for its end: both may mean
 //! what is not in memory yet. *At a crash* nothing is to be done: the next start reads it again.
 
-use std::thread::JoinHandle;
-
 use tokio::sync::mpsc;
 
 use super::Daemon;
@@ -12,7 +10,7 @@ use super::build::portion;
 use crate::engine::Portion;
 use crate::engine::event::Event;
 use crate::store::Error;
-use crate::store::rest::Rest;
+use crate::store::rest::{Reading, Rest};
 
 /// Rows in one piece: what they take is soon taken, and their number hardly matters.
 const ROWS: usize = 1_000;
@@ -23,7 +21,7 @@ const PORTIONS_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Loader {
     portions: mpsc::Receiver<Result<Portion, Error>>,
-    thread: JoinHandle<()>,
+    reading: Reading,
     /// Another configuration was asked for meanwhile.
     reload_waits: bool,
 }
@@ -32,11 +30,11 @@ impl Loader {
     /// Begins to read.
     pub(super) fn start(rest: Rest) -> Result<Self, Error> {
         let (sender, portions) = mpsc::channel(PORTIONS_MAX);
-        let thread = rest.start(ROWS, move |read| {
+        let reading = rest.start(ROWS, move |read| {
             let read = read.map(|rows| rows.map_or(Portion::End, portion));
             sender.blocking_send(read).is_ok()
         })?;
-        Ok(Self { portions, thread, reload_waits: false })
+        Ok(Self { portions, reading, reload_waits: false })
     }
 
     /// Waits for the next piece; for ever after the last one.
@@ -50,8 +48,7 @@ impl Loader {
     /// Ends it, read or not.
     pub(super) fn finish(mut self) {
         self.portions.close();
-        // A panic aborts the process, so the thread can only have ended well.
-        self.thread.join().unwrap_or(());
+        self.reading.finish();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 
-/// Views kept while nobody uses them; each has a cache of up to 2 MB.
+/// Views kept while nobody uses them; each has a small cache.
 const IDLE_MAX: usize = 4;
 
 /// Views of one state directory.

@@ -59,14 +59,14 @@ pub enum Portion {
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     /// Uploads that ended meanwhile, in the order of their ends.
-    ended: Vec<Box<Upload>>,
+    ended: Vec<Upload>,
     /// Uploads that miss their source: whether it stands under another path is to be found out.
     missing: BTreeSet<UploadId>,
 }
 
 impl Loading {
     /// Notes that an upload has ended.
-    pub(super) fn ended(&mut self, upload: Box<Upload>) {
+    pub(super) fn ended(&mut self, upload: Upload) {
         self.ended.push(upload);
     }
 
@@ -169,7 +169,7 @@ impl Engine {
         let Some(Loading { ended, missing }) = self.loading.take() else { return };
         let order: Vec<_> = ended.iter().map(|upload| upload.id()).collect();
         let mut uploads = std::mem::take(&mut self.uploads);
-        uploads.extend(ended.into_iter().map(|upload| (upload.id(), upload)));
+        uploads.extend(ended.into_iter().map(|upload| (upload.id(), Box::new(upload))));
         for upload in uploads.values().filter(|upload| !upload.admission.is_sentinel) {
             self.remember(StoredFile::of(&upload.admission), None);
         }

@@ -9,15 +9,19 @@
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::vec::IntoIter;
 
-use rusqlite::{Connection, Row, Rows};
+use rusqlite::{Connection, InterruptHandle, Row, Rows};
 
 use super::columns::at;
 use super::rows::{self, ENDED};
 use super::schema::{self, FILE_NAME};
 use super::{Error, KnownFile, Loaded, LoadedUpload, Settings};
 use crate::model::{ByteCount, DestinationName, DropName, Fingerprint, PathDigest, UploadId};
+
+/// How long a stop waits between two looks whether the thread has ended.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -40,6 +44,30 @@ pub struct Rest {
     loaded: BTreeSet<UploadId>,
 }
 
+/// The thread that reads.
+pub struct Reading {
+    thread: JoinHandle<()>,
+    statement: InterruptHandle,
+}
+
+impl Reading {
+    /// Ends it, whatever it does. What it handed over must be taken no more.
+    pub fn finish(self) {
+        while !self.thread.is_finished() {
+            self.statement.interrupt();
+            std::thread::sleep(STOP_PAUSE);
+        }
+        // A panic aborts the process, so the thread can only have ended well.
+        self.thread.join().unwrap_or(());
+    }
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reading").field(&self.thread).finish()
+    }
+}
+
 impl Rest {
     /// Opens it, before anything is written.
     ///
@@ -56,7 +84,8 @@ impl Rest {
     }
 
     /// Hands over all of it on a thread of its own, `size` rows at a time at most, and then an end, until
-    /// `take` wants no more.
+    /// `take` wants no more. A database that was too large to be checked when it was opened is checked
+    /// then, and what is wrong with it handed over.
     ///
     /// # Errors
     /// When there is no such thread to be had.
@@ -64,17 +93,35 @@ impl Rest {
         self,
         size: usize,
         mut take: impl FnMut(std::result::Result<Option<Portion>, Error>) -> bool + Send + 'static,
-    ) -> std::result::Result<JoinHandle<()>, Error> {
+    ) -> std::result::Result<Reading, Error> {
         let path = self.settings.directory.clone();
+        let statement = self.connection.get_interrupt_handle();
         let run = move || {
             let read = self.read(size, |portion| take(Ok(Some(portion))));
-            // Whoever wanted no more wants no end of it.
-            let _is_taken = take(read.map(|()| None));
+            let is_wanted = read.is_ok();
+            if take(read.map(|()| None))
+                && is_wanted
+                && let Err(error) = self.check()
+            {
+                // Whoever wants no more needs no verdict.
+                let _is_taken = take(Err(error));
+            }
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("loader".into())
             .spawn(run)
-            .map_err(|source| Error::io("start the reader of", &path, source))
+            .map_err(|source| Error::io("start the reader of", &path, source))?;
+        Ok(Reading { thread, statement })
+    }
+
+    fn check(&self) -> std::result::Result<(), Error> {
+        let directory = &self.settings.directory;
+        // The view may be older than what is checked.
+        self.connection.execute_batch("COMMIT").map_err(|source| self.failed(source))?;
+        match schema::is_checked_at_open(directory) {
+            true => Ok(()),
+            false => schema::check(&self.connection, directory),
+        }
     }
 
     /// Hands over all of it, `size` rows at a time at most, until `take` wants no more.
@@ -82,7 +129,7 @@ impl Rest {
     /// # Errors
     /// When the database cannot be read.
     pub fn read(
-        self,
+        &self,
         size: usize,
         mut take: impl FnMut(Portion) -> bool,
     ) -> std::result::Result<(), Error> {

@@ -1,7 +1,8 @@
 //! Opens the database file: pragmas, integrity, migrations.
 //!
 //! Nothing is ever deleted or repaired here. A database that is damaged, or newer than this program,
-//! is refused with what to do about it; an older one is copied among the backups first and then
+//! is refused with what to do about it (damage in a large one ends the daemon when it is found, a few
+//! seconds after the start); an older one is copied among the backups first and then
 //! migrated, each step in one transaction.
 
 use std::path::Path;
@@ -28,10 +29,17 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0009_voice.sql")),
     M::up(include_str!("../../migrations/0010_orders.sql")),
     M::up(include_str!("../../migrations/0011_care.sql")),
+    M::up(include_str!("../../migrations/0013_ignored.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A database up to this length is checked in some ten milliseconds.
+const CHECKED_AT_OPEN: u64 = 16 << 20;
+
+/// Pages that one reader keeps: what it reads are single rows, or all of a table once.
+const READER_CACHE_KIB: i64 = 256;
 
 /// Statements that the writer keeps prepared: more than it has, for those that write uploads bring
 /// their triggers along and take longer to prepare than to run.
@@ -44,7 +52,10 @@ pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
     let mut connection = Connection::open(&path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    check(&connection, &path)?;
+    match is_checked_at_open(directory) {
+        true => check(&connection, directory)?,
+        false => look(&connection, &path)?,
+    }
     // Heard only before the first table is made; an older file uses its free pages again.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
@@ -69,6 +80,7 @@ pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     let uri = format!("file:{}", percent_encoded(&path));
     let connection = open(&uri).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(failed)?;
     if version(&connection).is_ok() {
         return readable(connection, &path);
     }
@@ -119,16 +131,30 @@ fn known_version(connection: &Connection, path: &Path) -> Result<usize, Error> {
     Ok(found)
 }
 
+/// Tells whether a database is so small that looking at all of it keeps nothing waiting. A larger one is
+/// checked beside the work, by [`super::rest::Rest`].
+pub(super) fn is_checked_at_open(directory: &Path) -> bool {
+    std::fs::metadata(directory.join(FILE_NAME)).is_ok_and(|found| found.len() <= CHECKED_AT_OPEN)
+}
+
+/// Refuses what is no database, or one whose tables cannot be told.
+fn look(connection: &Connection, path: &Path) -> Result<(), Error> {
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(|source| Error::sqlite("check the database", path, source))
+}
+
 /// Refuses a damaged database. An empty file is a new one.
-fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::sqlite("check the database", path, source);
+pub(super) fn check(connection: &Connection, directory: &Path) -> Result<(), Error> {
+    let path = directory.join(FILE_NAME);
+    let failed = |source| Error::sqlite("check the database", &path, source);
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if verdict == "ok" {
         return Ok(());
     }
     let kind = Kind::Corrupt { detail: verdict };
-    Err(Error { doing: "check the database", path: path.to_owned(), kind })
+    Err(Error { doing: "check the database", path, kind })
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {

@@ -89,7 +89,7 @@ impl Snapshot {
                 .list("SELECT * FROM destination_health ORDER BY destination", read_destination)?,
             tallies: self.list("SELECT * FROM tallies ORDER BY state", read_tally)?,
             settling_count: count("SELECT ifnull(sum(settling_count), 0) FROM drop_health")?,
-            ignored_count: count("SELECT count(*) FROM ignored")?,
+            ignored_count: count("SELECT path_count FROM ignored_tally")?,
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
             notices: self.read_notices()?,

@@ -195,6 +195,40 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn ignored_paths_are_as_many_as_the_books_say(
+        steps in prop::collection::vec((0..6_u8, 0..3_u8), 0..60),
+    ) {
+        let directory = directory();
+        let (mut writer, _) = open(&directory);
+        let mut expected = std::collections::BTreeSet::new();
+        for (number, step) in steps {
+            let (drop, path) = (DropName::new("drop"), SourcePath::from_bytes(&[number]));
+            let record = match step {
+                0 => {
+                    expected.remove(&number);
+                    Record::NotIgnored { drop, path }
+                }
+                1 => {
+                    expected.insert(number);
+                    Record::Ignored { drop, path, reason: IgnoreReason::Fifo, at: AT }
+                }
+                _ => {
+                    expected.insert(number);
+                    Record::Ignored { drop, path, reason: IgnoreReason::Socket, at: AT }
+                }
+            };
+            writer.apply(&[vec![record]]).expect("written");
+        }
+        let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+        prop_assert_eq!(status.ignored_count, expected.len() as u64);
+        prop_assert_eq!(status.ignored.len(), expected.len());
+    }
+}
+
 #[test]
 fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     let directory = directory();

@@ -26,6 +26,7 @@ mod sequencer;
 mod shares;
 mod sim;
 mod stage;
+mod start;
 mod systemd;
 mod tidy;
 mod units;

@@ -17,6 +17,7 @@ mod check;
 mod clock;
 mod crashes;
 mod exports;
+mod loading;
 mod notices;
 mod orders;
 mod random;

@@ -390,7 +390,7 @@ async fn a_whole_file_is_sent_only_where_nothing_stands_or_ours() {
                 .with("etag", format!("\"{DIGEST}\""))
                 .with("x-amz-meta-dropferry-upload", token)
                 .with("content-length", "5"),
-            _ => Reply::new(412, &error("PreconditionFailed")),
+            _ => Reply::new(412, error("PreconditionFailed")),
         })
     };
     let other = there("another");

@@ -16,6 +16,7 @@ fn world(seed: u64) -> World {
 
 impl World {
     fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
+        self.load_all(life);
         let mut effects = Vec::new();
         let order = Order { verb, scopes: vec![scope] };
         let changes = life.engine.order(self.now, order, &mut effects);
@@ -30,7 +31,7 @@ impl World {
         }
     }
 
-    fn sent(&self) -> (u64, usize) {
+    pub(super) fn sent(&self) -> (u64, usize) {
         let state = self.fake.state();
         (state.calls.values().sum(), state.files.len())
     }
@@ -74,7 +75,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
             points += 1;
             told(format!("seed {seed}, given up after {at}"), || {
                 let mut life = world.start();
-                let admitted = life.engine.stored_uploads().len();
+                let admitted = life.stored_uploads().len();
                 let changes = world.order(&mut life, Verb::Abandon, Scope::All);
                 assert_eq!(changes[0].upload_count, admitted);
                 life.commit_all();

@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) fault_rate: usize,
     /// Times in a thousand that the clock moves although something is pending.
     pub(super) delay_rate: usize,
+    /// Times in a thousand that some of what is stored comes into memory before anything else happens.
+    pub(super) load_rate: usize,
     /// The disk is slower than everything else: a commit comes when nothing else can happen.
     pub(super) is_disk_slow: bool,
     /// Bytes that may be sent again without a crash.
@@ -188,6 +190,7 @@ impl World {
             delay_rate: 0,
             is_disk_slow: false,
             allowance: 0,
+            load_rate: 500,
             expected: None,
             versions: BTreeMap::new(),
             skipped: Vec::new(),
@@ -229,6 +232,7 @@ impl World {
             delay_rate: self.delay_rate,
             is_disk_slow: self.is_disk_slow,
             allowance: self.allowance,
+            load_rate: self.load_rate,
             expected: life.commits.is_empty().then(|| life.stored_uploads()),
             versions: self.versions.clone(),
             skipped: self.skipped.clone(),
@@ -355,7 +359,7 @@ impl World {
 
     /// Lets one thing happen: an act, a commit, or the passing of time.
     pub(super) fn step(&mut self, life: &mut Life) -> Step {
-        if !life.rest.is_empty() && self.random.per_mille(500) {
+        if !life.rest.is_empty() && self.random.per_mille(self.load_rate) {
             return self.load(life);
         }
         for _ in 0..std::mem::take(&mut life.landed) {
@@ -384,11 +388,18 @@ impl World {
         }
     }
 
-    fn load(&mut self, life: &mut Life) -> Step {
+    fn load(&self, life: &mut Life) -> Step {
         if let Some(portion) = life.rest.pop_front() {
             self.tell(life, Event::Stored(portion));
         }
         Step::Loaded
+    }
+
+    /// Brings all that is stored into memory, as the daemon does before it takes an order.
+    pub(super) fn load_all(&self, life: &mut Life) {
+        while !life.rest.is_empty() {
+            self.load(life);
+        }
     }
 
     fn rename(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
@@ -471,7 +482,7 @@ impl Life {
     }
 
     /// Returns every upload that the rows must hold, in memory or not.
-    fn stored_uploads(&self) -> Vec<StoredUpload> {
+    pub(super) fn stored_uploads(&self) -> Vec<StoredUpload> {
         with_rest(self.engine.stored_uploads(), &self.rest)
     }
 
