@@ -130,7 +130,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         created_at: Some(AT),
     };
     [
-        Fact::BeginIntended { at: AT },
+        Fact::BeginIntended { part_size: None, at: AT },
         Fact::Begun {
             remote: RemoteUpload { id, part_size, part_count: 1, sequential: false },
             at: AT,
