@@ -167,6 +167,8 @@ pub struct Engine {
     disk: Disk,
     /// Uploads that are verified and want nothing but their receipts.
     finishing: BTreeSet<UploadId>,
+    /// When receipts are written although parts are on their way.
+    finish_by: Option<Monotonic>,
     /// Receipts that are being written.
     receipts_flying: usize,
     /// Something would be sent, were more of what was sent durable.
@@ -257,6 +259,7 @@ impl Engine {
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             disk: Disk::new(stored.next_upload.unwrap_or(UploadId(1))),
             finishing: BTreeSet::new(),
+            finish_by: None,
             receipts_flying: 0,
             waits_for_disk: false,
             loading: Some(Loading::default()),
@@ -343,7 +346,8 @@ impl Engine {
         let timer = self.timers.first().map(|(at, _)| *at);
         let people = self.outbox.next_deadline();
         let sources = self.next_attention();
-        gates.chain(timer).chain(people).chain(sources).min()
+        let receipts = self.finish_by.filter(|_| self.receipts_flying < pump::RECEIPTS_MAX);
+        gates.chain(timer).chain(people).chain(sources).chain(receipts).min()
     }
 
     /// Returns when a drop directory, or something in it, is due.

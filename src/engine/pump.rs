@@ -5,6 +5,8 @@
 //! exports),
 //! then parts over all destinations until permits or memory are used up.
 
+use std::time::Duration;
+
 use super::event::Act;
 use super::files::Scan;
 use super::gate::GateState;
@@ -18,8 +20,10 @@ use crate::model::{
     NamePolicy, UploadId, WholeDigest,
 };
 
+/// How long receipts wait for each other while parts are on their way.
+const RECEIPT_DELAY: Duration = Duration::from_secs(5);
 /// Receipts that are written at once.
-const RECEIPTS_MAX: usize = 256;
+pub(super) const RECEIPTS_MAX: usize = 256;
 /// Files in one look.
 const LOOK_MAX: usize = 1000;
 
@@ -50,9 +54,18 @@ impl Engine {
         self.send_parts(&destinations, turn);
     }
 
-    /// Has receipts written. They take no place from uploads that have something to send, and many are
-    /// made durable at once.
+    /// Has receipts written. They take no place from uploads that have something to send, and wait for
+    /// each other a while as long as anything is being sent: many are made durable at once.
     fn write_receipts(&mut self, turn: &mut Turn) {
+        let now = turn.now.monotonic;
+        if self.finishing.is_empty() {
+            self.finish_by = None;
+            return;
+        }
+        let due = *self.finish_by.get_or_insert(now.after(RECEIPT_DELAY));
+        if self.load.total() > 0 && due > now {
+            return;
+        }
         let room = RECEIPTS_MAX.saturating_sub(self.receipts_flying);
         let due: Vec<_> = self.finishing.iter().copied().take(room).collect();
         for id in due {

@@ -7,7 +7,7 @@ mod unit;
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Type;
+use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, Statement, ToSql, named_params};
 
 pub(super) use unit::read_unit;
@@ -290,7 +290,7 @@ pub(super) fn write_state(
     connection: &Connection,
     id: UploadId,
     (state, accepted_bytes): (&UploadState, u64),
-    moments: &BTreeMap<&'static str, WallTime>,
+    columns: &Columns,
 ) -> Result<()> {
     let (hold, retry_at, reason) = match state.hold {
         Hold::None => ("none", None, None),
@@ -303,9 +303,9 @@ pub(super) fn write_state(
         ETagMode::Opaque => "opaque",
     };
     // In the order of their names: the same facts make the same statement.
-    let times: String = moments.keys().map(|column| format!("{column} = :{column}, ")).collect();
+    let own: String = columns.keys().map(|column| format!("{column} = :{column}, ")).collect();
     let sql = format!(
-        "UPDATE uploads SET {times}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
+        "UPDATE uploads SET {own}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
         park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
         accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
         attempt_count = :attempts, described = :described, digested = :digested, \
@@ -333,8 +333,8 @@ pub(super) fn write_state(
     for (name, value) in row {
         bind(&mut statement, name, value)?;
     }
-    for (column, at) in moments {
-        bind(&mut statement, &format!(":{column}"), &at.0)?;
+    for (column, value) in columns {
+        bind(&mut statement, &format!(":{column}"), value)?;
     }
     statement.raw_execute()?;
     Ok(())
@@ -375,37 +375,27 @@ pub(super) fn write_export(connection: &Connection, id: UploadId, fact: &Fact) -
     Ok(())
 }
 
-/// Writes the remote upload of a stage, or forgets it.
-pub(super) fn write_remote(
-    connection: &Connection,
-    id: UploadId,
-    remote: Option<&RemoteUpload>,
-) -> Result<()> {
-    let sql = "UPDATE uploads SET remote_upload_id = :remote, part_size_bytes = :part_size, \
-        part_count = :part_count, sequential = :sequential WHERE id = :id";
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":id": id.0,
-        ":remote": remote.map(|remote| remote.id.as_str()),
-        ":part_size": remote.map(|remote| signed(remote.part_size.get())),
-        ":part_count": remote.map(|remote| remote.part_count),
-        ":sequential": remote.is_some_and(|remote| remote.sequential),
-    })?;
-    Ok(())
+/// Columns of an upload, with what is to stand there.
+pub(super) type Columns = BTreeMap<&'static str, Value>;
+
+/// Returns the columns of a remote upload and its layout, or of none.
+pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> [(&'static str, Value); 4] {
+    [
+        ("remote_upload_id", remote.map(|remote| remote.id.as_str().to_owned()).into()),
+        ("part_size_bytes", remote.map(|remote| signed(remote.part_size.get())).into()),
+        ("part_count", remote.map(|remote| i64::from(remote.part_count)).into()),
+        ("sequential", remote.is_some_and(|remote| remote.sequential).into()),
+    ]
 }
 
-/// Writes the remote file.
-pub(super) fn write_file(connection: &Connection, id: UploadId, file: &RemoteFile) -> Result<()> {
-    let sql = "UPDATE uploads SET remote_file_id = :file, remote_name = :name, \
-        remote_size_bytes = :size, remote_created_at_ns = :created, \
-        remote_mark_part_size_bytes = :mark_size, remote_mark_md5 = :mark WHERE id = :id";
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":id": id.0,
-        ":file": file.id.as_str(),
-        ":name": file.name,
-        ":size": file.size.map(|size| signed(size.0)),
-        ":created": file.created_at.map(|at| at.0),
-        ":mark_size": file.mark.map(|mark| signed(mark.part_size.get())),
-        ":mark": file.mark.map(|mark| mark.md5_of_parts.0),
-    })?;
-    Ok(())
+/// Returns the columns of a remote file.
+pub(super) fn file_columns(file: &RemoteFile) -> [(&'static str, Value); 6] {
+    [
+        ("remote_file_id", file.id.as_str().to_owned().into()),
+        ("remote_name", file.name.clone().into()),
+        ("remote_size_bytes", file.size.map(|size| signed(size.0)).into()),
+        ("remote_created_at_ns", file.created_at.map(|at| at.0).into()),
+        ("remote_mark_part_size_bytes", file.mark.map(|m| signed(m.part_size.get())).into()),
+        ("remote_mark_md5", file.mark.map(|mark| mark.md5_of_parts.0.to_vec()).into()),
+    ]
 }

@@ -2,16 +2,17 @@
 //!
 //! A transaction reads each upload that it moves once and writes its state once, however many facts it
 //! brings: a small file's whole life may be one of them. Facts go through the law one by one all the
-//! same, and what belongs to a single fact, a part's checkpoint or a file's id, is written as it comes.
+//! same, and what lies in other tables, a part's checkpoint or a failed attempt, is written as it comes.
 //! Nothing else in a transaction asks for an upload's state.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::columns::at;
-use super::super::rows::{self, signed};
+use super::super::rows::{self, Columns, signed};
 use super::rate::Accepted;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
@@ -34,8 +35,8 @@ struct Moved {
     state: UploadState,
     size: ByteCount,
     accepted_bytes: u64,
-    /// Columns that keep the time of a fact that came.
-    moments: BTreeMap<&'static str, WallTime>,
+    /// Columns that belong to single facts that came, the last of each.
+    columns: Columns,
     /// Its row is behind.
     is_ahead: bool,
 }
@@ -83,7 +84,7 @@ impl Moves {
         let ahead = self.uploads.iter_mut().filter(|(_, upload)| upload.is_ahead);
         ahead.into_iter().try_for_each(|(id, upload)| {
             let bytes = upload.accepted_bytes;
-            rows::write_state(connection, *id, (&upload.state, bytes), &upload.moments)
+            rows::write_state(connection, *id, (&upload.state, bytes), &upload.columns)
         })
     }
 }
@@ -97,13 +98,14 @@ impl Moved {
         next: UploadState,
         accepted: &mut Accepted,
     ) -> Result<()> {
-        write_columns(connection, id, fact)?;
+        write_beside(connection, id, fact)?;
         if let Fact::PartAccepted { part, sent, at, .. } = fact {
             accepted.bytes += if sent.0 > 0 { self.part_length(*part) } else { 0 };
             accepted.at_ns = accepted.at_ns.max(at.0);
         }
         self.accepted_bytes = self.accepted_after(fact);
-        self.moments.extend(moment(fact));
+        self.columns.extend(moment(fact).map(|(column, at)| (column, at.0.into())));
+        self.columns.extend(columns(fact));
         self.state = next;
         self.is_ahead = true;
         Ok(())
@@ -135,7 +137,7 @@ fn read(connection: &Connection, id: UploadId) -> Result<Option<Moved>> {
             state: rows::read_state(row)?,
             size: ByteCount(rows::unsigned_at(row, at!("size_bytes"))?),
             accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
-            moments: BTreeMap::new(),
+            columns: Columns::new(),
             is_ahead: false,
         })
     });
@@ -213,62 +215,53 @@ fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
     }
 }
 
-/// Writes the columns that belong to one fact alone.
+/// Returns the columns that belong to one fact alone.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
-fn write_columns(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
+fn columns(fact: &Fact) -> Vec<(&'static str, Value)> {
     match fact {
         Fact::BeginIntended { part_size: Some(part_size), .. } => {
-            let sql = "UPDATE uploads SET wished_part_size_bytes = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, signed(part_size.get())))?;
+            vec![("wished_part_size_bytes", signed(part_size.get()).into())]
         }
-        Fact::Begun { remote, .. } => rows::write_remote(connection, id, Some(remote))?,
+        Fact::Begun { remote, .. } => rows::remote_columns(Some(remote)).into(),
+        Fact::RemoteGone => rows::remote_columns(None).into(),
         Fact::Completed { file, .. } | Fact::FoundPresent { file, .. } => {
-            rows::write_file(connection, id, file)?;
+            rows::file_columns(file).into()
         }
-        Fact::RemoteGone => forget_remote(connection, id)?,
+        Fact::Renamed { name } => vec![("target_name", name.clone().into())],
+        Fact::Verified { mark, .. } => vec![
+            ("mark_part_size_bytes", mark.map(|mark| signed(mark.part_size.get())).into()),
+            ("mark_md5", mark.map(|mark| mark.md5_of_parts.0.to_vec()).into()),
+        ],
+        Fact::Digested { md5, sha256 } => vec![
+            ("whole_md5", md5.map(|md5| md5.0.to_vec()).into()),
+            ("whole_sha256", sha256.map(|sha256| sha256.to_vec()).into()),
+        ],
+        Fact::ReceiptWritten { sha256, at } => vec![
+            ("receipt_sha256", sha256.to_vec().into()),
+            ("receipted_at_ns", at.0.into()),
+            ("ended_at_ns", at.0.into()),
+        ],
+        Fact::Parked { detail, .. } => vec![("park_detail", detail.clone().into())],
+        _ => Vec::new(),
+    }
+}
+
+/// Writes what a fact means beside the state of its upload.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the row")]
+fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
+    match fact {
+        Fact::RemoteGone => {
+            let sql = "DELETE FROM parts WHERE upload_id = ?1";
+            connection.prepare_cached(sql)?.execute([id.0])?;
+        }
         Fact::ExportIntended { .. }
         | Fact::ExportStarted { .. }
         | Fact::ExportFailed { .. }
         | Fact::Exported { .. } => rows::write_export(connection, id, fact)?,
-        Fact::Renamed { name } => {
-            let sql = "UPDATE uploads SET target_name = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, name))?;
-        }
-        Fact::Verified { mark, .. } => {
-            let sql = "UPDATE uploads SET mark_part_size_bytes = ?2, mark_md5 = ?3 WHERE id = ?1";
-            let size = mark.map(|mark| signed(mark.part_size.get()));
-            connection.prepare_cached(sql)?.execute((
-                id.0,
-                size,
-                mark.map(|m| m.md5_of_parts.0),
-            ))?;
-        }
-        Fact::Digested { md5, sha256 } => {
-            let sql = "UPDATE uploads SET whole_md5 = ?2, whole_sha256 = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, md5.map(|md5| md5.0), sha256))?;
-        }
-        Fact::ReceiptWritten { sha256, at } => {
-            let sql = "UPDATE uploads SET receipt_sha256 = ?2, receipted_at_ns = ?3, \
-                ended_at_ns = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, sha256, at.0))?;
-        }
         Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
             attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))?;
         }
-        Fact::Parked { detail, .. } => {
-            let sql = "UPDATE uploads SET park_detail = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, detail))?;
-        }
         _ => {}
     }
-    Ok(())
-}
-
-fn forget_remote(connection: &Connection, id: UploadId) -> Result<()> {
-    connection.prepare_cached("DELETE FROM parts WHERE upload_id = ?1")?.execute([id.0])?;
-    // The old stage may forbid a row without its remote upload, so both go in one statement.
-    let sql = "UPDATE uploads SET stage = 'queued', remote_upload_id = NULL, part_size_bytes = NULL, \
-        part_count = NULL, sequential = 0, accepted_count = 0, reported_count = 0 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute([id.0])?;
     Ok(())
 }
