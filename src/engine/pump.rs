@@ -74,6 +74,11 @@ impl Engine {
                 self.finishing.remove(&id);
             }
         }
+        if self.receipts_flying < RECEIPTS_MAX {
+            // Whatever is left cannot be finished as things are.
+            let is_left = !self.finishing.is_empty();
+            self.finish_by = is_left.then(|| now.after(RECEIPT_DELAY));
+        }
     }
 
     /// Attends to units and drop directories. What they mean, only all that is stored tells: a file
