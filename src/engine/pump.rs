@@ -20,6 +20,8 @@ use crate::model::{
     NamePolicy, UploadId, WholeDigest,
 };
 
+/// A file of no more is sent in a moment, on lines that are any good.
+const SHORT_BYTES: u64 = 64 * 1024;
 /// How long receipts wait for each other while parts are on their way.
 const RECEIPT_DELAY: Duration = Duration::from_secs(5);
 /// Receipts that are written at once.
@@ -300,7 +302,12 @@ impl Engine {
     /// it, what was sent is known again.
     fn send_whole(&mut self, id: UploadId, turn: &mut Turn) -> bool {
         let Some(upload) = self.uploads.get(&id) else { return false };
-        let looks = upload.life.doubt == Doubt::Ask;
+        let (looks, takes_time) = (upload.life.doubt == Doubt::Ask, upload.size().0 > SHORT_BYTES);
+        if takes_time {
+            // Nothing depends on it; but people see that it is being sent.
+            self.record(id, Fact::BeginIntended { part_size: None, at: turn.now.wall }, turn);
+        }
+        let Some(upload) = self.uploads.get(&id) else { return false };
         let Some(begin) = self.begin(upload) else { return false };
         let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
         let (destination, drop) =

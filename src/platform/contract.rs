@@ -36,7 +36,8 @@ pub struct BeginRequest {
     pub overwrite: bool,
     /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
     pub description: Description,
-    /// A text that no other upload of ours carries, the same each time this one is begun.
+    /// A text that no other upload of ours carries, the same each time this one is begun: letters,
+    /// digits and dashes.
     pub token: String,
 }
 

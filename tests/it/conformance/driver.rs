@@ -54,8 +54,14 @@ pub(super) fn request(site: &Site, sent: &Sent, overwrite: bool) -> BeginRequest
         part_size: PartSize::new(PART).expect("not zero"),
         overwrite,
         description: Description::default(),
-        token: format!("{:?}", sent.target),
+        token: token(sent),
     }
+}
+
+/// Another for each content, and the same each time.
+fn token(sent: &Sent) -> String {
+    let name = format!("{:?}", sent.target);
+    Md5(Hasher::digest([name.as_bytes(), &sent.content].concat()).into()).to_string()
 }
 
 pub(super) fn part_request(
