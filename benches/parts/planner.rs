@@ -51,6 +51,7 @@ impl Run {
         let mut effects = Vec::new();
         let engine = Engine::load(settings(), stored, moment(), &mut effects);
         let mut run = Self { engine, parts: VecDeque::new(), effects };
+        run.engine.handle(moment(), Event::Timer, &mut run.effects);
         while !run.effects.is_empty() {
             run.follow();
         }
