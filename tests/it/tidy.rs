@@ -31,7 +31,7 @@ const LAYERS: [(&str, u8); 19] = [
 const EXCEPTIONS: [(&str, &str); 3] =
     [("platform", "limiter"), ("platform", "clock"), ("platform", "telemetry")];
 /// Released migrations never change.
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("0001_initial.sql", "09cd836db4a6c8ac716c44e146c9ab88f9df71a7654aff22d6f9c524a1c13bfa"),
     ("0002_exports.sql", "3f498edfde510a6b589d117a89f839638de425fedaf94d5f3bdf2246729575b6"),
     ("0003_drops.sql", "a50dfb5e367770fe120adbf40928e156ccc2f320f509db860af3ae5dca376f21"),
