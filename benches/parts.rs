@@ -12,6 +12,16 @@
 
 #[path = "parts/digest.rs"]
 mod digest;
+#[path = "parts/life.rs"]
+mod life;
+#[path = "parts/planner.rs"]
+mod planner;
+#[path = "parts/raw.rs"]
+mod raw;
+#[path = "parts/scan.rs"]
+mod scan;
+#[path = "parts/writer.rs"]
+mod writer;
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -20,8 +30,12 @@ use std::time::{Duration, Instant};
 /// A section's name, what it measures, and how.
 type Section = (&'static str, &'static str, fn());
 
-const SECTIONS: [Section; 1] =
-    [("digest", "MD5 of many messages at once, against the md-5 crate", digest::measure)];
+const SECTIONS: [Section; 4] = [
+    ("digest", "MD5 of many messages at once, against the md-5 crate", digest::measure),
+    ("planner", "the next part, with few and with many that are open", planner::measure),
+    ("writer", "rows of parts and of small files, synced", writer::measure),
+    ("scan", "200 000 files in 10 000 directories, against getdents and statx", scan::measure),
+];
 /// Odd, so that there is a median.
 const ROUNDS: usize = 5;
 /// How long a case runs in a round, at least.
@@ -46,17 +60,19 @@ fn main() -> ExitCode {
 
 /// Cases that are compared with the first one.
 struct Table<'a> {
+    /// What is counted; bytes, when nothing else is said.
+    item: Option<&'static str>,
     cases: Vec<Case<'a>>,
 }
 
 struct Case<'a> {
     name: String,
-    /// Does it once, and tells how many bytes that were.
+    /// Does it once, and tells how many bytes or items that were.
     act: Box<dyn FnMut() -> usize + 'a>,
     rounds: Vec<Cost>,
 }
 
-/// Seconds for each GB.
+/// Seconds for each GB, or microseconds for each item.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
@@ -65,7 +81,12 @@ struct Cost {
 
 impl<'a> Table<'a> {
     fn new() -> Self {
-        Self { cases: Vec::new() }
+        Self { item: None, cases: Vec::new() }
+    }
+
+    /// One that counts items and not bytes.
+    fn of(item: &'static str) -> Self {
+        Self { item: Some(item), cases: Vec::new() }
     }
 
     fn case(&mut self, name: impl Into<String>, act: impl FnMut() -> usize + 'a) {
@@ -76,9 +97,17 @@ impl<'a> Table<'a> {
         for case in &mut self.cases {
             black_box((case.act)());
         }
+        let scale = if self.item.is_some() { 1e6 } else { 1e9 };
         for _ in 0..ROUNDS {
-            self.cases.iter_mut().for_each(Case::run);
+            self.cases.iter_mut().for_each(|case| case.run(scale));
         }
+        match self.item {
+            Some(item) => self.print_items(item),
+            None => self.print_bytes(),
+        }
+    }
+
+    fn print_bytes(&self) {
         println!("{:<32} {:>8} {:>10} {:>8}", "", "GB/s", "CPU s/GB", "times");
         let first = self.cases.first().map_or(0.0, |case| case.median(|cost| cost.cpu));
         for case in &self.cases {
@@ -86,17 +115,32 @@ impl<'a> Table<'a> {
             println!("{:<32} {:>8.2} {cpu:>10.3} {:>8.1}", case.name, 1.0 / wall, first / cpu);
         }
     }
+
+    fn print_items(&self, item: &str) {
+        let (time, cpu) = (format!("us/{item}"), format!("CPU us/{item}"));
+        println!("{:<36} {:>10} {time:>10} {cpu:>12} {:>10}", "", "a second", "of first");
+        let first = self.cases.first().map_or(0.0, |case| case.median(|cost| cost.wall));
+        for case in &self.cases {
+            let (wall, cpu) = (case.median(|cost| cost.wall), case.median(|cost| cost.cpu));
+            let rate = 1e6 / wall;
+            println!(
+                "{:<36} {rate:>10.0} {wall:>10.2} {cpu:>12.2} {:>10.2}",
+                case.name,
+                wall / first
+            );
+        }
+    }
 }
 
 impl Case<'_> {
-    fn run(&mut self) {
-        let (started, cpu, mut bytes) = (Instant::now(), cpu_seconds(), 0);
+    fn run(&mut self, scale: f64) {
+        let (started, cpu, mut count) = (Instant::now(), cpu_seconds(), 0);
         while started.elapsed() < ROUND {
-            bytes += black_box((self.act)());
+            count += black_box((self.act)());
         }
-        let per_gb = 1e9 / bytes as f64;
-        let wall = started.elapsed().as_secs_f64() * per_gb;
-        self.rounds.push(Cost { wall, cpu: (cpu_seconds() - cpu) * per_gb });
+        let factor = scale / count as f64;
+        let wall = started.elapsed().as_secs_f64() * factor;
+        self.rounds.push(Cost { wall, cpu: (cpu_seconds() - cpu) * factor });
     }
 
     fn median(&self, of: impl Fn(&Cost) -> f64) -> f64 {

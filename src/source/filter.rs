@@ -80,6 +80,10 @@ impl Filter {
 
     /// Returns why the file at `path` is not wanted; `None` when it is.
     pub fn refusal(&self, path: &SourcePath) -> Option<IgnoreReason> {
+        let has_rules = self.include.is_some() || !self.exclude.is_empty();
+        if !has_rules && !self.profile.leaves_out_any() {
+            return None;
+        }
         let candidates = Candidates::of(path.as_bytes());
         let is_included = self.include.as_ref().is_none_or(|set| set.matches(&candidates));
         if !is_included || self.exclude.matches(&candidates) {

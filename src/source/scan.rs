@@ -19,7 +19,8 @@ use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use rustix::fs::{Dir, FileType};
+use rustix::fd::AsFd;
+use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
 use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
@@ -34,6 +35,9 @@ pub const BATCH_MAX: usize = 1_000;
 /// Directories after which what was seen is passed on, be it nothing: whoever waits for the scan
 /// learns that it moves, also where every directory takes seconds.
 const PULSE_DIRECTORIES: u64 = 64;
+
+/// What the kernel lists at once: a thousand names or so. One listing serves the whole walk.
+const LISTING_BYTES: usize = 64 << 10;
 
 /// How a scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,6 +98,7 @@ fn walk(
         emit: batch,
         batch: Vec::new(),
         pending: vec![from],
+        path: Vec::new(),
         summary,
     };
     let flow = walk.run(root)?;
@@ -114,6 +119,8 @@ struct Walk<'a, F> {
     batch: Vec<Observation>,
     /// Directories to enter; the last one first.
     pending: Vec<SourcePath>,
+    /// The path that is looked at, in the same room for all.
+    path: Vec<u8>,
     summary: ScanSummary,
 }
 
@@ -131,8 +138,9 @@ impl From<Errno> for Halt {
 
 impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
     fn run(&mut self, directory: &Path) -> Result<ControlFlow<()>, Error> {
+        let mut listing = Vec::with_capacity(LISTING_BYTES);
         while let Some(path) = self.pending.pop() {
-            let flow = match self.read_directory(&path) {
+            let flow = match self.read_directory(&path, &mut listing) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(Halt::Stopped) => ControlFlow::Break(()),
                 Err(Halt::Failed(errno)) if path.as_bytes().is_empty() => {
@@ -147,17 +155,30 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         Ok(self.flush())
     }
 
-    fn read_directory(&mut self, path: &SourcePath) -> Result<(), Halt> {
-        let mut listing = Dir::new(self.root.open_directory(path)?)?;
-        while let Some(entry) = listing.read() {
-            let entry = entry?;
+    fn read_directory(&mut self, path: &SourcePath, listing: &mut Vec<u8>) -> Result<(), Halt> {
+        let directory = self.root.open_directory(path)?;
+        self.path.clear();
+        self.path.extend_from_slice(path.as_bytes());
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        let stem = self.path.len();
+        let mut entries = RawDir::new(&directory, listing.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                // It was removed while it was read.
+                Err(Errno::NOENT) => break,
+                other => other?,
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
             self.summary.is_empty = false;
-            let flow = self.visit(&listing, child(path, name), name, entry.file_type())?;
-            if flow.is_break() {
+            self.path.truncate(stem);
+            self.path.extend_from_slice(name.to_bytes());
+            if self.visit(&directory, name, entry.file_type())?.is_break() {
                 return Err(Halt::Stopped);
             }
         }
@@ -171,17 +192,17 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         Ok(())
     }
 
+    /// Looks at [`Self::path`], which is `name` in an open directory.
     fn visit(
         &mut self,
-        listing: &Dir,
-        path: SourcePath,
+        directory: impl AsFd,
         name: &CStr,
         listed_as: FileType,
     ) -> Result<ControlFlow<()>, Errno> {
         if listed_as == FileType::Directory {
-            return Ok(self.find_directory(path));
+            return Ok(self.find_directory());
         }
-        let stat = match stat_entry(listing.fd()?, name) {
+        let stat = match stat_entry(directory, name) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(ControlFlow::Continue(())),
             // One file that fails for the moment costs its directory nothing.
@@ -193,8 +214,9 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         };
         // The listing of some file systems does not tell, and things change under our hands.
         if stat.file_type == FileType::Directory {
-            return Ok(self.find_directory(path));
+            return Ok(self.find_directory());
         }
+        let path = SourcePath::from_bytes(&self.path);
         let seen = if let Some(reason) = self.filter.refusal(&path) {
             Seen::Ignored(reason)
         } else if stat.file_type == FileType::RegularFile {
@@ -207,7 +229,8 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         Ok(self.see(path, seen))
     }
 
-    fn find_directory(&mut self, path: SourcePath) -> ControlFlow<()> {
+    fn find_directory(&mut self) -> ControlFlow<()> {
+        let path = SourcePath::from_bytes(&self.path);
         if let Some(reason) = self.filter.pruning(&path) {
             return self.see(path, Seen::Ignored(reason));
         }
@@ -231,6 +254,9 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
 
     fn see(&mut self, path: SourcePath, seen: Seen) -> ControlFlow<()> {
         self.summary.seen_count += 1;
+        if self.batch.is_empty() {
+            self.batch.reserve_exact(BATCH_MAX);
+        }
         self.batch.push(Observation { place: self.filter.place(&path), path, seen });
         if self.batch.len() < BATCH_MAX {
             return ControlFlow::Continue(());
@@ -244,14 +270,6 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         }
         (self.emit)(std::mem::take(&mut self.batch))
     }
-}
-
-fn child(directory: &SourcePath, name: &CStr) -> SourcePath {
-    let (directory, name) = (directory.as_bytes(), name.to_bytes());
-    if directory.is_empty() {
-        return SourcePath::from_bytes(name);
-    }
-    SourcePath::from_bytes(&[directory, b"/", name].concat())
 }
 
 #[cfg(test)]

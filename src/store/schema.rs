@@ -30,6 +30,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0010_orders.sql")),
     M::up(include_str!("../../migrations/0011_care.sql")),
     M::up(include_str!("../../migrations/0013_ignored.sql")),
+    M::up(include_str!("../../migrations/0014_shown.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
@@ -41,8 +42,8 @@ const CHECKED_AT_OPEN: u64 = 16 << 20;
 /// Pages that one reader keeps: what it reads are single rows, or all of a table once.
 const READER_CACHE_KIB: i64 = 256;
 
-/// Statements that the writer keeps prepared: more than it has, for those that write uploads bring
-/// their triggers along and take longer to prepare than to run.
+/// Statements that a connection keeps prepared: more than it has, for those that write uploads bring
+/// their triggers along and take longer to prepare than to run, and those of `status` nearly as long.
 const STATEMENTS_MAX: usize = 64;
 
 /// Opens the database for writing, makes it when missing, and brings it up to date.
@@ -81,6 +82,7 @@ pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     let connection = open(&uri).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     if version(&connection).is_ok() {
         return readable(connection, &path);
     }

@@ -109,19 +109,11 @@ impl Snapshot {
     }
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-        self.connection.prepare(sql)?.query_map([], read)?.collect()
+        self.connection.prepare_cached(sql)?.query_map([], read)?.collect()
     }
 
     fn read_notices(&self) -> Result<Notices> {
-        const WAITS: &str = "sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL";
-        let sql = format!(
-            "SELECT count(*), (SELECT failure FROM outbox WHERE {WAITS} AND failure IS NOT NULL \
-                ORDER BY id LIMIT 1), \
-            (SELECT count(*) FROM outbox WHERE given_up_at_ns IS NOT NULL), \
-            (SELECT channel || ': ' || failure FROM outbox WHERE given_up_at_ns IS NOT NULL \
-                ORDER BY id DESC LIMIT 1) FROM outbox WHERE {WAITS}"
-        );
-        self.connection.query_row(&sql, [], |row| {
+        self.connection.query_row(&notices_sql(), [], |row| {
             Ok(Notices {
                 waiting_count: rows::unsigned_at(row, 0)?,
                 failure: row.get(1)?,
@@ -132,10 +124,7 @@ impl Snapshot {
     }
 
     fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {
-        let limit = if all { IGNORED_MAX } else { ENDED_SHOWN };
-        let sql = format!(
-            "SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}"
-        );
+        let sql = ignored_sql(if all { IGNORED_MAX } else { ENDED_SHOWN });
         let read = |row: &Row<'_>| {
             let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
             Ok(Ignored {
@@ -148,15 +137,8 @@ impl Snapshot {
     }
 
     fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {
-        let open = format!(
-            "SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id LIMIT {OPEN_MAX}"
-        );
-        let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
-        let ended = format!(
-            "SELECT * FROM uploads WHERE stage IN {ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}"
-        );
-        let mut uploads = self.list(&open, read_upload)?;
-        uploads.extend(self.list(&ended, read_upload)?);
+        let mut uploads = self.list(&open_sql(), read_upload)?;
+        uploads.extend(self.list(&ended_sql(all), read_upload)?);
         Ok(uploads)
     }
 
@@ -296,6 +278,35 @@ impl Snapshot {
     }
 }
 
+fn open_sql() -> String {
+    format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id LIMIT {OPEN_MAX}")
+}
+
+fn ended_sql(all: bool) -> String {
+    let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
+    format!(
+        "SELECT * FROM uploads WHERE stage IN {ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}"
+    )
+}
+
+fn ignored_sql(limit: u32) -> String {
+    format!("SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}")
+}
+
+/// The index is named: the planner would take the one of what was sent, where all that was given up
+/// stands as well.
+fn notices_sql() -> String {
+    const WAITS: &str = "outbox INDEXED BY outbox_unsent \
+        WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL";
+    format!(
+        "SELECT count(*), \
+        (SELECT failure FROM {WAITS} AND failure IS NOT NULL ORDER BY id LIMIT 1), \
+        (SELECT count(*) FROM outbox WHERE given_up_at_ns IS NOT NULL), \
+        (SELECT channel || ': ' || failure FROM outbox WHERE given_up_at_ns IS NOT NULL \
+            ORDER BY id DESC LIMIT 1) FROM {WAITS}"
+    )
+}
+
 fn read_drop(row: &Row<'_>) -> Result<Drop> {
     Ok(Drop {
         name: row.get("drop_name")?,
@@ -393,4 +404,25 @@ fn read_shown_export(row: &Row<'_>) -> Result<Option<Export>> {
 /// The length of a file as it was at admission.
 pub fn size_of(upload: &Upload) -> ByteCount {
     upload.admission.fingerprint.size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_status_shows_is_found_by_indexes() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::open_for_writing(directory.path()).unwrap();
+        let shown =
+            [open_sql(), ended_sql(false), ignored_sql(1), notices_sql(), units::newest_sql(1)];
+        for sql in shown {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = statement.query_map([], |row| row.get::<_, String>("detail")).unwrap();
+            for step in steps.map(Result::unwrap) {
+                let is_found = step.contains(" INDEX ") || step.starts_with("SCALAR SUBQUERY");
+                assert!(is_found, "{step}, in {sql}");
+            }
+        }
+    }
 }

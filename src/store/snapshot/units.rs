@@ -61,6 +61,11 @@ const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.p
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
     AND n.stage = 'receipted') ORDER BY u.path, u.destination";
 
+/// What lists the newest units.
+pub(super) fn newest_sql(limit: u32) -> String {
+    format!("SELECT * FROM units ORDER BY opened_at_ns DESC, unit LIMIT {limit}")
+}
+
 impl Snapshot {
     /// Returns the row of one unit.
     ///
@@ -79,8 +84,7 @@ impl Snapshot {
 
     /// Lists units, the newest first.
     pub(super) fn read_units(&self, limit: u32) -> Result<Vec<UnitShown>> {
-        let sql = format!("SELECT * FROM units ORDER BY opened_at_ns DESC, unit LIMIT {limit}");
-        let rows = self.list(&sql, rows::read_unit)?;
+        let rows = self.list(&newest_sql(limit), rows::read_unit)?;
         rows.into_iter().map(|row| self.shown(row)).collect()
     }
 

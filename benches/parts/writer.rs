@@ -1,0 +1,63 @@
+//! Rows of parts, and of small files, through the one writer: each transaction is synced.
+
+use dropferry::store::{Settings, writer::Writer};
+
+use crate::Table;
+use crate::life::{begun, life, part};
+
+const PARTS: u32 = 10_000;
+
+pub(crate) fn measure() {
+    let directories: Vec<_> =
+        (0..4).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
+    let mut table = Table::of("part");
+    for (directory, together) in directories.iter().zip([1, 8, 64]) {
+        let mut parts = Parts::new(open(directory));
+        table.case(format!("parts, {together} in a transaction"), move || parts.write(together));
+    }
+    table.print();
+    let (mut writer, mut next) = (open(&directories[3]), 0);
+    let mut table = Table::of("file");
+    table.case("whole lives, 64 in a transaction", move || {
+        let lives: Vec<_> = (next + 1..=next + 64).map(|id| life(id, true)).collect();
+        next += 64;
+        assert!(writer.apply(&lives).expect("written").is_empty(), "the law forbids none");
+        lives.len()
+    });
+    table.print();
+}
+
+fn open(directory: &tempfile::TempDir) -> Writer {
+    Writer::open(&Settings { directory: directory.path().to_owned() }).expect("opens").0
+}
+
+/// Large uploads, one after another.
+struct Parts {
+    writer: Writer,
+    upload: i64,
+    last: u32,
+}
+
+impl Parts {
+    fn new(writer: Writer) -> Self {
+        Self { writer, upload: 0, last: PARTS }
+    }
+
+    fn write(&mut self, together: u32) -> usize {
+        if self.last + together > PARTS {
+            self.begin();
+        }
+        let batches: Vec<_> = (self.last + 1..=self.last + together)
+            .map(|number| vec![part(self.upload, number)])
+            .collect();
+        self.last += together;
+        assert!(self.writer.apply(&batches).expect("written").is_empty(), "the law forbids none");
+        batches.len()
+    }
+
+    fn begin(&mut self) {
+        (self.upload, self.last) = (self.upload + 1, 0);
+        let records = begun(self.upload, PARTS);
+        assert!(self.writer.apply(&[records]).expect("written").is_empty(), "the law forbids none");
+    }
+}
