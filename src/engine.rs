@@ -40,6 +40,7 @@ mod load;
 pub mod orders;
 mod outbox;
 mod outcomes;
+mod place;
 mod plan;
 mod pump;
 mod reconfigure;
@@ -77,9 +78,9 @@ use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fact, Hold, Monotonic, NoticeId, Now, Observation,
-    ParkReason, PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading,
-    UploadId, UploadState, WallTime,
+    ByteCount, DestinationName, DropName, Hold, Monotonic, NoticeId, Now, Observation, ParkReason,
+    PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading, UploadId,
+    UploadState, WallTime,
 };
 
 /// What is going on.
@@ -442,128 +443,6 @@ impl Engine {
         if let Some(id) = live {
             files.known.began(file.path, id);
         }
-    }
-
-    /// Applies one fact to memory and lines it up for the store.
-    ///
-    /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
-    fn record(&mut self, id: UploadId, fact: Fact, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let fact = match upload.apply(&fact) {
-            Ok(()) => fact,
-            Err(illegal) => {
-                debug_assert!(false, "upload {id}: {illegal}");
-                let parked = Fact::Parked {
-                    reason: ParkReason::Bug,
-                    detail: illegal.to_string(),
-                    at: turn.now.wall,
-                };
-                if upload.apply(&parked).is_err() {
-                    return;
-                }
-                parked
-            }
-        };
-        if let Fact::PartAccepted { part, .. } = fact {
-            self.disk.accepted(upload.length_of(part));
-        }
-        turn.fact(id, fact);
-        self.place(id, turn);
-    }
-
-    /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
-    fn place(&mut self, id: UploadId, turn: &mut Turn) {
-        let now = turn.now;
-        let is_paused = self.is_paused(id);
-        let wants_digest =
-            self.uploads.get(&id).is_some_and(|upload| self.wanted_digest(upload).is_some());
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
-        if let Some(old) = upload.life.timer {
-            upload.life.timer = None;
-            self.timers.remove(&(old, id));
-        }
-        let _was_elsewhere = match upload.state.hold {
-            Hold::Parked { .. } => self.parked.insert(id),
-            Hold::None | Hold::Waiting { .. } => self.parked.remove(&id),
-        };
-        let gate = self.gates.get_mut(&upload.admission.destination);
-        let exports = upload.wants_export(gate.as_deref());
-        if let Some(gate) = gate {
-            let is_here = exports && upload.state.hold == Hold::None && !is_paused;
-            let _was_here = match is_here {
-                true => gate.exports.pending.insert(id),
-                false => gate.exports.pending.remove(&id),
-            };
-        }
-        if upload.state.stage.is_end() || upload.state.hold != Hold::None {
-            self.finishing.remove(&id);
-        }
-        if upload.state.stage.is_end() {
-            self.schedule.remove(upload);
-            self.forget(id, turn);
-            return;
-        }
-        match upload.state.hold {
-            Hold::None => {
-                upload.end_wait();
-                let is_finishing = !exports && !is_paused && upload.is_finishing(wants_digest);
-                if is_finishing {
-                    self.finishing.insert(id);
-                } else {
-                    self.finishing.remove(&id);
-                }
-                if exports || is_paused || is_finishing {
-                    self.schedule.remove(upload);
-                } else {
-                    self.schedule.ready(upload);
-                }
-            }
-            Hold::Parked { .. } => {
-                upload.end_wait();
-                self.schedule.remove(upload);
-                return;
-            }
-            Hold::Waiting { until } => {
-                let clamped = || gate::clamp(until, self.settings.retry, now);
-                upload.life.hold_until.get_or_insert_with(clamped);
-                self.schedule.remove(upload);
-            }
-        }
-        if let Some(at) = upload.next_deadline(now.monotonic) {
-            upload.life.timer = Some(at);
-            self.timers.insert((at, id));
-        }
-    }
-
-    fn forget(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(upload) = self.uploads.remove(&id) else { return };
-        self.parked.remove(&id);
-        self.end_orders(id, turn);
-        if upload.admission.is_sentinel {
-            return;
-        }
-        self.leave_drop(&upload.admission, turn.now);
-        self.leave_unit(&upload.admission, turn.now.monotonic);
-        match &mut self.loading {
-            Some(loading) => loading.ended(*upload),
-            None => self.end_known(&upload, turn),
-        }
-    }
-
-    /// Notes what the end of an upload means for its file.
-    fn end_known(&mut self, upload: &Upload, turn: &mut Turn) {
-        let (admission, id) = (&upload.admission, upload.id());
-        let superseded = crate::model::Stage::Ended(crate::model::EndReason::SourceChanged);
-        if let Some(files) = self.drops.get_mut(&admission.drop) {
-            let is_superseded = upload.state.stage == superseded;
-            files.known.ended(admission.path.digest(), id, is_superseded);
-            if is_superseded && files.settings.is_scanned {
-                // Whoever saw that it is another version, its unit waits for that one to settle.
-                files.settle.hint(admission.path.clone(), turn.now.monotonic);
-            }
-        }
-        let is_receipted = matches!(upload.state.stage, crate::model::Stage::Receipted { .. });
-        self.end_file(admission, is_receipted.then_some(id), turn);
     }
 
     fn fly(&mut self, flight: Flight) -> ActId {

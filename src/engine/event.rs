@@ -6,20 +6,24 @@
 
 mod seen;
 
+mod asked;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use seen::{MovedFrom, Walk};
 
+pub use self::asked::{
+    Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report,
+};
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, Description, DestinationName, Disposition, DropName, ETag,
-    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
-    Observation, PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, SourcePath, Space, Target, UnitReading, UploadId, WallTime, WatchState,
-    WholeDigest,
+    ByteCount, ByteRange, Completion, DestinationName, Disposition, DropName, ETag, ExportId,
+    ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice, Observation,
+    PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
+    SourcePath, Space, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -278,107 +282,6 @@ pub enum Act {
         /// Which.
         destination: DestinationName,
     },
-}
-
-/// An act at a destination on behalf of an upload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remotely<T> {
-    /// On whose behalf.
-    pub upload: UploadId,
-    /// Where.
-    pub destination: DestinationName,
-    /// What.
-    pub what: T,
-}
-
-/// See [`Act::Locate`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locate {
-    /// Where it would stand.
-    pub target: Target,
-}
-
-/// See [`Act::Begin`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begin {
-    /// Where it shall stand.
-    pub target: Target,
-    /// Length of the file.
-    pub size: ByteCount,
-    /// The part size we wish for.
-    pub part_size: crate::model::PartSize,
-    /// Replace a file of that name.
-    pub overwrite: bool,
-    /// Metadata and tags, for platforms that take them here.
-    pub description: Description,
-    /// A text that no other upload carries, and this one always.
-    pub token: String,
-}
-
-/// See [`Act::FindBegun`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FindBegun {
-    /// What was to be begun.
-    pub begin: Begin,
-    /// Not before this time, by our clock.
-    pub since: WallTime,
-}
-
-/// See [`Act::PutPart`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PutPart {
-    /// To which remote upload.
-    pub remote: RemoteUpload,
-    /// Which part.
-    pub part: PartNumber,
-    /// From where.
-    pub source: Source,
-    /// Which bytes.
-    pub range: ByteRange,
-    /// What was begun.
-    pub begin: Box<Begin>,
-}
-
-/// See [`Act::PutWhole`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PutWhole {
-    /// What is made.
-    pub begin: Box<Begin>,
-    /// From where.
-    pub source: Source,
-    /// It is not known whether a file of that name is there.
-    pub looks: bool,
-}
-
-/// See [`Act::Report`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// In which remote upload.
-    pub remote: RemoteUpload,
-    /// What the storage said about each part.
-    pub parts: Vec<RemotePart>,
-}
-
-/// See [`Act::Complete`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complete {
-    /// Which remote upload.
-    pub remote: RemoteUpload,
-    /// Every part with its ETag, in order.
-    pub parts: Vec<RemotePart>,
-    /// What was begun.
-    pub begin: Box<Begin>,
-    /// When completing was decided, by our clock.
-    pub since: WallTime,
-}
-
-/// See [`Act::Describe`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Describe {
-    /// Which file.
-    pub file: RemoteFileId,
-    /// What to say of it.
-    pub description: Description,
 }
 
 /// How an act failed.

@@ -71,11 +71,11 @@ mod tests;
 
 /// Chunks that wait between the reading thread and the request body: one that is taken next and one
 /// behind it, so that neither side waits for the other's turn.
-const CHANNEL_CHUNKS: usize = 2;
+const CHANNEL_CHUNKS: u32 = 2;
 
 /// Chunks that exist at once for one streamed part: one being read, [`CHANNEL_CHUNKS`] waiting, and
 /// three with the taker, since hyper gathers up to 408 KiB (two chunks) and a wrapper may hold one.
-const CHUNKS_PER_STREAM: u32 = 1 + CHANNEL_CHUNKS as u32 + 3;
+const CHUNKS_PER_STREAM: u32 = 1 + CHANNEL_CHUNKS + 3;
 
 /// Most memory that one streamed part takes, whatever its length.
 pub const MEMORY_PER_PART: ByteCount = ByteCount(CHUNKS_PER_STREAM as u64 * BUFFER_BYTES);
@@ -174,7 +174,7 @@ impl PartReader {
         room: Room,
         md5: Option<Md5>,
     ) -> Prepared {
-        let (sender, chunks) = mpsc::channel(CHANNEL_CHUNKS);
+        let (sender, chunks) = mpsc::channel(CHANNEL_CHUNKS as usize);
         let (told, ending) = oneshot::channel();
         let stage = self.stage.clone();
         tokio::task::spawn_blocking(move || {

@@ -1,0 +1,108 @@
+//! What is asked of a destination, on behalf of an upload.
+
+use super::Source;
+use crate::model::{
+    ByteCount, ByteRange, Description, DestinationName, PartNumber, PartSize, RemoteFileId,
+    RemotePart, RemoteUpload, Target, UploadId, WallTime,
+};
+
+/// An act at a destination on behalf of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remotely<T> {
+    /// On whose behalf.
+    pub upload: UploadId,
+    /// Where.
+    pub destination: DestinationName,
+    /// What.
+    pub what: T,
+}
+
+/// See [`super::Act::Locate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locate {
+    /// Where it would stand.
+    pub target: Target,
+}
+
+/// See [`super::Act::Begin`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// Where it shall stand.
+    pub target: Target,
+    /// Length of the file.
+    pub size: ByteCount,
+    /// The part size we wish for.
+    pub part_size: PartSize,
+    /// Replace a file of that name.
+    pub overwrite: bool,
+    /// Metadata and tags, for platforms that take them here.
+    pub description: Description,
+    /// A text that no other upload carries, and this one always.
+    pub token: String,
+}
+
+/// See [`super::Act::FindBegun`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindBegun {
+    /// What was to be begun.
+    pub begin: Begin,
+    /// Not before this time, by our clock.
+    pub since: WallTime,
+}
+
+/// See [`super::Act::PutPart`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutPart {
+    /// To which remote upload.
+    pub remote: RemoteUpload,
+    /// Which part.
+    pub part: PartNumber,
+    /// From where.
+    pub source: Source,
+    /// Which bytes.
+    pub range: ByteRange,
+    /// What was begun.
+    pub begin: Box<Begin>,
+}
+
+/// See [`super::Act::PutWhole`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutWhole {
+    /// What is made.
+    pub begin: Box<Begin>,
+    /// From where.
+    pub source: Source,
+    /// It is not known whether a file of that name is there.
+    pub looks: bool,
+}
+
+/// See [`super::Act::Report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// In which remote upload.
+    pub remote: RemoteUpload,
+    /// What the storage said about each part.
+    pub parts: Vec<RemotePart>,
+}
+
+/// See [`super::Act::Complete`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complete {
+    /// Which remote upload.
+    pub remote: RemoteUpload,
+    /// Every part with its ETag, in order.
+    pub parts: Vec<RemotePart>,
+    /// What was begun.
+    pub begin: Box<Begin>,
+    /// When completing was decided, by our clock.
+    pub since: WallTime,
+}
+
+/// See [`super::Act::Describe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Describe {
+    /// Which file.
+    pub file: RemoteFileId,
+    /// What to say of it.
+    pub description: Description,
+}
