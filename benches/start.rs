@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use dropferry::model::{DropName, Record};
 use dropferry::store::{self, writer::Writer};
 use life::{begun, life, now, part};
 use rusqlite::Connection;
@@ -200,7 +201,8 @@ impl Bench {
                 if found.is_dir() {
                     directories.push(path);
                 } else {
-                    write(below, &entry.file_name().to_string_lossy(), &found);
+                    // Each its own name: else all but the first would be there, and none be sent.
+                    write(below, &below.to_string_lossy().replace('/', "-"), &found);
                 }
             }
         }
@@ -394,6 +396,9 @@ impl Bench {
         let first = 2_000_000_000;
         for id in first..first + OPEN_UPLOADS {
             let mut records = begun(id, PARTS);
+            if let Some(Record::Admit(admission)) = records.first_mut() {
+                admission.drop = DropName::new("lab");
+            }
             records.extend((1..=PARTS / 2).map(|number| part(id, number)));
             let illegal = writer.apply(&[records]).expect("written");
             assert!(illegal.is_empty(), "the law forbids none");
