@@ -22,7 +22,7 @@ use crate::model::{
 
 /// A file of no more is sent in a moment, on lines that are any good.
 const SHORT_BYTES: u64 = 64 * 1024;
-/// How long receipts wait for each other while parts are on their way.
+/// How long receipts wait for each other while small files wait for their turn.
 const RECEIPT_DELAY: Duration = Duration::from_secs(5);
 /// Receipts that are written at once.
 pub(super) const RECEIPTS_MAX: usize = 256;
@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// Has receipts written. They take no place from uploads that have something to send, and wait for
-    /// each other a while as long as anything is being sent: many are made durable at once.
+    /// each other a while as long as more small files are to be sent: many are made durable at once.
     fn write_receipts(&mut self, turn: &mut Turn) {
         let now = turn.now.monotonic;
         if self.finishing.is_empty() {
@@ -65,7 +65,7 @@ impl Engine {
             return;
         }
         let due = *self.finish_by.get_or_insert(now.after(RECEIPT_DELAY));
-        if self.load.total() > 0 && due > now {
+        if self.load.total() > 0 && self.schedule.has_small_ready() && due > now {
             return;
         }
         let room = RECEIPTS_MAX.saturating_sub(self.receipts_flying);

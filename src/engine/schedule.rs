@@ -83,6 +83,11 @@ impl Schedule {
         lanes.any(|(_, lane)| !lane.ready.is_empty() || !lane.open.is_empty())
     }
 
+    /// Tells whether small files wait for a place.
+    pub(crate) fn has_small_ready(&self) -> bool {
+        self.lanes.iter().any(|(key, lane)| key.is_small && !lane.ready.is_empty())
+    }
+
     /// Returns the open uploads of one destination.
     pub(crate) fn open(&self, destination: &DestinationName) -> Vec<UploadId> {
         let lanes = self.lanes.iter().filter(|(key, _)| key.destination == *destination);
