@@ -290,7 +290,10 @@ fn ended_sql(all: bool) -> String {
 }
 
 fn ignored_sql(limit: u32) -> String {
-    format!("SELECT drop_name, path, reason FROM ignored ORDER BY at_ns DESC LIMIT {limit}")
+    format!(
+        "SELECT drop_name, path, reason FROM ignored \
+        ORDER BY at_ns DESC, drop_name, path LIMIT {limit}"
+    )
 }
 
 /// The index is named: the planner would take the one of what was sent, where all that was given up

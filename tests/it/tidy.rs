@@ -44,7 +44,7 @@ const MIGRATIONS: [(&str, &str); 13] = [
     ("0010_orders.sql", "cf05e82118c8b00f1b443a4f730c11c6ad77c9bddbc6022e4af4688867fd292c"),
     ("0011_care.sql", "192b3d7a38e38377320066f1e92fd8908b9539e5241f5391bfa4e9924019377d"),
     ("0013_ignored.sql", "b19bab799fddf8cb656cbda2bff262ce47e5a956edbae601461c2d947dceb46c"),
-    ("0014_shown.sql", "d96b197fd5d97cb553972f92899c3127ccc7027555d21ee4297345b86b5dfae7"),
+    ("0014_shown.sql", "3984067dfac9aed3dd699a81fc894e1d6a3a0c4cf36b7acc18450ecfdb1238a7"),
 ];
 /// Lines before the tests of a file.
 const FILE_MAX: usize = 500;
