@@ -3,7 +3,8 @@
 //! Parts go on while checkpoints are being written, so a crash may cost what was accepted and not yet
 //! written down: as much as may be on its way, and no more. A file that is sent in one request is known
 //! again by its admission, which must be durable first; most were admitted long before their turn, and
-//! go without waiting for any commit.
+//! go without waiting for any commit. Parts go to an upload only when it is durable that it was begun:
+//! where uploads cannot be listed, nobody would find what was sent to one that was forgotten.
 
 use std::collections::VecDeque;
 
@@ -21,12 +22,14 @@ pub(crate) struct Disk {
 }
 
 /// What one commit makes durable.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Group {
     /// Bytes of parts that were accepted.
     bytes: u64,
     /// The upload after the last one that was admitted.
     admitted_to: Option<UploadId>,
+    /// Uploads that were begun.
+    begun: Vec<UploadId>,
 }
 
 impl Disk {
@@ -43,6 +46,16 @@ impl Disk {
     /// Notes that an upload was admitted.
     pub(crate) fn admitted(&mut self, id: UploadId) {
         self.next.admitted_to = Some(UploadId(id.0 + 1));
+    }
+
+    /// Notes that an upload was begun.
+    pub(crate) fn begun(&mut self, id: UploadId) {
+        self.next.begun.push(id);
+    }
+
+    /// Tells whether it is durable that an upload was begun.
+    pub(crate) fn has_begun(&self, id: UploadId) -> bool {
+        !self.commits.iter().chain([&self.next]).any(|group| group.begun.contains(&id))
     }
 
     /// Notes that everything so far was handed to the store.
@@ -77,11 +90,15 @@ mod tests {
         assert!(disk.has(UploadId(2)) && !disk.has(UploadId(3)));
         disk.admitted(UploadId(3));
         disk.accepted(5);
+        disk.begun(UploadId(1));
+        assert!(!disk.has_begun(UploadId(1)), "not handed over yet");
         disk.handed_over();
         disk.accepted(7);
         disk.handed_over();
         assert_eq!((disk.unproved_bytes(), disk.has(UploadId(3))), (12, false));
+        assert!(!disk.has_begun(UploadId(1)) && disk.has_begun(UploadId(2)));
         disk.committed();
+        assert!(disk.has_begun(UploadId(1)));
         assert_eq!((disk.unproved_bytes(), disk.has(UploadId(3))), (7, true));
         assert!(!disk.has(UploadId(4)));
         disk.committed();

@@ -29,6 +29,9 @@ impl Engine {
                 parked
             }
         };
+        if matches!(fact, Fact::Begun { .. }) {
+            self.disk.begun(id);
+        }
         if let Fact::PartAccepted { part, .. } = fact {
             self.disk.accepted(upload.length_of(part));
         }

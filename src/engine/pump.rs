@@ -364,7 +364,10 @@ impl Engine {
             destination: Some(admission.destination.clone()),
         };
         let act_id = self.fly(flight);
-        turn.free_act(act_id, Act::PutPart(act));
+        match self.disk.has_begun(id) {
+            true => turn.free_act(act_id, Act::PutPart(act)),
+            false => turn.act(act_id, Act::PutPart(act)),
+        }
         true
     }
 

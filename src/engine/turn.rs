@@ -76,13 +76,15 @@ impl Turn {
 
 /// Whether an act must find everything before it durable: all but reads and questions.
 ///
-/// Parts do not wait for checkpoints: how many of them lack one is bounded where they are sent. A file
+/// Parts wait for the record that their upload was begun, and not for checkpoints: how many of them lack
+/// one is bounded where they are sent. A file
 /// that is sent in one request waits for its admission, by which it is known again, unless that is
 /// durable.
 fn must_wait(act: &Act) -> bool {
     match act {
         Act::Begin(_)
         | Act::Report(_)
+        | Act::PutPart(_)
         | Act::PutWhole(_)
         | Act::Complete(_)
         | Act::Describe(_)
@@ -99,7 +101,6 @@ fn must_wait(act: &Act) -> bool {
         | Act::Look { .. }
         | Act::Locate(_)
         | Act::FindBegun(_)
-        | Act::PutPart(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
