@@ -19,16 +19,19 @@
 #![expect(clippy::print_stdout, reason = "a bench's result is its output")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+
+use self::program::{number_after, program, start_sandbox};
 
 /// The daemon's memory must stay below, in bytes.
 const MEMORY_MAX: u64 = 300_000_000;
@@ -130,29 +133,8 @@ impl Bench {
 
     fn start_sandbox(&mut self) {
         fs::write(self.path("token"), TOKEN).expect("written");
-        let mut child = program()
-            .args([
-                "sandbox",
-                "--listen",
-                "127.0.0.1:0",
-                "--rate-limit",
-                "1000000000",
-                "--directory",
-            ])
-            .arg(self.path("sandbox"))
-            .arg("--token-file")
-            .arg(self.path("token"))
-            .args(["--part-size-min", "1"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the sandbox starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let line = lines
-            .find_map(|line| line.ok().filter(|line| line.starts_with("base_url")))
-            .expect("the sandbox says where it listens");
-        let address = line.split('"').nth(1).expect("quoted");
-        self.address = address.trim_end_matches("/v2").to_owned();
-        self.sandbox = Some(child);
+        let (child, address) = start_sandbox(own_program(), self.directory.path());
+        (self.sandbox, self.address) = (Some(child), address);
     }
 
     fn configure(&self) {
@@ -178,7 +160,7 @@ impl Bench {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut program = program();
+        let mut program = own_program();
         program.arg(name).arg("--config").arg(self.path("config.toml"));
         program
     }
@@ -386,23 +368,6 @@ impl Units {
     }
 }
 
-/// The program with the environment that the service gives it.
-fn program() -> Command {
-    let built = || env!("CARGO_BIN_EXE_dropferry").into();
-    let mut program =
-        Command::new(std::env::var_os("DROPFERRY_SCALE_PROGRAM").unwrap_or_else(built));
-    let service = include_str!("../systemd/dropferry.service").lines();
-    let variables = service.filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
-    program.envs(variables);
-    program
-}
-
-fn number_after(text: &str, word: &str) -> u64 {
-    let rest = text.split_once(word).map_or("", |(_, rest)| rest);
-    let digits = rest.trim_start_matches([':', ' ', '\t']).split(|c: char| !c.is_ascii_digit());
-    digits.into_iter().next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
-}
-
 fn row(name: &str, value: String) {
     println!("{name:<40} {value:>12}");
 }
@@ -417,4 +382,8 @@ fn milliseconds(time: Duration) -> String {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1_000_000.0)
+}
+
+fn own_program() -> Command {
+    program("DROPFERRY_SCALE_PROGRAM")
 }

@@ -21,17 +21,18 @@
 
 #[path = "parts/life.rs"]
 mod life;
+mod program;
 #[path = "parts/raw.rs"]
 mod raw;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ use dropferry::store::{self, writer::Writer};
 use life::{begun, life, now, part};
 use rusqlite::Connection;
 use rustix::process::Signal;
+
+use self::program::{number_after, program, start_sandbox};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -108,7 +111,9 @@ impl Traffic {
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (sandbox, address) = start_sandbox(directory.path());
+        fs::write(directory.path().join("token"), TOKEN).expect("written");
+        let (sandbox, address) = start_sandbox(own_program(), directory.path());
+        let address = address.trim_start_matches("http://").to_owned();
         let traffic = Arc::default();
         let port = pipe(address, Arc::clone(&traffic));
         configure(directory.path(), port);
@@ -255,7 +260,7 @@ impl Bench {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = program();
+        let mut command = own_program();
         command.arg(name).arg("--config").arg(self.path("config.toml"));
         command
     }
@@ -483,24 +488,6 @@ impl Drop for Bench {
     }
 }
 
-fn start_sandbox(place: &Path) -> (Child, String) {
-    fs::write(place.join("token"), TOKEN).expect("written");
-    let mut child = program()
-        .args(["sandbox", "--listen", "127.0.0.1:0", "--rate-limit", "1000000000", "--directory"])
-        .arg(place.join("sandbox"))
-        .arg("--token-file")
-        .arg(place.join("token"))
-        .args(["--part-size-min", "1"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the sandbox starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let line = lines.find_map(|line| line.ok().filter(|line| line.starts_with("base_url")));
-    let line = line.expect("the sandbox says where it listens");
-    let address = line.split('"').nth(1).expect("quoted").trim_end_matches("/v2");
-    (child, address.trim_start_matches("http://").to_owned())
-}
-
 fn configure(place: &Path, port: u16) {
     let keys = format!("[default]\naws_access_key_id = SANDBOX\naws_secret_access_key = {TOKEN}\n");
     fs::write(place.join("keys"), keys).expect("written");
@@ -562,23 +549,6 @@ fn pass(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
     to.shutdown(std::net::Shutdown::Write).ok();
 }
 
-/// The program with the environment that the service gives it.
-fn program() -> Command {
-    let built = || env!("CARGO_BIN_EXE_dropferry").into();
-    let mut program =
-        Command::new(std::env::var_os("DROPFERRY_START_PROGRAM").unwrap_or_else(built));
-    let service = include_str!("../systemd/dropferry.service").lines();
-    let variables = service.filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
-    program.envs(variables);
-    program
-}
-
-fn number_after(text: &str, word: &str) -> u64 {
-    let rest = text.split_once(word).map_or("", |(_, rest)| rest);
-    let digits = rest.trim_start_matches([':', ' ', '\t']).split(|c: char| !c.is_ascii_digit());
-    digits.into_iter().next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
-}
-
 fn row(name: &str, value: String, target: Option<(&str, bool)>) {
     let verdict = target.map_or(String::new(), |(limit, is_met)| {
         format!("   at most {limit}: {}", if is_met { "met" } else { "NOT MET" })
@@ -592,4 +562,8 @@ fn milliseconds(time: Duration) -> String {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1_000_000.0)
+}
+
+fn own_program() -> Command {
+    program("DROPFERRY_START_PROGRAM")
 }

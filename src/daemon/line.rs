@@ -3,6 +3,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::oneshot;
+
+use crate::model::{Failure, FailureKind};
+
 /// A line, and whether somebody serves it.
 #[derive(Debug)]
 pub(crate) struct Line<T>(Mutex<Queue<T>>);
@@ -34,6 +38,14 @@ impl<T> Line<T> {
         queue.is_served = count > 0 || is_busy;
         queue.waiting.drain(..count).collect()
     }
+}
+
+/// Waits for the answer to a request; nobody gives one when the daemon stops.
+pub(super) async fn served<T>(
+    answered: oneshot::Receiver<Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let cut = |_| Err(Failure::new(FailureKind::Cancelled, "the daemon stops"));
+    answered.await.unwrap_or_else(cut)
 }
 
 #[cfg(test)]

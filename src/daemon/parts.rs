@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::oneshot;
 
 use super::bandwidth::Bandwidth;
-use super::line::Line;
+use super::line::{Line, served};
 use super::meters::Meter;
 use super::perform::{World, drop_of, failed, source_file, to};
 use super::workers::Reply;
@@ -120,8 +120,7 @@ async fn digest(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Di
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world, &drop));
     }
-    let cut = |_| Err(Failure::new(FailureKind::Cancelled, "the daemon stops"));
-    answered.await.unwrap_or_else(cut)
+    served(answered).await
 }
 
 fn serve(world: &World, drop: &DropName) {

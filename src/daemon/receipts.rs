@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::line::Line;
+use super::line::{Line, served};
 use super::perform::World;
 use crate::model::{Failure, FailureKind, PartSize, Stage, UploadId};
 use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
@@ -35,8 +35,7 @@ pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 3
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world));
     }
-    let cut = |_| Err(Failure::new(FailureKind::Cancelled, "the daemon stops"));
-    answered.await.unwrap_or_else(cut)
+    served(answered).await
 }
 
 fn serve(world: &World) {

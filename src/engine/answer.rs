@@ -243,7 +243,10 @@ impl Upload {
         let is_proved = self.state.etag_mode.judge(&put.0, md5) == ETagVerdict::Equal;
         let part = PartNumber::from_index(0);
         let mark = ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&[md5]) };
-        let mut answer = Answer::fact(Fact::BeginIntended { part_size: None, at: now.wall });
+        let is_intended = self.state.stage != Stage::Queued;
+        let intent = Fact::BeginIntended { part_size: None, at: now.wall };
+        let mut answer = Answer::default();
+        answer.facts.extend((!is_intended).then_some(intent));
         answer.facts.push(Fact::Begun { remote, at: now.wall });
         answer.facts.extend(self.on_part_put(part, put, now).facts);
         if !answer.facts.iter().any(|fact| matches!(fact, Fact::PartAccepted { .. })) {

@@ -63,9 +63,14 @@ impl Engine {
                 false => gate.exports.pending.remove(&id),
             };
         }
-        if upload.state.stage.is_end() || upload.state.hold != Hold::None {
-            self.finishing.remove(&id);
-        }
+        let is_finishing = upload.state.hold == Hold::None
+            && !exports
+            && !is_paused
+            && upload.is_finishing(wants_digest);
+        let _was_finishing = match is_finishing {
+            true => self.finishing.insert(id),
+            false => self.finishing.remove(&id),
+        };
         if upload.state.stage.is_end() {
             self.schedule.remove(upload);
             self.forget(id, turn);
@@ -74,12 +79,6 @@ impl Engine {
         match upload.state.hold {
             Hold::None => {
                 upload.end_wait();
-                let is_finishing = !exports && !is_paused && upload.is_finishing(wants_digest);
-                if is_finishing {
-                    self.finishing.insert(id);
-                } else {
-                    self.finishing.remove(&id);
-                }
                 if exports || is_paused || is_finishing {
                     self.schedule.remove(upload);
                 } else {
