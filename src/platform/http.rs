@@ -22,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, Method, NoProxy, Proxy, Url};
+use tokio::time::Instant;
 
 use self::body::{Progress, Streamed};
 use super::contract::PartBody;
@@ -209,7 +210,7 @@ impl Http {
             outgoing = outgoing.body(body);
         }
         let limit = request.patience.unwrap_or_default().max(self.inactivity_timeout);
-        let progress = Progress::default();
+        let progress = Progress::begin();
         let exchange = self.exchange(outgoing, &place, limit, &progress);
         match tokio::time::timeout(limit.saturating_mul(TRICKLE_MAX), exchange).await {
             Ok(answer) => answer,
@@ -234,7 +235,7 @@ impl Http {
         let place = Place::of(&method, &url);
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
-        let progress = Progress::default();
+        let progress = Progress::begin();
         let outgoing = self.client(&url).request(method, url).headers(headers);
         let outgoing = if body.length.0 == 0 {
             // Nothing would ask the stream of an empty part how it ended.
@@ -374,15 +375,18 @@ async fn within(
     progress: &Progress,
     request: impl Future<Output = Result<Response, Failure>>,
 ) -> Result<Response, Failure> {
-    tokio::pin!(request);
+    let limit_reached = tokio::time::sleep_until(progress.last() + limit);
+    tokio::pin!(request, limit_reached);
     loop {
         tokio::select! {
             biased;
             answer = &mut request => return answer,
-            moved = tokio::time::timeout(limit, progress.moved()) => {
-                if moved.is_err() {
+            () = &mut limit_reached => {
+                let end = progress.last() + limit;
+                if end <= Instant::now() {
                     return Err(stalled(limit, host, progress));
                 }
+                limit_reached.as_mut().reset(end);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Every crash point, and every pair of two, in the small world.
 
+use dropferry::engine::settings::PartsInFlight;
 use dropferry::model::{Describes, NamePolicy, Traits};
 
 use super::check;
 use super::scenarios::put_there;
-use super::world::{Life, PART, Step, World, traits};
+use super::world::{Life, PART, PARTS_IN_FLIGHT, Step, World, traits};
 
 fn small_world(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -106,6 +107,25 @@ fn every_crash_point_with_useless_etags_loses_nothing() {
         world.allowance = 2 * PART;
         each_crash_arrives(&mut world, &format!("with opaque ETags, seed {seed}"));
     }
+}
+
+#[test]
+fn every_crash_point_loses_nothing_where_the_width_is_found_by_trial() {
+    // The width that parts which end at once may reach without any measure.
+    const WIDEST: u64 = 8;
+    let mut points = 0;
+    for seed in 500..510 {
+        let mut world = World::new(seed);
+        world.settings.parts_in_flight = PartsInFlight::Auto;
+        world.is_disk_slow = seed % 2 == 0;
+        world.allowance = 2 * (WIDEST - u64::from(PARTS_IN_FLIGHT)) * PART;
+        for name in ["run/one", "run/two", "run/three"] {
+            world.write(name, b"0123456789abcdefghijklmnopqrstuvwxyz");
+        }
+        points += each_crash_arrives(&mut world, &format!("auto, seed {seed}"));
+    }
+    println!("{points} crash points with widths found by trial");
+    assert!(points > 600, "only {points} crash points were found");
 }
 
 #[test]
