@@ -71,6 +71,9 @@ const COLUMNS: &[&str] = &[
     "pruned_at_ns",
 ];
 
+/// How many they are: where what a query adds to them stands.
+pub(super) const COLUMN_COUNT: usize = COLUMNS.len();
+
 /// Finds a column; one that is not there does not compile.
 pub(super) const fn position(name: &str) -> usize {
     let mut index = 0;

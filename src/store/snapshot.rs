@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::columns::at;
+use super::columns::{COLUMN_COUNT, at};
 use super::rows::{self, ENDED};
 use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
@@ -316,7 +316,7 @@ fn read_drop(row: &Row<'_>) -> Result<Drop> {
         directory: row.get("directory")?,
         watch: row.get("watch")?,
         reason: row.get("reason")?,
-        last_full_scan_at: time(row, "last_full_scan_at_ns")?,
+        last_full_scan_at: row.get::<_, Option<i64>>("last_full_scan_at_ns")?.map(WallTime),
     })
 }
 
@@ -340,7 +340,7 @@ fn read_tally(row: &Row<'_>) -> Result<Tally> {
     })
 }
 
-fn time(row: &Row<'_>, column: &'static str) -> Result<Option<WallTime>> {
+fn time(row: &Row<'_>, column: usize) -> Result<Option<WallTime>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(WallTime))
 }
 
@@ -356,7 +356,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         park_detail: row.get(at!("park_detail"))?,
         last_error: row.get(at!("last_error"))?,
         remote_id: row.get(at!("remote_file_id"))?,
-        completed_at: time(row, "completed_at_ns")?,
+        completed_at: time(row, at!("completed_at_ns"))?,
         ordered: None,
         admission,
         state,
@@ -364,43 +364,43 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
 }
 
 fn read_detail(row: &Row<'_>) -> Result<Detail> {
-    let mark = match row.get::<_, Option<i64>>("mark_part_size_bytes")? {
+    let mark = match row.get::<_, Option<i64>>(at!("mark_part_size_bytes"))? {
         Some(bytes) => PartSize::new(bytes.cast_unsigned()).and_then(|part_size| {
-            let md5 = row.get_ref("mark_md5").ok()?.as_blob().ok()?.try_into().ok()?;
+            let md5 = row.get_ref(at!("mark_md5")).ok()?.as_blob().ok()?.try_into().ok()?;
             Some(ContentMark { part_size, md5_of_parts: Md5(md5) })
         }),
         None => None,
     };
     Ok(Detail {
         upload: read_upload(row)?,
-        remote_upload_id: row.get("remote_upload_id")?,
-        remote_name: row.get("remote_name")?,
-        begun_at: time(row, "begun_at_ns")?,
-        verified_at: time(row, "verified_at_ns")?,
-        receipted_at: time(row, "receipted_at_ns")?,
-        ended_at: time(row, "ended_at_ns")?,
+        remote_upload_id: row.get(at!("remote_upload_id"))?,
+        remote_name: row.get(at!("remote_name"))?,
+        begun_at: time(row, at!("begun_at_ns"))?,
+        verified_at: time(row, at!("verified_at_ns"))?,
+        receipted_at: time(row, at!("receipted_at_ns"))?,
+        ended_at: time(row, at!("ended_at_ns"))?,
         mark,
-        whole_md5: row.get::<_, Option<[u8; 16]>>("whole_md5")?.map(Md5),
-        whole_sha256: row.get("whole_sha256")?,
+        whole_md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
+        whole_sha256: row.get(at!("whole_sha256"))?,
         export: read_shown_export(row)?,
-        platform: row.get("platform")?,
-        pruned_at: time(row, "pruned_at_ns")?,
+        platform: row.get(COLUMN_COUNT)?,
+        pruned_at: time(row, at!("pruned_at_ns"))?,
         parts: Vec::new(),
         attempts: Vec::new(),
     })
 }
 
 fn read_shown_export(row: &Row<'_>) -> Result<Option<Export>> {
-    let Some(state) = row.get::<_, Option<String>>("export_state")? else { return Ok(None) };
+    let Some(state) = row.get::<_, Option<String>>(at!("export_state"))? else { return Ok(None) };
     Ok(Some(Export {
-        volume: row.get("export_volume")?,
-        location: row.get("export_location")?,
+        volume: row.get(at!("export_volume"))?,
+        location: row.get(at!("export_location"))?,
         state,
-        job: row.get("export_job")?,
-        error: row.get("export_error")?,
-        intended_at: time(row, "export_intended_at_ns")?,
-        started_at: time(row, "export_started_at_ns")?,
-        exported_at: time(row, "exported_at_ns")?,
+        job: row.get(at!("export_job"))?,
+        error: row.get(at!("export_error"))?,
+        intended_at: time(row, at!("export_intended_at_ns"))?,
+        started_at: time(row, at!("export_started_at_ns"))?,
+        exported_at: time(row, at!("exported_at_ns"))?,
     }))
 }
 
