@@ -2,7 +2,7 @@
 //! of their uploads have not ended.
 //!
 //! Files stay in a drop directory for months, so this holds every path that was ever uploaded and
-//! must be small: path and version are kept as digests, about 24 bytes a file ([`table`], [`filter`]).
+//! must be small: path and version are kept as digests, about 21 bytes a file ([`table`], [`filter`]).
 //! It answers about a path that is asked for, and cannot list paths. Two versions of one path with the
 //! same digest do not happen; if they did, the file would wait for its next change.
 //!
@@ -48,9 +48,9 @@ impl KnownFiles {
 
     /// Tells whether a file that is not known may be one that is, under another path.
     pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
-        let digest = version.version_digest();
-        let is_known = self.files.get(path).is_some_and(|known| known.version == digest);
-        !is_known && self.versions.contains(digest)
+        let seen = Known::of(version).version;
+        let is_known = self.files.get(path).is_some_and(|known| known.version == seen);
+        !is_known && self.versions.contains(seen.number())
     }
 
     /// Notes that a file was sent under another path.
@@ -96,7 +96,7 @@ impl KnownFiles {
     /// one before is for that destination alone.
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
-        self.versions.insert(seen.version);
+        self.versions.insert(seen.version.number());
         let mut known = self.files.get(path).filter(|k| k.is_untouched(&seen)).unwrap_or(seen);
         if seen.changed != UNKNOWN {
             known.changed = seen.changed;

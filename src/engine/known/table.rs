@@ -1,4 +1,4 @@
-//! Known files in little room: one sorted row of 22 bytes for each.
+//! Known files in little room: one sorted row of 19 bytes for each.
 //!
 //! What was added last lies in a small map until there is enough of it to be merged into the row;
 //! what is changed or removed is so in its place. Paths are told apart by half of their digest: among
@@ -13,11 +13,28 @@ use crate::model::{Fingerprint, PathDigest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
     /// Which version, its time of change left out.
-    pub(super) version: u64,
+    pub(super) version: Version,
     /// What stands for that time, or [`UNKNOWN`].
     pub(super) changed: u32,
     /// Which of the drop's destinations it was admitted for, by position.
     pub(super) covered: u64,
+}
+
+/// What stands for a version: three quarters of its digest. Two versions of one path are taken for one
+/// once in hundreds of millions of millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version([u8; 6]);
+
+impl Version {
+    fn of(version: &Fingerprint) -> Self {
+        let [_, _, kept @ ..] = version.version_digest().to_be_bytes();
+        Self(kept)
+    }
+
+    pub(super) fn number(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
 }
 
 /// Stands for a time of change that is not known.
@@ -26,7 +43,7 @@ pub(super) const UNKNOWN: u32 = 0;
 impl Known {
     pub(super) fn of(version: &Fingerprint) -> Self {
         let changed = version.ctime_ns.map_or(UNKNOWN, |at| digest(at.cast_unsigned()));
-        Self { version: version.version_digest(), changed, covered: 0 }
+        Self { version: Version::of(version), changed, covered: 0 }
     }
 
     /// As [`Fingerprint::is_untouched`].
@@ -48,18 +65,18 @@ type Path = [u8; 8];
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     path: Path,
-    version: [u8; 8],
+    version: Version,
     changed: [u8; 4],
     /// Position of its destinations in [`Table::sets`], or [`NONE`].
-    set: [u8; 2],
+    set: u8,
 }
 
 /// Marks a file that was removed.
-const NONE: u16 = u16::MAX;
+const NONE: u8 = u8::MAX;
 /// So many files are merged at least; few in tests, so that they are.
 const MERGE_MIN: usize = if cfg!(test) { 2 } else { 1024 };
 /// And this share of all, so that each is moved a few times only.
-const MERGE_SHARE: usize = 16;
+const MERGE_SHARE: usize = 32;
 
 /// Files by path.
 #[derive(Debug, Default)]
@@ -79,20 +96,19 @@ impl Table {
             Ok(index) => self.sorted.get(index)?,
             Err(_) => self.recent.get(&path)?,
         };
-        let set = u16::from_be_bytes(entry.set);
         Some(Known {
-            version: u64::from_be_bytes(entry.version),
+            version: entry.version,
             changed: u32::from_be_bytes(entry.changed),
-            covered: *self.sets.get(usize::from(set))?,
+            covered: *self.sets.get(usize::from(entry.set))?,
         })
     }
 
     pub(super) fn set(&mut self, path: PathDigest, known: Known) {
         let entry = Entry {
             path: path.head(),
-            version: known.version.to_be_bytes(),
+            version: known.version,
             changed: known.changed.to_be_bytes(),
-            set: self.set_of(known.covered).to_be_bytes(),
+            set: self.set_of(known.covered),
         };
         if let Ok(index) = self.position(entry.path) {
             let old = std::mem::replace(&mut self.sorted[index], entry);
@@ -110,7 +126,7 @@ impl Table {
         match self.position(path) {
             Ok(index) => {
                 self.removed_count += usize::from(!self.sorted[index].is_removed());
-                self.sorted[index].set = NONE.to_be_bytes();
+                self.sorted[index].set = NONE;
             }
             Err(_) => {
                 self.recent.remove(&path);
@@ -133,7 +149,7 @@ impl Table {
 
     /// Returns where a set of destinations stands. Where there are more than anybody has, it is the
     /// empty one: the file is looked for at its destinations.
-    fn set_of(&mut self, covered: u64) -> u16 {
+    fn set_of(&mut self, covered: u64) -> u8 {
         let found = self.sets.iter().position(|set| *set == covered);
         let index = found.unwrap_or_else(|| {
             let last = usize::from(NONE - 1);
@@ -142,7 +158,7 @@ impl Table {
             }
             self.sets.len() - 1
         });
-        u16::try_from(index).unwrap_or(NONE - 1)
+        u8::try_from(index).unwrap_or(NONE - 1)
     }
 
     /// Merges what is recent from behind, in place: a copy would be as large as all of it.
@@ -170,7 +186,7 @@ impl Table {
 
 impl Entry {
     fn is_removed(&self) -> bool {
-        u16::from_be_bytes(self.set) == NONE
+        self.set == NONE
     }
 }
 
@@ -182,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_known_file_is_small() {
-        assert_eq!(size_of::<Entry>(), 22);
+        assert_eq!(size_of::<Entry>(), 19);
     }
 
     proptest! {
@@ -193,7 +209,8 @@ mod tests {
             let (mut table, mut map) = (Table::default(), BTreeMap::new());
             for (number, covered, is_set) in steps {
                 let path = PathDigest::of(&[number]);
-                let known = Known { version: u64::from(number), changed: 7, covered };
+                let version = Version([0, 0, 0, 0, 0, number]);
+                let known = Known { version, changed: 7, covered };
                 if is_set {
                     table.set(path, known);
                     map.insert(path, known);
