@@ -3,13 +3,13 @@
 use dropferry::store::{Settings, writer::Writer};
 
 use crate::Table;
-use crate::life::{begun, life, part};
+use crate::life::{begun, life, part, small};
 
 const PARTS: u32 = 10_000;
 
 pub(crate) fn measure() {
     let directories: Vec<_> =
-        (0..4).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
+        (0..5).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
     let mut table = Table::of("part");
     for (directory, together) in directories.iter().zip([1, 8, 64]) {
         let mut parts = Parts::new(open(directory));
@@ -22,6 +22,16 @@ pub(crate) fn measure() {
         let lives: Vec<_> = (next + 1..=next + 64).map(|id| life(id, true)).collect();
         next += 64;
         assert!(writer.apply(&lives).expect("written").is_empty(), "the law forbids none");
+        lives.len()
+    });
+    let (mut writer, mut next) = (open(&directories[4]), 0);
+    table.case("small files, 64 in each of 3 transactions", move || {
+        let lives: Vec<_> = (next + 1..=next + 64).map(small).collect();
+        next += 64;
+        for step in 0..3 {
+            let batches: Vec<_> = lives.iter().map(|steps| steps[step].clone()).collect();
+            assert!(writer.apply(&batches).expect("written").is_empty(), "the law forbids none");
+        }
         lives.len()
     });
     table.print();

@@ -31,6 +31,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0011_care.sql")),
     M::up(include_str!("../../migrations/0013_ignored.sql")),
     M::up(include_str!("../../migrations/0014_shown.sql")),
+    M::up(include_str!("../../migrations/0015_plain_checks.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
