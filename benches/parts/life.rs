@@ -1,9 +1,9 @@
 //! What the writer is told of uploads.
 
 use dropferry::model::{
-    Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, Fact, Fingerprint, Md5,
-    PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
-    SourcePath, Target, UploadId, WallTime,
+    Admission, ByteCount, DestinationName, DropName, ETag, Fact, Fingerprint, Md5, PartNumber,
+    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
+    UploadId, WallTime,
 };
 
 /// Now, by the wall clock.
@@ -70,23 +70,6 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
     ];
     records.extend(facts.map(|fact| Record::Upload(UploadId(id), fact)));
     records
-}
-
-/// What the writer is told of a file that one request sends, transaction by transaction: it is admitted,
-/// it arrived and was proved, its receipt is durable.
-pub(crate) fn small(id: i64) -> [Vec<Record>; 3] {
-    let mut admitted = life(id, true);
-    if let Some(Record::Admit(admission)) = admitted.first_mut() {
-        let path = format!("unit/sample-{:02}/file-{id:06}", id % 37);
-        admission.path = SourcePath::from_bytes(path.as_bytes());
-        admission.fingerprint.inode = id.cast_unsigned().wrapping_mul(7);
-        admission.target.name = format!("file-{id:06}");
-    }
-    let mut sent = admitted.split_off(1);
-    let learned = Fact::ETagModeLearned { mode: ETagMode::Md5 };
-    sent.insert(2, Record::Upload(UploadId(id), learned));
-    let receipted = sent.split_off(sent.len() - 1);
-    [admitted, sent, receipted]
 }
 
 /// A large file that was begun.

@@ -1,9 +1,10 @@
 //! Rows of parts, and of small files, through the one writer: each transaction is synced.
 
+use dropferry::model::{ETagMode, Fact, Record, SourcePath, UploadId};
 use dropferry::store::{Settings, writer::Writer};
 
 use crate::Table;
-use crate::life::{begun, life, part, small};
+use crate::life::{begun, life, part};
 
 const PARTS: u32 = 10_000;
 
@@ -70,4 +71,21 @@ impl Parts {
         let records = begun(self.upload, PARTS);
         assert!(self.writer.apply(&[records]).expect("written").is_empty(), "the law forbids none");
     }
+}
+
+/// What the writer is told of a file that one request sends, transaction by transaction: it is admitted,
+/// it arrived and was proved, its receipt is durable.
+fn small(id: i64) -> [Vec<Record>; 3] {
+    let mut admitted = life(id, true);
+    if let Some(Record::Admit(admission)) = admitted.first_mut() {
+        let path = format!("unit/sample-{:02}/file-{id:06}", id % 37);
+        admission.path = SourcePath::from_bytes(path.as_bytes());
+        admission.fingerprint.inode = id.cast_unsigned().wrapping_mul(7);
+        admission.target.name = format!("file-{id:06}");
+    }
+    let mut sent = admitted.split_off(1);
+    let learned = Fact::ETagModeLearned { mode: ETagMode::Md5 };
+    sent.insert(2, Record::Upload(UploadId(id), learned));
+    let receipted = sent.split_off(sent.len() - 1);
+    [admitted, sent, receipted]
 }
