@@ -1,5 +1,6 @@
 //! Rows of parts, and of small files, through the one writer: each transaction is synced.
 
+use dropferry::model::{ETagMode, Fact, Record, SourcePath, UploadId};
 use dropferry::store::{Settings, writer::Writer};
 
 use crate::Table;
@@ -9,7 +10,7 @@ const PARTS: u32 = 10_000;
 
 pub(crate) fn measure() {
     let directories: Vec<_> =
-        (0..4).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
+        (0..5).map(|_| tempfile::tempdir().expect("a temporary directory")).collect();
     let mut table = Table::of("part");
     for (directory, together) in directories.iter().zip([1, 8, 64]) {
         let mut parts = Parts::new(open(directory));
@@ -22,6 +23,16 @@ pub(crate) fn measure() {
         let lives: Vec<_> = (next + 1..=next + 64).map(|id| life(id, true)).collect();
         next += 64;
         assert!(writer.apply(&lives).expect("written").is_empty(), "the law forbids none");
+        lives.len()
+    });
+    let (mut writer, mut next) = (open(&directories[4]), 0);
+    table.case("small files, 64 in each of 3 transactions", move || {
+        let lives: Vec<_> = (next + 1..=next + 64).map(small).collect();
+        next += 64;
+        for step in 0..3 {
+            let batches: Vec<_> = lives.iter().map(|steps| steps[step].clone()).collect();
+            assert!(writer.apply(&batches).expect("written").is_empty(), "the law forbids none");
+        }
         lives.len()
     });
     table.print();
@@ -60,4 +71,21 @@ impl Parts {
         let records = begun(self.upload, PARTS);
         assert!(self.writer.apply(&[records]).expect("written").is_empty(), "the law forbids none");
     }
+}
+
+/// What the writer is told of a file that one request sends, transaction by transaction: it is admitted,
+/// it arrived and was proved, its receipt is durable.
+fn small(id: i64) -> [Vec<Record>; 3] {
+    let mut admitted = life(id, true);
+    if let Some(Record::Admit(admission)) = admitted.first_mut() {
+        let path = format!("unit/sample-{:02}/file-{id:06}", id % 37);
+        admission.path = SourcePath::from_bytes(path.as_bytes());
+        admission.fingerprint.inode = id.cast_unsigned().wrapping_mul(7);
+        admission.target.name = format!("file-{id:06}");
+    }
+    let mut sent = admitted.split_off(1);
+    let learned = Fact::ETagModeLearned { mode: ETagMode::Md5 };
+    sent.insert(2, Record::Upload(UploadId(id), learned));
+    let receipted = sent.split_off(sent.len() - 1);
+    [admitted, sent, receipted]
 }

@@ -15,7 +15,7 @@ use std::vec::IntoIter;
 use rusqlite::{Connection, InterruptHandle, Row, Rows};
 
 use super::columns::at;
-use super::rows::{self, ENDED};
+use super::rows::{self, IS_OPEN};
 use super::schema::{self, FILE_NAME};
 use super::{Error, KnownFile, Loaded, LoadedUpload, Settings};
 use crate::model::{ByteCount, DestinationName, DropName, Fingerprint, PathDigest, UploadId};
@@ -150,7 +150,7 @@ impl Rest {
 
     /// Reads the uploads that were not.
     fn uploads(&self, size: usize, take: impl FnMut(Vec<LoadedUpload>) -> bool) -> Result<bool> {
-        let sql = format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id");
+        let sql = format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id");
         let mut statement = self.connection.prepare(&sql)?;
         let mut found = statement.query([])?;
         let (mut names, mut pages) = (Names::default(), Pages::new(size, take));

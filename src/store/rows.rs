@@ -1,14 +1,14 @@
 //! Rows to values and back: the one place that knows the columns of `uploads` and `parts`.
 //!
-//! `write_state` followed by `read_state` gives the same value; a property test holds it to that.
+//! What `state_cells` writes, `read_state` reads; a property test holds them to that.
 //! A row that does not parse is damage, and reading it fails; nothing is guessed.
 
 mod unit;
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, Row, Statement, ToSql, named_params};
+use rusqlite::types::{ToSqlOutput, Type, Value, ValueRef};
+use rusqlite::{Connection, Row, params};
 
 pub(super) use unit::read_unit;
 
@@ -24,8 +24,13 @@ use crate::model::{
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// Stages that have ended, as SQL writes them.
-pub(super) const ENDED: &str = "('receipted', 'source-changed', 'abandoned')";
+/// Which uploads have not ended, in the words of the indexes. They are spelled out: a list of more than
+/// two is a table that SQLite makes for every row that is written.
+pub(super) const IS_OPEN: &str =
+    "stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned'";
+/// Which uploads have ended, in the words of the indexes.
+pub(super) const IS_ENDED: &str =
+    "(stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned')";
 
 /// A column whose content is not what the program writes.
 fn damaged(column: &str) -> rusqlite::Error {
@@ -253,97 +258,95 @@ pub(super) fn insert(
         mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
         restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel) \
-        VALUES (:id, :drop_name, :path, :destination, :device, :inode, :size, :mtime, :ctime, :folder, \
-        :name, :wish, :rank, 'queued', :hold, :reason, :detail, 'unknown', 0, 0, 0, 0, 0, 0, 0, :at, \
-        :unit, :sentinel)";
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'queued', ?14, ?15, ?16, \
+        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19)";
     let reason = match state.hold {
         Hold::Parked { reason } => Some(reason),
         Hold::None | Hold::Waiting { .. } => None,
     };
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":id": admission.id.0,
-        ":drop_name": admission.drop.as_str(),
-        ":path": admission.path.as_bytes(),
-        ":destination": admission.destination.as_str(),
-        ":device": admission.fingerprint.device.cast_signed(),
-        ":inode": admission.fingerprint.inode.cast_signed(),
-        ":size": signed(admission.fingerprint.size.0),
-        ":mtime": admission.fingerprint.mtime_ns,
-        ":ctime": admission.fingerprint.ctime_ns,
-        ":folder": admission.target.folders.join("/"),
-        ":name": admission.target.name,
-        ":wish": signed(admission.part_size.get()),
-        ":rank": admission.rank,
-        ":hold": if reason.is_some() { "parked" } else { "none" },
-        ":reason": reason.map(ParkReason::as_str),
-        ":detail": reason.map(ParkReason::sentence),
-        ":at": admission.at.0,
-        ":unit": (admission.unit != admission.path).then(|| admission.unit.as_bytes()),
-        ":sentinel": admission.is_sentinel,
-    })?;
+    connection.prepare_cached(sql)?.execute(params![
+        admission.id.0,
+        admission.drop.as_str(),
+        admission.path.as_bytes(),
+        admission.destination.as_str(),
+        admission.fingerprint.device.cast_signed(),
+        admission.fingerprint.inode.cast_signed(),
+        signed(admission.fingerprint.size.0),
+        admission.fingerprint.mtime_ns,
+        admission.fingerprint.ctime_ns,
+        admission.target.folders.join("/"),
+        admission.target.name,
+        signed(admission.part_size.get()),
+        admission.rank,
+        if reason.is_some() { "parked" } else { "none" },
+        reason.map(ParkReason::as_str),
+        reason.map(ParkReason::sentence),
+        admission.at.0,
+        (admission.unit != admission.path).then(|| admission.unit.as_bytes()),
+        admission.is_sentinel,
+    ])?;
     Ok(())
 }
 
-/// Writes how far an upload is, and since when in the column that keeps that time, if any does. Other
-/// columns of a fact are the writer's.
-pub(super) fn write_state(
-    connection: &Connection,
-    id: UploadId,
-    (state, accepted_bytes): (&UploadState, u64),
-    columns: &Columns,
-) -> Result<()> {
+/// A column of an upload, with what is to stand there.
+pub(super) type Cell<'a> = (&'static str, ValueRef<'a>);
+
+/// Returns the columns that say how far an upload is; what belongs to single facts is the writer's.
+pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 13] {
+    use ValueRef::{Integer, Null};
+    let text = |word: &'static str| ValueRef::Text(word.as_bytes());
     let (hold, retry_at, reason) = match state.hold {
-        Hold::None => ("none", None, None),
-        Hold::Waiting { until } => ("waiting", Some(until.0), None),
-        Hold::Parked { reason } => ("parked", None, Some(reason.as_str())),
+        Hold::None => ("none", Null, Null),
+        Hold::Waiting { until } => ("waiting", Integer(until.0), Null),
+        Hold::Parked { reason } => ("parked", Null, text(reason.as_str())),
     };
     let mode = match state.etag_mode {
         ETagMode::Unknown => "unknown",
         ETagMode::Md5 => "md5",
         ETagMode::Opaque => "opaque",
     };
-    // In the order of their names: the same facts make the same statement.
-    let own: String = columns.keys().map(|column| format!("{column} = :{column}, ")).collect();
-    let sql = format!(
-        "UPDATE uploads SET {own}stage = :stage, hold = :hold, retry_at_ns = :retry_at, \
-        park_reason = :reason, etag_mode = :mode, accepted_count = :accepted, \
-        accepted_bytes = :accepted_bytes, reported_count = :reported, restart_count = :restarts, \
-        attempt_count = :attempts, described = :described, digested = :digested, \
-        bytes_sent = :sent WHERE id = :id"
-    );
-    let (accepted_bytes, sent) = (signed(accepted_bytes), signed(state.bytes_sent.0));
-    let stage = state.stage.as_str();
-    let row: &[(&str, &dyn ToSql)] = named_params! {
-        ":id": id.0,
-        ":stage": stage,
-        ":hold": hold,
-        ":retry_at": retry_at,
-        ":reason": reason,
-        ":mode": mode,
-        ":accepted": state.accepted_count,
-        ":accepted_bytes": accepted_bytes,
-        ":reported": state.reported_count,
-        ":restarts": state.restart_count,
-        ":attempts": state.attempt_count,
-        ":described": state.described,
-        ":digested": state.digested,
-        ":sent": sent,
-    };
-    let mut statement = connection.prepare_cached(&sql)?;
-    for (name, value) in row {
-        bind(&mut statement, name, value)?;
-    }
-    for (column, value) in columns {
-        bind(&mut statement, &format!(":{column}"), value)?;
-    }
-    statement.raw_execute()?;
-    Ok(())
+    [
+        ("stage", text(state.stage.as_str())),
+        ("hold", text(hold)),
+        ("retry_at_ns", retry_at),
+        ("park_reason", reason),
+        ("etag_mode", text(mode)),
+        ("accepted_count", Integer(state.accepted_count.into())),
+        ("accepted_bytes", Integer(signed(accepted_bytes))),
+        ("reported_count", Integer(state.reported_count.into())),
+        ("restart_count", Integer(state.restart_count.into())),
+        ("attempt_count", Integer(state.attempt_count.into())),
+        ("described", Integer(state.described.into())),
+        ("digested", Integer(state.digested.into())),
+        ("bytes_sent", Integer(signed(state.bytes_sent.0))),
+    ]
 }
 
-fn bind(statement: &mut Statement<'_>, name: &str, value: &dyn ToSql) -> Result<()> {
-    let index = statement.parameter_index(name)?;
-    let index = index.ok_or_else(|| rusqlite::Error::InvalidParameterName(name.to_owned()))?;
-    statement.raw_bind_parameter(index, value)
+/// Writes some columns of an upload. The same columns in the same order make the same statement.
+pub(super) fn update<'a>(
+    connection: &Connection,
+    id: UploadId,
+    cells: impl Iterator<Item = Cell<'a>> + Clone,
+) -> Result<()> {
+    let mut sql = String::with_capacity(512);
+    for (column, _) in cells.clone() {
+        sql.push_str(if sql.is_empty() { "UPDATE uploads SET " } else { ", " });
+        sql.push_str(column);
+        sql.push_str(" = ?");
+    }
+    if sql.is_empty() {
+        return Ok(());
+    }
+    sql.push_str(" WHERE id = ?");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut last = 0;
+    for (_, value) in cells {
+        last += 1;
+        statement.raw_bind_parameter(last, ToSqlOutput::Borrowed(value))?;
+    }
+    statement.raw_bind_parameter(last + 1, id.0)?;
+    statement.raw_execute()?;
+    Ok(())
 }
 
 /// Writes what a fact says of an export.

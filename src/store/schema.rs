@@ -31,6 +31,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0011_care.sql")),
     M::up(include_str!("../../migrations/0013_ignored.sql")),
     M::up(include_str!("../../migrations/0014_shown.sql")),
+    M::up(include_str!("../../migrations/0015_plain_checks.sql")),
 ];
 
 /// Readers may hold the WAL for a moment; a writer waits this long for them.
@@ -202,6 +203,74 @@ mod tests {
         let copies: Vec<_> = copies.map(|entry| entry.expect("an entry").path()).collect();
         let [copy] = &*copies else { panic!("one copy: {copies:?}") };
         assert_eq!(version(&Connection::open(copy).expect("opens")).expect("has one"), 1);
+    }
+
+    /// A database as it was after some migrations, with one upload.
+    fn database(version: usize) -> Connection {
+        let mut connection = Connection::open_in_memory().expect("opened");
+        let migrations = Migrations::from_slice(&MIGRATIONS[..version]);
+        migrations.to_latest(&mut connection).expect("migrated");
+        let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
+            mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
+            etag_mode, accepted_count, accepted_bytes, reported_count, restart_count, \
+            attempt_count, described, bytes_sent, admitted_at_ns) VALUES (7, 'd', x'61', 'far', 1, \
+            1, 3, 1, '', 'a', 5, 0, 'queued', 'none', 'unknown', 0, 0, 0, 0, 0, 0, 0, 1)";
+        connection.execute(sql, []).expect("a row");
+        connection
+    }
+
+    #[test]
+    fn checks_that_are_spelled_out_refuse_what_the_lists_refused() {
+        const BEFORE: usize = 13;
+        let databases = [database(BEFORE), database(MIGRATIONS.len())];
+        let stages = "queued beginning sending completing completed verified receipted \
+            source-changed abandoned other";
+        let sql = "UPDATE uploads SET stage = ?1, hold = ?2, etag_mode = ?3, export_state = ?4, \
+            remote_file_id = ?5, verified_at_ns = 1, receipt_sha256 = zeroblob(32), \
+            begin_intended_at_ns = 1, completed_at_ns = 1, park_reason = 'bug'";
+        let mut accepted = 0;
+        for stage in stages.split_whitespace() {
+            for hold in ["none", "waiting", "parked", "other"] {
+                for mode in ["unknown", "md5", "opaque", "other"] {
+                    let exports = ["intended", "started", "failed", "completed", "other"];
+                    for export in exports.map(Some).into_iter().chain([None]) {
+                        for file in [None, Some("f")] {
+                            let row = (stage, hold, mode, export, file);
+                            let [old, new] = databases.each_ref().map(|database| {
+                                let mut update = database.prepare_cached(sql).expect("prepared");
+                                update.execute(row).is_ok()
+                            });
+                            assert_eq!(old, new, "{row:?}");
+                            accepted += u32::from(new);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(accepted > 100, "{accepted}");
+        let sound: String = databases[1]
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .expect("checked");
+        assert_eq!(sound, "ok");
+    }
+
+    #[test]
+    fn no_row_of_an_upload_makes_a_table_to_be_checked() {
+        let database = database(MIGRATIONS.len());
+        let update = "UPDATE uploads SET stage = ?1, hold = ?2, etag_mode = ?3, export_state = ?4, \
+            ended_at_ns = ?5, pruned_at_ns = ?6 WHERE id = ?7";
+        let insert = "INSERT INTO uploads (drop_name, stage, hold, etag_mode) \
+            VALUES (?1, ?2, ?3, ?4)";
+        for sql in [update, insert] {
+            let mut steps = database.prepare(&format!("EXPLAIN {sql}")).expect("prepared");
+            let unbound = rusqlite::params_from_iter(std::iter::repeat_n(
+                rusqlite::types::Null,
+                steps.parameter_count(),
+            ));
+            let steps = steps.query_map(unbound, |row| row.get::<_, String>("opcode"));
+            let steps: Vec<_> = steps.expect("explained").map(|step| step.expect("read")).collect();
+            assert!(steps.len() > 10 && !steps.contains(&"OpenEphemeral".to_owned()), "{sql}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{COLUMN_COUNT, at};
-use super::rows::{self, ENDED};
+use super::rows::{self, IS_ENDED, IS_OPEN};
 use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
@@ -279,14 +279,12 @@ impl Snapshot {
 }
 
 fn open_sql() -> String {
-    format!("SELECT * FROM uploads WHERE stage NOT IN {ENDED} ORDER BY id LIMIT {OPEN_MAX}")
+    format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id LIMIT {OPEN_MAX}")
 }
 
 fn ended_sql(all: bool) -> String {
     let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
-    format!(
-        "SELECT * FROM uploads WHERE stage IN {ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}"
-    )
+    format!("SELECT * FROM uploads WHERE {IS_ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}")
 }
 
 fn ignored_sql(limit: u32) -> String {

@@ -24,10 +24,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use self::moves::Moves;
 use self::rate::Rate;
 use super::lock::{self, Lock};
-use super::rows::{self, signed};
+use super::rows::signed;
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, Runner, Settings, Submission};
-use crate::model::{Admission, IllegalFact, Record, UploadState};
+use crate::model::{IllegalFact, Record};
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
@@ -40,6 +40,8 @@ pub struct Writer {
     connection: Connection,
     settings: Settings,
     rate: Rate,
+    /// What the rows say of the uploads that are under way.
+    moves: Moves,
     _lock: Lock,
 }
 
@@ -58,8 +60,8 @@ impl Writer {
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
-        let rate = Rate::default();
-        Ok((Self { connection, settings, rate, _lock: lock }, loaded))
+        let (rate, moves) = (Rate::default(), Moves::default());
+        Ok((Self { connection, settings, rate, moves, _lock: lock }, loaded))
     }
 
     pub(super) fn directory(&self) -> &std::path::Path {
@@ -101,7 +103,8 @@ impl Writer {
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut moves = Moves::default();
+        // What a failure leaves of it is nobody's.
+        let mut moves = std::mem::take(&mut self.moves);
         for record in batches.iter().flatten() {
             illegal.extend(write_record(&transaction, record, &mut moves)?);
         }
@@ -110,6 +113,7 @@ impl Writer {
             self.rate.write(&transaction, &moves.accepted)?;
         }
         transaction.commit()?;
+        self.moves = moves.kept();
         Ok(illegal)
     }
 
@@ -169,7 +173,7 @@ fn write_record(
     moves: &mut Moves,
 ) -> Result<Option<IllegalFact>> {
     match record {
-        Record::Admit(admission) => write_admission(connection, admission)?,
+        Record::Admit(admission) => moves.admit(connection, admission)?,
         Record::Upload(id, fact) => return moves.take(connection, *id, fact),
         Record::CleanupQueued { destination, remote, at } => {
             let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
@@ -254,8 +258,4 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
         _ => {}
     }
     Ok(())
-}
-
-fn write_admission(connection: &Connection, admission: &Admission) -> Result<()> {
-    rows::insert(connection, admission, &UploadState::admitted(admission.parked))
 }

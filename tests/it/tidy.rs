@@ -31,7 +31,7 @@ const LAYERS: [(&str, u8); 19] = [
 const EXCEPTIONS: [(&str, &str); 3] =
     [("platform", "limiter"), ("platform", "clock"), ("platform", "telemetry")];
 /// Released migrations never change.
-const MIGRATIONS: [(&str, &str); 13] = [
+const MIGRATIONS: [(&str, &str); 14] = [
     ("0001_initial.sql", "09cd836db4a6c8ac716c44e146c9ab88f9df71a7654aff22d6f9c524a1c13bfa"),
     ("0002_exports.sql", "3f498edfde510a6b589d117a89f839638de425fedaf94d5f3bdf2246729575b6"),
     ("0003_drops.sql", "a50dfb5e367770fe120adbf40928e156ccc2f320f509db860af3ae5dca376f21"),
@@ -45,6 +45,7 @@ const MIGRATIONS: [(&str, &str); 13] = [
     ("0011_care.sql", "192b3d7a38e38377320066f1e92fd8908b9539e5241f5391bfa4e9924019377d"),
     ("0013_ignored.sql", "b19bab799fddf8cb656cbda2bff262ce47e5a956edbae601461c2d947dceb46c"),
     ("0014_shown.sql", "3984067dfac9aed3dd699a81fc894e1d6a3a0c4cf36b7acc18450ecfdb1238a7"),
+    ("0015_plain_checks.sql", "53bab44eee09d8e3fdae18b8c9f85735eb7cb7682cef2bf188dd58462846d66d"),
 ];
 /// Lines before the tests of a file.
 const FILE_MAX: usize = 500;

@@ -6,7 +6,7 @@ use rusqlite::Row;
 
 use super::Snapshot;
 use crate::model::{DestinationName, RemoteUploadId, Target, UploadId};
-use crate::store::rows::{self, ENDED};
+use crate::store::rows::{self, IS_OPEN};
 use crate::store::schema::{self, FILE_NAME};
 use crate::store::{Error, LoadedUpload};
 
@@ -76,7 +76,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn unfinished(&self, after: UploadId) -> std::result::Result<Vec<ReadUpload>, Error> {
         let sql = format!(
-            "SELECT * FROM uploads WHERE stage NOT IN {ENDED} AND id > {} ORDER BY id LIMIT {PAGE}",
+            "SELECT * FROM uploads WHERE {IS_OPEN} AND id > {} ORDER BY id LIMIT {PAGE}",
             after.0
         );
         let read = |row: &Row<'_>| {

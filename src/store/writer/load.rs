@@ -7,7 +7,7 @@ use crate::model::{
     SourcePath, UnitRow, UploadId, WallTime,
 };
 use crate::store::rest::Names;
-use crate::store::rows::{self, ENDED};
+use crate::store::rows::{self, IS_OPEN};
 use crate::store::{Loaded, LoadedUpload, UnitWords};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -40,7 +40,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
 /// begun is mostly older than what was not.
 fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
     let sql = format!(
-        "SELECT * FROM uploads WHERE stage NOT IN {ENDED} AND state <> 'queued' ORDER BY id \
+        "SELECT * FROM uploads WHERE {IS_OPEN} AND state <> 'queued' ORDER BY id \
             LIMIT (SELECT sum(upload_count) FROM tallies \
                 WHERE state IN ('sending', 'waiting', 'parked'))"
     );

@@ -1,9 +1,12 @@
 //! Facts about uploads, as they reach the rows.
 //!
-//! A transaction reads each upload that it moves once and writes its state once, however many facts it
-//! brings: a small file's whole life may be one of them. Facts go through the law one by one all the
-//! same, and what lies in other tables, a part's checkpoint or a failed attempt, is written as it comes.
-//! Nothing else in a transaction asks for an upload's state.
+//! A transaction writes the state of each upload that it moves once, however many facts it brings: a small
+//! file's whole life may be one of them. Facts go through the law one by one all the same, and what lies
+//! in other tables, a part's checkpoint or a failed attempt, is written as it comes.
+//!
+//! What was admitted or moved is remembered, within bounds, so that it is not read again. Facts are all
+//! that ever moves an upload's state, and all of them come by here: so what is remembered is what the
+//! rows say, until a transaction fails, and then nothing is written any more.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,20 +15,30 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::columns::at;
-use super::super::rows::{self, Columns, signed};
+use super::super::rows::{self, Cell, Columns, signed};
 use super::rate::Accepted;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    ByteCount, Fact, IllegalFact, ParkReason, PartNumber, PartState, Stage, UploadId, UploadState,
-    WallTime,
+    Admission, ByteCount, Fact, IllegalFact, ParkReason, PartNumber, PartState, Stage, UploadId,
+    UploadState, WallTime,
 };
 
-/// What a transaction has moved so far.
+/// Uploads remembered between transactions: many more than are sent at once. They take a MiB.
+const MOVED_MAX: usize = 2_048;
+/// Admitted uploads remembered until they move: what a scan finds before its first files are sent. They
+/// take half a MiB.
+const ADMITTED_MAX: usize = 16_384;
+
+/// What is known of uploads, and what the transaction has moved so far.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     uploads: BTreeMap<UploadId, Moved>,
-    /// What it added to the bytes accepted.
+    /// Sizes of those that were admitted and that no fact has moved.
+    admitted: BTreeMap<UploadId, ByteCount>,
+    /// Those whose rows are behind.
+    behind: Vec<UploadId>,
+    /// What the transaction added to the bytes accepted.
     pub(super) accepted: Accepted,
 }
 
@@ -35,13 +48,23 @@ struct Moved {
     state: UploadState,
     size: ByteCount,
     accepted_bytes: u64,
+    /// What its row says of its state.
+    written: [Cell<'static>; 13],
     /// Columns that belong to single facts that came, the last of each.
     columns: Columns,
-    /// Its row is behind.
-    is_ahead: bool,
+    is_behind: bool,
 }
 
 impl Moves {
+    /// Writes a new upload.
+    pub(super) fn admit(&mut self, connection: &Connection, admission: &Admission) -> Result<()> {
+        rows::insert(connection, admission, &UploadState::admitted(admission.parked))?;
+        if admission.parked.is_none() && self.admitted.len() < ADMITTED_MAX {
+            self.admitted.insert(admission.id, admission.fingerprint.size);
+        }
+        Ok(())
+    }
+
     /// Takes one fact; returns it when the law forbids it: then the upload is parked instead.
     pub(super) fn take(
         &mut self,
@@ -51,45 +74,83 @@ impl Moves {
     ) -> Result<Option<IllegalFact>> {
         let upload = match self.uploads.entry(id) {
             Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(free) => match read(connection, id)? {
-                Some(upload) => free.insert(upload),
-                None => {
-                    let fact = fact.name().into();
-                    return Ok(Some(IllegalFact { stage: "unknown to the store", fact }));
+            Entry::Vacant(free) => {
+                let admitted = self.admitted.remove(&id).map(Moved::admitted);
+                match admitted.map_or_else(|| read(connection, id), |upload| Ok(Some(upload)))? {
+                    Some(upload) => free.insert(upload),
+                    None => {
+                        let fact = fact.name().into();
+                        return Ok(Some(IllegalFact { stage: "unknown to the store", fact }));
+                    }
                 }
-            },
+            }
         };
-        match judge(connection, id, upload, fact)? {
-            Ok((next, parts)) => {
-                upload.take(connection, (id, fact), next, &mut self.accepted)?;
-                parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
-                Ok(None)
-            }
+        let judged = judge(connection, id, upload, fact)?;
+        let parked;
+        let (fact, next, parts, illegal) = match judged {
+            Ok((next, parts)) => (fact, next, parts, None),
             Err(illegal) => {
-                let parked = Fact::Parked {
-                    reason: ParkReason::Bug,
-                    detail: illegal.to_string(),
-                    at: WallTime(0),
-                };
-                if let Ok(next) = transition(&upload.state, &parked) {
-                    upload.take(connection, (id, &parked), next, &mut self.accepted)?;
-                }
-                Ok(Some(illegal))
+                let (reason, detail) = (ParkReason::Bug, illegal.to_string());
+                parked = Fact::Parked { reason, detail, at: WallTime(0) };
+                let Ok(next) = transition(&upload.state, &parked) else { return Ok(Some(illegal)) };
+                (&parked, next, Vec::new(), Some(illegal))
             }
+        };
+        if !upload.is_behind {
+            upload.is_behind = true;
+            self.behind.push(id);
         }
+        upload.take(connection, (id, fact), next, &mut self.accepted)?;
+        parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
+        Ok(illegal)
     }
 
-    /// Writes the state of every upload that was moved.
+    /// Writes the state of every upload that was moved, in the order of their rows.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
-        let ahead = self.uploads.iter_mut().filter(|(_, upload)| upload.is_ahead);
-        ahead.into_iter().try_for_each(|(id, upload)| {
-            let bytes = upload.accepted_bytes;
-            rows::write_state(connection, *id, (&upload.state, bytes), &upload.columns)
-        })
+        self.behind.sort_unstable();
+        for id in self.behind.drain(..) {
+            if let Some(upload) = self.uploads.get_mut(&id) {
+                upload.write(connection, id)?;
+                if upload.state.stage.is_end() {
+                    self.uploads.remove(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps for the next transaction what this one, which is durable, leaves behind.
+    pub(super) fn kept(mut self) -> Self {
+        if self.uploads.len() > MOVED_MAX {
+            self.uploads.clear();
+        }
+        self.accepted = Accepted::default();
+        self
     }
 }
 
 impl Moved {
+    fn new(state: UploadState, size: ByteCount, accepted_bytes: u64) -> Self {
+        let written = rows::state_cells(&state, accepted_bytes);
+        Self { state, size, accepted_bytes, written, columns: Columns::new(), is_behind: false }
+    }
+
+    fn admitted(size: ByteCount) -> Self {
+        Self::new(UploadState::admitted(None), size, 0)
+    }
+
+    /// Writes what its row does not say.
+    fn write(&mut self, connection: &Connection, id: UploadId) -> Result<()> {
+        let cells = rows::state_cells(&self.state, self.accepted_bytes);
+        let own = self.columns.iter().map(|(column, value)| (*column, value.into()));
+        let other = cells.iter().zip(&self.written).filter(|(cell, written)| cell != written);
+        rows::update(connection, id, own.chain(other.map(|(cell, _)| *cell)))?;
+        self.written = cells;
+        self.columns.clear();
+        self.is_behind = false;
+        Ok(())
+    }
+
     /// Moves by a fact that the law allows, and writes what belongs to it alone.
     fn take(
         &mut self,
@@ -107,7 +168,6 @@ impl Moved {
         self.columns.extend(moment(fact).map(|(column, at)| (column, at.0.into())));
         self.columns.extend(columns(fact));
         self.state = next;
-        self.is_ahead = true;
         Ok(())
     }
 
@@ -133,13 +193,9 @@ impl Moved {
 fn read(connection: &Connection, id: UploadId) -> Result<Option<Moved>> {
     let sql = "SELECT * FROM uploads WHERE id = ?1";
     let read = connection.prepare_cached(sql)?.query_row([id.0], |row| {
-        Ok(Moved {
-            state: rows::read_state(row)?,
-            size: ByteCount(rows::unsigned_at(row, at!("size_bytes"))?),
-            accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
-            columns: Columns::new(),
-            is_ahead: false,
-        })
+        let size = ByteCount(rows::unsigned_at(row, at!("size_bytes"))?);
+        let accepted_bytes = rows::unsigned_at(row, at!("accepted_bytes"))?;
+        Ok(Moved::new(rows::read_state(row)?, size, accepted_bytes))
     });
     read.optional()
 }
@@ -154,7 +210,12 @@ fn judge(connection: &Connection, id: UploadId, upload: &Moved, fact: &Fact) -> 
     };
     let mut moved = Vec::new();
     for number in parts_named(fact) {
-        match part_transition(&rows::read_part(connection, id, *number)?, fact) {
+        // A part has a row once it was accepted.
+        let part = match upload.state.accepted_count {
+            0 => PartState::Open,
+            _ => rows::read_part(connection, id, *number)?,
+        };
+        match part_transition(&part, fact) {
             Ok(part) => moved.push((*number, part)),
             Err(illegal) => return Ok(Err(illegal)),
         }

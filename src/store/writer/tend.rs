@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, TransactionBehavior};
 use super::{Result, Writer};
 use crate::model::WallTime;
 use crate::store::care::{Cared, Verdict};
-use crate::store::rows::ENDED;
+use crate::store::rows::IS_ENDED;
 use crate::store::schema::BUSY_TIMEOUT;
 use crate::store::{Tend, Tended};
 
@@ -98,7 +98,7 @@ impl Writer {
 
 fn unpruned_sql() -> String {
     format!(
-        "SELECT id, accepted_count FROM uploads WHERE stage IN {ENDED} AND pruned_at_ns IS NULL \
+        "SELECT id, accepted_count FROM uploads WHERE {IS_ENDED} AND pruned_at_ns IS NULL \
          AND ended_at_ns < ?1 ORDER BY ended_at_ns LIMIT {UPLOADS_MAX}"
     )
 }
