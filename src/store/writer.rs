@@ -1,8 +1,10 @@
 //! The one writer: collect what waits, begin, apply, commit, then answer.
 //!
-//! The thread takes the first submission and whatever is already waiting behind it, up to a bound;
-//! it never lingers hoping for more. So batches form by themselves under load, and latency when
-//! idle is one commit. [`Writer`] is the same thing without the thread, for the simulation.
+//! The thread takes the first submission and whatever is already waiting behind it, up to a bound. So
+//! batches form by themselves under load, and latency when idle is one commit. Only in a crowd, when
+//! the last transaction was a large one, it lingers for a few milliseconds: thousands of small files
+//! would be committed by the dozen, each time with the disk's flush and the pages of every index.
+//! [`Writer`] is the same thing without the thread, for the simulation.
 //!
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
 //! reason `bug`, which is written instead, and the rest of the batch goes on.
@@ -18,6 +20,7 @@ pub(super) mod tend;
 mod units;
 
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -31,6 +34,11 @@ use crate::model::{IllegalFact, Record};
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
+
+/// Records in a transaction from which on there is a crowd: no single upload makes as many.
+const CROWD_MIN: usize = 32;
+/// How long the thread lingers in a crowd; nothing but small files waits for it.
+const LINGER: Duration = Duration::from_millis(5);
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -130,7 +138,11 @@ impl Writer {
 /// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
 pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
     let mut poison: Option<Error> = None;
+    let mut is_crowded = false;
     while let Ok(first) = inbox.recv() {
+        if is_crowded {
+            std::thread::sleep(LINGER);
+        }
         let waiting = inbox.try_iter().take(BATCH_MAX - 1);
         let (mut batches, mut answers, mut tended) = (Vec::new(), Vec::new(), Vec::new());
         for submission in std::iter::once(first).chain(waiting) {
@@ -142,6 +154,7 @@ pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
                 Submission::Tend(tend, answer) => tended.push((tend, answer)),
             }
         }
+        is_crowded = batches.iter().map(Vec::len).sum::<usize>() >= CROWD_MIN;
         if poison.is_none() {
             match writer.apply(&batches) {
                 Ok(illegal) => illegal.iter().for_each(|fact| {
