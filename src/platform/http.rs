@@ -37,6 +37,8 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// An answer that trickles is given up after this many inactivity time-outs.
 const TRICKLE_MAX: u32 = 20;
+/// Looks at whether something moved, in one inactivity time-out.
+const LOOKS: u32 = 8;
 /// Idle connections kept for each host: as many as parts are ever on their way to one.
 const IDLE_MAX: usize = 32;
 /// Idle connections are dropped before the usual minute after which storages drop them.
@@ -367,7 +369,8 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Lets a request run for as long as something moves at least once in every `limit`.
+/// Lets a request run for as long as something moves at least once in every `limit`; it may be found an
+/// eighth later that nothing did.
 async fn within(
     limit: Duration,
     host: &str,
@@ -375,17 +378,16 @@ async fn within(
     request: impl Future<Output = Result<Response, Failure>>,
 ) -> Result<Response, Failure> {
     tokio::pin!(request);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut request => return answer,
-            moved = tokio::time::timeout(limit, progress.moved()) => {
-                if moved.is_err() {
-                    return Err(stalled(limit, host, progress));
-                }
-            }
+    let (mut seen, mut idle_count) = (progress.count(), 0);
+    while idle_count < LOOKS {
+        if let Ok(answer) = tokio::time::timeout(limit / LOOKS, &mut request).await {
+            return answer;
         }
+        let count = progress.count();
+        idle_count = if count == seen { idle_count + 1 } else { 0 };
+        seen = count;
     }
+    Err(stalled(limit, host, progress))
 }
 
 fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -15,7 +15,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use tokio::sync::Notify;
 
 use crate::model::{Failure, FailureKind};
 use crate::platform::contract::PartBody;
@@ -23,25 +22,25 @@ use crate::platform::contract::PartBody;
 /// One slice handed to the connection: small enough to be seen moving on a line of a few kB/s.
 const SLICE_MAX: usize = 128 * 1024;
 
-/// Says whenever something moves.
+/// Counts whenever something moves. Whoever watches looks now and then, and is not woken for it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<Moves>);
 
 #[derive(Debug, Default)]
 struct Moves {
-    notify: Notify,
+    count: AtomicU64,
     waits_for_source: AtomicBool,
 }
 
 impl Progress {
     /// Something moved.
     pub(super) fn note(&self) {
-        self.0.notify.notify_one();
+        self.0.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns once something has moved since the last question.
-    pub(super) async fn moved(&self) {
-        self.0.notify.notified().await;
+    /// Returns how often something has moved.
+    pub(super) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
     }
 
     /// Tells whether the connection could take more and the source gave nothing.
