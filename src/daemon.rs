@@ -14,6 +14,7 @@ mod build;
 mod care;
 mod clients;
 mod control;
+mod digests;
 mod files;
 mod handed;
 mod headline;

@@ -73,6 +73,11 @@ impl Bandwidth {
         self.lock().slice
     }
 
+    /// Tells whether there is a rate to keep to.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.lock().rate.is_some()
+    }
+
     /// Waits until so many bytes may be sent.
     ///
     /// # Errors

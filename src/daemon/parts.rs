@@ -2,31 +2,39 @@
 //!
 //! Where digests are wanted first, parts of one drop directory that come together are read together, on
 //! one thread, and digested side by side: a lane costs no thread, and waking one takes longer than reading
-//! a small file.
+//! a small file. A file of one part is sent from memory, where there is room for it; of a larger one more
+//! parts are digested than are on their way ([`super::digests`]), and each is read again as it is sent.
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::oneshot;
 
 use super::bandwidth::Bandwidth;
-use super::line::{Line, served};
+use super::digests::Answer;
+use super::line::served;
 use super::meters::Meter;
 use super::perform::{World, drop_of, failed, source_file, to};
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
-use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind};
+use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, UploadId};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
-use crate::source::{Digested, PartRead, PartStream, Prepared, Wanted};
+use crate::source::{Digested, Known, PartRead, PartStream, Prepared, SourceFile, Wanted};
 
-/// Parts of one drop directory whose digests are wanted.
-pub(crate) type Digests = Line<(Wanted, oneshot::Sender<Result<Digested, Failure>>)>;
+/// A range of a file that is to be sent.
+struct Piece {
+    upload: UploadId,
+    source: Source,
+    range: ByteRange,
+}
 
 /// Sends one part.
 pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
@@ -34,7 +42,8 @@ pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let destination = to(world, &act.destination).or_else(failed)?;
     let asked = PartRequest { remote, part, begun: (*begin).into() };
     let put = |body| destination.put_part(&asked, body);
-    let (etag, read, sent) = send(world, destination, (source, range), put).await?;
+    let piece = Piece { upload: act.upload, source, range };
+    let (etag, read, sent) = send(world, destination, piece, put).await?;
     Ok(Outcome::PartPut { etag, md5: read.md5, sent })
 }
 
@@ -45,7 +54,8 @@ pub(super) async fn put_whole(world: &Arc<World>, act: Remotely<PutWhole>) -> Re
     let range = ByteRange { offset: 0, length: begin.size.0 };
     let asked = WholeRequest { begun: (*begin).into(), looks };
     let put = |body| destination.put_whole(&asked, body);
-    let (put, read, sent) = send(world, destination, (source, range), put).await?;
+    let piece = Piece { upload: act.upload, source, range };
+    let (put, read, sent) = send(world, destination, piece, put).await?;
     let Whole { remote, etag, file } = put;
     Ok(Outcome::WholePut { remote, etag, file, md5: read.md5, sent })
 }
@@ -54,15 +64,16 @@ pub(super) async fn put_whole(world: &Arc<World>, act: Remotely<PutWhole>) -> Re
 async fn send<T, F: Future<Output = Result<T, Failure>>>(
     world: &Arc<World>,
     destination: &Destination,
-    (source, range): (Source, ByteRange),
+    piece: Piece,
     call: impl FnOnce(PartBody) -> F,
 ) -> Result<(T, PartRead, ByteCount), Setback> {
-    let prepared = prepare(world, source, range, destination.traits().wants_md5_first).await?;
+    let length = ByteCount(piece.range.length);
+    let prepared = prepare(world, piece, destination.traits().wants_md5_first).await?;
     let Prepared { md5, chunks, ending } = prepared;
     let sent = Arc::new(AtomicU64::new(0));
     let meter = world.bandwidth.meters.of(destination.name());
-    let chunks = paced(chunks, &world.bandwidth, (Arc::clone(&sent), Arc::clone(&meter)));
-    let done = call(PartBody { length: ByteCount(range.length), md5, chunks }).await;
+    let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(&sent), Arc::clone(&meter)));
+    let done = call(PartBody { length, md5, chunks: chunks.boxed() }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (done, ending.await) {
         (Ok(done), Ok(Ok((read, cold)))) => {
@@ -87,37 +98,70 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
 /// Makes a part ready: held or streamed, and digested before where the platform wants it.
 async fn prepare(
     world: &Arc<World>,
-    source: Source,
-    range: ByteRange,
+    piece: Piece,
     wants_md5_first: bool,
 ) -> Result<Prepared, Setback> {
+    let Piece { upload, source, range } = piece;
     let drop = source.drop.clone();
     let file = source_file(world, source).or_else(failed)?;
     if !wants_md5_first {
         let room = world.parts.room_for_stream().await;
-        return Ok(world.parts.stream(file, range, room, None));
+        return Ok(world.parts.stream(file, range, room));
     }
-    if let Some(room) = world.parts.try_room_for_whole(range.length) {
+    let known = if range.length < file.fingerprint.size.0 {
+        known_part(world, drop, upload, (file, range)).await
+    } else if let Some(room) = world.parts.try_room_for_whole(range.length) {
         let wanted = Wanted { file, range, room: Some(room) };
-        return match digest(world, drop, wanted).await.or_else(failed)? {
-            Digested::Held(prepared) => Ok(prepared),
-            Digested::Read(_) => failed(Failure::new(FailureKind::LocalFault, "nothing is held")),
-        };
-    }
-    let room = world.parts.room_for_stream().await;
-    let wanted = Wanted { file: file.clone(), range, room: None };
-    let read = match digest(world, drop, wanted).await.or_else(failed)? {
-        Digested::Read(read) => read,
-        Digested::Held(_) => return failed(Failure::new(FailureKind::LocalFault, "it is held")),
+        return held(world, drop, wanted).await.or_else(failed);
+    } else {
+        known(world, drop, Wanted { file, range, room: None }).await
     };
-    Ok(world.parts.stream(file, range, room, Some(read.md5)))
+    let known = known.or_else(failed)?;
+    let room = world.parts.room_for_stream().await;
+    Ok(world.parts.send_known(known, room))
 }
 
-/// Has a part digested, with others of its drop directory that are wanted meanwhile.
-async fn digest(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Digested, Failure> {
+async fn held(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Prepared, Failure> {
+    let join = |answer| Ok(drop_of(world, &drop)?.digests.join(wanted, answer));
+    match digest(world, &drop, join).await? {
+        Digested::Held(prepared) => Ok(prepared),
+        Digested::Read(_) => Err(Failure::new(FailureKind::LocalFault, "nothing is held")),
+    }
+}
+
+async fn known(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Known, Failure> {
+    let join = |answer| Ok(drop_of(world, &drop)?.digests.join(wanted, answer));
+    let_go(digest(world, &drop, join).await?)
+}
+
+/// Has a part of a larger file digested, and with it those that follow.
+async fn known_part(
+    world: &Arc<World>,
+    drop: DropName,
+    upload: UploadId,
+    of: (SourceFile, ByteRange),
+) -> Result<Known, Failure> {
+    let lanes = world.parts.lanes();
+    let join = |answer| Ok(drop_of(world, &drop)?.digests.join_part(upload, of, answer, lanes));
+    let_go(digest(world, &drop, join).await?)
+}
+
+fn let_go(digested: Digested) -> Result<Known, Failure> {
+    match digested {
+        Digested::Read(known) => Ok(known),
+        Digested::Held(_) => Err(Failure::new(FailureKind::LocalFault, "it is held")),
+    }
+}
+
+/// Takes a place in the line of digests, serves it where nobody does, and waits for the answer.
+async fn digest(
+    world: &Arc<World>,
+    drop: &DropName,
+    join: impl FnOnce(Answer) -> Result<bool, Failure>,
+) -> Result<Digested, Failure> {
     let (answer, answered) = oneshot::channel();
-    if drop_of(world, &drop)?.digests.join((wanted, answer)) {
-        let world = Arc::clone(world);
+    if join(answer)? {
+        let (world, drop) = (Arc::clone(world), drop.clone());
         tokio::task::spawn_blocking(move || serve(&world, &drop));
     }
     served(answered).await
@@ -125,44 +169,71 @@ async fn digest(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Di
 
 fn serve(world: &World, drop: &DropName) {
     let Ok(source) = drop_of(world, drop) else { return };
-    let more = |most, is_busy| source.digests.take(most, is_busy);
-    // Whoever wanted it may be gone.
-    let done = |answer: oneshot::Sender<_>, digested| {
-        answer.send(digested).ok();
-    };
+    let lanes = world.parts.lanes();
+    let more = |most, under_way| source.digests.take(most, under_way, lanes);
+    let done = |whom, digested| source.digests.done(whom, digested);
     world.parts.digest_together(more, done, &world.stop);
 }
 
 /// Lets the bytes go as fast as they may, and counts them.
-fn paced(
+struct Paced {
     chunks: PartStream,
-    pacer: &Arc<Bandwidth>,
-    (counter, meter): (Arc<AtomicU64>, Arc<Meter>),
-) -> BoxStream<'static, io::Result<Bytes>> {
-    let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
-    let pieces = chunks.flat_map(move |piece| stream::iter(slices(piece, slice)));
-    let pieces = pieces.then(move |piece| {
-        let (counter, meter) = (Arc::clone(&counter), Arc::clone(&meter));
-        let pacer = Arc::clone(&pacer);
-        async move {
-            if let Ok(bytes) = &piece {
-                pacer.pace(bytes.len() as u64).await.map_err(io::Error::other)?;
-                let length = bytes.len() as u64;
-                meter.count(counter.fetch_add(length, Ordering::Relaxed), length);
-            }
-            piece
-        }
-    });
-    pieces.boxed()
+    /// What of a chunk has not gone.
+    rest: Bytes,
+    /// A slice that waits until it may go.
+    waiting: Option<BoxFuture<'static, io::Result<Bytes>>>,
+    slice: usize,
+    pacer: Arc<Bandwidth>,
+    counter: Arc<AtomicU64>,
+    meter: Arc<Meter>,
 }
 
-/// Cuts a piece into slices; an error stays one.
-fn slices(piece: io::Result<Bytes>, length: usize) -> Vec<io::Result<Bytes>> {
-    let Ok(mut rest) = piece else { return vec![piece] };
-    let mut slices = Vec::with_capacity(rest.len().div_ceil(length).max(1));
-    while rest.len() > length {
-        slices.push(Ok(rest.split_to(length)));
+impl Paced {
+    fn new(
+        chunks: PartStream,
+        pacer: &Arc<Bandwidth>,
+        (counter, meter): (Arc<AtomicU64>, Arc<Meter>),
+    ) -> Self {
+        let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
+        Self { chunks, rest: Bytes::new(), waiting: None, slice, pacer, counter, meter }
     }
-    slices.push(Ok(rest));
-    slices
+
+    fn note(&self, slice: &Bytes) {
+        let length = slice.len() as u64;
+        self.meter.count(self.counter.fetch_add(length, Ordering::Relaxed), length);
+    }
+}
+
+impl Stream for Paced {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.waiting.is_none() {
+            if this.rest.is_empty() {
+                match ready!(this.chunks.poll_next_unpin(context)) {
+                    Some(Ok(chunk)) => this.rest = chunk,
+                    ended => return Poll::Ready(ended),
+                }
+            }
+            let slice = this.rest.split_to(this.rest.len().min(this.slice));
+            if !this.pacer.is_limited() {
+                this.note(&slice);
+                return Poll::Ready(Some(Ok(slice)));
+            }
+            let pacer = Arc::clone(&this.pacer);
+            let wait = async move {
+                pacer.pace(slice.len() as u64).await.map_err(io::Error::other)?;
+                Ok(slice)
+            };
+            this.waiting = Some(wait.boxed());
+        }
+        let Some(waiting) = &mut this.waiting else { return Poll::Pending };
+        let paced = ready!(waiting.poll_unpin(context));
+        this.waiting = None;
+        if let Ok(slice) = &paced {
+            this.note(slice);
+        }
+        Poll::Ready(Some(paced))
+    }
 }

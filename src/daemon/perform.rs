@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
-use super::parts::Digests;
+use super::digests::Digests;
 use super::people::Courier;
 use super::readers::Readers;
 use super::receipts::Receipts;

@@ -13,8 +13,9 @@ use super::settings::{DestinationSettings, DropSettings, PartWish};
 const MIB: u64 = 1024 * 1024;
 /// What one part may cost that is lost, in seconds of its own speed.
 const PART_SECONDS: u64 = 10;
-/// The part size for a line of which nothing is known.
-const UNKNOWN_SIZE: u64 = 16 * MIB;
+/// The part size for a line of which nothing is known: on a fast one larger parts are no faster, and the
+/// first byte of a file leaves later, for its first parts are digested side by side.
+const UNKNOWN_SIZE: u64 = 8 * MIB;
 /// Larger parts are no faster, and a file of fewer has less to spread.
 const AUTO_MAX: u64 = 64 * MIB;
 /// A file has so many parts where they are not too small for it: they are digested side by side.
@@ -234,8 +235,8 @@ mod tests {
             (0, None, 8),
             (64 * MIB, None, 8),
             (127 * MIB, None, 8),
-            (128 * MIB, None, 16),
-            (huge, None, 16),
+            (128 * MIB, None, 8),
+            (huge, None, 8),
             (huge, Some(125_000), 1),
             (huge, Some(1), 1),
             (huge, Some(900_000), 8),

@@ -4,8 +4,9 @@
 //! ways. *Held*: all of it is read into memory that was reserved for it, hashed on the way, proved, and
 //! sent from there; for platforms that want the digest before the bytes, as long as the budget has room
 //! ([`lockstep`]).
-//! *Streamed*: a blocking thread reads it while it is sent, and hashes it unless its digest is known
-//! from an earlier pass; for all others, and for parts that are larger than the room that is left.
+//! *Streamed*: it is read while it is sent; by a blocking thread that hashes it, or for the second time
+//! where its digest is known ([`again`]): parts of large files, of which more are digested side by side
+//! than there is room for.
 //! Beside the bytes is an ending: the digest of exactly the bytes that were given, or why reading
 //! failed. Hashing is done in lanes that all readers of the process share, see [`crate::digest`].
 //!
@@ -21,15 +22,15 @@
 //! `chmod` during an upload costs a new one. Reading, and writing back what is dirty, moves nothing.
 //!
 //! A store through a writable mapping moves the modification time only when it makes a clean page
-//! dirty. So a file that takes more than one read is written back before each reading: its pages are
+//! dirty. So a file that takes more than one read is written back before it is read: its pages are
 //! clean then, and whatever a writer stores from there on is seen in the fingerprint. Files of one
 //! read are spared the flush of the disk: a store into a page of theirs that is dirty stays unseen
 //! until the kernel has written it back, some 30 s after it became so.
 //!
 //! Each byte is copied once in here, by the kernel, from the page cache into a page-aligned buffer
 //! ([`buffers`]); hashing reads it there, and the connection takes it from there without a copy but
-//! the kernel's own, or that of encryption. A part whose digest must be known first and that cannot be
-//! held is read twice. Memory is `transfer.memory`, for all parts together: a part is held only if its
+//! the kernel's own, or that of encryption. A part that is not held, and whose digest must be known
+//! first, is read twice. Memory is `transfer.memory`, for all parts together: a part is held only if its
 //! length is free, and streamed through [`MEMORY_PER_PART`], whatever its length: the reader stops when
 //! nobody takes chunks, and ends when the stream is dropped. Files are never mapped into memory: a
 //! truncation would kill the process. Pages that had to be fetched from the disk are forgotten once
@@ -43,6 +44,7 @@ use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
@@ -53,6 +55,7 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::again::{Again, Known};
 pub use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk};
 pub use self::lockstep::{Digested, TOGETHER_MAX, Wanted};
@@ -63,6 +66,7 @@ use crate::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, PartNumber, PartSize, WholeDigest,
 };
 
+mod again;
 mod buffers;
 mod lockstep;
 mod proof;
@@ -99,8 +103,8 @@ pub struct Prepared {
     pub md5: Option<Md5>,
     /// Its bytes, in order.
     pub chunks: PartStream,
-    /// How reading ended: there once the last chunk was taken or an error was given. `Cancelled` when
-    /// the stream was dropped before; its sender is dropped when the runtime shuts down.
+    /// How reading ended: there once the last chunk was taken or an error was given. `Cancelled`, or
+    /// its sender dropped, when the stream was dropped before or the runtime shuts down.
     pub ending: oneshot::Receiver<Ending>,
 }
 
@@ -113,6 +117,8 @@ pub enum PartStream {
     Held(std::vec::IntoIter<Bytes>),
     /// As they are read.
     Read(mpsc::Receiver<io::Result<Bytes>>),
+    /// As they are asked for; none only while this changes into the one above.
+    Again(Option<Box<Again>>),
 }
 
 impl Stream for PartStream {
@@ -122,6 +128,16 @@ impl Stream for PartStream {
         match &mut *self {
             Self::Held(chunks) => Poll::Ready(chunks.next().map(Ok)),
             Self::Read(chunks) => chunks.poll_recv(context),
+            Self::Again(again) => {
+                if let Some(chunk) = again.as_mut().and_then(|again| again.chunk()) {
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                let Some(again) = again.take() else { return Poll::Ready(None) };
+                let mut chunks = again.go_on_blocking();
+                let polled = chunks.poll_recv(context);
+                *self = Self::Read(chunks);
+                polled
+            }
         }
     }
 }
@@ -129,7 +145,7 @@ impl Stream for PartStream {
 /// Pages of a file that were not in memory before it was read here.
 #[derive(Debug)]
 pub struct ColdPages {
-    file: File,
+    file: Arc<File>,
     range: ByteRange,
 }
 
@@ -138,7 +154,7 @@ impl ColdPages {
     pub fn forget(self) {
         let length = NonZeroU64::new(self.range.length);
         // Advice only.
-        rustix::fs::fadvise(&self.file, self.range.offset, length, Advice::DontNeed).ok();
+        rustix::fs::fadvise(&*self.file, self.range.offset, length, Advice::DontNeed).ok();
     }
 }
 
@@ -155,6 +171,11 @@ impl PartReader {
         Self { buffers: Buffers::new(memory, CHUNKS_PER_STREAM), stage: Stage::new() }
     }
 
+    /// Returns how many parts are best digested side by side.
+    pub fn lanes(&self) -> usize {
+        self.stage.width().lanes()
+    }
+
     /// Reserves room for a whole part, where the budget has it.
     pub fn try_room_for_whole(&self, length: u64) -> Option<Room> {
         self.buffers.try_whole(length)
@@ -165,28 +186,19 @@ impl PartReader {
         self.buffers.some(CHUNKS_PER_STREAM).await
     }
 
-    /// Reads a part on a blocking thread while it is sent. A part whose digest is known is not hashed
-    /// again: the storage is told the digest, and compares. Must be called inside a tokio runtime.
-    pub fn stream(
-        &self,
-        source: SourceFile,
-        range: ByteRange,
-        room: Room,
-        md5: Option<Md5>,
-    ) -> Prepared {
+    /// Reads and hashes a part on a blocking thread while it is sent. Must be called inside a tokio
+    /// runtime.
+    pub fn stream(&self, source: SourceFile, range: ByteRange, room: Room) -> Prepared {
         let (sender, chunks) = mpsc::channel(CHANNEL_CHUNKS as usize);
         let (told, ending) = oneshot::channel();
         let stage = self.stage.clone();
         tokio::task::spawn_blocking(move || {
-            let read = feed((&source, range), &room, (&stage, md5), &sender);
-            let failure = read.as_ref().err().cloned();
-            // Whoever does not await the ending does not want it.
-            told.send(read).ok();
-            if let Some(failure) = failure {
-                sender.blocking_send(Err(io::Error::other(failure))).ok();
-            }
+            let reading = Reading::open(&source, range);
+            let read =
+                reading.and_then(|reading| feed(reading, &room, Digesting::On(&stage), &sender));
+            tell(read, told, &sender);
         });
-        Prepared { md5, chunks: PartStream::Read(chunks), ending }
+        Prepared { md5: None, chunks: PartStream::Read(chunks), ending }
     }
 
     /// Reads `range` of `source` and returns its digest. Blocks.
@@ -277,21 +289,49 @@ impl PartReader {
 /// MD5 and SHA-256 of a whole file, as far as they were asked for.
 pub type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
 
-/// Reads, hashes, proves and gives one range. The last chunk is given only after the proof.
+/// A part that is being read.
+struct Reading<'a> {
+    source: &'a SourceFile,
+    file: Arc<File>,
+    range: ByteRange,
+    /// Where reading goes on.
+    at: u64,
+    is_cold: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn open(source: &'a SourceFile, range: ByteRange) -> Result<Self, Failure> {
+        let file = Arc::new(open(source)?);
+        let is_cold = is_cold(&file, range);
+        Ok(Self { source, file, range, at: range.offset, is_cold })
+    }
+}
+
+/// Where a part's digest comes from.
+#[derive(Clone, Copy)]
+enum Digesting<'a> {
+    /// Its bytes are hashed as they are read.
+    On(&'a Stage),
+    /// It is known.
+    Done(Md5),
+}
+
+/// Reads, hashes unless the digest is known, proves and gives what is left of a part. The last chunk is
+/// given only after the proof.
 fn feed(
-    (source, range): (&SourceFile, ByteRange),
+    reading: Reading<'_>,
     room: &Room,
-    (stage, known): (&Stage, Option<Md5>),
+    digesting: Digesting<'_>,
     chunks: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Ending {
-    let file = open(source)?;
-    let is_cold = is_cold(&file, range);
+    let Reading { source, file, range, at, is_cold } = reading;
     let mut hasher = Hasher::new();
-    let mut left = range.length;
-    read_chunks((&file, source), range, room, |chunk| {
+    let mut left = range.offset.saturating_add(range.length).saturating_sub(at);
+    let rest = ByteRange { offset: at, length: left };
+    read_chunks((&file, source), rest, room, |chunk| {
         left -= chunk.len() as u64;
         let bytes = Bytes::from_owner(chunk);
-        if known.is_none() {
+        if let Digesting::On(stage) = digesting {
             hasher = stage.advance(std::mem::take(&mut hasher), bytes.clone());
         }
         if left == 0 {
@@ -302,9 +342,22 @@ fn feed(
     if range.length == 0 {
         prove(source, &file)?;
     }
-    let md5 = known.unwrap_or_else(|| hasher.finish());
+    let md5 = match digesting {
+        Digesting::On(_) => hasher.finish(),
+        Digesting::Done(md5) => md5,
+    };
     let read = PartRead { md5, bytes: ByteCount(range.length) };
     Ok((read, is_cold.then_some(ColdPages { file, range })))
+}
+
+/// Says how reading ended, to both who may ask.
+fn tell(read: Ending, told: oneshot::Sender<Ending>, chunks: &mpsc::Sender<io::Result<Bytes>>) {
+    let failure = read.as_ref().err().cloned();
+    // Whoever does not await the ending does not want it.
+    told.send(read).ok();
+    if let Some(failure) = failure {
+        chunks.blocking_send(Err(io::Error::other(failure))).ok();
+    }
 }
 
 fn go_on(source: &SourceFile, stop: &AtomicBool) -> Result<(), Failure> {

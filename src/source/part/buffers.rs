@@ -119,6 +119,11 @@ impl Chunk {
     pub(super) fn len(&self) -> usize {
         self.length
     }
+
+    /// Leaves off what is beyond `length`.
+    pub(super) fn cut(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
 }
 
 impl AsRef<[u8]> for Chunk {

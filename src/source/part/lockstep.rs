@@ -3,10 +3,12 @@
 //!
 //! One thread does it for all parts that are wanted at once. So a lane costs no thread, small files are
 //! done by the dozen, and a part that comes later joins at the next chunk. A part is *held* where there
-//! is room for all of it, and is sent from there; of another the digest is all that is kept.
+//! is room for all of it, and is sent from there; of another the digest is kept, and the open file, from
+//! which it is read again. Parts of one file that are under way together share it.
 
 use std::fs::File;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
@@ -14,8 +16,9 @@ use rustix::fs::Advice;
 use tokio::sync::oneshot;
 
 use super::super::SourceFile;
+use super::again::Known;
 use super::buffers::Room;
-use super::proof::{open, prove};
+use super::proof::{open, prove, prove_open};
 use super::{
     CHUNK_BYTES, ColdPages, PartRead, PartReader, PartStream, Prepared, check_range, fill, go_on,
     is_cold, prepare_to_read,
@@ -27,6 +30,9 @@ use crate::model::{ByteCount, ByteRange, Failure, Md5};
 pub const TOGETHER_MAX: usize = 32;
 /// How far ahead the disk is asked for what is not in memory.
 const AHEAD_BYTES: u64 = 4 * CHUNK_BYTES as u64;
+/// What is read at once of each part while none is held: sixteen of them stay in a core's own cache
+/// until they are digested.
+const WINDOW_BYTES: u64 = 64 * 1024;
 
 /// A part whose digest is wanted.
 #[derive(Debug)]
@@ -44,15 +50,15 @@ pub struct Wanted {
 pub enum Digested {
     /// The part in memory.
     Held(Prepared),
-    /// What was read of it, and let go.
-    Read(PartRead),
+    /// What was read of it, and let go of.
+    Read(Known),
 }
 
 /// A part under way.
 struct Job<T> {
     wanted: Wanted,
     tag: T,
-    file: File,
+    file: Arc<File>,
     is_cold: bool,
     at: u64,
     hasher: Hasher,
@@ -62,21 +68,22 @@ struct Job<T> {
 
 impl PartReader {
     /// Digests parts until no more are given, and hands each back with its tag. `more` is asked for at
-    /// most so many at each chunk, and told whether others are under way. Blocks.
+    /// most so many at each chunk, and told how many others are under way. Blocks.
     ///
     /// Each fails as [`Self::hash_range`] does, without a word to the others.
     pub fn digest_together<T>(
         &self,
-        mut more: impl FnMut(usize, bool) -> Vec<(Wanted, T)>,
+        mut more: impl FnMut(usize, usize) -> Vec<(Wanted, T)>,
         mut done: impl FnMut(T, Result<Digested, Failure>),
         stop: &AtomicBool,
     ) {
         let aside = self.buffers.aside();
         let mut jobs: Vec<Job<T>> = Vec::new();
         loop {
-            let come = more(TOGETHER_MAX - jobs.len(), !jobs.is_empty());
+            let come = more(TOGETHER_MAX - jobs.len(), jobs.len());
             for (wanted, tag) in come {
-                match Job::begin(wanted, tag) {
+                let shared = wanted.shared_file(&jobs);
+                match Job::begin(wanted, tag, shared) {
                     Ok(job) => jobs.push(job),
                     Err((tag, failure)) => done(tag, Err(failure)),
                 }
@@ -84,9 +91,11 @@ impl PartReader {
             if jobs.is_empty() {
                 return;
             }
+            let is_any_held = jobs.iter().any(|job| job.wanted.room.is_some());
+            let step = if is_any_held { CHUNK_BYTES as u64 } else { WINDOW_BYTES };
             jobs = each(jobs, &mut done, |job| {
                 go_on(&job.wanted.file, stop)?;
-                job.read(&aside)
+                job.read(&aside, step)
             });
             let lanes = jobs.iter_mut().map(|job| (&mut job.hasher, job.chunk.as_ref()));
             advance(self.stage.width(), &mut lanes.collect::<Vec<_>>());
@@ -117,11 +126,28 @@ fn each<T>(
     left
 }
 
+impl Wanted {
+    /// Returns the file, where another part of it is under way: it was written back then, and what was
+    /// stored into it since moved its times.
+    fn shared_file<T>(&self, jobs: &[Job<T>]) -> Option<Arc<File>> {
+        if self.range.length >= self.file.fingerprint.size.0 {
+            return None;
+        }
+        let job = jobs.iter().rev().find(|job| job.wanted.file == self.file)?;
+        Some(Arc::clone(&job.file))
+    }
+
+    fn open(&self, shared: Option<Arc<File>>) -> Result<Arc<File>, Failure> {
+        check_range(&self.file, self.range)?;
+        let Some(file) = shared else { return Ok(Arc::new(open(&self.file)?)) };
+        prove_open(&self.file, &file)?;
+        Ok(file)
+    }
+}
+
 impl<T> Job<T> {
-    fn begin(wanted: Wanted, tag: T) -> Result<Self, (T, Failure)> {
-        let opened = check_range(&wanted.file, wanted.range)
-            .and_then(|()| open(&wanted.file).map_err(Failure::from));
-        let file = match opened {
+    fn begin(wanted: Wanted, tag: T, shared: Option<Arc<File>>) -> Result<Self, (T, Failure)> {
+        let file = match wanted.open(shared) {
             Ok(file) => file,
             Err(failure) => return Err((tag, failure)),
         };
@@ -140,16 +166,17 @@ impl<T> Job<T> {
         self.left() == 0
     }
 
-    fn read(&mut self, aside: &Room) -> Result<(), Failure> {
+    fn read(&mut self, aside: &Room, step: u64) -> Result<(), Failure> {
         if self.is_read() {
             return Ok(());
         }
         let room = self.wanted.room.as_ref().unwrap_or(aside);
-        let mut chunk = room.take(self.left());
+        let mut chunk = room.take(self.left().min(step));
         fill(&self.file, &self.wanted.file, self.at, chunk.as_mut())?;
         self.at += chunk.len() as u64;
         self.chunk = Bytes::from_owner(chunk);
-        if self.is_cold && self.left() > 0 {
+        let done = self.at - self.wanted.range.offset;
+        if self.is_cold && self.left() > 0 && done.is_multiple_of(CHUNK_BYTES as u64) {
             let length = NonZeroU64::new(self.left().min(AHEAD_BYTES));
             // Advice only.
             rustix::fs::fadvise(&self.file, self.at, length, Advice::WillNeed).ok();
@@ -170,12 +197,16 @@ impl<T> Job<T> {
     }
 
     fn end(self) -> (T, Result<Digested, Failure>) {
-        let Wanted { range, room, .. } = self.wanted;
+        let Wanted { file: source, range, room } = self.wanted;
         let read = PartRead { md5: self.hasher.finish(), bytes: ByteCount(range.length) };
-        let cold = self.is_cold.then_some(ColdPages { file: self.file, range });
+        let (file, is_cold) = (self.file, self.is_cold);
         let digested = match room {
-            Some(_) => Digested::Held(held(self.chunks, read, cold)),
-            None => Digested::Read(read),
+            Some(_) => Digested::Held(held(
+                self.chunks,
+                read,
+                is_cold.then_some(ColdPages { file, range }),
+            )),
+            None => Digested::Read(Known { read, source, range, file, is_cold }),
         };
         (self.tag, Ok(digested))
     }

@@ -78,7 +78,8 @@ pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::E
     }
 }
 
-fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
+/// Proves that the open file is still the planned version.
+pub(super) fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
     let stat = stat_fd(file).map_err(|errno| not_read_on(source, "look at", errno.into()))?;
     compare(source, stat)
 }

@@ -51,7 +51,7 @@ fn reader() -> PartReader {
 
 async fn stream_of(source: &SourceFile, range: ByteRange) -> Prepared {
     let reader = reader();
-    reader.stream(source.clone(), range, reader.room_for_stream().await, None)
+    reader.stream(source.clone(), range, reader.room_for_stream().await)
 }
 
 /// How reading ended, without what it brought into memory.
@@ -332,7 +332,7 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
         match (index, end) {
             (3, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceGone),
             (40, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceChanged),
-            (_, Ok(Digested::Read(read))) => {
+            (_, Ok(Digested::Read(Known { read, .. }))) => {
                 assert_eq!(read.bytes, source.fingerprint.size);
                 assert_eq!(read.md5, digest(&content(read.bytes.0)), "{index}");
             }
@@ -373,17 +373,49 @@ async fn held_part_is_read_once_and_is_what_was_hashed() {
     assert_eq!(again.kind, FailureKind::SourceChanged);
 }
 
+fn known(reader: &PartReader, source: &SourceFile, range: ByteRange) -> Known {
+    let wanted = Wanted { file: source.clone(), range, room: None };
+    match together(reader, vec![wanted]).pop().unwrap().unwrap() {
+        Digested::Read(known) => known,
+        Digested::Held(prepared) => panic!("held: {prepared:?}"),
+    }
+}
+
 #[tokio::test]
 async fn part_with_a_known_digest_is_streamed_under_it() {
-    let (_root, _, source) = drop_with(3 * CHUNK);
+    let (_root, file, source) = drop_with(5 * CHUNK);
     let reader = reader();
-    let known = Md5([7; 16]);
-    let room = reader.room_for_stream().await;
-    let mut part = reader.stream(source.clone(), whole(&source), room, Some(known));
-    assert_eq!(part.md5, Some(known));
-    let (bytes, failure) = drain(&mut part.chunks).await;
-    assert!(bytes == content(3 * CHUNK) && failure.is_none());
-    assert_eq!(end(part.ending).await.unwrap().md5, known);
+    let content = content(5 * CHUNK);
+    for (offset, length) in [(0, 5 * CHUNK), (1, 2 * CHUNK + 7), (CHUNK, CHUNK), (7, 0)] {
+        let range = ByteRange { offset, length };
+        let known = known(&reader, &source, range);
+        // A file that lies in memory, and one that does not.
+        if offset == 1 {
+            let opened = fs::File::open(&file).unwrap();
+            rustix::fs::fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
+        }
+        let mut part = reader.send_known(known, reader.room_for_stream().await);
+        let (bytes, failure) = drain(&mut part.chunks).await;
+        let begin = usize::try_from(offset).unwrap();
+        let wanted = &content[begin..begin + usize::try_from(length).unwrap()];
+        assert!(bytes == wanted && failure.is_none());
+        assert_eq!(part.md5, Some(digest(wanted)));
+        assert_eq!(end(part.ending).await.unwrap().md5, digest(wanted));
+    }
+}
+
+#[tokio::test]
+async fn part_that_changes_after_its_digest_breaks_off() {
+    let (_root, file, source) = drop_with(5 * CHUNK);
+    let reader = reader();
+    let mut part =
+        reader.send_known(known(&reader, &source, whole(&source)), reader.room_for_stream().await);
+    part.chunks.next().await.unwrap().unwrap();
+    fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"other").unwrap();
+    let (rest, failure) = drain(&mut part.chunks).await;
+    assert!((rest.len() as u64) < 4 * CHUNK, "the last chunk was given");
+    assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
+    assert_eq!(end(part.ending).await.unwrap_err().kind, FailureKind::SourceChanged);
 }
 
 #[tokio::test]
@@ -391,7 +423,7 @@ async fn streams_keep_to_the_budget() {
     let (_root, _, source) = drop_with(20 * CHUNK);
     let reader = reader();
     let room = reader.room_for_stream().await;
-    let mut part = reader.stream(source.clone(), whole(&source), room, None);
+    let mut part = reader.stream(source.clone(), whole(&source), room);
     let first = part.chunks.next().await.unwrap().unwrap();
     assert!(reader.try_room_for_whole(1).is_none(), "one stream takes all there is");
     drop(part);
