@@ -42,8 +42,8 @@ pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
 pub use look::look;
 pub use part::{
-    Again, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, PartRead, PartReader, PartStream,
-    Prepared, Wanted,
+    Again, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead, PartReader,
+    PartStream, Prepared, Resting, Wanted,
 };
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};

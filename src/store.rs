@@ -25,10 +25,9 @@ pub mod snapshot;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
     Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState,
@@ -123,7 +122,7 @@ const QUEUE_MAX: usize = 65_536;
 /// The handle: cheap to clone, safe to share.
 #[derive(Debug, Clone)]
 pub struct Store {
-    submissions: SyncSender<Submission>,
+    submissions: mpsc::Sender<Submission>,
 }
 
 /// The writer thread; joined by [`Thread::finish`].
@@ -185,8 +184,8 @@ impl Store {
     pub fn start(mut writer: writer::Writer, runner: &Runner) -> Result<(Self, Thread), Error> {
         writer.introduce(runner)?;
         let path = writer.directory().to_owned();
-        let (submissions, inbox) = sync_channel(QUEUE_MAX);
-        let run = move || writer::run(writer, &inbox);
+        let (submissions, inbox) = mpsc::channel(QUEUE_MAX);
+        let run = move || writer::run(writer, inbox);
         let handle = std::thread::Builder::new()
             .name("store".into())
             .spawn(run)
@@ -211,13 +210,9 @@ impl Store {
     }
 
     fn hand_over(&self, submission: Submission) {
-        let Err(TrySendError::Full(refused) | TrySendError::Disconnected(refused)) =
-            self.submissions.try_send(submission)
-        else {
-            return;
-        };
+        let Err(refused) = self.submissions.try_send(submission) else { return };
         // A receiver that is gone needs no answer.
-        match refused {
+        match refused.into_inner() {
             Submission::Records(_, answer) => drop(answer.send(Err(Error::poisoned()))),
             Submission::Tend(_, answer) => drop(answer.send(Err(Error::poisoned()))),
         }

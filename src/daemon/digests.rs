@@ -3,7 +3,8 @@
 //! Side by side, digests cost a fifth of what each costs alone, but fewer parts are on their way than go
 //! side by side, and most of those are being sent. So when a part of a large file is wanted, the parts
 //! that follow it are digested as well, as many as make the lanes full; the next such group begins when
-//! half of what is known was asked for. What is kept of a part is its digest and the open file.
+//! half of what is known was asked for. What is kept of a part is its digest; its file stays open as long
+//! as parts of it are read or sent, and where it was closed meanwhile the part is digested again.
 //!
 //! That parts are wanted in their order, and are equally long, is a guess: where it is wrong, digesting
 //! was in vain, and nothing else. *Promises*: what somebody waits for goes first; no more than
@@ -16,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::model::{ByteRange, Failure, UploadId};
-use crate::source::{Digested, Known, SourceFile, Wanted};
+use crate::source::{Digested, Opened, Resting, SourceFile, Wanted};
 
 /// What is read again shall still lie in memory; and parts of the largest size that is chosen here
 /// shall fill eight lanes.
@@ -58,12 +59,14 @@ struct Course {
     parts: Vec<(u64, State)>,
     /// What begins before was looked at.
     up_to: u64,
+    /// The file, as long as parts of it are under way.
+    opened: Opened,
 }
 
 #[derive(Debug)]
 enum State {
     UnderWay(Option<Answer>),
-    Known(Known),
+    Known(Resting),
 }
 
 impl Digests {
@@ -85,18 +88,20 @@ impl Digests {
     ) -> bool {
         let mut queue = self.lock();
         let mut course = queue.take_course(upload, file);
-        match course.take(range.offset) {
-            Some(State::Known(known)) => {
-                // Whoever wanted it may be gone.
-                answer.send(Ok(Digested::Read(known))).ok();
-            }
-            Some(State::UnderWay(_)) => {
-                course.parts.push((range.offset, State::UnderWay(Some(answer))));
-                queue.hurry(upload, range.offset);
-            }
-            None => {
-                course.parts.push((range.offset, State::UnderWay(Some(answer))));
-                queue.asked.push_back(course.wanted(range));
+        let state = course.take(range.offset);
+        let is_under_way = matches!(state, Some(State::UnderWay(_)));
+        let known = match state {
+            Some(State::Known(resting)) => resting.wake(),
+            Some(State::UnderWay(_)) | None => None,
+        };
+        if let Some(known) = known {
+            // Whoever wanted it may be gone.
+            answer.send(Ok(Digested::Read(known))).ok();
+        } else {
+            course.parts.push((range.offset, State::UnderWay(Some(answer))));
+            match is_under_way {
+                true => queue.hurry(upload, range.offset),
+                false => queue.asked.push_back(course.wanted(range)),
             }
         }
         for range in course.following(range, lanes) {
@@ -138,7 +143,9 @@ impl Digests {
                 answer.send(digested).ok();
             }
             (Some(State::UnderWay(None)), Ok(Digested::Read(known))) => {
-                course.parts.push((at, State::Known(known)));
+                let resting = known.rest();
+                course.opened = resting.opened();
+                course.parts.push((at, State::Known(resting)));
             }
             // It is read again once it is wanted, and fails then.
             (Some(State::UnderWay(None) | State::Known(_)) | None, _) => {}
@@ -159,7 +166,8 @@ impl Queue {
     fn take_course(&mut self, upload: UploadId, file: SourceFile) -> Course {
         let index = self.courses.iter().position(|course| course.upload == upload);
         let known = index.and_then(|index| self.courses.remove(index));
-        let fresh = |file| Course { upload, file, parts: Vec::new(), up_to: 0 };
+        let fresh =
+            |file| Course { upload, file, parts: Vec::new(), up_to: 0, opened: Opened::default() };
         known.filter(|course| course.file == file).unwrap_or_else(|| fresh(file))
     }
 
@@ -191,7 +199,8 @@ impl Course {
     }
 
     fn wanted(&self, range: ByteRange) -> (Wanted, For) {
-        let wanted = Wanted { file: self.file.clone(), range, room: None };
+        let opened = self.opened.clone();
+        let wanted = Wanted { file: self.file.clone(), range, room: None, opened };
         (wanted, For::Part(self.upload, range.offset))
     }
 
@@ -274,8 +283,9 @@ mod tests {
         );
     }
 
-    fn is_known(mut answered: Answered) -> bool {
-        matches!(answered.try_recv(), Ok(Ok(Digested::Read(_))))
+    /// What was answered keeps the file open.
+    fn known(mut answered: Answered) -> Option<Digested> {
+        answered.try_recv().ok()?.ok().filter(|digested| matches!(digested, Digested::Read(_)))
     }
 
     #[test]
@@ -289,14 +299,34 @@ mod tests {
         let (serves, second) = ask(&digests, &file, 3);
         assert!(!serves, "it is served");
         digest(&digests, taken);
-        assert!(is_known(first) && is_known(second));
+        let (first, second) = (known(first), known(second));
+        assert!(first.is_some() && second.is_some());
         assert!(digests.take(32, 0, LANES).is_empty(), "half of the lanes is known");
         let (serves, third) = ask(&digests, &file, 4);
-        assert!(serves && is_known(third), "the next group begins");
+        assert!(serves && known(third).is_some(), "the next group begins");
         assert_eq!(indexes(&digests.take(32, 0, LANES)), [6, 7, 8, 9]);
         let (serves, again) = ask(&digests, &file, 4);
-        assert!(!serves && !is_known(again), "a digest is given once");
+        assert!(!serves && known(again).is_none(), "a digest is given once");
         assert_eq!(indexes(&digests.take(32, 4, LANES)), [4]);
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_is_under_way_is_closed_and_its_parts_are_digested_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Digests::default());
+        let (_, first) = ask(&digests, &file, 0);
+        digest(&digests, digests.take(32, 0, LANES));
+        drop(first);
+        let is_open = |link: std::fs::DirEntry| {
+            std::fs::read_link(link.path()).is_ok_and(|to| to == root.path().join("file"))
+        };
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        assert!(!links.into_iter().any(is_open));
+        let (_, second) = ask(&digests, &file, 1);
+        let taken = digests.take(32, 0, LANES);
+        assert_eq!(indexes(&taken)[0], 1);
+        digest(&digests, taken);
+        assert!(known(second).is_some());
     }
 
     #[test]
@@ -311,7 +341,7 @@ mod tests {
         std::fs::remove_file(root.path().join("file")).unwrap();
         let other = self::file(root.path());
         let (_, answered) = ask(&digests, &other, 12);
-        assert!(!is_known(answered), "what is known of another version is forgotten");
+        assert!(known(answered).is_none(), "what is known of another version is forgotten");
         assert_eq!(indexes(&digests.take(32, 0, LANES)), [12]);
     }
 
@@ -322,7 +352,8 @@ mod tests {
         let _first = ask(&digests, &file, 0);
         let _third = ask(&digests, &file, 2);
         let (answer, _small) = oneshot::channel();
-        digests.join(Wanted { file: file.clone(), range: part(9), room: None }, answer);
+        let (range, opened) = (part(9), Opened::default());
+        digests.join(Wanted { file: file.clone(), range, room: None, opened }, answer);
         assert_eq!(indexes(&digests.take(32, 0, LANES)), [0, 2, 9, 1]);
         assert_eq!(indexes(&digests.take(32, 4, LANES)), [0; 0], "the lanes are full");
         assert_eq!(indexes(&digests.take(32, 3, LANES)), [3]);

@@ -55,7 +55,7 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::again::{Again, Known};
+pub use self::again::{Again, Known, Opened, Resting};
 pub use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk};
 pub use self::lockstep::{Digested, TOGETHER_MAX, Wanted};

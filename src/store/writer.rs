@@ -19,10 +19,10 @@ mod rate;
 pub(super) mod tend;
 mod units;
 
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::mpsc::Receiver;
 
 use self::moves::Moves;
 use self::rate::Rate;
@@ -136,14 +136,14 @@ impl Writer {
 }
 
 /// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
-pub(super) fn run(mut writer: Writer, inbox: &Receiver<Submission>) {
+pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
     let mut poison: Option<Error> = None;
     let mut is_crowded = false;
-    while let Ok(first) = inbox.recv() {
+    while let Some(first) = inbox.blocking_recv() {
         if is_crowded {
             std::thread::sleep(LINGER);
         }
-        let waiting = inbox.try_iter().take(BATCH_MAX - 1);
+        let waiting = std::iter::from_fn(|| inbox.try_recv().ok()).take(BATCH_MAX - 1);
         let (mut batches, mut answers, mut tended) = (Vec::new(), Vec::new(), Vec::new());
         for submission in std::iter::once(first).chain(waiting) {
             match submission {

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
@@ -29,6 +29,48 @@ pub struct Known {
     pub(super) range: ByteRange,
     pub(super) file: Arc<File>,
     pub(super) is_cold: bool,
+}
+
+/// A file, as long as parts of it are read or sent.
+#[derive(Debug, Clone, Default)]
+pub struct Opened(Weak<File>);
+
+impl Opened {
+    pub(super) fn file(&self) -> Option<Arc<File>> {
+        self.0.upgrade()
+    }
+}
+
+/// A part that was digested and that nobody has asked for: it keeps no file open, for a file that is
+/// open takes its room on the disk even when it is removed, and its file system cannot be unmounted.
+#[derive(Debug)]
+pub struct Resting {
+    read: PartRead,
+    source: SourceFile,
+    range: ByteRange,
+    opened: Opened,
+    is_cold: bool,
+}
+
+impl Known {
+    /// Lets go of the file.
+    pub fn rest(self) -> Resting {
+        let Self { read, source, range, file, is_cold } = self;
+        Resting { read, source, range, opened: Opened(Arc::downgrade(&file)), is_cold }
+    }
+}
+
+impl Resting {
+    /// Returns the file that was let go of.
+    pub fn opened(&self) -> Opened {
+        self.opened.clone()
+    }
+
+    /// Returns the part, if its file is open still, since other parts of it are under way.
+    pub fn wake(self) -> Option<Known> {
+        let Self { read, source, range, opened, is_cold } = self;
+        Some(Known { read, source, range, file: opened.file()?, is_cold })
+    }
 }
 
 /// A part on its way, for the second time.

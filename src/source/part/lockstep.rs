@@ -16,7 +16,7 @@ use rustix::fs::Advice;
 use tokio::sync::oneshot;
 
 use super::super::SourceFile;
-use super::again::Known;
+use super::again::{Known, Opened};
 use super::buffers::Room;
 use super::proof::{open, prove, prove_open};
 use super::{
@@ -43,6 +43,8 @@ pub struct Wanted {
     pub range: ByteRange,
     /// Room for all of it, where it is to be held.
     pub room: Option<Room>,
+    /// The file, where other parts of it were read.
+    pub opened: Opened,
 }
 
 /// What was wanted.
@@ -127,14 +129,14 @@ fn each<T>(
 }
 
 impl Wanted {
-    /// Returns the file, where another part of it is under way: it was written back then, and what was
-    /// stored into it since moved its times.
+    /// Returns the file, where another part of it is under way: it was written back when it was opened,
+    /// and what was stored into it since moved its times.
     fn shared_file<T>(&self, jobs: &[Job<T>]) -> Option<Arc<File>> {
         if self.range.length >= self.file.fingerprint.size.0 {
             return None;
         }
-        let job = jobs.iter().rev().find(|job| job.wanted.file == self.file)?;
-        Some(Arc::clone(&job.file))
+        let job = jobs.iter().rev().find(|job| job.wanted.file == self.file);
+        job.map(|job| Arc::clone(&job.file)).or_else(|| self.opened.file())
     }
 
     fn open(&self, shared: Option<Arc<File>>) -> Result<Arc<File>, Failure> {
@@ -197,7 +199,7 @@ impl<T> Job<T> {
     }
 
     fn end(self) -> (T, Result<Digested, Failure>) {
-        let Wanted { file: source, range, room } = self.wanted;
+        let Wanted { file: source, range, room, opened: _ } = self.wanted;
         let read = PartRead { md5: self.hasher.finish(), bytes: ByteCount(range.length) };
         let (file, is_cold) = (self.file, self.is_cold);
         let digested = match room {

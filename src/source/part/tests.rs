@@ -309,7 +309,8 @@ fn held(
     range: ByteRange,
     room: Room,
 ) -> Result<Prepared, Failure> {
-    let wanted = Wanted { file: source.clone(), range, room: Some(room) };
+    let opened = Opened::default();
+    let wanted = Wanted { file: source.clone(), range, room: Some(room), opened };
     match together(reader, vec![wanted]).pop().unwrap()? {
         Digested::Held(prepared) => Ok(prepared),
         Digested::Read(read) => panic!("not held: {read:?}"),
@@ -326,6 +327,7 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
         file: source.clone(),
         range: whole(source),
         room: None,
+        opened: Opened::default(),
     });
     let ends = together(&reader(), wanted.collect());
     for (index, (end, (_, _, source))) in ends.into_iter().zip(&drops).enumerate() {
@@ -344,7 +346,8 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
 #[test]
 fn digesting_together_ends_when_told() {
     let (_root, _, source) = drop_with(10);
-    let mut left = vec![(Wanted { range: whole(&source), file: source, room: None }, ())];
+    let opened = Opened::default();
+    let mut left = vec![(Wanted { range: whole(&source), file: source, room: None, opened }, ())];
     let mut kinds = Vec::new();
     reader().digest_together(
         |_, _| std::mem::take(&mut left),
@@ -374,7 +377,8 @@ async fn held_part_is_read_once_and_is_what_was_hashed() {
 }
 
 fn known(reader: &PartReader, source: &SourceFile, range: ByteRange) -> Known {
-    let wanted = Wanted { file: source.clone(), range, room: None };
+    let opened = Opened::default();
+    let wanted = Wanted { file: source.clone(), range, room: None, opened };
     match together(reader, vec![wanted]).pop().unwrap().unwrap() {
         Digested::Read(known) => known,
         Digested::Held(prepared) => panic!("held: {prepared:?}"),
