@@ -4,7 +4,7 @@
 //! side by side, and most of those are being sent. So when a part of a large file is wanted, the parts
 //! that follow it are digested as well, as many as make the lanes full; the next such group begins when
 //! half of what is known was asked for. What is kept of a part is its digest; its file stays open as long
-//! as parts of it are read or sent, and where it was closed meanwhile the part is digested again.
+//! as parts of it are read or sent, and is opened again where it was closed meanwhile.
 //!
 //! That parts are wanted in their order, and are equally long, is a guess: where it is wrong, digesting
 //! was in vain, and nothing else. *Promises*: what somebody waits for goes first; no more than
@@ -88,25 +88,30 @@ impl Digests {
     ) -> bool {
         let mut queue = self.lock();
         let mut course = queue.take_course(upload, file);
-        let state = course.take(range.offset);
-        let is_under_way = matches!(state, Some(State::UnderWay(_)));
-        let known = match state {
-            Some(State::Known(resting)) => resting.wake(),
-            Some(State::UnderWay(_)) | None => None,
-        };
-        if let Some(known) = known {
-            // Whoever wanted it may be gone.
-            answer.send(Ok(Digested::Read(known))).ok();
-        } else {
-            course.parts.push((range.offset, State::UnderWay(Some(answer))));
-            match is_under_way {
-                true => queue.hurry(upload, range.offset),
-                false => queue.asked.push_back(course.wanted(range)),
+        let awaited = match course.take(range.offset) {
+            Some(State::Known(resting)) => match resting.wake(&course.opened) {
+                Ok(known) => {
+                    // Whoever wanted it may be gone.
+                    answer.send(Ok(Digested::Read(known))).ok();
+                    None
+                }
+                Err(wanted) => Some((answer, Some(wanted))),
+            },
+            Some(State::UnderWay(_)) => {
+                queue.hurry(upload, range.offset);
+                Some((answer, None))
             }
+            None => Some((answer, Some(course.wanted(range)))),
+        };
+        if let Some((answer, wanted)) = awaited {
+            course.parts.push((range.offset, State::UnderWay(Some(answer))));
+            let whom = For::Part(upload, range.offset);
+            queue.asked.extend(wanted.map(|wanted| (wanted, whom)));
         }
         for range in course.following(range, lanes) {
             course.parts.push((range.offset, State::UnderWay(None)));
-            queue.following.push_back(course.wanted(range));
+            let whom = For::Part(upload, range.offset);
+            queue.following.push_back((course.wanted(range), whom));
         }
         queue.courses.push_back(course);
         queue.forget_old();
@@ -138,14 +143,15 @@ impl Digests {
         let mut queue = self.lock();
         let course = queue.courses.iter_mut().find(|course| course.upload == upload);
         let Some(course) = course else { return };
+        if let Ok(Digested::Read(known)) = &digested {
+            course.opened = known.opened();
+        }
         match (course.take(at), digested) {
             (Some(State::UnderWay(Some(answer))), digested) => {
                 answer.send(digested).ok();
             }
             (Some(State::UnderWay(None)), Ok(Digested::Read(known))) => {
-                let resting = known.rest();
-                course.opened = resting.opened();
-                course.parts.push((at, State::Known(resting)));
+                course.parts.push((at, State::Known(known.rest())));
             }
             // It is read again once it is wanted, and fails then.
             (Some(State::UnderWay(None) | State::Known(_)) | None, _) => {}
@@ -198,10 +204,9 @@ impl Course {
         self.parts.iter().any(|(_, state)| matches!(state, State::UnderWay(Some(_))))
     }
 
-    fn wanted(&self, range: ByteRange) -> (Wanted, For) {
-        let opened = self.opened.clone();
-        let wanted = Wanted { file: self.file.clone(), range, room: None, opened };
-        (wanted, For::Part(self.upload, range.offset))
+    fn wanted(&self, range: ByteRange) -> Wanted {
+        let wanted = Wanted::new(self.file.clone(), range, None);
+        Wanted { opened: self.opened.clone(), ..wanted }
     }
 
     /// Returns the parts to digest next: none while half of the lanes would have nothing to do but them.
@@ -311,7 +316,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_nothing_is_under_way_is_closed_and_its_parts_are_digested_again() {
+    fn a_file_that_cannot_be_opened_does_not_end_the_service_unsaid() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Digests::default());
+        std::fs::remove_file(root.path().join("file")).unwrap();
+        let (serves, mut gone) = ask(&digests, &file, 0);
+        assert!(serves);
+        PartReader::new(ByteCount(0)).digest_together(
+            |most, under_way| digests.take(most, under_way, LANES),
+            |whom, digested| digests.done(whom, digested),
+            &AtomicBool::new(false),
+        );
+        assert_eq!(gone.try_recv().unwrap().unwrap_err().kind, FailureKind::SourceAway);
+        assert!(ask(&digests, &file, 1).0, "somebody is to serve");
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_is_under_way_is_closed_and_opened_again() {
         let root = tempfile::tempdir().unwrap();
         let (file, digests) = (file(root.path()), Digests::default());
         let (_, first) = ask(&digests, &file, 0);
@@ -320,13 +341,18 @@ mod tests {
         let is_open = |link: std::fs::DirEntry| {
             std::fs::read_link(link.path()).is_ok_and(|to| to == root.path().join("file"))
         };
-        let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-        assert!(!links.into_iter().any(is_open));
-        let (_, second) = ask(&digests, &file, 1);
-        let taken = digests.take(32, 0, LANES);
-        assert_eq!(indexes(&taken)[0], 1);
+        let mut links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        assert!(!links.any(is_open));
+        assert!(digests.take(32, 0, LANES).is_empty());
+        let (serves, second) = ask(&digests, &file, 1);
+        assert!(serves);
+        let taken = digests.take(1, 0, LANES);
+        assert!(taken[0].0.digested.is_some(), "it is not read again");
         digest(&digests, taken);
-        assert!(known(second).is_some());
+        let second = known(second);
+        assert!(second.is_some());
+        let (_, third) = ask(&digests, &file, 2);
+        assert!(known(third).is_some(), "its file is open again");
     }
 
     #[test]
@@ -352,8 +378,7 @@ mod tests {
         let _first = ask(&digests, &file, 0);
         let _third = ask(&digests, &file, 2);
         let (answer, _small) = oneshot::channel();
-        let (range, opened) = (part(9), Opened::default());
-        digests.join(Wanted { file: file.clone(), range, room: None, opened }, answer);
+        digests.join(Wanted::new(file.clone(), part(9), None), answer);
         assert_eq!(indexes(&digests.take(32, 0, LANES)), [0, 2, 9, 1]);
         assert_eq!(indexes(&digests.take(32, 4, LANES)), [0; 0], "the lanes are full");
         assert_eq!(indexes(&digests.take(32, 3, LANES)), [3]);

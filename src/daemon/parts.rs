@@ -27,7 +27,7 @@ use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source
 use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, UploadId};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
-use crate::source::{Digested, Known, Opened, PartRead, PartStream, Prepared, SourceFile, Wanted};
+use crate::source::{Digested, Known, PartRead, PartStream, Prepared, SourceFile, Wanted};
 
 /// A range of a file that is to be sent.
 struct Piece {
@@ -111,12 +111,9 @@ async fn prepare(
     let known = if range.length < file.fingerprint.size.0 {
         known_part(world, drop, upload, (file, range)).await
     } else if let Some(room) = world.parts.try_room_for_whole(range.length) {
-        let opened = Opened::default();
-        let wanted = Wanted { file, range, room: Some(room), opened };
-        return held(world, drop, wanted).await.or_else(failed);
+        return held(world, drop, Wanted::new(file, range, Some(room))).await.or_else(failed);
     } else {
-        let opened = Opened::default();
-        known(world, drop, Wanted { file, range, room: None, opened }).await
+        known(world, drop, Wanted::new(file, range, None)).await
     };
     let known = known.or_else(failed)?;
     let room = world.parts.room_for_stream().await;

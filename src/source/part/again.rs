@@ -16,7 +16,7 @@ use super::super::SourceFile;
 use super::buffers::Room;
 use super::{
     CHANNEL_CHUNKS, CHUNK_BYTES, Digesting, Ending, PartRead, PartReader, PartStream, Prepared,
-    Reading, feed,
+    Reading, Wanted, feed,
 };
 use crate::model::ByteRange;
 
@@ -48,28 +48,33 @@ pub struct Resting {
     read: PartRead,
     source: SourceFile,
     range: ByteRange,
-    opened: Opened,
     is_cold: bool,
 }
 
 impl Known {
+    /// Returns its file, to be found as long as it is open.
+    pub fn opened(&self) -> Opened {
+        Opened(Arc::downgrade(&self.file))
+    }
+
     /// Lets go of the file.
     pub fn rest(self) -> Resting {
-        let Self { read, source, range, file, is_cold } = self;
-        Resting { read, source, range, opened: Opened(Arc::downgrade(&file)), is_cold }
+        let Self { read, source, range, file: _, is_cold } = self;
+        Resting { read, source, range, is_cold }
     }
 }
 
 impl Resting {
-    /// Returns the file that was let go of.
-    pub fn opened(&self) -> Opened {
-        self.opened.clone()
-    }
-
     /// Returns the part, if its file is open still, since other parts of it are under way.
-    pub fn wake(self) -> Option<Known> {
-        let Self { read, source, range, opened, is_cold } = self;
-        Some(Known { read, source, range, file: opened.file()?, is_cold })
+    ///
+    /// # Errors
+    /// With what is wanted to have it opened again.
+    pub fn wake(self, opened: &Opened) -> Result<Known, Wanted> {
+        let Self { read, source, range, is_cold } = self;
+        match opened.file() {
+            Some(file) => Ok(Known { read, source, range, file, is_cold }),
+            None => Err(Wanted { digested: Some(read), ..Wanted::new(source, range, None) }),
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Wanted {
     pub room: Option<Room>,
     /// The file, where other parts of it were read.
     pub opened: Opened,
+    /// What it was digested to before its file was closed: it is opened, and not read.
+    pub digested: Option<PartRead>,
 }
 
 /// What was wanted.
@@ -83,15 +85,23 @@ impl PartReader {
         let mut jobs: Vec<Job<T>> = Vec::new();
         loop {
             let come = more(TOGETHER_MAX - jobs.len(), jobs.len());
+            if come.is_empty() && jobs.is_empty() {
+                return;
+            }
             for (wanted, tag) in come {
                 let shared = wanted.shared_file(&jobs);
                 match Job::begin(wanted, tag, shared) {
+                    Ok(job) if job.wanted.digested.is_some() => {
+                        let (tag, digested) = job.end();
+                        done(tag, digested);
+                    }
                     Ok(job) => jobs.push(job),
                     Err((tag, failure)) => done(tag, Err(failure)),
                 }
             }
             if jobs.is_empty() {
-                return;
+                // Whoever gives more was told of these, and is to be asked again.
+                continue;
             }
             let is_any_held = jobs.iter().any(|job| job.wanted.room.is_some());
             let step = if is_any_held { CHUNK_BYTES as u64 } else { WINDOW_BYTES };
@@ -129,6 +139,11 @@ fn each<T>(
 }
 
 impl Wanted {
+    /// Wants a part, to be held where there is room for it.
+    pub fn new(file: SourceFile, range: ByteRange, room: Option<Room>) -> Self {
+        Self { file, range, room, opened: Opened::default(), digested: None }
+    }
+
     /// Returns the file, where another part of it is under way: it was written back when it was opened,
     /// and what was stored into it since moved its times.
     fn shared_file<T>(&self, jobs: &[Job<T>]) -> Option<Arc<File>> {
@@ -199,8 +214,11 @@ impl<T> Job<T> {
     }
 
     fn end(self) -> (T, Result<Digested, Failure>) {
-        let Wanted { file: source, range, room, opened: _ } = self.wanted;
-        let read = PartRead { md5: self.hasher.finish(), bytes: ByteCount(range.length) };
+        let Wanted { file: source, range, room, opened: _, digested } = self.wanted;
+        let read = digested.unwrap_or_else(|| PartRead {
+            md5: self.hasher.finish(),
+            bytes: ByteCount(range.length),
+        });
         let (file, is_cold) = (self.file, self.is_cold);
         let digested = match room {
             Some(_) => Digested::Held(held(

@@ -309,8 +309,7 @@ fn held(
     range: ByteRange,
     room: Room,
 ) -> Result<Prepared, Failure> {
-    let opened = Opened::default();
-    let wanted = Wanted { file: source.clone(), range, room: Some(room), opened };
+    let wanted = Wanted::new(source.clone(), range, Some(room));
     match together(reader, vec![wanted]).pop().unwrap()? {
         Digested::Held(prepared) => Ok(prepared),
         Digested::Read(read) => panic!("not held: {read:?}"),
@@ -323,12 +322,8 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
     let drops: Vec<_> = lengths.iter().cycle().take(70).map(|length| drop_with(*length)).collect();
     fs::remove_file(&drops[3].1).unwrap();
     fs::write(&drops[40].1, "another version").unwrap();
-    let wanted = drops.iter().map(|(_, _, source)| Wanted {
-        file: source.clone(),
-        range: whole(source),
-        room: None,
-        opened: Opened::default(),
-    });
+    let wanted =
+        drops.iter().map(|(_, _, source)| Wanted::new(source.clone(), whole(source), None));
     let ends = together(&reader(), wanted.collect());
     for (index, (end, (_, _, source))) in ends.into_iter().zip(&drops).enumerate() {
         match (index, end) {
@@ -346,8 +341,7 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
 #[test]
 fn digesting_together_ends_when_told() {
     let (_root, _, source) = drop_with(10);
-    let opened = Opened::default();
-    let mut left = vec![(Wanted { range: whole(&source), file: source, room: None, opened }, ())];
+    let mut left = vec![(Wanted::new(source.clone(), whole(&source), None), ())];
     let mut kinds = Vec::new();
     reader().digest_together(
         |_, _| std::mem::take(&mut left),
@@ -377,8 +371,7 @@ async fn held_part_is_read_once_and_is_what_was_hashed() {
 }
 
 fn known(reader: &PartReader, source: &SourceFile, range: ByteRange) -> Known {
-    let opened = Opened::default();
-    let wanted = Wanted { file: source.clone(), range, room: None, opened };
+    let wanted = Wanted::new(source.clone(), range, None);
     match together(reader, vec![wanted]).pop().unwrap().unwrap() {
         Digested::Read(known) => known,
         Digested::Held(prepared) => panic!("held: {prepared:?}"),
