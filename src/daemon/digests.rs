@@ -95,7 +95,7 @@ impl Digests {
                     answer.send(Ok(Digested::Read(known))).ok();
                     None
                 }
-                Err(wanted) => Some((answer, Some(wanted))),
+                Err(wanted) => Some((answer, Some(*wanted))),
             },
             Some(State::UnderWay(_)) => {
                 queue.hurry(upload, range.offset);

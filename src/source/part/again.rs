@@ -69,11 +69,14 @@ impl Resting {
     ///
     /// # Errors
     /// With what is wanted to have it opened again.
-    pub fn wake(self, opened: &Opened) -> Result<Known, Wanted> {
+    pub fn wake(self, opened: &Opened) -> Result<Known, Box<Wanted>> {
         let Self { read, source, range, is_cold } = self;
         match opened.file() {
             Some(file) => Ok(Known { read, source, range, file, is_cold }),
-            None => Err(Wanted { digested: Some(read), ..Wanted::new(source, range, None) }),
+            None => {
+                let wanted = Wanted::new(source, range, None);
+                Err(Box::new(Wanted { digested: Some(read), ..wanted }))
+            }
         }
     }
 }
