@@ -22,7 +22,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, Method, NoProxy, Proxy, Url};
-use tokio::time::Instant;
 
 use self::body::{Progress, Streamed};
 use super::contract::PartBody;
@@ -38,6 +37,8 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// An answer that trickles is given up after this many inactivity time-outs.
 const TRICKLE_MAX: u32 = 20;
+/// Looks at whether something moved, in one inactivity time-out.
+const LOOKS: u32 = 8;
 /// Idle connections kept for each host: as many as parts are ever on their way to one.
 const IDLE_MAX: usize = 32;
 /// Idle connections are dropped before the usual minute after which storages drop them.
@@ -210,7 +211,7 @@ impl Http {
             outgoing = outgoing.body(body);
         }
         let limit = request.patience.unwrap_or_default().max(self.inactivity_timeout);
-        let progress = Progress::begin();
+        let progress = Progress::default();
         let exchange = self.exchange(outgoing, &place, limit, &progress);
         match tokio::time::timeout(limit.saturating_mul(TRICKLE_MAX), exchange).await {
             Ok(answer) => answer,
@@ -235,7 +236,7 @@ impl Http {
         let place = Place::of(&method, &url);
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
-        let progress = Progress::begin();
+        let progress = Progress::default();
         let outgoing = self.client(&url).request(method, url).headers(headers);
         let outgoing = if body.length.0 == 0 {
             // Nothing would ask the stream of an empty part how it ended.
@@ -368,28 +369,25 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Lets a request run for as long as something moves at least once in every `limit`.
+/// Lets a request run for as long as something moves at least once in every `limit`; it may be found an
+/// eighth later that nothing did.
 async fn within(
     limit: Duration,
     host: &str,
     progress: &Progress,
     request: impl Future<Output = Result<Response, Failure>>,
 ) -> Result<Response, Failure> {
-    let limit_reached = tokio::time::sleep_until(progress.last() + limit);
-    tokio::pin!(request, limit_reached);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut request => return answer,
-            () = &mut limit_reached => {
-                let end = progress.last() + limit;
-                if end <= Instant::now() {
-                    return Err(stalled(limit, host, progress));
-                }
-                limit_reached.as_mut().reset(end);
-            }
+    tokio::pin!(request);
+    let (mut seen, mut idle_count) = (progress.count(), 0);
+    while idle_count < LOOKS {
+        if let Ok(answer) = tokio::time::timeout(limit / LOOKS, &mut request).await {
+            return answer;
         }
+        let count = progress.count();
+        idle_count = if count == seen { idle_count + 1 } else { 0 };
+        seen = count;
     }
+    Err(stalled(limit, host, progress))
 }
 
 fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {

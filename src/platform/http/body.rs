@@ -10,13 +10,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
 
 use crate::model::{Failure, FailureKind};
 use crate::platform::contract::PartBody;
@@ -24,34 +22,25 @@ use crate::platform::contract::PartBody;
 /// One slice handed to the connection: small enough to be seen moving on a line of a few kB/s.
 const SLICE_MAX: usize = 128 * 1024;
 
-/// Knows when something last moved. Noting it wakes nobody: a part of 8 MiB moves a hundred times.
-#[derive(Debug, Clone)]
+/// Counts whenever something moves. Whoever watches looks now and then, and is not woken for it.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<Moves>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Moves {
-    since: Instant,
-    /// Nanoseconds after `since`.
-    last: AtomicU64,
+    count: AtomicU64,
     waits_for_source: AtomicBool,
 }
 
 impl Progress {
-    /// Begins: nothing has moved yet.
-    pub(super) fn begin() -> Self {
-        let waits_for_source = AtomicBool::new(false);
-        Self(Arc::new(Moves { since: Instant::now(), last: AtomicU64::new(0), waits_for_source }))
-    }
-
     /// Something moved.
     pub(super) fn note(&self) {
-        let last = u64::try_from(self.0.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0.last.store(last, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns when something last moved, or the begin.
-    pub(super) fn last(&self) -> Instant {
-        self.0.since + Duration::from_nanos(self.0.last.load(Ordering::Relaxed))
+    /// Returns how often something has moved.
+    pub(super) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
     }
 
     /// Tells whether the connection could take more and the source gave nothing.
