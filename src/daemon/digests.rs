@@ -384,6 +384,9 @@ mod tests {
         assert_eq!(indexes(&digests.take(32, 3, LANES)), [3]);
         assert!(digests.take(32, 0, LANES).is_empty());
         assert!(ask(&digests, &file, 12).0, "the service has ended");
+        assert_eq!(indexes(&digests.take(32, 0, LANES)), [12]);
+        assert!(digests.take(32, 1, LANES).is_empty());
+        assert!(!ask(&digests, &file, 11).0, "whoever serves is busy");
     }
 
     #[test]

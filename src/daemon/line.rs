@@ -31,11 +31,11 @@ impl<T> Line<T> {
         !std::mem::replace(&mut queue.is_served, true)
     }
 
-    /// Takes those that waited longest, at most so many. None ends the service, unless it is busy.
-    pub(super) fn take(&self, most: usize, is_busy: bool) -> Vec<T> {
+    /// Takes those that waited longest, at most so many. None ends the service.
+    pub(super) fn take(&self, most: usize) -> Vec<T> {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = queue.waiting.len().min(most);
-        queue.is_served = count > 0 || is_busy;
+        queue.is_served = count > 0;
         queue.waiting.drain(..count).collect()
     }
 }
@@ -56,11 +56,11 @@ mod tests {
     fn one_serves_and_takes_whoever_came_meanwhile() {
         let line = Line::default();
         assert_eq!([1, 2, 3].map(|request| line.join(request)), [true, false, false]);
-        assert_eq!(line.take(2, false), [1, 2]);
+        assert_eq!(line.take(2), [1, 2]);
         assert!(!line.join(4), "it is being served");
-        assert_eq!((line.take(2, true), line.take(2, true)), (vec![3, 4], vec![]));
-        assert!(!line.join(5), "its server is busy");
-        assert_eq!((line.take(2, true), line.take(2, false)), (vec![5], vec![]));
-        assert!(line.join(6), "the service has ended");
+        assert_eq!((line.take(2), line.take(2)), (vec![3, 4], vec![]));
+        assert!(line.join(5), "the service has ended");
+        assert!(!line.join(6), "it is being served again");
+        assert_eq!((line.take(1), line.take(2), line.take(2)), (vec![5], vec![6], vec![]));
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 3
 
 fn serve(world: &World) {
     loop {
-        let asked = world.receipts.take(TOGETHER_MAX, false);
+        let asked = world.receipts.take(TOGETHER_MAX);
         if asked.is_empty() {
             return;
         }

@@ -77,9 +77,8 @@ impl Turn {
 /// Whether an act must find everything before it durable: all but reads and questions.
 ///
 /// Parts wait for the record that their upload was begun, and not for checkpoints: how many of them lack
-/// one is bounded where they are sent. A file
-/// that is sent in one request waits for its admission, by which it is known again, unless that is
-/// durable.
+/// one is bounded where they are sent. A file that is sent in one request waits for its admission, by
+/// which it is known again, unless that is durable.
 fn must_wait(act: &Act) -> bool {
     match act {
         Act::Begin(_)

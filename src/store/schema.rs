@@ -185,15 +185,8 @@ mod tests {
     fn an_older_database_is_copied_before_it_is_migrated() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(FILE_NAME);
-        let mut old = Connection::open(&path).expect("a new database");
-        Migrations::from_slice(&MIGRATIONS[..1]).to_latest(&mut old).expect("the first version");
-        let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
-            mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
-            etag_mode, accepted_count, accepted_bytes, reported_count, restart_count, \
-            attempt_count, described, bytes_sent, admitted_at_ns) VALUES (7, 'd', x'61', 'far', 1, \
-            1, 3, 1, '', 'a', 5, 0, 'queued', 'none', 'unknown', 0, 0, 0, 0, 0, 0, 0, 1)";
-        old.execute(sql, []).expect("a row");
-        drop(old);
+        let old = Connection::open(&path).expect("a new database");
+        drop(database(old, 1));
         let migrated = open_for_writing(directory.path()).expect("an older database");
         let id: i64 = migrated
             .query_row("SELECT id FROM uploads WHERE export_state IS NULL", [], |r| r.get(0))
@@ -206,8 +199,7 @@ mod tests {
     }
 
     /// A database as it was after some migrations, with one upload.
-    fn database(version: usize) -> Connection {
-        let mut connection = Connection::open_in_memory().expect("opened");
+    fn database(mut connection: Connection, version: usize) -> Connection {
         let migrations = Migrations::from_slice(&MIGRATIONS[..version]);
         migrations.to_latest(&mut connection).expect("migrated");
         let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
@@ -219,10 +211,14 @@ mod tests {
         connection
     }
 
+    fn memory() -> Connection {
+        Connection::open_in_memory().expect("opened")
+    }
+
     #[test]
     fn checks_that_are_spelled_out_refuse_what_the_lists_refused() {
         const BEFORE: usize = 13;
-        let databases = [database(BEFORE), database(MIGRATIONS.len())];
+        let databases = [BEFORE, MIGRATIONS.len()].map(|version| database(memory(), version));
         let stages = "queued beginning sending completing completed verified receipted \
             source-changed abandoned other";
         let sql = "UPDATE uploads SET stage = ?1, hold = ?2, etag_mode = ?3, export_state = ?4, \
@@ -256,7 +252,7 @@ mod tests {
 
     #[test]
     fn no_row_of_an_upload_makes_a_table_to_be_checked() {
-        let database = database(MIGRATIONS.len());
+        let database = database(memory(), MIGRATIONS.len());
         let update = "UPDATE uploads SET stage = ?1, hold = ?2, etag_mode = ?3, export_state = ?4, \
             ended_at_ns = ?5, pruned_at_ns = ?6 WHERE id = ?7";
         let insert = "INSERT INTO uploads (drop_name, stage, hold, etag_mode) \
