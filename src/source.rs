@@ -43,7 +43,7 @@ pub use filter::Filter;
 pub use look::look;
 pub use part::{
     Again, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead, PartReader,
-    PartStream, Prepared, Resting, Wanted,
+    PartStream, Prepared, Resting, Room, Wanted,
 };
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};

@@ -27,7 +27,11 @@ use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source
 use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, UploadId};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
-use crate::source::{Digested, Known, PartRead, PartStream, Prepared, SourceFile, Wanted};
+use crate::source::{Digested, Known, PartRead, PartStream, Prepared, Room, SourceFile, Wanted};
+
+/// Of larger files the page cache holds what is sent: reading it from there again costs less than the
+/// memory would.
+const HELD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A range of a file that is to be sent.
 struct Piece {
@@ -110,7 +114,7 @@ async fn prepare(
     }
     let known = if range.length < file.fingerprint.size.0 {
         known_part(world, drop, upload, (file, range)).await
-    } else if let Some(room) = world.parts.try_room_for_whole(range.length) {
+    } else if let Some(room) = room_to_hold(world, range.length) {
         return held(world, drop, Wanted::new(file, range, Some(room))).await.or_else(failed);
     } else {
         known(world, drop, Wanted::new(file, range, None)).await
@@ -118,6 +122,11 @@ async fn prepare(
     let known = known.or_else(failed)?;
     let room = world.parts.room_for_stream().await;
     Ok(world.parts.send_known(known, room))
+}
+
+/// Reserves room for a small file, where there is any.
+fn room_to_hold(world: &World, length: u64) -> Option<Room> {
+    (length <= HELD_BYTES_MAX).then(|| world.parts.try_room_for_whole(length)).flatten()
 }
 
 async fn held(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Prepared, Failure> {
