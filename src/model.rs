@@ -10,6 +10,7 @@ pub mod fact;
 pub mod failure;
 pub mod file;
 pub mod health;
+pub mod hex;
 pub mod id;
 pub mod notice;
 pub mod order;
@@ -27,6 +28,7 @@ pub use file::{
     Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
 };
 pub use health::{DestinationState, DropHealth, WatchState};
+pub use hex::Hex;
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};

@@ -9,7 +9,7 @@
 
 mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +21,9 @@ use sha2::{Digest, Sha256};
 pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
-use crate::model::{ByteCount, ETag, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime};
+use crate::model::{
+    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime,
+};
 
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_MAX: usize = 255;
@@ -195,7 +197,8 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
 
 fn whole_digests(data: &ReceiptData) -> serde_json::Map<String, serde_json::Value> {
     let md5 = data.whole_md5.map(|md5| ("md5".to_owned(), md5.to_string().into()));
-    let sha256 = data.whole_sha256.map(|sha256| ("sha256".to_owned(), hex(&sha256).into()));
+    let sha256 =
+        data.whole_sha256.map(|sha256| ("sha256".to_owned(), Hex(&sha256).to_string().into()));
     md5.into_iter().chain(sha256).collect()
 }
 
@@ -215,7 +218,7 @@ pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -
     let mut file_name = if name.len() + suffix.len() <= NAME_MAX {
         name.to_vec()
     } else {
-        let mark = format!("~{}", &hex(&Sha256::digest(name))[..16]);
+        let mark = format!("~{}", Hex(&Sha256::digest(name)[..8]));
         let kept = NAME_MAX - suffix.len() - mark.len();
         [&name[..kept], mark.as_bytes()].concat()
     };
@@ -235,11 +238,19 @@ pub fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
 /// Writes receipts as [`write()`] does, and returns what came of each.
 ///
 /// Together they cost the disk little more than one: all are on their way to it before the first is
-/// waited for, and each directory is waited for once.
+/// waited for, all are there before the first is named, and each directory is waited for once.
 pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
-    let begun: Vec<_> =
-        receipts.iter().map(|(place, bytes)| Pending::begin(place, bytes)).collect();
-    let named: Vec<_> = begun.into_iter().map(|pending| pending.and_then(Pending::name)).collect();
+    let mut made = BTreeSet::new();
+    let begun = receipts.iter().map(|(place, bytes)| {
+        if !made.contains(parent(place)) {
+            make_durable(parent(place))?;
+            made.insert(parent(place));
+        }
+        Pending::begin(place, bytes)
+    });
+    let begun: Vec<_> = begun.collect();
+    let there: Vec<_> = begun.into_iter().map(|begun| begun.and_then(Pending::sync)).collect();
+    let named: Vec<_> = there.into_iter().map(|there| there.and_then(Pending::name)).collect();
     let mut directories: BTreeMap<&Path, Option<io::Error>> = BTreeMap::new();
     for ((place, _), _) in receipts.iter().zip(&named).filter(|(_, named)| named.is_ok()) {
         let directory = parent(place);
@@ -265,10 +276,8 @@ struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     fn begin(place: &'a Path, bytes: &[u8]) -> io::Result<Self> {
-        let directory = parent(place);
-        make_durable(directory)?;
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        let temporary = directory.join(format!(".{}.partial", &hex(&digest)[..16]));
+        let temporary = parent(place).join(format!(".{}.partial", Hex(&digest[..8])));
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         // Advice, by which Linux begins to write what is dirty.
@@ -276,9 +285,14 @@ impl<'a> Pending<'a> {
         Ok(Self { place, temporary, file, digest })
     }
 
-    /// Waits for the disk, and gives it its name.
+    /// Waits until the disk has its bytes, and their length.
+    fn sync(self) -> io::Result<Self> {
+        self.file.sync_data()?;
+        Ok(self)
+    }
+
+    /// Gives it its name.
     fn name(self) -> io::Result<[u8; 32]> {
-        self.file.sync_all()?;
         fs::rename(&self.temporary, self.place)?;
         Ok(self.digest)
     }
@@ -303,11 +317,6 @@ fn make_durable(directory: &Path) -> io::Result<()> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-/// Returns bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -27,12 +27,14 @@ pub(crate) enum Case {
     Tls,
     /// The file of 2 GiB, from the disk.
     Cold,
+    /// 20 000 files of 8 KiB, to a platform with calls of its own.
+    Calls,
 }
 
 impl Case {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::One, Self::Many, Self::Small, Self::Run, Self::Tls, Self::Cold];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::One, Self::Many, Self::Small, Self::Run, Self::Tls, Self::Cold, Self::Calls];
 
     /// As the command line names it.
     pub(crate) fn word(self) -> &'static str {
@@ -43,19 +45,20 @@ impl Case {
             Self::Run => "run",
             Self::Tls => "tls",
             Self::Cold => "cold",
+            Self::Calls => "calls",
         }
     }
 
     /// Tells whether files, not bytes, are what counts.
     pub(crate) fn counts_files(self) -> bool {
-        self == Self::Small
+        matches!(self, Self::Small | Self::Calls)
     }
 
     fn shape(self) -> Shape {
         match self {
             Self::One | Self::Tls | Self::Cold => Shape::One,
             Self::Many => Shape::Many,
-            Self::Small => Shape::Small,
+            Self::Small | Self::Calls => Shape::Small,
             Self::Run => Shape::Run,
         }
     }
@@ -63,20 +66,22 @@ impl Case {
     /// Who takes part, dropferry first.
     fn entrants(self, settings: &Settings) -> Vec<Entrant> {
         let transfer = settings.transfer.clone();
-        let mut all = vec![Entrant::Ours(OURS, Variant { transfer, state_in: None })];
+        let has_calls = self == Self::Calls;
+        let mut all = vec![Entrant::Ours(OURS, Variant { transfer, state_in: None, has_calls })];
         let modes: &[Mode] = match self {
             Self::One => &[Mode::Floor, Mode::Bare, Mode::Scalar],
             Self::Many => &[Mode::Floor, Mode::Bare],
             Self::Small | Self::Run | Self::Tls => &[Mode::Bare],
             Self::Cold => &[Mode::ReadInOrder, Mode::ReadAtFour, Mode::Bare],
+            Self::Calls => &[],
         };
         if self == Self::One {
             let memory = Path::new("/dev/shm");
             let state_in = memory.is_dir().then(|| memory.to_owned());
-            let volatile = Variant { transfer: settings.transfer.clone(), state_in };
+            let volatile = Variant { transfer: settings.transfer.clone(), state_in, has_calls };
             all.push(Entrant::Ours(VOLATILE, volatile));
             let transfer = "memory = \"16 MiB\"".to_owned();
-            all.push(Entrant::Ours(NARROW, Variant { transfer, state_in: None }));
+            all.push(Entrant::Ours(NARROW, Variant { transfer, state_in: None, has_calls }));
         }
         all.extend(modes.iter().map(|mode| Entrant::Reference(*mode)));
         let is_small = matches!(self, Self::Small | Self::Run);
@@ -85,7 +90,7 @@ impl Case {
             Some(Only::Large) => !is_small,
             Some(Only::Small) => is_small,
         };
-        if self != Self::Cold {
+        if !matches!(self, Self::Cold | Self::Calls) {
             all.extend(peers::ALL.iter().filter(fits).map(|peer| Entrant::Peer(*peer)));
         }
         let is_wanted = |entrant: &Entrant| {

@@ -14,6 +14,7 @@
 //! | `run` | a run folder: 5 500 files, the large ones a 32nd of their size, 3 GB |
 //! | `tls` | the file of 2 GiB, over TLS |
 //! | `cold` | the file of 2 GiB, which no page cache holds |
+//! | `calls` | 20 000 files of 8 KiB, to a platform with calls of its own, as Seven Bridges has; nobody else of those here speaks it |
 //!
 //! | option | |
 //! |---|---|

@@ -31,6 +31,8 @@ pub(crate) struct Variant {
     pub(crate) transfer: String,
     /// Where the state is, instead of beside the files.
     pub(crate) state_in: Option<PathBuf>,
+    /// To the platform with calls of its own, instead of S3.
+    pub(crate) has_calls: bool,
 }
 
 /// Uploads the files to the address, and returns what it took.
@@ -80,7 +82,16 @@ fn configure(
     certificate: Option<&Path>,
     variant: &Variant,
 ) -> std::io::Result<()> {
-    let keys = "[default]\naws_access_key_id = bench\naws_secret_access_key = bench-secret\n";
+    let (keys, platform) = if variant.has_calls {
+        (
+            "bench-token",
+            format!("\"sevenbridges\"\nbase_url = \"{base_url}/v2\"\nproject = \"bench/all\""),
+        )
+    } else {
+        let keys = "[default]\naws_access_key_id = bench\naws_secret_access_key = bench-secret\n";
+        let bucket = "bucket = \"bench\"\npath_style = true";
+        (keys, format!("\"s3\"\nbase_url = \"{base_url}\"\n{bucket}"))
+    };
     fs::write(place.join("keys"), keys)?;
     fs::set_permissions(place.join("keys"), fs::Permissions::from_mode(0o600))?;
     let ca = certificate.map_or(String::new(), |path| format!("ca_file = {path:?}\n"));
@@ -89,8 +100,8 @@ fn configure(
     let unit = if is_flat { "file" } else { "directory" };
     let text = format!(
         "[state]\ndirectory = \"state\"\n[web]\nlisten = \"off\"\n[network]\n{ca}\
-         [transfer]\n{}\n[destinations.far]\nplatform = \"s3\"\nbase_url = \"{base_url}\"\n\
-         bucket = \"bench\"\npath_style = true\ncredential = {{ file = \"keys\" }}\n\
+         [transfer]\n{}\n[destinations.far]\nplatform = {platform}\n\
+         credential = {{ file = \"keys\" }}\n\
          calls_per_second = {CALLS_PER_SECOND}\n[drops.lab]\ndirectory = {:?}\n\
          destinations = [\"far\"]\nunit = \"{unit}\"\nquiet_period = \"10ms\"\n",
         variant.transfer, work.directory

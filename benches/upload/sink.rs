@@ -1,4 +1,5 @@
-//! The far side: an S3 server in a process of its own that keeps what it was told and no byte of it.
+//! The far side: an S3 server in a process of its own that keeps what it was told and no byte of it; and
+//! beside it a platform with calls of its own ([`calls`]).
 //!
 //! A thread for each connection, blocking sockets. Bodies are thrown away in the kernel (`recv` with
 //! `MSG_TRUNC`) and never copied; so the server's own work is small beside a client's and the same for
@@ -10,6 +11,7 @@
 //! what it counted as one line of JSON and exits.
 
 mod body;
+mod calls;
 mod objects;
 mod wire;
 
@@ -22,6 +24,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use self::body::{Incoming, Received};
+use self::calls::{CALLS, Calls, PARTS};
 use self::objects::{Answer, Objects};
 use self::wire::Request;
 
@@ -88,6 +91,7 @@ struct Server {
     mode: Mode,
     tally: Tally,
     objects: Mutex<Objects>,
+    calls: Mutex<Calls>,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -98,7 +102,8 @@ pub(crate) fn serve(mode: Mode, certificate: Option<&super::tls::Files>) -> io::
     let server = Arc::new(Server {
         mode,
         tally: Tally::default(),
-        objects: Mutex::new(Objects::default()),
+        objects: Mutex::default(),
+        calls: Mutex::default(),
         tls,
     });
     println!("{}", listener.local_addr()?);
@@ -118,15 +123,16 @@ pub(crate) fn serve(mode: Mode, certificate: Option<&super::tls::Files>) -> io::
 impl Server {
     fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (objects, object_bytes) = self.objects.lock().expect("no panic").size();
+        let objects = self.objects.lock().expect("no panic").size();
+        let files = self.calls.lock().expect("no panic").size();
         let tally = &self.tally;
         Counts {
             requests: read(&tally.requests),
             puts: read(&tally.puts),
             bytes: read(&tally.bytes),
             announced: read(&tally.announced),
-            objects,
-            object_bytes,
+            objects: objects.0 + files.0,
+            object_bytes: objects.1 + files.1,
             connections: read(&tally.connections),
             first_request_ns: read(&tally.first_request_ns),
             first_body_ns: read(&tally.first_body_ns),
@@ -167,7 +173,7 @@ impl Server {
                 incoming.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let received = self.receive(incoming, &request)?;
-            let answer = self.objects.lock().expect("no panic").answer(&request, &received);
+            let answer = self.answer(&request, &received);
             incoming.write_all(&rendered(&answer, request.method == "HEAD"))?;
             if request.key.is_some() {
                 self.tally.last_answer_ns.store(now_ns(), Ordering::Relaxed);
@@ -177,6 +183,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    fn answer(&self, request: &Request, received: &Received) -> Answer {
+        match request.bucket.as_str() {
+            CALLS => self.calls.lock().expect("no panic").answer(request, received),
+            PARTS => self.calls.lock().expect("no panic").put(request, received),
+            _ => self.objects.lock().expect("no panic").answer(request, received),
+        }
     }
 
     fn receive(&self, incoming: &mut Incoming, request: &Request) -> io::Result<Received> {

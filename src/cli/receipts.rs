@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, Exit, render};
-use crate::model::UnitFile;
+use crate::model::{Hex, UnitFile};
 use crate::receipt;
 use crate::store::snapshot::Snapshot;
 
@@ -137,7 +137,7 @@ impl<W: Write> Listing<'_, W> {
             Format::Json => self.add_json(file),
             Format::Csv => self.add_csv(file),
             Format::Md5sum => self.add_sum(file, file.md5.map(|md5| md5.to_string())),
-            Format::Sha256sum => self.add_sum(file, file.sha256.map(|sha| receipt::hex(&sha))),
+            Format::Sha256sum => self.add_sum(file, file.sha256.map(|sha| Hex(&sha).to_string())),
         }
     }
 
@@ -157,7 +157,7 @@ impl<W: Write> Listing<'_, W> {
             "mtime": receipt::rfc3339(crate::model::WallTime(file.mtime_ns)),
             "destination": file.destination, "remote_id": file.remote_id,
             "remote_name": file.remote_name, "md5": file.md5.map(|md5| md5.to_string()),
-            "sha256": file.sha256.map(|sha256| receipt::hex(&sha256)),
+            "sha256": file.sha256.map(|sha256| Hex(&sha256).to_string()),
             "parts_md5": file.parts_md5.map(|md5| md5.to_string()),
             "part_size_bytes": file.part_size_bytes,
             "completed_at": render::time(file.completed_at), "upload_id": file.upload.0,
@@ -175,7 +175,7 @@ impl<W: Write> Listing<'_, W> {
             file.remote_id.clone(),
             file.remote_name.clone(),
             file.md5.map(|md5| md5.to_string()).unwrap_or_default(),
-            file.sha256.map(|sha256| receipt::hex(&sha256)).unwrap_or_default(),
+            file.sha256.map(|sha256| Hex(&sha256).to_string()).unwrap_or_default(),
             file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
             file.upload.to_string(),
         ];

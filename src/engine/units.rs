@@ -188,19 +188,20 @@ impl Units {
         closeness: Closeness,
         now: Now,
     ) -> bool {
-        let (path, place, version) = file;
+        let (path, place, _) = file;
         if place.is_alone(path) {
             return false;
         }
         let unit = &path.as_bytes()[..place.unit_length as usize];
-        let is_new = !self.tracked.contains_key(unit);
-        if is_new {
-            self.open(drop, SourcePath::from_bytes(unit), now);
+        if let Some(tracked) = self.tracked.get_mut(unit) {
+            tracked.notice(file, closeness);
+            return false;
         }
-        if let Some(tracked) = self.tracked.get_mut(unit).filter(|_| closeness == Closeness::Scan) {
-            tracked.count(path, place, version);
+        self.open(drop, SourcePath::from_bytes(unit), now);
+        if let Some(tracked) = self.tracked.get_mut(unit) {
+            tracked.notice(file, closeness);
         }
-        is_new
+        true
     }
 
     /// Begins a scan and returns the units that it leaves out, if any: those that have been completed,
@@ -257,7 +258,11 @@ impl Tracked {
         }
     }
 
-    fn count(&mut self, path: &SourcePath, place: Place, version: Fingerprint) {
+    fn notice(&mut self, file: (&SourcePath, Place, Fingerprint), closeness: Closeness) {
+        let (path, place, version) = file;
+        if closeness != Closeness::Scan {
+            return;
+        }
         self.seen.add(path, version);
         if let Role::Marker(position) = place.role {
             self.seen.markers |= 1 << position.min(63);

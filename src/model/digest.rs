@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hex::Hex;
+
 /// An MD5 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Md5(pub [u8; 16]);
@@ -27,7 +29,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Md5 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use md5::Digest;
 
 use super::bytes::ByteCount;
+use super::hex::Hex;
 use super::unit::Place;
 
 /// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
@@ -75,7 +76,7 @@ impl PathDigest {
 
 impl fmt::Display for PathDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

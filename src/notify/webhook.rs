@@ -7,7 +7,6 @@
 //! Taken is what is answered with a status of the two hundreds, by the receiver and not by a page that
 //! stands before it: HTML is no answer. Some receivers say in such an answer that they failed.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Answer, Means, Parcel, secret, words};
-use crate::model::{Failure, FailureKind, Notice};
+use crate::model::{Failure, FailureKind, Hex, Notice};
 
 /// What of an answer is repeated.
 const ANSWER_MAX: usize = 200;
@@ -69,11 +68,7 @@ fn signature(key: &str, seconds: i64, body: &str) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length is taken");
     mac.update(format!("{seconds}.{body}").as_bytes());
-    let mut text = format!("t={seconds},v1=");
-    for byte in mac.finalize().into_bytes() {
-        write!(text, "{byte:02x}").expect("a string takes all");
-    }
-    text
+    format!("t={seconds},v1={}", Hex(&mac.finalize().into_bytes()))
 }
 
 /// Turns an answer into whether the notice was taken.

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{NAME_MAX, directory, hex, make_durable, rfc3339, sync};
-use crate::model::{ByteCount, Fingerprint, SourcePath, UnitFile, UnitRow, WallTime};
+use super::{NAME_MAX, directory, make_durable, rfc3339, sync};
+use crate::model::{ByteCount, Fingerprint, Hex, SourcePath, UnitFile, UnitRow, WallTime};
 
 /// What a receipt's first lines say.
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ pub fn unit_path(drop: &str, unit: &SourcePath, generation: u32) -> SourcePath {
     if name.len() + suffix.len() <= NAME_MAX {
         place.extend_from_slice(name);
     } else {
-        let mark = format!("~{}", &hex(&Sha256::digest(name))[..16]);
+        let mark = format!("~{}", Hex(&Sha256::digest(name)[..8]));
         place.extend_from_slice(&name[..NAME_MAX - suffix.len() - mark.len()]);
         place.extend_from_slice(mark.as_bytes());
     }
@@ -85,7 +85,7 @@ pub fn write_unit(
     let parent = place.parent().unwrap_or(state);
     make_durable(parent)?;
     let name = place.file_name().map_or(&b""[..], OsStrExt::as_bytes);
-    let temporary = parent.join(format!(".{}.partial", &hex(&Sha256::digest(name))[..16]));
+    let temporary = parent.join(format!(".{}.partial", Hex(&Sha256::digest(name)[..8])));
     let mut out =
         Hashing { file: BufWriter::new(File::create(&temporary)?), sha256: Sha256::new() };
     write_json(&mut out, (row, generation), files)?;
@@ -153,7 +153,7 @@ fn line(file: &UnitFile) -> Line<'_> {
         remote_id: &file.remote_id,
         remote_name: &file.remote_name,
         md5: file.md5.map(|md5| md5.to_string()),
-        sha256: file.sha256.map(|sha256| hex(&sha256)),
+        sha256: file.sha256.map(|sha256| Hex(&sha256).to_string()),
         parts_md5: file.parts_md5.map(|md5| md5.to_string()),
         part_size_bytes: file.part_size_bytes,
         completed_at: file.completed_at.map(rfc3339),

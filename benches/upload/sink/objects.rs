@@ -44,6 +44,18 @@ impl Answer {
         Self { status, headers: Vec::new(), body }.with("Content-Type", "application/xml")
     }
 
+    pub(super) fn json(value: &serde_json::Value) -> Self {
+        Self::ok(value.to_string()).with("Content-Type", "application/json")
+    }
+
+    /// Says that bytes have come, unless they are not what was announced.
+    pub(super) fn stored(request: &Request, received: &Received) -> Self {
+        match etag_of(request, received) {
+            Some(etag) => Self::ok(String::new()).with("ETag", format!("\"{etag}\"")),
+            None => bad_digest(),
+        }
+    }
+
     /// Tells whether the length is that of the body, and not a header of its own.
     pub(super) fn length_of_body(&self) -> bool {
         !self.headers.iter().any(|(name, _)| name == "Content-Length")

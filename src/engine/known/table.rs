@@ -78,6 +78,15 @@ const MERGE_MIN: usize = if cfg!(test) { 2 } else { 1024 };
 /// And this share of all, so that each is moved a few times only.
 const MERGE_SHARE: usize = 32;
 
+/// How often a guess is mended: each time what it is off by shrinks to about its root.
+const GUESSES: usize = 2;
+
+/// Returns a share of a count.
+fn share(of_all: u64, count: usize) -> usize {
+    let place = (u128::from(of_all) * count as u128) >> u64::BITS;
+    usize::try_from(place).unwrap_or(count)
+}
+
 /// Files by path.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -143,8 +152,31 @@ impl Table {
         self.sets.iter_mut().for_each(|set| *set = translated(*set));
     }
 
+    /// Finds where a path stands, or would. Digests are spread evenly, so where it stands is known within
+    /// a few entries once it was looked up where it would on average; halving all of them would wait for
+    /// memory at each step.
     fn position(&self, path: Path) -> Result<usize, usize> {
-        self.sorted.binary_search_by_key(&path, |entry| entry.path)
+        let count = self.sorted.len();
+        let mut at = share(u64::from_be_bytes(path), count);
+        for _ in 0..GUESSES {
+            let Some(entry) = self.sorted.get(at) else { break };
+            let (wanted, found) = (u64::from_be_bytes(path), u64::from_be_bytes(entry.path));
+            let off = share(wanted.abs_diff(found), count);
+            at = if wanted < found { at.saturating_sub(off) } else { at.saturating_add(off) };
+        }
+        let (mut low, mut high) = (at.min(count), at.min(count));
+        let mut step = 1;
+        while low > 0 && self.sorted[low - 1].path >= path {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        step = 1;
+        while high < count && self.sorted[high].path <= path {
+            high = high.saturating_add(step).min(count);
+            step *= 2;
+        }
+        let found = self.sorted[low..high].binary_search_by_key(&path, |entry| entry.path);
+        found.map(|index| low + index).map_err(|index| low + index)
     }
 
     /// Returns where a set of destinations stands. Where there are more than anybody has, it is the
@@ -199,6 +231,16 @@ mod tests {
     #[test]
     fn a_known_file_is_small() {
         assert_eq!(size_of::<Entry>(), 19);
+    }
+
+    #[test]
+    fn each_of_many_is_found_and_no_other() {
+        let (mut table, path) = (Table::default(), |n: u32| PathDigest::of(&n.to_le_bytes()));
+        let known = |n: u32| Known { version: Version([0; 6]), changed: n, covered: 1 };
+        (0..20_000).for_each(|n| table.set(path(n), known(n)));
+        table.merge();
+        assert!((0..20_000).all(|n| table.get(path(n)) == Some(known(n))));
+        assert!((20_000..40_000).all(|n| table.get(path(n)).is_none()));
     }
 
     proptest! {

@@ -1,10 +1,11 @@
 //! Which names are free, asked about many at a time.
 //!
 //! Before a small file is sent, what stands under its name is looked at: not every storage knows the
-//! condition that would keep it from being replaced. A run has thousands of them in one folder, so after
-//! a few questions the folder is listed, and one answer tells of a thousand names. Names that are in the
-//! list, or in a folder too large to be listed, are asked about one by one as before; so they are where
-//! listing is not permitted. A list is believed for a few seconds, and knows what was sent meanwhile.
+//! condition that would keep it from being replaced. A run has thousands of them, so after a few
+//! questions their folder is listed, and one answer tells of a thousand names; where many folders have
+//! few files each, so is the folder above with all that is below it. Names that are in a list, or in a
+//! folder too large to be listed, are asked about one by one as before; so they are where listing is not
+//! permitted. A list is believed for a few seconds, and knows what was sent meanwhile.
 //!
 //! At a crash nothing is lost.
 
@@ -22,6 +23,8 @@ use crate::model::{Failure, Monotonic};
 const LIFE: Duration = Duration::from_secs(10);
 /// A list costs what a dozen questions do.
 const QUESTIONS_MIN: u32 = 12;
+/// One of a folder with all below it may be in vain: it may hold far more than what is asked about.
+const QUESTIONS_BELOW_MIN: u32 = 2 * QUESTIONS_MIN;
 /// Names in a page, as S3 limits them.
 const PAGE: usize = 1000;
 /// Pages that are read of a folder; one that has more is too large.
@@ -37,19 +40,35 @@ pub(super) struct Names(Mutex<BTreeMap<String, Folder>>);
 struct Folder {
     since: Monotonic,
     question_count: u32,
-    /// The names that are taken; `None` until it is listed, or when it cannot be.
-    taken: Option<BTreeSet<String>>,
+    /// It was listed, or could not be.
+    is_tried: bool,
+    list: Option<List>,
+}
+
+/// The names that are taken.
+#[derive(Debug)]
+struct List {
+    scope: Scope,
+    taken: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Names in the folder.
+    Folder,
+    /// And in those below it.
+    Tree,
 }
 
 /// What to do about one name.
 #[derive(Debug, PartialEq, Eq)]
-enum Advice {
+enum Advice<'a> {
     /// Nothing stands there.
     Free,
     /// Ask about it.
     Ask,
-    /// List its folder.
-    List,
+    /// List this folder.
+    List(&'a str, Scope),
 }
 
 impl Names {
@@ -57,33 +76,66 @@ impl Names {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn advise(&self, key: &str, now: Monotonic) -> Advice {
+    fn advise<'a>(&self, key: &'a str, now: Monotonic) -> Advice<'a> {
         let mut folders = self.lock();
         folders.retain(|_, folder| now.since(folder.since) < LIFE);
-        let name = folder_of(key);
-        if !folders.contains_key(name) && folders.len() >= FOLDERS_MAX {
-            return Advice::Ask;
+        for (name, scope) in folders_of(key) {
+            let list = folders.get(name).and_then(|folder| folder.list.as_ref());
+            if let Some(list) = list.filter(|list| list.scope == Scope::Tree || list.scope == scope)
+            {
+                return if list.taken.contains(key) { Advice::Ask } else { Advice::Free };
+            }
         }
-        let new = || Folder { since: now, question_count: 0, taken: None };
-        let folder = folders.entry(name.to_owned()).or_insert_with(new);
-        if let Some(taken) = &folder.taken {
-            return if taken.contains(key) { Advice::Ask } else { Advice::Free };
+        if folders.len() >= FOLDERS_MAX {
+            // Whatever many questions are about is met again.
+            folders.retain(|_, f| f.list.is_some() || f.question_count >= QUESTIONS_MIN / 2);
         }
-        folder.question_count = folder.question_count.saturating_add(1);
-        if folder.question_count == QUESTIONS_MIN { Advice::List } else { Advice::Ask }
+        let mut advice = Advice::Ask;
+        for (name, scope) in folders_of(key) {
+            if !folders.contains_key(name) && folders.len() >= FOLDERS_MAX {
+                continue;
+            }
+            let new = || Folder { since: now, question_count: 0, is_tried: false, list: None };
+            let folder = folders.entry(name.to_owned()).or_insert_with(new);
+            if matches!(advice, Advice::List(_, Scope::Tree)) {
+                // Of what is asked about that list may tell.
+                folder.question_count = 0;
+                continue;
+            }
+            folder.question_count = folder.question_count.saturating_add(1);
+            let enough = match scope {
+                Scope::Folder => QUESTIONS_MIN,
+                Scope::Tree => QUESTIONS_BELOW_MIN,
+            };
+            let is_due = !folder.is_tried && folder.question_count >= enough;
+            if is_due && advice == Advice::Ask {
+                folder.is_tried = true;
+                advice = Advice::List(name, scope);
+            }
+        }
+        advice
     }
 
-    fn listed(&self, folder: &str, taken: BTreeSet<String>, now: Monotonic) {
+    fn listed(&self, folder: &str, list: List, now: Monotonic) {
+        let listed = Folder { since: now, question_count: 0, is_tried: true, list: Some(list) };
+        self.lock().insert(folder.to_owned(), listed);
+    }
+
+    /// Notes that a folder cannot be listed: nor can those above it.
+    fn not_listed(&self, folder: &str) {
         let mut folders = self.lock();
-        let taken = Some(taken);
-        folders.insert(folder.to_owned(), Folder { since: now, question_count: 0, taken });
+        for (name, _) in folders_of(folder) {
+            folders.entry(name.to_owned()).and_modify(|folder| folder.is_tried = true);
+        }
     }
 
     /// Notes that a name is taken.
     pub(super) fn take(&self, key: &str) {
         let mut folders = self.lock();
-        if let Some(taken) = folders.get_mut(folder_of(key)).and_then(|f| f.taken.as_mut()) {
-            taken.insert(key.to_owned());
+        for (name, _) in folders_of(key) {
+            if let Some(list) = folders.get_mut(name).and_then(|folder| folder.list.as_mut()) {
+                list.taken.insert(key.to_owned());
+            }
         }
     }
 }
@@ -95,19 +147,26 @@ impl S3 {
         match self.names.advise(key, now()) {
             Advice::Free => true,
             Advice::Ask => false,
-            Advice::List => {
-                let (folder, asked_at) = (folder_of(key), now());
+            Advice::List(folder, scope) => {
+                let asked_at = now();
                 // Without permission, or of a folder that is too large, names are asked about one by one.
-                let Ok(Some(taken)) = self.names_in(folder).await else { return false };
+                let Ok(Some(taken)) = self.names_in(folder, scope).await else {
+                    self.names.not_listed(folder);
+                    return false;
+                };
                 let is_free = !taken.contains(key);
-                self.names.listed(folder, taken, asked_at);
+                self.names.listed(folder, List { scope, taken }, asked_at);
                 is_free
             }
         }
     }
 
-    /// Lists a folder, without those in it; `None` when it is too large.
-    async fn names_in(&self, folder: &str) -> Result<Option<BTreeSet<String>>, Failure> {
+    /// Lists a folder; `None` when it is too large.
+    async fn names_in(
+        &self,
+        folder: &str,
+        scope: Scope,
+    ) -> Result<Option<BTreeSet<String>>, Failure> {
         let mut names = BTreeSet::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
@@ -115,8 +174,10 @@ impl S3 {
             if let Some(token) = next {
                 ask = ask.query("continuation-token", token);
             }
+            if scope == Scope::Folder {
+                ask = ask.query("delimiter", "/");
+            }
             let ask = ask
-                .query("delimiter", "/")
                 .query("list-type", "2")
                 .query("max-keys", PAGE.to_string())
                 .query("prefix", folder);
@@ -132,9 +193,11 @@ impl S3 {
     }
 }
 
-/// Returns a key up to its name.
-fn folder_of(key: &str) -> &str {
-    &key[..key.rfind('/').map_or(0, |at| at + 1)]
+/// Returns the folder of a key, and those above it, each of which is the key up to there.
+fn folders_of(key: &str) -> impl Iterator<Item = (&str, Scope)> {
+    let ends = key.rmatch_indices('/').map(|(at, _)| at + 1).chain([0]);
+    let scopes = std::iter::once(Scope::Folder).chain(std::iter::repeat(Scope::Tree));
+    ends.map(|end| &key[..end]).zip(scopes)
 }
 
 #[cfg(test)]
@@ -145,14 +208,19 @@ mod tests {
         Monotonic(Duration::from_secs(seconds))
     }
 
+    fn list<const N: usize>(scope: Scope, taken: [&str; N]) -> List {
+        List { scope, taken: taken.map(str::to_owned).into() }
+    }
+
     #[test]
     fn a_folder_is_listed_once_after_a_few_questions() {
         let names = Names::default();
-        let advice: Vec<_> = (0..20).map(|n| names.advise(&format!("a/{n}"), at(1))).collect();
-        assert_eq!(advice.iter().filter(|advice| **advice == Advice::List).count(), 1);
-        assert_eq!(advice[11], Advice::List);
+        let keys: Vec<_> = (0..20).map(|n| format!("a/{n}")).collect();
+        let advice: Vec<_> = keys.iter().map(|key| names.advise(key, at(1))).collect();
+        assert_eq!(advice.iter().filter(|advice| **advice != Advice::Ask).count(), 1);
+        assert_eq!(advice[11], Advice::List("a/", Scope::Folder));
         assert_eq!(names.advise("b/1", at(1)), Advice::Ask, "another folder");
-        names.listed("a/", BTreeSet::from(["a/1".to_owned()]), at(1));
+        names.listed("a/", list(Scope::Folder, ["a/1"]), at(1));
         assert_eq!(names.advise("a/1", at(2)), Advice::Ask);
         assert_eq!(names.advise("a/2", at(2)), Advice::Free);
         assert_eq!(names.advise("a/b/2", at(2)), Advice::Ask, "what is deeper is not in the list");
@@ -163,12 +231,43 @@ mod tests {
     }
 
     #[test]
-    fn few_folders_are_remembered() {
+    fn many_folders_with_few_files_are_listed_from_above() {
+        let names = Names::default();
+        let keys: Vec<_> = (0..200).map(|n| format!("run/lane/{}/{n}", n / 4)).collect();
+        let advice: Vec<_> = keys.iter().map(|key| names.advise(key, at(1))).collect();
+        assert_eq!(advice[23], Advice::List("run/lane/", Scope::Tree));
+        assert_eq!(advice.iter().position(|advice| *advice != Advice::Ask), Some(23));
+        assert_eq!(advice[47], Advice::List("run/", Scope::Tree), "that list has not come");
+        names.listed("run/lane/", list(Scope::Tree, ["run/lane/1/4"]), at(1));
+        assert_eq!(names.advise("run/lane/1/4", at(2)), Advice::Ask);
+        assert_eq!(names.advise("run/lane/99/x", at(2)), Advice::Free);
+        names.take("run/lane/99/x");
+        assert_eq!(names.advise("run/lane/99/x", at(2)), Advice::Ask);
+        assert_eq!(names.advise("run/other", at(2)), Advice::Ask);
+    }
+
+    #[test]
+    fn what_is_above_a_folder_that_cannot_be_listed_is_not_tried() {
+        let names = Names::default();
+        let keys: Vec<_> = (0..100).map(|n| format!("run/lane/{n}/x")).collect();
+        let mut lists = 0;
+        for key in &keys {
+            if let Advice::List(folder, _) = names.advise(key, at(1)) {
+                names.not_listed(folder);
+                lists += 1;
+            }
+        }
+        assert_eq!(lists, 1);
+    }
+
+    #[test]
+    fn few_folders_are_remembered_and_those_that_are_met_again() {
         let names = Names::default();
         for folder in 0..1000 {
             names.advise(&format!("{folder}/x"), at(1));
         }
-        assert_eq!(names.lock().len(), FOLDERS_MAX);
+        let folders = names.lock().keys().cloned().collect::<Vec<_>>();
+        assert!(folders.len() <= FOLDERS_MAX && folders.contains(&String::new()), "{folders:?}");
         names.advise("x", at(20));
         assert_eq!(names.lock().len(), 1);
     }
