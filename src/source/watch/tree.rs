@@ -1,0 +1,106 @@
+//! The directories of a drop directory, each watched by itself.
+//!
+//! The recursive watch of `notify` looks at every file to find the directories, which costs as much as a
+//! scan. Here only lists are read, which tell what is a directory. *Promises*: each directory is watched
+//! before it is listed, so one that is made meanwhile is in the list, or is told of; pruned ones are not
+//! watched. What is told of must be given to [`Tree::watch_below`]: it is not watched until then.
+//!
+//! Blocks, and must not be called on the watcher's own thread. At a crash nothing is lost.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use notify::{EventHandler, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::{Filter, is_missing};
+use crate::model::SourcePath;
+
+/// A watched tree; dropping it ends the watch.
+pub(super) struct Tree {
+    root: PathBuf,
+    filter: Filter,
+    watcher: Mutex<RecommendedWatcher>,
+}
+
+impl Tree {
+    /// Begins to watch the drop directory and all below it.
+    pub(super) fn start(
+        root: PathBuf,
+        filter: Filter,
+        handler: impl EventHandler,
+    ) -> notify::Result<Self> {
+        let config = notify::Config::default().with_follow_symlinks(false);
+        let watcher = Mutex::new(RecommendedWatcher::new(handler, config)?);
+        let tree = Self { root, filter, watcher };
+        tree.watch(&tree.root)?;
+        tree.watch_listed(SourcePath::from_bytes(b""))?;
+        Ok(tree)
+    }
+
+    /// Watches a directory in the tree and all below it; one that is gone again needs no watch.
+    pub(super) fn watch_below(&self, directory: SourcePath) -> notify::Result<()> {
+        match self.watch(&self.place(&directory)) {
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.watch_listed(directory),
+        }
+    }
+
+    /// Watches all below a directory that is watched.
+    fn watch_listed(&self, directory: SourcePath) -> notify::Result<()> {
+        let mut pending = vec![directory];
+        while let Some(above) = pending.pop() {
+            for directory in self.directories(&above)? {
+                match self.watch(&self.place(&directory)) {
+                    Err(error) if is_missing(&error) => {}
+                    Err(error) => return Err(error),
+                    Ok(()) => pending.push(directory),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the directories in a directory, without pruned ones; none when it is gone.
+    fn directories(&self, above: &SourcePath) -> notify::Result<Vec<SourcePath>> {
+        let mut found = Vec::new();
+        let place = self.place(above);
+        let listed = match fs::read_dir(&place) {
+            Err(error) if is_gone(&error) => return Ok(found),
+            listed => listed.map_err(|error| notify::Error::io(error).add_path(place.clone()))?,
+        };
+        for entry in listed {
+            let entry = entry.map_err(|error| notify::Error::io(error).add_path(place.clone()))?;
+            // What cannot be told is gone.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let separator: &[u8] = if above.as_bytes().is_empty() { b"" } else { b"/" };
+            let path = [above.as_bytes(), separator, entry.file_name().as_bytes()].concat();
+            let path = SourcePath::from_bytes(&path);
+            if !self.filter.prunes(&path) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    fn place(&self, directory: &SourcePath) -> PathBuf {
+        match directory.as_bytes() {
+            [] => self.root.clone(),
+            _ => self.root.join(directory.as_path()),
+        }
+    }
+
+    fn watch(&self, place: &std::path::Path) -> notify::Result<()> {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        watcher.watch(place, RecursiveMode::NonRecursive)
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
