@@ -20,6 +20,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 mod program;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -31,7 +32,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use self::program::{number_after, program, start_sandbox};
+use self::program::program;
+use self::sandbox::{number_after, start_sandbox};
 
 /// The daemon's memory must stay below, in bytes.
 const MEMORY_MAX: u64 = 300_000_000;

@@ -24,6 +24,7 @@ mod life;
 mod program;
 #[path = "parts/raw.rs"]
 mod raw;
+mod sandbox;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,7 +44,8 @@ use life::{begun, life, now, part};
 use rusqlite::Connection;
 use rustix::process::Signal;
 
-use self::program::{number_after, program, start_sandbox};
+use self::program::program;
+use self::sandbox::{number_after, start_sandbox};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(10);

@@ -54,6 +54,8 @@ mod files;
 mod measure;
 mod ours;
 mod peers;
+#[path = "../program.rs"]
+mod program;
 mod reference;
 mod sink;
 mod table;

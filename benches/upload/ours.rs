@@ -8,7 +8,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
@@ -16,6 +16,7 @@ use wait4::Wait4;
 
 use crate::files::Work;
 use crate::measure::{Sample, sample};
+use crate::program::program;
 
 /// How often the database is asked.
 const POLL: Duration = Duration::from_millis(25);
@@ -48,7 +49,8 @@ pub(crate) fn run(
     let log = fs::File::create(place.path().join("log")).map_err(|e| e.to_string())?;
     let began = SystemTime::now();
     let started = Instant::now();
-    let child = program()
+    let child = program("DROPFERRY_BENCH_PROGRAM")
+        .env("NO_PROXY", "127.0.0.1")
         .arg("run")
         .arg("--config")
         .arg(place.path().join("config.toml"))
@@ -107,17 +109,6 @@ fn configure(
         variant.transfer, work.directory
     );
     fs::write(place.join("config.toml"), text)
-}
-
-/// The program with the environment that the service gives it.
-fn program() -> Command {
-    let built = || env!("CARGO_BIN_EXE_dropferry").into();
-    let mut program =
-        Command::new(std::env::var_os("DROPFERRY_BENCH_PROGRAM").unwrap_or_else(built));
-    let service = include_str!("../../systemd/dropferry.service").lines();
-    let variables = service.filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
-    program.envs(variables).env("NO_PROXY", "127.0.0.1");
-    program
 }
 
 /// Seconds from the start.

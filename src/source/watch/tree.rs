@@ -3,7 +3,8 @@
 //! The recursive watch of `notify` looks at every file to find the directories, which costs as much as a
 //! scan. Here only lists are read, which tell what is a directory. *Promises*: each directory is watched
 //! before it is listed, so one that is made meanwhile is in the list, or is told of; pruned ones are not
-//! watched. What is told of must be given to [`Tree::watch_below`]: it is not watched until then.
+//! watched. What is told of must be given to [`Tree::watch_below`]: it is not watched until then. One that
+//! may not be read is left out, as scans say; that it may be read again is told by the one above it.
 //!
 //! Blocks, and must not be called on the watcher's own thread. At a crash nothing is lost.
 
@@ -40,13 +41,9 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Watches a directory in the tree and all below it; one that is gone again needs no watch.
+    /// Watches a directory in the tree and all below it.
     pub(super) fn watch_below(&self, directory: SourcePath) -> notify::Result<()> {
-        match self.watch(&self.place(&directory)) {
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.watch_listed(directory),
-        }
+        if self.try_watch(&directory)? { self.watch_listed(directory) } else { Ok(()) }
     }
 
     /// Watches all below a directory that is watched.
@@ -54,22 +51,28 @@ impl Tree {
         let mut pending = vec![directory];
         while let Some(above) = pending.pop() {
             for directory in self.directories(&above)? {
-                match self.watch(&self.place(&directory)) {
-                    Err(error) if is_missing(&error) => {}
-                    Err(error) => return Err(error),
-                    Ok(()) => pending.push(directory),
+                if self.try_watch(&directory)? {
+                    pending.push(directory);
                 }
             }
         }
         Ok(())
     }
 
-    /// Lists the directories in a directory, without pruned ones; none when it is gone.
+    /// Watches a directory, unless it is gone again or may not be read.
+    fn try_watch(&self, directory: &SourcePath) -> notify::Result<bool> {
+        match self.watch(&self.place(directory)) {
+            Err(error) if is_missing(&error) || is_closed(&error) => Ok(false),
+            watched => watched.map(|()| true),
+        }
+    }
+
+    /// Lists the directories in a directory, without pruned ones; none when it is gone or closed.
     fn directories(&self, above: &SourcePath) -> notify::Result<Vec<SourcePath>> {
         let mut found = Vec::new();
         let place = self.place(above);
         let listed = match fs::read_dir(&place) {
-            Err(error) if is_gone(&error) => return Ok(found),
+            Err(error) if is_out_of_reach(&error) => return Ok(found),
             listed => listed.map_err(|error| notify::Error::io(error).add_path(place.clone()))?,
         };
         for entry in listed {
@@ -101,6 +104,12 @@ impl Tree {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+fn is_closed(error: &notify::Error) -> bool {
+    matches!(&error.kind, notify::ErrorKind::Io(source)
+        if source.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
