@@ -374,6 +374,8 @@ impl Bench {
         });
         self.stop_daemon(Signal::KILL);
         let sent = self.traffic().sent.len();
+        let log = fs::metadata(self.path("state/dropferry.db-wal")).map_or(0, |found| found.len());
+        row("the database's log after kill -9", megabytes(log), None);
         let started = self.start_daemon();
         self.wait("a part goes", || self.traffic().first.is_some());
         let first = self.traffic().first.expect("one came") - started;

@@ -187,7 +187,10 @@ impl Contest {
         let mut contest = Self { case, work, standings, costs: None };
         let mut costs = Vec::new();
         for round in 1..=settings.rounds {
-            for (at, entrant) in entrants.iter().enumerate() {
+            // Each round another one begins, for whoever does finds the caches as the last one left them.
+            for turn in 0..entrants.len() {
+                let at = (turn + round - 1) % entrants.len();
+                let entrant = &entrants[at];
                 if contest.is_to_run(at, settings) {
                     let rounds = settings.rounds;
                     progress(&format!("{} {round}/{rounds} {}", case.word(), entrant.name()))?;
@@ -236,6 +239,8 @@ impl Contest {
     ) -> Result<Sample, String> {
         let said = |error: io::Error| error.to_string();
         if self.case == Case::Cold { self.work.cool() } else { self.work.warm() }.map_err(said)?;
+        // What others have written is not written back while this one is measured.
+        rustix::fs::sync();
         let mode = sink::Mode { hashes: settings.hashes, tls: self.case == Case::Tls };
         let sink = Sink::start(mode, place).map_err(said)?;
         let (machine, own) = (measure::machine_cpu(), measure::own_cpu());
