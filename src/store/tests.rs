@@ -412,3 +412,20 @@ fn attempts_are_kept_up_to_their_bound() {
     assert_eq!(detail.attempts.len(), 50);
     assert_eq!(detail.upload.state.attempt_count, 80);
 }
+
+#[test]
+fn the_first_commits_of_a_life_are_not_held_up_by_folding() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let size = || std::fs::metadata(directory.path().join("dropferry.db")).expect("there").len();
+    let before = size();
+    let mut sizes = Vec::new();
+    for commit in 0..70 {
+        let row =
+            |n: i64| Record::Admit(admission(commit * 40 + n + 1, &[b'a'; 1000], None).into());
+        writer.apply(&[(0..40).map(row).collect()]).expect("written");
+        sizes.push(size());
+    }
+    assert!(sizes[..64].iter().all(|size| *size == before), "{sizes:?}");
+    assert!(sizes[65] > before, "{sizes:?}");
+}

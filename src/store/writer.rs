@@ -40,6 +40,12 @@ const CROWD_MIN: usize = 32;
 /// How long the thread lingers in a crowd; nothing but small files waits for it.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// Commits after which SQLite folds the WAL into the database as it grows. The first ones of a life would
+/// be held up by what the last life left: after a crash tens of megabytes.
+const UNFOLDED_COMMITS: u32 = 64;
+/// Pages from which on it does: its own default.
+const FOLDED_PAGES: u32 = 1000;
+
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// The read-write connection, with the lock that makes it the only one.
@@ -50,6 +56,7 @@ pub struct Writer {
     rate: Rate,
     /// What the rows say of the uploads that are under way.
     moves: Moves,
+    commit_count: u32,
     _lock: Lock,
 }
 
@@ -64,12 +71,14 @@ impl Writer {
             .map_err(|source| Error::io("make the state directory", directory, source))?;
         let lock = lock::take(directory)?;
         let connection = schema::open_for_writing(directory)?;
-        let loaded = outbox::prune(&connection)
+        let loaded = connection
+            .pragma_update(None, "wal_autocheckpoint", 0)
+            .and_then(|()| outbox::prune(&connection))
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
         let (rate, moves) = (Rate::default(), Moves::default());
-        Ok((Self { connection, settings, rate, moves, _lock: lock }, loaded))
+        Ok((Self { connection, settings, rate, moves, commit_count: 0, _lock: lock }, loaded))
     }
 
     pub(super) fn directory(&self) -> &std::path::Path {
@@ -122,6 +131,13 @@ impl Writer {
         }
         transaction.commit()?;
         self.moves = moves.kept();
+        self.commit_count = self.commit_count.saturating_add(1);
+        if self.commit_count == UNFOLDED_COMMITS
+            && let Err(error) =
+                self.connection.pragma_update(None, "wal_autocheckpoint", FOLDED_PAGES)
+        {
+            tracing::warn!("the WAL is not folded into the database as it grows: {error}");
+        }
         Ok(illegal)
     }
 
