@@ -2,8 +2,9 @@
 //!
 //! Where digests are wanted first, parts of one drop directory that come together are read together, on
 //! one thread, and digested side by side: a lane costs no thread, and waking one takes longer than reading
-//! a small file. A file of one part is sent from memory, where there is room for it; of a larger one more
-//! parts are digested than are on their way ([`super::digests`]), and each is read again as it is sent.
+//! a small file. A small file is sent from memory, where there is room for it; what is larger is read again
+//! as it is sent, and of a file of many parts more are digested than are on their way
+//! ([`super::digests`]).
 
 use std::future::Future;
 use std::io;

@@ -5,7 +5,7 @@
 //! sent from there; for platforms that want the digest before the bytes, as long as the budget has room
 //! ([`lockstep`]).
 //! *Streamed*: it is read while it is sent; by a blocking thread that hashes it, or for the second time
-//! where its digest is known ([`again`]): parts of large files, of which more are digested side by side
+//! where its digest is known ([`again`]): whatever is not small, of which more is digested side by side
 //! than there is room for.
 //! Beside the bytes is an ending: the digest of exactly the bytes that were given, or why reading
 //! failed. Hashing is done in lanes that all readers of the process share, see [`crate::digest`].
