@@ -197,10 +197,7 @@ impl Units {
             tracked.notice(file, closeness);
             return false;
         }
-        self.open(drop, SourcePath::from_bytes(unit), now);
-        if let Some(tracked) = self.tracked.get_mut(unit) {
-            tracked.notice(file, closeness);
-        }
+        self.open(drop, SourcePath::from_bytes(unit), now).notice(file, closeness);
         true
     }
 

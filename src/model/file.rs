@@ -45,6 +45,18 @@ impl SourcePath {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
     }
 
+    /// Returns the path of what has this name in the directory; the empty path is the drop directory.
+    pub fn child(&self, name: &[u8]) -> Self {
+        let separator: &[u8] = if self.0.is_empty() { b"" } else { b"/" };
+        Self::from_bytes(&[&self.0, separator, name].concat())
+    }
+
+    /// Returns the paths of the directories above it, the highest first; none for a file at the top.
+    pub fn above(&self) -> impl Iterator<Item = &[u8]> {
+        let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes.map(|(at, _)| &self.0[..at])
+    }
+
     /// Returns the components before the last, in order; none for a file at the top.
     pub fn directories(&self) -> impl Iterator<Item = &[u8]> {
         let end = self.0.len() - self.file_name().len();

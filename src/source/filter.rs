@@ -117,10 +117,8 @@ impl Filter {
 
     /// Tells whether `path` lies below a pruned directory.
     pub fn is_pruned_away(&self, path: &SourcePath) -> bool {
-        let bytes = path.as_bytes();
-        let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         (!self.pruned.is_empty() || self.profile.leaves_out_any())
-            && slashes.into_iter().any(|(at, _)| self.pruning_of(&bytes[..at]).is_some())
+            && path.above().any(|directory| self.pruning_of(directory).is_some())
     }
 
     /// Returns where the file at `path` stands among others.

@@ -44,9 +44,6 @@ const PENDING_MAX: usize = 10_000;
 /// How long hints gather before they are given: a growing file costs at most five looks a second.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// How often starting is tried again when directories vanish under it.
-const START_TRIES: usize = 5;
-
 /// File systems whose events do not tell what other machines do: magic number of `statfs`, name.
 const REMOTE_FILE_SYSTEMS: [(u64, &str); 12] = [
     (0x6969, "NFS"),
@@ -96,8 +93,8 @@ impl Watch {
     /// Begins to watch `root` and everything below it.
     ///
     /// Takes long for large trees (some 20 µs for each directory, and half a second for a million files):
-    /// call it on a blocking thread.
-    /// What is there before is not hinted at; a scan after the start finds it.
+    /// call it on a blocking thread. What is there before is not hinted at; a scan after the start finds
+    /// it.
     ///
     /// # Errors
     /// When the directory is not there, lies on a file system without useful events, or the
@@ -107,29 +104,14 @@ impl Watch {
             .map_err(|source| Error::of_directory("watch", root, source))?;
         refuse_remote(&root)?;
         let identity = Root::open(&root)?.identity()?;
-        let mut tries = START_TRIES;
-        loop {
-            let shared = Arc::new(Shared::default());
-            let callback = Callback { root: root.clone(), filter: filter.clone(), shared };
-            let shared = Arc::clone(&callback.shared);
-            match Tree::start(root.clone(), filter.clone(), callback) {
-                Ok(tree) => {
-                    let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
-                    let guard = Guard::start(&root).map_err(limited)?;
-                    let (gathering, adding, root) = (None, None, identity);
-                    return Ok(Self {
-                        shared,
-                        gathering,
-                        adding,
-                        guard,
-                        root,
-                        tree: Arc::new(tree),
-                    });
-                }
-                Err(error) if is_missing(&error) && tries > 0 && root.is_dir() => tries -= 1,
-                Err(error) => return Err(refusal(&root, error)),
-            }
-        }
+        let shared = Arc::new(Shared::default());
+        let callback =
+            Callback { root: root.clone(), filter: filter.clone(), shared: Arc::clone(&shared) };
+        let tree = Tree::start(root.clone(), filter, callback).map_err(|e| refusal(&root, e))?;
+        let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
+        let guard = Guard::start(&root).map_err(limited)?;
+        let (gathering, adding, tree) = (None, None, Arc::new(tree));
+        Ok(Self { shared, gathering, adding, guard, root: identity, tree })
     }
 
     /// Returns which directory is watched. What stands at its path may be another by then.
@@ -201,9 +183,7 @@ impl std::fmt::Debug for Watch {
 
 /// Tells whether a directory above a path is one of these.
 fn is_below_any(path: &SourcePath, directories: &BTreeSet<SourcePath>) -> bool {
-    let bytes = path.as_bytes();
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    ends.map(|(end, _)| &bytes[..end]).any(|above| directories.contains(above))
+    path.above().any(|above| directories.contains(above))
 }
 
 /// What the callback leaves for the reader.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::body::Received;
-use super::objects::Answer;
+use super::objects::{Answer, bad_digest, etag_of};
 use super::wire::Request;
 
 /// The first part of the path of every call.
@@ -73,7 +73,7 @@ impl Calls {
             return Answer { status: "404 Not Found", ..Answer::default() };
         };
         *came += received.length;
-        Answer::stored(request, received)
+        etag_of(request, received).map_or_else(bad_digest, |etag| Answer::stored(&etag))
     }
 
     fn named(&self, name: &str) -> Value {

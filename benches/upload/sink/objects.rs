@@ -48,12 +48,9 @@ impl Answer {
         Self::ok(value.to_string()).with("Content-Type", "application/json")
     }
 
-    /// Says that bytes have come, unless they are not what was announced.
-    pub(super) fn stored(request: &Request, received: &Received) -> Self {
-        match etag_of(request, received) {
-            Some(etag) => Self::ok(String::new()).with("ETag", format!("\"{etag}\"")),
-            None => bad_digest(),
-        }
+    /// Says that bytes have come.
+    pub(super) fn stored(etag: &str) -> Self {
+        Self::ok(String::new()).with("ETag", format!("\"{etag}\""))
     }
 
     /// Tells whether the length is that of the body, and not a header of its own.
@@ -132,7 +129,7 @@ impl Objects {
             metadata: request.metadata(),
         };
         self.objects.insert(key.to_owned(), object);
-        Answer::ok(String::new()).with("ETag", format!("\"{etag}\""))
+        Answer::stored(&etag)
     }
 
     fn create(&mut self, request: &Request, key: &str) -> Answer {
@@ -160,7 +157,7 @@ impl Objects {
             return Answer::error("404 Not Found", "NoSuchUpload");
         };
         upload.parts.insert(number, (received.length, etag.clone()));
-        Answer::ok(String::new()).with("ETag", format!("\"{etag}\""))
+        Answer::stored(&etag)
     }
 
     fn complete(&mut self, request: &Request, id: &str, list: &str) -> Answer {
@@ -300,12 +297,12 @@ fn missing() -> Answer {
     Answer::error("404 Not Found", "NoSuchKey")
 }
 
-fn bad_digest() -> Answer {
+pub(super) fn bad_digest() -> Answer {
     Answer::error("400 Bad Request", "BadDigest")
 }
 
 /// Returns the ETag of what came; `None` when it is not what was announced.
-fn etag_of(request: &Request, received: &Received) -> Option<String> {
+pub(super) fn etag_of(request: &Request, received: &Received) -> Option<String> {
     let announced = request.content_md5();
     if received.md5.is_some() && announced.is_some() && received.md5 != announced {
         return None;

@@ -95,7 +95,7 @@ impl<'a> Folder<'a> {
             for directory in &level {
                 let names = self.names(directory, part);
                 let names = names.or_else(|errno| self.excuse(directory, errno))?;
-                next.extend(names.iter().map(|name| below(directory, name)));
+                next.extend(names.iter().map(|name| directory.child(name)));
             }
             next.sort();
             next.truncate(FOUND_MAX);
@@ -178,7 +178,7 @@ impl<'a> Folder<'a> {
 
     /// Tells whether anything stands at a path below the unit.
     pub(super) fn has(&self, path: &[u8]) -> Result<bool, Error> {
-        let path = below(self.unit, path);
+        let path = self.unit.child(path);
         match self.root.stat(&path) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
@@ -190,8 +190,4 @@ impl<'a> Folder<'a> {
     pub(super) fn note(&mut self, note: String) {
         self.notes.insert(note);
     }
-}
-
-fn below(directory: &SourcePath, name: &[u8]) -> SourcePath {
-    SourcePath::from_bytes(&[directory.as_bytes(), b"/", name].concat())
 }

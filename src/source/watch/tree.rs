@@ -62,7 +62,7 @@ impl Tree {
     /// Watches a directory, unless it is gone again or may not be read.
     fn try_watch(&self, directory: &SourcePath) -> notify::Result<bool> {
         match self.watch(&self.place(directory)) {
-            Err(error) if is_missing(&error) || is_closed(&error) => Ok(false),
+            Err(error) if is_out_of_reach(&error) => Ok(false),
             watched => watched.map(|()| true),
         }
     }
@@ -71,19 +71,18 @@ impl Tree {
     fn directories(&self, above: &SourcePath) -> notify::Result<Vec<SourcePath>> {
         let mut found = Vec::new();
         let place = self.place(above);
-        let listed = match fs::read_dir(&place) {
+        let failed = |error| notify::Error::io(error).add_path(place.clone());
+        let listed = match fs::read_dir(&place).map_err(failed) {
             Err(error) if is_out_of_reach(&error) => return Ok(found),
-            listed => listed.map_err(|error| notify::Error::io(error).add_path(place.clone()))?,
+            listed => listed?,
         };
         for entry in listed {
-            let entry = entry.map_err(|error| notify::Error::io(error).add_path(place.clone()))?;
+            let entry = entry.map_err(failed)?;
             // What cannot be told is gone.
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            let separator: &[u8] = if above.as_bytes().is_empty() { b"" } else { b"/" };
-            let path = [above.as_bytes(), separator, entry.file_name().as_bytes()].concat();
-            let path = SourcePath::from_bytes(&path);
+            let path = above.child(entry.file_name().as_bytes());
             if !self.filter.prunes(&path) {
                 found.push(path);
             }
@@ -104,12 +103,10 @@ impl Tree {
     }
 }
 
-fn is_closed(error: &notify::Error) -> bool {
-    matches!(&error.kind, notify::ErrorKind::Io(source)
-        if source.kind() == io::ErrorKind::PermissionDenied)
-}
-
-fn is_out_of_reach(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+/// Tells whether a directory is gone again, or may not be read.
+fn is_out_of_reach(error: &notify::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, PermissionDenied};
+    is_missing(error)
+        || matches!(&error.kind, notify::ErrorKind::Io(source)
+            if matches!(source.kind(), NotADirectory | PermissionDenied))
 }
