@@ -1,4 +1,7 @@
 -- One row per upload: its frozen plan, and how far it is. Times are Unix nanoseconds.
+--
+-- Lists of words are spelled out with OR: SQLite builds a table for an IN list of more than two, for
+-- every row that is written.
 CREATE TABLE uploads (
     id INTEGER PRIMARY KEY,
     drop_name TEXT NOT NULL,
@@ -12,9 +15,10 @@ CREATE TABLE uploads (
     target_name TEXT NOT NULL,
     wished_part_size_bytes INTEGER NOT NULL CHECK (wished_part_size_bytes > 0),
     rank INTEGER NOT NULL,
-    stage TEXT NOT NULL CHECK (stage IN ('queued', 'beginning', 'sending', 'completing',
-        'completed', 'verified', 'receipted', 'source-changed', 'abandoned')),
-    hold TEXT NOT NULL CHECK (hold IN ('none', 'waiting', 'parked')),
+    stage TEXT NOT NULL CHECK (stage = 'queued' OR stage = 'beginning' OR stage = 'sending'
+        OR stage = 'completing' OR stage = 'completed' OR stage = 'verified' OR stage = 'receipted'
+        OR stage = 'source-changed' OR stage = 'abandoned'),
+    hold TEXT NOT NULL CHECK (hold = 'none' OR hold = 'waiting' OR hold = 'parked'),
     retry_at_ns INTEGER,
     park_reason TEXT,
     park_detail TEXT,
@@ -23,7 +27,7 @@ CREATE TABLE uploads (
     part_size_bytes INTEGER CHECK (part_size_bytes > 0),
     part_count INTEGER CHECK (part_count > 0),
     sequential INTEGER NOT NULL DEFAULT 0,
-    etag_mode TEXT NOT NULL CHECK (etag_mode IN ('unknown', 'md5', 'opaque')),
+    etag_mode TEXT NOT NULL CHECK (etag_mode = 'unknown' OR etag_mode = 'md5' OR etag_mode = 'opaque'),
     accepted_count INTEGER NOT NULL CHECK (accepted_count >= 0),
     accepted_bytes INTEGER NOT NULL CHECK (accepted_bytes >= 0),
     reported_count INTEGER NOT NULL CHECK (reported_count >= 0),
@@ -56,6 +60,28 @@ CREATE TABLE uploads (
         WHEN hold = 'waiting' THEN 'waiting'
         WHEN stage = 'queued' THEN 'queued'
         ELSE 'sending' END) VIRTUAL,
+    -- The export of the file to an attached volume, where one is configured.
+    export_volume TEXT,
+    export_location TEXT,
+    export_state TEXT CHECK (export_state = 'intended' OR export_state = 'started'
+        OR export_state = 'failed' OR export_state = 'completed'),
+    export_job TEXT,
+    export_error TEXT,
+    export_intended_at_ns INTEGER,
+    export_started_at_ns INTEGER,
+    exported_at_ns INTEGER,
+    -- The path of the run that the file belongs to; NULL where the file is a run of its own.
+    unit BLOB,
+    -- The receipt of the run, sent to say that all of it is there.
+    sentinel INTEGER NOT NULL DEFAULT 0,
+    -- Digests of the whole file, where the receipt wants them.
+    digested INTEGER NOT NULL DEFAULT 0,
+    whole_md5 BLOB CHECK (length(whole_md5) = 16),
+    whole_sha256 BLOB CHECK (length(whole_sha256) = 32),
+    -- When the inode last changed; programs cannot set it. NULL where the file system has none.
+    ctime_ns INTEGER,
+    -- When the parts and failed attempts of an upload that ended long ago were removed.
+    pruned_at_ns INTEGER,
     -- The law, as far as SQL can say it.
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
     CHECK (hold <> 'parked' OR park_reason IS NOT NULL),
@@ -64,20 +90,28 @@ CREATE TABLE uploads (
         OR (remote_upload_id IS NOT NULL AND part_size_bytes IS NOT NULL AND part_count IS NOT NULL)),
     CHECK (stage <> 'completing'
         OR (complete_intended_at_ns IS NOT NULL AND accepted_count = part_count)),
-    CHECK (stage NOT IN ('completed', 'verified', 'receipted')
+    CHECK ((stage <> 'completed' AND stage <> 'verified' AND stage <> 'receipted')
         OR (remote_file_id IS NOT NULL AND completed_at_ns IS NOT NULL)),
     CHECK (stage NOT IN ('verified', 'receipted') OR verified_at_ns IS NOT NULL),
     CHECK (stage <> 'receipted' OR receipt_sha256 IS NOT NULL),
-    CHECK (stage NOT IN ('receipted', 'source-changed', 'abandoned') OR hold = 'none'),
+    CHECK ((stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned')
+        OR hold = 'none'),
     CHECK (reported_count <= accepted_count)
 ) STRICT;
 
 -- What is loaded at start, and listed first by status.
 CREATE INDEX uploads_open ON uploads (id)
-    WHERE stage NOT IN ('receipted', 'source-changed', 'abandoned');
+    WHERE stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned';
 CREATE INDEX uploads_ended ON uploads (ended_at_ns)
-    WHERE stage IN ('receipted', 'source-changed', 'abandoned');
+    WHERE stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned';
+CREATE INDEX uploads_unpruned ON uploads (ended_at_ns)
+    WHERE (stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned')
+        AND pruned_at_ns IS NULL;
 CREATE INDEX uploads_path ON uploads (path, drop_name);
+CREATE INDEX uploads_inode ON uploads (inode, drop_name);
+CREATE INDEX uploads_unit ON uploads (drop_name, unit) WHERE unit IS NOT NULL;
+-- What `exports` lists.
+CREATE INDEX uploads_exports ON uploads (id) WHERE export_state IS NOT NULL;
 
 -- A part has a row once the storage has accepted it.
 CREATE TABLE parts (
@@ -122,8 +156,28 @@ CREATE TABLE ignored (
     path BLOB NOT NULL,
     reason TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
+    -- A file that was moved after its upload: the upload under its old name, and the ctime of the file
+    -- under its new one.
+    moved_upload INTEGER REFERENCES uploads (id),
+    ctime_ns INTEGER,
     PRIMARY KEY (drop_name, path)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX ignored_newest ON ignored (at_ns DESC);
+
+-- How many paths are not uploaded: kept, not counted, for a run may have as many of them as files.
+CREATE TABLE ignored_tally (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    path_count INTEGER NOT NULL CHECK (path_count >= 0)
+) STRICT;
+INSERT INTO ignored_tally VALUES (1, 0);
+
+CREATE TRIGGER ignored_tally_insert AFTER INSERT ON ignored BEGIN
+    UPDATE ignored_tally SET path_count = path_count + 1;
+END;
+
+CREATE TRIGGER ignored_tally_delete AFTER DELETE ON ignored BEGIN
+    UPDATE ignored_tally SET path_count = path_count - 1;
+END;
 
 CREATE TABLE drop_health (
     drop_name TEXT PRIMARY KEY,
@@ -131,7 +185,11 @@ CREATE TABLE drop_health (
     watch TEXT NOT NULL CHECK (watch IN ('events', 'scanning', 'deaf')),
     reason TEXT,
     last_full_scan_at_ns INTEGER,
-    settling_count INTEGER NOT NULL
+    settling_count INTEGER NOT NULL,
+    -- Which directory it was when its files were last seen: an empty one that is another is the mount
+    -- point of a share that is not mounted, not a directory whose files were deleted.
+    root_device INTEGER,
+    root_inode INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE destination_health (
@@ -184,3 +242,157 @@ BEGIN
         bytes_sent = bytes_sent + NEW.bytes_sent
     WHERE state = NEW.state;
 END;
+
+-- Runs whose end a platform wants to be told: one row for each at each destination.
+CREATE TABLE drops (
+    destination TEXT NOT NULL,
+    drop_name TEXT NOT NULL,
+    -- The run's own name: its top-level directory, or file.
+    name TEXT NOT NULL,
+    opened_at_ns INTEGER NOT NULL,
+    finished_at_ns INTEGER,
+    PRIMARY KEY (destination, drop_name, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX drops_open ON drops (destination) WHERE finished_at_ns IS NULL;
+
+-- One row for each directory that is a run.
+CREATE TABLE units (
+    drop_name TEXT NOT NULL,
+    unit BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'completed', 'gone')),
+    reason TEXT,
+    file_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    closed_file_count INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    opened_at_ns INTEGER NOT NULL,
+    closed_at_ns INTEGER,
+    completed_at_ns INTEGER,
+    receipt_sha256 BLOB CHECK (length(receipt_sha256) = 32),
+    outcome TEXT,
+    outcome_is_success INTEGER,
+    -- Uploads of it that an operator gave up: it is not all there.
+    given_up_count INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (drop_name, unit),
+    CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX units_newest ON units (opened_at_ns DESC, unit);
+
+-- What a run says of itself; the samples of its sheet are words named "samples", one row each.
+CREATE TABLE unit_words (
+    drop_name TEXT NOT NULL,
+    unit BLOB NOT NULL,
+    word TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (drop_name, unit, word, number)
+) STRICT, WITHOUT ROWID;
+
+-- Sources that are disposed of when their time has come.
+CREATE TABLE disposals (
+    drop_name TEXT NOT NULL,
+    unit BLOB NOT NULL,
+    is_file INTEGER NOT NULL,
+    due_at_ns INTEGER NOT NULL,
+    intended_at_ns INTEGER,
+    retry_at_ns INTEGER,
+    failure TEXT,
+    ended_at_ns INTEGER,
+    is_done INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (drop_name, unit)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX disposals_open ON disposals (drop_name) WHERE ended_at_ns IS NULL;
+
+-- Counts of each run's uploads at each destination: kept, not counted.
+CREATE TABLE unit_tallies (
+    drop_name TEXT NOT NULL,
+    unit BLOB NOT NULL,
+    destination TEXT NOT NULL,
+    upload_count INTEGER NOT NULL,
+    completed_count INTEGER NOT NULL,
+    parked_count INTEGER NOT NULL,
+    newest_id INTEGER NOT NULL,
+    PRIMARY KEY (drop_name, unit, destination)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER uploads_unit_insert AFTER INSERT ON uploads WHEN NEW.sentinel = 0 BEGIN
+    INSERT INTO unit_tallies VALUES (NEW.drop_name, ifnull(NEW.unit, x''), NEW.destination, 1, 0,
+        NEW.state = 'parked', NEW.id)
+    ON CONFLICT DO UPDATE SET upload_count = upload_count + 1,
+        parked_count = parked_count + (NEW.state = 'parked'), newest_id = NEW.id;
+END;
+
+CREATE TRIGGER uploads_unit_update AFTER UPDATE OF stage, hold ON uploads
+WHEN NEW.sentinel = 0 AND NEW.state <> OLD.state BEGIN
+    UPDATE unit_tallies SET
+        upload_count = upload_count + (OLD.state = 'abandoned') - (NEW.state = 'abandoned'),
+        completed_count = completed_count + (NEW.state = 'completed') - (OLD.state = 'completed'),
+        parked_count = parked_count + (NEW.state = 'parked') - (OLD.state = 'parked')
+    WHERE drop_name = NEW.drop_name AND unit = ifnull(NEW.unit, x'')
+        AND destination = NEW.destination;
+END;
+
+-- Notices to people: one row for each fact and each channel it goes by.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- What it is about: a run's name, an upload's id, a drop directory, a destination.
+    subject TEXT NOT NULL,
+    -- It takes back an earlier one of its kind and subject: readable again, ok again.
+    is_over INTEGER NOT NULL DEFAULT 0 CHECK (is_over IN (0, 1)),
+    -- The JSON that is sent, rendered once.
+    body TEXT NOT NULL,
+    created_at_ns INTEGER NOT NULL,
+    -- When it is tried, for the first time or again.
+    retry_at_ns INTEGER NOT NULL,
+    attempt_count INTEGER NOT NULL DEFAULT 0,
+    -- Why the last try failed.
+    failure TEXT,
+    sent_at_ns INTEGER,
+    -- Since when the receiver has refused it, and when it was given up.
+    refused_at_ns INTEGER,
+    given_up_at_ns INTEGER,
+    -- The notice that includes this one, when there were too many to send one by one.
+    folded_into INTEGER
+) STRICT;
+-- What waits: neither sent, nor given up, nor included in another.
+CREATE INDEX outbox_unsent ON outbox (id)
+    WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL;
+CREATE INDEX outbox_sent ON outbox (sent_at_ns);
+-- The last notice of each trouble.
+CREATE INDEX outbox_subject ON outbox (kind, subject, id);
+CREATE INDEX outbox_given_up ON outbox (id) WHERE given_up_at_ns IS NOT NULL;
+
+-- What operators ordered and has not been taken back or carried out.
+CREATE TABLE orders (
+    standing TEXT NOT NULL CHECK (standing IN ('paused', 'given-up')),
+    scope TEXT NOT NULL CHECK (scope IN ('all', 'destination', 'drop', 'unit', 'upload')),
+    -- The name of the destination or drop directory, or the upload's id; empty for all.
+    name TEXT NOT NULL,
+    -- The run's path; empty for other scopes.
+    unit BLOB NOT NULL,
+    at_ns INTEGER NOT NULL,
+    PRIMARY KEY (standing, scope, name, unit)
+) STRICT, WITHOUT ROWID;
+
+-- A rate that was ordered, in place of what is configured.
+CREATE TABLE ordered_bandwidth (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    -- Bytes a second; none is unlimited, zero stops.
+    bytes_per_second INTEGER CHECK (bytes_per_second >= 0),
+    at_ns INTEGER NOT NULL
+) STRICT;
+
+-- How the database itself is: its last copy, its last check.
+CREATE TABLE care (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    backup_at_ns INTEGER,
+    -- Why the last copy failed; NULL when it did not.
+    backup_failure TEXT,
+    checked_at_ns INTEGER,
+    is_sound INTEGER CHECK (is_sound IN (0, 1)),
+    -- What the check found.
+    detail TEXT
+) STRICT;
+INSERT INTO care (id) VALUES (1);

@@ -1,8 +1,7 @@
 //! Platforms: vendors' APIs behind one trait, and the façade that everybody calls.
 //!
 //! [`Destination`] adds what is common to all platforms, once: how many API calls may be under way,
-//! the span with the destination's name, the watch on the credential, and in tests the record of what
-//! was called. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
+//! the span with the destination's name and the watch on the credential. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
 //! and `wire` with the shapes and the pure functions from answer to result.
 //!
 //! *Promises*: every operation passes through here and comes back with exactly one answer; a call
@@ -47,21 +46,7 @@ use crate::model::{
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
 const CALLS_MAX: usize = 8;
-/// Recorded calls kept in tests.
-#[cfg(feature = "testing")]
-const RECORD_MAX: usize = 100_000;
-
-/// One call that was made.
-#[cfg(feature = "testing")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    /// The operation, as the trait names it.
-    pub operation: &'static str,
-    /// How it failed, if it did.
-    pub failed: Option<FailureKind>,
-}
-
-/// A configured target. Copies share permits and record.
+/// A configured target. Copies share permits.
 #[derive(Clone)]
 pub struct Destination(Arc<Inner>);
 
@@ -72,8 +57,6 @@ struct Inner {
     /// The version of the credential that the daemon was told of.
     seen: Mutex<Option<Version>>,
     permits: Semaphore,
-    #[cfg(feature = "testing")]
-    record: Mutex<Vec<Recorded>>,
 }
 
 impl std::fmt::Debug for Destination {
@@ -96,8 +79,6 @@ impl Destination {
             credential,
             seen: Mutex::new(seen),
             permits: Semaphore::new(CALLS_MAX),
-            #[cfg(feature = "testing")]
-            record: Mutex::default(),
         }))
     }
 
@@ -117,12 +98,6 @@ impl Destination {
         self.0.credential.as_ref().and_then(|credential| credential.expires_at())
     }
 
-    /// Returns the calls made so far, in the order in which they ended.
-    #[cfg(feature = "testing")]
-    pub fn recorded(&self) -> Vec<Recorded> {
-        self.0.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// See [`contract::Platform::traits`].
     pub fn traits(&self) -> Traits {
         self.0.platform.traits()
@@ -133,7 +108,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn check_access(&self) -> Result<(), Failure> {
-        self.permitted("check_access", self.0.platform.check_access()).await
+        self.permitted(self.0.platform.check_access()).await
     }
 
     /// See [`contract::Platform::locate`].
@@ -141,7 +116,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn locate(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
-        self.permitted("locate", self.0.platform.locate(target)).await
+        self.permitted(self.0.platform.locate(target)).await
     }
 
     /// See [`contract::Platform::begin`].
@@ -149,7 +124,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn begin(&self, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
-        self.permitted("begin", self.0.platform.begin(request)).await
+        self.permitted(self.0.platform.begin(request)).await
     }
 
     /// See [`contract::Platform::find_begun`].
@@ -161,7 +136,7 @@ impl Destination {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        self.permitted("find_begun", self.0.platform.find_begun(request, since)).await
+        self.permitted(self.0.platform.find_begun(request, since)).await
     }
 
     /// See [`contract::Platform::put_part`]. Needs no permit.
@@ -169,7 +144,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
-        self.watched("put_part", self.0.platform.put_part(request, body)).await
+        self.watched(self.0.platform.put_part(request, body)).await
     }
 
     /// See [`contract::Platform::put_whole`]. Needs no permit.
@@ -181,7 +156,7 @@ impl Destination {
         request: &WholeRequest,
         body: PartBody,
     ) -> Result<Whole, Failure> {
-        self.watched("put_whole", self.0.platform.put_whole(request, body)).await
+        self.watched(self.0.platform.put_whole(request, body)).await
     }
 
     /// See [`contract::Platform::list_parts`].
@@ -192,7 +167,7 @@ impl Destination {
         &self,
         remote: &RemoteUpload,
     ) -> Result<Option<Vec<RemotePart>>, Failure> {
-        self.permitted("list_parts", self.0.platform.list_parts(remote)).await
+        self.permitted(self.0.platform.list_parts(remote)).await
     }
 
     /// See [`contract::Platform::report_parts`].
@@ -204,7 +179,7 @@ impl Destination {
         remote: &RemoteUpload,
         parts: &[RemotePart],
     ) -> Result<(), Failure> {
-        self.permitted("report_parts", self.0.platform.report_parts(remote, parts)).await
+        self.permitted(self.0.platform.report_parts(remote, parts)).await
     }
 
     /// See [`contract::Platform::complete`].
@@ -212,7 +187,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn complete(&self, request: &CompleteRequest) -> Result<RemoteFile, Failure> {
-        self.permitted("complete", self.0.platform.complete(request)).await
+        self.permitted(self.0.platform.complete(request)).await
     }
 
     /// See [`contract::Platform::find_completed`].
@@ -220,7 +195,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn find_completed(&self, request: &CompleteRequest) -> Result<Completion, Failure> {
-        self.permitted("find_completed", self.0.platform.find_completed(request)).await
+        self.permitted(self.0.platform.find_completed(request)).await
     }
 
     /// See [`contract::Platform::inspect`].
@@ -228,7 +203,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn inspect(&self, file: &RemoteFileId) -> Result<Option<RemoteFile>, Failure> {
-        self.permitted("inspect", self.0.platform.inspect(file)).await
+        self.permitted(self.0.platform.inspect(file)).await
     }
 
     /// See [`contract::Platform::describe`].
@@ -240,7 +215,7 @@ impl Destination {
         file: &RemoteFileId,
         description: &Description,
     ) -> Result<(), Failure> {
-        self.permitted("describe", self.0.platform.describe(file, description)).await
+        self.permitted(self.0.platform.describe(file, description)).await
     }
 
     /// See [`contract::Exports::find`].
@@ -251,7 +226,7 @@ impl Destination {
         &self,
         items: &[ExportItem],
     ) -> Result<Vec<Option<ExportJob>>, Failure> {
-        self.permitted("find_exports", self.exports()?.find(items)).await
+        self.permitted(self.exports()?.find(items)).await
     }
 
     /// See [`contract::Exports::start`].
@@ -263,7 +238,7 @@ impl Destination {
         items: &[ExportItem],
         mode: ExportMode,
     ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
-        self.permitted("start_exports", self.exports()?.start(items, mode)).await
+        self.permitted(self.exports()?.start(items, mode)).await
     }
 
     /// See [`contract::Exports::poll`].
@@ -274,7 +249,7 @@ impl Destination {
         &self,
         jobs: &[ExportId],
     ) -> Result<Vec<Result<ExportState, Failure>>, Failure> {
-        self.permitted("poll_exports", self.exports()?.poll(jobs)).await
+        self.permitted(self.exports()?.poll(jobs)).await
     }
 
     fn exports(&self) -> Result<&dyn Exports, Failure> {
@@ -287,7 +262,7 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn finish_drop(&self, name: &str) -> Result<(), Failure> {
-        self.permitted("finish_drop", self.0.platform.finish_drop(name)).await
+        self.permitted(self.0.platform.finish_drop(name)).await
     }
 
     /// See [`contract::Platform::abort`].
@@ -295,42 +270,27 @@ impl Destination {
     /// # Errors
     /// The platform's.
     pub async fn abort(&self, remote: &RemoteUploadId) -> Result<(), Failure> {
-        self.permitted("abort", self.0.platform.abort(remote)).await
+        self.permitted(self.0.platform.abort(remote)).await
     }
 
     async fn permitted<T>(
         &self,
-        operation: &'static str,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.0.permits.acquire().await else {
             let message = "the destination is closed";
             return Err(Failure::new(FailureKind::Cancelled, message));
         };
-        self.watched(operation, answer).await
+        self.watched(answer).await
     }
 
     async fn watched<T>(
         &self,
-        operation: &'static str,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let span = tracing::debug_span!("platform call", destination = %self.0.name);
-        let answer = answer.instrument(span).await;
-        self.keep(operation, answer.as_ref().err().map(|failure| failure.kind));
-        answer
+        answer.instrument(span).await
     }
-
-    #[cfg(feature = "testing")]
-    fn keep(&self, operation: &'static str, failed: Option<FailureKind>) {
-        let mut record = self.0.record.lock().unwrap_or_else(PoisonError::into_inner);
-        if record.len() < RECORD_MAX {
-            record.push(Recorded { operation, failed });
-        }
-    }
-
-    #[cfg(not(feature = "testing"))]
-    fn keep(&self, _: &'static str, _: Option<FailureKind>) {}
 }
 
 #[cfg(test)]
@@ -456,19 +416,6 @@ mod tests {
             assert_eq!(destination.check_access().now_or_never(), None, "begun, and dropped");
         }
         assert_eq!(destination.check_access().await, Ok(()));
-    }
-
-    #[cfg(feature = "testing")]
-    #[tokio::test]
-    async fn calls_are_recorded_with_how_they_failed() {
-        let (destination, _) = destination(None);
-        destination.abort(&RemoteUploadId::new("u")).await.expect("aborted");
-        destination.list_parts(&remote()).await.expect_err("refused");
-        let recorded = |operation, failed| Recorded { operation, failed };
-        assert_eq!(
-            destination.recorded(),
-            [recorded("abort", None), recorded("list_parts", Some(FailureKind::Forbidden))]
-        );
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! A row has so many that finding each by its name takes longer than reading it. So readers ask for
 //! all of them, `at!` has the compiler find their positions here, and a test compares this list with
-//! the table. A column that a migration adds goes to the end.
+//! the table. A new column goes to the end.
 
-/// The columns of `uploads`, in the order of the migrations.
+/// The columns of `uploads`, in the order of the table.
 const COLUMNS: &[&str] = &[
     "id",
     "drop_name",

@@ -175,11 +175,8 @@ mod tests {
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().expect("opened");
-        for file in ["0008_outbox.sql", "0009_voice.sql"] {
-            let path = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
-            let sql = std::fs::read_to_string(path).expect("read");
-            connection.execute_batch(&sql).expect("made");
-        }
+        let schema = include_str!("../../../migrations/0001_initial.sql");
+        connection.execute_batch(schema).expect("made");
         connection
     }
 
