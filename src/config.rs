@@ -11,7 +11,6 @@ mod raw;
 mod resolve;
 mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::model::{ByteCount, DestinationName, NamePolicy, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
-use crate::source;
+use crate::{source, web};
 
 /// The commented default configuration, which documents every key.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
@@ -45,7 +44,7 @@ pub struct Config {
     /// Where operators ask the running daemon.
     pub control_socket: PathBuf,
     /// Where the status page is served, if anywhere.
-    pub web: Option<SocketAddr>,
+    pub web: Option<web::Settings>,
     /// How much at once.
     pub transfer: Transfer,
     /// When to try again.
@@ -262,6 +261,14 @@ impl Config {
     ) -> Result<Vec<(String, PathBuf)>, Problems> {
         let text = read(path)?;
         Ok(resolve::drop_directories(path, &text, parse_raw(path, &text)?, environment))
+    }
+
+    /// Returns every file that holds a secret.
+    pub fn secret_files(&self) -> Vec<&Path> {
+        let credentials = self.destinations.iter().map(|target| target.credential.file());
+        let told = self.notify.iter().flat_map(|told| told.sender.secret_files());
+        let beats = self.heartbeats.iter().map(|beat| beat.url_file.as_path());
+        credentials.chain(told).chain(beats).collect()
     }
 
     /// Checks the text of a configuration file.

@@ -1,38 +1,43 @@
 //! The control socket: what an operator may ask of the running daemon, and what it answers.
 //!
-//! *Owns* the words on the wire, the socket's file and both ends of a conversation. One request is one
-//! line of JSON, answered by one line; a connection may hold several, one after the other.
-//! *Promises*: the file has mode 0660 from its first moment; a peer's user is asked of the kernel, and
-//! one who could only have come in because the file was opened to everybody is refused; lines are
-//! bounded, and so is the time a peer may take for one. *Never* carries a secret.
+//! *Owns* the words of the protocol, the socket's file and both ends of a conversation. One request is
+//! one line of JSON, answered by one line; a connection may hold several, one after the other. Files
+//! that are handed in come with open descriptors, in the same message as their request.
+//! *Promises*: the file has mode 0660 from its first moment, takes the place of nothing but a socket
+//! that a daemon of the same user left behind, and is made again when it was removed; a peer's user is
+//! asked of the kernel, and one who could only have come in because the file was opened to everybody
+//! is refused; lines, lists and descriptors are bounded, and so is the time that a peer may take to
+//! send a line or to read an answer. *Never* carries a secret, and never takes a path alone as a
+//! reason to read a file: the daemon may read more than the peer.
 //!
 //! What is changed is committed before it is answered. *At a crash* the file stays behind; the next
 //! daemon, which holds the lock of the state, takes its place.
 
+mod client;
+mod listener;
+mod place;
+mod wire;
+
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::model::{DestinationName, DropName, Scope, SourcePath, UploadId, Verb};
 
-/// A request names files by their paths, as numbers; so many of the longest fit.
-const LINE_MAX: u64 = 4 * 1024 * 1024;
-/// An answer names each file that was handed in.
-const ANSWER_MAX: u64 = 64 * 1024 * 1024;
-/// A peer that is silent for longer is let go.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Conversations at once. People and scripts hold few.
-const PEERS_MAX: usize = 16;
-/// How long an answer is waited for: the daemon commits before it answers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// The longest path that the kernel takes for a socket.
-const PATH_MAX: usize = 107;
+pub use client::{ask, hand_in, reach};
+pub use listener::serve;
+pub use place::check_place;
+pub use wire::Descriptors;
+
+/// Files in one request, each with its descriptor. Sixteen conversations at once take no more
+/// descriptors than a daemon with the smallest usual limit has to spare.
+pub const FILES_MAX: usize = 16;
+/// Things that one order names.
+pub const TARGETS_MAX: usize = 1000;
+/// The longest request: so many things with paths of usual length fit.
+const REQUEST_MAX: usize = 1024 * 1024;
 
 /// What is asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +63,15 @@ pub enum Request {
         /// What.
         of: Vec<Target>,
     },
-    /// Send these files once.
+    /// Send these files once. Each comes with a descriptor that the peer opened for reading, in the
+    /// same order: the proof that the peer may read what the daemon is to send.
     Upload {
         /// Absolute paths, as bytes: not every name is text.
         paths: Vec<Vec<u8>>,
+        /// The directory below which their names at the destination begin; each file's own directory
+        /// when there is none.
+        #[serde(default)]
+        below: Option<Vec<u8>>,
         /// The name of a destination.
         to: String,
     },
@@ -148,6 +158,26 @@ impl Request {
             Verb::Abandon => Self::Abandon { of },
         }
     }
+
+    /// Says what of a request is more than one may hold.
+    fn excess(&self) -> Option<String> {
+        match self {
+            Self::Pause { of }
+            | Self::Resume { of }
+            | Self::Retry { of }
+            | Self::Abandon { of } => {
+                let count = of.len();
+                let why = || format!("an order names at most {TARGETS_MAX} things, not {count}");
+                (count > TARGETS_MAX).then(why)
+            }
+            Self::Upload { paths, .. } => {
+                let count = paths.len();
+                let why = || format!("a request holds at most {FILES_MAX} files, not {count}");
+                (count > FILES_MAX).then(why)
+            }
+            Self::Bandwidth { .. } | Self::LogLevel { .. } => None,
+        }
+    }
 }
 
 /// What the daemon answers.
@@ -201,6 +231,8 @@ pub struct Change {
 pub struct Asked {
     /// What is asked.
     pub request: Request,
+    /// What came with it.
+    pub descriptors: Descriptors,
     /// Who asks: a user's number.
     pub user: u32,
     /// Where the answer goes.
@@ -210,10 +242,16 @@ pub struct Asked {
 /// Why there is no socket, or no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens.
+    /// Nobody listens, for no daemon runs.
     #[error("no daemon listens at {}", path.display())]
     NotRunning {
         /// Where.
+        path: PathBuf,
+    },
+    /// Nobody listens, although a daemon runs.
+    #[error("a daemon runs, but its control socket {} is not there", path.display())]
+    SocketGone {
+        /// Where it should be.
         path: PathBuf,
     },
     /// The socket's file may not be used, or cannot be made.
@@ -242,160 +280,17 @@ impl Error {
             Self::NotRunning { .. } => {
                 Some("start it: systemctl start dropferry, or dropferry run".into())
             }
+            Self::SocketGone { .. } => Some(
+                "the daemon makes it again within a minute; if it does not, its log says why"
+                    .into(),
+            ),
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("ask as root, or as a member of the group that owns the socket".into())
             }
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
-                Some(format!("set [control] socket to a path of at most {PATH_MAX} bytes"))
+                Some(format!("set [control] socket to a path of at most {} bytes", place::PATH_MAX))
             }
             Self::Unusable { .. } | Self::NoAnswer { .. } => None,
         }
     }
-}
-
-/// The socket that the daemon listens on; dropped, its file is removed.
-#[derive(Debug)]
-pub struct Listener {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Listener {
-    /// Makes the socket, in place of one that a former daemon left behind. Whoever calls holds the lock
-    /// of the state, so no other daemon of this state listens there.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let unusable = |source| Error::Unusable { path: path.to_owned(), source };
-        if path.as_os_str().len() > PATH_MAX {
-            return Err(unusable(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "its path is too long for a socket",
-            )));
-        }
-        // Made under another name and moved: nobody sees it with another mode.
-        let own = path.with_extension(format!("{}", std::process::id()));
-        for old in [path, &own] {
-            let is_socket = std::fs::symlink_metadata(old)
-                .is_ok_and(|old| std::os::unix::fs::FileTypeExt::is_socket(&old.file_type()));
-            if is_socket {
-                std::fs::remove_file(old).map_err(unusable)?;
-            }
-        }
-        let listener = UnixListener::bind(&own).map_err(unusable)?;
-        let mode = std::fs::Permissions::from_mode(0o660);
-        std::fs::set_permissions(&own, mode)
-            .and_then(|()| std::fs::rename(&own, path))
-            .map_err(unusable)?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Takes conversations until it is dropped, and hands on what is asked.
-    pub async fn serve(self, asked: mpsc::Sender<Asked>) {
-        let mut peers = tokio::task::JoinSet::new();
-        loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, most likely: what is open has to end first.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            };
-            while peers.try_join_next().is_some() {}
-            if peers.len() >= PEERS_MAX {
-                drop(peers.join_next().await);
-            }
-            let (path, asked) = (self.path.clone(), asked.clone());
-            peers.spawn(async move {
-                if let Err(error) = converse(stream, &path, &asked).await {
-                    tracing::debug!("a conversation at the control socket broke off: {error}");
-                }
-            });
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // A file that is left behind is replaced by the next daemon.
-        std::fs::remove_file(&self.path).unwrap_or(());
-    }
-}
-
-/// Holds one conversation on the daemon's side.
-async fn converse(stream: UnixStream, path: &Path, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
-    let user = stream.peer_cred()?.uid();
-    let (reading, mut writing) = stream.into_split();
-    let mut lines = BufReader::new(reading);
-    if !may_ask(user, path) {
-        return say(&mut writing, &Reply::Refused("the socket is open to everybody".into())).await;
-    }
-    loop {
-        let mut line = String::new();
-        let mut bounded = (&mut lines).take(LINE_MAX);
-        let read = tokio::time::timeout(SILENCE_MAX, bounded.read_line(&mut line));
-        match read.await {
-            Ok(Ok(0)) | Err(_) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(_)) => {}
-        }
-        let reply = match serde_json::from_str(&line) {
-            Ok(request) => ask_loop(request, user, asked).await,
-            Err(error) => Reply::Refused(format!("that is no request: {error}")),
-        };
-        say(&mut writing, &reply).await?;
-        if !line.ends_with('\n') {
-            return Ok(());
-        }
-    }
-}
-
-async fn ask_loop(request: Request, user: u32, asked: &mpsc::Sender<Asked>) -> Reply {
-    let (answer, reply) = oneshot::channel();
-    let sent = asked.send(Asked { request, user, answer }).await;
-    match (sent, reply.await) {
-        (Ok(()), Ok(reply)) => reply,
-        _ => Reply::Refused("the daemon stops".into()),
-    }
-}
-
-async fn say(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
-    to.write_all(&line).await
-}
-
-/// Root and the daemon's own user may; others, where the file's mode let them in as its group.
-fn may_ask(user: u32, path: &Path) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let is_open_to_all = || std::fs::metadata(path).map_or(true, |file| file.mode() & 0o007 != 0);
-    user == 0 || user == own || !is_open_to_all()
-}
-
-/// Asks a running daemon.
-///
-/// # Errors
-/// When none listens, or it does not answer.
-pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Error> {
-    let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
-    let stream = UnixStream::connect(path).await.map_err(|source| {
-        let (path, kind) = (path.to_owned(), source.kind());
-        match matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
-            true => Error::NotRunning { path },
-            false => Error::Unusable { path, source },
-        }
-    })?;
-    let exchange = async {
-        let (reading, mut writing) = stream.into_split();
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        writing.write_all(&line).await?;
-        let mut reply = String::new();
-        BufReader::new(reading).take(ANSWER_MAX).read_line(&mut reply).await?;
-        io::Result::Ok(reply)
-    };
-    let reply = tokio::time::timeout(ANSWER_LIMIT, exchange).await;
-    let reply =
-        reply.map_err(|_| no_answer(format!("none within {} s", ANSWER_LIMIT.as_secs())))?;
-    let reply = reply.map_err(|error| no_answer(error.to_string()))?;
-    serde_json::from_str(&reply).map_err(|error| no_answer(error.to_string()))
 }

@@ -97,7 +97,7 @@ impl Daemon {
         self.take_effects(effects);
         self.start_watches();
         self.follow_rates();
-        self.web.serve(self.setup.config.web, &self.world);
+        self.web.serve(self.setup.config.web.clone(), &self.world);
         told(sdnotify::ready("what is under way is loaded"));
         tracing::info!("started");
         loop {

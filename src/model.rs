@@ -25,7 +25,7 @@ pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportS
 pub use fact::{Admission, Fact, Record};
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{
-    Fingerprint, IgnoreReason, Observation, PathDigest, RootIdentity, Seen, SourcePath,
+    Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, RootIdentity, Seen, SourcePath,
 };
 pub use health::{DestinationState, DropHealth, WatchState};
 pub use hex::Hex;

@@ -21,6 +21,7 @@ mod secret;
 pub mod webhook;
 mod words;
 
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -35,6 +36,20 @@ pub enum Sender {
     Webhook(webhook::Settings),
     /// A mail is sent.
     Mail(mail::Settings),
+}
+
+impl Sender {
+    /// Returns the files that hold what it must not show.
+    pub fn secret_files(&self) -> Vec<&Path> {
+        match self {
+            Self::Command(_) => Vec::new(),
+            Self::Webhook(settings) => {
+                let secret = settings.secret_file.as_deref();
+                secret.into_iter().chain([settings.url_file.as_path()]).collect()
+            }
+            Self::Mail(settings) => settings.credential.as_deref().into_iter().collect(),
+        }
+    }
 }
 
 /// A call to an address of the operator's own.

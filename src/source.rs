@@ -20,6 +20,7 @@ mod beneath;
 pub mod dispose;
 pub mod filter;
 mod guard;
+pub mod handed;
 pub mod look;
 pub mod part;
 mod patterns;
@@ -35,11 +36,13 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::model::{
-    ByteCount, DropName, Failure, FailureKind, Fingerprint, RootIdentity, SourcePath, Space, Unit,
+    ByteCount, DropName, Failure, FailureKind, Fingerprint, Provenance, RootIdentity, SourcePath,
+    Space, Unit,
 };
 
 pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
+pub use handed::prove;
 pub use look::look;
 pub use part::{
     Again, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead, PartReader,
@@ -79,6 +82,8 @@ pub struct SourceFile {
     pub path: SourcePath,
     /// The version that is meant; any other is refused.
     pub fingerprint: Fingerprint,
+    /// Whose it was and where it lay when it was handed in; no other file is read under its path.
+    pub provenance: Option<Provenance>,
 }
 
 /// Returns the room on the file system of a directory, where it can be told.

@@ -35,6 +35,11 @@ use crate::model::{
     UnitRow, UploadId, UploadState, WallTime,
 };
 
+/// Tells whether a daemon runs on a state directory.
+pub fn is_in_use(directory: &Path) -> bool {
+    lock::is_taken(directory)
+}
+
 /// Where the state is kept.
 #[derive(Debug, Clone)]
 pub struct Settings {

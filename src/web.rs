@@ -1,13 +1,16 @@
 //! The status page, `/metrics` and `/healthz`, over HTTP.
 //!
 //! *Owns* the listener, the page's files and what is checked of a request. *Promises*: nothing is
-//! changed by any request; only `GET` and `HEAD` are answered; a `Host` that is a name of somebody
-//! else's is refused, so that a page of theirs cannot read this one through a browser of the lab;
-//! `/healthz` is answered by the daemon's loop, so it is well when the loop turns. *Never* reads rows
-//! itself: what is shown is given as functions, called on threads that may block.
+//! changed by any request; only `GET` and `HEAD` are answered; a request whose `Host` is not exactly
+//! one of ours is refused, so that a page of another site cannot read this one through a browser of
+//! the lab (DNS rebinding); connections are few and short, so that a peer that holds them open takes
+//! neither descriptors nor the page from others; `/healthz` is answered by the daemon's loop, so it is
+//! well when the loop turns. *Never* reads rows itself: what is shown is given as functions, called on
+//! threads that may block.
 //!
 //! *At a crash* nothing is lost. The daemon runs one.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +22,27 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 /// A loop that does not answer for this long does not turn.
 const PULSE_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that wait for the loop.
 pub const PULSES_MAX: usize = 16;
+
+/// Connections at once. Browsers and monitors hold few.
+const CONNECTIONS_MAX: usize = 64;
+/// A peer sends the head of its request within this time.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// A connection serves one request, and ends within this time: what is shown may be large and the
+/// line slow, but a peer that does not read is not waited for.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+/// Pause after a connection could not be accepted: out of descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const PAGE: &str = include_str!("web/page.html");
 const SCRIPT: &str = include_str!("web/script.js");
@@ -33,6 +50,15 @@ const STYLE: &str = include_str!("web/style.css");
 /// The page fetches from where it came, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// Where the page is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The address to listen at.
+    pub address: SocketAddr,
+    /// Names it answers to, besides the node's own, `localhost` and addresses of this machine.
+    pub hosts: Vec<String>,
+}
 
 /// Reads something to show, or says why it cannot.
 pub type Read = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
@@ -64,22 +90,57 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Answers until it is dropped.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, view: View) -> std::io::Result<()> {
+/// Answers until it is dropped. Where there are too many connections, the oldest one ends: a peer
+/// that holds them open keeps nobody else out.
+pub async fn serve(listener: TcpListener, view: View, hosts: Vec<String>) {
+    let hosts: Arc<[String]> = hosts.into();
+    let mut connections = JoinSet::new();
+    let mut oldest_first = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        oldest_first.retain(|open: &tokio::task::AbortHandle| !open.is_finished());
+        while connections.len() >= CONNECTIONS_MAX {
+            if let Some(oldest) = oldest_first.pop_front() {
+                oldest.abort();
+            }
+            // Ended, or cut.
+            drop(connections.join_next().await);
+        }
+        let Ok(local) = stream.local_addr() else { continue };
+        let ours = Names { local: local.ip(), hosts: Arc::clone(&hosts) };
+        let router = router(view.clone(), ours);
+        oldest_first.push_back(connections.spawn(converse(stream, router)));
+    }
+}
+
+fn router(view: View, ours: Names) -> Router {
     let page = |kind: &'static str, text: &'static str| get(async move || typed(kind, text.into()));
-    let router = Router::new()
+    Router::new()
         .route("/", page("text/html; charset=utf-8", PAGE))
         .route("/script.js", page("text/javascript; charset=utf-8", SCRIPT))
         .route("/style.css", page("text/css; charset=utf-8", STYLE))
         .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
-        .layer(middleware::from_fn(guard))
-        .with_state(view);
-    axum::serve(listener, router).await
+        .layer(middleware::from_fn_with_state(ours, guard))
+        .with_state(view)
+}
+
+/// Serves one request.
+async fn converse(stream: TcpStream, router: Router) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(false);
+    let connection =
+        server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!("a connection to the status page ended: {error}"),
+        Err(_) => tracing::debug!("a connection to the status page took too long"),
+    }
 }
 
 async fn status(State(view): State<View>) -> Response {
@@ -120,12 +181,11 @@ fn typed(kind: &'static str, text: String) -> Response {
 }
 
 /// Refuses what is no reading, and what was meant for another machine.
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(ours): State<Names>, request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return (StatusCode::METHOD_NOT_ALLOWED, "nothing is changed here\n").into_response();
     }
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    if !host.is_some_and(is_ours) {
+    if !ours.are_asked(&request) {
         return (StatusCode::MISDIRECTED_REQUEST, "that is not this machine\n").into_response();
     }
     let mut response = next.run(request).await;
@@ -136,33 +196,127 @@ async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-/// An address cannot be another's name; a name is ours when it is this machine's.
-fn is_ours(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => host,
+/// What this machine is called.
+#[derive(Debug, Clone)]
+struct Names {
+    /// The address that a connection came to.
+    local: IpAddr,
+    /// What is configured.
+    hosts: Arc<[String]>,
+}
+
+impl Names {
+    /// Tells whether a request names this machine and no other: by one `Host`, and by its target where
+    /// that is absolute.
+    fn are_asked(&self, request: &Request) -> bool {
+        let mut named = request.headers().get_all(HOST).iter();
+        let (host, more) = (named.next(), named.next());
+        let is_host_ours =
+            host.and_then(|host| host.to_str().ok()).is_some_and(|host| self.include(host));
+        let is_target_ours = request.uri().authority().is_none_or(|to| self.include(to.as_str()));
+        is_host_ours && more.is_none() && is_target_ours
+    }
+
+    /// Compares exactly: a name below ours, or one that begins with ours, is another's to give away.
+    /// An address is ours if it is a loopback address, the one that the connection came to, or
+    /// configured; the short forms of addresses (`127.1`) are names.
+    fn include(&self, host: &str) -> bool {
+        let Some(name) = without_port(host) else { return false };
+        if let Ok(address) = name.parse::<IpAddr>()
+            && (address.is_loopback() || address == self.local)
+        {
+            return true;
+        }
+        let node = rustix::system::uname();
+        let node = node.nodename().to_string_lossy();
+        let configured = self.hosts.iter().map(String::as_str);
+        let mut names = configured.chain(["localhost", node.as_ref()]);
+        !name.is_empty() && names.any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Takes the port and the brackets of an IPv6 address off a `Host`. The port is not compared: a
+/// tunnel may come by another one.
+fn without_port(host: &str) -> Option<&str> {
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(bracketed) => {
+            let (name, rest) = bracketed.split_once(']')?;
+            name.parse::<std::net::Ipv6Addr>().ok()?;
+            (name, rest)
+        }
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    let node = rustix::system::uname();
-    let node = node.nodename().to_string_lossy();
-    let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
-    name.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || (!node.is_empty() && short(name) == short(&node))
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn names() -> Names {
+        let hosts = ["seq-07.lab.example".to_owned(), "10.9.8.7".to_owned()];
+        Names { local: IpAddr::from([10, 0, 0, 7]), hosts: hosts.into() }
+    }
+
     #[test]
-    fn names_of_others_are_not_ours() {
+    fn only_exact_names_and_addresses_of_this_machine_are_ours() {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        for host in ["127.0.0.1:8377", "[::1]:8377", "localhost", "10.0.0.7", "[fe80::1]", &node] {
-            assert!(is_ours(host), "{host}");
+        let ours = [
+            "127.0.0.1:8377",
+            "127.0.0.1",
+            "127.8.9.1:80",
+            "[::1]:8377",
+            "[::1]",
+            "localhost",
+            "LocalHost:9000",
+            "10.0.0.7",
+            "10.9.8.7:8377",
+            "SEQ-07.lab.example:8377",
+            &node,
+            &format!("{node}:8377"),
+        ];
+        for host in ours {
+            assert!(names().include(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:8377", "127.0.0.1.evil.example", "", ":80"] {
-            assert!(!is_ours(host), "{host}");
+    }
+
+    #[test]
+    fn names_and_addresses_of_others_are_refused() {
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let below = format!("{node}.evil.example");
+        let with_port = format!("{below}:8377");
+        let others = [
+            "evil.example",
+            "evil.example:8377",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "seq-07",
+            "seq-07.lab.example.evil.example",
+            "evil.seq-07.lab.example",
+            "seq-07.lab.example.",
+            &below,
+            &with_port,
+            "1.2.3.4",
+            "10.0.0.8",
+            "[fe80::1]",
+            "[localhost]",
+            "[::1",
+            "::1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "localhost:",
+            "localhost:80:80",
+            "localhost:80x",
+            "user@localhost",
+            "localhost,evil.example",
+            "localhost/",
+            "",
+            ":80",
+        ];
+        for host in others {
+            assert!(!names().include(host), "{host}");
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         drop: DropName::new("template"),
         path: SourcePath::from_bytes(b"unit/file"),
         unit: SourcePath::from_bytes(b"unit"),
+        provenance: None,
         is_sentinel: false,
         fingerprint: Fingerprint {
             device: 1,

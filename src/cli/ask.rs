@@ -1,30 +1,67 @@
 //! Asks the running daemon.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
+use rustix::fd::BorrowedFd;
 
 use super::Common;
-use crate::control::{self, Reply, Request};
+use crate::control::{self, Error, Reply, Request};
+use crate::store;
 
 /// Sends a request to the daemon of this configuration, and returns its answer.
 ///
 /// # Errors
 /// When no daemon listens, or it refuses.
 pub(super) fn ask(common: &Common, request: &Request) -> anyhow::Result<Reply> {
+    hand_in(common, request, &[])
+}
+
+/// As [`ask`], with open files.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn hand_in(
+    common: &Common,
+    request: &Request,
+    files: &[BorrowedFd<'_>],
+) -> anyhow::Result<Reply> {
+    match reach(common, async |path| control::hand_in(&path, request, files).await)? {
+        Reply::Refused(why) => bail!("the daemon refuses: {why}"),
+        reply => Ok(reply),
+    }
+}
+
+/// Says why no daemon can be asked, before anything else is found to be missing.
+///
+/// # Errors
+/// When no daemon listens.
+pub(super) fn check(common: &Common) -> anyhow::Result<()> {
+    reach(common, async |path| control::reach(&path).await)
+}
+
+/// Tries each place of the socket until one answers.
+fn reach<T>(
+    common: &Common,
+    exchange: impl AsyncFn(PathBuf) -> Result<T, Error>,
+) -> anyhow::Result<T> {
     let places = common.places()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut none = None;
-    for path in &places.control_sockets {
-        match runtime.block_on(control::ask(path, request)) {
-            Ok(Reply::Refused(why)) => bail!("the daemon refuses: {why}"),
+    for path in places.control_sockets {
+        match runtime.block_on(exchange(path)) {
             Ok(reply) => return Ok(reply),
-            Err(error @ control::Error::NotRunning { .. }) => {
-                none.get_or_insert(error);
+            Err(Error::NotRunning { path }) => {
+                none.get_or_insert(path);
             }
             Err(error) => return Err(error.into()),
         }
     }
     match none {
-        Some(error) => Err(error.into()),
+        Some(path) if store::is_in_use(&places.state_directory) => {
+            Err(Error::SocketGone { path }.into())
+        }
+        Some(path) => Err(Error::NotRunning { path }.into()),
         None => bail!("there is no place for a control socket"),
     }
 }

@@ -13,6 +13,9 @@ use crate::model::{Scope, SourcePath, Verb};
 use crate::store::snapshot::Snapshot;
 use crate::{clock::Clock, control::Target::Upload};
 
+/// Things in one request: whatever their paths, it is no longer than one may be.
+const TARGETS_AT_ONCE: usize = 50;
+
 #[derive(Debug, Args)]
 pub(super) struct OrderArguments {
     /// An upload's id or path, the name of a drop directory or of a destination, or DROP/RUN
@@ -37,9 +40,15 @@ pub(super) fn execute(
     verb: Verb,
     arguments: &OrderArguments,
 ) -> anyhow::Result<Exit> {
-    let of = targets(common, arguments)?;
-    let reply = ask::ask(common, &Request::order(verb, of))?;
-    let Reply::Changed(changes) = reply else { return ask::odd(&reply) };
+    // Names are looked up in the database, which may never have been made.
+    ask::check(common)?;
+    let mut changes = Vec::new();
+    for some in targets(common, arguments)?.chunks(TARGETS_AT_ONCE) {
+        match ask::ask(common, &Request::order(verb, some.to_vec()))? {
+            Reply::Changed(changed) => changes.extend(changed),
+            reply => return ask::odd(&reply),
+        }
+    }
     if arguments.json {
         render::json(&json!({ "schema": 1, "changes": changes }))?;
     } else {

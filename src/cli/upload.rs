@@ -1,19 +1,33 @@
 //! `upload`: hands files to the running daemon once, from outside the drop directories.
+//!
+//! Every file is opened here and passed on open, which proves to the daemon that whoever hands it in
+//! may read it. The daemon opens it by its path, and takes it if it is the same file.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::OFlags;
+
 use super::{Common, Exit, ask, render, status};
-use crate::control::{Handed, Reply, Request};
-use crate::model::UploadId;
+use crate::control::{FILES_MAX, Handed, Reply, Request};
+use crate::model::{Observation, Seen, SourcePath, UploadId};
+use crate::source::{self, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
+
+/// Files of one path. More of them are a drop directory's work.
+const FILES_OF_PATH_MAX: usize = 10_000;
 
 /// How often it is looked how far they are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,15 +49,18 @@ pub(super) struct UploadArguments {
 }
 
 pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::Result<Exit> {
-    let mut paths = Vec::new();
+    ask::check(common)?;
+    let mut offered = Vec::new();
     for path in &arguments.paths {
-        // Links on the way are the daemon's to follow: it may see another tree than we do.
-        let path =
-            std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
-        paths.push(path.as_os_str().as_bytes().to_vec());
+        offered.push(Offered::find(path)?);
     }
-    let reply = ask::ask(common, &Request::Upload { paths, to: arguments.to.clone() })?;
-    let Reply::HandedIn { uploads, left_out } = reply else { return ask::odd(&reply) };
+    let mut handed_in = HandedIn::default();
+    for offered in offered {
+        let so_far = handed_in.uploads.len();
+        let handed = handed_in.take(common, offered, &arguments.to);
+        handed.with_context(|| format!("{so_far} files are handed in, and no more"))?;
+    }
+    let HandedIn { uploads, left_out } = handed_in;
     if !arguments.json {
         tell(&uploads, &left_out)?;
     }
@@ -63,6 +80,112 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     }
     let is_fine = left_out.is_empty() && ended.iter().all(is_there);
     Ok(if is_fine { Exit::Fine } else { Exit::Failed })
+}
+
+/// What one path leads to.
+#[derive(Debug, Default)]
+struct Offered {
+    /// Where names begin.
+    below: PathBuf,
+    files: Vec<PathBuf>,
+    /// What is no file that can be read, and why.
+    left_out: Vec<(PathBuf, String)>,
+}
+
+impl Offered {
+    /// Finds a file, or all files below a directory.
+    fn find(path: &Path) -> anyhow::Result<Self> {
+        let unusable = || format!("{} cannot be handed in", path.display());
+        let real = path.canonicalize().with_context(unusable)?;
+        let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+            bail!("{}: it is the root of the file system", unusable());
+        };
+        let filter = Filter::new(&source::handed::settings())?;
+        let mut offered = Self { below: parent.to_owned(), ..Self::default() };
+        if real.is_dir() {
+            let batch = |seen: Vec<Observation>| {
+                seen.into_iter().for_each(|seen| offered.note(&real, seen));
+                match offered.files.len() > FILES_OF_PATH_MAX {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            };
+            source::scan(&real, (&filter, &BTreeSet::new()), batch).with_context(unusable)?;
+        } else {
+            let asked = vec![SourcePath::from_bytes(name.as_bytes())];
+            let seen = source::look(parent, &filter, asked).with_context(unusable)?;
+            seen.into_iter().for_each(|seen| offered.note(parent, seen));
+        }
+        if offered.files.len() > FILES_OF_PATH_MAX {
+            let max = FILES_OF_PATH_MAX;
+            bail!("{}: it holds more than {max} files; make it a drop directory", unusable());
+        }
+        Ok(offered)
+    }
+
+    fn note(&mut self, directory: &Path, seen: Observation) {
+        let path = directory.join(seen.path.as_path());
+        match seen.seen {
+            Seen::File(_) => self.files.push(path),
+            Seen::Unreadable(_, why) => self.left_out.push((path, why)),
+            Seen::Ignored(reason) => self.left_out.push((path, reason.sentence().to_owned())),
+            Seen::Gone => self.left_out.push((path, "it is not there any more".to_owned())),
+        }
+    }
+}
+
+/// What became of everything.
+#[derive(Debug, Default)]
+struct HandedIn {
+    uploads: Vec<Handed>,
+    left_out: Vec<(String, String)>,
+}
+
+impl HandedIn {
+    /// Hands in what one path leads to, some files at a time.
+    fn take(&mut self, common: &Common, offered: Offered, to: &str) -> anyhow::Result<()> {
+        offered.left_out.into_iter().for_each(|(path, why)| self.leave_out(&path, why));
+        for paths in offered.files.chunks(FILES_MAX) {
+            let opened: Vec<_> = paths.iter().filter_map(|path| self.open(path)).collect();
+            let request = Request::Upload {
+                paths: opened.iter().map(|(path, _)| bytes(path)).collect(),
+                below: Some(bytes(&offered.below)),
+                to: to.to_owned(),
+            };
+            let files: Vec<BorrowedFd<'_>> = opened.iter().map(|(_, file)| file.as_fd()).collect();
+            match ask::hand_in(common, &request, &files)? {
+                Reply::HandedIn { uploads, left_out } => {
+                    self.uploads.extend(uploads);
+                    self.left_out.extend(left_out);
+                }
+                reply => return ask::odd(&reply),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file, or says why it is left out. A link would be followed to a name that was not asked
+    /// for.
+    fn open<'a>(&mut self, path: &'a Path) -> Option<(&'a Path, File)> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        match File::options().read(true).custom_flags(flags).open(path) {
+            Ok(file) => return Some((path, file)),
+            Err(_) if path.is_symlink() => {
+                self.leave_out(path, "a symbolic link; hand in what it leads to".to_owned());
+            }
+            Err(error) => self.leave_out(path, error.to_string()),
+        }
+        None
+    }
+
+    fn leave_out(&mut self, path: &Path, why: String) {
+        self.left_out.push((SourcePath::from_bytes(&bytes(path)).to_string(), why));
+    }
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
 }
 
 fn tell(uploads: &[Handed], left_out: &[(String, String)]) -> std::io::Result<()> {

@@ -100,6 +100,7 @@ pub(super) struct Control {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Web {
     pub(super) listen: Text,
+    pub(super) hosts: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,8 +7,8 @@ mod drop;
 mod notify;
 mod profile;
 mod transfer;
+mod web;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use toml::Spanned;
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_size};
 use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
+use crate::control;
 use crate::engine::needs_reading;
 use crate::engine::settings::RetrySettings;
 use crate::model::ByteCount;
@@ -70,9 +71,6 @@ pub(super) fn places(
     }
     resolver.end().map(|_| Places { state_directory, control_sockets })
 }
-
-/// Where the status page is served by default: for this machine alone.
-const WEB_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8377);
 
 /// The control socket's name in the directory that is its default place.
 const SOCKET_NAME: &str = "control.sock";
@@ -128,9 +126,9 @@ impl Resolver<'_> {
         Config {
             path: self.path.to_owned(),
             care: self.care(&mut raw.state),
-            control_socket: self.control_socket(raw.control.socket, &state_directory),
+            control_socket: self.checked_control_socket(raw.control.socket, &state_directory),
             state_directory,
-            web: self.web(raw.web.listen),
+            web: self.web(raw.web),
             transfer: self.transfer(raw.transfer),
             retry: self.retry(raw.retry),
             network,
@@ -162,28 +160,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reads where the status page is served.
-    fn web(&mut self, listen: Option<Spanned<String>>) -> Option<SocketAddr> {
-        let Some(listen) = listen else { return Some(WEB_DEFAULT) };
-        if listen.as_ref() == "off" {
-            return None;
-        }
-        let address: Option<SocketAddr> = listen.as_ref().parse().ok();
-        if address.is_some_and(|address| !address.ip().is_loopback()) {
-            let message = format!(
-                "[web] listen = {:?}: whoever reaches it may read names and states of files",
-                listen.as_ref()
-            );
-            self.warn(listen.span(), message);
-        }
-        if address.is_none() {
-            let message = format!("listen = {:?} is no address", listen.as_ref());
-            let hint = "an address and a port, such as \"127.0.0.1:8377\"; or \"off\"".to_owned();
-            self.problem(Some(listen.span()), message, Some(hint));
-        }
-        address
-    }
-
     fn control_socket(&self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {
         if let Some(asked) = asked {
             return self.below(asked.as_ref());
@@ -191,6 +167,18 @@ impl Resolver<'_> {
         let runtime = (self.environment)("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
         let runtime = runtime.as_deref().and_then(|value| value.split(':').next());
         runtime.map_or(state, Path::new).join(SOCKET_NAME)
+    }
+
+    /// Refuses a path that the daemon could not put its socket at: nothing but a socket is replaced.
+    fn checked_control_socket(&mut self, asked: Option<Spanned<String>>, state: &Path) -> PathBuf {
+        let span = asked.as_ref().map(Spanned::span);
+        let path = self.control_socket(asked, state);
+        if let Err(error) = control::check_place(&path) {
+            let message = format!("[control] socket {}: {error}", path.display());
+            let hint = "set [control] socket to a path where nothing else is".to_owned();
+            self.problem(span, message, Some(hint));
+        }
+        path
     }
 
     fn state_directory(&mut self, asked: Option<Spanned<String>>) -> PathBuf {

@@ -37,7 +37,7 @@ use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
-use crate::source::{Filter, MEMORY_PER_PART, PartReader};
+use crate::source::{self, Filter, MEMORY_PER_PART, PartReader};
 use crate::store::rest::{self, Rest};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
@@ -143,7 +143,7 @@ impl Daemon {
             commits: FuturesOrdered::new(),
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
-            control: Control::listen(&config.control_socket),
+            control: Control::listen(config),
             web: Web::new(setup.render),
             rates,
             care,
@@ -210,7 +210,7 @@ pub(super) fn world(
 /// The drop of files that operators hand in, to any destination.
 fn handed_in(config: &Config) -> Drop {
     let destinations = config.destinations.iter().map(|target| target.name.clone()).collect();
-    Drop { settings: DropSettings::handed_in(destinations), source: super::handed::settings() }
+    Drop { settings: DropSettings::handed_in(destinations), source: source::handed::settings() }
 }
 
 fn sender(told: &Told) -> (Channel, Sender) {

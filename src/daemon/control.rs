@@ -1,18 +1,25 @@
 //! What operators ask of the running daemon: carried out by the loop, answered after the commit.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::handed::{self, Found};
+use super::handed::{self, Found, Protected};
 use super::{Daemon, Landing};
-use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request, Target};
+use crate::config::Config;
+use crate::control::{self, Asked, Change, Handed, RateOrder, Reply, Request, Target};
 use crate::engine::orders::Order;
 use crate::limiter::Rate;
-use crate::model::{DestinationName, OrderRecord, Record, Verb};
+use crate::model::{DestinationName, OrderRecord, Record, Scope, Verb};
 use crate::telemetry;
 
 /// Requests that wait for the loop.
 const WAITING_MAX: usize = 16;
+/// Requests whose files are looked at at once: a file system that hangs takes no more threads.
+const SEARCHES_MAX: usize = 8;
 
 /// A request, as far as it could be prepared aside.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ enum Wanted {
 #[derive(Debug)]
 pub(super) struct Control {
     asked: mpsc::Receiver<Asked>,
+    /// What is never handed in.
+    protected: Arc<Protected>,
     /// Searches for what is handed in.
     searches: JoinSet<Ready>,
     /// Ends with this.
@@ -39,25 +48,22 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Listens at a path. Without a socket the daemon does its work all the same, and says so.
-    pub(super) fn listen(path: &std::path::Path) -> Self {
+    /// Listens where it is configured. Without a socket the daemon does its work all the same.
+    pub(super) fn listen(config: &Config) -> Self {
         let (sender, asked) = mpsc::channel(WAITING_MAX);
         let mut server = JoinSet::new();
-        match Listener::open(path) {
-            Ok(listener) => {
-                server.spawn(listener.serve(sender));
-            }
-            Err(error) => {
-                let why = std::error::Error::source(&error).map(ToString::to_string);
-                let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
-                let why = why.unwrap_or_default();
-                tracing::error!("nothing can be asked of this daemon: {error}: {why}{hint}");
-            }
-        }
-        Self { asked, searches: JoinSet::new(), _server: server }
+        let path: PathBuf = config.control_socket.clone();
+        server.spawn(control::serve(path, sender));
+        let protected = Arc::new(Protected::of(config));
+        Self { asked, protected, searches: JoinSet::new(), _server: server }
     }
 
-    /// Waits for the next request that the loop can carry out; never returns when there is no socket.
+    /// Takes another configuration.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.protected = Arc::new(Protected::of(config));
+    }
+
+    /// Waits for the next request that the loop can carry out.
     pub(super) async fn next(&mut self) -> Ready {
         loop {
             tokio::select! {
@@ -76,14 +82,21 @@ impl Control {
         }
     }
 
-    /// Files that are handed in are looked for aside, however long their disk takes.
+    /// Files that are handed in are looked at aside, however long their disk takes.
     fn search(&mut self, asked: Asked) -> Option<Ready> {
-        let Asked { request, user, answer } = asked;
-        let Request::Upload { paths, to } = request else {
+        let Asked { request, descriptors, user, answer } = asked;
+        let Request::Upload { paths, below, to } = request else {
             return Some(Ready { wanted: Wanted::Request(request), user, answer });
         };
+        let to = DestinationName::new(to);
+        if self.searches.len() >= SEARCHES_MAX {
+            let busy = Err("too many files are being looked at; hand them in again".to_owned());
+            return Some(Ready { wanted: Wanted::Files(busy, to), user, answer });
+        }
+        let protected = Arc::clone(&self.protected);
         self.searches.spawn_blocking(move || {
-            let wanted = Wanted::Files(handed::find(&paths), DestinationName::new(to));
+            let offered = handed::Offered { paths: &paths, below: below.as_deref() };
+            let wanted = Wanted::Files(offered.find(&descriptors, &protected), to);
             Ready { wanted, user, answer }
         });
         None
@@ -118,7 +131,6 @@ impl Daemon {
     }
 
     fn hand_in(&mut self, found: Found, to: &DestinationName, user: u32) -> Reply {
-        tracing::info!(destination = %to, "user {user} hands in {} files", found.files.len());
         let mut effects = Vec::new();
         let handed = self.engine.hand_in(self.clock.now(), (&found.files, to), &mut effects);
         self.take_effects(effects);
@@ -126,16 +138,18 @@ impl Daemon {
             Ok(uploads) => uploads,
             Err(unknown) => return Reply::Refused(unknown.to_string()),
         };
+        tracing::info!(destination = %to, "user {user} hands in {} files", found.files.len());
         let handed = found.files.iter().zip(uploads).map(|(file, upload)| Handed {
             path: format!("/{}", file.path),
             upload: upload.map(|id| id.0),
         });
-        let left_out = found.left_out.into_iter().map(|(path, why)| (format!("/{path}"), why));
-        Reply::HandedIn { uploads: handed.collect(), left_out: left_out.collect() }
+        Reply::HandedIn { uploads: handed.collect(), left_out: found.left_out }
     }
 
     fn order(&mut self, verb: Verb, of: Vec<Target>, user: u32) -> Reply {
-        let scopes = of.into_iter().map(Into::into).collect();
+        // What is named twice is ordered once.
+        let scopes: BTreeSet<Scope> = of.into_iter().map(Into::into).collect();
+        let scopes = scopes.into_iter().collect();
         let mut effects = Vec::new();
         let changes = self.engine.order(self.clock.now(), Order { verb, scopes }, &mut effects);
         self.take_effects(effects);

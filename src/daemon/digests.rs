@@ -258,7 +258,12 @@ mod tests {
             mtime_ns: seen.mtime() * 1_000_000_000 + seen.mtime_nsec(),
             ctime_ns: Some(seen.ctime() * 1_000_000_000 + seen.ctime_nsec()),
         };
-        SourceFile { root: root.to_owned(), path: SourcePath::from_bytes(b"file"), fingerprint }
+        SourceFile {
+            root: root.to_owned(),
+            path: SourcePath::from_bytes(b"file"),
+            fingerprint,
+            provenance: None,
+        }
     }
 
     fn part(index: u64) -> ByteRange {

@@ -24,7 +24,7 @@ pub(super) async fn compare(
         let root = drop_of(&world, &drop)?.directory.clone();
         let snapshot = Snapshot::open(&world.state).map_err(local)?;
         let sent = snapshot.sent_mark((&drop, &path), &fingerprint, against).map_err(local)?;
-        let file = SourceFile { root, path, fingerprint };
+        let file = SourceFile { root, path, fingerprint, provenance: None };
         let is_same = match sent {
             Some(mark) => world.parts.hash_file(&file, mark.part_size, &world.drains)? == mark,
             // Of an empty file there is no digest, and nothing that could differ.

@@ -1,30 +1,22 @@
-//! Finds what an operator hands in: files, and all files below directories.
+//! Judges what an operator hands in: files, each with a descriptor that proves that the operator may
+//! read it. What is the daemon's own is never taken, whatever is proved.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fd::BorrowedFd;
+
+use crate::config::Config;
+use crate::control::Descriptors;
 use crate::engine::handed::HandedFile;
-use crate::model::{DropName, Observation, Seen, SourcePath, Unit};
-use crate::source::{self, Filter, Profile};
+use crate::model::SourcePath;
+use crate::source;
 
-/// Files in one request. More of them are a drop directory's work.
-const FILES_MAX: usize = 10_000;
-
-/// The drop of files that operators hand in: the whole file system, of which nothing is left out.
-pub(super) fn settings() -> source::Settings {
-    source::Settings {
-        name: DropName::handed_in(),
-        directory: "/".into(),
-        unit: Unit::File,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        order: Vec::new(),
-        profile: Profile::plain(),
-    }
-}
+/// Trees that show what the kernel, the processes and the devices of this machine hold.
+const UNREAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// What was found of what is handed in.
 #[derive(Debug, Default)]
@@ -32,68 +24,118 @@ pub(super) struct Found {
     /// Files that can be admitted.
     pub(super) files: Vec<HandedFile>,
     /// What cannot, and why.
-    pub(super) left_out: Vec<(SourcePath, String)>,
+    pub(super) left_out: Vec<(String, String)>,
 }
 
-/// Looks at absolute paths.
-///
-/// # Errors
-/// What is wrong with the request as a whole.
-pub(super) fn find(paths: &[Vec<u8>]) -> Result<Found, String> {
-    let filter = Filter::new(&settings()).map_err(|error| error.to_string())?;
-    let mut found = Found::default();
-    for path in paths {
-        let path = Path::new(OsStr::from_bytes(path));
-        let unusable = |why: String| format!("{} cannot be handed in: {why}", path.display());
-        if !path.is_absolute() {
-            return Err(unusable("it is not an absolute path".into()));
-        }
-        let real = path.canonicalize().map_err(|error| unusable(error.to_string()))?;
-        found.take(&real, &filter).map_err(unusable)?;
+/// What is never handed in: the state, the configuration, the credentials.
+#[derive(Debug)]
+pub(super) struct Protected {
+    paths: Vec<PathBuf>,
+    state: PathBuf,
+}
+
+/// Files and directories by their inodes: what they are called makes no difference.
+struct Inodes(BTreeSet<(u64, u64)>);
+
+impl Protected {
+    /// Returns what a configuration names.
+    pub(super) fn of(config: &Config) -> Self {
+        let secrets = config.secret_files().into_iter().map(Path::to_owned);
+        let own = [config.state_directory.clone(), config.path.clone()];
+        let unreal = UNREAL.map(PathBuf::from);
+        let paths = secrets.chain(own).chain(unreal).collect();
+        Self { paths, state: config.state_directory.clone() }
     }
-    Ok(found)
+
+    /// Looks where they are at this moment: files are replaced.
+    fn inodes(&self) -> Inodes {
+        // Files of the state may have another name elsewhere, by a hard link.
+        let backups = self.state.join("backups");
+        let listed = [&self.state, &backups].into_iter().filter_map(|at| at.read_dir().ok());
+        let files = listed.flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let all = self.paths.iter().cloned().chain(files);
+        Inodes(all.filter_map(|path| inode(&path)).collect())
+    }
 }
 
-impl Found {
-    fn take(&mut self, real: &Path, filter: &Filter) -> Result<(), String> {
-        let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
-            return Err("it is the root of the file system".into());
-        };
-        let below = if real.is_dir() { real } else { parent };
-        let mut too_many = false;
-        let mut batch = |observations: Vec<Observation>| {
-            for seen in observations {
-                self.note(below, parent, seen);
+impl Inodes {
+    /// Tells whether a path leads to one of them, or through one.
+    fn cover(&self, path: &Path) -> bool {
+        path.ancestors().filter_map(inode).any(|inode| self.0.contains(&inode))
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Files that are offered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offered<'a> {
+    /// Where they are: absolute paths.
+    pub(super) paths: &'a [Vec<u8>],
+    /// Below which directory their names begin.
+    pub(super) below: Option<&'a [u8]>,
+}
+
+impl Offered<'_> {
+    /// Looks at each file and its descriptor.
+    ///
+    /// # Errors
+    /// What is wrong with the request as a whole.
+    pub(super) fn find(
+        self,
+        descriptors: &Descriptors,
+        protected: &Protected,
+    ) -> Result<Found, String> {
+        if descriptors.iter().len() != self.paths.len() {
+            return Err(format!(
+                "{} files were named and {} opened: each file is handed in with a descriptor \
+                 that was opened for reading",
+                self.paths.len(),
+                descriptors.iter().len()
+            ));
+        }
+        let inodes = protected.inodes();
+        let mut found = Found::default();
+        for (path, shown) in self.paths.iter().zip(descriptors.iter()) {
+            let path = Path::new(OsStr::from_bytes(path));
+            match self.judge(path, shown, &inodes) {
+                Ok(file) => found.files.push(file),
+                Err(why) => {
+                    let path = SourcePath::from_bytes(path.as_os_str().as_bytes());
+                    found.left_out.push((path.to_string(), why));
+                }
             }
-            too_many = self.files.len() > FILES_MAX;
-            if too_many { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        if real.is_dir() {
-            source::scan(real, (filter, &BTreeSet::new()), batch).map_err(|e| e.to_string())?;
-        } else {
-            let asked = vec![SourcePath::from_bytes(name.as_bytes())];
-            let seen = source::look(parent, filter, asked).map_err(|error| error.to_string())?;
-            // One file is never too many.
-            let _flow = batch(seen);
         }
-        if too_many {
-            return Err(format!("it holds more than {FILES_MAX} files; make it a drop directory"));
-        }
-        Ok(())
+        Ok(found)
     }
 
-    fn note(&mut self, below: &Path, parent: &Path, seen: Observation) {
-        let real: PathBuf = below.join(seen.path.as_path());
-        let relative = |base: &Path| {
-            let rest = real.strip_prefix(base).unwrap_or(&real);
-            SourcePath::from_bytes(rest.as_os_str().as_bytes())
-        };
-        let (path, name) = (relative(Path::new("/")), relative(parent));
-        match seen.seen {
-            Seen::File(version) => self.files.push(HandedFile { path, name, version }),
-            Seen::Unreadable(_, why) => self.left_out.push((path, why)),
-            Seen::Ignored(reason) => self.left_out.push((path, reason.sentence().to_owned())),
-            Seen::Gone => self.left_out.push((path, "it is not there any more".to_owned())),
+    fn judge(
+        self,
+        path: &Path,
+        shown: BorrowedFd<'_>,
+        protected: &Inodes,
+    ) -> Result<HandedFile, String> {
+        if !path.is_absolute() {
+            return Err("it is not an absolute path".into());
         }
+        let real =
+            path.canonicalize().map_err(|error| format!("the daemon cannot find it: {error}"))?;
+        let proof = source::prove(&real, shown).map_err(|unproved| unproved.to_string())?;
+        let own = (proof.fingerprint.device, proof.fingerprint.inode);
+        if protected.0.contains(&own) || protected.cover(&real) {
+            return Err("it belongs to the daemon or to the system, and is never handed in".into());
+        }
+        let below = self.below.map(|below| Path::new(OsStr::from_bytes(below)));
+        let name = below.and_then(|below| path.strip_prefix(below).ok());
+        let name = name.map(Path::as_os_str).or(path.file_name()).unwrap_or_default();
+        let relative = real.strip_prefix("/").unwrap_or(&real);
+        Ok(HandedFile {
+            path: SourcePath::from_bytes(relative.as_os_str().as_bytes()),
+            name: SourcePath::from_bytes(name.as_bytes()),
+            version: proof.fingerprint,
+            provenance: proof.provenance,
+        })
     }
 }

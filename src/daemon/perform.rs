@@ -234,7 +234,8 @@ pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Fail
         true => receipt::directory(&world.state),
         false => drop_of(world, &from.drop)?.directory.clone(),
     };
-    Ok(SourceFile { root, path: from.path, fingerprint: from.fingerprint })
+    let Place { path, fingerprint, provenance, .. } = from;
+    Ok(SourceFile { root, path, fingerprint, provenance })
 }
 
 impl From<Begin> for BeginRequest {

@@ -41,11 +41,12 @@ impl Daemon {
         self.watchers.abort_all();
         self.start_watches();
         self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
+        self.control.configure(&config);
         self.setup.config = config;
         self.care.configure(&self.setup.config.care, self.clock.now().monotonic);
         self.rates.configure(&self.setup.config.transfer);
         self.follow_rates();
-        self.web.serve(self.setup.config.web, &self.world);
+        self.web.serve(self.setup.config.web.clone(), &self.world);
         tracing::info!("the configuration was read again");
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Runs the status page: gives it what it shows, and answers when it asks whether the loop turns.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +8,7 @@ use tokio::task::JoinSet;
 use super::metrics;
 use super::perform::World;
 use crate::store::snapshot::Status;
-use crate::web::{self, PULSES_MAX, Read, View};
+use crate::web::{self, PULSES_MAX, Read, Settings, View};
 
 /// Renders what `status` shows, as JSON.
 pub type Render = fn(&Status) -> String;
@@ -19,7 +18,8 @@ pub type Render = fn(&Status) -> String;
 pub(super) struct Web {
     pulses: mpsc::Receiver<oneshot::Sender<()>>,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
-    address: Option<SocketAddr>,
+    /// What is served by.
+    settings: Option<Settings>,
     server: JoinSet<()>,
     render: Render,
 }
@@ -28,18 +28,18 @@ impl Web {
     /// Starts without a server.
     pub(super) fn new(render: Render) -> Self {
         let (pulse, pulses) = mpsc::channel(PULSES_MAX);
-        Self { pulses, pulse, address: None, server: JoinSet::new(), render }
+        Self { pulses, pulse, settings: None, server: JoinSet::new(), render }
     }
 
     /// Serves at an address, or at none. Without the page the daemon does its work all the same.
-    pub(super) fn serve(&mut self, address: Option<SocketAddr>, world: &Arc<World>) {
+    pub(super) fn serve(&mut self, settings: Option<Settings>, world: &Arc<World>) {
         while self.server.try_join_next().is_some() {}
-        if address == self.address && !self.server.is_empty() {
+        if settings == self.settings && !self.server.is_empty() {
             return;
         }
         self.server.abort_all();
-        self.address = address;
-        let Some(address) = address else { return };
+        self.settings.clone_from(&settings);
+        let Some(Settings { address, hosts }) = settings else { return };
         let view = self.view(world);
         self.server.spawn(async move {
             let listener = match web::listen(address).await {
@@ -52,9 +52,7 @@ impl Web {
             };
             let at = listener.local_addr().unwrap_or(address);
             tracing::info!("the status page is at http://{at}/");
-            if let Err(error) = web::serve(listener, view).await {
-                tracing::error!("the status page ends: {error}");
-            }
+            web::serve(listener, view, hosts).await;
         });
     }
 

@@ -186,6 +186,7 @@ impl Upload {
             path: self.admission.path.clone(),
             fingerprint: self.admission.fingerprint,
             is_receipt: self.admission.is_sentinel,
+            provenance: self.admission.provenance.as_deref().copied(),
         }
     }
 

@@ -194,7 +194,14 @@ impl Engine {
             }
             (Ok(Outcome::Compared { is_same: false }), Question::Moved(place, _)) => {
                 let version = file.version;
-                let settled = Settled { path, name: path, place, version, unreadable: None };
+                let settled = Settled {
+                    path,
+                    name: path,
+                    place,
+                    version,
+                    unreadable: None,
+                    provenance: None,
+                };
                 self.admit(drop, &settled, turn);
             }
             (Ok(Outcome::Compared { is_same: true }), Question::Touched | Question::Whence(_)) => {
@@ -241,6 +248,7 @@ impl Engine {
                         place,
                         version: file.version,
                         unreadable: None,
+                        provenance: None,
                     };
                     self.admit(drop, &settled, turn);
                 }

@@ -22,8 +22,8 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Completion, DestinationName, Disposition, DropName, ETag, ExportId,
     ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice, Observation,
-    PartNumber, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
-    SourcePath, Space, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
+    PartNumber, Provenance, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, SourcePath, Space, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -113,6 +113,8 @@ pub struct Source {
     pub fingerprint: Fingerprint,
     /// The path is one of a receipt, below the directory of receipts.
     pub is_receipt: bool,
+    /// Whose it was and where it lay when it was handed in.
+    pub provenance: Option<Provenance>,
 }
 
 /// One act in the world.

@@ -9,7 +9,9 @@ use super::Engine;
 use super::event::Effect;
 use super::sources::Settled;
 use super::turn::Turn;
-use crate::model::{DestinationName, DropName, Fingerprint, Now, Place, SourcePath, UploadId};
+use crate::model::{
+    DestinationName, DropName, Fingerprint, Now, Place, Provenance, SourcePath, UploadId,
+};
 
 /// A file that is handed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct HandedFile {
     pub name: SourcePath,
     /// As it stands there.
     pub version: Fingerprint,
+    /// Whose it is and where it lies: nothing else is read under its path.
+    pub provenance: Provenance,
 }
 
 impl Engine {
@@ -62,7 +66,9 @@ impl Engine {
             }
         }
         let (path, place, version) = (&file.path, Place::alone(&file.path), file.version);
-        let settled = Settled { path, name: &file.name, place, version, unreadable: None };
+        let provenance = Some(file.provenance);
+        let settled =
+            Settled { path, name: &file.name, place, version, unreadable: None, provenance };
         self.admit_to(&drop, to.clone(), &settled, turn)
     }
 }

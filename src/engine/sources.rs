@@ -7,7 +7,7 @@ use super::upload::Upload;
 use super::{Engine, StoredFile};
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, Fact, Failure, FailureKind, Fingerprint, Now,
-    Observation, ParkReason, Place, Record, SourcePath, UploadId,
+    Observation, ParkReason, Place, Provenance, Record, SourcePath, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -18,6 +18,8 @@ pub(super) struct Settled<'a> {
     pub(super) place: Place,
     pub(super) version: Fingerprint,
     pub(super) unreadable: Option<String>,
+    /// Whose it is and where it lies, where that was asked.
+    pub(super) provenance: Option<Provenance>,
 }
 
 impl Engine {
@@ -80,6 +82,7 @@ impl Engine {
                     place: seen.place,
                     version,
                     unreadable,
+                    provenance: None,
                 };
                 self.admit(drop, &settled, turn);
             }
@@ -232,6 +235,7 @@ impl Engine {
             parked: planned.err().or(unreadable),
             unit,
             is_sentinel: false,
+            provenance: settled.provenance.map(Box::new),
             destination,
         };
         self.next_upload += 1;

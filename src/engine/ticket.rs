@@ -7,8 +7,8 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::model::{
-    Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, SourcePath, Target,
-    UploadId, WallTime,
+    Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, Provenance,
+    SourcePath, Target, UploadId, WallTime,
 };
 
 /// An [`Admission`] in little room.
@@ -20,6 +20,7 @@ pub(crate) struct Ticket {
     pub(crate) unit: SourcePath,
     pub(crate) is_sentinel: bool,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) provenance: Option<Box<Provenance>>,
     pub(crate) destination: DestinationName,
     pub(crate) part_size: PartSize,
     /// It was of one part when it was admitted or loaded: its lane stays, whatever is begun.
@@ -68,6 +69,7 @@ impl Ticket {
             unit: self.unit.clone(),
             is_sentinel: self.is_sentinel,
             fingerprint: self.fingerprint,
+            provenance: self.provenance.clone(),
             destination: self.destination.clone(),
             target: self.target(),
             part_size: self.part_size,
@@ -95,6 +97,7 @@ impl From<Admission> for Ticket {
             unit: admission.unit,
             is_sentinel: admission.is_sentinel,
             fingerprint: admission.fingerprint,
+            provenance: admission.provenance,
             destination: admission.destination,
             part_size: admission.part_size,
             is_small: admission.fingerprint.size.0 <= admission.part_size.get(),
@@ -154,6 +157,7 @@ mod tests {
     fn admission(folders: &[&str], name: &str) -> Admission {
         Admission {
             unit: SourcePath::from_bytes(b"run"),
+            provenance: None,
             is_sentinel: false,
             id: UploadId(7),
             drop: DropName::new("lab"),

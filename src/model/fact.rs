@@ -7,7 +7,7 @@ use super::bytes::{ByteCount, PartNumber, PartSize};
 use super::digest::{ETag, ETagMode, Md5};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
-use super::file::{Fingerprint, IgnoreReason, SourcePath};
+use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
 use super::health::{DestinationState, DropHealth};
 use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::notice::{Notice, NoticeId};
@@ -224,6 +224,8 @@ pub struct Admission {
     pub path: SourcePath,
     /// Which version of it.
     pub fingerprint: Fingerprint,
+    /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
+    pub provenance: Option<Box<Provenance>>,
     /// Which unit it belongs to; the file's own path where it is alone.
     pub unit: SourcePath,
     /// It is the receipt of its unit, to tell others that all is there: read from the receipts.

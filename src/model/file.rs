@@ -150,12 +150,33 @@ impl Fingerprint {
 
     /// Returns a digest that is the same for what may be the same version.
     pub fn version_digest(&self) -> u64 {
-        let numbers = [self.inode, self.size.0, self.mtime_ns.cast_unsigned()];
-        let mut hasher = md5::Md5::new();
-        numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
-        let [a, b, c, d, e, f, g, h, ..]: [u8; 16] = hasher.finalize().into();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        digest_of([self.inode, self.size.0, self.mtime_ns.cast_unsigned()])
     }
+}
+
+/// Whose a file is and on which file system it lies: what a file that was handed in must still be
+/// when it is read, for the daemon may read more than who handed it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provenance {
+    /// The number of the user whose it is.
+    pub owner: u32,
+    /// A digest of what identifies the file system.
+    pub file_system: u64,
+}
+
+impl Provenance {
+    /// Returns it for an owner and the numbers of a file system.
+    pub fn new(owner: u32, file_system: [u64; 3]) -> Self {
+        Self { owner, file_system: digest_of(file_system) }
+    }
+}
+
+/// Returns the begin of the MD5 of numbers.
+fn digest_of(numbers: [u64; 3]) -> u64 {
+    let mut hasher = md5::Md5::new();
+    numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 16] = hasher.finalize().into();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Which directory a drop directory is: another share mounted there is another directory.

@@ -32,6 +32,8 @@ const RESOLVE_TRIES: usize = 8;
 pub(super) struct Stat {
     pub(super) file_type: FileType,
     pub(super) fingerprint: Fingerprint,
+    /// The user whose it is.
+    pub(super) owner: u32,
 }
 
 /// Where a symbolic link leads.
@@ -164,7 +166,7 @@ pub(super) fn stat_entry(directory: impl AsFd, name: &std::ffi::CStr) -> Result<
 
 fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, Errno> {
     let times = StatxFlags::MTIME | StatxFlags::CTIME;
-    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | times;
+    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::UID | times;
     let found = rustix::fs::statx(fd, path, flags | AtFlags::NO_AUTOMOUNT, mask)?;
     let has_ctime = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME);
     let nanoseconds = |at: rustix::fs::StatxTimestamp| {
@@ -179,6 +181,7 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
             mtime_ns: nanoseconds(found.stx_mtime),
             ctime_ns: has_ctime.then(|| nanoseconds(found.stx_ctime)),
         },
+        owner: found.stx_uid,
     })
 }
 

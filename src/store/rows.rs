@@ -92,6 +92,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
             mtime_ns: row.get(at!("mtime_ns"))?,
             ctime_ns: row.get(at!("ctime_ns"))?,
         },
+        provenance: None,
         destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
         target: Target {
             folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),

@@ -17,6 +17,7 @@ const PARTS: u32 = 3;
 fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
     Admission {
         unit: SourcePath::from_bytes(b"run"),
+        provenance: None,
         is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("drop"),

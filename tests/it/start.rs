@@ -76,6 +76,7 @@ impl Place {
             drop: DropName::new("lab"),
             path: SourcePath::from_bytes(name.as_bytes()),
             unit: SourcePath::from_bytes(b"run"),
+            provenance: None,
             is_sentinel: false,
             fingerprint,
             destination: DestinationName::new("far"),

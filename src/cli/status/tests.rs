@@ -12,6 +12,7 @@ const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
     let admission = Admission {
         unit: SourcePath::from_bytes(b"run1"),
+        provenance: None,
         is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("novaseq"),

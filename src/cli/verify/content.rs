@@ -41,7 +41,7 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
-    hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint })
+    hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint, provenance: None })
 }
 
 /// Holds every part of a source against its row; where parts have none, the digest over all of them.

@@ -251,6 +251,7 @@ impl Engine {
             unit: path.clone(),
             path,
             fingerprint,
+            provenance: None,
             is_sentinel: true,
             destination: to.0.clone(),
             target: Target { folders, name: to.1.to_owned() },

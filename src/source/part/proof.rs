@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io;
 
+use rustix::fd::AsFd;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::super::beneath::{Link, Root, Stat, stat_fd};
+use super::super::handed::provenance;
 use super::super::{Error, SourceFile};
 use super::CHUNK_BYTES;
 use crate::model::{Fingerprint, SourcePath};
@@ -18,7 +20,7 @@ use crate::model::{Fingerprint, SourcePath};
 pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
     let root = Root::open(&source.root)?;
     let fd = match root.open_file(&source.path) {
-        Err(Errno::LOOP) => {
+        Err(Errno::LOOP) if source.provenance.is_none() => {
             let target = follow(&root, &source.path)?;
             root.open_file(&target)
         }
@@ -40,7 +42,7 @@ pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     let root = Root::open(&source.root)?;
     let doing = |errno| not_read(&root, source, ("look at", errno));
     let mut stat = root.stat(&source.path).map_err(doing)?;
-    if stat.file_type == FileType::Symlink {
+    if stat.file_type == FileType::Symlink && source.provenance.is_none() {
         stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
     }
     compare(source, stat)?;
@@ -81,7 +83,15 @@ pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::E
 /// Proves that the open file is still the planned version.
 pub(super) fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
     let stat = stat_fd(file).map_err(|errno| not_read_on(source, "look at", errno.into()))?;
-    compare(source, stat)
+    compare(source, stat)?;
+    let Some(planned) = source.provenance else { return Ok(()) };
+    let found = provenance(file.as_fd(), &stat)
+        .map_err(|errno| not_read_on(source, "look at", errno.into()))?;
+    if found == planned {
+        return Ok(());
+    }
+    let how = "it belongs to another user, or lies on another file system".to_owned();
+    Err(Error::changed(&source.path, how))
 }
 
 fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {

@@ -31,7 +31,12 @@ fn source(root: &Path, name: &str) -> SourceFile {
     {
         stat = directory.stat(&target).unwrap();
     }
-    SourceFile { root: root.to_owned(), path: path(name), fingerprint: stat.fingerprint }
+    SourceFile {
+        root: root.to_owned(),
+        path: path(name),
+        fingerprint: stat.fingerprint,
+        provenance: None,
+    }
 }
 
 /// Makes a drop directory with one file of `length` bytes.

@@ -104,9 +104,10 @@ impl World {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
                 Ok(Outcome::Looked { observations })
             }
-            Act::CompareContent { drop, path, fingerprint, against } => {
-                self.compare(Source { drop, path, fingerprint, is_receipt: false }, against)
-            }
+            Act::CompareContent { drop, path, fingerprint, against } => self.compare(
+                Source { drop, path, fingerprint, is_receipt: false, provenance: None },
+                against,
+            ),
             Act::FindMoved { .. } if self.files.is_empty() => Err(away()),
             Act::FindMoved { drop, files } => Ok(self.find_moved(&drop, &files)),
             Act::HashPart { source, range, .. } => {

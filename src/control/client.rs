@@ -1,0 +1,72 @@
+//! The side that asks.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fd::BorrowedFd;
+use tokio::net::UnixStream;
+
+use super::wire::{Line, Wire};
+use super::{Error, Reply, Request};
+
+/// An answer names each thing that was ordered.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// How long an answer is waited for: the daemon commits before it answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks a running daemon.
+///
+/// # Errors
+/// When none listens, or it does not answer.
+pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Error> {
+    hand_in(path, request, &[]).await
+}
+
+/// Asks a running daemon, and passes open files with the request.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn hand_in(
+    path: &Path,
+    request: &Request,
+    files: &[BorrowedFd<'_>],
+) -> Result<Reply, Error> {
+    let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
+    let mut wire = Wire::new(connect(path).await?);
+    let exchange = async {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let sent = wire.send(&line, files).await;
+        // Who refuses a request may stop reading it.
+        match (wire.line(ANSWER_MAX).await, sent) {
+            (Ok(Line::Whole(reply, _)), _) => Ok(reply),
+            (_, Err(error)) | (Err(error), Ok(())) => Err(error),
+            (Ok(_), Ok(())) => Err(io::Error::other("it ended the conversation")),
+        }
+    };
+    let reply = tokio::time::timeout(ANSWER_LIMIT, exchange).await;
+    let reply =
+        reply.map_err(|_| no_answer(format!("none within {} s", ANSWER_LIMIT.as_secs())))?;
+    let reply = reply.map_err(|error: io::Error| no_answer(error.to_string()))?;
+    serde_json::from_slice(&reply).map_err(|error| no_answer(error.to_string()))
+}
+
+/// Connects to the daemon.
+async fn connect(path: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(path).await.map_err(|source| {
+        let (path, kind) = (path.to_owned(), source.kind());
+        match matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            true => Error::NotRunning { path },
+            false => Error::Unusable { path, source },
+        }
+    })
+}
+
+/// Tells whether a daemon listens, without asking it anything.
+///
+/// # Errors
+/// When none listens, or it cannot be reached.
+pub async fn reach(path: &Path) -> Result<(), Error> {
+    connect(path).await.map(drop)
+}

@@ -1,0 +1,215 @@
+//! The daemon's side: the socket, and the conversations at it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::place::{self, Place};
+use super::wire::{Line, Wire};
+use super::{Asked, Descriptors, Error, REQUEST_MAX, Reply, Request};
+
+/// A peer sends its line, and reads its answer, within this time.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
+/// Conversations at once. People and scripts hold few.
+const PEERS_MAX: usize = 16;
+/// How often it is looked whether the socket is still at its path.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted: out of descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// How long an answer is waited for before its peer is let go.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Listens at a path until it is dropped, and hands on what is asked. A socket that is removed, or
+/// cannot be made, is made as soon as it can be. The caller holds the lock of the state, so no other
+/// daemon of this state listens there.
+pub async fn serve(path: PathBuf, asked: mpsc::Sender<Asked>) {
+    let mut peers = Peers::default();
+    let mut problem: Option<String> = None;
+    let mut socket = open(&path);
+    loop {
+        match &socket {
+            Ok(socket) => {
+                if problem.take().is_some() {
+                    tracing::info!("the control socket {} is there again", path.display());
+                }
+                let accept = peers.accept(socket, &asked);
+                // Time is all that ends it.
+                tokio::time::timeout(LOOK_INTERVAL, accept).await.unwrap_or(());
+            }
+            Err(error) => {
+                let why = said(error);
+                if problem.as_ref() != Some(&why) {
+                    tracing::error!("nothing can be asked of this daemon: {why}");
+                }
+                problem = Some(why);
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        }
+        if socket.as_ref().is_ok_and(|socket| socket.place.is_held()) {
+            continue;
+        }
+        if socket.is_ok() {
+            let why = format!("the control socket {} was removed", path.display());
+            tracing::warn!("{why}; it is made again");
+            problem = Some(why);
+        }
+        socket = open(&path);
+    }
+}
+
+fn said(error: &Error) -> String {
+    let why = std::error::Error::source(error).map_or(String::new(), |why| format!(": {why}"));
+    let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
+    format!("{error}{why}{hint}")
+}
+
+/// A socket, at its path.
+#[derive(Debug)]
+struct Socket {
+    listener: UnixListener,
+    place: Place,
+    path: PathBuf,
+}
+
+fn open(path: &Path) -> Result<Socket, Error> {
+    let make = || {
+        let (listener, place) = place::make(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Socket { listener: UnixListener::from_std(listener)?, place, path: path.to_owned() })
+    };
+    make().map_err(|source| Error::Unusable { path: path.to_owned(), source })
+}
+
+/// Conversations under way.
+#[derive(Debug, Default)]
+struct Peers {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<Peer>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    task: AbortHandle,
+    /// The daemon works on what it asked.
+    is_served: Arc<AtomicBool>,
+}
+
+impl Peers {
+    /// Takes conversations, for ever.
+    async fn accept(&mut self, socket: &Socket, asked: &mpsc::Sender<Asked>) {
+        loop {
+            self.make_room().await;
+            let Ok((stream, _)) = socket.listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let is_served = Arc::new(AtomicBool::new(false));
+            let (path, asked) = (socket.path.clone(), asked.clone());
+            let served = Arc::clone(&is_served);
+            let task = self.tasks.spawn(async move {
+                if let Err(error) = converse(stream, &path, &asked, &served).await {
+                    tracing::debug!("a conversation at the control socket broke off: {error}");
+                }
+            });
+            self.oldest_first.push_back(Peer { task, is_served });
+        }
+    }
+
+    /// Lets the peer go that has kept us waiting the longest, where there are too many.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.oldest_first.retain(|peer| !peer.task.is_finished());
+        while self.tasks.len() >= PEERS_MAX {
+            let is_idle = |peer: &Peer| !peer.is_served.load(Ordering::Relaxed);
+            let idle = self.oldest_first.iter().position(is_idle);
+            if let Some(peer) = idle.and_then(|at| self.oldest_first.remove(at)) {
+                peer.task.abort();
+            }
+            // Ended, or cut. Where all are served, one of them ends before long.
+            drop(self.tasks.join_next().await);
+        }
+    }
+}
+
+/// Holds one conversation.
+async fn converse(
+    stream: UnixStream,
+    path: &Path,
+    asked: &mpsc::Sender<Asked>,
+    is_served: &AtomicBool,
+) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    let mut wire = Wire::new(stream);
+    if !may_ask(user, path) {
+        return say(&mut wire, &Reply::Refused("the socket is open to everybody".into())).await;
+    }
+    loop {
+        let (line, descriptors) = match in_time(wire.line(REQUEST_MAX)).await? {
+            Line::Whole(line, descriptors) => (line, descriptors),
+            Line::End => return Ok(()),
+            Line::TooLong => {
+                let why = format!("a request has at most {REQUEST_MAX} bytes");
+                return say(&mut wire, &Reply::Refused(why)).await;
+            }
+            Line::TooManyDescriptors => {
+                let why = format!("a request holds at most {} files", super::FILES_MAX);
+                return say(&mut wire, &Reply::Refused(why)).await;
+            }
+        };
+        is_served.store(true, Ordering::Relaxed);
+        let reply = answer(&line, descriptors, user, asked).await;
+        is_served.store(false, Ordering::Relaxed);
+        say(&mut wire, &reply).await?;
+    }
+}
+
+async fn answer(
+    line: &[u8],
+    descriptors: Descriptors,
+    user: u32,
+    asked: &mpsc::Sender<Asked>,
+) -> Reply {
+    let request: Request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => return Reply::Refused(format!("that is no request: {error}")),
+    };
+    if let Some(excess) = request.excess() {
+        return Reply::Refused(excess);
+    }
+    let (answer, reply) = oneshot::channel();
+    let exchange = async {
+        let sent = asked.send(Asked { request, descriptors, user, answer }).await;
+        sent.is_ok().then_some(reply.await.ok()).flatten()
+    };
+    match tokio::time::timeout(ANSWER_LIMIT, exchange).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => Reply::Refused("the daemon stops".into()),
+        Err(_) => Reply::Refused("the daemon is busy; ask again".into()),
+    }
+}
+
+async fn say(wire: &mut Wire, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    in_time(wire.send(&line, &[])).await
+}
+
+async fn in_time<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let ended = tokio::time::timeout(PEER_LIMIT, exchange).await;
+    ended.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer is silent")))
+}
+
+/// Root and the daemon's own user may; others, where the file's mode let them in as its group.
+fn may_ask(user: u32, path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let is_open_to_all = || std::fs::metadata(path).map_or(true, |file| file.mode() & 0o007 != 0);
+    user == 0 || user == own || !is_open_to_all()
+}

@@ -1,0 +1,174 @@
+//! One end of a conversation: lines, and the descriptors that come with them.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::FILES_MAX;
+
+/// Read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Of a line that is too long so much is read and forgotten, so that its sender gets to read the
+/// refusal.
+const FORGOTTEN_MAX: usize = 16 * 1024 * 1024;
+/// Room for the descriptors of one message.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(FILES_MAX));
+
+/// Descriptors that a peer passed.
+///
+/// Closing one may wait for the file system behind it, which the peer chose: so they are closed on a
+/// thread that may block.
+#[derive(Debug, Default)]
+pub struct Descriptors(Vec<OwnedFd>);
+
+impl Descriptors {
+    /// Returns them, in the order in which they were passed.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        let descriptors = std::mem::take(&mut self.0);
+        if descriptors.is_empty() {
+            return;
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(descriptors))),
+            Err(_) => drop(descriptors),
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// A line, without its end, and what came with it.
+    Whole(Vec<u8>, Descriptors),
+    /// A line that is longer than it may be.
+    TooLong,
+    /// More descriptors than a line may have.
+    TooManyDescriptors,
+    /// The peer says no more.
+    End,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: UnixStream,
+    /// What was read of lines that were not asked for yet.
+    read: Vec<u8>,
+    passed: Descriptors,
+    has_lost_descriptors: bool,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+            passed: Descriptors::default(),
+            has_lost_descriptors: false,
+        }
+    }
+
+    /// Reads a line of at most so many bytes. The caller bounds the time.
+    pub(super) async fn line(&mut self, bytes_max: usize) -> io::Result<Line> {
+        let mut searched = 0;
+        let mut forgotten = 0;
+        loop {
+            let end = self.read[searched..].iter().position(|byte| *byte == b'\n');
+            if let Some(end) = end.map(|end| searched + end) {
+                let mut line: Vec<u8> = self.read.drain(..=end).collect();
+                line.pop();
+                return Ok(self.whole(line, forgotten > 0 || end > bytes_max));
+            }
+            searched = self.read.len();
+            if self.read.len() > bytes_max {
+                forgotten += self.read.len();
+                searched = 0;
+                self.read.clear();
+            }
+            if forgotten > FORGOTTEN_MAX {
+                return Ok(Line::TooLong);
+            }
+            if self.receive().await? == 0 {
+                let rest = std::mem::take(&mut self.read);
+                let has_ended = rest.is_empty() && forgotten == 0;
+                return Ok(if has_ended { Line::End } else { self.whole(rest, forgotten > 0) });
+            }
+        }
+    }
+
+    fn whole(&mut self, line: Vec<u8>, is_too_long: bool) -> Line {
+        let passed = std::mem::take(&mut self.passed);
+        let has_lost_descriptors = std::mem::take(&mut self.has_lost_descriptors);
+        if is_too_long {
+            Line::TooLong
+        } else if has_lost_descriptors || passed.0.len() > FILES_MAX {
+            Line::TooManyDescriptors
+        } else {
+            Line::Whole(line, passed)
+        }
+    }
+
+    /// Reads some bytes, and takes what is passed with them.
+    async fn receive(&mut self) -> io::Result<usize> {
+        let mut bytes = vec![0; READ_BYTES];
+        let Self { stream, passed, has_lost_descriptors, .. } = self;
+        let socket = &*stream;
+        let read = || {
+            let mut room = [MaybeUninit::uninit(); ROOM];
+            let mut room = RecvAncillaryBuffer::new(&mut room);
+            let into = &mut [IoSliceMut::new(&mut bytes)];
+            let got = rustix::net::recvmsg(socket, into, &mut room, RecvFlags::CMSG_CLOEXEC)?;
+            for message in room.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    passed.0.extend(descriptors);
+                }
+            }
+            // More than one line may have are not kept.
+            *has_lost_descriptors |=
+                got.flags.contains(ReturnFlags::CTRUNC) || passed.0.len() > FILES_MAX;
+            if passed.0.len() > FILES_MAX {
+                drop(std::mem::take(passed));
+            }
+            Ok(got.bytes)
+        };
+        let count = stream.async_io(Interest::READABLE, read).await?;
+        self.read.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Sends a line, its end included, with descriptors. The caller bounds the time.
+    pub(super) async fn send(&mut self, line: &[u8], passed: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < line.len() {
+            let socket = &self.stream;
+            let write = || {
+                let mut room = [MaybeUninit::uninit(); ROOM];
+                let mut room = SendAncillaryBuffer::new(&mut room);
+                // They go with the first byte.
+                if sent == 0
+                    && !passed.is_empty()
+                    && !room.push(SendAncillaryMessage::ScmRights(passed))
+                {
+                    return Err(io::Error::other("too many descriptors for one message"));
+                }
+                let from = &[IoSlice::new(&line[sent..])];
+                Ok(rustix::net::sendmsg(socket, from, &mut room, SendFlags::NOSIGNAL)?)
+            };
+            sent += self.stream.async_io(Interest::WRITABLE, write).await?;
+        }
+        Ok(())
+    }
+}
