@@ -82,7 +82,12 @@ CREATE TABLE uploads (
     ctime_ns INTEGER,
     -- When the parts and failed attempts of an upload that ended long ago were removed.
     pruned_at_ns INTEGER,
+    -- Of a file that was handed in: whose it was, and a digest of its file system. Nothing else is read
+    -- under its path.
+    source_owner INTEGER CHECK (source_owner >= 0),
+    source_file_system INTEGER,
     -- The law, as far as SQL can say it.
+    CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
     CHECK (hold <> 'parked' OR park_reason IS NOT NULL),
     CHECK (stage <> 'beginning' OR begin_intended_at_ns IS NOT NULL),
@@ -189,7 +194,9 @@ CREATE TABLE drop_health (
     -- Which directory it was when its files were last seen: an empty one that is another is the mount
     -- point of a share that is not mounted, not a directory whose files were deleted.
     root_device INTEGER,
-    root_inode INTEGER
+    root_inode INTEGER,
+    -- It stands in the configuration; one that was taken out keeps its row, for it may come back.
+    is_configured INTEGER NOT NULL DEFAULT 1
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE destination_health (

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use crate::model::{DestinationName, DropName, Scope, SourcePath, UploadId, Verb};
 
 pub use client::{ask, hand_in, reach};
-pub use listener::serve;
+pub use listener::Listener;
 pub use place::check_place;
 pub use wire::Descriptors;
 

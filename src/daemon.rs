@@ -95,6 +95,7 @@ impl Daemon {
     pub async fn run(mut self) -> Result<(), Error> {
         let effects = std::mem::take(&mut self.first_effects);
         self.take_effects(effects);
+        self.note_configured();
         self.start_watches();
         self.follow_rates();
         self.web.serve(self.setup.config.web.clone(), &self.world);
@@ -252,6 +253,13 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Writes which drop directories are configured: what was taken out is not shown as if it were
+    /// watched.
+    fn note_configured(&mut self) {
+        let drops = self.setup.config.drops.iter().map(|drop| drop.settings.name.clone());
+        self.submit(vec![Record::Configured(drops.collect())]);
     }
 
     /// Writes what no act waits for.

@@ -62,6 +62,7 @@
 //! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
+//! | hand a file in | its row, with the file's owner and file system, before it is answered | nothing happened, or it is admitted | it goes on; under its path nothing but that file is read |
 //! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
 //! | park, or complete a file, within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that comes afterwards begins another |
 //! | a day of digests | the row of the first drop, rewritten with each further one | nothing happened | the day goes on with its row; a day that has one that was sent gets no other |

@@ -40,6 +40,13 @@ pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     reach(common, async |path| control::reach(&path).await)
 }
 
+/// Tells whether a daemon runs that cannot be asked, for its socket is gone.
+pub(super) fn is_socket_gone(common: &Common) -> bool {
+    let error = check(common).err();
+    let error = error.as_ref().and_then(|error| error.downcast_ref::<Error>());
+    matches!(error, Some(Error::SocketGone { .. }))
+}
+
 /// Tries each place of the socket until one answers.
 fn reach<T>(
     common: &Common,

@@ -78,6 +78,7 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
             status = found.ok();
         }
         report.add(daemon::check(status.as_ref(), &clock))?;
+        report.add(daemon::check_socket(common, status.as_ref()))?;
         report.add(clock::check(status.as_ref(), &clock))?;
     }
     let mut directory_count = 0;

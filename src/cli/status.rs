@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Exit, render};
+use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::model::{Hold, Scope, Standing, UnitState, WallTime};
 use crate::store::snapshot::{Database, Run, Snapshot, Status, UnitShown, Upload};
@@ -49,7 +49,7 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
             render::data(&to_text(&status, &runs, now))?;
         }
         if !arguments.watch {
-            return Ok(if arguments.check { judge(&status) } else { Exit::Fine });
+            return Ok(if arguments.check { check(&status, common) } else { Exit::Fine });
         }
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -71,6 +71,14 @@ fn read(
         }
         Err(error) => Err(error),
     }
+}
+
+fn check(status: &Status, common: &Common) -> Exit {
+    if status.is_running && ask::is_socket_gone(common) {
+        render::talk("a daemon runs, but its control socket is not there: it takes no orders");
+        return Exit::Attention;
+    }
+    judge(status)
 }
 
 fn judge(status: &Status) -> Exit {

@@ -27,41 +27,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How long an answer is waited for before its peer is let go.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Listens at a path until it is dropped, and hands on what is asked. A socket that is removed, or
-/// cannot be made, is made as soon as it can be. The caller holds the lock of the state, so no other
-/// daemon of this state listens there.
-pub async fn serve(path: PathBuf, asked: mpsc::Sender<Asked>) {
-    let mut peers = Peers::default();
-    let mut problem: Option<String> = None;
-    let mut socket = open(&path);
-    loop {
-        match &socket {
-            Ok(socket) => {
-                if problem.take().is_some() {
-                    tracing::info!("the control socket {} is there again", path.display());
+/// What listens at a path. A socket that is removed, or cannot be made, is made as soon as it can be.
+#[derive(Debug)]
+pub struct Listener {
+    path: PathBuf,
+    socket: Result<Socket, Error>,
+}
+
+impl Listener {
+    /// Makes the socket. The caller holds the lock of the state, so no other daemon of this state
+    /// listens there; and runs in a runtime.
+    pub fn open(path: &Path) -> Self {
+        Self { path: path.to_owned(), socket: open(path) }
+    }
+
+    /// Takes conversations until it is dropped, and hands on what is asked.
+    pub async fn serve(self, asked: mpsc::Sender<Asked>) {
+        let Self { path, mut socket } = self;
+        let mut peers = Peers::default();
+        let mut problem: Option<String> = None;
+        loop {
+            match &socket {
+                Ok(socket) => {
+                    if problem.take().is_some() {
+                        tracing::info!("the control socket {} is there again", path.display());
+                    }
+                    let accept = peers.accept(socket, &asked);
+                    // Time is all that ends it.
+                    tokio::time::timeout(LOOK_INTERVAL, accept).await.unwrap_or(());
                 }
-                let accept = peers.accept(socket, &asked);
-                // Time is all that ends it.
-                tokio::time::timeout(LOOK_INTERVAL, accept).await.unwrap_or(());
+                Err(error) => {
+                    let why = said(error);
+                    if problem.as_ref() != Some(&why) {
+                        tracing::error!("nothing can be asked of this daemon: {why}");
+                    }
+                    problem = Some(why);
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
             }
-            Err(error) => {
-                let why = said(error);
-                if problem.as_ref() != Some(&why) {
-                    tracing::error!("nothing can be asked of this daemon: {why}");
-                }
+            if socket.as_ref().is_ok_and(|socket| socket.place.is_held()) {
+                continue;
+            }
+            if socket.is_ok() {
+                let why = format!("the control socket {} was removed", path.display());
+                tracing::warn!("{why}; it is made again");
                 problem = Some(why);
-                tokio::time::sleep(LOOK_INTERVAL).await;
             }
+            socket = open(&path);
         }
-        if socket.as_ref().is_ok_and(|socket| socket.place.is_held()) {
-            continue;
-        }
-        if socket.is_ok() {
-            let why = format!("the control socket {} was removed", path.display());
-            tracing::warn!("{why}; it is made again");
-            problem = Some(why);
-        }
-        socket = open(&path);
     }
 }
 

@@ -1,7 +1,6 @@
 //! What operators ask of the running daemon: carried out by the loop, answered after the commit.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,7 +9,7 @@ use tokio::task::JoinSet;
 use super::handed::{self, Found, Protected};
 use super::{Daemon, Landing};
 use crate::config::Config;
-use crate::control::{self, Asked, Change, Handed, RateOrder, Reply, Request, Target};
+use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request, Target};
 use crate::engine::orders::Order;
 use crate::limiter::Rate;
 use crate::model::{DestinationName, OrderRecord, Record, Scope, Verb};
@@ -52,8 +51,7 @@ impl Control {
     pub(super) fn listen(config: &Config) -> Self {
         let (sender, asked) = mpsc::channel(WAITING_MAX);
         let mut server = JoinSet::new();
-        let path: PathBuf = config.control_socket.clone();
-        server.spawn(control::serve(path, sender));
+        server.spawn(Listener::open(&config.control_socket).serve(sender));
         let protected = Arc::new(Protected::of(config));
         Self { asked, protected, searches: JoinSet::new(), _server: server }
     }

@@ -92,6 +92,7 @@ impl Journal {
                 | Record::DropOpened { .. }
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
+                | Record::Configured(_)
                 | Record::Ignored { .. }
                 | Record::Touched { .. }
                 | Record::Moved { .. }

@@ -235,6 +235,10 @@ pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Fail
         false => drop_of(world, &from.drop)?.directory.clone(),
     };
     let Place { path, fingerprint, provenance, .. } = from;
+    if provenance.is_none() && !from.is_receipt && from.drop == DropName::handed_in() {
+        let why = format!("whose {path} was when it was handed in is not known");
+        return Err(Failure::new(FailureKind::SourceChanged, why));
+    }
     Ok(SourceFile { root, path, fingerprint, provenance })
 }
 

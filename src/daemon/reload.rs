@@ -43,6 +43,7 @@ impl Daemon {
         self.pulse = Pulse::new(&config.heartbeats, self.clock.now().monotonic);
         self.control.configure(&config);
         self.setup.config = config;
+        self.note_configured();
         self.care.configure(&self.setup.config.care, self.clock.now().monotonic);
         self.rates.configure(&self.setup.config.transfer);
         self.follow_rates();

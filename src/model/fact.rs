@@ -198,6 +198,8 @@ pub enum Record {
     Order(OrderRecord),
     /// How well a drop directory is being watched.
     DropHealth(DropHealth),
+    /// Which drop directories are configured; of others nothing is said any more.
+    Configured(Vec<DropName>),
     /// How a destination is doing.
     DestinationHealth {
         /// Which.

@@ -69,6 +69,8 @@ const COLUMNS: &[&str] = &[
     "whole_sha256",
     "ctime_ns",
     "pruned_at_ns",
+    "source_owner",
+    "source_file_system",
 ];
 
 /// How many they are: where what a query adds to them stands.

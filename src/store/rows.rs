@@ -18,8 +18,8 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
     ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
-    PartState, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target,
-    UploadId, UploadState, WallTime,
+    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath,
+    Stage, Target, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -92,7 +92,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
             mtime_ns: row.get(at!("mtime_ns"))?,
             ctime_ns: row.get(at!("ctime_ns"))?,
         },
-        provenance: None,
+        provenance: read_provenance(row)?.map(Box::new),
         destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
         target: Target {
             folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
@@ -103,6 +103,13 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
         at: WallTime(row.get(at!("admitted_at_ns"))?),
         parked: None,
     })
+}
+
+fn read_provenance(row: &Row<'_>) -> Result<Option<Provenance>> {
+    let owner: Option<u32> = row.get(at!("source_owner"))?;
+    let file_system: Option<i64> = row.get(at!("source_file_system"))?;
+    let file_system = file_system.map(i64::cast_unsigned);
+    Ok(owner.zip(file_system).map(|(owner, file_system)| Provenance { owner, file_system }))
 }
 
 /// Reads how far an upload is.
@@ -258,9 +265,10 @@ pub(super) fn insert(
     let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
         mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
-        restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel) \
+        restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel, \
+        source_owner, source_file_system) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'queued', ?14, ?15, ?16, \
-        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19)";
+        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21)";
     let reason = match state.hold {
         Hold::Parked { reason } => Some(reason),
         Hold::None | Hold::Waiting { .. } => None,
@@ -285,6 +293,8 @@ pub(super) fn insert(
         admission.at.0,
         (admission.unit != admission.path).then(|| admission.unit.as_bytes()),
         admission.is_sentinel,
+        admission.provenance.as_ref().map(|of| of.owner),
+        admission.provenance.as_ref().map(|of| of.file_system.cast_signed()),
     ])?;
     Ok(())
 }

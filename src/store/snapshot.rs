@@ -49,6 +49,10 @@ pub struct Snapshot {
     directory: PathBuf,
 }
 
+/// What settles in drop directories that are configured.
+const SETTLING: &str =
+    "SELECT ifnull(sum(settling_count), 0) FROM drop_health WHERE is_configured = 1";
+
 impl Snapshot {
     /// Opens the state of a directory.
     ///
@@ -84,11 +88,14 @@ impl Snapshot {
         let status = Status {
             is_running,
             daemon,
-            drops: self.list("SELECT * FROM drop_health ORDER BY drop_name", read_drop)?,
+            drops: self.list(
+                "SELECT * FROM drop_health WHERE is_configured = 1 ORDER BY drop_name",
+                read_drop,
+            )?,
             destinations: self
                 .list("SELECT * FROM destination_health ORDER BY destination", read_destination)?,
             tallies: self.list("SELECT * FROM tallies ORDER BY state", read_tally)?,
-            settling_count: count("SELECT ifnull(sum(settling_count), 0) FROM drop_health")?,
+            settling_count: count(SETTLING)?,
             ignored_count: count("SELECT path_count FROM ignored_tally")?,
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },

@@ -7,8 +7,8 @@ use super::snapshot::Snapshot;
 use super::writer::Writer;
 use super::*;
 use crate::model::{
-    ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemoteUpload, SourcePath, Target,
+    ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, Provenance,
+    RemoteFile, RemoteFileId, RemoteUpload, SourcePath, Target,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -17,7 +17,7 @@ const PARTS: u32 = 3;
 fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
     Admission {
         unit: SourcePath::from_bytes(b"run"),
-        provenance: None,
+        provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),
         is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("drop"),
@@ -429,4 +429,36 @@ fn the_first_commits_of_a_life_are_not_held_up_by_folding() {
     }
     assert!(sizes[..64].iter().all(|size| *size == before), "{sizes:?}");
     assert!(sizes[65] > before, "{sizes:?}");
+}
+
+#[test]
+fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = Settings { directory: directory.path().to_owned() };
+    let (mut writer, _) = Writer::open(&settings).expect("opened");
+    let health = |name: &str| {
+        Record::DropHealth(crate::model::DropHealth {
+            drop: DropName::new(name),
+            directory: "/data".into(),
+            watch: crate::model::WatchState::Deaf,
+            reason: None,
+            last_full_scan_at: None,
+            settling_count: 12,
+            root: None,
+        })
+    };
+    let shown = |writer: &mut Writer, records: Vec<Record>| {
+        writer.apply(&[records]).expect("written");
+        let status = Snapshot::open(directory.path()).and_then(|rows| rows.status(false, AT));
+        let status = status.expect("read");
+        let names: Vec<_> = status.drops.into_iter().map(|drop| drop.name).collect();
+        (status.settling_count, names.join(" "))
+    };
+    let configured = |names: &[&str]| {
+        Record::Configured(names.iter().map(|name| DropName::new(*name)).collect())
+    };
+    let both = vec![health("a"), health("b"), configured(&["a", "b"])];
+    assert_eq!(shown(&mut writer, both), (24, "a b".into()));
+    assert_eq!(shown(&mut writer, vec![configured(&["b"])]), (12, "b".into()));
+    assert_eq!(shown(&mut writer, vec![configured(&["a", "b"])]), (24, "a b".into()));
 }

@@ -252,18 +252,18 @@ fn write_record(
         | Record::NoticeFolded { .. }
         | Record::NoticeSent { .. } => outbox::write(connection, record)?,
         Record::Order(order) => orders::write(connection, order)?,
-        Record::DropHealth(_) | Record::DestinationHealth { .. } => {
+        Record::DropHealth(_) | Record::DestinationHealth { .. } | Record::Configured(_) => {
             write_health(connection, record)?
         }
     }
     Ok(None)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "called with the two records of health only")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "called with the records of health only")]
 fn write_health(connection: &Connection, record: &Record) -> Result<()> {
     match record {
         Record::DropHealth(health) => {
-            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1) \
                 ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
                 last_full_scan_at_ns = ?5, settling_count = ?6, root_device = ?7, root_inode = ?8";
             connection.prepare_cached(sql)?.execute((
@@ -276,6 +276,14 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
                 health.root.map(|root| root.device.cast_signed()),
                 health.root.map(|root| root.inode.cast_signed()),
             ))?;
+        }
+        Record::Configured(drops) => {
+            connection.prepare_cached("UPDATE drop_health SET is_configured = 0")?.execute(())?;
+            let sql = "UPDATE drop_health SET is_configured = 1 WHERE drop_name = ?1";
+            let mut set = connection.prepare_cached(sql)?;
+            for name in drops {
+                set.execute([name.as_str()])?;
+            }
         }
         Record::DestinationHealth { destination, platform, state, reason, at } => {
             let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE \

@@ -2,6 +2,7 @@
 
 mod care;
 mod conformance;
+mod control;
 mod daemon;
 mod destinations;
 mod docs;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -10,6 +11,10 @@ use super::stage::{Options, Stage, noise, until};
 
 fn stage() -> (Stage, String) {
     let mut stage = Stage::new(Options { web: "127.0.0.1:0", ..Options::default() });
+    let config = fs::read_to_string(stage.path("config.toml")).expect("read");
+    let hosts = "listen = \"127.0.0.1:0\"\nhosts = [\"seq-07.lab.example\"]";
+    let config = config.replace("listen = \"127.0.0.1:0\"", hosts);
+    fs::write(stage.path("config.toml"), config).expect("written");
     stage.start();
     let address = until("the page is served", || {
         let log = stage.log();
@@ -31,6 +36,15 @@ fn ask(address: &str, method: &str, path: &str, host: &str) -> (u16, String) {
 
 fn get(address: &str, path: &str) -> (u16, String) {
     ask(address, "GET", path, address)
+}
+
+/// Sends a request as it stands, and returns the status of its answer.
+fn raw(address: &str, request: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    answer.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status")
 }
 
 fn body(answer: &str) -> &str {
@@ -119,4 +133,53 @@ fn a_taken_address_is_said_and_stops_nothing() {
     second.signal(rustix::process::Signal::HUP);
     until("the page is served", || second.log().contains("the status page is at").then_some(()));
     assert_eq!(get(&address, "/healthz").0, 200);
+}
+
+#[test]
+fn only_requests_that_name_this_machine_exactly_are_answered() {
+    let (_stage, address) = stage();
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let below = format!("{node}.evil.example");
+    let with_port = format!("{below}:8377");
+    for host in [&*node, "localhost:1", "127.0.0.1", "[::1]:80", "SEQ-07.lab.example"] {
+        assert_eq!(ask(&address, "GET", "/api/status", host).0, 200, "{host}");
+    }
+    for host in [&*below, &with_port, "seq-07", "localhost.evil.example", "127.1", "1.2.3.4", ""] {
+        assert_eq!(ask(&address, "GET", "/api/status", host).0, 421, "{host}");
+    }
+    let get = |target: &str, hosts: &str| {
+        raw(&address, &format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n"))
+    };
+    assert_eq!(get("/api/status", "Host: localhost\r\nHost: evil.example\r\n"), 421);
+    assert_eq!(get("/api/status", "Host: localhost\r\nHost: localhost\r\n"), 421);
+    assert_eq!(get("http://evil.example/api/status", "Host: localhost\r\n"), 421);
+    assert_eq!(get("http://localhost/api/status", "Host: evil.example\r\n"), 421);
+    assert_eq!(get("http://localhost/api/status", "Host: localhost\r\n"), 200);
+    assert_eq!(get("/api/status", ""), 421);
+    assert_eq!(raw(&address, "GET / HTTP/1.0\r\n\r\n"), 421);
+}
+
+#[test]
+fn held_connections_are_few_and_keep_nobody_out() {
+    let (mut stage, address) = stage();
+    let descriptors = |stage: &Stage| {
+        fs::read_dir(format!("/proc/{}/fd", stage.pid())).expect("its descriptors").count()
+    };
+    let before = descriptors(&stage);
+    let mut held: Vec<_> = (0..150)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).expect("it listens");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: local").ok();
+            stream
+        })
+        .collect();
+    assert_eq!(get(&address, "/healthz").0, 200);
+    assert!(descriptors(&stage) < before + 80, "{} and {before}", descriptors(&stage));
+    let started = Instant::now();
+    let last = held.last_mut().expect("held");
+    last.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    // A reset is an end as well.
+    drop(last.read_to_end(&mut Vec::new()));
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(stage.is_running());
 }

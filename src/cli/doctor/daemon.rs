@@ -1,8 +1,9 @@
 //! The daemon: does it run, since when, which version, is it watched over?
 
 use super::lines::Checks;
-use crate::cli::render;
+use crate::cli::{Common, ask, render};
 use crate::clock::Clock;
+use crate::control;
 use crate::store::snapshot::{Daemon, Status};
 
 pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
@@ -21,6 +22,29 @@ pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     checks.ok("process", found);
     version(&mut checks, daemon);
     watchdog(&mut checks, daemon);
+    checks
+}
+
+/// What runs and cannot be asked takes no orders.
+pub(super) fn check_socket(common: &Common, status: Option<&Status>) -> Checks {
+    let mut checks = Checks::of("daemon");
+    if !status.is_some_and(|status| status.is_running) {
+        return checks;
+    }
+    let name = "control socket";
+    let Err(error) = ask::check(common) else {
+        checks.ok(name, "the daemon listens");
+        return checks;
+    };
+    match error.downcast_ref::<control::Error>() {
+        Some(gone @ control::Error::SocketGone { .. }) => {
+            checks.fail(name, gone.to_string(), gone.hint().unwrap_or_default());
+        }
+        Some(other) => {
+            checks.warn(name, other.to_string(), other.hint().unwrap_or_default());
+        }
+        None => checks.warn(name, error.to_string(), "dropferry check-config"),
+    }
     checks
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use rustix::fd::AsFd;
 use rustix::fs::FileType;
 
 use super::super::beneath::{Link, Root};
 use super::super::tests::path;
 use super::*;
+use crate::model::Provenance;
 
 const CHUNK: u64 = CHUNK_BYTES as u64;
 static GO: AtomicBool = AtomicBool::new(false);
@@ -459,4 +461,37 @@ fn cold_pages_are_forgotten() -> Option<bool> {
     assert!(!is_cold(&opened, range), "it was read");
     cold?.forget();
     Some(is_cold(&opened, range))
+}
+
+#[test]
+fn what_was_handed_in_is_read_of_its_owner_and_its_file_system_alone() {
+    let (_root, file, mut source) = drop_with(4);
+    let read =
+        |source: &SourceFile| reader().hash_range(source, ByteRange { offset: 0, length: 4 }, &GO);
+    let opened = File::open(&file).unwrap();
+    let found = super::super::prove(&file.canonicalize().unwrap(), opened.as_fd()).unwrap();
+    source.provenance = Some(found.provenance);
+    assert!(read(&source).is_ok());
+    let Provenance { owner, file_system } = found.provenance;
+    for other in [
+        Provenance { owner: owner.wrapping_add(1), file_system },
+        Provenance { owner, file_system: file_system.wrapping_add(1) },
+    ] {
+        source.provenance = Some(other);
+        assert_eq!(read(&source).unwrap_err().kind, FailureKind::SourceChanged);
+    }
+}
+
+#[test]
+fn no_link_is_followed_to_what_was_handed_in() {
+    let (root, file, mut source) = drop_with(4);
+    let opened = File::open(&file).unwrap();
+    let found = super::super::prove(&file.canonicalize().unwrap(), opened.as_fd()).unwrap();
+    symlink("file", root.path().join("link")).unwrap();
+    source.path = path("link");
+    let read =
+        |source: &SourceFile| reader().hash_range(source, ByteRange { offset: 0, length: 4 }, &GO);
+    assert!(read(&source).is_ok(), "in a drop directory it is");
+    source.provenance = Some(found.provenance);
+    assert!(read(&source).is_err());
 }
