@@ -41,7 +41,8 @@ impl Protected {
     /// Returns what a configuration names.
     pub(super) fn of(config: &Config) -> Self {
         let secrets = config.secret_files().into_iter().map(Path::to_owned);
-        let own = [config.state_directory.clone(), config.path.clone()];
+        let more = config.path.with_file_name("conf.d");
+        let own = [config.state_directory.clone(), config.path.clone(), more];
         let unreal = UNREAL.map(PathBuf::from);
         let paths = secrets.chain(own).chain(unreal).collect();
         Self { paths, state: config.state_directory.clone() }
