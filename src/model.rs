@@ -15,6 +15,7 @@ pub mod id;
 pub mod notice;
 pub mod order;
 pub mod remote;
+pub mod shown;
 pub mod time;
 pub mod unit;
 pub mod upload;
@@ -36,6 +37,7 @@ pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,
 };
+pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use time::{Monotonic, Now, WallTime};
 pub use unit::{
     Closing, Disposal, Disposition, Place, Role, Start, Unit, UnitFile, UnitOutcome, UnitReading,

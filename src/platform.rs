@@ -16,6 +16,7 @@ mod api;
 pub mod basespace;
 #[cfg(test)]
 mod bench;
+mod bounded;
 pub mod contract;
 pub mod credential;
 #[cfg(feature = "testing")]

@@ -22,7 +22,7 @@ pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime,
+    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime, json_shown,
 };
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -190,9 +190,8 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
         attempt_count: data.attempt_count,
         dropferry_version: env!("CARGO_PKG_VERSION"),
     };
-    let mut bytes = serde_json::to_vec_pretty(&receipt).expect("plain values always serialise");
-    bytes.push(b'\n');
-    bytes
+    let text = serde_json::to_string_pretty(&receipt).expect("plain values always serialise");
+    format!("{}\n", json_shown(&text)).into_bytes()
 }
 
 fn whole_digests(data: &ReceiptData) -> serde_json::Map<String, serde_json::Value> {

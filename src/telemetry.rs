@@ -8,7 +8,8 @@
 //!
 //! It promises that no registered secret and no value of a signed query string leaves the process
 //! by the log: every line is read once more before it is written, whatever field or message it came
-//! from. That is the last line of defence; types that print as `[redacted]` are the first.
+//! from. That is the last line of defence; types that print as `[redacted]` are the first. Nor does a
+//! name or an answer write to the terminal or begin a line: fields are escaped.
 //!
 //! Whoever reads a secret registers it with [`register_secret`] before using it. Secrets stay
 //! registered when they are replaced: an old token is still a token.
@@ -20,6 +21,7 @@
 mod journal;
 mod repeats;
 mod scrub;
+mod shown;
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
@@ -33,7 +35,8 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 use self::journal::Journal;
 use self::repeats::{Repeats, Sparing};
 use self::scrub::Scrubber;
-pub use self::scrub::{register_secret, scrub};
+pub use self::scrub::{register_secret, scrub, scrub_secrets};
+use self::shown::ShownFields;
 use crate::model::Monotonic;
 
 /// The names of fields. No event or span uses any other.
@@ -182,12 +185,12 @@ pub fn init(
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (filter, handle) = reload::Layer::new(EnvFilter::new(level.directives()));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Scrubber(io::stderr))
+        .with_writer(Scrubber { inner: io::stderr, is_json: format == Format::Json })
         .with_ansi(terminal && !no_color && format == Format::Text);
     let sparing = Arc::clone(&repeats);
     let lines = match format {
         Format::Auto | Format::Text => {
-            let lines = lines.with_target(level >= Level::Debug);
+            let lines = lines.with_target(level >= Level::Debug).map_fmt_fields(ShownFields);
             lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
         }
         Format::Json => {
@@ -286,11 +289,12 @@ mod tests {
         let writer = kept.clone();
         let builder = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(Level::Info.directives()))
-            .with_writer(Scrubber(move || writer.clone()))
+            .with_writer(Scrubber { inner: move || writer.clone(), is_json: json })
             .with_ansi(false);
         if json {
             tracing::subscriber::with_default(builder.json().finish(), log);
         } else {
+            let builder = builder.map_fmt_fields(ShownFields);
             tracing::subscriber::with_default(builder.finish(), log);
         }
         kept.text()
@@ -306,6 +310,20 @@ mod tests {
             });
             assert!(!text.contains("s3cr"), "{text}");
             assert_eq!(text.matches(REDACTED).count(), 3, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_controls_no_terminal_and_begins_no_line() {
+        let odd = "x\u{1b}[2J\u{9b}31m\u{202e}\n2026-01-01T00:00:00Z  INFO FORGED";
+        for json in [false, true] {
+            let text = logged(json, || {
+                let span = tracing::info_span!("upload", destination = %odd);
+                span.in_scope(|| tracing::info!(path = %odd, reason = odd, "said {odd}"));
+            });
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.trim_end().contains(crate::model::misleads), "{text:?}");
+            assert_eq!(text.matches("FORGED").count(), 4, "{text}");
         }
     }
 

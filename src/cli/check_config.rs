@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Common, Exit, render};
 use crate::daemon;
+use crate::model::Shown;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
@@ -43,7 +44,9 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         for (name, result) in &checks {
             match result {
                 Ok(()) => render::data(&format!("{name}: takes our credential and lets us write"))?,
-                Err(failure) => render::data(&format!("{name}: {failure}"))?,
+                Err(failure) => {
+                    render::data(&format!("{name}: {}", Shown(&failure.to_string())))?;
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ pub(super) fn completions(
 ) -> anyhow::Result<Exit> {
     let mut text = Vec::new();
     clap_complete::generate(asked.shell, command, "dropferry", &mut text);
-    render::data(&String::from_utf8_lossy(&text))?;
+    render::document(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Fine)
 }
 
@@ -38,6 +38,6 @@ pub(super) fn man(asked: &ManArguments, command: Command) -> anyhow::Result<Exit
     }
     let mut text = Vec::new();
     clap_mangen::Man::new(command).render(&mut text)?;
-    render::data(&String::from_utf8_lossy(&text))?;
+    render::document(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Fine)
 }

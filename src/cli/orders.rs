@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Common, Exit, ask, render};
 use crate::control::{Change, Reply, Request, Target};
-use crate::model::{Scope, SourcePath, Verb};
+use crate::model::{Scope, Shown, SourcePath, Verb};
 use crate::store::snapshot::Snapshot;
 use crate::{clock::Clock, control::Target::Upload};
 
@@ -100,7 +100,7 @@ impl Names {
         match (is_one_of(&self.drops), is_one_of(&self.destinations)) {
             (true, true) => bail!(
                 "{} names a drop directory and a destination\nhint: say which: --drop or --destination",
-                word.display()
+                Shown(&word.to_string_lossy())
             ),
             (true, false) => return Ok(vec![Target::Drop(word.to_string_lossy().into())]),
             (false, true) => return Ok(vec![Target::Destination(word.to_string_lossy().into())]),
@@ -120,7 +120,7 @@ impl Names {
             None => bail!(
                 "{} is no upload, no drop directory and no destination\n\
                  hint: dropferry status lists them",
-                word.display()
+                Shown(&word.to_string_lossy())
             ),
         }
     }

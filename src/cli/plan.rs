@@ -14,7 +14,8 @@ use crate::daemon;
 use crate::engine::Preview;
 use crate::engine::settings::DestinationSettings;
 use crate::model::{
-    Fingerprint, Observation, Role, Seen, SourcePath, Start, UnitReading, WallTime,
+    Fingerprint, Observation, Role, Seen, Shown, SourcePath, Start, UnitReading, WallTime,
+    json_shown,
 };
 use crate::source::{Filter, read_unit, scan};
 use crate::store::snapshot::Snapshot;
@@ -55,7 +56,7 @@ fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
         let mut lines = String::new();
         for seen in &observations {
             for line in planner.lines_of(seen) {
-                lines.push_str(&if json { line.to_string() } else { sentence(&line) });
+                lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
                 lines.push('\n');
             }
         }
@@ -174,8 +175,12 @@ fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
+fn json_line(line: &Value) -> String {
+    json_shown(&line.to_string()).into_owned()
+}
+
 fn sentence(line: &Value) -> String {
-    let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| Shown(line[key].as_str().unwrap_or_default()).to_string();
     let (drop, path) = (text("drop"), text("path"));
     match line["fate"].as_str() {
         Some("upload") => {

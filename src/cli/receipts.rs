@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 use serde_json::json;
 
+use super::render::{Form, Lines};
 use super::{Common, Exit, render};
-use crate::model::{Hex, UnitFile};
+use crate::model::{Hex, Shown, UnitFile};
 use crate::receipt;
 use crate::store::snapshot::Snapshot;
 
@@ -55,8 +56,14 @@ struct Listing<'a, W> {
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
     let state = common.state_directory()?;
     let snapshot = Snapshot::open(&state)?;
+    let form = match arguments.format {
+        _ if arguments.print => Form::Json,
+        Format::Table | Format::Csv => Form::Text,
+        Format::Json => Form::Json,
+        Format::Md5sum | Format::Sha256sum => Form::Bytes,
+    };
     let mut listing = Listing {
-        out: io::BufWriter::new(io::stdout().lock()),
+        out: Lines::new(form),
         arguments,
         state: &state,
         count: 0,
@@ -179,7 +186,7 @@ impl<W: Write> Listing<'_, W> {
             file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
             file.upload.to_string(),
         ];
-        writeln!(self.out, "{}", fields.map(|field| quoted(&field)).join(","))
+        writeln!(self.out, "{}", fields.map(|field| cell(&field)).join(","))
     }
 
     /// One line as the GNU programs write and check it: a name with a backslash or a line break is
@@ -209,10 +216,35 @@ impl<W: Write> Listing<'_, W> {
     }
 }
 
-/// A field of RFC 4180: quoted when it must be.
-fn quoted(field: &str) -> String {
-    match field.contains(['"', ',', '\n', '\r']) {
+/// A field of RFC 4180: escaped, quoted when it must be, and never a formula of a spreadsheet.
+fn cell(field: &str) -> String {
+    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let field = format!("{}{}", if is_formula { "'" } else { "" }, Shown(field));
+    match field.contains(['"', ',']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
+        false => field,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_no_formula_and_holds_no_line_break() {
+        for (field, written) in [
+            ("a b", "a b"),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\\t=1"),
+            ("\r=1", "'\\r=1"),
+            ("=HYPERLINK(\"x\",1)", "\"'=HYPERLINK(\"\"x\"\",1)\""),
+            ("a\u{1b}[2J\nb", "a\\u{1b}[2J\\nb"),
+        ] {
+            assert_eq!(cell(field), written);
+        }
     }
 }

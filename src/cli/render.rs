@@ -1,15 +1,28 @@
 //! Everything that is printed passes here: data to standard output, talk to standard error.
+//!
+//! Nothing that a file name, a platform or an order holds writes to the terminal, and no registered
+//! secret is printed: whole output is escaped and scrubbed, whoever wrote it. A value that stands in a
+//! line is escaped with its line breaks where the line is made: by [`table`], or by [`Shown`].
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use crate::model::{ByteCount, WallTime};
+use crate::model::{ByteCount, Shown, WallTime, json_shown, lines_shown};
 use crate::receipt::rfc3339;
+use crate::telemetry::{scrub, scrub_secrets};
 
 /// Prints data.
 ///
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn data(text: &str) -> io::Result<()> {
+    document(&lines_shown(&scrub_secrets(text)))
+}
+
+/// Prints what the program says of itself, as it is.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn document(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
@@ -23,12 +36,80 @@ pub(super) fn data(text: &str) -> io::Result<()> {
 /// # Errors
 /// As [`data`].
 pub(super) fn json(value: &serde_json::Value) -> io::Result<()> {
-    data(&format!("{value:#}"))
+    data(&json_shown(&format!("{value:#}")))
+}
+
+/// Clears a terminal.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn clear() -> io::Result<()> {
+    io::stdout().lock().write_all(b"\x1b[H\x1b[2J")
 }
 
 /// Prints talk; there is nobody to tell when that fails.
 pub(super) fn talk(text: &str) {
-    writeln!(io::stderr().lock(), "{text}").ok();
+    writeln!(io::stderr().lock(), "{}", lines_shown(&scrub(text))).ok();
+}
+
+/// How the lines of a listing are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As [`data`].
+    Text,
+    /// As [`json`].
+    Json,
+    /// For a program, byte by byte; on a terminal as text.
+    Bytes,
+}
+
+/// Prints the lines of a listing one by one, however many there are.
+#[derive(Debug)]
+pub(super) struct Lines<W: Write> {
+    out: io::BufWriter<W>,
+    form: Form,
+    line: Vec<u8>,
+}
+
+impl Lines<io::StdoutLock<'static>> {
+    /// Prints to standard output.
+    pub(super) fn new(form: Form) -> Self {
+        let out = io::stdout().lock();
+        let form = if form == Form::Bytes && out.is_terminal() { Form::Text } else { form };
+        Self { out: io::BufWriter::new(out), form, line: Vec::new() }
+    }
+}
+
+impl<W: Write> Lines<W> {
+    fn write_line(&mut self) -> io::Result<()> {
+        let text = String::from_utf8_lossy(&self.line);
+        let text = scrub_secrets(&text);
+        match self.form {
+            Form::Text => self.out.write_all(lines_shown(&text).as_bytes())?,
+            Form::Json => self.out.write_all(json_shown(&text).as_bytes())?,
+            Form::Bytes => self.out.write_all(&self.line)?,
+        }
+        self.line.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.write_line()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    /// Also prints a line that has no end yet.
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_line()?;
+        self.out.flush()
+    }
 }
 
 /// Tells whether an error only means that the reader has read enough.
@@ -67,8 +148,11 @@ pub(super) fn bytes(count: u64) -> String {
     ByteCount(count).to_string()
 }
 
-/// Rows as a table: every column as wide as its widest cell, the last as long as it is.
+/// Rows as a table: every column as wide as its widest cell, the last as long as it is. Cells are
+/// escaped.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let shown = |row: &Vec<String>| row.iter().map(|cell| Shown(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -79,7 +163,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<_> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:width$}  "));

@@ -6,6 +6,7 @@ use crate::config::{Config, locate};
 use crate::daemon::{Daemon, Setup};
 
 pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
+    keep_memory_private();
     let config = common.load()?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
     let asked = common.config.clone();
@@ -24,4 +25,12 @@ pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     // Acts that were cut may still read: they need no waiting for.
     runtime.shutdown_background();
     Ok(Exit::Fine)
+}
+
+/// Keeps credentials in memory from other processes of the same user, and from core dumps.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("memory is not kept from processes of the same user: {error}");
+    }
 }

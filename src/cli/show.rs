@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, render, status};
-use crate::model::{Admission, SourcePath, UploadId};
+use crate::model::{Admission, Shown, SourcePath, UploadId};
 use crate::receipt;
 use crate::store::snapshot::{Detail, Snapshot};
 
@@ -40,7 +40,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         found.extend(snapshot.detail(id)?);
     }
     if found.is_empty() {
-        bail!("there is no upload {}", asked.display());
+        bail!("there is no upload {}", Shown(&asked.to_string_lossy()));
     }
     if arguments.json {
         let mut shown: Vec<_> = found.iter().map(|detail| to_json(detail, &state)).collect();
@@ -52,7 +52,8 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         render::json(&if number.is_some() { shown[0].clone() } else { Value::Array(shown) })?;
     } else {
         let told = moved.iter().map(|(id, old)| {
-            format!("{} was uploaded as {old} (upload {id}) and moved since\n", asked.display())
+            let name = asked.to_string_lossy();
+            format!("{} was uploaded as {old} (upload {id}) and moved since\n", Shown(&name))
         });
         let shown: Vec<_> =
             told.chain(found.iter().map(|detail| to_text(detail, &state))).collect();
@@ -165,9 +166,9 @@ fn to_text(detail: &Detail, state: &Path) -> String {
         text.push_str(&format!(
             "  {} {}{part}: {} ({})\n",
             at(Some(attempt.at)),
-            attempt.act,
-            attempt.message,
-            attempt.kind
+            Shown(&attempt.act),
+            Shown(&attempt.message),
+            Shown(&attempt.kind)
         ));
     }
     text

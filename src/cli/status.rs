@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
-use crate::model::{Hold, Scope, Standing, UnitState, WallTime};
+use crate::model::{Hold, Scope, Shown, Standing, UnitState, WallTime, json_shown};
 use crate::store::snapshot::{Database, Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
@@ -41,7 +41,7 @@ pub(super) fn execute(common: &Common, arguments: &StatusArguments) -> anyhow::R
         let now = clock.now().wall;
         let (status, runs) = read(&directory, arguments, now)?;
         if arguments.watch && std::io::stdout().is_terminal() {
-            render::data("\x1b[H\x1b[2J")?;
+            render::clear()?;
         }
         if arguments.json {
             render::json(&to_json(&status))?;
@@ -89,7 +89,7 @@ fn judge(status: &Status) -> Exit {
 
 /// Renders the contract's JSON, as text.
 pub(super) fn rendered(status: &Status) -> String {
-    to_json(status).to_string()
+    json_shown(&to_json(status).to_string()).into_owned()
 }
 
 /// Renders the contract's JSON.
@@ -374,11 +374,11 @@ fn untold(status: &Status) -> String {
     };
     if let Some(failure) = &notices.failure {
         let waits = counted(notices.waiting_count, "waits", "wait");
-        text += &format!("\n{waits} to be told: {failure}\n");
+        text += &format!("\n{waits} to be told: {}\n", Shown(failure));
     }
     if let Some(why) = &notices.given_up_why {
         let was = counted(notices.given_up_count, "was", "were");
-        text += &format!("\n{was} given up, the last by {why}\n");
+        text += &format!("\n{was} given up, the last by {}\n", Shown(why));
     }
     text
 }
@@ -389,11 +389,11 @@ fn ailing(database: &Database) -> String {
     let mut text = String::new();
     if let Some(verdict) = care.verdict.as_ref().filter(|verdict| !verdict.is_sound) {
         let detail = verdict.detail.as_deref().unwrap_or("nothing more is known");
-        text.push_str(&format!("\nthe database is damaged: {detail}\n"));
+        text.push_str(&format!("\nthe database is damaged: {}\n", Shown(detail)));
         text.push_str("hint: stop the daemon and restore a backup, see docs/backup.md\n");
     }
     if let Some(failure) = &care.backup_failure {
-        text.push_str(&format!("\nthe database was not backed up: {failure}\n"));
+        text.push_str(&format!("\nthe database was not backed up: {}\n", Shown(failure)));
     }
     text
 }

@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 
 use super::{Common, Exit, ask, render, status};
 use crate::control::{FILES_MAX, Handed, Reply, Request};
-use crate::model::{Observation, Seen, SourcePath, UploadId};
+use crate::model::{Observation, Seen, Shown, SourcePath, UploadId};
 use crate::source::{self, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
 
@@ -76,7 +76,8 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     for detail in ended.iter().filter(|detail| !is_there(detail)) {
         let upload = &detail.upload;
         let reason = upload.reason().unwrap_or_default();
-        render::talk(&format!("upload {} is {}: {reason}", upload.admission.id, upload.word()));
+        let (id, word) = (upload.admission.id, upload.word());
+        render::talk(&format!("upload {id} is {word}: {}", Shown(&reason)));
     }
     let is_fine = left_out.is_empty() && ended.iter().all(is_there);
     Ok(if is_fine { Exit::Fine } else { Exit::Failed })
@@ -195,7 +196,7 @@ fn tell(uploads: &[Handed], left_out: &[(String, String)]) -> std::io::Result<()
     };
     render::data(render::table(&uploads.iter().map(line).collect::<Vec<_>>()).trim_end())?;
     for (path, why) in left_out {
-        render::talk(&format!("left out: {path}: {why}"));
+        render::talk(&format!("left out: {}: {}", Shown(path), Shown(why)));
     }
     Ok(())
 }

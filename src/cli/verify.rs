@@ -18,7 +18,7 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    ContentMark, DestinationName, ETagMode, Failure, RemoteFile, RemoteFileId, UploadId,
+    ContentMark, DestinationName, ETagMode, Failure, RemoteFile, RemoteFileId, Shown, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
 use crate::store::snapshot::{Detail, Snapshot};
@@ -218,12 +218,13 @@ fn sent_mark(detail: &Detail) -> Option<ContentMark> {
 fn line(detail: &Detail, verdict: Verdict, found: &str) -> String {
     let admission = &detail.upload.admission;
     format!(
-        "{:<14}  {:>7}  {}: {}  {}  ({found})",
+        "{:<14}  {:>7}  {}: {}  {}  ({})",
         verdict.word(),
         admission.id.to_string(),
         admission.drop,
         admission.path,
-        admission.destination
+        admission.destination,
+        Shown(found)
     )
 }
 

@@ -39,9 +39,10 @@ impl Problems {
     /// The file is no TOML, or has an unknown key or a wrong type.
     pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let said = error.message().trim().replace('\n', " ");
-        let (message, hint) = match unknown_field(&said) {
-            Some((key, allowed)) => unknown_key(key, &allowed, text, error.span()),
-            None => (said, None),
+        let (message, hint) = match (unknown_field(&said), WrongType::of(&said)) {
+            (Some((key, allowed)), _) => unknown_key(key, &allowed, text, error.span()),
+            (None, Some(wrong)) => wrong.told(error.span().and_then(|span| key_at(text, &span))),
+            (None, None) => (said, None),
         };
         let line = error.span().map(|span| line_of(text, span.start));
         Self { path: path.to_owned(), problems: vec![Problem { line, message, hint }] }
@@ -60,23 +61,91 @@ fn unknown_field(said: &str) -> Option<(&str, Vec<&str>)> {
     Some((key, allowed))
 }
 
+/// A value of another type than its key has. What it is is never repeated: it may be a secret that
+/// stands where the name of its file should.
+struct WrongType<'a> {
+    found: &'static str,
+    wanted: &'a str,
+}
+
+impl<'a> WrongType<'a> {
+    fn of(said: &'a str) -> Option<Self> {
+        let said = ["invalid type: ", "invalid value: ", "invalid length "]
+            .into_iter()
+            .find_map(|begin| said.strip_prefix(begin))?;
+        let (value, wanted) = said.rsplit_once(", expected ")?;
+        // The value itself stands in quotes of one kind or another.
+        let found = match value.split(['`', '"']).next().unwrap_or_default().trim() {
+            "string" | "character" => "a text",
+            "integer" | "floating point" => "a number",
+            "boolean" => "true or false",
+            "sequence" => "a list",
+            "map" => "a table",
+            _ => "something else",
+        };
+        Some(Self { found, wanted })
+    }
+
+    fn told(self, key: Option<&str>) -> (String, Option<String>) {
+        let wanted = match self.wanted {
+            "a string" => "a text in quotes",
+            "a boolean" => "true or false",
+            "a sequence" => "a list in brackets",
+            "a map" => "a table",
+            "i32" | "i64" | "u32" | "u64" => "a whole number",
+            "f64" => "a number",
+            wanted if wanted.starts_with("struct ") => "a table",
+            wanted => wanted,
+        };
+        let hint = key.filter(|key| key.contains("credential")).map(|key| {
+            format!("a secret stands in a file of its own: {key} = {{ file = \"NAME\" }}")
+        });
+        let key = key.map_or_else(|| "this key".to_owned(), str::to_owned);
+        (format!("{key} takes {wanted}, and not {}", self.found), hint)
+    }
+}
+
+/// Returns the key whose value stands there.
+fn key_at<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
+    let before = text.get(..span.start)?;
+    let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+    let (key, between) = line.rsplit_once('=')?;
+    let key = key.trim_end().rsplit([' ', '\t', '{', ',', '.']).next()?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_direct = between.chars().all(|c| c.is_whitespace() || c == '[');
+    (is_direct && !key.is_empty() && key.chars().all(is_plain)).then_some(key)
+}
+
+/// Tells whether a key stands in the table of a credential, where a secret may have been written.
+fn is_in_credential(text: &str, span: &Range<usize>, section: Option<&str>) -> bool {
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+    let is_inline = line.rsplit_once('{').is_some_and(|(key, _)| key.contains("credential"));
+    is_inline || section.is_some_and(|section| section.contains("credential"))
+}
+
 fn unknown_key(
     key: &str,
     allowed: &[&str],
     text: &str,
     span: Option<Range<usize>>,
 ) -> (String, Option<String>) {
-    let section = span.and_then(|span| {
+    let section = span.as_ref().and_then(|span| {
         let before =
             text[..span.start.min(text.len())].rsplit_once('\n').map_or("", |(lines, _)| lines);
         before.lines().rev().find(|line| line.trim().starts_with('['))
     });
     let place = section.map_or(String::new(), |line| format!(" in {}", line.trim()));
-    let hint = match nearest(key, allowed) {
+    let near = nearest(key, allowed);
+    let hint = match near {
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("allowed are: {}", allowed.join(", ")),
     };
-    (format!("unknown key {key:?}{place}"), Some(hint))
+    let may_be_secret = span.is_some_and(|span| is_in_credential(text, &span, section));
+    match may_be_secret && near.is_none() {
+        true => (format!("unknown key{place}"), Some(hint)),
+        false => (format!("unknown key {key:?}{place}"), Some(hint)),
+    }
 }
 
 /// Returns the word that needs the fewest changes, when they are few.

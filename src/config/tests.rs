@@ -179,7 +179,7 @@ fn values_are_refused_with_what_is_allowed() {
     hint: allowed: a whole number and one of ms s min h d
     "#);
     insta::assert_snapshot!(said("[transfer\n"), @r#"DIR/config.toml:1: unclosed table, expected `]`"#);
-    insta::assert_snapshot!(with("priority = \"high\"\n"), @r#"DIR/config.toml:9: invalid type: string "high", expected i32"#);
+    insta::assert_snapshot!(with("priority = \"high\"\n"), @"DIR/config.toml:9: priority takes a whole number, and not a text");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn who_may_read_a_credential_of_systemd_is_its_own_affair() {
     // Its ACL for the service's user looks like a right of the group.
     assert_eq!(given("open.token"), "fine");
     insta::assert_snapshot!(given("other"), @r"
-    DIR/config.toml:4: the credential DIR/other cannot be read: No such file or directory (os error 2)
+    DIR/config.toml:4: the credential cannot be read: No such file or directory (os error 2)
     hint: name it in LoadCredential= of the unit
     ");
 }
@@ -305,5 +305,77 @@ fn the_care_for_the_database_is_checked() {
     hint: allowed: 1 to 1000
     DIR/config.toml:5: check_interval = "weekly" is no duration
     hint: allowed: a whole number and one of ms s min h d, or "never"
+    "#);
+}
+
+#[test]
+fn what_stands_in_a_secrets_place_is_never_repeated() {
+    // As tokens, keys, passwords and addresses look.
+    let planted = [
+        "PLANTED0123456789abcdef",
+        "PLANTED/abc+def==",
+        "PLANTED.eyJhbGciOiJub25l.c2ln",
+        "https://hooks.example/PLANTED/x",
+        "user:PLANTED@host",
+    ];
+    let platform = "[destinations.far]\nplatform = \"PLATFORM\"\nproject = \"lab/novaseq\"\n\
+        app_result = \"1\"\nbucket = \"b\"\nbase_url = \"https://api.example/v2\"\n";
+    let mail = "[notify.mail]\nto = [\"a@b.example\"]\nfrom = \"a@b.example\"\nsmtp = \"h:25\"\n";
+    let hook = "[notify.webhook]\nurl_file = \"t.url\"\n";
+    let mut texts: Vec<String> = Vec::new();
+    for secret in planted {
+        let written = [
+            format!("\"{secret}\""),
+            format!("[\"{secret}\"]"),
+            format!("{{ file = \"{secret}\" }}"),
+            format!("{{ file = [\"{secret}\"] }}"),
+            format!("{{ file = {{ name = \"{secret}\" }} }}"),
+            format!("{{ systemd = \"{secret}\" }}"),
+            format!("{{ profile = \"{secret}\" }}"),
+            format!("{{ token = \"{secret}\" }}"),
+            format!("{{ \"{secret}\" = 1 }}"),
+            format!("{{ file = \"good.token\", profile = \"{secret}\" }}"),
+        ];
+        for value in &written {
+            for name in ["sevenbridges", "basespace", "gjirafa-vp", "s3"] {
+                let platform = platform.replace("PLATFORM", name);
+                texts.push(format!("{platform}credential = {value}\n"));
+            }
+            texts.push(format!("{mail}credential = {value}\n"));
+            texts.push(format!("{mail}password = {value}\n"));
+            texts.push(format!("{mail}smtp = {value}\n").replace("smtp = \"h:25\"\n", ""));
+            texts.push(format!("{hook}secret_file = {value}\n"));
+            texts.push(format!("{hook}url = {value}\n"));
+            texts.push(format!("[notify.webhook]\nurl_file = {value}\n"));
+            texts.push(format!("[notify.heartbeat]\nurl_file = {value}\n"));
+            texts.push(format!("{DESTINATION}token = {value}\n"));
+            texts.push(format!("{DESTINATION}base_url = {value}\n").replacen("base_url", "#", 1));
+            texts.push(format!("{DESTINATION}customer_key_file = {value}\n"));
+            texts.push(format!("{DESTINATION}auth_header = {value}\n"));
+            let gjirafa = platform.replace("PLATFORM", "gjirafa-vp");
+            texts.push(format!(
+                "{gjirafa}credential = {{ file = \"good.token\" }}\nauth_prefix = {value}\n"
+            ));
+            texts.push(format!("[network]\nproxy = {value}\n"));
+        }
+        // A table of its own, and a value that is no text.
+        texts.push(format!("{platform}[destinations.far.credential]\n\"{secret}\" = true\n"));
+        texts.push(format!("{platform}[destinations.far.credential]\nfile = \"{secret}\"\n"));
+    }
+    texts.push(format!("{platform}credential = 77001234567\n"));
+    texts.push(format!("{platform}credential = {{ file = 77001234567 }}\n"));
+    for text in texts {
+        let said = said(&text);
+        let is_repeated = ["PLANTED", "77001234567", "eyJhbGci"].iter().any(|s| said.contains(s));
+        assert!(!is_repeated, "{text}\n{said}");
+    }
+}
+
+#[test]
+fn a_token_in_place_of_its_file_leads_to_the_file() {
+    let text = DESTINATION.replace("{ file = \"good.token\" }", "\"PLANTED\"");
+    insta::assert_snapshot!(said(&text), @r#"
+    DIR/config.toml:4: credential takes a table, and not a text
+    hint: a secret stands in a file of its own: credential = { file = "NAME" }
     "#);
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::metrics;
 use super::perform::World;
+use crate::model::Shown;
 use crate::store::snapshot::Status;
 use crate::web::{self, PULSES_MAX, Read, Settings, View};
 
@@ -91,7 +92,7 @@ fn reading(world: &Arc<World>, show: impl Fn(&Status) -> String + Send + Sync + 
 fn trouble(status: &Status) -> String {
     let deaf = status.drops.iter().filter(|drop| drop.watch == "deaf").map(|drop| {
         let reason = drop.reason.as_deref().unwrap_or("no reason is known");
-        format!("drop {} is deaf: {reason}", drop.name)
+        format!("drop {} is deaf: {}", drop.name, Shown(reason))
     });
     deaf.collect::<Vec<_>>().join("; ")
 }

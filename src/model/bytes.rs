@@ -7,6 +7,16 @@ use std::num::{NonZeroU32, NonZeroU64};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteCount(pub u64);
 
+impl ByteCount {
+    /// No file is longer, anywhere: 1 PiB. Thousands of them still add up to a number of the database.
+    pub const FILE_MAX: Self = Self(1 << 50);
+
+    /// Returns the length of a file, unless none has it.
+    pub fn of_file(bytes: u64) -> Option<Self> {
+        Some(Self(bytes)).filter(|size| *size <= Self::FILE_MAX)
+    }
+}
+
 impl fmt::Display for ByteCount {
     /// Writes the count in binary units with at most one decimal: `0 B`, `64 MiB`, `1.5 GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,9 +51,12 @@ pub struct ByteRange {
 pub struct PartSize(NonZeroU64);
 
 impl PartSize {
-    /// Returns a part size, unless `bytes` is zero.
+    /// The largest file of most platforms, 5 TiB, in one part.
+    const MAX: u64 = 5 << 40;
+
+    /// Returns a part size, unless `bytes` is zero or more than any part has.
     pub fn new(bytes: u64) -> Option<Self> {
-        NonZeroU64::new(bytes).map(Self)
+        NonZeroU64::new(bytes).filter(|bytes| bytes.get() <= Self::MAX).map(Self)
     }
 
     /// Returns the size in bytes.
@@ -69,9 +82,12 @@ impl PartSize {
 pub struct PartNumber(NonZeroU32);
 
 impl PartNumber {
-    /// Returns a part number, unless `number` is zero.
+    /// A hundred times as many as any platform takes.
+    const MAX: u32 = 1_000_000;
+
+    /// Returns a part number, unless `number` is zero or more than any part has.
     pub fn new(number: u32) -> Option<Self> {
-        NonZeroU32::new(number).map(Self)
+        NonZeroU32::new(number).filter(|number| number.get() <= Self::MAX).map(Self)
     }
 
     /// Returns the number of the part at `index`, counted from 0.
@@ -109,6 +125,7 @@ pub struct PartLimits {
     /// Largest file.
     pub file_max: ByteCount,
 }
+
 /// Room on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -116,4 +133,25 @@ pub struct Space {
     pub free: ByteCount,
     /// How large it is.
     pub total: ByteCount,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_numbers_are_refused() {
+        let five_tib = 5 * 1024 * 1024 * 1024 * 1024;
+        for bytes in [1, five_tib] {
+            assert_eq!(PartSize::new(bytes).map(PartSize::get), Some(bytes));
+        }
+        for bytes in [0, five_tib + 1, 1 << 62, 1 << 63, u64::MAX] {
+            assert_eq!(PartSize::new(bytes), None, "{bytes}");
+        }
+        for (number, is_one) in [(0, false), (1, true), (10_000, true), (u32::MAX, false)] {
+            assert_eq!(PartNumber::new(number).is_some(), is_one, "{number}");
+        }
+        assert_eq!(ByteCount::of_file(five_tib), Some(ByteCount(five_tib)));
+        assert_eq!(ByteCount::of_file(1 << 63), None);
+    }
 }

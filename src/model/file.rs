@@ -10,12 +10,14 @@ use md5::Digest;
 
 use super::bytes::ByteCount;
 use super::hex::Hex;
+use super::shown::misleads;
 use super::unit::Place;
 
 /// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
 ///
-/// `Display` is lossless: bytes that are not UTF-8, control characters and backslashes are
-/// escaped (`\xff`, `\n`, `\\`), so two different paths never look the same.
+/// `Display` is lossless: bytes that are not UTF-8, backslashes and characters that mislead a reader
+/// (see [`misleads`]) are escaped (`\xff`, `\\`, `\n`, `\u{202e}`), so two different paths never look
+/// the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourcePath(Arc<[u8]>);
 
@@ -96,7 +98,7 @@ impl fmt::Display for SourcePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() || c == '\\' {
+                if misleads(c) || c == '\\' {
                     write!(f, "{}", c.escape_default())?;
                 } else {
                     write!(f, "{c}")?;

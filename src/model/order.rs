@@ -2,6 +2,7 @@
 
 use super::file::SourcePath;
 use super::id::{DestinationName, DropName, UploadId};
+use super::shown::Shown;
 use super::time::WallTime;
 
 /// What an order is about.
@@ -40,9 +41,9 @@ impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::All => write!(f, "everything"),
-            Self::Destination(name) => write!(f, "destination {name}"),
-            Self::Drop(name) => write!(f, "drop {name}"),
-            Self::Unit(drop, unit) => write!(f, "{drop}/{unit}"),
+            Self::Destination(name) => write!(f, "destination {}", Shown(name.as_str())),
+            Self::Drop(name) => write!(f, "drop {}", Shown(name.as_str())),
+            Self::Unit(drop, unit) => write!(f, "{}/{unit}", Shown(drop.as_str())),
             Self::Upload(id) => write!(f, "upload {id}"),
         }
     }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use crate::model::{Failure, FailureKind, Notice};
+use crate::model::{Failure, FailureKind, Notice, Shown, json_shown};
 
 /// What of our environment the program sees.
 const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -64,7 +64,7 @@ async fn send_within(settings: &Settings, notice: &Notice, limit: Duration) -> R
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = Group(pid);
     let mut written = (Vec::new(), Vec::new());
-    let ended = converse(&mut child, format!("{}\n", notice.body), &mut written);
+    let ended = converse(&mut child, format!("{}\n", json_shown(&notice.body)), &mut written);
     let status = match tokio::time::timeout(limit, ended).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => return Err(failed(format!("{program} cannot be waited for: {error}"))),
@@ -141,7 +141,7 @@ fn said(written: &(Vec<u8>, Vec<u8>)) -> String {
     let both = [&written.1[..], b" ", &written.0[..]].concat();
     let text = String::from_utf8_lossy(&both);
     let words: Vec<_> = text.split_whitespace().collect();
-    if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
+    if words.is_empty() { String::new() } else { format!(": {}", Shown(&words.join(" "))) }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use serde_json::Value;
 
 use super::{Means, secret, words};
-use crate::model::{Failure, FailureKind, Notice};
+use crate::model::{Failure, FailureKind, Notice, Shown};
 
 /// A server that takes longer is held to be stuck.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
@@ -95,7 +95,7 @@ fn failure(settings: &Settings, error: &lettre::transport::smtp::Error) -> Failu
     };
     let said = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     let said: String = said.chars().take(WORDS_MAX).collect();
-    Failure { status, ..unsent(settings, (kind, &said)) }
+    Failure { status, ..unsent(settings, (kind, &Shown(&said).to_string())) }
 }
 
 fn message(settings: &Settings, notice: &Notice) -> Result<Message, Failure> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Answer, Means, Parcel, secret, words};
-use crate::model::{Failure, FailureKind, Hex, Notice};
+use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
 /// What of an answer is repeated.
 const ANSWER_MAX: usize = 200;
@@ -83,7 +83,8 @@ pub(super) fn judge(answer: &Answer) -> Result<(), Failure> {
             said = "nothing that can be repeated".into();
         }
         let status = Some(answer.status);
-        Err(Failure { status, ..Failure::new(kind, format!("the webhook {why}: {said}")) })
+        let message = format!("the webhook {why}: {}", Shown(&said));
+        Err(Failure { status, ..Failure::new(kind, message) })
     };
     match answer.status {
         200..=299 if is_page => {
@@ -107,7 +108,7 @@ impl Format {
         let body: Value = serde_json::from_str(&notice.body).unwrap_or_default();
         let text = words::short(&body);
         match self {
-            Self::Json => notice.body.clone(),
+            Self::Json => json_shown(&notice.body).into_owned(),
             Self::Slack => {
                 let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 json!({ "text": text }).to_string()

@@ -1,8 +1,9 @@
-//! Notices in words for people: what stands in a mail, made of the JSON of a notice.
+//! Notices in words for people: what stands in a mail, made of the JSON of a notice. Names and reasons
+//! are escaped: they begin no line and no header.
 
 use serde_json::Value;
 
-use crate::model::{ByteCount, NoticeKind};
+use crate::model::{ByteCount, NoticeKind, Shown};
 
 /// A subject is cut here.
 const SUBJECT_MAX: usize = 120;
@@ -23,8 +24,8 @@ const LABELS: [(&str, &str); 11] = [
     ("at", "Time (UTC)"),
 ];
 
-fn text<'a>(body: &'a Value, key: &str) -> &'a str {
-    body[key].as_str().unwrap_or("")
+fn text(body: &Value, key: &str) -> String {
+    Shown(body[key].as_str().unwrap_or("")).to_string()
 }
 
 fn count(body: &Value, key: &str) -> u64 {
@@ -33,7 +34,7 @@ fn count(body: &Value, key: &str) -> u64 {
 
 /// Returns one sentence, and the list of a digest.
 pub(super) fn short(body: &Value) -> String {
-    let mut short = text(body, "text").to_owned();
+    let mut short = text(body, "text");
     for line in list(body) {
         short += "\n";
         short += &line;
@@ -70,8 +71,7 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::Digest, _) => format!("{name}: {}", text(body, "text")),
         (NoticeKind::Summary, _) => format!("{} messages in one", count(body, "count")),
     };
-    let plain = subject.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let cut: String = plain.take(SUBJECT_MAX).collect();
+    let cut: String = subject.chars().take(SUBJECT_MAX).collect();
     format!("[dropferry] {cut}")
 }
 
@@ -115,9 +115,10 @@ fn shown(key: &str, value: &Value) -> Option<String> {
         }
         Value::Number(number) if key == "late_file_count" && number.as_u64() == Some(0) => None,
         Value::Number(number) => Some(number.to_string()),
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::String(text) if !text.is_empty() => Some(Shown(text).to_string()),
         Value::Array(items) if !items.is_empty() => {
-            Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+            let shown = |item: &Value| item.as_str().map(|text| Shown(text).to_string());
+            Some(items.iter().filter_map(shown).collect::<Vec<_>>().join(", "))
         }
         Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             None
@@ -129,10 +130,11 @@ fn shown(key: &str, value: &Value) -> Option<String> {
 fn list(body: &Value) -> Vec<String> {
     let items = |key: &str| body[key].as_array().map_or(&[][..], Vec::as_slice);
     let mut lines: Vec<String> = Vec::new();
-    lines.extend(items("paths").iter().filter_map(Value::as_str).map(|path| format!("  {path}")));
+    let paths = items("paths").iter().filter_map(Value::as_str);
+    lines.extend(paths.map(|path| format!("  {}", Shown(path))));
     for item in items("completed").iter().take(LINES_MAX) {
         let size = ByteCount(count(item, "size_bytes"));
-        let name = item["name"].as_str().unwrap_or("files that are drops of their own");
+        let name = Shown(item["name"].as_str().unwrap_or("files that are drops of their own"));
         let (drop, files) = (text(item, "drop"), count(item, "file_count"));
         let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
         lines.push(format!("  {drop}: {name}, {files}, {size}"));
@@ -236,7 +238,7 @@ mod tests {
         let kind = NoticeKind::DestinationUnreachable;
         assert_eq!(
             subject(kind, true, &over),
-            "[dropferry] destination far  Bcc: x@y is fine again",
+            "[dropferry] destination far\\r\\nBcc: x@y is fine again",
             "a name begins no header"
         );
         assert!(mail(kind, true, &over).ends_with("There is nothing to do.\n"));

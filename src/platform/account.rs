@@ -15,6 +15,12 @@ const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
 /// Machines of one account come back from a pause this far apart, beyond one second.
 const JITTER_MAX_MS: i64 = 4000;
 
+/// A difference between a platform's clock and ours that is learned at once.
+const SKEW_MAX: Duration = Duration::from_hours(24);
+/// Dates that a platform's clock can show: 2020 to 2100.
+const YEARS: std::ops::Range<WallTime> =
+    WallTime(1_577_836_800_000_000_000)..WallTime(4_102_444_800_000_000_000);
+
 /// How far a platform's clock may be behind when something is judged to be newer than an intent.
 pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
 
@@ -52,6 +58,8 @@ struct Shared {
     budget: CallBudget,
     /// The platform's clock minus ours, nanoseconds.
     clock_offset_ns: i64,
+    /// What an answer said of it that is not believed yet.
+    doubted_offset_ns: Option<i64>,
 }
 
 impl Account {
@@ -59,7 +67,8 @@ impl Account {
     pub fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
         let time = time.into();
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
-        Self { shared: Arc::new(Mutex::new(Shared { budget, clock_offset_ns: 0 })), time }
+        let shared = Shared { budget, clock_offset_ns: 0, doubted_offset_ns: None };
+        Self { shared: Arc::new(Mutex::new(shared)), time }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Shared) -> T) -> T {
@@ -83,12 +92,27 @@ impl Account {
         }
     }
 
-    /// Takes from an answer what it says of the platform's clock.
+    /// Learns from an answer how far the platform's clock is from ours.
+    ///
+    /// A day of difference is a time zone or a battery. One that is further from what is known counts
+    /// only when two answers in turn agree on it, and a date outside of [`YEARS`] never: a portal or one
+    /// broken server does not shift signatures.
     pub(super) fn learn_clock(&self, response: &Response) {
-        if let Some(date) = response.header("date").and_then(parse_date) {
-            let offset = date.0.saturating_sub(self.time.now().wall.0);
-            self.with(|shared| shared.clock_offset_ns = offset);
+        let Some(date) = response.header("date").and_then(parse_date) else { return };
+        if !YEARS.contains(&date) {
+            return;
         }
+        let offset = date.0.saturating_sub(self.time.now().wall.0);
+        let is_near =
+            |known: i64, limit: Duration| u128::from(known.abs_diff(offset)) <= limit.as_nanos();
+        self.with(|shared| {
+            let is_agreed = shared.doubted_offset_ns.is_some_and(|o| is_near(o, CLOCK_SLACK));
+            let is_plain = is_near(0, SKEW_MAX) || is_near(shared.clock_offset_ns, SKEW_MAX);
+            match is_plain || is_agreed {
+                true => (shared.clock_offset_ns, shared.doubted_offset_ns) = (offset, None),
+                false => shared.doubted_offset_ns = Some(offset),
+            }
+        });
     }
 
     /// Takes what a platform announces of its limits.
@@ -120,5 +144,44 @@ impl Account {
     pub(super) fn to_platform_time(&self, ours: WallTime) -> WallTime {
         let offset = self.with(|shared| shared.clock_offset_ns);
         WallTime(ours.0.saturating_add(offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::bench::frozen;
+
+    const DAY_NS: i64 = 86_400_000_000_000;
+    /// 2026-11-21T00:00:00Z
+    const NOW: WallTime = WallTime(1_795_219_200_000_000_000);
+
+    fn dated(text: &str) -> Response {
+        let headers = [("date", text)].into_iter();
+        let headers = super::super::http::header_map(headers).expect("a header");
+        Response { status: 200, headers, body: bytes::Bytes::new() }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_learned_and_an_absurd_date_is_not() {
+        let account = Account::new(None, frozen(NOW));
+        let ahead = |date: &str| {
+            account.learn_clock(&dated(date));
+            account.platform_time().0 - NOW.0
+        };
+        assert_eq!(ahead("Sat, 21 Nov 2026 05:00:00 GMT"), DAY_NS / 24 * 5);
+        for absurd in
+            ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "yesterday"]
+        {
+            assert_eq!(ahead(absurd), DAY_NS / 24 * 5, "{absurd}");
+            assert_eq!(ahead(absurd), DAY_NS / 24 * 5, "{absurd}, twice");
+        }
+        let year_ahead = "Sun, 21 Nov 2027 00:00:00 GMT";
+        assert_eq!(ahead(year_ahead), DAY_NS / 24 * 5, "one answer alone");
+        assert_eq!(ahead("Sat, 21 Nov 2026 00:00:00 GMT"), 0);
+        assert_eq!(ahead(year_ahead), 0, "it was contradicted");
+        assert_eq!(ahead("Sun, 21 Nov 2027 00:00:09 GMT"), 365 * DAY_NS + 9_000_000_000);
+        assert_eq!(ahead("Sun, 21 Nov 2027 01:00:00 GMT"), 365 * DAY_NS + DAY_NS / 24);
+        assert_eq!(ahead("Sat, 21 Nov 2026 00:00:00 GMT"), 0, "a clock that was set right");
     }
 }

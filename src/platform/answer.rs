@@ -8,29 +8,63 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::bounded;
 use super::http::Response;
-use crate::model::{ETag, Failure, FailureKind, WallTime};
+use crate::model::{ETag, Failure, FailureKind, Shown, WallTime};
+use crate::telemetry::scrub;
 
 /// Vendor messages are cut here.
 const MESSAGE_MAX: usize = 300;
+/// Of a longer text from outside, only so many bytes are looked at.
+const WINDOW: usize = 64 * 1024;
+/// No secret is longer: of a text that was cut, so many bytes at its end may be half of one.
+const SECRET_MAX: usize = 8 * 1024;
 /// A storage's error says what it has to say in its first bytes.
 pub(super) const STORAGE_BODY_MAX: usize = 4096;
 
 /// Parses the body of a call that succeeded.
 ///
 /// # Errors
-/// `BadAnswer` when it is not what the call answers with, such as a portal's page.
+/// `BadAnswer` when it is not what the call answers with, such as a portal's page, or too much.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
+    parse_bounded(response, bounded::PIECES_MAX)
+}
+
+/// Parses a list that may be long, into items that keep little of it.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_list<T: serde::de::DeserializeOwned>(
+    response: &Response,
+) -> Result<T, Failure> {
+    parse_bounded(response, bounded::LIST_PIECES_MAX)
+}
+
+fn parse_bounded<T: serde::de::DeserializeOwned>(
+    response: &Response,
+    pieces_max: usize,
+) -> Result<T, Failure> {
+    let bad = |what: &str| {
+        let message = format!("the platform answered with {what}");
+        answered(response, FailureKind::BadAnswer, message)
+    };
+    if !bounded::check(&response.body, pieces_max) {
+        return Err(bad("more than any answer holds"));
+    }
     serde_json::from_slice(&response.body).map_err(|error| {
         // The parser's own text may quote the body, and a body may hold a signed address.
-        let what = match error.classify() {
+        bad(match error.classify() {
             serde_json::error::Category::Eof if response.body.is_empty() => "nothing",
             serde_json::error::Category::Eof => "half of an answer",
             serde_json::error::Category::Data => "an answer of another shape",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => "no JSON",
-        };
-        answered(response, FailureKind::BadAnswer, format!("the platform answered with {what}"))
+        })
     })
+}
+
+/// Reads the body of an error, where it is one of ours and no flood.
+pub(super) fn parse_error<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+    bounded::check(body, bounded::PIECES_MAX).then(|| serde_json::from_slice(body).ok())?
 }
 
 /// Tells an answer from that of somebody else: a portal answers with 200 too.
@@ -155,7 +189,7 @@ pub(super) fn classify_storage(response: &Response) -> Failure {
         (400..=499, _) => FailureKind::PartRejected,
         _ => FailureKind::BadAnswer,
     };
-    let word = code.map_or_else(String::new, |code| format!(": {code}"));
+    let word = code.map_or_else(String::new, |code| format!(": {}", clip(code)));
     let message = match response.status {
         200..=299 => {
             "the storage answered with a status that the platform does not count as success"
@@ -177,7 +211,10 @@ fn storage_code(body: &str) -> Option<&str> {
 pub(super) fn texts(value: &Value) -> String {
     fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
         match value {
-            Value::String(text) => texts.push(text),
+            Value::String(text) if texts.len() < MESSAGE_MAX => {
+                texts.push(start_of(text, WINDOW));
+            }
+            Value::String(_) => {}
             Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
             Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -185,12 +222,31 @@ pub(super) fn texts(value: &Value) -> String {
     }
     let mut texts = Vec::new();
     collect(value, &mut texts);
-    clip(&texts.join("; "))
+    let mut joined = String::new();
+    for text in texts {
+        joined.push_str(if joined.is_empty() { "" } else { "; " });
+        joined.push_str(text);
+        if joined.len() > WINDOW {
+            break;
+        }
+    }
+    clip(&joined)
 }
 
-/// Cuts a text from outside to a length and to printable characters.
+/// Makes a text from outside fit to be shown: without secrets of ours that it repeats, which are looked
+/// for before a cut could leave half of one; with everything escaped that is no plain sign; cut.
 pub(super) fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+    let window = start_of(text, WINDOW);
+    let scrubbed = scrub(window);
+    let whole = match window.len() == text.len() {
+        true => &scrubbed,
+        false => start_of(&scrubbed, scrubbed.len().saturating_sub(SECRET_MAX)),
+    };
+    Shown(whole).to_string().chars().take(MESSAGE_MAX).collect()
+}
+
+fn start_of(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
@@ -200,6 +256,20 @@ mod tests {
     #[test]
     fn texts_are_found_at_any_depth() {
         let value = serde_json::json!([["no"], {"size": ["too\nlarge"], "code": 7}, null, true]);
-        assert_eq!(texts(&value), "no; toolarge");
+        assert_eq!(texts(&value), "no; too\\nlarge");
+    }
+
+    #[test]
+    fn what_is_cut_holds_no_half_of_a_secret() {
+        crate::telemetry::register_secret("clip-planted-token-0123456789");
+        for before in 270..310 {
+            let text = format!("{} clip-planted-token-0123456789", "x".repeat(before));
+            let clipped = clip(&text);
+            assert!(!clipped.contains("clip"), "{clipped}");
+            assert!(clipped.len() <= MESSAGE_MAX);
+        }
+        let flood = "clip-planted-token-0123456789 ".repeat(100_000);
+        assert!(!clip(&flood).contains("clip"));
+        assert_eq!(clip("a\u{202e}b\u{1b}[2J\n"), "a\\u{202e}b\\u{1b}[2J\\n");
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::account::Link;
 use super::contract::PartBody;
-use super::http::{Request, Response, header_map, parse_url};
+use super::http::{Request, Response, base_url, header_map};
 use crate::model::{Failure, FailureKind, WallTime};
 
 /// One platform's API, as one account is let in.
@@ -24,7 +24,8 @@ use crate::model::{Failure, FailureKind, WallTime};
 pub(super) struct Api {
     /// Its connections are also for what is sent elsewhere, such as to a storage: without the token.
     pub(super) link: Link,
-    base: Url,
+    /// Where it is.
+    pub(super) base: Url,
     token_header: String,
     token_prefix: String,
 }
@@ -36,11 +37,11 @@ impl Api {
     /// # Errors
     /// When the address is none.
     pub(super) fn new(
-        base_url: &str,
+        address: &str,
         (token_header, token_prefix): (&str, &str),
         link: Link,
     ) -> Result<Self, Failure> {
-        let mut base = parse_url(base_url)?;
+        let mut base = base_url(address)?;
         base.set_query(None);
         base.set_fragment(None);
         let (token_header, token_prefix) = (token_header.to_owned(), token_prefix.to_owned());

@@ -39,7 +39,7 @@ use self::singles::Posts;
 use super::account::Link;
 use super::api::{Api, json};
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
-use super::http::{Request, Response, header_map};
+use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETag, Failure, PartLimits, RemoteFile, RemoteFileId,
     RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
@@ -62,7 +62,8 @@ pub const TRAITS: Traits = Traits {
 };
 
 /// Putting ten thousand parts together takes its time.
-const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
+const COMPLETE_PATIENCE: Patience =
+    Patience { silence: Duration::from_mins(5), in_all: COMPLETE_LIMIT };
 /// What every file is said to be.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
@@ -156,7 +157,7 @@ impl BaseSpace {
             headers.insert("content-length", HeaderValue::from(body.len()));
             body
         });
-        let request = Request { headers, body, patience };
+        let request = Request { headers, body, patience, answer_max: None };
         let response = self.api.send(ask.method, url, request).await?;
         self.judge(ask.call, response)
     }

@@ -96,3 +96,61 @@ pub(super) fn body(bytes: &'static [u8]) -> PartBody {
     let chunks = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
     PartBody { length: ByteCount(bytes.len() as u64), md5, chunks }
 }
+
+/// What a far side may write to fill the memory: lists of many small pieces, and of fewer with long
+/// texts, at the bounds and beyond them.
+pub(super) fn floods(bytes_max: usize) -> impl Iterator<Item = String> {
+    let pieces = ["{}", "0", "{\"a\":0}", "{\"a\":{\"b\":\"\"}}"];
+    let counts = [4_600, 8_000, 10_500, 32_000, 80_000];
+    let many = pieces.into_iter().flat_map(move |piece| {
+        counts.into_iter().map(move |count| listed(piece, count, bytes_max))
+    });
+    let long = [200, bytes_max].into_iter().flat_map(move |length| {
+        let text = "x".repeat(length.min(bytes_max / 2));
+        [listed(&format!("{{\"a\":\"\\n{text}\"}}"), usize::MAX, bytes_max)]
+    });
+    many.chain(long)
+}
+
+/// A list of so many pieces, or as many as fit.
+fn listed(piece: &str, count: usize, bytes_max: usize) -> String {
+    let count = count.min(bytes_max.saturating_sub(100) / (piece.len() + 1)).max(1);
+    let mut list = String::with_capacity(count * (piece.len() + 1) + 100);
+    list.push('[');
+    for index in 0..count {
+        list.push_str(if index == 0 { "" } else { "," });
+        list.push_str(piece);
+    }
+    list.push(']');
+    list
+}
+
+/// Returns by how many MiB the memory of a process grows that does nothing but this, which is the test
+/// of this name: it runs itself in a process of its own, where it returns nothing.
+pub(super) fn peak_mib(test: &str, act: impl FnOnce()) -> Option<u64> {
+    const CHILD: &str = "DROPFERRY_TEST_MEASURES";
+    let memory = |what: &str| -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a line");
+        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+    };
+    if std::env::var_os(CHILD).is_some() {
+        std::fs::write("/proc/self/clear_refs", "5").expect("the peak begins anew");
+        let before = memory("VmRSS:");
+        act();
+        println!("\npeak={}", memory("VmHWM:").saturating_sub(before));
+        return None;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().expect("a program"));
+    let output = child.args([test, "--exact", "--nocapture"]).env(CHILD, "1").output();
+    let output = output.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let peak = text.lines().find_map(|line| line.strip_prefix("peak=")?.parse::<u64>().ok());
+    Some(peak.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))) / 1024)
+}
+
+/// An answer with this body.
+pub(super) fn answer(body: String) -> super::http::Response {
+    let headers = reqwest::header::HeaderMap::new();
+    super::http::Response { status: 200, headers, body: body.into() }
+}

@@ -6,7 +6,8 @@
 //! for a file system with coarse times can hide a change.
 //!
 //! *Promises*: the text of a token reaches only the header it is sent in; errors and `Debug` name
-//! the place, never the content. *Never* checks who may read the file: that is `config`'s.
+//! the place, never the content. At each read the file must be one, which nobody else may read; what
+//! is none, such as a pipe, is not waited for.
 //!
 //! Every destination keeps its own [`Version`] of what it has seen, so that each of several that
 //! share a credential learns of a change. At a crash nothing is lost: the file is the truth.
@@ -30,6 +31,9 @@ const ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "expirati
 pub enum CredentialSource {
     /// A file that holds the token alone.
     File(PathBuf),
+    /// A file that systemd hands over. Who may read it is systemd's to say: it lets the service's user in
+    /// by an ACL, whose mask shows as bits of a group.
+    Given(PathBuf),
     /// An INI file of the vendor's own tools.
     Profile {
         /// The INI file.
@@ -46,7 +50,7 @@ impl CredentialSource {
     /// name could lead out of it.
     pub fn systemd(directory: &Path, name: &str) -> Option<Self> {
         let is_plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-        is_plain.then(|| Self::File(directory.join(name)))
+        is_plain.then(|| Self::Given(directory.join(name)))
     }
 
     /// Returns a section of the vendor's profile file below a home directory.
@@ -58,7 +62,7 @@ impl CredentialSource {
     /// Returns the file that holds it.
     pub fn file(&self) -> &Path {
         match self {
-            Self::File(file) | Self::Profile { file, .. } => file,
+            Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => file,
         }
     }
 }
@@ -189,7 +193,7 @@ impl Credential {
     pub fn expires_at(&self) -> Option<WallTime> {
         let text = self.text().ok()?;
         let section = match &self.source {
-            CredentialSource::File(_) => "default",
+            CredentialSource::File(_) | CredentialSource::Given(_) => "default",
             CredentialSource::Profile { section, .. } => section,
         };
         let mut beside = ENDS.iter().filter_map(|key| parse_time(ini_value(&text, section, key)?));
@@ -208,7 +212,8 @@ impl Credential {
     }
 
     fn text(&self) -> Result<String, Failure> {
-        read_bounded(self.source.file()).map_err(|error| {
+        let is_private = !matches!(self.source, CredentialSource::Given(_));
+        read_secret(self.source.file(), is_private).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return self.failure("it is not text");
             }
@@ -218,9 +223,9 @@ impl Credential {
 
     fn token_in(&self, text: &str) -> Result<Token, Failure> {
         let token = match &self.source {
-            CredentialSource::File(_) => text.trim(),
+            CredentialSource::File(_) | CredentialSource::Given(_) => text.trim(),
             CredentialSource::Profile { section, key, .. } => ini_value(text, section, key)
-                .ok_or_else(|| self.failure(&format!("no {key} in section [{section}]")))?,
+                .ok_or_else(|| self.failure(&missing(text, section, key)))?,
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if is_sendable {
@@ -232,16 +237,15 @@ impl Credential {
 
     fn keys_in(&self, text: &str) -> Result<Keys, Failure> {
         let section = match &self.source {
-            CredentialSource::File(_) => "default",
+            CredentialSource::File(_) | CredentialSource::Given(_) => "default",
             CredentialSource::Profile { section, .. } => section,
         };
         let value = |key: &str| {
             let found = ini_value(text, section, key).filter(|value| !value.is_empty());
             found.map(str::to_owned)
         };
-        let needed = |key: &str| {
-            value(key).ok_or_else(|| self.failure(&format!("no {key} in section [{section}]")))
-        };
+        let needed =
+            |key: &str| value(key).ok_or_else(|| self.failure(&missing(text, section, key)));
         let keys = Keys {
             access_key: needed("aws_access_key_id")?,
             secret: Token(needed("aws_secret_access_key")?),
@@ -259,15 +263,47 @@ impl Credential {
     }
 }
 
-/// Reads a small file as text; the error of a file that is not text does not quote it.
-fn read_bounded(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut reader = std::fs::File::open(file)?.take(FILE_MAX + 1);
-    reader.read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(io::Error::other("it is far too long for a token"));
+/// Reads a small file as text, which nobody else may read where it is private; the error of a file that
+/// is not text does not quote it.
+fn read_secret(file: &Path, is_private: bool) -> io::Result<String> {
+    let bytes = read_secret_bytes(file, is_private)?;
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Reads a small file that holds a secret. What is no file is not waited for.
+///
+/// # Errors
+/// When it cannot be read, is no file, is too long, or may be read by others where it is private.
+pub fn read_secret_bytes(file: &Path, is_private: bool) -> io::Result<Vec<u8>> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    // A pipe without a writer would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(file, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&opened)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is no file"));
     }
-    Ok(text)
+    let mode = stat.st_mode & 0o777;
+    if is_private && mode & 0o077 != 0 {
+        let message = format!("it may be read by others (mode {mode:o}): chmod 600");
+        return Err(io::Error::other(message));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(opened).take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(io::Error::other("it is far too long for a secret"));
+    }
+    Ok(bytes)
+}
+
+/// Says what an INI file lacks. A section that is not there is not named: the secret itself may have
+/// been written in its place.
+fn missing(text: &str, section: &str, key: &str) -> String {
+    let heading = format!("[{section}]");
+    match section == "default" || text.lines().any(|line| line.trim() == heading) {
+        true => format!("no {key} in section [{section}]"),
+        false => "it has no section of that name".to_owned(),
+    }
 }
 
 /// Returns the value of a key in a section of an INI file; lines before any section belong to all.
@@ -309,12 +345,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
         std::fs::write(&file, content).expect("written");
+        keep_private(&file);
         (directory, file)
+    }
+
+    fn keep_private(file: &Path) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(file, mode).expect("set");
     }
 
     fn replace(file: &Path, content: &str) {
         let fresh = file.with_extension("fresh");
         std::fs::write(&fresh, content).expect("written");
+        keep_private(&fresh);
         std::fs::rename(&fresh, file).expect("replaced");
     }
 
@@ -398,6 +442,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_private_file_is_refused_at_each_read_and_not_waited_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let (directory, file) = token_file(b"planted");
+        let credential = Credential::new(CredentialSource::File(file.clone()));
+        credential.token().expect("read");
+        let set = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode));
+        set(0o640).expect("set");
+        credential.forget();
+        let failure = credential.token().expect_err("others may read it");
+        assert!(failure.message.contains("mode 640"), "{failure}");
+        let given = Credential::new(CredentialSource::Given(file.clone()));
+        assert_eq!(given.token().expect("systemd's to say").reveal(), "planted");
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a pipe");
+        for place in [&pipe, Path::new("/dev/zero"), directory.path()] {
+            let credential = Credential::new(CredentialSource::File(place.to_owned()));
+            let failure = credential.token().expect_err("no file");
+            assert!(failure.message.contains("it is no file"), "{failure}");
+            assert!(credential.keys().is_err() && credential.expires_at().is_none());
+        }
+    }
+
+    #[test]
     fn a_token_does_not_print_itself() {
         let (_directory, file) = token_file(b"planted");
         let credential = Credential::new(CredentialSource::File(file));
@@ -414,7 +481,9 @@ mod tests {
         assert_eq!(ini_value(text, "none", "auth_token"), None);
         let home = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(home.path().join(".sevenbridges")).expect("made");
-        std::fs::write(home.path().join(".sevenbridges/credentials"), text).expect("written");
+        let file = home.path().join(".sevenbridges/credentials");
+        std::fs::write(&file, text).expect("written");
+        keep_private(&file);
         let credential = Credential::new(CredentialSource::profile(home.path(), "default"));
         assert_eq!(credential.token().expect("read").reveal(), "secret");
     }
@@ -450,7 +519,7 @@ mod tests {
         for section in ["half", "none"] {
             let failure = of(section).keys().expect_err("incomplete");
             assert_eq!(failure.kind, FailureKind::Unauthorized);
-            assert!(failure.message.contains(section), "{failure}");
+            assert_eq!(failure.message.contains(section), section == "half", "{failure}");
         }
     }
 

@@ -32,6 +32,10 @@ use crate::model::{ByteCount, Describes, Failure, PartLimits, Traits};
 /// A listing of more parts may be cut off without a word.
 const PART_COUNT_MAX: u32 = 1000;
 
+/// The longest answer that gives addresses: those of a thousand parts, each with a token of a few
+/// kilobytes in it.
+const ADDRESSES_MAX: usize = 6 * 1024 * 1024;
+
 /// The rules of the storage behind it, which is of the S3 kind; the vendor publishes none.
 pub const TRAITS: Traits = Traits {
     limits: PartLimits {
@@ -118,7 +122,10 @@ impl GjirafaVp {
         let headers = json_headers(body.is_some());
         let body = body.map(|body| body.to_string().into());
         let patience = (call == Call::Complete).then_some(s3::COMPLETE_PATIENCE);
-        let response = self.api.send(method, url, Request { headers, body, patience }).await?;
+        let gives_addresses = matches!(call, Call::Begin | Call::Resume);
+        let answer_max = gives_addresses.then_some(ADDRESSES_MAX);
+        let request = Request { headers, body, patience, answer_max };
+        let response = self.api.send(method, url, request).await?;
         self.api.judged(|now| wire::judge(call, &response, now))
     }
 }

@@ -1,11 +1,12 @@
 //! The only user of the HTTP client: requests out, answers in, by inactivity time-outs.
 //!
-//! Owns the connections. *Promises*: an answer's body is bounded; a part's body is streamed with
-//! its exact length and never held, and its last piece leaves only after the source has said that
-//! all is well, so a source that fails at its end never makes an accepted part; a request that moves
-//! no byte for the inactivity time-out fails as `TimedOut`, one that moves a byte now and then may
-//! take as long as it takes; redirects are not followed, for a captive portal would lead a token
-//! elsewhere; what is on this machine is never asked of a proxy; no error text carries a URL.
+//! Owns the connections. *Promises*: an answer is bounded, its header lines, its body and its time; a
+//! part's body is streamed with its exact length and never held, and its last piece leaves only after
+//! the source has said that all is well, so a source that fails at its end never makes an accepted
+//! part; a request that moves no byte for the inactivity time-out fails as `TimedOut`, a body that
+//! moves a byte now and then may take as long as it takes; redirects are not followed, for a captive
+//! portal would lead a token elsewhere; what is on this machine is never asked of a proxy; no error
+//! text carries a URL. What a platform prescribes for a part is checked in `http/prescribed.rs`.
 //!
 //! *Never* retries, and never decides what a status means: that is each platform's `wire`.
 //!
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, Method, NoProxy, Proxy, Url};
@@ -26,17 +27,31 @@ use reqwest::{Client, Method, NoProxy, Proxy, Url};
 use self::body::{Progress, Streamed};
 use super::contract::PartBody;
 use crate::clock::Clock;
-use crate::model::{Failure, FailureKind, Now};
+use crate::model::{Failure, FailureKind, Now, Shown};
+use crate::telemetry::{register_secret, scrub};
+
+pub use self::prescribed::{base_url, part_url, prescribed_headers};
 
 mod body;
+mod prescribed;
 mod private;
 
 /// Answers longer than this are not read: ten thousand listed parts take about one MB.
-const ANSWER_MAX: usize = 4 * 1024 * 1024;
+pub(super) const ANSWER_MAX: usize = 3 * 1024 * 1024;
+/// Answers of platforms and storages have about twenty header lines.
+const HEADER_COUNT_MAX: usize = 64;
+/// Names and values of all header lines together: servers themselves take no more from a client.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A connection must stand within this time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// An answer that trickles is given up after this many inactivity time-outs.
+/// An answer is whole this long after the request was sent: the longest, a page of a list, takes
+/// seconds on a slow line.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// An answer that trickles is given up after this many inactivity time-outs, where that is sooner.
 const TRICKLE_MAX: u32 = 20;
+/// A storage that puts a file together may send a sign of life now and then, but not for ever:
+/// afterwards it is asked what became of the file.
+pub(super) const COMPLETE_LIMIT: Duration = Duration::from_mins(30);
 /// Looks at whether something moved, in one inactivity time-out.
 const LOOKS: u32 = 8;
 /// Idle connections kept for each host: as many as parts are ever on their way to one.
@@ -127,8 +142,29 @@ pub struct Request {
     pub headers: HeaderMap,
     /// A body that is small.
     pub body: Option<Bytes>,
-    /// At least this long may pass before the answer comes.
-    pub patience: Option<Duration>,
+    /// The answer takes long to make.
+    pub patience: Option<Patience>,
+    /// The answer may be so long, where it may be longer than others.
+    pub answer_max: Option<usize>,
+}
+
+/// How long a call may take that takes longer than others.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Nothing may come for this long.
+    pub silence: Duration,
+    /// The answer is whole within this time.
+    pub in_all: Duration,
+}
+
+/// What one exchange may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Nothing moves for this long.
+    silence: Duration,
+    /// From the end of the request's body to the end of the answer.
+    answer: Duration,
+    answer_bytes: usize,
 }
 
 /// An answer, whatever its status.
@@ -151,7 +187,7 @@ impl Response {
     /// Returns the far side's id of the request, bounded: the platform's or the storage's.
     pub fn request_id(&self) -> Option<String> {
         let id = self.header("x-request-id").or_else(|| self.header("x-amz-request-id"))?;
-        Some(id.chars().take(REQUEST_ID_MAX).collect())
+        Some(scrub(id).chars().take(REQUEST_ID_MAX).collect())
     }
 }
 
@@ -163,6 +199,7 @@ impl Http {
     pub fn new(settings: &Settings) -> Result<Self, String> {
         // A second installation finds the first one in place, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        register_proxies(settings.proxy.as_deref());
         let certificates = settings.ca_file.as_deref().map_or(Ok(Vec::new()), certificates)?;
         let build = |proxied: bool| {
             let mut builder = Client::builder()
@@ -210,16 +247,19 @@ impl Http {
         if let Some(body) = request.body {
             outgoing = outgoing.body(body);
         }
-        let limit = request.patience.unwrap_or_default().max(self.inactivity_timeout);
-        let progress = Progress::default();
-        let exchange = self.exchange(outgoing, &place, limit, &progress);
-        match tokio::time::timeout(limit.saturating_mul(TRICKLE_MAX), exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::new(
-                FailureKind::TimedOut,
-                format!("{} answers too slowly to be waited for", place.host),
-            )),
+        let mut limits = self.limits();
+        if let Some(patience) = request.patience {
+            limits.silence = limits.silence.max(patience.silence);
+            limits.answer = patience.in_all.max(limits.silence);
         }
+        limits.answer_bytes = request.answer_max.unwrap_or(ANSWER_MAX);
+        self.exchange(outgoing, &place, limits, &Progress::sent()).await
+    }
+
+    fn limits(&self) -> Limits {
+        let silence = self.inactivity_timeout;
+        let answer = ANSWER_LIMIT.min(silence.saturating_mul(TRICKLE_MAX)).max(silence);
+        Limits { silence, answer, answer_bytes: ANSWER_MAX }
     }
 
     /// Sends a part and reads the answer. The headers go as they are; the length is the body's.
@@ -236,9 +276,10 @@ impl Http {
         let place = Place::of(&method, &url);
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
-        let progress = Progress::default();
+        let is_empty = body.length.0 == 0;
+        let progress = if is_empty { Progress::sent() } else { Progress::default() };
         let outgoing = self.client(&url).request(method, url).headers(headers);
-        let outgoing = if body.length.0 == 0 {
+        let outgoing = if is_empty {
             // Nothing would ask the stream of an empty part how it ended.
             while let Some(chunk) = body.chunks.next().await {
                 body::expect_empty(chunk)?;
@@ -247,7 +288,7 @@ impl Http {
         } else {
             outgoing.body(reqwest::Body::wrap(Streamed::new(body, progress.clone())))
         };
-        self.exchange(outgoing, &place, self.inactivity_timeout, &progress).await
+        self.exchange(outgoing, &place, self.limits(), &progress).await
     }
 
     fn client(&self, url: &Url) -> &Client {
@@ -258,11 +299,12 @@ impl Http {
         &self,
         outgoing: reqwest::RequestBuilder,
         place: &Place,
-        limit: Duration,
+        limits: Limits,
         progress: &Progress,
     ) -> Result<Response, Failure> {
         let begun = self.time.as_ref().map(TimeSource::now);
-        let answer = within(limit, &place.host, progress, receive(outgoing, place, progress)).await;
+        let received = receive(outgoing, place, progress, limits.answer_bytes);
+        let answer = within(limits, &place.host, progress, received).await;
         let elapsed = self.time.as_ref().zip(begun).map(|(time, begun)| {
             u64::try_from(time.now().monotonic.since(begun.monotonic).as_millis())
         });
@@ -297,6 +339,21 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}{}", self.method, self.host, self.path)
+    }
+}
+
+/// Variables that may hold a proxy's address, and with it a password.
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Keeps passwords of proxies out of everything that is said.
+fn register_proxies(configured: Option<&str>) {
+    let others = PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
+    for address in configured.map(str::to_owned).into_iter().chain(others) {
+        let url = Url::parse(&address).ok();
+        if let Some(password) = url.as_ref().and_then(Url::password) {
+            register_secret(password);
+        }
     }
 }
 
@@ -338,7 +395,7 @@ pub fn header_map<'a>(
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
         let mut value = HeaderValue::from_str(value).map_err(|_| unusable())?;
         value.set_sensitive(true);
-        map.insert(name, value);
+        map.try_insert(name, value).map_err(|_| unusable())?;
     }
     Ok(map)
 }
@@ -369,25 +426,33 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Lets a request run for as long as something moves at least once in every `limit`; it may be found an
-/// eighth later that nothing did.
+/// Lets a request run for as long as something moves within the limits; it may be found an eighth later
+/// that nothing did.
 async fn within(
-    limit: Duration,
+    limits: Limits,
     host: &str,
     progress: &Progress,
     request: impl Future<Output = Result<Response, Failure>>,
 ) -> Result<Response, Failure> {
     tokio::pin!(request);
-    let (mut seen, mut idle_count) = (progress.count(), 0);
+    let step = limits.silence / LOOKS;
+    let (mut seen, mut idle_count, mut answering) = (progress.count(), 0, Duration::ZERO);
     while idle_count < LOOKS {
-        if let Ok(answer) = tokio::time::timeout(limit / LOOKS, &mut request).await {
+        if let Ok(answer) = tokio::time::timeout(step, &mut request).await {
             return answer;
         }
         let count = progress.count();
         idle_count = if count == seen { idle_count + 1 } else { 0 };
         seen = count;
+        if progress.is_sent() {
+            answering = answering.saturating_add(step);
+            if answering > limits.answer {
+                let message = format!("{host} answers too slowly to be waited for");
+                return Err(Failure::new(FailureKind::TimedOut, message));
+            }
+        }
     }
-    Err(stalled(limit, host, progress))
+    Err(stalled(limits.silence, host, progress))
 }
 
 fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {
@@ -404,24 +469,37 @@ async fn receive(
     outgoing: reqwest::RequestBuilder,
     place: &Place,
     progress: &Progress,
+    body_max: usize,
 ) -> Result<Response, Failure> {
     let broken = |error| transport_failure(error, &place.host);
     let mut incoming = outgoing.send().await.map_err(broken)?;
     progress.note();
-    let (status, headers) = (incoming.status().as_u16(), incoming.headers().clone());
+    // It may have come before all was sent.
+    progress.set_sent();
+    let status = incoming.status().as_u16();
+    let bad = |message: &str, request_id| {
+        let failure = Failure::new(FailureKind::BadAnswer, message);
+        Err(Failure { status: Some(status), request_id, ..failure })
+    };
+    if !prescribed::is_bounded(incoming.headers()) {
+        return bad("the answer has more header lines than any that is expected", None);
+    }
+    let headers = incoming.headers().clone();
     let mut response = Response { status, headers, body: Bytes::new() };
-    let mut body = BytesMut::new();
+    let mut body: Vec<u8> = Vec::new();
     while let Some(chunk) = incoming.chunk().await.map_err(broken)? {
         progress.note();
-        if body.len() + chunk.len() > ANSWER_MAX {
-            let message = "the answer is longer than any that is expected";
-            let request_id = response.request_id();
-            let failure = Failure::new(FailureKind::BadAnswer, message);
-            return Err(Failure { status: Some(status), request_id, ..failure });
+        let length = body.len() + chunk.len();
+        if length > body_max {
+            return bad("the answer is longer than any that is expected", response.request_id());
+        }
+        if length > body.capacity() {
+            // Doubled, as a vector does by itself, but never beyond the bound.
+            body.reserve_exact((2 * body.capacity()).clamp(length, body_max) - body.len());
         }
         body.extend_from_slice(&chunk);
     }
-    response.body = body.freeze();
+    response.body = body.into();
     Ok(response)
 }
 
@@ -450,7 +528,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    innermost.to_string()
+    Shown(&scrub(&innermost.to_string())).to_string()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::answer::parse_date;
-use super::http::{Http, Request, Settings, TimeSource, is_loopback, parse_url};
+use super::http::{self, Http, Request, Settings, TimeSource, is_loopback};
 use crate::model::{Failure, FailureKind, WallTime};
 
 /// Variables that name a proxy, as the HTTP client reads them.
@@ -71,7 +71,7 @@ pub async fn probe(
     time: &TimeSource,
 ) -> Result<Probe, String> {
     let http = Http::new(settings)?;
-    let url = parse_url(base_url).map_err(|failure| failure.message)?;
+    let url = http::base_url(base_url).map_err(|failure| failure.message)?;
     let host = url.host_str().unwrap_or_default().to_owned();
     let by_proxy = goes_by_proxy(settings, &url);
     let answer = match by_proxy {

@@ -40,7 +40,7 @@ use super::account::Link;
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, Whole, WholeRequest,
 };
-use super::http::{Request, Response, header_map};
+use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETag, Failure, FailureKind, OpenUpload, PartLimits,
     RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
@@ -65,7 +65,8 @@ pub const TRAITS: Traits = Traits {
 };
 
 /// Putting parts together can take minutes.
-pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const COMPLETE_PATIENCE: Patience =
+    Patience { silence: Duration::from_mins(10), in_all: COMPLETE_LIMIT };
 /// Life of a signature: longer than a clock may be off before it is learned.
 const SIGNATURE_LIFE_S: u64 = 3600;
 
@@ -158,7 +159,7 @@ impl S3 {
         self.link.account.wait_for_budget().await;
         let (url, headers) = self.signed(&method, &ask)?;
         let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
-        let request = Request { headers, body: ask.body, patience };
+        let request = Request { headers, body: ask.body, patience, answer_max: None };
         let response = self.link.http.send(method, url, request).await?;
         self.judge(call, response)
     }

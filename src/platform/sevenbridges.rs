@@ -33,7 +33,7 @@ use super::api::{Api, json, json_headers};
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
 };
-use super::http::{Request, Response};
+use super::http::{COMPLETE_LIMIT, Patience, Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, Failure, OpenUpload, PartLimits,
@@ -64,7 +64,8 @@ pub const TRAITS: Traits = Traits {
 /// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.
 const PAGES_MAX: usize = 100;
 /// Putting ten thousand parts together takes its time.
-const COMPLETE_PATIENCE: Duration = Duration::from_mins(5);
+const COMPLETE_PATIENCE: Patience =
+    Patience { silence: Duration::from_mins(5), in_all: COMPLETE_LIMIT };
 
 /// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +118,8 @@ impl SevenBridges {
             // Asked for by the documents of some of the vendor's platforms, harmless at the others.
             headers.insert("x-sbg-advance-access", HeaderValue::from_static("advance"));
         }
-        let response = self.api.send(method, url, Request { headers, body, patience }).await?;
+        let request = Request { headers, body, patience, answer_max: None };
+        let response = self.api.send(method, url, request).await?;
         self.learn(&response);
         match response.status {
             200..=204 => not_a_page(&response).map(|()| response),

@@ -13,7 +13,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{NAME_MAX, directory, make_durable, rfc3339, sync};
-use crate::model::{ByteCount, Fingerprint, Hex, SourcePath, UnitFile, UnitRow, WallTime};
+use crate::model::{
+    ByteCount, Fingerprint, Hex, SourcePath, UnitFile, UnitRow, WallTime, json_shown,
+};
 
 /// What a receipt's first lines say.
 #[derive(Serialize)]
@@ -128,13 +130,13 @@ fn write_json(
     };
     let head = serde_json::to_string(&head)?;
     let head = head.strip_suffix('}').unwrap_or(&head);
-    write!(out, "{head},\"files\":[")?;
+    write!(out, "{},\"files\":[", json_shown(head))?;
     let (mut count, mut bytes) = (0_u64, 0_u64);
     files(&mut |file| {
         out.write_all(if count == 0 { b"\n" } else { b",\n" })?;
         count += 1;
         bytes = bytes.saturating_add(file.size.0);
-        serde_json::to_writer(&mut *out, &line(&file)).map_err(io::Error::from)
+        out.write_all(json_shown(&serde_json::to_string(&line(&file))?).as_bytes())
     })?;
     writeln!(out, "\n],\"file_count\":{count},\"size_bytes\":{bytes}}}")
 }

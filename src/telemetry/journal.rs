@@ -34,6 +34,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::field;
 use super::repeats::Repeats;
 use super::scrub::scrub;
+use crate::model::Shown;
 
 /// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -115,9 +116,9 @@ impl Fields {
 
     /// Renders it as a line of text.
     fn line(&self, level: Level) -> String {
-        let mut line = format!("{level:>5} {}", self.message);
+        let mut line = format!("{level:>5} {}", Shown(&self.message));
         for (name, value) in &self.known {
-            write!(line, " {name}={value}").unwrap_or(());
+            write!(line, " {name}={}", Shown(value)).unwrap_or(());
         }
         line.push('\n');
         line
@@ -134,17 +135,12 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Adds one field, scrubbed and cut.
+/// Adds one field: scrubbed, escaped so that it is one line, and cut.
 fn push(record: &mut Vec<u8>, name: &str, value: &str, value_max: usize) {
-    let value = scrub(value);
+    let value = Shown(&scrub(value)).to_string();
     let value = &value[..value.floor_char_boundary(value_max)];
     record.extend_from_slice(name.as_bytes());
-    if value.contains('\n') {
-        record.push(b'\n');
-        record.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    } else {
-        record.push(b'=');
-    }
+    record.push(b'=');
     record.extend_from_slice(value.as_bytes());
     record.push(b'\n');
 }

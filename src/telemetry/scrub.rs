@@ -1,22 +1,32 @@
-//! What never reaches the log: registered secrets, and the values of signed query strings.
+//! What never leaves the process as text: registered secrets, and the values of signed query strings.
 //!
-//! Every line is read once more before it leaves, whatever field or message it came from. That is
-//! the last line of defence; types that print as `[redacted]` are the first.
+//! Log lines, errors, notices and rows are read once more before they leave, whatever field or message
+//! a secret came by. That is the last line of defence; types that print as `[redacted]` are the first.
+//!
+//! A secret is found in any case of its letters, as JSON and `Debug` escape it, percent-encoded, in
+//! hexadecimal and in base64, also where it is a piece of a longer text that was encoded.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::model::{Hex, json_shown};
 
 /// Shorter texts are not registered: replacing them would garble the log and hide nothing.
 const SECRET_BYTES_MIN: usize = 6;
+/// Shorter pieces of base64 stand in other texts by chance.
+const BASE64_MIN: usize = 8;
 
 /// What stands in place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
 /// Names, in lower case, after which a value is a secret, whoever put it there.
-const SECRET_MARKS: [&str; 12] = [
+const SECRET_MARKS: [&str; 19] = [
     "x-amz-signature=",
     "x-amz-credential=",
     "x-amz-security-token=",
@@ -27,29 +37,51 @@ const SECRET_MARKS: [&str; 12] = [
     "signature=",
     "sig=",
     "token=",
+    "password=",
+    "passwd=",
+    "secret=",
+    "apikey=",
+    "api_key=",
     "bearer ",
+    "authorization: basic ",
+    "x-access-token: ",
     "x-sbg-auth-token: ",
 ];
 
-/// The registered secrets, the longest first: a secret inside a longer one must not split it.
+/// The registered secrets in every form, in lower case.
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// Sees to it that `secret` never appears in the log, also as JSON and `Debug` escape it.
-/// Texts of less than six bytes are not taken.
+/// Sees to it that `secret` never leaves the process as text, in none of its forms.
+/// Texts of less than six bytes are not registered.
 pub fn register_secret(secret: &str) {
     let secret = secret.trim();
     if secret.len() < SECRET_BYTES_MIN {
         return;
     }
     let debug = unquoted(format!("{secret:?}"));
-    let forms = [json_escaped(secret), json_escaped(&debug), debug, secret.to_owned()];
+    let hex = Hex(secret.as_bytes()).to_string();
+    let plain = [json_escaped(secret), json_escaped(&debug), debug, hex, secret.to_owned()];
     let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
-    for form in forms {
+    for form in plain.into_iter().chain(in_base64(secret)) {
+        let form = form.to_ascii_lowercase();
         if !secrets.contains(&form) {
             secrets.push(form);
         }
     }
-    secrets.sort_by_key(|form| std::cmp::Reverse(form.len()));
+}
+
+/// Returns what stands in base64 for a text at each of the three places where it may begin, in both
+/// alphabets; without the signs that depend on what is around it.
+fn in_base64(secret: &str) -> impl Iterator<Item = String> {
+    let at = |before: usize| {
+        let padded = [&vec![0; before], secret.as_bytes()].concat();
+        let encoded = STANDARD_NO_PAD.encode(&padded);
+        let (first, last) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
+        encoded.get(first..last).unwrap_or_default().to_owned()
+    };
+    let forms = (0..3).map(at).collect::<Vec<_>>().into_iter();
+    let both = forms.flat_map(|form| [form.replace('+', "-").replace('/', "_"), form]);
+    both.filter(|form| form.len() >= BASE64_MIN)
 }
 
 fn json_escaped(text: &str) -> String {
@@ -62,35 +94,120 @@ fn unquoted(mut text: String) -> String {
     text.split_off(1)
 }
 
-/// Replaces every registered secret and every value of a signed query string by `[redacted]`.
+/// Replaces every registered secret, every value of a signed query string and every user of an address
+/// by `[redacted]`.
 ///
-/// The log goes through it by itself; error texts for other channels may be passed here.
+/// The log goes through it by itself; what else is said of a failure must be passed here.
 pub fn scrub(text: &str) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(text);
-    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    for secret in secrets.iter() {
-        if text.contains(secret.as_str()) {
-            text = Cow::Owned(text.replace(secret.as_str(), REDACTED));
-        }
-    }
+    let text = scrub_secrets(text);
     match scrub_marked(&text) {
         Some(scrubbed) => Cow::Owned(scrubbed),
         None => text,
     }
 }
 
-/// Replaces the values after [`SECRET_MARKS`]; `None` when there is none.
+/// Replaces every registered secret, and nothing that only looks like one: for data.
+pub fn scrub_secrets(text: &str) -> Cow<'_, str> {
+    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let lower = text.to_ascii_lowercase();
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for secret in secrets.iter() {
+        found.extend(lower.match_indices(secret).map(|(at, _)| at..at + secret.len()));
+    }
+    if let Some(decoded) = Decoded::of(&lower) {
+        secrets.iter().for_each(|secret| decoded.find(secret, &mut found));
+    }
+    if found.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    found.sort_by_key(|range| range.start);
+    let mut scrubbed = String::with_capacity(text.len());
+    let mut done = 0;
+    for range in found {
+        if range.start >= done {
+            scrubbed.push_str(&text[done..range.start]);
+            scrubbed.push_str(REDACTED);
+        }
+        done = done.max(range.end);
+    }
+    scrubbed.push_str(&text[done..]);
+    Cow::Owned(scrubbed)
+}
+
+/// A text with `%41` read as `A`.
+struct Decoded<'a> {
+    text: &'a str,
+    bytes: Vec<u8>,
+    /// Where each byte stands in the text.
+    places: Vec<usize>,
+}
+
+impl<'a> Decoded<'a> {
+    /// Returns `None` where nothing is encoded.
+    fn of(text: &'a str) -> Option<Self> {
+        let source = text.as_bytes();
+        let encoded = |at: usize| {
+            let digits = source.get(at + 1..at + 3).filter(|_| source[at] == b'%')?;
+            u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let first = text.find('%')?;
+        if !text[first..].match_indices('%').any(|(at, _)| encoded(first + at).is_some()) {
+            return None;
+        }
+        let (mut bytes, mut places, mut at) = (Vec::new(), Vec::new(), 0);
+        while at < source.len() {
+            places.push(at);
+            let byte = encoded(at);
+            bytes.push(byte.unwrap_or(source[at]).to_ascii_lowercase());
+            at += if byte.is_some() { 3 } else { 1 };
+        }
+        Some(Self { text, bytes, places })
+    }
+
+    fn find(&self, secret: &str, found: &mut Vec<Range<usize>>) {
+        let place = |at: usize| self.places.get(at).copied().unwrap_or(self.text.len());
+        for (at, bytes) in self.bytes.windows(secret.len()).enumerate() {
+            if bytes == secret.as_bytes() {
+                let start = self.text.floor_char_boundary(place(at));
+                found.push(start..self.text.ceil_char_boundary(place(at + secret.len())));
+            }
+        }
+    }
+}
+
+/// Replaces the values after [`SECRET_MARKS`] and the users of addresses; `None` when there is none.
 fn scrub_marked(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let mut scrubbed = String::new();
     let mut done = 0;
-    while let Some((start, end)) = next_marked(&lower, done) {
+    loop {
+        let next = [next_marked(&lower, done), next_user(&lower, done)];
+        let Some((start, end)) = next.into_iter().flatten().min() else { break };
         scrubbed.push_str(&text[done..start]);
         scrubbed.push_str(REDACTED);
         done = end;
     }
     scrubbed.push_str(&text[done..]);
     (done > 0).then_some(scrubbed)
+}
+
+/// Finds the first user, and password, of an address at or behind `from`.
+fn next_user(lower: &str, mut from: usize) -> Option<(usize, usize)> {
+    loop {
+        let start = from + lower[from..].find("://")? + 3;
+        let rest = &lower[start..];
+        let length = rest.find(|c| matches!(c, '/' | '?' | '#') || ends_a_value(c));
+        let authority = &rest[..length.unwrap_or(rest.len())];
+        match authority.rfind('@') {
+            Some(length) if &authority[..length] != REDACTED => {
+                return Some((start, start + length));
+            }
+            Some(_) | None => from = start,
+        }
+    }
 }
 
 /// Finds the first value after a mark at or behind `from` in lower-case text.
@@ -127,19 +244,26 @@ fn ends_a_value(c: char) -> bool {
 
 /// Makes writers that scrub what passes.
 #[derive(Debug)]
-pub(super) struct Scrubber<M>(pub(super) M);
+pub(super) struct Scrubber<M> {
+    pub(super) inner: M,
+    /// What passes is JSON, and is escaped as such; text was escaped field by field.
+    pub(super) is_json: bool,
+}
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Scrubber<M> {
     type Writer = ScrubbingWriter<M::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        ScrubbingWriter(self.0.make_writer())
+        ScrubbingWriter { inner: self.inner.make_writer(), is_json: self.is_json }
     }
 }
 
 /// Scrubs each write by itself: the subscriber writes an event at once.
 #[derive(Debug)]
-pub(super) struct ScrubbingWriter<W>(W);
+pub(super) struct ScrubbingWriter<W> {
+    inner: W,
+    is_json: bool,
+}
 
 impl<W: Write> Write for ScrubbingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -152,11 +276,14 @@ impl<W: Write> Write for ScrubbingWriter<W> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.0.write_all(scrub(&String::from_utf8_lossy(bytes)).as_bytes())
+        let text = String::from_utf8_lossy(bytes);
+        let text = scrub(&text);
+        let text = if self.is_json { json_shown(&text) } else { text };
+        self.inner.write_all(text.as_bytes())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.inner.flush()
     }
 }
 
@@ -181,10 +308,51 @@ mod tests {
             ("design=good sig= end", "design=good sig= end"),
             ("token=[redacted] sig=x", "token=[redacted] sig=[redacted]"),
             ("ümlaut sig=ü&ß", "ümlaut sig=[redacted]&ß"),
+            (
+                "https://us:p%40ss@h/x to http://h@/ at a@b",
+                "https://[redacted]@h/x to http://[redacted]@/ at a@b",
+            ),
+            (
+                "Password=abc, authorization: Basic dTpw",
+                "Password=[redacted], authorization: Basic [redacted]",
+            ),
             ("nothing here", "nothing here"),
         ];
         for (said, written) in cases {
             assert_eq!(scrub(said), written);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_form() {
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+        let secret = "Pl4nted/Secret+Key==x";
+        register_secret(secret);
+        let percent = |upper: bool| -> String {
+            let one = |byte| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
+            secret.bytes().map(one).collect()
+        };
+        let mut forms = vec![
+            secret.to_owned(),
+            secret.to_uppercase(),
+            Hex(secret.as_bytes()).to_string(),
+            "Pl4nted%2FSecret%2BKey%3D%3Dx".to_owned(),
+            "Pl4nted%2fSecret+Key==x".to_owned(),
+            percent(true),
+            percent(false),
+        ];
+        for around in ["", "u", "us", "user:"] {
+            let text = format!("{around}{secret}{around}");
+            forms.extend([STANDARD.encode(&text), URL_SAFE.encode(&text)]);
+        }
+        for form in forms {
+            let said = format!("100 % of übung {form} said 5%");
+            let scrubbed = scrub(&said);
+            let left = scrubbed.replace(REDACTED, "");
+            // Of base64 a sign or two beside it may stay.
+            assert!(scrubbed.contains(REDACTED), "{form}: {scrubbed}");
+            assert!(left.len() < "100 % of übung  said 5%".len() + 16, "{form}: {scrubbed}");
+            assert!(scrubbed.starts_with("100 % of übung ") && scrubbed.ends_with(" said 5%"));
         }
     }
 

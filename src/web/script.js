@@ -5,6 +5,14 @@ const byId = (id) => document.getElementById(id);
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const LINES_MAX = 50;
 
+// Characters that control, turn or hide what is around them are written out, as in every other place.
+const MISLEADING =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+function shown(text) {
+  return String(text ?? "").replace(MISLEADING, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+}
+
 function bytes(count) {
   let unit = 0;
   while (count >= 1024 && unit < UNITS.length - 1) {
@@ -24,7 +32,7 @@ function row(cells, kind) {
   for (const cell of cells) {
     const place = document.createElement("td");
     if (cell instanceof Node) place.append(cell);
-    else place.textContent = cell ?? "";
+    else place.textContent = shown(cell);
     line.append(place);
   }
   return line;
@@ -88,7 +96,7 @@ function troubles(status) {
   if (status.notices.failure) said.push(`people are not told: ${status.notices.failure}`);
   return said.map((text) => {
     const item = document.createElement("li");
-    item.textContent = text;
+    item.textContent = shown(text);
     return item;
   });
 }

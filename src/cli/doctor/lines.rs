@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::Shown;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -33,9 +35,10 @@ pub(super) struct Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {} {}: {}", self.state.word(), self.group, self.name, self.found)?;
+        let (name, found) = (Shown(&self.name), Shown(&self.found));
+        write!(f, "{:<4}  {} {name}: {found}", self.state.word(), self.group)?;
         match &self.cure {
-            Some(cure) => write!(f, "\n      cure: {cure}"),
+            Some(cure) => write!(f, "\n      cure: {}", Shown(cure)),
             None => Ok(()),
         }
     }

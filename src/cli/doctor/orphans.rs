@@ -14,7 +14,9 @@ use super::LIMIT;
 use super::lines::{Checks, State};
 use crate::cli::render;
 use crate::config::{Config, Destination};
-use crate::model::{DestinationName, OpenUpload, RemoteUploadId, Target, UploadId, WallTime};
+use crate::model::{
+    DestinationName, OpenUpload, RemoteUploadId, Shown, Target, UploadId, WallTime,
+};
 use crate::platform::contract::SharedPlatform;
 use crate::store::snapshot::{Ownership, Snapshot};
 use crate::store::{Error, Kind};
@@ -148,7 +150,7 @@ impl Found<'_> {
             format!("{} ago", render::duration(at.until(self.now).as_secs()))
         });
         let size = upload.size.map_or(String::new(), |size| format!(", {size}"));
-        format!("{} of {:?}, begun {age}{size}", upload.id, upload.place)
+        format!("{} of {:?}, begun {age}{size}", Shown(upload.id.as_str()), upload.place)
     }
 
     fn tell(&self, checks: &mut Checks, wish: &Wish) {

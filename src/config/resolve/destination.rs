@@ -86,8 +86,12 @@ impl Resolver<'_> {
         span: &Range<usize>,
     ) -> Option<String> {
         let url = self.required("base_url", ("destination", name), value, span)?;
-        if let Err(failure) = http::parse_url(&url) {
-            let message = format!("base_url = {url:?}: {}", failure.message);
+        if let Err(failure) = http::base_url(&url) {
+            // A secret that was written here, or beside the host, is not repeated.
+            let is_address = url.starts_with("http://") || url.starts_with("https://");
+            let is_safe = is_address && !url.contains('@');
+            let shown = if is_safe { format!(" = {url:?}") } else { String::new() };
+            let message = format!("base_url{shown}: {}", failure.message);
             let hint = "an https:// address; http:// is accepted on this machine only".to_owned();
             self.problem(value.map(Spanned::span), message, Some(hint));
             return None;
@@ -142,9 +146,15 @@ impl Resolver<'_> {
                     self.problem(Some(span), message, Some(hint.into()));
                     return None;
                 };
-                let file = Path::new(&directory).join(systemd.as_ref());
-                self.check_given_secret(&file, span);
-                return Some(CredentialSource::File(file));
+                let source = CredentialSource::systemd(Path::new(&directory), systemd.as_ref());
+                let Some(source) = source else {
+                    let message = "systemd names a credential, and not a path".to_owned();
+                    let hint = "name it in LoadCredential= of the unit".to_owned();
+                    self.problem(Some(span), message, Some(hint));
+                    return None;
+                };
+                self.check_given_secret(source.file(), span);
+                return Some(source);
             }
             (None, None, Some(profile)) => {
                 self.profile(platform, profile.into_inner(), span.clone())?
@@ -189,7 +199,7 @@ impl Resolver<'_> {
                 Some(profile(file, "DEFAULT", "accessToken"))
             }
             _ => {
-                let message = format!("profile = {name:?} is not possible for {platform:?}");
+                let message = format!("this profile is not possible for {platform:?}");
                 let hint = "use { file = \"…\" }".to_owned();
                 self.problem(Some(span), message, Some(hint));
                 None
@@ -202,7 +212,7 @@ impl Resolver<'_> {
     /// the secrets from the commands of a reload, which then cannot say more.
     fn check_given_secret(&mut self, file: &Path, span: Range<usize>) {
         let Err(error) = std::fs::metadata(file) else { return };
-        let message = format!("the credential {} cannot be read: {error}", file.display());
+        let message = format!("the credential{} cannot be read: {error}", self.named(file, &span));
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             let line = Some(line_of(self.text, span.start));
             self.warnings.push(Problem { line, message, hint: None });
@@ -212,12 +222,29 @@ impl Resolver<'_> {
         }
     }
 
+    /// Returns the name of a secret's file that is not there, where it is one for certain: it was written
+    /// with its directory, which is there. Else it may be the secret itself, and is not repeated.
+    fn named(&self, file: &Path, span: &Range<usize>) -> String {
+        let is_written = self.text.get(span.clone()).is_some_and(|text| text.contains('/'));
+        match is_written && file.parent().is_some_and(Path::is_dir) {
+            true => format!(" {}", file.display()),
+            false => String::new(),
+        }
+    }
+
     /// A secret must be there, and nobody else may read it.
     pub(super) fn check_secret(&mut self, file: &Path, span: Range<usize>) {
         match std::fs::metadata(file) {
             Err(error) => {
-                let message = format!("the credential {} cannot be read: {error}", file.display());
-                let hint = format!("write the token into it and run: chmod 600 {}", file.display());
+                let name = self.named(file, &span);
+                let message = format!("the credential{name} cannot be read: {error}");
+                let name = if name.is_empty() { " FILE" } else { name.as_str() };
+                let hint = format!("write the secret into that file and run: chmod 600{name}");
+                self.problem(Some(span), message, Some(hint));
+            }
+            Ok(found) if !found.is_file() => {
+                let message = format!("the credential {} is no file", file.display());
+                let hint = "name the file that holds the secret".to_owned();
                 self.problem(Some(span), message, Some(hint));
             }
             Ok(found) if found.permissions().mode() & 0o077 != 0 => {

@@ -17,6 +17,7 @@ use crate::config::{Told, raw};
 use crate::engine::settings::{ChannelSettings, DiskFloor, NoticeSettings};
 use crate::model::{ByteCount, Channel, NoticeKind};
 use crate::notify::{Sender, command, heartbeat, webhook};
+use crate::platform::credential::read_secret_bytes;
 use crate::platform::http;
 
 /// Messages that people can bear in an hour.
@@ -170,7 +171,8 @@ impl Resolver<'_> {
             return None;
         };
         let path = self.secret_file(&file);
-        let address = std::fs::read_to_string(&path).unwrap_or_default();
+        let address = read_secret_bytes(&path, false).unwrap_or_default();
+        let address = String::from_utf8(address).unwrap_or_default();
         if !address.is_empty()
             && let Err(failure) = http::parse_url(address.trim())
         {

@@ -513,3 +513,28 @@ async fn aborting_what_is_not_there_is_done() {
         assert_eq!(done.is_ok(), is_done, "{done:?}");
     }
 }
+
+#[test]
+fn one_answer_costs_little_memory_whatever_it_holds() {
+    use crate::platform::http::ANSWER_MAX;
+    let name = "platform::basespace::tests::one_answer_costs_little_memory_whatever_it_holds";
+    let peak = bench::peak_mib(name, || {
+        for flood in bench::floods(ANSWER_MAX) {
+            for around in
+                ["{\"Response\":{\"Items\":@}}", "{\"Response\":{\"Id\":@}}", "{\"Message\":@}"]
+            {
+                let (before, after) = around.split_once('@').expect("a place");
+                let mut body = String::with_capacity(flood.len() + 30);
+                [before, &flood, after].iter().for_each(|piece| body.push_str(piece));
+                let answer = bench::answer(body);
+                drop(wire::response::<wire::Page<wire::File>>(&answer));
+                drop(wire::response::<wire::Page<wire::Part>>(&answer));
+                drop(wire::response::<wire::File>(&answer));
+                drop(wire::response::<wire::AppResult>(&answer));
+                drop(wire::said(&answer.body));
+            }
+        }
+    });
+    // The flood itself stands beside the answer.
+    assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
+}

@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::model::{
     ByteCount, ContentMark, ETag, Failure, PartSize, RemoteFile, RemoteFileId, WallTime,
 };
-use crate::platform::answer::{is_foreign, parse, parse_time};
+use crate::platform::answer::{is_foreign, parse_error, parse_list, parse_time};
+use crate::platform::bounded::{Small, file_size, list};
 use crate::platform::http::Response;
 use crate::platform::mark;
 
@@ -43,7 +44,7 @@ struct Status {
 
 /// Reads what an answer complains of, in the envelope or at its top.
 pub(super) fn said(body: &[u8]) -> Said {
-    let Ok(top) = serde_json::from_slice::<Complaint>(body) else {
+    let Some(top) = parse_error::<Complaint>(body) else {
         return Said { is_foreign: is_foreign(body), ..Said::default() };
     };
     let status = top.response_status.unwrap_or_default();
@@ -66,13 +67,14 @@ struct Envelope<T> {
 /// # Errors
 /// `BadAnswer` when it is another than the call answers with.
 pub(super) fn response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
-    parse::<Envelope<T>>(response).map(|envelope| envelope.response)
+    parse_list::<Envelope<T>>(response).map(|envelope| envelope.response)
 }
 
 /// One page of a list.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct Page<T> {
+    #[serde(deserialize_with = "list")]
     pub(super) items: Vec<T>,
     pub(super) total_count: Option<usize>,
 }
@@ -169,6 +171,7 @@ pub(super) struct File {
     pub(super) name: String,
     #[serde(default)]
     path: String,
+    #[serde(default, deserialize_with = "file_size")]
     pub(super) size: Option<u64>,
     upload_status: Option<String>,
     date_created: Option<String>,
@@ -225,6 +228,7 @@ fn etag(text: Option<&str>) -> Option<ETag> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Part {
     pub(super) number: Option<u32>,
+    #[serde(default, deserialize_with = "file_size")]
     pub(super) size: Option<u64>,
     #[serde(rename = "ETag")]
     etag: Option<String>,
@@ -255,7 +259,7 @@ pub(super) fn mark_of(etag: &ETag, size: ByteCount) -> Option<ContentMark> {
 
 /// Reads an id, which the vendor writes as text and some of its lists as a number.
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = match Value::deserialize(deserializer)? {
+    let text = match Small::deserialize(deserializer)?.0 {
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),

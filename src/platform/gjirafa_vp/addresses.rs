@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::model::{Failure, FailureKind, Monotonic, WallTime};
 use crate::platform::answer::bad;
-use crate::platform::http::parse_url;
+use crate::platform::http::part_url;
 use crate::platform::s3::signed_until;
 
 /// Uploads whose addresses are kept: more than are ever sent at once.
@@ -40,13 +40,15 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Takes addresses, by their numbers; of an upload just begun there must be all `count` of them.
+    /// Takes addresses that the platform at `base` gave, by their numbers; of an upload just begun there
+    /// must be all `count` of them.
     ///
     /// # Errors
     /// `BadRequest` when parts are counted from 0, which no guess puts right; `BadAnswer`.
     pub(super) fn take(
         addresses: Option<Vec<Address>>,
         count: Option<u32>,
+        base: &Url,
         now: WallTime,
     ) -> Result<Self, Failure> {
         let mut signed = Self::default();
@@ -55,11 +57,7 @@ impl Signed {
                 let message = "the platform counts parts from 0, which this client does not know";
                 return Err(Failure::new(FailureKind::BadRequest, message));
             }
-            let url = parse_url(&address.presigned_url)?;
-            if !url.username().is_empty() || url.password().is_some() {
-                // It would be sent as an authorisation.
-                return Err(bad("an address with a user name"));
-            }
+            let url = part_url(&address.presigned_url, base)?;
             // One that does not say when it ends does so when it was asked to.
             let end = signed_until(&url).unwrap_or(now.after(Duration::from_hours(LIFE_HOURS)));
             signed.expires_at = Some(signed.expires_at.map_or(end, |first| first.min(end)));

@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use reqwest::Url;
+
 use super::*;
 use crate::model::{ETag, FailureKind as K, RemoteUpload, RemoteUploadId, WallTime};
 use crate::platform::bench::{self, Bench, body, frozen, part};
@@ -135,7 +137,8 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
         ("https://far.example/1?a=b", Some(48 * 3600)),
     ] {
         let address = addresses::Address { part_number: 1, presigned_url: url.into() };
-        let signed = addresses::Signed::take(Some(vec![address]), None, WallTime(0)).ok();
+        let base = Url::parse("https://far.example").expect("a URL");
+        let signed = addresses::Signed::take(Some(vec![address]), None, &base, WallTime(0)).ok();
         let seconds = signed.and_then(|signed| signed.expires_at).map(|at| at.0 / 1_000_000_000);
         assert_eq!(seconds, end, "{url}");
     }
@@ -236,4 +239,57 @@ async fn what_is_not_listed_is_there_when_it_can_be_resumed() {
     }
     let listed = answering([200; 4], [10, 11]).platform.list_parts(&remote("r/1")).await;
     assert_eq!(listed, Ok(Some(vec![part(1, "e1")])), "another length is sent again");
+}
+
+#[test]
+fn one_answer_costs_little_memory_whatever_it_holds() {
+    use crate::platform::http::ANSWER_MAX;
+    let name = "platform::gjirafa_vp::tests::one_answer_costs_little_memory_whatever_it_holds";
+    let list = |answer: &Response| {
+        drop(wire::judge::<Vec<wire::Listed>>(Call::List("k"), answer, WallTime(0)));
+        drop(wire::judge::<Value>(Call::Success("k"), answer, WallTime(0)));
+    };
+    let flooded = |bytes_max: usize, read: &dyn Fn(&Response)| {
+        for flood in bench::floods(bytes_max) {
+            for around in ["\"result\":@", "\"errors\":@", "\"result\":{\"presignedUrl\":@}"] {
+                for success in ["{\"success\":true,", "{\"success\":false,"] {
+                    let (before, after) = around.split_once('@').expect("a place");
+                    let mut body = String::with_capacity(flood.len() + 60);
+                    let pieces = [success, before, &flood, after, "}"];
+                    pieces.iter().for_each(|piece| body.push_str(piece));
+                    read(&bench::answer(body));
+                }
+            }
+        }
+    };
+    let peak = bench::peak_mib(name, || flooded(ANSWER_MAX, &list));
+    // The flood itself stands beside the answer.
+    assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
+}
+
+#[test]
+fn a_thousand_long_addresses_are_read_in_bounded_memory() {
+    let name = "platform::gjirafa_vp::tests::a_thousand_long_addresses_are_read_in_bounded_memory";
+    let peak = bench::peak_mib(name, || {
+        let address = |part: usize| {
+            let sign = "s".repeat(5_500);
+            format!(
+                "{{\"partNumber\":{part},\"presignedUrl\":\"https://s.example/{part}?sig={sign}\"}}"
+            )
+        };
+        let mut body = String::with_capacity(super::ADDRESSES_MAX);
+        body.push_str("{\"success\":true,\"result\":{\"requestKey\":\"k\",\"presignedUrl\":[");
+        for part in 1..=1000 {
+            body.push_str(if part == 1 { "" } else { "," });
+            body.push_str(&address(part));
+        }
+        body.push_str("]}}");
+        assert!(body.len() <= super::ADDRESSES_MAX, "{}", body.len());
+        let begun: wire::Begun =
+            wire::judge(Call::Begin, &bench::answer(body), WallTime(0)).expect("read");
+        let base = Url::parse("https://far.example").expect("a URL");
+        let signed = addresses::Signed::take(begun.presigned_url, Some(1000), &base, WallTime(0));
+        assert_eq!(signed.expect("taken").urls.len(), 1000);
+    });
+    assert!(peak.is_none_or(|mib| mib <= 32), "{peak:?} MiB");
 }

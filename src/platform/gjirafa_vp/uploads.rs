@@ -70,7 +70,7 @@ impl Platform for GjirafaVp {
             };
             let remote = request.remote(RemoteUploadId::new(id))?;
             let now = self.api.link.account.platform_time();
-            let signed = Signed::take(addresses, Some(part_count), now);
+            let signed = Signed::take(addresses, Some(part_count), &self.api.base, now);
             if signed.is_err() {
                 // What cannot be used is not left behind; why it cannot be is what counts.
                 drop(self.abort(&remote.id).await);
@@ -178,7 +178,8 @@ impl GjirafaVp {
         if begun.request_key.is_some_and(|other| other != key) {
             return Err(bad("another upload than was to be resumed"));
         }
-        *signed = Signed::take(begun.presigned_url, None, self.api.link.account.platform_time())?;
+        let now = self.api.link.account.platform_time();
+        *signed = Signed::take(begun.presigned_url, None, &self.api.base, now)?;
         signed.renewed_at = Some(self.api.link.time.now().monotonic);
         Ok(())
     }

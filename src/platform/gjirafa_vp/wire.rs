@@ -16,7 +16,7 @@ use crate::model::{
     RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::{
-    answered, bad, is_foreign, not_a_page, parse, refusal, retry_after, texts,
+    answered, bad, is_foreign, not_a_page, parse, parse_error, refusal, retry_after, texts,
 };
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::platform::http::Response;
@@ -72,7 +72,7 @@ pub(super) fn judge<T: DeserializeOwned>(
 fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
     let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
     let (_, _, noun) = call.shape();
-    let envelope: Envelope = serde_json::from_slice(&response.body).unwrap_or_default();
+    let envelope: Envelope = parse_error(&response.body).unwrap_or_default();
     let said = texts(&Value::Array(vec![envelope.errors, envelope.messages]));
     let said = if said.is_empty() { said } else { format!(": {said}") };
     answered(response, kind, refusal(response, status, noun, &said))

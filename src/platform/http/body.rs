@@ -30,9 +30,27 @@ pub(super) struct Progress(Arc<Moves>);
 struct Moves {
     count: AtomicU64,
     waits_for_source: AtomicBool,
+    is_sent: AtomicBool,
 }
 
 impl Progress {
+    /// Starts with a request that has no body to wait for.
+    pub(super) fn sent() -> Self {
+        let progress = Self::default();
+        progress.set_sent();
+        progress
+    }
+
+    /// All of the request was handed to the connection.
+    pub(super) fn set_sent(&self) {
+        self.0.is_sent.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether it is the far side's turn.
+    pub(super) fn is_sent(&self) -> bool {
+        self.0.is_sent.load(Ordering::Relaxed)
+    }
+
     /// Something moved.
     pub(super) fn note(&self) {
         self.0.count.fetch_add(1, Ordering::Relaxed);
@@ -80,6 +98,9 @@ impl Streamed {
         let slice = self.held.split_to(self.held.len().min(SLICE_MAX));
         self.left = self.left.saturating_sub(slice.len() as u64);
         self.progress.note();
+        if self.left == 0 {
+            self.progress.set_sent();
+        }
         Some(slice)
     }
 

@@ -35,6 +35,6 @@ impl Http {
         if let Some(body) = body {
             outgoing = outgoing.body(Bytes::from(body));
         }
-        self.exchange(outgoing, &place, self.inactivity_timeout, &Progress::default()).await
+        self.exchange(outgoing, &place, self.limits(), &Progress::sent()).await
     }
 }

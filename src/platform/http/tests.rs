@@ -101,6 +101,67 @@ async fn slow_is_not_stalled() {
 }
 
 #[tokio::test]
+async fn an_answer_that_trickles_ends() {
+    let stub = Stub::raw(|mut reader: BufReader<TcpStream>| {
+        drop(reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n"));
+        while reader.get_mut().write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let inactivity_timeout = Duration::from_millis(40);
+    let http = Http::new(&Settings { proxy: None, ca_file: None, inactivity_timeout });
+    let http = http.expect("a client");
+    for length in [0, 9] {
+        let chunks = if length == 0 { vec![] } else { vec![Ok(bytes(9))] };
+        let body = body_of(length, chunks);
+        let put = http.send_part(Method::PUT, url(&stub, "/part"), HeaderMap::new(), body).await;
+        let failure = put.expect_err("trickles");
+        assert_eq!(failure.kind, FailureKind::TimedOut, "{failure}");
+        assert_eq!(failure.message, "127.0.0.1 answers too slowly to be waited for");
+    }
+    let failure = get(&http, url(&stub, "/x")).await.expect_err("trickles");
+    assert_eq!(failure.kind, FailureKind::TimedOut, "{failure}");
+    let private = http.call_private(&stub.url("/hook"), &[], Some("{}".into())).await;
+    assert_eq!(private.expect_err("trickles").kind, FailureKind::TimedOut);
+}
+
+#[test]
+fn an_answer_has_a_minute_and_a_complete_half_an_hour() {
+    let limits = |seconds: u64| {
+        let inactivity_timeout = Duration::from_secs(seconds);
+        let settings = Settings { proxy: None, ca_file: None, inactivity_timeout };
+        let limits = Http::new(&settings).expect("a client").limits();
+        (limits.silence.as_secs(), limits.answer.as_secs())
+    };
+    assert_eq!(limits(60), (60, 60));
+    assert_eq!(limits(1), (1, 20));
+    assert_eq!(limits(300), (300, 300));
+    assert_eq!(COMPLETE_LIMIT, Duration::from_secs(30 * 60));
+}
+
+#[tokio::test]
+async fn a_flood_of_header_lines_is_no_answer() {
+    let flood = |count: usize, length: usize| {
+        Stub::start(move |_| {
+            let line = |reply: Reply, n| reply.with(&format!("x-{n}"), "v".repeat(length));
+            (0..count).fold(Reply::new(200, "x"), line)
+        })
+    };
+    assert!(get(&http(), url(&flood(60, 100), "/x")).await.is_ok());
+    for (count, length) in [(70, 1), (2, 40_000)] {
+        let failure = get(&http(), url(&flood(count, length), "/x")).await.expect_err("a flood");
+        assert_eq!(
+            (failure.kind, failure.status),
+            (FailureKind::BadAnswer, Some(200)),
+            "{failure}"
+        );
+    }
+    for (count, length) in [(33_000, 1), (1, 4_000_000)] {
+        assert!(get(&http(), url(&flood(count, length), "/x")).await.is_err(), "{count}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_unreachable() {
     let resets = Stub::raw(|mut reader| {
         let mut some = [0; 1000];
@@ -250,7 +311,7 @@ async fn nothing_secret_is_logged_or_told() {
     let (good, bad) = (accept_all(), stalls_after(b""));
     let headers = || header_map([("x-secret", "planted")].into_iter()).expect("headers");
     let act = async {
-        let request = || Request { headers: headers(), body: None, patience: None };
+        let request = || Request { headers: headers(), ..Request::default() };
         let mut told = String::new();
         for stub in [&good, &bad] {
             let url = url(stub, "/path?signature=planted#planted");

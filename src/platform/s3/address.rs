@@ -13,7 +13,7 @@ use super::{Ask, SIGNATURE_LIFE_S, Settings};
 use crate::model::{Failure, FailureKind, RemoteUploadId, Target, WallTime};
 use crate::platform::answer::parse_time;
 use crate::platform::credential::Keys;
-use crate::platform::http::parse_url;
+use crate::platform::http::base_url;
 
 /// Longest key, in bytes.
 const KEY_MAX: usize = 1024;
@@ -32,7 +32,7 @@ pub(super) struct Addressing {
 
 impl Addressing {
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let mut bucket = parse_url(&settings.base_url)?;
+        let mut bucket = base_url(&settings.base_url)?;
         bucket.set_query(None);
         bucket.set_fragment(None);
         let bad = |why: &str| Failure::new(FailureKind::BadRequest, why);

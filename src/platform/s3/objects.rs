@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::platform::answer::{page, parse_date, stored};
 use crate::platform::contract::{BeginRequest, PartBody, Whole, WholeRequest};
+use crate::platform::credential::read_secret_bytes;
 use crate::platform::http::Response;
 use crate::platform::mark;
 
@@ -190,7 +191,7 @@ impl S3 {
             let message = format!("the customer key in {} cannot be used: {why}", file.display());
             Failure::new(FailureKind::Unauthorized, message)
         };
-        let key = std::fs::read(file).map_err(|error| unusable(&error.to_string()))?;
+        let key = read_secret_bytes(file, true).map_err(|error| unusable(&error.to_string()))?;
         if key.len() != 32 {
             return Err(unusable("it is not 32 bytes long"));
         }
@@ -250,5 +251,5 @@ fn etag_of(response: &Response) -> ETag {
 }
 
 fn length_of(response: &Response) -> Option<ByteCount> {
-    response.header("content-length")?.trim().parse().ok().map(ByteCount)
+    response.header("content-length")?.trim().parse().ok().and_then(ByteCount::of_file)
 }

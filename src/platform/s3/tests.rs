@@ -434,3 +434,58 @@ async fn a_folder_that_is_sent_many_files_is_listed_once() {
     sent_whole(&bench, true).await.expect("not there after all");
     assert_eq!(bench.stub.seen().len(), before + 2, "what the list names is asked about");
 }
+
+#[test]
+fn one_answer_costs_little_memory_whatever_it_holds() {
+    use crate::platform::http::ANSWER_MAX;
+    let name = "platform::s3::tests::one_answer_costs_little_memory_whatever_it_holds";
+    let pieces = [
+        "<a/>".to_owned(),
+        "<a></a>".to_owned(),
+        "<Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>".to_owned(),
+        format!("<Contents><Key>{}</Key></Contents>", "k".repeat(150)),
+        format!("<Upload><Key>{}</Key><UploadId>u</UploadId></Upload>", "k".repeat(600)),
+        format!("<{}/>", "n".repeat(60)),
+        format!("<{}/>", "n".repeat(100_000)),
+        format!("<a>{}</a>", "&amp;".repeat(100_000)),
+        "<a><b><c><d><e><f></f></e></d></c></b></a>".to_owned(),
+    ];
+    let peak = bench::peak_mib(name, || {
+        for piece in &pieces {
+            for count in [2_700, 5_400, 16_000, usize::MAX] {
+                for root in ["ListBucketResult"] {
+                    let count = count.min(ANSWER_MAX.saturating_sub(100) / piece.len());
+                    let mut body = String::with_capacity(ANSWER_MAX);
+                    body.push_str(&format!("<{root}><IsTruncated>false</IsTruncated>"));
+                    (0..count).for_each(|_| body.push_str(piece));
+                    body.push_str(&format!("</{root}>"));
+                    let body = body.as_bytes();
+                    drop(wire::parts(body));
+                    drop(wire::uploads(body));
+                    drop(wire::names(body));
+                    drop(wire::error(body));
+                    drop(wire::created(body));
+                    wire::is_completed(body);
+                }
+            }
+        }
+    });
+    assert!(peak.is_none_or(|mib| mib <= 16), "{peak:?} MiB");
+}
+
+#[test]
+fn a_page_of_a_thousand_objects_with_all_that_servers_say_is_read() {
+    let object = |n: usize| {
+        format!(
+            "<Contents><Key>runs/{n}</Key><LastModified>2026-11-21T00:00:00.000Z</LastModified>\
+             <ETag>&quot;{n:032x}&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm>\
+             <ChecksumType>FULL_OBJECT</ChecksumType><Size>1</Size><StorageClass>STANDARD</StorageClass>\
+             <Owner><ID>o</ID><DisplayName>d</DisplayName></Owner><RestoreStatus>\
+             <IsRestoreInProgress>false</IsRestoreInProgress></RestoreStatus></Contents>"
+        )
+    };
+    let objects: String = (0..1000).map(object).collect();
+    let body =
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated>{objects}</ListBucketResult>");
+    assert_eq!(wire::names(body.as_bytes()).expect("read").names.len(), 1000);
+}

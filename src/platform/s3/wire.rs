@@ -9,6 +9,10 @@ use crate::platform::answer::parse_time;
 
 /// Deeper than any answer of S3.
 const DEPTH_MAX: usize = 16;
+/// A page of a thousand objects has fewer elements, with all that servers say of each.
+const ELEMENTS_MAX: usize = 16 * 1024;
+/// Longer than any name of S3.
+const NAME_MAX: usize = 64;
 
 /// An element with its text and children.
 #[derive(Debug, Default)]
@@ -32,21 +36,27 @@ impl Element {
     }
 }
 
-/// Reads a document, whatever its root is called; white space may come before it.
+/// Reads a document, whatever its root is called; white space may come before it. `None` for one that
+/// is no XML, or deeper or of more elements than any answer of S3.
 fn parse(body: &[u8]) -> Option<Element> {
     let text = std::str::from_utf8(body.trim_ascii()).ok()?;
     let mut reader = Reader::from_str(text);
     let mut open = vec![Element::default()];
+    let mut count = 0;
+    let mut named = |name: &str| {
+        count += 1;
+        let is_bounded = count <= ELEMENTS_MAX && name.len() <= NAME_MAX;
+        is_bounded.then(|| Element { name: name.to_owned(), ..Element::default() })
+    };
     loop {
         match reader.read_event().ok()? {
-            Event::Start(start) if open.len() < DEPTH_MAX => open.push(Element {
-                name: start.local_name().as_ref().to_owned(),
-                ..Element::default()
-            }),
+            Event::Start(start) if open.len() < DEPTH_MAX => {
+                open.push(named(start.local_name().as_ref())?);
+            }
             Event::Start(_) => return None,
             Event::Empty(empty) => {
-                let name = empty.local_name().as_ref().to_owned();
-                open.last_mut()?.children.push(Element { name, ..Element::default() });
+                let element = named(empty.local_name().as_ref())?;
+                open.last_mut()?.children.push(element);
             }
             Event::Text(text) => open.last_mut()?.text.push_str(&text),
             Event::CData(data) => open.last_mut()?.text.push_str(&data),

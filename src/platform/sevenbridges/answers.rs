@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, is_page, refusal, retry_after};
+use crate::platform::answer::{answered, clip, is_page, parse_error, refusal, retry_after};
 use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
@@ -55,13 +55,13 @@ struct Said {
 
 fn read_error(body: &[u8]) -> Said {
     let code = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-    match serde_json::from_slice::<Map<String, Value>>(body) {
-        Ok(error) => Said {
+    match parse_error::<Map<String, Value>>(body) {
+        Some(error) => Said {
             code: error.get("code").and_then(code),
             message: error.get("message").and_then(Value::as_str).map(clip),
             is_foreign: false,
         },
-        Err(_) => Said { is_foreign: !body.trim_ascii().is_empty(), ..Said::default() },
+        None => Said { is_foreign: !body.trim_ascii().is_empty(), ..Said::default() },
     }
 }
 

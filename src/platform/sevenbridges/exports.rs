@@ -18,11 +18,13 @@ use crate::model::{
 };
 use crate::platform::answer;
 use crate::platform::contract::{Answer, Exports};
+use crate::platform::http::Patience;
 
 /// Jobs on one page of a list.
 const PAGE: usize = 100;
 /// Starting a hundred jobs takes its time.
-pub(super) const BULK_PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const BULK_PATIENCE: Patience =
+    Patience { silence: Duration::from_mins(2), in_all: Duration::from_mins(2) };
 
 #[derive(Serialize)]
 struct Source<'a> {

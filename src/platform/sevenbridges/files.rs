@@ -93,6 +93,7 @@ impl SevenBridges {
         let user: wire::User = answer::parse(&user)?;
         if self.project_details().await?.forbids_writing() {
             let who = user.username.as_deref().unwrap_or("the owner of this credential");
+            let who = answer::clip(who);
             let message = format!("{who} may not write to project {}", self.project);
             return Err(Failure::new(FailureKind::Forbidden, message));
         }

@@ -572,3 +572,49 @@ fn a_base_url_is_checked_at_the_door() {
         assert!(platform(base).is_err(), "{base}");
     }
 }
+
+#[test]
+fn one_answer_costs_little_memory_whatever_it_holds() {
+    use crate::platform::answer::{parse, parse_list};
+    use crate::platform::http::ANSWER_MAX;
+    let name = "platform::sevenbridges::tests::one_answer_costs_little_memory_whatever_it_holds";
+    let peak = bench::peak_mib(name, || {
+        for flood in bench::floods(ANSWER_MAX) {
+            for key in ["items", "parts", "metadata", "message"] {
+                let mut body = String::with_capacity(flood.len() + 30);
+                body.push_str(&format!("{{\"{key}\":"));
+                body.push_str(&flood);
+                body.push('}');
+                let answer = bench::answer(body);
+                drop(parse::<wire::File>(&answer).map(wire::File::remote));
+                drop(parse::<wire::Page<wire::File>>(&answer));
+                drop(parse::<wire::Page<wire::Upload>>(&answer));
+                drop(parse_list::<wire::Upload>(&answer).map(|upload| upload.listed_parts()));
+                drop(parse::<wire::SignedPart>(&answer));
+                drop(parse::<wire::Project>(&answer));
+                answers::classify(answers::Call::General, &answer, WallTime(0));
+            }
+        }
+    });
+    // The flood itself stands beside the answer.
+    assert!(peak.is_none_or(|mib| mib <= 16 + 3), "{peak:?} MiB");
+}
+
+#[test]
+fn ten_thousand_parts_with_header_lines_are_listed() {
+    let part = |number: usize| {
+        format!(
+            "{{\"part_number\":{number},\"response\":{{\"headers\":{{\"ETag\":\"\\\"{number:032x}\\\"\",\"x-amz-id-2\":\"{0}\",\"Date\":\"{1}\"}}}}}}",
+            "i".repeat(76),
+            "Tue, 11 Feb 2025 20:30:00 GMT"
+        )
+    };
+    let parts: Vec<_> = (1..=10_000).map(part).collect();
+    let body = format!("{{\"upload_id\":\"u\",\"parts\":[{}]}}", parts.join(","));
+    assert!(body.len() <= crate::platform::http::ANSWER_MAX, "{}", body.len());
+    let upload: wire::Upload =
+        crate::platform::answer::parse_list(&bench::answer(body)).expect("read");
+    let listed = upload.listed_parts().expect("listed");
+    assert_eq!(listed.len(), 10_000);
+    assert_eq!(listed[9_999].etag.as_str(), format!("{:032x}", 10_000));
+}

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
-use crate::platform::http::{header_map, parse_url};
+use crate::platform::http::{part_url, prescribed_headers};
 
 /// An address is not used this close to its end.
 const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
@@ -93,7 +93,7 @@ impl SevenBridges {
     ) -> Result<wire::Upload, Failure> {
         let query = [("list_parts", if with_parts { "true" } else { "false" })];
         let path = format!("upload/multipart/{id}");
-        answer::parse(&self.get(Call::Upload, &path, &query).await?)
+        answer::parse_list(&self.get(Call::Upload, &path, &query).await?)
     }
 
     pub(super) async fn find_uploads(
@@ -132,7 +132,10 @@ impl SevenBridges {
             };
             if is_there {
                 let layout = told.layout(request.size, request.part_size)?;
-                found.push((at, RemoteUpload { id, ..layout }));
+                // One with more parts than there can be was given up when it was begun.
+                if layout.part_count <= TRAITS.limits.count_max {
+                    found.push((at, RemoteUpload { id, ..layout }));
+                }
             }
         }
         found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
@@ -147,7 +150,7 @@ impl SevenBridges {
         let open = |upload: wire::Upload| {
             Ok(OpenUpload {
                 id: upload.id()?,
-                size: upload.size.map(ByteCount),
+                size: upload.size.and_then(ByteCount::of_file),
                 begun_at: upload.initiated_at(),
                 place: upload.name.unwrap_or_default(),
             })
@@ -202,7 +205,8 @@ impl SevenBridges {
         let method = signed.method().ok_or_else(|| {
             Failure::new(FailureKind::BadAnswer, "the platform names a method that sends no bytes")
         })?;
-        let (headers, url) = (header_map(signed.headers())?, parse_url(signed.url.reveal())?);
+        let url = part_url(signed.url.reveal(), &self.api.base)?;
+        let headers = prescribed_headers(signed.headers(), &url, body.length)?;
         let response = self.api.link.http.send_part(method, url, headers, body).await?;
         if !signed.is_success(response.status) {
             return Err(answer::classify_storage(&response));

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -18,6 +19,7 @@ use crate::model::{
     RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::parse_time;
+use crate::platform::bounded::{Small, file_size, lenient, list};
 
 /// The metadata key that holds our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
@@ -70,14 +72,6 @@ pub(super) struct CompleteBody {
     pub(super) parts: [Part; 0],
 }
 
-/// Takes a value of the wished type, and counts anything else as absent.
-fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
-}
-
 /// An upload in progress, in any of the calls that tell of it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Upload {
@@ -95,7 +89,7 @@ pub(super) struct Upload {
     parallel_uploads: Option<bool>,
     #[serde(default, deserialize_with = "lenient")]
     initiated: Option<String>,
-    parts: Option<Vec<Part>>,
+    parts: Option<ListedParts>,
 }
 
 impl Upload {
@@ -114,7 +108,7 @@ impl Upload {
     pub(super) fn layout(&self, size: ByteCount, wish: PartSize) -> Result<RemoteUpload, Failure> {
         let part_size = self.part_size.map_or(Some(wish), PartSize::new);
         let part_size =
-            part_size.ok_or_else(|| bad("the platform settled on parts of no length"))?;
+            part_size.ok_or_else(|| bad("the platform settled on parts that cannot be so long"))?;
         let part_count = part_size
             .count_for(size)
             .ok_or_else(|| bad("the platform settled on absurdly small parts"))?;
@@ -135,7 +129,7 @@ impl Upload {
         let shown =
             self.parts.as_ref().ok_or_else(|| bad("the platform shows no list of parts"))?;
         let mut parts = BTreeMap::new();
-        for part in shown {
+        for part in &shown.0 {
             let part =
                 part.listed().ok_or_else(|| bad("the platform shows a part without number"))?;
             if parts.insert(part.number, part).is_some() {
@@ -146,14 +140,72 @@ impl Upload {
     }
 }
 
-/// A part in lists and reports.
-#[derive(Debug, Serialize, Deserialize)]
+/// The parts that the platform was told of.
+#[derive(Debug, Deserialize)]
+struct ListedParts(#[serde(deserialize_with = "list")] Vec<ListedPart>);
+
+/// A part in a list.
+#[derive(Debug, Deserialize)]
+struct ListedPart {
+    part_number: u32,
+    response: Option<ListedResponse>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedResponse {
+    headers: Option<ListedHeaders>,
+}
+
+/// Of the header lines that were reported, the ETag: of ten thousand parts nothing else is kept.
+#[derive(Debug, Default)]
+struct ListedHeaders {
+    etag: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for ListedHeaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lines;
+        impl<'de> Visitor<'de> for Lines {
+            type Value = ListedHeaders;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("header lines")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut lines: A) -> Result<ListedHeaders, A::Error> {
+                let mut headers = ListedHeaders::default();
+                while let Some(name) = lines.next_key::<String>()? {
+                    if name.eq_ignore_ascii_case("etag") {
+                        let value: Small = lines.next_value()?;
+                        headers.etag = value.0.as_str().map(str::to_owned);
+                    } else {
+                        lines.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(headers)
+            }
+        }
+        deserializer.deserialize_map(Lines)
+    }
+}
+
+impl ListedPart {
+    fn listed(&self) -> Option<RemotePart> {
+        let headers = self.response.as_ref().and_then(|response| response.headers.as_ref());
+        let etag = headers.and_then(|headers| headers.etag.as_deref()).unwrap_or("");
+        let number = PartNumber::new(self.part_number)?;
+        Some(RemotePart { number, etag: ETag::from_header(etag) })
+    }
+}
+
+/// A part in reports.
+#[derive(Debug, Serialize)]
 pub(super) struct Part {
     part_number: u32,
     response: Option<PartResponse>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct PartResponse {
     headers: Option<BTreeMap<String, Value>>,
 }
@@ -164,15 +216,6 @@ impl Part {
         let etag = Value::String(part.etag.to_string());
         let headers = Some(BTreeMap::from([("ETag".to_owned(), etag)]));
         Self { part_number: part.number.get(), response: Some(PartResponse { headers }) }
-    }
-
-    fn listed(&self) -> Option<RemotePart> {
-        let headers = self.response.as_ref().and_then(|response| response.headers.as_ref());
-        let etag =
-            headers.into_iter().flatten().find(|(name, _)| name.eq_ignore_ascii_case("etag"));
-        let etag = etag.and_then(|(_, value)| value.as_str()).unwrap_or("");
-        let number = PartNumber::new(self.part_number)?;
-        Some(RemotePart { number, etag: ETag::from_header(etag) })
     }
 }
 
@@ -206,7 +249,7 @@ pub(super) struct SignedPart {
     method: Option<String>,
     pub(super) url: SignedUrl,
     #[serde(default)]
-    expires: Value,
+    expires: Small,
     headers: Option<BTreeMap<String, String>>,
     #[serde(default, deserialize_with = "lenient")]
     success_codes: Option<Vec<u16>>,
@@ -253,13 +296,13 @@ impl SignedPart {
     /// Returns when the address expires, when that is told in a form that we know: the vendor's
     /// pages disagree between RFC 3339 and a number of seconds, milliseconds or microseconds.
     pub(super) fn expires_at(&self) -> Option<WallTime> {
-        let number = if let Value::String(text) = &self.expires {
+        let number = if let Value::String(text) = &self.expires.0 {
             if let Some(time) = parse_time(text) {
                 return Some(time);
             }
             text.trim().parse::<i64>().ok()?
         } else {
-            self.expires.as_i64()?
+            self.expires.0.as_i64()?
         };
         let nanos = match number {
             100_000_000_000_001.. => number.checked_mul(1_000)?,
@@ -278,11 +321,12 @@ pub(super) struct File {
     pub(super) name: Option<String>,
     #[serde(default, rename = "type", deserialize_with = "lenient")]
     kind: Option<String>,
+    #[serde(default, deserialize_with = "file_size")]
     size: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     created_on: Option<String>,
     #[serde(default)]
-    metadata: Value,
+    metadata: Small,
 }
 
 impl File {
@@ -298,7 +342,7 @@ impl File {
     pub(super) fn remote(self) -> Result<RemoteFile, Failure> {
         let id = RemoteFileId::new(checked_id(self.id.as_deref(), "a file")?);
         let size = if self.is_folder() { None } else { self.size.map(ByteCount) };
-        let mark = self.metadata.get(MARK_KEY).and_then(Value::as_str).and_then(parse_mark);
+        let mark = self.metadata.0.get(MARK_KEY).and_then(Value::as_str).and_then(parse_mark);
         let created_at = self.created_on.as_deref().and_then(parse_time);
         match self.name {
             Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
@@ -311,7 +355,9 @@ impl File {
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct Page<T> {
+    #[serde(deserialize_with = "list")]
     pub(super) items: Vec<T>,
 }
 

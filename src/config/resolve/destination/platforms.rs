@@ -160,7 +160,10 @@ impl Resolver<'_> {
             ("auth_prefix", &raw.auth_prefix, &auth_prefix, is_sendable),
         ] {
             if !is_usable {
-                let message = format!("{key} = {text:?} cannot be sent");
+                // A secret may have been written beside what is sent with it.
+                let is_safe = key == "project";
+                let shown = if is_safe { format!(" = {text:?}") } else { String::new() };
+                let message = format!("{key}{shown} cannot be sent");
                 self.problem(raw.as_ref().map(Spanned::span), message, None);
             }
         }

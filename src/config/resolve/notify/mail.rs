@@ -84,7 +84,10 @@ impl Resolver<'_> {
         let host = host.trim_matches(['[', ']']);
         let is_host = !host.is_empty() && !host.contains(['/', ' ', '@']);
         let Some(port) = port.filter(|_| is_host) else {
-            let message = format!("smtp = {:?} is no server", smtp.as_ref());
+            // What is before an @ may be a password.
+            let is_safe = !smtp.as_ref().contains('@');
+            let shown = if is_safe { format!(" = {:?}", smtp.as_ref()) } else { String::new() };
+            let message = format!("smtp{shown} is no server");
             let hint = "a name and a port, such as \"smtp.lab.example:587\"".to_owned();
             self.problem(Some(smtp.span()), message, Some(hint));
             return None;

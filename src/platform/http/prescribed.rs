@@ -1,0 +1,189 @@
+//! Addresses and header lines that a platform prescribes, and that the operator configures: what of
+//! them is followed.
+//!
+//! *Promises*: bytes of a file go in the clear to this machine alone, and only where the destination
+//! itself is on it; an address holds no user, which would be sent as an authorisation; a platform
+//! prescribes no header line that speaks for somebody else, or about the connection.
+
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+
+use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, header_map, is_loopback, parse_url};
+use crate::model::{ByteCount, Failure, FailureKind};
+
+/// Names, in lower case, of lines that are ours to write, or nobody's. So are all that begin with
+/// `proxy-`.
+const OURS: [&str; 10] = [
+    "authorization",
+    "connection",
+    "cookie",
+    "cookie2",
+    "expect",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn bad(why: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::BadAnswer, why)
+}
+
+/// Parses the address of a platform or a storage, as the operator configured it.
+///
+/// # Errors
+/// As [`parse_url`]; and when it holds a user.
+pub fn base_url(text: &str) -> Result<Url, Failure> {
+    let url = parse_url(text)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("the address holds a user name or a password"));
+    }
+    Ok(url)
+}
+
+/// Parses the address of a part, as the platform at `base` gave it.
+///
+/// # Errors
+/// As [`base_url`]; and when it leads from `https` to plain HTTP, or from elsewhere to this machine.
+pub fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
+    let url = base_url(text)?;
+    match (is_loopback(&url), is_loopback(base)) {
+        (true, false) => Err(bad("the platform leads the part to this machine, where it is not")),
+        _ if url.scheme() == "http" && base.scheme() != "http" => {
+            Err(bad("the platform leads the part from https to plain http"))
+        }
+        _ => Ok(url),
+    }
+}
+
+/// Builds the header lines that a platform prescribes for `length` bytes to `url`. What the request has
+/// by itself is left out.
+///
+/// # Errors
+/// `BadAnswer` when they are too many, or speak of another host or length, for somebody else, or about
+/// the connection. Values are not repeated, for they may be secret.
+pub fn prescribed_headers<'a>(
+    lines: impl Iterator<Item = (&'a str, &'a str)>,
+    url: &Url,
+    length: ByteCount,
+) -> Result<HeaderMap, Failure> {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    for (name, value) in lines {
+        bytes += name.len() + value.len();
+        if taken.len() == HEADER_COUNT_MAX || bytes > HEADER_BYTES_MAX {
+            return Err(bad("the platform prescribes more header lines than any part needs"));
+        }
+        let lower = name.trim().to_ascii_lowercase();
+        let is_said_anyway = match lower.as_str() {
+            "host" => Some(is_host(value.trim(), url)),
+            "content-length" => Some(value.trim() == length.0.to_string()),
+            name if OURS.contains(&name) || name.starts_with("proxy-") => Some(false),
+            _ => None,
+        };
+        match is_said_anyway {
+            None => taken.push((name, value)),
+            Some(true) => {}
+            Some(false) => {
+                return Err(bad(format!("the platform prescribes a header that is ours: {lower}")));
+            }
+        }
+    }
+    header_map(taken.into_iter())
+}
+
+fn is_host(value: &str, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    value.eq_ignore_ascii_case(&format!("{host}:{port}"))
+        || (url.port().is_none() && value.eq_ignore_ascii_case(host))
+}
+
+/// Tells whether header lines are as few and as short as any server sends.
+pub(super) fn is_bounded(headers: &HeaderMap) -> bool {
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    headers.len() <= HEADER_COUNT_MAX && bytes.sum::<usize>() <= HEADER_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).expect("a URL")
+    }
+
+    #[test]
+    fn a_part_leads_to_this_machine_or_into_the_clear_only_where_the_platform_is_so_itself() {
+        let (far, near) = (url("https://far.example/v2"), url("http://127.0.0.1:8080/v2"));
+        let secure_near = url("https://localhost:8443/v2");
+        for (text, far_takes, near_takes, secure_takes) in [
+            ("https://storage.example/x?sig=1", true, true, true),
+            ("http://127.0.0.1:9/x", false, true, false),
+            ("http://[::1]:9/x", false, true, false),
+            ("https://localhost:9/x", false, true, true),
+            ("http://storage.example/x", false, false, false),
+            ("https://us:er@storage.example/x", false, false, false),
+            ("https://us@storage.example/x", false, false, false),
+            ("http://:p@127.0.0.1/x", false, false, false),
+            ("file:///x", false, false, false),
+        ] {
+            assert_eq!(part_url(text, &far).is_ok(), far_takes, "{text}");
+            assert_eq!(part_url(text, &near).is_ok(), near_takes, "{text}");
+            assert_eq!(part_url(text, &secure_near).is_ok(), secure_takes, "{text}");
+        }
+        assert!(base_url("https://user:planted@far.example").is_err());
+    }
+
+    #[test]
+    fn a_platform_prescribes_no_line_that_is_ours() {
+        let to = url("https://storage.example/x");
+        let headers = |name: &str, value: &str| {
+            prescribed_headers([(name, value)].into_iter(), &to, ByteCount(5))
+        };
+        for (name, value) in [
+            ("Host", "metadata.internal"),
+            ("host", "storage.example:444"),
+            ("Authorization", "planted"),
+            ("Cookie", "planted"),
+            ("Connection", "close"),
+            ("Keep-Alive", "1"),
+            ("Proxy-Authorization", "planted"),
+            ("PROXY-Connection", "x"),
+            ("Transfer-Encoding", "chunked"),
+            ("TE", "trailers"),
+            ("Upgrade", "h2c"),
+            ("Expect", "100-continue"),
+            ("Content-Length", "6"),
+            ("Content-Length", "x"),
+            ("bad name", "x"),
+            ("x", "line\r\nbreak"),
+        ] {
+            let failure = headers(name, value).expect_err(name);
+            assert_eq!(failure.kind, FailureKind::BadAnswer, "{name}");
+            assert!(!failure.message.contains("planted"), "{failure}");
+        }
+        for (name, value) in
+            [("Host", "Storage.Example"), ("host", "storage.example:443"), ("Content-Length", "5")]
+        {
+            assert!(headers(name, value).expect(name).is_empty(), "{name}");
+        }
+        assert_eq!(headers("x-amz-acl", "a b").expect("taken")["x-amz-acl"], "a b");
+    }
+
+    #[test]
+    fn a_flood_of_prescribed_lines_is_refused() {
+        let to = url("https://storage.example/x");
+        let lines = |count: usize, length: usize| {
+            let lines: Vec<_> = (0..count).map(|n| (format!("X{n}"), "v".repeat(length))).collect();
+            let lines = lines.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            prescribed_headers(lines, &to, ByteCount(5)).map(|headers| headers.len())
+        };
+        assert_eq!(lines(64, 10), Ok(64));
+        for (count, length) in [(65, 1), (33_000, 0), (1, 70_000), (64, 2000)] {
+            let failure = lines(count, length).expect_err("a flood");
+            assert_eq!(failure.kind, FailureKind::BadAnswer);
+        }
+    }
+}
