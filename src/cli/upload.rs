@@ -194,7 +194,9 @@ fn tell(uploads: &[Handed], left_out: &[(String, String)]) -> std::io::Result<()
         Some(id) => vec![format!("upload {id}"), handed.path.clone()],
         None => vec!["handed in before".to_owned(), handed.path.clone()],
     };
-    render::data(render::table(&uploads.iter().map(line).collect::<Vec<_>>()).trim_end())?;
+    if !uploads.is_empty() {
+        render::data(render::table(&uploads.iter().map(line).collect::<Vec<_>>()).trim_end())?;
+    }
     for (path, why) in left_out {
         render::talk(&format!("left out: {}: {}", Shown(path), Shown(why)));
     }

@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 pub(super) const PATH_MAX: usize = 107;
 /// The mode of the socket's file: its owner and its group may ask.
 const MODE: u32 = 0o660;
+/// In a directory that everybody may write to, the sticky bit keeps names from being replaced.
+const OPEN: u32 = 0o1002;
 
 /// A socket that was made here; dropped, its file is removed if it is still this one.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(super) struct Place {
 }
 
 /// Says whether a socket could be put at a path, as far as the path itself tells: nothing but a
-/// socket is ever replaced.
+/// socket is ever replaced, and none is put where everybody could replace it.
 ///
 /// # Errors
 /// What stands there, or that the path is too long.
@@ -31,6 +33,12 @@ pub fn check_place(path: &Path) -> io::Result<()> {
     if path.as_os_str().len() > PATH_MAX {
         let why = format!("its path is longer than the {PATH_MAX} bytes that a socket may have");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    if let Some(directory) = path.parent().and_then(|above| std::fs::metadata(above).ok())
+        && directory.mode() & OPEN == 0o002
+    {
+        let why = "everybody may write to its directory, and put another socket in its place";
+        return Err(io::Error::other(why));
     }
     // What cannot be seen from here is told when the socket is made.
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
@@ -179,6 +187,16 @@ mod tests {
         assert!(!place.is_held());
         drop(place);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_directory_in_which_everybody_replaces_names_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        for (mode, is_fine) in [(0o777, false), (0o1777, true), (0o775, true), (0o700, true)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(check_place(&path).is_ok(), is_fine, "{mode:o}");
+        }
     }
 
     #[test]

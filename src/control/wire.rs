@@ -172,3 +172,60 @@ impl Wire {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn pair() -> (Wire, Wire) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Wire::new(one), Wire::new(other))
+    }
+
+    fn whole(line: Line) -> (Vec<u8>, usize) {
+        let Line::Whole(line, passed) = line else { panic!("not whole: {line:?}") };
+        (line, passed.iter().len())
+    }
+
+    #[tokio::test]
+    async fn descriptors_come_with_their_line() {
+        let (mut here, mut there) = pair();
+        let files: Vec<_> = (0..FILES_MAX).map(|_| File::open("/dev/null").unwrap()).collect();
+        let passed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        here.send(b"first\n", &passed).await.unwrap();
+        assert_eq!(whole(there.line(9).await.unwrap()), (b"first".to_vec(), FILES_MAX));
+        here.send(b"second\nthird", &[]).await.unwrap();
+        assert_eq!(whole(there.line(9).await.unwrap()), (b"second".to_vec(), 0));
+        drop(here);
+        assert_eq!(whole(there.line(9).await.unwrap()), (b"third".to_vec(), 0));
+        assert!(matches!(there.line(9).await.unwrap(), Line::End));
+    }
+
+    #[tokio::test]
+    async fn more_descriptors_than_a_line_may_have_are_refused() {
+        let (mut here, mut there) = pair();
+        let file = File::open("/dev/null").unwrap();
+        let passed = vec![file.as_fd(); FILES_MAX];
+        here.send(b"a", &passed).await.unwrap();
+        here.send(b"b\n", &passed[..1]).await.unwrap();
+        assert!(matches!(there.line(9).await.unwrap(), Line::TooManyDescriptors));
+        assert!(there.passed.0.is_empty(), "none is kept");
+        here.send(b"next\n", &[]).await.unwrap();
+        assert_eq!(whole(there.line(9).await.unwrap()), (b"next".to_vec(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_read_to_its_end_and_not_kept() {
+        let (mut here, mut there) = pair();
+        let sent = tokio::spawn(async move {
+            let file = File::open("/dev/null").unwrap();
+            let line = [vec![b'x'; 1 << 20], b"\nnext\n".to_vec()].concat();
+            here.send(&line, &[file.as_fd()]).await.unwrap();
+        });
+        assert!(matches!(there.line(1000).await.unwrap(), Line::TooLong));
+        assert_eq!(whole(there.line(1000).await.unwrap()), (b"next".to_vec(), 0));
+        sent.await.unwrap();
+    }
+}
