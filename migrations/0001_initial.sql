@@ -86,6 +86,8 @@ CREATE TABLE uploads (
     -- under its path.
     source_owner INTEGER CHECK (source_owner >= 0),
     source_file_system INTEGER,
+    -- Bytes in flight as they were counted last; what a kill leaves here was sent.
+    bytes_in_flight INTEGER NOT NULL DEFAULT 0 CHECK (bytes_in_flight >= 0),
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
@@ -107,6 +109,7 @@ CREATE TABLE uploads (
 -- What is loaded at start, and listed first by status.
 CREATE INDEX uploads_open ON uploads (id)
     WHERE stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned';
+CREATE INDEX uploads_in_flight ON uploads (id) WHERE bytes_in_flight > 0;
 CREATE INDEX uploads_ended ON uploads (ended_at_ns)
     WHERE stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned';
 CREATE INDEX uploads_unpruned ON uploads (ended_at_ns)
@@ -204,7 +207,8 @@ CREATE TABLE destination_health (
     platform TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('ok', 'throttled', 'unreachable', 'halted')),
     reason TEXT,
-    since_ns INTEGER NOT NULL
+    since_ns INTEGER NOT NULL,
+    next_try_at_ns INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- The daemon that last ran on this state.
@@ -224,7 +228,10 @@ CREATE TABLE tallies (
     upload_count INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
     accepted_bytes INTEGER NOT NULL,
-    bytes_sent INTEGER NOT NULL
+    bytes_sent INTEGER NOT NULL,
+    -- Summed up for each upload: one that was found there, with no byte sent, hides none of another.
+    bytes_sent_again INTEGER NOT NULL DEFAULT 0,
+    bytes_in_flight INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO tallies (state, upload_count, size_bytes, accepted_bytes, bytes_sent)
@@ -234,19 +241,25 @@ VALUES ('queued', 0, 0, 0, 0), ('sending', 0, 0, 0, 0), ('waiting', 0, 0, 0, 0),
 CREATE TRIGGER uploads_tally_insert AFTER INSERT ON uploads BEGIN
     UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
         accepted_bytes = accepted_bytes + NEW.accepted_bytes,
-        bytes_sent = bytes_sent + NEW.bytes_sent
+        bytes_sent = bytes_sent + NEW.bytes_sent,
+        bytes_sent_again = bytes_sent_again + max(0, NEW.bytes_sent - NEW.accepted_bytes),
+        bytes_in_flight = bytes_in_flight + NEW.bytes_in_flight
     WHERE state = NEW.state;
 END;
 
-CREATE TRIGGER uploads_tally_update AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent ON uploads
-BEGIN
+CREATE TRIGGER uploads_tally_update
+AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent, bytes_in_flight ON uploads BEGIN
     UPDATE tallies SET upload_count = upload_count - 1, size_bytes = size_bytes - OLD.size_bytes,
         accepted_bytes = accepted_bytes - OLD.accepted_bytes,
-        bytes_sent = bytes_sent - OLD.bytes_sent
+        bytes_sent = bytes_sent - OLD.bytes_sent,
+        bytes_sent_again = bytes_sent_again - max(0, OLD.bytes_sent - OLD.accepted_bytes),
+        bytes_in_flight = bytes_in_flight - OLD.bytes_in_flight
     WHERE state = OLD.state;
     UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
         accepted_bytes = accepted_bytes + NEW.accepted_bytes,
-        bytes_sent = bytes_sent + NEW.bytes_sent
+        bytes_sent = bytes_sent + NEW.bytes_sent,
+        bytes_sent_again = bytes_sent_again + max(0, NEW.bytes_sent - NEW.accepted_bytes),
+        bytes_in_flight = bytes_in_flight + NEW.bytes_in_flight
     WHERE state = NEW.state;
 END;
 

@@ -23,7 +23,7 @@ use crate::engine::settings::{
     RetrySettings,
 };
 use crate::limiter::{Rate, Timetable};
-use crate::model::{ByteCount, DestinationName, NamePolicy, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
@@ -132,6 +132,19 @@ pub struct Destination {
     pub export: Option<ExportSettings>,
     /// A fixed call budget, instead of what the platform announces.
     pub calls_per_second: Option<f64>,
+    /// The smallest part that it takes, where that is less than the platform documents.
+    pub part_size_min: Option<PartSize>,
+}
+
+impl Destination {
+    /// Returns how its platform differs from the others.
+    pub fn traits(&self) -> Traits {
+        let mut traits = self.platform.traits();
+        if let Some(min) = self.part_size_min {
+            traits.limits.size_min = ByteCount(min.get());
+        }
+        traits
+    }
 }
 
 /// A platform and what it needs.
@@ -168,10 +181,6 @@ impl Platform {
         };
         if let Self::BaseSpace(settings) = self {
             traits.finishes_drops = matches!(settings.place, basespace::Place::Project(_));
-        }
-        // A server on this machine is one to try things on: it takes parts as small as it likes.
-        if self.is_here() {
-            traits.limits.size_min = ByteCount(1);
         }
         traits
     }

@@ -314,6 +314,7 @@ impl Engine {
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
             Event::Committed => self.disk.committed(),
             Event::Sent(sent) => self.on_sent(&sent, now.monotonic),
+            Event::InFlight(counts) => self.on_in_flight(counts, turn),
             Event::CredentialChanged { destination } => {
                 self.on_credential_changed(&destination, turn);
             }

@@ -48,6 +48,8 @@
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
 //! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token it is ours, and complete |
+//! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
+//! | send larger parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not marked | reported again |
 //! | complete | the intent, with its time | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |

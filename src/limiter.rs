@@ -20,6 +20,7 @@ use std::time::Duration;
 pub use timetable::{Days, Period, Rate, Timetable};
 
 use crate::model::Monotonic;
+use crate::model::failure::PAUSE_MAX;
 
 /// The window over which Seven Bridges counts calls.
 const WINDOW: Duration = Duration::from_mins(5);
@@ -27,12 +28,8 @@ const WINDOW: Duration = Duration::from_mins(5);
 const RATE_DEFAULT: f64 = 2.5;
 /// A rate below one call in a hundred seconds would look like a hang.
 const RATE_MIN: f64 = 0.01;
-/// The pause after a refusal that names none: the whole window.
-const PAUSE_DEFAULT: Duration = WINDOW;
 /// No pause is shorter: a platform whose clock is behind may announce one that has passed.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// No announced pause is believed beyond the window and a tenth of it.
-const PAUSE_MAX: Duration = Duration::from_secs(330);
 /// Below this many calls left in the window, the rest are spread over what is left of it.
 const REMAINING_LOW: u64 = 50;
 
@@ -103,6 +100,19 @@ impl CallBudget {
         self.paused_until.filter(|until| *until > now)
     }
 
+    /// Tells whether no call may be made at all.
+    pub fn is_paused(&self, now: Monotonic) -> bool {
+        self.paused_until(now).is_some()
+    }
+
+    /// Ends a pause. What the pause kept from being earned stays so.
+    pub fn lift(&mut self, now: Monotonic) {
+        if self.paused_until.take().is_some() {
+            self.available = self.available.max(1.0);
+            self.counted_at = now;
+        }
+    }
+
     /// Follows what the platform announces. A fixed rate only ever becomes slower by it.
     pub fn announced(&mut self, said: Announcement, now: Monotonic) {
         if let Some(limit) = said.limit.filter(|limit| *limit > 0 && !self.is_fixed) {
@@ -126,14 +136,10 @@ impl CallBudget {
     }
 
     /// Stops all calls: the platform refused one. `pause` is what it asked for, `jitter` keeps
-    /// machines of one account from coming back at once. Returns the pause that was set.
-    pub fn refused(
-        &mut self,
-        pause: Option<Duration>,
-        jitter: Duration,
-        now: Monotonic,
-    ) -> Duration {
-        let wished = pause.unwrap_or(PAUSE_DEFAULT).saturating_add(jitter);
+    /// machines of one account from coming back at once. Returns the pause that was set, which never
+    /// ends a longer one.
+    pub fn refused(&mut self, pause: Duration, jitter: Duration, now: Monotonic) -> Duration {
+        let wished = pause.saturating_add(jitter);
         let pause = wished.clamp(PAUSE_MIN, PAUSE_MAX);
         let until = now.after(pause);
         self.paused_until = Some(self.paused_until.map_or(until, |set| set.max(until)));
@@ -293,7 +299,7 @@ mod tests {
     #[test]
     fn a_refusal_stops_all_calls_for_as_long_as_asked() {
         let mut budget = CallBudget::new(None, at(0));
-        budget.refused(Some(Duration::from_secs(60)), Duration::from_secs(1), at(0));
+        budget.refused(Duration::from_secs(60), Duration::from_secs(1), at(0));
         assert_eq!(budget.take(at(1)), Err(at(61_000)));
         assert_eq!(budget.paused_until(at(60_999)), Some(at(61_000)));
         assert_eq!(budget.take(at(61_000)), Ok(()));
@@ -304,20 +310,27 @@ mod tests {
     fn a_pause_is_believed_within_bounds() {
         let mut budget = CallBudget::new(None, at(0));
         let jitter = Duration::from_secs(3);
-        for (asked, set) in [
-            (None, 303),
-            (Some(0), 3),
-            (Some(10), 13),
-            (Some(327), 330),
-            (Some(99_999), 330),
-            (Some(u64::MAX), 330),
-        ] {
-            let pause = budget.refused(asked.map(Duration::from_secs), jitter, at(0));
+        for (asked, set) in
+            [(0, 3), (10, 13), (327, 330), (3599, 3600), (99_999, 3600), (u64::MAX, 3600)]
+        {
+            let pause = budget.refused(Duration::from_secs(asked), jitter, at(0));
             assert_eq!(pause, Duration::from_secs(set), "{asked:?}");
         }
-        let pause = budget.refused(Some(Duration::ZERO), Duration::ZERO, at(0));
+        let pause = budget.refused(Duration::ZERO, Duration::ZERO, at(0));
         assert_eq!(pause, PAUSE_MIN);
-        assert_eq!(budget.take(at(1)), Err(at(330_000)), "a shorter pause ends no longer one");
+        assert_eq!(budget.take(at(1)), Err(at(3_600_000)), "a shorter pause ends no longer one");
+    }
+
+    #[test]
+    fn a_pause_that_is_lifted_lets_one_call_through_at_once() {
+        let mut budget = CallBudget::new(Some(0.1), at(0));
+        budget.refused(Duration::from_secs(600), Duration::ZERO, at(0));
+        assert_eq!(budget.take(at(1000)), Err(at(600_000)));
+        budget.lift(at(2000));
+        assert_eq!(budget.take(at(2000)), Ok(()));
+        assert_eq!(budget.take(at(2001)), Err(at(12_000)), "and then the rate holds");
+        budget.lift(at(2002));
+        assert!(budget.take(at(2003)).is_err(), "there is nothing to lift");
     }
 
     #[test]

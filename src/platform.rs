@@ -31,6 +31,7 @@ pub mod sevenbridges;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use account::Account;
 use contract::{
     BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, SharedPlatform, Whole,
     WholeRequest,
@@ -55,9 +56,19 @@ struct Inner {
     name: DestinationName,
     platform: SharedPlatform,
     credential: Option<Arc<Credential>>,
+    account: Option<Account>,
     /// The version of the credential that the daemon was told of.
     seen: Mutex<Option<Version>>,
     permits: Semaphore,
+}
+
+/// What destinations of one account share.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// What they are let in with.
+    pub credential: Option<Arc<Credential>>,
+    /// Their call budget.
+    pub account: Option<Account>,
 }
 
 impl std::fmt::Debug for Destination {
@@ -73,14 +84,28 @@ impl Destination {
         platform: SharedPlatform,
         credential: Option<Arc<Credential>>,
     ) -> Self {
+        Self::shared(name, platform, Shared { credential, account: None })
+    }
+
+    /// Wraps a platform, with what it shares with other destinations.
+    pub fn shared(name: DestinationName, platform: SharedPlatform, shared: Shared) -> Self {
+        let Shared { credential, account } = shared;
         let seen = credential.as_ref().and_then(|credential| credential.version());
         Self(Arc::new(Inner {
             name,
             platform,
             credential,
+            account,
             seen: Mutex::new(seen),
             permits: Semaphore::new(CALLS_MAX),
         }))
+    }
+
+    /// Ends a pause that the platform asked of the account.
+    pub fn lift_pause(&self) {
+        if let Some(account) = &self.0.account {
+            account.lift_pause();
+        }
     }
 
     /// Returns its configured name.

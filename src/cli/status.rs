@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
-use crate::model::{Hold, Scope, Shown, Standing, UnitState, WallTime, json_shown};
+use crate::model::{ByteCount, Scope, Shown, Standing, UnitState, WallTime, json_shown};
 use crate::store::snapshot::{Database, Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
@@ -104,7 +104,9 @@ fn to_json(status: &Status) -> Value {
     let sum = |of: fn(&crate::store::snapshot::Tally) -> u64| -> u64 {
         status.tallies.iter().filter(|tally| tally.state != "abandoned").map(of).sum()
     };
-    let (accepted, sent) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_sent));
+    let (accepted, in_flight) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_in_flight));
+    // What was in flight when the daemon ended was cut, and will be sent again.
+    let (in_flight, cut) = if status.is_running { (in_flight, 0) } else { (0, in_flight) };
     let drops = status.drops.iter().map(|drop| {
         json!({
             "name": drop.name, "directory": drop.directory, "watch": drop.watch,
@@ -116,6 +118,7 @@ fn to_json(status: &Status) -> Value {
             "name": destination.name, "platform": destination.platform,
             "state": destination.state, "reason": destination.reason,
             "since": render::time(Some(destination.since)),
+            "next_try_at": render::time(destination.next_try_at),
         })
     });
     json!({
@@ -132,7 +135,7 @@ fn to_json(status: &Status) -> Value {
         "bytes": {
             "total": sum(|t| t.size_bytes), "accepted": accepted,
             "rate_per_second": status.rate_bytes_per_second,
-            "sent_again": sent.saturating_sub(accepted),
+            "in_flight": in_flight, "sent_again": sum(|t| t.bytes_sent_again).saturating_add(cut),
         },
         "database": database_json(&status.database),
         "notices": {
@@ -208,10 +211,6 @@ fn left_out(status: &Status) -> u64 {
 
 /// Renders one upload as the contract's JSON has it.
 pub(super) fn upload_json(upload: &Upload) -> Value {
-    let retry_at = match upload.state.hold {
-        Hold::Waiting { until } => Some(until),
-        Hold::None | Hold::Parked { .. } => None,
-    };
     json!({
         "id": upload.admission.id.0,
         "drop": upload.admission.drop.as_str(),
@@ -221,11 +220,13 @@ pub(super) fn upload_json(upload: &Upload) -> Value {
         "reason": upload.reason(),
         "size_bytes": upload.admission.fingerprint.size.0,
         "accepted_bytes": upload.accepted_bytes,
+        "in_flight_bytes": upload.state.bytes_in_flight.0,
+        "sent_again_bytes": upload.state.bytes_sent_again(ByteCount(upload.accepted_bytes)).0,
         "part_size_bytes": upload.part_size_bytes,
         "part_count": upload.part_count,
         "accepted_part_count": upload.state.accepted_count,
         "attempt_count": upload.state.attempt_count,
-        "retry_at": render::time(retry_at),
+        "retry_at": render::time(upload.retry_at()),
         "remote_id": upload.remote_id,
         "completed_at": render::time(upload.completed_at),
     })
@@ -243,7 +244,10 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
         rows.push(vec![format!("drop {}", drop.name), drop.watch.clone(), scanned, reason]);
     }
     for destination in &status.destinations {
-        let reason = destination.reason.clone().unwrap_or_default();
+        let mut reason = destination.reason.clone().unwrap_or_default();
+        if let Some(wait) = destination.next_try_at.map(|at| now.until(at).as_secs()) {
+            reason.push_str(&format!("; tried again in {}", render::duration(wait)));
+        }
         let name = format!("destination {}", destination.name);
         rows.push(vec![name, destination.state.clone(), destination.platform.clone(), reason]);
     }

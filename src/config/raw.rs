@@ -158,6 +158,7 @@ pub(super) struct Destination {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) tags: Vec<String>,
     pub(super) calls_per_second: Option<Spanned<f64>>,
+    pub(super) part_size_min: Text,
     pub(super) export: Option<Spanned<Export>>,
     pub(super) app_result: Text,
     pub(super) auth_header: Text,

@@ -244,7 +244,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     let destination = |target: &Target| DestinationSettings {
         name: target.name.clone(),
         platform: target.platform.name().into(),
-        traits: target.platform.traits(),
+        traits: target.traits(),
         part_size: config.transfer.part_size,
         folder: target.folder.clone(),
         when_name_taken: target.when_name_taken,

@@ -7,7 +7,6 @@ use super::build::Error;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Platform};
 use crate::model::{DestinationName, Failure};
-use crate::platform::Destination;
 use crate::platform::account::{Account, Link};
 use crate::platform::basespace::BaseSpace;
 use crate::platform::contract::SharedPlatform;
@@ -16,6 +15,7 @@ use crate::platform::gjirafa_vp::GjirafaVp;
 use crate::platform::http::Http;
 use crate::platform::s3::S3;
 use crate::platform::sevenbridges::SevenBridges;
+use crate::platform::{Destination, Shared};
 
 /// Builds the client of every destination, in order.
 ///
@@ -26,7 +26,7 @@ pub fn clients(
     clock: &Clock,
 ) -> Result<Vec<(DestinationName, SharedPlatform)>, Error> {
     let built = build(config, clock)?.into_iter();
-    Ok(built.map(|(target, client, _)| (target.name.clone(), client)).collect())
+    Ok(built.map(|built| (built.target.name.clone(), built.client)).collect())
 }
 
 /// Builds every destination: its client, and the watch on its credential.
@@ -35,25 +35,32 @@ pub(super) fn destinations(
     clock: &Clock,
 ) -> Result<BTreeMap<DestinationName, Destination>, Error> {
     let built = build(config, clock)?.into_iter();
-    let destination = |(target, client, credential): (&Target, _, _)| {
-        let name = target.name.clone();
-        (name.clone(), Destination::new(name, client, Some(credential)))
+    let destination = |built: Built<'_>| {
+        let Built { target, client, credential, account } = built;
+        let shared = Shared { credential: Some(credential), account: Some(account) };
+        (target.name.clone(), Destination::shared(target.name.clone(), client, shared))
     };
     Ok(built.map(destination).collect())
 }
 
-type Built<'a> = (&'a Target, SharedPlatform, Arc<Credential>);
+/// A destination's client, and what it shares with others.
+struct Built<'a> {
+    target: &'a Target,
+    client: SharedPlatform,
+    credential: Arc<Credential>,
+    account: Account,
+}
 
 fn build<'a>(config: &'a Config, clock: &Clock) -> Result<Vec<Built<'a>>, Error> {
     let http = Http::new(&config.network).map_err(Error::Configured)?;
     let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
     let build = |target: &'a Target| {
         let (credential, account) = accounts.account(target);
-        let link = Link::new(http.clone(), Arc::clone(&credential), account, clock);
+        let link = Link::new(http.clone(), Arc::clone(&credential), account.clone(), clock);
         let client = client(target, link);
         let named =
             |failure: Failure| Error::Configured(format!("{}: {}", target.name, failure.message));
-        Ok((target, client.map_err(named)?, credential))
+        Ok(Built { target, client: client.map_err(named)?, credential, account })
     };
     config.destinations.iter().map(build).collect()
 }

@@ -147,7 +147,10 @@ impl Daemon {
     fn order(&mut self, verb: Verb, of: Vec<Target>, user: u32) -> Reply {
         // What is named twice is ordered once.
         let scopes: BTreeSet<Scope> = of.into_iter().map(Into::into).collect();
-        let scopes = scopes.into_iter().collect();
+        let scopes: Vec<Scope> = scopes.into_iter().collect();
+        if verb == Verb::Retry {
+            self.lift_pauses(&scopes);
+        }
         let mut effects = Vec::new();
         let changes = self.engine.order(self.clock.now(), Order { verb, scopes }, &mut effects);
         self.take_effects(effects);
@@ -157,6 +160,19 @@ impl Daemon {
             Change { of: (&change.scope).into(), is_known: change.is_known, upload_count }
         };
         Reply::Changed(changes.into_iter().map(change).collect())
+    }
+
+    /// Ends what platforms asked for, so that the first call that is retried does not wait for it.
+    fn lift_pauses(&self, scopes: &[Scope]) {
+        let is_meant = |name: &DestinationName| {
+            scopes.iter().any(|scope| match scope {
+                Scope::All => true,
+                Scope::Destination(asked) => asked == name,
+                Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
+            })
+        };
+        let meant = self.world.destinations.iter().filter(|(name, _)| is_meant(name));
+        meant.for_each(|(_, destination)| destination.lift_pause());
     }
 
     fn order_bandwidth(&mut self, set: Option<RateOrder>, user: u32) -> Reply {

@@ -1,10 +1,13 @@
 //! What goes over the wire to each destination, and what the engine makes of it.
 //!
-//! Parts count their bytes as they go; while any is on its way the loop tells the engine twice a
-//! second, which finds from that how many may be. What it found is kept here for whoever shows it.
-//! *At a crash* all of it is forgotten.
+//! Parts count their bytes as they are handed to their connection; while any is in flight the loop tells
+//! the engine twice a second, which finds from that how many may be. What it found is kept here for
+//! whoever shows it. About once a second it also tells what of each upload is in flight, where that has
+//! changed: the engine records it.
+//! *At a crash* all of it is forgotten but that record, which is then counted as sent: the count is off by
+//! what a second moves at most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +15,13 @@ use std::time::Duration;
 use super::Daemon;
 use crate::engine::Pace;
 use crate::engine::event::Event;
-use crate::model::{ByteCount, DestinationName, Monotonic};
+use crate::model::{ByteCount, DestinationName, Monotonic, UploadId};
 
 /// How often the engine is told.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Of how many readings one tells what is in flight: each such record is a commit.
+const READINGS: u64 = 2;
 
 /// What of a part was handed on and may still be in buffers of this process: it is not counted before the
 /// part has arrived, or else a small file would seem to go at once.
@@ -38,17 +44,78 @@ impl Meter {
     }
 }
 
+/// The bytes of one part in flight, as long as it is.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    upload: UploadId,
+    number: u64,
+    parts: Arc<Mutex<Parts>>,
+    /// Bytes handed to the connection.
+    pub(crate) sent: Arc<AtomicU64>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        lock(&self.parts).counters.remove(&(self.upload, self.number));
+    }
+}
+
+/// The parts in flight.
+#[derive(Debug, Default)]
+struct Parts {
+    begun_count: u64,
+    counters: BTreeMap<(UploadId, u64), Arc<AtomicU64>>,
+    /// What was told last, where it was not nothing.
+    told: BTreeMap<UploadId, ByteCount>,
+}
+
+impl Parts {
+    /// Returns what is in flight of each upload of which it has changed since this was asked.
+    fn news(&mut self) -> Vec<(UploadId, ByteCount)> {
+        let mut now: BTreeMap<UploadId, ByteCount> = BTreeMap::new();
+        for ((upload, _), sent) in &self.counters {
+            now.entry(*upload).or_default().0 += sent.load(Ordering::Relaxed);
+        }
+        now.retain(|_, bytes| bytes.0 > 0);
+        let known: BTreeSet<_> = self.told.keys().chain(now.keys()).copied().collect();
+        let of = |counts: &BTreeMap<UploadId, ByteCount>, upload: &UploadId| {
+            counts.get(upload).copied().unwrap_or_default()
+        };
+        let changed = known.iter().filter(|upload| of(&self.told, upload) != of(&now, upload));
+        let news = changed.map(|upload| (*upload, of(&now, upload))).collect();
+        self.told = now;
+        news
+    }
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     sent: Mutex<BTreeMap<DestinationName, Arc<Meter>>>,
+    parts: Arc<Mutex<Parts>>,
     paces: Mutex<BTreeMap<DestinationName, Pace>>,
+    reading_count: AtomicU64,
 }
 
 impl Meters {
     /// Returns where what goes to a destination is counted.
     pub(crate) fn of(&self, destination: &DestinationName) -> Arc<Meter> {
         Arc::clone(lock(&self.sent).entry(destination.clone()).or_default())
+    }
+
+    /// Counts a part that begins to be sent.
+    pub(crate) fn begin(&self, upload: UploadId) -> InFlight {
+        let (sent, mut parts) = (Arc::new(AtomicU64::new(0)), lock(&self.parts));
+        let number = parts.begun_count;
+        parts.begun_count += 1;
+        parts.counters.insert((upload, number), Arc::clone(&sent));
+        InFlight { upload, number, parts: Arc::clone(&self.parts), sent }
+    }
+
+    /// Returns what is in flight of uploads, when that is due to be told.
+    fn in_flight(&self) -> Vec<(UploadId, ByteCount)> {
+        let is_due = self.reading_count.fetch_add(1, Ordering::Relaxed).is_multiple_of(READINGS);
+        if is_due { lock(&self.parts).news() } else { Vec::new() }
     }
 
     /// Returns how each destination is sent to.
@@ -75,6 +142,10 @@ impl Daemon {
         self.meters_due = now.after(INTERVAL);
         let sent = self.world.bandwidth.meters.sent();
         self.tell(Event::Sent(sent));
+        let in_flight = self.world.bandwidth.meters.in_flight();
+        if !in_flight.is_empty() {
+            self.tell(Event::InFlight(in_flight));
+        }
         let paces = self.engine.paces().map(|(name, pace)| (name.clone(), pace)).collect();
         *lock(&self.world.bandwidth.meters.paces) = paces;
     }
@@ -83,6 +154,26 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_flight_is_told_once_for_each_change() {
+        let meters = Meters::default();
+        let news = || lock(&meters.parts).news();
+        let (one, other) = (UploadId(1), UploadId(2));
+        let part = meters.begin(one);
+        let parts = [meters.begin(one), meters.begin(other)];
+        assert_eq!(news(), [], "nothing went yet");
+        part.sent.store(70, Ordering::Relaxed);
+        parts[0].sent.store(5, Ordering::Relaxed);
+        assert_eq!(news(), [(one, ByteCount(75))]);
+        assert_eq!(news(), [], "nothing changed: nothing is written");
+        parts[1].sent.store(9, Ordering::Relaxed);
+        drop(part);
+        assert_eq!(news(), [(one, ByteCount(5)), (other, ByteCount(9))]);
+        drop(parts);
+        assert_eq!(news(), [(one, ByteCount(0)), (other, ByteCount(0))]);
+        assert_eq!(news(), []);
+    }
 
     #[test]
     fn a_part_counts_whole_once_it_has_arrived_and_its_buffers_never_before() {

@@ -48,6 +48,10 @@ fn uploads(text: &mut Text, status: &Status) {
     text.one("accepted_bytes", "gauge", "Bytes that a storage has accepted.", accepted);
     let sent = count(|tally| tally.bytes_sent);
     text.one("sent_bytes_total", "counter", "Bytes sent, also in vain.", sent);
+    let again = count(|tally| tally.bytes_sent_again);
+    text.one("sent_again_bytes", "gauge", "Bytes sent more than once.", again);
+    let in_flight = count(|tally| tally.bytes_in_flight);
+    text.one("in_flight_bytes", "gauge", "Bytes sent and not accepted yet.", in_flight);
     let rate = status.rate_bytes_per_second;
     text.one("rate_bytes_per_second", "gauge", "Bytes accepted each second, lately.", rate);
 }

@@ -72,12 +72,12 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     piece: Piece,
     call: impl FnOnce(PartBody) -> F,
 ) -> Result<(T, PartRead, ByteCount), Setback> {
-    let length = ByteCount(piece.range.length);
+    let (length, upload) = (ByteCount(piece.range.length), piece.upload);
     let prepared = prepare(world, piece, destination.traits().wants_md5_first).await?;
     let Prepared { md5, chunks, ending } = prepared;
-    let sent = Arc::new(AtomicU64::new(0));
-    let meter = world.bandwidth.meters.of(destination.name());
-    let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(&sent), Arc::clone(&meter)));
+    let in_flight = world.bandwidth.meters.begin(upload);
+    let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
+    let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(sent), Arc::clone(&meter)));
     let done = call(PartBody { length, md5, chunks: chunks.boxed() }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     match (done, ending.await) {

@@ -55,6 +55,9 @@ impl Engine {
         let gate = self.gates.get(&upload.admission.destination)?;
         let is_auto = gate.settings.part_size == PartWish::Auto;
         let (limits, wish) = (&gate.settings.traits.limits, gate.wish(upload.size()));
+        // Smaller parts than an earlier upload of it had may be why it was begun again.
+        let is_first = upload.state.restart_count == 0;
+        let wish = if is_first { wish } else { wish.max(upload.admission.part_size) };
         let planned = plan::part_size(limits, wish, upload.size()).ok();
         planned.filter(|planned| is_auto && *planned != upload.admission.part_size)
     }

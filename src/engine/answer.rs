@@ -8,6 +8,8 @@ use std::time::Duration;
 
 mod failed;
 
+pub(super) use failed::in_vain;
+
 use super::settings::RetrySettings;
 use super::upload::{Doubt, Upload, digest_of};
 use crate::model::digest::Verdict as ETagVerdict;

@@ -75,6 +75,9 @@ pub enum Event {
     /// So many bytes of parts have gone over the wire to each destination, since the start; told
     /// twice a second while parts are on their way.
     Sent(Vec<(DestinationName, ByteCount)>),
+    /// So many bytes of each of these uploads are in flight; told about once a second, of those of which
+    /// it is another number than before.
+    InFlight(Vec<(UploadId, ByteCount)>),
     /// The credential of a destination was replaced.
     CredentialChanged {
         /// Which destination.

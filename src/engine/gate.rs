@@ -3,8 +3,13 @@
 //! A destination that is unreachable, throttled or halted takes nothing; the uploads for it keep
 //! their state and hold no worker. While it is closed one probe at a time asks whether it is back,
 //! so an outage costs one small call per delay, however many uploads wait.
+//!
+//! A pause that the far side asks for closes it at once; of other failures the first one is the
+//! request's own, and the second in a row closes it. A shorter pause never ends a longer one. An
+//! operator's `retry` and a reload end every pause ([`Gate::lift`]).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Engine;
 use super::event::ActId;
@@ -15,12 +20,16 @@ use super::settings::{DestinationSettings, RetrySettings};
 use super::turn::Turn;
 use super::width::Width;
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, Monotonic, PartSize, Record, RemoteUploadId,
-    WallTime,
+    ByteCount, DestinationName, DestinationState, Failure, Monotonic, PartSize, Record,
+    RemoteUploadId, WallTime,
 };
 
 /// Clean-ups under way at one destination.
 const CLEANUP_MAX: usize = 2;
+/// One broken connection is a request's own misfortune; a second in a row is the destination's.
+const STREAK_MAX: u32 = 2;
+/// Answers that were in flight when it closed name about the same end: less than this is the same.
+const SAME_END: Duration = Duration::from_secs(1);
 
 /// A destination's gate.
 #[derive(Debug)]
@@ -29,7 +38,9 @@ pub(crate) struct Gate {
     pub(crate) settings: DestinationSettings,
     /// Whether it takes acts.
     pub(crate) state: GateState,
-    /// Failures in a row that closed it or might.
+    /// Why it does not, for people.
+    pub(crate) reason: Option<String>,
+    /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
     pub(crate) streak: u32,
     /// Its ETags have been MD5s in this life.
     pub(crate) md5_seen: bool,
@@ -77,6 +88,7 @@ impl Gate {
         Self {
             settings,
             state: GateState::Open,
+            reason: None,
             streak: 0,
             md5_seen: false,
             width: Width::new(),
@@ -104,18 +116,83 @@ impl Gate {
         )
     }
 
-    /// Closes it.
-    pub(crate) fn close(&mut self, closing: Closing, retry: RetrySettings, now: Monotonic) {
-        let seed = u64::from(
-            self.settings
-                .name
-                .as_str()
-                .bytes()
-                .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))),
-        );
-        let pause = closing.pause.unwrap_or_else(|| retry::delay(retry, self.streak.max(1), seed));
-        let until = now.after(pause);
+    /// Counts a failure that may close it, and tells whether it did, or made it stay closed for longer.
+    pub(crate) fn fail(
+        &mut self,
+        closing: Closing,
+        why: &Failure,
+        retry: RetrySettings,
+        now: Monotonic,
+    ) -> bool {
+        let is_asked = closing.pause.is_some();
+        let closes = match self.state {
+            GateState::Open => {
+                self.streak = self.streak.saturating_add(1);
+                is_asked || self.streak >= STREAK_MAX
+            }
+            GateState::Closed { until, .. } => {
+                is_asked && self.end(closing, retry, now) > until.after(SAME_END)
+            }
+            // The probe asked before: what it is answered does not end this pause.
+            GateState::Probing { .. } => is_asked,
+        };
+        if closes {
+            self.close(closing, why, retry, now);
+        }
+        closes
+    }
+
+    /// Takes the answer to a probe, and tells whether that changed anything.
+    pub(crate) fn on_probed(
+        &mut self,
+        failed: Option<(Closing, &Failure)>,
+        retry: RetrySettings,
+        now: Monotonic,
+    ) -> bool {
+        let is_awaited = matches!(self.state, GateState::Probing { .. });
+        match failed {
+            _ if !is_awaited => return false,
+            None => self.open(),
+            Some((closing, why)) => {
+                self.streak = self.streak.saturating_add(1);
+                self.close(closing, why, retry, now);
+            }
+        }
+        true
+    }
+
+    /// Has it take acts.
+    pub(crate) fn open(&mut self) {
+        (self.state, self.reason) = (GateState::Open, None);
+    }
+
+    /// Ends the wait of a closed one, whatever it waits for, and tells whether there was one.
+    pub(crate) fn lift(&mut self, now: Monotonic) -> bool {
+        let GateState::Closed { until, .. } = &mut self.state else { return false };
+        *until = now;
+        true
+    }
+
+    /// Returns when it takes acts again, or is asked whether it does, while it is closed.
+    fn next_try(&self) -> Option<Monotonic> {
+        match self.state {
+            GateState::Closed { until, .. } => Some(until),
+            GateState::Open | GateState::Probing { .. } => None,
+        }
+    }
+
+    fn close(&mut self, closing: Closing, why: &Failure, retry: RetrySettings, now: Monotonic) {
+        let until = self.end(closing, retry, now);
         self.state = GateState::Closed { state: closing.state, until };
+        self.reason = Some(why.to_string());
+    }
+
+    /// Returns when a pause that begins now ends. One of no length would have us call in a busy loop.
+    fn end(&self, closing: Closing, retry: RetrySettings, now: Monotonic) -> Monotonic {
+        let fold = |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
+        let seed = u64::from(self.settings.name.as_str().bytes().fold(7, fold));
+        let asked = closing.pause.map(|pause| pause.max(retry.delay_min));
+        now.after(asked.unwrap_or_else(|| retry::delay(retry, self.streak.max(1), seed)))
     }
 
     /// Queues a remote upload for removal.
@@ -152,26 +229,146 @@ impl Gate {
 }
 
 impl Engine {
-    /// Writes how a destination is doing.
-    pub(super) fn tell_destination(
-        &mut self,
-        name: &DestinationName,
-        reason: Option<String>,
-        turn: &mut Turn,
-    ) {
+    /// Records how a destination is doing.
+    pub(super) fn record_destination(&mut self, name: &DestinationName, turn: &mut Turn) {
         let Some(gate) = self.gates.get(name) else { return };
         let state = match &gate.state {
             GateState::Open => DestinationState::Ok,
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
-        let platform = gate.settings.platform.clone();
+        let (platform, reason) = (gate.settings.platform.clone(), gate.reason.clone());
+        let next_try = gate.next_try().map(|at| at.since(turn.now.monotonic));
         self.note_state(name, state, reason.as_deref(), turn);
         turn.record(Record::DestinationHealth {
             destination: name.clone(),
             platform,
             state,
             reason,
+            next_try_at: next_try.map(|wait| turn.now.wall.after(wait)),
             at: turn.now.wall,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::settings::PartWish;
+    use crate::model::{Describes, DestinationName, FailureKind, NamePolicy, PartLimits, Traits};
+
+    const RETRY: RetrySettings =
+        RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
+
+    fn gate() -> Gate {
+        let all = ByteCount(u64::MAX);
+        Gate::new(DestinationSettings {
+            name: DestinationName::new("far"),
+            platform: "s3".into(),
+            traits: Traits {
+                limits: PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all },
+                reports_parts: false,
+                report_max: 1,
+                describes: Describes::Never,
+                finishes_drops: false,
+                wants_md5_first: false,
+                sends_whole: false,
+            },
+            part_size: PartWish::Auto,
+            folder: String::new(),
+            when_name_taken: NamePolicy::Park,
+            metadata: Vec::new(),
+            tags: Vec::new(),
+            export: None,
+        })
+    }
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(seconds))
+    }
+
+    fn throttled(seconds: Option<u64>) -> FailureKind {
+        FailureKind::Throttled { after: seconds.map(Duration::from_secs) }
+    }
+
+    /// Has the gate take a failure, and tells whether that changed anything.
+    fn fail(gate: &mut Gate, kind: FailureKind, now: u64) -> bool {
+        let why = Failure::new(kind, "no");
+        let closing = retry::closing(kind);
+        closing.is_some_and(|closing| gate.fail(closing, &why, RETRY, at(now)))
+    }
+
+    /// Until when the gate is closed, and what status calls that.
+    fn closed(gate: &Gate) -> Option<(DestinationState, u64)> {
+        let GateState::Closed { state, until } = gate.state else { return None };
+        Some((state, until.0.as_secs()))
+    }
+
+    #[test]
+    fn a_pause_that_is_asked_for_closes_at_once_and_for_an_hour_at_most() {
+        for (asked, kept) in [(0, 1), (7, 7), (3600, 3600), (31_536_000, 3600), (u64::MAX, 3600)] {
+            let mut gate = gate();
+            assert!(fail(&mut gate, throttled(Some(asked)), 10), "{asked}");
+            assert_eq!(closed(&gate), Some((DestinationState::Throttled, 10 + kept)), "{asked}");
+            assert_eq!(gate.reason.as_deref(), Some("no (throttled)"));
+        }
+    }
+
+    #[test]
+    fn one_refusal_without_a_pause_and_any_time_out_is_the_requests_own() {
+        for kind in [throttled(None), FailureKind::Unreachable] {
+            let mut gate = gate();
+            assert!(!fail(&mut gate, kind, 0) && gate.is_open(), "{kind:?}");
+            assert!(fail(&mut gate, kind, 0), "{kind:?}: the second in a row");
+            let (_, until) = closed(&gate).expect("closed");
+            assert!(until <= 2, "by the delays of [retry]: {until} s");
+        }
+        for kind in [FailureKind::TimedOut, FailureKind::ServerFault, FailureKind::BadRequest] {
+            let mut gate = gate();
+            (0..9).for_each(|now| assert!(!fail(&mut gate, kind, now), "{kind:?}"));
+        }
+    }
+
+    #[test]
+    fn what_was_in_flight_when_it_closed_makes_no_pause_longer() {
+        let mut gate = gate();
+        let changed = (0..33).filter(|_| fail(&mut gate, throttled(None), 0)).count();
+        assert_eq!(changed, 1);
+        let (_, until) = closed(&gate).expect("closed");
+        assert!(until <= 2, "{until} s");
+    }
+
+    #[test]
+    fn a_shorter_pause_never_ends_a_longer_one() {
+        let mut gate = gate();
+        fail(&mut gate, throttled(Some(300)), 0);
+        for kind in [throttled(Some(1)), throttled(None), FailureKind::Unreachable] {
+            assert!(!fail(&mut gate, kind, 10), "{kind:?}");
+        }
+        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 300)));
+        assert!(fail(&mut gate, throttled(Some(600)), 10), "a longer one holds");
+        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 610)));
+        assert!(!fail(&mut gate, throttled(Some(600)), 10), "and is told once");
+    }
+
+    #[test]
+    fn a_probe_that_was_on_its_way_ends_no_pause() {
+        let mut gate = gate();
+        gate.state = GateState::Probing { state: DestinationState::Unreachable };
+        assert!(fail(&mut gate, throttled(Some(60)), 5));
+        assert!(!gate.on_probed(None, RETRY, at(6)));
+        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 65)));
+        gate.state = GateState::Probing { state: DestinationState::Unreachable };
+        assert!(gate.on_probed(None, RETRY, at(70)) && gate.is_open() && gate.reason.is_none());
+    }
+
+    #[test]
+    fn any_wait_is_lifted() {
+        for kind in [throttled(Some(3600)), FailureKind::Unauthorized, FailureKind::Maintenance] {
+            let mut gate = gate();
+            assert!(!gate.lift(at(0)), "an open one has none");
+            fail(&mut gate, kind, 0);
+            assert!(gate.lift(at(9)));
+            assert_eq!(closed(&gate).map(|(_, until)| until), Some(9), "{kind:?}");
+        }
     }
 }

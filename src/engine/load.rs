@@ -146,7 +146,7 @@ impl Engine {
         self.take_uploads(stored.uploads, &mut turn);
         stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
         let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.tell_destination(name, None, &mut turn));
+        names.iter().for_each(|name| self.record_destination(name, &mut turn));
         if !stored.follows {
             self.end_loading(&mut turn);
         }

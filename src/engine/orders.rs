@@ -13,14 +13,13 @@ use std::collections::BTreeSet;
 
 use super::answer::Answer;
 use super::event::Effect;
-use super::gate::GateState;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, event::Event};
 use crate::model::{
-    DestinationName, DestinationState, DropName, Fact, Hold, Now, OrderRecord, ParkReason, Record,
-    Scope, Standing, UploadId, Verb, WallTime,
+    DestinationName, DropName, Fact, Hold, Now, OrderRecord, ParkReason, Record, Scope, Standing,
+    UploadId, Verb, WallTime,
 };
 
 /// Something an operator orders.
@@ -161,7 +160,7 @@ impl Engine {
     }
 
     fn retry(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        self.retry_gates(scope, turn.now);
+        let lifted = self.retry_gates(scope, turn.now);
         let drops: Vec<_> = match scope {
             Scope::All => self.drops.keys().cloned().collect(),
             Scope::Drop(drop) | Scope::Unit(drop, _) => vec![drop.clone()],
@@ -171,39 +170,40 @@ impl Engine {
         if *scope == Scope::All {
             self.outbox.retry(turn.now.monotonic);
         }
-        ids.iter().filter(|id| self.retry_upload(**id, turn)).count()
+        ids.iter().filter(|id| self.retry_upload(**id, &lifted, turn)).count()
     }
 
-    /// A closed destination is asked now; one that asked for a pause gets it.
-    fn retry_gates(&mut self, scope: &Scope, now: Now) {
-        for (name, gate) in &mut self.gates {
-            let is_meant = match scope {
-                Scope::All => true,
-                Scope::Destination(asked) => asked == name,
-                Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
-            };
-            let is_throttled = |state| state == DestinationState::Throttled;
-            if let GateState::Closed { state, until } = &mut gate.state
-                && is_meant
-                && !is_throttled(*state)
-            {
-                *until = now.monotonic;
-            }
-        }
+    /// Ends the waits of closed destinations, also those that the far side asked for: the operator may
+    /// know better. Returns which had one.
+    fn retry_gates(&mut self, scope: &Scope, now: Now) -> BTreeSet<DestinationName> {
+        let is_meant = |name: &DestinationName| match scope {
+            Scope::All => true,
+            Scope::Destination(asked) => asked == name,
+            Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
+        };
+        let meant = self.gates.iter_mut().filter(|(name, _)| is_meant(name));
+        let lifted = meant.filter_map(|(name, gate)| gate.lift(now.monotonic).then_some(name));
+        lifted.cloned().collect()
     }
 
-    fn retry_upload(&mut self, id: UploadId, turn: &mut Turn) -> bool {
+    /// Has an upload go on, and tells whether something had held it up.
+    fn retry_upload(
+        &mut self,
+        id: UploadId,
+        lifted: &BTreeSet<DestinationName>,
+        turn: &mut Turn,
+    ) -> bool {
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
         upload.hurry();
-        let may_go = match upload.state.hold {
+        let is_released = match upload.state.hold {
             Hold::Waiting { .. } => true,
             Hold::Parked { reason } => reason != ParkReason::NotConfigured,
-            Hold::None => false,
+            Hold::None => return lifted.contains(&upload.admission.destination),
         };
-        if may_go {
+        if is_released {
             self.record(id, Fact::Released, turn);
         }
-        may_go
+        is_released
     }
 
     /// A unit of which something was given up is not all there, and says so.

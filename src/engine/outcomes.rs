@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::acts::DIGEST_FILE;
-use super::answer::{Answer, Tried};
+use super::answer::{Answer, Tried, in_vain};
 use super::event::{ActId, Outcome, Setback};
 use super::files::{Closeness, Scan};
 use super::gate::GateState;
@@ -21,8 +21,6 @@ use crate::model::{
 
 /// After a scan during which another was asked for.
 const SCAN_AGAIN_PAUSE: Duration = Duration::from_secs(1);
-/// One broken connection is an act's own misfortune; a second in a row is the destination's.
-const STREAK_MAX: u32 = 2;
 
 /// What came back for one act.
 type Reply = Result<Outcome, Setback>;
@@ -87,6 +85,18 @@ impl Engine {
         for (name, bytes) in sent {
             if let Some(gate) = self.gates.get_mut(name) {
                 gate.width.tick(bytes.0, now);
+            }
+        }
+    }
+
+    /// Records what is in flight, where that is another number than it was.
+    pub(super) fn on_in_flight(&mut self, counts: Vec<(UploadId, ByteCount)>, turn: &mut Turn) {
+        for (id, bytes) in counts {
+            let is_news = self.uploads.get(&id).is_some_and(|upload| {
+                !upload.state.stage.is_end() && upload.state.bytes_in_flight != bytes
+            });
+            if is_news {
+                self.record(id, Fact::InFlight { bytes }, turn);
             }
         }
     }
@@ -164,21 +174,18 @@ impl Engine {
     fn on_probed(&mut self, flight: &Flight, reply: Reply, turn: &mut Turn) {
         let Some(name) = &flight.destination else { return };
         let Some(gate) = self.gates.get_mut(name) else { return };
-        let reason = match reply {
-            Ok(_) => {
-                gate.state = GateState::Open;
-                self.note_answering(name, turn);
-                None
-            }
-            Err(Setback { failure, .. }) => {
-                let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
-                let closing = retry::closing(failure.kind).unwrap_or(unreachable);
-                gate.streak = gate.streak.saturating_add(1);
-                gate.close(closing, self.settings.retry, turn.now.monotonic);
-                Some(failure.to_string())
-            }
-        };
-        self.tell_destination(name, reason, turn);
+        let failure = reply.err().map(|setback| setback.failure);
+        let failed = failure.as_ref().map(|failure| {
+            let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
+            (retry::closing(failure.kind).unwrap_or(unreachable), failure)
+        });
+        if !gate.on_probed(failed, self.settings.retry, turn.now.monotonic) {
+            return;
+        }
+        if gate.is_open() {
+            self.note_answering(name, turn);
+        }
+        self.record_destination(name, turn);
     }
 
     pub(super) fn on_credential_changed(&mut self, name: &DestinationName, turn: &Turn) {
@@ -189,8 +196,7 @@ impl Engine {
         }
     }
 
-    /// Counts a reply for or against its destination, and closes that when the kind of failure, or
-    /// a second broken connection in a row, says so.
+    /// Counts a reply for or against its destination.
     fn note_reply(&mut self, flight: &Flight, reply: &Reply, turn: &mut Turn) {
         let is_probe = matches!(flight.kind, FlightKind::Probe);
         let Some(name) = flight.destination.as_ref().filter(|_| !is_probe) else { return };
@@ -202,10 +208,9 @@ impl Engine {
             }
             Err(Setback { failure, .. }) => {
                 let Some(closing) = retry::closing(failure.kind) else { return };
-                gate.streak = gate.streak.saturating_add(1);
-                if gate.is_open() && (closing.pause.is_some() || gate.streak >= STREAK_MAX) {
-                    gate.close(closing, self.settings.retry, turn.now.monotonic);
-                    self.tell_destination(name, Some(failure.to_string()), turn);
+                let (retry, now) = (self.settings.retry, turn.now.monotonic);
+                if gate.fail(closing, failure, retry, now) {
+                    self.record_destination(name, turn);
                 }
             }
         }
@@ -231,7 +236,9 @@ impl Engine {
         let is_current =
             matches!(&upload.state.stage, Stage::Sending { remote: r } if r.id == *remote);
         if !is_current || !upload.life.flying.remove(&number) {
-            return;
+            let is_over = upload.state.stage.is_end();
+            let answer = if is_over { Answer::default() } else { in_vain(sent_by(&reply)) };
+            return self.settle_answer(id, answer, turn);
         }
         let answer = match reply {
             Ok(Outcome::PartPut { etag, md5, sent }) => {
@@ -354,6 +361,17 @@ impl Engine {
         }
         self.place(id, turn);
         self.end_if_moved(id, turn);
+    }
+}
+
+/// Returns how many bytes an act sent, whatever came of it.
+fn sent_by(reply: &Reply) -> ByteCount {
+    if let Ok(Outcome::PartPut { sent, .. } | Outcome::WholePut { sent, .. })
+    | Err(Setback { sent, .. }) = reply
+    {
+        *sent
+    } else {
+        ByteCount(0)
     }
 }
 

@@ -140,8 +140,8 @@ impl Engine {
             return;
         }
         if state == DestinationState::Throttled {
-            gate.state = GateState::Open;
-            self.tell_destination(name, None, turn);
+            gate.open();
+            self.record_destination(name, turn);
             return;
         }
         gate.state = GateState::Probing { state };

@@ -1,4 +1,5 @@
-//! New settings without a new start: what flies goes on, what is gone parks, what is new begins.
+//! New settings without a new start: what is in flight goes on, what is gone parks, what is new begins.
+//! A destination that was closed is tried at once.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +24,15 @@ impl Engine {
         let mut old = std::mem::take(&mut self.gates);
         for destination in &settings.destinations {
             let gate = match old.remove(&destination.name) {
-                Some(gate) => Gate { settings: destination.clone(), ..gate },
+                Some(mut gate) => {
+                    // What made it wait may be what was changed.
+                    gate.lift(turn.now.monotonic);
+                    Gate { settings: destination.clone(), ..gate }
+                }
                 None => Gate::new(destination.clone()),
             };
             self.gates.insert(destination.name.clone(), gate);
-            self.tell_destination(&destination.name, None, turn);
+            self.record_destination(&destination.name, turn);
         }
         self.schedule = Schedule::default();
         self.outbox.reconfigure(&settings.channels, turn.now);

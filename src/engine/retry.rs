@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::settings::RetrySettings;
+use crate::model::failure::PAUSE_MAX;
 use crate::model::{DestinationState, FailureKind, ParkReason};
 
 /// What a failure leads to.
@@ -26,6 +27,8 @@ pub(crate) enum Verdict {
     Gone,
     /// The platform would not put the parts together.
     Refused,
+    /// The platform would put larger parts together.
+    LargerParts,
     /// The name is taken: the policy for names decides.
     NameTaken,
     /// Nothing: the daemon stops.
@@ -37,12 +40,11 @@ pub(crate) enum Verdict {
 pub(crate) struct Closing {
     /// What `status` calls it.
     pub(crate) state: DestinationState,
-    /// How long, where the kind of failure says so; else exponential.
+    /// How long, where the kind of failure says so. Else the failure may be the request's alone: it closes
+    /// the destination only when the one before it failed as well, and for an exponential delay.
     pub(crate) pause: Option<Duration>,
 }
 
-/// Pause where a throttling platform names none: the length of Seven Bridges' window.
-const THROTTLE_PAUSE: Duration = Duration::from_mins(5);
 /// How often a refused credential or a platform under maintenance is tried again.
 const HALT_PAUSE: Duration = Duration::from_mins(5);
 
@@ -52,7 +54,9 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
     let close = |state, pause| Verdict::Close(Closing { state, pause });
     match kind {
         FailureKind::Unreachable => close(Unreachable, None),
-        FailureKind::Throttled { after } => close(Throttled, Some(after.unwrap_or(THROTTLE_PAUSE))),
+        FailureKind::Throttled { after } => {
+            close(Throttled, after.map(|pause| pause.min(PAUSE_MAX)))
+        }
         FailureKind::Maintenance | FailureKind::Unauthorized => close(Halted, Some(HALT_PAUSE)),
         FailureKind::TimedOut
         | FailureKind::ServerFault
@@ -69,6 +73,7 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
         FailureKind::SourceChanged => Verdict::SourceChanged,
         FailureKind::UploadGone | FailureKind::AlreadyCompleted => Verdict::Gone,
         FailureKind::CompleteRefused => Verdict::Refused,
+        FailureKind::PartsTooSmall => Verdict::LargerParts,
         FailureKind::NameTaken => Verdict::NameTaken,
         FailureKind::Cancelled => Verdict::Nothing,
     }

@@ -191,9 +191,8 @@ impl Upload {
                 self.life.forget_parts();
             }
             Fact::Renamed { name } => self.admission.rename(name),
-            Fact::BeginIntended { part_size: Some(part_size), .. } => {
-                self.admission.part_size = *part_size;
-            }
+            Fact::BeginIntended { part_size: Some(part_size), .. }
+            | Fact::PartSizeRaised { part_size } => self.admission.part_size = *part_size,
             Fact::BeginIntended { part_size: None, .. }
             | Fact::ETagModeLearned { .. }
             | Fact::CompleteIntended { .. }
@@ -208,6 +207,8 @@ impl Upload {
             | Fact::ExportFailed { .. }
             | Fact::Exported { .. }
             | Fact::ReceiptWritten { .. }
+            | Fact::InFlight { .. }
+            | Fact::SentInVain { .. }
             | Fact::AttemptFailed { .. }
             | Fact::Parked { .. }
             | Fact::Released

@@ -210,6 +210,8 @@ pub enum Record {
         state: DestinationState,
         /// Why, when not ok.
         reason: Option<String>,
+        /// When it is called again, while it is not.
+        next_try_at: Option<WallTime>,
         /// Since when.
         at: WallTime,
     },
@@ -368,6 +370,17 @@ pub enum Fact {
         /// When.
         at: WallTime,
     },
+    /// So many bytes of it are in flight: sent, and part of no checkpoint and of no failure yet. Recorded
+    /// about once a second while that changes, so that a kill leaves them counted.
+    InFlight {
+        /// The bytes of all its parts in flight.
+        bytes: ByteCount,
+    },
+    /// Bytes went over the wire in vain, and nothing failed: what was in flight was cut.
+    SentInVain {
+        /// How many.
+        bytes: ByteCount,
+    },
     /// An act failed and will be tried again.
     AttemptFailed {
         /// What was tried.
@@ -396,6 +409,11 @@ pub enum Fact {
     Released,
     /// The platform does not know the upload any more: begin again, all parts open.
     RemoteGone,
+    /// The platform found the parts too small: it is begun again with parts of this size.
+    PartSizeRaised {
+        /// The part size to wish for.
+        part_size: PartSize,
+    },
     /// The source is another version now: this upload ends, a new one is made of the new version.
     SourceChanged {
         /// When.
@@ -431,10 +449,13 @@ impl Fact {
             Self::ExportFailed { .. } => "export-failed",
             Self::Exported { .. } => "exported",
             Self::ReceiptWritten { .. } => "receipt-written",
+            Self::InFlight { .. } => "in-flight",
+            Self::SentInVain { .. } => "sent-in-vain",
             Self::AttemptFailed { .. } => "attempt-failed",
             Self::Parked { .. } => "parked",
             Self::Released => "released",
             Self::RemoteGone => "remote-gone",
+            Self::PartSizeRaised { .. } => "part-size-raised",
             Self::SourceChanged { .. } => "source-changed",
             Self::Abandoned { .. } => "abandoned",
         }

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// No pause that a far side asks for is longer: a header that says "in a year", or a clock over there
+/// that is wrong, must not stop a destination for a year.
+pub const PAUSE_MAX: Duration = Duration::from_hours(1);
+
 /// What went wrong, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
@@ -10,9 +14,10 @@ pub enum FailureKind {
     Unreachable,
     /// Nothing moved for the inactivity time-out.
     TimedOut,
-    /// The platform asks for a pause, of this length when it says so.
+    /// The platform asks for a pause. Without a length it is about this request: the delays of `[retry]`
+    /// hold.
     Throttled {
-        /// How long, when said.
+        /// How long, when said; never longer than [`PAUSE_MAX`].
         after: Option<Duration>,
     },
     /// The platform is closed for maintenance.
@@ -33,6 +38,8 @@ pub enum FailureKind {
     PartRejected,
     /// The platform could not put the parts together.
     CompleteRefused,
+    /// The platform would put larger parts together.
+    PartsTooSmall,
     /// No room, or no money, on the far side.
     Quota,
     /// The platform calls the request wrong: repeating it will not help.
@@ -71,6 +78,7 @@ impl FailureKind {
             Self::NameTaken => "name-taken",
             Self::PartRejected => "part-rejected",
             Self::CompleteRefused => "complete-refused",
+            Self::PartsTooSmall => "parts-too-small",
             Self::Quota => "quota",
             Self::BadRequest => "bad-request",
             Self::BadAnswer => "bad-answer",

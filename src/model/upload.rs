@@ -44,8 +44,10 @@ pub struct UploadState {
     pub described: bool,
     /// The whole source was digested, where the receipt wants that.
     pub digested: bool,
-    /// Bytes that went over the wire, also in vain, as far as we lived to count them.
+    /// Bytes that went over the wire, also in vain, but for those that are in flight.
     pub bytes_sent: ByteCount,
+    /// Bytes in flight, as they were counted last. What a kill leaves here was sent.
+    pub bytes_in_flight: ByteCount,
     /// Its export, once one was intended.
     pub export: Option<Export>,
 }
@@ -64,12 +66,26 @@ impl UploadState {
             described: false,
             digested: false,
             bytes_sent: ByteCount(0),
+            bytes_in_flight: ByteCount(0),
             export: None,
         }
     }
 }
 
 impl UploadState {
+    /// Returns how many bytes were sent more than once, given how many are accepted.
+    pub fn bytes_sent_again(&self, accepted: ByteCount) -> ByteCount {
+        ByteCount(self.bytes_sent.0.saturating_sub(accepted.0))
+    }
+
+    /// Counts bytes that are in flight no more.
+    fn landed(&mut self, sent: ByteCount) {
+        self.bytes_sent = ByteCount(self.bytes_sent.0.saturating_add(sent.0));
+        // Of other parts in flight, what went since they were counted may be subtracted as well: it is
+        // counted again in a second.
+        self.bytes_in_flight = ByteCount(self.bytes_in_flight.0.saturating_sub(sent.0));
+    }
+
     /// Tells whether an export was intended that is not done.
     pub fn is_exporting(&self) -> bool {
         self.export.as_ref().is_some_and(|export| export.step != ExportStep::Done)
@@ -252,6 +268,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.etag_mode = *mode;
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => {}
+        Fact::PartSizeRaised { .. } if state.stage == Stage::Queued => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
         Fact::Digested { .. } if matches!(state.stage, Stage::Verified { .. }) => {
             next.digested = true;
@@ -264,11 +281,13 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
             next.attempt_count = state.attempt_count.saturating_add(1);
-            next.bytes_sent = ByteCount(state.bytes_sent.0.saturating_add(sent.0));
+            next.landed(*sent);
             if let (Some(until), Hold::None | Hold::Waiting { .. }) = (*retry_at, state.hold) {
                 next.hold = Hold::Waiting { until };
             }
         }
+        Fact::InFlight { bytes } if !state.stage.is_end() => next.bytes_in_flight = *bytes,
+        Fact::SentInVain { bytes } if !state.stage.is_end() => next.landed(*bytes),
         Fact::Parked { reason, .. } if !state.stage.is_end() => {
             next.hold = Hold::Parked { reason: *reason };
         }
@@ -280,8 +299,11 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
+        | Fact::PartSizeRaised { .. }
         | Fact::Described
         | Fact::Digested { .. }
+        | Fact::InFlight { .. }
+        | Fact::SentInVain { .. }
         | Fact::AttemptFailed { .. }
         | Fact::Parked { .. }
         | Fact::Released => return Err(illegal(state, fact)),
@@ -409,7 +431,7 @@ fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
     match fact {
         Fact::PartAccepted { part, sent, .. } => {
             next.accepted_count += 1;
-            next.bytes_sent = ByteCount(next.bytes_sent.0.saturating_add(sent.0));
+            next.landed(*sent);
             next.attempt_count = 0;
             (part.get() <= part_count && next.accepted_count <= part_count).then_some(())
         }

@@ -8,10 +8,13 @@ use super::answer::parse_date;
 use super::credential::Credential;
 use super::http::{Http, Response, TimeSource};
 use crate::limiter::{Announcement, CallBudget};
-use crate::model::WallTime;
+use crate::model::{Failure, FailureKind, WallTime};
 
-/// A budget that is paused is asked again this often, for a pause may be found to be over.
+/// A budget with no call left is asked again this often, for more may have been announced since.
 const BUDGET_NAP_MAX: Duration = Duration::from_secs(30);
+/// What is left of a pause is waited for, up to this. A longer one is a failure, so that it is shown with
+/// its end and holds up nothing else.
+const PAUSE_WAITED_MAX: Duration = Duration::from_secs(5);
 /// Machines of one account come back from a pause this far apart, beyond one second.
 const JITTER_MAX_MS: i64 = 4000;
 
@@ -84,12 +87,26 @@ impl Account {
     }
 
     /// Waits until a call may be made, and counts it.
-    pub(super) async fn wait_for_budget(&self) {
+    ///
+    /// # Errors
+    /// `Throttled` when the platform paused the account's calls, also at another destination of it.
+    pub(super) async fn wait_for_budget(&self) -> Result<(), Failure> {
         loop {
             let now = self.time.now().monotonic;
-            let Err(until) = self.with(|shared| shared.budget.take(now)) else { return };
-            tokio::time::sleep(until.since(now).min(BUDGET_NAP_MAX)).await;
+            let Err(until) = self.with(|shared| shared.budget.take(now)) else { return Ok(()) };
+            let wait = until.since(now);
+            if wait > PAUSE_WAITED_MAX && self.with(|shared| shared.budget.is_paused(now)) {
+                let kind = FailureKind::Throttled { after: Some(wait) };
+                return Err(Failure::new(kind, "the platform paused the calls of this account"));
+            }
+            tokio::time::sleep(wait.min(BUDGET_NAP_MAX)).await;
         }
+    }
+
+    /// Ends a pause that the platform asked for: an operator wants calls to be made.
+    pub fn lift_pause(&self) {
+        let now = self.time.now().monotonic;
+        self.with(|shared| shared.budget.lift(now));
     }
 
     /// Learns from an answer how far the platform's clock is from ours.
@@ -121,8 +138,8 @@ impl Account {
         self.with(|shared| shared.budget.announced(said, now));
     }
 
-    /// Pauses all calls: the platform refused one.
-    pub(super) fn refused(&self, pause: Option<Duration>) {
+    /// Pauses all calls: the platform refused one and asked for that.
+    pub(super) fn refused(&self, pause: Duration) {
         let now = self.time.now();
         let jitter = 1000 + (now.wall.0 / 1000).rem_euclid(JITTER_MAX_MS);
         let jitter = Duration::from_millis(jitter.unsigned_abs());

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::bounded;
 use super::http::Response;
+use crate::model::failure::PAUSE_MAX;
 use crate::model::{ETag, Failure, FailureKind, Shown, WallTime};
 use crate::telemetry::scrub;
 
@@ -148,13 +149,30 @@ pub(super) fn answered(response: &Response, kind: FailureKind, message: String) 
     Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
 }
 
-/// Returns how long a platform asks us to wait.
+/// Returns how long a platform asks us to wait, up to [`PAUSE_MAX`]. What cannot be read asks for nothing.
 pub(super) fn retry_after(response: &Response, now: WallTime) -> Option<Duration> {
-    let retry_after = response.header("retry-after").map(str::trim);
-    if let Some(seconds) = retry_after.and_then(|text| text.parse().ok()) {
-        return Some(Duration::from_secs(seconds));
+    let text = response.header("retry-after")?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let pause = if is_number {
+        // A number with too many digits is as absurd as a year.
+        text.parse().map_or(PAUSE_MAX, Duration::from_secs)
+    } else {
+        now.until(parse_date(text)?)
+    };
+    Some(pause.min(PAUSE_MAX))
+}
+
+/// Returns what an answer means that asks for patience; `None` for one that does not.
+///
+/// Without a pause it is about the one request: a time-out, or one request too many.
+pub(super) fn patience(status: u16, pause: Option<Duration>) -> Option<FailureKind> {
+    match (status, pause) {
+        (408 | 425 | 429 | 503, Some(_)) | (429, None) => {
+            Some(FailureKind::Throttled { after: pause })
+        }
+        (408 | 425, None) => Some(FailureKind::TimedOut),
+        _ => None,
     }
-    retry_after.and_then(parse_date).map(|at| now.until(at))
 }
 
 /// Parses the `Date` header.
@@ -251,7 +269,54 @@ fn start_of(text: &str, bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+
     use super::*;
+
+    #[test]
+    fn a_pause_that_is_asked_for_is_believed_for_an_hour() {
+        let now = WallTime(1_739_264_600_000_000_000);
+        let asked = |value: &str| {
+            let value = value.parse().expect("a value");
+            let headers = HeaderMap::from_iter([("retry-after".parse().expect("a name"), value)]);
+            let response = Response { status: 429, headers, body: bytes::Bytes::new() };
+            retry_after(&response, now)
+        };
+        for (value, seconds) in [
+            ("0", 0),
+            (" 7 ", 7),
+            ("3600", 3600),
+            ("3601", 3600),
+            ("31536000", 3600),
+            ("18446744073709551615", 3600),
+            ("18446744073709551616", 3600),
+            ("99999999999999999999999999", 3600),
+            ("Tue, 11 Feb 2025 09:05:00 GMT", 100),
+            ("Tue, 11 Feb 2025 09:00:00 GMT", 0),
+            ("Wed, 11 Feb 2026 09:05:00 GMT", 3600),
+            ("Mon, 11 Feb 2250 09:05:00 GMT", 3600),
+        ] {
+            assert_eq!(asked(value), Some(Duration::from_secs(seconds)), "{value:?}");
+        }
+        for odd in ["", "soon", "-5", "1e9", "+7", "Tue, 31 Feb 2025 09:05:00 GMT", "1739264700Z"] {
+            assert_eq!(asked(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_pause_with_a_length_is_more_than_one_requests_matter() {
+        let pause = Some(Duration::from_secs(7));
+        for status in [408, 425, 429, 503] {
+            let asked = Some(FailureKind::Throttled { after: pause });
+            assert_eq!(patience(status, pause), asked, "{status}");
+        }
+        assert_eq!(patience(429, None), Some(FailureKind::Throttled { after: None }));
+        assert_eq!(patience(408, None), Some(FailureKind::TimedOut));
+        assert_eq!(patience(425, None), Some(FailureKind::TimedOut));
+        for status in [200, 400, 404, 500, 503] {
+            assert_eq!(patience(status, None), None, "{status}");
+        }
+    }
 
     #[test]
     fn texts_are_found_at_any_depth() {

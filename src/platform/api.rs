@@ -75,14 +75,15 @@ impl Api {
     /// Waits for the budget and makes one call.
     ///
     /// # Errors
-    /// When there is no token or no answer; an answer of any status is none.
+    /// When there is no token or no answer, or the account's calls are paused; an answer of any status
+    /// is none.
     pub(super) async fn send(
         &self,
         method: Method,
         url: Url,
         request: Request,
     ) -> Result<Response, Failure> {
-        self.link.account.wait_for_budget().await;
+        self.link.account.wait_for_budget().await?;
         let headers = self.authorised(request.headers)?;
         let response = self.link.http.send(method, url, Request { headers, ..request }).await?;
         self.link.account.learn_clock(&response);
@@ -120,8 +121,8 @@ impl Api {
         if kind == Some(FailureKind::Unauthorized) {
             self.forget_token();
         }
-        if let Some(FailureKind::Throttled { after }) = kind {
-            self.link.account.refused(after);
+        if let Some(FailureKind::Throttled { after: Some(pause) }) = kind {
+            self.link.account.refused(pause);
         }
         answer
     }
@@ -134,7 +135,11 @@ impl Api {
     fn authorised(&self, mut headers: HeaderMap) -> Result<HeaderMap, Failure> {
         let token = self.link.credential.token()?;
         let line = format!("{}{}", self.token_prefix, token.reveal());
-        headers.extend(header_map([(self.token_header.as_str(), line.as_str())].into_iter())?);
+        let line = header_map([(self.token_header.as_str(), line.as_str())].into_iter());
+        headers.extend(line.map_err(|_| {
+            let message = "the token holds characters that no header can carry";
+            Failure::new(FailureKind::Unauthorized, message)
+        })?);
         Ok(headers)
     }
 }

@@ -19,6 +19,7 @@
 
 mod address;
 mod answers;
+mod metadata;
 mod names;
 mod objects;
 mod uploads;
@@ -156,7 +157,7 @@ impl S3 {
 
     /// Signs and sends a request, and judges the answer.
     async fn call(&self, call: Call, method: Method, ask: Ask<'_>) -> Result<Response, Failure> {
-        self.link.account.wait_for_budget().await;
+        self.link.account.wait_for_budget().await?;
         let (url, headers) = self.signed(&method, &ask)?;
         let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body: ask.body, patience, answer_max: None };
@@ -193,7 +194,11 @@ impl S3 {
         let mut headers = ask.headers.clone();
         headers.sort();
         let url = self.addressing.sign(method, ask, &headers, (&keys, at))?;
-        let map = header_map(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+        let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // They are ours: what cannot be sent now cannot be sent later either.
+        let map = header_map(lines).map_err(|_| {
+            Failure::new(FailureKind::BadRequest, "a header of the request cannot be sent")
+        })?;
         Ok((url, map))
     }
 

@@ -121,10 +121,10 @@ impl SevenBridges {
         let request = Request { headers, body, patience, answer_max: None };
         let response = self.api.send(method, url, request).await?;
         self.learn(&response);
-        match response.status {
+        self.api.judged(|now| match response.status {
             200..=204 => not_a_page(&response).map(|()| response),
-            _ => Err(answers::classify(call, &response, self.api.link.account.platform_time())),
-        }
+            _ => Err(answers::classify(call, &response, now)),
+        })
     }
 
     async fn call_json(
@@ -146,7 +146,7 @@ impl SevenBridges {
         self.call(call, Method::GET, self.url(path, query)?, None).await
     }
 
-    /// Takes from an answer what it says of the platform's limits, and of our token.
+    /// Takes from an answer what it says of the platform's limits.
     fn learn(&self, response: &Response) {
         let account = &self.api.link.account;
         let theirs = account.platform_time();
@@ -156,11 +156,6 @@ impl SevenBridges {
             remaining: number("x-ratelimit-remaining"),
             reset_in: answers::reset_in(response, theirs),
         });
-        match response.status {
-            401 => self.api.forget_token(),
-            429 => account.refused(answers::announced_pause(response, theirs)),
-            _ => {}
-        }
     }
 
     fn place<'a>(&'a self, folder: Option<&'a str>) -> Place<'a> {

@@ -71,6 +71,7 @@ const COLUMNS: &[&str] = &[
     "pruned_at_ns",
     "source_owner",
     "source_file_system",
+    "bytes_in_flight",
 ];
 
 /// How many they are: where what a query adds to them stands.

@@ -131,6 +131,7 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         described: row.get(at!("described"))?,
         digested: row.get(at!("digested"))?,
         bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
+        bytes_in_flight: ByteCount(unsigned_at(row, at!("bytes_in_flight"))?),
         export: read_export(row)?,
     })
 }
@@ -303,7 +304,7 @@ pub(super) fn insert(
 pub(super) type Cell<'a> = (&'static str, ValueRef<'a>);
 
 /// Returns the columns that say how far an upload is; what belongs to single facts is the writer's.
-pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 13] {
+pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 14] {
     use ValueRef::{Integer, Null};
     let text = |word: &'static str| ValueRef::Text(word.as_bytes());
     let (hold, retry_at, reason) = match state.hold {
@@ -330,6 +331,7 @@ pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'st
         ("described", Integer(state.described.into())),
         ("digested", Integer(state.digested.into())),
         ("bytes_sent", Integer(signed(state.bytes_sent.0))),
+        ("bytes_in_flight", Integer(signed(state.bytes_in_flight.0))),
     ]
 }
 

@@ -17,6 +17,7 @@ use crate::model::{
     SourcePath, UnitState, UploadId, WallTime,
 };
 
+mod closed;
 mod files;
 mod health;
 mod shown;
@@ -28,7 +29,7 @@ pub use self::units::{DisposalShown, UnitShown, UnitTally};
 
 pub use self::shown::{
     Attempt, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run,
-    Status, Tally, Upload,
+    Status, Tally, Upload, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -85,6 +86,10 @@ impl Snapshot {
         let orders = super::writer::orders::load(connection)?;
         let mut uploads = self.list_uploads(all)?;
         uploads.iter_mut().for_each(|upload| upload.note_orders(&orders));
+        let destinations =
+            self.list("SELECT * FROM destination_health ORDER BY destination", read_destination)?;
+        let mut tallies = self.list("SELECT * FROM tallies ORDER BY state", read_tally)?;
+        self.note_closed(&destinations, &mut tallies, &mut uploads)?;
         let status = Status {
             is_running,
             daemon,
@@ -92,9 +97,8 @@ impl Snapshot {
                 "SELECT * FROM drop_health WHERE is_configured = 1 ORDER BY drop_name",
                 read_drop,
             )?,
-            destinations: self
-                .list("SELECT * FROM destination_health ORDER BY destination", read_destination)?,
-            tallies: self.list("SELECT * FROM tallies ORDER BY state", read_tally)?,
+            destinations,
+            tallies,
             settling_count: count(SETTLING)?,
             ignored_count: count("SELECT path_count FROM ignored_tally")?,
             ignored: self.list_ignored(all)?,
@@ -235,6 +239,7 @@ impl Snapshot {
         let detail =
             self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
         let Some(mut detail) = detail else { return Ok(None) };
+        self.note_closed_for(&mut detail.upload)?;
         detail.parts = self.parts(id)?;
         detail.attempts = self.attempts(id)?;
         Ok(Some(detail))
@@ -332,6 +337,7 @@ fn read_destination(row: &Row<'_>) -> Result<Destination> {
         state: row.get("state")?,
         reason: row.get("reason")?,
         since: WallTime(row.get("since_ns")?),
+        next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
     })
 }
 
@@ -342,6 +348,8 @@ fn read_tally(row: &Row<'_>) -> Result<Tally> {
         size_bytes: rows::unsigned(row, "size_bytes")?,
         accepted_bytes: rows::unsigned(row, "accepted_bytes")?,
         bytes_sent: rows::unsigned(row, "bytes_sent")?,
+        bytes_sent_again: rows::unsigned(row, "bytes_sent_again")?,
+        bytes_in_flight: rows::unsigned(row, "bytes_in_flight")?,
     })
 }
 
@@ -363,6 +371,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         remote_id: row.get(at!("remote_file_id"))?,
         completed_at: time(row, at!("completed_at_ns"))?,
         ordered: None,
+        waits_for: None,
         admission,
         state,
     })

@@ -87,6 +87,7 @@ fn fact(index: usize) -> Fact {
         17 => Fact::RemoteGone,
         18 => Fact::CompleteWithdrawn,
         19 => Fact::FoundPresent { file, at: AT },
+        20 => Fact::SentInVain { bytes: ByteCount(2) },
         _ => Fact::Renamed { name: "other".into() },
     }
 }
@@ -206,7 +207,7 @@ proptest! {
 
     #[test]
     fn rows_come_back_as_they_were_and_the_books_balance(
-        order in prop::collection::vec((0_usize..63, 0_usize..2), 0..120),
+        order in prop::collection::vec((0_usize..66, 0_usize..2), 0..120),
     ) {
         come_back(order)?;
     }
@@ -461,4 +462,28 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
     assert_eq!(shown(&mut writer, both), (24, "a b".into()));
     assert_eq!(shown(&mut writer, vec![configured(&["b"])]), (12, "b".into()));
     assert_eq!(shown(&mut writer, vec![configured(&["a", "b"])]), (24, "a b".into()));
+}
+
+#[test]
+fn what_a_kill_cut_in_flight_is_counted_as_sent() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let admit = |id| Record::Admit(Box::new(admission(id, b"a", None)));
+    let moved = |id, fact| Record::Upload(UploadId(id), fact);
+    let in_flight = |bytes| Fact::InFlight { bytes: ByteCount(bytes) };
+    let records = vec![admit(1), admit(2), moved(1, in_flight(70)), moved(2, in_flight(5))];
+    writer.apply(&[records]).expect("written");
+    writer.apply(&[vec![moved(2, in_flight(0))]]).expect("written");
+    let sums = || {
+        let snapshot = Snapshot::open(directory.path()).expect("opens");
+        let tallies = snapshot.status(true, AT).expect("read").tallies;
+        let sum = |of: fn(&snapshot::Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+        (sum(|t| t.bytes_sent), sum(|t| t.bytes_in_flight), sum(|t| t.bytes_sent_again))
+    };
+    assert_eq!(sums(), (0, 70, 0));
+    drop(writer);
+    let (_writer, loaded) = open(&directory);
+    assert_eq!(sums(), (70, 0, 70));
+    let counts = loaded.uploads.iter().map(|u| (u.state.bytes_sent.0, u.state.bytes_in_flight.0));
+    assert_eq!(counts.collect::<Vec<_>>(), [(70, 0), (0, 0)]);
 }

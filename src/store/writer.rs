@@ -73,6 +73,7 @@ impl Writer {
         let connection = schema::open_for_writing(directory)?;
         let loaded = connection
             .pragma_update(None, "wal_autocheckpoint", 0)
+            .and_then(|()| moves::land(&connection))
             .and_then(|()| outbox::prune(&connection))
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
@@ -285,11 +286,12 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
                 set.execute([name.as_str()])?;
             }
         }
-        Record::DestinationHealth { destination, platform, state, reason, at } => {
-            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE \
-                SET platform = ?2, state = ?3, reason = ?4, \
-                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END";
-            let row = (destination.as_str(), platform, state.as_str(), reason, at.0);
+        Record::DestinationHealth { destination, platform, state, reason, next_try_at, at } => {
+            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
+                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
+            let next_try_at = next_try_at.map(|at| at.0);
+            let row = (destination.as_str(), platform, state.as_str(), reason, at.0, next_try_at);
             connection.prepare_cached(sql)?.execute(row)?;
         }
         _ => {}

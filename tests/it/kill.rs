@@ -104,3 +104,40 @@ fn is_done(stage: &Stage, platforms: &[&str]) -> bool {
     ["queued", "sending", "waiting", "settling"].iter().all(|state| counts[state] == 0)
         && counts["completed"].as_u64() == Some(upload_count(stage, platforms))
 }
+
+/// What went over the wire twice for kills is said to within what a second moves, by the running daemon,
+/// while it is down, and in the receipt.
+#[test]
+fn what_kills_have_sent_again_is_counted() {
+    const RATE: u64 = 2_000_000;
+    const KILLS: u64 = 2;
+    let mut stage = Stage::new(Options {
+        transfer: "parts_in_flight = 4\nbandwidth = \"2 MB/s\"\npart_size = \"4 MiB\"",
+        switches: "{\"part_size\": 4194304}",
+        ..Options::default()
+    });
+    stage.write("run/large.fastq", &noise(20 << 20, 1));
+    let bytes = |stage: &Stage, of: &str| stage.status()["bytes"][of].as_u64().expect("a count");
+    for kill in 1..=KILLS {
+        stage.start();
+        until("much is in flight", || (bytes(&stage, "in_flight") > 6 << 20).then_some(()));
+        stage.kill();
+        assert_eq!(bytes(&stage, "in_flight"), 0, "nothing is in flight of a dead daemon");
+        let again = bytes(&stage, "sent_again");
+        assert!(again > kill * (5 << 20), "after kill {kill}: {again}");
+    }
+    stage.start();
+    let ordered = stage.output("bandwidth", &["unlimited"]);
+    until("it takes orders", || {
+        (ordered.status.success() || stage.output("bandwidth", &["unlimited"]).status.success())
+            .then_some(())
+    });
+    stage.until_count("completed", 1);
+    let received = stage.ledger()["bytes_received_again"].as_u64().expect("a count");
+    let said = bytes(&stage, "sent_again");
+    assert!(received.abs_diff(said) <= KILLS * RATE * 2, "{received} received again, {said} said");
+    let upload = stage.status()["uploads"][0].clone();
+    assert_eq!(upload["sent_again_bytes"].as_u64(), Some(said));
+    assert_eq!(bytes(&stage, "in_flight"), 0);
+    stage.assert_all_there();
+}

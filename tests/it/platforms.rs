@@ -4,8 +4,11 @@
 //! one of them can do is below its name.
 
 mod faults;
+mod headers;
 mod life;
+mod pauses;
 mod projects;
+mod small_parts;
 mod switches;
 
 use serde_json::Value;

@@ -52,6 +52,10 @@ pub(crate) struct Options {
     pub(crate) drop: &'static str,
     /// The sandbox's switches.
     pub(crate) switches: &'static str,
+    /// The smallest part that the daemon takes the sandbox to take.
+    pub(crate) part_size_min: &'static str,
+    /// The smallest part that the sandbox takes, in bytes.
+    pub(crate) sandbox_part_size_min: &'static str,
     /// Open uploads without an owner that a platform without a list of them may be left with.
     pub(crate) orphans_allowed: usize,
     /// Level of the daemon's log.
@@ -82,6 +86,8 @@ impl Default for Options {
             basespace_project: None,
             drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"",
             switches: "{}",
+            part_size_min: "1 B",
+            sandbox_part_size_min: "1",
             orphans_allowed: 0,
             level: "info",
         }
@@ -193,8 +199,9 @@ impl Stage {
             other => panic!("no such platform: {other}"),
         };
         format!(
-            "base_url = \"http://{}{path}\"\ncredential = {{ file = \"{credential}\" }}\n{place}",
-            self.address
+            "base_url = \"http://{}{path}\"\ncredential = {{ file = \"{credential}\" }}\n\
+             part_size_min = \"{}\"\n{place}",
+            self.address, self.options.part_size_min
         )
     }
 
@@ -215,7 +222,7 @@ impl Stage {
             .arg(self.path("switches.json"))
             .arg("--token-file")
             .arg(self.path("token-of-sandbox"))
-            .args(["--part-size-min", "1"])
+            .args(["--part-size-min", self.options.sandbox_part_size_min])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the sandbox starts");

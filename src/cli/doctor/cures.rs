@@ -73,6 +73,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
         | FailureKind::NameTaken
         | FailureKind::PartRejected
         | FailureKind::CompleteRefused
+        | FailureKind::PartsTooSmall
         | FailureKind::BadRequest
         | FailureKind::SourceChanged
         | FailureKind::SourceGone

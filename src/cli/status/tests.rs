@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, Fingerprint, IgnoreReason, ParkReason,
+    Admission, ByteCount, DestinationName, DropName, Fingerprint, Hold, IgnoreReason, ParkReason,
     PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState,
 };
 use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Tally};
@@ -42,6 +42,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
         remote_id: None,
         completed_at: None,
         ordered: None,
+        waits_for: None,
     }
 }
 
@@ -58,6 +59,8 @@ fn status() -> Status {
         size_bytes: 2 * bytes,
         accepted_bytes: bytes,
         bytes_sent: bytes + 5,
+        bytes_sent_again: 5,
+        bytes_in_flight: 7,
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
@@ -84,6 +87,7 @@ fn status() -> Status {
             state: "ok".into(),
             reason: None,
             since: NOW,
+            next_try_at: None,
         }],
         tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
         settling_count: 3,

@@ -2,6 +2,7 @@
 
 mod platforms;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +12,7 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::problem::line_of;
 use crate::config::{Destination, Problem, raw};
-use crate::model::{DestinationName, NamePolicy};
+use crate::model::{DestinationName, NamePolicy, PartSize};
 use crate::platform::credential::CredentialSource;
 use crate::platform::http;
 
@@ -57,6 +58,7 @@ impl Resolver<'_> {
             metadata: raw.metadata.into_iter().collect(),
             tags: raw.tags,
             calls_per_second: self.calls_per_second(raw.calls_per_second.as_ref()),
+            part_size_min: self.part_size_min(raw.part_size_min),
             name: DestinationName::new(name),
         })
     }
@@ -76,6 +78,33 @@ impl Resolver<'_> {
         if has_words && !takes_words {
             let message = format!("platform {platform:?} takes no metadata and no tags");
             self.problem(Some(whole.clone()), message, Some("leave them out".into()));
+        }
+        if platform == "s3" {
+            self.check_header_names(raw.metadata.keys(), whole);
+        }
+    }
+
+    /// S3 carries metadata in header lines: a key is part of a header's name, in small letters. Values may
+    /// be anything.
+    fn check_header_names<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a String>,
+        whole: &Range<usize>,
+    ) {
+        let mut seen = BTreeSet::new();
+        for key in keys {
+            let name = key.to_lowercase();
+            let why = if !http::is_header_name(&format!("x-amz-meta-{name}")) || key.is_empty() {
+                "letters, digits and - _ . make a key"
+            } else if name.starts_with("dropferry-") {
+                "keys that begin with dropferry- are kept for the program"
+            } else if seen.insert(name) {
+                continue;
+            } else {
+                "capital and small letters are the same in a key"
+            };
+            let message = format!("metadata has the key {key:?}, which S3 cannot carry");
+            self.problem(Some(whole.clone()), message, Some(why.into()));
         }
     }
 
@@ -120,6 +149,11 @@ impl Resolver<'_> {
             hint,
         );
         None
+    }
+
+    fn part_size_min(&mut self, value: Option<Spanned<String>>) -> Option<PartSize> {
+        value.as_ref()?;
+        PartSize::new(self.size("part_size_min", value, 0, 1))
     }
 
     fn credential(

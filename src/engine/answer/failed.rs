@@ -4,7 +4,21 @@ use super::super::retry::{self, Verdict};
 use super::super::settings::RetrySettings;
 use super::super::upload::{Doubt, Upload};
 use super::{Answer, COMPLETE_PAUSE, REFUSAL_MAX, RESTART_MAX, Tried};
-use crate::model::{Fact, Failure, FailureKind, Now, ParkReason, RemoteUploadId, Stage, WallTime};
+use crate::model::{
+    ByteCount, Fact, Failure, FailureKind, Now, ParkReason, PartSize, RemoteUploadId, Stage,
+    WallTime,
+};
+
+/// How much larger parts are that follow some that were too small: storages want 5 MiB, or some KiB.
+const LARGER_PARTS: u64 = 4;
+/// An upload is begun again for larger parts this often, whatever else it was begun again for.
+const LARGER_MAX: u32 = 3;
+
+/// Counts what was sent in vain where nothing else says so.
+pub(crate) fn in_vain(bytes: ByteCount) -> Answer {
+    let facts = (bytes.0 > 0).then_some(Fact::SentInVain { bytes });
+    Answer { facts: facts.into_iter().collect(), ..Answer::default() }
+}
 
 impl Upload {
     /// Judges a failure by the one policy.
@@ -15,8 +29,11 @@ impl Upload {
         settings: RetrySettings,
         now: Now,
     ) -> Answer {
-        if matches!(failure.kind, FailureKind::Cancelled) || self.state.stage.is_end() {
+        if self.state.stage.is_end() {
             return Answer::default();
+        }
+        if failure.kind == FailureKind::Cancelled {
+            return in_vain(tried.sent);
         }
         self.doubt_lost_answer(failure.kind);
         let verdict = retry::judge(failure.kind);
@@ -53,6 +70,7 @@ impl Upload {
                 | FailureKind::UploadGone
                 | FailureKind::AlreadyCompleted
                 | FailureKind::CompleteRefused
+                | FailureKind::PartsTooSmall
                 | FailureKind::Quota
                 | FailureKind::BadRequest
         );
@@ -100,6 +118,7 @@ impl Upload {
                 Stage::Receipted { .. } | Stage::Ended(_) => Answer::default(),
             },
             Verdict::Refused => self.on_refused(now),
+            Verdict::LargerParts => self.on_parts_too_small(detail, now),
             Verdict::NameTaken => self.on_name_taken(now),
         }
     }
@@ -123,6 +142,22 @@ impl Upload {
         }
         let remote = self.remote_id();
         self.start_over(remote, now)
+    }
+
+    /// Begins again with larger parts, for the platform named no size; not without end, for all of the
+    /// file is sent each time.
+    fn on_parts_too_small(&mut self, detail: String, now: Now) -> Answer {
+        let Stage::Completing { remote, .. } = &self.state.stage else { return Answer::default() };
+        let larger = remote.part_size.get().checked_mul(LARGER_PARTS).and_then(PartSize::new);
+        let Some(part_size) = larger.filter(|_| self.state.restart_count < LARGER_MAX) else {
+            return Answer::park(ParkReason::CompleteRefused, detail, now.wall);
+        };
+        let remote = self.remote_id();
+        let mut answer = self.start_over(remote, now);
+        if answer.facts.contains(&Fact::RemoteGone) {
+            answer.facts.push(Fact::PartSizeRaised { part_size });
+        }
+        answer
     }
 
     fn on_name_taken(&mut self, now: Now) -> Answer {

@@ -95,6 +95,9 @@ fn facts() -> Vec<Fact> {
         Fact::RemoteGone,
         Fact::SourceChanged { at: AT },
         Fact::Abandoned { at: AT },
+        Fact::PartSizeRaised { part_size: PartSize::new(8).expect("not zero") },
+        Fact::InFlight { bytes: ByteCount(3) },
+        Fact::SentInVain { bytes: ByteCount(3) },
     ]
 }
 
@@ -107,15 +110,15 @@ fn in_stage(stage: Stage) -> UploadState {
 /// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
 /// where it leads.
 const LAW: [(&str, &str); 9] = [
-    ("queued", "b--------c.-------...-xa"),
-    ("beginning", "bs--------.-------...qxa"),
-    ("sending", "--...._---.-------...qxa"),
-    ("completing", "-------sc-.-------...qxa"),
-    ("completed", "-----------.v-----...--a"),
-    ("verified", "-------------r.---...--a"),
-    ("receipted", "------------------------"),
-    ("source-changed", "------------------------"),
-    ("abandoned", "------------------------"),
+    ("queued", "b--------c.-------...-xa..."),
+    ("beginning", "bs--------.-------...qxa-.."),
+    ("sending", "--...._---.-------...qxa-.."),
+    ("completing", "-------sc-.-------...qxa-.."),
+    ("completed", "-----------.v-----...--a-.."),
+    ("verified", "-------------r.---...--a-.."),
+    ("receipted", "---------------------------"),
+    ("source-changed", "---------------------------"),
+    ("abandoned", "---------------------------"),
 ];
 
 fn letter(stage: &Stage) -> char {
@@ -252,4 +255,27 @@ proptest! {
             state = next;
         }
     }
+}
+
+#[test]
+fn what_is_in_flight_is_counted_once_however_it_ends() {
+    let move_by = |state: &UploadState, fact: &Fact| transition(state, fact).expect("legal");
+    let sending =
+        UploadState { accepted_count: 0, ..in_stage(Stage::Sending { remote: remote() }) };
+    let sending = UploadState { reported_count: 0, ..sending };
+    let counts = |state: &UploadState| (state.bytes_sent.0, state.bytes_in_flight.0);
+    let flying = move_by(&sending, &Fact::InFlight { bytes: ByteCount(70) });
+    assert_eq!(counts(&flying), (0, 70));
+    let sent = |sent| {
+        let Fact::PartAccepted { part, md5, etag, at, .. } = accepted(1) else { panic!("a part") };
+        Fact::PartAccepted { part, md5, etag, sent: ByteCount(sent), at }
+    };
+    assert_eq!(counts(&move_by(&flying, &sent(50))), (50, 20));
+    assert_eq!(counts(&move_by(&flying, &sent(90))), (90, 0));
+    assert_eq!(counts(&move_by(&flying, &sent(0))), (0, 70), "it was found there");
+    assert_eq!(counts(&move_by(&flying, &failed(None))), (1, 69));
+    assert_eq!(counts(&move_by(&flying, &Fact::SentInVain { bytes: ByteCount(70) })), (70, 0));
+    let again = UploadState { bytes_sent: ByteCount(90), ..sending };
+    assert_eq!(again.bytes_sent_again(ByteCount(50)), ByteCount(40));
+    assert_eq!(again.bytes_sent_again(ByteCount(100)), ByteCount(0));
 }

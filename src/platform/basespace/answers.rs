@@ -4,15 +4,10 @@
 //! error, which counts by its code. Whatever the platform itself did not write (a gateway's page) is
 //! never taken for its word.
 
-use std::time::Duration;
-
 use super::wire::{self, Said};
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{self, answered, clip, is_page, not_a_page, retry_after};
+use crate::platform::answer::{self, answered, clip, is_page, not_a_page, patience, retry_after};
 use crate::platform::http::Response;
-
-/// Pause where the platform asks to slow down and names none.
-const SLOW_DOWN: Duration = Duration::from_secs(10);
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,13 +102,12 @@ fn kind_of(
         let text = said.message.as_deref().unwrap_or("").to_ascii_lowercase();
         text.contains("md5")
     };
+    if let Some(kind) = patience(status, retry_after(response, now)) {
+        return kind;
+    }
     match status {
         401 => FailureKind::Unauthorized,
         407 => FailureKind::Unreachable,
-        408 | 425 | 429 => {
-            let after = retry_after(response, now).unwrap_or(SLOW_DOWN);
-            FailureKind::Throttled { after: Some(after) }
-        }
         402 | 507 => FailureKind::Quota,
         // Large parts are never sent: it is a proxy that calls one too large, and may not again.
         413 | 500..=599 => FailureKind::ServerFault,

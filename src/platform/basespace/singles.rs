@@ -207,6 +207,7 @@ impl BaseSpace {
         goal: &Goal,
         body: PartBody,
     ) -> Result<wire::File, Failure> {
+        self.api.link.account.wait_for_budget().await?;
         let from = self.moment().theirs;
         // Noted before, for a call that is dropped midway may have arrived.
         self.posts.set(app_result, &goal.path, Post::Unclear { from, until: None });
@@ -215,7 +216,6 @@ impl BaseSpace {
         if !goal.directory.is_empty() {
             ask = ask.query("directory", &goal.directory);
         }
-        self.api.link.account.wait_for_budget().await;
         let answer = self.send::<wire::File>(Ask { method: Method::POST, ..ask }, body).await;
         if answer.is_err() {
             let until = Some(self.moment().monotonic);

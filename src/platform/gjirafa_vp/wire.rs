@@ -16,7 +16,8 @@ use crate::model::{
     RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::{
-    answered, bad, is_foreign, not_a_page, parse, parse_error, refusal, retry_after, texts,
+    answered, bad, is_foreign, not_a_page, parse, parse_error, patience, refusal, retry_after,
+    texts,
 };
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::platform::http::Response;
@@ -80,12 +81,12 @@ fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> F
 
 /// The table.
 fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration>) -> FailureKind {
+    if let Some(kind) = patience(status, pause) {
+        return kind;
+    }
     match (status, call) {
         (401 | 403, _) => FailureKind::Unauthorized,
         (407, _) => FailureKind::Unreachable,
-        // A gateway that asks for a pause gets it too.
-        (408 | 429, _) => FailureKind::Throttled { after: pause },
-        (503, _) if pause.is_some() => FailureKind::Throttled { after: pause },
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,
         (400, Call::Complete) => FailureKind::CompleteRefused,

@@ -3,15 +3,10 @@
 //! The error's `<Code>` decides, then the HTTP status. A complete is judged by its body alone, for
 //! its status is sent before its outcome is known.
 
-use std::time::Duration;
-
 use super::wire;
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, page, retry_after};
+use crate::platform::answer::{answered, clip, page, patience, retry_after};
 use crate::platform::http::Response;
-
-/// Pause where a storage asks to slow down and names none.
-const SLOW_DOWN: Duration = Duration::from_secs(10);
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,14 +91,17 @@ fn kind_of(
     (is_foreign, is_expired): (bool, bool),
     now: WallTime,
 ) -> FailureKind {
-    let slower =
-        || FailureKind::Throttled { after: Some(retry_after(response, now).unwrap_or(SLOW_DOWN)) };
+    let after = retry_after(response, now);
+    let slower = || FailureKind::Throttled { after };
     match (response.status, code) {
-        (_, "SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "RequestLimitExceeded")
-        | (429, _) => slower(),
+        (_, "SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "RequestLimitExceeded") => {
+            slower()
+        }
         (_, code) if code.contains("Throttling") => slower(),
+        (status, _) if let Some(kind) = patience(status, after) => kind,
         (_, "NoSuchUpload") => FailureKind::UploadGone,
         (_, "InvalidPart" | "InvalidPartOrder") => FailureKind::CompleteRefused,
+        (_, "EntityTooSmall") if call == Call::Complete => FailureKind::PartsTooSmall,
         (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
         (_, "ConditionalRequestConflict") if call == Call::Complete => FailureKind::NameTaken,
         (_, "NoSuchBucket") => FailureKind::NotFound,
@@ -130,7 +128,6 @@ fn kind_of(
         }
         (404, _) if call == Call::Upload || call == Call::Complete => FailureKind::UploadGone,
         (404, _) => FailureKind::NotFound,
-        (408, _) => FailureKind::ServerFault,
         (400..=499, _) => FailureKind::BadRequest,
         _ => FailureKind::BadAnswer,
     }

@@ -117,7 +117,7 @@ async fn a_complete_counts_by_its_body_and_never_by_its_status() {
         (200, good[..40].to_owned(), Some(FailureKind::BadAnswer)),
         (200, "<html>log in</html>".to_owned(), Some(FailureKind::BadAnswer)),
         (400, error("InvalidPart"), Some(FailureKind::CompleteRefused)),
-        (400, error("EntityTooSmall"), Some(FailureKind::BadRequest)),
+        (400, error("EntityTooSmall"), Some(FailureKind::PartsTooSmall)),
         (404, error("NoSuchUpload"), Some(FailureKind::UploadGone)),
         (404, "<html>".to_owned(), Some(FailureKind::BadAnswer)),
         (409, error("ConditionalRequestConflict"), Some(FailureKind::NameTaken)),
@@ -133,7 +133,7 @@ async fn a_complete_counts_by_its_body_and_never_by_its_status() {
 
 #[tokio::test]
 async fn refusals_mean_what_the_storage_says() {
-    let slow = FailureKind::Throttled { after: Some(Duration::from_secs(10)) };
+    let slow = FailureKind::Throttled { after: None };
     for (status, code, expected) in [
         (503, "SlowDown", slow),
         (429, "TooManyRequests", slow),

@@ -9,7 +9,7 @@ use reqwest::Method;
 use super::address::{Resource, key_of, resource, single_id, upload_id};
 use super::answers::Call;
 use super::objects::PROBE;
-use super::{Ask, Encryption, S3, wire};
+use super::{Ask, Encryption, S3, metadata, wire};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId,
     RemotePart, RemoteUpload, RemoteUploadId, WallTime,
@@ -57,11 +57,11 @@ impl S3 {
     ) -> Result<Vec<(String, String)>, Failure> {
         let mut headers = vec![("content-type".to_owned(), "application/octet-stream".to_owned())];
         for (key, value) in &request.description.metadata {
-            headers.push((format!("x-amz-meta-{}", key.to_lowercase()), value.clone()));
+            let value = metadata::header_value(value).into_owned();
+            headers.push((format!("x-amz-meta-{}", key.to_lowercase()), value));
         }
         if !request.description.tags.is_empty() {
-            let tags = request.description.tags.iter().map(|tag| tag_pair(tag));
-            let tags = tags.collect::<Vec<_>>().join("&");
+            let tags = metadata::tagging(&request.description.tags);
             headers.push(("x-amz-tagging".to_owned(), tags));
         }
         let encryption = |end: &str| format!("x-amz-server-side-encryption{end}");
@@ -266,13 +266,6 @@ impl S3 {
 /// Returns the digest that the storage compares the bytes with.
 pub(super) fn digest_header(body: &PartBody) -> Option<(String, String)> {
     body.content_md5().map(|digest| ("content-md5".to_owned(), digest))
-}
-
-fn tag_pair(tag: &str) -> String {
-    let (key, value) = tag.split_once('=').unwrap_or((tag, ""));
-    let mut pair = reqwest::Url::parse("x:/").expect("a constant");
-    pair.query_pairs_mut().append_pair(key, value);
-    pair.query().unwrap_or_default().replace('+', "%20")
 }
 
 fn bad(what: &str) -> Failure {

@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::model::failure::PAUSE_MAX;
 use crate::model::{Failure, FailureKind, WallTime};
-use crate::platform::answer::{answered, clip, is_page, parse_error, refusal, retry_after};
+use crate::platform::answer::{
+    answered, clip, is_page, parse_error, patience, refusal, retry_after,
+};
 use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
@@ -81,11 +84,14 @@ pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failur
 
 /// The table: HTTP status first, then `code`.
 fn kind_of(call: Call, response: &Response, said: &Said, now: WallTime) -> FailureKind {
-    let throttled = || FailureKind::Throttled { after: announced_pause(response, now) };
+    let pause = announced_pause(response, now);
     match (response.status, said.code) {
         (401, _) | (400..=599, Some(90001)) => FailureKind::Unauthorized,
-        (429, _) | (400..=599, Some(1000)) => throttled(),
+        (400..=599, Some(1000)) => FailureKind::Throttled { after: pause },
         (503, Some(0)) => FailureKind::Maintenance,
+        (429, _) => FailureKind::Throttled { after: pause },
+        // The end of the window is in every answer: only a pause that is asked for holds here.
+        (status, _) if let Some(kind) = patience(status, retry_after(response, now)) => kind,
         (407, _) => FailureKind::Unreachable,
         (400..=599, Some(8007)) if call == Call::Complete => FailureKind::CompleteRefused,
         // "Try again" by their text, whatever the status: part not reserved, storage service busy,
@@ -93,7 +99,7 @@ fn kind_of(call: Call, response: &Response, said: &Said, now: WallTime) -> Failu
         (400..=599, Some(8007 | 8008 | 8009 | 9000 | 9100 | 13004 | 90004 | 90005)) => {
             FailureKind::ServerFault
         }
-        (408 | 425 | 500..=506 | 508..=599, _) => FailureKind::ServerFault,
+        (500..=506 | 508..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if said.is_foreign => FailureKind::BadAnswer,
         (404 | 410, code) => missing(call, code),
         (409, code) => conflict(call, code),
@@ -124,11 +130,11 @@ fn conflict(call: Call, code: Option<i64>) -> FailureKind {
     }
 }
 
-/// Returns how long it is until the window of the call limit ends.
+/// Returns how long it is until the window of the call limit ends, up to [`PAUSE_MAX`].
 pub(super) fn reset_in(response: &Response, now: WallTime) -> Option<Duration> {
     let reset: i64 = response.header("x-ratelimit-reset")?.trim().parse().ok()?;
     let reset = WallTime(reset.checked_mul(1_000_000_000)?);
-    (reset > now).then(|| now.until(reset))
+    (reset > now).then(|| now.until(reset).min(PAUSE_MAX))
 }
 
 /// Returns how long a platform asks us to wait.

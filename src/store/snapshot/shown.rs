@@ -138,6 +138,17 @@ pub struct Destination {
     pub reason: Option<String>,
     /// Since when.
     pub since: WallTime,
+    /// When it is called again, while it is not.
+    pub next_try_at: Option<WallTime>,
+}
+
+/// What an upload waits for that is not its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// What it is, for people.
+    pub reason: String,
+    /// When it is tried again, where that is known.
+    pub until: Option<WallTime>,
 }
 
 /// Uploads in one state.
@@ -153,6 +164,10 @@ pub struct Tally {
     pub accepted_bytes: u64,
     /// Bytes sent for them, also in vain.
     pub bytes_sent: u64,
+    /// Bytes of theirs that were sent more than once.
+    pub bytes_sent_again: u64,
+    /// Bytes of theirs in flight, or that were when the daemon ended.
+    pub bytes_in_flight: u64,
 }
 
 /// One upload, as a line.
@@ -178,6 +193,8 @@ pub struct Upload {
     pub completed_at: Option<WallTime>,
     /// What was ordered of it, or of what it belongs to.
     pub ordered: Option<Standing>,
+    /// What it waits for together with all others of its destination.
+    pub waits_for: Option<Wait>,
 }
 
 /// One upload in full.
@@ -288,6 +305,7 @@ impl Upload {
             (Stage::Ended(_), _) => "abandoned",
             (_, Hold::Parked { .. }) => "parked",
             (_, Hold::Waiting { .. }) => "waiting",
+            (_, Hold::None) if self.waits_for.is_some() => "waiting",
             (Stage::Queued, Hold::None) => "queued",
             (
                 Stage::Beginning { .. }
@@ -309,10 +327,22 @@ impl Upload {
             (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
             (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
             (_, Hold::Waiting { .. }) => self.last_error.clone(),
-            (_, Hold::None) => self.ordered.map(|standing| match standing {
-                Standing::Paused => "paused by the operator".into(),
-                Standing::GivenUp => "given up, once it is known what was begun for it".into(),
-            }),
+            (_, Hold::None) => {
+                let ordered = self.ordered.map(|standing| match standing {
+                    Standing::Paused => "paused by the operator".into(),
+                    Standing::GivenUp => "given up, once it is known what was begun for it".into(),
+                });
+                ordered.or_else(|| self.waits_for.as_ref().map(|wait| wait.reason.clone()))
+            }
+        }
+    }
+
+    /// Returns when it goes on, or is tried again, while it waits.
+    pub fn retry_at(&self) -> Option<WallTime> {
+        match self.state.hold {
+            Hold::Waiting { until } => Some(until),
+            Hold::None => self.waits_for.as_ref().and_then(|wait| wait.until),
+            Hold::Parked { .. } => None,
         }
     }
 

@@ -24,6 +24,14 @@ use crate::model::{
     UploadState, WallTime,
 };
 
+/// Counts as sent what was in flight when the last process ended: nothing is any more.
+pub(super) fn land(connection: &Connection) -> Result<()> {
+    let sql = "UPDATE uploads SET bytes_sent = bytes_sent + bytes_in_flight, bytes_in_flight = 0 \
+        WHERE bytes_in_flight > 0";
+    connection.execute(sql, [])?;
+    Ok(())
+}
+
 /// Uploads remembered between transactions: many more than are sent at once. They take a MiB.
 const MOVED_MAX: usize = 2_048;
 /// Admitted uploads remembered until they move: what a scan finds before its first files are sent. They
@@ -49,7 +57,7 @@ struct Moved {
     size: ByteCount,
     accepted_bytes: u64,
     /// What its row says of its state.
-    written: [Cell<'static>; 13],
+    written: [Cell<'static>; 14],
     /// Columns that belong to single facts that came, the last of each.
     columns: Columns,
     is_behind: bool,
@@ -280,7 +288,8 @@ fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
 fn columns(fact: &Fact) -> Vec<(&'static str, Value)> {
     match fact {
-        Fact::BeginIntended { part_size: Some(part_size), .. } => {
+        Fact::BeginIntended { part_size: Some(part_size), .. }
+        | Fact::PartSizeRaised { part_size } => {
             vec![("wished_part_size_bytes", signed(part_size.get()).into())]
         }
         Fact::Begun { remote, .. } => rows::remote_columns(Some(remote)).into(),

@@ -78,12 +78,12 @@ fn without_a_code_the_status_decides() {
             (403, K::Forbidden),
             (404, K::NotFound),
             (407, K::Unreachable),
-            (408, K::ServerFault),
+            (408, K::TimedOut),
             (409, K::NameTaken),
             (410, K::NotFound),
             (413, K::Quota),
             (418, K::BadRequest),
-            (425, K::ServerFault),
+            (425, K::TimedOut),
             (429, K::Throttled { after: None }),
             (500, K::ServerFault),
             (503, K::ServerFault),
@@ -189,6 +189,12 @@ fn a_pause_is_read_from_either_header() {
     let failure = classify(Call::General, &both, NOW);
     let after = Some(Duration::from_secs(7));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
+    let hour = Some(Duration::from_hours(1));
+    assert_eq!(announced_pause(&reset("1839264600"), NOW), hour, "three years");
+    let busy = with(response(503, ""), "x-ratelimit-reset", "1739264700");
+    assert_eq!(classify(Call::General, &busy, NOW).kind, FailureKind::ServerFault);
+    let busy = with(busy, "retry-after", "7");
+    assert_eq!(classify(Call::General, &busy, NOW).kind, FailureKind::Throttled { after });
 }
 
 #[test]
