@@ -88,6 +88,8 @@ CREATE TABLE uploads (
     source_file_system INTEGER,
     -- Bytes in flight as they were counted last; what a kill leaves here was sent.
     bytes_in_flight INTEGER NOT NULL DEFAULT 0 CHECK (bytes_in_flight >= 0),
+    -- Which directory the drop directory was that the file was seen in.
+    root TEXT,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
@@ -194,10 +196,8 @@ CREATE TABLE drop_health (
     reason TEXT,
     last_full_scan_at_ns INTEGER,
     settling_count INTEGER NOT NULL,
-    -- Which directory it was when its files were last seen: an empty one that is another is the mount
-    -- point of a share that is not mounted, not a directory whose files were deleted.
-    root_device INTEGER,
-    root_inode INTEGER,
+    -- Which directory it has to be: mount, path inside of it, inode. None before any file was seen.
+    root TEXT,
     -- It stands in the configuration; one that was taken out keeps its row, for it may come back.
     is_configured INTEGER NOT NULL DEFAULT 1
 ) STRICT, WITHOUT ROWID;

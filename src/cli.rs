@@ -127,8 +127,8 @@ enum Command {
     Upload(upload::UploadArguments),
     /// Start nothing more of an upload, a run, a drop directory, a destination, or anything
     Pause(orders::OrderArguments),
-    /// Take a pause back
-    Resume(orders::OrderArguments),
+    /// Take a pause back, or accept another directory at the path of a drop directory
+    Resume(orders::ResumeArguments),
     /// Try at once what waits, and again what is parked
     Retry(orders::OrderArguments),
     /// Give uploads up; nothing is removed here, what was begun there is
@@ -195,7 +195,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Receipts(asked) => receipts::execute(common, &asked),
         Command::Upload(asked) => upload::execute(common, &asked),
         Command::Pause(asked) => orders::execute(common, Verb::Pause, &asked),
-        Command::Resume(asked) => orders::execute(common, Verb::Resume, &asked),
+        Command::Resume(asked) => orders::resume(common, &asked),
         Command::Retry(asked) => orders::execute(common, Verb::Retry, &asked),
         Command::Abandon(asked) => orders::execute(common, Verb::Abandon, &asked),
         Command::Bandwidth(asked) => bandwidth::execute(common, &asked),

@@ -53,6 +53,11 @@ pub enum Request {
         /// What.
         of: Vec<Target>,
     },
+    /// Accept the other directory that stands at the path of a drop directory.
+    AcceptRoot {
+        /// Of which.
+        of: Vec<Target>,
+    },
     /// Try at once what waits, and again what is parked.
     Retry {
         /// What.
@@ -156,6 +161,7 @@ impl Request {
             Verb::Resume => Self::Resume { of },
             Verb::Retry => Self::Retry { of },
             Verb::Abandon => Self::Abandon { of },
+            Verb::AcceptRoot => Self::AcceptRoot { of },
         }
     }
 
@@ -164,6 +170,7 @@ impl Request {
         match self {
             Self::Pause { of }
             | Self::Resume { of }
+            | Self::AcceptRoot { of }
             | Self::Retry { of }
             | Self::Abandon { of } => {
                 let count = of.len();

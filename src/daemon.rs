@@ -18,6 +18,7 @@ mod digests;
 mod files;
 mod handed;
 mod headline;
+mod hung;
 mod journal;
 mod line;
 mod loader;
@@ -31,6 +32,7 @@ mod rates;
 mod readers;
 mod receipts;
 mod reload;
+mod servings;
 mod shutdown;
 mod units;
 mod walker;
@@ -123,7 +125,7 @@ impl Daemon {
     }
 
     fn is_idle(&self) -> bool {
-        self.engine.is_idle() && self.commits.is_empty()
+        self.engine.is_landed() && self.commits.is_empty()
     }
 
     async fn wait(&mut self) -> Wake {
@@ -227,6 +229,9 @@ impl Daemon {
                 heard.push(event);
             }
         }
+        if let Ok(Outcome::OtherRoot { reason, .. }) = &reply {
+            tracing::debug!("a scan ended at another directory: {reason}");
+        }
         heard.push(Event::Outcome { act, outcome: reply });
     }
 
@@ -298,7 +303,7 @@ impl Daemon {
         for (drop, source) in self.world.sources.iter().filter(|(_, source)| source.is_watched) {
             let watched = watches::Watched {
                 drop: drop.clone(),
-                directory: source.directory.clone(),
+                root: Arc::clone(&source.root),
                 filter: source.filter.clone(),
                 seen: source.seen.subscribe(),
                 events: self.world.events.clone(),

@@ -79,8 +79,8 @@ use width::Flown;
 
 use crate::model::{
     ByteCount, DestinationName, DropName, Hold, Monotonic, NoticeId, Now, Observation, ParkReason,
-    PartNumber, PartSize, Record, RemoteUploadId, SourcePath, Target, UnitReading, UploadId,
-    UploadState, WallTime,
+    PartNumber, PartSize, Record, RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading,
+    UploadId, UploadState, WallTime,
 };
 
 /// What is going on.
@@ -177,6 +177,8 @@ pub struct Engine {
     /// Not all that is stored is in memory.
     loading: Option<Loading>,
     draining: bool,
+    /// Which directories drop directories were that are not configured.
+    gone_roots: Vec<(DropName, String, RootIdentity)>,
 }
 
 /// An act that was handed out and has not come back.
@@ -265,6 +267,7 @@ impl Engine {
             waits_for_disk: false,
             loading: Some(Loading::default()),
             draining: false,
+            gone_roots: Vec::new(),
             settings,
         };
         engine.take_stored(stored, now, out);
@@ -381,6 +384,18 @@ impl Engine {
     /// Tells whether nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.flights.is_empty()
+    }
+
+    /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
+    pub fn is_landed(&self) -> bool {
+        use FlightKind::{Compare, FindMoved, Look, Probe, ReadUnit, Scan, Survey};
+        let is_aside = |kind: &FlightKind| {
+            matches!(
+                kind,
+                Scan(_) | Look(..) | Compare(..) | FindMoved(..) | ReadUnit(_) | Probe | Survey
+            )
+        };
+        self.flights.values().all(|flight| is_aside(&flight.kind))
     }
 
     /// Tells whether all that is stored is in memory.

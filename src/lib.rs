@@ -57,6 +57,7 @@
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
+//! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
 //! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
 //! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |

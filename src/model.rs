@@ -15,6 +15,7 @@ pub mod id;
 pub mod notice;
 pub mod order;
 pub mod remote;
+pub mod root;
 pub mod shown;
 pub mod time;
 pub mod unit;
@@ -25,9 +26,7 @@ pub use digest::{ETag, ETagMode, Md5};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::{Admission, Fact, Record};
 pub use failure::{Failure, FailureKind, ParkReason};
-pub use file::{
-    Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, RootIdentity, Seen, SourcePath,
-};
+pub use file::{Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, Seen, SourcePath};
 pub use health::{DestinationState, DropHealth, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
@@ -37,6 +36,7 @@ pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,
 };
+pub use root::RootIdentity;
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use time::{Monotonic, Now, WallTime};
 pub use unit::{

@@ -22,7 +22,8 @@ pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, SourcePath, UploadId, WallTime, json_shown,
+    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UploadId, WallTime,
+    json_shown,
 };
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -41,6 +42,8 @@ pub struct ReceiptData {
     pub size: ByteCount,
     /// Its time of modification, nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Which directory the drop directory was that it was read from.
+    pub root: Option<RootIdentity>,
     /// To where.
     pub destination: String,
     /// The destination's platform.
@@ -105,6 +108,7 @@ struct Receipt<'a> {
     path: String,
     size_bytes: u64,
     mtime: String,
+    root: Option<&'a str>,
     destination: &'a str,
     platform: &'a str,
     remote_id: &'a str,
@@ -167,6 +171,7 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
         path: data.path.to_string(),
         size_bytes: data.size.0,
         mtime: rfc3339(WallTime(data.mtime_ns)),
+        root: data.root.as_ref().map(RootIdentity::as_str),
         destination: &data.destination,
         platform: &data.platform,
         remote_id: &data.remote_id,
@@ -329,6 +334,7 @@ mod tests {
             path: SourcePath::from_bytes(b"run 1/a\xff.gz"),
             size: ByteCount(5),
             mtime_ns: 1_000_000_000,
+            root: Some(RootIdentity::new("ext4 ab /data 7")),
             destination: "cavatica".into(),
             platform: "sevenbridges".into(),
             remote_id: "65a1".into(),

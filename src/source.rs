@@ -25,6 +25,7 @@ pub mod look;
 pub mod part;
 mod patterns;
 pub mod profile;
+pub mod root;
 pub mod run;
 pub mod scan;
 pub mod watch;
@@ -36,20 +37,20 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::model::{
-    ByteCount, DropName, Failure, FailureKind, Fingerprint, Provenance, RootIdentity, SourcePath,
-    Space, Unit,
+    ByteCount, DropName, Failure, FailureKind, Fingerprint, Provenance, SourcePath, Space, Unit,
 };
 
 pub use dispose::{Disposable, Proved, dispose};
 pub use filter::Filter;
 pub use handed::prove;
-pub use look::look;
+pub use look::{look, look_counting};
 pub use part::{
-    Again, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead, PartReader,
-    PartStream, Prepared, Resting, Room, Wanted,
+    Again, Attend, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead,
+    PartReader, PartStream, Prepared, Resting, Room, Together, Wanted,
 };
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};
+pub use root::{DropRoot, RootMark};
 pub use run::read_unit;
 pub use scan::{ScanSummary, scan};
 pub use watch::{Watch, WatchHint, network_file_system};
@@ -77,7 +78,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// The drop directory.
-    pub root: PathBuf,
+    pub root: Arc<DropRoot>,
     /// The file, relative to it.
     pub path: SourcePath,
     /// The version that is meant; any other is refused.
@@ -91,14 +92,6 @@ pub fn space(directory: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(directory).ok()?;
     let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(found.f_frsize));
     Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
-}
-
-/// Returns which directory stands at `directory`.
-///
-/// # Errors
-/// As [`look()`].
-pub fn identity(directory: &Path) -> Result<RootIdentity, Error> {
-    beneath::Root::open(directory)?.identity()
 }
 
 /// Something that could not be done with a drop directory or a file in it.
@@ -145,6 +138,13 @@ impl Error {
         Self::new(doing, path, source.into())
     }
 
+    /// Says at which byte of the file it happened.
+    fn at(mut self, offset: u64) -> Self {
+        self.source =
+            io::Error::new(self.source.kind(), format!("{} (at byte {offset})", self.source));
+        self
+    }
+
     fn changed(path: &SourcePath, how: String) -> Self {
         Self {
             doing: "use the planned version of",
@@ -169,7 +169,7 @@ fn kind_of(error: &io::Error) -> FailureKind {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR) => FailureKind::SourceGone,
         Some(errno) if beneath::is_exhausted(errno) => FailureKind::LocalFault,
-        Some(errno) if beneath::is_passing(errno) => FailureKind::SourceAway,
+        Some(errno) if beneath::is_passing(errno) => FailureKind::SourceFailing,
         _ => FailureKind::SourceUnreadable,
     }
 }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(kind(Errno::ACCESS), FailureKind::SourceUnreadable);
         assert_eq!(kind(Errno::MFILE), FailureKind::LocalFault);
         for errno in [Errno::STALE, Errno::IO, Errno::NOTCONN, Errno::TIMEDOUT, Errno::HOSTDOWN] {
-            assert_eq!(kind(errno), FailureKind::SourceAway, "{errno}");
+            assert_eq!(kind(errno), FailureKind::SourceFailing, "{errno}");
         }
     }
 

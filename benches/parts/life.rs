@@ -36,6 +36,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         rank: 0,
         at,
         parked: None,
+        root: None,
     };
     let mut records = vec![Record::Admit(Box::new(admission))];
     if !is_whole {

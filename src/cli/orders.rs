@@ -35,6 +35,21 @@ pub(super) struct OrderArguments {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    #[command(flatten)]
+    order: OrderArguments,
+    /// Accept the directory that stands at the path of the drop directory in the place of the one
+    /// whose files are known
+    #[arg(long)]
+    accept_root: bool,
+}
+
+pub(super) fn resume(common: &Common, arguments: &ResumeArguments) -> anyhow::Result<Exit> {
+    let verb = if arguments.accept_root { Verb::AcceptRoot } else { Verb::Resume };
+    execute(common, verb, &arguments.order)
+}
+
 pub(super) fn execute(
     common: &Common,
     verb: Verb,
@@ -128,6 +143,9 @@ impl Names {
 
 fn said(verb: Verb, change: &Change) -> String {
     let of = Scope::from(change.of.clone());
+    if !change.is_known && verb == Verb::AcceptRoot {
+        return format!("{of}: no other directory stands at its path");
+    }
     if !change.is_known {
         return format!("{of}: there is none that has not ended");
     }
@@ -140,5 +158,8 @@ fn said(verb: Verb, change: &Change) -> String {
         Verb::Resume => format!("{of} goes on: {count}"),
         Verb::Retry => format!("{of} is tried again: {count} that waited or parked"),
         Verb::Abandon => format!("{of} is given up: {count}"),
+        Verb::AcceptRoot => {
+            format!("{of}: the directory at its path is accepted: {count} go on")
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::model::{
     Fingerprint, Observation, Role, Seen, Shown, SourcePath, Start, UnitReading, WallTime,
     json_shown,
 };
-use crate::source::{Filter, read_unit, scan};
+use crate::source::{DropRoot, Filter, read_unit, scan};
 use crate::store::snapshot::Snapshot;
 
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
     let drop = planner.drop;
     let filter = Filter::new(&drop.source)?;
     let mut printed = Ok(());
-    scan(&drop.source.directory, (&filter, &BTreeSet::new()), |observations| {
+    scan(&DropRoot::at(&drop.source.directory), (&filter, &BTreeSet::new()), |observations| {
         let mut lines = String::new();
         for seen in &observations {
             for line in planner.lines_of(seen) {
@@ -116,7 +116,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let (root, profile) = (&self.drop.source.directory, self.drop.profile());
-        let reading = read_unit(root, &unit, profile).unwrap_or_default();
+        let reading = read_unit(&DropRoot::at(root), &unit, profile).unwrap_or_default();
         self.readings.insert(unit, reading);
     }
 

@@ -17,13 +17,15 @@ pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let setup = Setup { config, reader: Box::new(reader), render: status::rendered };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
-    })?;
-    // Acts that were cut may still read: they need no waiting for.
+    });
+    // Acts that were cut may still read, and their reads may hang: they are not waited for, however the
+    // daemon ended.
     runtime.shutdown_background();
+    ended?;
     Ok(Exit::Fine)
 }
 

@@ -15,6 +15,7 @@ use super::care::Care;
 use super::control::Control;
 use super::digests::Digests;
 use super::headline::Headline;
+use super::hung::Hung;
 use super::journal::Journal;
 use super::loader::Loader;
 use super::people::Courier;
@@ -23,6 +24,7 @@ use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
 use super::receipts::Receipts;
+use super::servings::Servings;
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::web::{Render, Web};
@@ -32,12 +34,12 @@ use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
 use crate::engine::{DropKey, Engine, Portion, Stored, StoredFile, StoredUnit, StoredUpload};
-use crate::model::{Channel, DestinationName, Failure, Monotonic, UnitRow};
+use crate::model::{Channel, DestinationName, DropName, Failure, Monotonic, RootIdentity, UnitRow};
 use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
-use crate::source::{self, Filter, MEMORY_PER_PART, PartReader};
+use crate::source::{self, DropRoot, Filter, MEMORY_PER_PART, PartReader};
 use crate::store::rest::{self, Rest};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
@@ -125,7 +127,7 @@ impl Daemon {
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
-        let world = Arc::new(world(config, &clock, sender, bandwidth)?);
+        let world = Arc::new(world((config, &loaded.roots), &clock, sender, bandwidth)?);
         let care = Care::new(config, &loaded.care, now);
         let mut first_effects = Vec::new();
         let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
@@ -161,8 +163,11 @@ impl Daemon {
     }
 }
 
+/// Which directory each drop directory was: its name, its configured path, its identity.
+pub(super) type Root = (DropName, String, RootIdentity);
+
 pub(super) fn world(
-    config: &Config,
+    (config, roots): (&Config, &[Root]),
     clock: &Clock,
     events: mpsc::Sender<Event>,
     bandwidth: Arc<Bandwidth>,
@@ -173,12 +178,17 @@ pub(super) fn world(
         let filter =
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
         let (seen, _) = tokio::sync::watch::channel(None);
+        let (name, directory) = (&drop.settings.name, &drop.settings.directory);
+        let is_it = |known: &&Root| (&known.0, &known.1) == (name, directory);
+        let root = roots.iter().find(is_it).map(|known| known.2.clone());
         let source = Source {
-            directory: drop.source.directory.clone(),
+            root: Arc::new(DropRoot::new(name.as_str(), &drop.source.directory, root)),
             is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
             digests: Digests::default(),
+            servings: Servings::default(),
+            hung: Hung::default(),
             walker: Walker::default(),
             seen,
         };
@@ -227,7 +237,7 @@ pub async fn check_destinations(
     let clock = Clock::real();
     let (events, _) = mpsc::channel(1);
     let bandwidth = Arc::new(Bandwidth::new(None, 1, &clock));
-    let world = world(config, &clock, events, bandwidth)?;
+    let world = world((config, &[]), &clock, events, bandwidth)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
         checks.push((name.clone(), destination.check_access().await));

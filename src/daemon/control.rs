@@ -120,6 +120,7 @@ impl Daemon {
         match request {
             Request::Pause { of } => self.order(Verb::Pause, of, user),
             Request::Resume { of } => self.order(Verb::Resume, of, user),
+            Request::AcceptRoot { of } => self.order(Verb::AcceptRoot, of, user),
             Request::Retry { of } => self.order(Verb::Retry, of, user),
             Request::Abandon { of } => self.order(Verb::Abandon, of, user),
             Request::Bandwidth { set } => self.order_bandwidth(set, user),

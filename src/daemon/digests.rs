@@ -237,11 +237,12 @@ impl Course {
 mod tests {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::model::{ByteCount, FailureKind, Fingerprint, SourcePath};
-    use crate::source::PartReader;
+    use crate::source::{DropRoot, PartReader, Together};
 
     const LANES: usize = 4;
     const UPLOAD: UploadId = UploadId(7);
@@ -259,7 +260,7 @@ mod tests {
             ctime_ns: Some(seen.ctime() * 1_000_000_000 + seen.ctime_nsec()),
         };
         SourceFile {
-            root: root.to_owned(),
+            root: Arc::new(DropRoot::at(root)),
             path: SourcePath::from_bytes(b"file"),
             fingerprint,
             provenance: None,
@@ -287,6 +288,7 @@ mod tests {
         let mut left = taken;
         let reader = PartReader::new(ByteCount(0));
         reader.digest_together(
+            &Together::default(),
             |_, _| std::mem::take(&mut left),
             |whom, digested| digests.done(whom, digested),
             &AtomicBool::new(false),
@@ -328,6 +330,7 @@ mod tests {
         let (serves, mut gone) = ask(&digests, &file, 0);
         assert!(serves);
         PartReader::new(ByteCount(0)).digest_together(
+            &Together::default(),
             |most, under_way| digests.take(most, under_way, LANES),
             |whom, digested| digests.done(whom, digested),
             &AtomicBool::new(false),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hung::{self, Reading, Watched};
 use super::perform::{World, drop_of, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::{MovedFrom, Outcome};
@@ -20,19 +21,25 @@ pub(super) async fn compare(
     fingerprint: Fingerprint,
     against: Option<UploadId>,
 ) -> Reply {
-    let compare = move || {
-        let root = drop_of(&world, &drop)?.directory.clone();
+    let what = Reading {
+        drop: Some(drop.clone()),
+        path: path.clone(),
+        device: fingerprint.device,
+        may_wait: true,
+    };
+    let compare = move |world: &World, stop: &Watched<'_>| {
+        let root = Arc::clone(&drop_of(world, &drop)?.root);
         let snapshot = Snapshot::open(&world.state).map_err(local)?;
         let sent = snapshot.sent_mark((&drop, &path), &fingerprint, against).map_err(local)?;
         let file = SourceFile { root, path, fingerprint, provenance: None };
         let is_same = match sent {
-            Some(mark) => world.parts.hash_file(&file, mark.part_size, &world.drains)? == mark,
+            Some(mark) => world.parts.hash_file(&file, mark.part_size, stop)? == mark,
             // Of an empty file there is no digest, and nothing that could differ.
             None => fingerprint.size.0 == 0,
         };
         Ok(Outcome::Compared { is_same })
     };
-    off_the_loop(compare).await
+    hung::read(&world, what, compare).await
 }
 
 /// Looks each file up by inode, size and time, and whether its old path is gone.
@@ -49,8 +56,7 @@ pub(super) async fn find_moved(
         for (path, version) in &files {
             let sent = snapshot.sent_elsewhere((&drop, path), version, targets).map_err(local)?;
             let is_gone = |sent: &Sent| {
-                let looked =
-                    source::look(&source.directory, &source.filter, vec![sent.path.clone()])?;
+                let looked = source::look(&source.root, &source.filter, vec![sent.path.clone()])?;
                 Ok::<_, Failure>(looked.first().is_some_and(|one| is_left(&one.seen, version)))
             };
             let mut moved = None;

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -20,12 +20,13 @@ use tokio::sync::oneshot;
 
 use super::bandwidth::Bandwidth;
 use super::digests::Answer;
-use super::line::served;
+use super::hung::{self, TICK, given_up, unless_still};
 use super::meters::Meter;
 use super::perform::{World, drop_of, failed, source_file, to};
+use super::servings;
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
-use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, UploadId};
+use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, SourcePath, UploadId};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
 use crate::source::{Digested, Known, PartRead, PartStream, Prepared, Room, SourceFile, Wanted};
@@ -73,14 +74,32 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     call: impl FnOnce(PartBody) -> F,
 ) -> Result<(T, PartRead, ByteCount), Setback> {
     let (length, upload) = (ByteCount(piece.range.length), piece.upload);
+    let Source { drop, path, is_receipt, .. } = piece.source.clone();
+    let hung = drop_of(world, &drop).ok().filter(|_| !is_receipt).map(|source| &source.hung);
+    let device = piece.source.fingerprint.device;
+    hung.map_or(Ok(()), |hung| hung.check(&path, device)).or_else(failed)?;
     let prepared = prepare(world, piece, destination.traits().wants_md5_first).await?;
-    let Prepared { md5, chunks, ending } = prepared;
+    let Prepared { md5, chunks, mut ending } = prepared;
     let in_flight = world.bandwidth.meters.begin(upload);
     let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
+    let has_hung = Arc::new(AtomicBool::new(false));
+    let chunks = Patient::new(chunks, world, (drop, path.clone(), device), Arc::clone(&has_hung));
     let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(sent), Arc::clone(&meter)));
     let done = call(PartBody { length, md5, chunks: chunks.boxed() }).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
-    match (done, ending.await) {
+    let ended = match has_hung.load(Ordering::Relaxed) {
+        true => None,
+        false => unless_still(|| hung::limit(world), || 0, &mut ending).await,
+    };
+    let ended = ended.unwrap_or_else(|| {
+        use oneshot::error::TryRecvError::Empty;
+        let failure = given_up(&path);
+        if let Some(hung) = hung {
+            hung.leave(path, device, Box::new(move || ending.try_recv().err() != Some(Empty)));
+        }
+        Ok(Err(failure))
+    });
+    match (done, ended) {
         (Ok(done), Ok(Ok((read, cold)))) => {
             meter.arrived(sent.0);
             if let Some(pages) = cold {
@@ -162,31 +181,82 @@ fn let_go(digested: Digested) -> Result<Known, Failure> {
     }
 }
 
-/// Takes a place in the line of digests, serves it where nobody does, and waits for the answer.
+/// Takes a place in the line of digests, has it served where nobody does, and waits for the answer.
 async fn digest(
     world: &Arc<World>,
     drop: &DropName,
     join: impl FnOnce(Answer) -> Result<bool, Failure>,
 ) -> Result<Digested, Failure> {
-    let (answer, answered) = oneshot::channel();
+    let (answer, mut answered) = oneshot::channel();
+    let source = drop_of(world, drop)?;
     if join(answer)? {
-        let (world, drop) = (Arc::clone(world), drop.clone());
-        tokio::task::spawn_blocking(move || serve(&world, &drop));
+        servings::start(world, drop, source);
     }
-    served(answered).await
+    loop {
+        match tokio::time::timeout(TICK, &mut answered).await {
+            Ok(Ok(digested)) => return digested,
+            Ok(Err(_)) => return Err(Failure::new(FailureKind::Cancelled, "the daemon stops")),
+            Err(_) => servings::watch_over(world, drop, source),
+        }
+    }
 }
 
-fn serve(world: &World, drop: &DropName) {
-    let Ok(source) = drop_of(world, drop) else { return };
-    let lanes = world.parts.lanes();
-    let more = |most, under_way| source.digests.take(most, under_way, lanes);
-    let done = |whom, digested| source.digests.done(whom, digested);
-    world.parts.digest_together(more, done, &world.stop);
+/// The bytes of a part, as long as their reader does not hang.
+struct Patient {
+    chunks: PartStream,
+    world: Arc<World>,
+    /// Its drop directory, the file, and the device it lies on.
+    of: (DropName, SourcePath, u64),
+    /// The next tick, while a chunk is waited for.
+    tick: Pin<Box<tokio::time::Sleep>>,
+    still: u32,
+    has_hung: Arc<AtomicBool>,
+}
+
+impl Patient {
+    fn new(
+        chunks: PartStream,
+        world: &Arc<World>,
+        of: (DropName, SourcePath, u64),
+        has_hung: Arc<AtomicBool>,
+    ) -> Self {
+        let (world, tick) = (Arc::clone(world), Box::pin(tokio::time::sleep(TICK)));
+        Self { chunks, world, of, tick, still: 0, has_hung }
+    }
+
+    fn limit(&self) -> u32 {
+        match drop_of(&self.world, &self.of.0) {
+            Ok(source) => source.hung.limit(&self.world, self.of.2),
+            Err(_) => hung::limit(&self.world),
+        }
+    }
+}
+
+impl Stream for Patient {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Poll::Ready(chunk) = this.chunks.poll_next_unpin(context) {
+            this.still = 0;
+            return Poll::Ready(chunk);
+        }
+        loop {
+            ready!(this.tick.as_mut().poll(context));
+            this.tick = Box::pin(tokio::time::sleep(TICK));
+            this.still += 1;
+            if this.still > this.limit() {
+                this.has_hung.store(true, Ordering::Relaxed);
+                let failure = given_up(&this.of.1);
+                return Poll::Ready(Some(Err(io::Error::other(failure))));
+            }
+        }
+    }
 }
 
 /// Lets the bytes go as fast as they may, and counts them.
 struct Paced {
-    chunks: PartStream,
+    chunks: Patient,
     /// What of a chunk has not gone.
     rest: Bytes,
     /// A slice that waits until it may go.
@@ -199,7 +269,7 @@ struct Paced {
 
 impl Paced {
     fn new(
-        chunks: PartStream,
+        chunks: Patient,
         pacer: &Arc<Bandwidth>,
         (counter, meter): (Arc<AtomicU64>, Arc<Meter>),
     ) -> Self {

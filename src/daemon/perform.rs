@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
 use super::digests::Digests;
+use super::hung::{self, Hung};
 use super::people::Courier;
 use super::readers::Readers;
 use super::receipts::Receipts;
+use super::servings::Servings;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
 use super::{files, parts, people, receipts, units};
@@ -26,7 +28,9 @@ use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::receipt;
-use crate::source::{self, Filter, PartReader, Profile, ScanSummary, SourceFile};
+use crate::source::{
+    self, DropRoot, Filter, PartReader, Profile, RootMark, ScanSummary, SourceFile,
+};
 use crate::telemetry::scrub;
 
 /// Everything that acts need, and nothing that decides.
@@ -66,7 +70,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The directory.
-    pub(crate) directory: PathBuf,
+    pub(crate) root: Arc<DropRoot>,
     /// Files in it are found; without, each is handed in.
     pub(crate) is_watched: bool,
     /// What of it is uploaded, and in which order.
@@ -75,16 +79,20 @@ pub(crate) struct Source {
     pub(crate) profile: Arc<Profile>,
     /// Parts whose digests are wanted.
     pub(crate) digests: Digests,
+    /// The threads that make them.
+    pub(crate) servings: Servings,
+    /// Reads that do not come back.
+    pub(crate) hung: Hung,
     /// The thread of its scans.
     pub(crate) walker: Walker,
     /// Which directory scans see at its path: its watch must be on that one.
-    pub(crate) seen: tokio::sync::watch::Sender<Option<RootIdentity>>,
+    pub(crate) seen: tokio::sync::watch::Sender<Option<RootMark>>,
 }
 
 impl Source {
     /// Tells the watch which directory stands at the path, or that none can be seen.
-    fn see(&self, root: Option<RootIdentity>) {
-        self.seen.send_if_modified(|seen| std::mem::replace(seen, root) != root);
+    fn see(&self, mark: Option<RootMark>) {
+        self.seen.send_if_modified(|seen| std::mem::replace(seen, mark) != mark);
     }
 }
 
@@ -102,7 +110,7 @@ pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
 
 async fn act_out(world: Arc<World>, act: Act) -> Reply {
     match act {
-        Act::Scan { drop, skip } => scan_drop(world, drop, skip).await,
+        Act::Scan { drop, skip, root } => scan_drop(world, drop, skip, root).await,
         Act::ReadUnit { drop, unit } => units::read(world, drop, unit).await,
         Act::WriteUnitReceipt { drop, unit, generation } => {
             units::write_receipt(world, (drop, unit), generation).await
@@ -111,9 +119,11 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             units::dispose(world, (drop, unit), is_file, how).await
         }
         Act::DigestFile { source: from, digest, .. } => {
-            let file = source_file(&world, from);
-            let read = move || world.parts.digest_file(&file?, digest, &world.stop);
-            let (md5, sha256) = off_the_loop(read).await?;
+            let (file, what) = (source_file(&world, from.clone()), reading(from));
+            let read = move |world: &World, stop: &hung::Watched<'_>| {
+                world.parts.digest_file(&file?, digest, stop)
+            };
+            let (md5, sha256) = hung::read(&world, what, read).await?;
             Ok(Outcome::FileDigested { md5, sha256 })
         }
         Act::Look { drop, paths } => look(world, drop, paths).await,
@@ -125,9 +135,11 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         Act::PutWhole(act) => parts::put_whole(&world, act).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {
-            let file = source_file(&world, from);
-            let hash = move || world.parts.hash_file(&file?, mark.part_size, &world.stop);
-            off_the_loop(hash).await.map(|mark| Outcome::FileHashed { mark })
+            let (file, what) = (source_file(&world, from.clone()), reading(from));
+            let hash = move |world: &World, stop: &hung::Watched<'_>| {
+                world.parts.hash_file(&file?, mark.part_size, stop)
+            };
+            hung::read(&world, what, hash).await.map(|mark| Outcome::FileHashed { mark })
         }
         Act::WriteReceipt { upload } => {
             let written = receipts::write(&world, upload).await.or_else(failed);
@@ -231,8 +243,8 @@ pub(super) fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Sourc
 
 pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
     let root = match from.is_receipt {
-        true => receipt::directory(&world.state),
-        false => drop_of(world, &from.drop)?.directory.clone(),
+        true => Arc::new(DropRoot::at(receipt::directory(&world.state))),
+        false => Arc::clone(&drop_of(world, &from.drop)?.root),
     };
     let Place { path, fingerprint, provenance, .. } = from;
     if provenance.is_none() && !from.is_receipt && from.drop == DropName::handed_in() {
@@ -240,6 +252,12 @@ pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Fail
         return Err(Failure::new(FailureKind::SourceChanged, why));
     }
     Ok(SourceFile { root, path, fingerprint, provenance })
+}
+
+fn reading(from: Place) -> hung::Reading {
+    let drop = (!from.is_receipt).then_some(from.drop);
+    let device = from.fingerprint.device;
+    hung::Reading { drop, path: from.path, device, may_wait: false }
 }
 
 impl From<Begin> for BeginRequest {
@@ -272,7 +290,12 @@ pub(super) async fn off_the_loop<T: Send + 'static>(
     }
 }
 
-async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourcePath>>) -> Reply {
+async fn scan_drop(
+    world: Arc<World>,
+    drop: DropName,
+    skip: Arc<BTreeSet<SourcePath>>,
+    root: Option<RootIdentity>,
+) -> Reply {
     let started = world.clock.now().monotonic;
     let away = Arc::clone(&world);
     let source = drop_of(&away, &drop).or_else(failed)?;
@@ -285,28 +308,62 @@ async fn scan_drop(world: Arc<World>, drop: DropName, skip: Arc<BTreeSet<SourceP
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        source.see(source::identity(&source.directory).ok());
-        let scanned = source::scan(&source.directory, (&source.filter, &skip), take);
-        source.see(scanned.as_ref().ok().map(|summary| summary.root));
-        let summary = scanned.map_err(Failure::from).or_else(failed)?;
+        source.root.expect(root);
+        source.see(source.root.check().ok().map(|(_, mark)| mark));
+        let scanned = source::scan(&source.root, (&source.filter, &skip), take);
+        source.see(scanned.as_ref().ok().map(|summary| summary.mark));
+        let summary = match (scanned.map_err(Failure::from), source.root.refused()) {
+            (Err(failure), Some(root)) => {
+                return Ok(Outcome::OtherRoot { root, reason: failure.message });
+            }
+            (scanned, _) => scanned.or_else(failed)?,
+        };
         let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
-        let space = source::space(&source.directory);
+        let space = source::space(source.root.path());
         let elapsed = world.clock.now().monotonic.since(started);
         Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, space } })
     };
     source.walker.run(walk).await
 }
 
-async fn look(world: Arc<World>, drop: DropName, paths: Vec<SourcePath>) -> Reply {
-    let look = move || {
-        let Source { directory, filter, .. } = drop_of(&world, &drop)?;
-        source::look(directory, filter, paths).map_err(Failure::from)
-    };
-    off_the_loop(look).await.map(|observations| Outcome::Looked { observations })
+/// Of a path that hangs when it is looked at nothing is known.
+const UNKNOWN_DEVICE: u64 = 0;
+
+/// Looks at paths; one at which it hangs is left out, as if its storage had failed.
+async fn look(world: Arc<World>, drop: DropName, mut paths: Vec<SourcePath>) -> Reply {
+    let source = drop_of(&world, &drop).or_else(failed)?;
+    loop {
+        paths.retain(|path| !source.hung.is(path));
+        let done = Arc::new(AtomicUsize::new(0));
+        let (reader, asked, count) = (Arc::clone(&world), paths.clone(), Arc::clone(&done));
+        let name = drop.clone();
+        let look = move || {
+            let Source { root, filter, .. } = drop_of(&reader, &name)?;
+            let seen = source::look_counting(root, filter, asked, &count);
+            let observations = seen.map_err(Failure::from)?;
+            Ok(Outcome::Looked { observations, root: root.accepted() })
+        };
+        let mut thread = tokio::task::spawn_blocking(look);
+        let progress = || done.load(Ordering::Relaxed) as u64;
+        match hung::unless_still(|| hung::LOOK_LIMIT, progress, &mut thread).await {
+            Some(Ok(looked)) => return looked.or_else(failed),
+            Some(Err(_)) => return cancelled(),
+            None => {}
+        }
+        let at = done.load(Ordering::Relaxed);
+        // Else it is the drop directory itself that does not answer.
+        let Some(path) = paths.get(at).cloned() else {
+            let message = format!("{} does not answer", source.root.path().display());
+            return failed(Failure::new(FailureKind::SourceAway, message));
+        };
+        source.hung.check(&path, UNKNOWN_DEVICE).or_else(failed)?;
+        source.hung.leave(path, UNKNOWN_DEVICE, Box::new(move || thread.is_finished()));
+    }
 }
 
 async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
-    let file = source_file(&world, from);
-    let hash = move || world.parts.hash_range(&file?, range, &world.stop);
-    off_the_loop(hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
+    let (file, what) = (source_file(&world, from.clone()), reading(from));
+    let hash =
+        move |world: &World, stop: &hung::Watched<'_>| world.parts.hash_range(&file?, range, stop);
+    hung::read(&world, what, hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
 }

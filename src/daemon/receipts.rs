@@ -108,6 +108,7 @@ pub fn data_of(detail: Detail) -> Option<ReceiptData> {
         path: upload.admission.path,
         size: upload.admission.fingerprint.size,
         mtime_ns: upload.admission.fingerprint.mtime_ns,
+        root: upload.admission.root.clone(),
         destination: upload.admission.destination.as_str().to_owned(),
         platform: detail.platform,
         remote_id: file.id.as_str().to_owned(),

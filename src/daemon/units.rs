@@ -20,7 +20,7 @@ fn local(why: impl std::fmt::Display) -> Failure {
 pub(super) async fn read(world: Arc<World>, drop: DropName, unit: SourcePath) -> Reply {
     let read = move || {
         let source = drop_of(&world, &drop)?;
-        source::read_unit(&source.directory, &unit, &source.profile).map_err(Failure::from)
+        source::read_unit(&source.root, &unit, &source.profile).map_err(Failure::from)
     };
     off_the_loop(read).await.map(|reading| Outcome::UnitRead(Box::new(reading)))
 }
@@ -60,15 +60,15 @@ pub(super) async fn dispose(world: Arc<World>, key: Key, is_file: bool, how: Dis
         let (drop, unit) = &key;
         let source = drop_of(&world, drop)?;
         // Of an empty mount point everything would seem to be disposed of already.
-        let root = source::identity(&source.directory).map_err(Failure::from)?;
-        if *source.seen.borrow() != Some(root) {
+        let (_, mark) = source.root.check().map_err(Failure::from)?;
+        if *source.seen.borrow() != Some(mark) {
             let why = "the drop directory is not the one that was scanned";
             return Err(Failure::new(FailureKind::SourceAway, why));
         }
         let targets = world.targets.get(drop).cloned().unwrap_or_default();
         let prove = |snapshot: &Snapshot| snapshot.proved_files((drop, unit), is_file, &targets);
         let proved = world.readers.lend(prove).flatten().map_err(local)?;
-        let what = source::Disposable { root: &source.directory, unit, is_file };
+        let what = source::Disposable { root: source.root.path(), unit, is_file };
         source::dispose(&what, &source.filter, &proved, &how).map_err(Failure::from)?;
         Ok(Outcome::Disposed)
     };

@@ -6,7 +6,7 @@
 //! directory replaced, it hears nothing any more. So it is compared with the directory that stands at
 //! the path, whenever a scan has seen that and every [`CHECK_INTERVAL`], and started anew.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
@@ -14,8 +14,8 @@ use tokio::sync::watch::Receiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::engine::event::Event;
-use crate::model::{DropName, Failure, RootIdentity, WatchState};
-use crate::source::{self, Filter, Watch, WatchHint};
+use crate::model::{DropName, Failure, WatchState};
+use crate::source::{DropRoot, Filter, RootMark, Watch, WatchHint};
 
 /// How soon a watch that ended is started again, at first.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -37,11 +37,11 @@ pub(super) struct Watched {
     /// Its name.
     pub(super) drop: DropName,
     /// Where it is.
-    pub(super) directory: PathBuf,
+    pub(super) root: Arc<DropRoot>,
     /// What of it is wanted.
     pub(super) filter: Filter,
     /// Which directory scans see there.
-    pub(super) seen: Receiver<Option<RootIdentity>>,
+    pub(super) seen: Receiver<Option<RootMark>>,
     /// Where hints go.
     pub(super) events: Sender<Event>,
 }
@@ -62,7 +62,7 @@ impl Watched {
     pub(super) async fn watch(mut self) {
         let (mut pause, mut loss_pause) = (RETRY_MIN, Duration::ZERO);
         loop {
-            let end = match start(&self.directory, &self.filter).await {
+            let end = match start(&self.root, &self.filter).await {
                 Ok(watch) => {
                     pause = RETRY_MIN;
                     self.forward_calmly(watch, &mut loss_pause).await
@@ -144,7 +144,7 @@ impl Watched {
 
     /// Tells why a watch hears nothing any more, when it is so.
     async fn check(&self, watch: &Watch) -> Option<&'static str> {
-        let is_another = seen_at(&self.directory).await != Some(watch.root());
+        let is_another = seen_at(&self.root).await != Some(watch.root());
         watch.end().or(is_another.then_some(ANOTHER))
     }
 
@@ -154,7 +154,7 @@ impl Watched {
             WatchHint::Paths(paths) => self.send(Event::Hint { drop, paths }).await?,
             WatchHint::ScanNow => self.send(Event::ScanNow { drop }).await?,
             WatchHint::Lost => {
-                let path = self.directory.display().to_string();
+                let path = self.root.path().display().to_string();
                 tracing::debug!(path, "events were lost: it is watched anew, and scanned");
                 return Ok(Some(End::Lost));
             }
@@ -175,15 +175,16 @@ impl Watched {
     }
 }
 
-async fn start(directory: &Path, filter: &Filter) -> Result<Watch, String> {
-    let (directory, filter) = (directory.to_owned(), filter.clone());
-    match tokio::task::spawn_blocking(move || Watch::start(&directory, filter)).await {
+async fn start(root: &Arc<DropRoot>, filter: &Filter) -> Result<Watch, String> {
+    let (root, filter) = (Arc::clone(root), filter.clone());
+    match tokio::task::spawn_blocking(move || Watch::start(&root, filter)).await {
         Ok(started) => started.map_err(|error| Failure::from(error).message),
         Err(_) => Err("the daemon stops".into()),
     }
 }
 
-async fn seen_at(directory: &Path) -> Option<RootIdentity> {
-    let directory = directory.to_owned();
-    tokio::task::spawn_blocking(move || source::identity(&directory).ok()).await.ok().flatten()
+async fn seen_at(root: &Arc<DropRoot>) -> Option<RootMark> {
+    let root = Arc::clone(root);
+    let checked = tokio::task::spawn_blocking(move || root.check()).await;
+    checked.ok()?.ok().map(|(_, mark)| mark)
 }

@@ -222,6 +222,8 @@ impl Upload {
         };
         self.life.mismatches.remove(&part);
         self.life.part_waits.remove(&part);
+        self.life.failing_since = None;
+        self.life.is_told_stuck = false;
         self.life.unreported_since.get_or_insert(now.monotonic);
         let accepted = Fact::PartAccepted { part, md5, etag, sent, at: now.wall };
         let learned = learned.map(|mode| Fact::ETagModeLearned { mode });

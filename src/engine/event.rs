@@ -23,7 +23,8 @@ use crate::model::{
     ByteCount, ByteRange, Completion, DestinationName, Disposition, DropName, ETag, ExportId,
     ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice, Observation,
     PartNumber, Provenance, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, SourcePath, Space, UnitReading, UploadId, WallTime, WatchState, WholeDigest,
+    RemoteUploadId, RootIdentity, SourcePath, Space, UnitReading, UploadId, WallTime, WatchState,
+    WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -129,6 +130,8 @@ pub enum Act {
         drop: DropName,
         /// Directories that are not entered: units in which nothing has happened for long.
         skip: Arc<BTreeSet<SourcePath>>,
+        /// The directory that has to stand at its path, once files of it were seen.
+        root: Option<RootIdentity>,
     },
     /// Read what a unit says of itself.
     ReadUnit {
@@ -310,12 +313,21 @@ pub enum Outcome {
         /// What it says of the drop directory as a whole.
         walk: Walk,
     },
+    /// Nothing was scanned: another directory stands at the path of the drop directory.
+    OtherRoot {
+        /// Which.
+        root: RootIdentity,
+        /// In words.
+        reason: String,
+    },
     /// What the unit says of itself.
     UnitRead(Box<UnitReading>),
     /// What stood there, one observation for each path asked for that could be looked at.
     Looked {
         /// That.
         observations: Vec<Observation>,
+        /// Which directory the drop directory is.
+        root: Option<RootIdentity>,
     },
     /// The file was read, and compared with what was sent.
     Compared {

@@ -309,7 +309,7 @@ impl Files {
             reason: (!parts.is_empty()).then(|| parts.join("; ")),
             last_full_scan_at: self.last_full_scan_at,
             settling_count: self.settling_count() as u64,
-            root: self.hearing.root,
+            root: self.hearing.root.clone(),
         };
         (self.told.as_ref() != Some(&health)).then(|| {
             self.told = Some(health.clone());

@@ -15,7 +15,7 @@ use super::Engine;
 use super::event::ActId;
 use super::export::Exports;
 use super::plan;
-use super::retry::{self, Closing};
+use super::retry::{self, Closing, SOURCE_DELAY_MAX};
 use super::settings::{DestinationSettings, RetrySettings};
 use super::turn::Turn;
 use super::width::Width;
@@ -204,7 +204,8 @@ impl Gate {
 /// Converts a stored wall-clock deadline to our clock: clamped, so that a clock that was set back
 /// parks nothing for a year.
 pub(crate) fn clamp(until: WallTime, retry: RetrySettings, now: crate::model::Now) -> Monotonic {
-    now.monotonic.after(now.wall.until(until).min(retry.delay_max.max(retry.delay_min * 10)))
+    let longest = retry.delay_max.max(retry.delay_min * 10).max(SOURCE_DELAY_MAX);
+    now.monotonic.after(now.wall.until(until).min(longest))
 }
 
 impl Gate {

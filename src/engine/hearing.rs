@@ -1,10 +1,10 @@
 //! What the scans of a drop directory tell of it as a whole: is it there, and do we hear of it at all.
 //!
-//! *Away*: the directory cannot be opened or read, or it is empty, another than the one whose files
-//! are known, and so the mount point of a share that is not mounted. Then nothing in it is gone:
-//! uploads that need their source wait, looks wait, and a scan is made every [`AWAY_PAUSE`] until it
-//! is back. The same directory, empty, was emptied by someone. Another that holds anything is the
-//! drop directory from then on.
+//! *Away*: the directory cannot be opened or read, or another one stands at its path than the one whose
+//! files are known: a link, another share, the mount point of a share that is not mounted. Then nothing
+//! in it is gone: uploads that need their source wait, looks wait, and a scan is made every
+//! [`AWAY_PAUSE`] until it is back, or an operator accepts the other one. The same directory, empty, was
+//! emptied by someone. As long as no file was ever seen, what is mounted at its path is taken as it is.
 //!
 //! *Silent*: for two scan intervals no scan came to its end and none gave a sign of life. A scan that
 //! hangs in the kernel never fails, so this deadline is the only thing that tells.
@@ -17,11 +17,11 @@ use std::time::Duration;
 use super::event::{Outcome, Setback, Walk};
 use super::files::Files;
 use super::turn::Turn;
-use super::units::Tracked;
 use super::upload::Upload;
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Disposition, DropName, Failure, FailureKind, Monotonic, Record, RootIdentity, Stage, UnitState,
+    DropName, Fact, Failure, FailureKind, Hold, Monotonic, Observation, Record, RootIdentity, Seen,
+    Stage,
 };
 
 /// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
@@ -36,8 +36,10 @@ const SILENCE: &str = "for two scan intervals no scan has ended or shown anythin
 /// What is known of one drop directory as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Hearing {
-    /// Which directory it was when its files were last seen.
+    /// Which directory it has to be, once files of it were seen.
     pub(crate) root: Option<RootIdentity>,
+    /// Another one that stands at its path.
+    other: Option<RootIdentity>,
     /// Why the last scan saw nothing.
     failure: Option<String>,
     /// That scan failed because the directory is away, not because this machine is short of something.
@@ -91,8 +93,12 @@ impl Hearing {
         self.is_away = is_away;
     }
 
-    fn find(&mut self, root: RootIdentity) {
-        self.root = Some(root);
+    /// Notes that the directory is there, and which it is where anything is in it.
+    fn find(&mut self, root: RootIdentity, is_empty: bool) {
+        if !is_empty {
+            self.root.get_or_insert(root);
+        }
+        self.other = None;
         self.failure = None;
         self.is_away = false;
     }
@@ -105,26 +111,6 @@ impl Hearing {
 }
 
 impl Files {
-    /// Tells whether a scan saw the mount point of a share that is not mounted, by all signs.
-    fn is_bare(&self, walk: Walk) -> bool {
-        let is_another = self.hearing.root.is_some_and(|root| root != walk.root);
-        walk.is_empty && is_another && self.misses_files()
-    }
-
-    /// Tells whether files should be there: all may have been disposed of.
-    fn misses_files(&self) -> bool {
-        let is_under_way =
-            |unit: &Tracked| matches!(unit.row.state, UnitState::Open | UnitState::Closed);
-        match self.settings.disposition {
-            Disposition::Keep => !self.known.is_empty(),
-            Disposition::Move(_) | Disposition::Delete => {
-                !self.disposals.is_empty()
-                    || self.units.iter().any(is_under_way)
-                    || self.known.all_live().next().is_some()
-            }
-        }
-    }
-
     /// Says what scans do not see, when they miss something.
     pub(crate) fn missed(&self) -> Option<String> {
         let (_, is_long) = self.hearing.partial?;
@@ -176,12 +162,24 @@ impl Engine {
         files.is_some_and(|files| files.hearing.is_away()) && upload.needs_source()
     }
 
-    /// Remembers which directories the drop directories were.
+    /// Returns which directories the drop directories were, those that are not configured included.
+    pub fn roots(&self) -> Vec<(DropName, String, RootIdentity)> {
+        let known = |(name, files): (&DropName, &Files)| {
+            let root = files.hearing.root.clone()?;
+            Some((name.clone(), files.settings.directory.clone(), root))
+        };
+        self.drops.iter().filter_map(known).chain(self.gone_roots.iter().cloned()).collect()
+    }
+
+    /// Remembers which directories the drop directories were, also of those that are not configured:
+    /// they may be again by another configuration.
     pub(super) fn take_roots(&mut self, roots: Vec<(DropName, String, RootIdentity)>) {
+        self.gone_roots.clear();
         for (drop, directory, root) in roots {
             let files = self.drops.get_mut(&drop);
-            if let Some(files) = files.filter(|files| files.settings.directory == directory) {
-                files.hearing.root = Some(root);
+            match files.filter(|files| files.settings.directory == directory) {
+                Some(files) => files.hearing.root = Some(root),
+                None => self.gone_roots.push((drop, directory, root)),
             }
         }
     }
@@ -192,6 +190,22 @@ impl Engine {
             turn.record(Record::DropHealth(health));
         }
         self.note_hearing(drop, turn);
+    }
+
+    /// Notes which directory it is that files are seen in before a scan of it has ended.
+    pub(super) fn note_root(
+        &mut self,
+        drop: &DropName,
+        root: Option<RootIdentity>,
+        observations: &[Observation],
+    ) {
+        let is_file = |one: &Observation| matches!(one.seen, Seen::File(_) | Seen::Unreadable(..));
+        let files = self.drops.get_mut(drop).filter(|files| files.settings.is_scanned);
+        if let (Some(files), Some(root)) = (files, root)
+            && observations.iter().any(is_file)
+        {
+            files.hearing.root.get_or_insert(root);
+        }
     }
 
     /// Takes a sign of life from the scan under way.
@@ -266,21 +280,46 @@ impl Engine {
         }
     }
 
+    /// A scan ended at another directory than the one whose files are known.
+    pub(super) fn on_other_root(
+        &mut self,
+        drop: &DropName,
+        other: (RootIdentity, String),
+        turn: &Turn,
+    ) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        let (root, reason) = other;
+        files.hearing.hear(turn.now.monotonic);
+        files.hearing.lose(reason, true);
+        files.hearing.other = Some(root);
+    }
+
+    /// An operator accepts the other directory that stands at the path; tells whether there is one.
+    pub(super) fn accept_root(&mut self, drop: &DropName, turn: &mut Turn) -> bool {
+        let other = self.drops.get_mut(drop).and_then(|files| {
+            let other = files.hearing.other.take()?;
+            files.hearing.root = Some(other);
+            Some(())
+        });
+        if other.is_some() {
+            self.on_scan_now(drop, turn.now);
+            self.tell_drop(drop, turn);
+        }
+        other.is_some()
+    }
+
     /// A scan came to its end.
     pub(super) fn on_walked(&mut self, drop: &DropName, walk: Walk, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         files.hearing.hear(turn.now.monotonic);
-        if files.is_bare(walk) {
-            let directory = &files.settings.directory;
-            let reason =
-                format!("{directory} is empty and not the directory it was: is its share mounted?");
-            files.hearing.lose(reason, true);
-            return;
-        }
-        files.hearing.find(walk.root);
+        let was_away = files.hearing.is_away();
+        files.hearing.find(walk.root, walk.is_empty);
         files.is_scanned = true;
         files.free_space = walk.space.map(|space| space.free);
         let directory = files.settings.directory.clone();
+        if was_away {
+            self.release_readers(drop, turn);
+        }
         self.note_space(&directory, Some(drop), walk.space, turn);
         let Some(files) = self.drops.get_mut(drop) else { return };
         if !walk.complete {
@@ -297,6 +336,18 @@ impl Engine {
         if walk.is_empty {
             self.on_emptied(drop, turn);
         }
+    }
+
+    /// What waited because its file could not be read goes on: its whole drop directory was away.
+    fn release_readers(&mut self, drop: &DropName, turn: &mut Turn) {
+        let waits = |upload: &Upload| {
+            upload.admission.drop == *drop
+                && upload.life.failing_since.is_some()
+                && matches!(upload.state.hold, Hold::Waiting { .. })
+        };
+        let waiting = self.uploads.iter().filter(|(_, upload)| waits(upload));
+        let ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.record(id, Fact::Released, turn));
     }
 
     /// Every directory was read: none is unreadable any more.

@@ -82,11 +82,6 @@ impl KnownFiles {
         self.live.range(range).map(|(_, id)| *id).collect()
     }
 
-    /// Tells whether no file was ever admitted.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// Returns every upload that has not ended.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = UploadId> {
         self.live.iter().map(|(_, id)| *id)

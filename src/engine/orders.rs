@@ -91,7 +91,10 @@ impl Engine {
     pub fn order(&mut self, now: Now, order: Order, out: &mut Vec<Effect>) -> Vec<Change> {
         let mut turn = Turn::new(now);
         let changes = order.scopes.into_iter().map(|scope| {
-            let is_known = self.knows(&scope);
+            let is_known = match order.verb {
+                Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon => self.knows(&scope),
+                Verb::AcceptRoot => self.accept_roots(&scope, &mut turn),
+            };
             let upload_count = match is_known {
                 true => self.carry_out(order.verb, &scope, &mut turn),
                 false => 0,
@@ -131,7 +134,18 @@ impl Engine {
                 ids.iter().for_each(|id| self.note_given_up(*id));
                 self.abandon(&ids, turn)
             }
+            Verb::AcceptRoot => ids.len(),
         }
+    }
+
+    /// Accepts the other directories that stand at paths; tells whether there were any.
+    fn accept_roots(&mut self, scope: &Scope, turn: &mut Turn) -> bool {
+        let drops: Vec<_> = match scope {
+            Scope::All => self.drops.keys().cloned().collect(),
+            Scope::Drop(drop) => vec![drop.clone()],
+            Scope::Destination(_) | Scope::Unit(..) | Scope::Upload(_) => Vec::new(),
+        };
+        drops.iter().filter(|drop| self.accept_root(drop, turn)).count() > 0
     }
 
     fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {

@@ -260,6 +260,11 @@ impl Engine {
                 self.outbox.gather(key, file, turn);
             }
         }
+        if self.outbox.is_wanted(NoticeKind::UploadStuck) {
+            for (key, file) in self.stuck_in(turn) {
+                self.outbox.gather(key, file, turn);
+            }
+        }
         self.end_days(turn);
         if self.draining {
             return;

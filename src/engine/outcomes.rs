@@ -104,6 +104,9 @@ impl Engine {
     fn on_scanned(&mut self, drop: &DropName, reply: Reply, turn: &mut Turn) {
         match reply {
             Ok(Outcome::Scanned { walk, .. }) => self.on_walked(drop, walk, turn),
+            Ok(Outcome::OtherRoot { root, reason }) => {
+                self.on_other_root(drop, (root, reason), turn);
+            }
             Ok(other) => debug_assert!(false, "an outcome of another act: {other:?}"),
             Err(Setback { failure, .. }) => self.on_scan_failed(drop, failure, turn),
         }
@@ -119,7 +122,8 @@ impl Engine {
         if let Some(files) = self.drops.get_mut(drop) {
             files.is_looking = false;
         }
-        if let Ok(Outcome::Looked { observations }) = reply {
+        if let Ok(Outcome::Looked { observations, root }) = reply {
+            self.note_root(drop, root, &observations);
             self.on_observed(drop, &observations, Closeness::Look, turn);
             let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
             places

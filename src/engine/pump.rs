@@ -122,9 +122,10 @@ impl Engine {
         if scan_is_due {
             let kind = FlightKind::Scan(drop.clone());
             let flight = Flight { kind, upload: None, destination: None };
-            let skip = self.drops.get_mut(drop).map(|files| files.begin_scan(turn.now.monotonic));
-            let skip = skip.unwrap_or_default();
-            let id = self.start(flight, Act::Scan { drop: drop.clone(), skip }, turn);
+            let Some(files) = self.drops.get_mut(drop) else { return };
+            let skip = files.begin_scan(turn.now.monotonic);
+            let root = files.hearing.root.clone();
+            let id = self.start(flight, Act::Scan { drop: drop.clone(), skip, root }, turn);
             if let Some(files) = self.drops.get_mut(drop) {
                 files.scan = Scan::Running(id);
                 files.hearing.begin(turn.now.monotonic);

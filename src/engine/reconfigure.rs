@@ -13,6 +13,7 @@ use crate::model::{Fact, Hold, ParkReason, UploadId};
 
 impl Engine {
     pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
+        let roots = self.roots();
         let mut old = std::mem::take(&mut self.drops);
         for drop in &settings.drops {
             let files = match old.remove(&drop.name) {
@@ -21,6 +22,7 @@ impl Engine {
             };
             self.drops.insert(drop.name.clone(), files);
         }
+        self.take_roots(roots);
         let mut old = std::mem::take(&mut self.gates);
         for destination in &settings.destinations {
             let gate = match old.remove(&destination.name) {

@@ -48,6 +48,10 @@ pub(crate) struct Closing {
 /// How often a refused credential or a platform under maintenance is tried again.
 const HALT_PAUSE: Duration = Duration::from_mins(5);
 
+/// A file whose storage fails is read again at least this often: it may be mended at any time, and each
+/// try of a failing disk may take it seconds.
+pub(crate) const SOURCE_DELAY_MAX: Duration = Duration::from_hours(1);
+
 /// Turns a failure into what follows from it.
 pub(crate) fn judge(kind: FailureKind) -> Verdict {
     use DestinationState::{Halted, Throttled, Unreachable};
@@ -63,6 +67,7 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
         | FailureKind::BadAnswer
         | FailureKind::PartRejected
         | FailureKind::SourceAway
+        | FailureKind::SourceFailing
         | FailureKind::LocalFault => Verdict::Again,
         FailureKind::Forbidden => Verdict::Park(ParkReason::Forbidden),
         FailureKind::NotFound => Verdict::Park(ParkReason::TargetMissing),
@@ -91,6 +96,11 @@ pub(crate) fn delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duratio
     let floor = ceiling / 10;
     let span = u64::try_from((ceiling - floor).as_nanos()).unwrap_or(u64::MAX);
     floor + Duration::from_nanos(if span == 0 { 0 } else { mix(seed, attempt) % span })
+}
+
+/// Returns how long to wait before a file whose storage fails is read again.
+pub(crate) fn source_delay(settings: RetrySettings, attempt: u32, seed: u64) -> Duration {
+    delay(RetrySettings { delay_max: SOURCE_DELAY_MAX, ..settings }, attempt, seed)
 }
 
 /// Scatters a seed: the finaliser of splitmix64.

@@ -233,6 +233,7 @@ impl Engine {
             rank: settled.place.rank,
             at: turn.now.wall,
             parked: planned.err().or(unreadable),
+            root: files.hearing.root.clone(),
             unit,
             is_sentinel: false,
             provenance: settled.provenance.map(Box::new),

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::model::{
     Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, Provenance,
-    SourcePath, Target, UploadId, WallTime,
+    RootIdentity, SourcePath, Target, UploadId, WallTime,
 };
 
 /// An [`Admission`] in little room.
@@ -28,6 +28,7 @@ pub(crate) struct Ticket {
     pub(crate) rank: u32,
     pub(crate) at: WallTime,
     parked: Option<ParkReason>,
+    root: Option<RootIdentity>,
     /// The target's folders, each followed by a slash, and its name.
     target: Box<str>,
     /// How much of it is folders.
@@ -76,6 +77,7 @@ impl Ticket {
             rank: self.rank,
             at: self.at,
             parked: self.parked,
+            root: self.root.clone(),
         }
     }
 }
@@ -104,6 +106,7 @@ impl From<Admission> for Ticket {
             rank: admission.rank,
             at: admission.at,
             parked: admission.parked,
+            root: admission.root,
             target: target.into(),
             folders_length,
         }
@@ -178,6 +181,7 @@ mod tests {
             rank: 6,
             at: WallTime(8),
             parked: Some(ParkReason::TooLarge),
+            root: None,
         }
     }
 

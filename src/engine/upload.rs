@@ -93,6 +93,10 @@ pub(crate) struct Life {
     pub(crate) is_superseded: bool,
     /// The operator gave it up.
     pub(crate) is_given_up: bool,
+    /// Since when its file cannot be read, though it is there.
+    pub(crate) failing_since: Option<Monotonic>,
+    /// People were told of that.
+    pub(crate) is_told_stuck: bool,
     /// No part before this one is open.
     cursor: usize,
 }
@@ -470,6 +474,8 @@ impl Life {
             name_version: 1,
             is_superseded: false,
             is_given_up: false,
+            failing_since: None,
+            is_told_stuck: false,
             cursor: 0,
         }
     }

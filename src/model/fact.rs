@@ -13,6 +13,7 @@ use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
 use super::notice::{Notice, NoticeId};
 use super::order::OrderRecord;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
+use super::root::RootIdentity;
 use super::time::WallTime;
 use super::unit::{Disposal, UnitRow};
 
@@ -246,6 +247,9 @@ pub struct Admission {
     pub at: WallTime,
     /// Set when the upload cannot be planned and is parked from the start.
     pub parked: Option<ParkReason>,
+    /// Which directory the drop directory is that it was seen in; none for what is in no drop
+    /// directory.
+    pub root: Option<RootIdentity>,
 }
 
 /// Something that happened to one upload.

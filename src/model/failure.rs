@@ -56,6 +56,8 @@ pub enum FailureKind {
     SourceUnreadable,
     /// The drop directory, or what it lies on, does not answer: it says nothing about the file.
     SourceAway,
+    /// The storage of this one file fails for the moment, or does not answer.
+    SourceFailing,
     /// This machine failed: its disk, its memory.
     LocalFault,
     /// The act was given up because the daemon stops.
@@ -87,6 +89,7 @@ impl FailureKind {
             Self::SourceGone => "source-gone",
             Self::SourceUnreadable => "source-unreadable",
             Self::SourceAway => "source-away",
+            Self::SourceFailing => "source-failing",
             Self::LocalFault => "local-fault",
             Self::Cancelled => "cancelled",
         }

@@ -181,15 +181,6 @@ fn digest_of(numbers: [u64; 3]) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Which directory a drop directory is: another share mounted there is another directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RootIdentity {
-    /// Device number.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
-}
-
 /// What one look at a path gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
@@ -235,13 +226,16 @@ pub enum IgnoreReason {
     ByProfile,
     /// A directory that may not be read.
     DirectoryUnreadable,
+    /// Another name of a file whose owner is neither that of its directory nor that of the drop
+    /// directory.
+    HardLink,
     /// It was uploaded under another name, and moved since.
     Moved,
 }
 
 impl IgnoreReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LinkOutside,
         Self::LinkToDirectory,
         Self::LinkBroken,
@@ -251,6 +245,7 @@ impl IgnoreReason {
         Self::Filtered,
         Self::ByProfile,
         Self::DirectoryUnreadable,
+        Self::HardLink,
         Self::Moved,
     ];
 
@@ -266,6 +261,7 @@ impl IgnoreReason {
             Self::Filtered => "filtered",
             Self::ByProfile => "by-profile",
             Self::DirectoryUnreadable => "directory-unreadable",
+            Self::HardLink => "hard-link",
             Self::Moved => "moved",
         }
     }
@@ -287,6 +283,9 @@ impl IgnoreReason {
             Self::Filtered => "left out by include or exclude",
             Self::ByProfile => "left out by the profile",
             Self::DirectoryUnreadable => "directory that may not be read",
+            Self::HardLink => {
+                "hard link to a file of another owner than its directory and the drop directory"
+            }
             Self::Moved => "was uploaded under another name and moved since",
         }
     }

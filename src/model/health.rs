@@ -1,7 +1,7 @@
 //! How drop directories and destinations are doing.
 
-use super::file::RootIdentity;
 use super::id::DropName;
+use super::root::RootIdentity;
 use super::time::WallTime;
 
 /// How a drop directory is watched.

@@ -38,6 +38,8 @@ pub enum NoticeKind {
     DropCompleted,
     /// Files stopped until someone acts.
     Parked,
+    /// Files wait for long for what passes by itself, and are still tried.
+    UploadStuck,
     /// A drop directory is not heard of, or is heard again.
     Deaf,
     /// A destination refuses us, or takes our calls again.
@@ -56,9 +58,10 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind; those that can be asked for come first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DropCompleted,
         Self::Parked,
+        Self::UploadStuck,
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,
@@ -68,9 +71,10 @@ impl NoticeKind {
         Self::Summary,
     ];
     /// Kinds that a channel can ask for. The others follow from how it is told.
-    pub const ASKED: [Self; 7] = [
+    pub const ASKED: [Self; 8] = [
         Self::DropCompleted,
         Self::Parked,
+        Self::UploadStuck,
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,
@@ -91,6 +95,7 @@ impl NoticeKind {
         match self {
             Self::DropCompleted => "drop-completed",
             Self::Parked => "parked",
+            Self::UploadStuck => "upload-stuck",
             Self::Deaf => "deaf",
             Self::DestinationHalted => "destination-halted",
             Self::DestinationUnreachable => "destination-unreachable",

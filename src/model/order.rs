@@ -60,6 +60,8 @@ pub enum Verb {
     Retry,
     /// Give it up.
     Abandon,
+    /// Accept another directory at the path of a drop directory.
+    AcceptRoot,
 }
 
 /// What stands of an order until it is taken back or carried out.

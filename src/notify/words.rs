@@ -55,6 +55,10 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
             let count = count(body, "count");
             format!("{drop}: {count} {} parked", if count == 1 { "file" } else { "files" })
         }
+        (NoticeKind::UploadStuck, _) => {
+            let count = count(body, "count");
+            format!("{drop}: {count} {} stuck", if count == 1 { "file" } else { "files" })
+        }
         (NoticeKind::Deaf, false) => format!("drop directory {name} is deaf"),
         (NoticeKind::Deaf, true) => format!("drop directory {name} is heard again"),
         (NoticeKind::DestinationHalted, false) => format!("destination {name} is halted"),
@@ -84,6 +88,7 @@ pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         }
         NoticeKind::DropCompleted
         | NoticeKind::Parked
+        | NoticeKind::UploadStuck
         | NoticeKind::Deaf
         | NoticeKind::DestinationHalted
         | NoticeKind::DestinationUnreachable
@@ -159,6 +164,11 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
         NoticeKind::Parked => format!(
             "They wait until someone acts. `dropferry show {}` says what happened to the first, and \
              `dropferry status` lists all that are parked.",
+            count(body, "first_upload")
+        ),
+        NoticeKind::UploadStuck => format!(
+            "They are still tried, at least once an hour. Is their disk failing, or their share \
+             hanging? `dropferry show {}` says what happened to the first.",
             count(body, "first_upload")
         ),
         NoticeKind::Deaf => "Files that arrive there are not seen until it is heard again. Is its \

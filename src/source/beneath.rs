@@ -1,38 +1,51 @@
 //! Opening and looking at things beneath a drop directory, and never outside of it.
 //!
 //! Owns the only calls that turn a [`SourcePath`] into a file descriptor. It promises that a path
-//! from a row, a hint or a directory listing is resolved without following any symbolic link
-//! (`openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`), so that a directory that is swapped
-//! for a link between two looks leads nowhere. A link is followed on purpose only: it is resolved to
-//! its target first, and the target is then opened by the same rules.
+//! from a row, a hint or a directory listing is resolved without following any symbolic link, so that a
+//! directory that is swapped for a link between two looks leads nowhere. A link is followed on purpose
+//! only: it is resolved to its target first, and the target is then opened by the same rules.
 //!
-//! Where the kernel has no `openat2` (before 5.6, or a seccomp filter that forbids it) plain
-//! `openat` with `O_NOFOLLOW` stands in, which guards the last component only.
+//! There are two ways to open: `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`; and, where
+//! the kernel has none (before 5.6, or a seccomp filter that forbids it), component by component with
+//! `O_NOFOLLOW`. Which one is used is found out once, with a path that is not in any drop directory:
+//! what a file system in one answers, be it `EPERM` or `ENOSYS`, is that file's error and nothing else.
 //!
-//! It never writes. At a crash nothing is lost. Called by `scan`, `look`, `part` and
-//! `run`.
+//! It never writes. At a crash nothing is lost. Called by `root`, `scan`, `look`, `part` and `run`.
 
+use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Error;
-use crate::model::{ByteCount, Fingerprint, RootIdentity, SourcePath};
+use super::root::{Found, RootMark, identify, mark_of};
+use crate::model::{ByteCount, Fingerprint, SourcePath};
 
 /// How often `openat2` is tried again when a rename beside it made the kernel unsure.
 const RESOLVE_TRIES: usize = 8;
+
+/// Whether the kernel lets this process use `openat2`.
+static HAS_OPENAT2: LazyLock<bool> = LazyLock::new(|| {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    !matches!(opened, Err(Errno::NOSYS | Errno::PERM))
+});
 
 /// What `statx` says about one thing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub(super) file_type: FileType,
     pub(super) fingerprint: Fingerprint,
-    /// The user whose it is.
+    /// Names that it has.
+    pub(super) link_count: u32,
+    /// The user it belongs to.
     pub(super) owner: u32,
 }
 
@@ -54,15 +67,29 @@ pub(super) enum Link {
 pub(super) struct Root {
     directory: PathBuf,
     fd: OwnedFd,
+    /// Which directory it is, once that was asked for.
+    found: OnceCell<Found>,
+    owner: OnceCell<u32>,
 }
 
 impl Root {
-    /// Opens the drop directory; the directory itself may be named by a symbolic link.
+    /// Opens whatever directory stands at a path, which may be named by a symbolic link.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty())
             .map_err(|errno| Error::of_directory("open drop directory", directory, errno))?;
-        Ok(Self { directory: directory.to_owned(), fd })
+        let (found, owner) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { directory: directory.to_owned(), fd, found, owner })
+    }
+
+    /// Returns the path it was opened by.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Notes which directory it is.
+    pub(super) fn with(self, found: Found) -> Self {
+        Self { found: OnceCell::from(found), ..self }
     }
 
     /// Opens the listing of the directory at `path`; the empty path is the drop directory.
@@ -103,17 +130,45 @@ impl Root {
 
     /// Tells whether the drop directory's path still leads to the directory that was opened.
     pub(super) fn is_still_there(&self) -> Result<bool, Error> {
-        let before = self.identity()?;
-        Ok(Self::open(&self.directory)?.identity()? == before)
+        Ok(Self::open(&self.directory)?.mark()? == self.mark()?)
+    }
+
+    /// Returns which directory it is, as long as it stays mounted.
+    pub(super) fn mark(&self) -> Result<RootMark, Error> {
+        mark_of(&self.fd).map_err(|errno| self.not_looked_at(errno))
     }
 
     /// Returns which directory it is.
-    pub(super) fn identity(&self) -> Result<RootIdentity, Error> {
-        let stat = stat_fd(&self.fd).map_err(|errno| {
-            Error::of_directory("look at drop directory", &self.directory, errno)
-        })?;
-        let Fingerprint { device, inode, .. } = stat.fingerprint;
-        Ok(RootIdentity { device, inode })
+    pub(super) fn found(&self) -> Result<Found, Error> {
+        if let Some(found) = self.found.get() {
+            return Ok(found.clone());
+        }
+        let found = identify(&self.fd).map_err(|error| self.not_looked_at(error))?;
+        Ok(self.found.get_or_init(|| found).clone())
+    }
+
+    /// Tells whether a file is another name of one that neither its directory's owner nor the drop
+    /// directory's owns: whoever may write here may have linked what he may not read.
+    pub(super) fn is_foreign_link(&self, path: &SourcePath, stat: &Stat) -> Result<bool, Errno> {
+        if stat.link_count <= 1 {
+            return Ok(false);
+        }
+        let owner = match self.owner.get() {
+            Some(owner) => *owner,
+            None => stat_fd(&self.fd)?.owner,
+        };
+        if self.owner.get_or_init(|| owner) == &stat.owner {
+            return Ok(false);
+        }
+        let above = path.as_bytes().len().saturating_sub(path.file_name().len() + 1);
+        match &path.as_bytes()[..above] {
+            [] => Ok(true),
+            above => Ok(self.stat(&SourcePath::from_bytes(above))?.owner != stat.owner),
+        }
+    }
+
+    fn not_looked_at(&self, why: impl Into<io::Error>) -> Error {
+        Error::of_directory("look at drop directory", &self.directory, why)
     }
 
     /// Tells whether nothing at all stands in the drop directory.
@@ -132,24 +187,40 @@ impl Root {
 
     fn open_at(&self, path: &SourcePath, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        for _ in 0..RESOLVE_TRIES {
-            match rustix::fs::openat2(&self.fd, path.as_path(), flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::NOSYS | Errno::PERM) => return self.open_at_plainly(path, flags),
-                other => return other,
-            }
+        match *HAS_OPENAT2 {
+            true => open_at_once(self.fd.as_fd(), path.as_path(), flags),
+            false => open_stepwise(self.fd.as_fd(), path.as_path(), flags),
         }
-        Err(Errno::AGAIN)
     }
+}
 
-    fn open_at_plainly(&self, path: &SourcePath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = path.as_path();
-        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(Errno::XDEV);
+fn open_at_once(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RESOLVE_TRIES {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
         }
-        rustix::fs::openat(&self.fd, path, flags, Mode::empty())
     }
+    Err(Errno::AGAIN)
+}
+
+fn open_stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let name = |part| match part {
+        Component::Normal(name) => Ok(name),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => {
+            Err(Errno::XDEV)
+        }
+    };
+    let names: Vec<&OsStr> = path.components().map(name).collect::<Result<_, _>>()?;
+    let (last, above) = names.split_last().ok_or(Errno::NOENT)?;
+    let mut at: Option<OwnedFd> = None;
+    for name in above {
+        let from = at.as_ref().map_or(root, AsFd::as_fd);
+        at = Some(rustix::fs::openat(from, *name, step, Mode::empty())?);
+    }
+    rustix::fs::openat(at.as_ref().map_or(root, AsFd::as_fd), *last, flags, Mode::empty())
 }
 
 /// Looks at an open file.
@@ -166,7 +237,8 @@ pub(super) fn stat_entry(directory: impl AsFd, name: &std::ffi::CStr) -> Result<
 
 fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, Errno> {
     let times = StatxFlags::MTIME | StatxFlags::CTIME;
-    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::UID | times;
+    let owner = StatxFlags::UID | StatxFlags::NLINK;
+    let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | times | owner;
     let found = rustix::fs::statx(fd, path, flags | AtFlags::NO_AUTOMOUNT, mask)?;
     let has_ctime = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME);
     let nanoseconds = |at: rustix::fs::StatxTimestamp| {
@@ -181,6 +253,7 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
             mtime_ns: nanoseconds(found.stx_mtime),
             ctime_ns: has_ctime.then(|| nanoseconds(found.stx_ctime)),
         },
+        link_count: found.stx_nlink,
         owner: found.stx_uid,
     })
 }
@@ -226,19 +299,59 @@ mod tests {
     use super::super::tests::path;
     use super::*;
 
+    type Way = fn(BorrowedFd<'_>, &Path, OFlags) -> Result<OwnedFd, Errno>;
+
     #[test]
-    fn plain_opening_guards_dots_and_the_last_component() {
+    fn neither_way_of_opening_leads_out_or_follows_a_link() {
         let outer = tempfile::tempdir().unwrap();
-        fs::create_dir_all(outer.path().join("drop/dir")).unwrap();
-        fs::write(outer.path().join("secret"), "").unwrap();
-        fs::write(outer.path().join("drop/dir/file"), "").unwrap();
-        symlink("../secret", outer.path().join("drop/link")).unwrap();
-        let root = Root::open(&outer.path().join("drop")).unwrap();
-        let open = |name| root.open_at_plainly(&path(name), OFlags::RDONLY | OFlags::NOFOLLOW);
-        assert!(open("dir/file").is_ok());
-        assert_eq!(open("../secret").unwrap_err(), Errno::XDEV);
-        assert_eq!(open("/etc/passwd").unwrap_err(), Errno::XDEV);
-        assert_eq!(open("link").unwrap_err(), Errno::LOOP);
+        let at = |name: &str| outer.path().join(name);
+        ["drop/dir", "elsewhere"].iter().for_each(|name| fs::create_dir_all(at(name)).unwrap());
+        ["drop/dir/file", "drop/file", "secret", "elsewhere/file"]
+            .iter()
+            .for_each(|name| fs::write(at(name), "").unwrap());
+        symlink("../secret", at("drop/link")).unwrap();
+        symlink("../elsewhere", at("drop/away")).unwrap();
+        symlink("dir", at("drop/inside")).unwrap();
+        let root = Root::open(&at("drop")).unwrap();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for way in [open_at_once as Way, open_stepwise] {
+            let open = |name: &str| way(root.fd.as_fd(), Path::new(name), flags);
+            assert!(open("dir/file").is_ok() && open("file").is_ok());
+            let refused = ["../secret", "/etc/passwd", "dir/../../secret", "link", "away/file"];
+            for name in refused.iter().chain(&["inside/file"]) {
+                let errno = open(name).unwrap_err();
+                assert!(matches!(errno, Errno::XDEV | Errno::LOOP | Errno::NOTDIR), "{name}");
+            }
+            let link = way(root.fd.as_fd(), Path::new("link"), flags | OFlags::PATH).unwrap();
+            assert_eq!(stat_fd(link).unwrap().file_type, FileType::Symlink);
+        }
+    }
+
+    #[test]
+    fn hard_links_count_only_to_files_of_others() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("dir")).unwrap();
+        for name in ["dir/a", "a", "alone"] {
+            fs::write(at(name), "").unwrap();
+        }
+        fs::hard_link(at("dir/a"), at("dir/b")).unwrap();
+        fs::hard_link(at("a"), at("b")).unwrap();
+        let is_foreign = |name: &str| {
+            let opened = Root::open(root.path()).unwrap();
+            let stat = opened.stat(&path(name)).unwrap();
+            opened.is_foreign_link(&path(name), &stat).unwrap()
+        };
+        assert_eq!(["dir/b", "b", "alone"].map(is_foreign), [false; 3], "a backup's");
+        let give = |name: &str| std::os::unix::fs::chown(at(name), Some(65534), None);
+        if give("a").is_err() {
+            println!("not asserted: this user gives nothing away");
+            return;
+        }
+        ["dir/a", "alone"].iter().for_each(|name| give(name).unwrap());
+        assert_eq!(["dir/b", "b", "alone"].map(is_foreign), [true, true, false]);
+        give("dir").unwrap();
+        assert_eq!(["dir/b", "b"].map(is_foreign), [false, true], "its directory's owner has it");
     }
 
     #[test]

@@ -13,27 +13,40 @@
 //! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
 //! period ends; `scan` uses its judgement of links.
 
-use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::beneath::{Link, Root, Stat, is_exhausted, is_passing, words};
-use super::{Error, Filter};
+use super::{DropRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
 /// Looks at `paths` in the drop directory `root`.
 ///
 /// # Errors
-/// When the drop directory is not there, may not be entered, or is empty and so may be the mount point
-/// of a share that is away (`SourceAway`), or this process ran out of handles or memory
-/// (`LocalFault`).
+/// When the drop directory is not there, is not the expected one, may not be entered, or is empty and so
+/// may be the mount point of a share that is away (`SourceAway`), or this process ran out of handles or
+/// memory (`LocalFault`).
 pub fn look(
-    root: &Path,
+    root: &DropRoot,
     filter: &Filter,
     paths: Vec<SourcePath>,
 ) -> Result<Vec<Observation>, Error> {
-    let directory = Root::open(root)?;
+    look_counting(root, filter, paths, &AtomicUsize::new(0))
+}
+
+/// As [`look()`], and counts the paths that were looked at: who waits sees at which one it hangs.
+///
+/// # Errors
+/// As [`look()`].
+pub fn look_counting(
+    root: &DropRoot,
+    filter: &Filter,
+    paths: Vec<SourcePath>,
+    done: &AtomicUsize,
+) -> Result<Vec<Observation>, Error> {
+    let directory = root.open()?;
     let mut found = Vec::with_capacity(paths.len());
     for path in paths {
         match look_at(&directory, filter, &path) {
@@ -41,12 +54,13 @@ pub fn look(
             Err(errno) if is_passing(errno) => {}
             Err(errno) => return Err(Error::of_file("look at", &path, errno)),
         }
+        done.fetch_add(1, Ordering::Relaxed);
     }
     // What is missed or refused may be the drop directory's fault and not the file's.
     if found.iter().any(|one| is_doubtful(&one.seen)) {
         let is_missed = found.iter().any(|one| one.seen == Seen::Gone);
         if directory.is_empty()? && is_missed {
-            return Err(Error::empty(root));
+            return Err(Error::empty(root.path()));
         }
     }
     Ok(found)
@@ -86,8 +100,16 @@ fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errn
 /// Judges a link without opening what it leads to.
 pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
     Ok(match target_of(root, path)? {
-        Target::File(_, stat) => Seen::File(stat.fingerprint),
+        Target::File(target, stat) => regular(root, &target, &stat)?,
         Target::Other(seen) => seen,
+    })
+}
+
+/// Judges a regular file without opening it.
+pub(super) fn regular(root: &Root, path: &SourcePath, stat: &Stat) -> Result<Seen, Errno> {
+    Ok(match root.is_foreign_link(path, stat)? {
+        true => Seen::Ignored(IgnoreReason::HardLink),
+        false => Seen::File(stat.fingerprint),
     })
 }
 
@@ -130,6 +152,11 @@ fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
 
 /// Opens a regular file and closes it again, to learn whether it may be read.
 fn openable(root: &Root, path: &SourcePath, stat: Stat) -> Result<Seen, Errno> {
+    match regular(root, path, &stat) {
+        Ok(Seen::File(_)) => {}
+        Err(errno) => return unseen(errno),
+        other => return other,
+    }
     match root.open_file(path) {
         Ok(_) => Ok(Seen::File(stat.fingerprint)),
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => unseen(errno),
@@ -154,6 +181,7 @@ mod tests {
     use std::ops::ControlFlow;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::path::Path;
     use std::process::Command;
 
     use rustix::fs::{CWD, Mode, mkfifoat, mknodat};
@@ -163,7 +191,9 @@ mod tests {
     use crate::model::{ByteCount, FailureKind};
 
     fn look_one(root: &Path, name: impl AsRef<[u8]>) -> Seen {
-        let mut seen = look(root, &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)]).unwrap();
+        let mut seen =
+            look(&DropRoot::at(root), &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)])
+                .unwrap();
         assert_eq!(seen.len(), 1);
         seen.remove(0).seen
     }
@@ -173,7 +203,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("a.xml"), "four").unwrap();
         let paths = vec![path("gone"), path("a.xml"), path("gone")];
-        let seen = look(root.path(), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
+        let seen =
+            look(&DropRoot::at(root.path()), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
         assert_eq!(seen.iter().map(|one| one.path.clone()).collect::<Vec<_>>(), paths);
         assert_eq!(seen.iter().map(|one| one.place.rank).collect::<Vec<_>>(), [1, 0, 1]);
         assert_eq!(seen[0].seen, Seen::Gone);
@@ -272,7 +303,8 @@ mod tests {
     fn missing_drop_directory_is_an_error_and_not_a_missing_file() {
         let root = tempfile::tempdir().unwrap();
         let error =
-            look(&root.path().join("no"), &filter(&[], &[], &[]), vec![path("a")]).unwrap_err();
+            look(&DropRoot::at(root.path().join("no")), &filter(&[], &[], &[]), vec![path("a")])
+                .unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
     }
 
@@ -280,9 +312,9 @@ mod tests {
     fn empty_drop_directory_may_be_a_mount_point_and_makes_no_file_gone() {
         let root = tempfile::tempdir().unwrap();
         let plain = filter(&[], &[], &[]);
-        let error = look(root.path(), &plain, vec![path("a")]).unwrap_err();
+        let error = look(&DropRoot::at(root.path()), &plain, vec![path("a")]).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
-        assert_eq!(look(root.path(), &plain, Vec::new()).unwrap(), []);
+        assert_eq!(look(&DropRoot::at(root.path()), &plain, Vec::new()).unwrap(), []);
         fs::create_dir(root.path().join("run")).unwrap();
         assert_eq!(look_one(root.path(), "a"), Seen::Gone);
     }
@@ -312,10 +344,11 @@ mod tests {
         }
         handles.pop();
         let plain = filter(&[], &[], &[]);
-        let looked = look(root.path(), &plain, vec![path("file")]);
-        let scanned = super::super::scan(root.path(), (&plain, &Default::default()), |_| {
-            ControlFlow::Continue(())
-        });
+        let looked = look(&DropRoot::at(root.path()), &plain, vec![path("file")]);
+        let scanned =
+            super::super::scan(&DropRoot::at(root.path()), (&plain, &Default::default()), |_| {
+                ControlFlow::Continue(())
+            });
         drop(handles);
         assert_eq!(looked.unwrap_err().kind, FailureKind::LocalFault);
         assert_eq!(scanned.unwrap_err().kind, FailureKind::LocalFault);

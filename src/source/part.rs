@@ -58,7 +58,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::again::{Again, Known, Opened, Resting};
 pub use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES, Chunk};
-pub use self::lockstep::{Digested, TOGETHER_MAX, Wanted};
+pub use self::lockstep::{Digested, TOGETHER_MAX, Together, Wanted};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
 use crate::digest::{Hasher, Stage};
@@ -158,6 +158,18 @@ impl ColdPages {
     }
 }
 
+/// Asked at every chunk that is read: whether reading goes on.
+pub trait Attend {
+    /// Tells whether reading is to stop.
+    fn is_stopped(&self) -> bool;
+}
+
+impl Attend for AtomicBool {
+    fn is_stopped(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+}
+
 /// Reads parts: one for the process, for its memory and its lanes are shared by all of them.
 #[derive(Debug, Clone)]
 pub struct PartReader {
@@ -210,7 +222,7 @@ impl PartReader {
         &self,
         source: &SourceFile,
         range: ByteRange,
-        stop: &AtomicBool,
+        stop: &impl Attend,
     ) -> Result<PartRead, Failure> {
         let file = open(source)?;
         let md5 = self.hash((&file, source), range, stop)?;
@@ -227,7 +239,7 @@ impl PartReader {
         &self,
         source: &SourceFile,
         part_size: PartSize,
-        stop: &AtomicBool,
+        stop: &impl Attend,
     ) -> Result<ContentMark, Failure> {
         let size = source.fingerprint.size;
         let count = part_size.count_for(size).ok_or_else(|| {
@@ -249,7 +261,7 @@ impl PartReader {
         &self,
         from: (&File, &SourceFile),
         range: ByteRange,
-        stop: &AtomicBool,
+        stop: &impl Attend,
     ) -> Result<Md5, Failure> {
         let mut hasher = Hasher::new();
         read_chunks(from, range, &self.buffers.aside(), |chunk| {
@@ -268,7 +280,7 @@ impl PartReader {
         &self,
         source: &SourceFile,
         digest: WholeDigest,
-        stop: &AtomicBool,
+        stop: &impl Attend,
     ) -> Result<WholeDigests, Failure> {
         let whole = ByteRange { offset: 0, length: source.fingerprint.size.0 };
         if digest == WholeDigest::Md5 {
@@ -360,8 +372,8 @@ fn tell(read: Ending, told: oneshot::Sender<Ending>, chunks: &mpsc::Sender<io::R
     }
 }
 
-fn go_on(source: &SourceFile, stop: &AtomicBool) -> Result<(), Failure> {
-    if stop.load(Ordering::Relaxed) { Err(cancelled(source)) } else { Ok(()) }
+fn go_on(source: &SourceFile, stop: &impl Attend) -> Result<(), Failure> {
+    if stop.is_stopped() { Err(cancelled(source)) } else { Ok(()) }
 }
 
 fn cancelled(source: &SourceFile) -> Failure {
@@ -430,7 +442,7 @@ fn fill(file: &File, source: &SourceFile, at: u64, buffer: &mut [u8]) -> Result<
             }
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(not_read_on(source, "read", error)),
+            Err(error) => return Err(not_read_on(source, "read", error).at(offset)),
         }
     }
     Ok(())

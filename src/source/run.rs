@@ -21,10 +21,9 @@ mod text;
 mod xml;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use super::Error;
 use super::profile::{FilePattern, Origin, Profile, Reading, Spot};
+use super::{DropRoot, Error};
 use crate::model::{SourcePath, UnitOutcome, UnitReading};
 use files::Folder;
 
@@ -38,7 +37,11 @@ const SAMPLES_MAX: usize = 10_000;
 /// # Errors
 /// When the drop directory or the unit is not there (`SourceGone`), or this process ran out of handles
 /// or memory (`LocalFault`). What a file says, or does not, is never an error.
-pub fn read_unit(root: &Path, unit: &SourcePath, profile: &Profile) -> Result<UnitReading, Error> {
+pub fn read_unit(
+    root: &DropRoot,
+    unit: &SourcePath,
+    profile: &Profile,
+) -> Result<UnitReading, Error> {
     let mut folder = Folder::open(root, unit)?;
     let reading = profile.reading();
     let words = words(&mut folder, unit, reading)?;

@@ -24,8 +24,9 @@ use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
 use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
-use super::look::{link, special};
-use super::{Error, Filter};
+use super::look::{link, regular, special};
+use super::root::RootMark;
+use super::{DropRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
 
 /// Most observations in one batch: large enough that passing it on costs nothing beside the walk,
@@ -40,7 +41,7 @@ const PULSE_DIRECTORIES: u64 = 64;
 const LISTING_BYTES: usize = 64 << 10;
 
 /// How a scan ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanSummary {
     /// How many observations were given.
     pub seen_count: u64,
@@ -52,20 +53,22 @@ pub struct ScanSummary {
     pub is_empty: bool,
     /// Which directory the drop directory is.
     pub root: RootIdentity,
+    /// Which directory it is, as long as it stays mounted.
+    pub mark: RootMark,
 }
 
 /// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
 /// Directories in `skip` are not entered.
 ///
 /// # Errors
-/// When the drop directory is not there, was replaced during the walk, or may not be read
-/// (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
+/// When the drop directory is not there, is not the expected one, was replaced during the walk, or may
+/// not be read (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
-    root: &Path,
+    root: &DropRoot,
     (filter, skip): (&Filter, &BTreeSet<SourcePath>),
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    walk(root, (filter, skip), SourcePath::from_bytes(b""), batch)
+    walk(root.open_anew()?, (filter, skip), SourcePath::from_bytes(b""), batch)
 }
 
 /// Walks one directory of the drop directory `root`, as [`scan`] does.
@@ -75,24 +78,26 @@ pub(super) fn scan_below(
     filter: &Filter,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    walk(root, (filter, &BTreeSet::new()), directory.clone(), batch)
+    walk(Root::open(root)?, (filter, &BTreeSet::new()), directory.clone(), batch)
 }
 
 fn walk(
-    root: &Path,
+    root: Root,
     (filter, skip): (&Filter, &BTreeSet<SourcePath>),
     from: SourcePath,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    let directory = Root::open(root)?;
+    let found = root.found()?;
     let summary = ScanSummary {
+        seen_count: 0,
+        directory_count: 0,
         complete: true,
         is_empty: true,
-        root: directory.identity()?,
-        ..ScanSummary::default()
+        root: found.identity,
+        mark: found.mark,
     };
     let mut walk = Walk {
-        root: directory,
+        root,
         filter,
         skip,
         emit: batch,
@@ -101,12 +106,13 @@ fn walk(
         path: Vec::new(),
         summary,
     };
-    let flow = walk.run(root)?;
+    let flow = walk.run()?;
     let mut summary = walk.summary;
     if flow.is_break() {
         summary.complete = false;
     } else if !walk.root.is_still_there()? {
-        return Err(Error::of_directory("finish scanning drop directory", root, Errno::STALE));
+        let doing = "finish scanning drop directory";
+        return Err(Error::of_directory(doing, walk.root.directory(), Errno::STALE));
     }
     Ok(summary)
 }
@@ -137,14 +143,15 @@ impl From<Errno> for Halt {
 }
 
 impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
-    fn run(&mut self, directory: &Path) -> Result<ControlFlow<()>, Error> {
+    fn run(&mut self) -> Result<ControlFlow<()>, Error> {
         let mut listing = Vec::with_capacity(LISTING_BYTES);
         while let Some(path) = self.pending.pop() {
             let flow = match self.read_directory(&path, &mut listing) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(Halt::Stopped) => ControlFlow::Break(()),
                 Err(Halt::Failed(errno)) if path.as_bytes().is_empty() => {
-                    return Err(Error::of_directory("read drop directory", directory, errno));
+                    let doing = "read drop directory";
+                    return Err(Error::of_directory(doing, self.root.directory(), errno));
                 }
                 Err(Halt::Failed(errno)) => self.miss_directory(path, errno)?,
             };
@@ -220,7 +227,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         let seen = if let Some(reason) = self.filter.refusal(&path) {
             Seen::Ignored(reason)
         } else if stat.file_type == FileType::RegularFile {
-            Seen::File(stat.fingerprint)
+            regular(&self.root, &path, &stat)?
         } else if stat.file_type == FileType::Symlink {
             link(&self.root, &path)?
         } else {
@@ -290,7 +297,7 @@ mod tests {
 
     fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
         let mut found = BTreeMap::new();
-        let summary = scan(root, (filter, &BTreeSet::new()), |batch| {
+        let summary = scan(&DropRoot::at(root), (filter, &BTreeSet::new()), |batch| {
             assert!(batch.len() <= BATCH_MAX);
             for one in batch {
                 assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
@@ -321,7 +328,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         (0..200).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
         let mut signs = 0;
-        scan(root.path(), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+        scan(&DropRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
             signs += 1;
             ControlFlow::Continue(())
         })
@@ -405,7 +412,8 @@ mod tests {
         symlink("a", root.path().join("b")).unwrap();
         let plain = filter(&[], &[], &[]);
         let (found, _) = scan_all(root.path(), &plain);
-        let looked = super::super::look(root.path(), &plain, found.keys().cloned().collect());
+        let looked =
+            super::super::look(&DropRoot::at(root.path()), &plain, found.keys().cloned().collect());
         for one in looked.unwrap() {
             assert_eq!(found[&one.path], one.seen);
         }
@@ -444,7 +452,8 @@ mod tests {
         assert!(matches!(found[&path("run/RunInfo.xml")], Seen::File(_)));
         assert_eq!((found.len(), summary.directory_count), (3, 2));
         let thumbnail = vec![path("run/Thumbnail_Images/L001/a.jpg")];
-        let looked = super::super::look(root.path(), &illumina, thumbnail.clone()).unwrap();
+        let looked =
+            super::super::look(&DropRoot::at(root.path()), &illumina, thumbnail.clone()).unwrap();
         assert_eq!(looked[0].seen, by_profile);
 
         settings.include = vec!["**".to_owned(), "*.jpg".to_owned()];
@@ -497,7 +506,9 @@ mod tests {
         let plain = filter(&[], &[], &[]);
         let missing = root.path().join("missing");
         let kind = |path: &Path| {
-            scan(path, (&plain, &BTreeSet::new()), |_| ControlFlow::Continue(())).unwrap_err().kind
+            scan(&DropRoot::at(path), (&plain, &BTreeSet::new()), |_| ControlFlow::Continue(()))
+                .unwrap_err()
+                .kind
         };
         assert_eq!(kind(&missing), FailureKind::SourceAway);
         fs::write(&missing, "a file").unwrap();
@@ -510,7 +521,7 @@ mod tests {
         let root = outer.path().join("drop");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("a"), "").unwrap();
-        let result = scan(&root, (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+        let result = scan(&DropRoot::at(&root), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
             fs::rename(&root, outer.path().join("moved")).unwrap();
             fs::create_dir(&root).unwrap();
             ControlFlow::Continue(())
@@ -535,11 +546,12 @@ mod tests {
         assert_eq!((summary.seen_count, summary.directory_count), (20_000, 21));
 
         let mut batches = 0;
-        let summary = scan(root.path(), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
-            batches += 1;
-            if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .unwrap();
+        let summary =
+            scan(&DropRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+                batches += 1;
+                if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
         assert_eq!(batches, 3);
         assert_eq!(summary.seen_count, 3_000);
         assert!(!summary.complete);

@@ -31,10 +31,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use self::tree::Tree;
-use super::beneath::Root;
 use super::guard::Guard;
-use super::{Error, Filter};
-use crate::model::{FailureKind, RootIdentity, SourcePath};
+use super::root::RootMark;
+use super::{DropRoot, Error, Filter};
+use crate::model::{FailureKind, SourcePath};
 
 mod tree;
 
@@ -85,7 +85,7 @@ pub struct Watch {
     /// Directories that have come, on their way to be watched.
     adding: Option<JoinHandle<notify::Result<()>>>,
     guard: Guard,
-    root: RootIdentity,
+    root: RootMark,
     tree: Arc<Tree>,
 }
 
@@ -97,13 +97,13 @@ impl Watch {
     /// it.
     ///
     /// # Errors
-    /// When the directory is not there, lies on a file system without useful events, or the
-    /// system's limits are reached. `Failure::from(error).message` says it to an operator.
-    pub fn start(root: &Path, filter: Filter) -> Result<Self, Error> {
-        let root = std::path::absolute(root)
-            .map_err(|source| Error::of_directory("watch", root, source))?;
+    /// When the directory is not there or not the expected one, lies on a file system without useful
+    /// events, or the system's limits are reached. `Failure::from(error).message` says it to an operator.
+    pub fn start(root: &DropRoot, filter: Filter) -> Result<Self, Error> {
+        let (_, mark) = root.check()?;
+        let root = std::path::absolute(root.path())
+            .map_err(|source| Error::of_directory("watch", root.path(), source))?;
         refuse_remote(&root)?;
-        let identity = Root::open(&root)?.identity()?;
         let shared = Arc::new(Shared::default());
         let callback =
             Callback { root: root.clone(), filter: filter.clone(), shared: Arc::clone(&shared) };
@@ -111,11 +111,11 @@ impl Watch {
         let limited = |errno: Errno| refusal(&root, notify::Error::io(errno.into()));
         let guard = Guard::start(&root).map_err(limited)?;
         let (gathering, adding, tree) = (None, None, Arc::new(tree));
-        Ok(Self { shared, gathering, adding, guard, root: identity, tree })
+        Ok(Self { shared, gathering, adding, guard, root: mark, tree })
     }
 
     /// Returns which directory is watched. What stands at its path may be another by then.
-    pub fn root(&self) -> RootIdentity {
+    pub fn root(&self) -> RootMark {
         self.root
     }
 
@@ -439,7 +439,7 @@ mod tests {
     }
 
     fn watch(root: &Path) -> Watch {
-        Watch::start(root, filter(&[], &["pruned/**"], &[])).unwrap()
+        Watch::start(&DropRoot::at(root), filter(&[], &["pruned/**"], &[])).unwrap()
     }
 
     fn callback(root: &str) -> Callback {
@@ -625,7 +625,8 @@ mod tests {
 
     #[test]
     fn missing_directory_and_network_file_systems_are_refused() {
-        let error = Watch::start(Path::new("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
+        let error =
+            Watch::start(&DropRoot::at("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
         assert_eq!(remote_name(0x6969), Some("NFS"));
         assert_eq!(remote_name(0xFF53_4D42_u32.cast_signed()), Some("CIFS"));

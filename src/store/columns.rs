@@ -72,6 +72,7 @@ const COLUMNS: &[&str] = &[
     "source_owner",
     "source_file_system",
     "bytes_in_flight",
+    "root",
 ];
 
 /// How many they are: where what a query adds to them stands.

@@ -18,8 +18,8 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
     ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
-    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath,
-    Stage, Target, UploadId, UploadState, WallTime,
+    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity,
+    SourcePath, Stage, Target, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -102,6 +102,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
         rank: row.get(at!("rank"))?,
         at: WallTime(row.get(at!("admitted_at_ns"))?),
         parked: None,
+        root: row.get::<_, Option<String>>(at!("root"))?.map(RootIdentity::new),
     })
 }
 
@@ -267,9 +268,9 @@ pub(super) fn insert(
         mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
         restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel, \
-        source_owner, source_file_system) \
+        source_owner, source_file_system, root) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'queued', ?14, ?15, ?16, \
-        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21)";
+        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21, ?22)";
     let reason = match state.hold {
         Hold::Parked { reason } => Some(reason),
         Hold::None | Hold::Waiting { .. } => None,
@@ -296,6 +297,7 @@ pub(super) fn insert(
         admission.is_sentinel,
         admission.provenance.as_ref().map(|of| of.owner),
         admission.provenance.as_ref().map(|of| of.file_system.cast_signed()),
+        admission.root.as_ref().map(RootIdentity::as_str),
     ])?;
     Ok(())
 }

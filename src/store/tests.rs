@@ -35,6 +35,7 @@ fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
         rank: 7,
         at: AT,
         parked,
+        root: Some(RootIdentity::new("ext4 ab /data 7")),
     }
 }
 

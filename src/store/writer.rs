@@ -30,7 +30,7 @@ use super::lock::{self, Lock};
 use super::rows::signed;
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, Runner, Settings, Submission};
-use crate::model::{IllegalFact, Record};
+use crate::model::{IllegalFact, Record, RootIdentity};
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
@@ -264,9 +264,9 @@ fn write_record(
 fn write_health(connection: &Connection, record: &Record) -> Result<()> {
     match record {
         Record::DropHealth(health) => {
-            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1) \
+            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) \
                 ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
-                last_full_scan_at_ns = ?5, settling_count = ?6, root_device = ?7, root_inode = ?8";
+                last_full_scan_at_ns = ?5, settling_count = ?6, root = ?7";
             connection.prepare_cached(sql)?.execute((
                 health.drop.as_str(),
                 &health.directory,
@@ -274,8 +274,7 @@ fn write_health(connection: &Connection, record: &Record) -> Result<()> {
                 &health.reason,
                 health.last_full_scan_at.map(|at| at.0),
                 signed(health.settling_count),
-                health.root.map(|root| root.device.cast_signed()),
-                health.root.map(|root| root.inode.cast_signed()),
+                health.root.as_ref().map(RootIdentity::as_str),
             ))?;
         }
         Record::Configured(drops) => {

@@ -35,9 +35,32 @@ pub(crate) enum Mood {
     Gone,
 }
 
+/// What happens to reads of one file from some offset on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sick {
+    /// They fail.
+    Failing(Errno),
+    /// They are not answered until the file is well.
+    Hanging,
+}
+
 struct State {
     mood: Mood,
     files: BTreeMap<String, Vec<u8>>,
+    sick: BTreeMap<String, (u64, Sick)>,
+}
+
+impl State {
+    /// Returns what happens to a request, when it is a read of a file that is sick there.
+    fn sickness(&self, request: &[u8]) -> Option<Sick> {
+        if word(request, 4) != READ {
+            return None;
+        }
+        let name = self.files.keys().nth(index_of(long(request, 16)).ok()?)?;
+        let (from, sick) = self.sick.get(name)?;
+        let end = long(request, IN_HEADER + 8) + u64::from(word(request, IN_HEADER + 16));
+        (end > *from).then_some(*sick)
+    }
 }
 
 /// A mounted share; dropping it ends all calls that wait for it.
@@ -71,7 +94,7 @@ impl Fuse {
         if !mounted.status.success() {
             return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
         }
-        let state = Arc::new(Mutex::new(State { mood: Mood::Well, files }));
+        let state = Arc::new(Mutex::new(State { mood: Mood::Well, files, sick: BTreeMap::new() }));
         let serving = Arc::clone(&state);
         let server = std::thread::spawn(move || serve(device, &serving));
         Ok(Self { state, server: Some(server) })
@@ -79,6 +102,16 @@ impl Fuse {
 
     pub(crate) fn become_(&self, mood: Mood) {
         lock(&self.state).mood = mood;
+    }
+
+    /// Has reads of a file misbehave from an offset on.
+    pub(crate) fn sicken(&self, name: &str, from: u64, sick: Sick) {
+        lock(&self.state).sick.insert(name.to_owned(), (from, sick));
+    }
+
+    /// Has all files be read again.
+    pub(crate) fn heal(&self) {
+        lock(&self.state).sick.clear();
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
@@ -107,11 +140,15 @@ fn serve(mut device: File, state: &Mutex<State>) {
         if mood == Mood::Gone {
             return;
         }
-        if mood != Mood::Hanging {
-            held.drain(..).for_each(|request| answer(&mut device, &request, state));
-        }
+        let is_held = |request: &[u8]| {
+            mood == Mood::Hanging && is_held(request)
+                || lock(state).sickness(request) == Some(Sick::Hanging)
+        };
+        let (still, free): (Vec<_>, Vec<_>) = held.drain(..).partition(|held| is_held(held));
+        held = still;
+        free.iter().for_each(|request| answer(&mut device, request, state));
         match device.read(&mut buffer) {
-            Ok(length) if mood == Mood::Hanging && is_held(&buffer) => {
+            Ok(length) if is_held(&buffer[..length]) => {
                 held.push(buffer[..length].to_vec());
             }
             Ok(length) => answer(&mut device, &buffer[..length], state),
@@ -157,7 +194,12 @@ fn answer(device: &mut File, request: &[u8], state: &Mutex<State>) {
         return;
     }
     let state = lock(state);
+    let failing = match state.sickness(request) {
+        Some(Sick::Failing(errno)) => Some(errno),
+        Some(Sick::Hanging) | None => None,
+    };
     let reply = match (word(request, 4), state.mood) {
+        _ if failing.is_some() => Err(failing.expect("just seen")),
         (INIT | RELEASE | RELEASEDIR | FLUSH, _) | (_, Mood::Well) => reply(request, &state.files),
         (_, Mood::Failing(errno)) => Err(errno),
         (_, Mood::Hanging | Mood::Gone) => Err(Errno::IO),

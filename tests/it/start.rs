@@ -85,6 +85,7 @@ impl Place {
             rank: 0,
             at: AT,
             parked: None,
+            root: None,
         };
         let mut records = vec![Record::Admit(Box::new(admission))];
         if is_sent {

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::model::{DropName, Seen, SourcePath};
-use crate::source::{Filter, Profile, Settings, scan};
+use crate::source::{DropRoot, Filter, Profile, Settings, scan};
 
 /// The large file.
 const LARGE: u64 = 640 * 1024 * 1024;
@@ -98,7 +98,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();
-    scan(drop, (&filter, &BTreeSet::new()), |observations| {
+    scan(&DropRoot::at(drop), (&filter, &BTreeSet::new()), |observations| {
         for seen in observations {
             if let Seen::File(version) = seen.seen {
                 files.push(Expected { path: seen.path, size: version.size.0 });

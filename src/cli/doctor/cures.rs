@@ -79,6 +79,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
         | FailureKind::SourceGone
         | FailureKind::SourceUnreadable
         | FailureKind::SourceAway
+        | FailureKind::SourceFailing
         | FailureKind::LocalFault
         | FailureKind::Cancelled => "correct what the message names in [destinations.NAME]".into(),
     }

@@ -30,6 +30,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
         rank: 0,
         at: NOW,
         parked: None,
+        root: None,
     };
     Upload {
         admission,

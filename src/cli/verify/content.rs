@@ -1,12 +1,13 @@
 //! Reads a source again, and compares it with the parts that were sent.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Judged, Verdict, sent_mark};
 use crate::config::Config;
 use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
-use crate::source::{MEMORY_PER_PART, PartReader, SourceFile};
+use crate::source::{DropRoot, MEMORY_PER_PART, PartReader, SourceFile};
 use crate::store::snapshot::Detail;
 
 pub(super) fn compare(config: &Config, detail: &Detail) -> Judged {
@@ -41,6 +42,7 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
+    let root = Arc::new(DropRoot::at(root));
     hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint, provenance: None })
 }
 

@@ -39,7 +39,10 @@ impl Upload {
         let verdict = retry::judge(failure.kind);
         let own_misfortune =
             verdict == Verdict::Again || (matches!(verdict, Verdict::Close(_)) && !tried.closed);
-        let retry_at = own_misfortune.then(|| self.wait(tried, settings, now)).flatten();
+        let retry_at = match failure.kind == FailureKind::SourceFailing {
+            true => Some(self.wait_for_source(tried, settings, now)),
+            false => own_misfortune.then(|| self.wait(tried, settings, now)).flatten(),
+        };
         let detail = failure.to_string();
         let failed = Fact::AttemptFailed {
             act: tried.act,
@@ -95,6 +98,21 @@ impl Upload {
             delay = delay.max(COMPLETE_PAUSE.min(settings.delay_min * 10));
         }
         Some(now.wall.after(delay))
+    }
+
+    /// Has the whole upload wait when its file cannot be read for the moment: longer each time, and each
+    /// time one part more that can be read has been sent.
+    fn wait_for_source(&mut self, tried: Tried, settings: RetrySettings, now: Now) -> WallTime {
+        let mut count = self.state.attempt_count.saturating_add(1);
+        if let Some(part) = tried.part {
+            let waits = self.life.part_waits.get(&part).map_or(1, |(_, count)| count + 1);
+            count = count.max(waits);
+            self.life.part_waits.insert(part, (now.monotonic, waits));
+        }
+        let seed = u64::try_from(self.id().0).unwrap_or(0);
+        let delay = retry::source_delay(settings, count, seed);
+        self.life.failing_since.get_or_insert(now.monotonic);
+        now.wall.after(delay)
     }
 
     fn follow(&mut self, verdict: Verdict, detail: String, now: Now) -> Answer {

@@ -3,7 +3,7 @@
 use crate::model::{RootIdentity, Space, UploadId};
 
 /// What a scan says of the drop directory as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     /// Every directory was read to its end.
     pub complete: bool,

@@ -1,5 +1,7 @@
 //! Which facts people are told of.
 
+use std::time::Duration;
+
 use super::daily::Item;
 use super::group::{Files, GroupKey};
 use super::words::Message;
@@ -12,6 +14,9 @@ use crate::model::{
     ByteCount, DestinationName, DropName, Fact, NoticeKind, ParkReason, Record, SourcePath,
     UploadId, WatchState,
 };
+
+/// What waits longer for what passes by itself is told to people.
+const STUCK_AFTER: Duration = Duration::from_hours(1);
 
 impl Engine {
     /// Returns what this turn's records park.
@@ -31,6 +36,31 @@ impl Engine {
             Some(parked((*id, *reason), to, (&admission.path, admission.fingerprint.size), detail))
         };
         turn.records().iter().filter_map(file).collect()
+    }
+
+    /// Returns the uploads whose file cannot be read for as long as [`STUCK_AFTER`] by the end of the wait
+    /// that begins in this turn, once each.
+    pub(super) fn stuck_in(&mut self, turn: &Turn) -> Vec<(GroupKey, Files)> {
+        let mut stuck = Vec::new();
+        for record in turn.records() {
+            let Record::Upload(id, Fact::AttemptFailed { failure, retry_at, .. }) = record else {
+                continue;
+            };
+            let (Some(until), Some(upload)) = (retry_at, self.uploads.get_mut(id)) else {
+                continue;
+            };
+            let Some(since) = upload.life.failing_since else { continue };
+            let waited = turn.now.monotonic.since(since) + turn.now.wall.until(*until);
+            if waited < STUCK_AFTER || std::mem::replace(&mut upload.life.is_told_stuck, true) {
+                continue;
+            }
+            let Ticket { drop, destination, path, fingerprint, .. } = &upload.admission;
+            let word = failure.kind.as_str().to_owned();
+            let key = GroupKey::Stuck(drop.clone(), destination.clone(), word);
+            let why = vec![failure.message.clone()];
+            stuck.push((key, Files::one(*id, (path, fingerprint.size), why)));
+        }
+        stuck
     }
 
     /// Tells that a unit was completed.

@@ -15,6 +15,8 @@ const PATHS_MAX: usize = 5;
 pub(super) enum GroupKey {
     /// Files that park of one drop directory, to one destination, for one reason.
     Parked(DropName, DestinationName, String),
+    /// Files of one drop directory, to one destination, that wait for long for one reason.
+    Stuck(DropName, DestinationName, String),
     /// Files of one drop directory that are drops of their own, and are all there.
     Completed(DropName),
 }
@@ -29,6 +31,10 @@ impl GroupKey {
             NoticeKind::Parked => {
                 let destination = DestinationName::new(text("destination")?);
                 Some(Self::Parked(drop()?, destination, text("reason")?))
+            }
+            NoticeKind::UploadStuck => {
+                let destination = DestinationName::new(text("destination")?);
+                Some(Self::Stuck(drop()?, destination, text("reason")?))
             }
             NoticeKind::DropCompleted if body["paths"].is_array() => drop().map(Self::Completed),
             NoticeKind::DropCompleted

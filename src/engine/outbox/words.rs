@@ -81,6 +81,9 @@ impl Message {
             GroupKey::Parked(drop, destination, word) => {
                 Self::parked((drop, destination, word), files)
             }
+            GroupKey::Stuck(drop, destination, word) => {
+                Self::stuck((drop, destination, word), files)
+            }
             GroupKey::Completed(drop) => Self::completed_files(drop, files),
         }
     }
@@ -117,6 +120,26 @@ impl Message {
         });
         let subject = files.first.to_string();
         Self::new((NoticeKind::Parked, subject, false), (Some(drop), &text), more)
+    }
+
+    fn stuck(of: (&DropName, &DestinationName, &str), files: &Files) -> Self {
+        let (drop, destination, word) = of;
+        let waits = if files.count == 1 { "waits" } else { "wait" };
+        let detail = files.why.first();
+        let text = format!(
+            "{} of {drop} {waits} for an hour or longer on the way to {destination}: {} ({}); \
+             it is still tried",
+            self::files(files.count),
+            files.named(),
+            detail.map_or("", String::as_str)
+        );
+        let more = json!({
+            "name": files.paths.first(), "destination": destination.as_str(),
+            "count": files.count, "size_bytes": files.size.0, "paths": files.paths,
+            "first_upload": files.first.0, "reason": word, "detail": detail,
+        });
+        let subject = files.first.to_string();
+        Self::new((NoticeKind::UploadStuck, subject, false), (Some(drop), &text), more)
     }
 
     /// A drop directory that is deaf, or heard again.

@@ -259,6 +259,7 @@ impl Engine {
             rank: 0,
             at: turn.now.wall,
             parked: planned.err(),
+            root: None,
         })
     }
 }

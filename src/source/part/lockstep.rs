@@ -5,11 +5,18 @@
 //! done by the dozen, and a part that comes later joins at the next chunk. A part is *held* where there
 //! is room for all of it, and is sent from there; of another the digest is kept, and the open file, from
 //! which it is read again. Parts of one file that are under way together share it.
+//!
+//! A read that does not come back must not hold up the others. So the parts lie in a [`Together`], and
+//! the thread takes one out for as long as it reads it. Whoever watches it sees that no step ends, takes
+//! the parts of other files away ([`Together::split`]) and has another thread go on with them; a part
+//! that is given up ([`Together::give_up`]) is failed at once, and the thread that reads it ends when
+//! the read does.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rustix::fs::Advice;
@@ -58,17 +65,103 @@ pub enum Digested {
     Read(Known),
 }
 
+/// Parts that one thread digests side by side, each with its tag.
+pub struct Together<T> {
+    group: Mutex<Group<T>>,
+    /// Steps that have ended.
+    step_count: AtomicU64,
+}
+
+struct Group<T> {
+    /// Parts whose file is not open yet.
+    come: VecDeque<(Wanted, T)>,
+    jobs: VecDeque<(Job, T)>,
+    /// What the thread reads: it is nowhere else meanwhile.
+    busy: Option<(SourceFile, T)>,
+    /// The others were taken away: no more join.
+    is_split: bool,
+}
+
 /// A part under way.
-struct Job<T> {
+struct Job {
     wanted: Wanted,
-    tag: T,
     file: Arc<File>,
     is_cold: bool,
     at: u64,
     hasher: Hasher,
+    /// What was read and not kept yet.
     chunk: Bytes,
+    /// It is in the digest: a part that is taken from a thread goes on where that one was.
+    is_hashed: bool,
     chunks: Vec<Bytes>,
 }
+
+impl<T> Default for Together<T> {
+    fn default() -> Self {
+        let (come, jobs) = (VecDeque::new(), VecDeque::new());
+        let group = Mutex::new(Group { come, jobs, busy: None, is_split: false });
+        Self { group, step_count: AtomicU64::new(0) }
+    }
+}
+
+impl<T> std::fmt::Debug for Together<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Together").finish_non_exhaustive()
+    }
+}
+
+impl<T> Together<T> {
+    /// Returns how many steps have ended: while that does not change, one part is being read.
+    pub fn step_count(&self) -> u64 {
+        self.step_count.load(Ordering::Relaxed)
+    }
+
+    /// Returns the file that is being read.
+    pub fn busy(&self) -> Option<SourceFile> {
+        self.lock().busy.as_ref().map(|(file, _)| file.clone())
+    }
+
+    /// Takes away the parts of other files than the one that is being read, if one is: for another
+    /// thread. Not twice.
+    pub fn split(&self) -> Option<Self> {
+        let mut group = self.lock();
+        let file = group.busy.as_ref().map(|(file, _)| file.clone())?;
+        if std::mem::replace(&mut group.is_split, true) {
+            return None;
+        }
+        let others = Self::default();
+        let mut taken = others.lock();
+        let (come, jobs) = (std::mem::take(&mut group.come), std::mem::take(&mut group.jobs));
+        (group.come, taken.come) = come.into_iter().partition(|(wanted, _)| wanted.file == file);
+        (group.jobs, taken.jobs) = jobs.into_iter().partition(|(job, _)| job.wanted.file == file);
+        drop(taken);
+        Some(others)
+    }
+
+    /// Gives up the part that is being read, and those that wait behind it: their file and tags.
+    pub fn give_up(&self) -> Option<(SourceFile, Vec<T>)> {
+        let mut group = self.lock();
+        let (file, tag) = group.busy.take()?;
+        let come = std::mem::take(&mut group.come).into_iter().map(|(_, tag)| tag);
+        let jobs = std::mem::take(&mut group.jobs).into_iter().map(|(_, tag)| tag);
+        Some((file, [tag].into_iter().chain(come).chain(jobs).collect()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Group<T>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to a part that may never come back; none when it was given up meanwhile.
+    fn step<W>(&self, file: SourceFile, tag: T, act: impl FnOnce() -> W) -> Option<(W, T)> {
+        self.lock().busy = Some((file, tag));
+        let done = act();
+        self.step_count.fetch_add(1, Ordering::Relaxed);
+        self.lock().busy.take().map(|(_, tag)| (done, tag))
+    }
+}
+
+/// The parts were taken from the thread.
+struct Taken;
 
 impl PartReader {
     /// Digests parts until no more are given, and hands each back with its tag. `more` is asked for at
@@ -77,65 +170,91 @@ impl PartReader {
     /// Each fails as [`Self::hash_range`] does, without a word to the others.
     pub fn digest_together<T>(
         &self,
+        together: &Together<T>,
         mut more: impl FnMut(usize, usize) -> Vec<(Wanted, T)>,
         mut done: impl FnMut(T, Result<Digested, Failure>),
         stop: &AtomicBool,
     ) {
         let aside = self.buffers.aside();
-        let mut jobs: Vec<Job<T>> = Vec::new();
         loop {
-            let come = more(TOGETHER_MAX - jobs.len(), jobs.len());
-            if come.is_empty() && jobs.is_empty() {
+            let (under_way, is_split) = {
+                let group = together.lock();
+                (group.jobs.len() + group.come.len(), group.is_split)
+            };
+            let room = TOGETHER_MAX.saturating_sub(under_way);
+            let come = if is_split { Vec::new() } else { more(room, under_way) };
+            if come.is_empty() && under_way == 0 {
                 return;
             }
-            for (wanted, tag) in come {
-                let shared = wanted.shared_file(&jobs);
-                match Job::begin(wanted, tag, shared) {
-                    Ok(job) if job.wanted.digested.is_some() => {
-                        let (tag, digested) = job.end();
-                        done(tag, digested);
-                    }
-                    Ok(job) => jobs.push(job),
-                    Err((tag, failure)) => done(tag, Err(failure)),
-                }
-            }
-            if jobs.is_empty() {
-                // Whoever gives more was told of these, and is to be asked again.
-                continue;
-            }
-            let is_any_held = jobs.iter().any(|job| job.wanted.room.is_some());
-            let step = if is_any_held { CHUNK_BYTES as u64 } else { WINDOW_BYTES };
-            jobs = each(jobs, &mut done, |job| {
-                go_on(&job.wanted.file, stop)?;
-                job.read(&aside, step)
+            together.lock().come.extend(come);
+            let read = begin_all(together, &mut done).and_then(|()| {
+                let is_held = |(job, _): &(Job, T)| job.wanted.room.is_some();
+                let is_any_held = together.lock().jobs.iter().any(is_held);
+                let step = if is_any_held { CHUNK_BYTES as u64 } else { WINDOW_BYTES };
+                each(together, &mut done, |job| {
+                    go_on(&job.wanted.file, stop)?;
+                    job.read(&aside, step)
+                })
             });
-            let lanes = jobs.iter_mut().map(|job| (&mut job.hasher, job.chunk.as_ref()));
+            if read.is_err() {
+                return;
+            }
+            // Nothing is being read, so nobody takes them away.
+            let mut jobs = std::mem::take(&mut together.lock().jobs);
+            let fresh = jobs.iter_mut().filter(|(job, _)| !job.is_hashed);
+            let lanes = fresh.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
             advance(self.stage.width(), &mut lanes.collect::<Vec<_>>());
-            jobs = each(jobs, &mut done, Job::keep);
-            let (ended, going) = jobs.into_iter().partition(Job::is_read);
-            jobs = going;
-            ended.into_iter().for_each(|job: Job<T>| {
-                let (tag, digested) = job.end();
-                done(tag, digested);
-            });
+            jobs.iter_mut().for_each(|(job, _)| job.is_hashed = true);
+            together.lock().jobs = jobs;
+            if each(together, &mut done, Job::keep).is_err() {
+                return;
+            }
+            let jobs = std::mem::take(&mut together.lock().jobs);
+            let (ended, going): (VecDeque<_>, _) =
+                jobs.into_iter().partition(|(job, _)| job.is_read());
+            together.lock().jobs = going;
+            ended.into_iter().for_each(|(job, tag)| done(tag, Ok(job.end())));
         }
     }
 }
 
-/// Does something to each job; those that fail are done.
-fn each<T>(
-    jobs: Vec<Job<T>>,
+/// Opens the files of the parts that have come.
+fn begin_all<T>(
+    together: &Together<T>,
     done: &mut impl FnMut(T, Result<Digested, Failure>),
-    mut act: impl FnMut(&mut Job<T>) -> Result<(), Failure>,
-) -> Vec<Job<T>> {
-    let mut left = Vec::with_capacity(jobs.len());
-    for mut job in jobs {
-        match act(&mut job) {
-            Ok(()) => left.push(job),
-            Err(failure) => done(job.tag, Err(failure)),
+) -> Result<(), Taken> {
+    loop {
+        let (wanted, tag, shared) = {
+            let mut group = together.lock();
+            let Some((wanted, tag)) = group.come.pop_front() else { return Ok(()) };
+            let shared = wanted.shared_file(&group.jobs);
+            (wanted, tag, shared)
+        };
+        let begun = together.step(wanted.file.clone(), tag, || Job::begin(wanted, shared));
+        match begun.ok_or(Taken)? {
+            (Ok(job), tag) if job.wanted.digested.is_some() => done(tag, Ok(job.end())),
+            (Ok(job), tag) => together.lock().jobs.push_back((job, tag)),
+            (Err(failure), tag) => done(tag, Err(failure)),
         }
     }
-    left
+}
+
+/// Does something to each part; those that fail are done.
+fn each<T>(
+    together: &Together<T>,
+    done: &mut impl FnMut(T, Result<Digested, Failure>),
+    mut act: impl FnMut(&mut Job) -> Result<(), Failure>,
+) -> Result<(), Taken> {
+    let count = together.lock().jobs.len();
+    for _ in 0..count {
+        let Some((mut job, tag)) = together.lock().jobs.pop_front() else { return Ok(()) };
+        let acted = together.step(job.wanted.file.clone(), tag, || act(&mut job).map(|()| job));
+        match acted.ok_or(Taken)? {
+            (Ok(job), tag) => together.lock().jobs.push_back((job, tag)),
+            (Err(failure), tag) => done(tag, Err(failure)),
+        }
+    }
+    Ok(())
 }
 
 impl Wanted {
@@ -146,12 +265,12 @@ impl Wanted {
 
     /// Returns the file, where another part of it is under way: it was written back when it was opened,
     /// and what was stored into it since moved its times.
-    fn shared_file<T>(&self, jobs: &[Job<T>]) -> Option<Arc<File>> {
+    fn shared_file<T>(&self, jobs: &VecDeque<(Job, T)>) -> Option<Arc<File>> {
         if self.range.length >= self.file.fingerprint.size.0 {
             return None;
         }
-        let job = jobs.iter().rev().find(|job| job.wanted.file == self.file);
-        job.map(|job| Arc::clone(&job.file)).or_else(|| self.opened.file())
+        let job = jobs.iter().rev().find(|(job, _)| job.wanted.file == self.file);
+        job.map(|(job, _)| Arc::clone(&job.file)).or_else(|| self.opened.file())
     }
 
     fn open(&self, shared: Option<Arc<File>>) -> Result<Arc<File>, Failure> {
@@ -162,17 +281,14 @@ impl Wanted {
     }
 }
 
-impl<T> Job<T> {
-    fn begin(wanted: Wanted, tag: T, shared: Option<Arc<File>>) -> Result<Self, (T, Failure)> {
-        let file = match wanted.open(shared) {
-            Ok(file) => file,
-            Err(failure) => return Err((tag, failure)),
-        };
+impl Job {
+    fn begin(wanted: Wanted, shared: Option<Arc<File>>) -> Result<Self, Failure> {
+        let file = wanted.open(shared)?;
         prepare_to_read(&file, wanted.range);
         let is_cold = is_cold(&file, wanted.range);
         let at = wanted.range.offset;
         let (hasher, chunk, chunks) = (Hasher::new(), Bytes::new(), Vec::new());
-        Ok(Self { wanted, tag, file, is_cold, at, hasher, chunk, chunks })
+        Ok(Self { wanted, file, is_cold, at, hasher, chunk, is_hashed: true, chunks })
     }
 
     fn left(&self) -> u64 {
@@ -184,7 +300,7 @@ impl<T> Job<T> {
     }
 
     fn read(&mut self, aside: &Room, step: u64) -> Result<(), Failure> {
-        if self.is_read() {
+        if self.is_read() || !self.chunk.is_empty() {
             return Ok(());
         }
         let room = self.wanted.room.as_ref().unwrap_or(aside);
@@ -192,6 +308,7 @@ impl<T> Job<T> {
         fill(&self.file, &self.wanted.file, self.at, chunk.as_mut())?;
         self.at += chunk.len() as u64;
         self.chunk = Bytes::from_owner(chunk);
+        self.is_hashed = false;
         let done = self.at - self.wanted.range.offset;
         if self.is_cold && self.left() > 0 && done.is_multiple_of(CHUNK_BYTES as u64) {
             let length = NonZeroU64::new(self.left().min(AHEAD_BYTES));
@@ -213,22 +330,21 @@ impl<T> Job<T> {
         Ok(())
     }
 
-    fn end(self) -> (T, Result<Digested, Failure>) {
+    fn end(self) -> Digested {
         let Wanted { file: source, range, room, opened: _, digested } = self.wanted;
         let read = digested.unwrap_or_else(|| PartRead {
             md5: self.hasher.finish(),
             bytes: ByteCount(range.length),
         });
         let (file, is_cold) = (self.file, self.is_cold);
-        let digested = match room {
+        match room {
             Some(_) => Digested::Held(held(
                 self.chunks,
                 read,
                 is_cold.then_some(ColdPages { file, range }),
             )),
             None => Digested::Read(Known { read, source, range, file, is_cold }),
-        };
-        (self.tag, Ok(digested))
+        }
     }
 }
 
@@ -238,4 +354,74 @@ fn held(chunks: Vec<Bytes>, read: PartRead, cold: Option<ColdPages>) -> Prepared
     // Whoever does not await the ending does not want it.
     told.send(Ok((read, cold))).ok();
     Prepared { md5, chunks: PartStream::Held(chunks.into_iter()), ending }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use md5::Digest;
+
+    use super::super::tests::source;
+    use super::*;
+
+    const LENGTH: usize = 3 * WINDOW_BYTES as usize + 17;
+
+    fn bytes(name: &str) -> Vec<u8> {
+        name.bytes().cycle().take(LENGTH).collect()
+    }
+
+    /// Has the others taken away while a read of "hung" stands still, after so many steps of the thread.
+    fn digests_after_split(reads: u32, is_hashed: bool) -> BTreeMap<&'static str, Md5> {
+        let root = tempfile::tempdir().unwrap();
+        let together = Together::default();
+        for name in ["hung", "one", "two"] {
+            std::fs::write(root.path().join(name), bytes(name)).unwrap();
+            let range = ByteRange { offset: 0, length: LENGTH as u64 };
+            let wanted = Wanted::new(source(root.path(), name), range, None);
+            together.lock().come.push_back((wanted, name));
+        }
+        let reader = PartReader::new(ByteCount(0));
+        let mut fail = |name, digested: Result<Digested, Failure>| panic!("{name}: {digested:?}");
+        assert!(begin_all(&together, &mut fail).is_ok());
+        let aside = reader.buffers.aside();
+        for _ in 0..reads {
+            let read = |job: &mut Job| job.read(&aside, WINDOW_BYTES);
+            assert!(each(&together, &mut fail, read).is_ok());
+        }
+        if is_hashed {
+            let mut group = together.lock();
+            let lanes = group.jobs.iter_mut();
+            let lanes = lanes.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
+            advance(reader.stage.width(), &mut lanes.collect::<Vec<_>>());
+            group.jobs.iter_mut().for_each(|(job, _)| job.is_hashed = true);
+        }
+        let (hung, tag) = together.lock().jobs.pop_front().unwrap();
+        let mut found = BTreeMap::new();
+        let hangs = || {
+            let others = together.split().expect("it is being read");
+            assert!(together.split().is_none(), "they are taken away once");
+            let mut done = |name, digested: Result<Digested, Failure>| match digested {
+                Ok(Digested::Read(known)) => {
+                    found.insert(name, known.read.md5);
+                }
+                other => panic!("{name}: {other:?}"),
+            };
+            reader.digest_together(&others, |_, _| vec![], &mut done, &AtomicBool::new(false));
+            let (file, tags) = together.give_up().expect("it hangs");
+            assert_eq!((file.path.as_bytes(), tags), (&b"hung"[..], vec!["hung"]));
+        };
+        let back = together.step(hung.wanted.file.clone(), tag, hangs);
+        assert!(back.is_none(), "whoever comes back finds that it was given up");
+        found
+    }
+
+    #[test]
+    fn parts_that_are_taken_from_a_thread_that_hangs_keep_their_digests() {
+        let md5 = |name| Md5(md5::Md5::digest(bytes(name)).into());
+        let expected = BTreeMap::from(["one", "two"].map(|name| (name, md5(name))));
+        for (reads, is_hashed) in [(0, false), (1, false), (1, true)] {
+            assert_eq!(digests_after_split(reads, is_hashed), expected, "{reads} {is_hashed}");
+        }
+    }
 }

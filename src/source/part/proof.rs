@@ -18,7 +18,7 @@ use crate::model::{Fingerprint, SourcePath};
 
 /// Opens the file and proves that it is the planned version.
 pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
-    let root = Root::open(&source.root)?;
+    let root = source.root.open()?;
     let fd = match root.open_file(&source.path) {
         Err(Errno::LOOP) if source.provenance.is_none() => {
             let target = follow(&root, &source.path)?;
@@ -39,7 +39,7 @@ pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
 ///
 /// The path comes first: to replace a file changes the open one as well.
 pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
-    let root = Root::open(&source.root)?;
+    let root = source.root.open()?;
     let doing = |errno| not_read(&root, source, ("look at", errno));
     let mut stat = root.stat(&source.path).map_err(doing)?;
     if stat.file_type == FileType::Symlink && source.provenance.is_none() {
@@ -65,7 +65,7 @@ fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> 
     let (doing, errno) = failed;
     let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
     match root.is_empty() {
-        Ok(true) if is_missing => Error::empty(&source.root),
+        Ok(true) if is_missing => Error::empty(source.root.path()),
         Ok(_) => Error::of_file(doing, &source.path, errno),
         Err(error) => error,
     }
@@ -73,7 +73,7 @@ fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> 
 
 /// As [`not_read`], of a file that is open.
 pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::Error) -> Error {
-    match (Root::open(&source.root), Errno::from_io_error(&error)) {
+    match (source.root.open(), Errno::from_io_error(&error)) {
         (Ok(root), Some(errno)) => not_read(&root, source, (doing, errno)),
         (Ok(_), None) => Error::of_file(doing, &source.path, error),
         (Err(away), _) => away,

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use rustix::fd::AsFd;
 use rustix::fs::FileType;
 
+use super::super::DropRoot;
 use super::super::beneath::{Link, Root};
 use super::super::tests::path;
 use super::*;
@@ -25,7 +26,7 @@ fn digest(bytes: &[u8]) -> Md5 {
     Md5(md5::Md5::digest(bytes).into())
 }
 
-fn source(root: &Path, name: &str) -> SourceFile {
+pub(super) fn source(root: &Path, name: &str) -> SourceFile {
     let directory = Root::open(root).unwrap();
     let mut stat = directory.stat(&path(name)).unwrap();
     if let (FileType::Symlink, Link::Inside(target)) =
@@ -34,7 +35,7 @@ fn source(root: &Path, name: &str) -> SourceFile {
         stat = directory.stat(&target).unwrap();
     }
     SourceFile {
-        root: root.to_owned(),
+        root: Arc::new(DropRoot::at(root)),
         path: path(name),
         fingerprint: stat.fingerprint,
         provenance: None,
@@ -305,7 +306,7 @@ fn together(reader: &PartReader, wanted: Vec<Wanted>) -> Vec<Result<Digested, Fa
     let mut left: Vec<_> = wanted.into_iter().enumerate().map(|(tag, one)| (one, tag)).collect();
     let mut ends: Vec<_> = Vec::new();
     let more = |most: usize, _| left.drain(..left.len().min(most)).collect();
-    reader.digest_together(more, |tag, end| ends.push((tag, end)), &GO);
+    reader.digest_together(&Together::default(), more, |tag, end| ends.push((tag, end)), &GO);
     ends.sort_by_key(|(tag, _)| *tag);
     ends.into_iter().map(|(_, end)| end).collect()
 }
@@ -351,6 +352,7 @@ fn digesting_together_ends_when_told() {
     let mut left = vec![(Wanted::new(source.clone(), whole(&source), None), ())];
     let mut kinds = Vec::new();
     reader().digest_together(
+        &Together::default(),
         |_, _| std::mem::take(&mut left),
         |(), end| kinds.extend(end.err().map(|failure| failure.kind)),
         &AtomicBool::new(true),

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{Dir, FileType};
@@ -12,9 +11,9 @@ use rustix::io::Errno;
 use super::spot;
 use super::text::decoded;
 use crate::model::SourcePath;
-use crate::source::Error;
 use crate::source::beneath::{Link, Root, is_exhausted, stat_fd};
 use crate::source::profile::{FilePattern, Spot};
+use crate::source::{DropRoot, Error};
 
 /// Most bytes of a file that is read for its words. The largest known is a `RunParameters.xml` of
 /// some hundred kB.
@@ -38,8 +37,8 @@ pub(super) struct Folder<'a> {
 }
 
 impl<'a> Folder<'a> {
-    pub(super) fn open(root: &Path, unit: &'a SourcePath) -> Result<Self, Error> {
-        let root = Root::open(root)?;
+    pub(super) fn open(root: &DropRoot, unit: &'a SourcePath) -> Result<Self, Error> {
+        let root = root.open()?;
         let stat = root.stat(unit).map_err(|errno| Error::of_file("read unit", unit, errno))?;
         Ok(Self {
             root,

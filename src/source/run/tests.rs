@@ -33,7 +33,7 @@ impl Run {
 
     fn read(&self) -> UnitReading {
         let profile = Profile::builtin(self.profile).unwrap();
-        read_unit(self.root.path(), &path(self.unit), &profile).unwrap()
+        read_unit(&DropRoot::at(self.root.path()), &path(self.unit), &profile).unwrap()
     }
 }
 
@@ -295,9 +295,9 @@ fn too_long_a_file_is_said() {
 fn file_on_its_own_is_read_by_its_name_and_a_missing_unit_is_gone() {
     let run = Run::new("illumina", NOVASEQ).with("../alone.txt", "");
     let profile = Profile::builtin("illumina").unwrap();
-    let alone = read_unit(run.root.path(), &path("alone.txt"), &profile).unwrap();
+    let alone = read_unit(&DropRoot::at(run.root.path()), &path("alone.txt"), &profile).unwrap();
     assert!(alone.is_identified && alone.closers.is_empty());
     assert_eq!(word(&alone, "run_id"), "alone.txt");
-    let gone = read_unit(run.root.path(), &path("gone"), &profile).unwrap_err();
+    let gone = read_unit(&DropRoot::at(run.root.path()), &path("gone"), &profile).unwrap_err();
     assert_eq!(gone.kind, FailureKind::SourceGone);
 }

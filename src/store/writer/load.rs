@@ -75,12 +75,10 @@ fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, Remote
 }
 
 fn load_roots(connection: &Connection) -> Result<Vec<(DropName, String, RootIdentity)>> {
-    let sql = "SELECT drop_name, directory, root_device, root_inode FROM drop_health \
-        WHERE root_device IS NOT NULL AND root_inode IS NOT NULL";
+    let sql = "SELECT drop_name, directory, root FROM drop_health WHERE root IS NOT NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
-        let (device, inode) = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
-        let root = RootIdentity { device: device.cast_unsigned(), inode: inode.cast_unsigned() };
+        let root = RootIdentity::new(row.get::<_, String>(2)?);
         Ok((DropName::new(row.get::<_, String>(0)?), row.get(1)?, root))
     })?;
     rows.collect()

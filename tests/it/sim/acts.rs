@@ -80,8 +80,13 @@ impl World {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
     fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
         let outcome = match act {
-            Act::Scan { drop, skip } => {
+            Act::Scan { drop, skip, root } => {
                 self.skipped.push(skip.len());
+                self.expects = root;
+                if self.is_other_root() {
+                    let (root, reason) = (self.root.clone(), away().message);
+                    return (None, Ok(Outcome::OtherRoot { root, reason }));
+                }
                 let is_skipped = |path: &&SourcePath| {
                     let is_below = |unit: &SourcePath| {
                         path.as_bytes().starts_with(&[unit.as_bytes(), b"/"].concat())
@@ -93,16 +98,16 @@ impl World {
                 let walk = Walk {
                     complete: true,
                     is_empty: self.files.is_empty(),
-                    root: self.root,
+                    root: self.root.clone(),
                     space: None,
                 };
                 let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
                 return (Some(Event::Observed { drop, observations }), Ok(outcome));
             }
-            Act::Look { .. } if self.files.is_empty() => Err(away()),
+            Act::Look { .. } if self.files.is_empty() || self.is_other_root() => Err(away()),
             Act::Look { paths, .. } => {
                 let observations = paths.iter().map(|path| self.observe(path)).collect();
-                Ok(Outcome::Looked { observations })
+                Ok(Outcome::Looked { observations, root: Some(self.root.clone()) })
             }
             Act::CompareContent { drop, path, fingerprint, against } => self.compare(
                 Source { drop, path, fingerprint, is_receipt: false, provenance: None },
@@ -146,7 +151,15 @@ impl World {
         Observation { place, path: path.clone(), seen }
     }
 
+    /// Tells whether another directory stands at the path than the one that has to.
+    fn is_other_root(&self) -> bool {
+        self.expects.as_ref().is_some_and(|root| *root != self.root)
+    }
+
     fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        if self.is_other_root() && !source.is_receipt {
+            return Err(away());
+        }
         let Some((fingerprint, bytes)) = self.files.get(&source.path) else {
             if self.files.is_empty() {
                 return Err(away());

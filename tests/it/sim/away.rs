@@ -7,7 +7,7 @@ use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
 use dropferry::engine::{Engine, Stored};
 use dropferry::model::{
     DropHealth, DropName, FailureKind, Fingerprint, Hold, IgnoreReason, Now, Observation,
-    ParkReason, Place, Record, RootIdentity, Seen, SourcePath, Stage, WatchState,
+    ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb, WatchState,
 };
 
 use super::acts::Fault;
@@ -62,7 +62,7 @@ struct Share {
 
 /// Unmounts the share: an empty mount point is left, another directory.
 fn unmount(world: &mut World) -> Share {
-    let mount_point = RootIdentity { device: 9, inode: 9 };
+    let mount_point = RootIdentity::new("mount point");
     let root = std::mem::replace(&mut world.root, mount_point);
     Share { files: std::mem::take(&mut world.files), root }
 }
@@ -101,7 +101,7 @@ fn an_hour_without_the_share_parks_nothing_and_everything_goes_on_by_itself() {
         let calls_before = calls(&world, "begin") + calls(&world, "put part");
         pass(&mut world, &mut life, Duration::from_hours(1));
         let (_, reason) = watch(&world);
-        assert_eq!(reason, "/drop is empty and not the directory it was: is its share mounted?");
+        assert_eq!(reason, "it is empty");
         assert!(!is_parked(&life), "seed {seed}: parked because its share was away");
         let tried = calls(&world, "begin") + calls(&world, "put part") - calls_before;
         assert!(tried < 10, "seed {seed}: {tried} calls for files that cannot be read");
@@ -123,7 +123,7 @@ fn which_directory_it_was_is_remembered_when_the_daemon_starts_without_the_share
         let mut life = world.start();
         until(&mut world, &mut life, is_deaf);
         pass(&mut world, &mut life, Duration::from_mins(10));
-        assert!(watch(&world).1.contains("is its share mounted?"), "seed {seed}");
+        assert_eq!(watch(&world).1, "it is empty", "seed {seed}");
         assert!(!is_parked(&life), "seed {seed}");
         mount(&mut world, share);
         world.settle(&mut life);
@@ -144,9 +144,20 @@ fn files_removed_from_the_same_directory_are_missing() {
 }
 
 #[test]
-fn another_directory_that_holds_anything_is_the_drop_directory_from_then_on() {
+fn another_directory_is_the_drop_directory_once_an_operator_accepts_it() {
     let (mut world, mut life) = sending(4);
-    world.root = RootIdentity { device: 5, inode: 5 };
+    let accept = |world: &mut World, life: &mut Life| {
+        world.order(life, Verb::AcceptRoot, Scope::Drop(drop_name())).remove(0).is_known
+    };
+    assert!(!accept(&mut world, &mut life), "there is no other");
+    world.root = RootIdentity::new("another");
+    until(&mut world, &mut life, is_deaf);
+    let before = life.engine.stored_uploads().len();
+    world.write("run/others", TEN);
+    pass(&mut world, &mut life, Duration::from_hours(1));
+    assert_eq!(life.engine.stored_uploads().len(), before, "nothing of another is admitted");
+    assert!(!is_parked(&life));
+    assert!(accept(&mut world, &mut life));
     world.settle(&mut life);
     check::all_arrived(&world, &life);
     world.tell(&mut life, Event::ScanNow { drop: drop_name() });
@@ -218,7 +229,7 @@ impl Alone {
     }
 
     fn scanned(&mut self, complete: bool) {
-        let walk = Walk { complete, is_empty: false, root: RootIdentity::default(), space: None };
+        let walk = Walk { complete, is_empty: false, root: RootIdentity::new(""), space: None };
         let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
         let act = self.scan.take().expect("a scan was asked for");
         self.tell(Event::Outcome { act, outcome: Ok(outcome) });
@@ -310,4 +321,36 @@ fn a_file_whose_storage_fails_is_looked_at_and_read_again() {
         assert!(!is_parked(&life), "{act}");
         check::all_arrived(&world, &life);
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_for_hours_waits_longer_each_time_and_stops_nothing_else() {
+    let mut world = World::new(11);
+    world.write("run/bad", TEN);
+    let fault =
+        |nth| Fault { act: "put part", nth, after: false, kind: FailureKind::SourceFailing };
+    world.faults = (1..30).map(fault).collect();
+    let mut life = world.start();
+    let waits = |_: &World, life: &Life| {
+        let stored = life.engine.stored_uploads();
+        stored.iter().any(|upload| matches!(upload.state.hold, Hold::Waiting { .. }))
+    };
+    until(&mut world, &mut life, waits);
+    world.write("other/good", TEN);
+    let good = vec![SourcePath::from_bytes(b"other/good")];
+    world.tell(&mut life, Event::Hint { drop: drop_name(), paths: good });
+    pass(&mut world, &mut life, Duration::from_hours(4));
+    assert_ne!(watch(&world).0, "deaf", "one file says nothing about its drop directory");
+    assert!(!is_parked(&life));
+    let status = check::status(&world);
+    let waiting: Vec<_> = status.uploads.iter().filter(|one| one.word() == "waiting").collect();
+    assert_eq!(waiting.len(), 1, "the other has arrived");
+    assert!(waiting[0].last_error.as_ref().is_some_and(|why| why.contains("source-failing")));
+    let tried = calls(&world, "put part");
+    pass(&mut world, &mut life, Duration::from_hours(3));
+    let tries = world.act_counts.get("put part").copied().unwrap_or(0);
+    assert!(tries >= 4 && tries < 60, "{tries} tries, {tried} calls");
+    world.faults.clear();
+    world.settle(&mut life);
+    check::all_arrived(&world, &life);
 }

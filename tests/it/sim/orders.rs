@@ -15,7 +15,7 @@ fn world(seed: u64) -> World {
 }
 
 impl World {
-    fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
+    pub(super) fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
         self.load_all(life);
         let mut effects = Vec::new();
         let order = Order { verb, scopes: vec![scope] };

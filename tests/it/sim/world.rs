@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) versions: BTreeMap<u64, Vec<u8>>,
     /// Which directory stands at the drop directory's path.
     pub(super) root: RootIdentity,
+    /// Which directory it has to be, as the last scan was told.
+    pub(super) expects: Option<RootIdentity>,
     /// How many units each scan left out.
     pub(super) skipped: Vec<usize>,
     /// Files that were disposed of.
@@ -198,7 +200,8 @@ impl World {
             told: Vec::new(),
             room: 50,
             expires_at: None,
-            root: RootIdentity { device: 1, inode: 2 },
+            root: RootIdentity::new("first"),
+            expects: None,
             directory: directory(),
             inode: 0,
             ctime: 0,
@@ -240,7 +243,8 @@ impl World {
             told: self.told.clone(),
             room: self.room,
             expires_at: self.expires_at,
-            root: self.root,
+            root: self.root.clone(),
+            expects: self.expects.clone(),
             directory,
             inode: self.inode,
             ctime: self.ctime,

@@ -1,0 +1,116 @@
+//! Files of a share whose reads fail or do not come back, beside files that are well: the real binary.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::fuse::{Fuse, Sick};
+use super::shares::{skipped, start_apart};
+use super::stage::{Options, Stage, noise, until};
+
+const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
+/// Three parts.
+const LENGTH: usize = 3 << 16;
+
+/// A running stage with a share in its drop directory that holds two files.
+fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> {
+    let mut stage = Stage::new(Options {
+        platforms: platform,
+        transfer: "parts_in_flight = 8",
+        switches: "{\"part_size\": 65536}",
+        drop: QUICK,
+        ..Options::default()
+    });
+    fs::create_dir(stage.drop().join("share")).expect("made");
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root mounts a share into a running daemon's namespace");
+        return None;
+    }
+    if !start_apart(&mut stage, "-m", "true") {
+        return None;
+    }
+    until("it runs", || stage.status()["drops"][0]["last_full_scan_at"].as_str().map(drop));
+    let file = |name: &str, seed| (name.to_owned(), noise(LENGTH, seed));
+    let files = BTreeMap::from([file("sick", 1), file("well", 2)]);
+    // Sick before anybody can have read of it.
+    match Fuse::mount(stage.pid(), &stage.drop().join("share"), BTreeMap::new()) {
+        Ok(fuse) => Some((stage, with_files(fuse, files))),
+        Err(why) => {
+            skipped(&format!("no FUSE here: {why}"));
+            None
+        }
+    }
+}
+
+fn with_files(fuse: Fuse, files: BTreeMap<String, Vec<u8>>) -> Fuse {
+    fuse.sicken("sick", 1 << 16, Sick::Hanging);
+    files.iter().for_each(|(name, bytes)| fuse.write(name, bytes));
+    fuse
+}
+
+fn sick(stage: &Stage) -> Option<Value> {
+    let status = stage.status();
+    let uploads = status["uploads"].as_array()?;
+    uploads.iter().find(|upload| upload["path"] == "share/sick").cloned()
+}
+
+/// Files beside the one that hangs, of the share and of the disk, arrive.
+fn assert_others_arrive(stage: &Stage) {
+    for n in 0..20 {
+        stage.write(&format!("run/{n}"), &noise(1_000, n));
+    }
+    stage.write("run/large", &noise(10 << 16, 77));
+    stage.until_count("completed", 22);
+}
+
+#[test]
+fn a_read_that_hangs_holds_up_neither_other_files_nor_the_end_of_the_daemon() {
+    for platform in [&["s3"], &["sevenbridges"]] {
+        let Some((mut stage, fuse)) = stage_with_share(platform) else { return };
+        until("the sick one is sent", || {
+            sick(&stage).filter(|upload| upload["state"] == "sending")
+        });
+        assert_others_arrive(&stage);
+        stage.signal(Signal::TERM);
+        // What is left of the process is the kernel's, until the share answers.
+        until("the daemon has stopped", || {
+            stage.log().contains("stopped; what is unfinished goes on").then_some(())
+        });
+        drop(fuse);
+        assert!(stage.wait_for_end().success(), "{}", stage.log());
+    }
+}
+
+#[test]
+fn a_file_that_does_not_answer_waits_with_a_reason_and_goes_on_once_it_does() {
+    for platform in [&["s3"], &["sevenbridges"]] {
+        let Some((stage, fuse)) = stage_with_share(platform) else { return };
+        assert_others_arrive(&stage);
+        let upload = until("it waits", || sick(&stage).filter(|one| one["state"] == "waiting"));
+        let reason = upload["reason"].to_string();
+        assert!(reason.contains("cannot read share/sick: "), "{reason}");
+        assert!(upload["retry_at"].is_string(), "{upload}");
+        fuse.heal();
+        stage.until_count("completed", 23);
+    }
+}
+
+#[test]
+fn a_file_that_fails_in_the_middle_waits_and_says_where() {
+    for (platform, errno) in [(&["s3"], Errno::IO), (&["sevenbridges"], Errno::STALE)] {
+        let Some((stage, fuse)) = stage_with_share(platform) else { return };
+        fuse.sicken("sick", 1 << 16, Sick::Failing(errno));
+        let upload = until("it waits", || sick(&stage).filter(|one| one["state"] == "waiting"));
+        let reason = upload["reason"].to_string();
+        assert!(reason.contains("at byte ") && reason.contains("share/sick"), "{reason}");
+        assert_others_arrive(&stage);
+        let drop = &stage.status()["drops"][0];
+        assert_ne!(drop["watch"], "deaf", "{drop}");
+        assert_eq!(stage.count("parked"), 0);
+        fuse.heal();
+        stage.until_count("completed", 23);
+    }
+}
