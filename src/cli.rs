@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::model::Verb;
+use crate::model::{Shown, Verb};
 use crate::telemetry::{Format, Level};
 
 /// How a command ended: the contract's table.
@@ -216,8 +216,11 @@ fn report(error: &anyhow::Error) -> Exit {
     }
     let (exit, hint) = judge(error);
     let mut said = String::new();
+    // A configuration has a line for each problem; in anything else a line break belongs to a name.
+    let is_listed = error.is::<crate::config::Problems>();
     for cause in error.chain() {
         let text = cause.to_string();
+        let text = if is_listed { text } else { on_lines(&text) };
         if !said.ends_with(&text) {
             let joint = if said.is_empty() { "" } else { ": " };
             said = format!("{said}{joint}{text}");
@@ -226,6 +229,12 @@ fn report(error: &anyhow::Error) -> Exit {
     let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
     render::talk(&format!("dropferry: {said}{hint}"));
     exit
+}
+
+/// Escapes a text with the line breaks in it, but for that before a hint.
+fn on_lines(text: &str) -> String {
+    let pieces = text.split("\nhint: ").map(|piece| Shown(piece).to_string());
+    pieces.collect::<Vec<_>>().join("\nhint: ")
 }
 
 fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {

@@ -15,24 +15,26 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use reqwest::{Client, Method, NoProxy, Proxy, Url};
+use reqwest::{Client, Method, Url};
 
 use self::body::{Progress, Streamed};
+use self::network::{certificates, proxy, register_proxies};
 use super::contract::PartBody;
 use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
-use crate::telemetry::{register_secret, scrub};
+use crate::telemetry::scrub;
 
-pub use self::prescribed::{base_url, part_url, prescribed_headers};
+pub use self::prescribed::{base_url, is_loopback, parse_url, part_url, prescribed_headers};
 
 mod body;
+mod network;
 mod prescribed;
 mod private;
 
@@ -342,39 +344,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// Variables that may hold a proxy's address, and with it a password.
-const PROXY_VARIABLES: [&str; 6] =
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-
-/// Keeps passwords of proxies out of everything that is said.
-fn register_proxies(configured: Option<&str>) {
-    let others = PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
-    for address in configured.map(str::to_owned).into_iter().chain(others) {
-        let url = Url::parse(&address).ok();
-        if let Some(password) = url.as_ref().and_then(Url::password) {
-            register_secret(password);
-        }
-    }
-}
-
-fn proxy(address: &str) -> Result<Proxy, String> {
-    let proxy = Proxy::all(address).map_err(|error| {
-        format!("the proxy cannot be used: {}", root_cause(&error.without_url()))
-    })?;
-    Ok(proxy.no_proxy(NoProxy::from_env()))
-}
-
-fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
-    let unusable = |why: String| format!("{} cannot be used: {why}", file.display());
-    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|error| unusable(root_cause(&error)))?;
-    if found.is_empty() {
-        return Err(unusable("it holds no certificate in PEM form".into()));
-    }
-    Ok(found)
-}
-
 /// Tells whether a header can have this name.
 pub fn is_header_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
@@ -398,32 +367,6 @@ pub fn header_map<'a>(
         map.try_insert(name, value).map_err(|_| unusable())?;
     }
     Ok(map)
-}
-
-/// Parses an address that a platform gave or the operator configured.
-///
-/// # Errors
-/// `BadAnswer` when it is none, or not `https` and not on this machine.
-pub fn parse_url(text: &str) -> Result<Url, Failure> {
-    let bad = |why| Failure::new(FailureKind::BadAnswer, why);
-    let url = Url::parse(text).map_err(|_| bad("the address is not a URL"))?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        _ => Err(bad("the address is neither https nor on this machine")),
-    }
-}
-
-/// Tells whether an address is on this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
-        None => false,
-    }
 }
 
 /// Lets a request run for as long as something moves within the limits; it may be found an eighth later

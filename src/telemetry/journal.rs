@@ -355,13 +355,13 @@ mod tests {
         });
         let record = listener.record().unwrap();
         let known = [
-            ("MESSAGE", "said\nso other=true"),
+            ("MESSAGE", "said\\nso other=true"),
             ("PRIORITY", "4"),
             ("SYSLOG_IDENTIFIER", "dropferry"),
             ("CODE_MODULE", module_path!()),
             ("DROPFERRY_UPLOAD_ID", "7"),
             ("DROPFERRY_DESTINATION", "far"),
-            ("DROPFERRY_PATH", "a\nb"),
+            ("DROPFERRY_PATH", "a\\nb"),
         ];
         let known = known.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(record, BTreeMap::from(known));

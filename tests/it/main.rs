@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it is linked once.
 
+mod between;
 mod care;
 mod conformance;
 mod control;
@@ -11,6 +12,7 @@ mod exports;
 mod fuse;
 mod halfway;
 mod handed;
+mod hostile;
 mod hung;
 mod identity;
 mod journal;

@@ -62,6 +62,7 @@ pub(super) fn judge<T: DeserializeOwned>(
         (Some(true), _) => Err(bad("a success, and with a status that denies it")),
         // What the envelope says of itself counts, where it can be believed.
         (Some(false), status) => {
+            drop(envelope);
             let status = status.and_then(|status| u16::try_from(status).ok());
             let status = status.filter(|status| (400..600).contains(status)).unwrap_or(400);
             Err(refused(call, response, status, now))

@@ -8,7 +8,7 @@
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 
-use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, header_map, is_loopback, parse_url};
+use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, header_map};
 use crate::model::{ByteCount, Failure, FailureKind};
 
 /// Names, in lower case, of lines that are ours to write, or nobody's. So are all that begin with
@@ -28,6 +28,32 @@ const OURS: [&str; 10] = [
 
 fn bad(why: impl Into<String>) -> Failure {
     Failure::new(FailureKind::BadAnswer, why)
+}
+
+/// Parses an address that a platform gave or the operator configured.
+///
+/// # Errors
+/// `BadAnswer` when it is none, or not `https` and not on this machine.
+pub fn parse_url(text: &str) -> Result<Url, Failure> {
+    let bad = |why| Failure::new(FailureKind::BadAnswer, why);
+    let url = Url::parse(text).map_err(|_| bad("the address is not a URL"))?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err(bad("the address is neither https nor on this machine")),
+    }
+}
+
+/// Tells whether an address is on this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
 }
 
 /// Parses the address of a platform or a storage, as the operator configured it.

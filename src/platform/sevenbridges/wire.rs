@@ -456,9 +456,16 @@ mod tests {
         assert_eq!(empty.part_count, 1);
         assert!(layout(r#"{"upload_id":"u","parallel_uploads":false}"#, 1).expect("u").sequential);
         assert!(!layout(r#"{"upload_id":"u","parallel_uploads":"no"}"#, 1).expect("u").sequential);
-        let large = layout(r#"{"upload_id":"u","part_size":18446744073709551615}"#, 25);
+        let large = layout(r#"{"upload_id":"u","part_size":5497558138880}"#, 25);
         assert_eq!(large.expect("one part").part_count, 1);
-        for body in [r#"{"upload_id":"u","part_size":0}"#, r#"{"part_size":5}"#, "{}"] {
+        for body in [
+            r#"{"upload_id":"u","part_size":0}"#,
+            r#"{"upload_id":"u","part_size":5497558138881}"#,
+            r#"{"upload_id":"u","part_size":9223372036854775808}"#,
+            r#"{"upload_id":"u","part_size":18446744073709551615}"#,
+            r#"{"part_size":5}"#,
+            "{}",
+        ] {
             assert_eq!(layout(body, 25).expect_err(body).kind, FailureKind::BadAnswer);
         }
         let many = layout(r#"{"upload_id":"u","part_size":1}"#, u64::MAX);

@@ -84,10 +84,8 @@ impl Resolver<'_> {
         let host = host.trim_matches(['[', ']']);
         let is_host = !host.is_empty() && !host.contains(['/', ' ', '@']);
         let Some(port) = port.filter(|_| is_host) else {
-            // What is before an @ may be a password.
-            let is_safe = !smtp.as_ref().contains('@');
-            let shown = if is_safe { format!(" = {:?}", smtp.as_ref()) } else { String::new() };
-            let message = format!("smtp{shown} is no server");
+            // It is not repeated: a password may have been written with it.
+            let message = "smtp is no server".to_owned();
             let hint = "a name and a port, such as \"smtp.lab.example:587\"".to_owned();
             self.problem(Some(smtp.span()), message, Some(hint));
             return None;
