@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{DestinationName, DropName, Scope, SourcePath, UploadId, Verb};
 
-pub use client::{ask, hand_in, reach};
+pub use client::{ask, reach};
 pub use listener::Listener;
 pub use place::check_place;
 pub use wire::Descriptors;

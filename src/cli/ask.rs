@@ -26,7 +26,7 @@ pub(super) fn hand_in(
     request: &Request,
     files: &[BorrowedFd<'_>],
 ) -> anyhow::Result<Reply> {
-    match reach(common, async |path| control::hand_in(&path, request, files).await)? {
+    match reach(common, async |path| control::ask(&path, request, files).await)? {
         Reply::Refused(why) => bail!("the daemon refuses: {why}"),
         reply => Ok(reply),
     }

@@ -15,23 +15,11 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// How long an answer is waited for: the daemon commits before it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks a running daemon.
-///
-/// # Errors
-/// When none listens, or it does not answer.
-pub async fn ask(path: &Path, request: &Request) -> Result<Reply, Error> {
-    hand_in(path, request, &[]).await
-}
-
 /// Asks a running daemon, and passes open files with the request.
 ///
 /// # Errors
-/// As [`ask`].
-pub async fn hand_in(
-    path: &Path,
-    request: &Request,
-    files: &[BorrowedFd<'_>],
-) -> Result<Reply, Error> {
+/// When none listens, or it does not answer.
+pub async fn ask(path: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
     let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
     let mut wire = Wire::new(connect(path).await?);
     let exchange = async {

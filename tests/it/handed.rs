@@ -105,7 +105,7 @@ fn offer(stage: &Stage, path: &Path, shown: &[&File]) -> Reply {
     let shown: Vec<BorrowedFd<'_>> = shown.iter().map(|file| file.as_fd()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let socket = stage.path("state/control.sock");
-    let asked = control::hand_in(&socket, &request, &shown);
+    let asked = control::ask(&socket, &request, &shown);
     runtime.expect("a runtime").block_on(asked).expect("it answers")
 }
 
