@@ -219,7 +219,9 @@ CREATE TABLE daemon (
     started_at_ns INTEGER NOT NULL,
     rate_bytes_per_second INTEGER NOT NULL DEFAULT 0,
     rate_at_ns INTEGER NOT NULL DEFAULT 0,
-    bytes_sent_total INTEGER NOT NULL DEFAULT 0
+    bytes_sent_total INTEGER NOT NULL DEFAULT 0,
+    -- Which process it is: its id, when it started, in which namespace of ids.
+    process TEXT
 ) STRICT;
 
 -- Counts kept, not counted: one row for each state that status shows.
@@ -238,28 +240,43 @@ INSERT INTO tallies (state, upload_count, size_bytes, accepted_bytes, bytes_sent
 VALUES ('queued', 0, 0, 0, 0), ('sending', 0, 0, 0, 0), ('waiting', 0, 0, 0, 0),
     ('completed', 0, 0, 0, 0), ('parked', 0, 0, 0, 0), ('abandoned', 0, 0, 0, 0);
 
+-- No sum leaves the numbers that a row can hold: a file counts as 256 TiB at most, more than any platform
+-- takes, so that what it adds can be taken off again; and a sum ends at the largest number and at zero.
 CREATE TRIGGER uploads_tally_insert AFTER INSERT ON uploads BEGIN
-    UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
-        accepted_bytes = accepted_bytes + NEW.accepted_bytes,
-        bytes_sent = bytes_sent + NEW.bytes_sent,
-        bytes_sent_again = bytes_sent_again + max(0, NEW.bytes_sent - NEW.accepted_bytes),
-        bytes_in_flight = bytes_in_flight + NEW.bytes_in_flight
+    UPDATE tallies SET upload_count = upload_count + 1,
+        size_bytes = min(size_bytes, 9223090561878065151)
+            + min(NEW.size_bytes, 281474976710656),
+        accepted_bytes = min(accepted_bytes, 9223090561878065151)
+            + min(NEW.accepted_bytes, 281474976710656),
+        bytes_sent = min(bytes_sent, 9223090561878065151)
+            + min(NEW.bytes_sent, 281474976710656),
+        bytes_sent_again = min(bytes_sent_again, 9223090561878065151)
+            + min(max(NEW.bytes_sent - NEW.accepted_bytes, 0), 281474976710656),
+        bytes_in_flight = min(bytes_in_flight, 9223090561878065151)
+            + min(NEW.bytes_in_flight, 281474976710656)
     WHERE state = NEW.state;
 END;
 
 CREATE TRIGGER uploads_tally_update
 AFTER UPDATE OF stage, hold, accepted_bytes, bytes_sent, bytes_in_flight ON uploads BEGIN
-    UPDATE tallies SET upload_count = upload_count - 1, size_bytes = size_bytes - OLD.size_bytes,
-        accepted_bytes = accepted_bytes - OLD.accepted_bytes,
-        bytes_sent = bytes_sent - OLD.bytes_sent,
-        bytes_sent_again = bytes_sent_again - max(0, OLD.bytes_sent - OLD.accepted_bytes),
-        bytes_in_flight = bytes_in_flight - OLD.bytes_in_flight
+    UPDATE tallies SET upload_count = upload_count - 1,
+        size_bytes = max(size_bytes - min(OLD.size_bytes, 281474976710656), 0),
+        accepted_bytes = max(accepted_bytes - min(OLD.accepted_bytes, 281474976710656), 0),
+        bytes_sent = max(bytes_sent - min(OLD.bytes_sent, 281474976710656), 0),
+        bytes_sent_again = max(bytes_sent_again - min(max(OLD.bytes_sent - OLD.accepted_bytes, 0), 281474976710656), 0),
+        bytes_in_flight = max(bytes_in_flight - min(OLD.bytes_in_flight, 281474976710656), 0)
     WHERE state = OLD.state;
-    UPDATE tallies SET upload_count = upload_count + 1, size_bytes = size_bytes + NEW.size_bytes,
-        accepted_bytes = accepted_bytes + NEW.accepted_bytes,
-        bytes_sent = bytes_sent + NEW.bytes_sent,
-        bytes_sent_again = bytes_sent_again + max(0, NEW.bytes_sent - NEW.accepted_bytes),
-        bytes_in_flight = bytes_in_flight + NEW.bytes_in_flight
+    UPDATE tallies SET upload_count = upload_count + 1,
+        size_bytes = min(size_bytes, 9223090561878065151)
+            + min(NEW.size_bytes, 281474976710656),
+        accepted_bytes = min(accepted_bytes, 9223090561878065151)
+            + min(NEW.accepted_bytes, 281474976710656),
+        bytes_sent = min(bytes_sent, 9223090561878065151)
+            + min(NEW.bytes_sent, 281474976710656),
+        bytes_sent_again = min(bytes_sent_again, 9223090561878065151)
+            + min(max(NEW.bytes_sent - NEW.accepted_bytes, 0), 281474976710656),
+        bytes_in_flight = min(bytes_in_flight, 9223090561878065151)
+            + min(NEW.bytes_in_flight, 281474976710656)
     WHERE state = NEW.state;
 END;
 
@@ -413,6 +430,8 @@ CREATE TABLE care (
     checked_at_ns INTEGER,
     is_sound INTEGER CHECK (is_sound IN (0, 1)),
     -- What the check found.
-    detail TEXT
+    detail TEXT,
+    -- An operator had the state begun without a database, beside receipts or copies of one.
+    is_new_state INTEGER NOT NULL DEFAULT 0 CHECK (is_new_state IN (0, 1))
 ) STRICT;
 INSERT INTO care (id) VALUES (1);

@@ -108,7 +108,7 @@ impl From<LogFormat> for Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
-    Run,
+    Run(run::RunArguments),
     /// Show the whole thing at work on a local sandbox, with a kill in the middle
     Demo(demo::DemoArguments),
     /// Run local stand-ins of the platforms
@@ -179,9 +179,9 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         crate::telemetry::init(common.log_format.into(), common.log_level, now)
     };
     match arguments.command {
-        Command::Run => {
+        Command::Run(arguments) => {
             begin_log()?;
-            run::execute(common)
+            run::execute(common, &arguments)
         }
         Command::Demo(demo) => demo::execute(&demo),
         Command::Sandbox(sandbox) => {

@@ -35,6 +35,7 @@ mod reload;
 mod servings;
 mod shutdown;
 mod units;
+pub mod unstored;
 mod walker;
 mod watches;
 mod web;
@@ -58,17 +59,20 @@ use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
 use crate::model::{Monotonic, Record};
 use crate::sdnotify;
 use crate::signals::Signal;
+use crate::store::writer::Refused;
 use perform::perform;
 use shutdown::Phase;
 
 /// How often replaced credentials are looked for while a destination is halted.
 const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is looked whether the database is still the one that is written to.
+const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Events taken in one turn before the loop looks around again.
 const EVENTS_MAX: usize = 256;
 
 /// A commit that has landed, with what waited for it.
 struct Landing {
-    result: Result<(), crate::store::Error>,
+    result: Result<Vec<Refused>, crate::store::Error>,
     then: Vec<(ActId, Act)>,
     /// The engine decided it.
     is_decided: bool,
@@ -92,8 +96,8 @@ impl Daemon {
     /// Runs until it is told to stop.
     ///
     /// # Errors
-    /// When a commit failed: what is remembered may be more than what is on disk, so the process
-    /// must end and start again from the rows.
+    /// When a commit failed, or the database was removed: what is remembered may be more than what is
+    /// on disk, so the process must end and start again from the rows.
     pub async fn run(mut self) -> Result<(), Error> {
         let effects = std::mem::take(&mut self.first_effects);
         self.take_effects(effects);
@@ -111,6 +115,7 @@ impl Daemon {
             self.tell_all(heard);
             self.care_for_database();
             let now = self.clock.now().monotonic;
+            self.look_at_state(now)?;
             self.tell_supervisor(now);
             self.beat(now);
             self.read_meters(now);
@@ -158,7 +163,8 @@ impl Daemon {
         let (rates, care, pulse) =
             (self.rates.deadline(), self.care.deadline(), self.pulse.next_deadline());
         let meters = self.engine.has_parts_on_their_way().then_some(self.meters_due);
-        let own = [credential, meters, watchdog, rates, care, pulse, self.phase.deadline()];
+        let state = Some(self.state_due);
+        let own = [credential, meters, watchdog, rates, care, pulse, state, self.phase.deadline()];
         own.into_iter().chain([engine]).flatten().min()
     }
 
@@ -194,8 +200,14 @@ impl Daemon {
 
     fn on_landed(&mut self, landing: Landing, heard: &mut Vec<Event>) -> Result<(), Error> {
         let Landing { result, then, is_decided, answer } = landing;
-        result.map_err(Error::Store)?;
-        then.into_iter().for_each(|(id, act)| self.begin(id, act));
+        let refused = result.map_err(Error::Store)?;
+        heard.extend(unstored::event(&refused));
+        for (id, act) in then {
+            match unstored::waits_in_vain(&act, &refused) {
+                true => heard.push(Event::Outcome { act: id, outcome: unstored::cancelled() }),
+                false => self.begin(id, act),
+            }
+        }
         if let Some((to, reply)) = answer {
             // Whoever asked may have gone.
             to.send(reply).unwrap_or(());
@@ -312,6 +324,15 @@ impl Daemon {
         }
     }
 
+    /// Ends the daemon when its database was removed or replaced: what it would write is lost.
+    fn look_at_state(&mut self, now: Monotonic) -> Result<(), Error> {
+        if self.state_due <= now {
+            self.state_due = now.after(STATE_INTERVAL);
+            self.thread.look().map_err(Error::Store)?;
+        }
+        Ok(())
+    }
+
     fn watches_credentials(&self) -> bool {
         self.phase == Phase::Running && self.engine.has_halted()
     }
@@ -360,6 +381,7 @@ impl Daemon {
         self.loader.finish();
         drop(self.store);
         self.world.readers.close();
+        self.thread.look().map_err(Error::Store)?;
         self.thread.finish();
         tracing::info!("stopped; what is unfinished goes on at the next start");
         Ok(())

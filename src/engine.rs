@@ -10,7 +10,7 @@
 //! is there and heard of is `hearing`; what people are told is `outbox`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
-//! `schedule`; whether a
+//! `schedule`; what the store could not write is `unstored`; whether a
 //! destination takes anything is `gate`; what a failure leads to is `retry`; what the platform's
 //! part list means is `recover`.
 //!
@@ -53,6 +53,7 @@ mod sources;
 mod ticket;
 mod turn;
 mod units;
+mod unstored;
 mod upload;
 mod width;
 
@@ -316,6 +317,7 @@ impl Engine {
             }
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
             Event::Committed => self.disk.committed(),
+            Event::Unstored(refused) => self.on_unstored(refused, turn),
             Event::Sent(sent) => self.on_sent(&sent, now.monotonic),
             Event::InFlight(counts) => self.on_in_flight(counts, turn),
             Event::CredentialChanged { destination } => {

@@ -74,6 +74,7 @@
 //! | heartbeat | – | nothing | the next beat comes when the loop turns |
 //! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
 //! | remove old parts | – (one transaction) | nothing happened | they are found again |
+//! | park what no row can hold | – (in the transaction of all else) | nothing happened | what brought the value is seen or asked for again |
 //! | clean up | a row in the queue | remote upload gone | "not found" is success |
 //!
 //! One kill costs at most twice as many parts sent again as may be on their way: those that were, and

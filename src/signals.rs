@@ -1,6 +1,6 @@
 //! Signals, turned into events.
 //!
-//! Owns the handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR1. A signal is never acted upon here: it
+//! Owns the handlers of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGXFSZ. A signal is never acted upon here: it
 //! becomes one [`Signal`] that the daemon's loop reads like any other event. The first request to
 //! stop means *drain*, each later one *abort*, whichever of the two signals asks.
 //!
@@ -12,8 +12,10 @@
 //! [`Signals`]; dropping it ends the thread and leaves the signals without effect.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use tokio::sync::mpsc;
 
 /// Signals that wait for the loop. People and supervisors send few.
@@ -30,6 +32,15 @@ pub enum Signal {
     Reload,
     /// Log what is going on: SIGUSR1.
     Dump,
+}
+
+/// Makes a write beyond the limit of a file's length fail, as one on a full disk does, where the signal
+/// that comes with it would end the process. Programs that are started have it by default again.
+///
+/// # Errors
+/// When the operating system refuses the handler.
+pub fn survive_file_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
 }
 
 /// The signals of this process, as they come.
@@ -112,6 +123,12 @@ mod tests {
             .collect();
         let wanted = [Signal::Reload, Signal::Drain, Signal::Reload, Signal::Abort, Signal::Abort];
         assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn a_write_beyond_the_limit_of_a_file_fails_and_ends_nothing() {
+        survive_file_limit().unwrap();
+        raise(SIGXFSZ).unwrap();
     }
 
     #[tokio::test]

@@ -9,15 +9,18 @@
 //! are applied in the order of submission; those of one submission in one transaction; every fact
 //! about an upload goes through the law in `model/upload.rs`, and `CHECK`s repeat it.
 //!
-//! *Never*: deletes or repairs a database; retries a commit that failed. A failed commit poisons the
+//! *Never*: deletes or repairs a database; retries a commit that the disk failed. That poisons the
 //! store: every waiter gets the error, nothing more is written, and the process must end, for what
-//! it remembers may be more than what is on disk.
+//! it remembers may be more than what is on disk. A record that is refused for its own values is no such
+//! failure: its upload is parked, and the submission's answer names it.
 //!
 //! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
 
 pub mod care;
 mod columns;
+mod directory;
 mod lock;
+mod process;
 pub mod rest;
 mod rows;
 mod schema;
@@ -37,7 +40,7 @@ use crate::model::{
 
 /// Tells whether a daemon runs on a state directory.
 pub fn is_in_use(directory: &Path) -> bool {
-    lock::is_taken(directory)
+    lock::is_taken(directory) == Some(true)
 }
 
 /// Where the state is kept.
@@ -45,6 +48,18 @@ pub fn is_in_use(directory: &Path) -> bool {
 pub struct Settings {
     /// The state directory; made when missing.
     pub directory: PathBuf,
+    /// It is begun without a database, although receipts or copies of one are there.
+    pub is_new: bool,
+}
+
+/// Checks what can be told of a state directory before anything is opened in it: who may write there,
+/// what stands under the store's names, whether its database was lost.
+///
+/// # Errors
+/// What a start would refuse.
+pub fn check(path: &Path) -> Result<(), Error> {
+    directory::check(path)?;
+    directory::lack(path).map_or(Ok(()), |lack| directory::refuse_loss(path, lack))
 }
 
 /// Who runs on this state, for `status`.
@@ -117,8 +132,8 @@ pub struct KnownFile {
     pub destination: DestinationName,
 }
 
-/// The answer to a submission, after its commit.
-pub type Answer = oneshot::Receiver<Result<(), Error>>;
+/// The answer to a submission, after its commit: what of it could not be stored.
+pub type Answer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
 
 /// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
 /// engine bounds what can be under way, so this many never pile up; if they did, the writer is stuck.
@@ -134,6 +149,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Thread {
     handle: JoinHandle<()>,
+    in_use: directory::InUse,
 }
 
 /// What the writer does for the database itself, one short piece at a time.
@@ -177,7 +193,7 @@ pub enum Tended {
 
 #[derive(Debug)]
 enum Submission {
-    Records(Vec<Record>, oneshot::Sender<Result<(), Error>>),
+    Records(Vec<Record>, oneshot::Sender<Result<Vec<writer::Refused>, Error>>),
     Tend(Tend, oneshot::Sender<Result<Tended, Error>>),
 }
 
@@ -189,13 +205,14 @@ impl Store {
     pub fn start(mut writer: writer::Writer, runner: &Runner) -> Result<(Self, Thread), Error> {
         writer.introduce(runner)?;
         let path = writer.directory().to_owned();
+        let in_use = directory::InUse::of(&path);
         let (submissions, inbox) = mpsc::channel(QUEUE_MAX);
         let run = move || writer::run(writer, inbox);
         let handle = std::thread::Builder::new()
             .name("store".into())
             .spawn(run)
             .map_err(|source| Error::io("start the writer for", &path, source))?;
-        Ok((Self { submissions }, Thread { handle }))
+        Ok((Self { submissions }, Thread { handle, in_use }))
     }
 
     /// Lines records up to be written in one transaction, after all that was submitted before. The
@@ -223,16 +240,24 @@ impl Store {
         }
     }
 
-    /// Writes records and waits for the commit.
+    /// Writes records and waits for the commit. Returns those that could not be stored.
     ///
     /// # Errors
     /// When the commit failed, now or before.
-    pub async fn commit(&self, records: Vec<Record>) -> Result<(), Error> {
+    pub async fn commit(&self, records: Vec<Record>) -> Result<Vec<writer::Refused>, Error> {
         self.submit(records).await.unwrap_or_else(|_| Err(Error::poisoned()))
     }
 }
 
 impl Thread {
+    /// Looks whether the files of the database are still the ones that are written to.
+    ///
+    /// # Errors
+    /// When one was removed or replaced: what is written from then on is lost.
+    pub fn look(&self) -> Result<(), Error> {
+        self.in_use.look()
+    }
+
     /// Waits until everything submitted is written and the WAL is folded into the database. All
     /// handles must be gone.
     pub fn finish(self) {
@@ -271,6 +296,29 @@ pub enum Kind {
     },
     /// There is no database.
     Missing,
+    /// There is none, or an empty one, beside what an earlier one left.
+    Lost {
+        /// What is missing of it.
+        lack: &'static str,
+        /// What is there.
+        remains: &'static str,
+    },
+    /// It was removed or replaced while it was written to.
+    Gone,
+    /// The state directory belongs to another user.
+    Foreign {
+        /// To this one.
+        owner: u32,
+        /// This process is this user's.
+        us: u32,
+    },
+    /// Others may write to it, or it is not what it must be.
+    Refused {
+        /// What is wrong.
+        detail: String,
+        /// What an operator can do about it.
+        cure: String,
+    },
     /// A migration failed; the database is as it was.
     Migration {
         /// Why.
@@ -317,10 +365,27 @@ impl Error {
             }
             Kind::Corrupt { .. } => Some(format!(
                 "nothing was deleted; move {} and its -wal and -shm files aside and restore a backup, \
-                 or start without: files are found again and compared with the destination",
+                 or start without (dropferry run --new-state): files are found again and compared with \
+                 the destination",
                 self.path.display()
             )),
             Kind::Missing => Some("start the daemon once, or check [state] directory".into()),
+            Kind::Lost { .. } => Some(format!(
+                "put a copy of the database in its place, as docs/backup.md says ({} may have one), or \
+                 begin without: dropferry run --new-state finds the files again and compares them with \
+                 the destination",
+                self.path.with_file_name("backups").display()
+            )),
+            Kind::Gone => Some(
+                "what the daemon knew since is lost; put the file back or restore a copy, as \
+                 docs/backup.md says, then start it again"
+                    .into(),
+            ),
+            Kind::Foreign { us, .. } => Some(format!(
+                "run this as its owner, or give it away: chown -R {us} {}",
+                self.path.display()
+            )),
+            Kind::Refused { cure, .. } => Some(cure.clone()),
             Kind::Migration { .. } => Some("the database is as it was; report the message".into()),
             Kind::Failed { .. } | Kind::Poisoned => {
                 Some("check free space, permissions and the health of the disk".into())
@@ -339,6 +404,14 @@ impl std::fmt::Display for Error {
             }
             Kind::Corrupt { detail } => write!(f, "the database is damaged: {detail}"),
             Kind::Missing => f.write_str("it is not there"),
+            Kind::Lost { lack, remains } => {
+                write!(f, "{lack}, although an earlier one left {remains}")
+            }
+            Kind::Gone => f.write_str("it was removed or replaced while the daemon ran"),
+            Kind::Foreign { owner, us } => {
+                write!(f, "it belongs to user {owner}, and this is user {us}")
+            }
+            Kind::Refused { detail, .. } => f.write_str(detail),
             Kind::Migration { detail } | Kind::Failed { detail } => f.write_str(detail),
             Kind::Poisoned => f.write_str("a commit failed before, nothing is written any more"),
         }

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Common, Exit, render};
-use crate::daemon;
 use crate::model::Shown;
+use crate::{daemon, store};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
@@ -19,6 +19,13 @@ pub(super) struct CheckArguments {
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
+    match store::check(&config.state_directory) {
+        // Root may look at the state of the daemon's user.
+        Err(error) if is_of_others(&error) && rustix::process::geteuid().is_root() => {
+            render::talk(&format!("a daemon of this user would not start: {error}"));
+        }
+        checked => checked?,
+    }
     let mut checks = Vec::new();
     if arguments.online {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -51,4 +58,8 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+fn is_of_others(error: &store::Error) -> bool {
+    matches!(error.kind, store::Kind::Foreign { .. })
 }

@@ -1,12 +1,26 @@
 //! `run`: the daemon, in the foreground.
 
+use clap::Args;
+use rustix::fs::Mode;
+
 use super::{Common, Exit, status};
 use crate::clock::Clock;
 use crate::config::{Config, locate};
 use crate::daemon::{Daemon, Setup};
 
-pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
+/// What is made is for its owner, and for members of the group to read: state and receipts hold names.
+const UMASK: Mode = Mode::from_raw_mode(0o027);
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// Start without a database although receipts or backups of one are there
+    #[arg(long)]
+    new_state: bool,
+}
+
+pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Result<Exit> {
     keep_memory_private();
+    rustix::process::umask(rustix::process::umask(UMASK) | UMASK);
     let config = common.load()?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
     let asked = common.config.clone();
@@ -17,15 +31,18 @@ pub(super) fn execute(common: &Common) -> anyhow::Result<Exit> {
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let is_new_state = arguments.new_state;
     let ended = runtime.block_on(async {
-        let setup = Setup { config, reader: Box::new(reader), render: status::rendered };
+        let setup =
+            Setup { config, reader: Box::new(reader), render: status::rendered, is_new_state };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });
     // Acts that were cut may still read, and their reads may hang: they are not waited for, however the
     // daemon ended.
     runtime.shutdown_background();
-    ended?;
+    // Whoever reads the log alone learns of it too.
+    ended.inspect_err(|error| tracing::error!("the daemon ends: {error}"))?;
     Ok(Exit::Fine)
 }
 

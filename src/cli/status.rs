@@ -102,7 +102,12 @@ fn to_json(status: &Status) -> Value {
         counts.insert(word, tally.map_or(0, |tally| tally.upload_count));
     }
     let sum = |of: fn(&crate::store::snapshot::Tally) -> u64| -> u64 {
-        status.tallies.iter().filter(|tally| tally.state != "abandoned").map(of).sum()
+        status
+            .tallies
+            .iter()
+            .filter(|tally| tally.state != "abandoned")
+            .map(of)
+            .fold(0, u64::saturating_add)
     };
     let (accepted, in_flight) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_in_flight));
     // What was in flight when the daemon ended was cut, and will be sent again.
@@ -283,8 +288,8 @@ fn headline(status: &Status, now: WallTime) -> String {
 
 fn progress(status: &Status) -> String {
     let live: Vec<_> = status.tallies.iter().filter(|t| t.state != "abandoned").collect();
-    let total: u64 = live.iter().map(|tally| tally.size_bytes).sum();
-    let accepted: u64 = live.iter().map(|tally| tally.accepted_bytes).sum();
+    let total = live.iter().map(|tally| tally.size_bytes).fold(0, u64::saturating_add);
+    let accepted = live.iter().map(|tally| tally.accepted_bytes).fold(0, u64::saturating_add);
     let mut words = vec![format!("{} settling", status.settling_count)];
     words.extend(
         status.tallies.iter().map(|tally| format!("{} {}", tally.upload_count, tally.state)),

@@ -1,6 +1,7 @@
 //! From what stands in the file to what the program goes by, collecting every problem on the way.
 
 mod answer;
+mod apart;
 mod care;
 mod destination;
 mod drop;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use self::apart::Own;
 use super::problem::{line_of, nearest};
 use super::units::{parse_duration, parse_size};
 use super::{Config, Destination, Drop, Environment, Places, Problem, Problems, raw};
@@ -120,13 +122,17 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
+        let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
         let state_directory = self.state_directory(raw.state.directory.take());
+        let control_socket = self.checked_control_socket(raw.control.socket, &state_directory);
+        let state = Own { path: &state_directory, span: state_span };
+        self.check_apart(&drops, state, Own { path: &control_socket, span: socket_span });
         let network = self.network(raw.network);
         let voice = self.notify(raw.notify, &network);
         Config {
             path: self.path.to_owned(),
             care: self.care(&mut raw.state),
-            control_socket: self.checked_control_socket(raw.control.socket, &state_directory),
+            control_socket,
             state_directory,
             web: self.web(raw.web),
             transfer: self.transfer(raw.transfer),
@@ -327,6 +333,11 @@ impl Resolver<'_> {
         }
         found
     }
+}
+
+/// Where a value stands in the file.
+fn span(value: &Option<Spanned<String>>) -> Option<Range<usize>> {
+    value.as_ref().map(Spanned::span)
 }
 
 /// Whether any name or word at the drop's destinations is made of what a run says of itself.

@@ -15,6 +15,7 @@ fn said(text: &str) -> String {
         std::fs::set_permissions(place.join(name), mode).expect("set");
     }
     std::fs::create_dir_all(place.join("drop/inner")).expect("made");
+    std::os::unix::fs::symlink("drop/inner", place.join("link")).expect("linked");
     std::fs::create_dir_all(place.join("profiles")).expect("made");
     for (name, text) in [
         ("ours", "based_on = \"nanopore\"\ncloses = [{ any_of = [[\".sync_finished\"]] }]\n"),
@@ -378,4 +379,21 @@ fn a_token_in_place_of_its_file_leads_to_the_file() {
     DIR/config.toml:4: credential takes a table, and not a text
     hint: a secret stands in a file of its own: credential = { file = "NAME" }
     "#);
+}
+
+#[test]
+fn the_state_lies_apart_from_what_is_watched() {
+    let drop = "[drops.lab]\ndirectory = \"drop/inner\"\ndestinations = [\"far\"]\n";
+    let with = |head: &str| said(&format!("{head}{DESTINATION}{drop}"));
+    assert_eq!(with("[state]\ndirectory = \"drop/innermost\"\n"), "fine");
+    insta::assert_snapshot!(with("[state]\ndirectory = \"drop/inner/state\"\n"), @r#"
+    DIR/config.toml:2: the state directory DIR/drop/inner/state and the directory of drop "lab" overlap
+    hint: the daemon would upload its own database and receipts: set [state] directory to one outside of every drop directory
+    "#);
+    for state in ["drop", "drop/inner", "drop/inner/../inner/new/er", "link/state"] {
+        let told = with(&format!("[state]\ndirectory = {state:?}\n"));
+        assert!(told.contains("overlap"), "{state}: {told}");
+    }
+    let told = with("[state]\ndirectory = \"s\"\n[control]\nsocket = \"drop/inner/c.sock\"\n");
+    assert!(told.contains("config.toml:4: the control socket"), "{told}");
 }

@@ -72,6 +72,8 @@ pub struct Daemon {
     pub(super) journal: Journal,
     pub(super) first_effects: Vec<Effect>,
     pub(super) credentials_due: Monotonic,
+    /// When it is looked whether the database is still there.
+    pub(super) state_due: Monotonic,
     /// When the engine is told again what went.
     pub(super) meters_due: Monotonic,
     pub(super) watchdog: Option<(std::time::Duration, Monotonic)>,
@@ -91,6 +93,8 @@ pub struct Setup {
     pub reader: Reader,
     /// Renders what `status` shows.
     pub render: Render,
+    /// The state is begun without a database, although receipts or copies of one are there.
+    pub is_new_state: bool,
 }
 
 /// Why a daemon cannot start, or must end.
@@ -121,7 +125,11 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: now.wall,
         };
-        let settings = store::Settings { directory: config.state_directory.clone() };
+        crate::signals::survive_file_limit().map_err(Error::Signals)?;
+        let settings = store::Settings {
+            directory: config.state_directory.clone(),
+            is_new: setup.is_new_state,
+        };
         let (writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
         let rest = Rest::open(&settings, &loaded).map_err(Error::Store)?;
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
@@ -154,6 +162,7 @@ impl Daemon {
             journal: Journal::default(),
             first_effects,
             credentials_due: now.monotonic,
+            state_due: now.monotonic,
             meters_due: now.monotonic,
             watchdog,
             headline: Headline::new(now.monotonic),
@@ -317,6 +326,6 @@ fn stored_unit((row, said): (UnitRow, store::UnitWords)) -> StoredUnit {
     StoredUnit { row, words: words.into_iter().collect(), samples }
 }
 
-fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {
+pub(super) fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {
     StoredUpload { admission: upload.admission, state: upload.state, parts: upload.parts }
 }

@@ -112,7 +112,7 @@ impl Daemon {
         };
         self.commits.push_back(Box::pin(async move {
             let answer = Some((answer, reply));
-            Landing { result: Ok(()), then: Vec::new(), is_decided: false, answer }
+            Landing { result: Ok(Vec::new()), then: Vec::new(), is_decided: false, answer }
         }));
     }
 

@@ -66,6 +66,9 @@ pub enum Event {
     },
     /// The oldest [`Effect::Commit`] that was not told of has landed.
     Committed,
+    /// Records of these uploads could not be stored, for their values; told before the commit that they
+    /// were in.
+    Unstored(Vec<Unstored>),
     /// An act ended.
     Outcome {
         /// Which.
@@ -90,6 +93,17 @@ pub enum Event {
     Reconfigured(Settings),
     /// Start nothing more; finish what flies.
     Drain,
+}
+
+/// An upload of which a record could not be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unstored {
+    /// Which.
+    pub upload: UploadId,
+    /// What its row says; none where it has none.
+    pub stored: Option<Box<super::StoredUpload>>,
+    /// Why.
+    pub why: String,
 }
 
 /// Something the engine asks for.

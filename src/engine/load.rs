@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    fn take_upload(&mut self, mut upload: Box<Upload>, turn: &mut Turn) {
+    pub(super) fn take_upload(&mut self, mut upload: Box<Upload>, turn: &mut Turn) {
         let id = upload.id();
         self.next_upload = self.next_upload.max(id.0 + 1);
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {

@@ -168,13 +168,15 @@ pub enum ParkReason {
     RestartedTooOften,
     /// The drop or destination is not in the configuration any more.
     NotConfigured,
+    /// The database cannot hold a value of it: a number that is out of range, a row that breaks a rule.
+    CannotBeStored,
     /// A defect of dropferry: the law forbade what happened.
     Bug,
 }
 
 impl ParkReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NameTaken,
         Self::SourceMissing,
         Self::SourceUnreadable,
@@ -192,6 +194,7 @@ impl ParkReason {
         Self::Quota,
         Self::RestartedTooOften,
         Self::NotConfigured,
+        Self::CannotBeStored,
         Self::Bug,
     ];
 
@@ -215,6 +218,7 @@ impl ParkReason {
             Self::Quota => "quota",
             Self::RestartedTooOften => "restarted-too-often",
             Self::NotConfigured => "not-configured",
+            Self::CannotBeStored => "cannot-be-stored",
             Self::Bug => "bug",
         }
     }
@@ -248,6 +252,7 @@ impl ParkReason {
             Self::Quota => "no room at the destination",
             Self::RestartedTooOften => "the platform lost the upload five times",
             Self::NotConfigured => "its drop or destination is not in the configuration",
+            Self::CannotBeStored => "a value of it cannot be stored in the database",
             Self::Bug => "a defect of dropferry; please report it with the log",
         }
     }

@@ -231,11 +231,13 @@ pub enum IgnoreReason {
     HardLink,
     /// It was uploaded under another name, and moved since.
     Moved,
+    /// The database cannot hold its row.
+    CannotBeStored,
 }
 
 impl IgnoreReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LinkOutside,
         Self::LinkToDirectory,
         Self::LinkBroken,
@@ -247,6 +249,7 @@ impl IgnoreReason {
         Self::DirectoryUnreadable,
         Self::HardLink,
         Self::Moved,
+        Self::CannotBeStored,
     ];
 
     /// Returns the word kept in the database.
@@ -263,6 +266,7 @@ impl IgnoreReason {
             Self::DirectoryUnreadable => "directory-unreadable",
             Self::HardLink => "hard-link",
             Self::Moved => "moved",
+            Self::CannotBeStored => "cannot-be-stored",
         }
     }
 
@@ -287,6 +291,7 @@ impl IgnoreReason {
                 "hard link to a file of another owner than its directory and the drop directory"
             }
             Self::Moved => "was uploaded under another name and moved since",
+            Self::CannotBeStored => "a value of it cannot be stored in the database",
         }
     }
 }

@@ -1,15 +1,20 @@
 //! One daemon on one state directory: a lock that ends with the process, however it ends.
+//!
+//! The file has a mode by which its owner alone may open it, for whoever may open a file may lock it.
+//! Where it was removed, the row of the daemon still names the process that runs (`process`).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::{Error, Kind};
 
-const FILE_NAME: &str = "dropferry.lock";
+pub(super) const FILE_NAME: &str = "dropferry.lock";
+const MODE: u32 = 0o600;
 /// How often the lock is tried, and how long apart.
 const ATTEMPTS_MAX: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
@@ -25,8 +30,12 @@ pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::io("open the lock", &path, source);
     let mut options = OpenOptions::new();
-    let file =
-        options.create(true).truncate(false).write(true).read(true).open(&path).map_err(failed)?;
+    options.create(true).truncate(false).write(true).read(true).mode(MODE);
+    let file = options.custom_flags(flags()).open(&path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    if found.permissions().mode() & 0o777 != MODE {
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
+    }
     for attempt in 1.. {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
@@ -48,8 +57,14 @@ impl Drop for Lock {
     }
 }
 
-/// Tells whether a daemon holds the lock.
-pub(super) fn is_taken(directory: &Path) -> bool {
-    let Ok(file) = File::open(directory.join(FILE_NAME)) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+/// Tells whether a daemon holds the lock; `None` where it is not there, or is not ours to open.
+pub(super) fn is_taken(directory: &Path) -> Option<bool> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(flags()).open(directory.join(FILE_NAME)).ok()?;
+    Some(flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+}
+
+/// No link is followed, and nobody waited for at the other end of a pipe.
+fn flags() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }

@@ -17,9 +17,9 @@ use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
-    ExportPlace, ExportStep, Fact, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize,
-    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity,
-    SourcePath, Stage, Target, UploadId, UploadState, WallTime,
+    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize, PartState,
+    Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath,
+    Stage, Target, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -50,8 +50,20 @@ fn name_of<'a>(row: &'a Row<'_>, index: usize) -> &'a str {
     row.as_ref().column_name(index).unwrap_or("unknown")
 }
 
-pub(super) fn signed(value: u64) -> i64 {
-    value.cast_signed()
+/// A number as a column holds it.
+///
+/// # Errors
+/// When it is larger than a column can hold: nothing else is written in its place.
+pub(super) fn exact(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| {
+        let message = format!("{value} is larger than a row can hold");
+        rusqlite::Error::ToSqlConversionFailure(message.into())
+    })
+}
+
+/// A count or a sum as a column holds it: what is larger stays at the largest.
+pub(super) fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 pub(super) fn md5_of(bytes: &[u8], column: &str) -> Result<Md5> {
@@ -282,12 +294,12 @@ pub(super) fn insert(
         admission.destination.as_str(),
         admission.fingerprint.device.cast_signed(),
         admission.fingerprint.inode.cast_signed(),
-        signed(admission.fingerprint.size.0),
+        exact(admission.fingerprint.size.0)?,
         admission.fingerprint.mtime_ns,
         admission.fingerprint.ctime_ns,
         admission.target.folders.join("/"),
         admission.target.name,
-        signed(admission.part_size.get()),
+        exact(admission.part_size.get())?,
         admission.rank,
         if reason.is_some() { "parked" } else { "none" },
         reason.map(ParkReason::as_str),
@@ -326,14 +338,14 @@ pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'st
         ("park_reason", reason),
         ("etag_mode", text(mode)),
         ("accepted_count", Integer(state.accepted_count.into())),
-        ("accepted_bytes", Integer(signed(accepted_bytes))),
+        ("accepted_bytes", Integer(saturated(accepted_bytes))),
         ("reported_count", Integer(state.reported_count.into())),
         ("restart_count", Integer(state.restart_count.into())),
         ("attempt_count", Integer(state.attempt_count.into())),
         ("described", Integer(state.described.into())),
         ("digested", Integer(state.digested.into())),
-        ("bytes_sent", Integer(signed(state.bytes_sent.0))),
-        ("bytes_in_flight", Integer(signed(state.bytes_in_flight.0))),
+        ("bytes_sent", Integer(saturated(state.bytes_sent.0))),
+        ("bytes_in_flight", Integer(saturated(state.bytes_in_flight.0))),
     ]
 }
 
@@ -364,56 +376,36 @@ pub(super) fn update<'a>(
     Ok(())
 }
 
-/// Writes what a fact says of an export.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is about something else")]
-pub(super) fn write_export(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
-    match fact {
-        Fact::ExportIntended { place, at } => {
-            let sql = "UPDATE uploads SET export_state = 'intended', export_volume = ?2, \
-                export_location = ?3, export_intended_at_ns = ?4, export_job = NULL WHERE id = ?1";
-            let row = (id.0, &place.volume, &place.location, at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Fact::ExportStarted { job, at } => {
-            let sql = "UPDATE uploads SET export_state = 'started', export_job = ?2, \
-                export_started_at_ns = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, job.as_str(), at.0))?;
-        }
-        Fact::ExportFailed { message } => {
-            let sql = "UPDATE uploads SET export_state = 'failed', export_error = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, message))?;
-        }
-        Fact::Exported { job, at } => {
-            let sql = "UPDATE uploads SET export_state = 'completed', export_job = ?2, \
-                exported_at_ns = ?3, export_error = NULL WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, job.as_str(), at.0))?;
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Columns of an upload, with what is to stand there.
 pub(super) type Columns = BTreeMap<&'static str, Value>;
 
 /// Returns the columns of a remote upload and its layout, or of none.
-pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> [(&'static str, Value); 4] {
-    [
+pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> Result<[(&'static str, Value); 4]> {
+    let part_size = remote.map(|remote| exact(remote.part_size.get())).transpose()?;
+    Ok([
         ("remote_upload_id", remote.map(|remote| remote.id.as_str().to_owned()).into()),
-        ("part_size_bytes", remote.map(|remote| signed(remote.part_size.get())).into()),
+        ("part_size_bytes", part_size.into()),
         ("part_count", remote.map(|remote| i64::from(remote.part_count)).into()),
         ("sequential", remote.is_some_and(|remote| remote.sequential).into()),
-    ]
+    ])
 }
 
 /// Returns the columns of a remote file.
-pub(super) fn file_columns(file: &RemoteFile) -> [(&'static str, Value); 6] {
-    [
+pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 6]> {
+    let size = file.size.map(|size| exact(size.0)).transpose()?;
+    let [mark_part_size, mark_md5] = mark_columns(file.mark.as_ref())?;
+    Ok([
         ("remote_file_id", file.id.as_str().to_owned().into()),
         ("remote_name", file.name.clone().into()),
-        ("remote_size_bytes", file.size.map(|size| signed(size.0)).into()),
+        ("remote_size_bytes", size.into()),
         ("remote_created_at_ns", file.created_at.map(|at| at.0).into()),
-        ("remote_mark_part_size_bytes", file.mark.map(|m| signed(m.part_size.get())).into()),
-        ("remote_mark_md5", file.mark.map(|mark| mark.md5_of_parts.0.to_vec()).into()),
-    ]
+        ("remote_mark_part_size_bytes", mark_part_size),
+        ("remote_mark_md5", mark_md5),
+    ])
+}
+
+/// Returns the two columns of a digest over parts: the part size, and the digest.
+pub(super) fn mark_columns(mark: Option<&ContentMark>) -> Result<[Value; 2]> {
+    let part_size = mark.map(|mark| exact(mark.part_size.get())).transpose()?;
+    Ok([part_size.into(), mark.map(|mark| mark.md5_of_parts.0.to_vec()).into()])
 }

@@ -1,6 +1,7 @@
 //! Opens the database file: pragmas, integrity, migrations.
 //!
-//! Nothing is ever deleted or repaired here. A database that is damaged, or newer than this program,
+//! Nothing is ever deleted or repaired here. What stands under the name of a file of the store is looked
+//! at before it is opened (`directory`). A database that is damaged, or newer than this program,
 //! is refused with what to do about it (damage in a large one ends the daemon when it is found, a few
 //! seconds after the start); an older one is copied among the backups first and then
 //! migrated, each step in one transaction.
@@ -11,7 +12,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::{Error, Kind, care};
+use super::directory::{self, Lack};
+use super::{Error, Kind, care, lock};
 
 /// The database's name in the state directory.
 pub(super) const FILE_NAME: &str = "dropferry.db";
@@ -26,6 +28,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A database up to this length is checked in some ten milliseconds.
 const CHECKED_AT_OPEN: u64 = 16 << 20;
 
+/// How often a database is looked for that a daemon may be making, and how long apart.
+const MAKING_LOOKS: u32 = 40;
+const MAKING_PAUSE: Duration = Duration::from_millis(50);
+
 /// Pages that one reader keeps: what it reads are single rows, or all of a table once.
 const READER_CACHE_KIB: i64 = 256;
 
@@ -34,16 +40,33 @@ const READER_CACHE_KIB: i64 = 256;
 const STATEMENTS_MAX: usize = 64;
 
 /// Opens the database for writing, makes it when missing, and brings it up to date.
+#[cfg(test)]
 pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
+    let connection = open(directory)?;
+    bring_up_to_date(connection, directory)
+}
+
+/// Opens the database for writing, as it is.
+pub(super) fn open(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
     let failed = |source| Error::sqlite("open the database", &path, source);
-    let mut connection = Connection::open(&path).map_err(failed)?;
+    let connection = Connection::open(&path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     match is_checked_at_open(directory) {
         true => check(&connection, directory)?,
         false => look(&connection, &path)?,
     }
+    Ok(connection)
+}
+
+/// Prepares an open database for writing, and makes or migrates its tables.
+pub(super) fn bring_up_to_date(
+    mut connection: Connection,
+    directory: &Path,
+) -> Result<Connection, Error> {
+    let path = directory.join(FILE_NAME);
+    let failed = |source| Error::sqlite("open the database", &path, source);
     // Heard only before the first table is made; an older file uses its free pages again.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
@@ -55,11 +78,28 @@ pub(super) fn open_for_writing(directory: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Opens the database for reading, whether a daemon runs on it or not.
+/// Opens the database for reading, whether a daemon runs on it or not. One that a daemon is making at
+/// this moment is waited for: it looks like one that was lost.
 pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
+    for _ in 0..MAKING_LOOKS {
+        match look_for_reading(directory) {
+            Err(Error { kind: Kind::Lost { .. }, .. })
+                if lock::is_taken(directory) == Some(true) =>
+            {
+                std::thread::sleep(MAKING_PAUSE);
+            }
+            looked => return looked,
+        }
+    }
+    look_for_reading(directory)
+}
+
+fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(FILE_NAME);
+    directory::check_kinds(directory)?;
     // Asked before it is opened: a first start may make it between an open that fails and a look.
-    if !path.exists() {
+    if let Some(lack) = directory::lack(directory) {
+        directory::refuse_loss(directory, lack)?;
         return Err(Error { doing: "open the database for reading", path, kind: Kind::Missing });
     }
     let failed = |source| Error::sqlite("open the database for reading", &path, source);
@@ -68,24 +108,28 @@ pub(super) fn open_for_reading(directory: &Path) -> Result<Connection, Error> {
     let uri = format!("file:{}", percent_encoded(&path));
     let connection = open(&uri).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // The first statement of all: where it fails, no other would do better.
     if version(&connection).is_ok() {
-        return readable(connection, &path);
+        return readable(connection, directory);
     }
     // A directory that we may only read has no room for the WAL's index; with no WAL beside the
     // file, nobody is writing and the file alone is the truth.
     let has_wal = std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|wal| wal.len() > 0);
     if has_wal {
-        return readable(connection, &path);
+        return readable(connection, directory);
     }
-    readable(open(&format!("{uri}?immutable=1")).map_err(failed)?, &path)
+    readable(open(&format!("{uri}?immutable=1")).map_err(failed)?, directory)
 }
 
-/// A file that a first start has just made has no tables yet: nothing is stored there.
-fn readable(connection: Connection, path: &Path) -> Result<Connection, Error> {
+/// Prepares a database for reading, if there is anything in it: a file that a first start has just made
+/// has no tables yet.
+fn readable(connection: Connection, directory: &Path) -> Result<Connection, Error> {
+    let path = &directory.join(FILE_NAME);
+    let failed = |source| Error::sqlite("open the database for reading", path, source);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     match known_version(&connection, path)? {
         0 => {
+            directory::refuse_loss(directory, Lack::Empty)?;
             let kind = Kind::Missing;
             Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
         }
@@ -94,8 +138,21 @@ fn readable(connection: Connection, path: &Path) -> Result<Connection, Error> {
             let kind = Kind::Migration { detail };
             Err(Error { doing: "open the database for reading", path: path.to_owned(), kind })
         }
-        _ => Ok(connection),
+        _ => {
+            connection.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(failed)?;
+            refuse_loss(&connection, directory)?;
+            Ok(connection)
+        }
     }
+}
+
+/// Refuses a database that knows of no upload, beside receipts of uploads, unless it was begun so.
+pub(super) fn refuse_loss(connection: &Connection, directory: &Path) -> Result<(), Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM uploads) OR is_new_state FROM care";
+    let is_meant = connection
+        .query_row(sql, [], |row| row.get::<_, bool>(0))
+        .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
+    if is_meant { Ok(()) } else { directory::refuse_loss(directory, Lack::NoUploads) }
 }
 
 pub(super) fn percent_encoded(path: &Path) -> String {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{COLUMN_COUNT, at};
+use super::process::Process;
 use super::rows::{self, IS_ENDED, IS_OPEN};
 use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
@@ -81,7 +82,10 @@ impl Snapshot {
         // One transaction, so that counts and lists are of one moment.
         let transaction = connection.unchecked_transaction()?;
         let (daemon, rate) = self.read_daemon(now)?;
-        let is_running = lock::is_taken(&self.directory);
+        let is_running = match lock::is_taken(&self.directory) {
+            Some(is_taken) => is_taken,
+            None => self.is_process_alive()?,
+        };
         let count = |sql: &str| connection.query_row(sql, [], |row| rows::unsigned_at(row, 0));
         let orders = super::writer::orders::load(connection)?;
         let mut uploads = self.list_uploads(all)?;
@@ -190,6 +194,14 @@ impl Snapshot {
             Ok((daemon, if is_fresh { rate } else { 0 }))
         });
         Ok(row.optional()?.map_or((None, 0), |(daemon, rate)| (Some(daemon), rate)))
+    }
+
+    /// Tells whether the process runs that the row of the daemon names.
+    fn is_process_alive(&self) -> Result<bool> {
+        let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
+        let found: Option<String> =
+            self.connection.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(found.and_then(|text| Process::parse(&text)).is_some_and(|process| process.is_alive()))
     }
 
     /// Returns the ids of the uploads of a path, the newest first.

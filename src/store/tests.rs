@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::rest::{Portion, Rest};
 use super::snapshot::Snapshot;
-use super::writer::Writer;
+use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
     ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, Provenance,
@@ -132,7 +132,7 @@ impl Mirror {
 }
 
 fn open(directory: &tempfile::TempDir) -> (Writer, Loaded) {
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     Writer::open(&settings).expect("opens")
 }
 
@@ -162,8 +162,8 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
         let fact = fact(index);
         if mirrors[which].take(&fact) {
             let id = UploadId(i64::try_from(which).expect("small") + 1);
-            let illegal = writer.apply(&[vec![Record::Upload(id, fact)]]).expect("written");
-            prop_assert_eq!(illegal, vec![]);
+            let applied = writer.apply(&[vec![Record::Upload(id, fact)]]).expect("written");
+            prop_assert_eq!(applied, Applied::default());
         }
     }
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
@@ -176,7 +176,7 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
     let (_writer, loaded) = open(&directory);
     prop_assert_eq!(loaded.next_upload, Some(UploadId(3)));
     let mut uploads = loaded.uploads.clone();
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let read = Rest::open(&settings, &loaded).expect("opens").read(1, |portion| {
         if let Portion::Uploads(more) = portion {
             uploads.extend(more);
@@ -257,8 +257,8 @@ fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     let bad = Record::Upload(UploadId(1), Fact::Described);
     let good =
         Record::Upload(UploadId(2), Fact::BeginIntended { part_size: PartSize::new(3), at: AT });
-    let illegal = writer.apply(&[vec![bad], vec![good]]).expect("written");
-    assert_eq!(illegal.len(), 1);
+    let applied = writer.apply(&[vec![bad], vec![good]]).expect("written");
+    assert_eq!((applied.illegal.len(), applied.refused.len()), (1, 0));
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
     let words: Vec<_> = status.uploads.iter().map(snapshot::Upload::word).collect();
     assert_eq!(words, ["parked", "sending"]);
@@ -269,7 +269,7 @@ fn rest(
     loaded: &Loaded,
     size: usize,
 ) -> (Vec<Vec<i64>>, Vec<KnownFile>) {
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (mut pages, mut files) = (Vec::new(), Vec::new());
     let read = Rest::open(&settings, loaded).expect("opens").read(size, |portion| {
         match portion {
@@ -317,7 +317,7 @@ fn the_rest_is_what_was_there_before_this_life() {
     let (mut writer, loaded) = open(&directory);
     let admit = |id| vec![Record::Admit(Box::new(admission(id, &id.to_le_bytes(), None)))];
     writer.apply(&[admit(1)]).expect("written");
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let view = Rest::open(&settings, &loaded).expect("opens");
     let begun = Record::Upload(UploadId(1), Fact::BeginIntended { part_size: None, at: AT });
     writer.apply(&[admit(2), vec![begun]]).expect("written");
@@ -338,7 +338,7 @@ fn runner() -> Runner {
 #[tokio::test]
 async fn answers_come_after_the_commit_and_in_order() {
     let directory = directory();
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (writer, _) = Writer::open(&settings).expect("opens");
     let (store, thread) = Store::start(writer, &runner()).expect("starts");
     let answers: Vec<_> = (1..=50)
@@ -361,17 +361,19 @@ async fn answers_come_after_the_commit_and_in_order() {
 #[tokio::test]
 async fn a_failed_commit_poisons_everything_after_it() {
     let directory = directory();
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (writer, _) = Writer::open(&settings).expect("opens");
+    writer.limit_growth(4);
     let (store, thread) = Store::start(writer, &runner()).expect("starts");
     let admit = |id| vec![Record::Admit(Box::new(admission(id, b"a", None)))];
     store.commit(admit(1)).await.expect("written");
-    // The same id again breaks the primary key: this commit fails as a full disk would.
-    let failed = store.submit([admit(2), admit(1)].concat());
-    let after = store.submit(admit(3));
+    // The database may not grow any more: this commit fails as on a full disk.
+    let large = Record::Admit(Box::new(admission(3, &[b'a'; 100_000], None)));
+    let failed = store.submit([admit(2), vec![large]].concat());
+    let after = store.submit(admit(4));
     assert!(failed.await.expect("answered").is_err());
     assert!(after.await.expect("answered").is_err());
-    assert!(store.commit(admit(4)).await.is_err());
+    assert!(store.commit(admit(5)).await.is_err());
     drop(store);
     thread.finish();
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
@@ -382,7 +384,7 @@ async fn a_failed_commit_poisons_everything_after_it() {
 fn a_second_writer_is_refused_and_says_what_to_do() {
     let directory = directory();
     let (_first, _) = open(&directory);
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let error = Writer::open(&settings).expect_err("the first one has it");
     assert_eq!(error.kind, Kind::Locked);
     assert!(error.hint().is_some_and(|hint| hint.contains("stop the other daemon")));
@@ -436,7 +438,7 @@ fn the_first_commits_of_a_life_are_not_held_up_by_folding() {
 #[test]
 fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (mut writer, _) = Writer::open(&settings).expect("opened");
     let health = |name: &str| {
         Record::DropHealth(crate::model::DropHealth {
@@ -487,4 +489,120 @@ fn what_a_kill_cut_in_flight_is_counted_as_sent() {
     assert_eq!(sums(), (70, 0, 70));
     let counts = loaded.uploads.iter().map(|u| (u.state.bytes_sent.0, u.state.bytes_in_flight.0));
     assert_eq!(counts.collect::<Vec<_>>(), [(70, 0), (0, 0)]);
+}
+
+/// A file whose length no row can hold.
+fn absurd_file() -> RemoteFile {
+    let id = RemoteFileId::new("f");
+    RemoteFile {
+        id,
+        name: "n".into(),
+        size: Some(ByteCount(u64::MAX)),
+        mark: None,
+        created_at: None,
+    }
+}
+
+fn shown(directory: &tempfile::TempDir) -> Vec<(i64, &'static str, Option<String>)> {
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    let shown = status.uploads.into_iter();
+    shown.map(|upload| (upload.admission.id.0, upload.word(), upload.park_detail)).collect()
+}
+
+#[test]
+fn a_value_that_no_row_can_hold_parks_its_upload_and_stops_no_other() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let admit = |id| Record::Admit(Box::new(admission(id, b"a", None)));
+    let upload = |id, fact| Record::Upload(UploadId(id), fact);
+    let intended = || Fact::BeginIntended { part_size: None, at: AT };
+    assert!(writer.apply(&[vec![admit(1), admit(2)]]).expect("written").is_whole());
+    let absurd = Fact::FoundPresent { file: absurd_file(), at: AT };
+    let batches = [
+        vec![admit(3), upload(1, absurd), upload(2, intended())],
+        vec![upload(1, Fact::Verified { mark: None, at: AT }), upload(3, intended())],
+    ];
+    let Applied { illegal, refused } = writer.apply(&batches).expect("written");
+    assert_eq!(illegal, []);
+    let [first, follows] = &*refused else { panic!("two of them: {refused:?}") };
+    let Instead::Parked(row) = &first.instead else { panic!("it is parked: {first:?}") };
+    assert_eq!((first.batch, first.upload), (0, Some(UploadId(1))));
+    assert_eq!((row.admission.id, &row.state.stage), (UploadId(1), &crate::model::Stage::Queued));
+    assert_eq!((follows.batch, &follows.instead), (1, &Instead::LeftOut));
+    let rows = shown(&directory);
+    let detail = rows[0].2.clone().expect("it says why");
+    assert!(
+        detail.contains("found-present") && detail.contains("18446744073709551615"),
+        "{detail}"
+    );
+    assert_eq!(rows.iter().map(|row| row.1).collect::<Vec<_>>(), ["parked", "sending", "sending"]);
+
+    // Memory takes it from its row and says so; from then on its facts are written again.
+    let reason = ParkReason::CannotBeStored;
+    let parked = Fact::Parked { reason, detail: "why".into(), at: AT };
+    let retried = vec![upload(1, parked), upload(1, Fact::Released), upload(1, intended())];
+    assert!(writer.apply(&[retried]).expect("written").is_whole());
+    assert_eq!(shown(&directory)[0].1, "sending");
+}
+
+#[test]
+fn an_admission_that_no_row_can_hold_has_a_row_or_is_ignored() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let mut absurd = admission(1, b"huge", None);
+    absurd.fingerprint.size = ByteCount(u64::MAX);
+    let good = |id, path: &[u8]| Record::Admit(Box::new(admission(id, path, None)));
+    let batch = vec![Record::Admit(Box::new(absurd)), good(2, b"a"), good(2, b"twice")];
+    let Applied { refused, .. } = writer.apply(&[batch]).expect("written");
+    let instead: Vec<_> = refused.iter().map(|Refused { instead, .. }| instead).collect();
+    assert!(matches!(*instead, [Instead::Parked(_), Instead::Nothing]), "{instead:?}");
+    let words: Vec<_> = shown(&directory).into_iter().map(|row| (row.0, row.1)).collect();
+    assert_eq!(words, [(1, "parked"), (2, "queued")]);
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    let ignored: Vec<_> =
+        status.ignored.iter().map(|row| (row.path.to_string(), row.reason)).collect();
+    assert_eq!(ignored, [("twice".to_owned(), IgnoreReason::CannotBeStored)]);
+    drop(writer);
+    let (_, loaded) = open(&directory);
+    assert_eq!(loaded.uploads.len(), 1, "what is parked is loaded");
+}
+
+#[test]
+fn a_record_of_no_upload_that_is_refused_stops_nothing() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let moved = Record::Moved {
+        drop: DropName::new("drop"),
+        path: SourcePath::from_bytes(b"a"),
+        fingerprint: admission(1, b"a", None).fingerprint,
+        // There is no such upload.
+        upload: UploadId(77),
+        at: AT,
+    };
+    let admit = Record::Admit(Box::new(admission(1, b"a", None)));
+    let Applied { refused, .. } = writer.apply(&[vec![moved, admit]]).expect("written");
+    assert_eq!(refused.len(), 1);
+    assert_eq!((refused[0].upload, &refused[0].instead), (None, &Instead::Nothing));
+    assert_eq!(shown(&directory).len(), 1);
+}
+
+#[test]
+fn sums_of_files_of_any_length_stay_numbers() {
+    let directory = directory();
+    let (mut writer, _) = open(&directory);
+    let admit = |id: i64| {
+        let mut admission = admission(id, &id.to_le_bytes(), Some(ParkReason::TooLarge));
+        admission.fingerprint.size = ByteCount(i64::MAX.unsigned_abs());
+        Record::Admit(Box::new(admission))
+    };
+    let small = Record::Admit(Box::new(admission(5, b"a", None)));
+    let batch = (1..=4).map(admit).chain([small]).collect();
+    assert!(writer.apply(&[batch]).expect("written").is_whole());
+    let ended = |id| Record::Upload(UploadId(id), Fact::Abandoned { at: AT });
+    assert!(writer.apply(&[(1..=4).map(ended).collect()]).expect("written").is_whole());
+    let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
+    let size = |word| status.tallies.iter().find(|t| t.state == word).expect("there").size_bytes;
+    assert_eq!((size("queued"), size("parked")), (10, 0), "what ended counts no more");
+    drop(writer);
+    open(&directory);
 }

@@ -7,7 +7,8 @@
 //! [`Writer`] is the same thing without the thread, for the simulation.
 //!
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
-//! reason `bug`, which is written instead, and the rest of the batch goes on.
+//! reason `bug`, which is written instead, and the rest of the batch goes on. A record that the database
+//! refuses for its own values parks its upload as well (`refused`).
 
 mod attempts;
 mod files;
@@ -16,21 +17,28 @@ mod moves;
 pub(super) mod orders;
 mod outbox;
 mod rate;
+mod record;
+mod refused;
 pub(super) mod tend;
 mod units;
 
+pub use self::refused::{Applied, Instead, Refused};
+
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::mpsc::Receiver;
 
 use self::moves::Moves;
 use self::rate::Rate;
+use self::record::write_record;
+use self::refused::is_of_values;
+use super::directory::{self, Lack};
 use super::lock::{self, Lock};
-use super::rows::signed;
+use super::process::Process;
 use super::schema::{self, FILE_NAME};
-use super::{Error, Loaded, Runner, Settings, Submission};
-use crate::model::{IllegalFact, Record, RootIdentity};
+use super::{Error, Kind, Loaded, Runner, Settings, Submission};
+use crate::model::Record;
 
 /// Submissions in one transaction: bounds how long the first one waits for the others.
 const BATCH_MAX: usize = 512;
@@ -67,10 +75,10 @@ impl Writer {
     /// See [`super::Kind`].
     pub fn open(settings: &Settings) -> std::result::Result<(Self, Loaded), Error> {
         let directory = &settings.directory;
-        std::fs::create_dir_all(directory)
-            .map_err(|source| Error::io("make the state directory", directory, source))?;
+        directory::make(directory)?;
+        directory::check(directory)?;
         let lock = lock::take(directory)?;
-        let connection = schema::open_for_writing(directory)?;
+        let connection = open_database(settings)?;
         let loaded = connection
             .pragma_update(None, "wal_autocheckpoint", 0)
             .and_then(|()| moves::land(&connection))
@@ -91,46 +99,60 @@ impl Writer {
     /// # Errors
     /// When it cannot be written.
     pub fn introduce(&mut self, runner: &Runner) -> std::result::Result<(), Error> {
-        let sql = "INSERT INTO daemon (id, pid, version, started_at_ns) VALUES (1, ?1, ?2, ?3) \
-            ON CONFLICT (id) DO UPDATE SET pid = ?1, version = ?2, started_at_ns = ?3, \
-            rate_bytes_per_second = 0";
-        let row = (runner.pid, &runner.version, runner.started_at.0);
+        let sql = "INSERT INTO daemon (id, pid, version, started_at_ns, process) \
+            VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET pid = ?1, version = ?2, \
+            started_at_ns = ?3, process = ?4, rate_bytes_per_second = 0";
+        let process = Process::own().map(|process| process.to_string());
+        let row = (runner.pid, &runner.version, runner.started_at.0, process);
         self.connection.execute(sql, row).map_err(|source| self.failed(source))?;
         Ok(())
     }
 
-    /// Applies batches in order in one transaction. Returns what the law forbade.
+    /// Applies batches in order in one transaction. Returns what was not written as it is: what the law
+    /// forbade, and what the database cannot store.
     ///
     /// # Errors
-    /// When anything could not be written: then nothing was, and the writer must not be used again.
-    pub fn apply(
-        &mut self,
-        batches: &[Vec<Record>],
-    ) -> std::result::Result<Vec<IllegalFact>, Error> {
-        self.write(batches).map_err(|source| self.failed(source))
+    /// When the disk or the database failed: then nothing was written, and the writer must not be used
+    /// again.
+    pub fn apply(&mut self, batches: &[Vec<Record>]) -> std::result::Result<Applied, Error> {
+        let refused = self.moves.refused();
+        let written = match self.write(batches) {
+            Err(error) if is_of_values(&error) => {
+                self.moves = Moves::knowing(refused);
+                self.write_each(batches)
+            }
+            written => written,
+        };
+        written.map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
         Error::sqlite("write to", &self.settings.directory.join(FILE_NAME), source)
     }
 
-    fn write(&mut self, batches: &[Vec<Record>]) -> Result<Vec<IllegalFact>> {
-        let mut illegal = Vec::new();
+    fn write(&mut self, batches: &[Vec<Record>]) -> Result<Applied> {
+        let mut applied = Applied::default();
         if batches.iter().all(Vec::is_empty) {
-            return Ok(illegal);
+            return Ok(applied);
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // What a failure leaves of it is nobody's.
+        // What a failure leaves of it is of no use.
         let mut moves = std::mem::take(&mut self.moves);
-        for record in batches.iter().flatten() {
-            illegal.extend(write_record(&transaction, record, &mut moves)?);
+        for (batch, records) in batches.iter().enumerate() {
+            for record in records {
+                applied.note(batch, write_record(&transaction, record, &mut moves)?);
+            }
         }
         moves.write(&transaction)?;
-        if moves.accepted.bytes > 0 {
-            self.rate.write(&transaction, &moves.accepted)?;
-        }
+        self.rate.write(&transaction, &moves.accepted)?;
         transaction.commit()?;
+        self.committed(moves);
+        Ok(applied)
+    }
+
+    /// Keeps what a transaction that is durable leaves behind.
+    fn committed(&mut self, moves: Moves) {
         self.moves = moves.kept();
         self.commit_count = self.commit_count.saturating_add(1);
         if self.commit_count == UNFOLDED_COMMITS
@@ -139,7 +161,15 @@ impl Writer {
         {
             tracing::warn!("the WAL is not folded into the database as it grows: {error}");
         }
-        Ok(illegal)
+    }
+
+    /// Lets the database grow by so many pages and no more, as a disk does that is nearly full.
+    #[cfg(test)]
+    pub(super) fn limit_growth(&self, pages: u32) {
+        let connection = &self.connection;
+        let count = connection.query_row("PRAGMA page_count", [], |row| row.get::<_, u32>(0));
+        let most = count.expect("counted") + pages;
+        connection.pragma_update(None, "max_page_count", most).expect("limited");
     }
 
     /// Folds the WAL into the database.
@@ -150,6 +180,42 @@ impl Writer {
             tracing::warn!("the WAL was not folded into the database: {error}");
         }
     }
+}
+
+/// Opens the database, unless it was lost or another daemon runs on it.
+fn open_database(settings: &Settings) -> std::result::Result<Connection, Error> {
+    let Settings { directory, is_new } = settings;
+    let failed = |source| Error::sqlite("read", &directory.join(FILE_NAME), source);
+    let lack = directory::lack(directory);
+    match lack {
+        Some(_) if *is_new => directory::set_aside_wal(directory)?,
+        Some(lack) => directory::refuse_loss(directory, lack)?,
+        None => {}
+    }
+    let connection = schema::open(directory)?;
+    let is_blank = schema::version(&connection).map_err(failed)? == 0;
+    if is_blank && !is_new {
+        directory::refuse_loss(directory, Lack::Empty)?;
+    }
+    let connection = schema::bring_up_to_date(connection, directory)?;
+    if other_runs(&connection).map_err(failed)? {
+        let path = directory.join(FILE_NAME);
+        return Err(Error { doing: "open", path, kind: Kind::Locked });
+    }
+    if *is_new {
+        // A database without uploads is meant, whatever lies beside it.
+        connection.execute("UPDATE care SET is_new_state = 1", []).map_err(failed)?;
+    }
+    schema::refuse_loss(&connection, directory)?;
+    Ok(connection)
+}
+
+/// Tells whether the daemon that last ran here runs still, although its lock is free.
+fn other_runs(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
+    let found: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    let process = found.and_then(|text| Process::parse(&text));
+    Ok(process.is_some_and(|process| Some(process) != Process::own() && process.is_alive()))
 }
 
 /// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
@@ -172,17 +238,21 @@ pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
             }
         }
         is_crowded = batches.iter().map(Vec::len).sum::<usize>() >= CROWD_MIN;
+        let mut refused = Vec::new();
         if poison.is_none() {
             match writer.apply(&batches) {
-                Ok(illegal) => illegal.iter().for_each(|fact| {
-                    tracing::error!("{fact}: its upload is parked");
-                }),
+                Ok(applied) => {
+                    log(&applied);
+                    refused = applied.refused;
+                }
                 Err(error) => poison = Some(error),
             }
         }
-        for answer in answers {
-            // Whoever gave up waiting needs no answer.
-            drop(answer.send(poison.clone().map_or(Ok(()), Err)));
+        for (batch, answer) in answers.into_iter().enumerate() {
+            let refused: Vec<_> =
+                refused.extract_if(.., |refused| refused.batch == batch).collect();
+            // A caller that gave up waiting needs no answer.
+            drop(answer.send(poison.clone().map_or(Ok(refused), Err)));
         }
         for (tend, answer) in tended {
             let done = match &poison {
@@ -197,103 +267,19 @@ pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
     }
 }
 
-fn write_record(
-    connection: &Connection,
-    record: &Record,
-    moves: &mut Moves,
-) -> Result<Option<IllegalFact>> {
-    match record {
-        Record::Admit(admission) => moves.admit(connection, admission)?,
-        Record::Upload(id, fact) => return moves.take(connection, *id, fact),
-        Record::CleanupQueued { destination, remote, at } => {
-            let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
-                VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET done = 0";
-            let row = (destination.as_str(), remote.as_str(), at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::CleanupDelayed { destination, remote, retry_at, failure } => {
-            let sql = "UPDATE cleanups SET retry_at_ns = ?3, failure = ?4 \
-                WHERE destination = ?1 AND remote_upload_id = ?2";
-            let row = (destination.as_str(), remote.as_str(), retry_at.0, failure.to_string());
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::CleanupDone { destination, remote } => {
-            let sql =
-                "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
-            connection.prepare_cached(sql)?.execute((destination.as_str(), remote.as_str()))?;
-        }
-        Record::Ignored { .. }
-        | Record::NotIgnored { .. }
-        | Record::Touched { .. }
-        | Record::Moved { .. } => {
-            files::write(connection, record)?;
-        }
-        Record::DropOpened { destination, drop, name, at } => {
-            let sql = "INSERT INTO drops (destination, drop_name, name, opened_at_ns) \
-                VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET opened_at_ns = ?4, \
-                finished_at_ns = NULL";
-            let row = (destination.as_str(), drop.as_str(), name, at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::DropFinished { destination, drop, name, at } => {
-            let sql = "UPDATE drops SET finished_at_ns = ?4 \
-                WHERE destination = ?1 AND drop_name = ?2 AND name = ?3";
-            let row = (destination.as_str(), drop.as_str(), name, at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::Unit(_)
-        | Record::UnitWords { .. }
-        | Record::DisposalQueued(_)
-        | Record::DisposalIntended { .. }
-        | Record::DisposalDelayed { .. }
-        | Record::DisposalEnded { .. } => units::write(connection, record)?,
-        Record::Notice(_)
-        | Record::NoticeDelayed { .. }
-        | Record::NoticeGivenUp { .. }
-        | Record::NoticeFolded { .. }
-        | Record::NoticeSent { .. } => outbox::write(connection, record)?,
-        Record::Order(order) => orders::write(connection, order)?,
-        Record::DropHealth(_) | Record::DestinationHealth { .. } | Record::Configured(_) => {
-            write_health(connection, record)?
-        }
+/// Logs what was not written as it is.
+fn log(applied: &Applied) {
+    for fact in &applied.illegal {
+        tracing::error!("{fact}: its upload is parked");
     }
-    Ok(None)
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "called with the records of health only")]
-fn write_health(connection: &Connection, record: &Record) -> Result<()> {
-    match record {
-        Record::DropHealth(health) => {
-            let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) \
-                ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
-                last_full_scan_at_ns = ?5, settling_count = ?6, root = ?7";
-            connection.prepare_cached(sql)?.execute((
-                health.drop.as_str(),
-                &health.directory,
-                health.watch.as_str(),
-                &health.reason,
-                health.last_full_scan_at.map(|at| at.0),
-                signed(health.settling_count),
-                health.root.as_ref().map(RootIdentity::as_str),
-            ))?;
-        }
-        Record::Configured(drops) => {
-            connection.prepare_cached("UPDATE drop_health SET is_configured = 0")?.execute(())?;
-            let sql = "UPDATE drop_health SET is_configured = 1 WHERE drop_name = ?1";
-            let mut set = connection.prepare_cached(sql)?;
-            for name in drops {
-                set.execute([name.as_str()])?;
+    for Refused { upload, instead, why, .. } in &applied.refused {
+        let upload_id = upload.map(|id| id.0);
+        match instead {
+            Instead::Parked(_) => {
+                tracing::error!(upload_id, "cannot be stored, and is parked: {why}")
             }
+            Instead::Nothing => tracing::error!(upload_id, "a record cannot be stored: {why}"),
+            Instead::LeftOut => tracing::debug!(upload_id, "a record is left out: {why}"),
         }
-        Record::DestinationHealth { destination, platform, state, reason, next_try_at, at } => {
-            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
-                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
-            let next_try_at = next_try_at.map(|at| at.0);
-            let row = (destination.as_str(), platform, state.as_str(), reason, at.0, next_try_at);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        _ => {}
     }
-    Ok(())
 }

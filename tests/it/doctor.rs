@@ -234,7 +234,8 @@ fn a_state_directory_within_a_drop_directory_or_open_to_all_is_refused() {
         .expect("set");
     let found = doctor(&stage, &["--offline"]);
     found.assert_code(1);
-    found.assert_says(("drop", "fail"), "the state directory lies in it", "move [state] directory");
+    let cure = "outside of every drop directory";
+    found.assert_says(("configuration", "fail"), "overlap", cure);
     found.assert_says(("state", "fail"), "written to by others (mode 777)", "chmod go-w ");
 }
 

@@ -32,6 +32,7 @@ mod shares;
 mod sim;
 mod stage;
 mod start;
+mod state;
 mod systemd;
 mod tidy;
 mod units;

@@ -26,5 +26,6 @@ mod scenarios;
 mod seeds;
 mod touched;
 mod units;
+mod unstored;
 mod widths;
 mod world;

@@ -41,6 +41,9 @@ pub(super) fn of_parked(reason: ParkReason) -> &'static str {
         ParkReason::NotConfigured => {
             "put the drop or the destination back into the configuration, or give the upload up"
         }
+        ParkReason::CannotBeStored => {
+            "dropferry show ID names the value; correct the file or the platform it comes from, then retry"
+        }
         ParkReason::Bug => "please report it with the log",
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn check(directory: &Path, status: &Result<Status, Error>) -> Checks 
     if let Err(error) = status {
         let state = if error.kind == Kind::Missing { State::Warn } else { State::Fail };
         checks.add(("file", state), error.to_string(), error.hint());
-        if error.kind == Kind::Missing {
+        // What cannot be opened has no pages to be read.
+        if matches!(error.kind, Kind::Missing | Kind::Lost { .. } | Kind::Refused { .. }) {
             return checks;
         }
     }
@@ -55,7 +56,8 @@ fn file(checks: &mut Checks, directory: &Path) {
 fn pages(checks: &mut Checks, directory: &Path) {
     let path = directory.to_owned();
     let cure = "stop the daemon, move dropferry.db and its -wal and -shm files aside and restore a \
-        backup, or start without: files are found again and compared with the destination";
+        backup, or start without (dropferry run --new-state): files are found again and compared with the \
+        destination";
     match bounded(LIMIT * 2, move || Snapshot::open(&path)?.damages()) {
         None => checks.warn(
             "pages",

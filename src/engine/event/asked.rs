@@ -1,6 +1,6 @@
 //! What is asked of a destination, on behalf of an upload.
 
-use super::Source;
+use super::{Act, Source};
 use crate::model::{
     ByteCount, ByteRange, Description, DestinationName, PartNumber, PartSize, RemoteFileId,
     RemotePart, RemoteUpload, Target, UploadId, WallTime,
@@ -105,4 +105,42 @@ pub struct Describe {
     pub file: RemoteFileId,
     /// What to say of it.
     pub description: Description,
+}
+
+impl Act {
+    /// Returns the upload on whose behalf it is done, where it is one's.
+    pub fn upload(&self) -> Option<UploadId> {
+        match self {
+            Self::Locate(Remotely { upload, .. })
+            | Self::Begin(Remotely { upload, .. })
+            | Self::FindBegun(Remotely { upload, .. })
+            | Self::PutPart(Remotely { upload, .. })
+            | Self::PutWhole(Remotely { upload, .. })
+            | Self::ListParts(Remotely { upload, .. })
+            | Self::Report(Remotely { upload, .. })
+            | Self::Complete(Remotely { upload, .. })
+            | Self::FindCompleted(Remotely { upload, .. })
+            | Self::Inspect(Remotely { upload, .. })
+            | Self::Describe(Remotely { upload, .. })
+            | Self::HashPart { upload, .. }
+            | Self::HashFile { upload, .. }
+            | Self::DigestFile { upload, .. }
+            | Self::WriteReceipt { upload } => Some(*upload),
+            Self::Scan { .. }
+            | Self::ReadUnit { .. }
+            | Self::Look { .. }
+            | Self::CompareContent { .. }
+            | Self::FindMoved { .. }
+            | Self::FindExports { .. }
+            | Self::StartExports { .. }
+            | Self::PollExports { .. }
+            | Self::WriteUnitReceipt { .. }
+            | Self::Dispose { .. }
+            | Self::FinishDrop { .. }
+            | Self::Survey
+            | Self::Notify { .. }
+            | Self::Abort { .. }
+            | Self::Probe { .. } => None,
+        }
+    }
 }

@@ -107,7 +107,7 @@ fn a_check_ends_when_it_is_told_to() {
 #[test]
 fn what_was_done_is_written_and_read_back_and_free_pages_go() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { directory: directory.path().to_owned() };
+    let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (writer, loaded) = Writer::open(&settings).unwrap();
     assert_eq!(loaded.care, Cared::default());
     let other = Connection::open(directory.path().join(FILE_NAME)).unwrap();
@@ -146,7 +146,8 @@ fn what_was_done_is_written_and_read_back_and_free_pages_go() {
 #[test]
 fn a_wal_that_a_reader_holds_is_folded_when_it_has_let_go() {
     let directory = tempfile::tempdir().unwrap();
-    let (writer, _) = Writer::open(&Settings { directory: directory.path().to_owned() }).unwrap();
+    let (writer, _) =
+        Writer::open(&Settings { directory: directory.path().to_owned(), is_new: false }).unwrap();
     let reader = Connection::open(directory.path().join(FILE_NAME)).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM uploads;").unwrap();
     let runner = crate::store::Runner { pid: 1, version: "0".into(), started_at: AT };

@@ -83,7 +83,7 @@ impl Snapshot {
         let key = (
             version.inode.cast_signed(),
             drop.as_str(),
-            rows::signed(version.size.0),
+            rows::saturated(version.size.0),
             version.mtime_ns,
             path.as_bytes(),
         );

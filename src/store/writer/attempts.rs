@@ -32,7 +32,5 @@ pub(super) fn write(
     let sql = "DELETE FROM attempts WHERE upload_id = ?1 AND id <= (SELECT id FROM attempts \
         WHERE upload_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
     connection.prepare_cached(sql)?.execute((id.0, KEPT))?;
-    let sql = "UPDATE uploads SET last_error = ?2 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute((id.0, failure.to_string()))?;
     Ok(())
 }

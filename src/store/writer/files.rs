@@ -2,46 +2,55 @@
 
 use rusqlite::{Connection, named_params};
 
-use crate::model::{DropName, Fingerprint, IgnoreReason, Record, SourcePath};
-use crate::store::rows::signed;
+use super::Result;
+use super::record::drop_count;
+use crate::model::{DropName, Fingerprint, IgnoreReason, SourcePath, UploadId, WallTime};
+use crate::store::rows::exact;
 
-type Result<T> = std::result::Result<T, rusqlite::Error>;
+/// Writes that a path is not uploaded, and why.
+pub(super) fn ignore(
+    connection: &Connection,
+    drop: &DropName,
+    path: &SourcePath,
+    reason: IgnoreReason,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4, moved_upload = NULL, ctime_ns = NULL";
+    let row = (drop.as_str(), path.as_bytes(), reason.as_str(), at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
 
-/// Writes one record about a file.
-#[expect(clippy::wildcard_enum_match_arm, reason = "called with the records of files only")]
-pub(super) fn write(connection: &Connection, record: &Record) -> Result<()> {
-    match record {
-        Record::Ignored { drop, path, reason, at } => {
-            let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns) VALUES (?1, ?2, ?3, ?4) \
-                ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4, moved_upload = NULL, ctime_ns = NULL";
-            let row = (drop.as_str(), path.as_bytes(), reason.as_str(), at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        Record::NotIgnored { drop, path } => {
-            let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
-            connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes()))?;
-        }
-        Record::Touched { drop, path, fingerprint } => {
-            touch(connection, (drop, path), fingerprint)?
-        }
-        Record::Moved { drop, path, fingerprint, upload, at } => {
-            let sql = "INSERT INTO ignored (drop_name, path, reason, at_ns, moved_upload, ctime_ns) \
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET reason = ?3, at_ns = ?4, \
-                moved_upload = ?5, ctime_ns = ?6";
-            let key = (drop.as_str(), path.as_bytes(), IgnoreReason::Moved.as_str());
-            let row = (key.0, key.1, key.2, at.0, upload.0, fingerprint.ctime_ns);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
-        _ => {}
-    }
-    Ok(())
+/// Writes that a path is not ignored any more.
+pub(super) fn ignore_no_more(
+    connection: &Connection,
+    drop: &DropName,
+    path: &SourcePath,
+) -> Result<()> {
+    let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
+    connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes())).map(drop_count)
+}
+
+/// Notes with an ignored path which upload sent its file under another name.
+pub(super) fn note_move(
+    connection: &Connection,
+    drop: &DropName,
+    path: &SourcePath,
+    upload: UploadId,
+    seen: &Fingerprint,
+) -> Result<()> {
+    let sql = "UPDATE ignored SET moved_upload = ?3, ctime_ns = ?4 \
+        WHERE drop_name = ?1 AND path = ?2";
+    let row = (drop.as_str(), path.as_bytes(), upload.0, seen.ctime_ns);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 /// Gives the newest version that was sent of a file, at every destination, its time of change. Older
 /// ones may have been another content in the same inode, of the same size and time.
-fn touch(
+pub(super) fn touch(
     connection: &Connection,
-    (drop, path): (&DropName, &SourcePath),
+    drop: &DropName,
+    path: &SourcePath,
     seen: &Fingerprint,
 ) -> Result<()> {
     let sql = "UPDATE uploads SET ctime_ns = :ctime WHERE path = :path AND drop_name = :drop \
@@ -54,11 +63,11 @@ fn touch(
         ":path": path.as_bytes(),
         ":drop": drop.as_str(),
         ":inode": seen.inode.cast_signed(),
-        ":size": signed(seen.size.0),
+        ":size": exact(seen.size.0)?,
         ":mtime": seen.mtime_ns,
     })?;
     let sql = "UPDATE ignored SET ctime_ns = ?3 \
         WHERE drop_name = ?1 AND path = ?2 AND moved_upload IS NOT NULL";
-    connection.prepare_cached(sql)?.execute((drop.as_str(), path.as_bytes(), seen.ctime_ns))?;
-    Ok(())
+    let row = (drop.as_str(), path.as_bytes(), seen.ctime_ns);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }

@@ -8,15 +8,16 @@
 //! that ever moves an upload's state, and all of them come by here: so what is remembered is what the
 //! rows say, until a transaction fails, and then nothing is written any more.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::columns::at;
-use super::super::rows::{self, Cell, Columns, signed};
+use super::super::rows::{self, Cell, Columns, exact};
 use super::rate::Accepted;
+use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
@@ -26,7 +27,8 @@ use crate::model::{
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
 pub(super) fn land(connection: &Connection) -> Result<()> {
-    let sql = "UPDATE uploads SET bytes_sent = bytes_sent + bytes_in_flight, bytes_in_flight = 0 \
+    let sql = "UPDATE uploads SET bytes_in_flight = 0, \
+        bytes_sent = min(bytes_sent, 9223372036854775807 - bytes_in_flight) + bytes_in_flight \
         WHERE bytes_in_flight > 0";
     connection.execute(sql, [])?;
     Ok(())
@@ -46,6 +48,8 @@ pub(super) struct Moves {
     admitted: BTreeMap<UploadId, ByteCount>,
     /// Those whose rows are behind.
     behind: Vec<UploadId>,
+    /// Those of which a record was refused, and that memory has not taken from their rows again.
+    refused: BTreeSet<UploadId>,
     /// What the transaction added to the bytes accepted.
     pub(super) accepted: Accepted,
 }
@@ -64,6 +68,42 @@ struct Moved {
 }
 
 impl Moves {
+    /// Starts with the uploads of which a record was refused.
+    pub(super) fn knowing(refused: BTreeSet<UploadId>) -> Self {
+        Self { refused, ..Self::default() }
+    }
+
+    /// Returns the uploads of which a record was refused.
+    pub(super) fn refused(&self) -> BTreeSet<UploadId> {
+        self.refused.clone()
+    }
+
+    /// Notes that a record of an upload was refused.
+    pub(super) fn refuse(&mut self, id: UploadId) {
+        self.refused.insert(id);
+    }
+
+    /// Remembers no upload any more: their rows say what holds.
+    pub(super) fn forget(&mut self) {
+        self.uploads.clear();
+        self.admitted.clear();
+        self.behind.clear();
+    }
+
+    /// Tells whether a fact follows from what was refused. The engine parks an upload that it has taken
+    /// from its row again, or ends it.
+    fn leaves_out(&mut self, id: UploadId, fact: &Fact) -> bool {
+        if self.refused.is_empty() || !self.refused.contains(&id) {
+            return false;
+        }
+        let reason = ParkReason::CannotBeStored;
+        if matches!(fact, Fact::Parked { reason: found, .. } if *found == reason) {
+            self.refused.remove(&id);
+            return false;
+        }
+        true
+    }
+
     /// Writes a new upload.
     pub(super) fn admit(&mut self, connection: &Connection, admission: &Admission) -> Result<()> {
         rows::insert(connection, admission, &UploadState::admitted(admission.parked))?;
@@ -73,13 +113,16 @@ impl Moves {
         Ok(())
     }
 
-    /// Takes one fact; returns it when the law forbids it: then the upload is parked instead.
+    /// Takes one fact. What the law forbids parks the upload instead.
     pub(super) fn take(
         &mut self,
         connection: &Connection,
         id: UploadId,
         fact: &Fact,
-    ) -> Result<Option<IllegalFact>> {
+    ) -> Result<Written> {
+        if self.leaves_out(id, fact) {
+            return Ok(Written::LeftOut(id));
+        }
         let upload = match self.uploads.entry(id) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(free) => {
@@ -88,20 +131,23 @@ impl Moves {
                     Some(upload) => free.insert(upload),
                     None => {
                         let fact = fact.name().into();
-                        return Ok(Some(IllegalFact { stage: "unknown to the store", fact }));
+                        let stage = "unknown to the store";
+                        return Ok(Written::Illegal(IllegalFact { stage, fact }));
                     }
                 }
             }
         };
         let judged = judge(connection, id, upload, fact)?;
         let parked;
-        let (fact, next, parts, illegal) = match judged {
-            Ok((next, parts)) => (fact, next, parts, None),
+        let (fact, next, parts, written) = match judged {
+            Ok((next, parts)) => (fact, next, parts, Written::AsItIs),
             Err(illegal) => {
                 let (reason, detail) = (ParkReason::Bug, illegal.to_string());
                 parked = Fact::Parked { reason, detail, at: WallTime(0) };
-                let Ok(next) = transition(&upload.state, &parked) else { return Ok(Some(illegal)) };
-                (&parked, next, Vec::new(), Some(illegal))
+                let Ok(next) = transition(&upload.state, &parked) else {
+                    return Ok(Written::Illegal(illegal));
+                };
+                (&parked, next, Vec::new(), Written::Illegal(illegal))
             }
         };
         if !upload.is_behind {
@@ -110,7 +156,7 @@ impl Moves {
         }
         upload.take(connection, (id, fact), next, &mut self.accepted)?;
         parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
-        Ok(illegal)
+        Ok(written)
     }
 
     /// Writes the state of every upload that was moved, in the order of their rows.
@@ -169,26 +215,48 @@ impl Moved {
     ) -> Result<()> {
         write_beside(connection, id, fact)?;
         if let Fact::PartAccepted { part, sent, at, .. } = fact {
-            accepted.bytes += if sent.0 > 0 { self.part_length(*part) } else { 0 };
+            let length = if sent.0 > 0 { self.part_length(*part) } else { 0 };
+            accepted.bytes = accepted.bytes.saturating_add(length);
             accepted.at_ns = accepted.at_ns.max(at.0);
         }
         self.accepted_bytes = self.accepted_after(fact);
-        self.columns.extend(moment(fact).map(|(column, at)| (column, at.0.into())));
-        self.columns.extend(columns(fact));
+        self.columns.extend(columns(fact)?);
         self.state = next;
         Ok(())
     }
 
     /// How many bytes are accepted after a fact.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "no other fact changes what is accepted")]
     fn accepted_after(&self, fact: &Fact) -> u64 {
         let bytes = self.accepted_bytes;
         match fact {
-            Fact::PartAccepted { part, .. } => bytes + self.part_length(*part),
+            Fact::PartAccepted { part, .. } => bytes.saturating_add(self.part_length(*part)),
             Fact::PartReopened { part, .. } => bytes.saturating_sub(self.part_length(*part)),
             Fact::FoundPresent { .. } => self.size.0,
             Fact::RemoteGone => 0,
-            _ => bytes,
+            Fact::BeginIntended { .. }
+            | Fact::Begun { .. }
+            | Fact::PartsReported { .. }
+            | Fact::ETagModeLearned { .. }
+            | Fact::CompleteIntended { .. }
+            | Fact::CompleteWithdrawn
+            | Fact::Completed { .. }
+            | Fact::Renamed { .. }
+            | Fact::Described
+            | Fact::Verified { .. }
+            | Fact::Digested { .. }
+            | Fact::ExportIntended { .. }
+            | Fact::ExportStarted { .. }
+            | Fact::ExportFailed { .. }
+            | Fact::Exported { .. }
+            | Fact::ReceiptWritten { .. }
+            | Fact::InFlight { .. }
+            | Fact::SentInVain { .. }
+            | Fact::AttemptFailed { .. }
+            | Fact::Parked { .. }
+            | Fact::PartSizeRaised { .. }
+            | Fact::Released
+            | Fact::SourceChanged { .. }
+            | Fact::Abandoned { .. } => bytes,
         }
     }
 
@@ -268,70 +336,120 @@ fn write_part(
     Ok(())
 }
 
-/// Which column keeps the time of a fact.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the time of every other fact is not kept")]
-fn moment(fact: &Fact) -> Option<(&'static str, WallTime)> {
-    match fact {
-        Fact::BeginIntended { at, .. } => Some(("begin_intended_at_ns", *at)),
-        Fact::Begun { at, .. } => Some(("begun_at_ns", *at)),
-        Fact::CompleteIntended { at } => Some(("complete_intended_at_ns", *at)),
-        Fact::Completed { at, .. } | Fact::FoundPresent { at, .. } => {
-            Some(("completed_at_ns", *at))
+/// Returns the columns that belong to one fact alone: what is not in the state of its upload, nor in
+/// other tables.
+fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
+    let time = |column, at: WallTime| (column, Value::from(at.0));
+    let text = |column, text: &str| (column, Value::from(text.to_owned()));
+    Ok(match fact {
+        Fact::BeginIntended { part_size, at } => {
+            let mut columns = vec![time("begin_intended_at_ns", *at)];
+            if let Some(part_size) = part_size {
+                columns.push(("wished_part_size_bytes", exact(part_size.get())?.into()));
+            }
+            columns
         }
-        Fact::Verified { at, .. } => Some(("verified_at_ns", *at)),
-        Fact::SourceChanged { at } | Fact::Abandoned { at } => Some(("ended_at_ns", *at)),
-        _ => None,
-    }
-}
-
-/// Returns the columns that belong to one fact alone.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the state")]
-fn columns(fact: &Fact) -> Vec<(&'static str, Value)> {
-    match fact {
-        Fact::BeginIntended { part_size: Some(part_size), .. }
-        | Fact::PartSizeRaised { part_size } => {
-            vec![("wished_part_size_bytes", signed(part_size.get()).into())]
+        Fact::Begun { remote, at } => {
+            let mut columns = Vec::from(rows::remote_columns(Some(remote))?);
+            columns.push(time("begun_at_ns", *at));
+            columns
         }
-        Fact::Begun { remote, .. } => rows::remote_columns(Some(remote)).into(),
-        Fact::RemoteGone => rows::remote_columns(None).into(),
-        Fact::Completed { file, .. } | Fact::FoundPresent { file, .. } => {
-            rows::file_columns(file).into()
+        Fact::RemoteGone => rows::remote_columns(None)?.into(),
+        Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
+        Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
+            let mut columns = Vec::from(rows::file_columns(file)?);
+            columns.push(time("completed_at_ns", *at));
+            columns
         }
-        Fact::Renamed { name } => vec![("target_name", name.clone().into())],
-        Fact::Verified { mark, .. } => vec![
-            ("mark_part_size_bytes", mark.map(|mark| signed(mark.part_size.get())).into()),
-            ("mark_md5", mark.map(|mark| mark.md5_of_parts.0.to_vec()).into()),
-        ],
+        Fact::Renamed { name } => vec![text("target_name", name)],
+        Fact::PartSizeRaised { part_size } => {
+            vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
+        }
+        Fact::Verified { mark, at } => {
+            let [size, md5] = rows::mark_columns(mark.as_ref())?;
+            let names = ("mark_part_size_bytes", "mark_md5");
+            vec![(names.0, size), (names.1, md5), time("verified_at_ns", *at)]
+        }
         Fact::Digested { md5, sha256 } => vec![
             ("whole_md5", md5.map(|md5| md5.0.to_vec()).into()),
             ("whole_sha256", sha256.map(|sha256| sha256.to_vec()).into()),
         ],
+        Fact::ExportIntended { place, at } => vec![
+            text("export_state", "intended"),
+            text("export_volume", &place.volume),
+            text("export_location", &place.location),
+            time("export_intended_at_ns", *at),
+            ("export_job", Value::Null),
+        ],
+        Fact::ExportStarted { job, at } => vec![
+            text("export_state", "started"),
+            text("export_job", job.as_str()),
+            time("export_started_at_ns", *at),
+        ],
+        Fact::ExportFailed { message } => {
+            vec![text("export_state", "failed"), text("export_error", message)]
+        }
+        Fact::Exported { job, at } => vec![
+            text("export_state", "completed"),
+            text("export_job", job.as_str()),
+            time("exported_at_ns", *at),
+            ("export_error", Value::Null),
+        ],
         Fact::ReceiptWritten { sha256, at } => vec![
             ("receipt_sha256", sha256.to_vec().into()),
-            ("receipted_at_ns", at.0.into()),
-            ("ended_at_ns", at.0.into()),
+            time("receipted_at_ns", *at),
+            time("ended_at_ns", *at),
         ],
-        Fact::Parked { detail, .. } => vec![("park_detail", detail.clone().into())],
-        _ => Vec::new(),
-    }
+        Fact::AttemptFailed { failure, .. } => vec![text("last_error", &failure.to_string())],
+        Fact::Parked { detail, .. } => vec![text("park_detail", detail)],
+        Fact::SourceChanged { at } | Fact::Abandoned { at } => vec![time("ended_at_ns", *at)],
+        Fact::PartAccepted { .. }
+        | Fact::PartsReported { .. }
+        | Fact::PartReopened { .. }
+        | Fact::ETagModeLearned { .. }
+        | Fact::CompleteWithdrawn
+        | Fact::Described
+        | Fact::InFlight { .. }
+        | Fact::SentInVain { .. }
+        | Fact::Released => Vec::new(),
+    })
 }
 
-/// Writes what a fact means beside the state of its upload.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is all in the row")]
+/// Writes what a fact says beside the row of its upload and those of the parts that it names.
 fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     match fact {
         Fact::RemoteGone => {
             let sql = "DELETE FROM parts WHERE upload_id = ?1";
-            connection.prepare_cached(sql)?.execute([id.0])?;
+            connection.prepare_cached(sql)?.execute([id.0]).map(|_| ())
         }
-        Fact::ExportIntended { .. }
+        Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
+            attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))
+        }
+        Fact::BeginIntended { .. }
+        | Fact::Begun { .. }
+        | Fact::PartAccepted { .. }
+        | Fact::PartsReported { .. }
+        | Fact::PartReopened { .. }
+        | Fact::ETagModeLearned { .. }
+        | Fact::CompleteIntended { .. }
+        | Fact::CompleteWithdrawn
+        | Fact::Completed { .. }
+        | Fact::FoundPresent { .. }
+        | Fact::Renamed { .. }
+        | Fact::Described
+        | Fact::Verified { .. }
+        | Fact::Digested { .. }
+        | Fact::ExportIntended { .. }
         | Fact::ExportStarted { .. }
         | Fact::ExportFailed { .. }
-        | Fact::Exported { .. } => rows::write_export(connection, id, fact)?,
-        Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
-            attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))?;
-        }
-        _ => {}
+        | Fact::Exported { .. }
+        | Fact::ReceiptWritten { .. }
+        | Fact::InFlight { .. }
+        | Fact::SentInVain { .. }
+        | Fact::PartSizeRaised { .. }
+        | Fact::Parked { .. }
+        | Fact::Released
+        | Fact::SourceChanged { .. }
+        | Fact::Abandoned { .. } => Ok(()),
     }
-    Ok(())
 }

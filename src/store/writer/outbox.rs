@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use crate::model::{
-    Channel, Notice, NoticeId, NoticeKind, RecentNotice, Record, StoredOutbox, UnsentNotice,
+    Channel, Failure, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice,
     WallTime,
 };
 
@@ -18,39 +18,8 @@ const RECENT_NS: i64 = 3_600_000_000_000;
 /// More of it is not read: a channel that tells more has no limit.
 const RECENT_MAX: u32 = 1_000;
 
-/// Writes one record about a notice.
-#[expect(clippy::wildcard_enum_match_arm, reason = "called with the records of notices only")]
-pub(super) fn write(connection: &Connection, record: &Record) -> Result<()> {
-    let touched = match record {
-        Record::Notice(notice) => write_notice(connection, notice)?,
-        Record::NoticeDelayed { id, retry_at, failure, refused_since } => {
-            let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, retry_at_ns = ?2, \
-                failure = ?3, refused_at_ns = ?4 WHERE id = ?1";
-            let refused = refused_since.map(|since| since.0);
-            let row = (id.0, retry_at.0, failure.to_string(), refused);
-            connection.prepare_cached(sql)?.execute(row)?
-        }
-        Record::NoticeGivenUp { id, at, failure } => {
-            let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, given_up_at_ns = ?2, \
-                failure = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, at.0, failure.to_string()))?
-        }
-        Record::NoticeFolded { id, into } => {
-            let sql = "UPDATE outbox SET folded_into = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, into.0))?
-        }
-        Record::NoticeSent { id, at } => {
-            let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, sent_at_ns = ?2 \
-                WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute((id.0, at.0))?
-        }
-        _ => 1,
-    };
-    debug_assert!(touched == 1, "a record of a notice that has no row");
-    Ok(())
-}
-
-fn write_notice(connection: &Connection, notice: &Notice) -> Result<usize> {
+/// Writes a notice, or another text of one that was not tried yet.
+pub(super) fn write_notice(connection: &Connection, notice: &Notice) -> Result<()> {
     let sql = "INSERT INTO outbox (id, channel, kind, subject, is_over, body, created_at_ns, \
         retry_at_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
         ON CONFLICT DO UPDATE SET body = ?6 WHERE attempt_count = 0";
@@ -64,7 +33,50 @@ fn write_notice(connection: &Connection, notice: &Notice) -> Result<usize> {
         notice.at.0,
         notice.due.0,
     );
-    connection.prepare_cached(sql)?.execute(row)
+    connection.prepare_cached(sql)?.execute(row).map(has_row)
+}
+
+/// Writes that a notice was not taken, and when it is tried again.
+pub(super) fn delay(
+    connection: &Connection,
+    id: NoticeId,
+    retry_at: WallTime,
+    failure: &Failure,
+    refused_since: Option<WallTime>,
+) -> Result<()> {
+    let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, retry_at_ns = ?2, \
+        failure = ?3, refused_at_ns = ?4 WHERE id = ?1";
+    let refused = refused_since.map(|since| since.0);
+    let row = (id.0, retry_at.0, failure.to_string(), refused);
+    connection.prepare_cached(sql)?.execute(row).map(has_row)
+}
+
+/// Writes that a notice is tried no more.
+pub(super) fn give_up(
+    connection: &Connection,
+    id: NoticeId,
+    at: WallTime,
+    failure: &Failure,
+) -> Result<()> {
+    let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, given_up_at_ns = ?2, \
+        failure = ?3 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.0, at.0, failure.to_string())).map(has_row)
+}
+
+/// Writes that another notice tells of this one too.
+pub(super) fn fold(connection: &Connection, id: NoticeId, into: NoticeId) -> Result<()> {
+    let sql = "UPDATE outbox SET folded_into = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.0, into.0)).map(has_row)
+}
+
+/// Writes that a notice was taken.
+pub(super) fn note_sent(connection: &Connection, id: NoticeId, at: WallTime) -> Result<()> {
+    let sql = "UPDATE outbox SET attempt_count = attempt_count + 1, sent_at_ns = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((id.0, at.0)).map(has_row)
+}
+
+fn has_row(touched: usize) {
+    debug_assert!(touched == 1, "a record of a notice that has no row");
 }
 
 /// Forgets notices that ended long before the newest was made; but the last of each trouble says
@@ -192,8 +204,8 @@ mod tests {
             at,
             due: at,
         };
-        write(connection, &Record::Notice(Box::new(notice))).expect("written");
-        write(connection, &Record::NoticeSent { id: NoticeId(id), at }).expect("written");
+        write_notice(connection, &notice).expect("written");
+        note_sent(connection, NoticeId(id), at).expect("written");
     }
 
     fn ids(connection: &Connection) -> Vec<i64> {

@@ -13,19 +13,22 @@ pub(super) struct Rate {
 }
 
 /// What a transaction added to the bytes accepted.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Accepted {
     pub(super) bytes: u64,
     pub(super) at_ns: i64,
 }
 
 impl Rate {
-    /// Counts what a transaction added, and writes the rate.
+    /// Counts what a transaction added, if anything, and writes the rate.
     pub(super) fn write(
         &mut self,
         connection: &Connection,
         accepted: &Accepted,
     ) -> Result<(), rusqlite::Error> {
+        if accepted.bytes == 0 {
+            return Ok(());
+        }
         let age = accepted.at_ns.saturating_sub(self.window_started_ns);
         if !(0..2 * RATE_WINDOW_NS).contains(&age) {
             (self.window_started_ns, self.window_bytes) = (accepted.at_ns, 0);

@@ -2,47 +2,53 @@
 
 use rusqlite::{Connection, named_params};
 
-use crate::model::{Disposal, DropName, Record, SourcePath, UnitRow};
-use crate::store::rows::signed;
+use super::Result;
+use super::record::drop_count;
+use crate::model::{Disposal, DropName, Failure, SourcePath, UnitRow, WallTime};
+use crate::store::rows::saturated;
 
-type Result<T> = std::result::Result<T, rusqlite::Error>;
-
-/// Writes one record about a unit.
-#[expect(clippy::wildcard_enum_match_arm, reason = "called with the records of units only")]
-pub(super) fn write(connection: &Connection, record: &Record) -> Result<()> {
-    match record {
-        Record::Unit(row) => write_row(connection, row),
-        Record::UnitWords { drop, unit, words, samples } => {
-            let words = words.iter().map(|(word, value)| (word.as_str(), value.as_str()));
-            let samples = samples.iter().map(|sample| ("samples", sample.as_str()));
-            write_words(connection, (drop, unit), words.chain(samples))
-        }
-        Record::DisposalQueued(what) => queue(connection, what),
-        Record::DisposalIntended { drop, unit, at } => {
-            let sql = "UPDATE disposals SET intended_at_ns = ?3 WHERE drop_name = ?1 AND unit = ?2";
-            let row = (drop.as_str(), unit.as_bytes(), at.0);
-            connection.prepare_cached(sql)?.execute(row).map(drop_count)
-        }
-        Record::DisposalDelayed { drop, unit, retry_at, failure } => {
-            let sql = "UPDATE disposals SET retry_at_ns = ?3, failure = ?4 \
-                WHERE drop_name = ?1 AND unit = ?2";
-            let row = (drop.as_str(), unit.as_bytes(), retry_at.0, failure.to_string());
-            connection.prepare_cached(sql)?.execute(row).map(drop_count)
-        }
-        Record::DisposalEnded { drop, unit, is_done, at } => {
-            let sql = "UPDATE disposals SET ended_at_ns = ?3, is_done = ?4, failure = NULL \
-                WHERE drop_name = ?1 AND unit = ?2";
-            let row = (drop.as_str(), unit.as_bytes(), at.0, is_done);
-            connection.prepare_cached(sql)?.execute(row).map(drop_count)
-        }
-        _ => Ok(()),
-    }
+/// Writes that a source is about to be disposed of.
+pub(super) fn intend_disposal(
+    connection: &Connection,
+    drop: &DropName,
+    unit: &SourcePath,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "UPDATE disposals SET intended_at_ns = ?3 WHERE drop_name = ?1 AND unit = ?2";
+    let row = (drop.as_str(), unit.as_bytes(), at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// How many rows a statement touched says nothing here.
-fn drop_count(_: usize) {}
+/// Writes that a source could not be disposed of, and when that is tried again.
+pub(super) fn delay_disposal(
+    connection: &Connection,
+    drop: &DropName,
+    unit: &SourcePath,
+    retry_at: WallTime,
+    failure: &Failure,
+) -> Result<()> {
+    let sql = "UPDATE disposals SET retry_at_ns = ?3, failure = ?4 \
+        WHERE drop_name = ?1 AND unit = ?2";
+    let row = (drop.as_str(), unit.as_bytes(), retry_at.0, failure.to_string());
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
 
-fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
+/// Writes that the disposal of a source has ended.
+pub(super) fn end_disposal(
+    connection: &Connection,
+    drop: &DropName,
+    unit: &SourcePath,
+    is_done: bool,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "UPDATE disposals SET ended_at_ns = ?3, is_done = ?4, failure = NULL \
+        WHERE drop_name = ?1 AND unit = ?2";
+    let row = (drop.as_str(), unit.as_bytes(), at.0, is_done);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+/// Writes a unit.
+pub(super) fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
     let sql = "INSERT INTO units VALUES (:drop, :unit, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
         :given_up) \
@@ -55,11 +61,11 @@ fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
         ":unit": row.name.as_bytes(),
         ":state": row.state.as_str(),
         ":reason": row.reason,
-        ":files": signed(row.file_count),
-        ":size": signed(row.size.0),
-        ":closed_files": signed(row.closed_file_count),
+        ":files": saturated(row.file_count),
+        ":size": saturated(row.size.0),
+        ":closed_files": saturated(row.closed_file_count),
         ":generation": row.generation,
-        ":given_up": signed(row.given_up_count),
+        ":given_up": saturated(row.given_up_count),
         ":opened": row.opened_at.0,
         ":closed": row.closed_at.map(|at| at.0),
         ":completed": row.completed_at.map(|at| at.0),
@@ -70,23 +76,29 @@ fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
     Ok(())
 }
 
-fn write_words<'a>(
+/// Writes what a unit says of itself; its samples are words named `samples`.
+pub(super) fn write_words(
     connection: &Connection,
-    key: (&DropName, &SourcePath),
-    words: impl Iterator<Item = (&'a str, &'a str)>,
+    drop: &DropName,
+    unit: &SourcePath,
+    words: &[(String, String)],
+    samples: &[String],
 ) -> Result<()> {
-    let (drop, unit) = (key.0.as_str(), key.1.as_bytes());
+    let words = words.iter().map(|(word, value)| (word.as_str(), value.as_str()));
+    let samples = samples.iter().map(|sample| ("samples", sample.as_str()));
+    let (drop, unit) = (drop.as_str(), unit.as_bytes());
     let sql = "DELETE FROM unit_words WHERE drop_name = ?1 AND unit = ?2";
     connection.prepare_cached(sql)?.execute((drop, unit))?;
     let sql = "INSERT INTO unit_words VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut insert = connection.prepare_cached(sql)?;
-    for (number, (word, value)) in words.enumerate() {
-        insert.execute((drop, unit, word, signed(number as u64), value))?;
+    for (number, (word, value)) in words.chain(samples).enumerate() {
+        insert.execute((drop, unit, word, saturated(number as u64), value))?;
     }
     Ok(())
 }
 
-fn queue(connection: &Connection, what: &Disposal) -> Result<()> {
+/// Writes that a source is to be disposed of.
+pub(super) fn queue_disposal(connection: &Connection, what: &Disposal) -> Result<()> {
     let sql = "INSERT INTO disposals (drop_name, unit, is_file, due_at_ns) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT DO UPDATE SET is_file = ?3, due_at_ns = ?4, intended_at_ns = NULL, \
         retry_at_ns = NULL, failure = NULL, ended_at_ns = NULL, is_done = 0";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dropferry::daemon::{portion, stored};
+use dropferry::daemon::{portion, stored, unstored};
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
@@ -20,7 +20,7 @@ use dropferry::model::{
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
 use dropferry::store::rest::Rest;
-use dropferry::store::writer::Writer;
+use dropferry::store::writer::{Applied, Writer};
 
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) room: u64,
     /// When the credential ends.
     pub(super) expires_at: Option<WallTime>,
+    /// Of this file the far side says a length that no row can hold.
+    pub(super) absurd: Option<&'static str>,
     directory: tempfile::TempDir,
     inode: u64,
     /// How often anything was done to any file.
@@ -91,6 +93,8 @@ pub(super) struct Life {
     commits: VecDeque<Commit>,
     /// Commits that the engine is to be told of.
     landed: usize,
+    /// What of them could not be stored, which it is told first.
+    unstored: Vec<Event>,
     /// A life that has not scanned does not know what there is.
     pub(super) has_scanned: bool,
 }
@@ -200,6 +204,7 @@ impl World {
             told: Vec::new(),
             room: 50,
             expires_at: None,
+            absurd: None,
             root: RootIdentity::new("first"),
             expects: None,
             directory: directory(),
@@ -236,13 +241,14 @@ impl World {
             is_disk_slow: self.is_disk_slow,
             allowance: self.allowance,
             load_rate: self.load_rate,
-            expected: life.commits.is_empty().then(|| life.stored_uploads()),
+            expected: life.is_durable().then(|| life.stored_uploads()),
             versions: self.versions.clone(),
             skipped: self.skipped.clone(),
             disposed: self.disposed.clone(),
             told: self.told.clone(),
             room: self.room,
             expires_at: self.expires_at,
+            absurd: self.absurd,
             root: self.root.clone(),
             expects: self.expects.clone(),
             directory,
@@ -316,7 +322,7 @@ impl World {
 
     /// Opens the disk and starts a life from it.
     pub(super) fn start(&mut self) -> Life {
-        let settings = store::Settings { directory: self.state().to_owned() };
+        let settings = store::Settings { directory: self.state().to_owned(), is_new: false };
         let (writer, loaded) = Writer::open(&settings).expect("the state opens");
         let rest = read_rest(&settings, &loaded);
         let stored = stored(loaded);
@@ -338,6 +344,7 @@ impl World {
             pending: Vec::new(),
             commits: VecDeque::new(),
             landed: 0,
+            unstored: Vec::new(),
             has_scanned: false,
         };
         life.take(effects);
@@ -365,6 +372,9 @@ impl World {
     pub(super) fn step(&mut self, life: &mut Life) -> Step {
         if !life.rest.is_empty() && self.random.per_mille(self.load_rate) {
             return self.load(life);
+        }
+        for event in std::mem::take(&mut life.unstored) {
+            self.tell(life, event);
         }
         for _ in 0..std::mem::take(&mut life.landed) {
             self.tell(life, Event::Committed);
@@ -423,13 +433,24 @@ impl World {
 
     fn do_act(&mut self, life: &mut Life, id: ActId, act: Act) -> Step {
         let name = name_of(&act);
-        let (observed, outcome) = self.perform(act);
+        let is_absurd = self.is_absurd(&act);
+        let (observed, mut outcome) = self.perform(act);
+        if let Ok(Outcome::Completed(file)) = &mut outcome
+            && is_absurd
+        {
+            file.size = Some(ByteCount(u64::MAX));
+        }
         if let Some(event) = observed {
             self.tell(life, event);
         }
         life.has_scanned |= name == "scan" && outcome.is_ok();
         self.tell(life, Event::Outcome { act: id, outcome });
         Step::Act(name)
+    }
+
+    fn is_absurd(&self, act: &Act) -> bool {
+        let Act::Complete(complete) = act else { return false };
+        self.absurd.is_some_and(|name| complete.what.begin.target.name == name)
     }
 
     fn wait(&mut self, life: &mut Life) -> Step {
@@ -469,7 +490,7 @@ impl World {
 impl Life {
     /// Tells whether everything decided is on disk.
     pub(super) fn is_durable(&self) -> bool {
-        self.commits.is_empty()
+        self.commits.is_empty() && self.unstored.is_empty()
     }
 
     /// Counts the acts of units that were decided and have not come back.
@@ -500,7 +521,7 @@ impl Life {
 
     /// Tells whether nothing is pending that was decided.
     pub(super) fn is_still(&self) -> bool {
-        self.pending.is_empty() && self.commits.is_empty()
+        self.pending.is_empty() && self.is_durable()
     }
 
     /// Makes durable all that was decided.
@@ -526,11 +547,24 @@ impl Life {
     fn commit(&mut self, count: usize) {
         tell_trace("commits", &count);
         let (batches, waiting): (Vec<_>, Vec<_>) = self.commits.drain(..count).unzip();
-        let illegal = self.writer.apply(&batches).expect("the disk takes it");
+        let applied = self.writer.apply(&batches).expect("the disk takes it");
+        let Applied { illegal, refused } = applied;
         assert_eq!(illegal, [], "the law forbids what the engine decided");
         self.landed += count;
-        let acts = waiting.into_iter().flatten();
-        self.pending.extend(acts.map(|(id, act)| Pending::Act(id, act)));
+        for (batch, acts) in waiting.into_iter().enumerate() {
+            let refused: Vec<_> =
+                refused.iter().filter(|refused| refused.batch == batch).cloned().collect();
+            self.unstored.extend(unstored::event(&refused));
+            for (id, act) in acts {
+                match unstored::waits_in_vain(&act, &refused) {
+                    true => {
+                        let outcome = unstored::cancelled();
+                        self.unstored.push(Event::Outcome { act: id, outcome });
+                    }
+                    false => self.pending.push(Pending::Act(id, act)),
+                }
+            }
+        }
     }
 }
 

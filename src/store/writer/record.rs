@@ -1,0 +1,175 @@
+//! One record to the rows that it makes or changes.
+//!
+//! The one match over all records: a new one does not compile until it is stored here.
+
+use rusqlite::Connection;
+
+use super::moves::Moves;
+use super::refused::Written;
+use super::{Result, files, orders, outbox, units};
+use crate::model::{
+    DestinationName, DropHealth, DropName, Failure, IgnoreReason, Record, RemoteUploadId,
+    RootIdentity, WallTime,
+};
+use crate::store::rows::saturated;
+
+/// Writes one record.
+pub(super) fn write_record(
+    connection: &Connection,
+    record: &Record,
+    moves: &mut Moves,
+) -> Result<Written> {
+    match record {
+        Record::Admit(admission) => moves.admit(connection, admission)?,
+        Record::Upload(id, fact) => return moves.take(connection, *id, fact),
+        Record::CleanupQueued { destination, remote, at } => {
+            queue_cleanup(connection, destination, remote, *at)?;
+        }
+        Record::CleanupDelayed { destination, remote, retry_at, failure } => {
+            delay_cleanup(connection, destination, remote, *retry_at, failure)?;
+        }
+        Record::CleanupDone { destination, remote } => {
+            end_cleanup(connection, destination, remote)?;
+        }
+        Record::Ignored { drop, path, reason, at } => {
+            files::ignore(connection, drop, path, *reason, *at)?;
+        }
+        Record::NotIgnored { drop, path } => files::ignore_no_more(connection, drop, path)?,
+        Record::Touched { drop, path, fingerprint } => {
+            files::touch(connection, drop, path, fingerprint)?;
+        }
+        Record::Moved { drop, path, fingerprint, upload, at } => {
+            files::ignore(connection, drop, path, IgnoreReason::Moved, *at)?;
+            files::note_move(connection, drop, path, *upload, fingerprint)?;
+        }
+        Record::DropOpened { destination, drop, name, at } => {
+            open_drop(connection, destination, drop, name, *at)?;
+        }
+        Record::DropFinished { destination, drop, name, at } => {
+            finish_drop(connection, destination, drop, name, *at)?;
+        }
+        Record::Unit(row) => units::write_row(connection, row)?,
+        Record::UnitWords { drop, unit, words, samples } => {
+            units::write_words(connection, drop, unit, words, samples)?;
+        }
+        Record::DisposalQueued(what) => units::queue_disposal(connection, what)?,
+        Record::DisposalIntended { drop, unit, at } => {
+            units::intend_disposal(connection, drop, unit, *at)?;
+        }
+        Record::DisposalDelayed { drop, unit, retry_at, failure } => {
+            units::delay_disposal(connection, drop, unit, *retry_at, failure)?;
+        }
+        Record::DisposalEnded { drop, unit, is_done, at } => {
+            units::end_disposal(connection, drop, unit, *is_done, *at)?;
+        }
+        Record::Notice(notice) => outbox::write_notice(connection, notice)?,
+        Record::NoticeDelayed { id, retry_at, failure, refused_since } => {
+            outbox::delay(connection, *id, *retry_at, failure, *refused_since)?;
+        }
+        Record::NoticeGivenUp { id, at, failure } => {
+            outbox::give_up(connection, *id, *at, failure)?;
+        }
+        Record::NoticeFolded { id, into } => outbox::fold(connection, *id, *into)?,
+        Record::NoticeSent { id, at } => outbox::note_sent(connection, *id, *at)?,
+        Record::Order(order) => orders::write(connection, order)?,
+        Record::DropHealth(health) => write_drop_health(connection, health)?,
+        Record::Configured(drops) => note_configured(connection, drops)?,
+        Record::DestinationHealth { destination, platform, state, reason, next_try_at, at } => {
+            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
+                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
+            let next_try_at = next_try_at.map(|at| at.0);
+            let row = (destination.as_str(), platform, state.as_str(), reason, at.0, next_try_at);
+            connection.prepare_cached(sql)?.execute(row)?;
+        }
+    }
+    Ok(Written::AsItIs)
+}
+
+/// How many rows a statement changed says nothing here.
+pub(super) fn drop_count(_: usize) {}
+
+fn queue_cleanup(
+    connection: &Connection,
+    destination: &DestinationName,
+    remote: &RemoteUploadId,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
+        VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET done = 0";
+    let row = (destination.as_str(), remote.as_str(), at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn delay_cleanup(
+    connection: &Connection,
+    destination: &DestinationName,
+    remote: &RemoteUploadId,
+    retry_at: WallTime,
+    failure: &Failure,
+) -> Result<()> {
+    let sql = "UPDATE cleanups SET retry_at_ns = ?3, failure = ?4 \
+        WHERE destination = ?1 AND remote_upload_id = ?2";
+    let row = (destination.as_str(), remote.as_str(), retry_at.0, failure.to_string());
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn end_cleanup(
+    connection: &Connection,
+    destination: &DestinationName,
+    remote: &RemoteUploadId,
+) -> Result<()> {
+    let sql = "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
+    let row = (destination.as_str(), remote.as_str());
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn open_drop(
+    connection: &Connection,
+    destination: &DestinationName,
+    drop: &DropName,
+    name: &str,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "INSERT INTO drops (destination, drop_name, name, opened_at_ns) \
+        VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET opened_at_ns = ?4, \
+        finished_at_ns = NULL";
+    let row = (destination.as_str(), drop.as_str(), name, at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn finish_drop(
+    connection: &Connection,
+    destination: &DestinationName,
+    drop: &DropName,
+    name: &str,
+    at: WallTime,
+) -> Result<()> {
+    let sql = "UPDATE drops SET finished_at_ns = ?4 \
+        WHERE destination = ?1 AND drop_name = ?2 AND name = ?3";
+    let row = (destination.as_str(), drop.as_str(), name, at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn write_drop_health(connection: &Connection, health: &DropHealth) -> Result<()> {
+    let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) \
+        ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
+        last_full_scan_at_ns = ?5, settling_count = ?6, root = ?7";
+    let row = (
+        health.drop.as_str(),
+        &health.directory,
+        health.watch.as_str(),
+        &health.reason,
+        health.last_full_scan_at.map(|at| at.0),
+        saturated(health.settling_count),
+        health.root.as_ref().map(RootIdentity::as_str),
+    );
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+}
+
+fn note_configured(connection: &Connection, drops: &[DropName]) -> Result<()> {
+    connection.prepare_cached("UPDATE drop_health SET is_configured = 0")?.execute(())?;
+    let sql = "UPDATE drop_health SET is_configured = 1 WHERE drop_name = ?1";
+    let mut set = connection.prepare_cached(sql)?;
+    drops.iter().try_for_each(|name| set.execute([name.as_str()]).map(drop_count))
+}
