@@ -485,10 +485,8 @@ fn what_a_kill_cut_in_flight_is_counted_as_sent() {
     };
     assert_eq!(sums(), (0, 70, 0));
     drop(writer);
-    let (_writer, loaded) = open(&directory);
+    let (_writer, _) = open(&directory);
     assert_eq!(sums(), (70, 0, 70));
-    let counts = loaded.uploads.iter().map(|u| (u.state.bytes_sent.0, u.state.bytes_in_flight.0));
-    assert_eq!(counts.collect::<Vec<_>>(), [(70, 0), (0, 0)]);
 }
 
 /// A file whose length no row can hold.
