@@ -63,6 +63,8 @@
 //! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |
 //! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
 //! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
+//! | one file of a disposal is set aside | the intent | it stands under its private name in its directory | the next act of the run goes on with it if it is the proved version, else gives it its name again |
+//! | it is copied to another file system | the intent | an unfinished copy under a random name; or a whole one, and the source | the one is removed; the other is compared, then the source goes |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
 //! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
 //! | hand a file in | its row, with the file's owner and file system, before it is answered | nothing happened, or it is admitted | it goes on; under its path nothing but that file is read |

@@ -2,47 +2,52 @@
 //!
 //! The only code that changes a drop directory. It promises to touch nothing but regular files whose
 //! fingerprint, taken just before, is the proved one; to touch nothing at all when any wanted file of
-//! the unit is not proved; never to follow a link, and never to replace a file at the place it moves
-//! to. What was left out of the upload stays where it is. Directories that have become empty are
-//! removed.
+//! the run is not proved; never to follow a link, and never to replace a file at the place it moves
+//! to. A file goes by way of a private name ([`aside`]), where it is looked at once more: a version
+//! that took its name in between is renamed back. What was left out of the upload stays where it is.
+//! Directories that have become empty are removed, also those that an earlier act emptied.
 //!
-//! A crash in between leaves each file in one of its two places, or whole in both; doing it again goes
-//! on from there. The shell calls it, on a blocking thread.
+//! A crash in between leaves each file in one of its two places, or whole in both, and at most one
+//! under its private name; doing it again goes on from there, and [`Disposition::Keep`] puts that one
+//! back. The shell calls it, on a blocking thread.
+
+mod aside;
+mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use self::aside::Aside;
+pub(super) use self::aside::is_private;
+use self::place::Place;
 use super::beneath::Root;
 use super::scan::scan_below;
 use super::{Error, Filter};
 use crate::model::{Disposition, FailureKind, Fingerprint, Observation, Seen, SourcePath};
-
-/// Read at once when a file is copied to another file system.
-const COPY_BYTES: usize = 1 << 20;
 
 /// What is disposed of.
 #[derive(Debug, Clone, Copy)]
 pub struct Disposable<'a> {
     /// The drop directory.
     pub root: &'a Path,
-    /// The unit in it.
+    /// The run in it.
     pub unit: &'a SourcePath,
-    /// The unit is a file.
+    /// The run is a file.
     pub is_file: bool,
 }
 
 /// Versions of files that are proved to be elsewhere.
 pub type Proved = BTreeMap<SourcePath, Fingerprint>;
 
-/// Moves or deletes every file of the unit, or none when one is not proved.
+/// Moves or deletes every file of the run, or none when one is not proved. [`Disposition::Keep`] only
+/// puts back what an act that was cut left under a private name; so does an error.
 ///
 /// # Errors
 /// `SourceChanged` names the first file that is not the proved version; others say what the operating
@@ -54,33 +59,241 @@ pub fn dispose(
     how: &Disposition,
 ) -> Result<(), Error> {
     let root = Root::open(what.root)?;
-    let files = match what.is_file {
-        true => check_file(&root, what.unit, proved)?,
-        false => check_directory(what, filter, proved)?,
-    };
-    let (mut synced, mut touched) = (BTreeSet::new(), BTreeSet::new());
-    for (path, mut version) in files.iter().map(|(path, version)| (path, *version)) {
-        // Another name of a file that is gone under its first: that itself moved the time of change.
-        if !touched.insert(version.inode) {
-            version.ctime_ns = None;
-        }
-        let Some(parent) = parent_of(&root, path, version)? else { continue };
-        match how {
-            Disposition::Keep => return Ok(()),
-            Disposition::Delete => remove(&parent, path)?,
-            Disposition::Move(to) => {
-                synced.insert(move_file(&root, &parent, (path, version), Path::new(to))?);
-            }
-        }
+    let act = Act { root: &root, what, proved };
+    match how {
+        Disposition::Keep => act.put_back(),
+        Disposition::Delete | Disposition::Move(_) => act.run(filter, how).inspect_err(|_| {
+            // The error that ended the act is the one to be shown.
+            act.put_back().ok();
+        }),
     }
-    synced.iter().try_for_each(|directory| sync(directory))?;
-    remove_empty(&root, what, files.iter().map(|(path, _)| path));
-    Ok(())
 }
 
-fn sync(directory: &Path) -> Result<(), Error> {
-    let synced = File::open(directory).and_then(|file| file.sync_all());
-    synced.map_err(|source| Error::of_directory("sync", directory, source))
+/// One act.
+struct Act<'a> {
+    root: &'a Root,
+    what: &'a Disposable<'a>,
+    proved: &'a Proved,
+}
+
+impl Act<'_> {
+    fn run(&self, filter: &Filter, how: &Disposition) -> Result<(), Error> {
+        let left = self.left_behind()?;
+        for (path, version) in &left {
+            if !self.proved.get(path).is_some_and(|proved| proved.same_version(version)) {
+                return Err(unproved(path, "it changed while it was disposed of"));
+            }
+        }
+        let mut files = match self.what.is_file {
+            true => self.check_file()?,
+            false => self.check_directory(filter)?,
+        };
+        // A rename that was made of a link and a removal shows one file under both names.
+        files.retain(|path, version| left.get(path).is_none_or(|l| l.inode != version.inode));
+        let mut place = match how {
+            Disposition::Move(to) => Some(Place::open(Path::new(to), self.root, self.what.unit)?),
+            Disposition::Keep | Disposition::Delete => None,
+        };
+        let mut parents = Parents { root: self.root, last: None };
+        for (path, version) in &left {
+            let Some(parent) = parents.of(path)? else { continue };
+            if let Some(place) = &mut place {
+                place.sweep(path)?;
+            }
+            finish(&Aside::left(parent, path, *version), place.as_mut())?;
+        }
+        let mut touched = BTreeSet::new();
+        for (path, version) in &files {
+            let mut version = *version;
+            // Another name of a file that is gone under its first: that itself moved the time of change.
+            if !touched.insert(version.inode) {
+                version.ctime_ns = None;
+            }
+            let Some(parent) = parents.of(path)? else { continue };
+            self.dispose_of((parent, path), version, place.as_mut())?;
+        }
+        if let Some(place) = place {
+            place.finish()?;
+        }
+        self.remove_empty(files.keys());
+        Ok(())
+    }
+
+    fn dispose_of(
+        &self,
+        file: (&OwnedFd, &SourcePath),
+        version: Fingerprint,
+        mut place: Option<&mut Place<'_>>,
+    ) -> Result<(), Error> {
+        let (parent, path) = file;
+        let stat = match aside::look(parent, name_of(path)) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(|errno| Error::of_file("look at", path, errno))?,
+        };
+        if !stat.fingerprint.is_untouched(&version) || !stat.file_type.is_file() {
+            return Err(unproved(path, "it changed just now"));
+        }
+        if let Some(place) = &mut place {
+            place.check(path, &stat, self.root)?;
+        }
+        match Aside::set(parent, path, version)? {
+            Some(aside) => finish(&aside, place),
+            None => Ok(()),
+        }
+    }
+
+    /// The run's file, unless it is not there any more.
+    fn check_file(&self) -> Result<Proved, Error> {
+        let path = self.what.unit;
+        match self.root.stat(path) {
+            Ok(stat) => {
+                let version = self.check(path, stat.fingerprint)?;
+                Ok(Proved::from([(path.clone(), version)]))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Proved::new()),
+            Err(errno) => Err(Error::of_file("look at", path, errno)),
+        }
+    }
+
+    /// Every wanted file of the run, when all are proved.
+    fn check_directory(&self, filter: &Filter) -> Result<Proved, Error> {
+        let mut files = Proved::new();
+        let mut refused = None;
+        if let Err(Errno::NOENT) = self.root.stat(self.what.unit) {
+            return Ok(files);
+        }
+        let summary = scan_below(self.what.root, self.what.unit, filter, |observations| {
+            for Observation { path, seen, .. } in observations {
+                let checked = match seen {
+                    Seen::File(found) | Seen::Unreadable(found, _) => self.check(&path, found),
+                    Seen::Ignored(_) | Seen::Gone => continue,
+                };
+                match checked {
+                    Ok(version) => drop(files.insert(path, version)),
+                    Err(error) => {
+                        refused = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        match refused {
+            Some(error) => Err(error),
+            None if !summary.complete => {
+                Err(unproved(self.what.unit, "not all of it can be looked at"))
+            }
+            None => Ok(files),
+        }
+    }
+
+    fn check(&self, path: &SourcePath, found: Fingerprint) -> Result<Fingerprint, Error> {
+        match self.proved.get(path) {
+            Some(version) if version.is_untouched(&found) => Ok(found),
+            Some(_) => Err(unproved(path, "it is another version than the one that was uploaded")),
+            None => Err(unproved(path, "it has no receipt at every destination")),
+        }
+    }
+
+    /// Returns what acts that were cut left under private names, by its own path.
+    fn left_behind(&self) -> Result<Proved, Error> {
+        let mut left = Proved::new();
+        for directory in self.directories_of_files() {
+            let opened = match self.root.open_directory(&directory) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                opened => opened.map_err(|errno| Error::of_file("open", &directory, errno))?,
+            };
+            let failed = |errno| Error::of_file("look at", &directory, errno);
+            for path in self.left_in(&directory, &opened)? {
+                let private = aside::private_name(&path);
+                match aside::look(&opened, Path::new(&private)) {
+                    Err(Errno::NOENT) => {}
+                    stat => drop(left.insert(path, stat.map_err(failed)?.fingerprint)),
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Paths of the run in a directory that may have left something there.
+    fn left_in(&self, directory: &SourcePath, fd: &OwnedFd) -> Result<Vec<SourcePath>, Error> {
+        if self.what.is_file {
+            return Ok(vec![self.what.unit.clone()]);
+        }
+        let found =
+            aside::private_names(fd).map_err(|errno| Error::of_file("list", directory, errno))?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_there = |path: &&SourcePath| found.contains(&aside::private_name(path).into_bytes());
+        Ok(self.proved.keys().filter(is_there).cloned().collect())
+    }
+
+    /// Gives what was left under private names its own names again.
+    fn put_back(&self) -> Result<(), Error> {
+        let mut parents = Parents { root: self.root, last: None };
+        for path in self.left_behind()?.keys() {
+            let Some(parent) = parents.of(path)? else { continue };
+            aside::put_back(parent, &aside::private_name(path), path)?;
+        }
+        Ok(())
+    }
+
+    fn directories_of_files(&self) -> BTreeSet<SourcePath> {
+        let own = self.what.is_file.then_some(self.what.unit);
+        self.proved.keys().chain(own).map(directory_of).collect()
+    }
+
+    /// Removes the directories that have become empty, the deepest first; never the drop directory.
+    fn remove_empty<'f>(&'f self, files: impl Iterator<Item = &'f SourcePath>) {
+        let mut directories: BTreeSet<SourcePath> = BTreeSet::new();
+        // Files that went in an act that was cut had directories as well.
+        for file in files.chain(self.proved.keys()).chain([self.what.unit]) {
+            let mut directory = directory_of(file);
+            while !directory.as_bytes().is_empty() && !directories.contains(&directory) {
+                let above = directory_of(&directory);
+                directories.insert(std::mem::replace(&mut directory, above));
+            }
+        }
+        if !self.what.is_file {
+            directories.insert(self.what.unit.clone());
+        }
+        for directory in directories.iter().rev() {
+            let Ok(parent) = self.root.open_directory(&directory_of(directory)) else { continue };
+            // What is not empty stays, and what stays harms nobody.
+            rustix::fs::unlinkat(&parent, name_of(directory), AtFlags::REMOVEDIR).ok();
+        }
+    }
+}
+
+/// The directory that the last file was in, open: files come in the order of their paths.
+struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(SourcePath, OwnedFd)>,
+}
+
+impl Parents<'_> {
+    /// Returns the directory of a file; none when that is gone.
+    fn of(&mut self, path: &SourcePath) -> Result<Option<&OwnedFd>, Error> {
+        let wanted = directory_of(path);
+        if self.last.as_ref().is_none_or(|(last, _)| *last != wanted) {
+            self.last = match self.root.open_directory(&wanted) {
+                Err(Errno::NOENT | Errno::NOTDIR) => None,
+                opened => {
+                    let opened = opened.map_err(|errno| Error::of_file("look at", path, errno))?;
+                    Some((wanted, opened))
+                }
+            };
+        }
+        Ok(self.last.as_ref().map(|(_, directory)| directory))
+    }
+}
+
+fn finish(aside: &Aside<'_>, place: Option<&mut Place<'_>>) -> Result<(), Error> {
+    match place {
+        Some(place) => place.take(aside),
+        None => aside.remove(),
+    }
 }
 
 fn unproved(path: &SourcePath, why: &str) -> Error {
@@ -92,78 +305,6 @@ fn unproved(path: &SourcePath, why: &str) -> Error {
     }
 }
 
-fn check(path: &SourcePath, found: Fingerprint, proved: &Proved) -> Result<Fingerprint, Error> {
-    match proved.get(path) {
-        Some(version) if version.is_untouched(&found) => Ok(found),
-        Some(_) => Err(unproved(path, "it is another version than the one that was uploaded")),
-        None => Err(unproved(path, "it has no receipt at every destination")),
-    }
-}
-
-/// The unit's file, unless it is not there any more.
-fn check_file(
-    root: &Root,
-    path: &SourcePath,
-    proved: &Proved,
-) -> Result<Vec<(SourcePath, Fingerprint)>, Error> {
-    match root.stat(path) {
-        Ok(stat) => Ok(vec![(path.clone(), check(path, stat.fingerprint, proved)?)]),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(Vec::new()),
-        Err(errno) => Err(Error::of_file("look at", path, errno)),
-    }
-}
-
-/// Every wanted file of the unit, when all are proved.
-fn check_directory(
-    what: &Disposable<'_>,
-    filter: &Filter,
-    proved: &Proved,
-) -> Result<Vec<(SourcePath, Fingerprint)>, Error> {
-    let mut files = Vec::new();
-    let mut refused = None;
-    if let Err(Errno::NOENT) = Root::open(what.root)?.stat(what.unit) {
-        return Ok(files);
-    }
-    let summary = scan_below(what.root, what.unit, filter, |observations| {
-        for Observation { path, seen, .. } in observations {
-            let checked = match seen {
-                Seen::File(found) | Seen::Unreadable(found, _) => check(&path, found, proved),
-                Seen::Ignored(_) | Seen::Gone => continue,
-            };
-            match checked {
-                Ok(version) => files.push((path, version)),
-                Err(error) => {
-                    refused = Some(error);
-                    return ControlFlow::Break(());
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    match refused {
-        Some(error) => Err(error),
-        None if !summary.complete => Err(unproved(what.unit, "not all of it can be looked at")),
-        None => Ok(files),
-    }
-}
-
-/// Opens the directory of a file that is still the proved version; none when it is gone.
-fn parent_of(
-    root: &Root,
-    path: &SourcePath,
-    version: Fingerprint,
-) -> Result<Option<OwnedFd>, Error> {
-    let doing = |errno| Error::of_file("look at", path, errno);
-    let stat = match root.stat(path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        stat => stat.map_err(doing)?,
-    };
-    if !stat.fingerprint.is_untouched(&version) || !stat.file_type.is_file() {
-        return Err(unproved(path, "it changed just now"));
-    }
-    root.open_directory(&directory_of(path)).map(Some).map_err(doing)
-}
-
 fn directory_of(path: &SourcePath) -> SourcePath {
     let length = path.as_bytes().len().saturating_sub(path.file_name().len() + 1);
     SourcePath::from_bytes(&path.as_bytes()[..length])
@@ -173,129 +314,11 @@ fn name_of(path: &SourcePath) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(path.file_name()))
 }
 
-fn remove(parent: &OwnedFd, path: &SourcePath) -> Result<(), Error> {
-    match rustix::fs::unlinkat(parent, name_of(path), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::of_file("delete", path, errno)),
-    }
-}
-
-/// Moves a file and returns the directory it stands in then.
-fn move_file(
-    root: &Root,
-    parent: &OwnedFd,
-    file: (&SourcePath, Fingerprint),
-    to: &Path,
-) -> Result<PathBuf, Error> {
-    let (path, _) = file;
-    let place = to.join(path.as_path());
-    let directory = place.parent().unwrap_or(to).to_owned();
-    fs::create_dir_all(&directory)
-        .map_err(|source| Error::of_directory("make", &directory, source))?;
-    let cwd = rustix::fs::CWD;
-    let flags = RenameFlags::NOREPLACE;
-    match rustix::fs::renameat_with(parent, name_of(path), cwd, &place, flags) {
-        Ok(()) => {}
-        Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::EXIST) => {
-            copy_over(root, file, &place)?;
-            remove(parent, path)?;
-        }
-        Err(errno) => return Err(Error::of_file("move", path, errno)),
-    }
-    Ok(directory)
-}
-
-/// Copies a file to another file system so that it is whole and durable there. A file that stands
-/// there already is left, and must be the same.
-fn copy_over(
-    root: &Root,
-    (path, version): (&SourcePath, Fingerprint),
-    place: &Path,
-) -> Result<(), Error> {
-    let doing = |source: io::Error| Error::new("move", path, source);
-    let open = || root.open_file(path).map(File::from).map_err(|errno| doing(errno.into()));
-    if !place.exists() {
-        let partial = partial_of(place);
-        let mut copy = File::create(&partial).map_err(doing)?;
-        io::copy(&mut open()?, &mut copy).map_err(doing)?;
-        let mtime = std::time::UNIX_EPOCH
-            + std::time::Duration::from_nanos(u64::try_from(version.mtime_ns).unwrap_or(0));
-        copy.set_modified(mtime).map_err(doing)?;
-        copy.sync_all().map_err(doing)?;
-        let flags = RenameFlags::NOREPLACE;
-        let (cwd, named) = (rustix::fs::CWD, rustix::fs::CWD);
-        match rustix::fs::renameat_with(cwd, &partial, named, place, flags) {
-            Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&partial, place).map_err(doing)?,
-            renamed => renamed.map_err(|errno| doing(errno.into()))?,
-        }
-        sync(place.parent().unwrap_or(place))?;
-    }
-    let same = is_same(&mut open()?, &mut File::open(place).map_err(doing)?).map_err(doing)?;
-    if !same {
-        let why = format!("{} is there already and is another file", place.display());
-        return Err(unproved(path, &why));
-    }
-    parent_of(root, path, version).map(|_| ())
-}
-
-fn partial_of(place: &Path) -> PathBuf {
-    let bytes = place.file_name().map_or(&b""[..], OsStrExt::as_bytes);
-    // A name may be as long as the file system takes, so the copy's own is short.
-    let mut hash = std::hash::DefaultHasher::new();
-    std::hash::Hash::hash(bytes, &mut hash);
-    place.with_file_name(format!(".{:016x}.partial", std::hash::Hasher::finish(&hash)))
-}
-
-fn is_same(one: &mut File, other: &mut File) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES]);
-    loop {
-        let (a, b) = (fill(one, &mut left)?, fill(other, &mut right)?);
-        if left[..a] != right[..b] {
-            return Ok(false);
-        }
-        if a == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read(&mut buffer[done..])? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
-}
-
-/// Removes the directories that have become empty, the deepest first; never the drop directory.
-fn remove_empty<'a>(
-    root: &Root,
-    what: &Disposable<'a>,
-    files: impl Iterator<Item = &'a SourcePath>,
-) {
-    let mut directories: BTreeSet<SourcePath> = BTreeSet::new();
-    for file in files.chain([what.unit]) {
-        let mut directory = directory_of(file);
-        while !directory.as_bytes().is_empty() {
-            let above = directory_of(&directory);
-            directories.insert(std::mem::replace(&mut directory, above));
-        }
-    }
-    if !what.is_file {
-        directories.insert(what.unit.clone());
-    }
-    for directory in directories.iter().rev() {
-        let Ok(parent) = root.open_directory(&directory_of(directory)) else { continue };
-        // What is not empty stays, and what stays harms nobody.
-        rustix::fs::unlinkat(&parent, name_of(directory), AtFlags::REMOVEDIR).ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::super::tests::{filter, path};
     use super::*;
 
@@ -405,5 +428,220 @@ mod tests {
         assert_eq!(fs::read(&moved).unwrap(), b"content");
         assert_eq!(fs::metadata(moved).unwrap().modified().unwrap(), modified);
         assert!(!place.has("drop/run"));
+    }
+
+    fn open(directory: &Path) -> OwnedFd {
+        fs::File::open(directory).unwrap().into()
+    }
+
+    #[test]
+    fn another_version_under_the_name_is_put_back_and_never_over_something() {
+        let place = Place::new(&[("run/a", "sent")]);
+        let sent = place.proved(&["run/a"])[&path("run/a")];
+        let run = place.root().join("run");
+        fs::write(run.join("new"), "not sent").unwrap();
+        fs::rename(run.join("new"), run.join("a")).unwrap();
+        let (parent, name) = (open(&run), path("run/a"));
+        let error = Aside::set(&parent, &name, sent).unwrap_err();
+        assert_eq!(error.kind, FailureKind::SourceChanged);
+        assert_eq!(fs::read_to_string(run.join("a")).unwrap(), "not sent");
+
+        let private = aside::private_name(&name);
+        fs::rename(run.join("a"), run.join(&private)).unwrap();
+        fs::write(run.join("a"), "newest").unwrap();
+        let error = aside::put_back(&parent, &private, &name).unwrap_err();
+        assert!(error.source.to_string().contains("a.kept-1"), "{}", error.source);
+        assert_eq!(fs::read_to_string(run.join("a")).unwrap(), "newest");
+        assert_eq!(fs::read_to_string(run.join("a.kept-1")).unwrap(), "not sent");
+        assert!(!run.join(private).exists());
+    }
+
+    #[test]
+    fn what_stands_under_the_private_name_is_not_replaced() {
+        let place = Place::new(&[("run/a", "sent")]);
+        let proved = place.proved(&["run/a"]);
+        let squatter = place.root().join("run").join(aside::private_name(&path("run/a")));
+        fs::create_dir(&squatter).unwrap();
+        place.dispose("run", &proved, &Disposition::Delete).unwrap_err();
+        assert!(place.has("drop/run/a"));
+    }
+
+    /// For some seconds a thread renames other versions over files that are being deleted. The last
+    /// version of each is somewhere in its directory, or was the one that had been sent.
+    #[test]
+    fn a_version_that_takes_the_name_of_a_file_that_goes_is_never_lost() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(4);
+        let (mut rounds, mut refused) = (0, 0);
+        while std::time::Instant::now() < until {
+            let place = Place::new(&[("run/a", "sent"), ("run/b", "sent"), ("stage", "")]);
+            let proved = place.proved(&["run/a", "run/b"]);
+            let (run, ends) = (place.root().join("run"), AtomicBool::new(false));
+            let last = std::thread::scope(|scope| {
+                let swaps = scope.spawn(|| {
+                    let (mut last, stage) = (None, place.root().join("stage"));
+                    for number in rounds % 7.. {
+                        if ends.load(Ordering::SeqCst) {
+                            return last;
+                        }
+                        let content = format!("not sent {number}");
+                        fs::write(&stage, &content).unwrap();
+                        // The directory may have gone by then, which a rename does not make.
+                        if fs::rename(&stage, run.join("b")).is_ok() {
+                            last = Some(content);
+                        }
+                        (0..rounds % 50).for_each(|_| std::thread::yield_now());
+                    }
+                    last
+                });
+                refused += u32::from(place.dispose("run", &proved, &Disposition::Delete).is_err());
+                ends.store(true, Ordering::SeqCst);
+                swaps.join().unwrap()
+            });
+            if let Some(last) = last {
+                let left = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path());
+                let left: Vec<_> = left.map(|path| fs::read_to_string(path).unwrap()).collect();
+                assert!(left.contains(&last), "{last} is lost: {left:?}");
+            }
+            rounds += 1;
+        }
+        println!("{rounds} rounds, {refused} refused");
+        assert!(rounds > 20 && refused > 0);
+    }
+
+    /// What a kill after each step leaves, and what the next act makes of it.
+    #[test]
+    fn an_act_that_was_cut_at_any_step_is_completed_by_the_next() {
+        let shared = tempfile::tempdir_in("/dev/shm").ok();
+        let elsewhere = shared.as_ref().map(|other| other.path().to_owned());
+        let ways = [None, Some(None), elsewhere.map(Some)];
+        for (way, cut) in ways.iter().flat_map(|way| (0..6).map(move |cut| (way, cut))) {
+            let Some(way) = way else { continue };
+            let place = Place::new(&[("run/x/a", "one"), ("run/y/b", "two")]);
+            let proved = place.proved(&["run/x/a", "run/y/b"]);
+            let away = match way {
+                Some(other) => other.join(format!("away{cut}")),
+                None => place.outer.path().join("away"),
+            };
+            fs::create_dir_all(away.join("run/x")).unwrap();
+            let own = place.root().join("run/x/a");
+            let private = own.with_file_name(aside::private_name(&path("run/x/a")));
+            if cut >= 1 {
+                fs::rename(&own, &private).unwrap();
+            }
+            if cut == 2 {
+                let unit = path("run").digest();
+                fs::write(away.join(format!("run/x/.dropferry-{unit}-1.partial")), "on").unwrap();
+            }
+            if cut == 3 {
+                fs::copy(&private, away.join("run/x/a")).unwrap();
+            }
+            let went = |from: &Path, to: &str| {
+                fs::create_dir_all(away.join(to).parent().unwrap()).unwrap();
+                fs::copy(from, away.join(to)).unwrap();
+                fs::remove_file(from).unwrap();
+            };
+            if cut >= 4 {
+                went(&private, "run/x/a");
+            }
+            if cut >= 5 {
+                went(&place.root().join("run/y/b"), "run/y/b");
+            }
+            let how = Disposition::Move(away.display().to_string());
+            place.dispose("run", &proved, &how).unwrap_or_else(|error| {
+                panic!("cut {cut}: {error}: {}", error.source);
+            });
+            assert!(!place.has("drop/run"), "cut {cut}: emptied directories go, too");
+            assert_eq!(fs::read_to_string(away.join("run/x/a")).unwrap(), "one");
+            assert_eq!(fs::read_to_string(away.join("run/y/b")).unwrap(), "two");
+            assert_eq!(fs::read_dir(away.join("run/x")).unwrap().count(), 1, "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn what_a_cut_act_left_aside_goes_or_is_put_back() {
+        let place = Place::new(&[("run/a", "one"), ("run/b", "two")]);
+        let proved = place.proved(&["run/a", "run/b"]);
+        let run = place.root().join("run");
+        let aside = || {
+            let private = run.join(aside::private_name(&path("run/a")));
+            fs::rename(run.join("a"), private).unwrap();
+        };
+        aside();
+        place.dispose("run", &proved, &Disposition::Keep).unwrap();
+        assert!(place.has("drop/run/a") && place.has("drop/run/b"));
+
+        aside();
+        fs::write(run.join("b"), "another").unwrap();
+        place.dispose("run", &proved, &Disposition::Delete).unwrap_err();
+        assert!(place.has("drop/run/a"), "nothing of the run goes");
+
+        let proved = place.proved(&["run/a", "run/b"]);
+        aside();
+        place.dispose("run", &proved, &Disposition::Delete).unwrap();
+        assert!(!place.has("drop/run"));
+    }
+
+    #[test]
+    fn names_that_disposal_gives_are_not_observed() {
+        let place = Place::new(&[("run/a", "one")]);
+        let run = place.root().join("run");
+        let private = aside::private_name(&path("run/a"));
+        fs::rename(run.join("a"), run.join(&private)).unwrap();
+        let mut seen = Vec::new();
+        let patterns = filter(&[], &[], &[]);
+        let scanned = super::super::scan(&place.root(), (&patterns, &BTreeSet::new()), |batch| {
+            seen.extend(batch);
+            ControlFlow::Continue(())
+        });
+        assert!(scanned.unwrap().complete && seen.is_empty(), "{seen:?}");
+        let asked = vec![path("run").child(private.as_bytes())];
+        let looked = super::super::look(&place.root(), &patterns, asked).unwrap();
+        assert_eq!(looked[0].seen, Seen::Gone);
+    }
+
+    #[test]
+    fn a_move_follows_no_link_that_was_planted_at_its_place() {
+        use std::os::unix::fs::symlink;
+        let place = Place::new(&[("run/a", "mine"), ("b", "alone"), ("c", "third")]);
+        let away = place.outer.path().join("away");
+        fs::create_dir(&away).unwrap();
+        fs::create_dir(place.outer.path().join("elsewhere")).unwrap();
+        let refused = |unit: &str, file: &str| {
+            let proved = place.proved(&[file]);
+            let error = place.dispose(unit, &proved, &place.away()).unwrap_err();
+            assert_eq!(error.kind, FailureKind::SourceChanged, "{error}");
+            assert!(place.root().join(file).exists(), "{file} stays: {}", error.source);
+        };
+        symlink(place.outer.path().join("elsewhere"), away.join("run")).unwrap();
+        refused("run", "run/a");
+        symlink(place.root().join("b"), away.join("b")).unwrap();
+        refused("b", "b");
+        symlink("nothing", away.join("c")).unwrap();
+        refused("c", "c");
+        fs::remove_file(away.join("c")).unwrap();
+        fs::hard_link(place.root().join("c"), away.join("c")).unwrap();
+        refused("c", "c");
+        assert_eq!(fs::read_dir(place.outer.path().join("elsewhere")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_copy_to_another_file_system_writes_to_no_file_that_was_there() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+        let place = Place::new(&[("report.csv", "content")]);
+        let victim = place.outer.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        fs::set_permissions(place.root().join("report.csv"), fs::Permissions::from_mode(0o600))
+            .unwrap();
+        for name in [".06ec0711225174bb.partial", ".dropferry.partial"] {
+            symlink(&victim, other.path().join(name)).unwrap();
+        }
+        let how = Disposition::Move(other.path().display().to_string());
+        place.dispose("report.csv", &place.proved(&["report.csv"]), &how).unwrap();
+        assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+        let moved = fs::symlink_metadata(other.path().join("report.csv")).unwrap();
+        assert!(moved.is_file() && moved.len() == 7);
+        assert_eq!(moved.mode() & 0o777, 0o600, "nobody may read more than before");
     }
 }

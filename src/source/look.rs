@@ -19,6 +19,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::beneath::{Link, Root, Stat, is_exhausted, is_passing, words};
+use super::dispose::is_private;
 use super::{DropRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
@@ -75,6 +76,9 @@ fn is_doubtful(seen: &Seen) -> bool {
 }
 
 fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errno> {
+    if is_private(path.file_name()) {
+        return Ok(Seen::Gone);
+    }
     let stat = match root.stat(path) {
         Ok(stat) => stat,
         Err(errno) => return unseen(errno),

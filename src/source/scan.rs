@@ -7,6 +7,8 @@
 //! directory is still the one the walk began with. Only then may a path that was not seen be called
 //! gone.
 //!
+//! Names that disposal gives for a moment are left out: what stands under them is being disposed of.
+//!
 //! Depth first, one directory open at a time, and names are passed on as they are read: memory holds
 //! one batch and the directories that were seen and not yet entered, never the whole tree. Files are
 //! not opened, links are not followed but for a look at where they lead.
@@ -24,6 +26,7 @@ use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
 use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
+use super::dispose::is_private;
 use super::look::{link, regular, special};
 use super::root::RootMark;
 use super::{DropRoot, Error, Filter};
@@ -183,6 +186,9 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
                 continue;
             }
             self.summary.is_empty = false;
+            if is_private(name.to_bytes()) {
+                continue;
+            }
             self.path.truncate(stem);
             self.path.extend_from_slice(name.to_bytes());
             if self.visit(&directory, name, entry.file_type())?.is_break() {

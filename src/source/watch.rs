@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use self::tree::Tree;
+use super::dispose::is_private;
 use super::guard::Guard;
 use super::root::RootMark;
 use super::{DropRoot, Error, Filter};
@@ -313,6 +314,9 @@ impl Callback {
             return Some(self.read_root_event(kind));
         }
         let inside = SourcePath::from_bytes(inside.as_os_str().as_bytes());
+        if is_private(inside.file_name()) {
+            return None;
+        }
         if self.filter.is_pruned_away(&inside) || self.filter.prunes(&inside) {
             return None;
         }

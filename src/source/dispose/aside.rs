@@ -1,0 +1,194 @@
+//! A file that is about to go, under a private name in its own directory.
+//!
+//! `unlink` and `rename` take a name, whatever version stands under it at that moment. So a file is
+//! renamed to a private name first and looked at there: nothing that is written under its own name
+//! from then on can be lost. What turns out to be another version is renamed back, never over
+//! something else; when its name is taken by then, it stays beside it as `NAME.kept-1`.
+//!
+//! Private names are not observed: no scan, no look and no event shows them. *At a crash* one file of
+//! an act may stand under its private name; the next act of the run finds it by that name, which is
+//! made of the digest of its path, and goes on with it or puts it back.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::super::Error;
+use super::super::beneath::{Stat, stat_fd};
+use super::{name_of, unproved};
+use crate::model::{Fingerprint, SourcePath};
+
+/// How a private name begins and ends.
+const PREFIX: &str = ".dropferry-";
+const SUFFIX: &str = ".going";
+/// Names that are tried beside one that is taken.
+const KEPT_MAX: u32 = 1_000;
+
+/// Tells whether a file name is one that disposal gives.
+pub(in crate::source) fn is_private(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+}
+
+/// Returns the private name of a file.
+pub(super) fn private_name(path: &SourcePath) -> String {
+    format!("{PREFIX}{}{SUFFIX}", path.digest())
+}
+
+/// Returns the private names in a directory.
+pub(super) fn private_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut found = Vec::new();
+    let mut listing = Dir::read_from(directory)?;
+    while let Some(entry) = listing.read() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if is_private(&name) {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Looks at a name in an open directory, a link itself and not its target, and never from a cache.
+pub(super) fn look(directory: impl AsFd, name: &Path) -> Result<Stat, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    stat_fd(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+}
+
+/// Renames, and never onto something. Where the file system cannot promise that, a link does; where it
+/// has no links either, the name is looked at just before.
+pub(super) fn rename_free(from: (&OwnedFd, &Path), to: (&OwnedFd, &Path)) -> Result<(), Errno> {
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
+        Err(Errno::INVAL | Errno::NOSYS) => {}
+        renamed => return renamed,
+    }
+    match rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty()) {
+        Ok(()) => return rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    match look(to.0, to.1) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => rustix::fs::renameat(from.0, from.1, to.0, to.1),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A file under its private name.
+#[derive(Debug)]
+pub(super) struct Aside<'a> {
+    pub(super) parent: &'a OwnedFd,
+    pub(super) path: &'a SourcePath,
+    pub(super) private: String,
+    /// The version that it is, but for the time of change, which a rename moves.
+    pub(super) version: Fingerprint,
+}
+
+impl<'a> Aside<'a> {
+    /// Takes a file that an earlier act left under its private name.
+    pub(super) fn left(parent: &'a OwnedFd, path: &'a SourcePath, version: Fingerprint) -> Self {
+        Self { parent, path, private: private_name(path), version }
+    }
+
+    /// Renames a file to its private name and looks at it there; none when it is gone.
+    ///
+    /// # Errors
+    /// When it is another version than `version`; then it has its own name again.
+    pub(super) fn set(
+        parent: &'a OwnedFd,
+        path: &'a SourcePath,
+        version: Fingerprint,
+    ) -> Result<Option<Self>, Error> {
+        let aside = Self::left(parent, path, version);
+        let private = Path::new(&aside.private);
+        match rename_free((parent, name_of(path)), (parent, private)) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::EXIST) => {
+                let why = format!("{} is in the way, beside it", aside.private);
+                return Err(unproved(path, &why));
+            }
+            Err(errno) => return Err(Error::of_file("set aside", path, errno)),
+        }
+        match look(parent, private) {
+            Ok(stat) if stat.file_type.is_file() && stat.fingerprint.same_version(&version) => {
+                Ok(Some(aside))
+            }
+            Ok(_) => Err(put_back(parent, &aside.private, path)
+                .err()
+                .unwrap_or_else(|| unproved(path, "it changed just now"))),
+            Err(errno) => Err(Error::of_file("look at", path, errno)),
+        }
+    }
+
+    pub(super) fn private(&self) -> &Path {
+        Path::new(&self.private)
+    }
+
+    /// Opens it for reading, as the version that it is.
+    pub(super) fn open(&self) -> io::Result<std::fs::File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.parent, self.private(), flags, Mode::empty())?;
+        self.check(&file)?;
+        Ok(file.into())
+    }
+
+    /// Checks that an open file is the version that this one is.
+    pub(super) fn check(&self, file: impl AsFd) -> io::Result<()> {
+        match stat_fd(file)?.fingerprint.same_version(&self.version) {
+            true => Ok(()),
+            false => Err(io::Error::other("it changed just now")),
+        }
+    }
+
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        match rustix::fs::unlinkat(self.parent, self.private(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::of_file("delete", self.path, errno)),
+        }
+    }
+}
+
+/// Gives what stands under a private name the name of `path` again, or one beside it.
+///
+/// # Errors
+/// When it cannot have its own name: the message says which it has.
+pub(super) fn put_back(parent: &OwnedFd, private: &str, path: &SourcePath) -> Result<(), Error> {
+    let own = (parent, Path::new(private));
+    let doing = |errno| Error::of_file("put back", path, errno);
+    match rename_free(own, (parent, name_of(path))) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(doing(errno)),
+    }
+    let (mine, other) = (look(parent, own.1).map_err(doing)?, look(parent, name_of(path)));
+    if other.is_ok_and(|other| is_same_file(&mine, &other)) {
+        // A link that was to become the rename.
+        return rustix::fs::unlinkat(parent, own.1, AtFlags::empty()).map_err(doing);
+    }
+    for number in 1..=KEPT_MAX {
+        let kept = [path.file_name(), format!(".kept-{number}").as_bytes()].concat();
+        match rename_free(own, (parent, Path::new(OsStr::from_bytes(&kept)))) {
+            Ok(()) => {
+                let why = format!(
+                    "it changed just now, twice; the version before the last is beside it, as {}",
+                    SourcePath::from_bytes(&kept)
+                );
+                return Err(unproved(path, &why));
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(doing(errno)),
+        }
+    }
+    Err(doing(Errno::EXIST))
+}
+
+/// Tells whether both are one file, under whatever names.
+pub(super) fn is_same_file(one: &Stat, other: &Stat) -> bool {
+    let (one, other) = (&one.fingerprint, &other.fingerprint);
+    (one.device, one.inode) == (other.device, other.inode)
+}
