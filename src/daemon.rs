@@ -27,6 +27,7 @@ mod metrics;
 mod parts;
 mod people;
 mod perform;
+mod proofs;
 mod pulse;
 mod rates;
 mod readers;

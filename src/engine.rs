@@ -155,6 +155,8 @@ pub struct Engine {
     /// Units that wait for the acts of others to end.
     crowded: BTreeSet<UnitKey>,
     disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
+    /// Runs whose files a destination is to be asked about.
+    proofs_wanted: BTreeSet<UnitKey>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
     outbox: Outbox,
@@ -220,6 +222,8 @@ enum FlightKind {
     ReadUnit(UnitKey),
     /// A unit's receipt is written.
     UnitReceipt(UnitKey),
+    /// A destination is asked about files of a run that is to be disposed of.
+    CheckProofs(UnitKey),
     /// A unit is disposed of.
     Dispose(UnitKey),
     /// A drop's end is told.
@@ -253,6 +257,7 @@ impl Engine {
             stirred: BTreeSet::new(),
             crowded: BTreeSet::new(),
             disposal_timers: BTreeSet::new(),
+            proofs_wanted: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),
             outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),

@@ -62,7 +62,8 @@
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
 //! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |
 //! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
-//! | dispose | the intent; before it: receipts durable, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
+//! | ask before a source goes | – (it asks, and nothing else) | nothing changed | every destination is asked about every file again |
+//! | dispose | the intent; before it: receipts as they were written, every file at every destination as it was sent, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | one file of a disposal is set aside | the intent | it stands under its private name in its directory | the next act of the run goes on with it if it is the proved version, else gives it its name again |
 //! | it is copied to another file system | the intent | an unfinished copy under a random name; or a whole one, and the source | the one is removed; the other is compared, then the source goes |
 //! | end of a drop | the open row | the platform knows, not marked | told again |

@@ -14,6 +14,7 @@ pub mod hex;
 pub mod id;
 pub mod notice;
 pub mod order;
+pub mod proof;
 pub mod remote;
 pub mod root;
 pub mod shown;
@@ -32,6 +33,7 @@ pub use hex::Hex;
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
+pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use remote::{
     Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,

@@ -360,7 +360,7 @@ mod tests {
             let limits = PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all };
             let describes = Describes::Never;
             let (reports_parts, finishes_drops) = (false, false);
-            let (wants_md5_first, sends_whole) = (false, false);
+            let (wants_md5_first, sends_whole, can_inspect) = (false, false, true);
             Traits {
                 limits,
                 reports_parts,
@@ -369,6 +369,7 @@ mod tests {
                 finishes_drops,
                 wants_md5_first,
                 sends_whole,
+                can_inspect,
             }
         }
         fn check_access(&self) -> Answer<'_, ()> {

@@ -11,7 +11,7 @@ mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,14 @@ pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UploadId, WallTime,
-    json_shown,
+    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UnitFile, UnitRow,
+    UploadId, WallTime, json_shown,
 };
 
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_MAX: usize = 255;
+/// Read at once when a receipt is checked.
+const READ_BYTES: usize = 64 << 10;
 
 /// Everything a receipt says.
 #[derive(Debug, Clone)]
@@ -268,6 +270,63 @@ pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
         }
     });
     ends.collect()
+}
+
+/// Why a receipt does not prove anything.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// It is not there.
+    #[error("is missing")]
+    Missing,
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It is not the one that was written.
+    #[error("is not the one that was written: its SHA-256 is another")]
+    Changed,
+}
+
+/// Checks that a receipt is the one that was written, by the digest that its row holds.
+///
+/// # Errors
+/// Why it is not.
+pub fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
+    let damage = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Damage::Missing,
+        _ => Damage::Unreadable(error),
+    };
+    // A pipe in its place would be waited for.
+    if !fs::symlink_metadata(place).map_err(damage)?.is_file() {
+        return Err(Damage::Unreadable(io::Error::other("it is no file")));
+    }
+    let found = sha256_of(place).map_err(damage)?;
+    if written == Some(found) { Ok(()) } else { Err(Damage::Changed) }
+}
+
+/// Returns what is wrong with the receipt of a run as a whole, in words.
+pub fn run_damage(state: &Path, run: &UnitRow) -> Option<String> {
+    let written = run.receipt_sha256?;
+    let place = unit_path(run.drop.as_str(), &run.name, run.generation);
+    let damage = check(&directory(state).join(place.as_path()), Some(written)).err()?;
+    Some(format!("the receipt of {} {damage}", run.name))
+}
+
+/// Returns what is wrong with the receipt of a file, in words.
+pub fn file_damage(state: &Path, file: &UnitFile) -> Option<String> {
+    let place = path_for(state, &file.drop, &file.path, file.upload);
+    let damage = check(&place, file.receipt_sha256).err()?;
+    Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
+}
+
+fn sha256_of(place: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut buffer) = (File::open(place)?, vec![0; READ_BYTES]);
+    let mut sha256 = Sha256::new();
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(sha256.finalize().into()),
+            count => sha256.update(&buffer[..count]),
+        }
+    }
 }
 
 /// A receipt under its temporary name, on its way to the disk.

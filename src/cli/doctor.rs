@@ -17,6 +17,7 @@ mod drops;
 mod lines;
 mod orphans;
 mod place;
+mod receipts;
 mod shares;
 mod watches;
 
@@ -77,6 +78,9 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
             report.add(database::check(directory, &found))?;
             status = found.ok();
         }
+        if status.is_some() {
+            report.add(receipts::check(directory))?;
+        }
         report.add(daemon::check(status.as_ref(), &clock))?;
         report.add(daemon::check_socket(common, status.as_ref()))?;
         report.add(clock::check(status.as_ref(), &clock))?;
@@ -89,7 +93,8 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
     }
     report.add(watches::check(directory_count))?;
     if let Some(status) = &status {
-        report.add(attention::check(status, clock.now().wall))?;
+        let held = configured.state_directory.as_deref().map_or(Vec::new(), attention::held);
+        report.add(attention::check(status, &held, clock.now().wall))?;
     }
     if let Some(config) = &configured.config {
         report.add(credentials::check(config, status.as_ref(), clock.now().wall))?;

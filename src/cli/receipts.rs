@@ -1,7 +1,8 @@
 //! `receipts`: what has arrived, as a list, as the receipts themselves, or as lines that other
 //! programs check.
 //!
-//! Reads the rows, from which the receipts were rendered; `--print` shows the files.
+//! Reads the rows, from which the receipts were rendered; `--print` shows the files. Each receipt that is
+//! listed is checked by the digest in its row.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,9 +13,12 @@ use serde_json::json;
 
 use super::render::{Form, Lines};
 use super::{Common, Exit, render};
-use crate::model::{Hex, Shown, UnitFile};
+use crate::model::{Hex, Shown, UnitFile, UnitRow};
 use crate::receipt;
 use crate::store::snapshot::Snapshot;
+
+/// Damaged receipts that are named; the others are counted.
+const DAMAGE_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptsArguments {
@@ -49,6 +53,9 @@ struct Listing<'a, W> {
     state: &'a std::path::Path,
     count: u64,
     without_digest: u64,
+    /// What is wrong with receipts: the first few, and how many.
+    damage: Vec<String>,
+    damaged_count: u64,
     /// The path before, for a file that went to several destinations is one line to `md5sum`.
     last: Option<(String, crate::model::SourcePath)>,
 }
@@ -68,6 +75,8 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         state: &state,
         count: 0,
         without_digest: 0,
+        damage: Vec::new(),
+        damaged_count: 0,
         last: None,
     };
     listing.begin()?;
@@ -75,8 +84,22 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         true => listing.add(&file),
         false => Ok(()),
     })?;
+    for run in snapshot.receipted_runs()? {
+        let is_meant = |which: &OsString| is_meant_run(which.as_bytes(), &run);
+        if arguments.which.as_ref().is_none_or(is_meant) {
+            listing.note(receipt::run_damage(&state, &run));
+        }
+    }
     listing.end()?;
     let (count, without_digest) = (listing.count, listing.without_digest);
+    if listing.damaged_count > 0 {
+        listing.damage.iter().for_each(|damage| render::talk(damage));
+        render::talk(&format!(
+            "{} receipts do not hold\nhint: restore them from a backup of the state directory",
+            listing.damaged_count
+        ));
+        return Ok(Exit::Failed);
+    }
     if without_digest > 0 {
         render::talk(&format!(
             "{without_digest} files in several parts have no digest of the whole file\n\
@@ -96,6 +119,13 @@ impl ReceiptsArguments {
         let is_there = self.destination.as_ref().is_none_or(|name| *name == file.destination);
         is_there && self.which.as_ref().is_none_or(|which| is_meant(which.as_bytes(), file))
     }
+}
+
+fn is_meant_run(which: &[u8], run: &UnitRow) -> bool {
+    let which = which.strip_suffix(b"/").unwrap_or(which);
+    let below = run.name.as_bytes().strip_prefix(which);
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        || run.drop.as_str().as_bytes() == which
 }
 
 fn is_meant(which: &[u8], file: &UnitFile) -> bool {
@@ -125,10 +155,18 @@ impl<W: Write> Listing<'_, W> {
         self.out.flush()
     }
 
+    fn note(&mut self, damage: Option<String>) {
+        self.damaged_count += u64::from(damage.is_some());
+        self.damage.extend(damage.filter(|_| self.damage.len() < DAMAGE_SHOWN));
+    }
+
     fn add(&mut self, file: &UnitFile) -> io::Result<()> {
         self.count += 1;
+        let damage = receipt::file_damage(self.state, file);
+        let is_damaged = damage.is_some();
+        self.note(damage);
         if self.arguments.print {
-            return self.print(file);
+            return if is_damaged { Ok(()) } else { self.print(file) };
         }
         match self.arguments.format {
             Format::Table => writeln!(

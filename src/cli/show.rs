@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Common, Exit, render, status};
 use crate::model::{Admission, Shown, SourcePath, UploadId};
 use crate::receipt;
-use crate::store::snapshot::{Detail, Snapshot};
+use crate::store::snapshot::{Detail, DisposalShown, Snapshot};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
@@ -45,6 +45,10 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
     if arguments.json {
         let mut shown: Vec<_> = found.iter().map(|detail| to_json(detail, &state)).collect();
         for (detail, shown) in found.iter().zip(&mut shown) {
+            let disposal = disposal_of(&snapshot, detail)?;
+            shown["disposal"] = disposal.as_ref().map_or(Value::Null, status::disposal_json);
+        }
+        for (detail, shown) in found.iter().zip(&mut shown) {
             if moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
                 shown["moved_to"] = asked.to_string_lossy().into();
             }
@@ -55,8 +59,11 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
             let name = asked.to_string_lossy();
             format!("{} was uploaded as {old} (upload {id}) and moved since\n", Shown(&name))
         });
-        let shown: Vec<_> =
-            told.chain(found.iter().map(|detail| to_text(detail, &state))).collect();
+        let mut shown: Vec<_> = told.collect();
+        for detail in &found {
+            let disposal = disposal_of(&snapshot, detail)?;
+            shown.push(to_text(detail, disposal.as_ref(), &state));
+        }
         render::data(&shown.join("\n"))?;
     }
     Ok(Exit::Fine)
@@ -113,7 +120,22 @@ fn receipt_of(detail: &Detail, state: &Path) -> Option<String> {
     Some(receipt::path_for(state, drop.as_str(), path, *id).display().to_string())
 }
 
-fn to_text(detail: &Detail, state: &Path) -> String {
+/// Returns how the disposal of the run of a file stands, if its source is to go.
+fn disposal_of(snapshot: &Snapshot, detail: &Detail) -> anyhow::Result<Option<DisposalShown>> {
+    let Admission { drop, unit, .. } = &detail.upload.admission;
+    Ok(snapshot.disposal(drop, unit)?)
+}
+
+fn disposal_text(disposal: &DisposalShown) -> String {
+    let due = render::time(Some(disposal.due_at)).as_str().unwrap_or("-").to_owned();
+    match (disposal.is_done, &disposal.failure) {
+        (true, _) => "disposed of".into(),
+        (false, Some(failure)) => format!("stays: {}", Shown(failure)),
+        (false, None) => format!("is disposed of from {due} on"),
+    }
+}
+
+fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> String {
     let upload = &detail.upload;
     let admission = &upload.admission;
     let at = |time| render::time(time).as_str().unwrap_or("-").to_owned();
@@ -144,6 +166,7 @@ fn to_text(detail: &Detail, state: &Path) -> String {
         row("completed", at(upload.completed_at)),
         row("verified", at(detail.verified_at)),
         row("receipt", at(detail.receipted_at)),
+        row("source", disposal.map_or("stays".into(), disposal_text)),
         row("remote upload", detail.remote_upload_id.clone().unwrap_or("-".into())),
         row("remote file", upload.remote_id.clone().unwrap_or("-".into())),
         row("remote name", detail.remote_name.clone().unwrap_or("-".into())),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::model::{ByteCount, Scope, Shown, Standing, UnitState, WallTime, json_shown};
-use crate::store::snapshot::{Database, Run, Snapshot, Status, UnitShown, Upload};
+use crate::store::snapshot::{Database, DisposalShown, Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
@@ -178,6 +178,14 @@ fn order_json((standing, scope, since): &(Standing, Scope, WallTime)) -> Value {
     })
 }
 
+/// Renders how the disposal of a run stands.
+pub(super) fn disposal_json(disposal: &DisposalShown) -> Value {
+    json!({
+        "done": disposal.is_done, "due_at": render::time(Some(disposal.due_at)),
+        "failure": disposal.failure,
+    })
+}
+
 /// Renders one drop as a unit.
 fn unit_json(unit: &UnitShown) -> Value {
     let row = &unit.row;
@@ -187,12 +195,7 @@ fn unit_json(unit: &UnitShown) -> Value {
             "completed": tally.completed_count, "parked": tally.parked_count,
         })
     });
-    let disposal = unit.disposal.as_ref().map(|disposal| {
-        json!({
-            "done": disposal.is_done, "due_at": render::time(Some(disposal.due_at)),
-            "failure": disposal.failure,
-        })
-    });
+    let disposal = unit.disposal.as_ref().map(disposal_json);
     json!({
         "drop": row.drop.as_str(), "name": row.name.to_string(), "state": row.state.as_str(),
         "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,

@@ -1,7 +1,8 @@
 //! `verify`: is what has arrived still there, as it was sent?
 //!
-//! Asks the platform for each file by its id there and compares what it tells with the rows; reads the
-//! sources again where that is wished. Reads rows alone, and changes nothing anywhere.
+//! Checks each receipt by the digest in its row, asks the platform for each file by its id there and
+//! compares what it tells with the rows; reads the sources again where that is wished. Changes nothing
+//! anywhere.
 
 mod content;
 
@@ -18,9 +19,11 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    ContentMark, DestinationName, ETagMode, Failure, RemoteFile, RemoteFileId, Shown, UploadId,
+    Admission, ContentMark, DestinationName, Failure, RemoteFile, RemoteFileId, RemoteStanding,
+    SentFile, Shown, UnitRow, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
+use crate::receipt;
 use crate::store::snapshot::{Detail, Snapshot};
 
 /// Files asked about at once.
@@ -46,6 +49,8 @@ enum Verdict {
     Differs,
     NotThere,
     Unknown,
+    /// The receipt that proves it is missing, or is not the one that was written.
+    Damaged,
 }
 
 impl Verdict {
@@ -55,6 +60,7 @@ impl Verdict {
             Self::Differs => "differs",
             Self::NotThere => "not there",
             Self::Unknown => "cannot be told",
+            Self::Damaged => "receipt damaged",
         }
     }
 }
@@ -78,7 +84,8 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     let verifier = Verifier { config: &config, snapshot, clients, content: arguments.content };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar = progress_bar(ids.len());
-    let mut all_same = true;
+    let damage = run_damage(&config, &verifier.snapshot, &arguments.which)?;
+    let mut all_same = damage.is_empty();
     let mut listed = Vec::new();
     runtime.block_on(async {
         let mut answers = stream::iter(ids).map(|id| verifier.verify(id)).buffered(ASKED_MAX);
@@ -94,10 +101,23 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
         anyhow::Ok(())
     })?;
     bar.finish_and_clear();
+    damage.iter().for_each(|damage| render::talk(damage));
     if arguments.json {
         render::json(&json!({ "schema": 1, "files": listed }))?;
     }
     Ok(if all_same { Exit::Fine } else { Exit::Failed })
+}
+
+/// Returns what is wrong with the receipts of the runs that are meant.
+fn run_damage(config: &Config, snapshot: &Snapshot, which: &str) -> anyhow::Result<Vec<String>> {
+    let is_meant = |run: &UnitRow| {
+        let whole = format!("{}/", which.trim_end_matches('/'));
+        let named = [run.drop.as_str().as_bytes(), b"/", run.name.as_bytes(), b"/"].concat();
+        named.starts_with(whole.as_bytes())
+    };
+    let runs = snapshot.receipted_runs()?;
+    let damage = |run: &UnitRow| receipt::run_damage(&config.state_directory, run);
+    Ok(runs.iter().filter(|run| is_meant(run)).filter_map(damage).collect())
 }
 
 /// Finds the uploads that are meant: one by its id, or the newest of each path with its receipt.
@@ -143,15 +163,30 @@ impl Verifier<'_> {
             Ok(there) => compare(&detail, there.as_ref()),
             Err(failure) => (Verdict::Unknown, failure.to_string()),
         };
+        let judged = match self.damage(&detail) {
+            None => judged,
+            Some(damage) if judged.0 == Verdict::Same => (Verdict::Damaged, damage),
+            Some(damage) => (judged.0, format!("{}; {damage}", judged.1)),
+        };
         if !self.content || judged.0 != Verdict::Same {
             return Ok((detail, judged));
         }
         let (verdict, found) = content::compare(self.config, &detail);
         let found = match verdict {
             Verdict::Same => format!("{}; {found}", judged.1),
-            Verdict::Differs | Verdict::NotThere | Verdict::Unknown => found,
+            Verdict::Differs | Verdict::NotThere | Verdict::Unknown | Verdict::Damaged => found,
         };
         Ok((detail, (verdict, found)))
+    }
+
+    /// Returns what is wrong with the receipt of an upload that has one.
+    fn damage(&self, detail: &Detail) -> Option<String> {
+        detail.receipted_at?;
+        let Admission { drop, path, id, .. } = &detail.upload.admission;
+        let state = &self.config.state_directory;
+        let place = receipt::path_for(state, drop.as_str(), path, *id);
+        let damage = receipt::check(&place, detail.receipt_sha256).err()?;
+        Some(format!("its receipt {damage}"))
     }
 
     async fn ask(&self, detail: &Detail) -> Result<Option<RemoteFile>, Failure> {
@@ -169,36 +204,26 @@ impl Verifier<'_> {
 
 /// Compares what the platform tells of a file with what was sent.
 fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
-    let Some(there) = there else {
-        let id = detail.upload.remote_id.clone().unwrap_or_default();
-        return (Verdict::NotThere, format!("the destination has no file {id}"));
+    use RemoteStanding::{
+        NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Same, SameSize,
     };
-    let sent = detail.upload.admission.fingerprint.size;
-    match there.size {
-        Some(size) if size != sent => {
-            return (Verdict::Differs, format!("size: {} bytes there, {} sent", size.0, sent.0));
-        }
-        Some(_) => {}
-        None => return (Verdict::Unknown, "the platform does not tell its size".into()),
-    }
-    let Some((ours, theirs)) = sent_mark(detail).zip(there.mark) else {
-        return (Verdict::Same, "size; no digest to compare".into());
+    let upload = &detail.upload;
+    let sent = SentFile {
+        size: upload.admission.fingerprint.size,
+        mark: sent_mark(detail),
+        etag_mode: upload.state.etag_mode,
     };
-    let one_part = |mark: &ContentMark| mark.part_size.count_for(sent) == Some(1);
-    let is_comparable =
-        ours.part_size == theirs.part_size || (one_part(&ours) && one_part(&theirs));
-    let is_equal = ours.md5_of_parts == theirs.md5_of_parts;
-    match (is_comparable, is_equal, detail.upload.state.etag_mode) {
-        (false, _, _) => (Verdict::Same, "size; its digest is over other parts".into()),
-        (true, true, _) => (Verdict::Same, "size and digest".into()),
-        (true, false, ETagMode::Md5) => {
-            let (ours, theirs) = (ours.md5_of_parts, theirs.md5_of_parts);
-            (Verdict::Differs, format!("digest: {theirs} there, {ours} sent"))
+    let found = RemoteStanding::of(&sent, there);
+    let verdict = match found {
+        Same | SameSize | OtherParts => Verdict::Same,
+        OtherSize { .. } | OtherDigest { .. } => Verdict::Differs,
+        OtherKind | NoSize => Verdict::Unknown,
+        NotThere => {
+            let id = upload.remote_id.clone().unwrap_or_default();
+            return (Verdict::NotThere, format!("the destination has no file {id}"));
         }
-        (true, false, ETagMode::Unknown | ETagMode::Opaque) => {
-            (Verdict::Unknown, "the size is the same, and its digest is of another kind".into())
-        }
-    }
+    };
+    (verdict, found.to_string())
 }
 
 /// The digest over the parts that were sent.

@@ -230,6 +230,7 @@ pub(super) struct Drop {
     pub(super) disposition: Text,
     pub(super) disposition_grace: Text,
     pub(super) disposition_free_space: Text,
+    pub(super) dispose_unverified: Option<Spanned<bool>>,
     pub(super) move_to: Text,
     pub(super) sentinel: Text,
     pub(super) whole_file_digest: Text,

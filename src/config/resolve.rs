@@ -115,9 +115,11 @@ impl Resolver<'_> {
             .into_iter()
             .filter_map(|(name, raw)| self.destination(name, raw))
             .collect();
-        let names: Vec<_> = destinations.iter().map(|d| d.name.clone()).collect();
-        let mut drops: Vec<_> =
-            raw.drops.into_iter().filter_map(|(name, raw)| self.drop(name, raw, &names)).collect();
+        let mut drops: Vec<_> = raw
+            .drops
+            .into_iter()
+            .filter_map(|(name, raw)| self.drop(name, raw, &destinations))
+            .collect();
         drops
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));

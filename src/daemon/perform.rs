@@ -17,7 +17,7 @@ use super::receipts::Receipts;
 use super::servings::Servings;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, parts, people, receipts, units};
+use super::{files, parts, people, proofs, receipts, units};
 use crate::clock::Clock;
 use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
@@ -115,8 +115,9 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         Act::WriteUnitReceipt { drop, unit, generation } => {
             units::write_receipt(world, (drop, unit), generation).await
         }
-        Act::Dispose { drop, unit, is_file, how } => {
-            units::dispose(world, (drop, unit), is_file, how).await
+        Act::CheckProofs(check) => proofs::check(world, *check).await,
+        Act::Dispose { drop, unit, is_file, how, before } => {
+            units::dispose(world, units::Disposing { drop, unit, is_file, how, before }).await
         }
         Act::DigestFile { source: from, digest, .. } => {
             let (file, what) = (source_file(&world, from.clone()), reading(from));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::perform::{World, drop_of, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::Outcome;
-use crate::model::{Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile};
+use crate::model::{Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile, UploadId};
 use crate::receipt;
 use crate::source;
-use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::{Proving, RunKey, Snapshot};
 
 type Key = (DropName, SourcePath);
 
@@ -54,22 +54,35 @@ fn receipt_of(
     Ok(Outcome::UnitReceiptWritten { path: place, fingerprint, sha256 })
 }
 
-/// Disposes of a unit's source, when every file of it has a receipt at every destination.
-pub(super) async fn dispose(world: Arc<World>, key: Key, is_file: bool, how: Disposition) -> Reply {
+/// What is disposed of, and how.
+pub(super) struct Disposing {
+    pub(super) drop: DropName,
+    pub(super) unit: SourcePath,
+    pub(super) is_file: bool,
+    pub(super) how: Disposition,
+    /// Uploads from this id on were not asked about.
+    pub(super) before: UploadId,
+}
+
+/// Disposes of a run's source, when every file of it has a receipt at every destination.
+pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
     let dispose = move || {
-        let (drop, unit) = &key;
+        let Disposing { drop, unit, is_file, how, before } = &what;
         let source = drop_of(&world, drop)?;
         // Of an empty mount point everything would seem to be disposed of already.
-        let (_, mark) = source.root.check().map_err(Failure::from)?;
+        let (root, mark) = source.root.check().map_err(Failure::from)?;
         if *source.seen.borrow() != Some(mark) {
             let why = "the drop directory is not the one that was scanned";
             return Err(Failure::new(FailureKind::SourceAway, why));
         }
-        let targets = world.targets.get(drop).cloned().unwrap_or_default();
-        let prove = |snapshot: &Snapshot| snapshot.proved_files((drop, unit), is_file, &targets);
+        let destinations = world.targets.get(drop).cloned().unwrap_or_default();
+        let run = RunKey { drop, unit, is_file: *is_file };
+        let destinations = &destinations;
+        let proving = Proving { run, destinations, before: *before, root: &root };
+        let prove = |snapshot: &Snapshot| snapshot.proved_files(&proving);
         let proved = world.readers.lend(prove).flatten().map_err(local)?;
-        let what = source::Disposable { root: source.root.path(), unit, is_file };
-        source::dispose(&what, &source.filter, &proved, &how).map_err(Failure::from)?;
+        let what = source::Disposable { root: &source.root, unit, is_file: *is_file };
+        source::dispose(&what, &source.filter, &proved, how).map_err(Failure::from)?;
         Ok(Outcome::Disposed)
     };
     off_the_loop(dispose).await

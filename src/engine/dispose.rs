@@ -2,21 +2,26 @@
 //!
 //! A disposal is a row from the moment its unit is completed; it waits for the grace, or for want of
 //! free space where the operator allows that. Then the intent is committed, and only then anything is
-//! touched. Whether each file is the version that was sent, and has a receipt at every destination, is
-//! proved by the act itself, just before it begins, for all of the unit or not at all.
+//! touched. Before it, every destination is asked about every file ([`ask`]); whether each file is the
+//! version that was sent, and has a receipt at every destination, is proved by the act itself, just
+//! before it begins, for all of the unit or not at all.
 //!
-//! At a crash after the intent the act is done again: what is not there any more was done.
+//! At a crash after the intent the act is done again: what is not there any more was done. Where it is
+//! not to be done any more, what it had set aside is put back.
+
+mod ask;
 
 use std::time::Duration;
 
+use self::ask::Asked;
 use super::event::{Act, ActId, Outcome, Setback};
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::units::UnitKey;
 use super::{Engine, Flight, FlightKind, retry};
 use crate::model::{
-    Disposal, Disposition, DropName, Fingerprint, Monotonic, Now, Record, SourcePath, UnitState,
-    UploadId,
+    Disposal, Disposition, DropName, Failure, Fingerprint, Monotonic, Now, Record, SourcePath,
+    UnitState, UploadId,
 };
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
@@ -36,8 +41,12 @@ pub(crate) struct Waiting {
     what: Disposal,
     act: Option<ActId>,
     failure_count: u32,
+    /// The act under way only puts back what an earlier one set aside.
+    puts_back: bool,
     /// When it is looked at.
     at: Monotonic,
+    /// What the destinations answered so far.
+    asked: Option<Asked>,
     /// The grace by the clock that does not jump: both clocks must agree that it has passed.
     grace_until: Monotonic,
 }
@@ -50,7 +59,15 @@ impl Engine {
         let wait = if what.is_intended { Duration::ZERO } else { remaining.min(LOOK_AGAIN) };
         let (at, grace_until) = (now.monotonic.after(wait), now.monotonic.after(remaining));
         let (drop, unit) = (what.drop.clone(), what.unit.clone());
-        let waiting = Waiting { what, act: None, failure_count: 0, at, grace_until };
+        let waiting = Waiting {
+            what,
+            act: None,
+            failure_count: 0,
+            puts_back: false,
+            at,
+            asked: None,
+            grace_until,
+        };
         files.disposals.insert(unit.clone(), waiting);
         self.disposal_timers.insert((at, (drop, unit)));
     }
@@ -99,6 +116,7 @@ impl Engine {
             let Some((_, key)) = self.disposal_timers.pop_first() else { break };
             self.dispose_of(&key, turn);
         }
+        self.ask_destinations(turn);
     }
 
     fn dispose_of(&mut self, key: &UnitKey, turn: &mut Turn) {
@@ -119,11 +137,7 @@ impl Engine {
         }
         // A unit to which files were added is lined up again when it is completed again.
         if how == Disposition::Keep || !is_at_rest {
-            files.disposals.remove(&key.1);
-            let (drop, unit) = key.clone();
-            let at = turn.now.wall;
-            turn.record(Record::DisposalEnded { drop, unit, is_done: false, at });
-            return;
+            return self.end_undone(key, turn);
         }
         let wait = waiting.wait(turn.now);
         if !wait.is_zero() && !waiting.what.is_intended && !is_short {
@@ -131,17 +145,49 @@ impl Engine {
             self.disposal_timers.insert((waiting.at, key.clone()));
             return;
         }
+        let destinations = &files.settings.destinations;
+        let is_complete = |asked: &Asked| asked.is_complete(destinations, turn.now.monotonic);
+        let Some(asked) = waiting.asked.take_if(|asked| is_complete(asked)) else {
+            self.proofs_wanted.insert(key.clone());
+            return;
+        };
         waiting.what.is_intended = true;
-        let is_file = waiting.what.is_file;
         let (drop, unit) = key.clone();
         turn.record(Record::DisposalIntended { drop, unit, at: turn.now.wall });
+        self.act_on(key, how, asked.before, turn);
+    }
+
+    fn act_on(&mut self, key: &UnitKey, how: Disposition, before: UploadId, turn: &mut Turn) {
+        let Some(waiting) = self.disposal_mut(key) else { return };
+        let is_file = waiting.what.is_file;
         let (drop, unit) = key.clone();
         let flight =
             Flight { kind: FlightKind::Dispose(key.clone()), upload: None, destination: None };
-        let act = self.start(flight, Act::Dispose { drop, unit, is_file, how }, turn);
+        let act = self.start(flight, Act::Dispose { drop, unit, is_file, how, before }, turn);
         if let Some(waiting) = self.disposal_mut(key) {
             waiting.act = Some(act);
         }
+    }
+
+    /// Ends a disposal that is not to be done any more. Where it may have been begun, what it set aside
+    /// is put back first.
+    fn end_undone(&mut self, key: &UnitKey, turn: &mut Turn) {
+        self.proofs_wanted.remove(key);
+        let Some(waiting) = self.disposal_mut(key) else { return };
+        if waiting.what.is_intended {
+            waiting.puts_back = true;
+            let before = UploadId(self.next_upload);
+            return self.act_on(key, Disposition::Keep, before, turn);
+        }
+        self.end_disposal(key, false, turn);
+    }
+
+    fn end_disposal(&mut self, key: &UnitKey, is_done: bool, turn: &mut Turn) {
+        self.drops.get_mut(&key.0).and_then(|files| files.disposals.remove(&key.1));
+        let (drop, unit) = key.clone();
+        let at = turn.now.wall;
+        turn.record(Record::DisposalEnded { drop, unit, is_done, at });
+        self.end_doubts(key, turn);
     }
 
     fn disposal_mut(&mut self, key: &UnitKey) -> Option<&mut Waiting> {
@@ -151,18 +197,26 @@ impl Engine {
     pub(super) fn on_disposed(
         &mut self,
         key: &UnitKey,
+        act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let Some(waiting) = self.disposal_mut(key) else { return };
+        // A run that was completed again meanwhile was lined up again.
+        let waiting = self.disposal_mut(key).filter(|waiting| waiting.act == Some(act));
+        let Some(waiting) = waiting else { return };
         waiting.act = None;
+        let puts_back = std::mem::take(&mut waiting.puts_back);
+        match reply {
+            Ok(_) => self.end_disposal(key, !puts_back, turn),
+            Err(setback) => self.delay_disposal(key, setback.failure, turn),
+        }
+    }
+
+    /// A run did not go: it is tried again after a while, from the beginning.
+    fn delay_disposal(&mut self, key: &UnitKey, failure: Failure, turn: &mut Turn) {
         let (drop, unit) = key.clone();
-        let Err(Setback { failure, .. }) = reply else {
-            self.drops.get_mut(&key.0).and_then(|files| files.disposals.remove(&key.1));
-            let at = turn.now.wall;
-            turn.record(Record::DisposalEnded { drop, unit, is_done: true, at });
-            return;
-        };
+        let Some(waiting) = self.disposal_mut(key) else { return };
+        waiting.asked = None;
         waiting.failure_count += 1;
         let delay = retry::delay(DELAY, waiting.failure_count, u64::from(waiting.failure_count));
         waiting.at = turn.now.monotonic.after(delay);

@@ -20,11 +20,11 @@ pub use self::asked::{
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, DestinationName, Disposition, DropName, ETag, ExportId,
-    ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice, Observation,
-    PartNumber, Provenance, Record, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, RootIdentity, SourcePath, Space, UnitReading, UploadId, WallTime, WatchState,
-    WholeDigest,
+    ByteCount, ByteRange, Completion, DestinationName, DisposalDoubt, Disposition, DropName, ETag,
+    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
+    Observation, PartNumber, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Space, UnitReading, UploadId, WallTime,
+    WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -267,6 +267,8 @@ pub enum Act {
         /// For the how manieth time it is completed.
         generation: u32,
     },
+    /// Ask a destination about some files of a run that is to be disposed of, and check their receipts.
+    CheckProofs(Box<ProofCheck>),
     /// Move or delete the source of a unit, all of it or nothing.
     Dispose {
         /// In which drop directory.
@@ -275,8 +277,10 @@ pub enum Act {
         unit: SourcePath,
         /// The unit is a file.
         is_file: bool,
-        /// How.
+        /// How; keep puts back what an act that was cut set aside.
         how: Disposition,
+        /// Uploads from this id on were not asked about, and prove nothing.
+        before: UploadId,
     },
     /// Tell the platform that all of a drop is there.
     FinishDrop {
@@ -304,6 +308,34 @@ pub enum Act {
         /// Which.
         destination: DestinationName,
     },
+}
+
+/// Which files of a run are asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofCheck {
+    /// In which drop directory.
+    pub drop: DropName,
+    /// Which run.
+    pub unit: SourcePath,
+    /// The run is a file.
+    pub is_file: bool,
+    /// At which destination.
+    pub destination: DestinationName,
+    /// The destination can be asked; otherwise only receipts are checked.
+    pub asks: bool,
+    /// Those after this upload; from the first when none is named.
+    pub after: Option<UploadId>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProofsChecked {
+    /// All is well up to this upload, and there may be more.
+    UpTo(UploadId),
+    /// All is well.
+    Complete,
+    /// The run stays.
+    Doubted(DisposalDoubt),
 }
 
 /// How an act failed.
@@ -427,6 +459,8 @@ pub enum Outcome {
         /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
+    /// Some files of a run were asked about, and their receipts checked.
+    ProofsChecked(ProofsChecked),
     /// The source is not there any more.
     Disposed,
     /// The platform knows that all of the drop is there.

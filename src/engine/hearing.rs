@@ -259,6 +259,7 @@ impl Engine {
             | FlightKind::Probe
             | FlightKind::ReadUnit(_)
             | FlightKind::UnitReceipt(_)
+            | FlightKind::CheckProofs(_)
             | FlightKind::Dispose(_)
             | FlightKind::Finish(_)
             | FlightKind::Notify(_)

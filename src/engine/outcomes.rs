@@ -41,7 +41,10 @@ impl Engine {
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
             FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
             FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
-            FlightKind::Dispose(key) => self.on_disposed(&key, reply, turn),
+            FlightKind::CheckProofs(key) => {
+                self.on_proofs_checked(&key, act, reply, turn);
+            }
+            FlightKind::Dispose(key) => self.on_disposed(&key, act, reply, turn),
             FlightKind::Notify(id) => self.on_notified(id, reply, turn),
             FlightKind::Survey => self.on_surveyed(reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
@@ -418,6 +421,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Survey => "survey",
         FlightKind::ReadUnit(_) => "read unit",
         FlightKind::UnitReceipt(_) => "write unit receipt",
+        FlightKind::CheckProofs(_) => "check proofs",
         FlightKind::Dispose(_) => "dispose",
     }
 }

@@ -155,6 +155,8 @@ pub struct DropSettings {
     pub disposition_grace: Duration,
     /// With less free space than this, the grace is not waited for.
     pub disposition_free_space: Option<ByteCount>,
+    /// Sources go also where a destination cannot be asked about what it has.
+    pub dispose_unverified: bool,
 }
 
 impl DropSettings {
@@ -189,6 +191,7 @@ impl DropSettings {
             disposition: Disposition::Keep,
             disposition_grace: Duration::ZERO,
             disposition_free_space: None,
+            dispose_unverified: false,
         }
     }
 }

@@ -107,6 +107,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::ListParts(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)
+        | Act::CheckProofs(_)
         | Act::Survey
         | Act::FindExports { .. }
         | Act::PollExports { .. }

@@ -50,6 +50,10 @@ pub enum NoticeKind {
     DiskNearlyFull,
     /// A credential ends soon, or does not any more.
     CredentialFailing,
+    /// A receipt is missing, or is not the one that was written.
+    ReceiptsDamaged,
+    /// A source stays, for a destination does not have what was sent.
+    GoneAtDestination,
     /// What completed within a day.
     Digest,
     /// What was too much to be told one by one.
@@ -58,7 +62,7 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// Every kind; those that can be asked for come first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DropCompleted,
         Self::Parked,
         Self::UploadStuck,
@@ -67,11 +71,13 @@ impl NoticeKind {
         Self::DestinationUnreachable,
         Self::DiskNearlyFull,
         Self::CredentialFailing,
+        Self::ReceiptsDamaged,
+        Self::GoneAtDestination,
         Self::Digest,
         Self::Summary,
     ];
     /// Kinds that a channel can ask for. The others follow from how it is told.
-    pub const ASKED: [Self; 8] = [
+    pub const ASKED: [Self; 10] = [
         Self::DropCompleted,
         Self::Parked,
         Self::UploadStuck,
@@ -80,14 +86,18 @@ impl NoticeKind {
         Self::DestinationUnreachable,
         Self::DiskNearlyFull,
         Self::CredentialFailing,
+        Self::ReceiptsDamaged,
+        Self::GoneAtDestination,
     ];
     /// Kinds that last until it is told that they are over.
-    pub const TROUBLES: [Self; 5] = [
+    pub const TROUBLES: [Self; 7] = [
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,
         Self::DiskNearlyFull,
         Self::CredentialFailing,
+        Self::ReceiptsDamaged,
+        Self::GoneAtDestination,
     ];
 
     /// Returns its word in the configuration, in messages and in the database.
@@ -101,6 +111,8 @@ impl NoticeKind {
             Self::DestinationUnreachable => "destination-unreachable",
             Self::DiskNearlyFull => "disk-nearly-full",
             Self::CredentialFailing => "credential-failing",
+            Self::ReceiptsDamaged => "receipts-damaged",
+            Self::GoneAtDestination => "gone-at-destination",
             Self::Digest => "digest",
             Self::Summary => "summary",
         }

@@ -145,4 +145,6 @@ pub struct Traits {
     pub wants_md5_first: bool,
     /// A file of one part is one request, which makes the file: nothing is begun or completed.
     pub sends_whole: bool,
+    /// It can be asked about a file by its id.
+    pub can_inspect: bool,
 }

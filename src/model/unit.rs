@@ -234,6 +234,8 @@ pub struct UnitFile {
     pub parts_md5: Option<Md5>,
     /// The digest over parts is of parts of this length.
     pub part_size_bytes: Option<u64>,
+    /// SHA-256 of its receipt.
+    pub receipt_sha256: Option<[u8; 32]>,
     /// When it was completed.
     pub completed_at: Option<WallTime>,
 }

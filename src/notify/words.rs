@@ -72,6 +72,14 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::DiskNearlyFull, true) => format!("room again on {name}"),
         (NoticeKind::CredentialFailing, false) => format!("the credential of {name} ends soon"),
         (NoticeKind::CredentialFailing, true) => format!("the credential of {name} is renewed"),
+        (NoticeKind::ReceiptsDamaged, false) => format!("receipts of {name} are damaged"),
+        (NoticeKind::ReceiptsDamaged, true) => format!("receipts of {name} are whole again"),
+        (NoticeKind::GoneAtDestination, false) => {
+            format!("{name} stays: a destination does not have it as it was sent")
+        }
+        (NoticeKind::GoneAtDestination, true) => {
+            format!("{name} is at every destination as it was sent")
+        }
         (NoticeKind::Digest, _) => format!("{name}: {}", text(body, "text")),
         (NoticeKind::Summary, _) => format!("{} messages in one", count(body, "count")),
     };
@@ -94,6 +102,8 @@ pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         | NoticeKind::DestinationUnreachable
         | NoticeKind::DiskNearlyFull
         | NoticeKind::CredentialFailing
+        | NoticeKind::ReceiptsDamaged
+        | NoticeKind::GoneAtDestination
         | NoticeKind::Digest => format!("{}\n\n", text(body, "text")),
     };
     // A list has no name of its own; that of a day stands in the subject.
@@ -184,6 +194,13 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
         NoticeKind::CredentialFailing => {
             "Replace it in time: the file is read again by itself.".into()
         }
+        NoticeKind::ReceiptsDamaged => "Nothing of the run is moved or deleted here. Restore the \
+            receipt from a backup; `dropferry verify` names every one that does not hold."
+            .into(),
+        NoticeKind::GoneAtDestination => "Nothing of the run is moved or deleted here. \
+            `dropferry verify` asks the destination about each file; bring the files back there, or \
+            set disposition = \"keep\"."
+            .into(),
     };
     Some(advice)
 }

@@ -59,6 +59,7 @@ pub const TRAITS: Traits = Traits {
     finishes_drops: false,
     wants_md5_first: true,
     sends_whole: false,
+    can_inspect: true,
 };
 
 /// Putting ten thousand parts together takes its time.

@@ -47,6 +47,7 @@ pub const TRAITS: Traits = Traits {
     finishes_drops: false,
     wants_md5_first: false,
     sends_whole: false,
+    can_inspect: false,
     ..s3::TRAITS
 };
 

@@ -63,6 +63,7 @@ pub const TRAITS: Traits = Traits {
     finishes_drops: false,
     wants_md5_first: true,
     sends_whole: true,
+    can_inspect: true,
 };
 
 /// Putting parts together can take minutes.

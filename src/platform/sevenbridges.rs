@@ -59,6 +59,7 @@ pub const TRAITS: Traits = Traits {
     finishes_drops: false,
     wants_md5_first: false,
     sends_whole: false,
+    can_inspect: true,
 };
 
 /// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.

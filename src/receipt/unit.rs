@@ -205,6 +205,7 @@ mod tests {
             sha256: None,
             parts_md5: None,
             part_size_bytes: None,
+            receipt_sha256: None,
             completed_at: None,
         };
         let files = |take: &mut dyn FnMut(UnitFile) -> io::Result<()>| {

@@ -29,14 +29,14 @@ pub(super) use self::aside::is_private;
 use self::place::Place;
 use super::beneath::Root;
 use super::scan::scan_below;
-use super::{Error, Filter};
+use super::{DropRoot, Error, Filter};
 use crate::model::{Disposition, FailureKind, Fingerprint, Observation, Seen, SourcePath};
 
 /// What is disposed of.
 #[derive(Debug, Clone, Copy)]
 pub struct Disposable<'a> {
     /// The drop directory.
-    pub root: &'a Path,
+    pub root: &'a DropRoot,
     /// The run in it.
     pub unit: &'a SourcePath,
     /// The run is a file.
@@ -58,7 +58,7 @@ pub fn dispose(
     proved: &Proved,
     how: &Disposition,
 ) -> Result<(), Error> {
-    let root = Root::open(what.root)?;
+    let root = what.root.open()?;
     let act = Act { root: &root, what, proved };
     match how {
         Disposition::Keep => act.put_back(),
@@ -222,11 +222,17 @@ impl Act<'_> {
         }
         let found =
             aside::private_names(fd).map_err(|errno| Error::of_file("list", directory, errno))?;
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let is_there = |path: &&SourcePath| found.contains(&aside::private_name(path).into_bytes());
-        Ok(self.proved.keys().filter(is_there).cloned().collect())
+        let of_digest = |private: &[u8]| {
+            let is_it = |path: &&SourcePath| {
+                directory_of(path) == *directory && aside::private_name(path).as_bytes() == private
+            };
+            self.proved.keys().find(is_it).cloned()
+        };
+        let path_of = |private: &Vec<u8>| match aside::own_name(private) {
+            Some(name) => Some(directory.child(name)),
+            None => of_digest(private),
+        };
+        Ok(found.iter().filter_map(path_of).collect())
     }
 
     /// Gives what was left under private names its own names again.
@@ -349,7 +355,7 @@ mod tests {
 
         fn dispose(&self, unit: &str, proved: &Proved, how: &Disposition) -> Result<(), Error> {
             let is_file = self.root().join(unit).is_file();
-            let (root, unit) = (self.root(), path(unit));
+            let (root, unit) = (DropRoot::at(self.root()), path(unit));
             let what = Disposable { root: &root, unit: &unit, is_file };
             dispose(&what, &filter(&[], &["*.jpg"], &[]), proved, how)
         }
@@ -584,19 +590,26 @@ mod tests {
 
     #[test]
     fn names_that_disposal_gives_are_not_observed() {
-        let place = Place::new(&[("run/a", "one")]);
+        let long = "x".repeat(255);
+        let place = Place::new(&[("run/a", "one"), (&format!("run/{long}"), "two")]);
         let run = place.root().join("run");
         let private = aside::private_name(&path("run/a"));
         fs::rename(run.join("a"), run.join(&private)).unwrap();
+        let other = aside::private_name(&path(format!("run/{long}")));
+        fs::rename(run.join(long), run.join(other)).unwrap();
         let mut seen = Vec::new();
         let patterns = filter(&[], &[], &[]);
-        let scanned = super::super::scan(&place.root(), (&patterns, &BTreeSet::new()), |batch| {
-            seen.extend(batch);
-            ControlFlow::Continue(())
-        });
+        let scanned = super::super::scan(
+            &DropRoot::at(place.root()),
+            (&patterns, &BTreeSet::new()),
+            |batch| {
+                seen.extend(batch);
+                ControlFlow::Continue(())
+            },
+        );
         assert!(scanned.unwrap().complete && seen.is_empty(), "{seen:?}");
         let asked = vec![path("run").child(private.as_bytes())];
-        let looked = super::super::look(&place.root(), &patterns, asked).unwrap();
+        let looked = super::super::look(&DropRoot::at(place.root()), &patterns, asked).unwrap();
         assert_eq!(looked[0].seen, Seen::Gone);
     }
 

@@ -76,12 +76,12 @@ pub fn scan(
 
 /// Walks one directory of the drop directory `root`, as [`scan`] does.
 pub(super) fn scan_below(
-    root: &Path,
+    root: &DropRoot,
     directory: &SourcePath,
     filter: &Filter,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    walk(Root::open(root)?, (filter, &BTreeSet::new()), directory.clone(), batch)
+    walk(root.open()?, (filter, &BTreeSet::new()), directory.clone(), batch)
 }
 
 fn walk(

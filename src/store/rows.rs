@@ -125,18 +125,23 @@ fn read_provenance(row: &Row<'_>) -> Result<Option<Provenance>> {
     Ok(owner.zip(file_system).map(|(owner, file_system)| Provenance { owner, file_system }))
 }
 
+/// Reads what a destination's ETags are worth.
+pub(super) fn etag_mode(word: &str) -> Result<ETagMode> {
+    match word {
+        "unknown" => Ok(ETagMode::Unknown),
+        "md5" => Ok(ETagMode::Md5),
+        "opaque" => Ok(ETagMode::Opaque),
+        _ => Err(damaged("etag_mode")),
+    }
+}
+
 /// Reads how far an upload is.
 pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
     let mode: String = row.get(at!("etag_mode"))?;
     Ok(UploadState {
         stage: read_stage(row)?,
         hold: read_hold(row)?,
-        etag_mode: match mode.as_str() {
-            "unknown" => ETagMode::Unknown,
-            "md5" => ETagMode::Md5,
-            "opaque" => ETagMode::Opaque,
-            _ => return Err(damaged("etag_mode")),
-        },
+        etag_mode: etag_mode(&mode)?,
         accepted_count: row.get(at!("accepted_count"))?,
         reported_count: row.get(at!("reported_count"))?,
         restart_count: row.get(at!("restart_count"))?,

@@ -26,7 +26,7 @@ mod units;
 
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
-pub use self::units::{DisposalShown, UnitShown, UnitTally};
+pub use self::units::{DisposalShown, HeldDisposal, Proving, RunKey, UnitShown, UnitTally};
 
 pub use self::shown::{
     Attempt, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run,
@@ -406,6 +406,7 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         receipted_at: time(row, at!("receipted_at_ns"))?,
         ended_at: time(row, at!("ended_at_ns"))?,
         mark,
+        receipt_sha256: row.get(at!("receipt_sha256"))?,
         whole_md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
         whole_sha256: row.get(at!("whole_sha256"))?,
         export: read_shown_export(row)?,

@@ -6,6 +6,7 @@ mod conformance;
 mod control;
 mod daemon;
 mod destinations;
+mod disposal;
 mod docs;
 mod doctor;
 mod exports;

@@ -1,17 +1,27 @@
 //! What waits for somebody: parked uploads, destinations that are closed, notices, disposals.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::cures;
 use super::lines::Checks;
 use crate::cli::render;
 use crate::model::{Hold, ParkReason, UploadId, WallTime};
-use crate::store::snapshot::Status;
+use crate::store::snapshot::{HeldDisposal, Snapshot, Status};
 
 /// Ids named for each reason.
 const IDS_SHOWN: usize = 3;
+/// Runs that are named whose disposal is held up.
+const HELD_SHOWN: u32 = 20;
 
-pub(super) fn check(status: &Status, now: WallTime) -> Checks {
+/// Returns the runs whose disposal is held up.
+pub(super) fn held(state: &Path) -> Vec<HeldDisposal> {
+    let held = Snapshot::open(state).and_then(|snapshot| snapshot.held_disposals(HELD_SHOWN));
+    // That the database cannot be read has lines of its own.
+    held.unwrap_or_default()
+}
+
+pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Checks {
     let mut checks = Checks::of("attention");
     parked(&mut checks, status);
     closed(&mut checks, status, now);
@@ -23,11 +33,8 @@ pub(super) fn check(status: &Status, now: WallTime) -> Checks {
             "mend the channel in [notify]; they are sent by themselves then",
         );
     }
-    for unit in &status.units {
-        let Some(failure) = unit.disposal.as_ref().and_then(|d| d.failure.as_ref()) else {
-            continue;
-        };
-        let found = format!("{} is not disposed of: {failure}", unit.row.name);
+    for HeldDisposal { drop, unit, failure } in held {
+        let found = format!("{unit} of {drop} is not disposed of: {failure}");
         checks.warn("disposal", found, "mend what the reason names; it is tried again by itself");
     }
     checks

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::Resolver;
 use crate::config::problem::nearest;
-use crate::config::{Drop, INTERVAL_MIN, raw};
+use crate::config::{Destination, Drop, INTERVAL_MIN, raw};
 use crate::engine::settings::DropSettings;
 use crate::model::{
     ByteCount, Closing, DestinationName, Disposition, DropName, Start, Unit, WholeDigest,
@@ -21,7 +21,7 @@ impl Resolver<'_> {
         &mut self,
         name: String,
         raw: Spanned<raw::Drop>,
-        destinations: &[DestinationName],
+        destinations: &[Destination],
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
@@ -36,7 +36,15 @@ impl Resolver<'_> {
         let words = ["none", "md5", "sha256"];
         let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &words);
         let directory = self.drop_directory(&name, raw.directory.as_ref(), &span)?;
-        let to = self.drop_destinations(&name, raw.destinations, destinations, &span);
+        let names: Vec<_> = destinations.iter().map(|d| d.name.clone()).collect();
+        let to = self.drop_destinations(&name, raw.destinations, &names, &span);
+        let unasked =
+            destinations.iter().find(|d| to.contains(&d.name) && !d.platform.traits().can_inspect);
+        let dispose_unverified = self.dispose_unverified(
+            raw.disposition.as_ref(),
+            raw.dispose_unverified.as_ref(),
+            unasked,
+        );
         let units = [Unit::Directory, Unit::File];
         let unit = self.choice("unit", raw.unit.as_ref(), &["directory", "file"]);
         let unit = unit.map_or(Unit::Directory, |index| units[index]);
@@ -76,6 +84,7 @@ impl Resolver<'_> {
             disposition_free_space: raw
                 .disposition_free_space
                 .map(|floor| ByteCount(self.size("disposition_free_space", Some(floor), 0, 1))),
+            dispose_unverified,
             ..plain
         };
         Some(Drop { settings, source })
@@ -95,6 +104,29 @@ impl Resolver<'_> {
             self.problem(Some(span), message, Some(hint.into()));
         }
         Some(name)
+    }
+
+    /// Whether sources go where a destination cannot be asked about what it has, which must be said.
+    fn dispose_unverified(
+        &mut self,
+        disposition: Option<&Spanned<String>>,
+        unverified: Option<&Spanned<bool>>,
+        unasked: Option<&Destination>,
+    ) -> bool {
+        let said = unverified.is_some_and(|said| *said.as_ref());
+        let word = disposition.filter(|word| word.as_ref() != "keep");
+        if let (Some(word), Some(unasked), false) = (word, unasked, said) {
+            let message = format!(
+                "disposition = {:?}, and destination {:?} cannot be asked whether it still has a file",
+                word.as_ref(),
+                unasked.name.as_str()
+            );
+            let hint =
+                "dispose_unverified = true lets sources go on the word of its receipts alone";
+            let at = unverified.map_or(word.span(), Spanned::span);
+            self.problem(Some(at), message, Some(hint.into()));
+        }
+        said
     }
 
     fn disposition(

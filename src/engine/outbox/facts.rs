@@ -11,8 +11,8 @@ use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
 use crate::engine::units::UnitKey;
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fact, NoticeKind, ParkReason, Record, SourcePath,
-    UploadId, WatchState,
+    ByteCount, DestinationName, DisposalDoubt, DropName, Fact, NoticeKind, ParkReason, Record,
+    SourcePath, UploadId, WatchState,
 };
 
 /// What waits longer for what passes by itself is told to people.
@@ -100,6 +100,27 @@ impl Engine {
         };
         self.outbox.gather(GroupKey::Completed(admission.drop.clone()), file, turn);
         self.outbox.add_to_digests(&item, turn);
+    }
+
+    /// Tells why a run that is to be disposed of stays.
+    pub(in crate::engine) fn note_doubt(
+        &mut self,
+        key: &UnitKey,
+        doubt: &DisposalDoubt,
+        turn: &mut Turn,
+    ) {
+        let kind = match doubt {
+            DisposalDoubt::ReceiptDamaged(_) => NoticeKind::ReceiptsDamaged,
+            DisposalDoubt::GoneAtDestination(_) => NoticeKind::GoneAtDestination,
+        };
+        self.outbox.trouble(&Message::doubt(kind, key, Some(doubt.text())), turn);
+    }
+
+    /// Tells that nothing speaks against the disposal of a run any more, when something did.
+    pub(in crate::engine) fn end_doubts(&mut self, key: &UnitKey, turn: &mut Turn) {
+        for kind in [NoticeKind::ReceiptsDamaged, NoticeKind::GoneAtDestination] {
+            self.outbox.trouble(&Message::doubt(kind, key, None), turn);
+        }
     }
 
     /// Tells that a drop directory is deaf; or heard again, once a scan of this life has seen it.

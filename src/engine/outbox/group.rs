@@ -43,6 +43,8 @@ impl GroupKey {
             | NoticeKind::DestinationUnreachable
             | NoticeKind::DiskNearlyFull
             | NoticeKind::CredentialFailing
+            | NoticeKind::ReceiptsDamaged
+            | NoticeKind::GoneAtDestination
             | NoticeKind::Digest
             | NoticeKind::Summary => None,
         }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::daily::Content;
 use super::group::{Files, GroupKey};
+use crate::engine::units::UnitKey;
 use crate::model::{
     ByteCount, Channel, DestinationName, DropName, Notice, NoticeId, NoticeKind, Space, UnitRow,
     WallTime,
@@ -215,6 +216,22 @@ impl Message {
         });
         let what = (NoticeKind::DiskNearlyFull, directory.to_owned(), !is_short);
         Self::new(what, (drop, &text), more)
+    }
+
+    /// A run that stays although it is to be disposed of; without a reason, it may go again.
+    pub(super) fn doubt(kind: NoticeKind, run: &UnitKey, reason: Option<&str>) -> Self {
+        let (drop, name) = (&run.0, run.1.to_string());
+        let text = match (kind, reason) {
+            (NoticeKind::ReceiptsDamaged, Some(why)) => {
+                format!("a receipt of {name} of {drop} is damaged: {why}")
+            }
+            (_, Some(why)) => format!("{name} of {drop} is not disposed of: {why}"),
+            (_, None) => format!("{name} of {drop} is proved again"),
+        };
+        let state = if reason.is_some() { "stays" } else { "ok" };
+        let more = json!({ "name": name, "state": state, "reason": reason });
+        let subject = format!("{drop}/{name}");
+        Self::new((kind, subject, reason.is_none()), (Some(drop), &text), more)
     }
 
     /// What completed until the end of a day.

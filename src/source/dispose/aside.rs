@@ -6,12 +6,13 @@
 //! something else; when its name is taken by then, it stays beside it as `NAME.kept-1`.
 //!
 //! Private names are not observed: no scan, no look and no event shows them. *At a crash* one file of
-//! an act may stand under its private name; the next act of the run finds it by that name, which is
-//! made of the digest of its path, and goes on with it or puts it back.
+//! an act may stand under its private name; the next act of the run finds it by that name, which holds
+//! its own name (or the digest of its path, where that would be too long), and goes on with it or puts
+//! it back.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -23,20 +24,32 @@ use super::super::beneath::{Stat, stat_fd};
 use super::{name_of, unproved};
 use crate::model::{Fingerprint, SourcePath};
 
-/// How a private name begins and ends.
-const PREFIX: &str = ".dropferry-";
-const SUFFIX: &str = ".going";
+/// What a private name begins with: the file's own name follows.
+const PREFIX: &[u8] = b".dropferry-going-";
+/// The same where that would be too long: the digest of its path follows.
+const LONG_PREFIX: &[u8] = b".dropferry-gone-";
+/// Longest file name that Linux file systems take, in bytes.
+const NAME_MAX: usize = 255;
 /// Names that are tried beside one that is taken.
 const KEPT_MAX: u32 = 1_000;
 
 /// Tells whether a file name is one that disposal gives.
 pub(in crate::source) fn is_private(name: &[u8]) -> bool {
-    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+    name.starts_with(PREFIX) || name.starts_with(LONG_PREFIX)
 }
 
 /// Returns the private name of a file.
-pub(super) fn private_name(path: &SourcePath) -> String {
-    format!("{PREFIX}{}{SUFFIX}", path.digest())
+pub(super) fn private_name(path: &SourcePath) -> OsString {
+    let short = [PREFIX, path.file_name()].concat();
+    OsString::from_vec(match short.len() <= NAME_MAX {
+        true => short,
+        false => [LONG_PREFIX, path.digest().to_string().as_bytes()].concat(),
+    })
+}
+
+/// Returns the name that a file had before it got a private one, where that tells.
+pub(super) fn own_name(private: &[u8]) -> Option<&[u8]> {
+    private.strip_prefix(PREFIX)
 }
 
 /// Returns the private names in a directory.
@@ -83,7 +96,7 @@ pub(super) fn rename_free(from: (&OwnedFd, &Path), to: (&OwnedFd, &Path)) -> Res
 pub(super) struct Aside<'a> {
     pub(super) parent: &'a OwnedFd,
     pub(super) path: &'a SourcePath,
-    pub(super) private: String,
+    pub(super) private: OsString,
     /// The version that it is, but for the time of change, which a rename moves.
     pub(super) version: Fingerprint,
 }
@@ -109,7 +122,7 @@ impl<'a> Aside<'a> {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::EXIST) => {
-                let why = format!("{} is in the way, beside it", aside.private);
+                let why = format!("{} is in the way, beside it", aside.private.display());
                 return Err(unproved(path, &why));
             }
             Err(errno) => return Err(Error::of_file("set aside", path, errno)),
@@ -157,7 +170,7 @@ impl<'a> Aside<'a> {
 ///
 /// # Errors
 /// When it cannot have its own name: the message says which it has.
-pub(super) fn put_back(parent: &OwnedFd, private: &str, path: &SourcePath) -> Result<(), Error> {
+pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> Result<(), Error> {
     let own = (parent, Path::new(private));
     let doing = |errno| Error::of_file("put back", path, errno);
     match rename_free(own, (parent, name_of(path))) {

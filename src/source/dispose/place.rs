@@ -46,9 +46,8 @@ impl<'a> Place<'a> {
         // The operator may have named it by a link.
         let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
         let top = rustix::fs::openat(CWD, to, flags, Mode::empty()).map_err(failed)?;
-        let itself = stat_fd(&top).map_err(failed)?.fingerprint;
-        let drop = root.identity()?;
-        if (itself.device, itself.inode) == (drop.device, drop.inode) {
+        let drop = root.open_directory(&SourcePath::from_bytes(b"")).and_then(stat_fd);
+        if is_same_file(&stat_fd(&top).map_err(failed)?, &drop.map_err(failed)?) {
             return Err(unproved(unit, "move_to is the drop directory itself"));
         }
         let partial = format!(".dropferry-{}-", unit.digest());

@@ -212,6 +212,8 @@ pub struct Detail {
     pub verified_at: Option<WallTime>,
     /// When its receipt was durable.
     pub receipted_at: Option<WallTime>,
+    /// SHA-256 of its receipt.
+    pub receipt_sha256: Option<[u8; 32]>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.

@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{
-    ByteCount, DestinationName, DropName, Fingerprint, Md5, SourcePath, UnitFile, UnitRow,
-    UploadId, WallTime,
+    ArrivedFile, ByteCount, DestinationName, DropName, Fingerprint, Md5, RemoteFileId,
+    RootIdentity, SentFile, SourcePath, UnitFile, UnitRow, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -51,11 +51,64 @@ pub struct DisposalShown {
     pub is_done: bool,
 }
 
+/// A run that is to be disposed of, and stays.
+#[derive(Debug, Clone)]
+pub struct HeldDisposal {
+    /// From which drop directory.
+    pub drop: String,
+    /// Which.
+    pub unit: SourcePath,
+    /// Why.
+    pub failure: String,
+}
+
+/// Which run's rows are read.
+#[derive(Debug, Clone, Copy)]
+pub struct RunKey<'a> {
+    /// In which drop directory.
+    pub drop: &'a DropName,
+    /// Its path there.
+    pub unit: &'a SourcePath,
+    /// It is a file.
+    pub is_file: bool,
+}
+
+impl RunKey<'_> {
+    fn condition(&self) -> &'static str {
+        if self.is_file { "path = ?2 AND unit IS NULL" } else { "unit = ?2" }
+    }
+
+    fn key(&self) -> (&str, &[u8]) {
+        (self.drop.as_str(), self.unit.as_bytes())
+    }
+}
+
+/// What proves that a run's files have arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Proving<'a> {
+    /// Whose files.
+    pub run: RunKey<'a>,
+    /// Where all of them must be.
+    pub destinations: &'a [DestinationName],
+    /// Uploads from this id on prove nothing.
+    pub before: UploadId,
+    /// Which directory the drop directory is: what was read from another one proves nothing.
+    pub root: &'a RootIdentity,
+}
+
+/// The newest upload of a path at a destination.
+struct Newest {
+    upload: UploadId,
+    root: Option<RootIdentity>,
+    version: Fingerprint,
+}
+
 /// Every upload with a receipt that is the newest of its path at its destination.
 const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.size_bytes, u.mtime_ns, u.destination, \
     u.remote_file_id, u.remote_name, ifnull(u.whole_md5, \
         CASE WHEN u.part_count = 1 THEN (SELECT md5 FROM parts WHERE upload_id = u.id) END) AS md5, \
-    u.whole_sha256, u.mark_md5, u.mark_part_size_bytes, u.completed_at_ns FROM uploads u ";
+    u.whole_sha256, u.mark_md5, u.mark_part_size_bytes, u.completed_at_ns, \
+    u.receipt_sha256 FROM uploads u ";
 /// Newer uploads of the same path to the same destination leave the older ones out.
 const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
@@ -103,14 +156,56 @@ impl Snapshot {
                 parked_count: rows::unsigned_at(row, 3)?,
             })
         })?;
+        let disposal = self.read_disposal(key)?;
+        Ok(UnitShown { words: words.into_iter().collect(), tallies, disposal, row })
+    }
+
+    /// Returns how the disposal of a run stands; none when its source stays.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn disposal(
+        &self,
+        drop: &DropName,
+        unit: &SourcePath,
+    ) -> std::result::Result<Option<DisposalShown>, Error> {
+        let read = self.read_disposal((drop.as_str(), unit.as_bytes()));
+        read.map_err(|source| self.failed(source))
+    }
+
+    fn read_disposal(&self, key: (&str, &[u8])) -> Result<Option<DisposalShown>> {
         let sql = "SELECT due_at_ns, failure, is_done FROM disposals \
             WHERE drop_name = ?1 AND unit = ?2 AND (is_done OR ended_at_ns IS NULL)";
         let disposal = self.rows_of(sql, key, |row| {
             let due_at = WallTime(row.get(0)?);
             Ok(DisposalShown { due_at, failure: row.get(1)?, is_done: row.get(2)? })
         })?;
-        let disposal = disposal.into_iter().next();
-        Ok(UnitShown { words: words.into_iter().collect(), tallies, disposal, row })
+        Ok(disposal.into_iter().next())
+    }
+
+    /// Returns some runs whose disposal is held up, and why.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn held_disposals(&self, count_max: u32) -> std::result::Result<Vec<HeldDisposal>, Error> {
+        let sql = format!(
+            "SELECT drop_name, unit, failure FROM disposals \
+             WHERE ended_at_ns IS NULL AND failure IS NOT NULL LIMIT {count_max}"
+        );
+        let read = |row: &Row<'_>| {
+            let unit = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+            Ok(HeldDisposal { drop: row.get(0)?, unit, failure: row.get(2)? })
+        };
+        self.list(&sql, read).map_err(|source| self.failed(source))
+    }
+
+    /// Returns every run that has a receipt of its own.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn receipted_runs(&self) -> std::result::Result<Vec<UnitRow>, Error> {
+        let sql = "SELECT * FROM units WHERE receipt_sha256 IS NOT NULL ORDER BY drop_name, unit";
+        self.list(sql, rows::read_unit).map_err(|source| self.failed(source))
     }
 
     pub(super) fn rows_of<T>(
@@ -169,47 +264,101 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Returns the versions of a unit's files that have a receipt at every one of `targets`.
+    /// Returns the versions of a run's files that are proved to be at every one of its destinations.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn proved_files(
         &self,
-        key: (&DropName, &SourcePath),
-        is_file: bool,
-        targets: &[DestinationName],
+        what: &Proving<'_>,
     ) -> std::result::Result<BTreeMap<SourcePath, Fingerprint>, Error> {
-        self.read_proved(key, is_file, targets).map_err(|source| self.failed(source))
+        self.read_proved(what).map_err(|source| self.failed(source))
     }
 
-    fn read_proved(
-        &self,
-        key: (&DropName, &SourcePath),
-        is_file: bool,
-        targets: &[DestinationName],
-    ) -> Result<BTreeMap<SourcePath, Fingerprint>> {
-        let of = if is_file { "path = ?2 AND unit IS NULL" } else { "unit = ?2" };
+    fn read_proved(&self, what: &Proving<'_>) -> Result<BTreeMap<SourcePath, Fingerprint>> {
+        let of = what.run.condition();
         let sql = format!(
-            "SELECT path, destination, device, inode, size_bytes, mtime_ns, ctime_ns FROM uploads \
-             WHERE drop_name = ?1 AND {of} AND stage = 'receipted' AND sentinel = 0 ORDER BY id"
+            "SELECT path, destination, id, root, device, inode, size_bytes, mtime_ns, ctime_ns \
+             FROM uploads WHERE drop_name = ?1 AND {of} AND stage = 'receipted' AND sentinel = 0 \
+             ORDER BY id"
         );
-        let key = (key.0.as_str(), key.1.as_bytes());
-        let found = self.rows_of(&sql, key, |row| {
+        let found = self.rows_of(&sql, what.run.key(), |row| {
             let path = SourcePath::from_bytes(row.get_ref(0)?.as_blob()?);
-            Ok((path, (row.get::<_, String>(1)?, read_version(row)?)))
+            let root = row.get::<_, Option<String>>(3)?.map(RootIdentity::new);
+            let upload = UploadId(row.get(2)?);
+            let newest = Newest { upload, root, version: read_version(row)? };
+            Ok((path, row.get::<_, String>(1)?, newest))
         })?;
-        let mut newest: BTreeMap<_, BTreeMap<String, Fingerprint>> = BTreeMap::new();
-        for (path, (destination, version)) in found {
-            newest.entry(path).or_default().insert(destination, version);
+        let mut by_path: BTreeMap<_, BTreeMap<String, Newest>> = BTreeMap::new();
+        for (path, destination, newest) in found {
+            by_path.entry(path).or_default().insert(destination, newest);
         }
-        let proved = newest.into_iter().filter_map(|(path, versions)| {
-            let version = *versions.get(targets.first()?.as_str())?;
-            let is_everywhere = targets.iter().all(|target| {
-                versions.get(target.as_str()).is_some_and(|there| there.is_untouched(&version))
-            });
+        let proved = by_path.into_iter().filter_map(|(path, uploads)| {
+            let version = uploads.get(what.destinations.first()?.as_str())?.version;
+            let proves = |newest: &Newest| {
+                let is_of_root = newest.root.as_ref().is_none_or(|root| root == what.root);
+                newest.upload < what.before && is_of_root && newest.version.is_untouched(&version)
+            };
+            let is_everywhere = what
+                .destinations
+                .iter()
+                .all(|destination| uploads.get(destination.as_str()).is_some_and(proves));
             is_everywhere.then_some((path, version))
         });
         Ok(proved.collect())
+    }
+
+    /// Returns some files of a run that have arrived at a destination, the newest upload of each path,
+    /// in the order of their ids: those after one upload.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn arrived_files(
+        &self,
+        run: &RunKey<'_>,
+        destination: &DestinationName,
+        after: Option<UploadId>,
+        count_max: u32,
+    ) -> std::result::Result<Vec<ArrivedFile>, Error> {
+        let read = || self.read_arrived(run, destination, after, count_max);
+        read().map_err(|source| self.failed(source))
+    }
+
+    fn read_arrived(
+        &self,
+        run: &RunKey<'_>,
+        destination: &DestinationName,
+        after: Option<UploadId>,
+        count_max: u32,
+    ) -> Result<Vec<ArrivedFile>> {
+        let of = run.condition();
+        let sql = format!(
+            "SELECT u.id, u.path, u.size_bytes, u.etag_mode, u.remote_file_id, u.receipt_sha256, \
+             ifnull(u.mark_part_size_bytes, u.remote_mark_part_size_bytes), \
+             ifnull(u.mark_md5, u.remote_mark_md5) FROM uploads u \
+             WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
+             AND u.stage = 'receipted' AND u.sentinel = 0 \
+             AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
+                AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
+                AND n.stage = 'receipted' AND n.sentinel = 0) ORDER BY u.id LIMIT ?5"
+        );
+        let (drop, unit) = run.key();
+        let key = (drop, unit, destination.as_str(), after.map_or(0, |id| id.0), count_max);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let found = statement.query_map(key, |row| {
+            Ok(ArrivedFile {
+                upload: UploadId(row.get(0)?),
+                path: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+                sent: SentFile {
+                    size: ByteCount(rows::unsigned_at(row, 2)?),
+                    etag_mode: rows::etag_mode(row.get_ref(3)?.as_str()?)?,
+                    mark: rows::mark(row, 6, 7)?,
+                },
+                remote: RemoteFileId::new(row.get::<_, String>(4)?),
+                receipt_sha256: row.get(5)?,
+            })
+        })?;
+        found.collect()
     }
 }
 
@@ -242,6 +391,7 @@ fn read_file(row: &Row<'_>) -> Result<UnitFile> {
         sha256: row.get("whole_sha256")?,
         parts_md5: md5("mark_md5")?,
         part_size_bytes: part_size.map(i64::cast_unsigned),
+        receipt_sha256: row.get("receipt_sha256")?,
         completed_at: row.get::<_, Option<i64>>("completed_at_ns")?.map(WallTime),
     })
 }

@@ -147,6 +147,7 @@ fn fake() -> Site {
         finishes_drops: false,
         wants_md5_first: false,
         sends_whole: false,
+        can_inspect: true,
     };
     let fake = Fake::new(traits);
     fake.state().now = WallTimeOrZero(now());

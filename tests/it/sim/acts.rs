@@ -124,7 +124,8 @@ impl World {
             Act::WriteUnitReceipt { unit, generation, .. } => {
                 Ok(self.write_unit_receipt(&unit, generation))
             }
-            Act::Dispose { unit, .. } => self.dispose(&unit),
+            Act::CheckProofs(check) => self.check_proofs(&check),
+            Act::Dispose { unit, how, before, .. } => self.dispose(&unit, &how, before),
             Act::Survey => Ok(Outcome::Surveyed {
                 directory: "/state".into(),
                 space: Some(Space { free: ByteCount(self.room), total: ByteCount(100) }),
@@ -309,6 +310,7 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::DigestFile { .. }
         | Act::ReadUnit { .. }
         | Act::WriteUnitReceipt { .. }
+        | Act::CheckProofs(_)
         | Act::Dispose { .. }
         | Act::Notify { .. }
         | Act::Survey
@@ -342,6 +344,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::ReadUnit { .. } => "read unit",
         Act::WriteUnitReceipt { .. } => "write unit receipt",
         Act::DigestFile { .. } => "digest file",
+        Act::CheckProofs(_) => "check proofs",
         Act::Dispose { .. } => "dispose",
         Act::Notify { .. } => "notify",
         Act::Survey => "survey",

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dropferry::engine::event::{Event, Outcome};
+use dropferry::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
 use dropferry::model::{
-    Disposition, DropName, Failure, FailureKind, SourcePath, UnitState, WallTime,
+    DisposalDoubt, Disposition, DropName, Failure, FailureKind, NoticeKind, RemoteStanding,
+    SourcePath, UnitState, UploadId, WallTime,
 };
+use dropferry::platform::contract::Platform;
 use dropferry::receipt;
-use dropferry::store::snapshot::{Snapshot, Upload};
+use dropferry::store::snapshot::{Proving, RunKey, Snapshot, Upload};
 
+use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
 use super::world::{Life, Step, World};
 
@@ -34,13 +37,48 @@ impl World {
         Outcome::UnitReceiptWritten { path, fingerprint, sha256 }
     }
 
-    /// Deletes the unit's files: each must be proved to be elsewhere.
-    pub(super) fn dispose(&mut self, unit: &SourcePath) -> Result<Outcome, Failure> {
+    /// Asks about two files of a run, as the daemon asks about many; receipts are looked for.
+    pub(super) fn check_proofs(&mut self, check: &ProofCheck) -> Result<Outcome, Failure> {
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
-        let targets = self.settings.drops[0].destinations.clone();
+        let run = RunKey { drop: &check.drop, unit: &check.unit, is_file: check.is_file };
+        let files = snapshot.arrived_files(&run, &check.destination, check.after, 2);
+        let files = files.expect("it can be read");
+        for file in &files {
+            if self.receipts.durable_digest(file.upload) != file.receipt_sha256 {
+                let why = format!("the receipt of {} is damaged", file.path);
+                let doubt = DisposalDoubt::ReceiptDamaged(why);
+                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt)));
+            }
+            let there = now(self.fake.inspect(&file.remote))?;
+            let found = RemoteStanding::of(&file.sent, there.as_ref());
+            if !found.lets_source_go(file.sent.etag_mode) {
+                let doubt = DisposalDoubt::GoneAtDestination(format!("{}: {found}", file.path));
+                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt)));
+            }
+        }
+        let last = files.last().filter(|_| files.len() == 2);
+        let checked = last.map_or(ProofsChecked::Complete, |last| ProofsChecked::UpTo(last.upload));
+        Ok(Outcome::ProofsChecked(checked))
+    }
+
+    /// Deletes the unit's files: each must be proved to be elsewhere.
+    pub(super) fn dispose(
+        &mut self,
+        unit: &SourcePath,
+        how: &Disposition,
+        before: UploadId,
+    ) -> Result<Outcome, Failure> {
+        if *how == Disposition::Keep {
+            *self.act_counts.entry("put back").or_default() += 1;
+            return Ok(Outcome::Disposed);
+        }
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let destinations = self.settings.drops[0].destinations.clone();
         let is_file = self.files.contains_key(unit);
-        let key = (&DropName::new("drop"), unit);
-        let proved = snapshot.proved_files(key, is_file, &targets).expect("it can be read");
+        let run = RunKey { drop: &DropName::new("drop"), unit, is_file };
+        let destinations = &destinations;
+        let proving = Proving { run, destinations, before, root: &self.root };
+        let proved = snapshot.proved_files(&proving).expect("it can be read");
         let paths = self.paths_of(unit);
         for path in &paths {
             let is_proved = proved.get(path).is_some_and(|v| v.is_untouched(&self.files[path].0));
@@ -285,4 +323,101 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_unit_up() {
         serde_json::from_slice(&written.expect("it is there")).expect("JSON");
     assert_eq!(written["file_count"], 1, "{written}");
     assert_eq!(written["size_bytes"], 15, "{written}");
+}
+
+/// Lets time pass, and says whether a source went.
+fn any_goes_within(world: &mut World, life: &mut Life, steps: u32) -> bool {
+    let count = world.files.len();
+    for _ in 0..steps {
+        if world.step(life) == Step::Quiet {
+            world.pass(Duration::from_secs(20));
+            world.tell(life, Event::Timer);
+        }
+    }
+    world.files.len() < count
+}
+
+fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {
+    let is_doubt = |kind: NoticeKind| {
+        matches!(kind, NoticeKind::GoneAtDestination | NoticeKind::ReceiptsDamaged)
+    };
+    let told = world.told.iter().filter(|notice| is_doubt(notice.kind));
+    told.map(|notice| (notice.kind, notice.is_over)).collect()
+}
+
+fn channel() -> dropferry::engine::settings::ChannelSettings {
+    let channel = dropferry::model::Channel::new("command");
+    dropferry::engine::settings::ChannelSettings::plain(channel)
+}
+
+/// A file that is taken away, or replaced, at the destination after it arrived: nothing of its run goes,
+/// and people are told once. When it is there again, the run goes.
+#[test]
+fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
+    for (seed, replaces) in [(960, false), (961, true), (962, false)] {
+        let mut world = World::new(seed);
+        world.settings.drops[0].disposition = Disposition::Delete;
+        world.settings.drops[0].disposition_grace = Duration::from_mins(30);
+        world.settings.channels = vec![channel()];
+        (0..5).for_each(|n| world.write(&format!("run/{n}"), format!("content {n}").as_bytes()));
+        let mut life = world.run();
+        let (id, mut gone) = {
+            let mut far = world.fake.state();
+            let last = far.files.iter().find(|(_, file)| file.bytes == b"content 4");
+            let id = last.expect("it has arrived").0.clone();
+            let gone = far.files.remove(&id).expect("it is there");
+            (id, gone)
+        };
+        let kept = gone.bytes.clone();
+        if replaces {
+            gone.bytes = b"another".to_vec();
+            world.fake.state().files.insert(id.clone(), gone.clone());
+        }
+        assert!(!any_goes_within(&mut world, &mut life, 900), "seed {seed}");
+        assert_eq!(told_kinds(&world), [(NoticeKind::GoneAtDestination, false)]);
+        let snapshot = Snapshot::open(world.state()).expect("the state can be read");
+        let held = snapshot.held_disposals(9).expect("it can be read");
+        assert_eq!(held.len(), 1, "the reason is there: {held:?}");
+        gone.bytes = kept;
+        world.fake.state().files.insert(id, gone);
+        until_disposed(&mut world, &mut life);
+        assert_eq!(told_kinds(&world).last(), Some(&(NoticeKind::GoneAtDestination, true)));
+    }
+}
+
+/// A destination that is away holds the disposal up, and one that cannot be asked is refused, unless that
+/// is said to be right.
+#[test]
+fn a_destination_that_does_not_answer_keeps_the_source() {
+    let mut world = world(970);
+    let mut life = world.run();
+    world.fake.state().is_down = true;
+    assert!(!any_goes_within(&mut world, &mut life, 900), "it is away");
+    world.fake.state().is_down = false;
+    until_disposed(&mut world, &mut life);
+
+    for (seed, unverified) in [(971, false), (972, true)] {
+        let mut world = self::world(seed);
+        world.settings.destinations[0].traits.can_inspect = false;
+        world.settings.drops[0].dispose_unverified = unverified;
+        let mut life = world.run();
+        assert_eq!(any_goes_within(&mut world, &mut life, 900), unverified, "seed {seed}");
+        assert_eq!(world.act_counts.get("dispose").is_some(), unverified);
+    }
+}
+
+/// A run that is not to be disposed of any more after a kill: what the act had set aside is put back.
+#[test]
+fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set_aside() {
+    let mut world = world(980);
+    let fails = |nth| Fault { act: "dispose", nth, after: false, kind: FailureKind::ServerFault };
+    world.faults = vec![fails(1), fails(2)];
+    let mut life = world.run();
+    assert!(!any_goes_within(&mut world, &mut life, 400));
+    assert!(world.act_counts.get("dispose").is_some_and(|count| *count == 2));
+    let mut world = world.crashed(&life, true);
+    world.settings.drops[0].disposition = Disposition::Keep;
+    let mut life = world.start();
+    assert!(!any_goes_within(&mut world, &mut life, 300));
+    assert_eq!(world.act_counts.get("put back"), Some(&2), "each of the two runs");
 }

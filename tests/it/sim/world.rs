@@ -137,6 +137,7 @@ pub(super) fn traits() -> Traits {
         finishes_drops: false,
         wants_md5_first: false,
         sends_whole: false,
+        can_inspect: true,
     }
 }
 

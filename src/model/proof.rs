@@ -1,0 +1,184 @@
+//! What a destination says of a file at this moment, compared with what was sent.
+//!
+//! `verify` shows it; disposal goes by it: a source goes only while every file of its run stands at
+//! every destination as it was sent.
+
+use std::fmt;
+
+use super::bytes::ByteCount;
+use super::digest::{ETagMode, Md5};
+use super::file::SourcePath;
+use super::id::{RemoteFileId, UploadId};
+use super::remote::{ContentMark, RemoteFile};
+
+/// What is known here of a file that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentFile {
+    /// Its length.
+    pub size: ByteCount,
+    /// The digest over its parts.
+    pub mark: Option<ContentMark>,
+    /// What the destination's ETags were worth.
+    pub etag_mode: ETagMode,
+}
+
+/// One file of a run at one destination, as its row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrivedFile {
+    /// Which upload.
+    pub upload: UploadId,
+    /// Of which file.
+    pub path: SourcePath,
+    /// What was sent.
+    pub sent: SentFile,
+    /// The file at the destination.
+    pub remote: RemoteFileId,
+    /// SHA-256 of its receipt.
+    pub receipt_sha256: Option<[u8; 32]>,
+}
+
+/// Why a run is not disposed of, when that is more than a passing failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisposalDoubt {
+    /// A receipt is missing, or is not the one that was written.
+    ReceiptDamaged(String),
+    /// A file is not at a destination as it was sent, or whether it is cannot be told.
+    GoneAtDestination(String),
+}
+
+impl DisposalDoubt {
+    /// Returns it in words.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::ReceiptDamaged(text) | Self::GoneAtDestination(text) => text,
+        }
+    }
+}
+
+/// How a file at a destination compares with what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteStanding {
+    /// Size and digest are the same.
+    Same,
+    /// The size is the same, and there is no digest to compare.
+    SameSize,
+    /// The size is the same, and its digest is over other parts than were sent.
+    OtherParts,
+    /// The size is the same, and its digest is of another kind.
+    OtherKind,
+    /// It has another size.
+    OtherSize {
+        /// There.
+        there: ByteCount,
+        /// What was sent.
+        sent: ByteCount,
+    },
+    /// It has another digest.
+    OtherDigest {
+        /// There.
+        there: Md5,
+        /// What was sent.
+        sent: Md5,
+    },
+    /// The destination does not tell its size.
+    NoSize,
+    /// The destination has no such file.
+    NotThere,
+}
+
+impl RemoteStanding {
+    /// Compares what was sent with what the destination told of the file.
+    pub fn of(sent: &SentFile, there: Option<&RemoteFile>) -> Self {
+        let Some(there) = there else { return Self::NotThere };
+        match there.size {
+            Some(size) if size != sent.size => {
+                return Self::OtherSize { there: size, sent: sent.size };
+            }
+            Some(_) => {}
+            None => return Self::NoSize,
+        }
+        let Some((ours, theirs)) = sent.mark.zip(there.mark) else { return Self::SameSize };
+        let is_one_part = |mark: &ContentMark| mark.part_size.count_for(sent.size) == Some(1);
+        let is_comparable =
+            ours.part_size == theirs.part_size || (is_one_part(&ours) && is_one_part(&theirs));
+        match (is_comparable, ours.md5_of_parts == theirs.md5_of_parts, sent.etag_mode) {
+            (false, _, _) => Self::OtherParts,
+            (true, true, _) => Self::Same,
+            (true, false, ETagMode::Md5) => {
+                Self::OtherDigest { there: theirs.md5_of_parts, sent: ours.md5_of_parts }
+            }
+            (true, false, ETagMode::Unknown | ETagMode::Opaque) => Self::OtherKind,
+        }
+    }
+
+    /// Tells whether it proves enough for the source to go: all that the destination gives agrees.
+    pub fn lets_source_go(self, etag_mode: ETagMode) -> bool {
+        match self {
+            Self::Same | Self::SameSize => true,
+            // Where ETags were no digests when it was sent, they prove nothing either way.
+            Self::OtherParts | Self::OtherKind => etag_mode == ETagMode::Opaque,
+            Self::OtherSize { .. } | Self::OtherDigest { .. } | Self::NoSize | Self::NotThere => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for RemoteStanding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("size and digest"),
+            Self::SameSize => f.write_str("size; no digest to compare"),
+            Self::OtherParts => f.write_str("size; its digest is over other parts"),
+            Self::OtherKind => {
+                f.write_str("the size is the same, and its digest is of another kind")
+            }
+            Self::OtherSize { there, sent } => {
+                write!(f, "size: {} bytes there, {} sent", there.0, sent.0)
+            }
+            Self::OtherDigest { there, sent } => write!(f, "digest: {there} there, {sent} sent"),
+            Self::NoSize => f.write_str("the platform does not tell its size"),
+            Self::NotThere => f.write_str("the destination does not have it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PartSize;
+
+    fn mark(part_size: u64, md5: u8) -> Option<ContentMark> {
+        let part_size = PartSize::new(part_size).unwrap();
+        Some(ContentMark { part_size, md5_of_parts: Md5([md5; 16]) })
+    }
+
+    #[test]
+    fn a_source_goes_only_for_what_agrees_in_all_that_is_told() {
+        let there = |size, mark| {
+            let id = RemoteFileId::new("f");
+            Some(RemoteFile { mark, ..RemoteFile::known_as(id, "f", size) })
+        };
+        let size = Some(ByteCount(10));
+        let (md5, opaque, unknown) = (ETagMode::Md5, ETagMode::Opaque, ETagMode::Unknown);
+        let table = [
+            (md5, mark(4, 1), there(size, mark(4, 1)), true),
+            (md5, mark(4, 1), there(size, None), true),
+            (md5, None, there(size, mark(4, 1)), true),
+            (md5, mark(10, 1), there(size, mark(64, 1)), true),
+            (md5, mark(4, 1), there(size, mark(4, 2)), false),
+            (md5, mark(4, 1), there(size, mark(10, 1)), false),
+            (unknown, mark(4, 1), there(size, mark(4, 2)), false),
+            (opaque, mark(4, 1), there(size, mark(4, 2)), true),
+            (opaque, mark(4, 1), there(size, mark(10, 2)), true),
+            (md5, mark(4, 1), there(Some(ByteCount(9)), mark(4, 1)), false),
+            (md5, mark(4, 1), there(None, mark(4, 1)), false),
+            (md5, mark(4, 1), None, false),
+        ];
+        for (etag_mode, ours, there, expected) in table {
+            let sent = SentFile { size: ByteCount(10), mark: ours, etag_mode };
+            let found = RemoteStanding::of(&sent, there.as_ref());
+            assert_eq!(found.lets_source_go(etag_mode), expected, "{found:?}");
+        }
+    }
+}

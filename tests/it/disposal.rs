@@ -1,0 +1,181 @@
+//! Disposal with the real binary: what is asked before a source goes, and what kills leave.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use serde_json::Value;
+
+use super::stage::{Options, Stage, TOKEN, noise, until, walk};
+
+/// Nothing goes before the grace is cut short.
+const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\n\
+    disposition = \"delete\"\ndisposition_grace = \"1h\"";
+
+fn stage(platforms: &'static [&'static str]) -> Stage {
+    let mut stage = Stage::new(Options { platforms, drop: DROP, ..Options::default() });
+    stage.write("run1/a", b"first");
+    stage.write("run1/deep/b", b"second");
+    stage.write("alone", b"third");
+    stage.start();
+    stage.until_count("completed", 3 * platforms.len() as u64);
+    super::units::until_unit(&stage, "run1", "completed");
+    stage.kill();
+    stage
+}
+
+/// Starts the daemon with less free space than is wanted, so that sources may go at once.
+fn start_short_of_space(stage: &mut Stage) {
+    let config = stage.path("config.toml");
+    let text = fs::read_to_string(&config).expect("read");
+    let line = "disposition_free_space = \"900 TB\"";
+    if !text.contains(line) {
+        let drop = format!("{line}\ndisposition = ");
+        fs::write(config, text.replace("disposition = ", &drop)).expect("written");
+    }
+    stage.start();
+}
+
+fn object(stage: &Stage, key: &str, content: Option<&str>) {
+    let endpoint = Url::parse("http://sandbox").expect("a URL");
+    let bucket = Bucket::new(endpoint, UrlStyle::Path, "lab-demo", "us-east-1").expect("a bucket");
+    let keys = Credentials::new("SANDBOX", TOKEN);
+    let (life, place) = (Duration::from_secs(600), format!("runs/{key}"));
+    let (method, url) = match content {
+        Some(_) => ("PUT", bucket.put_object(Some(&keys), &place).sign(life)),
+        None => ("DELETE", bucket.delete_object(Some(&keys), &place).sign(life)),
+    };
+    let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    stage.request(method, &path, content.unwrap_or(""));
+}
+
+/// Waits until `show` says why the source of a file stays.
+fn until_stays(stage: &Stage, path: &str, why: &str) {
+    until(&format!("{path} stays because of {why:?}; the log:\n{}", stage.log()), || {
+        let shown = stage.output("show", &[path, "--json"]).stdout;
+        let shown: Value = serde_json::from_slice(&shown).ok()?;
+        let failure = shown[0]["disposal"]["failure"].as_str()?.to_owned();
+        failure.contains(why).then_some(())
+    });
+}
+
+fn until_gone(stage: &Stage) {
+    until("all sources are gone, with their directories", || {
+        let is_empty = fs::read_dir(stage.drop()).expect("read").next().is_none();
+        is_empty.then_some(())
+    });
+}
+
+#[test]
+fn a_source_stays_while_its_file_is_not_at_the_destination_as_it_was_sent() {
+    let mut stage = stage(&["s3"]);
+    object(&stage, "run1/deep/b", None);
+    object(&stage, "alone", Some("THIRD"));
+    start_short_of_space(&mut stage);
+    until_stays(&stage, "run1/a", "run1/deep/b");
+    until_stays(&stage, "alone", "digest");
+    assert_eq!(walk(&stage.drop()).len(), 3, "nothing of them goes");
+    let text = stage.output("show", &["alone"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("stays: to-s3"), "people see it as well");
+    stage.kill();
+    object(&stage, "run1/deep/b", Some("second"));
+    object(&stage, "alone", Some("third"));
+    start_short_of_space(&mut stage);
+    until_gone(&stage);
+}
+
+#[test]
+fn a_source_stays_while_a_receipt_is_damaged_and_every_command_says_so() {
+    let mut stage = stage(&["sevenbridges"]);
+    let receipts = walk(&stage.path("state/receipts"));
+    let named = |part: &str| -> PathBuf {
+        let is_it = |path: &&PathBuf| path.to_string_lossy().contains(part);
+        receipts.iter().find(is_it).expect("it has a receipt").clone()
+    };
+    let (missing, changed) = (named("/deep/b."), named("/alone."));
+    let kept = fs::read(&missing).expect("read");
+    fs::remove_file(&missing).expect("removed");
+    let whole = fs::read_to_string(&changed).expect("read");
+    fs::write(&changed, whole.replacen("\"size_bytes\": 5", "\"size_bytes\": 6", 1))
+        .expect("written");
+    for (command, arguments) in
+        [("verify", &["lab"][..]), ("receipts", &[]), ("receipts", &["--print"])]
+    {
+        let output = stage.output(command, arguments);
+        assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
+    }
+    assert!(stage.output("verify", &["lab/run1/a"]).status.success(), "this one holds");
+    let doctor = stage.output("doctor", &["--offline"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("fail  receipts") && !doctor.status.success(), "{said}");
+    start_short_of_space(&mut stage);
+    until_stays(&stage, "run1/a", "the receipt of run1/deep/b");
+    until_stays(&stage, "alone", "is not the one that was written");
+    assert_eq!(walk(&stage.drop()).len(), 3, "nothing of them goes");
+    stage.kill();
+    fs::write(missing, kept).expect("written");
+    fs::write(changed, whole).expect("written");
+    assert!(stage.output("verify", &["lab"]).status.success(), "all hold again");
+    start_short_of_space(&mut stage);
+    until_gone(&stage);
+}
+
+#[test]
+fn a_destination_that_cannot_be_asked_needs_a_word() {
+    let stage =
+        Stage::new(Options { platforms: &["gjirafa-vp"], drop: DROP, ..Options::default() });
+    let refused = stage.output("check-config", &[]);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("cannot be asked") && said.contains("dispose_unverified"), "{said}");
+    let config = stage.path("config.toml");
+    let text = fs::read_to_string(&config).expect("read");
+    let said = "dispose_unverified = true\ndisposition = ";
+    fs::write(&config, text.replace("disposition = ", said)).expect("written");
+    assert!(stage.output("check-config", &[]).status.success(), "that is a word");
+}
+
+/// SIGKILL again and again while hundreds of files go: each is in one place, whole, and nothing of ours
+/// stays behind.
+#[test]
+fn kills_in_the_middle_of_a_disposal_leave_no_file_in_two_states_and_no_directory() {
+    for moves in [false, true] {
+        let mut stage = Stage::new(Options { drop: DROP, ..Options::default() });
+        let away = tempfile::tempdir_in("/dev/shm").expect("another file system");
+        if moves {
+            let config = stage.path("config.toml");
+            let text = fs::read_to_string(&config).expect("read");
+            let how = format!("\"move\"\nmove_to = \"{}\"", away.path().display());
+            fs::write(config, text.replace("\"delete\"", &how)).expect("written");
+        }
+        let content = |number: usize| noise(200 + number, number as u64 + 1);
+        let name = |number: usize| format!("run/d{}/f{number}", number % 5);
+        (0..300).for_each(|number| stage.write(&name(number), &content(number)));
+        stage.start();
+        super::units::until_unit(&stage, "run", "completed");
+        stage.kill();
+        let mut goal = 290;
+        while goal > 0 && stage.drop().join("run").exists() {
+            start_short_of_space(&mut stage);
+            until("some of them have gone", || (walk(&stage.drop()).len() <= goal).then_some(()));
+            stage.kill();
+            goal = goal.saturating_sub(70);
+        }
+        start_short_of_space(&mut stage);
+        until_gone(&stage);
+        if moves {
+            assert_eq!(walk(away.path()).len(), 300, "nothing but the files is there");
+            for number in 0..300 {
+                let moved = fs::read(away.path().join(name(number))).expect("it was moved");
+                assert_eq!(moved, content(number), "{number}");
+            }
+        }
+        let done = until("the row says so", || {
+            let units = stage.status()["units"].as_array()?.clone();
+            units.into_iter().find(|unit| unit["disposal"]["done"] == true)
+        });
+        assert_eq!(done["name"], "run");
+    }
+}
