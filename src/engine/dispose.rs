@@ -226,12 +226,22 @@ impl Engine {
         self.disposal_timers.insert((at, key.clone()));
     }
 
-    /// Where free space has become short, what waits for its grace is looked at now: the oldest first.
+    /// Where free space has become short, what waits for its grace is looked at now: the oldest first,
+    /// one after the other. What failed is tried again at its own time.
     pub(super) fn press_disposals(&mut self, drop: &DropName, now: Now) {
         let Some(files) = self.drops.get_mut(drop).filter(|f| f.is_short_of_space()) else {
             return;
         };
-        let idle = files.disposals.values_mut().filter(|waiting| waiting.act.is_none());
+        let is_under_way = |waiting: &Waiting| {
+            waiting.act.is_some() || waiting.asked.as_ref().is_some_and(Asked::is_going_on)
+        };
+        if files.disposals.values().any(is_under_way) {
+            return;
+        }
+        let is_fresh = |waiting: &&mut Waiting| {
+            waiting.act.is_none() && waiting.asked.is_none() && waiting.failure_count == 0
+        };
+        let idle = files.disposals.values_mut().filter(is_fresh);
         let Some(oldest) = idle.min_by_key(|waiting| waiting.what.due) else { return };
         let key = (drop.clone(), oldest.what.unit.clone());
         self.disposal_timers.remove(&(oldest.at, key.clone()));

@@ -62,6 +62,11 @@ impl Asked {
         self.done_count == self.destinations.len() && self.counts(destinations, now)
     }
 
+    /// Tells whether nothing has failed since the last answer.
+    pub(super) fn is_going_on(&self) -> bool {
+        self.failure_count == 0
+    }
+
     fn counts(&self, destinations: &[DestinationName], now: Monotonic) -> bool {
         self.destinations == destinations && now.since(self.answered_at) < FRESH
     }

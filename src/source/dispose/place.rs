@@ -100,7 +100,7 @@ impl<'a> Place<'a> {
             self.copy(aside, source)?;
         }
         let (_, directory) = self.current.as_ref().expect("it was opened above");
-        rustix::fs::fsync(directory).map_err(|errno| moved(errno.into()))?;
+        sync(directory).map_err(|errno| moved(errno.into()))?;
         aside.remove()
     }
 
@@ -171,7 +171,7 @@ impl<'a> Place<'a> {
 
     fn leave(&mut self) -> Result<(), Error> {
         let Some((path, directory)) = self.current.take() else { return Ok(()) };
-        rustix::fs::fsync(directory).map_err(|errno| Error::of_file("sync", &path, errno))
+        sync(&directory).map_err(|errno| Error::of_file("sync", &path, errno))
     }
 
     /// Returns the directory that a file is moved to, made where it is missing.
@@ -202,7 +202,7 @@ impl<'a> Place<'a> {
             let opened = match rustix::fs::openat(&above, name, DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) => {
                     match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
-                        Ok(()) => rustix::fs::fsync(&above)?,
+                        Ok(()) => sync(&above)?,
                         Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno),
                     }
@@ -213,6 +213,14 @@ impl<'a> Place<'a> {
             above = opened?;
         }
         Ok(above)
+    }
+}
+
+/// Makes the names in a directory durable, where its file system knows such a thing.
+fn sync(directory: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::fsync(directory) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        synced => synced,
     }
 }
 
