@@ -273,6 +273,7 @@ mod tests {
                 finishes_drops: false,
                 wants_md5_first: false,
                 sends_whole: false,
+                can_inspect: true,
             },
             part_size: PartWish::Auto,
             folder: String::new(),

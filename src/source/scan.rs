@@ -19,7 +19,6 @@
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, RawDir};
@@ -293,6 +292,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::path::Path;
 
     use rustix::fs::{CWD, Mode, mkfifoat};
 

@@ -135,6 +135,7 @@ impl Act {
             | Self::StartExports { .. }
             | Self::PollExports { .. }
             | Self::WriteUnitReceipt { .. }
+            | Self::CheckProofs(_)
             | Self::Dispose { .. }
             | Self::FinishDrop { .. }
             | Self::Survey
