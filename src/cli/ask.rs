@@ -26,10 +26,11 @@ pub(super) fn hand_in(
     request: &Request,
     files: &[BorrowedFd<'_>],
 ) -> anyhow::Result<Reply> {
-    match reach(common, async |path| control::ask(&path, request, files).await)? {
-        Reply::Refused(why) => bail!("the daemon refuses: {why}"),
-        reply => Ok(reply),
+    let reply = reach(common, async |path| control::ask(&path, request, files).await)?;
+    if let Reply::Refused(why) = &reply {
+        bail!("the daemon refuses: {why}");
     }
+    Ok(reply)
 }
 
 /// Says why no daemon can be asked, before anything else is found to be missing.

@@ -59,10 +59,9 @@ pub(super) fn execute(
     ask::check(common)?;
     let mut changes = Vec::new();
     for some in targets(common, arguments)?.chunks(TARGETS_AT_ONCE) {
-        match ask::ask(common, &Request::order(verb, some.to_vec()))? {
-            Reply::Changed(changed) => changes.extend(changed),
-            reply => return ask::odd(&reply),
-        }
+        let reply = ask::ask(common, &Request::order(verb, some.to_vec()))?;
+        let Reply::Changed(changed) = reply else { return ask::odd(&reply) };
+        changes.extend(changed);
     }
     if arguments.json {
         render::json(&json!({ "schema": 1, "changes": changes }))?;

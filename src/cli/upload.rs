@@ -156,13 +156,10 @@ impl HandedIn {
                 to: to.to_owned(),
             };
             let files: Vec<BorrowedFd<'_>> = opened.iter().map(|(_, file)| file.as_fd()).collect();
-            match ask::hand_in(common, &request, &files)? {
-                Reply::HandedIn { uploads, left_out } => {
-                    self.uploads.extend(uploads);
-                    self.left_out.extend(left_out);
-                }
-                reply => return ask::odd(&reply),
-            }
+            let reply = ask::hand_in(common, &request, &files)?;
+            let Reply::HandedIn { uploads, left_out } = reply else { return ask::odd(&reply) };
+            self.uploads.extend(uploads);
+            self.left_out.extend(left_out);
         }
         Ok(())
     }
