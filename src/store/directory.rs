@@ -18,6 +18,9 @@ use super::{Error, Kind, lock};
 const MODE: u32 = 0o750;
 /// Who may write besides the owner.
 const OTHERS_WRITE: u32 = 0o022;
+/// In a directory of this mode nobody removes or renames what is another's: the root of a file system in
+/// memory, as containers mount one.
+const STICKY: u32 = 0o1000;
 
 /// What the store keeps in the state directory.
 const FILES: [&str; 5] =
@@ -57,7 +60,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
             "correct [state] directory".into(),
         ));
     }
-    if mode & OTHERS_WRITE != 0 {
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
         let detail = format!("others may write to it (mode {mode:04o})");
         return Err(refused(directory, detail, format!("chmod go-w {shown}")));
     }
@@ -65,7 +68,22 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
         let kind = Kind::Foreign { owner: found.uid(), us };
         return Err(Error { doing: "use", path: directory.to_owned(), kind });
     }
+    if mode & OTHERS_WRITE != 0 {
+        check_owners(directory, us)?;
+    }
     check_kinds(directory)
+}
+
+/// Refuses what another user has put under the names of the store.
+fn check_owners(directory: &Path, us: u32) -> Result<(), Error> {
+    for name in FILES.iter().chain(&[RECEIPTS, BACKUPS]) {
+        let path = directory.join(name);
+        let owner = fs::symlink_metadata(&path).ok().map(|found| found.uid());
+        if let Some(owner) = owner.filter(|owner| *owner != us) {
+            return Err(Error { doing: "use", path, kind: Kind::Foreign { owner, us } });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what is no plain file under the name of a file of the store, and no directory under that of
@@ -286,7 +304,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&state) & 0o027, 0, "made for the owner, and the group to read");
         assert_eq!(mode(&state.join(lock::FILE_NAME)), 0o600);
-        for refused in [0o777, 0o770, 0o702, 0o1777] {
+        for refused in [0o777, 0o770, 0o702, 0o2775] {
             fs::set_permissions(&state, fs::Permissions::from_mode(refused)).unwrap();
             let error = open(&state, false).unwrap_err();
             assert!(error.to_string().contains("others may write"), "{error}");
@@ -295,6 +313,21 @@ mod tests {
         }
         fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
         open(&state, false).unwrap();
+    }
+
+    #[test]
+    fn where_nobody_removes_what_is_ours_only_what_others_left_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        drop(open(place.path(), false).unwrap());
+        let planted = place.path().join("dropferry.db-wal");
+        fs::write(&planted, "").unwrap();
+        if std::os::unix::fs::chown(&planted, Some(12_345), None).is_err() {
+            println!("not asserted: this user gives nothing away");
+            return;
+        }
+        let error = open(place.path(), false).unwrap_err();
+        assert_eq!(error.kind, Kind::Foreign { owner: 12_345, us: 0 });
     }
 
     #[test]

@@ -42,12 +42,29 @@ pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
             // A reader that asks whether a daemon runs holds the lock for an instant.
             Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS_MAX => std::thread::sleep(ATTEMPT_PAUSE),
             Err(Errno::WOULDBLOCK) => {
-                return Err(Error { doing: "take the lock", path, kind: Kind::Locked });
+                share(&file, &path)?;
+                break;
             }
             Err(error) => return Err(Error::io("take the lock", &path, error.into())),
         }
     }
     Ok(Lock { file })
+}
+
+/// Shares the lock with whoever reads the file for good: a daemon lets nobody share it. Which daemon runs
+/// is then told by its row alone.
+fn share(file: &File, path: &Path) -> Result<(), Error> {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let path = path.display();
+            tracing::warn!(%path, "somebody who is no daemon holds the lock, and is passed over");
+            Ok(())
+        }
+        Err(Errno::WOULDBLOCK) => {
+            Err(Error { doing: "take the lock", path: path.to_owned(), kind: Kind::Locked })
+        }
+        Err(error) => Err(Error::io("take the lock", path, error.into())),
+    }
 }
 
 impl Drop for Lock {

@@ -82,10 +82,8 @@ impl Snapshot {
         // One transaction, so that counts and lists are of one moment.
         let transaction = connection.unchecked_transaction()?;
         let (daemon, rate) = self.read_daemon(now)?;
-        let is_running = match lock::is_taken(&self.directory) {
-            Some(is_taken) => is_taken,
-            None => self.is_process_alive()?,
-        };
+        let is_running =
+            lock::is_taken(&self.directory) == Some(true) || self.is_process_alive()?;
         let count = |sql: &str| connection.query_row(sql, [], |row| rows::unsigned_at(row, 0));
         let orders = super::writer::orders::load(connection)?;
         let mut uploads = self.list_uploads(all)?;
@@ -193,7 +191,10 @@ impl Snapshot {
             let rate = rows::unsigned(row, "rate_bytes_per_second")?;
             Ok((daemon, if is_fresh { rate } else { 0 }))
         });
-        Ok(row.optional()?.map_or((None, 0), |(daemon, rate)| (Some(daemon), rate)))
+        // One that has only claimed the state has not introduced itself yet.
+        let introduced = |daemon: &Daemon| !daemon.version.is_empty();
+        let row = row.optional()?;
+        Ok(row.map_or((None, 0), |(daemon, rate)| (Some(daemon).filter(introduced), rate)))
     }
 
     /// Tells whether the process runs that the row of the daemon names.

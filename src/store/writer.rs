@@ -79,6 +79,8 @@ impl Writer {
         directory::check(directory)?;
         let lock = lock::take(directory)?;
         let connection = open_database(settings)?;
+        // Where others may make files, one may have been made meanwhile.
+        directory::check(directory)?;
         let loaded = connection
             .pragma_update(None, "wal_autocheckpoint", 0)
             .and_then(|()| moves::land(&connection))
@@ -99,11 +101,9 @@ impl Writer {
     /// # Errors
     /// When it cannot be written.
     pub fn introduce(&mut self, runner: &Runner) -> std::result::Result<(), Error> {
-        let sql = "INSERT INTO daemon (id, pid, version, started_at_ns, process) \
-            VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET pid = ?1, version = ?2, \
-            started_at_ns = ?3, process = ?4, rate_bytes_per_second = 0";
-        let process = Process::own().map(|process| process.to_string());
-        let row = (runner.pid, &runner.version, runner.started_at.0, process);
+        let sql = "UPDATE daemon SET pid = ?1, version = ?2, started_at_ns = ?3, \
+            rate_bytes_per_second = 0";
+        let row = (runner.pid, &runner.version, runner.started_at.0);
         self.connection.execute(sql, row).map_err(|source| self.failed(source))?;
         Ok(())
     }
@@ -172,8 +172,11 @@ impl Writer {
         connection.pragma_update(None, "max_page_count", most).expect("limited");
     }
 
-    /// Folds the WAL into the database.
-    fn fold(&self) {
+    /// Notes that nobody runs here any more, and folds the WAL into the database.
+    fn leave(&self) {
+        if let Err(error) = self.connection.execute("UPDATE daemon SET process = NULL", []) {
+            tracing::warn!("the end of this process is not noted: {error}");
+        }
         if let Err(error) =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         {
@@ -197,8 +200,8 @@ fn open_database(settings: &Settings) -> std::result::Result<Connection, Error> 
     if is_blank && !is_new {
         directory::refuse_loss(directory, Lack::Empty)?;
     }
-    let connection = schema::bring_up_to_date(connection, directory)?;
-    if other_runs(&connection).map_err(failed)? {
+    let mut connection = schema::bring_up_to_date(connection, directory)?;
+    if !claim(&mut connection).map_err(failed)? {
         let path = directory.join(FILE_NAME);
         return Err(Error { doing: "open", path, kind: Kind::Locked });
     }
@@ -210,12 +213,21 @@ fn open_database(settings: &Settings) -> std::result::Result<Connection, Error> 
     Ok(connection)
 }
 
-/// Tells whether the daemon that last ran here runs still, although its lock is free.
-fn other_runs(connection: &Connection) -> Result<bool> {
+/// Names this process as the one that runs here, in one transaction with a look at the one before; false
+/// where that runs still, although the lock is free or shared.
+fn claim(connection: &mut Connection) -> Result<bool> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
-    let found: Option<String> = connection.query_row(sql, [], |row| row.get(0)).optional()?;
-    let process = found.and_then(|text| Process::parse(&text));
-    Ok(process.is_some_and(|process| Some(process) != Process::own() && process.is_alive()))
+    let found: Option<String> = transaction.query_row(sql, [], |row| row.get(0)).optional()?;
+    let (found, own) = (found.and_then(|text| Process::parse(&text)), Process::own());
+    if found.is_some_and(|process| Some(process) != own && process.is_alive()) {
+        return Ok(false);
+    }
+    let sql = "INSERT INTO daemon (id, pid, version, started_at_ns, process) VALUES (1, ?1, '', 0, ?2) \
+        ON CONFLICT (id) DO UPDATE SET process = ?2";
+    transaction.execute(sql, (std::process::id(), own.map(|process| process.to_string())))?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 /// Runs until every handle is gone. A failed commit answers everyone with the error, now and later.
@@ -263,7 +275,7 @@ pub(super) fn run(mut writer: Writer, mut inbox: Receiver<Submission>) {
         }
     }
     if poison.is_none() {
-        writer.fold();
+        writer.leave();
     }
 }
 
