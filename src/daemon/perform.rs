@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
     ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, RootIdentity,
-    SourcePath,
+    Seen, SourcePath,
 };
 use crate::notify::Sender;
 use crate::platform::Destination;
@@ -320,6 +320,9 @@ async fn scan_drop(
             (scanned, _) => scanned.or_else(failed)?,
         };
         let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
+        if !is_empty {
+            source.root.settle();
+        }
         let space = source::space(source.root.path());
         let elapsed = world.clock.now().monotonic.since(started);
         Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, space } })
@@ -342,6 +345,9 @@ async fn look(world: Arc<World>, drop: DropName, mut paths: Vec<SourcePath>) -> 
             let Source { root, filter, .. } = drop_of(&reader, &name)?;
             let seen = source::look_counting(root, filter, asked, &count);
             let observations = seen.map_err(Failure::from)?;
+            if observations.iter().any(|one| matches!(one.seen, Seen::File(_))) {
+                root.settle();
+            }
             Ok(Outcome::Looked { observations, root: root.accepted() })
         };
         let mut thread = tokio::task::spawn_blocking(look);

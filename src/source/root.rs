@@ -108,6 +108,14 @@ impl DropRoot {
         }
     }
 
+    /// Files of it were seen: from now on it has to be the directory that was accepted.
+    pub fn settle(&self) {
+        let mut state = self.state();
+        if state.expected.is_none() && self.name.is_some() {
+            state.expected = state.accepted.as_ref().map(|found| found.identity.clone());
+        }
+    }
+
     /// Returns which directory was last accepted.
     pub fn accepted(&self) -> Option<RootIdentity> {
         self.state().accepted.as_ref().map(|found| found.identity.clone())
@@ -394,6 +402,16 @@ mod tests {
         fs::write(at("outside/secret"), "").unwrap();
         symlink("data", at("drop")).unwrap();
         let root = DropRoot::new("lab", at("drop"), None);
+        root.check().unwrap();
+        // What is mounted there, or made anew, is taken as it is.
+        fs::rename(at("data"), at("old")).unwrap();
+        fs::create_dir(at("data")).unwrap();
+        root.check().unwrap();
+        root.settle();
+        fs::rename(at("data"), at("new")).unwrap();
+        fs::rename(at("old"), at("data")).unwrap();
+        assert!(root.open().is_err() && root.check().is_err(), "its files were seen");
+        root.expect(None);
         root.check().unwrap();
         fs::remove_file(at("drop")).unwrap();
         symlink("outside", at("drop")).unwrap();

@@ -82,7 +82,7 @@ impl World {
         let outcome = match act {
             Act::Scan { drop, skip, root } => {
                 self.skipped.push(skip.len());
-                self.expects = root;
+                self.expects = root.or_else(|| (!self.files.is_empty()).then(|| self.root.clone()));
                 if self.is_other_root() {
                     let (root, reason) = (self.root.clone(), away().message);
                     return (None, Ok(Outcome::OtherRoot { root, reason }));

@@ -324,32 +324,29 @@ fn a_file_whose_storage_fails_is_looked_at_and_read_again() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_for_hours_waits_longer_each_time_and_stops_nothing_else() {
+fn a_file_that_cannot_be_read_for_hours_waits_longer_each_time_and_is_tried_all_the_same() {
     let mut world = World::new(11);
     world.write("run/bad", TEN);
     let fault =
         |nth| Fault { act: "put part", nth, after: false, kind: FailureKind::SourceFailing };
-    world.faults = (1..30).map(fault).collect();
+    world.faults = (1..1_000).map(fault).collect();
     let mut life = world.start();
     let waits = |_: &World, life: &Life| {
         let stored = life.engine.stored_uploads();
         stored.iter().any(|upload| matches!(upload.state.hold, Hold::Waiting { .. }))
     };
     until(&mut world, &mut life, waits);
-    world.write("other/good", TEN);
-    let good = vec![SourcePath::from_bytes(b"other/good")];
-    world.tell(&mut life, Event::Hint { drop: drop_name(), paths: good });
     pass(&mut world, &mut life, Duration::from_hours(4));
     assert_ne!(watch(&world).0, "deaf", "one file says nothing about its drop directory");
     assert!(!is_parked(&life));
     let status = check::status(&world);
     let waiting: Vec<_> = status.uploads.iter().filter(|one| one.word() == "waiting").collect();
-    assert_eq!(waiting.len(), 1, "the other has arrived");
+    assert_eq!(waiting.len(), 1, "it is said");
     assert!(waiting[0].last_error.as_ref().is_some_and(|why| why.contains("source-failing")));
     let tried = calls(&world, "put part");
     pass(&mut world, &mut life, Duration::from_hours(3));
     let tries = world.act_counts.get("put part").copied().unwrap_or(0);
-    assert!(tries >= 4 && tries < 60, "{tries} tries, {tried} calls");
+    assert!((4..150).contains(&tries), "{tries} tries, {tried} calls");
     world.faults.clear();
     world.settle(&mut life);
     check::all_arrived(&world, &life);
