@@ -67,6 +67,9 @@ fn error(code: &str) -> String {
     format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>")
 }
 
+/// The ETag that the parts make.
+const OURS: &str = "\"406c09107ca667bd66d951c3d78170a3-3\"";
+
 const PATH: &str = "/bkt/runs/a%20b/x%2By%231.gz";
 
 #[tokio::test]
@@ -93,18 +96,43 @@ async fn an_upload_of_many_parts_from_begin_to_complete() {
         [
             format!("POST {PATH}?uploads="),
             format!("PUT {PATH}?partNumber=2&uploadId=u1"),
+            format!("HEAD {PATH}?"),
             format!("POST {PATH}?uploadId=u1"),
         ]
     );
     let seen = bench.stub.seen();
     assert_eq!(seen[0].header("x-amz-meta-dropferry-part-size"), Some("10"));
     assert_eq!(seen[1].header("content-md5"), Some("0W+zbwkR+HiZjBNhka9wXg=="));
-    assert_eq!(seen[2].header("if-none-match"), Some("*"));
-    assert_eq!(seen[2].header("x-amz-mp-object-size"), Some("25"));
-    let text = String::from_utf8(seen[2].body.clone()).expect("text");
+    assert_eq!(seen[3].header("if-none-match"), Some("*"));
+    assert_eq!(seen[3].header("x-amz-mp-object-size"), Some("25"));
+    let text = String::from_utf8(seen[3].body.clone()).expect("text");
     assert!(text.contains("<PartNumber>3</PartNumber><ETag>&quot;cccc"), "{text}");
     assert!(seen.iter().all(|seen| !seen.path.contains("planted-secret")));
     assert!(seen.iter().all(|seen| seen.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn what_stands_at_the_place_before_a_complete_is_not_replaced() {
+    for (etag, size, expected) in [
+        ("\"0123456789abcdef0123456789abcdef-3\"", 25, Some(FailureKind::NameTaken)),
+        (OURS, 9, Some(FailureKind::NameTaken)),
+        // What our own parts make: a complete of ours may have arrived.
+        (OURS, 25, None),
+    ] {
+        let bench = bench(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(200, vec![b'.'; size])
+                .with("ETag", etag)
+                .with("x-amz-meta-dropferry-part-size", "10"),
+            _ => Reply::new(
+                200,
+                "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>",
+            ),
+        });
+        let kind = bench.platform.complete(&completing()).await.err().map(|failure| failure.kind);
+        assert_eq!(kind, expected, "{etag} {size}");
+        let posts = lines(&bench).iter().filter(|line| line.starts_with("POST")).count();
+        assert_eq!(posts, usize::from(expected.is_none()), "{etag} {size}");
+    }
 }
 
 #[tokio::test]
@@ -125,7 +153,10 @@ async fn a_complete_counts_by_its_body_and_never_by_its_status() {
         (503, error("InternalError"), Some(FailureKind::ServerFault)),
     ] {
         let told = answer.clone();
-        let bench = bench(move |_| Reply::new(status, told.clone()));
+        let bench = bench(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(404, ""),
+            _ => Reply::new(status, told.clone()),
+        });
         let kind = bench.platform.complete(&completing()).await.err().map(|failure| failure.kind);
         assert_eq!(kind, expected, "{status} {answer}");
     }

@@ -212,6 +212,7 @@ impl S3 {
             }
             Resource::Upload(key, upload) => (key, upload),
         };
+        self.look_before_complete(key, request).await?;
         let mut headers = self.condition(request.begun.overwrite);
         headers.push(("content-type".to_owned(), "application/xml".to_owned()));
         headers.push(("x-amz-mp-object-size".to_owned(), request.begun.size.0.to_string()));
@@ -222,7 +223,33 @@ impl S3 {
         if !wire::is_completed(&response.body) {
             return Err(bad("something else than a completed upload"));
         }
+        self.names.take(key);
         Ok(RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None))
+    }
+
+    /// Looks at the place again: not every storage heeds the condition that would keep what stands there
+    /// from being replaced. An object that is what our parts make may be ours, of a complete whose answer
+    /// was lost: what becomes of completing again is for the storage to say.
+    async fn look_before_complete(
+        &self,
+        key: &str,
+        request: &CompleteRequest,
+    ) -> Result<(), Failure> {
+        if request.begun.overwrite {
+            return Ok(());
+        }
+        let found = match self.inspect_object(&RemoteFileId::new(key)).await {
+            // Without permission to list, a missing object looks like a forbidden one.
+            Err(failure) if failure.status == Some(403) => None,
+            other => other?,
+        };
+        let Some(found) = found else { return Ok(()) };
+        let sent = wire::mark_of_parts(&request.parts, request.remote.part_size);
+        if found.size == Some(request.begun.size) && found.mark.is_some() && found.mark == sent {
+            return Ok(());
+        }
+        let message = "an object of that name is there";
+        Err(Failure::new(FailureKind::NameTaken, message))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,
