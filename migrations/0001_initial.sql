@@ -90,6 +90,10 @@ CREATE TABLE uploads (
     bytes_in_flight INTEGER NOT NULL DEFAULT 0 CHECK (bytes_in_flight >= 0),
     -- Which directory the drop directory was that the file was seen in.
     root TEXT,
+    -- The target that it goes to, or was completed at.
+    target_id INTEGER NOT NULL,
+    -- The upload that holds the place which this one is to have; NULL when it waits for none.
+    waits_for INTEGER,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
@@ -152,12 +156,13 @@ CREATE INDEX attempts_upload ON attempts (upload_id, id);
 -- Unfinished remote uploads that must be removed.
 CREATE TABLE cleanups (
     destination TEXT NOT NULL,
+    target_id INTEGER NOT NULL,
     remote_upload_id TEXT NOT NULL,
     queued_at_ns INTEGER NOT NULL,
     retry_at_ns INTEGER,
     failure TEXT,
     done INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (destination, remote_upload_id)
+    PRIMARY KEY (destination, target_id, remote_upload_id)
 ) STRICT, WITHOUT ROWID;
 
 -- Paths that are not uploaded, and why.
@@ -435,3 +440,54 @@ CREATE TABLE care (
     is_new_state INTEGER NOT NULL DEFAULT 0 CHECK (is_new_state IN (0, 1))
 ) STRICT;
 INSERT INTO care (id) VALUES (1);
+
+-- What a destination is: its target, not its name.
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    platform TEXT NOT NULL,
+    base_url TEXT NOT NULL,
+    -- The bucket, project or AppResult.
+    container TEXT NOT NULL,
+    UNIQUE (platform, base_url, container)
+) STRICT;
+
+-- The targets that each destination has: its own first, then those that are declared to be the same.
+CREATE TABLE destination_targets (
+    destination TEXT NOT NULL,
+    target_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (destination, target_id)
+) STRICT, WITHOUT ROWID;
+
+-- For which destinations uploads at former targets do not count as sent: their sources are sent again.
+CREATE TABLE resends (
+    destination TEXT PRIMARY KEY,
+    target_id INTEGER NOT NULL,
+    -- Only uploads before this one do not count.
+    before_id INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which source of ours made or found the file that stands at a place.
+CREATE TABLE places (
+    target_id INTEGER NOT NULL,
+    folder TEXT NOT NULL,
+    name TEXT NOT NULL,
+    directory TEXT NOT NULL,
+    path BLOB NOT NULL,
+    upload_id INTEGER NOT NULL,
+    PRIMARY KEY (target_id, folder, name, directory, path)
+) STRICT, WITHOUT ROWID;
+
+-- Completed uploads of each destination at each target: kept, not counted.
+CREATE TABLE target_tallies (
+    destination TEXT NOT NULL,
+    target_id INTEGER NOT NULL,
+    completed_count INTEGER NOT NULL,
+    PRIMARY KEY (destination, target_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER uploads_target_update AFTER UPDATE OF stage ON uploads
+WHEN NEW.stage = 'receipted' AND NEW.sentinel = 0 BEGIN
+    INSERT INTO target_tallies VALUES (NEW.destination, NEW.target_id, 1)
+    ON CONFLICT DO UPDATE SET completed_count = completed_count + 1;
+END;

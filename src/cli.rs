@@ -130,7 +130,7 @@ enum Command {
     /// Take a pause back, or accept another directory at the path of a drop directory
     Resume(orders::ResumeArguments),
     /// Try at once what waits, and again what is parked
-    Retry(orders::OrderArguments),
+    Retry(orders::RetryArguments),
     /// Give uploads up; nothing is removed here, what was begun there is
     Abandon(orders::OrderArguments),
     /// Say or change how fast is sent
@@ -196,7 +196,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Upload(asked) => upload::execute(common, &asked),
         Command::Pause(asked) => orders::execute(common, Verb::Pause, &asked),
         Command::Resume(asked) => orders::resume(common, &asked),
-        Command::Retry(asked) => orders::execute(common, Verb::Retry, &asked),
+        Command::Retry(asked) => orders::retry(common, &asked),
         Command::Abandon(asked) => orders::execute(common, Verb::Abandon, &asked),
         Command::Bandwidth(asked) => bandwidth::execute(common, &asked),
         Command::LogLevel(asked) => log_level::execute(common, &asked),

@@ -23,7 +23,7 @@ use crate::engine::settings::{
     RetrySettings,
 };
 use crate::limiter::{Rate, Timetable};
-use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, TargetAddress, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
@@ -118,6 +118,8 @@ pub struct Destination {
     pub name: DestinationName,
     /// Which platform, and what it needs.
     pub platform: Platform,
+    /// Other addresses of the same target.
+    pub same_as: Vec<TargetAddress>,
     /// Where its credential is kept.
     pub credential: CredentialSource,
     /// Remote folder.
@@ -144,6 +146,18 @@ impl Destination {
             traits.limits.size_min = ByteCount(min.get());
         }
         traits
+    }
+}
+
+impl Destination {
+    /// Returns its target, which it is, whatever its name.
+    pub fn address(&self) -> TargetAddress {
+        self.platform.address(self.platform.base_url())
+    }
+
+    /// Returns its target and those that are declared to be the same.
+    pub fn addresses(&self) -> Vec<TargetAddress> {
+        std::iter::once(self.address()).chain(self.same_as.iter().cloned()).collect()
     }
 }
 
@@ -200,6 +214,21 @@ impl Platform {
             // The vendor limits calls and does not say to how many.
             Self::BaseSpace(_) => Some(if self.is_here() { 10_000.0 } else { 10.0 }),
         }
+    }
+
+    /// Returns the target that it would be at an address: spellings of one address give one target.
+    pub fn address(&self, base_url: &str) -> TargetAddress {
+        let container = match self {
+            Self::SevenBridges(settings) => settings.project.clone(),
+            Self::GjirafaVp(settings) => settings.project.clone(),
+            Self::S3(settings) => settings.bucket.clone(),
+            Self::BaseSpace(settings) => match &settings.place {
+                basespace::Place::AppResult(id) => format!("AppResult {id}"),
+                basespace::Place::Project(project) => format!("project {project}"),
+            },
+        };
+        let base_url = http::canonical_url(base_url);
+        TargetAddress { platform: self.name().to_owned(), base_url, container }
     }
 
     /// Returns the address of its account, which shares a call budget.

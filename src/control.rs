@@ -68,6 +68,11 @@ pub enum Request {
         /// What.
         of: Vec<Target>,
     },
+    /// Send to a destination's target what its former targets hold.
+    Resend {
+        /// The name of the destination.
+        to: String,
+    },
     /// Send these files once. Each comes with a descriptor that the peer opened for reading, in the
     /// same order: the proof that the peer may read what the daemon is to send.
     Upload {
@@ -182,7 +187,7 @@ impl Request {
                 let why = || format!("a request holds at most {FILES_MAX} files, not {count}");
                 (count > FILES_MAX).then(why)
             }
-            Self::Bandwidth { .. } | Self::LogLevel { .. } => None,
+            Self::Resend { .. } | Self::Bandwidth { .. } | Self::LogLevel { .. } => None,
         }
     }
 }
@@ -207,6 +212,8 @@ pub enum Reply {
         /// An order holds, and not what is configured.
         is_ordered: bool,
     },
+    /// What former targets hold is sent again.
+    Resending,
     /// Which lines are logged.
     LogLevel(String),
     /// It was not done, and why.

@@ -33,6 +33,7 @@ mod rates;
 mod readers;
 mod receipts;
 mod reload;
+mod rows;
 mod servings;
 mod shutdown;
 mod units;
@@ -75,6 +76,8 @@ const EVENTS_MAX: usize = 256;
 struct Landing {
     result: Result<Vec<Refused>, crate::store::Error>,
     then: Vec<(ActId, Act)>,
+    /// What the acts were decided for: another configuration may be in force by then.
+    world: Option<Arc<perform::World>>,
     /// The engine decided it.
     is_decided: bool,
     answer: Option<(tokio::sync::oneshot::Sender<Reply>, Reply)>,
@@ -114,6 +117,7 @@ impl Daemon {
             self.take_wake(wake, &mut heard)?;
             self.take_waiting(&mut heard)?;
             self.tell_all(heard);
+            self.reload_if_waiting();
             self.care_for_database();
             let now = self.clock.now().monotonic;
             self.look_at_state(now)?;
@@ -200,13 +204,14 @@ impl Daemon {
     }
 
     fn on_landed(&mut self, landing: Landing, heard: &mut Vec<Event>) -> Result<(), Error> {
-        let Landing { result, then, is_decided, answer } = landing;
+        let Landing { result, then, world, is_decided, answer } = landing;
         let refused = result.map_err(Error::Store)?;
         heard.extend(unstored::event(&refused));
+        let world = world.unwrap_or_else(|| Arc::clone(&self.world));
         for (id, act) in then {
             match unstored::waits_in_vain(&act, &refused) {
                 true => heard.push(Event::Outcome { act: id, outcome: unstored::cancelled() }),
-                false => self.begin(id, act),
+                false => self.begin_in(&world, id, act),
             }
         }
         if let Some((to, reply)) = answer {
@@ -237,6 +242,8 @@ impl Daemon {
         if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");
+        }
+        if let Ok(Outcome::Scanned { .. } | Outcome::RowsRead) = &reply {
             // What it saw lies in the other channel, and comes first.
             while let Ok(event) = self.events.try_recv() {
                 heard.push(event);
@@ -288,17 +295,23 @@ impl Daemon {
 
     fn commit(&mut self, records: Vec<Record>, then: Vec<(ActId, Act)>, is_decided: bool) {
         let answer = self.store.submit(records);
+        let world = (!then.is_empty()).then(|| Arc::clone(&self.world));
         self.commits.push_back(Box::pin(async move {
             let result = answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
-            Landing { result, then, is_decided, answer: None }
+            Landing { result, then, world, is_decided, answer: None }
         }));
     }
 
     fn begin(&mut self, id: ActId, act: Act) {
+        let world = Arc::clone(&self.world);
+        self.begin_in(&world, id, act);
+    }
+
+    fn begin_in(&mut self, world: &Arc<perform::World>, id: ActId, act: Act) {
         if self.workers.is_cut() {
             return;
         }
-        self.workers.start(id, perform(Arc::clone(&self.world), act));
+        self.workers.start(id, perform(Arc::clone(world), act));
     }
 
     fn on_stop(&mut self) {

@@ -25,6 +25,7 @@
 mod acts;
 mod answer;
 pub mod check;
+mod claims;
 mod compare;
 mod disk;
 mod dispose;
@@ -45,11 +46,13 @@ mod plan;
 mod pump;
 mod reconfigure;
 mod recover;
+mod reread;
 mod retry;
 mod schedule;
 pub mod settings;
 mod settle;
 mod sources;
+mod targets;
 mod ticket;
 mod turn;
 mod units;
@@ -59,6 +62,7 @@ mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use claims::Claims;
 use disk::Disk;
 pub use ends::DropKey;
 use ends::Ends;
@@ -79,9 +83,9 @@ use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Hold, Monotonic, NoticeId, Now, Observation, ParkReason,
-    PartNumber, PartSize, Record, RemoteUploadId, RootIdentity, SourcePath, Target, UnitReading,
-    UploadId, UploadState, WallTime,
+    ByteCount, DestinationName, DropName, Hold, Monotonic, NoticeId, Now, Observation, OpenCleanup,
+    ParkReason, PartNumber, PartSize, RemoteUploadId, RootIdentity, SourcePath, Target,
+    TargetAddress, TargetId, UnitReading, UploadId, UploadState, WallTime,
 };
 
 /// What is going on.
@@ -147,6 +151,7 @@ pub struct Engine {
     gates: BTreeMap<DestinationName, Gate>,
     uploads: BTreeMap<UploadId, Box<Upload>>,
     schedule: Schedule,
+    claims: Claims,
     load: Load,
     flights: BTreeMap<ActId, Flight>,
     timers: BTreeSet<(Monotonic, UploadId)>,
@@ -161,6 +166,12 @@ pub struct Engine {
     ends: Ends,
     outbox: Outbox,
     pauses: Pauses,
+    /// Every target that was ever known.
+    known_targets: BTreeMap<TargetAddress, TargetId>,
+    /// Where drop directories were whose names stand for other directories since this life began.
+    former_directories: BTreeMap<DropName, String>,
+    /// Remote uploads that are to be removed at targets that no destination has.
+    cleanups_elsewhere: BTreeSet<OpenCleanup>,
     /// Uploads that end once it is known what was begun for them.
     given_up: BTreeSet<UploadId>,
     /// Parts may be sent.
@@ -232,6 +243,8 @@ enum FlightKind {
     Notify(NoticeId),
     /// Room and credentials are looked at.
     Survey,
+    /// Rows are read that memory does not have.
+    ReadRows,
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),
 }
@@ -251,6 +264,7 @@ impl Engine {
                 .collect(),
             uploads: BTreeMap::new(),
             schedule: Schedule::default(),
+            claims: Claims::default(),
             load: Load::default(),
             flights: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -262,6 +276,9 @@ impl Engine {
             ends: Ends::default(),
             outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
             pauses: Pauses::default(),
+            known_targets: BTreeMap::new(),
+            former_directories: BTreeMap::new(),
+            cleanups_elsewhere: BTreeSet::new(),
             given_up: BTreeSet::new(),
             may_send: true,
             next_act: 1,
@@ -364,8 +381,8 @@ impl Engine {
 
     /// Returns when a drop directory, or something in it, is due.
     fn next_attention(&self) -> Option<Monotonic> {
-        if self.loading.is_some() {
-            return None;
+        if let Some(loading) = &self.loading {
+            return loading.again.next_deadline();
         }
         let drops = self.drops.values().filter_map(Files::next_deadline);
         let stirred = self.stirred.first().map(|(at, _)| *at);
@@ -422,7 +439,10 @@ impl Engine {
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
-        let is_still = |upload: &Upload| matches!(upload.state.hold, Hold::Parked { .. });
+        // One that waits for a place goes on when the one that has it moves.
+        let is_still = |upload: &Upload| {
+            matches!(upload.state.hold, Hold::Parked { .. }) || upload.life.waits_for.is_some()
+        };
         self.is_loaded()
             && self.flights.is_empty()
             && self.uploads.values().all(|upload| is_still(upload))
@@ -451,21 +471,27 @@ impl Engine {
             admission: upload.admission.admission(),
             state: UploadState::clone(&upload.state),
             parts: upload.parts.clone(),
+            waits_for: upload.life.waits_for,
         };
         self.uploads.values().map(|upload| stored(upload)).collect()
     }
 
     /// Notes that a file version is admitted for a destination.
     fn remember(&mut self, file: StoredFile, live: Option<UploadId>) {
+        let bit = self.bit_of(&file);
         let Some(files) = self.drops.get_mut(&file.drop) else { return };
-        let position =
-            files.settings.destinations.iter().position(|name| *name == file.destination);
-        let bit =
-            position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position);
         files.known.admitted(file.path, &file.fingerprint, bit);
         if let Some(id) = live {
             files.known.began(file.path, id);
         }
+    }
+
+    /// Returns the bit that stands for a file's destination.
+    fn bit_of(&self, file: &StoredFile) -> u64 {
+        let Some(files) = self.drops.get(&file.drop) else { return 0 };
+        let mut destinations = files.settings.destinations.iter();
+        let position = destinations.position(|name| *name == file.destination);
+        position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
     }
 
     fn fly(&mut self, flight: Flight) -> ActId {
@@ -479,16 +505,5 @@ impl Engine {
         let id = self.fly(flight);
         turn.act(id, act);
         id
-    }
-
-    fn clean_up(&mut self, destination: &DestinationName, remote: RemoteUploadId, turn: &mut Turn) {
-        if let Some(gate) = self.gates.get_mut(destination) {
-            gate.clean_up(remote.clone(), turn.now.monotonic);
-        }
-        turn.record(Record::CleanupQueued {
-            destination: destination.clone(),
-            remote,
-            at: turn.now.wall,
-        });
     }
 }

@@ -45,13 +45,18 @@
 //! | step | durable before | killed after the act, before its record | on restart |
 //! |---|---|---|---|
 //! | admit | – | nothing happened | a scan sees the file again |
+//! | claim a place | the admission; where another open upload has the place, also the row that says for which one it waits | nothing happened | uploads claim their places in the order of their ids, but for those that wait |
+//! | find whose a place is | every commit before it (rows are read) | nothing changed | it is asked again |
+//! | begin anew at another target | the row with that target; the remote upload at the old one queued for removal there | nothing happened | its target is compared with that of its destination |
+//! | read rows for another configuration | every commit before it | nothing changed | a start reads all of them |
+//! | send again what a former target has | the order, with the id before which uploads do not count | nothing happened | the order is in the rows: those uploads do not count as sent |
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
 //! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token it is ours, and complete |
 //! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
 //! | send larger parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not marked | reported again |
-//! | complete | the intent, with its time | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
+//! | complete | the intent, with its time; where the storage knows no conditions the place is looked at just before | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |
 //! | verify | the completed row | nothing to lose | verified again |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |

@@ -18,6 +18,7 @@ pub mod proof;
 pub mod remote;
 pub mod root;
 pub mod shown;
+pub mod target;
 pub mod time;
 pub mod unit;
 pub mod upload;
@@ -40,6 +41,7 @@ pub use remote::{
 };
 pub use root::RootIdentity;
 pub use shown::{Shown, json_shown, lines_shown, misleads};
+pub use target::{FormerTarget, OpenCleanup, PlaceHolder, PlaceSource, TargetAddress, TargetId};
 pub use time::{Monotonic, Now, WallTime};
 pub use unit::{
     Closing, Disposal, Disposition, Place, Role, Start, Unit, UnitFile, UnitOutcome, UnitReading,

@@ -367,6 +367,7 @@ mod tests {
                 report_max: 1,
                 describes,
                 finishes_drops,
+                has_places: true,
                 wants_md5_first,
                 sends_whole,
                 can_inspect,

@@ -33,9 +33,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, PartState,
-    PathDigest, Record, RemoteUploadId, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
-    UnitRow, UploadId, UploadState, WallTime,
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, OpenCleanup,
+    PartState, PathDigest, Record, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
+    TargetAddress, TargetId, UnitRow, UploadId, UploadState, WallTime,
 };
 
 /// Tells whether a daemon runs on a state directory.
@@ -80,7 +80,11 @@ pub struct Loaded {
     /// they are never all in memory in full.
     pub uploads: Vec<LoadedUpload>,
     /// Remote uploads to remove.
-    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    pub cleanups: Vec<OpenCleanup>,
+    /// Every target that was ever known.
+    pub targets: Vec<(TargetId, TargetAddress)>,
+    /// The targets that each destination had: its own first.
+    pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<(DestinationName, DropName, String)>,
     /// Drops as units, with their words; the samples of its sheet are words named `samples`.
@@ -117,6 +121,8 @@ pub struct LoadedUpload {
     pub state: UploadState,
     /// Its parts in order, when it has a layout.
     pub parts: Vec<PartState>,
+    /// The upload whose place it waits for.
+    pub waits_for: Option<UploadId>,
 }
 
 /// One file that was uploaded or given up.

@@ -3,7 +3,7 @@
 use dropferry::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
-    UploadId, WallTime,
+    TargetId, UploadId, WallTime,
 };
 
 /// Now, by the wall clock.
@@ -22,6 +22,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         path: SourcePath::from_bytes(b"unit/file"),
         unit: SourcePath::from_bytes(b"unit"),
         provenance: None,
+        target_id: TargetId(1),
         is_sentinel: false,
         fingerprint: Fingerprint {
             device: 1,

@@ -131,6 +131,12 @@ fn settings() -> Settings {
         destinations: vec![DestinationSettings {
             name: far,
             platform: "s3".into(),
+            address: dropferry::model::TargetAddress {
+                platform: "s3".into(),
+                base_url: "https://s3.example".into(),
+                container: "lab".into(),
+            },
+            same_as: Vec::new(),
             traits,
             part_size: PartWish::Auto,
             folder: String::new(),

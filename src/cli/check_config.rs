@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::{Common, Exit, render};
-use crate::model::Shown;
+use crate::config::{Config, Destination};
+use crate::model::{FormerTarget, Shown};
+use crate::store::snapshot::Snapshot;
 use crate::{daemon, store};
 
 #[derive(Debug, Args)]
@@ -16,6 +18,16 @@ pub(super) struct CheckArguments {
     json: bool,
 }
 
+/// What was completed at targets that destinations would not have with this configuration; nothing where
+/// there is no database to tell.
+fn former_targets(config: &Config) -> Vec<FormerTarget> {
+    let Ok(snapshot) = Snapshot::open(&config.state_directory) else { return Vec::new() };
+    let former = |destination: &Destination| {
+        snapshot.completed_elsewhere(&destination.name, &destination.addresses())
+    };
+    config.destinations.iter().filter_map(|to| former(to).ok()).flatten().collect()
+}
+
 pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     config.warnings.iter().for_each(|warning| render::talk(&warning.message));
@@ -26,6 +38,7 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         }
         checked => checked?,
     }
+    former_targets(&config).iter().for_each(|former| render::talk(&former.sentence()));
     let mut checks = Vec::new();
     if arguments.online {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -50,6 +50,52 @@ pub(super) fn resume(common: &Common, arguments: &ResumeArguments) -> anyhow::Re
     execute(common, verb, &arguments.order)
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RetryArguments {
+    #[command(flatten)]
+    orders: OrderArguments,
+    /// Send to a destination's changed target what its former one has, as far as the sources are here
+    #[arg(long, conflicts_with_all = ["all", "drop"])]
+    resend: bool,
+}
+
+/// `retry`: what waits or is parked is tried again; or a changed target gets what the old one has.
+pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Result<Exit> {
+    if !arguments.resend {
+        return execute(common, Verb::Retry, &arguments.orders);
+    }
+    let named = arguments.orders.which.iter().map(|word| word.to_string_lossy().into_owned());
+    let destinations: Vec<String> =
+        named.chain(arguments.orders.destination.iter().cloned()).collect();
+    let status =
+        Snapshot::open(&common.state_directory()?)?.status(false, Clock::real().now().wall)?;
+    for to in &destinations {
+        if !status.destinations.iter().any(|known| known.name == *to) {
+            bail!("{to} is no destination\nhint: dropferry status lists them");
+        }
+    }
+    let mut resent = Vec::new();
+    for to in &destinations {
+        match ask::ask(common, &Request::Resend { to: to.clone() })? {
+            Reply::Resending => {}
+            other => return ask::odd(&other),
+        }
+        let former = status.former_targets.iter().filter(|former| former.destination == *to);
+        let count: u64 = former.map(|former| former.completed_count).sum();
+        resent.push(json!({ "destination": to, "completed_elsewhere_count": count }));
+        if !arguments.orders.json {
+            render::data(&format!(
+                "destination {to}: {count} uploads were completed at former targets; their sources are \
+                 sent to the new one, as far as they are here"
+            ))?;
+        }
+    }
+    if arguments.orders.json {
+        render::json(&json!({ "schema": 1, "resent": resent }))?;
+    }
+    Ok(Exit::Fine)
+}
+
 pub(super) fn execute(
     common: &Common,
     verb: Verb,

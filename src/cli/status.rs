@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
-use crate::model::{ByteCount, Scope, Shown, Standing, UnitState, WallTime, json_shown};
+use crate::model::{
+    ByteCount, FormerTarget, Scope, Shown, Standing, UnitState, WallTime, json_shown,
+};
 use crate::store::snapshot::{Database, DisposalShown, Run, Snapshot, Status, UnitShown, Upload};
 use crate::store::{Error, Kind};
 
@@ -124,6 +126,7 @@ fn to_json(status: &Status) -> Value {
             "state": destination.state, "reason": destination.reason,
             "since": render::time(Some(destination.since)),
             "next_try_at": render::time(destination.next_try_at),
+            "former_targets": former_targets(status, &destination.name),
         })
     });
     json!({
@@ -260,6 +263,10 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
         rows.push(vec![name, destination.state.clone(), destination.platform.clone(), reason]);
     }
     text.push_str(&render::table(&rows));
+    for former in &status.former_targets {
+        text.push_str(&former.sentence());
+        text.push('\n');
+    }
     text.push_str(&ordered(status, now));
     text.push_str(&progress(status));
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
@@ -267,6 +274,16 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     text.push_str(&untold(status));
     text.push_str(&ailing(&status.database));
     text
+}
+
+/// What was completed at targets that a destination no longer has.
+fn former_targets(status: &Status, destination: &str) -> Vec<Value> {
+    let of_it = status.former_targets.iter().filter(|former| former.destination == destination);
+    let json = |former: &FormerTarget| {
+        let target = former.address.as_ref().map(ToString::to_string);
+        json!({ "target": target, "completed_count": former.completed_count })
+    };
+    of_it.map(json).collect()
 }
 
 fn ordered(status: &Status, now: WallTime) -> String {

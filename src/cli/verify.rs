@@ -158,6 +158,9 @@ fn progress_bar(count: usize) -> ProgressBar {
 impl Verifier<'_> {
     async fn verify(&self, id: UploadId) -> anyhow::Result<(Detail, Judged)> {
         let Some(detail) = self.snapshot.detail(id)? else { bail!("there is no upload {id}") };
+        if let Some(elsewhere) = self.elsewhere(&detail)? {
+            return Ok((detail, (Verdict::Unknown, elsewhere)));
+        }
         let there = self.ask(&detail).await;
         let judged = match there {
             Ok(there) => compare(&detail, there.as_ref()),
@@ -187,6 +190,22 @@ impl Verifier<'_> {
         let place = receipt::path_for(state, drop.as_str(), path, *id);
         let damage = receipt::check(&place, detail.receipt_sha256).err()?;
         Some(format!("its receipt {damage}"))
+    }
+
+    /// Says so when a file was completed at a target that its destination does not have: ids of one
+    /// target mean nothing at another.
+    fn elsewhere(&self, detail: &Detail) -> anyhow::Result<Option<String>> {
+        let Admission { destination, target_id, .. } = &detail.upload.admission;
+        let configured = self.config.destinations.iter().find(|to| to.name == *destination);
+        let Some(configured) = configured else { return Ok(None) };
+        if self.snapshot.target_ids(&configured.addresses())?.contains(target_id) {
+            return Ok(None);
+        }
+        let former = self.snapshot.target_address(*target_id)?;
+        let former =
+            former.map_or_else(|| "another target".to_owned(), |address| address.to_string());
+        let own = configured.address();
+        Ok(Some(format!("not asked: it was completed at {former}, and {destination} is {own}")))
     }
 
     async fn ask(&self, detail: &Detail) -> Result<Option<RemoteFile>, Failure> {

@@ -123,6 +123,14 @@ pub(super) struct Period {
     pub(super) bandwidth: Text,
 }
 
+/// One text, or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Texts {
+    One(String),
+    All(Vec<String>),
+}
+
 /// A number, or `"auto"`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -155,6 +163,7 @@ pub(super) struct Destination {
     pub(super) project: Text,
     pub(super) folder: Text,
     pub(super) when_name_taken: Text,
+    pub(super) same_as: Option<Spanned<Texts>>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) tags: Vec<String>,
     pub(super) calls_per_second: Option<Spanned<f64>>,

@@ -7,6 +7,7 @@ mod destination;
 mod drop;
 mod notify;
 mod profile;
+mod shared;
 mod transfer;
 mod web;
 
@@ -124,6 +125,7 @@ impl Resolver<'_> {
             .iter_mut()
             .for_each(|drop| drop.settings.needs_words = needs_words(drop, &destinations));
         self.check_overlaps(&drops);
+        self.warn_of_shared_places(&drops, &destinations);
         let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
         let state_directory = self.state_directory(raw.state.directory.take());
         let control_socket = self.checked_control_socket(raw.control.socket, &state_directory);

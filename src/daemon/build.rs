@@ -263,6 +263,8 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
     let destination = |target: &Target| DestinationSettings {
         name: target.name.clone(),
         platform: target.platform.name().into(),
+        address: target.address(),
+        same_as: target.same_as.clone(),
         traits: target.traits(),
         part_size: config.transfer.part_size,
         folder: target.folder.clone(),
@@ -307,6 +309,8 @@ pub fn stored(loaded: Loaded) -> Stored {
         uploads: loaded.uploads.into_iter().map(stored_upload).collect(),
         follows: true,
         cleanups: loaded.cleanups,
+        targets: loaded.targets,
+        in_force: loaded.in_force,
         units: loaded.units.into_iter().map(stored_unit).collect(),
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
@@ -327,5 +331,6 @@ fn stored_unit((row, said): (UnitRow, store::UnitWords)) -> StoredUnit {
 }
 
 pub(super) fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {
-    StoredUpload { admission: upload.admission, state: upload.state, parts: upload.parts }
+    let store::LoadedUpload { admission, state, parts, waits_for } = upload;
+    StoredUpload { admission, state, parts, waits_for }
 }

@@ -112,7 +112,13 @@ impl Daemon {
         };
         self.commits.push_back(Box::pin(async move {
             let answer = Some((answer, reply));
-            Landing { result: Ok(Vec::new()), then: Vec::new(), is_decided: false, answer }
+            Landing {
+                result: Ok(Vec::new()),
+                then: Vec::new(),
+                world: None,
+                is_decided: false,
+                answer,
+            }
         }));
     }
 
@@ -123,6 +129,7 @@ impl Daemon {
             Request::AcceptRoot { of } => self.order(Verb::AcceptRoot, of, user),
             Request::Retry { of } => self.order(Verb::Retry, of, user),
             Request::Abandon { of } => self.order(Verb::Abandon, of, user),
+            Request::Resend { to } => self.resend(&DestinationName::new(to), user),
             Request::Bandwidth { set } => self.order_bandwidth(set, user),
             Request::LogLevel { set } => order_level(set.as_deref(), user),
             Request::Upload { .. } => Reply::Refused("its files were not looked for".into()),
@@ -143,6 +150,17 @@ impl Daemon {
             upload: upload.map(|id| id.0),
         });
         Reply::HandedIn { uploads: handed.collect(), left_out: found.left_out }
+    }
+
+    fn resend(&mut self, to: &DestinationName, user: u32) -> Reply {
+        tracing::info!(destination = %to, "user {user} orders: send again what its former targets hold");
+        let mut effects = Vec::new();
+        let ordered = self.engine.resend(self.clock.now(), to, &mut effects);
+        self.take_effects(effects);
+        match ordered {
+            Ok(()) => Reply::Resending,
+            Err(unknown) => Reply::Refused(unknown.to_string()),
+        }
     }
 
     fn order(&mut self, verb: Verb, of: Vec<Target>, user: u32) -> Reply {

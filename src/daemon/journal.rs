@@ -52,8 +52,8 @@ impl Journal {
                         (state.as_str(), reason.as_deref().unwrap_or("it is tried"));
                     tracing::info!(%destination, "destination is {state}: {reason}");
                 }
-                Record::CleanupDelayed { destination, failure, .. } => {
-                    let kind = failure.kind.as_str();
+                Record::CleanupDelayed { what, failure, .. } => {
+                    let (destination, kind) = (&what.destination, failure.kind.as_str());
                     tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
                 }
                 Record::DropHealth(health) => self.note_drop(health),
@@ -84,6 +84,24 @@ impl Journal {
                     let kind = notice.kind.as_str();
                     tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
                 }
+                Record::Target { id, address } => {
+                    tracing::debug!("target {id} is {address}");
+                }
+                Record::Resend { destination, before, .. } => {
+                    tracing::info!(%destination, "what was completed before upload {before} at other targets is sent again");
+                }
+                Record::PlaceAwaited { upload, holder } => {
+                    let upload_id = upload.0;
+                    match holder {
+                        Some(holder) => {
+                            tracing::info!(
+                                upload_id,
+                                "waits for upload {holder}, which has the same place"
+                            );
+                        }
+                        None => tracing::debug!(upload_id, "waits for no other upload any more"),
+                    }
+                }
                 Record::Order(order) => note_order(order),
                 Record::UnitWords { .. }
                 | Record::DisposalQueued(_)
@@ -93,6 +111,8 @@ impl Journal {
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Configured(_)
+                | Record::TargetsInForce { .. }
+                | Record::PlaceHeld { .. }
                 | Record::Ignored { .. }
                 | Record::Touched { .. }
                 | Record::Moved { .. }
@@ -157,6 +177,12 @@ impl Journal {
             Fact::Exported { .. } => tracing::info!(upload_id, "exported"),
             Fact::RemoteGone => {
                 tracing::warn!(upload_id, "the platform does not have the upload: it begins again");
+            }
+            Fact::Retargeted { .. } => {
+                tracing::warn!(
+                    upload_id,
+                    "its destination has another target: it begins anew there"
+                );
             }
             Fact::Parked { reason, detail, .. } => {
                 tracing::error!(upload_id, "parked because {}: {detail}", reason.sentence());

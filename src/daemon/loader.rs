@@ -58,9 +58,13 @@ impl Daemon {
         self.tell(Event::Stored(portion));
         if self.engine.is_loaded() {
             tracing::debug!("all that is stored is in memory");
-            if std::mem::take(&mut self.loader.reload_waits) {
-                self.reload();
-            }
+        }
+    }
+
+    /// Reads the configuration again when that was asked for while rows were read.
+    pub(super) fn reload_if_waiting(&mut self) {
+        if self.engine.is_loaded() && std::mem::take(&mut self.loader.reload_waits) {
+            self.reload();
         }
     }
 

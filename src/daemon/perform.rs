@@ -17,7 +17,7 @@ use super::receipts::Receipts;
 use super::servings::Servings;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, parts, people, proofs, receipts, units};
+use super::{files, parts, people, proofs, receipts, rows, units};
 use crate::clock::Clock;
 use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
@@ -148,6 +148,8 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         }
         Act::Notify { notice } => people::tell(&world, &notice).await.or_else(failed),
         Act::Survey => people::survey(world).await,
+        Act::FindHolder(act) => rows::find_holder(world, act.what).await,
+        Act::ReadRows { drops } => rows::read(world, drops).await,
         Act::Locate(_)
         | Act::Begin(_)
         | Act::FindBegun(_)

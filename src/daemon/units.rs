@@ -78,6 +78,15 @@ pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
         let destinations = world.targets.get(drop).cloned().unwrap_or_default();
         let run = RunKey { drop, unit, is_file: *is_file };
         let destinations = &destinations;
+        let count = |snapshot: &Snapshot| snapshot.completed_at_former(&run);
+        let former_count = world.readers.lend(count).flatten().map_err(local)?;
+        if former_count > 0 {
+            let why = format!(
+                "{former_count} files of it were completed at a former target of their destination, \
+                 which proves nothing at its target"
+            );
+            return Err(Failure::new(FailureKind::NotFound, why));
+        }
         let proving = Proving { run, destinations, before: *before, root: &root };
         let prove = |snapshot: &Snapshot| snapshot.proved_files(&proving);
         let proved = world.readers.lend(prove).flatten().map_err(local)?;

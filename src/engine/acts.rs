@@ -1,5 +1,6 @@
 //! Turns what an upload wants into an act, with its intent recorded first where one is needed.
 
+use super::claims::Owner;
 use super::event::{
     Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report, Source,
 };
@@ -39,6 +40,7 @@ impl Engine {
             Act::HashPart { .. }
                 | Act::HashFile { .. }
                 | Act::DigestFile { .. }
+                | Act::FindHolder(_)
                 | Act::WriteReceipt { .. }
         );
         let destination = (!is_local).then(|| upload.admission.destination.clone());
@@ -73,6 +75,7 @@ impl Engine {
                 let target = upload.admission.target();
                 (control("locate"), Act::Locate(upload.remotely(Locate { target })))
             }
+            Step::FindHolder => self.find_holder(upload)?,
             Step::HashFile(mark) => {
                 let source = upload.source();
                 (control("hash file"), Act::HashFile { upload: upload.id(), source, mark })
@@ -122,7 +125,7 @@ impl Engine {
             target: upload.admission.target(),
             size: upload.size(),
             part_size: upload.admission.part_size,
-            overwrite: upload.name_policy(&gate.settings) == NamePolicy::Overwrite,
+            overwrite: upload.replaces(&gate.settings),
             description: plan::description(&gate.settings, self.words(upload)?),
             token: upload.token(),
         })
@@ -175,6 +178,13 @@ impl Upload {
     /// A sentinel speaks of its unit as it is: it takes the place of the one before.
     pub(super) fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
+    }
+
+    /// Tells whether whatever stands under its name is replaced: never what belongs to another source of
+    /// ours.
+    pub(super) fn replaces(&self, settings: &DestinationSettings) -> bool {
+        self.name_policy(settings) == NamePolicy::Overwrite
+            && !matches!(self.life.owner, Owner::Ours(_))
     }
 
     /// Returns a text that no other upload carries: not of another database either.

@@ -10,14 +10,15 @@ mod failed;
 
 pub(super) use failed::in_vain;
 
+use super::claims::Owner;
 use super::settings::RetrySettings;
 use super::upload::{Doubt, Upload, digest_of};
 use crate::model::digest::Verdict as ETagVerdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Completion, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now,
-    ParkReason, PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage,
-    WallTime,
+    ParkReason, PartNumber, PartState, PlaceHolder, RemoteFile, RemotePart, RemoteUpload,
+    RemoteUploadId, Stage, WallTime,
 };
 
 /// A damaged part is sent this often before the upload parks.
@@ -76,6 +77,15 @@ impl Upload {
             self.life.doubt = Doubt::None;
             return Answer::default();
         };
+        if self.life.owner == Owner::Unknown {
+            // Whose it is comes first, and then this again.
+            self.life.found = Some(file);
+            return Answer::default();
+        }
+        if let Owner::Ours(holder) = &self.life.owner {
+            let holder = (**holder).clone();
+            return self.meet_ours(file, &holder, policy, now);
+        }
         match policy {
             NamePolicy::Overwrite => {
                 self.life.doubt = Doubt::None;
@@ -94,6 +104,59 @@ impl Upload {
                 Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)
             }
         }
+    }
+
+    /// The rows say whose a file under our name is.
+    pub(crate) fn on_holder_found(
+        &mut self,
+        holder: Option<PlaceHolder>,
+        policy: NamePolicy,
+        now: Now,
+    ) -> Answer {
+        if self.state.stage != Stage::Queued {
+            return Answer::default();
+        }
+        self.life.owner = holder.map_or(Owner::NoneOfOurs, |holder| Owner::Ours(Box::new(holder)));
+        match self.life.found.take() {
+            Some(file) => self.on_located(Some(file), policy, now),
+            None => Answer::default(),
+        }
+    }
+
+    /// A file of another source of ours has our name: it is never replaced. The same content is
+    /// complete.
+    fn meet_ours(
+        &mut self,
+        file: RemoteFile,
+        holder: &PlaceHolder,
+        policy: NamePolicy,
+        now: Now,
+    ) -> Answer {
+        if file.size == Some(self.size()) {
+            if self.size().0 == 0 {
+                return Answer::fact(Fact::FoundPresent { file, at: now.wall });
+            }
+            if file.mark.is_some() {
+                self.life.found = Some(file);
+                return Answer::default();
+            }
+        }
+        self.differ_from_ours(holder, policy, now)
+    }
+
+    fn differ_from_ours(&mut self, holder: &PlaceHolder, policy: NamePolicy, now: Now) -> Answer {
+        if policy == NamePolicy::Rename {
+            return self.rename(now);
+        }
+        let own = &self.admission;
+        let PlaceHolder { upload, source } = holder;
+        let detail = format!(
+            "upload {upload} of {source} holds {}, and {}/{} is another file",
+            own.target_path(),
+            own.drop,
+            own.path,
+        );
+        Answer::park(ParkReason::PlaceTakenByOurs, detail, now.wall)
     }
 
     fn rename(&mut self, now: Now) -> Answer {
@@ -120,12 +183,24 @@ impl Upload {
     }
 
     /// The source was read in the layout of the file that stands there.
-    pub(crate) fn on_file_hashed(&mut self, mark: ContentMark, now: Now) -> Answer {
+    pub(crate) fn on_file_hashed(
+        &mut self,
+        mark: ContentMark,
+        policy: NamePolicy,
+        now: Now,
+    ) -> Answer {
+        let holder = match &self.life.owner {
+            Owner::Ours(holder) => Some((**holder).clone()),
+            Owner::Unknown | Owner::NoneOfOurs => None,
+        };
         match self.life.found.take() {
             Some(file) if file.mark == Some(mark) => {
                 Answer::fact(Fact::FoundPresent { file, at: now.wall })
             }
-            Some(file) => Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall),
+            Some(file) => match holder {
+                Some(holder) => self.differ_from_ours(&holder, policy, now),
+                None => Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall),
+            },
             None => Answer::default(),
         }
     }

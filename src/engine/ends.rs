@@ -115,6 +115,18 @@ impl DropKey {
 }
 
 impl Engine {
+    /// Forgets the open drops of a destination: it has another target, which does not know them. Those of
+    /// whose files open uploads go to the new target are opened there.
+    pub(super) fn forget_drops_of(&mut self, destination: &DestinationName, turn: &mut Turn) {
+        let of_it = self.ends.open.keys().filter(|key| key.destination == *destination);
+        let keys: Vec<_> = of_it.cloned().collect();
+        for key in keys {
+            self.ends.remove(&key);
+            let DropKey { destination, drop, name } = key;
+            turn.record(Record::DropFinished { destination, drop, name, at: turn.now.wall });
+        }
+    }
+
     /// Takes a drop as it was stored.
     pub(super) fn open_drop(&mut self, key: DropKey, now: Now) {
         let open = Open {

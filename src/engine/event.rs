@@ -15,14 +15,14 @@ use std::time::Duration;
 pub use seen::{MovedFrom, Walk};
 
 pub use self::asked::{
-    Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report,
+    Begin, Complete, Describe, FindBegun, FindHolder, Locate, PutPart, PutWhole, Remotely, Report,
 };
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Completion, DestinationName, DisposalDoubt, Disposition, DropName, ETag,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
-    Observation, PartNumber, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
+    Observation, PartNumber, PlaceHolder, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Space, UnitReading, UploadId, WallTime,
     WatchState, WholeDigest,
 };
@@ -181,6 +181,8 @@ pub enum Act {
     },
     /// Look a file up by its target name.
     Locate(Remotely<Locate>),
+    /// Find out, from the rows, which other source of ours has a place.
+    FindHolder(Remotely<FindHolder>),
     /// Ask for a remote upload.
     Begin(Remotely<Begin>),
     /// Look for remote uploads of ours that were begun since.
@@ -289,6 +291,12 @@ pub enum Act {
         /// The drop's own name.
         name: String,
     },
+    /// Read what the rows have of drop directories, for another configuration: it comes by
+    /// [`Event::Stored`], the end by [`Outcome::RowsRead`].
+    ReadRows {
+        /// Which, and whether all of it is wanted and not only which files were sent.
+        drops: Vec<(DropName, bool)>,
+    },
     /// Look at the room for the state, and at how long the credentials last.
     Survey,
     /// Tell people.
@@ -384,6 +392,8 @@ pub enum Outcome {
     MovedFound(Vec<Option<MovedFrom>>),
     /// The file of that name, or none.
     Located(Option<RemoteFile>),
+    /// The other source of ours that has the place, or none.
+    HolderFound(Option<PlaceHolder>),
     /// The remote upload.
     Begun(RemoteUpload),
     /// Remote uploads that match; the newest first.
@@ -474,6 +484,8 @@ pub enum Outcome {
         /// When each destination's credential ends, where it says so.
         expiries: Vec<(DestinationName, Option<WallTime>)>,
     },
+    /// All of it was read.
+    RowsRead,
     /// The channel took the notice.
     Notified,
     /// The remote upload is not there any more.

@@ -63,6 +63,8 @@ pub(crate) struct Files {
     pub(crate) is_scanned: bool,
     /// The next scan must look everywhere.
     pub(crate) must_scan_all: bool,
+    /// What the scan under way sees does not count: it is not known what was sent.
+    pub(crate) is_scan_void: bool,
     /// When the last scan began that left out nothing.
     pub(crate) full_scan_at: Option<Monotonic>,
     pub(crate) scan_wanted: Option<Monotonic>,
@@ -141,6 +143,7 @@ impl Files {
             scan_is_full: true,
             is_scanned: false,
             must_scan_all: false,
+            is_scan_void: false,
             full_scan_at: None,
             scan_wanted: None,
             units: Units::default(),
@@ -170,6 +173,7 @@ impl Files {
     /// something may have happened anywhere leaves out none.
     pub(crate) fn begin_scan(&mut self, now: Monotonic) -> Arc<BTreeSet<SourcePath>> {
         self.scan_started = now;
+        self.is_scan_void = false;
         self.scan_wanted = None;
         let rest = self.settings.scan_interval.saturating_mul(REST_INTERVALS);
         let is_due = self.full_scan_at.is_none_or(|at| now.since(at) >= rest);

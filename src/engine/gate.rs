@@ -17,11 +17,12 @@ use super::export::Exports;
 use super::plan;
 use super::retry::{self, Closing, SOURCE_DELAY_MAX};
 use super::settings::{DestinationSettings, RetrySettings};
+use super::targets::Targets;
 use super::turn::Turn;
 use super::width::Width;
 use crate::model::{
     ByteCount, DestinationName, DestinationState, Failure, Monotonic, PartSize, Record,
-    RemoteUploadId, WallTime,
+    RemoteUploadId, TargetId, WallTime,
 };
 
 /// Clean-ups under way at one destination.
@@ -36,6 +37,8 @@ const SAME_END: Duration = Duration::from_secs(1);
 pub(crate) struct Gate {
     /// What was configured.
     pub(crate) settings: DestinationSettings,
+    /// Which target it has.
+    pub(crate) targets: Targets,
     /// Whether it takes acts.
     pub(crate) state: GateState,
     /// Why it does not, for people.
@@ -74,6 +77,8 @@ pub(crate) enum GateState {
 /// One remote upload to remove.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cleanup {
+    /// Where it was begun.
+    pub(crate) target: TargetId,
     /// Not before.
     pub(crate) due: Monotonic,
     /// How often it failed.
@@ -87,6 +92,7 @@ impl Gate {
     pub(crate) fn new(settings: DestinationSettings) -> Self {
         Self {
             settings,
+            targets: Targets::default(),
             state: GateState::Open,
             reason: None,
             streak: 0,
@@ -196,8 +202,9 @@ impl Gate {
     }
 
     /// Queues a remote upload for removal.
-    pub(crate) fn clean_up(&mut self, remote: RemoteUploadId, due: Monotonic) {
-        self.cleanups.entry(remote).or_insert(Cleanup { due, failure_count: 0, act: None });
+    pub(crate) fn clean_up(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
+        let cleanup = Cleanup { target, due, failure_count: 0, act: None };
+        self.cleanups.entry(remote).or_insert(cleanup);
     }
 }
 
@@ -255,7 +262,9 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::engine::settings::PartWish;
-    use crate::model::{Describes, DestinationName, FailureKind, NamePolicy, PartLimits, Traits};
+    use crate::model::{
+        Describes, DestinationName, FailureKind, NamePolicy, PartLimits, TargetAddress, Traits,
+    };
 
     const RETRY: RetrySettings =
         RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
@@ -265,12 +274,19 @@ mod tests {
         Gate::new(DestinationSettings {
             name: DestinationName::new("far"),
             platform: "s3".into(),
+            address: TargetAddress {
+                platform: "s3".into(),
+                base_url: "https://s3.example".into(),
+                container: "lab".into(),
+            },
+            same_as: Vec::new(),
             traits: Traits {
                 limits: PartLimits { size_min: all, size_max: all, count_max: 1, file_max: all },
                 reports_parts: false,
                 report_max: 1,
                 describes: Describes::Never,
                 finishes_drops: false,
+                has_places: true,
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,

@@ -76,4 +76,4 @@ impl Engine {
 /// No destination has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no destination is named {0}")]
-pub struct UnknownDestination(DestinationName);
+pub struct UnknownDestination(pub(super) DestinationName);

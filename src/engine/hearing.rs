@@ -83,7 +83,7 @@ impl Hearing {
     }
 
     /// Notes that a scan ended or showed something, and tells whether that ends a silence.
-    fn hear(&mut self, now: Monotonic) -> bool {
+    pub(super) fn hear(&mut self, now: Monotonic) -> bool {
         self.heard_at = Some(now);
         std::mem::take(&mut self.is_silent)
     }
@@ -264,6 +264,7 @@ impl Engine {
             | FlightKind::Finish(_)
             | FlightKind::Notify(_)
             | FlightKind::Survey
+            | FlightKind::ReadRows
             | FlightKind::Export(..) => upload.map(|upload| upload.admission.drop.clone()),
         };
         if let Some(drop) = drop {

@@ -14,7 +14,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use self::filter::Filter;
+pub(crate) use self::filter::Filter;
 use self::table::{Known, Table, UNKNOWN};
 use crate::model::{Fingerprint, PathDigest, UploadId};
 
@@ -100,6 +100,15 @@ impl KnownFiles {
         self.files.set(path, known);
     }
 
+    /// Notes that a file does not count as sent to a destination in this version after all.
+    pub(crate) fn uncover(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
+        let seen = Known::of(version);
+        if let Some(mut known) = self.files.get(path).filter(|k| k.is_untouched(&seen)) {
+            known.covered &= !destination;
+            self.files.set(path, known);
+        }
+    }
+
     /// Notes that an upload of a file goes on.
     pub(crate) fn began(&mut self, path: PathDigest, upload: UploadId) {
         self.live.insert((path, upload));
@@ -112,6 +121,12 @@ impl KnownFiles {
         if is_superseded && self.live(path).is_empty() {
             self.files.remove(path);
         }
+    }
+
+    /// Takes the place of what was known by what the rows say; uploads that have not ended, and files that
+    /// were moved, stay.
+    pub(crate) fn replace(&mut self, read: Self) {
+        (self.files, self.versions) = (read.files, read.versions);
     }
 
     /// Replaces every set of destinations, for their positions have changed.

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use super::event::Effect;
+use super::reread::Reread;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
 use super::{DropKey, Engine, StoredUnit};
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Now, PartState,
-    PathDigest, RemoteUploadId, RootIdentity, Scope, SourcePath, Standing, StoredOutbox, UploadId,
-    UploadState, WallTime,
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Now, OpenCleanup,
+    PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredOutbox, TargetAddress,
+    TargetId, UploadId, UploadState, WallTime,
 };
 
 /// What the store holds, as the engine is told at start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Uploads that have not ended; where more follows, those that are more than queued.
     pub uploads: Vec<StoredUpload>,
@@ -22,7 +23,11 @@ pub struct Stored {
     /// nothing is said to be at its end.
     pub follows: bool,
     /// Remote uploads to remove.
-    pub cleanups: Vec<(DestinationName, RemoteUploadId)>,
+    pub cleanups: Vec<OpenCleanup>,
+    /// Every target that was ever known.
+    pub targets: Vec<(TargetId, TargetAddress)>,
+    /// The targets that each destination had.
+    pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<DropKey>,
     /// Drops as units.
@@ -46,6 +51,8 @@ pub struct Stored {
 /// What is stored and follows the start, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Portion {
+    /// Drop directories that another configuration put in: their runs, disposals and ignored paths.
+    Drops(Box<Stored>),
     /// Uploads that are queued, and nothing more.
     Uploads(Vec<StoredUpload>),
     /// Versions of files whose upload ended well or was given up, at each destination; in the order of
@@ -62,6 +69,8 @@ pub(super) struct Loading {
     ended: Vec<Upload>,
     /// Uploads that miss their source: whether it stands under another path is to be found out.
     missing: BTreeSet<UploadId>,
+    /// What is read again for another configuration.
+    pub(super) again: Reread,
 }
 
 impl Loading {
@@ -85,6 +94,8 @@ pub struct StoredUpload {
     pub state: UploadState,
     /// Its parts in order, when it has a layout.
     pub parts: Vec<PartState>,
+    /// The upload whose place it waits for.
+    pub waits_for: Option<UploadId>,
 }
 
 /// One file that was uploaded.
@@ -113,14 +124,42 @@ impl StoredFile {
 
 impl Engine {
     /// Takes what is stored, or what of it does not follow.
-    pub(super) fn take_stored(&mut self, stored: Stored, now: Now, out: &mut Vec<Effect>) {
+    pub(super) fn take_stored(&mut self, mut stored: Stored, now: Now, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now);
-        self.take_orders(stored.orders);
-        for (destination, remote) in stored.cleanups {
-            if let Some(gate) = self.gates.get_mut(&destination) {
-                gate.clean_up(remote, now.monotonic);
+        self.take_orders(std::mem::take(&mut stored.orders));
+        self.take_targets(&stored);
+        self.cleanups_elsewhere = std::mem::take(&mut stored.cleanups).into_iter().collect();
+        for key in std::mem::take(&mut stored.open_drops) {
+            self.open_drop(key, now);
+        }
+        self.assign_targets(&mut turn);
+        self.note_directories(&stored.roots);
+        let uploads = std::mem::take(&mut stored.uploads);
+        let follows = stored.follows;
+        let disposals = self.take_drops(stored, now);
+        self.take_uploads(uploads, &mut turn);
+        disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
+        let names: Vec<_> = self.gates.keys().cloned().collect();
+        names.iter().for_each(|name| self.record_destination(name, &mut turn));
+        if !follows {
+            self.end_loading(&mut turn);
+        }
+        self.tell_people(&mut turn);
+        self.flush(turn, out);
+    }
+
+    /// Notes which names stood for other directories when this life began.
+    fn note_directories(&mut self, roots: &[(DropName, String, RootIdentity)]) {
+        for (name, directory, _) in roots {
+            let now = self.drops.get(name).map(|files| &files.settings.directory);
+            if now.is_some_and(|now| now != directory) {
+                self.former_directories.insert(name.clone(), directory.clone());
             }
         }
+    }
+
+    /// Takes what is stored of drop directories. Disposals are left: uploads come before them.
+    pub(super) fn take_drops(&mut self, stored: Stored, now: Now) -> Vec<Disposal> {
         for (drop, path, reason) in stored.ignored {
             if let Some(files) = self.drops.get_mut(&drop) {
                 match reason == IgnoreReason::Moved {
@@ -140,33 +179,23 @@ impl Engine {
             }
         }
         self.take_roots(stored.roots);
-        for key in stored.open_drops {
-            self.open_drop(key, now);
-        }
-        self.take_uploads(stored.uploads, &mut turn);
-        stored.disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
-        let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.record_destination(name, &mut turn));
-        if !stored.follows {
-            self.end_loading(&mut turn);
-        }
-        self.tell_people(&mut turn);
-        self.flush(turn, out);
+        stored.disposals
     }
 
     /// Takes what follows the start.
     pub(super) fn on_stored(&mut self, portion: Portion, turn: &mut Turn) {
         match portion {
+            Portion::Drops(stored) => self.take_new_drops(*stored, turn),
             Portion::Uploads(uploads) => self.take_uploads(uploads, turn),
-            Portion::Known(files) => files.into_iter().for_each(|file| self.remember(file, None)),
+            Portion::Known(files) => self.take_known(files),
             Portion::End => self.end_loading(turn),
         }
     }
 
     /// Everything is in memory: what waited for that is done. The versions of uploads that go on, or
     /// did at the start, are newer than what is known of files, so they are noted after it.
-    fn end_loading(&mut self, turn: &mut Turn) {
-        let Some(Loading { ended, missing }) = self.loading.take() else { return };
+    pub(super) fn end_loading(&mut self, turn: &mut Turn) {
+        let Some(Loading { ended, missing, again: _ }) = self.loading.take() else { return };
         let order: Vec<_> = ended.iter().map(|upload| upload.id()).collect();
         let mut uploads = std::mem::take(&mut self.uploads);
         uploads.extend(ended.into_iter().map(|upload| (upload.id(), Box::new(upload))));
@@ -177,11 +206,19 @@ impl Engine {
         self.uploads = uploads;
         ended.iter().for_each(|upload| self.end_known(upload, turn));
         missing.into_iter().for_each(|id| self.end_if_moved(id, turn));
+        self.claim_free(turn);
     }
 
     fn take_uploads(&mut self, uploads: impl IntoIterator<Item = StoredUpload>, turn: &mut Turn) {
         for upload in uploads {
-            let upload = Upload::loaded(upload.admission, upload.state, upload.parts);
+            let StoredUpload { admission, state, parts, waits_for } = upload;
+            let mut upload = Upload::loaded(admission, state, parts);
+            if waits_for.is_some() {
+                upload.life.waits_for = waits_for;
+            }
+            if let Some(directory) = self.former_directories.get(&upload.admission.drop) {
+                upload.life.directory = Some(directory.as_str().into());
+            }
             self.take_upload(Box::new(upload), turn);
         }
     }
@@ -189,17 +226,24 @@ impl Engine {
     pub(super) fn take_upload(&mut self, mut upload: Box<Upload>, turn: &mut Turn) {
         let id = upload.id();
         self.next_upload = self.next_upload.max(id.0 + 1);
+        self.join(&mut upload, turn);
+        self.uploads.insert(id, upload);
+        self.claim(id, turn);
+        self.retarget(id, turn);
+        self.park_or_release(id, turn);
+        self.give_up_stored(id, turn);
+    }
+
+    /// Has an upload count for its file, its run, and its drop at the destination.
+    pub(super) fn join(&mut self, upload: &mut Upload, turn: &mut Turn) {
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
             if !upload.admission.is_sentinel {
-                files.known.began(upload.admission.path.digest(), id);
+                files.known.began(upload.admission.path.digest(), upload.id());
             }
             // One name for all, and not one for each.
             upload.admission.unit = files.units.shared(&upload.admission.unit);
         }
         self.join_drop(&upload.admission, turn);
         self.join_unit(&upload.admission, turn);
-        self.uploads.insert(id, upload);
-        self.park_or_release(id, turn);
-        self.give_up_stored(id, turn);
     }
 }

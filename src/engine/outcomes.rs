@@ -15,8 +15,8 @@ use super::width::{Flown, Landing};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
     ByteCount, Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Failure,
-    FailureKind, Monotonic, NamePolicy, Now, Observation, PartNumber, Record, RemoteUpload,
-    RemoteUploadId, SourcePath, Stage, UploadId,
+    FailureKind, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
+    RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId,
 };
 
 /// After a scan during which another was asked for.
@@ -28,16 +28,20 @@ type Reply = Result<Outcome, Setback>;
 impl Engine {
     pub(super) fn on_outcome(&mut self, act: ActId, reply: Reply, turn: &mut Turn) {
         let Some(flight) = self.flights.remove(&act) else { return };
-        self.note_reply(&flight, &reply, turn);
+        let is_former = self.is_at_former(act, &flight);
+        if !is_former {
+            self.note_reply(&flight, &reply, turn);
+        }
         self.note_source(&flight, &reply, turn);
         match flight.kind.clone() {
-            FlightKind::Scan(drop) => self.on_scanned(&drop, reply, turn),
+            FlightKind::Scan(drop) => self.on_scanned(&drop, act, reply, turn),
             FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
             FlightKind::Compare(drop, path) => self.on_compared((&drop, &path), act, reply, turn),
             FlightKind::FindMoved(drop, paths) => {
                 self.on_moved_found(&drop, (act, &paths), reply, turn);
             }
-            FlightKind::Abort(remote) => self.on_aborted(&flight, &remote, reply, turn),
+            FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
+            FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
             FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
             FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
@@ -46,6 +50,7 @@ impl Engine {
             }
             FlightKind::Dispose(key) => self.on_disposed(&key, act, reply, turn),
             FlightKind::Notify(id) => self.on_notified(id, reply, turn),
+            FlightKind::ReadRows => self.on_rows_read(act, reply, turn),
             FlightKind::Survey => self.on_surveyed(reply, turn),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
@@ -56,7 +61,9 @@ impl Engine {
                     self.load.remove(name, &drop);
                     self.land(name, flown, &reply, turn);
                 }
-                self.on_part(&flight, (part, &remote), reply, turn);
+                if !is_former {
+                    self.on_part(&flight, (part, &remote), reply, turn);
+                }
             }
             FlightKind::Whole(drop, flown) => {
                 if let Some(name) = &flight.destination {
@@ -104,8 +111,18 @@ impl Engine {
         }
     }
 
-    fn on_scanned(&mut self, drop: &DropName, reply: Reply, turn: &mut Turn) {
+    fn on_scanned(&mut self, drop: &DropName, act: ActId, reply: Reply, turn: &mut Turn) {
+        let Some(files) = self.drops.get_mut(drop) else { return };
+        // A scan of what the name stood for under another configuration tells nothing.
+        if !matches!(files.scan, Scan::Running(running) if running == act) {
+            return;
+        }
+        files.scan_again |= files.is_scan_void;
+        files.must_scan_all |= files.is_scan_void;
         match reply {
+            Ok(_) if files.is_scan_void => {
+                files.hearing.hear(turn.now.monotonic);
+            }
             Ok(Outcome::Scanned { walk, .. }) => self.on_walked(drop, walk, turn),
             Ok(Outcome::OtherRoot { root, reason }) => {
                 self.on_other_root(drop, (root, reason), turn);
@@ -125,7 +142,8 @@ impl Engine {
         if let Some(files) = self.drops.get_mut(drop) {
             files.is_looking = false;
         }
-        if let Ok(Outcome::Looked { observations, root }) = reply {
+        let reply = reply.ok().filter(|_| self.loading.is_none());
+        if let Some(Outcome::Looked { observations, root }) = reply {
             self.note_root(drop, root, &observations);
             self.on_observed(drop, &observations, Closeness::Look, turn);
             let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
@@ -156,26 +174,33 @@ impl Engine {
 
     fn on_aborted(
         &mut self,
-        flight: &Flight,
+        (act, flight): (ActId, &Flight),
         remote: &RemoteUploadId,
         reply: Reply,
         turn: &mut Turn,
     ) {
         let Some(name) = &flight.destination else { return };
+        let target = self.target_of(act, name);
+        let what = OpenCleanup { destination: name.clone(), target, remote: remote.clone() };
         let (retry, Some(gate)) = (self.settings.retry, self.gates.get_mut(name)) else { return };
-        let (destination, remote) = (name.clone(), remote.clone());
-        let Err(Setback { failure, .. }) = reply else {
-            gate.cleanups.remove(&remote);
-            turn.record(Record::CleanupDone { destination, remote });
+        let Some(cleanup) = gate.cleanups.get_mut(remote).filter(|c| c.act == Some(act)) else {
+            if reply.is_ok() && self.cleanups_elsewhere.remove(&what) {
+                turn.record(Record::CleanupDone { what });
+            }
             return;
         };
-        let Some(cleanup) = gate.cleanups.get_mut(&remote) else { return };
+        let what = OpenCleanup { target: cleanup.target, ..what };
+        let Err(Setback { failure, .. }) = reply else {
+            gate.cleanups.remove(remote);
+            turn.record(Record::CleanupDone { what });
+            return;
+        };
         cleanup.act = None;
         cleanup.failure_count += 1;
         let delay = retry::delay(retry, cleanup.failure_count, cleanup.failure_count.into());
         cleanup.due = turn.now.monotonic.after(delay);
         let retry_at = turn.now.wall.after(delay);
-        turn.record(Record::CleanupDelayed { destination, remote, retry_at, failure });
+        turn.record(Record::CleanupDelayed { what, retry_at, failure });
     }
 
     fn on_probed(&mut self, flight: &Flight, reply: Reply, turn: &mut Turn) {
@@ -270,7 +295,8 @@ impl Engine {
         let is_expected = self.uploads.get(&id).is_some_and(|u| u.life.control == Some(act));
         if !is_expected {
             if let (Ok(Outcome::Begun(remote)), Some(name)) = (reply, &flight.destination) {
-                self.clean_up(name, remote.id, turn);
+                let (destination, target) = (name.clone(), self.target_of(act, name));
+                self.clean_up(OpenCleanup { destination, target, remote: remote.id }, turn);
             }
             return;
         }
@@ -301,8 +327,8 @@ impl Engine {
         now: Now,
     ) -> Answer {
         let retry = self.settings.retry;
-        let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
         let upload = self.uploads.get(&id);
+        let gate = upload.and_then(|upload| self.gates.get(&upload.admission.destination));
         let policy = gate.zip(upload).map_or(NamePolicy::Park, |(g, u)| u.name_policy(&g.settings));
         let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
         let is_told_all =
@@ -316,7 +342,8 @@ impl Engine {
         upload.life.is_whole_flying = false;
         match (free, &flight.kind) {
             (Outcome::Located(found), _) => upload.on_located(found, policy, now),
-            (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, now),
+            (Outcome::HolderFound(holder), _) => upload.on_holder_found(holder, policy, now),
+            (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, policy, now),
             (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
             (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
             (Outcome::WholePut { remote, etag, file, md5, sent }, _) => {
@@ -357,16 +384,17 @@ impl Engine {
     }
 
     pub(super) fn settle_answer(&mut self, id: UploadId, answer: Answer, turn: &mut Turn) {
-        let destination = self.uploads.get(&id).map(|upload| upload.admission.destination.clone());
-        if let Some(destination) = destination {
-            for remote in answer.cleanups {
-                self.clean_up(&destination, remote, turn);
-            }
+        for remote in answer.cleanups {
+            let Some(upload) = self.uploads.get(&id) else { break };
+            let destination = upload.admission.destination.clone();
+            let target = upload.admission.target_id;
+            self.clean_up(OpenCleanup { destination, target, remote }, turn);
         }
         for fact in answer.facts {
             self.record(id, fact, turn);
         }
         self.place(id, turn);
+        self.park_if_out(id, turn);
         self.end_if_moved(id, turn);
     }
 }
@@ -419,6 +447,7 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Finish(_) => "finish drop",
         FlightKind::Notify(_) => "notify",
         FlightKind::Survey => "survey",
+        FlightKind::ReadRows => "read rows",
         FlightKind::ReadUnit(_) => "read unit",
         FlightKind::UnitReceipt(_) => "write unit receipt",
         FlightKind::CheckProofs(_) => "check proofs",

@@ -5,7 +5,7 @@
 
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, gate};
+use super::{Engine, StoredFile, gate};
 use crate::model::{EndReason, Fact, Hold, ParkReason, Stage, UploadId};
 
 impl Engine {
@@ -13,6 +13,7 @@ impl Engine {
     ///
     /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
     pub(super) fn record(&mut self, id: UploadId, fact: Fact, turn: &mut Turn) {
+        self.leave_place(id, &fact, turn);
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let fact = match upload.apply(&fact) {
             Ok(()) => fact,
@@ -35,7 +36,8 @@ impl Engine {
         if let Fact::PartAccepted { part, .. } = fact {
             self.disk.accepted(upload.length_of(part));
         }
-        turn.fact(id, fact);
+        turn.fact(id, fact.clone());
+        self.take_place(id, &fact, turn);
         self.place(id, turn);
     }
 
@@ -79,7 +81,8 @@ impl Engine {
         match upload.state.hold {
             Hold::None => {
                 upload.end_wait();
-                if exports || is_paused || is_finishing {
+                let is_waiting = upload.life.waits_for.is_some();
+                if exports || is_paused || is_finishing || is_waiting {
                     self.schedule.remove(upload);
                 } else {
                     self.schedule.ready(upload);
@@ -121,8 +124,13 @@ impl Engine {
     pub(super) fn end_known(&mut self, upload: &Upload, turn: &mut Turn) {
         let (admission, id) = (&upload.admission, upload.id());
         let superseded = Stage::Ended(EndReason::SourceChanged);
+        let bit = self.bit_of(&StoredFile::of(admission));
         if let Some(files) = self.drops.get_mut(&admission.drop) {
             let is_superseded = upload.state.stage == superseded;
+            if is_superseded {
+                // The same version may be back, while uploads of it to other destinations go on.
+                files.known.uncover(admission.path.digest(), &admission.fingerprint, bit);
+            }
             files.known.ended(admission.path.digest(), id, is_superseded);
             if is_superseded && files.settings.is_scanned {
                 // Whoever saw that it is another version, its unit waits for that one to settle.

@@ -278,12 +278,19 @@ mod tests {
         DestinationSettings {
             name: DestinationName::new("cavatica"),
             platform: "sevenbridges".into(),
+            address: crate::model::TargetAddress {
+                platform: "sevenbridges".into(),
+                base_url: "https://api.example".into(),
+                container: "lab/demo".into(),
+            },
+            same_as: Vec::new(),
             traits: Traits {
                 limits: LIMITS,
                 reports_parts: true,
                 report_max: 25,
                 describes: Describes::AfterCompletion,
                 finishes_drops: false,
+                has_places: true,
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,

@@ -35,6 +35,7 @@ impl Engine {
             return;
         }
         self.wake(turn);
+        self.start_reading(turn);
         self.listen(turn);
         if self.is_loaded() {
             self.attend(turn);
@@ -192,6 +193,7 @@ impl Engine {
         let wants = Wants {
             describes: has_words && settings.traits.describes == Describes::AfterCompletion,
             digest: self.wanted_digest(upload),
+            replaces: settings.traits.has_places && upload.replaces(settings),
         };
         if let Some(step) = upload.step(&settings.traits, wants, turn.now.monotonic) {
             self.take_step(id, step, turn);
@@ -296,7 +298,10 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id) else { return false };
         let gate = self.gates.get(&upload.admission.destination);
         upload.life.control.is_none()
-            && gate.is_some_and(|gate| upload.goes_whole(&gate.settings.traits))
+            && gate.is_some_and(|gate| {
+                let replaces = gate.settings.traits.has_places && upload.replaces(&gate.settings);
+                upload.goes_whole(&gate.settings.traits) && !upload.asks_for_owner(replaces)
+            })
     }
 
     /// Sends all of an upload. Its admission is all the intent there is: by the token that follows from

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{
     ByteCount, Channel, Closing, DestinationName, Disposition, DropName, ExportMode, NamePolicy,
-    NoticeKind, PartSize, Start, Traits, Unit, WholeDigest,
+    NoticeKind, PartSize, Start, TargetAddress, Traits, Unit, WholeDigest,
 };
 
 /// Everything the engine goes by.
@@ -203,6 +203,10 @@ pub struct DestinationSettings {
     pub name: DestinationName,
     /// The platform's name, for people.
     pub platform: String,
+    /// The target: where it is.
+    pub address: TargetAddress,
+    /// Other addresses of the same target.
+    pub same_as: Vec<TargetAddress>,
     /// How the platform differs from others.
     pub traits: Traits,
     /// The part size to wish for.

@@ -46,6 +46,12 @@ impl Engine {
         closeness: Closeness,
         turn: &mut Turn,
     ) {
+        // What it means, only the rows tell that are being read: it is looked at again.
+        let is_void = closeness == Closeness::Scan
+            && self.drops.get(drop).is_some_and(|files| files.is_scan_void);
+        if self.loading.is_some() || is_void {
+            return;
+        }
         for observation in observations {
             self.observe(drop, observation, closeness, turn);
         }
@@ -185,6 +191,11 @@ impl Engine {
 
     pub(super) fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
+        if self.loading.is_some() {
+            files.settle.scanned(settled.path, settled.version, turn.now.monotonic);
+            files.settle.retry(settled.path, turn.now.monotonic);
+            return;
+        }
         if files.known.is_moved_no_more(settled.path.digest()) {
             turn.record(Record::NotIgnored { drop: drop.clone(), path: settled.path.clone() });
         }
@@ -237,6 +248,7 @@ impl Engine {
             unit,
             is_sentinel: false,
             provenance: settled.provenance.map(Box::new),
+            target_id: gate.targets.own(),
             destination,
         };
         self.next_upload += 1;
@@ -248,6 +260,7 @@ impl Engine {
         self.join_drop(&upload.admission, turn);
         self.join_unit(&upload.admission, turn);
         self.uploads.insert(id, upload);
+        self.claim(id, turn);
         self.place(id, turn);
         Some(id)
     }

@@ -8,8 +8,11 @@ use std::ops::{Deref, DerefMut};
 
 use crate::model::{
     Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, Provenance,
-    RootIdentity, SourcePath, Target, UploadId, WallTime,
+    RootIdentity, SourcePath, Target, TargetId, UploadId, WallTime,
 };
+
+/// What stands between the name of a run and the number of its receipt.
+const DROP_SUFFIX: &[u8] = b".drop-";
 
 /// An [`Admission`] in little room.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(crate) struct Ticket {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) provenance: Option<Box<Provenance>>,
     pub(crate) destination: DestinationName,
+    pub(crate) target_id: TargetId,
     pub(crate) part_size: PartSize,
     /// It was of one part when it was admitted or loaded: its lane stays, whatever is begun.
     pub(crate) is_small: bool,
@@ -50,6 +54,18 @@ impl Ticket {
         &self.target[self.folders_length as usize..]
     }
 
+    /// Returns the target's folders, each followed by a slash, and its name.
+    pub(crate) fn target_path(&self) -> &str {
+        &self.target
+    }
+
+    /// Returns what stands for the run of a sentinel, whatever number its receipt has.
+    pub(crate) fn sentinel_unit(&self) -> SourcePath {
+        let path = self.path.as_bytes();
+        let end = path.windows(DROP_SUFFIX.len()).rposition(|part| part == DROP_SUFFIX);
+        SourcePath::from_bytes(&path[..end.unwrap_or(path.len())])
+    }
+
     /// Returns the first of the folders it shall stand in.
     pub(crate) fn top_folder(&self) -> Option<&str> {
         self.target[..self.folders_length as usize].split_terminator('/').next()
@@ -72,6 +88,7 @@ impl Ticket {
             fingerprint: self.fingerprint,
             provenance: self.provenance.clone(),
             destination: self.destination.clone(),
+            target_id: self.target_id,
             target: self.target(),
             part_size: self.part_size,
             rank: self.rank,
@@ -101,6 +118,7 @@ impl From<Admission> for Ticket {
             fingerprint: admission.fingerprint,
             provenance: admission.provenance,
             destination: admission.destination,
+            target_id: admission.target_id,
             part_size: admission.part_size,
             is_small: admission.fingerprint.size.0 <= admission.part_size.get(),
             rank: admission.rank,
@@ -173,6 +191,7 @@ mod tests {
                 ctime_ns: None,
             },
             destination: DestinationName::new("far"),
+            target_id: TargetId(9),
             target: Target {
                 folders: folders.iter().map(|&folder| folder.to_owned()).collect(),
                 name: name.to_owned(),

@@ -90,6 +90,8 @@ fn must_wait(act: &Act) -> bool {
         | Act::StartExports { .. }
         | Act::FinishDrop { .. }
         | Act::CompareContent { .. }
+        | Act::FindHolder(_)
+        | Act::ReadRows { .. }
         | Act::FindMoved { .. }
         | Act::WriteReceipt { .. }
         | Act::WriteUnitReceipt { .. }

@@ -33,7 +33,7 @@ use crate::model::{
 const MARKERS_MAX: usize = 64;
 
 /// One unit as it was stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredUnit {
     /// Its row.
     pub row: UnitRow,

@@ -28,16 +28,22 @@ impl Engine {
 
     /// Puts an upload as its row has it in the place of the one in memory.
     fn take_again(&mut self, stored: StoredUpload, turn: &mut Turn) {
-        let StoredUpload { admission, state, parts } = stored;
+        let StoredUpload { admission, state, parts, waits_for } = stored;
         let mut upload = Box::new(Upload::loaded(admission, state, parts));
         let id = upload.id();
+        if waits_for.is_some() {
+            upload.life.waits_for = waits_for;
+        }
+        self.unclaim(id, turn);
         let Some(old) = self.uploads.remove(&id) else { return self.take_upload(upload, turn) };
         self.schedule.remove(&old);
         if let Some(at) = old.life.timer {
             self.timers.remove(&(at, id));
         }
         upload.admission.unit = old.admission.unit.clone();
+        upload.life.directory.clone_from(&old.life.directory);
         self.uploads.insert(id, upload);
+        self.claim(id, turn);
     }
 
     /// Ends an upload that has no row: its file is known in this life, and looked at again in the next.

@@ -21,16 +21,18 @@
 //! Nothing here does I/O or knows which platform it speaks to; `engine/answer.rs` turns what came
 //! back into facts, `engine.rs` turns a [`Step`] into an act.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod life;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::event::ActId;
+pub(crate) use self::life::Life;
+use super::claims::Owner;
 use super::ticket::{AtStart, Sparse, Ticket};
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ByteRange, ETag, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
+    Admission, ByteCount, ByteRange, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
     PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId,
     UploadState, WholeDigest,
 };
@@ -51,56 +53,6 @@ pub(crate) struct Upload {
     pub(crate) life: Sparse<Life>,
 }
 
-/// What an upload knows only in this life of the process.
-#[derive(Debug)]
-pub(crate) struct Life {
-    /// Whether it must ask before it acts.
-    pub(crate) doubt: Doubt,
-    /// The act under way that is not a part.
-    pub(crate) control: Option<ActId>,
-    /// Parts on their way.
-    pub(crate) flying: BTreeSet<PartNumber>,
-    /// Parts that failed: when they go again, and how often they failed.
-    pub(crate) part_waits: BTreeMap<PartNumber, (Monotonic, u32)>,
-    /// Parts whose ETag was another than their MD5, and how often.
-    pub(crate) mismatches: BTreeMap<PartNumber, u32>,
-    /// Parts that the platform has and we have no checkpoint for: to be read and compared.
-    pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
-    /// A file that stands under our name, to be compared.
-    pub(crate) found: Option<RemoteFile>,
-    /// Since when accepted parts wait to be reported.
-    pub(crate) unreported_since: Option<Monotonic>,
-    /// How often the platform refused to complete.
-    pub(crate) refusal_count: u32,
-    /// How often the platform did not have the upload any more.
-    pub(crate) lost_count: u32,
-    /// The platform said at begin that the name is taken.
-    pub(crate) name_taken: bool,
-    /// The platform knows a file of our name, and whose it is must be asked before anything is sent.
-    pub(crate) name_met: bool,
-    /// All of it is on its way, in one request.
-    pub(crate) is_whole_flying: bool,
-    /// When its export job is asked about, and how often it was.
-    pub(crate) poll: (Monotonic, u32),
-    /// Until when it waits, by the clock that never goes back.
-    pub(crate) hold_until: Option<Monotonic>,
-    /// When the engine looks at it by itself.
-    pub(crate) timer: Option<Monotonic>,
-    /// How many names were tried.
-    pub(crate) name_version: u32,
-    /// The source is another version, and what may have been begun for this one is to be found and
-    /// removed before the upload ends.
-    pub(crate) is_superseded: bool,
-    /// The operator gave it up.
-    pub(crate) is_given_up: bool,
-    /// Since when its file cannot be read, though it is there.
-    pub(crate) failing_since: Option<Monotonic>,
-    /// People were told of that.
-    pub(crate) is_told_stuck: bool,
-    /// No part before this one is open.
-    cursor: usize,
-}
-
 /// Whether an upload must ask before it acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
@@ -115,6 +67,8 @@ pub(crate) enum Doubt {
 pub(crate) enum Step {
     /// Look the file up by its name.
     Locate,
+    /// Ask the rows which other source of ours has the place.
+    FindHolder,
     /// Compare the source with the file that stands there.
     HashFile(ContentMark),
     /// Record the intent, begin.
@@ -148,6 +102,8 @@ pub(crate) struct Wants {
     pub(crate) describes: bool,
     /// A digest of the whole file stands in the receipt.
     pub(crate) digest: Option<WholeDigest>,
+    /// Whatever stands under its name is replaced, unless it belongs to another source of ours.
+    pub(crate) replaces: bool,
 }
 
 impl Upload {
@@ -194,7 +150,18 @@ impl Upload {
                 self.parts = Vec::new();
                 self.life.forget_parts();
             }
-            Fact::Renamed { name } => self.admission.rename(name),
+            Fact::Retargeted { target, part_size } => {
+                (self.admission.target_id, self.admission.part_size) = (*target, *part_size);
+                self.parts = Vec::new();
+                let Life { timer, waits_for, .. } = *self.life;
+                let directory = self.life.directory.take();
+                *self.life = Life { timer, waits_for, directory, ..Life::new() };
+            }
+            Fact::Renamed { name } => {
+                self.admission.rename(name);
+                self.life.forget_owner();
+            }
+            Fact::Parked { .. } | Fact::Released => self.life.forget_owner(),
             Fact::BeginIntended { part_size: Some(part_size), .. }
             | Fact::PartSizeRaised { part_size } => self.admission.part_size = *part_size,
             Fact::BeginIntended { part_size: None, .. }
@@ -214,8 +181,6 @@ impl Upload {
             | Fact::InFlight { .. }
             | Fact::SentInVain { .. }
             | Fact::AttemptFailed { .. }
-            | Fact::Parked { .. }
-            | Fact::Released
             | Fact::SourceChanged { .. }
             | Fact::Abandoned { .. } => {}
         }
@@ -292,6 +257,9 @@ impl Upload {
         if self.life.control.is_some() || self.state.hold != Hold::None {
             return None;
         }
+        if self.asks_for_owner(wants.replaces) {
+            return Some(Step::FindHolder);
+        }
         if self.goes_whole(traits) {
             return None;
         }
@@ -328,7 +296,10 @@ impl Upload {
     pub(crate) fn goes_whole(&self, traits: &Traits) -> bool {
         let may_go = self.state.hold == Hold::None
             && match self.state.stage {
-                Stage::Queued => self.life.doubt == Doubt::None || !self.life.name_met,
+                Stage::Queued => {
+                    self.life.doubt == Doubt::None
+                        || !(self.life.name_met || matches!(self.life.owner, Owner::Ours(_)))
+                }
                 Stage::Beginning { .. } => self.life.doubt == Doubt::None,
                 Stage::Sending { .. }
                 | Stage::Completing { .. }
@@ -438,54 +409,5 @@ impl AtStart for UploadState {
 
     fn new_at_start() -> Self {
         Self::admitted(None)
-    }
-}
-
-impl AtStart for Life {
-    fn at_start() -> &'static Self {
-        static AT_START: Life = Life::new();
-        &AT_START
-    }
-
-    fn new_at_start() -> Self {
-        Self::new()
-    }
-}
-
-impl Life {
-    const fn new() -> Self {
-        Self {
-            doubt: Doubt::Ask,
-            control: None,
-            flying: BTreeSet::new(),
-            part_waits: BTreeMap::new(),
-            mismatches: BTreeMap::new(),
-            doubtful: BTreeMap::new(),
-            found: None,
-            unreported_since: None,
-            refusal_count: 0,
-            lost_count: 0,
-            name_taken: false,
-            name_met: false,
-            is_whole_flying: false,
-            poll: (Monotonic(Duration::ZERO), 0),
-            hold_until: None,
-            timer: None,
-            name_version: 1,
-            is_superseded: false,
-            is_given_up: false,
-            failing_since: None,
-            is_told_stuck: false,
-            cursor: 0,
-        }
-    }
-
-    fn forget_parts(&mut self) {
-        self.part_waits.clear();
-        self.mismatches.clear();
-        self.doubtful.clear();
-        self.flying.clear();
-        self.unreported_since = None;
-        self.cursor = 0;
     }
 }

@@ -9,11 +9,12 @@ use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
 use super::health::{DestinationState, DropHealth};
-use super::id::{DestinationName, DropName, ExportId, RemoteUploadId, UploadId};
+use super::id::{DestinationName, DropName, ExportId, UploadId};
 use super::notice::{Notice, NoticeId};
 use super::order::OrderRecord;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload, Target};
 use super::root::RootIdentity;
+use super::target::{OpenCleanup, PlaceHolder, TargetAddress, TargetId};
 use super::time::WallTime;
 use super::unit::{Disposal, UnitRow};
 
@@ -26,19 +27,15 @@ pub enum Record {
     Upload(UploadId, Fact),
     /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
     CleanupQueued {
-        /// Where.
-        destination: DestinationName,
-        /// What.
-        remote: RemoteUploadId,
+        /// What, and where.
+        what: OpenCleanup,
         /// When it was queued.
         at: WallTime,
     },
     /// That clean-up failed and will be tried again.
     CleanupDelayed {
-        /// Where.
-        destination: DestinationName,
-        /// What.
-        remote: RemoteUploadId,
+        /// What, and where.
+        what: OpenCleanup,
         /// When to try again.
         retry_at: WallTime,
         /// Why it failed.
@@ -46,10 +43,51 @@ pub enum Record {
     },
     /// That clean-up is done: the remote upload is not there.
     CleanupDone {
-        /// Where.
+        /// What, and where.
+        what: OpenCleanup,
+    },
+    /// A target that was not known before.
+    Target {
+        /// Its id from here on.
+        id: TargetId,
+        /// Where it is.
+        address: TargetAddress,
+    },
+    /// The targets that a destination has from here on: its own first, then those that are declared to
+    /// be the same.
+    TargetsInForce {
+        /// The destination.
         destination: DestinationName,
-        /// What.
-        remote: RemoteUploadId,
+        /// Its targets.
+        targets: Vec<TargetId>,
+    },
+    /// What was completed for a destination at its former targets does not count as sent: the sources
+    /// are sent to its target.
+    Resend {
+        /// The destination.
+        destination: DestinationName,
+        /// Its target.
+        target: TargetId,
+        /// Only uploads before this one do not count.
+        before: UploadId,
+    },
+    /// An upload waits for the place that another one holds, or does not any more.
+    PlaceAwaited {
+        /// The upload.
+        upload: UploadId,
+        /// The upload that holds the place.
+        holder: Option<UploadId>,
+    },
+    /// A file of ours stands at a place.
+    PlaceHeld {
+        /// The target.
+        target: TargetId,
+        /// The place.
+        place: Target,
+        /// The upload that made it or found it, and its source.
+        holder: PlaceHolder,
+        /// The upload made it: what stood there before does not any more.
+        is_made: bool,
     },
     /// A path that is not uploaded, and why.
     Ignored {
@@ -237,6 +275,8 @@ pub struct Admission {
     pub is_sentinel: bool,
     /// To where.
     pub destination: DestinationName,
+    /// The target that this name has.
+    pub target_id: TargetId,
     /// Under which name there.
     pub target: Target,
     /// The part size we wish for; the platform may settle on another at begin.
@@ -418,6 +458,13 @@ pub enum Fact {
         /// The part size to wish for.
         part_size: PartSize,
     },
+    /// The destination has another target: begin again there, all parts open.
+    Retargeted {
+        /// The target.
+        target: TargetId,
+        /// The part size to wish for there.
+        part_size: PartSize,
+    },
     /// The source is another version now: this upload ends, a new one is made of the new version.
     SourceChanged {
         /// When.
@@ -460,6 +507,7 @@ impl Fact {
             Self::Released => "released",
             Self::RemoteGone => "remote-gone",
             Self::PartSizeRaised { .. } => "part-size-raised",
+            Self::Retargeted { .. } => "retargeted",
             Self::SourceChanged { .. } => "source-changed",
             Self::Abandoned { .. } => "abandoned",
         }

@@ -136,6 +136,8 @@ impl std::error::Error for Failure {}
 pub enum ParkReason {
     /// A different file of that name is at the destination.
     NameTaken,
+    /// A file of another source of ours is at the destination under that name.
+    PlaceTakenByOurs,
     /// The source is not there.
     SourceMissing,
     /// The source may not be read.
@@ -176,8 +178,9 @@ pub enum ParkReason {
 
 impl ParkReason {
     /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NameTaken,
+        Self::PlaceTakenByOurs,
         Self::SourceMissing,
         Self::SourceUnreadable,
         Self::Forbidden,
@@ -202,6 +205,7 @@ impl ParkReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NameTaken => "name-taken",
+            Self::PlaceTakenByOurs => "place-taken-by-ours",
             Self::SourceMissing => "source-missing",
             Self::SourceUnreadable => "source-unreadable",
             Self::Forbidden => "forbidden",
@@ -232,6 +236,9 @@ impl ParkReason {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NameTaken => "a file of that name, not proved the same, is at the destination",
+            Self::PlaceTakenByOurs => {
+                "another file of ours, not proved the same, has this name at the destination"
+            }
             Self::SourceMissing => "the source file is not there",
             Self::SourceUnreadable => "the source file may not be read",
             Self::Forbidden => "the destination does not let this credential write",

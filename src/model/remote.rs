@@ -141,6 +141,8 @@ pub struct Traits {
     pub describes: Describes,
     /// It wants to be told when all of a drop is there.
     pub finishes_drops: bool,
+    /// A file has a place there that no two files can have.
+    pub has_places: bool,
     /// The MD5 of a part must be known before it is sent.
     pub wants_md5_first: bool,
     /// A file of one part is one request, which makes the file: nothing is begun or completed.

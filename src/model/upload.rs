@@ -12,6 +12,7 @@
 //!    └──────── found present ───────────────────────▲
 //! any before Completed ─► Ended(SourceChanged); any before Receipted ─► Ended(Abandoned)
 //! Beginning, Sending, Completing ─► Queued when the platform lost the upload
+//! any before Receipted ─► Queued when the destination has another target
 //! ```
 //! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
 
@@ -252,6 +253,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         | Fact::Verified { .. }
         | Fact::ReceiptWritten { .. }
         | Fact::RemoteGone
+        | Fact::Retargeted { .. }
         | Fact::SourceChanged { .. }
         | Fact::Abandoned { .. } => {
             next.stage = next_stage(state, fact).ok_or_else(|| illegal(state, fact))?;
@@ -259,6 +261,11 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.hold = Hold::None;
             if matches!(fact, Fact::RemoteGone) {
                 forget_parts(&mut next);
+                next.restart_count = next.restart_count.saturating_add(1);
+            }
+            if matches!(fact, Fact::Retargeted { .. }) {
+                forget_parts(&mut next);
+                (next.described, next.digested, next.export) = (false, false, None);
             }
         }
         Fact::PartAccepted { .. } | Fact::PartsReported { .. } | Fact::PartReopened { .. } => {
@@ -378,6 +385,7 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
             Receipted { file: file.clone() }
         }
         (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,
+        (stage, Fact::Retargeted { .. }) if !stage.is_end() => Queued,
         (stage, Fact::SourceChanged { .. }) if stage.is_before_completed() => {
             Ended(EndReason::SourceChanged)
         }
@@ -420,7 +428,6 @@ fn forget_parts(next: &mut UploadState) {
     next.accepted_count = 0;
     next.reported_count = 0;
     next.etag_mode = ETagMode::Unknown;
-    next.restart_count = next.restart_count.saturating_add(1);
 }
 
 /// Moves the part counts; `None` when they would leave their bounds.

@@ -57,6 +57,7 @@ pub const TRAITS: Traits = Traits {
     report_max: 1,
     describes: Describes::Never,
     finishes_drops: false,
+    has_places: true,
     wants_md5_first: true,
     sends_whole: false,
     can_inspect: true,

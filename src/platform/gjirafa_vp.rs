@@ -45,6 +45,7 @@ pub const TRAITS: Traits = Traits {
     },
     describes: Describes::Never,
     finishes_drops: false,
+    has_places: false,
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: false,

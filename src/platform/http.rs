@@ -31,7 +31,9 @@ use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
 use crate::telemetry::scrub;
 
-pub use self::prescribed::{base_url, is_loopback, parse_url, part_url, prescribed_headers};
+pub use self::prescribed::{
+    base_url, canonical_url, is_loopback, parse_url, part_url, prescribed_headers,
+};
 
 mod body;
 mod network;

@@ -61,6 +61,7 @@ pub const TRAITS: Traits = Traits {
     report_max: 1,
     describes: Describes::AtBegin,
     finishes_drops: false,
+    has_places: true,
     wants_md5_first: true,
     sends_whole: true,
     can_inspect: true,

@@ -57,6 +57,7 @@ pub const TRAITS: Traits = Traits {
     report_max: 25,
     describes: Describes::AfterCompletion,
     finishes_drops: false,
+    has_places: true,
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: true,

@@ -73,6 +73,8 @@ const COLUMNS: &[&str] = &[
     "source_file_system",
     "bytes_in_flight",
     "root",
+    "target_id",
+    "waits_for",
 ];
 
 /// How many they are: where what a query adds to them stands.

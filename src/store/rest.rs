@@ -170,31 +170,100 @@ impl Rest {
     /// Reads what is known of files. Read in the order of the table, for grouped by path it would take
     /// as long again.
     fn known(&self, size: usize, take: impl FnMut(Vec<KnownFile>) -> bool) -> Result<()> {
-        let sql = "SELECT id, drop_name, path, destination, device, inode, size_bytes, mtime_ns, \
-            ctime_ns FROM uploads WHERE stage IN ('receipted', 'abandoned') AND sentinel = 0 \
-            ORDER BY id";
-        let mut moved = moved(&self.connection)?;
-        let mut statement = self.connection.prepare(sql)?;
-        let mut found = statement.query([])?;
-        let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
-        while let Some((id, file)) = next_known(&mut found, &mut names)? {
-            while let Some((_, earlier)) = moved.next_if(|(of, _)| *of < id) {
-                if !pages.add(earlier) {
-                    return Ok(());
-                }
-            }
-            if !pages.add(file) {
-                return Ok(());
-            }
-        }
-        for (_, file) in moved {
-            if !pages.add(file) {
-                return Ok(());
-            }
-        }
-        pages.finish();
-        Ok(())
+        known(&self.connection, size, take)
     }
+}
+
+/// Uploads that do not count as sent are left out: their sources are sent again, to another target.
+const COUNTS: &str = "(r.destination IS NULL OR s.id >= r.before_id OR s.target_id = r.target_id \
+    OR EXISTS (SELECT 1 FROM destination_targets d \
+        WHERE d.destination = s.destination AND d.target_id = s.target_id))";
+
+/// What is read for a configuration that puts drop directories or destinations in.
+#[derive(Debug)]
+pub struct Again {
+    connection: Connection,
+    settings: Settings,
+}
+
+impl Again {
+    /// Opens it; what was committed before is in it.
+    ///
+    /// # Errors
+    /// See [`super::Kind`].
+    pub fn open(settings: &Settings) -> std::result::Result<Self, Error> {
+        let connection = schema::open_for_reading(&settings.directory)?;
+        let again = Self { connection, settings: settings.clone() };
+        let begin = "BEGIN; SELECT count(*) FROM tallies";
+        again.connection.execute_batch(begin).map_err(|source| again.failed(source))?;
+        Ok(again)
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::sqlite("read", &self.settings.directory.join(FILE_NAME), source)
+    }
+
+    /// Returns what belongs to drop directories besides their files.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn drops(&self, drops: &BTreeSet<DropName>) -> std::result::Result<Loaded, Error> {
+        super::writer::load::of_drops(&self.connection, drops).map_err(|source| self.failed(source))
+    }
+
+    /// Hands over the files of drop directories that count as sent, about `size` at a time, until `take`
+    /// wants no more.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn known(
+        &self,
+        drops: &BTreeSet<DropName>,
+        size: usize,
+        mut take: impl FnMut(Vec<KnownFile>) -> bool,
+    ) -> std::result::Result<(), Error> {
+        let of_drops = |mut page: Vec<KnownFile>| {
+            page.retain(|file| drops.contains(&file.drop));
+            page.is_empty() || take(page)
+        };
+        known(&self.connection, size, of_drops).map_err(|source| self.failed(source))
+    }
+}
+
+/// Reads what is known of files, in the order of their uploads.
+fn known(
+    connection: &Connection,
+    size: usize,
+    take: impl FnMut(Vec<KnownFile>) -> bool,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT s.id, s.drop_name, s.path, s.destination, s.device, s.inode, \
+            s.size_bytes, s.mtime_ns, s.ctime_ns FROM uploads s \
+            LEFT JOIN resends r ON r.destination = s.destination \
+            WHERE s.stage IN ('receipted', 'abandoned') AND s.sentinel = 0 AND {COUNTS} \
+            ORDER BY s.id"
+    );
+    let mut moved = moved(connection)?;
+    let mut statement = connection.prepare(&sql)?;
+    let mut found = statement.query([])?;
+    let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
+    while let Some((id, file)) = next_known(&mut found, &mut names)? {
+        while let Some((_, earlier)) = moved.next_if(|(of, _)| *of < id) {
+            if !pages.add(earlier) {
+                return Ok(());
+            }
+        }
+        if !pages.add(file) {
+            return Ok(());
+        }
+    }
+    for (_, file) in moved {
+        if !pages.add(file) {
+            return Ok(());
+        }
+    }
+    pages.finish();
+    Ok(())
 }
 
 /// Names that were read before. Thousands of rows in a row have the same.
@@ -248,13 +317,16 @@ impl<T, F: FnMut(Vec<T>) -> bool> Pages<T, F> {
 type Moved = Peekable<IntoIter<(i64, KnownFile)>>;
 
 fn moved(connection: &Connection) -> Result<Moved> {
-    let sql = "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
+    let sql = format!(
+        "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
         s.size_bytes, s.mtime_ns, i.ctime_ns FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
         JOIN uploads s ON s.path = u.path AND s.drop_name = u.drop_name AND s.inode = u.inode \
             AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
-        WHERE s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL \
-        ORDER BY i.moved_upload";
-    let mut statement = connection.prepare(sql)?;
+        LEFT JOIN resends r ON r.destination = s.destination \
+        WHERE {COUNTS} AND s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL \
+        ORDER BY i.moved_upload"
+    );
+    let mut statement = connection.prepare(&sql)?;
     let (mut found, mut names) = (statement.query([])?, Names::default());
     let mut moved = Vec::new();
     while let Some(row) = next_known(&mut found, &mut names)? {

@@ -19,7 +19,7 @@ use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
     ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize, PartState,
     Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath,
-    Stage, Target, UploadId, UploadState, WallTime,
+    Stage, Target, TargetId, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -106,6 +106,7 @@ pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
         },
         provenance: read_provenance(row)?.map(Box::new),
         destination: DestinationName::new(row.get::<_, String>(at!("destination"))?),
+        target_id: TargetId(row.get(at!("target_id"))?),
         target: Target {
             folders: folder.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
             name: row.get(at!("target_name"))?,
@@ -234,15 +235,16 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
 /// Reads an upload with its parts, which are all open where they have no row.
 pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<LoadedUpload> {
     let (admission, state) = (read_admission(row)?, read_state(row)?);
+    let waits_for = row.get::<_, Option<i64>>(at!("waits_for"))?.map(UploadId);
     let count = state.stage.remote().map_or(0, |remote| remote.part_count);
     let mut parts = vec![PartState::Open; count as usize];
     if state.accepted_count == 0 {
-        return Ok(LoadedUpload { admission, state, parts });
+        return Ok(LoadedUpload { admission, state, parts, waits_for });
     }
     for (number, part) in read_parts(connection, admission.id)? {
         *parts.get_mut(number.index()).ok_or_else(|| damaged("parts.number"))? = part;
     }
-    Ok(LoadedUpload { admission, state, parts })
+    Ok(LoadedUpload { admission, state, parts, waits_for })
 }
 
 fn read_parts(connection: &Connection, id: UploadId) -> Result<Vec<(PartNumber, PartState)>> {
@@ -285,9 +287,9 @@ pub(super) fn insert(
         mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
         restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel, \
-        source_owner, source_file_system, root) \
+        source_owner, source_file_system, root, target_id) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'queued', ?14, ?15, ?16, \
-        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21, ?22)";
+        'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
     let reason = match state.hold {
         Hold::Parked { reason } => Some(reason),
         Hold::None | Hold::Waiting { .. } => None,
@@ -315,6 +317,7 @@ pub(super) fn insert(
         admission.provenance.as_ref().map(|of| of.owner),
         admission.provenance.as_ref().map(|of| of.file_system.cast_signed()),
         admission.root.as_ref().map(RootIdentity::as_str),
+        admission.target_id.0,
     ])?;
     Ok(())
 }

@@ -22,6 +22,7 @@ mod closed;
 mod files;
 mod health;
 mod shown;
+mod targets;
 mod units;
 
 pub use self::files::Sent;
@@ -29,8 +30,8 @@ pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::units::{DisposalShown, HeldDisposal, Proving, RunKey, UnitShown, UnitTally};
 
 pub use self::shown::{
-    Attempt, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part, Run,
-    Status, Tally, Upload, Wait,
+    Attempt, Awaited, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part,
+    Run, Status, Tally, Upload, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -101,6 +102,7 @@ impl Snapshot {
             )?,
             destinations,
             tallies,
+            former_targets: self.read_former()?,
             settling_count: count(SETTLING)?,
             ignored_count: count("SELECT path_count FROM ignored_tally")?,
             ignored: self.list_ignored(all)?,
@@ -151,8 +153,22 @@ impl Snapshot {
 
     fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {
         let mut uploads = self.list(&open_sql(), read_upload)?;
+        uploads.iter_mut().try_for_each(|upload| self.name_awaited(upload))?;
         uploads.extend(self.list(&ended_sql(all), read_upload)?);
         Ok(uploads)
+    }
+
+    /// Reads which file an upload waits for.
+    fn name_awaited(&self, upload: &mut Upload) -> Result<()> {
+        let Some(awaited) = &mut upload.awaits else { return Ok(()) };
+        let sql = "SELECT drop_name, path FROM uploads WHERE id = ?1";
+        let read = |row: &Row<'_>| {
+            let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+            Ok(format!("{}/{path}", row.get_ref(0)?.as_str()?))
+        };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        awaited.file = statement.query_row([awaited.upload.0], read).optional()?;
+        Ok(())
     }
 
     /// Returns the newest runs: how many of their files are there.
@@ -253,6 +269,7 @@ impl Snapshot {
             self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
         let Some(mut detail) = detail else { return Ok(None) };
         self.note_closed_for(&mut detail.upload)?;
+        self.name_awaited(&mut detail.upload)?;
         detail.parts = self.parts(id)?;
         detail.attempts = self.attempts(id)?;
         Ok(Some(detail))
@@ -385,6 +402,9 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         completed_at: time(row, at!("completed_at_ns"))?,
         ordered: None,
         waits_for: None,
+        awaits: row
+            .get::<_, Option<i64>>(at!("waits_for"))?
+            .map(|id| Awaited { upload: UploadId(id), file: None }),
         admission,
         state,
     })

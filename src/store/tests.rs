@@ -8,7 +8,7 @@ use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
     ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, Provenance,
-    RemoteFile, RemoteFileId, RemoteUpload, SourcePath, Target,
+    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target, TargetId,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -18,6 +18,7 @@ fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
     Admission {
         unit: SourcePath::from_bytes(b"run"),
         provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),
+        target_id: TargetId(1),
         is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("drop"),
@@ -86,6 +87,7 @@ fn fact(index: usize) -> Fact {
         15 => Fact::Parked { reason: ParkReason::Quota, detail: "full".into(), at: AT },
         16 => Fact::Released,
         17 => Fact::RemoteGone,
+        21 => Fact::Retargeted { target: TargetId(2), part_size },
         18 => Fact::CompleteWithdrawn,
         19 => Fact::FoundPresent { file, at: AT },
         20 => Fact::SentInVain { bytes: ByteCount(2) },
@@ -122,7 +124,7 @@ impl Mirror {
         }
         match fact {
             Fact::Begun { remote, .. } => parts = vec![PartState::Open; remote.part_count as usize],
-            Fact::RemoteGone => parts.clear(),
+            Fact::RemoteGone | Fact::Retargeted { .. } => parts.clear(),
             Fact::Renamed { name } => self.name.clone_from(name),
             _ => {}
         }
@@ -208,7 +210,7 @@ proptest! {
 
     #[test]
     fn rows_come_back_as_they_were_and_the_books_balance(
-        order in prop::collection::vec((0_usize..66, 0_usize..2), 0..120),
+        order in prop::collection::vec((0_usize..69, 0_usize..2), 0..120),
     ) {
         come_back(order)?;
     }

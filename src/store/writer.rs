@@ -12,13 +12,14 @@
 
 mod attempts;
 mod files;
-mod load;
+pub(super) mod load;
 mod moves;
 pub(super) mod orders;
 mod outbox;
 mod rate;
 mod record;
 mod refused;
+mod targets;
 pub(super) mod tend;
 mod units;
 

@@ -24,6 +24,7 @@ mod network;
 mod notify;
 mod orders;
 mod others;
+mod places;
 mod platforms;
 mod roots;
 mod runs;

@@ -182,6 +182,69 @@ fn rclone_holds_what_was_sent() {
     }
 }
 
+/// Two drop directories have another content under one name of one bucket: what has a receipt is there, and
+/// the other one stays here.
+fn two_sources_for_one_key(server: &Server) {
+    for (one, two, at_once) in
+        [(6 << 20, 14 << 20, true), (14 << 20, 6 << 20, false), (300, 400, true), (300, 400, false)]
+    {
+        let deletes = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\n\
+            disposition = \"delete\"\ndisposition_grace = \"0s\"";
+        let mut stage = Stage::new(Options {
+            platforms: &["s3"],
+            outside: Some(server.outside.clone()),
+            transfer: "parts_in_flight = 4\npart_size = \"5 MiB\"",
+            network: "inactivity_timeout = \"20s\"",
+            drop: deletes,
+            ..Options::default()
+        });
+        stage.add_twin(deletes);
+        let name = format!("run/{one}-{at_once}.bin");
+        let first = stage.put("drop", &name, &noise(one, 1));
+        let put_second = |stage: &Stage| stage.put("other", &name, &noise(two, 2));
+        let early = at_once.then(|| put_second(&stage));
+        stage.start();
+        stage.until_count("completed", 1);
+        let second = early.unwrap_or_else(|| {
+            until("the first is disposed of", || (!first.exists()).then_some(()));
+            put_second(&stage)
+        });
+        stage.until_count("parked", 1);
+        until("one is disposed of", || (first.exists() != second.exists()).then_some(()));
+        let (sent, seed) = if first.exists() { (two, 2) } else { (one, 1) };
+        let copy = stage.path("copy");
+        std::fs::write(&copy, noise(sent, seed)).expect("written");
+        let told = look(&server.outside, "list").expect("boto3 looks");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let key = format!("runs/{name}");
+        let objects = told["objects"].as_array().expect("a list");
+        let there = objects.iter().find(|object| object["key"] == key.as_str());
+        assert_eq!(there.expect("it is there")["md5"], md5_of(&copy).as_str(), "{key}");
+        stage.kill();
+    }
+}
+
+#[test]
+fn a_key_of_openstack_swift_belongs_to_one_source() {
+    if let Some(server) = swift() {
+        two_sources_for_one_key(&server);
+    }
+}
+
+#[test]
+fn a_key_of_moto_belongs_to_one_source() {
+    if let Some(server) = moto() {
+        two_sources_for_one_key(&server);
+    }
+}
+
+#[test]
+fn a_key_of_rclone_which_knows_no_conditions_belongs_to_one_source() {
+    if let Some(server) = rclone() {
+        two_sources_for_one_key(&server);
+    }
+}
+
 #[test]
 fn a_lost_database_sends_nothing_twice_to_swift() {
     let Some(server) = swift() else { return };

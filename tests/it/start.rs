@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output};
 use dropferry::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
-    UploadId, WallTime,
+    TargetId, UploadId, WallTime,
 };
 use dropferry::store::{Settings, writer::Writer};
 use rusqlite::Connection;
@@ -77,6 +77,7 @@ impl Place {
             path: SourcePath::from_bytes(name.as_bytes()),
             unit: SourcePath::from_bytes(b"run"),
             provenance: None,
+            target_id: TargetId(1),
             is_sentinel: false,
             fingerprint,
             destination: DestinationName::new("far"),

@@ -8,6 +8,10 @@ pub(super) fn of_parked(reason: ParkReason) -> &'static str {
         ParkReason::NameTaken => {
             "look at the file there; take it away, or set when_name_taken = \"rename\" or \"overwrite\""
         }
+        ParkReason::PlaceTakenByOurs => {
+            "tell the drop directories apart with {drop} in folder or prefix, or set \
+             when_name_taken = \"rename\"; then: dropferry retry ID"
+        }
         ParkReason::SourceMissing => "put the file back, or give the upload up",
         ParkReason::SourceUnreadable => "let the daemon's user read the file",
         ParkReason::Forbidden => {

@@ -9,7 +9,7 @@ use crate::engine::StoredUpload;
 use crate::engine::check::check as lint;
 use crate::model::UploadId;
 use crate::store::snapshot::{FileHealth, Snapshot, Status};
-use crate::store::{Error, Kind};
+use crate::store::{Error, Kind, LoadedUpload};
 
 /// A WAL longer than this was not folded into the database for long: somebody reads without end.
 const WAL_LONG: u64 = 256 * 1024 * 1024;
@@ -108,8 +108,8 @@ fn sick(directory: &Path) -> Result<(usize, Vec<String>), Error> {
             match read {
                 Err(why) => sick.push(format!("upload {id} cannot be read: {why}")),
                 Ok(row) => {
-                    let (admission, state, parts) = (row.admission, row.state, row.parts);
-                    let broken = lint(&StoredUpload { admission, state, parts });
+                    let LoadedUpload { admission, state, parts, waits_for } = row;
+                    let broken = lint(&StoredUpload { admission, state, parts, waits_for });
                     let broken = broken.iter().map(|found| found.invariant);
                     sick.extend(broken.map(|rule| format!("upload {id} breaks \"{rule}\"")));
                 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, Fingerprint, Hold, IgnoreReason, ParkReason,
-    PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, UploadId, UploadState,
+    PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId, UploadId,
+    UploadState,
 };
 use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Tally};
 
@@ -13,6 +14,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
     let admission = Admission {
         unit: SourcePath::from_bytes(b"run1"),
         provenance: None,
+        target_id: TargetId(1),
         is_sentinel: false,
         id: UploadId(id),
         drop: DropName::new("novaseq"),
@@ -44,6 +46,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
         completed_at: None,
         ordered: None,
         waits_for: None,
+        awaits: None,
     }
 }
 
@@ -66,6 +69,7 @@ fn status() -> Status {
     let until = NOW.after(Duration::from_secs(90));
     Status {
         orders: Vec::new(),
+        former_targets: Vec::new(),
         database: Database::default(),
         notices: Notices::default(),
         units: Vec::new(),

@@ -11,8 +11,8 @@ use toml::Spanned;
 
 use super::Resolver;
 use crate::config::problem::line_of;
-use crate::config::{Destination, Problem, raw};
-use crate::model::{DestinationName, NamePolicy, PartSize};
+use crate::config::{Destination, Platform, Problem, raw};
+use crate::model::{DestinationName, NamePolicy, PartSize, TargetAddress};
 use crate::platform::credential::CredentialSource;
 use crate::platform::http;
 
@@ -51,6 +51,7 @@ impl Resolver<'_> {
         let platform = self.platform(&word, (&name, &base_url), &raw, &span)?;
         Some(Destination {
             folder: self.folder(&platform, &raw),
+            same_as: self.same_as(&platform, raw.same_as.as_ref()),
             platform,
             credential: credential?,
             when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
@@ -126,6 +127,27 @@ impl Resolver<'_> {
             return None;
         }
         Some(url)
+    }
+
+    /// Returns the targets at former addresses that are declared to be the same.
+    fn same_as(
+        &mut self,
+        platform: &Platform,
+        value: Option<&Spanned<raw::Texts>>,
+    ) -> Vec<TargetAddress> {
+        let Some(value) = value else { return Vec::new() };
+        let urls = match value.as_ref() {
+            raw::Texts::One(url) => std::slice::from_ref(url),
+            raw::Texts::All(urls) => urls,
+        };
+        for url in urls {
+            if let Err(failure) = http::parse_url(url) {
+                let message = format!("same_as = {url:?}: {}", failure.message);
+                let hint = "a former base_url of the same target".to_owned();
+                self.problem(Some(value.span()), message, Some(hint));
+            }
+        }
+        urls.iter().map(|url| platform.address(url)).collect()
     }
 
     fn name_policy(&mut self, value: Option<&Spanned<String>>) -> NamePolicy {

@@ -2,8 +2,8 @@
 
 use super::{Act, Source};
 use crate::model::{
-    ByteCount, ByteRange, Description, DestinationName, PartNumber, PartSize, RemoteFileId,
-    RemotePart, RemoteUpload, Target, UploadId, WallTime,
+    ByteCount, ByteRange, Description, DestinationName, PartNumber, PartSize, PlaceSource,
+    RemoteFileId, RemotePart, RemoteUpload, Target, TargetId, UploadId, WallTime,
 };
 
 /// An act at a destination on behalf of an upload.
@@ -22,6 +22,17 @@ pub struct Remotely<T> {
 pub struct Locate {
     /// Where it would stand.
     pub target: Target,
+}
+
+/// See [`super::Act::FindHolder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindHolder {
+    /// At which targets, which are the same.
+    pub targets: Vec<TargetId>,
+    /// The place.
+    pub place: Target,
+    /// The source that asks.
+    pub source: PlaceSource,
 }
 
 /// See [`super::Act::Begin`].
@@ -112,6 +123,7 @@ impl Act {
     pub fn upload(&self) -> Option<UploadId> {
         match self {
             Self::Locate(Remotely { upload, .. })
+            | Self::FindHolder(Remotely { upload, .. })
             | Self::Begin(Remotely { upload, .. })
             | Self::FindBegun(Remotely { upload, .. })
             | Self::PutPart(Remotely { upload, .. })
@@ -138,6 +150,7 @@ impl Act {
             | Self::CheckProofs(_)
             | Self::Dispose { .. }
             | Self::FinishDrop { .. }
+            | Self::ReadRows { .. }
             | Self::Survey
             | Self::Notify { .. }
             | Self::Abort { .. }

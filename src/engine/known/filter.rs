@@ -12,7 +12,7 @@ const PROBES: u64 = 8;
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     layers: Vec<Layer>,
 }
 
@@ -23,7 +23,7 @@ struct Layer {
 }
 
 impl Filter {
-    pub(super) fn insert(&mut self, number: u64) {
+    pub(crate) fn insert(&mut self, number: u64) {
         if self.contains(number) {
             return;
         }
@@ -38,7 +38,7 @@ impl Filter {
         }
     }
 
-    pub(super) fn contains(&self, number: u64) -> bool {
+    pub(crate) fn contains(&self, number: u64) -> bool {
         let is_in =
             |layer: &Layer| layer.bits(number).all(|(index, bit)| layer.words[index] & bit != 0);
         self.layers.iter().any(is_in)

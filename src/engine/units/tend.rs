@@ -218,6 +218,7 @@ impl Engine {
             turn.record(Record::Admit(Box::new(admission.clone())));
             let id = admission.id;
             self.uploads.insert(id, Box::new(Upload::admitted(admission)));
+            self.claim(id, turn);
             self.place(id, turn);
         }
     }
@@ -254,6 +255,7 @@ impl Engine {
             provenance: None,
             is_sentinel: true,
             destination: to.0.clone(),
+            target_id: gate.targets.own(),
             target: Target { folders, name: to.1.to_owned() },
             part_size: planned.unwrap_or(wish),
             rank: 0,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ByteCount, ContentMark, ExportId, ExportPlace, Failure, FailureKind, PartNumber, PartSize,
-    RemoteFileId, RemoteUploadId,
+    RemoteFileId, RemoteUploadId, TargetId,
 };
 
 const AT: WallTime = WallTime(7);
@@ -93,6 +93,7 @@ fn facts() -> Vec<Fact> {
         parked(),
         Fact::Released,
         Fact::RemoteGone,
+        Fact::Retargeted { target: TargetId(2), part_size: PartSize::new(4).expect("not zero") },
         Fact::SourceChanged { at: AT },
         Fact::Abandoned { at: AT },
         Fact::PartSizeRaised { part_size: PartSize::new(8).expect("not zero") },
@@ -110,15 +111,15 @@ fn in_stage(stage: Stage) -> UploadState {
 /// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
 /// where it leads.
 const LAW: [(&str, &str); 9] = [
-    ("queued", "b--------c.-------...-xa..."),
-    ("beginning", "bs--------.-------...qxa-.."),
-    ("sending", "--...._---.-------...qxa-.."),
-    ("completing", "-------sc-.-------...qxa-.."),
-    ("completed", "-----------.v-----...--a-.."),
-    ("verified", "-------------r.---...--a-.."),
-    ("receipted", "---------------------------"),
-    ("source-changed", "---------------------------"),
-    ("abandoned", "---------------------------"),
+    ("queued", "b--------c.-------...-.xa..."),
+    ("beginning", "bs--------.-------...qqxa-.."),
+    ("sending", "--...._---.-------...qqxa-.."),
+    ("completing", "-------sc-.-------...qqxa-.."),
+    ("completed", "-----------.v-----...-q-a-.."),
+    ("verified", "-------------r.---...-q-a-.."),
+    ("receipted", "----------------------------"),
+    ("source-changed", "----------------------------"),
+    ("abandoned", "----------------------------"),
 ];
 
 fn letter(stage: &Stage) -> char {

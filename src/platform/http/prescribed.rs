@@ -44,6 +44,14 @@ pub fn parse_url(text: &str) -> Result<Url, Failure> {
     }
 }
 
+/// Returns an address in the one form that all its spellings have in common; what is none as it is.
+pub fn canonical_url(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    url.set_query(None);
+    url.set_fragment(None);
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
 /// Tells whether an address is on this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host_str() {

@@ -3,8 +3,8 @@
 use super::UnitShown;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ETag, EndReason, Hold, IgnoreReason, Md5, ParkReason, PartNumber, Scope, SourcePath,
-    Stage, Standing, UnitState, UploadState, WallTime,
+    Admission, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Md5, ParkReason, PartNumber,
+    Scope, SourcePath, Stage, Standing, UnitState, UploadId, UploadState, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -19,6 +19,8 @@ pub struct Status {
     pub drops: Vec<Drop>,
     /// Destinations.
     pub destinations: Vec<Destination>,
+    /// What was completed at targets that their destinations no longer have.
+    pub former_targets: Vec<FormerTarget>,
     /// Uploads by the word for their state.
     pub tallies: Vec<Tally>,
     /// Files seen and not yet quiet.
@@ -195,6 +197,17 @@ pub struct Upload {
     pub ordered: Option<Standing>,
     /// What it waits for together with all others of its destination.
     pub waits_for: Option<Wait>,
+    /// The upload that holds the place which this one is to have.
+    pub awaits: Option<Awaited>,
+}
+
+/// An upload that another one waits for.
+#[derive(Debug, Clone)]
+pub struct Awaited {
+    /// Which.
+    pub upload: UploadId,
+    /// Its drop directory and its path, once they are read.
+    pub file: Option<String>,
 }
 
 /// One upload in full.
@@ -291,6 +304,13 @@ pub struct Attempt {
     pub retry_at: Option<WallTime>,
 }
 
+impl Awaited {
+    fn reason(&self) -> String {
+        let file = self.file.as_ref().map_or(String::new(), |file| format!(", {file}"));
+        format!("waits for upload {}{file}, which goes to the same place", self.upload)
+    }
+}
+
 impl Upload {
     /// Notes what was ordered of it.
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
@@ -329,6 +349,9 @@ impl Upload {
             (Stage::Ended(EndReason::Abandoned), _) => Some("given up by the operator".into()),
             (_, Hold::Parked { reason }) => Some(self.parked_because(reason)),
             (_, Hold::Waiting { .. }) => self.last_error.clone(),
+            (Stage::Queued, Hold::None) if self.awaits.is_some() && self.ordered.is_none() => {
+                self.awaits.as_ref().map(Awaited::reason)
+            }
             (_, Hold::None) => {
                 let ordered = self.ordered.map(|standing| match standing {
                     Standing::Paused => "paused by the operator".into(),

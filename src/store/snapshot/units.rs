@@ -103,6 +103,10 @@ struct Newest {
     version: Fingerprint,
 }
 
+/// Whether an upload is at a target that its destination has: what is elsewhere proves nothing.
+const AT_TARGET: &str = "EXISTS (SELECT 1 FROM destination_targets d \
+    WHERE d.destination = uploads.destination AND d.target_id = uploads.target_id)";
+
 /// Every upload with a receipt that is the newest of its path at its destination.
 const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.size_bytes, u.mtime_ns, u.destination, \
     u.remote_file_id, u.remote_name, ifnull(u.whole_md5, \
@@ -264,6 +268,24 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Counts the files of a run that have arrived for a destination at none of the targets that it has.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn completed_at_former(&self, run: &RunKey<'_>) -> std::result::Result<u64, Error> {
+        let of = run.condition();
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM uploads WHERE drop_name = ?1 AND {of} \
+             AND stage = 'receipted' AND sentinel = 0 GROUP BY path, destination \
+             HAVING NOT max({AT_TARGET}))"
+        );
+        let read = || {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            statement.query_row(run.key(), |row| rows::unsigned_at(row, 0))
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
     /// Returns the versions of a run's files that are proved to be at every one of its destinations.
     ///
     /// # Errors
@@ -280,7 +302,7 @@ impl Snapshot {
         let sql = format!(
             "SELECT path, destination, id, root, device, inode, size_bytes, mtime_ns, ctime_ns \
              FROM uploads WHERE drop_name = ?1 AND {of} AND stage = 'receipted' AND sentinel = 0 \
-             ORDER BY id"
+             AND {AT_TARGET} ORDER BY id"
         );
         let found = self.rows_of(&sql, what.run.key(), |row| {
             let path = SourcePath::from_bytes(row.get_ref(0)?.as_blob()?);
@@ -338,6 +360,8 @@ impl Snapshot {
              ifnull(u.mark_md5, u.remote_mark_md5) FROM uploads u \
              WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
              AND u.stage = 'receipted' AND u.sentinel = 0 \
+             AND EXISTS (SELECT 1 FROM destination_targets d \
+                WHERE d.destination = u.destination AND d.target_id = u.target_id) \
              AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
                 AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
                 AND n.stage = 'receipted' AND n.sentinel = 0) ORDER BY u.id LIMIT ?5"

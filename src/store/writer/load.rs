@@ -1,10 +1,12 @@
 //! What a start reads first: everything that is under way, but not what is merely queued or known.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, Row};
 
 use crate::model::{
-    DestinationName, Disposal, DropName, IgnoreReason, PathDigest, RemoteUploadId, RootIdentity,
-    SourcePath, UnitRow, UploadId, WallTime,
+    DestinationName, Disposal, DropName, IgnoreReason, PathDigest, RootIdentity, SourcePath,
+    UnitRow, UploadId, WallTime,
 };
 use crate::store::rest::Names;
 use crate::store::rows::{self, IS_OPEN};
@@ -20,7 +22,9 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
     Ok(Loaded {
         uploads: uploads(connection)?,
-        cleanups: load_cleanups(connection)?,
+        targets: super::targets::load(connection)?,
+        in_force: super::targets::load_in_force(connection)?,
+        cleanups: super::targets::load_cleanups(connection)?,
         open_drops: load_open_drops(connection)?,
         units: load_units(connection)?,
         disposals: load_disposals(connection)?,
@@ -33,6 +37,24 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         care: super::tend::load(connection)?,
         next_upload: next.map(UploadId),
     })
+}
+
+/// Reads what belongs to some drop directories, uploads and files excepted.
+pub(in crate::store) fn of_drops(
+    connection: &Connection,
+    drops: &BTreeSet<DropName>,
+) -> Result<Loaded> {
+    let mut units = load_units(connection)?;
+    units.retain(|(unit, _)| drops.contains(&unit.drop));
+    let mut disposals = load_disposals(connection)?;
+    disposals.retain(|disposal| drops.contains(&disposal.drop));
+    let mut ignored = load_ignored(connection)?;
+    ignored.retain(|(drop, _, _)| drops.contains(drop));
+    let mut unreadable = load_unreadable(connection)?;
+    unreadable.retain(|(drop, _)| drops.contains(drop));
+    let mut roots = load_roots(connection)?;
+    roots.retain(|(drop, _, _)| drops.contains(drop));
+    Ok(Loaded { units, disposals, ignored, unreadable, roots, ..Loaded::default() })
 }
 
 /// Reads every unfinished upload that is more than queued: memory must know what was begun before
@@ -60,16 +82,6 @@ fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, Drop
     let rows = statement.query_map([], |row| {
         let (destination, drop) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
         Ok((DestinationName::new(destination), DropName::new(drop), row.get(2)?))
-    })?;
-    rows.collect()
-}
-
-fn load_cleanups(connection: &Connection) -> Result<Vec<(DestinationName, RemoteUploadId)>> {
-    let mut statement =
-        connection.prepare("SELECT destination, remote_upload_id FROM cleanups WHERE done = 0")?;
-    let rows = statement.query_map([], |row| {
-        let (destination, remote) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        Ok((DestinationName::new(destination), RemoteUploadId::new(remote)))
     })?;
     rows.collect()
 }

@@ -232,7 +232,7 @@ impl Moved {
             Fact::PartAccepted { part, .. } => bytes.saturating_add(self.part_length(*part)),
             Fact::PartReopened { part, .. } => bytes.saturating_sub(self.part_length(*part)),
             Fact::FoundPresent { .. } => self.size.0,
-            Fact::RemoteGone => 0,
+            Fact::RemoteGone | Fact::Retargeted { .. } => 0,
             Fact::BeginIntended { .. }
             | Fact::Begun { .. }
             | Fact::PartsReported { .. }
@@ -355,6 +355,13 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             columns
         }
         Fact::RemoteGone => rows::remote_columns(None)?.into(),
+        Fact::Retargeted { target, part_size } => {
+            let mut columns = Vec::from(rows::remote_columns(None)?);
+            columns.push(("target_id", i64::from(target.0).into()));
+            columns.push(("wished_part_size_bytes", exact(part_size.get())?.into()));
+            columns.push(("export_state", Value::Null));
+            columns
+        }
         Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
         Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
             let mut columns = Vec::from(rows::file_columns(file)?);
@@ -418,7 +425,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
 /// Writes what a fact says beside the row of its upload and those of the parts that it names.
 fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
     match fact {
-        Fact::RemoteGone => {
+        Fact::RemoteGone | Fact::Retargeted { .. } => {
             let sql = "DELETE FROM parts WHERE upload_id = ?1";
             connection.prepare_cached(sql)?.execute([id.0]).map(|_| ())
         }

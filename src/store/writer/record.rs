@@ -6,10 +6,9 @@ use rusqlite::Connection;
 
 use super::moves::Moves;
 use super::refused::Written;
-use super::{Result, files, orders, outbox, units};
+use super::{Result, files, orders, outbox, targets, units};
 use crate::model::{
-    DestinationName, DropHealth, DropName, Failure, IgnoreReason, Record, RemoteUploadId,
-    RootIdentity, WallTime,
+    DestinationName, DropHealth, DropName, IgnoreReason, Record, RootIdentity, WallTime,
 };
 use crate::store::rows::saturated;
 
@@ -22,14 +21,23 @@ pub(super) fn write_record(
     match record {
         Record::Admit(admission) => moves.admit(connection, admission)?,
         Record::Upload(id, fact) => return moves.take(connection, *id, fact),
-        Record::CleanupQueued { destination, remote, at } => {
-            queue_cleanup(connection, destination, remote, *at)?;
+        Record::CleanupQueued { what, at } => targets::queue_cleanup(connection, what, *at)?,
+        Record::CleanupDelayed { what, retry_at, failure } => {
+            targets::delay_cleanup(connection, what, *retry_at, failure)?;
         }
-        Record::CleanupDelayed { destination, remote, retry_at, failure } => {
-            delay_cleanup(connection, destination, remote, *retry_at, failure)?;
+        Record::CleanupDone { what } => targets::end_cleanup(connection, what)?,
+        Record::Target { id, address } => targets::write_target(connection, *id, address)?,
+        Record::TargetsInForce { destination, targets } => {
+            targets::write_in_force(connection, destination, targets)?;
         }
-        Record::CleanupDone { destination, remote } => {
-            end_cleanup(connection, destination, remote)?;
+        Record::Resend { destination, target, before } => {
+            targets::write_resend(connection, destination, *target, *before)?;
+        }
+        Record::PlaceAwaited { upload, holder } => {
+            targets::await_place(connection, *upload, *holder)?;
+        }
+        Record::PlaceHeld { target, place, holder, is_made } => {
+            targets::hold_place(connection, (*target, place), holder, *is_made)?;
         }
         Record::Ignored { drop, path, reason, at } => {
             files::ignore(connection, drop, path, *reason, *at)?;
@@ -88,41 +96,6 @@ pub(super) fn write_record(
 
 /// How many rows a statement changed says nothing here.
 pub(super) fn drop_count(_: usize) {}
-
-fn queue_cleanup(
-    connection: &Connection,
-    destination: &DestinationName,
-    remote: &RemoteUploadId,
-    at: WallTime,
-) -> Result<()> {
-    let sql = "INSERT INTO cleanups (destination, remote_upload_id, queued_at_ns) \
-        VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET done = 0";
-    let row = (destination.as_str(), remote.as_str(), at.0);
-    connection.prepare_cached(sql)?.execute(row).map(drop_count)
-}
-
-fn delay_cleanup(
-    connection: &Connection,
-    destination: &DestinationName,
-    remote: &RemoteUploadId,
-    retry_at: WallTime,
-    failure: &Failure,
-) -> Result<()> {
-    let sql = "UPDATE cleanups SET retry_at_ns = ?3, failure = ?4 \
-        WHERE destination = ?1 AND remote_upload_id = ?2";
-    let row = (destination.as_str(), remote.as_str(), retry_at.0, failure.to_string());
-    connection.prepare_cached(sql)?.execute(row).map(drop_count)
-}
-
-fn end_cleanup(
-    connection: &Connection,
-    destination: &DestinationName,
-    remote: &RemoteUploadId,
-) -> Result<()> {
-    let sql = "UPDATE cleanups SET done = 1 WHERE destination = ?1 AND remote_upload_id = ?2";
-    let row = (destination.as_str(), remote.as_str());
-    connection.prepare_cached(sql)?.execute(row).map(drop_count)
-}
 
 fn open_drop(
     connection: &Connection,

@@ -64,8 +64,8 @@ impl Writer {
                 transaction.prepare_cached(sql)?.execute([id])?;
             }
         }
-        let sql = "DELETE FROM cleanups WHERE (destination, remote_upload_id) IN (SELECT \
-            destination, remote_upload_id FROM cleanups WHERE done = 1 AND queued_at_ns < ?1 \
+        let sql = "DELETE FROM cleanups WHERE (destination, target_id, remote_upload_id) IN (SELECT \
+            destination, target_id, remote_upload_id FROM cleanups WHERE done = 1 AND queued_at_ns < ?1 \
             LIMIT ?2)";
         let forgotten = transaction.execute(sql, (ended_before.0, CLEANUPS_MAX))?;
         transaction.commit()?;

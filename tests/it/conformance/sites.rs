@@ -145,6 +145,7 @@ fn fake() -> Site {
         report_max: 25,
         describes: Describes::AfterCompletion,
         finishes_drops: false,
+        has_places: true,
         wants_md5_first: false,
         sends_whole: false,
         can_inspect: true,

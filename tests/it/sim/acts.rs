@@ -1,10 +1,13 @@
 //! Acts, done in the simulated world: what the daemon's `perform` does in the real one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dropferry::daemon::{portion, stored};
+use dropferry::engine::Portion;
 use dropferry::engine::event::{
-    Act, Event, MovedFrom, Outcome, PutPart, PutWhole, Setback, Source, Walk,
+    Act, Event, FindHolder, MovedFrom, Outcome, PutPart, PutWhole, Setback, Source, Walk,
 };
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DropName, Failure, FailureKind,
@@ -14,6 +17,8 @@ use dropferry::platform::contract::{
     Exports, PartBody, PartRequest, Platform, Whole, WholeRequest,
 };
 use dropferry::platform::fake::Fake;
+use dropferry::store;
+use dropferry::store::rest::{self, Again};
 use dropferry::store::snapshot::Snapshot;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
@@ -46,12 +51,12 @@ pub(super) struct Fault {
 
 impl World {
     /// Does an act, with the fault that is due. What was observed on the way comes first.
-    pub(super) fn perform(&mut self, act: Act) -> (Option<Event>, Reply) {
+    pub(super) fn perform(&mut self, act: Act) -> (Vec<Event>, Reply) {
         let Some(fault) = self.fault_for(name_of(&act)) else { return self.act(act) };
         if fault.after {
             drop(self.act(act));
         }
-        (None, Err(setback(fault.kind)))
+        (Vec::new(), Err(setback(fault.kind)))
     }
 
     /// Counts an act, and returns the fault that is planned for it or hits it by chance.
@@ -64,8 +69,10 @@ impl World {
     }
 
     fn chance_fault(&mut self, act: &'static str) -> Option<Fault> {
-        let is_call =
-            !matches!(act, "look" | "hash part" | "hash file" | "compare content" | "find moved");
+        let is_call = !matches!(
+            act,
+            "look" | "find holder" | "hash part" | "hash file" | "compare content" | "find moved"
+        );
         let hits = self.fault_rate > 0 && is_call && self.random.per_mille(self.fault_rate);
         hits.then(|| {
             let kind = if act == "scan" {
@@ -78,14 +85,14 @@ impl World {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
-    fn act(&mut self, act: Act) -> (Option<Event>, Reply) {
+    fn act(&mut self, act: Act) -> (Vec<Event>, Reply) {
         let outcome = match act {
             Act::Scan { drop, skip, root } => {
                 self.skipped.push(skip.len());
                 self.expects = root.or_else(|| (!self.files.is_empty()).then(|| self.root.clone()));
                 if self.is_other_root() {
                     let (root, reason) = (self.root.clone(), away().message);
-                    return (None, Ok(Outcome::OtherRoot { root, reason }));
+                    return (Vec::new(), Ok(Outcome::OtherRoot { root, reason }));
                 }
                 let is_skipped = |path: &&SourcePath| {
                     let is_below = |unit: &SourcePath| {
@@ -93,16 +100,16 @@ impl World {
                     };
                     skip.iter().any(is_below)
                 };
-                let seen = self.files.keys().filter(|path| !is_skipped(path));
+                let seen = self.files.keys().filter(|path| self.is_here() && !is_skipped(path));
                 let observations = seen.map(|path| self.observe(path)).collect();
                 let walk = Walk {
                     complete: true,
-                    is_empty: self.files.is_empty(),
+                    is_empty: self.files.is_empty() || !self.is_here(),
                     root: self.root.clone(),
                     space: None,
                 };
                 let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
-                return (Some(Event::Observed { drop, observations }), Ok(outcome));
+                return (vec![Event::Observed { drop, observations }], Ok(outcome));
             }
             Act::Look { .. } if self.files.is_empty() || self.is_other_root() => Err(away()),
             Act::Look { paths, .. } => {
@@ -121,6 +128,8 @@ impl World {
             Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
             Act::PutPart(act) => self.put(&act.what),
             Act::PutWhole(act) => self.put_whole(act.what),
+            Act::FindHolder(act) => Ok(self.find_holder(&act.what)),
+            Act::ReadRows { drops } => return (self.read_rows(drops), Ok(Outcome::RowsRead)),
             Act::WriteUnitReceipt { unit, generation, .. } => {
                 Ok(self.write_unit_receipt(&unit, generation))
             }
@@ -137,11 +146,16 @@ impl World {
             }
             call => now(remote_call(&self.fake, call)),
         };
-        (None, outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
+        (Vec::new(), outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
+    }
+
+    /// The drop directory is the one in which the files are.
+    fn is_here(&self) -> bool {
+        self.settings.drops.first().is_some_and(|drop| drop.directory == "/drop")
     }
 
     fn observe(&self, path: &SourcePath) -> Observation {
-        let seen = match self.files.get(path) {
+        let seen = match self.files.get(path).filter(|_| self.is_here()) {
             Some((fingerprint, _)) => Seen::File(*fingerprint),
             None => Seen::Gone,
         };
@@ -199,10 +213,36 @@ impl World {
         Ok(Outcome::Compared { is_same: read == Outcome::FileHashed { mark } })
     }
 
+    fn find_holder(&self, what: &FindHolder) -> Outcome {
+        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let found = snapshot.place_holder(&what.targets, &what.place, &what.source);
+        Outcome::HolderFound(found.expect("it can be read"))
+    }
+
+    /// Reads rows for another configuration, as the daemon does.
+    fn read_rows(&self, drops: Vec<(DropName, bool)>) -> Vec<Event> {
+        let settings = store::Settings { directory: self.state().to_owned(), is_new: false };
+        let again = Again::open(&settings).expect("the state can be read");
+        let new = drops.iter().filter(|(_, is_new)| *is_new).map(|(drop, _)| drop.clone());
+        let new: BTreeSet<_> = new.collect();
+        let mut portions = Vec::new();
+        if !new.is_empty() {
+            let rows = again.drops(&new).expect("they can be read");
+            portions.push(Portion::Drops(Box::new(stored(rows))));
+        }
+        let all = drops.into_iter().map(|(drop, _)| drop).collect();
+        let known = again.known(&all, 1, |files| {
+            portions.push(portion(rest::Portion::Known(files)));
+            true
+        });
+        known.expect("they can be read");
+        portions.into_iter().map(Event::Stored).collect()
+    }
+
     /// Asks rows and files which of these were moved, as the daemon does.
     fn find_moved(&self, drop: &DropName, files: &[(SourcePath, Fingerprint)]) -> Outcome {
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
-        let targets = &self.settings.drops[0].destinations;
+        let targets = self.settings.drops.first().map_or(&[][..], |drop| &drop.destinations);
         let found = files.iter().map(|(path, version)| {
             let sent = snapshot.sent_elsewhere((drop, path), version, targets);
             let mut sent = sent.expect("it can be read").into_iter();
@@ -313,6 +353,8 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::CheckProofs(_)
         | Act::Dispose { .. }
         | Act::Notify { .. }
+        | Act::FindHolder(_)
+        | Act::ReadRows { .. }
         | Act::Survey
         | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
     })
@@ -347,6 +389,8 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::CheckProofs(_) => "check proofs",
         Act::Dispose { .. } => "dispose",
         Act::Notify { .. } => "notify",
+        Act::FindHolder(_) => "find holder",
+        Act::ReadRows { .. } => "read rows",
         Act::Survey => "survey",
         Act::FinishDrop { .. } => "finish drop",
         Act::Abort { .. } => "abort",

@@ -116,8 +116,11 @@ impl World {
                     && self.receipts.durable_digest(upload.admission.id).is_some()
             });
             assert!(is_receipted, "{path} has no receipt");
-            let far = self.fake.state();
-            let is_there = far.files.values().any(|file| file.bytes == *bytes);
+            let is_there = self
+                .former
+                .iter()
+                .chain([&self.fake])
+                .any(|far| far.state().files.values().any(|file| file.bytes == *bytes));
             assert!(is_there, "{path} is not there");
         }
     }

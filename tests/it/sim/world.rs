@@ -15,7 +15,7 @@ use dropferry::engine::{Engine, Portion, StoredUpload};
 use dropferry::model::{
     ByteCount, Closing, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
     Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath,
-    Traits, UploadId, WallTime,
+    TargetAddress, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -38,6 +38,8 @@ const DATABASE: [&str; 2] = ["dropferry.db", "dropferry.db-wal"];
 /// What survives a crash, and the dice.
 pub(super) struct World {
     pub(super) fake: Fake,
+    /// Far sides that destinations were pointed away from.
+    pub(super) former: Vec<Fake>,
     pub(super) files: BTreeMap<SourcePath, (Fingerprint, Vec<u8>)>,
     pub(super) receipts: Receipts,
     pub(super) settings: Settings,
@@ -135,9 +137,19 @@ pub(super) fn traits() -> Traits {
         report_max: 2,
         describes: Describes::AfterCompletion,
         finishes_drops: false,
+        has_places: true,
         wants_md5_first: false,
         sends_whole: false,
         can_inspect: true,
+    }
+}
+
+/// Where a project of the fake is.
+pub(super) fn address(container: &str) -> TargetAddress {
+    TargetAddress {
+        platform: "fake".into(),
+        base_url: "http://far".into(),
+        container: container.into(),
     }
 }
 
@@ -153,6 +165,8 @@ fn settings(policy: NamePolicy) -> Settings {
         destinations: vec![DestinationSettings {
             name: DestinationName::new("far"),
             platform: "fake".into(),
+            address: address("lab"),
+            same_as: Vec::new(),
             traits: traits(),
             part_size: PartWish::Fixed(PartSize::new(PART).expect("not zero")),
             folder: "runs".into(),
@@ -185,6 +199,7 @@ impl World {
         fake.state().now = WallTimeOrZero(START);
         Self {
             fake,
+            former: Vec::new(),
             files: BTreeMap::new(),
             receipts: Receipts::default(),
             settings,
@@ -229,6 +244,7 @@ impl World {
         }
         Self {
             fake: self.fake.twin(),
+            former: self.former.clone(),
             files: self.files.clone(),
             receipts,
             settings: self.settings.clone(),
@@ -280,6 +296,11 @@ impl World {
 
     /// Writes a file as a new version.
     pub(super) fn write(&mut self, path: &str, bytes: &[u8]) {
+        self.write_at(path.as_bytes(), bytes);
+    }
+
+    /// Writes a file whose name may be no text.
+    pub(super) fn write_at(&mut self, path: &[u8], bytes: &[u8]) {
         self.inode += 1;
         self.ctime += 1;
         let fingerprint = Fingerprint {
@@ -289,7 +310,7 @@ impl World {
             mtime_ns: self.now.wall.0,
             ctime_ns: Some(self.ctime),
         };
-        let path = SourcePath::from_bytes(path.as_bytes());
+        let path = SourcePath::from_bytes(path);
         self.versions.insert(self.inode, bytes.to_vec());
         self.files.insert(path, (fingerprint, bytes.to_vec()));
     }
@@ -410,6 +431,37 @@ impl World {
         Step::Loaded
     }
 
+    /// Puts other settings in force. Acts that were decided before are done at the far side as it was,
+    /// and their answers come afterwards.
+    pub(super) fn reconfigure(&mut self, life: &mut Life, settings: Settings, far: Option<Fake>) {
+        // Another configuration waits until all that is stored is in memory.
+        while !life.engine.is_loaded() {
+            self.step(life);
+        }
+        life.commit_all();
+        let pending = std::mem::take(&mut life.pending);
+        let mut late = Vec::new();
+        for pending in pending {
+            match pending {
+                Pending::Act(_, Act::WriteReceipt { .. }) | Pending::Sync(..) => {
+                    life.pending.push(pending);
+                }
+                Pending::Act(id, act) => {
+                    let (observed, outcome) = self.perform(act);
+                    late.extend(observed);
+                    late.push(Event::Outcome { act: id, outcome });
+                }
+            }
+        }
+        self.settings = settings.clone();
+        if let Some(far) = far {
+            self.former.push(std::mem::replace(&mut self.fake, far));
+        }
+        self.tell(life, Event::Reconfigured(settings));
+        late.into_iter().for_each(|event| self.tell(life, event));
+        life.has_scanned = self.settings.drops.is_empty();
+    }
+
     /// Brings all that is stored into memory, as the daemon does before it takes an order.
     pub(super) fn load_all(&self, life: &mut Life) {
         while !life.rest.is_empty() {
@@ -441,7 +493,7 @@ impl World {
         {
             file.size = Some(ByteCount(u64::MAX));
         }
-        if let Some(event) = observed {
+        for event in observed {
             self.tell(life, event);
         }
         life.has_scanned |= name == "scan" && outcome.is_ok();

@@ -1,0 +1,74 @@
+//! Whether names at a target tell drop directories apart.
+
+use super::Resolver;
+use crate::config::{Destination, Drop, Problem};
+use crate::model::TargetAddress;
+
+/// One drop directory's names at one target.
+struct Names<'a> {
+    drop: &'a Drop,
+    destination: &'a Destination,
+    address: TargetAddress,
+    /// The folders that its files stand in, with the drop directory's name in place of the word for it.
+    folder: String,
+}
+
+impl Resolver<'_> {
+    /// Warns of drop directories of one target that nothing tells apart: files of the same path have the
+    /// same place, and only one of them can have it.
+    pub(super) fn warn_of_shared_places(&mut self, drops: &[Drop], destinations: &[Destination]) {
+        let mut all: Vec<Names<'_>> = Vec::new();
+        for drop in drops {
+            let targets = &drop.settings.destinations;
+            let to = destinations
+                .iter()
+                .filter(|to| targets.contains(&to.name) && to.platform.traits().has_places);
+            all.extend(to.map(|destination| Names::of(drop, destination)));
+        }
+        for (index, names) in all.iter().enumerate() {
+            for other in all.iter().skip(index + 1).filter(|other| names.are_as(other)) {
+                self.warnings.push(Problem {
+                    line: None,
+                    message: names.warning(other),
+                    hint: None,
+                });
+            }
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    fn of(drop: &'a Drop, destination: &'a Destination) -> Self {
+        let folder = destination.folder.replace("{drop}", drop.settings.name.as_str());
+        let parts = folder.split('/').filter(|part| !part.is_empty());
+        let folder = parts.collect::<Vec<_>>().join("/");
+        Self { drop, destination, address: destination.address(), folder }
+    }
+
+    fn are_as(&self, other: &Self) -> bool {
+        let own = |names: &Self| names.destination.addresses();
+        let is_one_target =
+            own(self).contains(&other.address) || own(other).contains(&self.address);
+        self.drop.settings.name != other.drop.settings.name
+            && is_one_target
+            && self.folder == other.folder
+    }
+
+    fn warning(&self, other: &Self) -> String {
+        let key = match self.destination.platform.name() {
+            "s3" => "prefix",
+            _ => "folder",
+        };
+        let (one, two) = (&self.drop.settings.name, &other.drop.settings.name);
+        let at = match self.destination.name == other.destination.name {
+            true => format!("destination {}", self.destination.name),
+            false => {
+                format!("destinations {} and {}", self.destination.name, other.destination.name)
+            }
+        };
+        format!(
+            "drop directories {one} and {two} have the same names at {at}: of two files of the same path \
+             one is sent and the other parks; put {{drop}} into {key}"
+        )
+    }
+}

@@ -1,0 +1,58 @@
+//! The acts that read rows which memory does not have.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::build::{portion, stored};
+use super::perform::{World, off_the_loop};
+use super::workers::Reply;
+use crate::engine::event::{Event, FindHolder, Outcome};
+use crate::engine::{Portion, Stored};
+use crate::model::{DropName, Failure, FailureKind};
+use crate::store::rest::{self, Again};
+use crate::store::snapshot::Snapshot;
+use crate::store::{self, KnownFile};
+
+/// Files in one piece.
+const ROWS: usize = 1_000;
+
+fn local(why: store::Error) -> Failure {
+    Failure::new(FailureKind::LocalFault, why.to_string())
+}
+
+/// Finds out which other source of ours has a place.
+pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> Reply {
+    let find = move || {
+        let FindHolder { targets, place, source } = what;
+        let find = |snapshot: &Snapshot| snapshot.place_holder(&targets, &place, &source);
+        world.readers.lend(find).flatten().map(Outcome::HolderFound).map_err(local)
+    };
+    off_the_loop(find).await
+}
+
+/// Reads what the rows have of drop directories, and hands it over piece by piece.
+pub(super) async fn read(world: Arc<World>, drops: Vec<(DropName, bool)>) -> Reply {
+    let read = move || {
+        let hand_over = |portion| world.events.blocking_send(Event::Stored(portion)).is_ok();
+        let settings = store::Settings { directory: world.state.clone(), is_new: false };
+        let again = Again::open(&settings).map_err(local)?;
+        let new: BTreeSet<_> =
+            drops.iter().filter(|(_, is_new)| *is_new).map(|(drop, _)| drop.clone()).collect();
+        let mut is_wanted = true;
+        if !new.is_empty() {
+            let stored: Stored = stored(again.drops(&new).map_err(local)?);
+            is_wanted = hand_over(Portion::Drops(Box::new(stored)));
+        }
+        let all = drops.into_iter().map(|(drop, _)| drop).collect();
+        let take = |files: Vec<KnownFile>| {
+            is_wanted = is_wanted && hand_over(portion(rest::Portion::Known(files)));
+            is_wanted
+        };
+        again.known(&all, ROWS, take).map_err(local)?;
+        match is_wanted {
+            true => Ok(Outcome::RowsRead),
+            false => Err(Failure::new(FailureKind::Cancelled, "nobody takes the rows")),
+        }
+    };
+    off_the_loop(read).await
+}

@@ -1,0 +1,99 @@
+//! What a destination is: its target, not its name.
+//!
+//! A name in the configuration may be given another address, bucket or project. What was completed at
+//! the former one stays there and proves nothing at the new one, so every upload keeps the id of the
+//! target that it was sent to.
+
+use std::fmt;
+
+use super::file::SourcePath;
+use super::id::{DestinationName, RemoteUploadId, UploadId};
+
+/// Names one target for as long as the database lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub u32);
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where a target is. Two destinations with the same address are one target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetAddress {
+    /// The platform's name.
+    pub platform: String,
+    /// The platform's address, in its canonical form.
+    pub base_url: String,
+    /// The bucket, project or `AppResult`.
+    pub container: String,
+}
+
+impl fmt::Display for TargetAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {}", self.platform, self.container, self.base_url)
+    }
+}
+
+/// Uploads that were completed at a target that their destination no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerTarget {
+    /// The destination.
+    pub destination: String,
+    /// The target; `None` when its row is not there.
+    pub address: Option<TargetAddress>,
+    /// How many uploads were completed there.
+    pub completed_count: u64,
+}
+
+impl FormerTarget {
+    /// Says it to an operator.
+    pub fn sentence(&self) -> String {
+        let Self { destination, address, completed_count } = self;
+        let uploads = if *completed_count == 1 { "upload was" } else { "uploads were" };
+        let address =
+            address.as_ref().map_or_else(|| "another target".to_owned(), ToString::to_string);
+        format!(
+            "destination {destination}: {completed_count} {uploads} completed at its former target \
+             ({address}): they stay there, are not sent again by themselves and prove nothing for \
+             disposal; dropferry retry {destination} --resend sends them to the new one, same_as \
+             declares the two to be the same"
+        )
+    }
+}
+
+/// A remote upload that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenCleanup {
+    /// The destination it was begun for.
+    pub destination: DestinationName,
+    /// The target it was begun at.
+    pub target: TargetId,
+    /// The remote upload.
+    pub remote: RemoteUploadId,
+}
+
+/// A source as the owner of a place: a path below a drop directory, whatever the name of that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceSource {
+    /// The drop directory's path; of a sentinel, what stands for the receipts of its drop directory.
+    pub directory: String,
+    /// The path below it.
+    pub path: SourcePath,
+}
+
+impl fmt::Display for PlaceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.directory.trim_end_matches('/'), self.path)
+    }
+}
+
+/// The upload that made what stands at a place, and its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceHolder {
+    /// The upload.
+    pub upload: UploadId,
+    /// Its source.
+    pub source: PlaceSource,
+}

@@ -1,0 +1,148 @@
+//! What is read of targets and places: what was completed elsewhere, and whose a place is.
+
+use rusqlite::OptionalExtension;
+
+use super::Snapshot;
+use crate::model::{
+    DestinationName, FormerTarget, PlaceHolder, PlaceSource, SourcePath, Target, TargetAddress,
+    TargetId, UploadId,
+};
+use crate::store::{Error, rows};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+impl Snapshot {
+    /// Returns another source than `source` to which what stands at a place belongs, at any of
+    /// `targets`, with its newest upload.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn place_holder(
+        &self,
+        targets: &[TargetId],
+        place: &Target,
+        source: &PlaceSource,
+    ) -> std::result::Result<Option<PlaceHolder>, Error> {
+        let find = || -> Result<Option<PlaceHolder>> {
+            let mut newest: Option<PlaceHolder> = None;
+            for target in targets {
+                let found = self.read_holder(*target, place, source)?;
+                let is_newer = |found: &PlaceHolder| {
+                    newest.as_ref().is_none_or(|newest| newest.upload < found.upload)
+                };
+                if found.as_ref().is_some_and(is_newer) {
+                    newest = found;
+                }
+            }
+            Ok(newest)
+        };
+        find().map_err(|source| self.failed(source))
+    }
+
+    fn read_holder(
+        &self,
+        target: TargetId,
+        place: &Target,
+        source: &PlaceSource,
+    ) -> Result<Option<PlaceHolder>> {
+        let sql = "SELECT upload_id, directory, path FROM places \
+            WHERE target_id = ?1 AND folder = ?2 AND name = ?3 AND NOT (directory = ?4 AND path = ?5) \
+            ORDER BY upload_id DESC LIMIT 1";
+        let key = (
+            target.0,
+            place.folders.join("/"),
+            &place.name,
+            &source.directory,
+            source.path.as_bytes(),
+        );
+        let read = |row: &rusqlite::Row<'_>| {
+            let path = SourcePath::from_bytes(row.get_ref(2)?.as_blob()?);
+            let source = PlaceSource { directory: row.get(1)?, path };
+            Ok(PlaceHolder { upload: UploadId(row.get(0)?), source })
+        };
+        self.connection.prepare_cached(sql)?.query_row(key, read).optional()
+    }
+
+    /// Lists the uploads that were completed at targets which their destinations no longer have, as
+    /// the daemon last ran.
+    pub(super) fn read_former(&self) -> Result<Vec<FormerTarget>> {
+        let sql = "SELECT t.destination, a.platform, a.base_url, a.container, t.completed_count \
+            FROM target_tallies t LEFT JOIN targets a ON a.id = t.target_id \
+            WHERE EXISTS (SELECT 1 FROM destination_targets d WHERE d.destination = t.destination) \
+            AND NOT EXISTS (SELECT 1 FROM destination_targets d \
+                WHERE d.destination = t.destination AND d.target_id = t.target_id) \
+            ORDER BY t.destination, t.target_id";
+        self.list(sql, read_former)
+    }
+
+    /// Returns what was completed for a destination at other targets than these.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn completed_elsewhere(
+        &self,
+        destination: &DestinationName,
+        own: &[TargetAddress],
+    ) -> std::result::Result<Vec<FormerTarget>, Error> {
+        let sql = "SELECT t.destination, a.platform, a.base_url, a.container, t.completed_count \
+            FROM target_tallies t LEFT JOIN targets a ON a.id = t.target_id \
+            WHERE t.destination = ?1 ORDER BY t.target_id";
+        let read = || -> Result<Vec<FormerTarget>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map([destination.as_str()], read_former)?;
+            rows.collect()
+        };
+        let mut found = read().map_err(|source| self.failed(source))?;
+        found.retain(|former| former.address.as_ref().is_none_or(|at| !own.contains(at)));
+        Ok(found)
+    }
+
+    /// Returns where a target is.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn target_address(
+        &self,
+        target: TargetId,
+    ) -> std::result::Result<Option<TargetAddress>, Error> {
+        let sql = "SELECT platform, base_url, container FROM targets WHERE id = ?1";
+        let read = |row: &rusqlite::Row<'_>| {
+            let (platform, base_url, container) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(TargetAddress { platform, base_url, container })
+        };
+        let found = self.connection.query_row(sql, [target.0], read).optional();
+        found.map_err(|source| self.failed(source))
+    }
+
+    /// Returns the ids of targets, of those that are known.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn target_ids(
+        &self,
+        addresses: &[TargetAddress],
+    ) -> std::result::Result<Vec<TargetId>, Error> {
+        let sql = "SELECT id FROM targets WHERE platform = ?1 AND base_url = ?2 AND container = ?3";
+        let read = || -> Result<Vec<TargetId>> {
+            let mut ids = Vec::new();
+            for TargetAddress { platform, base_url, container } in addresses {
+                let key = (platform, base_url, container);
+                let id = self.connection.prepare_cached(sql)?.query_row(key, |row| row.get(0));
+                ids.extend(id.optional()?.map(TargetId));
+            }
+            Ok(ids)
+        };
+        read().map_err(|source| self.failed(source))
+    }
+}
+
+fn read_former(row: &rusqlite::Row<'_>) -> Result<FormerTarget> {
+    let address = match row.get(1)? {
+        Some(platform) => {
+            Some(TargetAddress { platform, base_url: row.get(2)?, container: row.get(3)? })
+        }
+        None => None,
+    };
+    let completed_count = rows::unsigned_at(row, 4)?;
+    Ok(FormerTarget { destination: row.get(0)?, address, completed_count })
+}
