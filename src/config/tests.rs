@@ -79,7 +79,7 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     DIR/config.toml:10: run = "/etc/passwd" is not executable
     hint: chmod +x /etc/passwd
     DIR/config.toml:11: on = [] tells nothing
-    hint: allowed: drop-completed, parked, upload-stuck, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing
+    hint: allowed: drop-completed, parked, upload-stuck, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing, receipts-damaged, gone-at-destination
     "#);
     insta::assert_snapshot!(with("[notify.command]\nrun = [\"/nowhere/prog\"]\n"), @r#"
     DIR/config.toml:10: run = "/nowhere/prog" is not there

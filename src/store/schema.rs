@@ -249,8 +249,9 @@ mod tests {
         let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
             mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
             etag_mode, accepted_count, accepted_bytes, reported_count, restart_count, \
-            attempt_count, described, bytes_sent, admitted_at_ns) VALUES (7, 'd', x'61', 'far', 1, \
-            1, 3, 1, '', 'a', 5, 0, 'queued', 'none', 'unknown', 0, 0, 0, 0, 0, 0, 0, 1)";
+            attempt_count, described, bytes_sent, admitted_at_ns, target_id) VALUES (7, 'd', x'61', \
+            'far', 1, 1, 3, 1, '', 'a', 5, 0, 'queued', 'none', 'unknown', 0, 0, 0, 0, 0, 0, 0, 1, \
+            1)";
         connection.execute(sql, []).expect("a row");
         connection
     }
