@@ -291,9 +291,12 @@ pub enum Damage {
 /// # Errors
 /// Why it is not.
 pub fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
-    let damage = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Damage::Missing,
-        _ => Damage::Unreadable(error),
+    let is_missing = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    let damage = |error: io::Error| match is_missing(&error) {
+        true => Damage::Missing,
+        false => Damage::Unreadable(error),
     };
     // A pipe in its place would be waited for.
     if !fs::symlink_metadata(place).map_err(damage)?.is_file() {

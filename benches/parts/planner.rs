@@ -118,6 +118,7 @@ fn upload(id: i64, part_count: u32) -> StoredUpload {
         admission: *admission,
         state: UploadState { stage: Stage::Sending { remote }, ..UploadState::admitted(None) },
         parts: vec![PartState::Open; part_count as usize],
+        waits_for: None,
     }
 }
 

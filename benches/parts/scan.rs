@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use dropferry::model::{DropName, Unit};
-use dropferry::source::{Filter, Profile, Settings, scan};
+use dropferry::source::{DropRoot, Filter, Profile, Settings, scan};
 
 use crate::{Table, raw};
 
@@ -27,10 +27,10 @@ pub(crate) fn measure() {
     let mut table = Table::of("file");
     table.case("getdents and statx", || raw::walk(drop.path()));
     for profile in ["plain", "illumina"] {
-        let (root, filter) = (drop.path(), filter(drop.path(), profile));
+        let (root, filter) = (DropRoot::at(drop.path()), filter(drop.path(), profile));
         table.case(format!("scan, profile {profile}"), move || {
             let mut count = 0;
-            let seen = scan(root, (&filter, &BTreeSet::new()), |batch| {
+            let seen = scan(&root, (&filter, &BTreeSet::new()), |batch| {
                 count += batch.len();
                 ControlFlow::Continue(())
             });

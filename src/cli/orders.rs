@@ -76,9 +76,9 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
     }
     let mut resent = Vec::new();
     for to in &destinations {
-        match ask::ask(common, &Request::Resend { to: to.clone() })? {
-            Reply::Resending => {}
-            other => return ask::odd(&other),
+        let reply = ask::ask(common, &Request::Resend { to: to.clone() })?;
+        if !matches!(reply, Reply::Resending) {
+            return ask::odd(&reply);
         }
         let former = status.former_targets.iter().filter(|former| former.destination == *to);
         let count: u64 = former.map(|former| former.completed_count).sum();

@@ -219,13 +219,13 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_is_too_long_is_read_to_its_end_and_not_kept() {
         let (mut here, mut there) = pair();
-        let sent = tokio::spawn(async move {
-            let file = File::open("/dev/null").unwrap();
-            let line = [vec![b'x'; 1 << 20], b"\nnext\n".to_vec()].concat();
-            here.send(&line, &[file.as_fd()]).await.unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let line = [vec![b'x'; 1 << 20], b"\nnext\n".to_vec()].concat();
+        let (passed, read) = ([file.as_fd()], async {
+            assert!(matches!(there.line(1000).await.unwrap(), Line::TooLong));
+            assert_eq!(whole(there.line(1000).await.unwrap()), (b"next".to_vec(), 0));
         });
-        assert!(matches!(there.line(1000).await.unwrap(), Line::TooLong));
-        assert_eq!(whole(there.line(1000).await.unwrap()), (b"next".to_vec(), 0));
-        sent.await.unwrap();
+        let (sent, ()) = tokio::join!(here.send(&line, &passed), read);
+        sent.unwrap();
     }
 }

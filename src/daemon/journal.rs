@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, OrderRecord,
-    PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId, WatchState,
+    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, OpenCleanup,
+    OrderRecord, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId, WatchState,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -40,31 +40,15 @@ impl Journal {
                 }
                 Record::Upload(id, fact) => self.note_fact(*id, fact),
                 Record::DestinationHealth { destination, state, reason, .. } => {
-                    match state {
-                        DestinationState::Ok => self.closed.remove(destination),
-                        DestinationState::Throttled
-                        | DestinationState::Unreachable
-                        | DestinationState::Halted => {
-                            self.closed.insert(destination.clone(), *state)
-                        }
-                    };
-                    let (state, reason) =
-                        (state.as_str(), reason.as_deref().unwrap_or("it is tried"));
-                    tracing::info!(%destination, "destination is {state}: {reason}");
+                    self.note_destination(destination, *state, reason.as_deref());
                 }
-                Record::CleanupDelayed { what, failure, .. } => {
-                    let (destination, kind) = (&what.destination, failure.kind.as_str());
-                    tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
-                }
+                Record::CleanupDelayed { what, failure, .. } => note_cleanup(what, failure),
                 Record::DropHealth(health) => self.note_drop(health),
                 Record::DropFinished { destination, name, .. } => {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
                 Record::Unit(row) => self.note_unit(row),
-                Record::DisposalDelayed { unit, failure, .. } => {
-                    let (path, kind) = (unit.to_string(), failure.kind.as_str());
-                    tracing::warn!(path, kind, "its source is not disposed of: {failure}");
-                }
+                Record::DisposalDelayed { unit, failure, .. } => note_disposal(unit, failure),
                 Record::DisposalEnded { unit, is_done: true, .. } => {
                     tracing::info!(path = unit.to_string(), "its source is disposed of");
                 }
@@ -90,17 +74,15 @@ impl Journal {
                 Record::Resend { destination, before, .. } => {
                     tracing::info!(%destination, "what was completed before upload {before} at other targets is sent again");
                 }
-                Record::PlaceAwaited { upload, holder } => {
+                Record::PlaceAwaited { upload, holder: Some(holder) } => {
                     let upload_id = upload.0;
-                    match holder {
-                        Some(holder) => {
-                            tracing::info!(
-                                upload_id,
-                                "waits for upload {holder}, which has the same place"
-                            );
-                        }
-                        None => tracing::debug!(upload_id, "waits for no other upload any more"),
-                    }
+                    tracing::info!(
+                        upload_id,
+                        "waits for upload {holder}, which has the same place"
+                    );
+                }
+                Record::PlaceAwaited { upload, holder: None } => {
+                    tracing::debug!(upload_id = upload.0, "waits for no other upload any more");
                 }
                 Record::Order(order) => note_order(order),
                 Record::UnitWords { .. }
@@ -119,6 +101,22 @@ impl Journal {
                 | Record::NotIgnored { .. } => {}
             }
         }
+    }
+
+    fn note_destination(
+        &mut self,
+        destination: &DestinationName,
+        state: DestinationState,
+        reason: Option<&str>,
+    ) {
+        match state {
+            DestinationState::Ok => self.closed.remove(destination),
+            DestinationState::Throttled
+            | DestinationState::Unreachable
+            | DestinationState::Halted => self.closed.insert(destination.clone(), state),
+        };
+        let (state, reason) = (state.as_str(), reason.unwrap_or("it is tried"));
+        tracing::info!(%destination, "destination is {state}: {reason}");
     }
 
     /// One line for each change of a unit's state, or of the reason why it does not change.
@@ -235,6 +233,16 @@ impl Journal {
             );
         }
     }
+}
+
+fn note_cleanup(what: &OpenCleanup, failure: &Failure) {
+    let (destination, kind) = (&what.destination, failure.kind.as_str());
+    tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
+}
+
+fn note_disposal(unit: &SourcePath, failure: &Failure) {
+    let (path, kind) = (unit.to_string(), failure.kind.as_str());
+    tracing::warn!(path, kind, "its source is not disposed of: {failure}");
 }
 
 fn note_order(order: &OrderRecord) {

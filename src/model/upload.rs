@@ -256,17 +256,8 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         | Fact::Retargeted { .. }
         | Fact::SourceChanged { .. }
         | Fact::Abandoned { .. } => {
-            next.stage = next_stage(state, fact).ok_or_else(|| illegal(state, fact))?;
-            next.attempt_count = 0;
-            next.hold = Hold::None;
-            if matches!(fact, Fact::RemoteGone) {
-                forget_parts(&mut next);
-                next.restart_count = next.restart_count.saturating_add(1);
-            }
-            if matches!(fact, Fact::Retargeted { .. }) {
-                forget_parts(&mut next);
-                (next.described, next.digested, next.export) = (false, false, None);
-            }
+            let stage = next_stage(state, fact).ok_or_else(|| illegal(state, fact))?;
+            enter(&mut next, stage, fact);
         }
         Fact::PartAccepted { .. } | Fact::PartsReported { .. } | Fact::PartReopened { .. } => {
             count_parts(&mut next, fact).ok_or_else(|| illegal(state, fact))?;
@@ -316,6 +307,22 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         | Fact::Released => return Err(illegal(state, fact)),
     }
     Ok(next)
+}
+
+/// Enters a stage, where nothing was tried yet. The remote upload of before is none any more after some
+/// facts, and what was done with its file is to be done again.
+fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
+    next.stage = stage;
+    next.attempt_count = 0;
+    next.hold = Hold::None;
+    if matches!(fact, Fact::RemoteGone) {
+        forget_parts(next);
+        next.restart_count = next.restart_count.saturating_add(1);
+    }
+    if matches!(fact, Fact::Retargeted { .. }) {
+        forget_parts(next);
+        (next.described, next.digested, next.export) = (false, false, None);
+    }
 }
 
 /// Applies one fact to one of the parts it names, or says why it may not be.

@@ -365,10 +365,10 @@ mod tests {
     use super::super::tests::source;
     use super::*;
 
-    const LENGTH: usize = 3 * WINDOW_BYTES as usize + 17;
+    const LENGTH: u64 = 3 * WINDOW_BYTES + 17;
 
     fn bytes(name: &str) -> Vec<u8> {
-        name.bytes().cycle().take(LENGTH).collect()
+        name.bytes().cycle().zip(0..LENGTH).map(|(byte, _)| byte).collect()
     }
 
     /// Has the others taken away while a read of "hung" stands still, after so many steps of the thread.
@@ -377,7 +377,7 @@ mod tests {
         let together = Together::default();
         for name in ["hung", "one", "two"] {
             std::fs::write(root.path().join(name), bytes(name)).unwrap();
-            let range = ByteRange { offset: 0, length: LENGTH as u64 };
+            let range = ByteRange { offset: 0, length: LENGTH };
             let wanted = Wanted::new(source(root.path(), name), range, None);
             together.lock().come.push_back((wanted, name));
         }

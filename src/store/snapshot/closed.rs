@@ -10,7 +10,7 @@ impl Snapshot {
     pub(super) fn note_closed(
         &self,
         destinations: &[Destination],
-        tallies: &mut Vec<Tally>,
+        tallies: &mut [Tally],
         uploads: &mut [Upload],
     ) -> Result<()> {
         for destination in destinations.iter().filter(|destination| !destination.is_open()) {
@@ -57,8 +57,8 @@ impl Snapshot {
 }
 
 /// Moves uploads from the state that their rows show to those that wait.
-fn recount(tallies: &mut Vec<Tally>, held: &Tally) {
-    for tally in tallies.iter_mut() {
+fn recount(tallies: &mut [Tally], held: &Tally) {
+    for tally in tallies {
         let change: fn(u64, u64) -> u64 = match tally.state.as_str() {
             "waiting" => u64::saturating_add,
             state if state == held.state => u64::saturating_sub,

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, Fact, IllegalFact, ParkReason, PartNumber, PartState, Stage, UploadId,
-    UploadState, WallTime,
+    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNumber,
+    PartState, Stage, UploadId, UploadState, WallTime,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -336,6 +336,25 @@ fn write_part(
     Ok(())
 }
 
+fn intended_columns(place: &ExportPlace, at: WallTime) -> [(&'static str, Value); 5] {
+    [
+        ("export_state", "intended".to_owned().into()),
+        ("export_volume", place.volume.clone().into()),
+        ("export_location", place.location.clone().into()),
+        ("export_intended_at_ns", at.0.into()),
+        ("export_job", Value::Null),
+    ]
+}
+
+fn exported_columns(job: &ExportId, at: WallTime) -> [(&'static str, Value); 4] {
+    [
+        ("export_state", "completed".to_owned().into()),
+        ("export_job", job.as_str().to_owned().into()),
+        ("exported_at_ns", at.0.into()),
+        ("export_error", Value::Null),
+    ]
+}
+
 /// Returns the columns that belong to one fact alone: what is not in the state of its upload, nor in
 /// other tables.
 fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
@@ -350,23 +369,20 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             columns
         }
         Fact::Begun { remote, at } => {
-            let mut columns = Vec::from(rows::remote_columns(Some(remote))?);
-            columns.push(time("begun_at_ns", *at));
-            columns
+            [&rows::remote_columns(Some(remote))?[..], &[time("begun_at_ns", *at)]].concat()
         }
         Fact::RemoteGone => rows::remote_columns(None)?.into(),
         Fact::Retargeted { target, part_size } => {
-            let mut columns = Vec::from(rows::remote_columns(None)?);
-            columns.push(("target_id", i64::from(target.0).into()));
-            columns.push(("wished_part_size_bytes", exact(part_size.get())?.into()));
-            columns.push(("export_state", Value::Null));
-            columns
+            let own = [
+                ("target_id", i64::from(target.0).into()),
+                ("wished_part_size_bytes", exact(part_size.get())?.into()),
+                ("export_state", Value::Null),
+            ];
+            [&rows::remote_columns(None)?[..], &own].concat()
         }
         Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
         Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
-            let mut columns = Vec::from(rows::file_columns(file)?);
-            columns.push(time("completed_at_ns", *at));
-            columns
+            [&rows::file_columns(file)?[..], &[time("completed_at_ns", *at)]].concat()
         }
         Fact::Renamed { name } => vec![text("target_name", name)],
         Fact::PartSizeRaised { part_size } => {
@@ -381,13 +397,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             ("whole_md5", md5.map(|md5| md5.0.to_vec()).into()),
             ("whole_sha256", sha256.map(|sha256| sha256.to_vec()).into()),
         ],
-        Fact::ExportIntended { place, at } => vec![
-            text("export_state", "intended"),
-            text("export_volume", &place.volume),
-            text("export_location", &place.location),
-            time("export_intended_at_ns", *at),
-            ("export_job", Value::Null),
-        ],
+        Fact::ExportIntended { place, at } => intended_columns(place, *at).into(),
         Fact::ExportStarted { job, at } => vec![
             text("export_state", "started"),
             text("export_job", job.as_str()),
@@ -396,12 +406,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::ExportFailed { message } => {
             vec![text("export_state", "failed"), text("export_error", message)]
         }
-        Fact::Exported { job, at } => vec![
-            text("export_state", "completed"),
-            text("export_job", job.as_str()),
-            time("exported_at_ns", *at),
-            ("export_error", Value::Null),
-        ],
+        Fact::Exported { job, at } => exported_columns(job, *at).into(),
         Fact::ReceiptWritten { sha256, at } => vec![
             ("receipt_sha256", sha256.to_vec().into()),
             time("receipted_at_ns", *at),

@@ -82,16 +82,23 @@ pub(super) fn write_record(
         Record::Order(order) => orders::write(connection, order)?,
         Record::DropHealth(health) => write_drop_health(connection, health)?,
         Record::Configured(drops) => note_configured(connection, drops)?,
-        Record::DestinationHealth { destination, platform, state, reason, next_try_at, at } => {
-            let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
-                since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
-            let next_try_at = next_try_at.map(|at| at.0);
-            let row = (destination.as_str(), platform, state.as_str(), reason, at.0, next_try_at);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
+        Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
+}
+
+fn write_destination_health(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::DestinationHealth { destination, platform, state, reason, next_try_at, at } =
+        record
+    else {
+        return Ok(());
+    };
+    let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+        ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
+        since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
+    let next_try_at = next_try_at.map(|at| at.0);
+    let row = (destination.as_str(), platform, state.as_str(), reason, at.0, next_try_at);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 /// How many rows a statement changed says nothing here.
