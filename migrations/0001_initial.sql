@@ -27,7 +27,8 @@ CREATE TABLE uploads (
     part_size_bytes INTEGER CHECK (part_size_bytes > 0),
     part_count INTEGER CHECK (part_count > 0),
     sequential INTEGER NOT NULL DEFAULT 0,
-    etag_mode TEXT NOT NULL CHECK (etag_mode = 'unknown' OR etag_mode = 'md5' OR etag_mode = 'opaque'),
+    etag_mode TEXT NOT NULL CHECK (etag_mode = 'unknown' OR etag_mode = 'md5' OR etag_mode = 'opaque'
+        OR etag_mode = 'read-back'),
     accepted_count INTEGER NOT NULL CHECK (accepted_count >= 0),
     accepted_bytes INTEGER NOT NULL CHECK (accepted_bytes >= 0),
     reported_count INTEGER NOT NULL CHECK (reported_count >= 0),
@@ -214,6 +215,15 @@ CREATE TABLE destination_health (
     reason TEXT,
     since_ns INTEGER NOT NULL,
     next_try_at_ns INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- What the answers of a destination have shown of it, for good.
+CREATE TABLE destination_learned (
+    destination TEXT NOT NULL,
+    what TEXT NOT NULL CHECK (what = 'etags-are-md5s' OR what = 'final-digests-differ'),
+    detail TEXT NOT NULL,
+    at_ns INTEGER NOT NULL,
+    PRIMARY KEY (destination, what)
 ) STRICT, WITHOUT ROWID;
 
 -- The daemon that last ran on this state.

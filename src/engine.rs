@@ -83,9 +83,9 @@ use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Hold, Monotonic, NoticeId, Now, Observation, OpenCleanup,
-    ParkReason, PartNumber, PartSize, RemoteUploadId, RootIdentity, SourcePath, Target,
-    TargetAddress, TargetId, UnitReading, UploadId, UploadState, WallTime,
+    ByteCount, DestinationName, DropName, Hold, Learned, Monotonic, NoticeId, Now, Observation,
+    OpenCleanup, ParkReason, PartNumber, PartSize, RemoteUploadId, RootIdentity, SourcePath,
+    Target, TargetAddress, TargetId, UnitReading, UploadId, UploadState, WallTime,
 };
 
 /// What is going on.
@@ -149,6 +149,9 @@ pub struct Engine {
     settings: Settings,
     drops: BTreeMap<DropName, Files>,
     gates: BTreeMap<DestinationName, Gate>,
+    /// What the answers of destinations have shown of them, for good; also of those that are not
+    /// configured now.
+    learned: BTreeMap<DestinationName, BTreeSet<Learned>>,
     uploads: BTreeMap<UploadId, Box<Upload>>,
     schedule: Schedule,
     claims: Claims,
@@ -257,6 +260,7 @@ impl Engine {
         };
         let mut engine = Self {
             drops: settings.drops.iter().map(files).collect(),
+            learned: BTreeMap::new(),
             gates: settings
                 .destinations
                 .iter()

@@ -52,13 +52,16 @@
 //! | send again what a former target has | the order, with the id before which uploads do not count | nothing happened | the order is in the rows: those uploads do not count as sent |
 //! | begin | the intent, with its time | a remote upload without owner | found by name, place and time: adopted; others are removed; none: begun again |
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
-//! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token it is ours, and complete |
+//! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token and the digest of what is read it is complete; with our token and another digest it is damaged, and replaced while it is still that object |
 //! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
 //! | send larger parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not marked | reported again |
 //! | complete | the intent, with its time; where the storage knows no conditions the place is looked at just before | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |
 //! | verify | the completed row | nothing to lose | verified again |
+//! | read back | the completed row, and that its ETags are no digests | nothing to lose | read back again |
+//! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
+//! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |

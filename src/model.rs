@@ -24,19 +24,19 @@ pub mod unit;
 pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
-pub use digest::{ETag, ETagMode, Md5};
+pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::{Admission, Fact, Record};
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, Seen, SourcePath};
-pub use health::{DestinationState, DropHealth, WatchState};
+pub use health::{DestinationState, DropHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use remote::{
-    Completion, ContentMark, Describes, Description, NamePolicy, OpenUpload, RemoteFile,
+    Completion, ContentMark, Describes, Description, Maker, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,
 };
 pub use root::RootIdentity;

@@ -41,9 +41,9 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Completion, Description, DestinationName, ETag, ExportId, ExportItem, ExportJob, ExportMode,
-    ExportState, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, Target, Traits, WallTime,
+    Completion, Description, DestinationName, ExportId, ExportItem, ExportJob, ExportMode,
+    ExportState, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -169,7 +169,7 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+    pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<Stored, Failure> {
         self.watched(self.0.platform.put_part(request, body)).await
     }
 
@@ -230,6 +230,19 @@ impl Destination {
     /// The platform's.
     pub async fn inspect(&self, file: &RemoteFileId) -> Result<Option<RemoteFile>, Failure> {
         self.permitted(self.0.platform.inspect(file)).await
+    }
+
+    /// See [`contract::Platform::read_back`]. It may take as long as sending the file did, so it keeps no
+    /// other call waiting.
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn read_back(
+        &self,
+        file: &RemoteFileId,
+        part_size: PartSize,
+    ) -> Result<Option<RemoteFile>, Failure> {
+        self.watched(self.0.platform.read_back(file, part_size)).await
     }
 
     /// See [`contract::Platform::describe`].
@@ -327,7 +340,7 @@ mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
-    use crate::model::{ByteCount, Describes, PartLimits, PartNumber, PartSize};
+    use crate::model::{ByteCount, Describes, ETag, ETagLaw, PartLimits, PartNumber};
     use crate::platform::contract::{Answer, Platform};
     use crate::platform::credential::CredentialSource;
 
@@ -371,6 +384,7 @@ mod tests {
                 wants_md5_first,
                 sends_whole,
                 can_inspect,
+                etags: ETagLaw::Mostly { reads_back: false },
             }
         }
         fn check_access(&self) -> Answer<'_, ()> {
@@ -379,8 +393,8 @@ mod tests {
         fn begin<'a>(&'a self, _: &'a BeginRequest) -> Answer<'a, RemoteUpload> {
             self.refuse()
         }
-        fn put_part<'a>(&'a self, _: &'a PartRequest, _: PartBody) -> Answer<'a, ETag> {
-            self.answer(Ok(ETag::from_header("e")))
+        fn put_part<'a>(&'a self, _: &'a PartRequest, _: PartBody) -> Answer<'a, Stored> {
+            self.answer(Ok(ETag::from_header("e").into()))
         }
         fn list_parts<'a>(&'a self, _: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
             self.refuse()
@@ -428,6 +442,7 @@ mod tests {
                 overwrite: false,
                 description: Description::default(),
                 token: String::new(),
+                replaces: None,
             },
             remote,
         };

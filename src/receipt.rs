@@ -22,8 +22,8 @@ pub use unit::{unit_path, write_unit};
 
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UnitFile, UnitRow,
-    UploadId, WallTime, json_shown,
+    ByteCount, ETag, ETagMode, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UnitFile,
+    UnitRow, UploadId, WallTime, json_shown,
 };
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -72,6 +72,10 @@ pub struct ReceiptData {
     pub verified_at: Option<WallTime>,
     /// Where the file was exported to, if anywhere.
     pub export: Option<ReceiptExport>,
+    /// How the content of its parts was proved; `None` when the file was there before.
+    pub etag_mode: Option<ETagMode>,
+    /// The digest that the platform tells of the file, where it tells one.
+    pub remote_mark: Option<ContentMark>,
     /// Bytes that went over the wire.
     pub bytes_sent: u64,
     /// Failed attempts on record.
@@ -118,6 +122,8 @@ struct Receipt<'a> {
     part_size_bytes: u64,
     parts: Vec<Part>,
     content_digest: Option<String>,
+    remote_digest: Option<String>,
+    etag_mode: Option<&'static str>,
     whole_file_digests: serde_json::Map<String, serde_json::Value>,
     already_there: bool,
     begun_at: Option<String>,
@@ -181,6 +187,8 @@ pub fn render(data: &ReceiptData) -> Vec<u8> {
         part_size_bytes: data.part_size.get(),
         parts: data.parts.iter().map(part).collect(),
         content_digest: data.mark.map(|mark| format!("{}-{}", mark.md5_of_parts, data.parts.len())),
+        remote_digest: data.remote_mark.map(|mark| mark.md5_of_parts.to_string()),
+        etag_mode: data.etag_mode.map(ETagMode::as_str),
         whole_file_digests: whole_digests(data),
         already_there: data.parts.is_empty(),
         begun_at: data.begun_at.map(rfc3339),
@@ -416,6 +424,8 @@ mod tests {
             completed_at: None,
             verified_at: None,
             export: None,
+            etag_mode: Some(ETagMode::Md5),
+            remote_mark: None,
             bytes_sent: 9,
             attempt_count: 1,
         }
@@ -430,6 +440,7 @@ mod tests {
         assert_eq!(value["parts"][1]["offset"], 4);
         assert_eq!(value["parts"][1]["length"], 1);
         assert_eq!(value["bytes_sent_again"], 4);
+        assert_eq!(value["etag_mode"], "md5");
     }
 
     #[test]

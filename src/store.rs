@@ -33,9 +33,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, OpenCleanup,
-    PartState, PathDigest, Record, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
-    TargetAddress, TargetId, UnitRow, UploadId, UploadState, WallTime,
+    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Learned,
+    OpenCleanup, PartState, PathDigest, Record, RootIdentity, Scope, SourcePath, Standing,
+    StoredOutbox, TargetAddress, TargetId, UnitRow, UploadId, UploadState, WallTime,
 };
 
 /// Tells whether a daemon runs on a state directory.
@@ -85,6 +85,8 @@ pub struct Loaded {
     pub targets: Vec<(TargetId, TargetAddress)>,
     /// The targets that each destination had: its own first.
     pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
+    /// What the answers of destinations have shown of them.
+    pub learned: Vec<(DestinationName, Learned)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<(DestinationName, DropName, String)>,
     /// Drops as units, with their words; the samples of its sheet are words named `samples`.

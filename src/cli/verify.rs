@@ -19,8 +19,8 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    Admission, ContentMark, DestinationName, Failure, RemoteFile, RemoteFileId, RemoteStanding,
-    SentFile, Shown, UnitRow, UploadId,
+    Admission, ContentMark, DestinationName, ETagMode, Failure, PartSize, RemoteFile, RemoteFileId,
+    RemoteStanding, SentFile, Shown, Stage, UnitRow, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
 use crate::receipt;
@@ -217,24 +217,32 @@ impl Verifier<'_> {
             return Err(none("its destination is not in the configuration"));
         };
         let id = detail.upload.remote_id.as_ref().ok_or_else(|| none("it has no remote id"))?;
-        client.inspect(&RemoteFileId::new(id)).await
+        let id = RemoteFileId::new(id);
+        match (detail.upload.state.etag_mode, PartSize::new(detail.upload.part_size_bytes)) {
+            // Nothing else tells what is there.
+            (ETagMode::ReadBack, Some(part_size)) => client.read_back(&id, part_size).await,
+            (ETagMode::ReadBack | ETagMode::Unknown | ETagMode::Md5 | ETagMode::Opaque, _) => {
+                client.inspect(&id).await
+            }
+        }
     }
 }
 
 /// Compares what the platform tells of a file with what was sent.
 fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
     use RemoteStanding::{
-        NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Same, SameSize,
+        AsVerified, NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Same, SameSize,
     };
     let upload = &detail.upload;
     let sent = SentFile {
         size: upload.admission.fingerprint.size,
         mark: sent_mark(detail),
+        told: told_mark(detail),
         etag_mode: upload.state.etag_mode,
     };
     let found = RemoteStanding::of(&sent, there);
     let verdict = match found {
-        Same | SameSize | OtherParts => Verdict::Same,
+        Same | SameSize | OtherParts | AsVerified => Verdict::Same,
         OtherSize { .. } | OtherDigest { .. } => Verdict::Differs,
         OtherKind | NoSize => Verdict::Unknown,
         NotThere => {
@@ -242,7 +250,35 @@ fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
             return (Verdict::NotThere, format!("the destination has no file {id}"));
         }
     };
-    (verdict, found.to_string())
+    let found = match (found, sent.etag_mode) {
+        (Same, ETagMode::ReadBack) => "size and content, read back".to_owned(),
+        (SameSize, mode) => without_digest(mode).to_owned(),
+        (found, _) => found.to_string(),
+    };
+    (verdict, found)
+}
+
+/// Says what a size alone proves.
+fn without_digest(mode: ETagMode) -> &'static str {
+    match mode {
+        ETagMode::Unknown | ETagMode::ReadBack => "size; no digest to compare",
+        ETagMode::Md5 => "size; no digest to compare: each part was proved when it was sent",
+        ETagMode::Opaque => "size; no digest to compare: the storage says that its ETags are none",
+    }
+}
+
+/// The digest that the platform told of the file when it was verified.
+fn told_mark(detail: &Detail) -> Option<ContentMark> {
+    match &detail.upload.state.stage {
+        Stage::Completed { file, .. }
+        | Stage::Verified { file, .. }
+        | Stage::Receipted { file } => file.mark,
+        Stage::Queued
+        | Stage::Beginning { .. }
+        | Stage::Sending { .. }
+        | Stage::Completing { .. }
+        | Stage::Ended(_) => None,
+    }
 }
 
 /// The digest over the parts that were sent.

@@ -311,6 +311,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         cleanups: loaded.cleanups,
         targets: loaded.targets,
         in_force: loaded.in_force,
+        learned: loaded.learned,
         units: loaded.units.into_iter().map(stored_unit).collect(),
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),

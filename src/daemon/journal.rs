@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, OpenCleanup,
-    OrderRecord, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId, WatchState,
+    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, Learned,
+    OpenCleanup, OrderRecord, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId,
+    WatchState,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -41,6 +42,9 @@ impl Journal {
                 Record::Upload(id, fact) => self.note_fact(*id, fact),
                 Record::DestinationHealth { destination, state, reason, .. } => {
                     self.note_destination(destination, *state, reason.as_deref());
+                }
+                Record::DestinationLearned { destination, what, detail, .. } => {
+                    note_learned(destination, *what, detail);
                 }
                 Record::CleanupDelayed { what, failure, .. } => note_cleanup(what, failure),
                 Record::DropHealth(health) => self.note_drop(health),
@@ -232,6 +236,19 @@ impl Journal {
                 failure.message
             );
         }
+    }
+}
+
+fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
+    match what {
+        Learned::ETagsAreMd5s => {
+            tracing::debug!(%destination, "its ETags are MD5s: another one is damage");
+        }
+        Learned::FinalDigestsDiffer => tracing::warn!(
+            %destination,
+            "it makes the digests of files of many parts by a rule of its own, so that only their \
+             parts and sizes are compared: {detail}"
+        ),
     }
 }
 

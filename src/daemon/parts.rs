@@ -49,8 +49,8 @@ pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
     let asked = PartRequest { remote, part, begun: (*begin).into() };
     let put = |body| destination.put_part(&asked, body);
     let piece = Piece { upload: act.upload, source, range };
-    let (etag, read, sent) = send(world, destination, piece, put).await?;
-    Ok(Outcome::PartPut { etag, md5: read.md5, sent })
+    let (stored, read, sent) = send(world, destination, piece, put).await?;
+    Ok(Outcome::PartPut { stored, md5: read.md5, sent })
 }
 
 /// Sends a file of one part in one request.
@@ -62,8 +62,8 @@ pub(super) async fn put_whole(world: &Arc<World>, act: Remotely<PutWhole>) -> Re
     let put = |body| destination.put_whole(&asked, body);
     let piece = Piece { upload: act.upload, source, range };
     let (put, read, sent) = send(world, destination, piece, put).await?;
-    let Whole { remote, etag, file } = put;
-    Ok(Outcome::WholePut { remote, etag, file, md5: read.md5, sent })
+    let Whole { remote, stored, file } = put;
+    Ok(Outcome::WholePut { remote, stored, file, md5: read.md5, sent })
 }
 
 /// Reads a range, sends it by a call, and says what came of both, and how many bytes went.

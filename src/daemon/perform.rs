@@ -158,6 +158,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         | Act::Complete(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)
+        | Act::ReadBack(_)
         | Act::Describe(_)
         | Act::FindExports { .. }
         | Act::StartExports { .. }
@@ -202,6 +203,11 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
         }
         Act::Inspect(act) => {
             to(world, &act.destination)?.inspect(&act.what).await.map(Outcome::Inspected)
+        }
+        Act::ReadBack(act) => {
+            let what = act.what;
+            let found = to(world, &act.destination)?.read_back(&what.file, what.part_size).await;
+            found.map(Outcome::Inspected)
         }
         Act::Describe(act) => {
             let what = act.what;
@@ -272,6 +278,7 @@ impl From<Begin> for BeginRequest {
             overwrite: begin.overwrite,
             description: begin.description,
             token: begin.token,
+            replaces: begin.replaces,
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::line::{Line, served};
 use super::perform::World;
-use crate::model::{Failure, FailureKind, PartSize, Stage, UploadId};
+use crate::model::{ETagMode, Failure, FailureKind, PartSize, Stage, UploadId};
 use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
 use crate::store::snapshot::{Detail, Snapshot};
 
@@ -129,6 +129,8 @@ pub fn data_of(detail: Detail) -> Option<ReceiptData> {
             job: export.job.unwrap_or_default(),
             at: export.exported_at,
         }),
+        etag_mode: Some(upload.state.etag_mode).filter(|mode| *mode != ETagMode::Unknown),
+        remote_mark: file.mark,
         bytes_sent: upload.state.bytes_sent.0,
         attempt_count: detail.attempts.len(),
     })

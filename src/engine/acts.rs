@@ -2,7 +2,8 @@
 
 use super::claims::Owner;
 use super::event::{
-    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, Remotely, Report, Source,
+    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, ReadBack, Remotely,
+    Report, Source,
 };
 use super::plan;
 use super::settings::{DestinationSettings, PartWish};
@@ -110,6 +111,10 @@ impl Engine {
                 let what = Describe { file: file.id, description };
                 (control("describe"), Act::Describe(upload.remotely(what)))
             }
+            Step::ReadBack(file, part_size) => {
+                let what = ReadBack { file: file.id, part_size };
+                (control("read back"), Act::ReadBack(upload.remotely(what)))
+            }
             Step::Inspect(file) => (control("inspect"), Act::Inspect(upload.remotely(file.id))),
             Step::DigestFile(digest) => {
                 let source = upload.source();
@@ -128,6 +133,7 @@ impl Engine {
             overwrite: upload.replaces(&gate.settings),
             description: plan::description(&gate.settings, self.words(upload)?),
             token: upload.token(),
+            replaces: upload.life.replaces.clone(),
         })
     }
 
@@ -188,7 +194,7 @@ impl Upload {
     }
 
     /// Returns a text that no other upload carries: not of another database either.
-    fn token(&self) -> String {
+    pub(super) fn token(&self) -> String {
         let Ticket { id, at, path, .. } = &self.admission;
         format!("{:x}-{:x}-{}", id.0, at.0, path.digest())
     }

@@ -2,27 +2,24 @@
 //!
 //! Success hangs on exactly one arm each: a file counts as completed when the platform said so to
 //! our complete, or when the platform found it after a complete whose answer was lost; as verified
-//! when its length equals the source's, and its digest what was sent where the platform tells one.
+//! when its length equals the source's, and its content is proved (`answer/stored.rs`).
 
 use std::time::Duration;
 
 mod failed;
+mod stored;
 
 pub(super) use failed::in_vain;
 
+pub(crate) use self::stored::{ETagMemory, Put, WholePut};
 use super::claims::Owner;
-use super::settings::RetrySettings;
-use super::upload::{Doubt, Upload, digest_of};
-use crate::model::digest::Verdict as ETagVerdict;
+use super::upload::{Doubt, Upload};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, Completion, ETag, ETagMode, Fact, Failure, FailureKind, Md5, NamePolicy, Now,
-    ParkReason, PartNumber, PartState, PlaceHolder, RemoteFile, RemotePart, RemoteUpload,
-    RemoteUploadId, Stage, WallTime,
+    ByteCount, Completion, Fact, NamePolicy, Now, ParkReason, PartNumber, PartState, PlaceHolder,
+    RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
 };
 
-/// A damaged part is sent this often before the upload parks.
-const PART_MISMATCH_MAX: u32 = 3;
 /// A complete is refused this often before the upload starts over.
 const REFUSAL_MAX: u32 = 3;
 /// The platform may lose an upload this often in one life of the daemon. What a kill loses, an address
@@ -40,11 +37,20 @@ pub(crate) struct Answer {
     pub(crate) facts: Vec<Fact>,
     /// Remote uploads that must be removed.
     pub(crate) cleanups: Vec<RemoteUploadId>,
+    /// An ETag was the MD5 of what was sent.
+    pub(crate) is_md5_seen: bool,
+    /// The digest of a file of many proved parts is made by another rule: both digests, for people.
+    pub(crate) strange_digest: Option<String>,
 }
 
 impl Answer {
     pub(crate) fn fact(fact: Fact) -> Self {
         Self { facts: vec![fact], ..Self::default() }
+    }
+
+    /// The file is there as it should be. Who made it is not kept.
+    fn present(file: RemoteFile, now: Now) -> Self {
+        Self::fact(Fact::FoundPresent { file: RemoteFile { maker: None, ..file }, at: now.wall })
     }
 
     fn park(reason: ParkReason, detail: impl Into<String>, at: WallTime) -> Self {
@@ -73,10 +79,21 @@ impl Upload {
         policy: NamePolicy,
         now: Now,
     ) -> Answer {
+        self.life.replaces = None;
         let Some(file) = found else {
             self.life.doubt = Doubt::None;
             return Answer::default();
         };
+        // What this very upload made there is no stranger's: the same content counts, another is damage.
+        if let Some(maker) = file.maker.as_ref().filter(|maker| maker.token == self.token()) {
+            if file.size == Some(self.size()) && file.mark.is_some() {
+                self.life.found = Some(file);
+            } else {
+                self.life.replaces = Some(maker.etag.clone());
+                self.life.doubt = Doubt::None;
+            }
+            return Answer::default();
+        }
         if self.life.owner == Owner::Unknown {
             // Whose it is comes first, and then this again.
             self.life.found = Some(file);
@@ -94,7 +111,7 @@ impl Upload {
             NamePolicy::Rename => self.rename(now),
             // An equal length proves sameness only when it is zero, and then whatever a digest says.
             NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
-                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+                Answer::present(file, now)
             }
             NamePolicy::SkipIfSame if file.size == Some(self.size()) && file.mark.is_some() => {
                 self.life.found = Some(file);
@@ -134,7 +151,7 @@ impl Upload {
     ) -> Answer {
         if file.size == Some(self.size()) {
             if self.size().0 == 0 {
-                return Answer::fact(Fact::FoundPresent { file, at: now.wall });
+                return Answer::present(file, now);
             }
             if file.mark.is_some() {
                 self.life.found = Some(file);
@@ -194,8 +211,11 @@ impl Upload {
             Owner::Unknown | Owner::NoneOfOurs => None,
         };
         match self.life.found.take() {
-            Some(file) if file.mark == Some(mark) => {
-                Answer::fact(Fact::FoundPresent { file, at: now.wall })
+            Some(file) if file.mark == Some(mark) => Answer::present(file, now),
+            Some(RemoteFile { maker: Some(maker), .. }) if maker.token == self.token() => {
+                self.life.replaces = Some(maker.etag);
+                self.life.doubt = Doubt::None;
+                Answer::default()
             }
             Some(file) => match holder {
                 Some(holder) => self.differ_from_ours(&holder, policy, now),
@@ -260,109 +280,6 @@ impl Upload {
         Answer { facts: compared.repairs, ..Answer::default() }
     }
 
-    /// A part that the platform has was read: it counts when the digest agrees.
-    pub(crate) fn on_part_hashed(&mut self, part: PartNumber, md5: Md5, now: Now) -> Answer {
-        let is_open = self.parts.get(part.index()) == Some(&PartState::Open);
-        match self.life.doubtful.remove(&part) {
-            Some(etag) if is_open && Md5::parse(etag.as_str()) == Some(md5) => Answer {
-                facts: vec![
-                    Fact::PartAccepted { part, md5, etag, sent: ByteCount(0), at: now.wall },
-                    Fact::PartsReported { parts: vec![part] },
-                ],
-                ..Answer::default()
-            },
-            Some(_) | None => Answer::default(),
-        }
-    }
-
-    /// The storage took a part.
-    pub(crate) fn on_part_put(
-        &mut self,
-        part: PartNumber,
-        put: (ETag, Md5, ByteCount),
-        now: Now,
-    ) -> Answer {
-        let (etag, md5, sent) = put;
-        let mode = self.state.etag_mode;
-        let learned = match (mode.judge(&etag, md5), mode) {
-            (ETagVerdict::Equal, ETagMode::Unknown) => Some(ETagMode::Md5),
-            (ETagVerdict::Silent, ETagMode::Unknown) => Some(ETagMode::Opaque),
-            (ETagVerdict::Equal | ETagVerdict::Silent, _) => None,
-            (ETagVerdict::Differs, ETagMode::Unknown)
-                if self.life.mismatches.contains_key(&part) =>
-            {
-                Some(ETagMode::Opaque)
-            }
-            (ETagVerdict::Differs, _) => return self.on_part_damaged(part, sent, now),
-        };
-        self.life.mismatches.remove(&part);
-        self.life.part_waits.remove(&part);
-        self.life.failing_since = None;
-        self.life.is_told_stuck = false;
-        self.life.unreported_since.get_or_insert(now.monotonic);
-        let accepted = Fact::PartAccepted { part, md5, etag, sent, at: now.wall };
-        let learned = learned.map(|mode| Fact::ETagModeLearned { mode });
-        Answer { facts: learned.into_iter().chain([accepted]).collect(), ..Answer::default() }
-    }
-
-    /// The storage took the file in one request: what a begin, a part and a complete would have said,
-    /// and what an inspection would where the answer proves that all of it is there.
-    pub(crate) fn on_whole_put(
-        &mut self,
-        (remote, file): (RemoteUpload, RemoteFile),
-        put: (ETag, Md5, ByteCount),
-        is_told_all: bool,
-        now: Now,
-    ) -> Answer {
-        let is_awaited = matches!(self.state.stage, Stage::Queued | Stage::Beginning { .. });
-        if !is_awaited || !self.fits_in(&remote) {
-            return Answer::default();
-        }
-        let md5 = put.1;
-        let is_proved = self.state.etag_mode.judge(&put.0, md5) == ETagVerdict::Equal;
-        let part = PartNumber::from_index(0);
-        let mark = ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&[md5]) };
-        let is_intended = self.state.stage != Stage::Queued;
-        let intent = Fact::BeginIntended { part_size: None, at: now.wall };
-        let mut answer = Answer::default();
-        answer.facts.extend((!is_intended).then_some(intent));
-        answer.facts.push(Fact::Begun { remote, at: now.wall });
-        answer.facts.extend(self.on_part_put(part, put, now).facts);
-        if !answer.facts.iter().any(|fact| matches!(fact, Fact::PartAccepted { .. })) {
-            return answer;
-        }
-        let is_verified =
-            is_proved && is_told_all && file.size == Some(self.size()) && file.mark == Some(mark);
-        answer.facts.push(Fact::CompleteIntended { at: now.wall });
-        answer.facts.push(Fact::Completed { file, at: now.wall });
-        if is_verified {
-            answer.facts.push(Fact::Verified { mark: Some(mark), at: now.wall });
-        }
-        answer
-    }
-
-    fn on_part_damaged(&mut self, part: PartNumber, sent: ByteCount, now: Now) -> Answer {
-        let count = self.life.mismatches.entry(part).or_default();
-        *count += 1;
-        let count = *count;
-        let message = format!("part {part} arrived with another digest than it was read with");
-        let failure = Failure::new(FailureKind::PartRejected, message.clone());
-        let failed = Fact::AttemptFailed {
-            act: "put part",
-            part: Some(part),
-            failure,
-            sent,
-            retry_at: None,
-            at: now.wall,
-        };
-        let parked = (count >= PART_MISMATCH_MAX).then_some(Fact::Parked {
-            reason: ParkReason::PartCorrupt,
-            detail: message,
-            at: now.wall,
-        });
-        Answer { facts: [failed].into_iter().chain(parked).collect(), ..Answer::default() }
-    }
-
     /// The platform was told of these parts.
     pub(crate) fn on_reported(&mut self, parts: Vec<PartNumber>, now: Now) -> Answer {
         let still = |part: &PartNumber| {
@@ -376,46 +293,6 @@ impl Upload {
             return Answer::default();
         }
         Answer::fact(Fact::PartsReported { parts })
-    }
-
-    /// The file was asked for by its id.
-    pub(crate) fn on_inspected(
-        &mut self,
-        found: Option<RemoteFile>,
-        settings: RetrySettings,
-        now: Now,
-    ) -> Answer {
-        let mark = self.content_mark();
-        if let Some((sent, there)) = mark.zip(found.as_ref().and_then(|file| file.mark))
-            && self.state.etag_mode == ETagMode::Md5
-            && sent.part_size == there.part_size
-            && sent.md5_of_parts != there.md5_of_parts
-        {
-            let detail = format!("{} there, {} sent", there.md5_of_parts, sent.md5_of_parts);
-            return Answer::park(ParkReason::ContentDiffers, detail, now.wall);
-        }
-        match found.map(|file| file.size) {
-            Some(Some(size)) if size == self.size() => {
-                Answer::fact(Fact::Verified { mark, at: now.wall })
-            }
-            Some(Some(size)) => {
-                let detail = format!("{} bytes there, {} bytes here", size.0, self.size().0);
-                Answer::park(ParkReason::SizeDiffers, detail, now.wall)
-            }
-            Some(None) => {
-                let failure =
-                    Failure::new(FailureKind::BadAnswer, "the file was told without its size");
-                self.on_failed(failure, Tried::plain("inspect"), settings, now)
-            }
-            None if self.state.attempt_count < RESTART_MAX => {
-                let failure =
-                    Failure::new(FailureKind::ServerFault, "the completed file is not there");
-                self.on_failed(failure, Tried::plain("inspect"), settings, now)
-            }
-            None => {
-                Answer::park(ParkReason::TargetMissing, "the completed file is not there", now.wall)
-            }
-        }
     }
 }
 

@@ -15,16 +15,17 @@ use std::time::Duration;
 pub use seen::{MovedFrom, Walk};
 
 pub use self::asked::{
-    Begin, Complete, Describe, FindBegun, FindHolder, Locate, PutPart, PutWhole, Remotely, Report,
+    Begin, Complete, Describe, FindBegun, FindHolder, Locate, PutPart, PutWhole, ReadBack,
+    Remotely, Report,
 };
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, DestinationName, DisposalDoubt, Disposition, DropName, ETag,
+    ByteCount, ByteRange, Completion, DestinationName, DisposalDoubt, Disposition, DropName,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
     Observation, PartNumber, PlaceHolder, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Space, UnitReading, UploadId, WallTime,
-    WatchState, WholeDigest,
+    RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Space, Stored, UnitReading, UploadId,
+    WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -230,6 +231,9 @@ pub enum Act {
     FindCompleted(Remotely<Complete>),
     /// Ask about a file by its id.
     Inspect(Remotely<RemoteFileId>),
+    /// Read a file back, and tell its digest instead of what the platform says of it. The answer comes by
+    /// [`Outcome::Inspected`].
+    ReadBack(Remotely<ReadBack>),
     /// Set metadata and tags.
     Describe(Remotely<Describe>),
     /// Look for jobs that export these files.
@@ -403,7 +407,7 @@ pub enum Outcome {
         /// What stands for its upload.
         remote: RemoteUpload,
         /// What the storage answered.
-        etag: ETag,
+        stored: Stored,
         /// The file.
         file: RemoteFile,
         /// Digest of the bytes that were read.
@@ -413,8 +417,8 @@ pub enum Outcome {
     },
     /// The storage took the part.
     PartPut {
-        /// Its ETag.
-        etag: ETag,
+        /// What it answered.
+        stored: Stored,
         /// Digest of the bytes that were read and sent.
         md5: Md5,
         /// How many went.

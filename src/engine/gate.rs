@@ -45,8 +45,6 @@ pub(crate) struct Gate {
     pub(crate) reason: Option<String>,
     /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
     pub(crate) streak: u32,
-    /// Its ETags have been MD5s in this life.
-    pub(crate) md5_seen: bool,
     /// How many parts may be on their way to it.
     pub(crate) width: Width,
     /// Files on their way to a volume.
@@ -96,7 +94,6 @@ impl Gate {
             state: GateState::Open,
             reason: None,
             streak: 0,
-            md5_seen: false,
             width: Width::new(),
             exports: Exports::default(),
             cleanups: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::acts::DIGEST_FILE;
-use super::answer::{Answer, Tried, in_vain};
+use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use super::event::{ActId, Outcome, Setback};
 use super::files::{Closeness, Scan};
 use super::gate::GateState;
@@ -14,8 +14,8 @@ use super::upload::{Doubt, Upload};
 use super::width::{Flown, Landing};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    ByteCount, Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Failure,
-    FailureKind, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
+    ByteCount, Describes, DestinationName, DestinationState, DropName, Fact, Failure, FailureKind,
+    Learned, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
     RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId,
 };
 
@@ -264,6 +264,7 @@ impl Engine {
         let (number, remote) = part;
         let Some(id) = flight.upload else { return };
         let (retry, closed) = (self.settings.retry, self.is_closed(flight));
+        let etags = self.etag_memory(flight);
         let Some(upload) = self.uploads.get_mut(&id) else { return };
         let is_current =
             matches!(&upload.state.stage, Stage::Sending { remote: r } if r.id == *remote);
@@ -273,8 +274,8 @@ impl Engine {
             return self.settle_answer(id, answer, turn);
         }
         let answer = match reply {
-            Ok(Outcome::PartPut { etag, md5, sent }) => {
-                upload.on_part_put(number, (etag, md5, sent), turn.now)
+            Ok(Outcome::PartPut { stored, md5, sent }) => {
+                upload.on_part_put(number, Put { stored, md5, sent }, etags, turn.now)
             }
             Ok(other) => mismatched(upload, &other, retry, turn.now),
             Err(Setback { failure, sent }) => {
@@ -282,11 +283,6 @@ impl Engine {
                 upload.on_failed(failure, tried, retry, turn.now)
             }
         };
-        let learned_md5 = answer.facts.contains(&Fact::ETagModeLearned { mode: ETagMode::Md5 });
-        let gate = flight.destination.as_ref().and_then(|name| self.gates.get_mut(name));
-        if let Some(gate) = gate.filter(|_| learned_md5) {
-            gate.md5_seen = true;
-        }
         self.settle_answer(id, answer, turn);
     }
 
@@ -337,6 +333,7 @@ impl Engine {
             Outcome::FoundBegun(found) => Outcome::FoundBegun(self.not_in_use(id, found)),
             other => other,
         };
+        let etags = self.etag_memory(flight);
         let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
         upload.life.control = None;
         upload.life.is_whole_flying = false;
@@ -346,8 +343,9 @@ impl Engine {
             (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, policy, now),
             (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
             (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
-            (Outcome::WholePut { remote, etag, file, md5, sent }, _) => {
-                upload.on_whole_put((remote, file), (etag, md5, sent), is_told_all, now)
+            (Outcome::WholePut { remote, stored, file, md5, sent }, _) => {
+                let put = Put { stored, md5, sent };
+                upload.on_whole_put(WholePut { remote, file, put, is_told_all }, etags, now)
             }
             (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts, reports),
             (Outcome::CompletionFound(completion), _) => {
@@ -360,7 +358,7 @@ impl Engine {
                 upload.on_reported(parts.clone(), now)
             }
             (Outcome::Completed(file), _) => Answer::fact(Fact::Completed { file, at: now.wall }),
-            (Outcome::Inspected(found), _) => upload.on_inspected(found, retry, now),
+            (Outcome::Inspected(found), _) => upload.on_inspected(found, etags, retry, now),
             (Outcome::Described, _) => Answer::fact(Fact::Described),
             (Outcome::FileDigested { md5, sha256 }, _) => {
                 Answer::fact(Fact::Digested { md5, sha256 })
@@ -369,6 +367,30 @@ impl Engine {
                 Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
             }
             (other, _) => mismatched(upload, &other, retry, now),
+        }
+    }
+
+    /// What is known of a destination's ETags.
+    fn etag_memory(&self, flight: &Flight) -> ETagMemory {
+        let Some(name) = flight.destination.as_ref() else { return ETagMemory::default() };
+        let learned = self.learned.get(name);
+        self.gates.get(name).map_or_else(ETagMemory::default, |gate| ETagMemory {
+            law: gate.settings.traits.etags,
+            md5_seen: learned.is_some_and(|all| all.contains(&Learned::ETagsAreMd5s)),
+            sends_whole: gate.settings.traits.sends_whole,
+        })
+    }
+
+    /// Notes what an answer shows of its destination, the first time.
+    fn learn(&mut self, destination: &DestinationName, answer: &Answer, turn: &mut Turn) {
+        let md5s = answer.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
+        let strange = answer.strange_digest.clone();
+        let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
+        for (what, detail) in md5s.into_iter().chain(strange) {
+            if self.learned.entry(destination.clone()).or_default().insert(what) {
+                let (destination, at) = (destination.clone(), turn.now.wall);
+                turn.record(Record::DestinationLearned { destination, what, detail, at });
+            }
         }
     }
 
@@ -384,6 +406,10 @@ impl Engine {
     }
 
     pub(super) fn settle_answer(&mut self, id: UploadId, answer: Answer, turn: &mut Turn) {
+        let destination = self.uploads.get(&id).map(|upload| upload.admission.destination.clone());
+        if let Some(destination) = destination {
+            self.learn(&destination, &answer, turn);
+        }
         for remote in answer.cleanups {
             let Some(upload) = self.uploads.get(&id) else { break };
             let destination = upload.admission.destination.clone();

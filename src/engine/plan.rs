@@ -295,6 +295,7 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
+                etags: crate::model::ETagLaw::Mostly { reads_back: true },
             },
             part_size: PartWish::Auto,
             folder: folder.into(),

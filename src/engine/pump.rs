@@ -16,8 +16,8 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Monotonic,
-    NamePolicy, UploadId, WholeDigest,
+    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Learned,
+    Monotonic, NamePolicy, UploadId, WholeDigest,
 };
 
 /// A file of no more is sent in a moment, on lines that are any good.
@@ -283,8 +283,8 @@ impl Engine {
             return true;
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let md5_seen =
-            self.gates.get(&upload.admission.destination).is_some_and(|gate| gate.md5_seen);
+        let learned = self.learned.get(&upload.admission.destination);
+        let md5_seen = learned.is_some_and(|all| all.contains(&Learned::ETagsAreMd5s));
         let is_first = upload.state.etag_mode == ETagMode::Unknown && !md5_seen;
         let in_turn = upload.state.stage.remote().is_some_and(|remote| remote.sequential);
         if (is_first || in_turn) && !upload.life.flying.is_empty() {

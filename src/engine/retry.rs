@@ -71,6 +71,7 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
         | FailureKind::LocalFault => Verdict::Again,
         FailureKind::Forbidden => Verdict::Park(ParkReason::Forbidden),
         FailureKind::NotFound => Verdict::Park(ParkReason::TargetMissing),
+        FailureKind::Damaged => Verdict::Park(ParkReason::PartCorrupt),
         FailureKind::Quota => Verdict::Park(ParkReason::Quota),
         FailureKind::BadRequest => Verdict::Park(ParkReason::BadRequest),
         FailureKind::SourceGone => Verdict::Park(ParkReason::SourceMissing),

@@ -110,6 +110,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::FindCompleted(_)
         | Act::Inspect(_)
         | Act::CheckProofs(_)
+        | Act::ReadBack(_)
         | Act::Survey
         | Act::FindExports { .. }
         | Act::PollExports { .. }

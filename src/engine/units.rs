@@ -5,9 +5,10 @@
 //!   the operator wants so, are not sent yet;
 //! - *closed* when its markers are there (where its profile knows any) and two scans, at least the
 //!   closing time apart, found the same paths, sizes and times. Then a scan brings what was held;
-//! - *completed* when nothing of it is unsettled and every upload of it has ended. Markers are sent
-//!   after all others have, so that whoever watches the far side can rely on them as well. A file that
-//!   comes later makes it closed again, and it is completed once more.
+//! - *completed* when nothing of it is unsettled and every upload of it has ended. The markers of the
+//!   rule that closes this run are sent when all other files have arrived, so that a reader of the far
+//!   side can rely on them. A marker of another instrument's rule is a file like any other that is held.
+//!   A file that comes later makes the run closed again, and it is completed once more.
 //!
 //! Memory holds counts and one sum for each unit, never its files. At a crash the row says how far it
 //! was; the scans that believe it closed begin anew. This file keeps the books of one drop directory;
@@ -68,8 +69,9 @@ pub(crate) struct Tracked {
     is_skipped: bool,
     /// A whole scan has seen it since it was closed.
     is_seen_closed: bool,
-    /// Its markers, which go when all else is there.
-    markers: BTreeSet<SourcePath>,
+    /// Files that are a marker by some rule, with their positions in the profile's list.
+    markers: BTreeMap<SourcePath, u8>,
+    /// The markers of its own rule may be sent: all else is there.
     markers_go: bool,
     /// The sum for which it was last read.
     read_of: Option<u64>,
@@ -174,7 +176,7 @@ impl Units {
                 let is_named = !drop.needs_words || tracked.reading.is_identified;
                 place.role == Role::Plain && drop.start == Start::AsFilesSettle && is_named
             }
-            UnitState::Closed => tracked.markers_go || !matches!(place.role, Role::Marker(_)),
+            UnitState::Closed => tracked.markers_go || !tracked.is_own_marker(place.role),
             UnitState::Completed => true,
         }
     }
@@ -222,6 +224,11 @@ impl Units {
     }
 }
 
+/// The set that holds one position of the profile's list of markers.
+fn bit(position: u8) -> u64 {
+    1 << position.min(63)
+}
+
 impl Tally {
     fn add(&mut self, path: &SourcePath, version: Fingerprint) {
         let mut hasher = DefaultHasher::new();
@@ -246,7 +253,7 @@ impl Tracked {
             last_started: now,
             is_skipped: false,
             is_seen_closed: false,
-            markers: BTreeSet::new(),
+            markers: BTreeMap::new(),
             markers_go: false,
             read_of: None,
             act: None,
@@ -262,9 +269,9 @@ impl Tracked {
         }
         self.seen.add(path, version);
         if let Role::Marker(position) = place.role {
-            self.seen.markers |= 1 << position.min(63);
+            self.seen.markers |= bit(position);
             if self.markers.len() < MARKERS_MAX {
-                self.markers.insert(path.clone());
+                self.markers.insert(path.clone(), position);
             }
         }
     }
@@ -302,10 +309,12 @@ impl Tracked {
             UnitState::Closed if is_settling || !self.is_seen_closed || !self.live.is_empty() => {
                 UnitStep::Nothing
             }
-            UnitState::Closed if !self.markers_go && !self.markers.is_empty() => {
-                UnitStep::SendMarkers
+            UnitState::Closed if self.markers_go || self.markers.is_empty() => {
+                UnitStep::WriteReceipt
             }
-            UnitState::Closed => UnitStep::WriteReceipt,
+            // After a restart the rows do not say which rule closed it.
+            UnitState::Closed if self.read_of.is_none() => UnitStep::Read,
+            UnitState::Closed => UnitStep::SendMarkers,
             UnitState::Completed | UnitState::Gone => UnitStep::Nothing,
         }
     }
@@ -327,6 +336,22 @@ impl Tracked {
         } else {
             UnitStep::Close
         }
+    }
+
+    /// Tells whether a file is a marker of the rule that closes this run. Before the run was read, any
+    /// marker may be.
+    fn is_own_marker(&self, role: Role) -> bool {
+        let Role::Marker(position) = role else { return false };
+        let closers = &self.reading.closers;
+        let is_known = self.read_of.is_some() && !closers.is_empty();
+        !is_known || closers.iter().any(|set| set & bit(position) != 0)
+    }
+
+    /// Returns the files that are a marker by another rule only.
+    fn foreign_markers(&self) -> Vec<SourcePath> {
+        let foreign = self.markers.iter();
+        let foreign = foreign.filter(|(_, position)| !self.is_own_marker(Role::Marker(**position)));
+        foreign.map(|(path, _)| path.clone()).collect()
     }
 
     fn has_markers(&self, there: u64) -> bool {

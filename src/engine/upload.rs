@@ -11,7 +11,7 @@
 //! | beginning | is there a remote upload of ours? | records the intent anew, begins |
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
 //! | completing | was it completed? | completes |
-//! | completed | – | describes, then compares the file with what was sent |
+//! | completed | – | describes, then compares the file with what was sent, or reads it back; one that differs is replaced |
 //! | verified | is there an export job of ours? (`engine/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
@@ -26,14 +26,14 @@ mod life;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-pub(crate) use self::life::Life;
+pub(crate) use self::life::{Damage, Doubt, Life};
 use super::claims::Owner;
 use super::ticket::{AtStart, Sparse, Ticket};
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ByteRange, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
-    PartNumber, PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId,
+    Admission, ByteCount, ByteRange, ETagMode, Fact, Hold, IllegalFact, Md5, Monotonic, ParkReason,
+    PartNumber, PartSize, PartState, RemoteFile, RemotePart, RemoteUpload, Stage, Traits, UploadId,
     UploadState, WholeDigest,
 };
 
@@ -51,15 +51,6 @@ pub(crate) struct Upload {
     pub(crate) parts: Vec<PartState>,
     /// What is not stored.
     pub(crate) life: Sparse<Life>,
-}
-
-/// Whether an upload must ask before it acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    /// It is sure.
-    None,
-    /// It asks what is true at the platform.
-    Ask,
 }
 
 /// What an upload wants next.
@@ -89,6 +80,8 @@ pub(crate) enum Step {
     Describe(RemoteFile),
     /// Compare the file with what was sent.
     Inspect(RemoteFile),
+    /// Read the file back in the layout in which it was sent, and compare it.
+    ReadBack(RemoteFile, PartSize),
     /// Digest the whole source, for the receipt.
     DigestFile(WholeDigest),
     /// Write the receipt.
@@ -282,7 +275,7 @@ impl Upload {
             (Stage::Completed { file, .. }, _) if wants.describes && !self.state.described => {
                 Some(Step::Describe(file.clone()))
             }
-            (Stage::Completed { file, .. }, _) => Some(Step::Inspect(file.clone())),
+            (Stage::Completed { file, remote }, _) => Some(self.verify(file, remote.as_ref())),
             (Stage::Verified { .. }, _) => match wants.digest {
                 Some(digest) if !self.state.digested => Some(Step::DigestFile(digest)),
                 Some(_) | None => Some(Step::WriteReceipt),
@@ -309,6 +302,13 @@ impl Upload {
                 | Stage::Ended(_) => false,
             };
         traits.sends_whole && may_go && self.admission.part_size.count_for(self.size()) == Some(1)
+    }
+
+    fn verify(&self, file: &RemoteFile, remote: Option<&RemoteUpload>) -> Step {
+        match remote.filter(|_| self.state.etag_mode == ETagMode::ReadBack) {
+            Some(remote) => Step::ReadBack(file.clone(), remote.part_size),
+            None => Step::Inspect(file.clone()),
+        }
     }
 
     fn locate(&self) -> Step {

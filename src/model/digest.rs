@@ -46,9 +46,10 @@ impl fmt::Debug for Md5 {
 pub struct ETag(String);
 
 impl ETag {
-    /// Takes a header's value and strips the quotes.
+    /// Takes a header's value and strips the quotes, and the mark of a weak one that proxies put there.
     pub fn from_header(value: &str) -> Self {
-        Self(value.trim().trim_matches('"').to_owned())
+        let value = value.trim();
+        Self(value.strip_prefix("W/").unwrap_or(value).trim_matches('"').to_owned())
     }
 
     /// Returns the bare text.
@@ -63,18 +64,65 @@ impl fmt::Display for ETag {
     }
 }
 
-/// What the ETags of one upload have shown themselves to be.
-///
-/// A storage without encryption by key service answers with the part's MD5; one with it answers
-/// with 32 digits that are something else. It is learned per upload and kept in its row.
+/// What a storage answered to a part, or to a file of one part, that it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its ETag.
+    pub etag: ETag,
+    /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
+    pub is_keyed: bool,
+}
+
+impl From<ETag> for Stored {
+    fn from(etag: ETag) -> Self {
+        Self { etag, is_keyed: false }
+    }
+}
+
+/// What a platform's documents promise of its ETags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ETagLaw {
+    /// They are MD5s. One that is not told proves nothing; any other one is damage.
+    Md5s,
+    /// They are MD5s unless the storage encrypts with a key or makes them by a rule of its own.
+    Mostly {
+        /// What was stored can be read back, so that such a rule can be proved.
+        reads_back: bool,
+    },
+}
+
+/// How the content of one upload's parts is proved. It is learned per upload and kept in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ETagMode {
     /// No part accepted yet.
     Unknown,
-    /// An ETag has equalled its part's MD5: from here on a difference is a corrupt transfer.
+    /// Each ETag is the MD5 of its part.
     Md5,
-    /// ETags say nothing about content: never compared.
+    /// The storage said that its ETags are no digests: each part was sent with its MD5, and the size
+    /// must agree.
     Opaque,
+    /// ETags that look like digests are none: the whole file is read back before it counts.
+    ReadBack,
+}
+
+impl ETagMode {
+    /// Every mode, for reading rows back.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Md5, Self::Opaque, Self::ReadBack];
+
+    /// Returns the word kept in the database and shown in receipts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Md5 => "md5",
+            Self::Opaque => "opaque",
+            Self::ReadBack => "read-back",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+    }
 }
 
 /// What an ETag says about a part whose MD5 we know.
@@ -82,19 +130,122 @@ pub enum ETagMode {
 pub enum Verdict {
     /// It is the MD5 of what we read.
     Equal,
-    /// It looks like an MD5 and is another one.
-    Differs,
-    /// It is not an MD5, or the upload's ETags are opaque.
+    /// It is no digest, by the storage's own word.
     Silent,
+    /// It looks like a digest and is none: the bytes must be read back.
+    Unproved,
+    /// The part is damaged.
+    Differs,
 }
 
-impl ETagMode {
-    /// Compares one part's ETag with the MD5 of the bytes read for it.
-    pub fn judge(self, etag: &ETag, md5: Md5) -> Verdict {
-        match (self, Md5::parse(etag.as_str())) {
-            (Self::Opaque, _) | (_, None) => Verdict::Silent,
-            (Self::Unknown | Self::Md5, Some(said)) if said == md5 => Verdict::Equal,
-            (Self::Unknown | Self::Md5, Some(_)) => Verdict::Differs,
+/// What is known of ETags when one is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct ETagEvidence<'a> {
+    /// What the platform's documents promise.
+    pub law: ETagLaw,
+    /// What the upload's other parts have shown.
+    pub mode: ETagMode,
+    /// An ETag has equalled its part's MD5 at this destination.
+    pub md5_seen: bool,
+    /// The ETag that an earlier sending of the same part was given, and that was not its MD5.
+    pub earlier: Option<&'a ETag>,
+}
+
+impl ETagEvidence<'_> {
+    /// Judges what the storage answered to a part whose MD5 we know.
+    pub fn judge(&self, stored: &Stored, md5: Md5) -> Verdict {
+        let said = Md5::parse(stored.etag.as_str());
+        let ETagLaw::Mostly { reads_back } = self.law else {
+            return match said {
+                Some(said) if said == md5 => Verdict::Equal,
+                None if stored.etag.as_str().is_empty() => Verdict::Silent,
+                Some(_) | None => Verdict::Differs,
+            };
+        };
+        match said {
+            None => Verdict::Silent,
+            Some(_) if stored.is_keyed => Verdict::Silent,
+            Some(said) if said == md5 => Verdict::Equal,
+            Some(_) if !reads_back || self.md5_seen => Verdict::Differs,
+            Some(_) => match self.mode {
+                ETagMode::Md5 => Verdict::Differs,
+                ETagMode::ReadBack => Verdict::Unproved,
+                ETagMode::Unknown | ETagMode::Opaque => match self.earlier {
+                    Some(earlier) if *earlier != stored.etag => Verdict::Unproved,
+                    Some(_) | None => Verdict::Differs,
+                },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MD5: Md5 = Md5([7; 16]);
+    const OTHER: &str = "0cc175b9c0f1b6a831c399e269772661";
+    const THIRD: &str = "92eb5ffee6ae2fec3ad71c777531578f";
+
+    fn evidence(law: ETagLaw, mode: ETagMode) -> ETagEvidence<'static> {
+        ETagEvidence { law, mode, md5_seen: false, earlier: None }
+    }
+
+    fn judge(evidence: ETagEvidence<'_>, etag: &str, is_keyed: bool) -> Verdict {
+        evidence.judge(&Stored { etag: ETag::from_header(etag), is_keyed }, MD5)
+    }
+
+    #[test]
+    fn what_an_etag_proves() {
+        use ETagMode::{Md5 as Md5s, Opaque, ReadBack, Unknown};
+        use Verdict::{Differs, Equal, Silent, Unproved};
+        let storage = ETagLaw::Mostly { reads_back: true };
+        let blind = ETagLaw::Mostly { reads_back: false };
+        let (md5, upper) = (MD5.to_string(), MD5.to_string().to_uppercase());
+        // Law, mode, seen here, earlier ETag, ETag, key named: verdict.
+        type Row<'a> = (ETagLaw, ETagMode, bool, Option<&'a str>, &'a str, bool, Verdict);
+        let table: [Row<'_>; 22] = [
+            (storage, Unknown, false, None, &md5, false, Equal),
+            (storage, Unknown, false, None, &upper, false, Equal),
+            (storage, ReadBack, false, Some(OTHER), &md5, false, Equal),
+            // The storage's own word.
+            (storage, Unknown, false, None, OTHER, true, Silent),
+            (storage, Md5s, true, Some(OTHER), OTHER, true, Silent),
+            (storage, Unknown, true, None, "opaque-3", false, Silent),
+            (storage, Md5s, true, None, "7c-1", false, Silent),
+            (blind, Unknown, true, None, OTHER, true, Silent),
+            (blind, Unknown, false, None, "", false, Silent),
+            // One failure, or the same one twice, is damage.
+            (storage, Unknown, false, None, OTHER, false, Differs),
+            (storage, Unknown, false, Some(OTHER), OTHER, false, Differs),
+            (storage, Opaque, false, None, OTHER, false, Differs),
+            // Two different ones want a proof, where there can be one.
+            (storage, Unknown, false, Some(OTHER), THIRD, false, Unproved),
+            (storage, ReadBack, false, None, THIRD, false, Unproved),
+            (blind, Unknown, false, Some(OTHER), THIRD, false, Differs),
+            // One match anywhere refutes it.
+            (storage, Md5s, false, Some(OTHER), THIRD, false, Differs),
+            (storage, Unknown, true, Some(OTHER), THIRD, false, Differs),
+            (storage, ReadBack, true, Some(OTHER), THIRD, false, Differs),
+            // The vendor's word.
+            (ETagLaw::Md5s, Unknown, false, Some(OTHER), THIRD, true, Differs),
+            (ETagLaw::Md5s, Unknown, false, None, "opaque-3", false, Differs),
+            (ETagLaw::Md5s, Unknown, false, None, &md5, false, Equal),
+            (ETagLaw::Md5s, Md5s, true, None, "", false, Silent),
+        ];
+        for (law, mode, md5_seen, earlier, etag, is_keyed, expected) in table {
+            let earlier = earlier.map(ETag::from_header);
+            let evidence =
+                ETagEvidence { md5_seen, earlier: earlier.as_ref(), ..evidence(law, mode) };
+            let row = format!("{evidence:?}: {etag:?}, key named: {is_keyed}");
+            assert_eq!(judge(evidence, etag, is_keyed), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_taken_out_of_its_quotes_and_of_what_a_proxy_put_before_them() {
+        for text in ["\"e\"", "e", " \"e\" ", "W/\"e\""] {
+            assert_eq!(ETag::from_header(text).as_str(), "e", "{text}");
         }
     }
 }

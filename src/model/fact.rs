@@ -8,7 +8,7 @@ use super::digest::{ETag, ETagMode, Md5};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
-use super::health::{DestinationState, DropHealth};
+use super::health::{DestinationState, DropHealth, Learned};
 use super::id::{DestinationName, DropName, ExportId, UploadId};
 use super::notice::{Notice, NoticeId};
 use super::order::OrderRecord;
@@ -239,6 +239,17 @@ pub enum Record {
     DropHealth(DropHealth),
     /// Which drop directories are configured; of others nothing is said any more.
     Configured(Vec<DropName>),
+    /// A destination's answers have shown something of it that is kept for good.
+    DestinationLearned {
+        /// Which.
+        destination: DestinationName,
+        /// What.
+        what: Learned,
+        /// In full, for people; empty where there is nothing to add.
+        detail: String,
+        /// When.
+        at: WallTime,
+    },
     /// How a destination is doing.
     DestinationHealth {
         /// Which.
@@ -371,6 +382,8 @@ pub enum Fact {
     Verified {
         /// The digest over all parts.
         mark: Option<ContentMark>,
+        /// The digest that the platform tells of the file, where it tells one.
+        there: Option<ContentMark>,
         /// When.
         at: WallTime,
     },

@@ -36,6 +36,8 @@ pub enum FailureKind {
     NameTaken,
     /// The storage refused or corrupted the part; send it again.
     PartRejected,
+    /// What arrived is damaged, made a file, and cannot be replaced.
+    Damaged,
     /// The platform could not put the parts together.
     CompleteRefused,
     /// The platform would put larger parts together.
@@ -79,6 +81,7 @@ impl FailureKind {
             Self::AlreadyCompleted => "already-completed",
             Self::NameTaken => "name-taken",
             Self::PartRejected => "part-rejected",
+            Self::Damaged => "damaged",
             Self::CompleteRefused => "complete-refused",
             Self::PartsTooSmall => "parts-too-small",
             Self::Quota => "quota",
@@ -248,7 +251,7 @@ impl ParkReason {
                 "the file is too large for the platform: split it, or send it to another destination"
             }
             Self::NameNotAllowed => "the platform cannot carry this name",
-            Self::PartCorrupt => "the same part arrived damaged three times",
+            Self::PartCorrupt => "what was sent is stored damaged, again and again",
             Self::CompleteRefused => "the platform refused to put the parts together",
             Self::SizeDiffers => "the file at the destination has another size than the source",
             Self::ContentDiffers => "the file at the destination has another digest than was sent",

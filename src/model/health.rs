@@ -45,6 +45,33 @@ pub struct DropHealth {
     pub root: Option<RootIdentity>,
 }
 
+/// What a destination's answers have shown of it, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Learned {
+    /// An ETag has equalled the MD5 of what was sent: another one is damage.
+    ETagsAreMd5s,
+    /// The digest of a file of many parts is made by another rule than that of S3.
+    FinalDigestsDiffer,
+}
+
+impl Learned {
+    /// All of it, for reading rows back.
+    pub const ALL: [Self; 2] = [Self::ETagsAreMd5s, Self::FinalDigestsDiffer];
+
+    /// Returns the word kept in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ETagsAreMd5s => "etags-are-md5s",
+            Self::FinalDigestsDiffer => "final-digests-differ",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|learned| learned.as_str() == word)
+    }
+}
+
 /// How a destination is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DestinationState {

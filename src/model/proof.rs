@@ -18,6 +18,8 @@ pub struct SentFile {
     pub size: ByteCount,
     /// The digest over its parts.
     pub mark: Option<ContentMark>,
+    /// The digest that the destination told of it when it was verified.
+    pub told: Option<ContentMark>,
     /// What the destination's ETags were worth.
     pub etag_mode: ETagMode,
 }
@@ -62,6 +64,9 @@ pub enum RemoteStanding {
     Same,
     /// The size is the same, and there is no digest to compare.
     SameSize,
+    /// The size is the same, and so is its own digest, by a rule of the destination's, since it was
+    /// verified.
+    AsVerified,
     /// The size is the same, and its digest is over other parts than were sent.
     OtherParts,
     /// The size is the same, and its digest is of another kind.
@@ -97,26 +102,37 @@ impl RemoteStanding {
             Some(_) => {}
             None => return Self::NoSize,
         }
-        let Some((ours, theirs)) = sent.mark.zip(there.mark) else { return Self::SameSize };
+        // Files without bytes are the same, whatever a digest says.
+        let marks = sent.mark.zip(there.mark).filter(|_| sent.size.0 > 0);
+        let Some((ours, theirs)) = marks else { return Self::SameSize };
         let is_one_part = |mark: &ContentMark| mark.part_size.count_for(sent.size) == Some(1);
         let is_comparable =
             ours.part_size == theirs.part_size || (is_one_part(&ours) && is_one_part(&theirs));
-        match (is_comparable, ours.md5_of_parts == theirs.md5_of_parts, sent.etag_mode) {
-            (false, _, _) => Self::OtherParts,
-            (true, true, _) => Self::Same,
-            (true, false, ETagMode::Md5) => {
+        if is_comparable && ours.md5_of_parts == theirs.md5_of_parts {
+            return Self::Same;
+        }
+        let is_proved_otherwise = matches!(sent.etag_mode, ETagMode::Md5 | ETagMode::Opaque);
+        if is_proved_otherwise && sent.told == Some(theirs) {
+            return Self::AsVerified;
+        }
+        match (is_comparable, sent.etag_mode) {
+            (false, _) => Self::OtherParts,
+            (true, ETagMode::Md5 | ETagMode::Unknown) => {
                 Self::OtherDigest { there: theirs.md5_of_parts, sent: ours.md5_of_parts }
             }
-            (true, false, ETagMode::Unknown | ETagMode::Opaque) => Self::OtherKind,
+            // What is told is no digest of the content.
+            (true, ETagMode::Opaque | ETagMode::ReadBack) => Self::OtherKind,
         }
     }
 
     /// Tells whether it proves enough for the source to go: all that the destination gives agrees.
     pub fn lets_source_go(self, etag_mode: ETagMode) -> bool {
         match self {
-            Self::Same | Self::SameSize => true,
+            Self::Same | Self::SameSize | Self::AsVerified => true,
             // Where ETags were no digests when it was sent, they prove nothing either way.
-            Self::OtherParts | Self::OtherKind => etag_mode == ETagMode::Opaque,
+            Self::OtherParts | Self::OtherKind => {
+                matches!(etag_mode, ETagMode::Opaque | ETagMode::ReadBack)
+            }
             Self::OtherSize { .. } | Self::OtherDigest { .. } | Self::NoSize | Self::NotThere => {
                 false
             }
@@ -129,6 +145,9 @@ impl fmt::Display for RemoteStanding {
         match self {
             Self::Same => f.write_str("size and digest"),
             Self::SameSize => f.write_str("size; no digest to compare"),
+            Self::AsVerified => {
+                f.write_str("size, and its own digest is what it was when the file was verified")
+            }
             Self::OtherParts => f.write_str("size; its digest is over other parts"),
             Self::OtherKind => {
                 f.write_str("the size is the same, and its digest is of another kind")
@@ -174,9 +193,14 @@ mod tests {
             (md5, mark(4, 1), there(Some(ByteCount(9)), mark(4, 1)), false),
             (md5, mark(4, 1), there(None, mark(4, 1)), false),
             (md5, mark(4, 1), None, false),
+            // A digest by another rule that has not changed.
+            (md5, mark(4, 1), there(size, mark(64, 9)), true),
+            (opaque, mark(4, 1), there(size, mark(64, 9)), true),
+            (unknown, mark(4, 1), there(size, mark(64, 9)), false),
+            (ETagMode::ReadBack, mark(4, 1), there(size, mark(4, 2)), true),
         ];
         for (etag_mode, ours, there, expected) in table {
-            let sent = SentFile { size: ByteCount(10), mark: ours, etag_mode };
+            let sent = SentFile { size: ByteCount(10), mark: ours, told: mark(64, 9), etag_mode };
             let found = RemoteStanding::of(&sent, there.as_ref());
             assert_eq!(found.lets_source_go(etag_mode), expected, "{found:?}");
         }

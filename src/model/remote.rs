@@ -1,7 +1,7 @@
 //! Remote things, in words that fit every platform.
 
 use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
-use super::digest::{ETag, Md5};
+use super::digest::{ETag, ETagLaw, Md5};
 use super::id::{RemoteFileId, RemoteUploadId};
 
 /// Where a file shall stand at its destination. Frozen at admission.
@@ -61,12 +61,23 @@ pub struct RemoteFile {
     pub mark: Option<ContentMark>,
     /// When it was made, by the platform's clock, where told.
     pub created_at: Option<super::time::WallTime>,
+    /// Which request made it, where it was looked up by its name and the platform keeps that.
+    pub maker: Option<Maker>,
+}
+
+/// What a file says of the request that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maker {
+    /// The token of the request.
+    pub token: String,
+    /// The file's ETag, by which it is replaced and no other.
+    pub etag: ETag,
 }
 
 impl RemoteFile {
     /// Builds a file of which nothing else is known.
     pub fn known_as(id: RemoteFileId, name: impl Into<String>, size: Option<ByteCount>) -> Self {
-        Self { id, name: name.into(), size, mark: None, created_at: None }
+        Self { id, name: name.into(), size, mark: None, created_at: None, maker: None }
     }
 }
 
@@ -149,4 +160,6 @@ pub struct Traits {
     pub sends_whole: bool,
     /// It can be asked about a file by its id.
     pub can_inspect: bool,
+    /// What ETags prove.
+    pub etags: ETagLaw,
 }

@@ -13,6 +13,7 @@
 //! any before Completed ─► Ended(SourceChanged); any before Receipted ─► Ended(Abandoned)
 //! Beginning, Sending, Completing ─► Queued when the platform lost the upload
 //! any before Receipted ─► Queued when the destination has another target
+//! Completed ─► Queued when what was put together of our parts is not what was sent
 //! ```
 //! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
 
@@ -385,14 +386,17 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
             Completed { file: file.clone(), remote: Some(remote.clone()) }
         }
         (Queued, Fact::FoundPresent { file, .. }) => Completed { file: file.clone(), remote: None },
-        (Completed { file, remote }, Fact::Verified { .. }) => {
-            Verified { file: file.clone(), remote: remote.clone() }
+        (Completed { file, remote }, Fact::Verified { there, .. }) => {
+            let file = RemoteFile { mark: there.or(file.mark), ..file.clone() };
+            Verified { file, remote: remote.clone() }
         }
         (Verified { file, .. }, Fact::ReceiptWritten { .. }) if !state.is_exporting() => {
             Receipted { file: file.clone() }
         }
         (Beginning { .. } | Sending { .. } | Completing { .. }, Fact::RemoteGone) => Queued,
         (stage, Fact::Retargeted { .. }) if !stage.is_end() => Queued,
+        // What was put together of our parts was found to be something else.
+        (Completed { remote: Some(_), .. }, Fact::RemoteGone) => Queued,
         (stage, Fact::SourceChanged { .. }) if stage.is_before_completed() => {
             Ended(EndReason::SourceChanged)
         }
@@ -435,6 +439,7 @@ fn forget_parts(next: &mut UploadState) {
     next.accepted_count = 0;
     next.reported_count = 0;
     next.etag_mode = ETagMode::Unknown;
+    next.described = false;
 }
 
 /// Moves the part counts; `None` when they would leave their bounds.

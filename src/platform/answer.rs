@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::bounded;
 use super::http::Response;
 use crate::model::failure::PAUSE_MAX;
-use crate::model::{ETag, Failure, FailureKind, Shown, WallTime};
+use crate::model::{ETag, Failure, FailureKind, Shown, Stored, WallTime};
 use crate::telemetry::scrub;
 
 /// Vendor messages are cut here.
@@ -109,13 +109,27 @@ pub(super) fn refusal(response: &Response, status: u16, noun: &str, said: &str) 
 ///
 /// # Errors
 /// `PartRejected` when there is none.
-pub(super) fn stored(response: &Response) -> Result<ETag, Failure> {
-    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
-    if etag.as_str().is_empty() {
+pub(super) fn stored(response: &Response) -> Result<Stored, Failure> {
+    let stored = told(response);
+    if stored.etag.as_str().is_empty() {
         let message = "the storage took the bytes and gave no ETag for them".to_owned();
         return Err(answered(response, FailureKind::PartRejected, message));
     }
-    Ok(etag)
+    Ok(stored)
+}
+
+/// Returns what a storage's answer says of the bytes it has; the ETag is empty where it gives none.
+pub(super) fn told(response: &Response) -> Stored {
+    let etag = ETag::from_header(response.header("etag").unwrap_or_default());
+    Stored { etag, is_keyed: is_keyed(response) }
+}
+
+/// Tells whether a storage says that it encrypts with a key of KMS or of the customer: then its ETags
+/// are no digests.
+pub(super) fn is_keyed(response: &Response) -> bool {
+    let encryption = |end: &str| response.header(&format!("x-amz-server-side-encryption{end}"));
+    encryption("-customer-algorithm").is_some()
+        || encryption("").unwrap_or_default().starts_with("aws:kms")
 }
 
 /// Turns failures of these kinds into nothing.

@@ -41,8 +41,8 @@ use super::api::{Api, json};
 use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, ETag, Failure, PartLimits, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETagLaw, Failure, PartLimits, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
 /// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
@@ -61,6 +61,7 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: false,
     can_inspect: true,
+    etags: ETagLaw::Md5s,
 };
 
 /// Putting ten thousand parts together takes its time.
@@ -216,7 +217,7 @@ impl Platform for BaseSpace {
         Box::pin(self.find_pending(request, since))
     }
 
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored> {
         Box::pin(self.put(request, body))
     }
 

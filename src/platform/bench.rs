@@ -78,7 +78,7 @@ pub(super) fn request(target: Target, size: u64, part_size: u64) -> BeginRequest
     let part_size = PartSize::new(part_size).expect("not zero");
     let (size, description) = (ByteCount(size), Description::default());
     let token = "token".to_owned();
-    BeginRequest { target, size, part_size, overwrite: false, description, token }
+    BeginRequest { target, size, part_size, overwrite: false, description, token, replaces: None }
 }
 
 pub(super) fn number(number: u32) -> PartNumber {

@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 use crate::model::{
     ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
     ExportState, Failure, FailureKind, Md5, OpenUpload, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
 /// The answer of an operation.
@@ -39,6 +39,8 @@ pub struct BeginRequest {
     /// A text that no other upload of ours carries, the same each time this one is begun: letters,
     /// digits and dashes.
     pub token: String,
+    /// A damaged file that this upload made stands there: it is replaced, as long as it has this ETag.
+    pub replaces: Option<ETag>,
 }
 
 impl BeginRequest {
@@ -99,8 +101,8 @@ pub struct WholeRequest {
 pub struct Whole {
     /// What stands for the upload that was never begun.
     pub remote: RemoteUpload,
-    /// The storage's ETag of its only part.
-    pub etag: ETag,
+    /// What the storage answered to its only part.
+    pub stored: Stored,
     /// The file. A size is told only when the answer proves it.
     pub file: RemoteFile,
 }
@@ -171,17 +173,18 @@ pub trait Platform: Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
-    /// Sends one part and returns the storage's ETag.
+    /// Sends one part and returns what the storage answered.
     ///
     /// Repeatable: yes, same bytes, same number. If the answer is lost: the part may be stored.
     /// Failures: also `PartRejected`, `UploadGone`; `NameTaken` where the only part makes the file.
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag>;
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored>;
 
     /// Sends a file of one part, which makes it.
     ///
-    /// Repeatable: yes, same bytes, same token: what an earlier request of ours made is the answer. If
-    /// the answer is lost: the file may exist. Failures: also `PartRejected`; `NameTaken` when a file is
-    /// there that carries another token, and is not to be replaced.
+    /// Repeatable: yes, same bytes, same token: what an earlier request of ours made is the answer, or is
+    /// replaced when its ETag shows it to be damaged. If the answer is lost: the file may exist.
+    /// Failures: also `PartRejected`; `NameTaken` when a file is there that carries another token, and is
+    /// not to be replaced.
     /// By default it is refused: for platforms without [`Traits::sends_whole`].
     fn put_whole<'a>(&'a self, _request: &'a WholeRequest, _body: PartBody) -> Answer<'a, Whole> {
         let message = "the platform takes no file in one request";
@@ -224,6 +227,20 @@ pub trait Platform: Send + Sync {
     ///
     /// Repeatable: yes. If the answer is lost: nothing happened.
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>>;
+
+    /// Reads a file back, and returns it with a digest that is taken of its bytes, over parts of the
+    /// given length; `None` when it is not there.
+    ///
+    /// Repeatable: yes. If the answer is lost: nothing happened.
+    /// By default it is refused: for platforms whose [`ETagLaw`](crate::model::ETagLaw) does not need it.
+    fn read_back<'a>(
+        &'a self,
+        _file: &'a RemoteFileId,
+        _part_size: PartSize,
+    ) -> Answer<'a, Option<RemoteFile>> {
+        let message = "the platform gives no file back";
+        Box::pin(ready(Err(Failure::new(FailureKind::BadRequest, message))))
+    }
 
     /// Sets metadata and tags of a file.
     ///

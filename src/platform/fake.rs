@@ -4,6 +4,7 @@
 //! side. Its futures need no runtime: they wait for nothing but the bytes of a part.
 
 mod exports;
+mod stored;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,17 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use md5::{Digest, Md5 as Hasher};
 
+use self::stored::is_whole;
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform, Whole,
     WholeRequest,
 };
-use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Completion, Describes, Description, ETag, ExportItem, ExportState, Failure,
-    FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, Target, Traits, WallTime,
+    FailureKind, Maker, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
 /// How far its clock may be behind the one that asks.
@@ -53,8 +53,12 @@ pub struct State {
     pub is_down: bool,
     /// It does not take the credential.
     pub is_revoked: bool,
-    /// Its ETags are not MD5s.
+    /// Its ETags are not MD5s, and it says so.
     pub is_opaque: bool,
+    /// Its ETags are not MD5s, and others each time; it does not say so.
+    pub is_unlike: bool,
+    /// So many of the next parts and files are stored with another byte than was sent.
+    pub damages: u32,
     /// It gives no ETags.
     pub is_silent: bool,
     /// It cannot say which parts it has.
@@ -111,8 +115,9 @@ pub struct File {
     /// What was said of it.
     pub description: Description,
     created_at: WallTime,
-    /// Of the request that made it, where one request did.
+    /// Of the request that made it.
     token: Option<String>,
+    etag: ETag,
 }
 
 /// An upload in progress.
@@ -161,7 +166,9 @@ impl Fake {
 
     fn initiate(&self, request: &BeginRequest) -> Result<RemoteUpload> {
         let mut state = self.enter("begin")?;
-        if !request.overwrite && state.find(&request.target).is_some() {
+        let standing = state.find(&request.target);
+        let is_taken = standing.is_some_and(|id| !state.is_at(&id, request.replaces.as_ref()));
+        if !request.overwrite && is_taken {
             return refuse(FailureKind::NameTaken, "a file of that name is there");
         }
         let part_size = state.part_size.unwrap_or(request.part_size);
@@ -182,25 +189,33 @@ impl Fake {
         Ok(remote)
     }
 
-    async fn receive(&self, request: &PartRequest, body: PartBody) -> Result<ETag> {
-        let PartRequest { remote, part, .. } = request;
+    async fn receive(&self, request: &PartRequest, body: PartBody) -> Result<Stored> {
+        let PartRequest { remote, part, begun } = request;
+        if is_whole(&remote.id) {
+            let whole = WholeRequest { begun: begun.clone(), looks: false };
+            return self.take_whole(&whole, body).await.map(|whole| whole.stored);
+        }
         drop(self.enter("put part")?);
         let bytes = self.arrive(body).await?;
         let mut state = self.state();
-        let (opaque, silent) = (state.is_opaque, state.is_silent);
         let length = bytes.len() as u64;
+        let bytes = state.damage(bytes);
+        let stored = state.tell(&bytes);
         let Some(upload) = state.uploads.get_mut(remote.id.as_str()) else {
             state.arrived(length, true);
             return refuse(FailureKind::UploadGone, "no such upload");
         };
-        let etag = etag(&bytes, opaque, silent);
-        let again = upload.stored.insert(*part, (etag.clone(), bytes)).is_some();
+        let again = upload.stored.insert(*part, (stored.etag.clone(), bytes)).is_some();
         state.arrived(length, again);
-        Ok(etag)
+        Ok(stored)
     }
 
-    fn put_together(&self, remote: &RemoteUpload) -> Result<RemoteFile> {
+    fn put_together(&self, remote: &RemoteUpload, replaces: Option<&ETag>) -> Result<RemoteFile> {
         let mut state = self.enter("complete")?;
+        if is_whole(&remote.id) {
+            let lost = || Failure::new(FailureKind::CompleteRefused, "the file is not there");
+            return state.made_by(&remote.id).ok_or_else(lost);
+        }
         let Some(upload) = state.uploads.get(remote.id.as_str()).cloned() else {
             return refuse(FailureKind::UploadGone, "no such upload");
         };
@@ -219,7 +234,7 @@ impl Fake {
         }
         let target = upload.request.target.clone();
         match state.find(&target) {
-            Some(old) if upload.request.overwrite => {
+            Some(old) if upload.request.overwrite || state.is_at(&old, replaces) => {
                 state.files.remove(&old);
             }
             Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
@@ -227,6 +242,8 @@ impl Fake {
         }
         state.uploads.remove(remote.id.as_str());
         let id = state.new_id("file");
+        let etag = ETag::from_header(&format!("{id}-parts"));
+        let token = Some(upload.request.token.clone());
         let file = File {
             target,
             bytes: upload.stored.into_values().flat_map(|(_, bytes)| bytes).collect(),
@@ -235,53 +252,12 @@ impl Fake {
                 Describes::AfterCompletion | Describes::Never => Description::default(),
             },
             created_at: state.now.0,
-            token: None,
+            token,
+            etag,
         };
         let shown = file.show(&id);
         state.files.insert(id, file);
         Ok(shown)
-    }
-
-    async fn take_whole(&self, request: &WholeRequest, body: PartBody) -> Result<Whole> {
-        let WholeRequest { begun, .. } = request;
-        drop(self.enter("put whole")?);
-        let bytes = self.arrive(body).await?;
-        let mut state = self.state();
-        let (opaque, silent) = (state.is_opaque, state.is_silent);
-        let etag = etag(&bytes, opaque, silent);
-        let remote = begun.remote(RemoteUploadId::new(format!("whole {}", begun.token)))?;
-        let there = state.find(&begun.target);
-        let is_ours = there
-            .as_ref()
-            .and_then(|id| state.files.get(id))
-            .is_some_and(|file| file.token.as_ref() == Some(&begun.token) && file.bytes == bytes);
-        state.arrived(bytes.len() as u64, is_ours);
-        match there {
-            Some(id) if is_ours => {
-                let file = state.files[&id].show(&id);
-                return Ok(Whole { remote, etag, file });
-            }
-            Some(old) if begun.overwrite => {
-                state.files.remove(&old);
-            }
-            Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
-            None => {}
-        }
-        let id = state.new_id("file");
-        let mark = (!opaque && !silent).then(|| ContentMark {
-            part_size: remote.part_size,
-            md5_of_parts: Md5(Hasher::digest(Hasher::digest(&bytes)).into()),
-        });
-        let file = File {
-            target: begun.target.clone(),
-            bytes,
-            description: Description { mark, ..begun.description.clone() },
-            created_at: state.now.0,
-            token: Some(begun.token.clone()),
-        };
-        let shown = file.show(&id);
-        state.files.insert(id, file);
-        Ok(Whole { remote, etag, file: shown })
     }
 
     /// Takes all bytes of a part, or says why they end early.
@@ -316,12 +292,6 @@ impl Fake {
     }
 }
 
-fn etag(bytes: &[u8], opaque: bool, silent: bool) -> ETag {
-    let md5 = Md5(Hasher::digest(bytes).into());
-    let etag = if opaque { Md5(md5.0.map(|byte| !byte)) } else { md5 };
-    ETag::from_header(&if silent { String::new() } else { etag.to_string() })
-}
-
 impl State {
     fn new_id(&mut self, what: &str) -> String {
         self.counter += 1;
@@ -335,6 +305,10 @@ impl State {
     fn completion(&self, request: &CompleteRequest) -> Completion {
         if self.uploads.contains_key(request.remote.id.as_str()) {
             return Completion::Pending;
+        }
+        if is_whole(&request.remote.id) {
+            let made = self.made_by(&request.remote.id);
+            return made.map_or(Completion::Pending, Completion::Done);
         }
         let is_ours = |file: &&File| {
             file.bytes.len() as u64 == request.begun.size.0
@@ -362,7 +336,13 @@ impl File {
             size: Some(ByteCount(self.bytes.len() as u64)),
             mark: self.description.mark,
             created_at: Some(self.created_at),
+            maker: None,
         }
+    }
+
+    fn maker(&self) -> Option<Maker> {
+        let token = self.token.clone()?;
+        Some(Maker { token, etag: self.etag.clone() })
     }
 }
 
@@ -378,7 +358,8 @@ impl Platform for Fake {
     fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
         let found = self.enter("locate").map(|state| {
             let id = state.find(target)?;
-            state.files.get(&id).map(|file| file.show(&id))
+            let show = |file: &File| RemoteFile { maker: file.maker(), ..file.show(&id) };
+            state.files.get(&id).map(show)
         });
         Box::pin(std::future::ready(found))
     }
@@ -404,7 +385,7 @@ impl Platform for Fake {
         Box::pin(std::future::ready(found))
     }
 
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored> {
         Box::pin(self.receive(request, body))
     }
 
@@ -415,6 +396,9 @@ impl Platform for Fake {
     fn list_parts<'a>(&'a self, remote: &'a RemoteUpload) -> Answer<'a, Option<Vec<RemotePart>>> {
         let reports = self.traits.reports_parts;
         let tells = !self.state().lists_no_parts;
+        if is_whole(&remote.id) {
+            return Box::pin(std::future::ready(self.only_part(&remote.id)));
+        }
         let listed = self.of_upload("list parts", &remote.id, |upload| {
             let part = |(number, etag): (&PartNumber, &ETag)| RemotePart {
                 number: *number,
@@ -440,7 +424,8 @@ impl Platform for Fake {
     }
 
     fn complete<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, RemoteFile> {
-        Box::pin(std::future::ready(self.put_together(&request.remote)))
+        let replaces = request.begun.replaces.as_ref();
+        Box::pin(std::future::ready(self.put_together(&request.remote, replaces)))
     }
 
     fn find_completed<'a>(&'a self, request: &'a CompleteRequest) -> Answer<'a, Completion> {
@@ -453,6 +438,14 @@ impl Platform for Fake {
             .enter("inspect")
             .map(|state| state.files.get(file.as_str()).map(|found| found.show(file.as_str())));
         Box::pin(std::future::ready(found))
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        file: &'a RemoteFileId,
+        part_size: PartSize,
+    ) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(std::future::ready(self.read(file, part_size)))
     }
 
     fn describe<'a>(

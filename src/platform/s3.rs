@@ -43,8 +43,9 @@ use super::contract::{
 };
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
-    ByteCount, Completion, Describes, ETag, Failure, FailureKind, OpenUpload, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, ETagLaw, Failure, FailureKind, OpenUpload, PartLimits,
+    PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target,
+    Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -65,6 +66,7 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: true,
     can_inspect: true,
+    etags: ETagLaw::Mostly { reads_back: true },
 };
 
 /// Putting parts together can take minutes.
@@ -204,12 +206,17 @@ impl S3 {
         Ok((url, map))
     }
 
-    /// Returns the condition that nothing may be overwritten, where it is wanted and understood.
-    fn condition(&self, overwrite: bool) -> Vec<(String, String)> {
-        if overwrite || self.ignores_conditions.load(Ordering::Relaxed) {
+    /// Returns the condition that nothing but a damaged file of the same upload may be overwritten, where
+    /// it is wanted and understood.
+    fn condition(&self, begun: &BeginRequest) -> Vec<(String, String)> {
+        if self.ignores_conditions.load(Ordering::Relaxed) {
             return Vec::new();
         }
-        vec![("if-none-match".to_owned(), "*".to_owned())]
+        match &begun.replaces {
+            Some(etag) => vec![("if-match".to_owned(), format!("\"{etag}\""))],
+            None if begun.overwrite => Vec::new(),
+            None => vec![("if-none-match".to_owned(), "*".to_owned())],
+        }
     }
 }
 
@@ -242,7 +249,7 @@ impl Platform for S3 {
         Box::pin(self.open_uploads(below))
     }
 
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored> {
         Box::pin(self.put(request, body))
     }
 
@@ -264,6 +271,14 @@ impl Platform for S3 {
 
     fn inspect<'a>(&'a self, file: &'a RemoteFileId) -> Answer<'a, Option<RemoteFile>> {
         Box::pin(self.inspect_object(file))
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        file: &'a RemoteFileId,
+        part_size: PartSize,
+    ) -> Answer<'a, Option<RemoteFile>> {
+        Box::pin(self.read_object_back(file, part_size))
     }
 
     fn abort<'a>(&'a self, remote: &'a RemoteUploadId) -> Answer<'a, ()> {

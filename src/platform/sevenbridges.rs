@@ -36,8 +36,9 @@ use super::contract::{
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETag, Failure, OpenUpload, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Target, Traits, WallTime,
+    ByteCount, Completion, Describes, Description, ETagLaw, Failure, OpenUpload, PartLimits,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits,
+    WallTime,
 };
 use answers::Call;
 use folders::Folders;
@@ -61,6 +62,7 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: true,
+    etags: ETagLaw::Mostly { reads_back: false },
 };
 
 /// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.
@@ -194,7 +196,7 @@ impl Platform for SevenBridges {
         Box::pin(async { self.open_uploads().await.map(Some) })
     }
 
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored> {
         Box::pin(self.put(&request.remote, request.part, body))
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::faults::Action;
 use super::server::Breaker;
 use super::stand::Control;
+use super::storage;
 
 /// Longest body of an API call.
 pub(super) const BODY_MAX: usize = 16 * 1024 * 1024;
@@ -21,11 +22,22 @@ pub(super) async fn perform(
     breaker: &Breaker,
     work: impl Future<Output = Response>,
 ) -> Response {
-    let (before, after) = stand.take_faults(operation);
+    perform_on(stand, (operation, ""), breaker, work).await
+}
+
+/// As [`perform`], for a call about an object.
+pub(super) async fn perform_on(
+    stand: &dyn Control,
+    (operation, key): (&str, &str),
+    breaker: &Breaker,
+    work: impl Future<Output = Response>,
+) -> Response {
+    let (before, after) = stand.take_faults(operation, key);
+    let corrupts = matches!(before, Some(Action::Corrupt));
     if let Some(answer) = misbehave(before, breaker).await {
         return answer;
     }
-    spoil(after, work.await, breaker).await
+    spoil(after, storage::CORRUPTS.scope(corrupts, work).await, breaker).await
 }
 
 /// Does what a fault before the work asks for; `None` goes on.
@@ -63,7 +75,7 @@ async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             None
         }
-        Action::Truncate | Action::WrongEtag => None,
+        Action::Truncate | Action::WrongEtag | Action::Corrupt => None,
     }
 }
 
@@ -83,9 +95,11 @@ async fn spoil(action: Option<Action>, response: Response, breaker: &Breaker) ->
             response.headers_mut().insert("etag", wrong);
             response
         }
-        Action::Reset | Action::Answer { .. } | Action::Html(_) | Action::Stall(_) => {
-            misbehave(Some(action), breaker).await.unwrap_or(response)
-        }
+        Action::Reset
+        | Action::Answer { .. }
+        | Action::Html(_)
+        | Action::Stall(_)
+        | Action::Corrupt => misbehave(Some(action), breaker).await.unwrap_or(response),
     }
 }
 

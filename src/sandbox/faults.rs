@@ -22,6 +22,9 @@ pub struct Rule {
     /// How often; 0 means always.
     #[serde(default = "one")]
     pub times: u64,
+    /// Only calls about an object whose key ends so; at S3 alone.
+    #[serde(default)]
+    pub key: String,
     /// Of the calls from `nth` on, every so many.
     #[serde(default = "one")]
     pub every: u64,
@@ -72,6 +75,9 @@ pub enum Action {
     Truncate,
     /// Answer a part with another ETag than its MD5.
     WrongEtag,
+    /// Store a part or a file with another byte than was sent, each time another one. The digest sent
+    /// with it is compared before.
+    Corrupt,
 }
 
 /// Rules, with how often each has matched and applied.
@@ -83,11 +89,12 @@ impl Rules {
         Self(rules.into_iter().map(|rule| (rule, 0, 0)).collect())
     }
 
-    /// Counts one call and returns the faults that apply to it, before and after.
-    pub(super) fn take(&mut self, operation: &str) -> (Option<Action>, Option<Action>) {
+    /// Counts one call about `key` and returns the faults that apply to it, before and after.
+    pub(super) fn take(&mut self, operation: &str, key: &str) -> (Option<Action>, Option<Action>) {
         let (mut before, mut after) = (None, None);
         for (rule, matched, applied) in &mut self.0 {
-            if rule.operation != operation && rule.operation != "any" {
+            let is_meant = rule.operation == operation || rule.operation == "any";
+            if !is_meant || !key.ends_with(&rule.key) {
                 continue;
             }
             *matched += 1;
@@ -130,7 +137,8 @@ pub struct Switches {
     pub success_codes_under_report: bool,
     /// Headers that the storage demands.
     pub put_headers: BTreeMap<String, String>,
-    /// `md5`, `none` or `kms` (32 digits that are not the MD5).
+    /// `md5`, `none`, `kms` (32 digits that are not the MD5, and the header that says why), `salted`
+    /// (such digits without the header) or `unlike` (other digits each time, without the header).
     pub storage_etag: String,
     /// Life of a signed address, seconds.
     pub url_life: u64,

@@ -81,7 +81,7 @@ pub(super) trait Control: Sync {
     fn vanish(&self, id: Option<&str>);
     fn is_down(&self) -> bool;
     /// Counts a call and returns the faults that apply to it, before and after the work.
-    fn take_faults(&self, operation: &str) -> (Option<Action>, Option<Action>);
+    fn take_faults(&self, operation: &str, key: &str) -> (Option<Action>, Option<Action>);
 }
 
 /// Locks a stand; one that a panic left is as good as before.
@@ -115,12 +115,12 @@ impl<W: Holds> Control for Mutex<Stand<W>> {
         lock(self).switches.down
     }
 
-    fn take_faults(&self, operation: &str) -> (Option<Action>, Option<Action>) {
+    fn take_faults(&self, operation: &str, key: &str) -> (Option<Action>, Option<Action>) {
         let mut stand = lock(self);
         stand.ledger.call(operation);
         if stand.switches.down {
             return (Some(Action::Reset), None);
         }
-        stand.rules.take(operation)
+        stand.rules.take(operation, key)
     }
 }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use md5::{Digest, Md5};
+use sha2::Sha256;
 
 /// Bytes written at once.
 const WRITE_MIN: usize = 256 * 1024;
@@ -20,6 +22,25 @@ pub struct StoredPart {
     pub length: u64,
     /// Their MD5, in hexadecimal.
     pub md5: String,
+    /// The MD5 of the bytes as they arrived: another one where the store damages them.
+    pub(super) sent_md5: String,
+}
+
+tokio::task_local! {
+    /// What arrives in this task is stored with another byte than was sent.
+    pub(super) static CORRUPTS: bool;
+}
+
+/// Makes each damage another one.
+static DAMAGE_COUNT: AtomicU8 = AtomicU8::new(0);
+
+/// Returns 32 digits that look like an MD5 and are another one, the same for the same bytes.
+pub(super) fn salted(md5: &str) -> String {
+    hexadecimal(&Sha256::digest(md5)[..16])
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A part that did not arrive whole.
@@ -54,7 +75,22 @@ pub(super) async fn receive(
     let mut count = Count { length: 0, is_over: false, when_dropped };
     let received = take(path, body, &mut count.length).await;
     count.is_over = true;
-    received
+    match received {
+        Ok(stored) if CORRUPTS.try_with(|corrupts| *corrupts).unwrap_or(false) => damage(stored),
+        received => received,
+    }
+}
+
+/// Changes one byte of what was stored.
+fn damage(stored: StoredPart) -> Result<StoredPart, Torn> {
+    let torn = |_: io::Error| Torn { length: stored.length };
+    let mut bytes = std::fs::read(&stored.path).map_err(torn)?;
+    let change = DAMAGE_COUNT.fetch_add(1, Ordering::Relaxed) | 1 << 7;
+    if let Some(byte) = bytes.first_mut() {
+        *byte ^= change;
+    }
+    std::fs::write(&stored.path, &bytes).map_err(torn)?;
+    Ok(StoredPart { md5: hexadecimal(&Md5::digest(&bytes)), ..stored })
 }
 
 async fn take(path: &Path, body: Body, length: &mut u64) -> Result<StoredPart, Torn> {
@@ -74,8 +110,8 @@ async fn take(path: &Path, body: Body, length: &mut u64) -> Result<StoredPart, T
         }
     }
     file.write_all(&buffer).map_err(torn(*length))?;
-    let md5 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(StoredPart { path: path.to_owned(), length: *length, md5 })
+    let md5 = hexadecimal(&hasher.finalize());
+    Ok(StoredPart { path: path.to_owned(), length: *length, sent_md5: md5.clone(), md5 })
 }
 
 /// Reads the bytes of an object, part after part.

@@ -128,12 +128,7 @@ fn read_provenance(row: &Row<'_>) -> Result<Option<Provenance>> {
 
 /// Reads what a destination's ETags are worth.
 pub(super) fn etag_mode(word: &str) -> Result<ETagMode> {
-    match word {
-        "unknown" => Ok(ETagMode::Unknown),
-        "md5" => Ok(ETagMode::Md5),
-        "opaque" => Ok(ETagMode::Opaque),
-        _ => Err(damaged("etag_mode")),
-    }
+    ETagMode::parse(word).ok_or_else(|| damaged("etag_mode"))
 }
 
 /// Reads how far an upload is.
@@ -229,6 +224,7 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
         size: size.map(|bytes| ByteCount(bytes.cast_unsigned())),
         mark: mark(row, at!("remote_mark_part_size_bytes"), at!("remote_mark_md5"))?,
         created_at: row.get::<_, Option<i64>>(at!("remote_created_at_ns"))?.map(WallTime),
+        maker: None,
     })
 }
 
@@ -334,17 +330,12 @@ pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'st
         Hold::Waiting { until } => ("waiting", Integer(until.0), Null),
         Hold::Parked { reason } => ("parked", Null, text(reason.as_str())),
     };
-    let mode = match state.etag_mode {
-        ETagMode::Unknown => "unknown",
-        ETagMode::Md5 => "md5",
-        ETagMode::Opaque => "opaque",
-    };
     [
         ("stage", text(state.stage.as_str())),
         ("hold", text(hold)),
         ("retry_at_ns", retry_at),
         ("park_reason", reason),
-        ("etag_mode", text(mode)),
+        ("etag_mode", text(state.etag_mode.as_str())),
         ("accepted_count", Integer(state.accepted_count.into())),
         ("accepted_bytes", Integer(saturated(accepted_bytes))),
         ("reported_count", Integer(state.reported_count.into())),

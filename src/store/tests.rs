@@ -55,6 +55,7 @@ fn fact(index: usize) -> Fact {
         size: Some(ByteCount(10)),
         mark: Some(crate::model::ContentMark { part_size, md5_of_parts: Md5([3; 16]) }),
         created_at: Some(AT),
+        maker: None,
     };
     let number = part(u32::try_from(index % 3).expect("small") + 1);
     let failure = Failure::new(FailureKind::ServerFault, "no");
@@ -74,7 +75,7 @@ fn fact(index: usize) -> Fact {
         9 => Fact::CompleteIntended { at: AT },
         10 => Fact::Completed { file, at: AT },
         11 => Fact::Described,
-        12 => Fact::Verified { mark: file.mark, at: AT },
+        12 => Fact::Verified { mark: file.mark, there: None, at: AT },
         13 => Fact::ReceiptWritten { sha256: [5; 32], at: AT },
         14 => Fact::AttemptFailed {
             act: "complete",

@@ -3,6 +3,7 @@
 //! What every platform must stand is written once and run at each, as a test of its own; what only
 //! one of them can do is below its name.
 
+mod damage;
 mod faults;
 mod headers;
 mod life;

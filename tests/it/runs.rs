@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::sequencer::{Expected, Instrument, Phase, Player, Run, Unit, expected};
 use super::stage::{Options, Stage, is_drop_receipt, until, walk};
@@ -226,6 +226,56 @@ fn a_dnbseq_run_closes_for_want_of_change() {
 #[test]
 fn a_folder_whose_marker_was_copied_first_is_not_believed_before_it_is_still() {
     tell_whole_story(Instrument::RsyncOrder, "");
+}
+
+/// A marker of another instrument's rule is there before the run's own, also when its request fails for
+/// a while; nothing of the run comes after its own marker.
+#[test]
+fn the_runs_own_marker_waits_for_a_marker_of_another_rule() {
+    for instrument in [Instrument::NovaSeqX, Instrument::NextSeq2000, Instrument::NovaSeq6000] {
+        let run = Run::new(instrument, 11);
+        let expected = expected(&run);
+        let mut stage = Stage::new(Options {
+            platforms: &["s3"],
+            transfer: "parts_in_flight = 16",
+            drop: "profile = \"illumina\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"",
+            ..Options::default()
+        });
+        let refusal = json!({"answer": {"status": 500}});
+        let rule = json!([{
+            "operation": "put-object", "key": "/RTAComplete.txt", "times": 0, "action": refusal,
+        }]);
+        stage.tell("faults", &rule.to_string());
+        let drop = stage.drop();
+        let mut player = Player::new(&run, &drop);
+        player.until_phase(Phase::Late);
+        stage.start();
+        let names = |stage: &Stage| -> BTreeSet<String> {
+            let files = stage.files();
+            files.iter().map(|file| file["name"].as_str().expect("a text").to_owned()).collect()
+        };
+        let early = expected.arrive.keys().filter(|path| stage.drop().join(path).exists());
+        let early: BTreeSet<_> =
+            early.map(|path| path.rsplit('/').next().expect("a name").to_owned()).collect();
+        let without = |names: &[&str]| -> BTreeSet<String> {
+            early.iter().filter(|name| !names.contains(&name.as_str())).cloned().collect()
+        };
+        until(&format!("{instrument:?}: all but the markers; the log:\n{}", stage.log()), || {
+            (names(&stage) == without(&["RTAComplete.txt", "CopyComplete.txt"])).then_some(())
+        });
+        until("its request has failed for a while", || {
+            (stage.log().matches("put whole").count() >= 3).then_some(())
+        });
+        assert!(!names(&stage).contains("CopyComplete.txt"), "{instrument:?}");
+        // It is refused until here; a kill does not change the order either.
+        stage.kill();
+        stage.start();
+        until_it_runs(&stage);
+        stage.tell("faults", "[]");
+        until_completed(&stage, &expected.units[0]);
+        assert_eq!(names(&stage), early, "{instrument:?}");
+        assert_order(&stage, &expected, &expected.units[0]);
+    }
 }
 
 #[test]

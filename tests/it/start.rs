@@ -131,6 +131,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         size: Some(size),
         mark: None,
         created_at: Some(AT),
+        maker: None,
     };
     [
         Fact::BeginIntended { part_size: None, at: AT },
@@ -147,7 +148,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         },
         Fact::CompleteIntended { at: AT },
         Fact::Completed { file, at: AT },
-        Fact::Verified { mark: None, at: AT },
+        Fact::Verified { mark: None, there: None, at: AT },
         Fact::ReceiptWritten { sha256: [5; 32], at: AT },
     ]
 }

@@ -24,7 +24,8 @@ pub(super) fn of_parked(reason: ParkReason) -> &'static str {
         ParkReason::TooLarge => "split the file, or send it to a platform that takes such sizes",
         ParkReason::NameNotAllowed => "rename the file",
         ParkReason::PartCorrupt => {
-            "something between here and there changes bytes: look at network cards, proxies and memory"
+            "read the message: dropferry show ID. Something on the way or there changes bytes: look at \
+             network cards, proxies, memory and the storage, then retry"
         }
         ParkReason::CompleteRefused => {
             "read the message: dropferry show ID; ask the platform's support with its request id"
@@ -75,6 +76,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
         FailureKind::Unreachable | FailureKind::TimedOut => {
             format!("let this machine reach {host}: a firewall, a proxy or a cable is in the way")
         }
+        FailureKind::Damaged => "remove the damaged file there, and retry".into(),
         FailureKind::UploadGone
         | FailureKind::AlreadyCompleted
         | FailureKind::NameTaken

@@ -180,6 +180,7 @@ impl Upload {
 
     fn on_name_taken(&mut self, now: Now) -> Answer {
         self.life.name_met = true;
+        self.life.replaces = None;
         if self.state.stage == Stage::Queued {
             self.life.doubt = Doubt::Ask;
             return Answer::default();
@@ -212,7 +213,7 @@ impl Upload {
             let detail = format!("the platform lost the upload {RESTART_MAX} times");
             return Answer::park(ParkReason::RestartedTooOften, detail, now.wall);
         }
-        Answer { facts: vec![Fact::RemoteGone], cleanups }
+        Answer { facts: vec![Fact::RemoteGone], cleanups, ..Answer::default() }
     }
 
     /// Ends the upload because its source is another version; not before it is known what was begun
@@ -242,6 +243,6 @@ impl Upload {
         let end =
             if self.life.is_given_up { Fact::Abandoned { at } } else { Fact::SourceChanged { at } };
         let facts = vec![end];
-        Answer { cleanups: self.remote_id(), facts }
+        Answer { cleanups: self.remote_id(), facts, ..Answer::default() }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Act, Source};
 use crate::model::{
-    ByteCount, ByteRange, Description, DestinationName, PartNumber, PartSize, PlaceSource,
+    ByteCount, ByteRange, Description, DestinationName, ETag, PartNumber, PartSize, PlaceSource,
     RemoteFileId, RemotePart, RemoteUpload, Target, TargetId, UploadId, WallTime,
 };
 
@@ -50,6 +50,8 @@ pub struct Begin {
     pub description: Description,
     /// A text that no other upload carries, and this one always.
     pub token: String,
+    /// A damaged file of this upload stands there: it is replaced, as long as it has this ETag.
+    pub replaces: Option<ETag>,
 }
 
 /// See [`super::Act::FindBegun`].
@@ -107,6 +109,15 @@ pub struct Complete {
     pub begin: Box<Begin>,
     /// When completing was decided, by our clock.
     pub since: WallTime,
+}
+
+/// See [`super::Act::ReadBack`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Which file.
+    pub file: RemoteFileId,
+    /// Length of the parts over which its digest is taken.
+    pub part_size: PartSize,
 }
 
 /// See [`super::Act::Describe`].

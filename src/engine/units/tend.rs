@@ -7,8 +7,8 @@ use crate::engine::turn::Turn;
 use crate::engine::upload::Upload;
 use crate::engine::{Engine, Flight, FlightKind, plan, retry};
 use crate::model::{
-    Admission, DropName, Fingerprint, Monotonic, Record, SourcePath, Target, UnitReading,
-    UnitState, UploadId,
+    Admission, DropName, FailureKind, Fingerprint, Monotonic, Record, SourcePath, Target,
+    UnitReading, UnitState, UploadId,
 };
 
 /// Units that are read, get their receipt or are disposed of at once. Hundreds may close in one scan,
@@ -108,7 +108,7 @@ impl Engine {
             UnitStep::SendMarkers => {
                 unit.markers_go = true;
                 let markers = unit.markers.clone();
-                markers.into_iter().for_each(|path| files.settle.hint(path, turn.now.monotonic));
+                markers.into_keys().for_each(|path| files.settle.hint(path, turn.now.monotonic));
             }
             UnitStep::WriteReceipt => {
                 let generation = unit.row.generation + 1;
@@ -147,7 +147,15 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let now = turn.now.monotonic;
-        let Ok(Outcome::UnitRead(reading)) = reply else { return self.put_off(key, now) };
+        let is_gone =
+            matches!(&reply, Err(setback) if setback.failure.kind == FailureKind::SourceGone);
+        let Ok(Outcome::UnitRead(reading)) = reply else {
+            if let Some(unit) = self.unit_mut(key).filter(|unit| is_gone && unit.is_closed()) {
+                // Its markers are gone with it: there is no order to keep.
+                unit.read_of = Some(0);
+            }
+            return self.put_off(key, now);
+        };
         let Some(unit) = self.unit_mut(key) else { return };
         unit.act = None;
         unit.failure_count = 0;
@@ -162,9 +170,16 @@ impl Engine {
             let (drop, unit) = key.clone();
             turn.record(Record::UnitWords { drop, unit, words, samples });
         }
-        if let Some(files) = self.drops.get_mut(&key.0).filter(|_| is_named) {
-            // What waited for the words is found by a scan.
-            files.want_scan(now);
+        let foreign = match unit.is_closed() {
+            true => unit.foreign_markers(),
+            false => Vec::new(),
+        };
+        if let Some(files) = self.drops.get_mut(&key.0) {
+            if is_named {
+                // What waited for the words is found by a scan.
+                files.want_scan(now);
+            }
+            foreign.into_iter().for_each(|path| files.settle.hint(path, now));
         }
         self.stir(&key.0, &key.1, now);
     }
@@ -267,6 +282,10 @@ impl Engine {
 }
 
 impl Tracked {
+    fn is_closed(&self) -> bool {
+        self.row.state == UnitState::Closed
+    }
+
     fn close(&mut self, now: crate::model::Now) {
         self.row.state = UnitState::Closed;
         self.row.reason = None;

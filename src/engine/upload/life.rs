@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::claims::Owner;
-use super::super::event::ActId;
-use super::super::ticket::AtStart;
-use super::Doubt;
+use crate::engine::claims::Owner;
+use crate::engine::event::ActId;
+use crate::engine::ticket::AtStart;
 use crate::model::{ETag, Monotonic, PartNumber, RemoteFile, UploadId};
 
 /// What an upload knows only in this life of the process.
@@ -21,8 +20,10 @@ pub(crate) struct Life {
     pub(crate) flying: BTreeSet<PartNumber>,
     /// Parts that failed: when they go again, and how often they failed.
     pub(crate) part_waits: BTreeMap<PartNumber, (Monotonic, u32)>,
-    /// Parts whose ETag was another than their MD5, and how often.
-    pub(crate) mismatches: BTreeMap<PartNumber, u32>,
+    /// Parts that did not arrive as they were read.
+    pub(crate) damage: BTreeMap<PartNumber, Damage>,
+    /// A damaged file of this upload stands at its place, with this ETag.
+    pub(crate) replaces: Option<ETag>,
     /// Parts that the platform has and we have no checkpoint for: to be read and compared.
     pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
     /// A file that stands under our name, to be compared.
@@ -68,6 +69,24 @@ pub(crate) struct Life {
     pub(super) cursor: usize,
 }
 
+/// What is known of a part that did not arrive as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// How often that was so.
+    pub(crate) count: u32,
+    /// The ETag that the storage gave to what it has.
+    pub(crate) etag: ETag,
+}
+
+/// Whether an upload must ask before it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is sure.
+    None,
+    /// It asks what is true at the platform.
+    Ask,
+}
+
 impl AtStart for Life {
     fn at_start() -> &'static Self {
         static AT_START: Life = Life::new();
@@ -86,7 +105,8 @@ impl Life {
             control: None,
             flying: BTreeSet::new(),
             part_waits: BTreeMap::new(),
-            mismatches: BTreeMap::new(),
+            damage: BTreeMap::new(),
+            replaces: None,
             doubtful: BTreeMap::new(),
             found: None,
             owner: Owner::Unknown,
@@ -121,7 +141,6 @@ impl Life {
 
     pub(super) fn forget_parts(&mut self) {
         self.part_waits.clear();
-        self.mismatches.clear();
         self.doubtful.clear();
         self.flying.clear();
         self.unreported_since = None;

@@ -23,7 +23,14 @@ fn remote() -> RemoteUpload {
 
 fn file() -> RemoteFile {
     let id = RemoteFileId::new("f");
-    RemoteFile { id, name: "n".into(), size: Some(ByteCount(10)), mark: None, created_at: None }
+    RemoteFile {
+        id,
+        name: "n".into(),
+        size: Some(ByteCount(10)),
+        mark: None,
+        created_at: None,
+        maker: None,
+    }
 }
 
 fn place() -> ExportPlace {
@@ -83,7 +90,7 @@ fn facts() -> Vec<Fact> {
         Fact::FoundPresent { file: file(), at: AT },
         Fact::Renamed { name: "m".into() },
         Fact::Described,
-        Fact::Verified { mark: None::<ContentMark>, at: AT },
+        Fact::Verified { mark: None::<ContentMark>, there: None, at: AT },
         Fact::ReceiptWritten { sha256: [0; 32], at: AT },
         Fact::ExportIntended { place: place(), at: AT },
         Fact::ExportStarted { job: ExportId::new("j"), at: AT },
@@ -115,7 +122,7 @@ const LAW: [(&str, &str); 9] = [
     ("beginning", "bs--------.-------...qqxa-.."),
     ("sending", "--...._---.-------...qqxa-.."),
     ("completing", "-------sc-.-------...qqxa-.."),
-    ("completed", "-----------.v-----...-q-a-.."),
+    ("completed", "-----------.v-----...qq-a-.."),
     ("verified", "-------------r.---...-q-a-.."),
     ("receipted", "----------------------------"),
     ("source-changed", "----------------------------"),

@@ -14,7 +14,7 @@ use super::wire::UploadStatus;
 use super::{Ask, BaseSpace, wire};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, Target, WallTime,
+    RemoteUpload, RemoteUploadId, Stored, Target, WallTime,
 };
 use crate::platform::answer::bad;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
@@ -147,10 +147,14 @@ impl BaseSpace {
         found.iter().map(|file| request.remote(RemoteUploadId::new(&file.id))).collect()
     }
 
-    pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+    pub(super) async fn put(
+        &self,
+        request: &PartRequest,
+        body: PartBody,
+    ) -> Result<Stored, Failure> {
         let id = &request.remote.id;
         if let Some(app_result) = single_of(id) {
-            return self.put_single(app_result, request, body).await;
+            return self.put_single(app_result, request, body).await.map(Stored::from);
         }
         let length = body.length.0;
         let ask = Ask::get(Call::Part, format!("files/{id}/parts/{}", request.part));
@@ -158,7 +162,7 @@ impl BaseSpace {
             Ok(part) => part,
             Err(failure) => return Err(self.judge_upload(id.as_str(), failure).await),
         };
-        check_part(&part, request.part, length)
+        check_part(&part, request.part, length).map(Stored::from)
     }
 
     /// Looks at a file by its id, which must be one of ours.

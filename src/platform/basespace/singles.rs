@@ -154,7 +154,10 @@ impl BaseSpace {
             return Ok(etag);
         }
         match self.post(app_result, &goal, body).await {
-            Ok(file) => self.check_posted(app_result, &goal, (&file, size)),
+            Ok(file) => {
+                let etag = self.check_posted(app_result, &goal, (&file, size))?;
+                self.undamaged(&file, etag, md5.filter(|_| size.0 > 0)).await
+            }
             Err(failure) if is_conflict(&failure) => {
                 self.arrived(app_result, &goal, (size, md5)).await?.ok_or(failure)
             }
@@ -241,6 +244,38 @@ impl BaseSpace {
         }
         self.posts.end(app_result, &goal.path);
         Ok(file.etag().unwrap_or_else(|| ETag::from_header("")))
+    }
+
+    /// Returns the digest of a file that was sent, when it is that of its bytes; the file is asked once
+    /// more, for an answer may be damaged, too.
+    ///
+    /// # Errors
+    /// `Damaged` when the platform has other bytes: it lets no file be replaced.
+    async fn undamaged(
+        &self,
+        file: &wire::File,
+        etag: ETag,
+        md5: Option<Md5>,
+    ) -> Result<ETag, Failure> {
+        let differs = |etag: &ETag| {
+            !etag.as_str().is_empty()
+                && md5.is_some_and(|md5| Md5::parse(etag.as_str()) != Some(md5))
+        };
+        if !differs(&etag) {
+            return Ok(if md5.is_some() { etag } else { ETag::from_header("") });
+        }
+        let shown: wire::File =
+            self.ask(Ask::get(Call::Look, format!("files/{}", file.id))).await?;
+        let etag = shown.etag().unwrap_or_else(|| ETag::from_header(""));
+        if differs(&etag) {
+            let message = format!(
+                "file {} is stored with another digest than it was sent with, and no file can be \
+                 replaced there: remove it, then retry",
+                file.id
+            );
+            return Err(Failure::new(FailureKind::Damaged, message));
+        }
+        Ok(etag)
     }
 
     /// Returns the file that was sent: what the answer to it said, or what lists show.

@@ -123,7 +123,7 @@ async fn a_file_of_parts_is_begun_sent_and_completed() {
     let begun = bench.platform.begin(&request(20, 10)).await.expect("begun");
     assert_eq!((begun.id.as_str(), begun.part_count), ("119", 2));
     let etag = bench.platform.put_part(&sending("119", request(20, 10)), digits()).await;
-    assert_eq!(etag.expect("taken").as_str(), DIGITS_MD5);
+    assert_eq!(etag.expect("taken").etag.as_str(), DIGITS_MD5);
     let listed = bench.platform.list_parts(&begun).await.expect("listed").expect("told");
     assert_eq!(listed.len(), 1);
     let done = bench.platform.complete(&completing("119", request(20, 10))).await.expect("done");
@@ -272,7 +272,7 @@ async fn a_small_file_goes_in_one_call_and_its_answer_completes_it() {
     assert_eq!((begun.id.as_str(), begun.part_size.get()), ("single:71", 10));
     assert_eq!(bench.platform.list_parts(&begun).await.expect("asked"), None);
     let asked = sending("single:71", request(10, 5 << 20));
-    let etag = bench.platform.put_part(&asked, digits()).await.expect("taken");
+    let etag = bench.platform.put_part(&asked, digits()).await.expect("taken").etag;
     assert_eq!(etag.as_str(), DIGITS_MD5);
     let asked = completing("single:71", request(10, 5 << 20));
     let done = bench.platform.complete(&asked).await.expect("done");
@@ -311,7 +311,7 @@ async fn a_post_without_a_clear_answer_is_looked_for_before_it_is_repeated() {
         let asked = sending("single:71", request(10, 5 << 20));
         bench.platform.put_part(&asked, digits()).await.expect_err("the answer is lost");
         let again = bench.platform.put_part(&asked, digits()).await;
-        let again = again.map(|etag| assert_eq!(etag.as_str(), DIGITS_MD5));
+        let again = again.map(|stored| assert_eq!(stored.etag.as_str(), DIGITS_MD5));
         let count = posts.load(Ordering::Relaxed);
         assert_eq!(again.map(|()| count).map_err(|failure| failure.kind), expected);
     }
@@ -325,7 +325,7 @@ async fn a_post_of_an_earlier_process_is_looked_for_first() {
     });
     let asked = sending("single:71", request(10, 5 << 20));
     for _ in 0..2 {
-        let etag = bench.platform.put_part(&asked, digits()).await.expect("there");
+        let etag = bench.platform.put_part(&asked, digits()).await.expect("there").etag;
         assert_eq!(etag.as_str(), DIGITS_MD5);
     }
     let done = bench.platform.find_completed(&completing("single:71", request(10, 5 << 20))).await;

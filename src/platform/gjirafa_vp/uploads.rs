@@ -15,8 +15,8 @@ use super::addresses::{Address, LIFE_HOURS, Signed};
 use super::wire::{self, SINGLE, key_of};
 use super::{Call, GjirafaVp, PART_COUNT_MAX, TRAITS};
 use crate::model::{
-    Completion, ETag, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
-    RemoteUploadId, Traits,
+    Completion, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+    RemoteUploadId, Stored, Traits,
 };
 use crate::platform::answer::{bad, classify_storage, stored, unless};
 use crate::platform::contract::{
@@ -80,7 +80,7 @@ impl Platform for GjirafaVp {
         })
     }
 
-    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, ETag> {
+    fn put_part<'a>(&'a self, request: &'a PartRequest, body: PartBody) -> Answer<'a, Stored> {
         Box::pin(async move {
             let (key, is_single) = key_of(&request.remote.id);
             let (part, link) = (request.part.get(), &self.api.link);

@@ -21,6 +21,8 @@ pub(super) enum Call {
     PutObject,
     /// Looking at an object: its answers have no body.
     Head,
+    /// Reading an object: the body of a success is its content.
+    Get,
     /// Anything else.
     General,
 }
@@ -38,7 +40,7 @@ impl Call {
             Self::Upload => "a call about the upload",
             Self::Complete => "to complete the upload",
             Self::PutObject => "the object (s3:PutObject)",
-            Self::Head => "to show the object (s3:GetObject)",
+            Self::Head | Self::Get => "to show the object (s3:GetObject)",
             Self::General => "the call (s3:ListBucketMultipartUploads)",
         }
     }
@@ -46,6 +48,9 @@ impl Call {
 
 /// Returns the failure that an answer is; `None` when it is a success.
 pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
+    if call == Call::Get && (200..300).contains(&response.status) {
+        return None;
+    }
     let error = wire::error(&response.body);
     if (200..300).contains(&response.status) && error.is_none() {
         return is_html(&response.body).then(|| page(response));
@@ -105,6 +110,8 @@ fn kind_of(
         (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
         (_, "ConditionalRequestConflict") if call == Call::Complete => FailureKind::NameTaken,
         (_, "NoSuchBucket") => FailureKind::NotFound,
+        // The object that was to be replaced is not there.
+        (404, "NoSuchKey") if call.is_conditional() => FailureKind::NameTaken,
         (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
             FailureKind::PartRejected
         }

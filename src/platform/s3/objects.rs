@@ -10,15 +10,17 @@ use super::answers::Call;
 use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
 use super::{Ask, Encryption, S3};
 use crate::model::{
-    ByteCount, Description, ETag, Failure, FailureKind, Md5, PartSize, RemoteFile, RemoteFileId,
-    Target,
+    ByteCount, ContentMark, Description, Failure, FailureKind, Maker, Md5, PartNumber, PartSize,
+    RemoteFile, RemoteFileId, Stored, Target,
 };
-use crate::platform::answer::{page, parse_date, stored};
+use crate::platform::answer::{answered, is_keyed, page, parse_date, stored, told};
 use crate::platform::contract::{BeginRequest, PartBody, Whole, WholeRequest};
 use crate::platform::credential::read_secret_bytes;
 use crate::platform::http::Response;
 use crate::platform::mark;
 
+/// Bytes of an object that are read at once.
+const READ_BYTES: u64 = 1024 * 1024;
 /// The object of the check, which is never completed.
 pub(super) const PROBE: &str = ".dropferry-check";
 
@@ -29,7 +31,10 @@ impl S3 {
     ) -> Result<Option<RemoteFile>, Failure> {
         match self.head(&key_of(target)?).await {
             Ok(None) => Ok(None),
-            Ok(Some(response)) => self.known(&key_of(target)?, &response).await.map(Some),
+            Ok(Some(response)) => {
+                let file = self.known(&key_of(target)?, &response).await?;
+                Ok(Some(RemoteFile { maker: maker_of(&response), ..file }))
+            }
             // Without permission to list, a missing object looks like a forbidden one.
             Err(failure) if failure.status == Some(403) => Ok(None),
             Err(failure) => Err(failure),
@@ -61,7 +66,7 @@ impl S3 {
     /// else put there tells its part size by its first part.
     async fn known(&self, key: &str, head: &Response) -> Result<RemoteFile, Failure> {
         let size = length_of(head);
-        let etag = etag_of(head);
+        let etag = told(head).etag;
         let mut part_size = head.header(PART_SIZE_HEADER).and_then(|text| text.parse().ok());
         if part_size.is_none() && etag.as_str().contains('-') {
             let ask = Ask::object(key).query("partNumber", "1").headers(self.customer_key()?);
@@ -73,9 +78,10 @@ impl S3 {
             name: key.rsplit('/').next().unwrap_or(key).to_owned(),
             size,
             mark: size
-                .filter(|_| is_plain(head))
+                .filter(|_| !is_keyed(head))
                 .and_then(|size| mark::of_etag(&etag, size, part_size)),
             created_at: head.header("last-modified").and_then(parse_date),
+            maker: None,
         })
     }
 
@@ -89,7 +95,7 @@ impl S3 {
         let mut headers = self.object_headers(begun)?;
         headers.push((TOKEN_HEADER.to_owned(), token.to_owned()));
         headers.push((PART_SIZE_HEADER.to_owned(), begun.part_size.get().to_string()));
-        headers.extend(self.condition(begun.overwrite));
+        headers.extend(self.condition(begun));
         headers.extend(super::uploads::digest_header(&body));
         let ask = Ask::object(key).headers(headers);
         self.send(Call::PutObject, ask, body).await
@@ -101,32 +107,34 @@ impl S3 {
         (key, token): (&str, &str),
         begun: &BeginRequest,
         body: PartBody,
-    ) -> Result<ETag, Failure> {
+    ) -> Result<Stored, Failure> {
         match self.put_object((key, token), begun, body).await {
             Ok(response) => stored(&response),
-            Err(failure) => self.ours_or(failure, key, token).await.map(|(etag, _)| etag),
+            Err(failure) => self.ours_or(failure, key, token).await.map(|(stored, _)| stored),
         }
     }
 
     /// Sends a whole file. What stands there under its name is looked at first where it is not known
-    /// and must not be replaced: not every storage knows conditions.
+    /// and must not be replaced: not every storage knows conditions. What an earlier request of ours made
+    /// is the answer, unless it is damaged: then that very object is replaced.
     pub(super) async fn put_whole_object(
         &self,
         request: &WholeRequest,
         body: PartBody,
     ) -> Result<Whole, Failure> {
-        let begun = &request.begun;
+        let mut begun = request.begun.clone();
         let key = key_of(&begun.target)?;
-        let whole = |(etag, file)| {
-            let remote = begun.remote(single_id(&key, &begun.token))?;
-            Ok(Whole { remote, etag, file })
-        };
+        let remote = begun.remote(single_id(&key, &begun.token))?;
+        let whole = |(stored, file)| Ok(Whole { remote, stored, file });
         if request.looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
-                    let file = self.known(&key, &found).await?;
-                    return whole((etag_of(&found), file));
+                    let stored = told(&found);
+                    if !is_damaged(&stored, body.md5) {
+                        return whole((stored, self.known(&key, &found).await?));
+                    }
+                    begun.replaces = Some(stored.etag);
                 }
                 Ok(Some(_)) => {
                     let message = "an object of that name is there";
@@ -138,17 +146,18 @@ impl S3 {
             }
         }
         let (length, md5) = (body.length, body.md5);
-        match self.put_object((&key, &begun.token), begun, body).await {
+        match self.put_object((&key, &begun.token), &begun, body).await {
             Ok(response) => {
                 self.names.take(&key);
-                let etag = stored(&response)?;
+                let stored = stored(&response)?;
+                let etag = &stored.etag;
                 let is_proved = md5.is_some() && Md5::parse(etag.as_str()) == md5;
-                let size = (is_proved && is_plain(&response)).then_some(length);
+                let size = (is_proved && !stored.is_keyed).then_some(length);
                 let mark =
-                    size.and_then(|size| mark::of_etag(&etag, size, Some(begun.part_size.get())));
+                    size.and_then(|size| mark::of_etag(etag, size, Some(begun.part_size.get())));
                 let name = &begun.target.name;
                 let file = RemoteFile::known_as(RemoteFileId::new(&key), name, size);
-                whole((etag, RemoteFile { mark, ..file }))
+                whole((stored, RemoteFile { mark, ..file }))
             }
             Err(failure) => whole(self.ours_or(failure, &key, &begun.token).await?),
         }
@@ -161,7 +170,7 @@ impl S3 {
         failure: Failure,
         key: &str,
         token: &str,
-    ) -> Result<(ETag, RemoteFile), Failure> {
+    ) -> Result<(Stored, RemoteFile), Failure> {
         if failure.kind != FailureKind::NameTaken {
             return Err(failure);
         }
@@ -173,12 +182,55 @@ impl S3 {
         &self,
         key: &str,
         token: &str,
-    ) -> Result<Option<(ETag, RemoteFile)>, Failure> {
+    ) -> Result<Option<(Stored, RemoteFile)>, Failure> {
         let Some(response) = self.head(key).await? else { return Ok(None) };
         if response.header(TOKEN_HEADER) != Some(token) {
             return Ok(None);
         }
-        Ok(Some((etag_of(&response), self.known(key, &response).await?)))
+        Ok(Some((told(&response), self.known(key, &response).await?)))
+    }
+
+    /// Reads an object back in pieces, all of the same version, and digests it.
+    pub(super) async fn read_object_back(
+        &self,
+        file: &RemoteFileId,
+        part_size: PartSize,
+    ) -> Result<Option<RemoteFile>, Failure> {
+        use md5::{Digest, Md5 as Hasher};
+        let key = file.as_str();
+        let Some(head) = self.head(key).await? else { return Ok(None) };
+        let known = self.known(key, &head).await?;
+        let Some((size, part_count)) = known
+            .size
+            .and_then(|size| part_size.count_for(size).map(|part_count| (size, part_count)))
+        else {
+            return Ok(Some(RemoteFile { mark: None, ..known }));
+        };
+        let mut digests = Hasher::new();
+        for index in 0..part_count as usize {
+            let range = part_size.range_of(PartNumber::from_index(index), size);
+            let end = range.offset + range.length;
+            let (mut offset, mut part) = (range.offset, Hasher::new());
+            while offset < end {
+                let length = (end - offset).min(READ_BYTES);
+                let headers = [
+                    ("range".to_owned(), format!("bytes={offset}-{}", offset + length - 1)),
+                    ("if-match".to_owned(), format!("\"{}\"", told(&head).etag)),
+                ];
+                let headers = self.customer_key()?.into_iter().chain(headers).collect();
+                let ask = Ask::object(key).headers(headers);
+                let piece = self.call(Call::Get, Method::GET, ask).await?;
+                if piece.body.len() as u64 != length {
+                    let message = "the storage gave another piece of the object than was asked for";
+                    return Err(answered(&piece, FailureKind::BadAnswer, message.to_owned()));
+                }
+                part.update(&piece.body);
+                offset += length;
+            }
+            digests.update(part.finalize());
+        }
+        let md5_of_parts = Md5(digests.finalize().into());
+        Ok(Some(RemoteFile { mark: Some(ContentMark { part_size, md5_of_parts }), ..known }))
     }
 
     /// Returns the headers that name a customer's key, where there is one.
@@ -219,6 +271,7 @@ impl S3 {
             overwrite: false,
             description: Description::default(),
             token: String::new(),
+            replaces: None,
         };
         for left in self.uploads_of(PROBE).await? {
             self.abort_upload(&upload_id(PROBE, &left.id)).await?;
@@ -239,15 +292,16 @@ fn is_of_a_storage(head: &Response) -> bool {
     head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
 }
 
-/// Tells whether an object's ETag is a digest of its content: not with keys of KMS or of the customer.
-fn is_plain(response: &Response) -> bool {
-    let encryption = |end: &str| response.header(&format!("x-amz-server-side-encryption{end}"));
-    encryption("-customer-algorithm").is_none()
-        && !encryption("").unwrap_or_default().starts_with("aws:kms")
+/// Tells whether an object of one part is other bytes than those with this digest, as far as its ETag is
+/// one.
+fn is_damaged(stored: &Stored, md5: Option<Md5>) -> bool {
+    let said = Md5::parse(stored.etag.as_str()).filter(|_| !stored.is_keyed);
+    said.zip(md5).is_some_and(|(said, sent)| said != sent)
 }
 
-fn etag_of(response: &Response) -> ETag {
-    ETag::from_header(response.header("etag").unwrap_or_default())
+fn maker_of(head: &Response) -> Option<Maker> {
+    let token = head.header(TOKEN_HEADER)?.to_owned();
+    Some(Maker { token, etag: told(head).etag })
 }
 
 fn length_of(response: &Response) -> Option<ByteCount> {

@@ -88,7 +88,7 @@ async fn an_upload_of_many_parts_from_begin_to_complete() {
     let sending =
         PartRequest { remote: begun, part: PartNumber::from_index(1), begun: request(25) };
     let put = bench.platform.put_part(&sending, body(b"xyz")).await.expect("taken");
-    assert_eq!(put.as_str(), "abc");
+    assert_eq!(put.etag.as_str(), "abc");
     let done = bench.platform.complete(&completing()).await.expect("completed");
     assert_eq!((done.id.as_str(), done.name.as_str()), (KEY, "x+y#1.gz"));
     assert_eq!(
@@ -276,7 +276,7 @@ async fn a_file_of_one_part_is_one_request_and_known_by_its_token() {
     let sending =
         PartRequest { remote: single.clone(), part: PartNumber::from_index(0), begun: request(5) };
     let put = bench.platform.put_part(&sending, body(b"x")).await;
-    assert_eq!(put.expect("an earlier attempt of ours arrived").as_str(), "e");
+    assert_eq!(put.expect("an earlier attempt of ours arrived").etag.as_str(), "e");
     let others = PartRequest { remote: remote(&format!("{KEY}?put=t2"), 1), ..sending };
     let failure = bench.platform.put_part(&others, body(b"x")).await.expect_err("somebody else's");
     assert_eq!(failure.kind, FailureKind::NameTaken);
@@ -391,7 +391,8 @@ const DIGEST: &str = "abababababababababababababababab";
 #[tokio::test]
 async fn a_whole_file_whose_digest_comes_back_is_proved_by_one_request() {
     let bench = bench(|_| Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")));
-    let Whole { remote, etag, file } = sent_whole(&bench, false).await.expect("sent");
+    let Whole { remote, stored: Stored { etag, .. }, file } =
+        sent_whole(&bench, false).await.expect("sent");
     assert_eq!((remote.part_count, etag.as_str()), (1, DIGEST));
     assert_eq!(file.size, Some(ByteCount(5)));
     assert!(file.mark.is_some() && file.id.as_str() == KEY);
@@ -433,7 +434,7 @@ async fn a_whole_file_is_sent_only_where_nothing_stands_or_ours() {
     for looks in [true, false] {
         let ours = there("token");
         let found = sent_whole(&ours, looks).await.expect("ours");
-        assert_eq!((found.etag.as_str(), found.file.id.as_str()), (DIGEST, KEY));
+        assert_eq!((found.stored.etag.as_str(), found.file.id.as_str()), (DIGEST, KEY));
     }
 }
 

@@ -11,15 +11,15 @@ use super::answers::Call;
 use super::objects::PROBE;
 use super::{Ask, Encryption, S3, metadata, wire};
 use crate::model::{
-    Completion, ETag, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId,
-    RemotePart, RemoteUpload, RemoteUploadId, WallTime,
+    Completion, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, Stored, WallTime,
 };
 use crate::platform::answer::{stored, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
 /// The part size, left with each object of many parts: its ETag means nothing without it.
 pub(super) const PART_SIZE_HEADER: &str = "x-amz-meta-dropferry-part-size";
-/// The token of our request, left with each object of one part.
+/// The token of our request, left with each object.
 pub(super) const TOKEN_HEADER: &str = "x-amz-meta-dropferry-upload";
 /// Pages read at most: ten thousand parts are ten of them.
 const PAGES_MAX: usize = 20;
@@ -44,6 +44,9 @@ impl S3 {
     ) -> Result<RemoteUpload, Failure> {
         let mut headers = self.object_headers(request)?;
         headers.push((PART_SIZE_HEADER.to_owned(), request.part_size.get().to_string()));
+        if !request.token.is_empty() {
+            headers.push((TOKEN_HEADER.to_owned(), request.token.clone()));
+        }
         let ask = Ask::object(key).query("uploads", "").headers(headers);
         let response = self.call(Call::Create, Method::POST, ask).await?;
         let id = wire::created(&response.body).ok_or_else(|| bad("no id of the new upload"))?;
@@ -148,7 +151,11 @@ impl S3 {
         Ok(Some(found))
     }
 
-    pub(super) async fn put(&self, request: &PartRequest, body: PartBody) -> Result<ETag, Failure> {
+    pub(super) async fn put(
+        &self,
+        request: &PartRequest,
+        body: PartBody,
+    ) -> Result<Stored, Failure> {
         let (key, upload) = match resource(&request.remote.id)? {
             Resource::Single(key, token) => {
                 return self.put_only_part((key, token), &request.begun, body).await;
@@ -172,7 +179,8 @@ impl S3 {
         let (key, upload) = match resource(&remote.id)? {
             Resource::Single(key, token) => {
                 let ours = self.ours(key, token).await?;
-                let part = |(etag, _)| RemotePart { number: PartNumber::from_index(0), etag };
+                let number = PartNumber::from_index(0);
+                let part = |(stored, _): (Stored, _)| RemotePart { number, etag: stored.etag };
                 return Ok(Some(ours.map(part).into_iter().collect()));
             }
             Resource::Upload(key, upload) => (key, upload),
@@ -213,7 +221,7 @@ impl S3 {
             Resource::Upload(key, upload) => (key, upload),
         };
         self.look_before_complete(key, request).await?;
-        let mut headers = self.condition(request.begun.overwrite);
+        let mut headers = self.condition(&request.begun);
         headers.push(("content-type".to_owned(), "application/xml".to_owned()));
         headers.push(("x-amz-mp-object-size".to_owned(), request.begun.size.0.to_string()));
         let body = wire::complete_body(&request.parts).into();
@@ -235,7 +243,7 @@ impl S3 {
         key: &str,
         request: &CompleteRequest,
     ) -> Result<(), Failure> {
-        if request.begun.overwrite {
+        if request.begun.overwrite || self.is_replaced(key, request).await? {
             return Ok(());
         }
         let found = match self.inspect_object(&RemoteFileId::new(key)).await {
@@ -250,6 +258,13 @@ impl S3 {
         }
         let message = "an object of that name is there";
         Err(Failure::new(FailureKind::NameTaken, message))
+    }
+
+    /// Tells whether what stands at a place is the damaged object that this upload replaces.
+    async fn is_replaced(&self, key: &str, request: &CompleteRequest) -> Result<bool, Failure> {
+        let Some(etag) = &request.begun.replaces else { return Ok(false) };
+        let standing = self.ours(key, &request.begun.token).await?;
+        Ok(standing.is_some_and(|(stored, _)| stored.etag == *etag))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,

@@ -12,8 +12,8 @@ use super::answers::Call;
 use super::folders::Found;
 use super::{MIB, PAGES_MAX, SevenBridges, TRAITS, files, wire};
 use crate::model::{
-    ByteCount, Completion, ETag, Failure, FailureKind, OpenUpload, PartNumber, PartSize,
-    RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
+    ByteCount, Completion, Failure, FailureKind, OpenUpload, PartNumber, PartSize, RemoteFile,
+    RemotePart, RemoteUpload, RemoteUploadId, Stored, WallTime,
 };
 use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
@@ -200,7 +200,7 @@ impl SevenBridges {
         remote: &RemoteUpload,
         part: PartNumber,
         body: PartBody,
-    ) -> Result<ETag, Failure> {
+    ) -> Result<Stored, Failure> {
         let signed = self.signed_part(remote, part).await?;
         let method = signed.method().ok_or_else(|| {
             Failure::new(FailureKind::BadAnswer, "the platform names a method that sends no bytes")
@@ -211,12 +211,12 @@ impl SevenBridges {
         if !signed.is_success(response.status) {
             return Err(answer::classify_storage(&response));
         }
-        let etag = ETag::from_header(response.header("etag").unwrap_or(""));
-        if etag.as_str().is_empty() && signed.wants_etag() {
+        let stored = answer::told(&response);
+        if stored.etag.as_str().is_empty() && signed.wants_etag() {
             let message = format!("the storage took part {part} and gave no ETag for it");
             return Err(answer::answered(&response, FailureKind::PartRejected, message));
         }
-        Ok(etag)
+        Ok(stored)
     }
 
     pub(super) async fn listed_parts(

@@ -346,7 +346,7 @@ impl File {
         let created_at = self.created_on.as_deref().and_then(parse_time);
         match self.name {
             Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
-                Ok(RemoteFile { id, name, size, mark, created_at })
+                Ok(RemoteFile { id, name, size, mark, created_at, maker: None })
             }
             Some(_) | None => Err(bad("the platform told of a file without a usable name")),
         }

@@ -74,7 +74,7 @@ fn new_place(shared: &Shared, file: u64, part: u32) -> std::path::PathBuf {
 }
 
 fn content_md5(stored: &StoredPart) -> String {
-    base64(&unhex(&stored.md5))
+    base64(&unhex(&stored.sent_md5))
 }
 
 /// Forgets bytes that are of no use.

@@ -310,6 +310,7 @@ async fn a_wrong_etag_stands_where_the_vendor_has_it() {
     let bench = Bench::start().await;
     let id = bench.initiate("name=a").await;
     let rule = Rule {
+        key: String::new(),
         operation: "put".into(),
         nth: 1,
         times: 1,

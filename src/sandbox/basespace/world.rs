@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
 
 use super::wire::{Refusal, date, hex, parse_id, unhex};
 use super::{APP_RESULT, MultipartEtag, PROJECT};
 use crate::sandbox::faults::Switches;
 use crate::sandbox::stand::{Holds, RemoteFile};
-use crate::sandbox::storage::StoredPart;
+use crate::sandbox::storage::{self, StoredPart};
 use crate::sandbox::unix_time;
 
 /// Whose token it is.
@@ -140,7 +139,7 @@ impl FileStatus {
 pub(super) fn etag_of(md5: &str, switches: &Switches) -> Option<String> {
     match switches.storage_etag.as_str() {
         "none" => None,
-        "kms" => Some(hex(&Sha256::digest(md5)[..16])),
+        "kms" | "salted" => Some(storage::salted(md5)),
         _ => Some(md5.to_owned()),
     }
 }

@@ -206,9 +206,10 @@ fn keep(shared: &Shared, admitted: &Admitted, stored: StoredPart) -> Response {
         state.ledger.arrived(&admitted.request_key, number, length, false);
         return Answer(404, "NoSuchUpload").into_response();
     };
+    let is_keyed = state.switches.storage_etag == "kms";
     let (shown, etag) = match state.switches.storage_etag.as_str() {
         "none" => (false, stored.md5.clone()),
-        "kms" => (true, hexadecimal(&Sha256::digest(&stored.md5)[..16])),
+        "kms" | "salted" => (true, storage::salted(&stored.md5)),
         _ => (true, stored.md5.clone()),
     };
     let is_lost = state.switches.gjirafa_vp.lose_part == Some(number) && upload.lost.insert(number);
@@ -221,6 +222,10 @@ fn keep(shared: &Shared, admitted: &Admitted, stored: StoredPart) -> Response {
     let mut response = StatusCode::OK.into_response();
     if let Some(header) = header {
         response.headers_mut().insert("etag", header);
+    }
+    if is_keyed {
+        let header = HeaderValue::from_static("aws:kms");
+        response.headers_mut().insert("x-amz-server-side-encryption", header);
     }
     response
 }

@@ -101,7 +101,7 @@ async fn any(
         insert(answer.headers_mut(), stamps);
         answer
     };
-    faulting::perform(&shared.s3, operation, &breaker, work).await
+    faulting::perform_on(&shared.s3, (operation, &call.key), &breaker, work).await
 }
 
 async fn answer(shared: &Shared, call: &Call, operation: &str, body: Body) -> Response {
@@ -236,7 +236,7 @@ async fn receive(shared: &Shared, call: &Call, operation: &str, body: Body) -> R
     match stored {
         Ok(stored) if Some(stored.length) == announced && stored.length <= PART_MAX => {
             let has_digest = call.header("content-md5");
-            if has_digest.is_some_and(|digest| digest != base64_of(&stored.md5)) {
+            if has_digest.is_some_and(|digest| digest != base64_of(&stored.sent_md5)) {
                 state.ledger.arrived(&id, number, stored.length, false);
                 return refuse(400, "BadDigest", "The Content-MD5 you specified did not match");
             }
@@ -286,8 +286,12 @@ fn keep(
     part: Option<(&str, u32)>,
     stored: StoredPart,
 ) -> Response {
-    let is_opaque = state.switches.storage_etag == "kms";
-    let etag = if is_opaque { state.new_id(32) } else { stored.md5.clone() };
+    let is_keyed = state.switches.storage_etag == "kms";
+    let etag = match state.switches.storage_etag.as_str() {
+        "kms" | "unlike" => state.new_id(32),
+        "salted" => storage::salted(&stored.md5),
+        _ => stored.md5.clone(),
+    };
     match part {
         Some((id, number)) => {
             let Some(upload) = state.world.uploads.get_mut(id) else { return no_upload() };
@@ -309,16 +313,18 @@ fn keep(
     }
     let mut response = StatusCode::OK.into_response();
     insert(response.headers_mut(), [("etag", format!("\"{etag}\""))]);
-    if is_opaque {
+    if is_keyed {
         insert(response.headers_mut(), [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
     }
     response
 }
 
 pub(super) fn refused_by_condition(state: &Sandbox, call: &Call) -> bool {
-    call.header("if-none-match") == Some("*")
-        && !state.switches.s3.ignores_conditions
-        && state.world.objects.contains_key(&call.key)
+    let standing = state.world.objects.get(&call.key).map(|object| object.etag.as_str());
+    let is_taken = call.header("if-none-match") == Some("*") && standing.is_some();
+    let wanted = call.header("if-match").map(|etag| etag.trim_matches('"'));
+    let is_another = wanted.is_some_and(|etag| standing != Some(etag));
+    !state.switches.s3.ignores_conditions && (is_taken || is_another)
 }
 
 fn abort(state: &mut Sandbox, call: &Call) -> Response {
@@ -367,6 +373,9 @@ fn show(state: &Sandbox, call: &Call) -> Response {
             ("last-modified", date(object.created_at)),
         ],
     );
+    if state.switches.storage_etag == "kms" {
+        insert(headers, [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
+    }
     if part.is_some() {
         insert(headers, [("x-amz-mp-parts-count", object.parts.len().to_string())]);
     }

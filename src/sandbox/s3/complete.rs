@@ -33,7 +33,7 @@ pub(super) fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, body: 
         return precondition();
     }
     let parts: Vec<_> = upload.parts.into_values().map(|(_, stored)| stored).collect();
-    let is_opaque = state.switches.storage_etag == "kms" || state.switches.s3.strange_object_etag;
+    let is_opaque = state.switches.storage_etag != "md5" || state.switches.s3.strange_object_etag;
     let etag = if is_opaque { state.new_id(32) } else { etag_of_many(&parts) };
     let object =
         Object { parts, etag: etag.clone(), said: upload.said, created_at: unix_time().as_secs() };

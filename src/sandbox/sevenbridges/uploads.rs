@@ -273,9 +273,11 @@ fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response 
     let mut state = lock(&shared.sevenbridges);
     let etag = match state.switches.storage_etag.as_str() {
         "none" => String::new(),
-        "kms" => Sha256::digest(&stored.md5).iter().take(16).map(|b| format!("{b:02x}")).collect(),
+        "kms" | "salted" => storage::salted(&stored.md5),
+        "unlike" => state.new_id(32),
         _ => stored.md5.clone(),
     };
+    let is_keyed = state.switches.storage_etag == "kms";
     state.ledger.arrived(id, number, stored.length, true);
     let Some(upload) = state.world.uploads.get_mut(id) else { return xml(404, "NoSuchUpload") };
     upload.given.insert(number, etag.clone());
@@ -285,6 +287,10 @@ fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response 
         && etag != "\"\""
     {
         response.headers_mut().insert("etag", etag);
+    }
+    if is_keyed {
+        let header = HeaderValue::from_static("aws:kms");
+        response.headers_mut().insert("x-amz-server-side-encryption", header);
     }
     response
 }

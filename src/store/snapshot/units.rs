@@ -357,7 +357,8 @@ impl Snapshot {
         let sql = format!(
             "SELECT u.id, u.path, u.size_bytes, u.etag_mode, u.remote_file_id, u.receipt_sha256, \
              ifnull(u.mark_part_size_bytes, u.remote_mark_part_size_bytes), \
-             ifnull(u.mark_md5, u.remote_mark_md5) FROM uploads u \
+             ifnull(u.mark_md5, u.remote_mark_md5), u.remote_mark_part_size_bytes, \
+             u.remote_mark_md5 FROM uploads u \
              WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
              AND u.stage = 'receipted' AND u.sentinel = 0 \
              AND EXISTS (SELECT 1 FROM destination_targets d \
@@ -377,6 +378,7 @@ impl Snapshot {
                     size: ByteCount(rows::unsigned_at(row, 2)?),
                     etag_mode: rows::etag_mode(row.get_ref(3)?.as_str()?)?,
                     mark: rows::mark(row, 6, 7)?,
+                    told: rows::mark(row, 8, 9)?,
                 },
                 remote: RemoteFileId::new(row.get::<_, String>(4)?),
                 receipt_sha256: row.get(5)?,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, Row};
 
 use crate::model::{
-    DestinationName, Disposal, DropName, IgnoreReason, PathDigest, RootIdentity, SourcePath,
-    UnitRow, UploadId, WallTime,
+    DestinationName, Disposal, DropName, IgnoreReason, Learned, PathDigest, RootIdentity,
+    SourcePath, UnitRow, UploadId, WallTime,
 };
 use crate::store::rest::Names;
 use crate::store::rows::{self, IS_OPEN};
@@ -25,6 +25,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         targets: super::targets::load(connection)?,
         in_force: super::targets::load_in_force(connection)?,
         cleanups: super::targets::load_cleanups(connection)?,
+        learned: load_learned(connection)?,
         open_drops: load_open_drops(connection)?,
         units: load_units(connection)?,
         disposals: load_disposals(connection)?,
@@ -84,6 +85,15 @@ fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, Drop
         Ok((DestinationName::new(destination), DropName::new(drop), row.get(2)?))
     })?;
     rows.collect()
+}
+
+fn load_learned(connection: &Connection) -> Result<Vec<(DestinationName, Learned)>> {
+    let mut statement = connection.prepare("SELECT destination, what FROM destination_learned")?;
+    let rows = statement.query_map([], |row| {
+        let destination = DestinationName::new(row.get::<_, String>(0)?);
+        Ok(Learned::parse(row.get_ref(1)?.as_str()?).map(|what| (destination, what)))
+    })?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 fn load_roots(connection: &Connection) -> Result<Vec<(DropName, String, RootIdentity)>> {

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNumber,
-    PartState, Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, ContentMark, ExportId, ExportPlace, Fact, IllegalFact, ParkReason,
+    PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -371,7 +371,10 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::Begun { remote, at } => {
             [&rows::remote_columns(Some(remote))?[..], &[time("begun_at_ns", *at)]].concat()
         }
-        Fact::RemoteGone => rows::remote_columns(None)?.into(),
+        Fact::RemoteGone => {
+            let own = [("remote_file_id", Value::Null), ("completed_at_ns", Value::Null)];
+            [&rows::remote_columns(None)?[..], &own].concat()
+        }
         Fact::Retargeted { target, part_size } => {
             let own = [
                 ("target_id", i64::from(target.0).into()),
@@ -388,10 +391,16 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::PartSizeRaised { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }
-        Fact::Verified { mark, at } => {
+        Fact::Verified { mark, there, at } => {
             let [size, md5] = rows::mark_columns(mark.as_ref())?;
             let names = ("mark_part_size_bytes", "mark_md5");
-            vec![(names.0, size), (names.1, md5), time("verified_at_ns", *at)]
+            let mut columns = vec![(names.0, size), (names.1, md5), time("verified_at_ns", *at)];
+            if there.is_some() {
+                let [size, md5] = rows::mark_columns(there.as_ref())?;
+                columns.push(("remote_mark_part_size_bytes", size));
+                columns.push(("remote_mark_md5", md5));
+            }
+            columns
         }
         Fact::Digested { md5, sha256 } => vec![
             ("whole_md5", md5.map(|md5| md5.0.to_vec()).into()),

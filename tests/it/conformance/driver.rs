@@ -55,6 +55,7 @@ pub(super) fn request(site: &Site, sent: &Sent, overwrite: bool) -> BeginRequest
         overwrite,
         description: Description::default(),
         token: token(sent),
+        replaces: None,
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) async fn try_put(
     let length = ByteCount(content.len() as u64);
     let chunks = futures_util::stream::iter([Ok(Bytes::from(content))]).boxed();
     let body = PartBody { length, md5: Some(md5), chunks };
-    let etag = site.platform.put_part(part, body).await?;
+    let etag = site.platform.put_part(part, body).await?.etag;
     Ok(RemotePart { number: part.part, etag })
 }
 

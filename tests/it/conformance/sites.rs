@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dropferry::clock::Clock;
 use dropferry::config::Config;
 use dropferry::daemon::clients;
-use dropferry::model::{ByteCount, Describes, PartLimits, Target, Traits};
+use dropferry::model::{ByteCount, Describes, ETagLaw, PartLimits, Target, Traits};
 use dropferry::platform::contract::SharedPlatform;
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::sandbox::faults::{Action, Rule, Switches, When};
@@ -43,7 +43,15 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn set(&self, operation: &str, when: When, action: Action) {
-        let rule = Rule { operation: operation.into(), nth: 1, times: 1, every: 1, when, action };
+        let rule = Rule {
+            operation: operation.into(),
+            key: String::new(),
+            nth: 1,
+            times: 1,
+            every: 1,
+            when,
+            action,
+        };
         self.sandbox.set_rules(self.vendor, vec![rule]);
     }
 
@@ -149,6 +157,7 @@ fn fake() -> Site {
         wants_md5_first: false,
         sends_whole: false,
         can_inspect: true,
+        etags: ETagLaw::Mostly { reads_back: true },
     };
     let fake = Fake::new(traits);
     fake.state().now = WallTimeOrZero(now());

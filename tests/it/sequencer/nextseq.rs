@@ -41,7 +41,7 @@ pub(super) fn write(script: &mut Script) {
     illumina::interop(script, info.cycle_count() + 1);
     script
         .write("RunCompletionStatus.xml", illumina::completion_status(&info, "CompletedAsPlanned"));
-    script.write_marker("RTAComplete.txt", "");
+    script.write("RTAComplete.txt", "");
     script.write_marker("CopyComplete.txt", "");
 }
 

@@ -26,7 +26,7 @@ pub(super) fn write(script: &mut Script) {
     illumina::interop(script, info.cycle_count() + 1);
     script.rewrite("RunParameters.xml", info.parameters("NovaSeq Control Software, ended"));
     script.write("SequenceComplete.txt", "");
-    script.write_marker("RTAComplete.txt", "");
+    script.write("RTAComplete.txt", "");
     script.remove("Logs/.~lock.run.log#");
     script.write_marker("CopyComplete.txt", "");
 }

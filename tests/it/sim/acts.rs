@@ -261,8 +261,8 @@ impl World {
         let (body, md5) = self.body(&what.source, range)?;
         let sent = body.length;
         let asked = WholeRequest { begun: (*what.begin).into(), looks: what.looks };
-        let Whole { remote, etag, file } = now(self.fake.put_whole(&asked, body))?;
-        Ok(Outcome::WholePut { remote, etag, file, md5, sent })
+        let Whole { remote, stored, file } = now(self.fake.put_whole(&asked, body))?;
+        Ok(Outcome::WholePut { remote, stored, file, md5, sent })
     }
 
     fn body(&self, source: &Source, range: ByteRange) -> Result<(PartBody, Md5), Failure> {
@@ -277,8 +277,8 @@ impl World {
         let sent = body.length;
         let begun = (*what.begin).clone().into();
         let asked = PartRequest { remote: what.remote.clone(), part: what.part, begun };
-        let etag = now(self.fake.put_part(&asked, body))?;
-        Ok(Outcome::PartPut { etag, md5, sent })
+        let stored = now(self.fake.put_part(&asked, body))?;
+        Ok(Outcome::PartPut { stored, md5, sent })
     }
 }
 
@@ -318,6 +318,9 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
             Outcome::CompletionFound(fake.find_completed(&act.what.into()).await?)
         }
         Act::Inspect(act) => Outcome::Inspected(fake.inspect(&act.what).await?),
+        Act::ReadBack(act) => {
+            Outcome::Inspected(fake.read_back(&act.what.file, act.what.part_size).await?)
+        }
         Act::Describe(act) => {
             fake.describe(&act.what.file, &act.what.description).await?;
             Outcome::Described
@@ -378,6 +381,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::Complete(_) => "complete",
         Act::FindCompleted(_) => "find completed",
         Act::Inspect(_) => "inspect",
+        Act::ReadBack(_) => "read back",
         Act::Describe(_) => "describe",
         Act::WriteReceipt { .. } => "write receipt",
         Act::FindExports { .. } => "find exports",

@@ -192,13 +192,25 @@ fn an_upload_that_the_platform_loses_is_begun_again() {
 }
 
 #[test]
-fn etags_that_are_no_md5s_are_learned_after_one_part_more() {
+fn etags_that_the_storage_calls_no_digests_cost_nothing() {
     let mut world = World::new(10);
     world.write("run/large", TEN);
     world.fake.state().is_opaque = true;
-    world.allowance = 8;
+    let life = world.run();
+    assert_eq!(world.fake.state().bytes_received_again, 0);
+    assert_eq!(world.fake.state().calls.get("read back"), None);
+    check::all_arrived(&world, &life);
+}
+
+#[test]
+fn etags_that_are_others_each_time_cost_one_part_and_reading_the_file_back() {
+    let mut world = World::new(10);
+    world.write("run/large", TEN);
+    world.fake.state().is_unlike = true;
+    world.allowance = 4;
     let life = world.run();
     assert_eq!(world.fake.state().bytes_received_again, 4, "one part, once more");
+    assert_eq!(world.fake.state().calls.get("read back"), Some(&1));
     check::all_arrived(&world, &life);
 }
 
@@ -259,6 +271,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
         overwrite: false,
         description: Description::default(),
         token: String::new(),
+        replaces: None,
     };
     let remote = world.fake.begin(&request).now_or_never().expect("at once").expect("begins");
     let chunks = futures_util::stream::once(std::future::ready(Ok(bytes.to_vec().into())));
@@ -269,7 +282,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     };
     let part = dropferry::model::PartNumber::new(1).expect("from 1");
     let asked = PartRequest { remote: remote.clone(), part, begun: request.clone() };
-    let etag = now(world.fake.put_part(&asked, body)).expect("stores");
+    let etag = now(world.fake.put_part(&asked, body)).expect("stores").etag;
     let parts = [dropferry::model::RemotePart { number: part, etag }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
     let completing = CompleteRequest {
@@ -414,6 +427,7 @@ fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
         overwrite: false,
         description: Description::default(),
         token: String::new(),
+        replaces: None,
     };
     world.pass(Duration::from_secs(60));
     now(world.fake.begin(&request)).expect("begins");

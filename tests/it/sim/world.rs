@@ -13,9 +13,9 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, Portion, StoredUpload};
 use dropferry::model::{
-    ByteCount, Closing, Describes, DestinationName, DropName, ExportMode, FailureKind, Fingerprint,
-    Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity, SourcePath,
-    TargetAddress, Traits, UploadId, WallTime,
+    ByteCount, Closing, Describes, DestinationName, DropName, ETagLaw, ExportMode, FailureKind,
+    Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity,
+    SourcePath, TargetAddress, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -140,6 +140,7 @@ pub(super) fn traits() -> Traits {
         has_places: true,
         wants_md5_first: false,
         sends_whole: false,
+        etags: ETagLaw::Mostly { reads_back: true },
         can_inspect: true,
     }
 }

@@ -1,0 +1,137 @@
+//! What was stored: files of one request, damage on the way, and what is told of bytes.
+
+use md5::{Digest, Md5 as Hasher};
+
+use super::{Fake, File, Result, State, refuse};
+use crate::model::remote::ContentMark;
+use crate::model::{
+    Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
+    RemotePart, RemoteUploadId, Stored,
+};
+use crate::platform::contract::{PartBody, Whole, WholeRequest};
+
+/// Begins the id of an upload that was never begun, before its token.
+const WHOLE: &str = "whole ";
+
+pub(super) fn is_whole(id: &RemoteUploadId) -> bool {
+    id.as_str().starts_with(WHOLE)
+}
+
+impl Fake {
+    pub(super) async fn take_whole(&self, request: &WholeRequest, body: PartBody) -> Result<Whole> {
+        let WholeRequest { begun, .. } = request;
+        drop(self.enter("put whole")?);
+        let bytes = self.arrive(body).await?;
+        let mut state = self.state();
+        let remote = begun.remote(RemoteUploadId::new(format!("{WHOLE}{}", begun.token)))?;
+        let there = state.find(&begun.target);
+        let standing = there.as_ref().and_then(|id| state.files.get(id));
+        let is_ours = standing.is_some_and(|file| file.token.as_ref() == Some(&begun.token));
+        let is_sound = is_ours && standing.is_some_and(|file| file.bytes == bytes);
+        state.arrived(bytes.len() as u64, is_ours);
+        let bytes = state.damage(bytes);
+        let stored = state.tell(&bytes);
+        match there {
+            Some(id) if is_sound => {
+                let file = &state.files[&id];
+                let stored = Stored { etag: file.etag.clone(), ..stored };
+                return Ok(Whole { remote, stored, file: file.show(&id) });
+            }
+            Some(old) if begun.overwrite || is_ours => {
+                state.files.remove(&old);
+            }
+            Some(_) => return refuse(FailureKind::NameTaken, "a file of that name is there"),
+            None => {}
+        }
+        let id = state.new_id("file");
+        let mark = Md5::parse(stored.etag.as_str()).filter(|_| !stored.is_keyed);
+        let mark = mark.map(|md5| ContentMark {
+            part_size: remote.part_size,
+            md5_of_parts: Md5(Hasher::digest(md5.0).into()),
+        });
+        let file = File {
+            target: begun.target.clone(),
+            bytes,
+            description: Description { mark, ..begun.description.clone() },
+            created_at: state.now.0,
+            token: Some(begun.token.clone()),
+            etag: stored.etag.clone(),
+        };
+        let shown = file.show(&id);
+        state.files.insert(id, file);
+        Ok(Whole { remote, stored, file: shown })
+    }
+
+    /// Lists the only part of an upload that was never begun.
+    pub(super) fn only_part(&self, upload: &RemoteUploadId) -> Result<Option<Vec<RemotePart>>> {
+        let state = self.enter("list parts")?;
+        let made = state.made_by(upload);
+        let file = made.and_then(|made| state.files.get(made.id.as_str()));
+        let number = PartNumber::from_index(0);
+        let part = |file: &File| RemotePart { number, etag: file.etag.clone() };
+        Ok((!state.lists_no_parts).then(|| file.map(part).into_iter().collect()))
+    }
+
+    /// Shows a file with the digest of its bytes.
+    pub(super) fn read(
+        &self,
+        file: &RemoteFileId,
+        part_size: PartSize,
+    ) -> Result<Option<RemoteFile>> {
+        let state = self.enter("read back")?;
+        let Some(found) = state.files.get(file.as_str()) else { return Ok(None) };
+        let length = usize::try_from(part_size.get()).unwrap_or(usize::MAX);
+        let mut digests = Hasher::new();
+        match found.bytes.is_empty() {
+            true => digests.update(Hasher::digest(b"")),
+            false => found.bytes.chunks(length).for_each(|part| {
+                digests.update(Hasher::digest(part));
+            }),
+        }
+        let md5_of_parts = Md5(digests.finalize().into());
+        let mark = Some(ContentMark { part_size, md5_of_parts });
+        Ok(Some(RemoteFile { mark, ..found.show(file.as_str()) }))
+    }
+}
+
+impl State {
+    /// What it answers to bytes that it stored.
+    pub(super) fn tell(&mut self, bytes: &[u8]) -> Stored {
+        let md5 = Md5(Hasher::digest(bytes).into());
+        let is_keyed = self.is_opaque && !self.is_silent;
+        let text = match (self.is_silent, self.is_opaque, self.is_unlike) {
+            (true, _, _) => String::new(),
+            (false, true, _) => Md5(md5.0.map(|byte| !byte)).to_string(),
+            (false, false, true) => {
+                self.counter += 1;
+                Md5(Hasher::digest(self.counter.to_be_bytes()).into()).to_string()
+            }
+            (false, false, false) => md5.to_string(),
+        };
+        Stored { etag: ETag::from_header(&text), is_keyed }
+    }
+
+    /// Changes a byte, each time in another way, as long as that is planned.
+    pub(super) fn damage(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if self.damages > 0
+            && let Some(byte) = bytes.first_mut()
+        {
+            *byte ^= u8::try_from(self.damages % 255 + 1).unwrap_or(1);
+            self.damages -= 1;
+        }
+        bytes
+    }
+
+    /// Returns the file that the request of an upload of one part made.
+    pub(super) fn made_by(&self, upload: &RemoteUploadId) -> Option<RemoteFile> {
+        let token = upload.as_str().strip_prefix(WHOLE);
+        let mut files = self.files.iter();
+        let made = files.find(|(_, file)| token.is_some() && file.token.as_deref() == token);
+        made.map(|(id, file)| file.show(id))
+    }
+
+    /// Tells whether a file has the ETag by which it is to be replaced.
+    pub(super) fn is_at(&self, file: &str, replaces: Option<&ETag>) -> bool {
+        replaces.is_some() && self.files.get(file).map(|file| &file.etag) == replaces
+    }
+}

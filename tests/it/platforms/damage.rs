@@ -1,0 +1,209 @@
+//! Bytes that are stored damaged, and ETags that are no digests: what is receipted is what was sent.
+
+use serde_json::{Value, json};
+
+use super::super::stage::{Options, Stage, noise, until};
+use super::{calm, stage_at, upload_of};
+
+const LARGE: &str = "run/large";
+const SMALL: &str = "run/small";
+
+/// A stage where calls of an operation store damaged bytes: from the `nth` on, so often.
+fn damaging(platform: &str, operation: &str, (nth, times): (u64, u64)) -> Stage {
+    let stage = stage_at(platform, calm());
+    let rule = json!([{"operation": operation, "nth": nth, "times": times, "action": "corrupt"}]);
+    stage.tell("faults", &rule.to_string());
+    stage
+}
+
+fn with_etags(platform: &str, switches: &'static str) -> Stage {
+    stage_at(platform, Options { switches, ..calm() })
+}
+
+fn arrives(mut stage: Stage, name: &str, bytes: &[u8]) -> Stage {
+    stage.write(name, bytes);
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+    stage
+}
+
+/// Parks, with a reason that says what is wrong, and without a receipt.
+fn parks(mut stage: Stage, name: &str, bytes: &[u8]) -> Stage {
+    stage.write(name, bytes);
+    stage.start();
+    stage.until_count("parked", 1);
+    let upload = upload_of(&stage, name);
+    let reason = upload["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("damaged"), "{upload}");
+    assert_eq!(receipts(&stage), Vec::<Value>::new());
+    stage
+}
+
+fn receipts(stage: &Stage) -> Vec<Value> {
+    let said = stage.output("receipts", &["--format", "json"]).stdout;
+    let listed: Value = serde_json::from_slice(&said).unwrap_or_default();
+    listed.as_array().cloned().unwrap_or_default()
+}
+
+/// The receipt of the only upload.
+fn receipt(stage: &Stage) -> Value {
+    let said = stage.output("receipts", &["1", "--print"]).stdout;
+    serde_json::from_slice(&said).expect("JSON")
+}
+
+fn calls(stage: &Stage, operation: &str) -> u64 {
+    stage.ledger()["calls"][operation].as_u64().unwrap_or(0)
+}
+
+fn proves_by_md5(stage: &Stage) {
+    let receipt = receipt(stage);
+    assert_eq!(receipt["etag_mode"], "md5", "{receipt}");
+    for part in receipt["parts"].as_array().expect("a list") {
+        assert_eq!(part["md5"], part["etag"], "{receipt}");
+    }
+}
+
+#[test]
+fn a_damaged_object_of_one_part_is_replaced_by_its_own_upload() {
+    for ignores in ["{}", "{\"s3\": {\"ignores_conditions\": true}}"] {
+        for size in [5, 200 << 10] {
+            for times in [1, 3] {
+                let stage = with_etags("s3", ignores);
+                let rule =
+                    json!([{"operation": "put-object", "times": times, "action": "corrupt"}]);
+                stage.tell("faults", &rule.to_string());
+                let stage = arrives(stage, SMALL, &noise(size, 1));
+                proves_by_md5(&stage);
+                assert_eq!(calls(&stage, "put-object"), times + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_object_is_replaced_after_a_kill_between_its_storing_and_its_record() {
+    for size in [5, 200 << 10] {
+        let mut stage = stage_at("s3", calm());
+        let rules = json!([
+            {"operation": "put-object", "action": "corrupt"},
+            {"operation": "put-object", "when": "after", "action": {"stall": 600_000}},
+        ]);
+        stage.tell("faults", &rules.to_string());
+        stage.write(SMALL, &noise(size, 1));
+        stage.start();
+        until("it is stored", || (stage.files().len() == 1).then_some(()));
+        stage.kill();
+        stage.tell("faults", "[]");
+        stage.start();
+        stage.until_count("completed", 1);
+        stage.assert_all_there();
+        proves_by_md5(&stage);
+    }
+}
+
+#[test]
+fn what_is_stored_damaged_again_and_again_parks_and_has_no_receipt() {
+    // Where it can be read back that was done once: two different ETags might have been no digests.
+    for (platform, operation, name, size, sent) in [
+        ("s3", "put-object", SMALL, 5, 6..=6),
+        ("s3", "upload-part", LARGE, 3 << 20, 6..=20),
+        ("basespace", "put", LARGE, 6 << 20, 5..=5),
+        ("basespace", "single", SMALL, 5, 1..=1),
+        ("gjirafa-vp", "put", LARGE, 3 << 20, 5..=5),
+    ] {
+        let stage = parks(damaging(platform, operation, (1, 0)), name, &noise(size, 1));
+        let calls = calls(&stage, operation);
+        assert!(sent.contains(&calls), "{platform}: {operation}: {calls}");
+    }
+}
+
+#[test]
+fn a_first_part_that_is_damaged_twice_is_sent_until_it_is_right() {
+    for (platform, operation, size) in [
+        ("s3", "upload-part", 3 << 20),
+        ("basespace", "put", 6 << 20),
+        ("gjirafa-vp", "put", 3 << 20),
+    ] {
+        for times in [1, 2, 4] {
+            let stage = damaging(platform, operation, (1, times));
+            let stage = arrives(stage, LARGE, &noise(size, 1));
+            proves_by_md5(&stage);
+        }
+    }
+}
+
+#[test]
+fn a_match_refutes_for_good_that_etags_are_no_digests() {
+    let stage = stage_at("s3", calm());
+    let mut stage = arrives(stage, SMALL, b"proved by its MD5");
+    stage.kill();
+    stage.tell("switches", "{\"storage_etag\": \"unlike\"}");
+    stage.write("run/other", b"stored well, and not proved");
+    stage.start();
+    stage.until_count("parked", 1);
+    assert_eq!(receipts(&stage).len(), 1);
+}
+
+#[test]
+fn etags_that_a_storage_calls_no_digests_are_believed_at_once() {
+    for platform in ["s3", "gjirafa-vp"] {
+        for (name, size) in [(SMALL, 5), (LARGE, 3 << 20)] {
+            let stage = with_etags(platform, "{\"storage_etag\": \"kms\"}");
+            let stage = arrives(stage, name, &noise(size, 1));
+            let receipt = receipt(&stage);
+            assert_eq!(receipt["etag_mode"], "opaque", "{platform}: {receipt}");
+            assert_eq!(receipt["bytes_sent_again"], 0, "{platform}: {receipt}");
+        }
+    }
+}
+
+#[test]
+fn the_same_wrong_etag_twice_is_damage() {
+    for platform in ["s3", "gjirafa-vp"] {
+        for (name, size) in [(SMALL, 5), (LARGE, 3 << 20)] {
+            let stage = with_etags(platform, "{\"storage_etag\": \"salted\"}");
+            parks(stage, name, &noise(size, 1));
+        }
+    }
+}
+
+#[test]
+fn other_etags_each_time_are_believed_when_the_bytes_are_read_back() {
+    for (name, size) in [(SMALL, 5), (SMALL, 200 << 10), (LARGE, 3 << 20)] {
+        let stage = with_etags("s3", "{\"storage_etag\": \"unlike\"}");
+        let stage = arrives(stage, name, &noise(size, 1));
+        let receipt = receipt(&stage);
+        assert_eq!(receipt["etag_mode"], "read-back", "{receipt}");
+        let verified = stage.output("verify", &["1"]);
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert!(said.contains("read back") && verified.status.success(), "{said}");
+    }
+}
+
+#[test]
+fn damage_that_no_etag_shows_is_found_when_the_bytes_are_read_back() {
+    for (operation, nth, name, size) in
+        [("put-object", 2, SMALL, 5), ("upload-part", 3, LARGE, 3 << 20)]
+    {
+        let stage = with_etags("s3", "{\"storage_etag\": \"unlike\"}");
+        let rule = json!([{"operation": operation, "nth": nth, "action": "corrupt"}]);
+        stage.tell("faults", &rule.to_string());
+        let stage = arrives(stage, name, &noise(size, 1));
+        assert_eq!(receipt(&stage)["etag_mode"], "read-back");
+    }
+}
+
+#[test]
+fn a_final_digest_by_another_rule_is_told_once_and_kept() {
+    let mut stage = with_etags("s3", "{\"s3\": {\"strange_object_etag\": true}}");
+    stage.write("run/one", &noise(3 << 20, 1));
+    stage.write("run/two", &noise(3 << 20, 2));
+    stage.start();
+    stage.until_count("completed", 2);
+    stage.assert_all_there();
+    let told = stage.log().matches("by a rule of its own").count();
+    assert_eq!(told, 1, "told once: {}", stage.log());
+    proves_by_md5(&stage);
+    assert!(stage.output("verify", &["lab"]).status.success());
+}
