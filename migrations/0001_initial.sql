@@ -217,13 +217,13 @@ CREATE TABLE destination_health (
     next_try_at_ns INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- What the answers of a destination have shown of it, for good.
-CREATE TABLE destination_learned (
-    destination TEXT NOT NULL,
+-- What the answers of destinations have shown of a target, for good.
+CREATE TABLE target_learned (
+    target_id INTEGER NOT NULL,
     what TEXT NOT NULL CHECK (what = 'etags-are-md5s' OR what = 'final-digests-differ'),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
-    PRIMARY KEY (destination, what)
+    PRIMARY KEY (target_id, what)
 ) STRICT, WITHOUT ROWID;
 
 -- The daemon that last ran on this state.

@@ -149,9 +149,9 @@ pub struct Engine {
     settings: Settings,
     drops: BTreeMap<DropName, Files>,
     gates: BTreeMap<DestinationName, Gate>,
-    /// What the answers of destinations have shown of them, for good; also of those that are not
-    /// configured now.
-    learned: BTreeMap<DestinationName, BTreeSet<Learned>>,
+    /// What the answers of destinations have shown of their targets, for good; also of targets that are
+    /// not configured now.
+    learned: BTreeSet<(TargetId, Learned)>,
     uploads: BTreeMap<UploadId, Box<Upload>>,
     schedule: Schedule,
     claims: Claims,
@@ -260,7 +260,7 @@ impl Engine {
         };
         let mut engine = Self {
             drops: settings.drops.iter().map(files).collect(),
-            learned: BTreeMap::new(),
+            learned: BTreeSet::new(),
             gates: settings
                 .destinations
                 .iter()

@@ -85,8 +85,8 @@ pub struct Loaded {
     pub targets: Vec<(TargetId, TargetAddress)>,
     /// The targets that each destination had: its own first.
     pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
-    /// What the answers of destinations have shown of them.
-    pub learned: Vec<(DestinationName, Learned)>,
+    /// What the answers of destinations have shown of their targets.
+    pub learned: Vec<(TargetId, Learned)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<(DestinationName, DropName, String)>,
     /// Drops as units, with their words; the samples of its sheet are words named `samples`.

@@ -28,8 +28,8 @@ pub struct Stored {
     pub targets: Vec<(TargetId, TargetAddress)>,
     /// The targets that each destination had.
     pub in_force: Vec<(DestinationName, Vec<TargetId>)>,
-    /// What the answers of destinations have shown of them.
-    pub learned: Vec<(DestinationName, Learned)>,
+    /// What the answers of destinations have shown of their targets.
+    pub learned: Vec<(TargetId, Learned)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<DropKey>,
     /// Drops as units.
@@ -130,9 +130,7 @@ impl Engine {
         let mut turn = Turn::new(now);
         self.take_orders(std::mem::take(&mut stored.orders));
         self.take_targets(&stored);
-        for (destination, learned) in std::mem::take(&mut stored.learned) {
-            self.learned.entry(destination).or_default().insert(learned);
-        }
+        self.learned.extend(std::mem::take(&mut stored.learned));
         self.cleanups_elsewhere = std::mem::take(&mut stored.cleanups).into_iter().collect();
         for key in std::mem::take(&mut stored.open_drops) {
             self.open_drop(key, now);

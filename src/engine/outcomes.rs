@@ -370,26 +370,29 @@ impl Engine {
         }
     }
 
-    /// What is known of a destination's ETags.
+    /// What is known of the ETags at an upload's target.
     fn etag_memory(&self, flight: &Flight) -> ETagMemory {
-        let Some(name) = flight.destination.as_ref() else { return ETagMemory::default() };
-        let learned = self.learned.get(name);
-        self.gates.get(name).map_or_else(ETagMemory::default, |gate| ETagMemory {
+        let upload = flight.upload.and_then(|id| self.uploads.get(&id));
+        let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
+        upload.zip(gate).map_or_else(ETagMemory::default, |(upload, gate)| ETagMemory {
             law: gate.settings.traits.etags,
-            md5_seen: learned.is_some_and(|all| all.contains(&Learned::ETagsAreMd5s)),
+            md5_seen: self.learned.contains(&(upload.admission.target_id, Learned::ETagsAreMd5s)),
             sends_whole: gate.settings.traits.sends_whole,
         })
     }
 
-    /// Notes what an answer shows of its destination, the first time.
-    fn learn(&mut self, destination: &DestinationName, answer: &Answer, turn: &mut Turn) {
+    /// Notes what an answer shows of a target, the first time.
+    fn learn(&mut self, id: UploadId, answer: &Answer, turn: &mut Turn) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let (destination, target) =
+            (upload.admission.destination.clone(), upload.admission.target_id);
         let md5s = answer.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
         let strange = answer.strange_digest.clone();
         let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
         for (what, detail) in md5s.into_iter().chain(strange) {
-            if self.learned.entry(destination.clone()).or_default().insert(what) {
+            if self.learned.insert((target, what)) {
                 let (destination, at) = (destination.clone(), turn.now.wall);
-                turn.record(Record::DestinationLearned { destination, what, detail, at });
+                turn.record(Record::DestinationLearned { destination, target, what, detail, at });
             }
         }
     }
@@ -406,10 +409,7 @@ impl Engine {
     }
 
     pub(super) fn settle_answer(&mut self, id: UploadId, answer: Answer, turn: &mut Turn) {
-        let destination = self.uploads.get(&id).map(|upload| upload.admission.destination.clone());
-        if let Some(destination) = destination {
-            self.learn(&destination, &answer, turn);
-        }
+        self.learn(id, &answer, turn);
         for remote in answer.cleanups {
             let Some(upload) = self.uploads.get(&id) else { break };
             let destination = upload.admission.destination.clone();

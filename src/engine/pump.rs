@@ -283,8 +283,7 @@ impl Engine {
             return true;
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let learned = self.learned.get(&upload.admission.destination);
-        let md5_seen = learned.is_some_and(|all| all.contains(&Learned::ETagsAreMd5s));
+        let md5_seen = self.learned.contains(&(upload.admission.target_id, Learned::ETagsAreMd5s));
         let is_first = upload.state.etag_mode == ETagMode::Unknown && !md5_seen;
         let in_turn = upload.state.stage.remote().is_some_and(|remote| remote.sequential);
         if (is_first || in_turn) && !upload.life.flying.is_empty() {

@@ -64,7 +64,6 @@ impl Gate {
         self.state = GateState::Open;
         self.reason = None;
         self.streak = 0;
-        self.md5_seen = false;
         self.exports = Exports::default();
     }
 }

@@ -239,10 +239,12 @@ pub enum Record {
     DropHealth(DropHealth),
     /// Which drop directories are configured; of others nothing is said any more.
     Configured(Vec<DropName>),
-    /// A destination's answers have shown something of it that is kept for good.
+    /// A destination's answers have shown something of its target that is kept for good.
     DestinationLearned {
         /// Which.
         destination: DestinationName,
+        /// Its target.
+        target: TargetId,
         /// What.
         what: Learned,
         /// In full, for people; empty where there is nothing to add.

@@ -144,6 +144,7 @@ impl Act {
             | Self::Complete(Remotely { upload, .. })
             | Self::FindCompleted(Remotely { upload, .. })
             | Self::Inspect(Remotely { upload, .. })
+            | Self::ReadBack(Remotely { upload, .. })
             | Self::Describe(Remotely { upload, .. })
             | Self::HashPart { upload, .. }
             | Self::HashFile { upload, .. }

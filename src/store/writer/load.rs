@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row};
 
 use crate::model::{
     DestinationName, Disposal, DropName, IgnoreReason, Learned, PathDigest, RootIdentity,
-    SourcePath, UnitRow, UploadId, WallTime,
+    SourcePath, TargetId, UnitRow, UploadId, WallTime,
 };
 use crate::store::rest::Names;
 use crate::store::rows::{self, IS_OPEN};
@@ -87,11 +87,11 @@ fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, Drop
     rows.collect()
 }
 
-fn load_learned(connection: &Connection) -> Result<Vec<(DestinationName, Learned)>> {
-    let mut statement = connection.prepare("SELECT destination, what FROM destination_learned")?;
+fn load_learned(connection: &Connection) -> Result<Vec<(TargetId, Learned)>> {
+    let mut statement = connection.prepare("SELECT target_id, what FROM target_learned")?;
     let rows = statement.query_map([], |row| {
-        let destination = DestinationName::new(row.get::<_, String>(0)?);
-        Ok(Learned::parse(row.get_ref(1)?.as_str()?).map(|what| (destination, what)))
+        let target = TargetId(row.get(0)?);
+        Ok(Learned::parse(row.get_ref(1)?.as_str()?).map(|what| (target, what)))
     })?;
     rows.filter_map(Result::transpose).collect()
 }

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ContentMark, ExportId, ExportPlace, Fact, IllegalFact, ParkReason,
-    PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNumber,
+    PartState, Stage, UploadId, UploadState, WallTime,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.

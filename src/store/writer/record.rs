@@ -80,10 +80,9 @@ pub(super) fn write_record(
         Record::NoticeFolded { id, into } => outbox::fold(connection, *id, *into)?,
         Record::NoticeSent { id, at } => outbox::note_sent(connection, *id, *at)?,
         Record::Order(order) => orders::write(connection, order)?,
-        Record::DestinationLearned { destination, what, detail, at } => {
-            let sql =
-                "INSERT INTO destination_learned VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-            let row = (destination.as_str(), what.as_str(), detail, at.0);
+        Record::DestinationLearned { target, what, detail, at, .. } => {
+            let sql = "INSERT INTO target_learned VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+            let row = (i64::from(target.0), what.as_str(), detail, at.0);
             connection.prepare_cached(sql)?.execute(row)?;
         }
         Record::DropHealth(health) => write_drop_health(connection, health)?,

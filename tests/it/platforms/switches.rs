@@ -150,9 +150,9 @@ fn what_basespace_refuses_by_its_nature_parks_with_the_reason() {
 }
 
 #[test]
-fn a_small_file_whose_digest_basespace_does_not_tell_is_there_once_and_parks() {
+fn files_of_which_basespace_tells_another_digest_are_damaged_and_park() {
     let row = ("{\"storage_etag\": \"kms\"}", "");
-    parks("basespace", row, &["run/small 1"], ("not proved the same", 3));
+    parks("basespace", row, &["run/small 1", "run/large 1"], ("is stored damaged", 2));
 }
 
 #[test]
