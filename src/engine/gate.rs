@@ -287,6 +287,7 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
+                etags: crate::model::ETagLaw::Md5s,
             },
             part_size: PartWish::Auto,
             folder: String::new(),

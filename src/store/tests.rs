@@ -501,6 +501,7 @@ fn absurd_file() -> RemoteFile {
         size: Some(ByteCount(u64::MAX)),
         mark: None,
         created_at: None,
+        maker: None,
     }
 }
 
@@ -521,7 +522,7 @@ fn a_value_that_no_row_can_hold_parks_its_upload_and_stops_no_other() {
     let absurd = Fact::FoundPresent { file: absurd_file(), at: AT };
     let batches = [
         vec![admit(3), upload(1, absurd), upload(2, intended())],
-        vec![upload(1, Fact::Verified { mark: None, at: AT }), upload(3, intended())],
+        vec![upload(1, Fact::Verified { mark: None, there: None, at: AT }), upload(3, intended())],
     ];
     let Applied { illegal, refused } = writer.apply(&batches).expect("written");
     assert_eq!(illegal, []);
