@@ -65,6 +65,8 @@ fn a_lost_database_is_said_and_begun_anew_only_when_that_is_asked_for() {
     let mut run = stage.command("run");
     run.arg("--new-state");
     stage.start_as(run);
+    // Until the daemon has begun it, the database is still lost to everybody who looks.
+    until("it has begun", || said(&stage, "status", &[]).0.filter(|code| *code == 0));
     stage.until_count("completed", 1);
     stage.assert_all_there();
     assert_eq!(stage.ledger()["bytes_received_again"], 0, "it is compared, not sent");
