@@ -72,9 +72,7 @@ impl Journal {
                     let kind = notice.kind.as_str();
                     tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
                 }
-                Record::Target { id, address } => {
-                    tracing::debug!("target {id} is {address}");
-                }
+                Record::Target { id, address } => tracing::debug!("target {id} is {address}"),
                 Record::Resend { destination, before, .. } => {
                     tracing::info!(%destination, "what was completed before upload {before} at other targets is sent again");
                 }

@@ -7,7 +7,7 @@
 //! another share, another directory of the same name.
 //!
 //! An identity is computed once for each mount and inode; after that, opening costs one `statx` more.
-//! Where a later mount may get the same number, scans and the watch's checks compute it anew. It never writes. At a crash nothing is lost: the
+//! Scans and the watch's checks compute it anew. It never writes. At a crash nothing is lost: the
 //! engine keeps the identity in a row and hands it in again. Called by all that opens drop directories.
 
 use std::ffi::OsStr;
@@ -41,8 +41,6 @@ pub struct RootMark {
     mount: u64,
     device: u64,
     inode: u64,
-    /// No later mount gets that number: the same mark is the same directory, whenever it is read.
-    is_final: bool,
 }
 
 /// What is known of an open directory.
@@ -139,22 +137,18 @@ impl DropRoot {
 
     /// Opens it by its path.
     pub(super) fn open(&self) -> Result<Root, Error> {
-        self.open_where_known(|_| true)
-    }
-
-    /// Opens it by its path, and computes which directory it is even where that seems to be known.
-    pub(super) fn open_anew(&self) -> Result<Root, Error> {
-        self.open_where_known(|mark| mark.is_final)
-    }
-
-    fn open_where_known(&self, is_proof: impl Fn(RootMark) -> bool) -> Result<Root, Error> {
         let root = Root::open(&self.path)?;
         let mark = root.mark()?;
-        let known = self.state().accepted.clone();
-        match known.filter(|known| known.mark == mark && is_proof(mark)) {
+        let known = self.state().accepted.clone().filter(|known| known.mark == mark);
+        match known {
             Some(known) => Ok(root.with(known)),
             None => self.compare(root),
         }
+    }
+
+    /// Opens it by its path, and computes which directory it is although that is known.
+    pub(super) fn open_anew(&self) -> Result<Root, Error> {
+        self.compare(Root::open(&self.path)?)
     }
 
     fn compare(&self, root: Root) -> Result<Root, Error> {
@@ -203,7 +197,6 @@ pub(super) fn mark_of(fd: impl AsFd) -> Result<RootMark, Errno> {
         mount: found.stx_mnt_id,
         device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
-        is_final: found.stx_mask & UNIQUE_MOUNT.bits() != 0,
     })
 }
 

@@ -346,6 +346,14 @@ fn intended_columns(place: &ExportPlace, at: WallTime) -> [(&'static str, Value)
     ]
 }
 
+fn started_columns(job: &ExportId, at: WallTime) -> [(&'static str, Value); 3] {
+    [
+        ("export_state", "started".to_owned().into()),
+        ("export_job", job.as_str().to_owned().into()),
+        ("export_started_at_ns", at.0.into()),
+    ]
+}
+
 fn exported_columns(job: &ExportId, at: WallTime) -> [(&'static str, Value); 4] {
     [
         ("export_state", "completed".to_owned().into()),
@@ -362,11 +370,9 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
     let text = |column, text: &str| (column, Value::from(text.to_owned()));
     Ok(match fact {
         Fact::BeginIntended { part_size, at } => {
-            let mut columns = vec![time("begin_intended_at_ns", *at)];
-            if let Some(part_size) = part_size {
-                columns.push(("wished_part_size_bytes", exact(part_size.get())?.into()));
-            }
-            columns
+            let size = part_size.map(|size| exact(size.get())).transpose()?;
+            let size = size.map(|size| ("wished_part_size_bytes", Value::from(size)));
+            size.into_iter().chain([time("begin_intended_at_ns", *at)]).collect()
         }
         Fact::Begun { remote, at } => {
             [&rows::remote_columns(Some(remote))?[..], &[time("begun_at_ns", *at)]].concat()
@@ -407,11 +413,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             ("whole_sha256", sha256.map(|sha256| sha256.to_vec()).into()),
         ],
         Fact::ExportIntended { place, at } => intended_columns(place, *at).into(),
-        Fact::ExportStarted { job, at } => vec![
-            text("export_state", "started"),
-            text("export_job", job.as_str()),
-            time("export_started_at_ns", *at),
-        ],
+        Fact::ExportStarted { job, at } => started_columns(job, *at).into(),
         Fact::ExportFailed { message } => {
             vec![text("export_state", "failed"), text("export_error", message)]
         }

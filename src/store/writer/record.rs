@@ -80,16 +80,21 @@ pub(super) fn write_record(
         Record::NoticeFolded { id, into } => outbox::fold(connection, *id, *into)?,
         Record::NoticeSent { id, at } => outbox::note_sent(connection, *id, *at)?,
         Record::Order(order) => orders::write(connection, order)?,
-        Record::DestinationLearned { target, what, detail, at, .. } => {
-            let sql = "INSERT INTO target_learned VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-            let row = (i64::from(target.0), what.as_str(), detail, at.0);
-            connection.prepare_cached(sql)?.execute(row)?;
-        }
+        Record::DestinationLearned { .. } => write_learned(connection, record)?,
         Record::DropHealth(health) => write_drop_health(connection, health)?,
         Record::Configured(drops) => note_configured(connection, drops)?,
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
+}
+
+fn write_learned(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::DestinationLearned { target, what, detail, at, .. } = record else {
+        return Ok(());
+    };
+    let sql = "INSERT INTO target_learned VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let row = (i64::from(target.0), what.as_str(), detail, at.0);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 fn write_destination_health(connection: &Connection, record: &Record) -> Result<()> {
