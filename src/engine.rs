@@ -73,7 +73,7 @@ use load::Loading;
 pub use load::{Portion, Stored, StoredFile, StoredUpload};
 use orders::Pauses;
 use outbox::Outbox;
-pub use plan::needs_reading;
+pub use plan::{Preview, needs_reading};
 use schedule::{Load, Schedule};
 use settings::Settings;
 use turn::Turn;
@@ -83,9 +83,8 @@ use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    ByteCount, DestinationName, DropName, Hold, Learned, Monotonic, NoticeId, Now, Observation,
-    OpenCleanup, ParkReason, PartNumber, PartSize, RemoteUploadId, RootIdentity, SourcePath,
-    Target, TargetAddress, TargetId, UnitReading, UploadId, UploadState, WallTime,
+    DestinationName, DropName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup, PartNumber,
+    RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId, UploadState,
 };
 
 /// What is going on.
@@ -108,39 +107,6 @@ pub struct Pace {
     pub flying: u32,
     /// Bytes that went in a second, when that was last measured.
     pub bytes_per_second: u64,
-}
-
-/// What an upload would be, without admitting it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
-    /// Where it would stand.
-    pub target: Target,
-    /// The part size to wish for.
-    pub part_size: PartSize,
-    /// How many parts that makes.
-    pub part_count: u32,
-}
-
-impl Preview {
-    /// Plans a file as admission would.
-    ///
-    /// # Errors
-    /// Why it would be parked.
-    pub fn of(
-        drop: &settings::DropSettings,
-        destination: &settings::DestinationSettings,
-        seen: (&Observation, ByteCount),
-        said: (Option<&UnitReading>, WallTime),
-    ) -> Result<Self, ParkReason> {
-        let ((seen, size), (reading, at)) = (seen, said);
-        let wish = plan::wish(destination.part_size, size, None);
-        let part_size = plan::part_size(&destination.traits.limits, wish, size)?;
-        let unit = seen.place.unit(&seen.path);
-        let words = plan::Words { drop, path: &seen.path, unit: &unit, reading, at };
-        let target = plan::target(destination, words);
-        let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
-        Ok(Self { target, part_size, part_count })
-    }
 }
 
 /// The engine. See the module's head.

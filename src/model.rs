@@ -15,6 +15,7 @@ pub mod id;
 pub mod notice;
 pub mod order;
 pub mod proof;
+pub mod record;
 pub mod remote;
 pub mod root;
 pub mod shown;
@@ -26,7 +27,7 @@ pub mod upload;
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
-pub use fact::{Admission, Fact, Record};
+pub use fact::Fact;
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, Seen, SourcePath};
 pub use health::{DestinationState, DropHealth, Learned, WatchState};
@@ -35,6 +36,7 @@ pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, 
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
+pub use record::{Admission, Record};
 pub use remote::{
     Completion, ContentMark, Describes, Description, Maker, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,

@@ -85,7 +85,7 @@ impl Run {
     fn accept_one(&mut self) -> Duration {
         let act = self.parts.pop_front().expect("parts are on their way");
         let outcome = Ok(Outcome::PartPut {
-            etag: ETag::from_header("09090909090909090909090909090909"),
+            stored: ETag::from_header("09090909090909090909090909090909").into(),
             md5: Md5([9; 16]),
             sent: ByteCount(PART_SIZE),
         });

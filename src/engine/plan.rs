@@ -4,8 +4,8 @@
 //! platform, with the reason an operator reads.
 
 use crate::model::{
-    ByteCount, Description, ParkReason, PartLimits, PartSize, SourcePath, Target, UnitReading,
-    WallTime,
+    ByteCount, Description, Observation, ParkReason, PartLimits, PartSize, SourcePath, Target,
+    UnitReading, WallTime,
 };
 
 use super::settings::{DestinationSettings, DropSettings, PartWish};
@@ -185,6 +185,39 @@ pub(crate) fn readable(name: &[u8]) -> String {
 fn date(at: WallTime) -> String {
     let moment = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
     moment.strftime("%Y-%m-%d").to_string()
+}
+
+/// What an upload would be, without admitting it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Where it would stand.
+    pub target: Target,
+    /// The part size to wish for.
+    pub part_size: PartSize,
+    /// How many parts that makes.
+    pub part_count: u32,
+}
+
+impl Preview {
+    /// Plans a file as admission would.
+    ///
+    /// # Errors
+    /// Why it would be parked.
+    pub fn of(
+        drop: &DropSettings,
+        destination: &DestinationSettings,
+        seen: (&Observation, ByteCount),
+        said: (Option<&UnitReading>, WallTime),
+    ) -> Result<Self, ParkReason> {
+        let ((seen, size), (reading, at)) = (seen, said);
+        let wish = wish(destination.part_size, size, None);
+        let part_size = part_size(&destination.traits.limits, wish, size)?;
+        let unit = seen.place.unit(&seen.path);
+        let words = Words { drop, path: &seen.path, unit: &unit, reading, at };
+        let target = target(destination, words);
+        let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
+        Ok(Self { target, part_size, part_count })
+    }
 }
 
 #[cfg(test)]

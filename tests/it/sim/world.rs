@@ -105,7 +105,7 @@ type Commit = (Vec<Record>, Vec<(ActId, Act)>);
 
 /// Something that may happen next.
 enum Pending {
-    Act(ActId, Act),
+    Act(ActId, Box<Act>),
     /// A receipt was renamed into place; the sync of its directory is to come.
     Sync(ActId, UploadId),
 }
@@ -414,8 +414,13 @@ impl World {
             return Step::Committed;
         }
         match life.pending.swap_remove(index) {
-            Pending::Act(id, Act::WriteReceipt { upload }) => self.rename(life, id, upload),
-            Pending::Act(id, act) => self.do_act(life, id, act),
+            Pending::Act(id, act) => {
+                if let Act::WriteReceipt { upload } = *act {
+                    self.rename(life, id, upload)
+                } else {
+                    self.do_act(life, id, *act)
+                }
+            }
             Pending::Sync(id, upload) => {
                 let sha256 = self.receipts.sync(upload);
                 let outcome = Ok(Outcome::ReceiptWritten { sha256 });
@@ -444,14 +449,12 @@ impl World {
         let mut late = Vec::new();
         for pending in pending {
             match pending {
-                Pending::Act(_, Act::WriteReceipt { .. }) | Pending::Sync(..) => {
-                    life.pending.push(pending);
-                }
-                Pending::Act(id, act) => {
-                    let (observed, outcome) = self.perform(act);
+                Pending::Act(id, act) if !matches!(*act, Act::WriteReceipt { .. }) => {
+                    let (observed, outcome) = self.perform(*act);
                     late.extend(observed);
                     late.push(Event::Outcome { act: id, outcome });
                 }
+                Pending::Act(..) | Pending::Sync(..) => life.pending.push(pending),
             }
         }
         self.settings = settings.clone();
@@ -550,7 +553,7 @@ impl Life {
     /// Counts the acts of units that were decided and have not come back.
     pub(super) fn unit_act_count(&self) -> usize {
         let pending = self.pending.iter().filter_map(|pending| match pending {
-            Pending::Act(_, act) => Some(act),
+            Pending::Act(_, act) => Some(act.as_ref()),
             Pending::Sync(..) => None,
         });
         let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
@@ -567,7 +570,7 @@ impl Life {
 
     /// Counts the parts that are on their way.
     pub(super) fn part_act_count(&self) -> usize {
-        let is_part = |pending: &&Pending| matches!(pending, Pending::Act(_, Act::PutPart(_)));
+        let is_part = |pending: &&Pending| matches!(pending, Pending::Act(_, act) if matches!(**act, Act::PutPart(_)));
         let waiting = self.commits.iter().flat_map(|(_, then)| then);
         let waiting = waiting.filter(|(_, act)| matches!(act, Act::PutPart(_)));
         self.pending.iter().filter(is_part).count() + waiting.count()
@@ -588,7 +591,7 @@ impl Life {
         for effect in effects {
             tell_trace("  decides", &effect);
             match effect {
-                Effect::Start(id, act) => self.pending.push(Pending::Act(id, act)),
+                Effect::Start(id, act) => self.pending.push(Pending::Act(id, Box::new(act))),
                 Effect::Commit { records, then } => self.commits.push_back((records, then)),
             }
         }
@@ -615,7 +618,7 @@ impl Life {
                         let outcome = unstored::cancelled();
                         self.unstored.push(Event::Outcome { act: id, outcome });
                     }
-                    false => self.pending.push(Pending::Act(id, act)),
+                    false => self.pending.push(Pending::Act(id, Box::new(act))),
                 }
             }
         }

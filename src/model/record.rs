@@ -1,0 +1,302 @@
+//! What the store writes, one thing at a time: a new upload, a fact about one, or a row of another table.
+
+use super::bytes::PartSize;
+use super::fact::Fact;
+use super::failure::{Failure, ParkReason};
+use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
+use super::health::{DestinationState, DropHealth, Learned};
+use super::id::{DestinationName, DropName, UploadId};
+use super::notice::{Notice, NoticeId};
+use super::order::OrderRecord;
+use super::remote::Target;
+use super::root::RootIdentity;
+use super::target::{OpenCleanup, PlaceHolder, TargetAddress, TargetId};
+use super::time::WallTime;
+use super::unit::{Disposal, UnitRow};
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A new upload.
+    Admit(Box<Admission>),
+    /// Something about an upload.
+    Upload(UploadId, Fact),
+    /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
+    CleanupQueued {
+        /// What, and where.
+        what: OpenCleanup,
+        /// When it was queued.
+        at: WallTime,
+    },
+    /// That clean-up failed and will be tried again.
+    CleanupDelayed {
+        /// What, and where.
+        what: OpenCleanup,
+        /// When to try again.
+        retry_at: WallTime,
+        /// Why it failed.
+        failure: Failure,
+    },
+    /// That clean-up is done: the remote upload is not there.
+    CleanupDone {
+        /// What, and where.
+        what: OpenCleanup,
+    },
+    /// A target that was not known before.
+    Target {
+        /// Its id from here on.
+        id: TargetId,
+        /// Where it is.
+        address: TargetAddress,
+    },
+    /// The targets that a destination has from here on: its own first, then those that are declared to
+    /// be the same.
+    TargetsInForce {
+        /// The destination.
+        destination: DestinationName,
+        /// Its targets.
+        targets: Vec<TargetId>,
+    },
+    /// What was completed for a destination at its former targets does not count as sent: the sources
+    /// are sent to its target.
+    Resend {
+        /// The destination.
+        destination: DestinationName,
+        /// Its target.
+        target: TargetId,
+        /// Only uploads before this one do not count.
+        before: UploadId,
+    },
+    /// An upload waits for the place that another one holds, or does not any more.
+    PlaceAwaited {
+        /// The upload.
+        upload: UploadId,
+        /// The upload that holds the place.
+        holder: Option<UploadId>,
+    },
+    /// A file of ours stands at a place.
+    PlaceHeld {
+        /// The target.
+        target: TargetId,
+        /// The place.
+        place: Target,
+        /// The upload that made it or found it, and its source.
+        holder: PlaceHolder,
+        /// The upload made it: what stood there before does not any more.
+        is_made: bool,
+    },
+    /// A path that is not uploaded, and why.
+    Ignored {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+        /// Why.
+        reason: IgnoreReason,
+        /// Since when.
+        at: WallTime,
+    },
+    /// A path that was ignored and is not any more.
+    NotIgnored {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+    },
+    /// A file that was sent was touched since, and is still what was sent.
+    Touched {
+        /// Which drop directory.
+        drop: DropName,
+        /// Which path.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+    },
+    /// A file that was sent stands under another name since: it is not sent again.
+    Moved {
+        /// Which drop directory.
+        drop: DropName,
+        /// Its path there.
+        path: SourcePath,
+        /// As it stands there.
+        fingerprint: Fingerprint,
+        /// Its upload, under its old name.
+        upload: UploadId,
+        /// Since when we know.
+        at: WallTime,
+    },
+    /// A drop whose end the platform wants to be told.
+    DropOpened {
+        /// Where to.
+        destination: DestinationName,
+        /// From which drop directory.
+        drop: DropName,
+        /// The drop's own name.
+        name: String,
+        /// Since when.
+        at: WallTime,
+    },
+    /// The platform was told of a drop's end.
+    DropFinished {
+        /// Where to.
+        destination: DestinationName,
+        /// From which drop directory.
+        drop: DropName,
+        /// The drop's own name.
+        name: String,
+        /// When.
+        at: WallTime,
+    },
+    /// A unit as it stands.
+    Unit(Box<UnitRow>),
+    /// What a unit says of itself.
+    UnitWords {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// Its words.
+        words: Vec<(String, String)>,
+        /// Its samples.
+        samples: Vec<String>,
+    },
+    /// A source is to be disposed of, or when that is has changed.
+    DisposalQueued(Disposal),
+    /// We are about to dispose of it.
+    DisposalIntended {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// When.
+        at: WallTime,
+    },
+    /// It was not disposed of, and why.
+    DisposalDelayed {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// When it is tried again.
+        retry_at: WallTime,
+        /// Why it was not done.
+        failure: Failure,
+    },
+    /// It is disposed of, or stays after all.
+    DisposalEnded {
+        /// In which drop directory.
+        drop: DropName,
+        /// Which unit.
+        unit: SourcePath,
+        /// It is not there any more.
+        is_done: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// People are to be told; one that was not tried yet takes the place of itself.
+    Notice(Box<Notice>),
+    /// It was not told, and why.
+    NoticeDelayed {
+        /// Which.
+        id: NoticeId,
+        /// When it is tried again.
+        retry_at: WallTime,
+        /// Why it was not told.
+        failure: Failure,
+        /// Since when its receiver has refused it, when it does.
+        refused_since: Option<WallTime>,
+    },
+    /// Its receiver refuses it for good: it is not tried any more.
+    NoticeGivenUp {
+        /// Which.
+        id: NoticeId,
+        /// When.
+        at: WallTime,
+        /// Why it was not told.
+        failure: Failure,
+    },
+    /// Another notice tells of it too.
+    NoticeFolded {
+        /// Which.
+        id: NoticeId,
+        /// The other.
+        into: NoticeId,
+    },
+    /// It was told.
+    NoticeSent {
+        /// Which.
+        id: NoticeId,
+        /// When.
+        at: WallTime,
+    },
+    /// What an operator ordered, or that it holds no more.
+    Order(OrderRecord),
+    /// How well a drop directory is being watched.
+    DropHealth(DropHealth),
+    /// Which drop directories are configured; of others nothing is said any more.
+    Configured(Vec<DropName>),
+    /// A destination's answers have shown something of its target that is kept for good.
+    DestinationLearned {
+        /// Which.
+        destination: DestinationName,
+        /// Its target.
+        target: TargetId,
+        /// What.
+        what: Learned,
+        /// In full, for people; empty where there is nothing to add.
+        detail: String,
+        /// When.
+        at: WallTime,
+    },
+    /// How a destination is doing.
+    DestinationHealth {
+        /// Which.
+        destination: DestinationName,
+        /// Platform's name, for status while the daemon is down.
+        platform: String,
+        /// `ok`, `throttled`, `unreachable` or `halted`.
+        state: DestinationState,
+        /// Why, when not ok.
+        reason: Option<String>,
+        /// When it is called again, while it is not.
+        next_try_at: Option<WallTime>,
+        /// Since when.
+        at: WallTime,
+    },
+}
+
+/// A new upload with its frozen plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Its id, given by the engine.
+    pub id: UploadId,
+    /// From which drop directory.
+    pub drop: DropName,
+    /// Which file.
+    pub path: SourcePath,
+    /// Which version of it.
+    pub fingerprint: Fingerprint,
+    /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
+    pub provenance: Option<Box<Provenance>>,
+    /// Which unit it belongs to; the file's own path where it is alone.
+    pub unit: SourcePath,
+    /// It is the receipt of its unit, to tell others that all is there: read from the receipts.
+    pub is_sentinel: bool,
+    /// To where.
+    pub destination: DestinationName,
+    /// The target that this name has.
+    pub target_id: TargetId,
+    /// Under which name there.
+    pub target: Target,
+    /// The part size we wish for; the platform may settle on another at begin.
+    pub part_size: PartSize,
+    /// Smaller goes first within a drop: position in the drop's `order` list.
+    pub rank: u32,
+    /// When.
+    pub at: WallTime,
+    /// Set when the upload cannot be planned and is parked from the start.
+    pub parked: Option<ParkReason>,
+    /// Which directory the drop directory is that it was seen in; none for what is in no drop
+    /// directory.
+    pub root: Option<RootIdentity>,
+}
