@@ -206,6 +206,11 @@ impl Engine {
             .map(|(_, name)| name.clone())
             .collect();
         let may_be_moved = files.known.may_be_moved(settled.path.digest(), &settled.version);
+        // What parked for want of it at one destination goes on, when it is new to another.
+        if settled.unreadable.is_none() {
+            let live = files.known.live(settled.path.digest());
+            self.release(live, turn);
+        }
         for destination in missing {
             let id = self.admit_to(drop, destination, settled, turn);
             if let Some(id) = id.filter(|_| may_be_moved) {

@@ -485,6 +485,10 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
     let mut world = World::new(13);
     world.write("run/a", TEN);
     let mut life = world.start();
+    // Until then nothing that is seen is taken.
+    while !life.engine.is_loaded() {
+        world.step(&mut life);
+    }
     let path = SourcePath::from_bytes(b"run/pipe");
     let seen = Seen::Ignored(dropferry::model::IgnoreReason::Fifo);
     let observations = vec![dropferry::model::Observation {
