@@ -91,9 +91,9 @@ fn troubles(journal: &Journal, config: &Config) -> Vec<String> {
         deaf.filter(|name| journal.deaf.contains(name)).map(|n| n.as_str()).collect();
     let mut closed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for target in &config.destinations {
-        let state = journal.closed.get(&target.name).copied().map(DestinationState::as_str);
-        if let Some(state) = state {
-            closed.entry(state).or_default().push(target.name.as_str());
+        let state = journal.destinations.get(&target.name).map(|(state, _)| *state);
+        if let Some(state) = state.filter(|state| *state != DestinationState::Ok) {
+            closed.entry(state.as_str()).or_default().push(target.name.as_str());
         }
     }
     if !deaf.is_empty() {
@@ -154,7 +154,7 @@ mod tests {
         headline.line(at(0), counts, &journal, &config);
         journal.sent = ByteCount(64 << 20);
         journal.deaf.extend([DropName::new("novaseq"), DropName::new("no longer configured")]);
-        journal.closed.insert(DestinationName::new("hub"), DestinationState::Halted);
+        journal.destinations.insert(DestinationName::new("hub"), (DestinationState::Halted, None));
         headline.is_refused = true;
         let line = headline.line(at(64), counts, &journal, &config);
         assert_eq!(

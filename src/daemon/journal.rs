@@ -24,8 +24,8 @@ pub(super) struct Journal {
     units: BTreeMap<(DropName, SourcePath), (UnitState, Option<String>)>,
     /// Drops that are deaf.
     pub(super) deaf: BTreeSet<DropName>,
-    /// Destinations that do not take our calls.
-    pub(super) closed: BTreeMap<DestinationName, DestinationState>,
+    /// What was last said of each destination.
+    pub(super) destinations: BTreeMap<DestinationName, (DestinationState, Option<String>)>,
     /// Bytes that went over the wire in parts that were accepted, since the start.
     pub(super) sent: ByteCount,
 }
@@ -105,20 +105,20 @@ impl Journal {
         }
     }
 
+    /// One line for each change of a destination's state, or of the reason for it; not for each try.
     fn note_destination(
         &mut self,
         destination: &DestinationName,
         state: DestinationState,
         reason: Option<&str>,
     ) {
-        match state {
-            DestinationState::Ok => self.closed.remove(destination),
-            DestinationState::Throttled
-            | DestinationState::Unreachable
-            | DestinationState::Halted => self.closed.insert(destination.clone(), state),
-        };
-        let (state, reason) = (state.as_str(), reason.unwrap_or("it is tried"));
-        tracing::info!(%destination, "destination is {state}: {reason}");
+        let said = (state, reason.map(str::to_owned));
+        if self.destinations.get(destination) == Some(&said) {
+            return;
+        }
+        let (word, reason) = (state.as_str(), reason.unwrap_or("it is tried"));
+        tracing::info!(%destination, "destination is {word}: {reason}");
+        self.destinations.insert(destination.clone(), said);
     }
 
     /// One line for each change of a unit's state, or of the reason why it does not change.

@@ -319,7 +319,7 @@ async fn scan_drop(
             }
         };
         source.root.expect(root);
-        source.see(source.root.check().ok().map(|(_, mark)| mark));
+        source.see(source.root.mark().ok());
         let scanned = source::scan(&source.root, (&source.filter, &skip), take);
         source.see(scanned.as_ref().ok().map(|summary| summary.mark));
         let summary = match (scanned.map_err(Failure::from), source.root.refused()) {

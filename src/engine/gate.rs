@@ -32,6 +32,18 @@ const STREAK_MAX: u32 = 2;
 /// Answers that were in flight when it closed name about the same end: less than this is the same.
 const SAME_END: Duration = Duration::from_secs(1);
 
+/// A wait shorter than this is over when its end is read: a try is then under way.
+const TOLD_WAIT: Duration = Duration::from_secs(2);
+
+/// What a destination's row says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    platform: String,
+    state: DestinationState,
+    reason: Option<String>,
+    next_try: Option<Monotonic>,
+}
+
 /// A destination's gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -43,6 +55,8 @@ pub(crate) struct Gate {
     pub(crate) state: GateState,
     /// Why it does not, for people.
     pub(crate) reason: Option<String>,
+    /// What its row says.
+    told: Option<Told>,
     /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
     pub(crate) streak: u32,
     /// How many parts may be on their way to it.
@@ -93,6 +107,7 @@ impl Gate {
             targets: Targets::default(),
             state: GateState::Open,
             reason: None,
+            told: None,
             streak: 0,
             width: Width::new(),
             exports: Exports::default(),
@@ -236,22 +251,32 @@ impl Gate {
 impl Engine {
     /// Records how a destination is doing.
     pub(super) fn record_destination(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let Some(gate) = self.gates.get(name) else { return };
+        let Some(gate) = self.gates.get_mut(name) else { return };
         let state = match &gate.state {
             GateState::Open => DestinationState::Ok,
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
-        let (platform, reason) = (gate.settings.platform.clone(), gate.reason.clone());
-        let next_try = gate.next_try().map(|at| at.since(turn.now.monotonic));
-        self.note_state(name, state, reason.as_deref(), turn);
-        turn.record(Record::DestinationHealth {
-            destination: name.clone(),
-            platform,
+        let now = turn.now.monotonic;
+        let told = Told {
+            platform: gate.settings.platform.clone(),
             state,
-            reason,
-            next_try_at: next_try.map(|wait| turn.now.wall.after(wait)),
-            at: turn.now.wall,
-        });
+            reason: gate.reason.clone(),
+            next_try: gate.next_try().filter(|at| *at >= now.after(TOLD_WAIT)),
+        };
+        let is_news = gate.told.as_ref() != Some(&told);
+        gate.told = Some(told.clone());
+        let Told { platform, state, reason, next_try } = told;
+        self.note_state(name, state, reason.as_deref(), turn);
+        if is_news {
+            turn.record(Record::DestinationHealth {
+                destination: name.clone(),
+                platform,
+                state,
+                reason,
+                next_try_at: next_try.map(|at| turn.now.wall.after(at.since(now))),
+                at: turn.now.wall,
+            });
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl Engine {
                 Some(mut gate) => {
                     // What made it wait may be what was changed.
                     gate.lift(turn.now.monotonic);
-                    Gate { settings: destination.clone(), ..gate }
+                    gate.settings = destination.clone();
+                    gate
                 }
                 None => Gate::new(destination.clone()),
             };

@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxF
 use rustix::io::Errno;
 
 use super::Error;
-use super::root::{Found, RootMark, identify, mark_of};
+use super::root::{Found, RootMark, identify, location_of, mark_of};
 use crate::model::{ByteCount, Fingerprint, SourcePath};
 
 /// How often `openat2` is tried again when a rename beside it made the kernel unsure.
@@ -136,6 +136,11 @@ impl Root {
     /// Returns which directory it is, as long as it stays mounted.
     pub(super) fn mark(&self) -> Result<RootMark, Error> {
         mark_of(&self.fd).map_err(|errno| self.not_looked_at(errno))
+    }
+
+    /// Returns where it stands, without links.
+    pub(super) fn location(&self) -> Result<PathBuf, Error> {
+        location_of(&self.fd).map_err(|error| self.not_looked_at(error))
     }
 
     /// Returns which directory it is.

@@ -7,12 +7,13 @@
 //! another share, another directory of the same name.
 //!
 //! An identity is computed once for each mount and inode; after that, opening costs one `statx` more.
-//! Scans and the watch's checks compute it anew. It never writes. At a crash nothing is lost: the
+//! Scans and the watch's checks also look where it stands, and compute it anew on kernels that use the
+//! numbers of mounts again. It never writes. At a crash nothing is lost: the
 //! engine keeps the identity in a row and hands it in again. Called by all that opens drop directories.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ use crate::model::RootIdentity;
 /// out and give the other one.
 const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
+/// A list of mounts is read in one go up to this length.
+const MOUNTS_USUAL: usize = 16 * 1024;
+
 /// File systems that give a directory another inode number once they forgot it, or after a mount.
 const LOOSE_INODES: [&str; 4] = ["vfat", "msdos", "exfat", "fuse"];
 /// File systems that name themselves by what is written on them, wherever their device turns up.
@@ -39,6 +43,8 @@ const NAMED_BY_CONTENT: [&str; 4] = ["ext2", "ext3", "ext4", "btrfs"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootMark {
     mount: u64,
+    /// No later mount gets the number.
+    is_unique: bool,
     device: u64,
     inode: u64,
 }
@@ -135,6 +141,14 @@ impl DropRoot {
         Ok((found.identity, found.mark))
     }
 
+    /// Opens it by its path, and returns the mark of the directory that stands there.
+    ///
+    /// # Errors
+    /// As [`DropRoot::check`].
+    pub fn mark(&self) -> Result<RootMark, Error> {
+        Ok(self.open()?.found()?.mark)
+    }
+
     /// Opens it by its path.
     pub(super) fn open(&self) -> Result<Root, Error> {
         let root = Root::open(&self.path)?;
@@ -146,9 +160,18 @@ impl DropRoot {
         }
     }
 
-    /// Opens it by its path, and computes which directory it is although that is known.
+    /// Opens it by its path, and finds out which directory it is although that is known. What was
+    /// found before holds for a directory of a mount that no other can be taken for, as long as it
+    /// stands where it stood.
     pub(super) fn open_anew(&self) -> Result<Root, Error> {
-        self.compare(Root::open(&self.path)?)
+        let root = Root::open(&self.path)?;
+        let mark = root.mark()?;
+        let known =
+            self.state().accepted.clone().filter(|found| mark.is_unique && found.mark == mark);
+        match known {
+            Some(known) if root.location()? == known.location => Ok(root.with(known)),
+            Some(_) | None => self.compare(root),
+        }
     }
 
     fn compare(&self, root: Root) -> Result<Root, Error> {
@@ -195,22 +218,27 @@ pub(super) fn mark_of(fd: impl AsFd) -> Result<RootMark, Errno> {
     let found = rustix::fs::statx(fd, c"", flags, mask)?;
     Ok(RootMark {
         mount: found.stx_mnt_id,
+        is_unique: StatxFlags::from_bits_retain(found.stx_mask).contains(UNIQUE_MOUNT),
         device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
     })
 }
 
+/// Returns where an open directory stands, without links.
+pub(super) fn location_of(fd: &OwnedFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
 /// Finds out which directory is open.
 pub(super) fn identify(fd: &OwnedFd) -> io::Result<Found> {
-    let mark = mark_of(fd)?;
-    let number = fd.as_raw_fd();
-    let location = fs::read_link(format!("/proc/self/fd/{number}"))?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let (mark, location) = (mark_of(fd)?, location_of(fd)?);
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
-    let mounts = fs::read("/proc/self/mountinfo")?;
-    let mut lines = mounts.split(|byte| *byte == b'\n').filter_map(Mount::parse);
-    let mount = lines.find(|mount| Some(mount.id) == id.map(str::as_bytes));
-    let Some(mount) = mount else {
+    let mut mounts = Vec::with_capacity(MOUNTS_USUAL);
+    File::open("/proc/self/mountinfo")?.read_to_end(&mut mounts)?;
+    let mut lines = mounts.split(|byte| *byte == b'\n');
+    let line = lines.find(|line| line.split(|byte| *byte == b' ').next() == id.map(str::as_bytes));
+    let Some(mount) = line.and_then(Mount::parse) else {
         return Err(io::Error::other("its mount was taken away"));
     };
     let identity = mount.identity_of(&location, mark.inode, fsid(fd));
@@ -224,7 +252,6 @@ fn fsid(fd: &OwnedFd) -> Option<u64> {
 /// One line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
-    id: &'a [u8],
     /// The directory of the file system that is mounted.
     root: PathBuf,
     /// Where.
@@ -237,13 +264,12 @@ struct Mount<'a> {
 impl<'a> Mount<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut words = line.split(|byte| *byte == b' ');
-        let id = words.next()?;
-        let (root, point) = (words.nth(2)?, words.next()?);
+        let (root, point) = (words.nth(3)?, words.next()?);
         let mut rest = words.skip_while(|word| *word != b"-").skip(1);
         let (file_system, source) = (rest.next()?, rest.next()?);
         let options = rest.next().unwrap_or_default();
         let path = |escaped| PathBuf::from(std::ffi::OsString::from_vec(unescape(escaped)));
-        Some(Self { id, root: path(root), point: path(point), file_system, source, options })
+        Some(Self { root: path(root), point: path(point), file_system, source, options })
     }
 
     fn identity_of(&self, location: &Path, inode: u64, fsid: Option<u64>) -> RootIdentity {
