@@ -1,12 +1,17 @@
-//! Names and answers that are made to mislead whoever reads them: every command is asked, and what it
-//! prints is looked at.
+//! Names and answers that are made to mislead whoever reads them, or to have a secret printed: every
+//! command is asked, and what it prints is looked at.
 
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use dropferry::model::misleads;
 
 use super::between::{Answered, stand};
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, TOKEN, until};
 
 /// Sets a title, clears the screen, turns the direction of writing, begins a line.
 const ODD: &str =
@@ -100,4 +105,89 @@ fn no_command_does_to_a_terminal_what_a_name_or_an_answer_wants() {
     assert!(shown["remote_name"].as_str().expect("a name").contains(ODD), "it is exact: {json}");
     assert_plain(&stage.log(), "the log");
     assert!(stage.log().contains("FORGED"), "it is said, escaped");
+}
+
+/// What a secret looks like in an answer that repeats it.
+fn echoes() -> Vec<String> {
+    let percent = TOKEN.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    vec![
+        TOKEN.to_owned(),
+        TOKEN.to_uppercase(),
+        percent,
+        STANDARD.encode(TOKEN),
+        STANDARD.encode(format!("user:{TOKEN}")),
+        format!("https://user:{TOKEN}@proxy.example/"),
+    ]
+}
+
+#[test]
+fn no_command_prints_a_credential_that_an_answer_repeats() {
+    for platform in ["sevenbridges", "basespace", "gjirafa-vp", "s3"] {
+        let platforms: &'static [&'static str] = match platform {
+            "sevenbridges" => &["sevenbridges"],
+            "basespace" => &["basespace"],
+            "gjirafa-vp" => &["gjirafa-vp"],
+            _ => &["s3"],
+        };
+        let mut stage = Stage::new(Options { platforms, level: "trace", ..Options::default() });
+        let is_hostile = Arc::new(AtomicBool::new(false));
+        let hostile = Arc::clone(&is_hostile);
+        stand(&stage, move |asked, sandbox| {
+            if !hostile.load(Ordering::Relaxed) {
+                return asked.forward(sandbox);
+            }
+            let said = format!("no rights for token {}", echoes().join(" or "));
+            let body = match platform {
+                "sevenbridges" => format!("{{\"code\":5001,\"message\":\"{said}\"}}"),
+                "basespace" => {
+                    format!("{{\"ResponseStatus\":{{\"ErrorCode\":\"X\",\"Message\":\"{said}\"}}}}")
+                }
+                "gjirafa-vp" => format!("{{\"success\":false,\"errors\":[\"{said}\"]}}"),
+                _ => format!("<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>"),
+            };
+            let mut answer = Answered::new(403, &body);
+            answer.headers.push_str(&format!("x-request-id: {TOKEN}\r\n"));
+            answer
+        });
+        stage.write("a", b"one");
+        stage.start();
+        stage.until_count("completed", 1);
+        is_hostile.store(true, Ordering::Relaxed);
+        stage.write("b", b"two");
+        until("it is refused", || {
+            Some(()).filter(|()| {
+                stage.log().contains("no rights for token") || stage.count("parked") == 1
+            })
+        });
+        let to = format!("to-{platform}");
+        let mut texts = vec![("the log".to_owned(), stage.log())];
+        for arguments in [
+            &["doctor"][..],
+            &["doctor", "--json"],
+            &["check-config", "--online"],
+            &["check-config", "--online", "--json"],
+            &["verify", "lab"],
+            &["verify", "lab", "--json"],
+            &["verify", "1"],
+            &["show", "1"],
+            &["show", "2"],
+            &["show", "2", "--json"],
+            &["status"],
+            &["status", "--json", "--all"],
+            &["retry", "--destination", &to],
+        ] {
+            texts.push((arguments.join(" "), printed(&stage, arguments)));
+        }
+        let database = fs::read(stage.path("state/dropferry.db-wal")).unwrap_or_default();
+        texts.push(("the rows".to_owned(), String::from_utf8_lossy(&database).into_owned()));
+        for (whose, text) in texts {
+            let lower = text.to_lowercase();
+            for echo in echoes() {
+                assert!(
+                    !lower.contains(&echo.to_lowercase()),
+                    "{platform}, {whose}: {echo}\n{text}"
+                );
+            }
+        }
+    }
 }
