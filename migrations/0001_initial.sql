@@ -136,6 +136,8 @@ CREATE TABLE parts (
     etag TEXT NOT NULL,
     reported INTEGER NOT NULL,
     accepted_at_ns INTEGER NOT NULL,
+    -- What is to be reported instead of the ETag; gone once it is.
+    note TEXT CHECK (length(note) <= 4096),
     PRIMARY KEY (upload_id, number)
 ) STRICT, WITHOUT ROWID;
 

@@ -25,7 +25,7 @@ pub mod unit;
 pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
-pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, Stored};
+pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;
 pub use failure::{Failure, FailureKind, ParkReason};

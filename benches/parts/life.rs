@@ -64,6 +64,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
             part: PartNumber::new(1).expect("from 1"),
             md5: Md5([9; 16]),
             etag: ETag::from_header("09090909090909090909090909090909"),
+            note: None,
             sent: file_size,
             at,
         },
@@ -101,6 +102,7 @@ pub(crate) fn part(id: i64, number: u32) -> Record {
         part: PartNumber::new(number).expect("from 1"),
         md5: Md5([9; 16]),
         etag: ETag::from_header("09090909090909090909090909090909"),
+        note: None,
         sent: ByteCount(8 << 20),
         at: now(),
     };

@@ -71,13 +71,13 @@ mod tests {
     }
 
     fn remote(number: u32, text: &str) -> RemotePart {
-        RemotePart { number: part(number), etag: etag(text) }
+        RemotePart { number: part(number), etag: etag(text), note: None }
     }
 
     #[test]
     fn every_row_of_the_table() {
         let md5_like = "0cc175b9c0f1b6a831c399e269772661";
-        let accepted = |text| PartState::Accepted { md5: MD5, etag: etag(text) };
+        let accepted = |text| PartState::Accepted { md5: MD5, etag: etag(text), note: None };
         let reported = |text| PartState::Reported { md5: MD5, etag: etag(text) };
         let ours = [
             PartState::Open,

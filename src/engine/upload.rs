@@ -350,7 +350,11 @@ impl Upload {
         let numbered = self.parts.iter().enumerate().filter(|(_, part)| wanted(part));
         let parts = numbered.filter_map(|(index, part)| {
             let (_, etag) = part.checkpoint()?;
-            Some(RemotePart { number: PartNumber::from_index(index), etag: etag.clone() })
+            Some(RemotePart {
+                number: PartNumber::from_index(index),
+                etag: etag.clone(),
+                note: part.note().cloned(),
+            })
         });
         parts.take(limit).collect()
     }

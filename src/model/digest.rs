@@ -71,11 +71,32 @@ pub struct Stored {
     pub etag: ETag,
     /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
     pub is_keyed: bool,
+    /// What of the answer is reported instead of the ETag, where the platform asks for more or other.
+    pub note: Option<PartNote>,
+}
+
+/// What a platform is to be told of a part, as its client wrote it: opaque to everybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartNote(Box<str>);
+
+impl PartNote {
+    /// No note is longer: one is kept for each part that is not reported yet.
+    pub const BYTES_MAX: usize = 4096;
+
+    /// Takes a note; `None` when it is too long.
+    pub fn new(text: &str) -> Option<Self> {
+        (text.len() <= Self::BYTES_MAX).then(|| Self(text.into()))
+    }
+
+    /// Returns it as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl From<ETag> for Stored {
     fn from(etag: ETag) -> Self {
-        Self { etag, is_keyed: false }
+        Self { etag, is_keyed: false, note: None }
     }
 }
 
@@ -192,7 +213,7 @@ mod tests {
     }
 
     fn judge(evidence: ETagEvidence<'_>, etag: &str, is_keyed: bool) -> Verdict {
-        evidence.judge(&Stored { etag: ETag::from_header(etag), is_keyed }, MD5)
+        evidence.judge(&Stored { etag: ETag::from_header(etag), is_keyed, note: None }, MD5)
     }
 
     #[test]

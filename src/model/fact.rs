@@ -4,7 +4,7 @@
 //! law in [`super::upload`]. A run is its list of facts, so it can be logged and replayed.
 
 use super::bytes::{ByteCount, PartNumber, PartSize};
-use super::digest::{ETag, ETagMode, Md5};
+use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::id::ExportId;
@@ -37,6 +37,8 @@ pub enum Fact {
         md5: Md5,
         /// What the storage answered.
         etag: ETag,
+        /// What is to be reported instead of the ETag, where the platform asks for more or other.
+        note: Option<PartNote>,
         /// Bytes that went over the wire for it this time; zero when it was found there.
         sent: ByteCount,
         /// When.

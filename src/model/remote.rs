@@ -1,7 +1,7 @@
 //! Remote things, in words that fit every platform.
 
 use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
-use super::digest::{ETag, ETagLaw, Md5};
+use super::digest::{ETag, ETagLaw, Md5, PartNote};
 use super::id::{RemoteFileId, RemoteUploadId};
 
 /// Where a file shall stand at its destination. Frozen at admission.
@@ -42,6 +42,8 @@ pub struct OpenUpload {
 /// A part the platform says it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemotePart {
+    /// What is reported of it instead of the ETag.
+    pub note: Option<PartNote>,
     /// Which.
     pub number: PartNumber,
     /// Its ETag.

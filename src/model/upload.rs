@@ -18,7 +18,7 @@
 //! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
 
 use super::bytes::ByteCount;
-use super::digest::{ETag, ETagMode, Md5};
+use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::{Export, ExportStep};
 use super::fact::Fact;
 use super::failure::ParkReason;
@@ -208,6 +208,8 @@ pub enum PartState {
         md5: Md5,
         /// What the storage answered.
         etag: ETag,
+        /// What is to be reported instead of the ETag.
+        note: Option<PartNote>,
     },
     /// The storage has it and the platform was told.
     Reported {
@@ -219,11 +221,16 @@ pub enum PartState {
 }
 
 impl PartState {
+    /// Returns what is to be reported instead of the ETag.
+    pub fn note(&self) -> Option<&PartNote> {
+        if let Self::Accepted { note, .. } = self { note.as_ref() } else { None }
+    }
+
     /// Returns digest and ETag of a part that the storage has.
     pub fn checkpoint(&self) -> Option<(Md5, &ETag)> {
         match self {
             Self::Open => None,
-            Self::Accepted { md5, etag } | Self::Reported { md5, etag } => Some((*md5, etag)),
+            Self::Accepted { md5, etag, .. } | Self::Reported { md5, etag } => Some((*md5, etag)),
         }
     }
 }
@@ -332,10 +339,10 @@ fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
 /// [`IllegalFact`] when the part is not in the state the fact presumes.
 pub fn part_transition(part: &PartState, fact: &Fact) -> Result<PartState, IllegalFact> {
     match (fact, part) {
-        (Fact::PartAccepted { md5, etag, .. }, PartState::Open) => {
-            Ok(PartState::Accepted { md5: *md5, etag: etag.clone() })
+        (Fact::PartAccepted { md5, etag, note, .. }, PartState::Open) => {
+            Ok(PartState::Accepted { md5: *md5, etag: etag.clone(), note: note.clone() })
         }
-        (Fact::PartsReported { .. }, PartState::Accepted { md5, etag }) => {
+        (Fact::PartsReported { .. }, PartState::Accepted { md5, etag, .. }) => {
             Ok(PartState::Reported { md5: *md5, etag: etag.clone() })
         }
         (Fact::PartReopened { was_reported: false, .. }, PartState::Accepted { .. })

@@ -86,7 +86,7 @@ pub(super) fn number(number: u32) -> PartNumber {
 }
 
 pub(super) fn part(part: u32, etag: &str) -> RemotePart {
-    RemotePart { number: number(part), etag: ETag::from_header(etag) }
+    RemotePart { number: number(part), etag: ETag::from_header(etag), note: None }
 }
 
 /// A body with its digest.

@@ -403,6 +403,7 @@ impl Platform for Fake {
             let part = |(number, etag): (&PartNumber, &ETag)| RemotePart {
                 number: *number,
                 etag: etag.clone(),
+                note: None,
             };
             if reports {
                 return upload.reported.iter().map(part).collect();

@@ -135,6 +135,8 @@ pub struct Switches {
     pub expires_format: String,
     /// Success codes stand under `report`.
     pub success_codes_under_report: bool,
+    /// Headers that the storage answers a part with, and that must be reported with it.
+    pub report_headers: BTreeMap<String, String>,
     /// Headers that the storage demands.
     pub put_headers: BTreeMap<String, String>,
     /// `md5`, `none`, `kms` (32 digits that are not the MD5, and the header that says why), `salted`
@@ -175,6 +177,7 @@ impl Default for Switches {
             part_size: None,
             expires_format: "iso".into(),
             success_codes_under_report: false,
+            report_headers: BTreeMap::new(),
             put_headers: BTreeMap::new(),
             storage_etag: "md5".into(),
             url_life: 12 * 3600,

@@ -17,7 +17,7 @@ use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
-    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNumber, PartSize, PartState,
+    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState,
     Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath,
     Stage, Target, TargetId, UploadId, UploadState, WallTime,
 };
@@ -244,11 +244,11 @@ pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<Load
 }
 
 fn read_parts(connection: &Connection, id: UploadId) -> Result<Vec<(PartNumber, PartState)>> {
-    let sql = "SELECT number, md5, etag, reported FROM parts WHERE upload_id = ?1 ORDER BY number";
+    let sql = "SELECT number, md5, etag, reported, note FROM parts WHERE upload_id = ?1 ORDER BY number";
     let mut statement = connection.prepare_cached(sql)?;
     let parts = statement.query_map([id.0], |row| {
         let number = PartNumber::new(row.get(0)?).ok_or_else(|| damaged("parts.number"))?;
-        Ok((number, part_of(row.get(1)?, row.get(2)?, row.get(3)?)?))
+        Ok((number, part_of(row, 1)?))
     })?;
     parts.collect()
 }
@@ -259,18 +259,26 @@ pub(super) fn read_part(
     id: UploadId,
     number: PartNumber,
 ) -> Result<PartState> {
-    let sql = "SELECT md5, etag, reported FROM parts WHERE upload_id = ?1 AND number = ?2";
+    let sql = "SELECT md5, etag, reported, note FROM parts WHERE upload_id = ?1 AND number = ?2";
     let mut rows = connection.prepare_cached(sql)?;
     let mut rows = rows.query((id.0, number.get()))?;
     match rows.next()? {
-        Some(row) => part_of(row.get(0)?, row.get(1)?, row.get(2)?),
+        Some(row) => part_of(row, 0),
         None => Ok(PartState::Open),
     }
 }
 
-fn part_of(md5: Vec<u8>, etag: String, reported: bool) -> Result<PartState> {
-    let (md5, etag) = (md5_of(&md5, "parts.md5")?, ETag::from_header(&etag));
-    Ok(if reported { PartState::Reported { md5, etag } } else { PartState::Accepted { md5, etag } })
+/// Reads a part from the columns that begin at `first`: digest, ETag, reported, note.
+fn part_of(row: &Row<'_>, first: usize) -> Result<PartState> {
+    let md5: Vec<u8> = row.get(first)?;
+    let (md5, etag) = (md5_of(&md5, "parts.md5")?, row.get::<_, String>(first + 1)?);
+    let etag = ETag::from_header(&etag);
+    if row.get(first + 2)? {
+        return Ok(PartState::Reported { md5, etag });
+    }
+    let note: Option<String> = row.get(first + 3)?;
+    let note = note.map(|note| PartNote::new(&note).ok_or_else(|| damaged("parts.note")));
+    Ok(PartState::Accepted { md5, etag, note: note.transpose()? })
 }
 
 /// Inserts an upload as it was admitted.

@@ -66,6 +66,7 @@ fn fact(index: usize) -> Fact {
             part: number,
             md5: Md5([9; 16]),
             etag: ETag::from_header("e"),
+            note: None,
             sent: ByteCount(4),
             at: AT,
         },

@@ -517,3 +517,27 @@ fn a_lost_database_uploads_nothing_twice_and_another_content_is_never_taken_for_
     let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
     assert!(said.contains("not proved the same"), "{said}");
 }
+
+#[test]
+fn headers_that_are_to_be_reported_outlive_a_kill() {
+    let headers = "{\"x-amz-version-id\": \"v7\", \"x-extra\": \"a b\"}";
+    for etag in ["md5", "none"] {
+        let switches = format!(
+            "{{\"part_size\": 1048576, \"storage_etag\": \"{etag}\", \"report_headers\": {headers}}}"
+        );
+        let mut stage = with_switches(Box::leak(switches.into_boxed_str()));
+        let refused = json!([{"operation": "report-many", "times": 0, "action": "reset"}]);
+        stage.tell("faults", &refused.to_string());
+        stage.write("run/large", &noise(3 << 20, 5));
+        stage.start();
+        until("all parts are there", || {
+            (stage.status()["uploads"][0]["accepted_part_count"] == 3).then_some(())
+        });
+        stage.kill();
+        stage.tell("faults", "[]");
+        stage.start();
+        stage.until_count("completed", 1);
+        // The sandbox notes every report that lacks a header as a breach.
+        stage.assert_all_there();
+    }
+}

@@ -143,6 +143,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
             part: PartNumber::new(1).expect("from 1"),
             md5: Md5([9; 16]),
             etag: ETag::from_header("e"),
+            note: None,
             sent: size,
             at: AT,
         },

@@ -136,8 +136,8 @@ impl Upload {
         if verdict == Verdict::Equal {
             self.life.damage.remove(&part);
         }
-        let Put { stored: Stored { etag, .. }, md5, sent } = put;
-        let accepted = Fact::PartAccepted { part, md5, etag, sent, at: now.wall };
+        let Put { stored: Stored { etag, note, .. }, md5, sent } = put;
+        let accepted = Fact::PartAccepted { part, md5, etag, note, sent, at: now.wall };
         Answer {
             facts: reopened.into_iter().chain(learned).chain([accepted]).collect(),
             is_md5_seen: verdict == Verdict::Equal,

@@ -58,7 +58,7 @@ fn part(number: u32) -> PartNumber {
 
 fn accepted(number: u32) -> Fact {
     let (md5, etag) = (Md5([1; 16]), ETag::from_header("e"));
-    Fact::PartAccepted { part: part(number), md5, etag, sent: ByteCount(4), at: AT }
+    Fact::PartAccepted { part: part(number), md5, etag, note: None, sent: ByteCount(4), at: AT }
 }
 
 fn failed(retry_at: Option<WallTime>) -> Fact {
@@ -276,7 +276,7 @@ fn what_is_in_flight_is_counted_once_however_it_ends() {
     assert_eq!(counts(&flying), (0, 70));
     let sent = |sent| {
         let Fact::PartAccepted { part, md5, etag, at, .. } = accepted(1) else { panic!("a part") };
-        Fact::PartAccepted { part, md5, etag, sent: ByteCount(sent), at }
+        Fact::PartAccepted { part, md5, etag, note: None, sent: ByteCount(sent), at }
     };
     assert_eq!(counts(&move_by(&flying, &sent(50))), (50, 20));
     assert_eq!(counts(&move_by(&flying, &sent(90))), (90, 0));

@@ -239,7 +239,7 @@ impl BaseSpace {
             for part in page.items {
                 let number = part.number.and_then(PartNumber::new);
                 let Some((number, etag)) = number.zip(part.etag()) else { return Ok(None) };
-                found.push(RemotePart { number, etag });
+                found.push(RemotePart { number, etag, note: None });
             }
             if is_empty || page.total_count.is_none_or(|total| found.len() >= total) {
                 return Ok(Some(found));

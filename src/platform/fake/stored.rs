@@ -68,7 +68,7 @@ impl Fake {
         let made = state.made_by(upload);
         let file = made.and_then(|made| state.files.get(made.id.as_str()));
         let number = PartNumber::from_index(0);
-        let part = |file: &File| RemotePart { number, etag: file.etag.clone() };
+        let part = |file: &File| RemotePart { number, etag: file.etag.clone(), note: None };
         Ok((!state.lists_no_parts).then(|| file.map(part).into_iter().collect()))
     }
 

@@ -151,7 +151,7 @@ pub(super) fn whole_parts(listed: &[Listed], remote: &RemoteUpload) -> Vec<Remot
         let is_last = part.part_number == remote.part_count;
         let is_whole = part.size == full || (is_last && (1..full).contains(&part.size));
         let number = PartNumber::new(part.part_number).filter(|_| is_whole)?;
-        Some(RemotePart { number, etag: ETag::from_header(&part.e_tag) })
+        Some(RemotePart { number, etag: ETag::from_header(&part.e_tag), note: None })
     };
     listed.iter().filter_map(part).collect()
 }

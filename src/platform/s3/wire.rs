@@ -117,7 +117,7 @@ pub(super) fn parts(body: &[u8]) -> Option<Parts> {
     let root = parse(body)?;
     let part = |element: &Element| {
         let number = PartNumber::new(element.text_of("PartNumber")?.parse().ok()?)?;
-        Some(RemotePart { number, etag: ETag::from_header(element.text_of("ETag")?) })
+        Some(RemotePart { number, etag: ETag::from_header(element.text_of("ETag")?), note: None })
     };
     let is_truncated = root.text_of("IsTruncated") == Some("true");
     let marker = root.text_of("NextPartNumberMarker").and_then(|text| text.parse().ok());

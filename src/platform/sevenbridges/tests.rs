@@ -315,6 +315,46 @@ async fn a_part_goes_to_the_storage_without_our_token() {
 }
 
 #[tokio::test]
+async fn every_header_that_is_asked_for_is_collected_and_reported() {
+    fn storage(_: &Seen) -> Reply {
+        let reply = Reply::new(200, "").with("ETag", "\"abc\"");
+        reply.with("x-amz-version-id", "v 7").with("X-Extra", "\"q\"").with("x-other", "no")
+    }
+    for (asked, reported) in [
+        (json!(null), json!({"ETag": "abc"})),
+        (json!([]), json!({"ETag": "abc"})),
+        (json!(["ETag"]), json!({"ETag": "abc"})),
+        (json!(["etag", "ETag"]), json!({"ETag": "abc"})),
+        (json!(["ETag", "x-amz-version-id"]), json!({"ETag": "abc", "x-amz-version-id": "v 7"})),
+        (json!(["etag", "x-extra"]), json!({"etag": "abc", "x-extra": "\"q\""})),
+        (json!(["x-extra"]), json!({"x-extra": "\"q\""})),
+        (json!(["x-goog-hash", "ETag"]), json!({"ETag": "abc"})),
+        (json!(["x-goog-hash"]), json!({})),
+    ] {
+        let bench = storage_bench(json!({"report": {"headers": asked}}), storage);
+        let stored = bench.platform.put_part(&sending("u", 3), body(b"b")).await.expect("taken");
+        let (number, etag, note) = (bench::part(3, "").number, stored.etag, stored.note);
+        let part = RemotePart { number, etag, note };
+        let told = serde_json::to_value(super::wire::Part::report(&part)).expect("JSON");
+        let expected = json!({"part_number": 3, "response": {"headers": reported}});
+        assert_eq!(told, expected, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_bounded() {
+    fn long(_: &Seen) -> Reply {
+        Reply::new(200, "").with("ETag", "abc").with("x-long", &"x".repeat(5000))
+    }
+    let many: Vec<_> = (0..100).map(|number| format!("x-{number}")).collect();
+    for asked in [json!(["ETag", "x-long"]), json!(many)] {
+        let bench = storage_bench(json!({"report": {"headers": asked}}), long);
+        let put = bench.platform.put_part(&sending("u", 3), body(b"b")).await;
+        assert_eq!(put.expect_err("too much").kind, FailureKind::BadAnswer);
+    }
+}
+
+#[tokio::test]
 async fn an_expired_address_is_fetched_once_more_and_never_used() {
     // An hour ahead of this machine's clock, and behind the platform's.
     let signed = json!({"expires": "2025-02-11T09:04:10Z"});

@@ -211,7 +211,7 @@ impl SevenBridges {
         if !signed.is_success(response.status) {
             return Err(answer::classify_storage(&response));
         }
-        let stored = answer::told(&response);
+        let stored = Stored { note: signed.collect(&response)?, ..answer::told(&response) };
         if stored.etag.as_str().is_empty() && signed.wants_etag() {
             let message = format!("the storage took part {part} and gave no ETag for it");
             return Err(answer::answered(&response, FailureKind::PartRejected, message));

@@ -15,16 +15,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNumber, PartSize, RemoteFile,
+    ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNote, PartNumber, PartSize, RemoteFile,
     RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::parse_time;
+use crate::platform::http::Response;
 use crate::platform::bounded::{Small, file_size, lenient, list};
 
 /// The metadata key that holds our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
 /// Real ids have 24 to 64 characters.
 const ID_MAX: usize = 200;
+/// Header names in one report: the vendor's pages show one.
+const HEADERS_MAX: usize = 32;
 /// Real names have at most 255 characters; a longer one is no answer to anything we asked.
 const NAME_MAX: usize = 4096;
 
@@ -194,7 +197,7 @@ impl ListedPart {
         let headers = self.response.as_ref().and_then(|response| response.headers.as_ref());
         let etag = headers.and_then(|headers| headers.etag.as_deref()).unwrap_or("");
         let number = PartNumber::new(self.part_number)?;
-        Some(RemotePart { number, etag: ETag::from_header(etag) })
+        Some(RemotePart { number, etag: ETag::from_header(etag), note: None })
     }
 }
 
@@ -213,8 +216,9 @@ struct PartResponse {
 impl Part {
     /// Returns a report of a part.
     pub(super) fn report(part: &RemotePart) -> Self {
-        let etag = Value::String(part.etag.to_string());
-        let headers = Some(BTreeMap::from([("ETag".to_owned(), etag)]));
+        let etag = || BTreeMap::from([("ETag".to_owned(), Value::String(part.etag.to_string()))]);
+        let noted = part.note.as_ref().and_then(|note| serde_json::from_str(note.as_str()).ok());
+        let headers = Some(noted.unwrap_or_else(etag));
         Self { part_number: part.number.get(), response: Some(PartResponse { headers }) }
     }
 }
@@ -285,6 +289,32 @@ impl SignedPart {
         let below = self.report.as_ref().and_then(|report| report.success_codes.as_ref());
         let codes = self.success_codes.as_ref().or(below).filter(|codes| !codes.is_empty());
         codes.map_or(status == 200, |codes| codes.contains(&status))
+    }
+
+    /// Collects from the storage's answer what the platform wants reported, under the names by which it
+    /// asks; nothing where that is the ETag alone. A header that the answer lacks is left out.
+    ///
+    /// # Errors
+    /// `BadAnswer` when it asks for more than is kept.
+    pub(super) fn collect(&self, response: &Response) -> Result<Option<PartNote>, Failure> {
+        let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
+        let is_etag = |name: &String| name.eq_ignore_ascii_case("etag");
+        let Some(wanted) = wanted.filter(|names| !names.iter().all(is_etag)) else {
+            return Ok(None);
+        };
+        let value = |name: &String| {
+            let all = response.headers.get_all(name.as_str()).iter();
+            let all: Vec<_> = all.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            let text = (!all.is_empty()).then(|| all.join(", "))?;
+            // As it is reported where nothing else is asked for.
+            Some(if is_etag(name) { ETag::from_header(&text).to_string() } else { text })
+        };
+        let found = wanted.iter().take(HEADERS_MAX + 1);
+        let found: BTreeMap<_, _> =
+            found.filter_map(|name| Some((name, value(name)?))).collect();
+        let text = serde_json::to_string(&found).unwrap_or_default();
+        let note = PartNote::new(&text).filter(|_| wanted.len() <= HEADERS_MAX);
+        note.map(Some).ok_or_else(|| bad("the platform wants more headers reported than are kept"))
     }
 
     /// Tells whether the platform wants the ETag reported.

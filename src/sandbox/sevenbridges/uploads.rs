@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -165,7 +165,9 @@ fn sign(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outcome 
     let host = call.base.trim_end_matches("/v2");
     let codes = json!([200]);
     let under_report = state.switches.success_codes_under_report;
-    let wants_etag = state.switches.storage_etag != "none";
+    let etag = (state.switches.storage_etag != "none").then_some("ETag");
+    let others = state.switches.report_headers.keys().map(String::as_str);
+    let wanted: Vec<_> = etag.into_iter().chain(others).collect();
     let mut signed = json!({
         "method": "PUT",
         "url": format!("{host}/storage/{id}/{part}?expires={expires}&signature={signature}"),
@@ -176,7 +178,7 @@ fn sign(shared: &Shared, state: &mut Sandbox, call: &Call, id: &str) -> Outcome 
             _ => json!(time(expires)),
         },
         "headers": state.switches.put_headers,
-        "report": {"headers": if wants_etag { json!(["ETag"]) } else { json!([]) }, "body": {}},
+        "report": {"headers": wanted, "body": {}},
     });
     if under_report {
         signed["report"]["success_codes"] = codes;
@@ -278,6 +280,7 @@ fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response 
         _ => stored.md5.clone(),
     };
     let is_keyed = state.switches.storage_etag == "kms";
+    let others = state.switches.report_headers.clone();
     state.ledger.arrived(id, number, stored.length, true);
     let Some(upload) = state.world.uploads.get_mut(id) else { return xml(404, "NoSuchUpload") };
     upload.given.insert(number, etag.clone());
@@ -287,6 +290,11 @@ fn keep(shared: &Shared, id: &str, number: u32, stored: StoredPart) -> Response 
         && etag != "\"\""
     {
         response.headers_mut().insert("etag", etag);
+    }
+    for (name, value) in &others {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
     }
     if is_keyed {
         let header = HeaderValue::from_static("aws:kms");
@@ -305,8 +313,18 @@ fn report(state: &mut Sandbox, id: &str, parts: &[Value], code: u32) -> Outcome 
     for part in parts {
         let number = part.get("part_number").and_then(Value::as_u64).ok_or_else(malformed)?;
         let number = u32::try_from(number).map_err(|_| malformed())?;
-        let etag =
-            part.pointer("/response/headers/ETag").and_then(Value::as_str).ok_or_else(malformed)?;
+        let reported = part.pointer("/response/headers").ok_or_else(malformed)?;
+        let others = &state.switches.report_headers;
+        let is_told = |(name, value): (&String, &String)| {
+            reported.get(name).and_then(Value::as_str) == Some(value)
+        };
+        if !others.iter().all(is_told) {
+            let breach = format!("report: part {number} without the headers that were asked for");
+            state.ledger.breach(breach);
+        }
+        // A storage without ETags has none reported where other headers are.
+        let none = (state.switches.storage_etag == "none").then_some("");
+        let etag = reported.get("ETag").and_then(Value::as_str).or(none).ok_or_else(malformed)?;
         let etag = etag.trim_matches('"').to_owned();
         let Some(upload) = state.world.uploads.get_mut(id) else {
             return Err(Refusal::no_upload());

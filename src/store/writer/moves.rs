@@ -21,7 +21,7 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNumber,
+    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNote, PartNumber,
     PartState, Stage, UploadId, UploadState, WallTime,
 };
 
@@ -322,14 +322,15 @@ fn write_part(
             let sql = "DELETE FROM parts WHERE upload_id = ?1 AND number = ?2";
             connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
         }
-        PartState::Accepted { md5, etag } => {
-            let sql = "INSERT INTO parts (upload_id, number, md5, etag, reported, accepted_at_ns) \
-                VALUES (?1, ?2, ?3, ?4, 0, ?5)";
-            let row = (id.0, number.get(), md5.0, etag.as_str(), at);
+        PartState::Accepted { md5, etag, note } => {
+            let sql = "INSERT INTO parts (upload_id, number, md5, etag, reported, accepted_at_ns, note) \
+                VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)";
+            let note = note.as_ref().map(PartNote::as_str);
+            let row = (id.0, number.get(), md5.0, etag.as_str(), at, note);
             connection.prepare_cached(sql)?.execute(row)?;
         }
         PartState::Reported { .. } => {
-            let sql = "UPDATE parts SET reported = 1 WHERE upload_id = ?1 AND number = ?2";
+            let sql = "UPDATE parts SET reported = 1, note = NULL WHERE upload_id = ?1 AND number = ?2";
             connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
         }
     }

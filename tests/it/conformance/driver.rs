@@ -101,7 +101,7 @@ pub(super) async fn try_put(
     let chunks = futures_util::stream::iter([Ok(Bytes::from(content))]).boxed();
     let body = PartBody { length, md5: Some(md5), chunks };
     let etag = site.platform.put_part(part, body).await?.etag;
-    Ok(RemotePart { number: part.part, etag })
+    Ok(RemotePart { number: part.part, etag, note: None })
 }
 
 /// Uploads a file, whatever goes wrong once.

@@ -283,7 +283,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let part = dropferry::model::PartNumber::new(1).expect("from 1");
     let asked = PartRequest { remote: remote.clone(), part, begun: request.clone() };
     let etag = now(world.fake.put_part(&asked, body)).expect("stores").etag;
-    let parts = [dropferry::model::RemotePart { number: part, etag }];
+    let parts = [dropferry::model::RemotePart { number: part, etag, note: None }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
     let completing = CompleteRequest {
         remote,
