@@ -80,7 +80,8 @@ pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
         let destinations = &destinations;
         let count = |snapshot: &Snapshot| snapshot.completed_at_former(&run);
         let former_count = world.readers.lend(count).flatten().map_err(local)?;
-        if former_count > 0 {
+        // What an act that was cut set aside is put back all the same.
+        if former_count > 0 && *how != Disposition::Keep {
             let why = format!(
                 "{former_count} files of it were completed at a former target of their destination, \
                  which proves nothing at its target"

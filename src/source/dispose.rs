@@ -110,7 +110,7 @@ impl Act<'_> {
                 version.ctime_ns = None;
             }
             let Some(parent) = parents.of(path)? else { continue };
-            self.dispose_of((parent, path), version, place.as_mut())?;
+            self.dispose_of(parent, path, version, place.as_mut())?;
         }
         if let Some(place) = place {
             place.finish()?;
@@ -121,11 +121,11 @@ impl Act<'_> {
 
     fn dispose_of(
         &self,
-        file: (&OwnedFd, &SourcePath),
+        parent: &OwnedFd,
+        path: &SourcePath,
         version: Fingerprint,
         mut place: Option<&mut Place<'_>>,
     ) -> Result<(), Error> {
-        let (parent, path) = file;
         let stat = match aside::look(parent, name_of(path)) {
             Err(Errno::NOENT) => return Ok(()),
             stat => stat.map_err(|errno| Error::of_file("look at", path, errno))?,

@@ -71,22 +71,36 @@ pub(super) fn look(directory: impl AsFd, name: &Path) -> Result<Stat, Errno> {
     stat_fd(rustix::fs::openat(directory, name, flags, Mode::empty())?)
 }
 
+/// A name in an open directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) directory: &'a OwnedFd,
+    pub(super) name: &'a Path,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(directory: &'a OwnedFd, name: &'a Path) -> Self {
+        Self { directory, name }
+    }
+}
+
 /// Renames, and never onto something. Where the file system cannot promise that, a link does; where it
 /// has no links either, the name is looked at just before.
-pub(super) fn rename_free(from: (&OwnedFd, &Path), to: (&OwnedFd, &Path)) -> Result<(), Errno> {
+pub(super) fn rename_free(from: Entry<'_>, to: Entry<'_>) -> Result<(), Errno> {
     let flags = RenameFlags::NOREPLACE;
-    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
+    match rustix::fs::renameat_with(from.directory, from.name, to.directory, to.name, flags) {
         Err(Errno::INVAL | Errno::NOSYS) => {}
         renamed => return renamed,
     }
-    match rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty()) {
-        Ok(()) => return rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()),
+    let none = AtFlags::empty();
+    match rustix::fs::linkat(from.directory, from.name, to.directory, to.name, none) {
+        Ok(()) => return rustix::fs::unlinkat(from.directory, from.name, none),
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::INVAL) => {}
         Err(errno) => return Err(errno),
     }
-    match look(to.0, to.1) {
+    match look(to.directory, to.name) {
         Ok(_) => Err(Errno::EXIST),
-        Err(Errno::NOENT) => rustix::fs::renameat(from.0, from.1, to.0, to.1),
+        Err(Errno::NOENT) => rustix::fs::renameat(from.directory, from.name, to.directory, to.name),
         Err(errno) => Err(errno),
     }
 }
@@ -118,7 +132,7 @@ impl<'a> Aside<'a> {
     ) -> Result<Option<Self>, Error> {
         let aside = Self::left(parent, path, version);
         let private = Path::new(&aside.private);
-        match rename_free((parent, name_of(path)), (parent, private)) {
+        match rename_free(Entry::new(parent, name_of(path)), Entry::new(parent, private)) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::EXIST) => {
@@ -171,21 +185,21 @@ impl<'a> Aside<'a> {
 /// # Errors
 /// When it cannot have its own name: the message says which it has.
 pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> Result<(), Error> {
-    let own = (parent, Path::new(private));
+    let own = Entry::new(parent, Path::new(private));
     let doing = |errno| Error::of_file("put back", path, errno);
-    match rename_free(own, (parent, name_of(path))) {
+    match rename_free(own, Entry::new(parent, name_of(path))) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(doing(errno)),
     }
-    let (mine, other) = (look(parent, own.1).map_err(doing)?, look(parent, name_of(path)));
+    let (mine, other) = (look(parent, own.name).map_err(doing)?, look(parent, name_of(path)));
     if other.is_ok_and(|other| is_same_file(&mine, &other)) {
         // A link that was to become the rename.
-        return rustix::fs::unlinkat(parent, own.1, AtFlags::empty()).map_err(doing);
+        return rustix::fs::unlinkat(parent, own.name, AtFlags::empty()).map_err(doing);
     }
     for number in 1..=KEPT_MAX {
         let kept = [path.file_name(), format!(".kept-{number}").as_bytes()].concat();
-        match rename_free(own, (parent, Path::new(OsStr::from_bytes(&kept)))) {
+        match rename_free(own, Entry::new(parent, Path::new(OsStr::from_bytes(&kept)))) {
             Ok(()) => {
                 let why = format!(
                     "it changed just now, twice; the version before the last is beside it, as {}",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dropferry::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
 use dropferry::model::{
     DisposalDoubt, Disposition, DropName, Failure, FailureKind, NoticeKind, RemoteStanding,
-    SourcePath, UnitState, UploadId, WallTime,
+    RootIdentity, SourcePath, UnitState, UploadId, WallTime,
 };
 use dropferry::platform::contract::Platform;
 use dropferry::receipt;
@@ -442,4 +442,24 @@ fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set
     let mut life = world.start();
     assert!(!any_goes_within(&mut world, &mut life, 300));
     assert_eq!(world.act_counts.get("put back"), Some(&2), "each of the two runs");
+}
+
+/// What was read from another directory than the one that is to be emptied, or was not asked about,
+/// proves nothing.
+#[test]
+fn rows_of_another_root_or_of_uploads_that_were_not_asked_about_let_nothing_go() {
+    let mut world = world(990);
+    let mut life = world.run();
+    until_completed(&mut world, &mut life);
+    let snapshot = Snapshot::open(world.state()).expect("the state can be read");
+    let (drop, unit) = (DropName::new("drop"), SourcePath::from_bytes(b"run"));
+    let run = RunKey { drop: &drop, unit: &unit, is_file: false };
+    let destinations = &world.settings.drops[0].destinations;
+    let count = |before, root: &RootIdentity| {
+        let proving = Proving { run, destinations, before: UploadId(before), root };
+        snapshot.proved_files(&proving).expect("it can be read").len()
+    };
+    assert_eq!(count(i64::MAX, &world.root), 2);
+    assert_eq!(count(i64::MAX, &RootIdentity::new("another")), 0);
+    assert_eq!(count(1, &world.root), 0);
 }
