@@ -318,7 +318,7 @@ impl Snapshot {
         let proved = by_path.into_iter().filter_map(|(path, uploads)| {
             let version = uploads.get(what.destinations.first()?.as_str())?.version;
             let proves = |newest: &Newest| {
-                let is_of_root = newest.root.as_ref().is_none_or(|root| root == what.root);
+                let is_of_root = newest.root.as_ref() == Some(what.root);
                 newest.upload < what.before && is_of_root && newest.version.is_untouched(&version)
             };
             let is_everywhere = what
