@@ -314,6 +314,7 @@ impl Engine {
         }
         let Some(upload) = self.uploads.get(&id) else { return false };
         let Some(begin) = self.begin(upload) else { return false };
+        let is_new = begin.replaces.is_none();
         let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
         let (destination, drop) =
             (upload.admission.destination.clone(), upload.admission.drop.clone());
@@ -323,7 +324,8 @@ impl Engine {
         let kind = FlightKind::Whole(drop, flown);
         let flight = Flight { kind, upload: Some(id), destination: Some(destination) };
         let act_id = self.fly(flight);
-        match self.disk.has(id) {
+        // An object that a row calls completed is written over once that row says otherwise.
+        match self.disk.has(id) && is_new {
             true => turn.free_act(act_id, act),
             false => turn.act(act_id, act),
         }

@@ -17,9 +17,9 @@ use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
-    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState,
-    Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath,
-    Stage, Target, TargetId, UploadId, UploadState, WallTime,
+    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber, PartSize,
+    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity,
+    SourcePath, Stage, Target, TargetId, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -244,7 +244,8 @@ pub(super) fn read_upload(connection: &Connection, row: &Row<'_>) -> Result<Load
 }
 
 fn read_parts(connection: &Connection, id: UploadId) -> Result<Vec<(PartNumber, PartState)>> {
-    let sql = "SELECT number, md5, etag, reported, note FROM parts WHERE upload_id = ?1 ORDER BY number";
+    let sql =
+        "SELECT number, md5, etag, reported, note FROM parts WHERE upload_id = ?1 ORDER BY number";
     let mut statement = connection.prepare_cached(sql)?;
     let parts = statement.query_map([id.0], |row| {
         let number = PartNumber::new(row.get(0)?).ok_or_else(|| damaged("parts.number"))?;

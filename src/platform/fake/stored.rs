@@ -32,6 +32,9 @@ impl Fake {
         let bytes = state.damage(bytes);
         let stored = state.tell(&bytes);
         match there {
+            Some(old) if state.is_at(&old, begun.replaces.as_ref()) => {
+                state.files.remove(&old);
+            }
             Some(id) if is_sound => {
                 let file = &state.files[&id];
                 let stored = Stored { etag: file.etag.clone(), ..stored };
@@ -108,7 +111,7 @@ impl State {
             }
             (false, false, false) => md5.to_string(),
         };
-        Stored { etag: ETag::from_header(&text), is_keyed }
+        Stored { etag: ETag::from_header(&text), is_keyed, note: None }
     }
 
     /// Changes a byte, each time in another way, as long as that is planned.

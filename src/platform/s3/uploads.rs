@@ -180,7 +180,8 @@ impl S3 {
             Resource::Single(key, token) => {
                 let ours = self.ours(key, token).await?;
                 let number = PartNumber::from_index(0);
-                let part = |(stored, _): (Stored, _)| RemotePart { number, etag: stored.etag, note: None };
+                let part =
+                    |(stored, _): (Stored, _)| RemotePart { number, etag: stored.etag, note: None };
                 return Ok(Some(ours.map(part).into_iter().collect()));
             }
             Resource::Upload(key, upload) => (key, upload),

@@ -15,12 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNote, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
+    ByteCount, ContentMark, ETag, Failure, FailureKind, Md5, PartNote, PartNumber, PartSize,
+    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, WallTime,
 };
 use crate::platform::answer::parse_time;
-use crate::platform::http::Response;
 use crate::platform::bounded::{Small, file_size, lenient, list};
+use crate::platform::http::Response;
 
 /// The metadata key that holds our digest.
 pub(super) const MARK_KEY: &str = "dropferry_digest";
@@ -310,8 +310,7 @@ impl SignedPart {
             Some(if is_etag(name) { ETag::from_header(&text).to_string() } else { text })
         };
         let found = wanted.iter().take(HEADERS_MAX + 1);
-        let found: BTreeMap<_, _> =
-            found.filter_map(|name| Some((name, value(name)?))).collect();
+        let found: BTreeMap<_, _> = found.filter_map(|name| Some((name, value(name)?))).collect();
         let text = serde_json::to_string(&found).unwrap_or_default();
         let note = PartNote::new(&text).filter(|_| wanted.len() <= HEADERS_MAX);
         note.map(Some).ok_or_else(|| bad("the platform wants more headers reported than are kept"))

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNote, PartNumber,
-    PartState, Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNote,
+    PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -330,7 +330,8 @@ fn write_part(
             connection.prepare_cached(sql)?.execute(row)?;
         }
         PartState::Reported { .. } => {
-            let sql = "UPDATE parts SET reported = 1, note = NULL WHERE upload_id = ?1 AND number = ?2";
+            let sql =
+                "UPDATE parts SET reported = 1, note = NULL WHERE upload_id = ?1 AND number = ?2";
             connection.prepare_cached(sql)?.execute((id.0, number.get()))?;
         }
     }

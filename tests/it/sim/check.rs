@@ -18,7 +18,10 @@ pub(super) fn all_arrived(world: &World, life: &Life) {
         assert_eq!(there[0].bytes, *bytes, "{path} has another content");
     }
     assert_eq!(world.fake.state().files.len(), world.files.len(), "files at the far end");
-    assert_eq!(completed(world).len(), world.files.len(), "uploads completed");
+    let uploads = status(world).uploads;
+    let ends: Vec<_> =
+        uploads.iter().map(|upload| (upload.admission.id, upload.word(), &upload.state)).collect();
+    assert_eq!(completed(world).len(), world.files.len(), "uploads completed: {ends:?}");
     little_sent_again(world);
     at_rest(world, life);
 }
