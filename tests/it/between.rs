@@ -33,7 +33,8 @@ impl Asked {
     /// Has the sandbox answer.
     pub(crate) fn forward(&self, sandbox: &str) -> Answered {
         let mut stream = TcpStream::connect(sandbox).expect("the sandbox listens");
-        let head = self.head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        // The body of an answer to the older version ends with its connection, and is in no chunks.
+        let head = self.head.replacen(" HTTP/1.1\r\n", " HTTP/1.0\r\nconnection: close\r\n", 1);
         stream.write_all(head.as_bytes()).expect("sent");
         stream.write_all(&self.body).expect("sent");
         let mut reader = BufReader::new(stream);
