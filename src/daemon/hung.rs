@@ -34,7 +34,7 @@ const SUSPECT_LIMIT: u32 = 2;
 /// The same while the daemon stops.
 const DRAIN_LIMIT: u32 = 3;
 /// Reads of one device that hang at most: each keeps a thread and its memory.
-const HUNG_MAX: usize = 8;
+const HUNG_MAX: usize = 4;
 
 /// Tells whether a read that was left has come back.
 type HasReturned = Box<dyn FnMut() -> bool + Send>;

@@ -1,7 +1,7 @@
 //! The threads that digest parts of one drop directory, and what happens when one of them hangs.
 //!
 //! Whoever waits for a digest looks now and then whether the thread that makes it moves. When it does not,
-//! the parts of other files go to another thread; when it does not for longer, what it reads is given up
+//! the parts of other files go to threads of their own; when it does not for longer, what it reads is given up
 //! ([`super::hung`]). *At a crash* nothing is lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,10 +70,9 @@ pub(super) fn watch_over(world: &Arc<World>, drop: &DropName, source: &Source) {
         }
         serving.due = now.after(hung::TICK);
         let still = serving.patience.tick(serving.together.step_count());
-        if still >= hung::SPLIT_TICKS
-            && let Some(others) = serving.together.split()
-        {
-            servings.push(serve(world, drop, others));
+        if still >= hung::SPLIT_TICKS {
+            let others = serving.together.split().into_iter();
+            servings.extend(others.map(|others| serve(world, drop, others)));
         }
         let limit = match serving.together.busy() {
             Some(file) => source.hung.limit(world, file.fingerprint.device),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
+use dropferry::clock::Clock;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -81,6 +83,29 @@ fn a_read_that_hangs_holds_up_neither_other_files_nor_the_end_of_the_daemon() {
         });
         drop(fuse);
         assert!(stage.wait_for_end().success(), "{}", stage.log());
+    }
+}
+
+#[test]
+fn a_share_on_which_every_read_hangs_holds_up_the_disk_beside_it_for_seconds() {
+    const MOST: Duration = Duration::from_secs(20);
+    for platform in [&["s3"], &["sevenbridges"]] {
+        let Some((stage, fuse)) = stage_with_share(platform) else { return };
+        for n in 0..40 {
+            fuse.sicken(&format!("sick {n}"), 0, Sick::Hanging);
+            fuse.write(&format!("sick {n}"), &noise(1_000, n));
+        }
+        until("they are known", || (stage.count("queued") > 20).then_some(()));
+        let started = Clock::real();
+        stage.write("on disk", b"content");
+        until("it arrives", || {
+            let status = stage.status();
+            let mut uploads = status["uploads"].as_array()?.iter();
+            let is_there = |one: &&Value| one["path"] == "on disk" && one["state"] == "completed";
+            uploads.find(is_there).map(drop)
+        });
+        let took = started.now().monotonic.0;
+        assert!(took < MOST, "{platform:?}: {took:?}");
     }
 }
 

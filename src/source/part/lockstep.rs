@@ -8,7 +8,7 @@
 //!
 //! A read that does not come back must not hold up the others. So the parts lie in a [`Together`], and
 //! the thread takes one out for as long as it reads it. Whoever watches it sees that no step ends, takes
-//! the parts of other files away ([`Together::split`]) and has another thread go on with them; a part
+//! the parts of other files away ([`Together::split`]) and has other threads go on with them; a part
 //! that is given up ([`Together::give_up`]) is failed at once, and the thread that reads it ends when
 //! the read does.
 
@@ -98,10 +98,24 @@ struct Job {
 
 impl<T> Default for Together<T> {
     fn default() -> Self {
-        let (come, jobs) = (VecDeque::new(), VecDeque::new());
-        let group = Mutex::new(Group { come, jobs, busy: None, is_split: false });
-        Self { group, step_count: AtomicU64::new(0) }
+        Self { group: Mutex::default(), step_count: AtomicU64::new(0) }
     }
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Self { come: VecDeque::new(), jobs: VecDeque::new(), busy: None, is_split: false }
+    }
+}
+
+/// Returns the group of a file, made where there is none.
+fn of<'a, T>(groups: &'a mut Vec<(SourceFile, Group<T>)>, file: &SourceFile) -> &'a mut Group<T> {
+    let known = groups.iter().position(|(known, _)| known == file);
+    let index = known.unwrap_or_else(|| {
+        groups.push((file.clone(), Group::default()));
+        groups.len() - 1
+    });
+    &mut groups[index].1
 }
 
 impl<T> std::fmt::Debug for Together<T> {
@@ -121,21 +135,35 @@ impl<T> Together<T> {
         self.lock().busy.as_ref().map(|(file, _)| file.clone())
     }
 
-    /// Takes away the parts of other files than the one that is being read, if one is: for another
-    /// thread. Not twice.
-    pub fn split(&self) -> Option<Self> {
+    /// Takes away the parts of other files than the one that is being read, if one is: those of each
+    /// for a thread of its own, as the next may hang like this one, and at least one thread. Not twice.
+    pub fn split(&self) -> Vec<Self> {
         let mut group = self.lock();
-        let file = group.busy.as_ref().map(|(file, _)| file.clone())?;
+        let Some(file) = group.busy.as_ref().map(|(file, _)| file.clone()) else {
+            return Vec::new();
+        };
         if std::mem::replace(&mut group.is_split, true) {
-            return None;
+            return Vec::new();
         }
-        let others = Self::default();
-        let mut taken = others.lock();
-        let (come, jobs) = (std::mem::take(&mut group.come), std::mem::take(&mut group.jobs));
-        (group.come, taken.come) = come.into_iter().partition(|(wanted, _)| wanted.file == file);
-        (group.jobs, taken.jobs) = jobs.into_iter().partition(|(job, _)| job.wanted.file == file);
-        drop(taken);
-        Some(others)
+        let mut others: Vec<(SourceFile, Group<T>)> = Vec::new();
+        for (wanted, tag) in std::mem::take(&mut group.come) {
+            let to = if wanted.file == file { &mut *group } else { of(&mut others, &wanted.file) };
+            to.come.push_back((wanted, tag));
+        }
+        for (job, tag) in std::mem::take(&mut group.jobs) {
+            let is_same = job.wanted.file == file;
+            let to = if is_same { &mut *group } else { of(&mut others, &job.wanted.file) };
+            to.jobs.push_back((job, tag));
+        }
+        let mut others: Vec<_> = others
+            .into_iter()
+            .map(|(_, group)| Self { group: group.into(), ..Self::default() })
+            .collect();
+        if others.is_empty() {
+            // For what comes: this thread takes no more.
+            others.push(Self::default());
+        }
+        others
     }
 
     /// Gives up the part that is being read, and those that wait behind it: their file and tags.
@@ -399,15 +427,18 @@ mod tests {
         let (hung, tag) = together.lock().jobs.pop_front().unwrap();
         let mut found = BTreeMap::new();
         let hangs = || {
-            let others = together.split().expect("it is being read");
-            assert!(together.split().is_none(), "they are taken away once");
+            let others = together.split();
+            assert_eq!(others.len(), 2, "each for a thread of its own");
+            assert!(together.split().is_empty(), "they are taken away once");
             let mut done = |name, digested: Result<Digested, Failure>| match digested {
                 Ok(Digested::Read(known)) => {
                     found.insert(name, known.read.md5);
                 }
                 other => panic!("{name}: {other:?}"),
             };
-            reader.digest_together(&others, |_, _| vec![], &mut done, &AtomicBool::new(false));
+            for other in &others {
+                reader.digest_together(other, |_, _| vec![], &mut done, &AtomicBool::new(false));
+            }
             let (file, tags) = together.give_up().expect("it hangs");
             assert_eq!((file.path.as_bytes(), tags), (&b"hung"[..], vec!["hung"]));
         };
