@@ -150,6 +150,7 @@ impl Bench {
         let settings = store::Settings { directory: self.path("state"), is_new: false };
         let (mut writer, _) = Writer::open(&settings).expect("opens");
         writer.apply(&[life(1, true), life(2, false)]).expect("written");
+        writer.leave();
         drop(writer);
         let connection = self.connection();
         self.copy_rows(&connection, 1, "known");
@@ -418,6 +419,7 @@ impl Bench {
             let applied = writer.apply(&[records]).expect("written");
             assert!(applied.is_whole(), "all is written");
         }
+        writer.leave();
         drop(writer);
         let open = OPEN_UPLOADS * i64::from(PARTS / 2);
         let started = self.start_daemon();

@@ -95,6 +95,8 @@ CREATE TABLE uploads (
     target_id INTEGER NOT NULL,
     -- The upload that holds the place which this one is to have; NULL when it waits for none.
     waits_for INTEGER,
+    -- What the storage told versions of the file apart by when it was verified.
+    remote_etag TEXT,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),

@@ -55,6 +55,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         size: Some(file_size),
         mark: None,
         created_at: Some(at),
+        etag: None,
         maker: None,
     };
     let facts = [
@@ -70,7 +71,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         },
         Fact::CompleteIntended { at },
         Fact::Completed { file, at },
-        Fact::Verified { mark: None, there: None, at },
+        Fact::Verified { mark: None, there: None, etag: None, at },
         Fact::ReceiptWritten { sha256: [5; 32], at },
     ];
     records.extend(facts.map(|fact| Record::Upload(UploadId(id), fact)));

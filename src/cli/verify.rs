@@ -231,19 +231,21 @@ impl Verifier<'_> {
 /// Compares what the platform tells of a file with what was sent.
 fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
     use RemoteStanding::{
-        AsVerified, NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Same, SameSize,
+        AsVerified, NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Replaced,
+        Same, SameSize,
     };
     let upload = &detail.upload;
     let sent = SentFile {
         size: upload.admission.fingerprint.size,
         mark: sent_mark(detail),
-        told: told_mark(detail),
+        told: told_file(detail).and_then(|file| file.mark),
+        etag: told_file(detail).and_then(|file| file.etag.clone()),
         etag_mode: upload.state.etag_mode,
     };
     let found = RemoteStanding::of(&sent, there);
     let verdict = match found {
         Same | SameSize | OtherParts | AsVerified => Verdict::Same,
-        OtherSize { .. } | OtherDigest { .. } => Verdict::Differs,
+        OtherSize { .. } | OtherDigest { .. } | Replaced => Verdict::Differs,
         OtherKind | NoSize => Verdict::Unknown,
         NotThere => {
             let id = upload.remote_id.clone().unwrap_or_default();
@@ -268,11 +270,11 @@ fn without_digest(mode: ETagMode) -> &'static str {
 }
 
 /// The digest that the platform told of the file when it was verified.
-fn told_mark(detail: &Detail) -> Option<ContentMark> {
+fn told_file(detail: &Detail) -> Option<&RemoteFile> {
     match &detail.upload.state.stage {
         Stage::Completed { file, .. }
         | Stage::Verified { file, .. }
-        | Stage::Receipted { file } => file.mark,
+        | Stage::Receipted { file } => Some(file),
         Stage::Queued
         | Stage::Beginning { .. }
         | Stage::Sending { .. }

@@ -131,6 +131,7 @@ impl Resolver<'_> {
         let control_socket = self.checked_control_socket(raw.control.socket, &state_directory);
         let state = Own { path: &state_directory, span: state_span };
         self.check_apart(&drops, state, Own { path: &control_socket, span: socket_span });
+        self.check_secrets_apart(&drops, &destinations);
         let network = self.network(raw.network);
         let voice = self.notify(raw.notify, &network);
         Config {

@@ -91,6 +91,8 @@ pub enum Fact {
     Described,
     /// The platform's file was compared with what we sent.
     Verified {
+        /// What the storage told versions of it apart by at that moment.
+        etag: Option<ETag>,
         /// The digest over all parts.
         mark: Option<ContentMark>,
         /// The digest that the platform tells of the file, where it tells one.

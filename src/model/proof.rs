@@ -6,13 +6,13 @@
 use std::fmt;
 
 use super::bytes::ByteCount;
-use super::digest::{ETagMode, Md5};
+use super::digest::{ETag, ETagMode, Md5};
 use super::file::SourcePath;
 use super::id::{RemoteFileId, UploadId};
 use super::remote::{ContentMark, RemoteFile};
 
 /// What is known here of a file that was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentFile {
     /// Its length.
     pub size: ByteCount,
@@ -20,6 +20,8 @@ pub struct SentFile {
     pub mark: Option<ContentMark>,
     /// The digest that the destination told of it when it was verified.
     pub told: Option<ContentMark>,
+    /// The ETag that it had then, where files have one.
+    pub etag: Option<ETag>,
     /// What the destination's ETags were worth.
     pub etag_mode: ETagMode,
 }
@@ -85,6 +87,8 @@ pub enum RemoteStanding {
         /// What was sent.
         sent: Md5,
     },
+    /// It has another ETag than when it was verified, or none: it was replaced since.
+    Replaced,
     /// The destination does not tell its size.
     NoSize,
     /// The destination has no such file.
@@ -103,13 +107,20 @@ impl RemoteStanding {
             None => return Self::NoSize,
         }
         // Files without bytes are the same, whatever a digest says.
-        let marks = sent.mark.zip(there.mark).filter(|_| sent.size.0 > 0);
-        let Some((ours, theirs)) = marks else { return Self::SameSize };
+        let has_bytes = sent.size.0 > 0;
+        let is_replaced = has_bytes && sent.etag.is_some() && sent.etag != there.etag;
+        let marks = sent.mark.zip(there.mark).filter(|_| has_bytes);
+        let Some((ours, theirs)) = marks else {
+            return if is_replaced { Self::Replaced } else { Self::SameSize };
+        };
         let is_one_part = |mark: &ContentMark| mark.part_size.count_for(sent.size) == Some(1);
         let is_comparable =
             ours.part_size == theirs.part_size || (is_one_part(&ours) && is_one_part(&theirs));
         if is_comparable && ours.md5_of_parts == theirs.md5_of_parts {
             return Self::Same;
+        }
+        if is_replaced && !(is_comparable && sent.etag_mode == ETagMode::Md5) {
+            return Self::Replaced;
         }
         let is_proved_otherwise = matches!(sent.etag_mode, ETagMode::Md5 | ETagMode::Opaque);
         if is_proved_otherwise && sent.told == Some(theirs) {
@@ -133,9 +144,11 @@ impl RemoteStanding {
             Self::OtherParts | Self::OtherKind => {
                 matches!(etag_mode, ETagMode::Opaque | ETagMode::ReadBack)
             }
-            Self::OtherSize { .. } | Self::OtherDigest { .. } | Self::NoSize | Self::NotThere => {
-                false
-            }
+            Self::OtherSize { .. }
+            | Self::OtherDigest { .. }
+            | Self::Replaced
+            | Self::NoSize
+            | Self::NotThere => false,
         }
     }
 }
@@ -156,6 +169,9 @@ impl fmt::Display for RemoteStanding {
                 write!(f, "size: {} bytes there, {} sent", there.0, sent.0)
             }
             Self::OtherDigest { there, sent } => write!(f, "digest: {there} there, {sent} sent"),
+            Self::Replaced => {
+                f.write_str("its ETag is not the one of when it was verified: it was replaced")
+            }
             Self::NoSize => f.write_str("the platform does not tell its size"),
             Self::NotThere => f.write_str("the destination does not have it"),
         }
@@ -200,9 +216,36 @@ mod tests {
             (ETagMode::ReadBack, mark(4, 1), there(size, mark(4, 2)), true),
         ];
         for (etag_mode, ours, there, expected) in table {
-            let sent = SentFile { size: ByteCount(10), mark: ours, told: mark(64, 9), etag_mode };
+            let told = mark(64, 9);
+            let sent = SentFile { size: ByteCount(10), mark: ours, told, etag: None, etag_mode };
             let found = RemoteStanding::of(&sent, there.as_ref());
             assert_eq!(found.lets_source_go(etag_mode), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_another_etag_or_none_was_replaced_unless_its_content_is_proved() {
+        let etag = |text| Some(ETag::from_header(text));
+        let modes = [ETagMode::Md5, ETagMode::Opaque, ETagMode::ReadBack, ETagMode::Unknown];
+        for (etag_mode, there, mark_there, expected) in modes.into_iter().flat_map(|mode| {
+            [
+                (mode, etag("\"a-3\""), None, true),
+                (mode, etag("\"b-2\""), None, false),
+                (mode, etag("W/\"a-3\""), None, false),
+                (mode, None, None, false),
+                (mode, etag("\"b-2\""), mark(6, 7), false),
+                (mode, None, mark(6, 7), false),
+                (mode, etag("\"b\""), mark(4, 1), true),
+            ]
+        }) {
+            let size = ByteCount(10);
+            let (sent_mark, told) = (mark(4, 1), mark(4, 1));
+            let sent = SentFile { size, mark: sent_mark, told, etag: etag("\"a-3\""), etag_mode };
+            let file = RemoteFile::known_as(RemoteFileId::new("f"), "f", Some(size));
+            let file = RemoteFile { mark: mark_there, etag: there, ..file };
+            let found = RemoteStanding::of(&sent, Some(&file));
+            assert_eq!(found.lets_source_go(etag_mode), expected, "{etag_mode:?} {found:?}");
+            assert_eq!(found == RemoteStanding::Replaced, !expected, "{etag_mode:?} {found:?}");
         }
     }
 }

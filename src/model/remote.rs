@@ -63,6 +63,8 @@ pub struct RemoteFile {
     pub mark: Option<ContentMark>,
     /// When it was made, by the platform's clock, where told.
     pub created_at: Option<super::time::WallTime>,
+    /// What the storage tells versions of its content apart by.
+    pub etag: Option<ETag>,
     /// Which request made it, where it was looked up by its name and the platform keeps that.
     pub maker: Option<Maker>,
 }
@@ -79,7 +81,7 @@ pub struct Maker {
 impl RemoteFile {
     /// Builds a file of which nothing else is known.
     pub fn known_as(id: RemoteFileId, name: impl Into<String>, size: Option<ByteCount>) -> Self {
-        Self { id, name: name.into(), size, mark: None, created_at: None, maker: None }
+        Self { id, name: name.into(), size, mark: None, created_at: None, etag: None, maker: None }
     }
 }
 

@@ -317,11 +317,14 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
     Ok(next)
 }
 
-/// Enters a stage, where nothing was tried yet. The remote upload of before is none any more after some
-/// facts, and what was done with its file is to be done again.
+/// Enters a stage, where nothing was tried yet; a begin that failed is no stage that was passed. The remote
+/// upload of before is none any more after some facts, and what was done with its file is to be done again.
 fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
+    let is_to_begin = |stage: &Stage| matches!(stage, Stage::Queued | Stage::Beginning { .. });
+    if !is_to_begin(&next.stage) || !is_to_begin(&stage) {
+        next.attempt_count = 0;
+    }
     next.stage = stage;
-    next.attempt_count = 0;
     next.hold = Hold::None;
     if matches!(fact, Fact::RemoteGone) {
         forget_parts(next);
@@ -393,8 +396,9 @@ fn next_stage(state: &UploadState, fact: &Fact) -> Option<Stage> {
             Completed { file: file.clone(), remote: Some(remote.clone()) }
         }
         (Queued, Fact::FoundPresent { file, .. }) => Completed { file: file.clone(), remote: None },
-        (Completed { file, remote }, Fact::Verified { there, .. }) => {
-            let file = RemoteFile { mark: there.or(file.mark), ..file.clone() };
+        (Completed { file, remote }, Fact::Verified { there, etag, .. }) => {
+            let etag = etag.clone().or_else(|| file.etag.clone());
+            let file = RemoteFile { mark: there.or(file.mark), etag, ..file.clone() };
             Verified { file, remote: remote.clone() }
         }
         (Verified { file, .. }, Fact::ReceiptWritten { .. }) if !state.is_exporting() => {

@@ -336,6 +336,7 @@ impl File {
             size: Some(ByteCount(self.bytes.len() as u64)),
             mark: self.description.mark,
             created_at: Some(self.created_at),
+            etag: Some(self.etag.clone()),
             maker: None,
         }
     }

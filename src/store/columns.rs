@@ -75,6 +75,7 @@ const COLUMNS: &[&str] = &[
     "root",
     "target_id",
     "waits_for",
+    "remote_etag",
 ];
 
 /// How many they are: where what a query adds to them stands.

@@ -224,6 +224,9 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
         size: size.map(|bytes| ByteCount(bytes.cast_unsigned())),
         mark: mark(row, at!("remote_mark_part_size_bytes"), at!("remote_mark_md5"))?,
         created_at: row.get::<_, Option<i64>>(at!("remote_created_at_ns"))?.map(WallTime),
+        etag: row
+            .get::<_, Option<String>>(at!("remote_etag"))?
+            .map(|etag| ETag::from_header(&etag)),
         maker: None,
     })
 }
@@ -399,7 +402,7 @@ pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> Result<[(&'static
 }
 
 /// Returns the columns of a remote file.
-pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 6]> {
+pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 7]> {
     let size = file.size.map(|size| exact(size.0)).transpose()?;
     let [mark_part_size, mark_md5] = mark_columns(file.mark.as_ref())?;
     Ok([
@@ -409,7 +412,13 @@ pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 
         ("remote_created_at_ns", file.created_at.map(|at| at.0).into()),
         ("remote_mark_part_size_bytes", mark_part_size),
         ("remote_mark_md5", mark_md5),
+        ("remote_etag", etag_column(file.etag.as_ref())),
     ])
+}
+
+/// Returns the column of a file's ETag.
+pub(super) fn etag_column(etag: Option<&ETag>) -> Value {
+    etag.map(|etag| etag.as_str().to_owned()).into()
 }
 
 /// Returns the two columns of a digest over parts: the part size, and the digest.

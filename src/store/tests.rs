@@ -55,6 +55,7 @@ fn fact(index: usize) -> Fact {
         size: Some(ByteCount(10)),
         mark: Some(crate::model::ContentMark { part_size, md5_of_parts: Md5([3; 16]) }),
         created_at: Some(AT),
+        etag: None,
         maker: None,
     };
     let number = part(u32::try_from(index % 3).expect("small") + 1);
@@ -76,7 +77,7 @@ fn fact(index: usize) -> Fact {
         9 => Fact::CompleteIntended { at: AT },
         10 => Fact::Completed { file, at: AT },
         11 => Fact::Described,
-        12 => Fact::Verified { mark: file.mark, there: None, at: AT },
+        12 => Fact::Verified { mark: file.mark, there: None, etag: None, at: AT },
         13 => Fact::ReceiptWritten { sha256: [5; 32], at: AT },
         14 => Fact::AttemptFailed {
             act: "complete",
@@ -502,6 +503,7 @@ fn absurd_file() -> RemoteFile {
         size: Some(ByteCount(u64::MAX)),
         mark: None,
         created_at: None,
+        etag: None,
         maker: None,
     }
 }
@@ -523,7 +525,10 @@ fn a_value_that_no_row_can_hold_parks_its_upload_and_stops_no_other() {
     let absurd = Fact::FoundPresent { file: absurd_file(), at: AT };
     let batches = [
         vec![admit(3), upload(1, absurd), upload(2, intended())],
-        vec![upload(1, Fact::Verified { mark: None, there: None, at: AT }), upload(3, intended())],
+        vec![
+            upload(1, Fact::Verified { mark: None, there: None, etag: None, at: AT }),
+            upload(3, intended()),
+        ],
     ];
     let Applied { illegal, refused } = writer.apply(&batches).expect("written");
     assert_eq!(illegal, []);

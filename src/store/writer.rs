@@ -174,7 +174,7 @@ impl Writer {
     }
 
     /// Notes that nobody runs here any more, and folds the WAL into the database.
-    fn leave(&self) {
+    pub fn leave(&self) {
         if let Err(error) = self.connection.execute("UPDATE daemon SET process = NULL", []) {
             tracing::warn!("the end of this process is not noted: {error}");
         }

@@ -131,6 +131,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         size: Some(size),
         mark: None,
         created_at: Some(AT),
+        etag: None,
         maker: None,
     };
     [
@@ -149,7 +150,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         },
         Fact::CompleteIntended { at: AT },
         Fact::Completed { file, at: AT },
-        Fact::Verified { mark: None, there: None, at: AT },
+        Fact::Verified { mark: None, there: None, etag: None, at: AT },
         Fact::ReceiptWritten { sha256: [5; 32], at: AT },
     ]
 }
@@ -162,6 +163,7 @@ fn what_is_known_or_queued_is_not_admitted_again() {
     let queued = (1..=QUEUED).flat_map(|id| place.file(KNOWN + id, false));
     let applied = writer.apply(&[known.chain(queued).collect()]).expect("written");
     assert!(applied.is_whole());
+    writer.leave();
     drop(writer);
     place.daemon = Some(place.command().spawn().expect("it starts"));
     let scanned = || place.ask("SELECT max(last_full_scan_at_ns) FROM drop_health");
@@ -178,6 +180,7 @@ fn damage_in_a_large_database_ends_the_daemon_and_deletes_nothing() {
     let place = Place::new();
     let mut writer = place.writer();
     writer.apply(&[place.file(1, true)]).expect("written");
+    writer.leave();
     drop(writer);
     let path = place.path("state/dropferry.db");
     let connection = Connection::open(&path).expect("opens");

@@ -1,7 +1,8 @@
 //! What the daemon writes lies apart from what it uploads.
 //!
 //! A state directory in a drop directory would be uploaded without end: its database, each receipt, the
-//! receipt of each receipt. One above it would be in danger of disposal. Links are resolved.
+//! receipt of each receipt. One above it would be in danger of disposal. A credential in a drop directory
+//! would be handed to whoever reads the destination. Links are resolved.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,30 @@ impl Resolver<'_> {
                 );
                 let hint = "what is moved there could take the place of the state";
                 self.problem(state_span.clone(), message, Some(hint.into()));
+            }
+        }
+    }
+
+    /// Refuses a configuration or a credential that lies in a drop directory: it would be uploaded.
+    pub(super) fn check_secrets_apart(&mut self, drops: &[Drop], destinations: &[Target]) {
+        let credentials = destinations
+            .iter()
+            .map(|to| (format!("the credential of destination {:?}", to.name), to.credential.file()));
+        let own = [("the configuration".to_owned(), self.path)].into_iter().chain(credentials);
+        let own: Vec<_> = own.map(|(what, file)| (what, file.to_owned())).collect();
+        for drop in drops {
+            let (name, place) = (&drop.settings.name, self.real(&drop.source.directory));
+            for (what, file) in &own {
+                let file = self.real(file);
+                if file.starts_with(&place) {
+                    let file = file.display();
+                    let message = format!(
+                        "{what}, {file}, lies in the directory of drop {:?}",
+                        name.as_str()
+                    );
+                    let hint = "it would be uploaded: keep it outside of every drop directory";
+                    self.problem(None, message, Some(hint.into()));
+                }
             }
         }
     }

@@ -222,10 +222,12 @@ impl Upload {
             && file.size == Some(self.size())
             && file.mark == Some(mark);
         let mut facts = answer.facts;
+        let etag = file.etag.clone();
         facts.push(Fact::CompleteIntended { at: now.wall });
         facts.push(Fact::Completed { file, at: now.wall });
         if is_verified {
-            facts.push(Fact::Verified { mark: Some(mark), there: Some(mark), at: now.wall });
+            let (mark, there) = (Some(mark), Some(mark));
+            facts.push(Fact::Verified { mark, there, etag, at: now.wall });
         }
         Answer { facts, ..answer }
     }
@@ -240,9 +242,7 @@ impl Upload {
     ) -> Answer {
         let missing = "the completed file is not there";
         match found {
-            Some(RemoteFile { size: Some(size), mark, .. }) if size == self.size() => {
-                self.on_content_told(mark, memory, now)
-            }
+            Some(file) if file.size == Some(self.size()) => self.on_content_told(file, memory, now),
             Some(RemoteFile { size: Some(size), .. }) => {
                 let detail = format!("{} bytes there, {} bytes here", size.0, self.size().0);
                 Answer::park(ParkReason::SizeDiffers, detail, now.wall)
@@ -260,10 +260,10 @@ impl Upload {
         }
     }
 
-    /// The file is as long as the source; `there` is the digest of its content, where one is known.
+    /// The file is as long as the source, and has the digest of its content, where one is known.
     fn on_content_told(
         &mut self,
-        there: Option<ContentMark>,
+        RemoteFile { mark: there, etag, .. }: RemoteFile,
         memory: ETagMemory,
         now: Now,
     ) -> Answer {
@@ -274,7 +274,7 @@ impl Upload {
         let differs = differs.map(|(sent, there)| {
             format!("{} there, {} sent", there.md5_of_parts, sent.md5_of_parts)
         });
-        let verified = Answer::fact(Fact::Verified { mark: sent, there, at: now.wall });
+        let verified = Answer::fact(Fact::Verified { mark: sent, there, etag, at: now.wall });
         match (self.state.etag_mode, differs) {
             (ETagMode::ReadBack, _) if sent.is_some() && sent == there => verified,
             (ETagMode::ReadBack, differs) => {

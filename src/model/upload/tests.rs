@@ -29,6 +29,7 @@ fn file() -> RemoteFile {
         size: Some(ByteCount(10)),
         mark: None,
         created_at: None,
+        etag: None,
         maker: None,
     }
 }
@@ -90,7 +91,7 @@ fn facts() -> Vec<Fact> {
         Fact::FoundPresent { file: file(), at: AT },
         Fact::Renamed { name: "m".into() },
         Fact::Described,
-        Fact::Verified { mark: None::<ContentMark>, there: None, at: AT },
+        Fact::Verified { mark: None::<ContentMark>, there: None, etag: None, at: AT },
         Fact::ReceiptWritten { sha256: [0; 32], at: AT },
         Fact::ExportIntended { place: place(), at: AT },
         Fact::ExportStarted { job: ExportId::new("j"), at: AT },

@@ -64,6 +64,7 @@ impl Known {
             size: self.size,
             mark: mark.and_then(|(size, etag)| wire::mark_of(etag, size)),
             created_at: self.created_at,
+            etag: None,
             maker: None,
         }
     }

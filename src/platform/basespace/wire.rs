@@ -215,6 +215,7 @@ impl File {
             size,
             mark: size.zip(self.etag()).and_then(|(size, etag)| mark_of(&etag, size)),
             created_at: self.created_at(),
+            etag: None,
             maker: None,
         }
     }

@@ -81,6 +81,7 @@ impl S3 {
                 .filter(|_| !is_keyed(head))
                 .and_then(|size| mark::of_etag(&etag, size, part_size)),
             created_at: head.header("last-modified").and_then(parse_date),
+            etag: Some(etag).filter(|etag| !etag.as_str().is_empty()),
             maker: None,
         })
     }
@@ -157,7 +158,8 @@ impl S3 {
                     size.and_then(|size| mark::of_etag(etag, size, Some(begun.part_size.get())));
                 let name = &begun.target.name;
                 let file = RemoteFile::known_as(RemoteFileId::new(&key), name, size);
-                whole((stored, RemoteFile { mark, ..file }))
+                let etag = Some(stored.etag.clone());
+                whole((stored, RemoteFile { mark, etag, ..file }))
             }
             Err(failure) => whole(self.ours_or(failure, &key, &begun.token).await?),
         }

@@ -375,7 +375,7 @@ impl File {
         let created_at = self.created_on.as_deref().and_then(parse_time);
         match self.name {
             Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
-                Ok(RemoteFile { id, name, size, mark, created_at, maker: None })
+                Ok(RemoteFile { id, name, size, mark, created_at, etag: None, maker: None })
             }
             Some(_) | None => Err(bad("the platform told of a file without a usable name")),
         }

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{
-    ArrivedFile, ByteCount, DestinationName, DropName, Fingerprint, Md5, RemoteFileId,
+    ArrivedFile, ByteCount, DestinationName, DropName, ETag, Fingerprint, Md5, RemoteFileId,
     RootIdentity, SentFile, SourcePath, UnitFile, UnitRow, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
@@ -358,7 +358,7 @@ impl Snapshot {
             "SELECT u.id, u.path, u.size_bytes, u.etag_mode, u.remote_file_id, u.receipt_sha256, \
              ifnull(u.mark_part_size_bytes, u.remote_mark_part_size_bytes), \
              ifnull(u.mark_md5, u.remote_mark_md5), u.remote_mark_part_size_bytes, \
-             u.remote_mark_md5 FROM uploads u \
+             u.remote_mark_md5, u.remote_etag FROM uploads u \
              WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
              AND u.stage = 'receipted' AND u.sentinel = 0 \
              AND EXISTS (SELECT 1 FROM destination_targets d \
@@ -379,6 +379,7 @@ impl Snapshot {
                     etag_mode: rows::etag_mode(row.get_ref(3)?.as_str()?)?,
                     mark: rows::mark(row, 6, 7)?,
                     told: rows::mark(row, 8, 9)?,
+                    etag: row.get::<_, Option<String>>(10)?.map(|etag| ETag::from_header(&etag)),
                 },
                 remote: RemoteFileId::new(row.get::<_, String>(4)?),
                 receipt_sha256: row.get(5)?,

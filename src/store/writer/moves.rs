@@ -399,7 +399,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::PartSizeRaised { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }
-        Fact::Verified { mark, there, at } => {
+        Fact::Verified { mark, there, etag, at } => {
             let [size, md5] = rows::mark_columns(mark.as_ref())?;
             let names = ("mark_part_size_bytes", "mark_md5");
             let mut columns = vec![(names.0, size), (names.1, md5), time("verified_at_ns", *at)];
@@ -407,6 +407,9 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
                 let [size, md5] = rows::mark_columns(there.as_ref())?;
                 columns.push(("remote_mark_part_size_bytes", size));
                 columns.push(("remote_mark_md5", md5));
+            }
+            if etag.is_some() {
+                columns.push(("remote_etag", rows::etag_column(etag.as_ref())));
             }
             columns
         }
