@@ -397,3 +397,19 @@ fn the_state_lies_apart_from_what_is_watched() {
     let told = with("[state]\ndirectory = \"s\"\n[control]\nsocket = \"drop/inner/c.sock\"\n");
     assert!(told.contains("config.toml:4: the control socket"), "{told}");
 }
+
+#[test]
+fn neither_a_credential_nor_the_configuration_lies_where_it_would_be_uploaded() {
+    let state =
+        "[state]\ndirectory = \"/nowhere/state\"\n[control]\nsocket = \"/nowhere/c.sock\"\n";
+    let drop = |directory: &str| {
+        let drop = format!("[drops.lab]\ndirectory = {directory:?}\ndestinations = [\"far\"]\n");
+        said(&format!("{state}{DESTINATION}{drop}"))
+    };
+    assert_eq!(drop("drop"), "fine");
+    for directory in [".", "..", "drop/.."] {
+        let told = drop(directory);
+        assert!(told.contains("the configuration, "), "{directory}: {told}");
+        assert!(told.contains("the credential of destination \"far\", "), "{directory}: {told}");
+    }
+}

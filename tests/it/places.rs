@@ -204,6 +204,24 @@ fn drop_directories_that_nothing_tells_apart_are_warned_of() {
 }
 
 #[test]
+fn one_bucket_at_two_addresses_is_warned_of() {
+    let stage = stage_of(&["s3"], "{}");
+    let whole = stage.config();
+    let (from, to) =
+        (whole.find("[destinations.to-s3]").expect("it"), whole.find("[drops.").expect("one"));
+    let other = whole[from..to].replace("to-s3", "to-other").replace("127.0.0.1", "localhost");
+    let drops = whole[to..].replacen("\"to-s3\"", "\"to-other\"", 1);
+    let said = |text: &str| {
+        fs::write(stage.path("config.toml"), text).expect("written");
+        let output = stage.output("check-config", &[]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = said(&format!("{}{other}{drops}", &whole[..to]));
+    assert!(told.contains("at two addresses: if it is one, say so by same_as"), "{told}");
+}
+
+#[test]
 fn what_a_reload_takes_out_and_another_puts_back_is_not_sent_again() {
     let mut stage =
         Stage::new(Options { platforms: &["gjirafa-vp", "s3"], drop: QUICK, ..Options::default() });

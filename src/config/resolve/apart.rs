@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Resolver;
-use crate::config::Drop;
+use crate::config::{Destination, Drop};
 use crate::model::Disposition;
 
 /// Something that the daemon writes.
@@ -56,10 +56,10 @@ impl Resolver<'_> {
     }
 
     /// Refuses a configuration or a credential that lies in a drop directory: it would be uploaded.
-    pub(super) fn check_secrets_apart(&mut self, drops: &[Drop], destinations: &[Target]) {
-        let credentials = destinations
-            .iter()
-            .map(|to| (format!("the credential of destination {:?}", to.name), to.credential.file()));
+    pub(super) fn check_secrets_apart(&mut self, drops: &[Drop], destinations: &[Destination]) {
+        let credentials = destinations.iter().map(|to| {
+            (format!("the credential of destination {:?}", to.name.as_str()), to.credential.file())
+        });
         let own = [("the configuration".to_owned(), self.path)].into_iter().chain(credentials);
         let own: Vec<_> = own.map(|(what, file)| (what, file.to_owned())).collect();
         for drop in drops {

@@ -46,12 +46,21 @@ impl<'a> Names<'a> {
     }
 
     fn are_as(&self, other: &Self) -> bool {
-        let own = |names: &Self| names.destination.addresses();
-        let is_one_target =
-            own(self).contains(&other.address) || own(other).contains(&self.address);
         self.drop.settings.name != other.drop.settings.name
-            && is_one_target
+            && (self.is_at_target_of(other) || self.may_be_at_target_of(other))
             && self.folder == other.folder
+    }
+
+    fn is_at_target_of(&self, other: &Self) -> bool {
+        let own = |names: &Self| names.destination.addresses();
+        own(self).contains(&other.address) || own(other).contains(&self.address)
+    }
+
+    /// Buckets of one name at two addresses may be one bucket: a region's host and the general one, a
+    /// storage by its name and by its number.
+    fn may_be_at_target_of(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.address, &other.address);
+        ours.platform == theirs.platform && ours.container == theirs.container
     }
 
     fn warning(&self, other: &Self) -> String {
@@ -66,6 +75,14 @@ impl<'a> Names<'a> {
                 format!("destinations {} and {}", self.destination.name, other.destination.name)
             }
         };
+        if !self.is_at_target_of(other) {
+            return format!(
+                "drop directories {one} and {two} have the same names at {at}, which name {} at two \
+                 addresses: if it is one, say so by same_as, or a file may be written over; or put \
+                 {{drop}} into {key}",
+                self.address.container
+            );
+        }
         format!(
             "drop directories {one} and {two} have the same names at {at}: of two files of the same path \
              one is sent and the other parks; put {{drop}} into {key}"
