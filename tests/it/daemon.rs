@@ -476,6 +476,7 @@ fn a_part_larger_than_the_memory_is_streamed() {
 fn an_idle_daemon_over_ten_thousand_settled_files_uses_no_cpu_between_scans() {
     const MOST: Duration = Duration::from_millis(10);
     let mut stage = Stage::new(Options {
+        platforms: &["s3"],
         transfer: "parts_in_flight = 16",
         drop: "quiet_period = \"50ms\"\nscan_interval = \"1h\"",
         ..Options::default()

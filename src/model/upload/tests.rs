@@ -116,6 +116,22 @@ fn in_stage(stage: Stage) -> UploadState {
     UploadState { stage, accepted_count, reported_count: 1, ..UploadState::admitted(None) }
 }
 
+#[test]
+fn begins_that_fail_are_counted_until_one_succeeds() {
+    let mut state = UploadState::admitted(None);
+    let begin = Fact::BeginIntended { part_size: None, at: AT };
+    for count in 1..=3 {
+        for fact in [begin.clone(), failed(Some(AT)), Fact::Released, Fact::RemoteGone] {
+            state = transition(&state, &fact).expect("lawful");
+        }
+        assert_eq!((state.attempt_count, &state.stage), (count, &Stage::Queued));
+    }
+    for fact in [begin, Fact::Begun { remote: remote(), at: AT }] {
+        state = transition(&state, &fact).expect("lawful");
+    }
+    assert_eq!(state.attempt_count, 0);
+}
+
 /// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
 /// where it leads.
 const LAW: [(&str, &str); 9] = [

@@ -21,8 +21,8 @@ use super::refused::Written;
 use super::{Result, attempts};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ExportId, ExportPlace, Fact, IllegalFact, ParkReason, PartNote,
-    PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, ContentMark, ETag, ExportId, ExportPlace, Fact, IllegalFact, ParkReason,
+    PartNote, PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -338,6 +338,22 @@ fn write_part(
     Ok(())
 }
 
+/// Columns of what the platform told of a file that was verified; what it did not tell stays as it was.
+fn found_columns(
+    there: Option<&ContentMark>,
+    etag: Option<&ETag>,
+) -> Result<Vec<(&'static str, Value)>> {
+    let mut columns = Vec::new();
+    if there.is_some() {
+        let mark = rows::mark_columns(there)?;
+        columns.extend(["remote_mark_part_size_bytes", "remote_mark_md5"].into_iter().zip(mark));
+    }
+    if etag.is_some() {
+        columns.push(("remote_etag", rows::etag_column(etag)));
+    }
+    Ok(columns)
+}
+
 fn intended_columns(place: &ExportPlace, at: WallTime) -> [(&'static str, Value); 5] {
     [
         ("export_state", "intended".to_owned().into()),
@@ -400,17 +416,10 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }
         Fact::Verified { mark, there, etag, at } => {
-            let [size, md5] = rows::mark_columns(mark.as_ref())?;
-            let names = ("mark_part_size_bytes", "mark_md5");
-            let mut columns = vec![(names.0, size), (names.1, md5), time("verified_at_ns", *at)];
-            if there.is_some() {
-                let [size, md5] = rows::mark_columns(there.as_ref())?;
-                columns.push(("remote_mark_part_size_bytes", size));
-                columns.push(("remote_mark_md5", md5));
-            }
-            if etag.is_some() {
-                columns.push(("remote_etag", rows::etag_column(etag.as_ref())));
-            }
+            let sent = rows::mark_columns(mark.as_ref())?;
+            let mut columns = found_columns(there.as_ref(), etag.as_ref())?;
+            columns.extend(["mark_part_size_bytes", "mark_md5"].into_iter().zip(sent));
+            columns.push(time("verified_at_ns", *at));
             columns
         }
         Fact::Digested { md5, sha256 } => vec![
