@@ -12,7 +12,6 @@ mod unit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -28,6 +27,9 @@ use crate::model::{
 
 /// Longest file name that Linux file systems take, in bytes.
 const NAME_MAX: usize = 255;
+/// Longest path below the directory of receipts: with that directory and the name of an unfinished file it is
+/// no longer than Linux takes.
+const BELOW_MAX: usize = 3072;
 /// Read at once when a receipt is checked.
 const READ_BYTES: usize = 64 << 10;
 
@@ -221,23 +223,38 @@ pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }
 
-/// Returns where the receipt of an upload stands: `STATE/receipts/<drop>/<path>.<upload id>.json`.
+/// Returns where the receipt of an upload stands: `STATE/receipts/<drop>/<path>.<upload id>.json`, with names
+/// and paths cut that no file system takes, and `~` behind a directory that is called like a receipt.
 pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
-    let mut place = directory(state).join(drop);
+    directory(state).join(below(drop, path, &format!(".{upload}.json")).as_path())
+}
+
+/// Returns the path of a receipt below the directory of receipts.
+fn below(drop: &str, path: &SourcePath, suffix: &str) -> SourcePath {
+    let drop = fitting(drop.as_bytes(), b"");
+    let mut place = drop.clone();
     for directory in path.directories() {
-        place.push(Path::new(std::ffi::OsStr::from_bytes(directory)));
+        let mark: &[u8] = if directory.ends_with(b".json") { b"~" } else { b"" };
+        place.push(b'/');
+        place.extend(fitting(directory, mark));
     }
-    let suffix = format!(".{upload}.json");
-    let name = path.file_name();
-    let mut file_name = if name.len() + suffix.len() <= NAME_MAX {
-        name.to_vec()
-    } else {
-        let mark = format!("~{}", Hex(&Sha256::digest(name)[..8]));
-        let kept = NAME_MAX - suffix.len() - mark.len();
-        [&name[..kept], mark.as_bytes()].concat()
-    };
-    file_name.extend_from_slice(suffix.as_bytes());
-    place.join(Path::new(std::ffi::OsStr::from_bytes(&file_name)))
+    place.push(b'/');
+    place.extend(fitting(path.file_name(), suffix.as_bytes()));
+    if place.len() > BELOW_MAX {
+        let whole = Hex(&Sha256::digest(path.as_bytes())).to_string();
+        place = [&drop[..], b"/~long/", whole.as_bytes(), suffix.as_bytes()].concat();
+    }
+    SourcePath::from_bytes(&place)
+}
+
+/// Returns a name with something behind it, cut where it is too long for a file system.
+fn fitting(name: &[u8], suffix: &[u8]) -> Vec<u8> {
+    if name.len() + suffix.len() <= NAME_MAX {
+        return [name, suffix].concat();
+    }
+    let mark = format!("~{}", Hex(&Sha256::digest(name)[..8]));
+    let kept = NAME_MAX - suffix.len() - mark.len();
+    [&name[..kept], mark.as_bytes(), suffix].concat()
 }
 
 /// Writes a receipt so that it is whole and durable under its name, and returns its SHA-256.
@@ -395,6 +412,8 @@ fn sync(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn data() -> ReceiptData {
@@ -454,6 +473,32 @@ mod tests {
             (path_for(state, "d", &long, UploadId(1)), path_for(state, "d", &other, UploadId(1)));
         assert_eq!(long.file_name().map(OsStrExt::as_bytes).map(<[u8]>::len), Some(255));
         assert_ne!(long, other);
+    }
+
+    #[test]
+    fn any_name_and_any_path_has_a_receipt_of_its_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deep = [vec![b'd'; 200], b"/".to_vec()].concat().repeat(20);
+        let names: [&[u8]; 8] = [
+            b"x",
+            b"x.1.json/y",
+            b"x.1.json/y.1.json/z",
+            b"x.drop-1.json/y",
+            &[&[b'n'; 250][..], b".json/y"].concat(),
+            &[&deep[..], b"one"].concat(),
+            &[&deep[..], b"two"].concat(),
+            &[b'm'; 255],
+        ];
+        let drops = ["d".to_owned(), "e".repeat(300)];
+        let mut places = BTreeSet::new();
+        for (drop, name) in drops.iter().flat_map(|drop| names.map(|name| (drop, name))) {
+            let path = SourcePath::from_bytes(name);
+            let run = super::directory(directory.path()).join(unit_path(drop, &path, 1).as_path());
+            for place in [path_for(directory.path(), drop, &path, UploadId(1)), run] {
+                write(&place, b"{}").unwrap_or_else(|error| panic!("{path}: {error}"));
+                assert!(places.insert(place), "{path}");
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{NAME_MAX, directory, make_durable, rfc3339, sync};
+use super::{below, directory, make_durable, rfc3339, sync};
 use crate::model::{
     ByteCount, Fingerprint, Hex, SourcePath, UnitFile, UnitRow, WallTime, json_shown,
 };
@@ -53,23 +53,7 @@ struct Line<'a> {
 /// Returns where a unit's receipt stands below the directory of receipts:
 /// `<drop>/<unit>.drop-<generation>.json`.
 pub fn unit_path(drop: &str, unit: &SourcePath, generation: u32) -> SourcePath {
-    let suffix = format!(".drop-{generation}.json");
-    let mut place = drop.as_bytes().to_vec();
-    for part in unit.directories() {
-        place.push(b'/');
-        place.extend_from_slice(part);
-    }
-    place.push(b'/');
-    let name = unit.file_name();
-    if name.len() + suffix.len() <= NAME_MAX {
-        place.extend_from_slice(name);
-    } else {
-        let mark = format!("~{}", Hex(&Sha256::digest(name)[..8]));
-        place.extend_from_slice(&name[..NAME_MAX - suffix.len() - mark.len()]);
-        place.extend_from_slice(mark.as_bytes());
-    }
-    place.extend_from_slice(suffix.as_bytes());
-    SourcePath::from_bytes(&place)
+    below(drop, unit, &format!(".drop-{generation}.json"))
 }
 
 /// Writes a unit's receipt so that it is whole and durable under its name; returns the SHA-256 of its
@@ -226,7 +210,7 @@ mod tests {
     #[test]
     fn the_longest_name_still_has_a_receipt() {
         let place = unit_path("lab", &SourcePath::from_bytes(&[b'x'; 255]), 12);
-        assert_eq!(place.file_name().len(), NAME_MAX);
+        assert_eq!(place.file_name().len(), 255);
         assert!(place.file_name().ends_with(b".drop-12.json"));
     }
 }
