@@ -140,13 +140,14 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let token = place.path().join("token");
         std::fs::write(&token, "t").expect("written");
+        std::fs::create_dir(place.path().join("drop")).expect("made");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&token, mode).expect("set");
         let (place, token) = (place.path().display(), token.display());
         let config = config(&format!(
             "[destinations.hub]\nplatform = \"sevenbridges\"\nproject = \"a/b\"\n\
              base_url = \"http://127.0.0.1:1\"\ncredential = {{ file = \"{token}\" }}\n\
-             [drops.novaseq]\ndirectory = \"{place}\"\ndestinations = [\"hub\"]\n"
+             [drops.novaseq]\ndirectory = \"{place}/drop\"\ndestinations = [\"hub\"]\n"
         ));
         let mut journal = Journal::default();
         let counts = Counts { going: 3, parked: 2, settling: 5 };

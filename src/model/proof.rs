@@ -231,7 +231,7 @@ mod tests {
             [
                 (mode, etag("\"a-3\""), None, true),
                 (mode, etag("\"b-2\""), None, false),
-                (mode, etag("W/\"a-3\""), None, false),
+                (mode, etag("W/\"b-3\""), None, false),
                 (mode, None, None, false),
                 (mode, etag("\"b-2\""), mark(6, 7), false),
                 (mode, None, mark(6, 7), false),
