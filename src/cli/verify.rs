@@ -269,7 +269,7 @@ fn without_digest(mode: ETagMode) -> &'static str {
     }
 }
 
-/// The digest that the platform told of the file when it was verified.
+/// The file as the platform described it when it was verified.
 fn told_file(detail: &Detail) -> Option<&RemoteFile> {
     match &detail.upload.state.stage {
         Stage::Completed { file, .. }

@@ -57,24 +57,18 @@ impl Resolver<'_> {
 
     /// Refuses a configuration or a credential that lies in a drop directory: it would be uploaded.
     pub(super) fn check_secrets_apart(&mut self, drops: &[Drop], destinations: &[Destination]) {
-        let credentials = destinations.iter().map(|to| {
-            (format!("the credential of destination {:?}", to.name.as_str()), to.credential.file())
-        });
-        let own = [("the configuration".to_owned(), self.path)].into_iter().chain(credentials);
-        let own: Vec<_> = own.map(|(what, file)| (what, file.to_owned())).collect();
+        let mut own = vec![("the configuration".to_owned(), self.real(self.path))];
+        for to in destinations {
+            let what = format!("the credential of destination {:?}", to.name.as_str());
+            own.push((what, self.real(to.credential.file())));
+        }
         for drop in drops {
-            let (name, place) = (&drop.settings.name, self.real(&drop.source.directory));
-            for (what, file) in &own {
-                let file = self.real(file);
-                if file.starts_with(&place) {
-                    let file = file.display();
-                    let message = format!(
-                        "{what}, {file}, lies in the directory of drop {:?}",
-                        name.as_str()
-                    );
-                    let hint = "it would be uploaded: keep it outside of every drop directory";
-                    self.problem(None, message, Some(hint.into()));
-                }
+            let (name, place) = (drop.settings.name.as_str(), self.real(&drop.source.directory));
+            for (what, file) in own.iter().filter(|(_, file)| file.starts_with(&place)) {
+                let file = file.display();
+                let message = format!("{what}, {file}, lies in the directory of drop {name:?}");
+                let hint = "it would be uploaded: keep it outside of every drop directory";
+                self.problem(None, message, Some(hint.into()));
             }
         }
     }
