@@ -182,8 +182,8 @@ impl Bench {
             row("all completed after", since());
             row("peak memory until then", megabytes(self.memory("VmHWM")));
             row("CPU time until then", seconds(self.cpu()));
-            self.wait("all units are completed", || self.unit_counts(), Units::are_completed);
-            row(&format!("all {} units completed after", self.unit_counts().all), since());
+            self.wait("all runs are completed", || self.run_counts(), Units::are_completed);
+            row(&format!("all {} runs completed after", self.run_counts().all), since());
         }
         self.note_peak("peak memory");
         let database = self.database_size();
@@ -290,9 +290,9 @@ impl Bench {
         }
     }
 
-    fn unit_counts(&self) -> Units {
+    fn run_counts(&self) -> Units {
         let count = |what: &str| {
-            self.query::<i64>(&format!("SELECT count(*) FROM units WHERE {what}")).unwrap_or(0)
+            self.query::<i64>(&format!("SELECT count(*) FROM runs WHERE {what}")).unwrap_or(0)
         };
         Units { all: count("state <> 'gone'"), completed: count("state = 'completed'") }
     }
@@ -357,7 +357,7 @@ struct Counts {
     bytes_sent: u64,
 }
 
-/// Drops as units: here, runs.
+/// Drops as runs: here, runs.
 #[derive(Debug, PartialEq)]
 struct Units {
     all: i64,

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dropferry::model::{DropName, Record};
+use dropferry::model::{DirectoryName, Record};
 use dropferry::store::{self, writer::Writer};
 use life::{begun, life, now, part};
 use rusqlite::Connection;
@@ -53,7 +53,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 const STILL: Duration = Duration::from_secs(10);
 const TICKS_PER_SECOND: f64 = 100.0;
 const TOKEN: &str = "5ec2e7f00dfeedfacecafe0123456789";
-/// Files in one directory, and directories in one unit.
+/// Files in one directory, and directories in one run.
 const TOGETHER: u64 = 100;
 /// Uploads of which half is sent, and parts of each.
 const OPEN_UPLOADS: i64 = 20;
@@ -145,7 +145,7 @@ impl Bench {
         connection
     }
 
-    /// Every known file as a row, and every directory at the top as a unit that is complete.
+    /// Every known file as a row, and every directory at the top as a run that is complete.
     fn make_database(&self) {
         let settings = store::Settings { directory: self.path("state"), is_new: false };
         let (mut writer, _) = Writer::open(&settings).expect("opens");
@@ -156,11 +156,11 @@ impl Bench {
         self.copy_rows(&connection, 1, "known");
         let cared = "UPDATE care SET backup_at_ns = ?1, checked_at_ns = ?1, is_sound = 1";
         connection.execute(cared, [now().0]).expect("written");
-        let units = "INSERT INTO units (drop_name, unit, state, file_count, size_bytes, \
+        let runs = "INSERT INTO runs (drop_name, run, state, file_count, size_bytes, \
             closed_file_count, generation, opened_at_ns, closed_at_ns, completed_at_ns, \
-            receipt_sha256) SELECT drop_name, unit, 'completed', count(*), sum(size_bytes), \
+            receipt_sha256) SELECT drop_name, run, 'completed', count(*), sum(size_bytes), \
             count(*), 1, ?1, ?1, ?1, zeroblob(32) FROM uploads WHERE id > 10 GROUP BY 1, 2";
-        connection.execute(units, [now().0]).expect("written");
+        connection.execute(runs, [now().0]).expect("written");
         fs::copy(self.path("state/dropferry.db"), self.path("known.db")).expect("copied");
     }
 
@@ -178,7 +178,7 @@ impl Bench {
     /// Copies the row of one upload for each file of a tree.
     fn copy_rows(&self, connection: &Connection, template: u32, tree: &str) {
         let quick = "PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN; \
-            CREATE TEMP TABLE files (path BLOB, unit BLOB, name TEXT, device INTEGER, \
+            CREATE TEMP TABLE files (path BLOB, run BLOB, name TEXT, device INTEGER, \
                 inode INTEGER, size_bytes INTEGER, mtime_ns INTEGER, ctime_ns INTEGER)";
         connection.execute_batch(quick).expect("begun");
         let mut insert = connection
@@ -186,7 +186,7 @@ impl Bench {
             .expect("prepared");
         let mut write = |path: &Path, name: &str, found: &fs::Metadata| {
             let bytes = path.as_os_str().as_bytes();
-            let unit = bytes.split(|byte| *byte == b'/').next().expect("a directory");
+            let run = bytes.split(|byte| *byte == b'/').next().expect("a directory");
             let nanos = |seconds: i64, nanos: i64| seconds * 1_000_000_000 + nanos;
             let times = (
                 nanos(found.mtime(), found.mtime_nsec()),
@@ -195,7 +195,7 @@ impl Bench {
             let (device, inode) = (found.dev().cast_signed(), found.ino().cast_signed());
             let size = found.len().cast_signed();
             insert
-                .execute((bytes, unit, name, device, inode, size, times.0, times.1))
+                .execute((bytes, run, name, device, inode, size, times.0, times.1))
                 .expect("written");
         };
         let drop = self.path("drop");
@@ -222,7 +222,7 @@ impl Bench {
         let columns: Vec<_> = columns.map(|name| name.expect("read")).collect();
         let value = |name: &String| match name.as_str() {
             "id" => "f.rowid + (SELECT max(id) + 10 FROM uploads)".to_owned(),
-            "path" | "unit" | "device" | "inode" | "size_bytes" | "mtime_ns" | "ctime_ns" => {
+            "path" | "run" | "device" | "inode" | "size_bytes" | "mtime_ns" | "ctime_ns" => {
                 format!("f.{name}")
             }
             "target_name" => "f.name".to_owned(),
@@ -413,7 +413,7 @@ impl Bench {
         for id in first..first + OPEN_UPLOADS {
             let mut records = begun(id, PARTS);
             if let Some(Record::Admit(admission)) = records.first_mut() {
-                admission.drop = DropName::new("lab");
+                admission.drop = DirectoryName::new("lab");
             }
             records.extend((1..=PARTS / 2).map(|number| part(id, number)));
             let applied = writer.apply(&[records]).expect("written");

@@ -72,7 +72,7 @@ CREATE TABLE uploads (
     export_started_at_ns INTEGER,
     exported_at_ns INTEGER,
     -- The path of the run that the file belongs to; NULL where the file is a run of its own.
-    unit BLOB,
+    run BLOB,
     -- The receipt of the run, sent to say that all of it is there.
     sentinel INTEGER NOT NULL DEFAULT 0,
     -- Digests of the whole file, where the receipt wants them.
@@ -126,7 +126,7 @@ CREATE INDEX uploads_unpruned ON uploads (ended_at_ns)
         AND pruned_at_ns IS NULL;
 CREATE INDEX uploads_path ON uploads (path, drop_name);
 CREATE INDEX uploads_inode ON uploads (inode, drop_name);
-CREATE INDEX uploads_unit ON uploads (drop_name, unit) WHERE unit IS NOT NULL;
+CREATE INDEX uploads_run ON uploads (drop_name, run) WHERE run IS NOT NULL;
 -- What `exports` lists.
 CREATE INDEX uploads_exports ON uploads (id) WHERE export_state IS NOT NULL;
 
@@ -312,9 +312,9 @@ CREATE TABLE drops (
 CREATE INDEX drops_open ON drops (destination) WHERE finished_at_ns IS NULL;
 
 -- One row for each directory that is a run.
-CREATE TABLE units (
+CREATE TABLE runs (
     drop_name TEXT NOT NULL,
-    unit BLOB NOT NULL,
+    run BLOB NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'completed', 'gone')),
     reason TEXT,
     file_count INTEGER NOT NULL,
@@ -329,25 +329,25 @@ CREATE TABLE units (
     outcome_is_success INTEGER,
     -- Uploads of it that an operator gave up: it is not all there.
     given_up_count INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (drop_name, unit),
+    PRIMARY KEY (drop_name, run),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX units_newest ON units (opened_at_ns DESC, unit);
+CREATE INDEX runs_newest ON runs (opened_at_ns DESC, run);
 
 -- What a run says of itself; the samples of its sheet are words named "samples", one row each.
-CREATE TABLE unit_words (
+CREATE TABLE run_words (
     drop_name TEXT NOT NULL,
-    unit BLOB NOT NULL,
+    run BLOB NOT NULL,
     word TEXT NOT NULL,
     number INTEGER NOT NULL,
     value TEXT NOT NULL,
-    PRIMARY KEY (drop_name, unit, word, number)
+    PRIMARY KEY (drop_name, run, word, number)
 ) STRICT, WITHOUT ROWID;
 
 -- Sources that are disposed of when their time has come.
 CREATE TABLE disposals (
     drop_name TEXT NOT NULL,
-    unit BLOB NOT NULL,
+    run BLOB NOT NULL,
     is_file INTEGER NOT NULL,
     due_at_ns INTEGER NOT NULL,
     intended_at_ns INTEGER,
@@ -355,36 +355,36 @@ CREATE TABLE disposals (
     failure TEXT,
     ended_at_ns INTEGER,
     is_done INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (drop_name, unit)
+    PRIMARY KEY (drop_name, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX disposals_open ON disposals (drop_name) WHERE ended_at_ns IS NULL;
 
 -- Counts of each run's uploads at each destination: kept, not counted.
-CREATE TABLE unit_tallies (
+CREATE TABLE run_tallies (
     drop_name TEXT NOT NULL,
-    unit BLOB NOT NULL,
+    run BLOB NOT NULL,
     destination TEXT NOT NULL,
     upload_count INTEGER NOT NULL,
     completed_count INTEGER NOT NULL,
     parked_count INTEGER NOT NULL,
     newest_id INTEGER NOT NULL,
-    PRIMARY KEY (drop_name, unit, destination)
+    PRIMARY KEY (drop_name, run, destination)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER uploads_unit_insert AFTER INSERT ON uploads WHEN NEW.sentinel = 0 BEGIN
-    INSERT INTO unit_tallies VALUES (NEW.drop_name, ifnull(NEW.unit, x''), NEW.destination, 1, 0,
+CREATE TRIGGER uploads_run_insert AFTER INSERT ON uploads WHEN NEW.sentinel = 0 BEGIN
+    INSERT INTO run_tallies VALUES (NEW.drop_name, ifnull(NEW.run, x''), NEW.destination, 1, 0,
         NEW.state = 'parked', NEW.id)
     ON CONFLICT DO UPDATE SET upload_count = upload_count + 1,
         parked_count = parked_count + (NEW.state = 'parked'), newest_id = NEW.id;
 END;
 
-CREATE TRIGGER uploads_unit_update AFTER UPDATE OF stage, hold ON uploads
+CREATE TRIGGER uploads_run_update AFTER UPDATE OF stage, hold ON uploads
 WHEN NEW.sentinel = 0 AND NEW.state <> OLD.state BEGIN
-    UPDATE unit_tallies SET
+    UPDATE run_tallies SET
         upload_count = upload_count + (OLD.state = 'abandoned') - (NEW.state = 'abandoned'),
         completed_count = completed_count + (NEW.state = 'completed') - (OLD.state = 'completed'),
         parked_count = parked_count + (NEW.state = 'parked') - (OLD.state = 'parked')
-    WHERE drop_name = NEW.drop_name AND unit = ifnull(NEW.unit, x'')
+    WHERE drop_name = NEW.drop_name AND run = ifnull(NEW.run, x'')
         AND destination = NEW.destination;
 END;
 
@@ -423,13 +423,13 @@ CREATE INDEX outbox_given_up ON outbox (id) WHERE given_up_at_ns IS NOT NULL;
 -- What operators ordered and has not been taken back or carried out.
 CREATE TABLE orders (
     standing TEXT NOT NULL CHECK (standing IN ('paused', 'given-up')),
-    scope TEXT NOT NULL CHECK (scope IN ('all', 'destination', 'drop', 'unit', 'upload')),
+    scope TEXT NOT NULL CHECK (scope IN ('all', 'destination', 'drop', 'run', 'upload')),
     -- The name of the destination or drop directory, or the upload's id; empty for all.
     name TEXT NOT NULL,
     -- The run's path; empty for other scopes.
-    unit BLOB NOT NULL,
+    run BLOB NOT NULL,
     at_ns INTEGER NOT NULL,
-    PRIMARY KEY (standing, scope, name, unit)
+    PRIMARY KEY (standing, scope, name, run)
 ) STRICT, WITHOUT ROWID;
 
 -- A rate that was ordered, in place of what is configured.

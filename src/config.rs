@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use problem::{Problem, Problems};
-pub use units::{Unit as UnitError, parse_duration, parse_rate, parse_size};
+pub use units::{Unit as RunError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{
-    ChannelSettings, DropSettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
+    ChannelSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
     RetrySettings,
 };
 use crate::limiter::{Rate, Timetable};
@@ -246,7 +246,7 @@ impl Platform {
 #[derive(Debug, Clone)]
 pub struct Drop {
     /// What the engine goes by.
-    pub settings: DropSettings,
+    pub settings: DirectorySettings,
     /// What the walk goes by.
     pub source: source::Settings,
 }

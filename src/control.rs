@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{DestinationName, DropName, Scope, SourcePath, UploadId, Verb};
+use crate::model::{DestinationName, DirectoryName, Scope, SourcePath, UploadId, Verb};
 
 pub use client::{ask, reach};
 pub use listener::Listener;
@@ -119,7 +119,7 @@ pub enum Target {
     Destination(String),
     /// All of a drop directory.
     Drop(String),
-    /// All of a unit.
+    /// All of a run.
     Unit {
         /// In which drop directory.
         drop: String,
@@ -149,9 +149,9 @@ impl From<Target> for Scope {
         match target {
             Target::All => Self::All,
             Target::Destination(name) => Self::Destination(DestinationName::new(name)),
-            Target::Drop(name) => Self::Drop(DropName::new(name)),
+            Target::Drop(name) => Self::Drop(DirectoryName::new(name)),
             Target::Unit { drop, path } => {
-                Self::Unit(DropName::new(drop), SourcePath::from_bytes(&path))
+                Self::Unit(DirectoryName::new(drop), SourcePath::from_bytes(&path))
             }
             Target::Upload(id) => Self::Upload(UploadId(id)),
         }

@@ -48,6 +48,7 @@ mod reconfigure;
 mod recover;
 mod reread;
 mod retry;
+mod runs;
 mod schedule;
 pub mod settings;
 mod settle;
@@ -55,7 +56,6 @@ mod sources;
 mod targets;
 mod ticket;
 mod turn;
-mod units;
 mod unstored;
 mod upload;
 mod width;
@@ -64,8 +64,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use claims::Claims;
 use disk::Disk;
-pub use ends::DropKey;
 use ends::Ends;
+pub use ends::RunEndKey;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
 use gate::Gate;
@@ -74,17 +74,18 @@ pub use load::{Portion, Stored, StoredFile, StoredUpload};
 use orders::Pauses;
 use outbox::Outbox;
 pub use plan::{Preview, needs_reading};
+use runs::RunKey;
+pub use runs::StoredRun;
 use schedule::{Load, Schedule};
 use settings::Settings;
 use turn::Turn;
-pub use units::StoredUnit;
-use units::UnitKey;
 use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    DestinationName, DropName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup, PartNumber,
-    RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId, UploadState,
+    DestinationName, DirectoryName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup,
+    PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId,
+    UploadState,
 };
 
 /// What is going on.
@@ -113,7 +114,7 @@ pub struct Pace {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    drops: BTreeMap<DropName, Files>,
+    drops: BTreeMap<DirectoryName, Files>,
     gates: BTreeMap<DestinationName, Gate>,
     /// What the answers of destinations have shown of their targets, for good; also of targets that are
     /// not configured now.
@@ -125,12 +126,12 @@ pub struct Engine {
     flights: BTreeMap<ActId, Flight>,
     timers: BTreeSet<(Monotonic, UploadId)>,
     /// Units with which something has happened, or will.
-    stirred: BTreeSet<(Monotonic, UnitKey)>,
+    stirred: BTreeSet<(Monotonic, RunKey)>,
     /// Units that wait for the acts of others to end.
-    crowded: BTreeSet<UnitKey>,
-    disposal_timers: BTreeSet<(Monotonic, UnitKey)>,
+    crowded: BTreeSet<RunKey>,
+    disposal_timers: BTreeSet<(Monotonic, RunKey)>,
     /// Runs whose files a destination is to be asked about.
-    proofs_wanted: BTreeSet<UnitKey>,
+    proofs_wanted: BTreeSet<RunKey>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
     outbox: Outbox,
@@ -138,7 +139,7 @@ pub struct Engine {
     /// Every target that was ever known.
     known_targets: BTreeMap<TargetAddress, TargetId>,
     /// Where drop directories were whose names stand for other directories since this life began.
-    former_directories: BTreeMap<DropName, String>,
+    former_directories: BTreeMap<DirectoryName, String>,
     /// Remote uploads that are to be removed at targets that no destination has.
     cleanups_elsewhere: BTreeSet<OpenCleanup>,
     /// Uploads that end once it is known what was begun for them.
@@ -161,7 +162,7 @@ pub struct Engine {
     loading: Option<Loading>,
     draining: bool,
     /// Which directories drop directories were that are not configured.
-    gone_roots: Vec<(DropName, String, RootIdentity)>,
+    gone_roots: Vec<(DirectoryName, String, RootIdentity)>,
 }
 
 /// An act that was handed out and has not come back.
@@ -183,31 +184,31 @@ enum FlightKind {
     /// A part of ours that the platform has is being read.
     HashPart(PartNumber),
     /// A part on its way, to this remote upload, from this drop.
-    Part(PartNumber, RemoteUploadId, DropName, Flown),
+    Part(PartNumber, RemoteUploadId, DirectoryName, Flown),
     /// A whole file on its way, from this drop.
-    Whole(DropName, Flown),
+    Whole(DirectoryName, Flown),
     /// A scan.
-    Scan(DropName),
+    Scan(DirectoryName),
     /// A look at these files.
-    Look(DropName, Vec<SourcePath>),
+    Look(DirectoryName, Vec<SourcePath>),
     /// A file is compared with what was sent of it.
-    Compare(DropName, SourcePath),
+    Compare(DirectoryName, SourcePath),
     /// Whether these files were moved is found out.
-    FindMoved(DropName, Vec<SourcePath>),
+    FindMoved(DirectoryName, Vec<SourcePath>),
     /// A clean-up.
     Abort(RemoteUploadId),
     /// A probe.
     Probe,
-    /// What a unit says of itself is read.
-    ReadUnit(UnitKey),
-    /// A unit's receipt is written.
-    UnitReceipt(UnitKey),
+    /// What a run says of itself is read.
+    ReadRun(RunKey),
+    /// A run's receipt is written.
+    RunReceipt(RunKey),
     /// A destination is asked about files of a run that is to be disposed of.
-    CheckProofs(UnitKey),
-    /// A unit is disposed of.
-    Dispose(UnitKey),
+    CheckProofs(RunKey),
+    /// A run is disposed of.
+    Dispose(RunKey),
     /// A drop's end is told.
-    Finish(DropKey),
+    Finish(RunEndKey),
     /// People are told.
     Notify(NoticeId),
     /// Room and credentials are looked at.
@@ -221,7 +222,7 @@ enum FlightKind {
 impl Engine {
     /// Starts from what is stored. This is recovery; there is no other start.
     pub fn load(settings: Settings, stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
-        let files = |drop: &settings::DropSettings| {
+        let files = |drop: &settings::DirectorySettings| {
             (drop.name.clone(), Files::new(drop.clone(), now.monotonic))
         };
         let mut engine = Self {
@@ -356,8 +357,8 @@ impl Engine {
         }
         let drops = self.drops.values().filter_map(Files::next_deadline);
         let stirred = self.stirred.first().map(|(at, _)| *at);
-        let units = stirred.into_iter().chain(self.next_disposal());
-        drops.chain(self.next_end()).chain(units).min()
+        let runs = stirred.into_iter().chain(self.next_disposal());
+        drops.chain(self.next_end()).chain(runs).min()
     }
 
     /// Tells whether a part is on its way.
@@ -382,11 +383,11 @@ impl Engine {
 
     /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
     pub fn is_landed(&self) -> bool {
-        use FlightKind::{Compare, FindMoved, Look, Probe, ReadUnit, Scan, Survey};
+        use FlightKind::{Compare, FindMoved, Look, Probe, ReadRun, Scan, Survey};
         let is_aside = |kind: &FlightKind| {
             matches!(
                 kind,
-                Scan(_) | Look(..) | Compare(..) | FindMoved(..) | ReadUnit(_) | Probe | Survey
+                Scan(_) | Look(..) | Compare(..) | FindMoved(..) | ReadRun(_) | Probe | Survey
             )
         };
         self.flights.values().all(|flight| is_aside(&flight.kind))

@@ -18,10 +18,10 @@ pub mod proof;
 pub mod record;
 pub mod remote;
 pub mod root;
+pub mod run;
 pub mod shown;
 pub mod target;
 pub mod time;
-pub mod unit;
 pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
@@ -30,9 +30,9 @@ pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportS
 pub use fact::Fact;
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, Seen, SourcePath};
-pub use health::{DestinationState, DropHealth, Learned, WatchState};
+pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
-pub use id::{DestinationName, DropName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
+pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
 pub use order::{OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
@@ -42,11 +42,11 @@ pub use remote::{
     RemotePart, RemoteUpload, Target, Traits,
 };
 pub use root::RootIdentity;
+pub use run::{
+    Closing, Disposal, Disposition, Place, Role, RunFile, RunOutcome, RunReading, RunRow, RunState,
+    Start, Unit, WholeDigest,
+};
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use target::{FormerTarget, OpenCleanup, PlaceHolder, PlaceSource, TargetAddress, TargetId};
 pub use time::{Monotonic, Now, WallTime};
-pub use unit::{
-    Closing, Disposal, Disposition, Place, Role, Start, Unit, UnitFile, UnitOutcome, UnitReading,
-    UnitRow, UnitState, WholeDigest,
-};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

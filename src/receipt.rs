@@ -7,7 +7,7 @@
 //! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with
 //! a digest of the whole.
 
-mod unit;
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use unit::{unit_path, write_unit};
+pub use run::{run_path, write_run};
 
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, ETagMode, Hex, Md5, PartNumber, PartSize, RootIdentity, SourcePath, UnitFile,
-    UnitRow, UploadId, WallTime, json_shown,
+    ByteCount, ETag, ETagMode, Hex, Md5, PartNumber, PartSize, RootIdentity, RunFile, RunRow,
+    SourcePath, UploadId, WallTime, json_shown,
 };
 
 /// Longest file name that Linux file systems take, in bytes.
@@ -332,15 +332,15 @@ pub fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
 }
 
 /// Returns what is wrong with the receipt of a run as a whole, in words.
-pub fn run_damage(state: &Path, run: &UnitRow) -> Option<String> {
+pub fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
     let written = run.receipt_sha256?;
-    let place = unit_path(run.drop.as_str(), &run.name, run.generation);
+    let place = run_path(run.drop.as_str(), &run.name, run.generation);
     let damage = check(&directory(state).join(place.as_path()), Some(written)).err()?;
     Some(format!("the receipt of {} {damage}", run.name))
 }
 
 /// Returns what is wrong with the receipt of a file, in words.
-pub fn file_damage(state: &Path, file: &UnitFile) -> Option<String> {
+pub fn file_damage(state: &Path, file: &RunFile) -> Option<String> {
     let place = path_for(state, &file.drop, &file.path, file.upload);
     let damage = check(&place, file.receipt_sha256).err()?;
     Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
@@ -493,7 +493,7 @@ mod tests {
         let mut places = BTreeSet::new();
         for (drop, name) in drops.iter().flat_map(|drop| names.map(|name| (drop, name))) {
             let path = SourcePath::from_bytes(name);
-            let run = super::directory(directory.path()).join(unit_path(drop, &path, 1).as_path());
+            let run = super::directory(directory.path()).join(run_path(drop, &path, 1).as_path());
             for place in [path_for(directory.path(), drop, &path, UploadId(1)), run] {
                 write(&place, b"{}").unwrap_or_else(|error| panic!("{path}: {error}"));
                 assert!(places.insert(place), "{path}");

@@ -5,7 +5,7 @@
 //! finds files; [`look::look`] looks at single paths. All three give [`crate::model::Observation`]s
 //! or hints for them. [`part`] reads and hashes ranges, and proves before and after reading that
 //! the file is still the version that was planned. A [`Profile`] is what is known of a kind of run
-//! folder; [`read_unit`] asks a run's own files what it is, by the profile.
+//! folder; [`read_run`] asks a run's own files what it is, by the profile.
 //!
 //! It promises never to leave the drop directory by a symbolic link, never to open anything but a
 //! regular file for reading, and never to hold more of a file in memory than
@@ -37,7 +37,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::model::{
-    ByteCount, DropName, Failure, FailureKind, Fingerprint, Provenance, SourcePath, Space, Unit,
+    ByteCount, DirectoryName, Failure, FailureKind, Fingerprint, Provenance, SourcePath, Space,
+    Unit,
 };
 
 pub use dispose::{Disposable, Proved, dispose};
@@ -50,8 +51,8 @@ pub use part::{
 };
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};
-pub use root::{DropRoot, RootMark};
-pub use run::read_unit;
+pub use root::{DirectoryRoot, RootMark};
+pub use run::read_run;
 pub use scan::{ScanSummary, scan};
 pub use watch::{Watch, WatchHint, network_file_system};
 
@@ -59,7 +60,7 @@ pub use watch::{Watch, WatchHint, network_file_system};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Its configured name.
-    pub name: DropName,
+    pub name: DirectoryName,
     /// Where it is: an absolute path.
     pub directory: PathBuf,
     /// What its drops are.
@@ -78,7 +79,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
     /// The drop directory.
-    pub root: Arc<DropRoot>,
+    pub root: Arc<DirectoryRoot>,
     /// The file, relative to it.
     pub path: SourcePath,
     /// The version that is meant; any other is refused.
@@ -180,7 +181,7 @@ mod tests {
 
     pub(super) fn settings() -> Settings {
         Settings {
-            name: DropName::new("test"),
+            name: DirectoryName::new("test"),
             directory: PathBuf::from("/nowhere"),
             unit: Unit::Directory,
             include: Vec::new(),

@@ -33,9 +33,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Learned,
-    OpenCleanup, PartState, PathDigest, Record, RootIdentity, Scope, SourcePath, Standing,
-    StoredOutbox, TargetAddress, TargetId, UnitRow, UploadId, UploadState, WallTime,
+    Admission, DestinationName, DirectoryName, Disposal, Fingerprint, IgnoreReason, Learned,
+    OpenCleanup, PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing,
+    StoredOutbox, TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
 /// Tells whether a daemon runs on a state directory.
@@ -88,17 +88,17 @@ pub struct Loaded {
     /// What the answers of destinations have shown of their targets.
     pub learned: Vec<(TargetId, Learned)>,
     /// Drops whose end a platform is still to be told.
-    pub open_drops: Vec<(DestinationName, DropName, String)>,
-    /// Drops as units, with their words; the samples of its sheet are words named `samples`.
-    pub units: Vec<(UnitRow, UnitWords)>,
+    pub open_drops: Vec<(DestinationName, DirectoryName, String)>,
+    /// Drops as runs, with their words; the samples of its sheet are words named `samples`.
+    pub runs: Vec<(RunRow, RunWords)>,
     /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
+    pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
     /// Of these, directories that may not be read.
-    pub unreadable: Vec<(DropName, SourcePath)>,
+    pub unreadable: Vec<(DirectoryName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
-    pub roots: Vec<(DropName, String, RootIdentity)>,
+    pub roots: Vec<(DirectoryName, String, RootIdentity)>,
     /// What people are still to be told.
     pub outbox: StoredOutbox,
     /// What operators ordered, and since when.
@@ -111,8 +111,8 @@ pub struct Loaded {
     pub next_upload: Option<UploadId>,
 }
 
-/// Words of a unit and what it says under them.
-pub type UnitWords = Vec<(String, String)>;
+/// Words of a run and what it says under them.
+pub type RunWords = Vec<(String, String)>;
 
 /// One upload as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +131,7 @@ pub struct LoadedUpload {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownFile {
     /// From which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Which file.
     pub path: PathDigest,
     /// Which version.

@@ -1,7 +1,7 @@
 //! What the writer is told of uploads.
 
 use dropferry::model::{
-    Admission, ByteCount, DestinationName, DropName, ETag, Fact, Fingerprint, Md5, PartNumber,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
     TargetId, UploadId, WallTime,
 };
@@ -18,9 +18,9 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
     let (part_size, file_size) = (PartSize::new(8 << 20).expect("not zero"), ByteCount(8));
     let admission = Admission {
         id: UploadId(id),
-        drop: DropName::new("template"),
+        drop: DirectoryName::new("template"),
         path: SourcePath::from_bytes(b"unit/file"),
-        unit: SourcePath::from_bytes(b"unit"),
+        run: SourcePath::from_bytes(b"unit"),
         provenance: None,
         target_id: TargetId(1),
         is_sentinel: false,

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, NoticeSettings, PartWish, PartsInFlight, RetrySettings,
+    DestinationSettings, DirectorySettings, NoticeSettings, PartWish, PartsInFlight, RetrySettings,
     Settings,
 };
 use dropferry::engine::{Engine, Stored, StoredUpload};
 use dropferry::model::{
-    ByteCount, DestinationName, DropName, ETag, Md5, Monotonic, NamePolicy, Now, PartSize,
+    ByteCount, DestinationName, DirectoryName, ETag, Md5, Monotonic, NamePolicy, Now, PartSize,
     PartState, Record, RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId, UploadState,
 };
 
@@ -124,7 +124,8 @@ fn upload(id: i64, part_count: u32) -> StoredUpload {
 
 fn settings() -> Settings {
     let far = DestinationName::new("far");
-    let drop = DropSettings::plain(DropName::new("template"), "/drop".into(), vec![far.clone()]);
+    let drop =
+        DirectorySettings::plain(DirectoryName::new("template"), "/drop".into(), vec![far.clone()]);
     let mut traits = dropferry::platform::s3::TRAITS;
     traits.limits.count_max = 100_000;
     Settings {

@@ -5,8 +5,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dropferry::model::{DropName, Unit};
-use dropferry::source::{DropRoot, Filter, Profile, Settings, scan};
+use dropferry::model::{DirectoryName, Unit};
+use dropferry::source::{DirectoryRoot, Filter, Profile, Settings, scan};
 
 use crate::{Table, raw};
 
@@ -27,7 +27,7 @@ pub(crate) fn measure() {
     let mut table = Table::of("file");
     table.case("getdents and statx", || raw::walk(drop.path()));
     for profile in ["plain", "illumina"] {
-        let (root, filter) = (DropRoot::at(drop.path()), filter(drop.path(), profile));
+        let (root, filter) = (DirectoryRoot::at(drop.path()), filter(drop.path(), profile));
         table.case(format!("scan, profile {profile}"), move || {
             let mut count = 0;
             let seen = scan(&root, (&filter, &BTreeSet::new()), |batch| {
@@ -43,7 +43,7 @@ pub(crate) fn measure() {
 
 fn filter(drop: &Path, profile: &str) -> Filter {
     let settings = Settings {
-        name: DropName::new("lab"),
+        name: DirectoryName::new("lab"),
         directory: drop.to_owned(),
         unit: Unit::Directory,
         include: Vec::new(),

@@ -14,10 +14,10 @@ use crate::daemon;
 use crate::engine::Preview;
 use crate::engine::settings::DestinationSettings;
 use crate::model::{
-    Fingerprint, Observation, Role, Seen, Shown, SourcePath, Start, UnitReading, WallTime,
+    Fingerprint, Observation, Role, RunReading, Seen, Shown, SourcePath, Start, WallTime,
     json_shown,
 };
-use crate::source::{DropRoot, Filter, read_unit, scan};
+use crate::source::{DirectoryRoot, Filter, read_run, scan};
 use crate::store::snapshot::Snapshot;
 
 #[derive(Debug, Args)]
@@ -52,17 +52,21 @@ fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
     let drop = planner.drop;
     let filter = Filter::new(&drop.source)?;
     let mut printed = Ok(());
-    scan(&DropRoot::at(&drop.source.directory), (&filter, &BTreeSet::new()), |observations| {
-        let mut lines = String::new();
-        for seen in &observations {
-            for line in planner.lines_of(seen) {
-                lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
-                lines.push('\n');
+    scan(
+        &DirectoryRoot::at(&drop.source.directory),
+        (&filter, &BTreeSet::new()),
+        |observations| {
+            let mut lines = String::new();
+            for seen in &observations {
+                for line in planner.lines_of(seen) {
+                    lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
+                    lines.push('\n');
+                }
             }
-        }
-        printed = if lines.is_empty() { Ok(()) } else { render::data(&lines) };
-        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
+            printed = if lines.is_empty() { Ok(()) } else { render::data(&lines) };
+            if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        },
+    )?;
     printed?;
     Ok(())
 }
@@ -72,7 +76,7 @@ struct Planner<'a> {
     drop: &'a Drop,
     targets: Vec<&'a DestinationSettings>,
     snapshot: Option<&'a Snapshot>,
-    readings: BTreeMap<SourcePath, UnitReading>,
+    readings: BTreeMap<SourcePath, RunReading>,
     at: WallTime,
 }
 
@@ -109,25 +113,25 @@ impl<'a> Planner<'a> {
         self.targets.iter().map(|target| self.line(seen, version, target)).collect()
     }
 
-    /// Reads what the file's unit says of itself, once.
+    /// Reads what the file's run says of itself, once.
     fn read(&mut self, seen: &Observation) {
-        let unit = seen.place.unit(&seen.path);
-        if !self.drop.settings.closing.reads_units || self.readings.contains_key(&unit) {
+        let run = seen.place.run(&seen.path);
+        if !self.drop.settings.closing.reads_runs || self.readings.contains_key(&run) {
             return;
         }
         let (root, profile) = (&self.drop.source.directory, self.drop.profile());
-        let reading = read_unit(&DropRoot::at(root), &unit, profile).unwrap_or_default();
-        self.readings.insert(unit, reading);
+        let reading = read_run(&DirectoryRoot::at(root), &run, profile).unwrap_or_default();
+        self.readings.insert(run, reading);
     }
 
     fn line(&self, seen: &Observation, version: Fingerprint, to: &DestinationSettings) -> Value {
         let name = self.drop.settings.name.as_str();
-        let unit = seen.place.unit(&seen.path);
+        let run = seen.place.run(&seen.path);
         let common = json!({
             "drop": name, "path": seen.path.to_string(), "destination": to.name.as_str(),
-            "unit": (unit != seen.path).then(|| unit.to_string()), "size_bytes": version.size.0,
+            "run": (run != seen.path).then(|| run.to_string()), "size_bytes": version.size.0,
         });
-        let reading = self.readings.get(&unit);
+        let reading = self.readings.get(&run);
         let planned =
             Preview::of(&self.drop.settings, to, (seen, version.size), (reading, self.at));
         let fate = match (self.before(seen, version, to), planned) {
@@ -162,7 +166,7 @@ impl<'a> Planner<'a> {
         let is_alone = seen.place.is_alone(&seen.path);
         match (seen.place.role, self.drop.settings.start) {
             (Role::Marker(_), _) if !is_alone => "when all else of its drop is there",
-            (Role::Held, _) | (_, Start::WhenDropClosed) if !is_alone => "when its drop is closed",
+            (Role::Held, _) | (_, Start::WhenRunClosed) if !is_alone => "when its drop is closed",
             (Role::Plain | Role::Held | Role::Marker(_), _) => "when it has settled",
         }
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::render::{Form, Lines};
 use super::{Common, Exit, render};
-use crate::model::{Hex, Shown, UnitFile, UnitRow};
+use crate::model::{Hex, RunFile, RunRow, Shown};
 use crate::receipt;
 use crate::store::snapshot::Snapshot;
 
@@ -115,20 +115,20 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
 }
 
 impl ReceiptsArguments {
-    fn wants(&self, file: &UnitFile) -> bool {
+    fn wants(&self, file: &RunFile) -> bool {
         let is_there = self.destination.as_ref().is_none_or(|name| *name == file.destination);
         is_there && self.which.as_ref().is_none_or(|which| is_meant(which.as_bytes(), file))
     }
 }
 
-fn is_meant_run(which: &[u8], run: &UnitRow) -> bool {
+fn is_meant_run(which: &[u8], run: &RunRow) -> bool {
     let which = which.strip_suffix(b"/").unwrap_or(which);
     let below = run.name.as_bytes().strip_prefix(which);
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         || run.drop.as_str().as_bytes() == which
 }
 
-fn is_meant(which: &[u8], file: &UnitFile) -> bool {
+fn is_meant(which: &[u8], file: &RunFile) -> bool {
     let which = which.strip_suffix(b"/").unwrap_or(which);
     let below = file.path.as_bytes().strip_prefix(which);
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -160,7 +160,7 @@ impl<W: Write> Listing<'_, W> {
         self.damage.extend(damage.filter(|_| self.damage.len() < DAMAGE_SHOWN));
     }
 
-    fn add(&mut self, file: &UnitFile) -> io::Result<()> {
+    fn add(&mut self, file: &RunFile) -> io::Result<()> {
         self.count += 1;
         let damage = receipt::file_damage(self.state, file);
         let is_damaged = damage.is_some();
@@ -186,7 +186,7 @@ impl<W: Write> Listing<'_, W> {
         }
     }
 
-    fn print(&mut self, file: &UnitFile) -> io::Result<()> {
+    fn print(&mut self, file: &RunFile) -> io::Result<()> {
         let place = receipt::path_for(self.state, &file.drop, &file.path, file.upload);
         let receipt = std::fs::read(&place);
         let named = |error: io::Error| {
@@ -195,7 +195,7 @@ impl<W: Write> Listing<'_, W> {
         self.out.write_all(&receipt.map_err(named)?)
     }
 
-    fn add_json(&mut self, file: &UnitFile) -> io::Result<()> {
+    fn add_json(&mut self, file: &RunFile) -> io::Result<()> {
         self.out.write_all(if self.count == 1 { b"\n" } else { b",\n" })?;
         let value = json!({
             "drop": file.drop, "path": file.path.to_string(), "size_bytes": file.size.0,
@@ -210,7 +210,7 @@ impl<W: Write> Listing<'_, W> {
         serde_json::to_writer(&mut self.out, &value).map_err(io::Error::from)
     }
 
-    fn add_csv(&mut self, file: &UnitFile) -> io::Result<()> {
+    fn add_csv(&mut self, file: &RunFile) -> io::Result<()> {
         let fields = [
             file.drop.clone(),
             file.path.to_string(),
@@ -229,7 +229,7 @@ impl<W: Write> Listing<'_, W> {
 
     /// One line as the GNU programs write and check it: a name with a backslash or a line break is
     /// escaped, and the line begins with a backslash then.
-    fn add_sum(&mut self, file: &UnitFile, digest: Option<String>) -> io::Result<()> {
+    fn add_sum(&mut self, file: &RunFile, digest: Option<String>) -> io::Result<()> {
         let key = (file.drop.clone(), file.path.clone());
         if self.last.as_ref() == Some(&key) {
             return Ok(());

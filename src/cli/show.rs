@@ -122,8 +122,8 @@ fn receipt_of(detail: &Detail, state: &Path) -> Option<String> {
 
 /// Returns how the disposal of the run of a file stands, if its source is to go.
 fn disposal_of(snapshot: &Snapshot, detail: &Detail) -> anyhow::Result<Option<DisposalShown>> {
-    let Admission { drop, unit, .. } = &detail.upload.admission;
-    Ok(snapshot.disposal(drop, unit)?)
+    let Admission { drop, run, .. } = &detail.upload.admission;
+    Ok(snapshot.disposal(drop, run)?)
 }
 
 fn disposal_text(disposal: &DisposalShown) -> String {

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::model::{
-    ByteCount, FormerTarget, Scope, Shown, Standing, UnitState, WallTime, json_shown,
+    ByteCount, FormerTarget, RunState, Scope, Shown, Standing, WallTime, json_shown,
 };
-use crate::store::snapshot::{Database, DisposalShown, Run, Snapshot, Status, UnitShown, Upload};
+use crate::store::snapshot::{Database, DisposalShown, Run, RunShown, Snapshot, Status, Upload};
 use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
@@ -152,7 +152,7 @@ fn to_json(status: &Status) -> Value {
             "given_up_why": status.notices.given_up_why,
         },
         "orders": status.orders.iter().map(order_json).collect::<Vec<_>>(),
-        "units": status.units.iter().map(unit_json).collect::<Vec<_>>(),
+        "runs": status.runs.iter().map(run_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "uploads_left_out": left_out(status),
         "ignored": status.ignored.iter().map(|ignored| json!({
@@ -189,16 +189,16 @@ pub(super) fn disposal_json(disposal: &DisposalShown) -> Value {
     })
 }
 
-/// Renders one drop as a unit.
-fn unit_json(unit: &UnitShown) -> Value {
-    let row = &unit.row;
-    let tallies = unit.tallies.iter().map(|tally| {
+/// Renders one drop as a run.
+fn run_json(run: &RunShown) -> Value {
+    let row = &run.row;
+    let tallies = run.tallies.iter().map(|tally| {
         json!({
             "name": tally.destination, "uploads": tally.upload_count,
             "completed": tally.completed_count, "parked": tally.parked_count,
         })
     });
-    let disposal = unit.disposal.as_ref().map(disposal_json);
+    let disposal = run.disposal.as_ref().map(disposal_json);
     json!({
         "drop": row.drop.as_str(), "name": row.name.to_string(), "state": row.state.as_str(),
         "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,
@@ -207,7 +207,7 @@ fn unit_json(unit: &UnitShown) -> Value {
         "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
         "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
-        "completed_at": render::time(row.completed_at), "words": unit.words,
+        "completed_at": render::time(row.completed_at), "words": run.words,
         "destinations": tallies.collect::<Vec<_>>(), "disposal": disposal,
     })
 }
@@ -349,17 +349,17 @@ fn run_line(run: &Run) -> Vec<String> {
         format!("{} of {} files at {}", run.completed_count, run.upload_count, run.destination);
     let all_there = run.completed_count == run.upload_count;
     let note = match (run.parked_count, run.state) {
-        (0, Some(UnitState::Completed)) if run.given_up_count == 0 => "all there".to_owned(),
-        (0, Some(UnitState::Completed)) => "there, as far as it was not given up".to_owned(),
-        (0, Some(UnitState::Gone)) => "taken away before it was complete".to_owned(),
-        (0, Some(UnitState::Open | UnitState::Closed)) if run.reason.is_some() => {
+        (0, Some(RunState::Completed)) if run.given_up_count == 0 => "all there".to_owned(),
+        (0, Some(RunState::Completed)) => "there, as far as it was not given up".to_owned(),
+        (0, Some(RunState::Gone)) => "taken away before it was complete".to_owned(),
+        (0, Some(RunState::Open | RunState::Closed)) if run.reason.is_some() => {
             run.reason.clone().unwrap_or_default()
         }
-        (0, Some(UnitState::Open) | None) if all_there => {
+        (0, Some(RunState::Open) | None) if all_there => {
             "there, as far as it has settled".to_owned()
         }
-        (0, Some(UnitState::Closed)) => "closed, being sent".to_owned(),
-        (0, Some(UnitState::Open) | None) => String::new(),
+        (0, Some(RunState::Closed)) => "closed, being sent".to_owned(),
+        (0, Some(RunState::Open) | None) => String::new(),
         (count, _) => format!("{count} parked"),
     };
     vec![name, there, note]

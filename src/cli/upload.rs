@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 use super::{Common, Exit, ask, render, status};
 use crate::control::{FILES_MAX, Handed, Reply, Request};
 use crate::model::{Observation, Seen, Shown, SourcePath, UploadId};
-use crate::source::{self, DropRoot, Filter};
+use crate::source::{self, DirectoryRoot, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
 
 /// Files of one path. More of them are a drop directory's work.
@@ -111,12 +111,12 @@ impl Offered {
                     false => ControlFlow::Continue(()),
                 }
             };
-            source::scan(&DropRoot::at(&real), (&filter, &BTreeSet::new()), batch)
+            source::scan(&DirectoryRoot::at(&real), (&filter, &BTreeSet::new()), batch)
                 .with_context(unusable)?;
         } else {
             let asked = vec![SourcePath::from_bytes(name.as_bytes())];
             let seen =
-                source::look(&DropRoot::at(parent), &filter, asked).with_context(unusable)?;
+                source::look(&DirectoryRoot::at(parent), &filter, asked).with_context(unusable)?;
             seen.into_iter().for_each(|seen| offered.note(parent, seen));
         }
         if offered.files.len() > FILES_OF_PATH_MAX {

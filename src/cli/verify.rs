@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
     Admission, ContentMark, DestinationName, ETagMode, Failure, PartSize, RemoteFile, RemoteFileId,
-    RemoteStanding, SentFile, Shown, Stage, UnitRow, UploadId,
+    RemoteStanding, RunRow, SentFile, Shown, Stage, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
 use crate::receipt;
@@ -110,13 +110,13 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
 
 /// Returns what is wrong with the receipts of the runs that are meant.
 fn run_damage(config: &Config, snapshot: &Snapshot, which: &str) -> anyhow::Result<Vec<String>> {
-    let is_meant = |run: &UnitRow| {
+    let is_meant = |run: &RunRow| {
         let whole = format!("{}/", which.trim_end_matches('/'));
         let named = [run.drop.as_str().as_bytes(), b"/", run.name.as_bytes(), b"/"].concat();
         named.starts_with(whole.as_bytes())
     };
     let runs = snapshot.receipted_runs()?;
-    let damage = |run: &UnitRow| receipt::run_damage(&config.state_directory, run);
+    let damage = |run: &RunRow| receipt::run_damage(&config.state_directory, run);
     Ok(runs.iter().filter(|run| is_meant(run)).filter_map(damage).collect())
 }
 

@@ -355,5 +355,5 @@ fn needs_words(drop: &Drop, destinations: &[Destination]) -> bool {
     };
     let targets = &drop.settings.destinations;
     let to = destinations.iter().filter(|destination| targets.contains(&destination.name));
-    drop.settings.closing.reads_units && to.into_iter().any(|destination| is_asked(&destination))
+    drop.settings.closing.reads_runs && to.into_iter().any(|destination| is_asked(&destination))
 }

@@ -79,7 +79,7 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     DIR/config.toml:10: run = "/etc/passwd" is not executable
     hint: chmod +x /etc/passwd
     DIR/config.toml:11: on = [] tells nothing
-    hint: allowed: drop-completed, parked, upload-stuck, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing, receipts-damaged, gone-at-destination
+    hint: allowed: run-completed, parked, upload-stuck, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing, receipts-damaged, gone-at-destination
     "#);
     insta::assert_snapshot!(with("[notify.command]\nrun = [\"/nowhere/prog\"]\n"), @r#"
     DIR/config.toml:10: run = "/nowhere/prog" is not there
@@ -131,7 +131,7 @@ fn people_are_told_by_any_number_of_channels_each_of_them_checked() {
     DIR/config.toml:10: "nobody" is no mail address
     hint: such as "seq@lab.example" or "The lab <seq@lab.example>"
     DIR/config.toml:14: digest = "daily" has nothing to tell
-    hint: add "drop-completed" to on
+    hint: add "run-completed" to on
     DIR/config.toml:16: digest_hour = 24 is not possible
     hint: allowed: 0 to 23, local time
     "#);

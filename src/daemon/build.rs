@@ -32,14 +32,16 @@ use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::engine::event::{Effect, Event};
-use crate::engine::settings::{DestinationSettings, DropSettings, Settings};
-use crate::engine::{DropKey, Engine, Portion, Stored, StoredFile, StoredUnit, StoredUpload};
-use crate::model::{Channel, DestinationName, DropName, Failure, Monotonic, RootIdentity, UnitRow};
+use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
+use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredFile, StoredRun, StoredUpload};
+use crate::model::{
+    Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
+};
 use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
-use crate::source::{self, DropRoot, Filter, MEMORY_PER_PART, PartReader};
+use crate::source::{self, DirectoryRoot, Filter, MEMORY_PER_PART, PartReader};
 use crate::store::rest::{self, Rest};
 use crate::store::writer::Writer;
 use crate::store::{self, Loaded, Runner, Store, Thread};
@@ -173,7 +175,7 @@ impl Daemon {
 }
 
 /// Which directory each drop directory was: its name, its configured path, its identity.
-pub(super) type Root = (DropName, String, RootIdentity);
+pub(super) type Root = (DirectoryName, String, RootIdentity);
 
 pub(super) fn world(
     (config, roots): (&Config, &[Root]),
@@ -191,7 +193,7 @@ pub(super) fn world(
         let is_it = |known: &&Root| (&known.0, &known.1) == (name, directory);
         let root = roots.iter().find(is_it).map(|known| known.2.clone());
         let source = Source {
-            root: Arc::new(DropRoot::new(name.as_str(), &drop.source.directory, root)),
+            root: Arc::new(DirectoryRoot::new(name.as_str(), &drop.source.directory, root)),
             is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
@@ -205,7 +207,7 @@ pub(super) fn world(
     }
     let all = config.drops.iter().map(|drop| drop.settings.clone());
     let targets = all.chain([handed_in(config).settings]).map(|drop| {
-        let DropSettings { name, destinations, .. } = drop;
+        let DirectorySettings { name, destinations, .. } = drop;
         (name, destinations)
     });
     Ok(World {
@@ -229,7 +231,10 @@ pub(super) fn world(
 /// The drop of files that operators hand in, to any destination.
 fn handed_in(config: &Config) -> Drop {
     let destinations = config.destinations.iter().map(|target| target.name.clone()).collect();
-    Drop { settings: DropSettings::handed_in(destinations), source: source::handed::settings() }
+    Drop {
+        settings: DirectorySettings::handed_in(destinations),
+        source: source::handed::settings(),
+    }
 }
 
 fn sender(told: &Told) -> (Channel, Sender) {
@@ -304,7 +309,7 @@ pub fn portion(portion: rest::Portion) -> Portion {
 
 /// Turns what the store loaded first into what the engine starts from.
 pub fn stored(loaded: Loaded) -> Stored {
-    let drop_key = |(destination, drop, name)| DropKey { destination, drop, name };
+    let drop_key = |(destination, drop, name)| RunEndKey { destination, drop, name };
     Stored {
         uploads: loaded.uploads.into_iter().map(stored_upload).collect(),
         follows: true,
@@ -312,7 +317,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         targets: loaded.targets,
         in_force: loaded.in_force,
         learned: loaded.learned,
-        units: loaded.units.into_iter().map(stored_unit).collect(),
+        runs: loaded.runs.into_iter().map(stored_run).collect(),
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
@@ -324,11 +329,11 @@ pub fn stored(loaded: Loaded) -> Stored {
     }
 }
 
-fn stored_unit((row, said): (UnitRow, store::UnitWords)) -> StoredUnit {
+fn stored_run((row, said): (RunRow, store::RunWords)) -> StoredRun {
     let (samples, words): (Vec<_>, Vec<_>) =
         said.into_iter().partition(|(word, _)| word == "samples");
     let samples = samples.into_iter().map(|(_, sample)| sample).collect();
-    StoredUnit { row, words: words.into_iter().collect(), samples }
+    StoredRun { row, words: words.into_iter().collect(), samples }
 }
 
 pub(super) fn stored_upload(upload: store::LoadedUpload) -> StoredUpload {

@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::model::{ByteCount, FailureKind, Fingerprint, SourcePath};
-    use crate::source::{DropRoot, PartReader, Together};
+    use crate::source::{DirectoryRoot, PartReader, Together};
 
     const LANES: usize = 4;
     const UPLOAD: UploadId = UploadId(7);
@@ -260,7 +260,7 @@ mod tests {
             ctime_ns: Some(seen.ctime() * 1_000_000_000 + seen.ctime_nsec()),
         };
         SourceFile {
-            root: Arc::new(DropRoot::at(root)),
+            root: Arc::new(DirectoryRoot::at(root)),
             path: SourcePath::from_bytes(b"file"),
             fingerprint,
             provenance: None,

@@ -6,7 +6,7 @@ use super::hung::{self, Reading, Watched};
 use super::perform::{World, drop_of, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::{MovedFrom, Outcome};
-use crate::model::{DropName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
+use crate::model::{DirectoryName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
 use crate::source::{self, SourceFile};
 use crate::store::snapshot::{Sent, Snapshot};
 
@@ -17,7 +17,7 @@ fn local(why: crate::store::Error) -> Failure {
 /// Reads a file once and compares it with what was last sent of it, or by one upload.
 pub(super) async fn compare(
     world: Arc<World>,
-    (drop, path): (DropName, SourcePath),
+    (drop, path): (DirectoryName, SourcePath),
     fingerprint: Fingerprint,
     against: Option<UploadId>,
 ) -> Reply {
@@ -45,7 +45,7 @@ pub(super) async fn compare(
 /// Looks each file up by inode, size and time, and whether its old path is gone.
 pub(super) async fn find_moved(
     world: Arc<World>,
-    drop: DropName,
+    drop: DirectoryName,
     files: Vec<(SourcePath, Fingerprint)>,
 ) -> Reply {
     let find = move || {

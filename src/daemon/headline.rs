@@ -112,7 +112,7 @@ fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DestinationName, DropName};
+    use crate::model::{DestinationName, DirectoryName};
 
     fn config(text: &str) -> Config {
         let environment = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
@@ -154,7 +154,9 @@ mod tests {
         let mut headline = Headline::new(at(0));
         headline.line(at(0), counts, &journal, &config);
         journal.sent = ByteCount(64 << 20);
-        journal.deaf.extend([DropName::new("novaseq"), DropName::new("no longer configured")]);
+        journal
+            .deaf
+            .extend([DirectoryName::new("novaseq"), DirectoryName::new("no longer configured")]);
         journal.destinations.insert(DestinationName::new("hub"), (DestinationState::Halted, None));
         headline.is_refused = true;
         let line = headline.line(at(64), counts, &journal, &config);

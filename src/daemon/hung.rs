@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::perform::World;
 use super::workers::cancelled;
 use crate::engine::event::Setback;
-use crate::model::{ByteCount, DropName, Failure, FailureKind, SourcePath};
+use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, SourcePath};
 use crate::source::Attend;
 
 /// How often it is looked whether a read moves.
@@ -164,7 +164,7 @@ impl Attend for Watched<'_> {
 /// What is read, and until when.
 pub(super) struct Reading {
     /// The drop directory; none of a file of our own.
-    pub(super) drop: Option<DropName>,
+    pub(super) drop: Option<DirectoryName>,
     /// The file.
     pub(super) path: SourcePath,
     /// The device it lies on.

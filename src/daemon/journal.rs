@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, DropHealth, DropName, Fact, Failure, Learned,
-    OpenCleanup, OrderRecord, PartNumber, Record, SourcePath, UnitRow, UnitState, UploadId,
+    ByteCount, DestinationName, DestinationState, DirectoryHealth, DirectoryName, Fact, Failure,
+    Learned, OpenCleanup, OrderRecord, PartNumber, Record, RunRow, RunState, SourcePath, UploadId,
     WatchState,
 };
 
@@ -20,10 +20,10 @@ const WARN_FROM: u32 = 3;
 pub(super) struct Journal {
     /// Failures of each upload that has not ended.
     failures: BTreeMap<UploadId, u32>,
-    /// What was last said of each unit that has not completed.
-    units: BTreeMap<(DropName, SourcePath), (UnitState, Option<String>)>,
+    /// What was last said of each run that has not completed.
+    runs: BTreeMap<(DirectoryName, SourcePath), (RunState, Option<String>)>,
     /// Drops that are deaf.
-    pub(super) deaf: BTreeSet<DropName>,
+    pub(super) deaf: BTreeSet<DirectoryName>,
     /// What was last said of each destination.
     pub(super) destinations: BTreeMap<DestinationName, (DestinationState, Option<String>)>,
     /// Bytes that went over the wire in parts that were accepted, since the start.
@@ -47,14 +47,14 @@ impl Journal {
                     note_learned(destination, *what, detail);
                 }
                 Record::CleanupDelayed { what, failure, .. } => note_cleanup(what, failure),
-                Record::DropHealth(health) => self.note_drop(health),
-                Record::DropFinished { destination, name, .. } => {
+                Record::DirectoryHealth(health) => self.note_drop(health),
+                Record::RunFinished { destination, name, .. } => {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
-                Record::Unit(row) => self.note_unit(row),
-                Record::DisposalDelayed { unit, failure, .. } => note_disposal(unit, failure),
-                Record::DisposalEnded { unit, is_done: true, .. } => {
-                    tracing::info!(path = unit.to_string(), "its source is disposed of");
+                Record::Unit(row) => self.note_run(row),
+                Record::DisposalDelayed { run, failure, .. } => note_disposal(run, failure),
+                Record::DisposalEnded { run, is_done: true, .. } => {
+                    tracing::info!(path = run.to_string(), "its source is disposed of");
                 }
                 Record::NoticeDelayed { failure, .. } => {
                     let kind = failure.kind.as_str();
@@ -87,11 +87,11 @@ impl Journal {
                     tracing::debug!(upload_id = upload.0, "waits for no other upload any more");
                 }
                 Record::Order(order) => note_order(order),
-                Record::UnitWords { .. }
+                Record::RunWords { .. }
                 | Record::DisposalQueued(_)
                 | Record::DisposalIntended { .. }
                 | Record::DisposalEnded { is_done: false, .. }
-                | Record::DropOpened { .. }
+                | Record::RunOpened { .. }
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Configured(_)
@@ -121,11 +121,11 @@ impl Journal {
         self.destinations.insert(destination.clone(), said);
     }
 
-    /// One line for each change of a unit's state, or of the reason why it does not change.
-    fn note_unit(&mut self, row: &UnitRow) {
+    /// One line for each change of a run's state, or of the reason why it does not change.
+    fn note_run(&mut self, row: &RunRow) {
         let key = (row.drop.clone(), row.name.clone());
         let said = (row.state, row.reason.clone());
-        if self.units.get(&key) == Some(&said) {
+        if self.runs.get(&key) == Some(&said) {
             return;
         }
         let (path, state) = (row.name.to_string(), row.state.as_str());
@@ -134,12 +134,12 @@ impl Journal {
         let why = row.reason.clone().or(ended).map_or(String::new(), |why| format!(": {why}"));
         tracing::info!(path, "drop is {state}{why}");
         match row.state {
-            UnitState::Completed | UnitState::Gone => self.units.remove(&key),
-            UnitState::Open | UnitState::Closed => self.units.insert(key, said),
+            RunState::Completed | RunState::Gone => self.runs.remove(&key),
+            RunState::Open | RunState::Closed => self.runs.insert(key, said),
         };
     }
 
-    fn note_drop(&mut self, health: &DropHealth) {
+    fn note_drop(&mut self, health: &DirectoryHealth) {
         let (watch, reason) = (health.watch.as_str(), health.reason.as_deref());
         let (path, reason) = (&health.directory, reason.unwrap_or("nothing to say"));
         let is_deaf = health.watch == WatchState::Deaf;
@@ -255,8 +255,8 @@ fn note_cleanup(what: &OpenCleanup, failure: &Failure) {
     tracing::warn!(%destination, kind, "a remote upload is not removed yet: {failure}");
 }
 
-fn note_disposal(unit: &SourcePath, failure: &Failure) {
-    let (path, kind) = (unit.to_string(), failure.kind.as_str());
+fn note_disposal(run: &SourcePath, failure: &Failure) {
+    let (path, kind) = (run.to_string(), failure.kind.as_str());
     tracing::warn!(path, kind, "its source is not disposed of: {failure}");
 }
 

@@ -1,4 +1,4 @@
-//! What is going on, in Prometheus' text format: base units, few labels.
+//! What is going on, in Prometheus' text format: base runs, few labels.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

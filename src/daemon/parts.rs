@@ -26,7 +26,9 @@ use super::perform::{World, drop_of, failed, source_file, to};
 use super::servings;
 use super::workers::Reply;
 use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
-use crate::model::{ByteCount, ByteRange, DropName, Failure, FailureKind, SourcePath, UploadId};
+use crate::model::{
+    ByteCount, ByteRange, DirectoryName, Failure, FailureKind, SourcePath, UploadId,
+};
 use crate::platform::Destination;
 use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
 use crate::source::{Digested, Known, PartRead, PartStream, Prepared, Room, SourceFile, Wanted};
@@ -149,7 +151,11 @@ fn room_to_hold(world: &World, length: u64) -> Option<Room> {
     (length <= HELD_BYTES_MAX).then(|| world.parts.try_room_for_whole(length)).flatten()
 }
 
-async fn held(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Prepared, Failure> {
+async fn held(
+    world: &Arc<World>,
+    drop: DirectoryName,
+    wanted: Wanted,
+) -> Result<Prepared, Failure> {
     let join = |answer| Ok(drop_of(world, &drop)?.digests.join(wanted, answer));
     match digest(world, &drop, join).await? {
         Digested::Held(prepared) => Ok(prepared),
@@ -157,7 +163,7 @@ async fn held(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Prep
     }
 }
 
-async fn known(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Known, Failure> {
+async fn known(world: &Arc<World>, drop: DirectoryName, wanted: Wanted) -> Result<Known, Failure> {
     let join = |answer| Ok(drop_of(world, &drop)?.digests.join(wanted, answer));
     let_go(digest(world, &drop, join).await?)
 }
@@ -165,7 +171,7 @@ async fn known(world: &Arc<World>, drop: DropName, wanted: Wanted) -> Result<Kno
 /// Has a part of a larger file digested, and with it those that follow.
 async fn known_part(
     world: &Arc<World>,
-    drop: DropName,
+    drop: DirectoryName,
     upload: UploadId,
     of: (SourceFile, ByteRange),
 ) -> Result<Known, Failure> {
@@ -184,7 +190,7 @@ fn let_go(digested: Digested) -> Result<Known, Failure> {
 /// Takes a place in the line of digests, has it served where nobody does, and waits for the answer.
 async fn digest(
     world: &Arc<World>,
-    drop: &DropName,
+    drop: &DirectoryName,
     join: impl FnOnce(Answer) -> Result<bool, Failure>,
 ) -> Result<Digested, Failure> {
     let (answer, mut answered) = oneshot::channel();
@@ -206,7 +212,7 @@ struct Patient {
     chunks: PartStream,
     world: Arc<World>,
     /// Its drop directory, the file, and the device it lies on.
-    of: (DropName, SourcePath, u64),
+    of: (DirectoryName, SourcePath, u64),
     /// The next tick, while a chunk is waited for.
     tick: Pin<Box<tokio::time::Sleep>>,
     still: u32,
@@ -217,7 +223,7 @@ impl Patient {
     fn new(
         chunks: PartStream,
         world: &Arc<World>,
-        of: (DropName, SourcePath, u64),
+        of: (DirectoryName, SourcePath, u64),
         has_hung: Arc<AtomicBool>,
     ) -> Self {
         let (world, tick) = (Arc::clone(world), Box::pin(tokio::time::sleep(TICK)));

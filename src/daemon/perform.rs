@@ -17,19 +17,19 @@ use super::receipts::Receipts;
 use super::servings::Servings;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
-use super::{files, parts, people, proofs, receipts, rows, units};
+use super::{files, parts, people, proofs, receipts, rows, runs};
 use crate::clock::Clock;
 use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
 use crate::model::{
-    ByteCount, ByteRange, Channel, DestinationName, DropName, Failure, FailureKind, RootIdentity,
-    Seen, SourcePath,
+    ByteCount, ByteRange, Channel, DestinationName, DirectoryName, Failure, FailureKind,
+    RootIdentity, Seen, SourcePath,
 };
 use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::receipt;
 use crate::source::{
-    self, DropRoot, Filter, PartReader, Profile, RootMark, ScanSummary, SourceFile,
+    self, DirectoryRoot, Filter, PartReader, Profile, RootMark, ScanSummary, SourceFile,
 };
 use crate::telemetry::scrub;
 
@@ -39,9 +39,9 @@ pub(crate) struct World {
     /// Configured targets.
     pub(crate) destinations: std::collections::BTreeMap<DestinationName, Destination>,
     /// Each drop directory's destinations.
-    pub(crate) targets: std::collections::BTreeMap<DropName, Vec<DestinationName>>,
+    pub(crate) targets: std::collections::BTreeMap<DirectoryName, Vec<DestinationName>>,
     /// Drop directories.
-    pub(crate) sources: std::collections::BTreeMap<DropName, Source>,
+    pub(crate) sources: std::collections::BTreeMap<DirectoryName, Source>,
     /// How people are told.
     pub(crate) senders: std::collections::BTreeMap<Channel, Sender>,
     /// Makes the calls of channels.
@@ -70,7 +70,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The directory.
-    pub(crate) root: Arc<DropRoot>,
+    pub(crate) root: Arc<DirectoryRoot>,
     /// Files in it are found; without, each is handed in.
     pub(crate) is_watched: bool,
     /// What of it is uploaded, and in which order.
@@ -111,13 +111,13 @@ pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
 async fn act_out(world: Arc<World>, act: Act) -> Reply {
     match act {
         Act::Scan { drop, skip, root } => scan_drop(world, drop, skip, root).await,
-        Act::ReadUnit { drop, unit } => units::read(world, drop, unit).await,
-        Act::WriteUnitReceipt { drop, unit, generation } => {
-            units::write_receipt(world, (drop, unit), generation).await
+        Act::ReadRun { drop, run } => runs::read(world, drop, run).await,
+        Act::WriteRunReceipt { drop, run, generation } => {
+            runs::write_receipt(world, (drop, run), generation).await
         }
         Act::CheckProofs(check) => proofs::check(world, *check).await,
-        Act::Dispose { drop, unit, is_file, how, before } => {
-            units::dispose(world, units::Disposing { drop, unit, is_file, how, before }).await
+        Act::Dispose { drop, run, is_file, how, before } => {
+            runs::dispose(world, runs::Disposing { drop, run, is_file, how, before }).await
         }
         Act::DigestFile { source: from, digest, .. } => {
             let (file, what) = (source_file(&world, from.clone()), reading(from));
@@ -163,7 +163,7 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         | Act::FindExports { .. }
         | Act::StartExports { .. }
         | Act::PollExports { .. }
-        | Act::FinishDrop { .. }
+        | Act::FinishRun { .. }
         | Act::Abort { .. }
         | Act::Probe { .. } => call(&world, act).await.or_else(failed),
     }
@@ -224,9 +224,9 @@ async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
         Act::PollExports { destination, jobs } => {
             to(world, &destination)?.poll_exports(&jobs).await.map(Outcome::ExportsPolled)
         }
-        Act::FinishDrop { destination, name } => {
+        Act::FinishRun { destination, name } => {
             to(world, &destination)?.finish_drop(&name).await?;
-            Ok(Outcome::DropFinished)
+            Ok(Outcome::RunFinished)
         }
         Act::Abort { destination, remote } => {
             to(world, &destination)?.abort(&remote).await?;
@@ -245,18 +245,18 @@ pub(super) fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Des
     world.destinations.get(name).ok_or_else(missing)
 }
 
-pub(super) fn drop_of<'a>(world: &'a World, name: &DropName) -> Result<&'a Source, Failure> {
+pub(super) fn drop_of<'a>(world: &'a World, name: &DirectoryName) -> Result<&'a Source, Failure> {
     let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
     world.sources.get(name).ok_or_else(missing)
 }
 
 pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
     let root = match from.is_receipt {
-        true => Arc::new(DropRoot::at(receipt::directory(&world.state))),
+        true => Arc::new(DirectoryRoot::at(receipt::directory(&world.state))),
         false => Arc::clone(&drop_of(world, &from.drop)?.root),
     };
     let Place { path, fingerprint, provenance, .. } = from;
-    if provenance.is_none() && !from.is_receipt && from.drop == DropName::handed_in() {
+    if provenance.is_none() && !from.is_receipt && from.drop == DirectoryName::handed_in() {
         let why = format!("whose {path} was when it was handed in is not known");
         return Err(Failure::new(FailureKind::SourceChanged, why));
     }
@@ -302,7 +302,7 @@ pub(super) async fn off_the_loop<T: Send + 'static>(
 
 async fn scan_drop(
     world: Arc<World>,
-    drop: DropName,
+    drop: DirectoryName,
     skip: Arc<BTreeSet<SourcePath>>,
     root: Option<RootIdentity>,
 ) -> Reply {
@@ -343,7 +343,7 @@ async fn scan_drop(
 const UNKNOWN_DEVICE: u64 = 0;
 
 /// Looks at paths; one at which it hangs is left out, as if its storage had failed.
-async fn look(world: Arc<World>, drop: DropName, mut paths: Vec<SourcePath>) -> Reply {
+async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>) -> Reply {
     let source = drop_of(&world, &drop).or_else(failed)?;
     loop {
         paths.retain(|path| !source.hung.is(path));

@@ -11,7 +11,7 @@ use super::workers::{Reply, cancelled};
 use crate::engine::event::{Outcome, ProofCheck, ProofsChecked};
 use crate::model::{ArrivedFile, DisposalDoubt, Failure, FailureKind, RemoteStanding};
 use crate::receipt;
-use crate::store::snapshot::{RunKey, Snapshot};
+use crate::store::snapshot::{RunRef, Snapshot};
 
 /// Files in one act: some seconds where calls are few, and little is asked for again when one fails.
 const BATCH_MAX: u32 = 100;
@@ -65,11 +65,11 @@ fn read(
     state: &Path,
     check: &ProofCheck,
 ) -> Result<Batch, crate::store::Error> {
-    let run = RunKey { drop: &check.drop, unit: &check.unit, is_file: check.is_file };
+    let run = RunRef { drop: &check.drop, run: &check.run, is_file: check.is_file };
     let files = snapshot.arrived_files(&run, &check.destination, check.after, BATCH_MAX)?;
     let mut damage = None;
     if check.after.is_none() && !check.is_file {
-        let row = snapshot.unit(&check.drop, &check.unit)?;
+        let row = snapshot.run(&check.drop, &check.run)?;
         damage = row.and_then(|row| receipt::run_damage(state, &row));
     }
     let of_file = |file: &ArrivedFile| {

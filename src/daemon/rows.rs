@@ -8,7 +8,7 @@ use super::perform::{World, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::{Event, FindHolder, Outcome};
 use crate::engine::{Portion, Stored};
-use crate::model::{DropName, Failure, FailureKind};
+use crate::model::{DirectoryName, Failure, FailureKind};
 use crate::store::rest::{self, Again};
 use crate::store::snapshot::Snapshot;
 use crate::store::{self, KnownFile};
@@ -31,7 +31,7 @@ pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> Reply {
 }
 
 /// Reads what the rows have of drop directories, and hands it over piece by piece.
-pub(super) async fn read(world: Arc<World>, drops: Vec<(DropName, bool)>) -> Reply {
+pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -> Reply {
     let read = move || {
         let hand_over = |portion| world.events.blocking_send(Event::Stored(portion)).is_ok();
         let settings = store::Settings { directory: world.state.clone(), is_new: false };

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::digests::For;
 use super::hung::{self, Patience};
 use super::perform::{Source, World, drop_of};
-use crate::model::{DropName, Monotonic};
+use crate::model::{DirectoryName, Monotonic};
 use crate::source::Together;
 
 /// See the module's head.
@@ -34,12 +34,12 @@ impl Servings {
 }
 
 /// Digests what is wanted of a drop directory, on a thread of its own.
-pub(super) fn start(world: &Arc<World>, drop: &DropName, source: &Source) {
+pub(super) fn start(world: &Arc<World>, drop: &DirectoryName, source: &Source) {
     let serving = serve(world, drop, Together::default());
     source.servings.lock().push(serving);
 }
 
-fn serve(world: &Arc<World>, drop: &DropName, together: Together<For>) -> Serving {
+fn serve(world: &Arc<World>, drop: &DirectoryName, together: Together<For>) -> Serving {
     let together = Arc::new(together);
     let (reader, name, parts) = (Arc::clone(world), drop.clone(), Arc::clone(&together));
     let thread = tokio::task::spawn_blocking(move || digest(&reader, &name, &parts));
@@ -47,7 +47,7 @@ fn serve(world: &Arc<World>, drop: &DropName, together: Together<For>) -> Servin
     Serving { together, thread, patience: Patience::default(), due }
 }
 
-fn digest(world: &World, drop: &DropName, together: &Together<For>) {
+fn digest(world: &World, drop: &DirectoryName, together: &Together<For>) {
     let Ok(source) = drop_of(world, drop) else { return };
     let lanes = world.parts.lanes();
     let more = |most, under_way| source.digests.take(most, under_way, lanes);
@@ -56,7 +56,7 @@ fn digest(world: &World, drop: &DropName, together: &Together<For>) {
 }
 
 /// Looks whether the threads move, and does what is needed where one does not.
-pub(super) fn watch_over(world: &Arc<World>, drop: &DropName, source: &Source) {
+pub(super) fn watch_over(world: &Arc<World>, drop: &DirectoryName, source: &Source) {
     let now = world.clock.now().monotonic;
     let mut left = Vec::new();
     let mut servings = source.servings.lock();

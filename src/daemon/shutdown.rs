@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::Monotonic;
 
-/// How long a drain may take. The unit's `TimeoutStopSec` is larger.
+/// How long a drain may take. The run's `TimeoutStopSec` is larger.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 /// Whether and how the daemon stops.

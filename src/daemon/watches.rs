@@ -14,8 +14,8 @@ use tokio::sync::watch::Receiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::engine::event::Event;
-use crate::model::{DropName, Failure, WatchState};
-use crate::source::{DropRoot, Filter, RootMark, Watch, WatchHint};
+use crate::model::{DirectoryName, Failure, WatchState};
+use crate::source::{DirectoryRoot, Filter, RootMark, Watch, WatchHint};
 
 /// How soon a watch that ended is started again, at first.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -35,9 +35,9 @@ const ANOTHER: &str = "another directory stands at the path of the drop director
 /// One drop directory to watch.
 pub(super) struct Watched {
     /// Its name.
-    pub(super) drop: DropName,
+    pub(super) drop: DirectoryName,
     /// Where it is.
-    pub(super) root: Arc<DropRoot>,
+    pub(super) root: Arc<DirectoryRoot>,
     /// What of it is wanted.
     pub(super) filter: Filter,
     /// Which directory scans see there.
@@ -175,7 +175,7 @@ impl Watched {
     }
 }
 
-async fn start(root: &Arc<DropRoot>, filter: &Filter) -> Result<Watch, String> {
+async fn start(root: &Arc<DirectoryRoot>, filter: &Filter) -> Result<Watch, String> {
     let (root, filter) = (Arc::clone(root), filter.clone());
     match tokio::task::spawn_blocking(move || Watch::start(&root, filter)).await {
         Ok(started) => started.map_err(|error| Failure::from(error).message),
@@ -183,7 +183,7 @@ async fn start(root: &Arc<DropRoot>, filter: &Filter) -> Result<Watch, String> {
     }
 }
 
-async fn seen_at(root: &Arc<DropRoot>) -> Option<RootMark> {
+async fn seen_at(root: &Arc<DirectoryRoot>) -> Option<RootMark> {
     let root = Arc::clone(root);
     let checked = tokio::task::spawn_blocking(move || root.check()).await;
     checked.ok()?.ok().map(|(_, mark)| mark)

@@ -162,8 +162,8 @@ impl Engine {
         Some(plan::Words {
             drop: &files.settings,
             path: &admission.path,
-            unit: &admission.unit,
-            reading: files.units.reading(&admission.unit),
+            run: &admission.run,
+            reading: files.runs.reading(&admission.run),
             at: admission.at,
         })
     }
@@ -181,7 +181,7 @@ impl Upload {
         Remotely { upload: self.id(), destination: self.admission.destination.clone(), what }
     }
 
-    /// A sentinel speaks of its unit as it is: it takes the place of the one before.
+    /// A sentinel speaks of its run as it is: it takes the place of the one before.
     pub(super) fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
     }

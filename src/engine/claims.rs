@@ -272,7 +272,7 @@ impl Engine {
         let Ticket { drop, path, is_sentinel, .. } = &upload.admission;
         if *is_sentinel {
             let (directory, path) =
-                (format!("receipts of {drop}"), upload.admission.sentinel_unit());
+                (format!("receipts of {drop}"), upload.admission.sentinel_run());
             return Some(PlaceSource { directory, path });
         }
         let directory = match &upload.life.directory {

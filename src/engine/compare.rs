@@ -25,7 +25,7 @@ use super::sources::Settled;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DropName, FailureKind, Fingerprint, Monotonic, Place, Record, SourcePath, UploadId,
+    DirectoryName, FailureKind, Fingerprint, Monotonic, Place, Record, SourcePath, UploadId,
 };
 
 /// Files read at once: reading them must not slow down what is written beside them.
@@ -119,7 +119,7 @@ impl Files {
 
 impl Engine {
     /// Has touched files read, a few at once, and asks about those that may have been moved.
-    pub(super) fn compare(&mut self, drop: &DropName, turn: &mut Turn) {
+    pub(super) fn compare(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let Some(files) = self.drops.get(drop).filter(|files| !files.hearing.is_away()) else {
             return;
         };
@@ -149,7 +149,7 @@ impl Engine {
     }
 
     /// Asks about files that may have been moved, one batch at a time.
-    fn find_moved(&mut self, drop: &DropName, turn: &mut Turn) {
+    fn find_moved(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let is_asking = |flight: &Flight| matches!(&flight.kind, FlightKind::FindMoved(asked, _) if asked == drop);
         let Some(files) = self.drops.get_mut(drop).filter(|files| !files.unplaced.is_empty())
         else {
@@ -169,7 +169,7 @@ impl Engine {
         self.note_asked(drop, &paths, id);
     }
 
-    fn note_asked(&mut self, drop: &DropName, paths: &[SourcePath], act: ActId) {
+    fn note_asked(&mut self, drop: &DirectoryName, paths: &[SourcePath], act: ActId) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         for path in paths {
             if let Some(file) = files.comparing.get_mut(path) {
@@ -180,7 +180,7 @@ impl Engine {
 
     pub(super) fn on_compared(
         &mut self,
-        (drop, path): (&DropName, &SourcePath),
+        (drop, path): (&DirectoryName, &SourcePath),
         act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
@@ -222,7 +222,7 @@ impl Engine {
 
     pub(super) fn on_moved_found(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         (act, paths): (ActId, &[SourcePath]),
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
@@ -268,7 +268,7 @@ impl Engine {
     /// A touched file is what was sent.
     fn note_proved(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         path: &SourcePath,
         version: Fingerprint,
         turn: &mut Turn,
@@ -285,7 +285,7 @@ impl Engine {
     /// A file is what was sent under another path, at every destination.
     fn note_moved(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         (path, place, version): (&SourcePath, Place, Fingerprint),
         upload: UploadId,
         turn: &mut Turn,
@@ -302,7 +302,7 @@ impl Engine {
             at: turn.now.wall,
         });
         if !place.is_alone(path) {
-            self.stir(drop, &place.unit(path), turn.now.monotonic);
+            self.stir(drop, &place.run(path), turn.now.monotonic);
         }
     }
 }

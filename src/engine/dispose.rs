@@ -1,10 +1,10 @@
 //! Disposing of sources: what is proved to be elsewhere may be moved or deleted here.
 //!
-//! A disposal is a row from the moment its unit is completed; it waits for the grace, or for want of
+//! A disposal is a row from the moment its run is completed; it waits for the grace, or for want of
 //! free space where the operator allows that. Then the intent is committed, and only then anything is
 //! touched. Before it, every destination is asked about every file ([`ask`]); whether each file is the
 //! version that was sent, and has a receipt at every destination, is proved by the act itself, just
-//! before it begins, for all of the unit or not at all.
+//! before it begins, for all of the run or not at all.
 //!
 //! At a crash after the intent the act is done again: what is not there any more was done. Where it is
 //! not to be done any more, what it had set aside is put back.
@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use self::ask::Asked;
 use super::event::{Act, ActId, Outcome, Setback};
+use super::runs::RunKey;
 use super::ticket::Ticket;
 use super::turn::Turn;
-use super::units::UnitKey;
 use super::{Engine, Flight, FlightKind, retry};
 use crate::model::{
-    Disposal, Disposition, DropName, Failure, Fingerprint, Monotonic, Now, Record, SourcePath,
-    UnitState, UploadId,
+    DirectoryName, Disposal, Disposition, Failure, Fingerprint, Monotonic, Now, Record, RunState,
+    SourcePath, UploadId,
 };
 
 /// A wait for a wall-clock time is looked at again so often, for that clock may jump.
@@ -58,7 +58,7 @@ impl Engine {
         let remaining = now.wall.until(what.due);
         let wait = if what.is_intended { Duration::ZERO } else { remaining.min(LOOK_AGAIN) };
         let (at, grace_until) = (now.monotonic.after(wait), now.monotonic.after(remaining));
-        let (drop, unit) = (what.drop.clone(), what.unit.clone());
+        let (drop, run) = (what.drop.clone(), what.run.clone());
         let waiting = Waiting {
             what,
             act: None,
@@ -68,19 +68,19 @@ impl Engine {
             asked: None,
             grace_until,
         };
-        files.disposals.insert(unit.clone(), waiting);
-        self.disposal_timers.insert((at, (drop, unit)));
+        files.disposals.insert(run.clone(), waiting);
+        self.disposal_timers.insert((at, (drop, run)));
     }
 
-    /// Lines up the disposal of a unit that was just completed.
-    pub(super) fn queue_disposal(&mut self, key: &UnitKey, is_file: bool, turn: &mut Turn) {
+    /// Lines up the disposal of a run that was just completed.
+    pub(super) fn queue_disposal(&mut self, key: &RunKey, is_file: bool, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(&key.0) else { return };
         if files.settings.disposition == Disposition::Keep {
             return;
         }
         let due = turn.now.wall.after(files.settings.disposition_grace);
         let what =
-            Disposal { drop: key.0.clone(), unit: key.1.clone(), is_file, due, is_intended: false };
+            Disposal { drop: key.0.clone(), run: key.1.clone(), is_file, due, is_intended: false };
         turn.record(Record::DisposalQueued(what.clone()));
         self.take_disposal(what, turn.now);
     }
@@ -92,7 +92,7 @@ impl Engine {
         receipted: Option<UploadId>,
         turn: &mut Turn,
     ) {
-        if admission.unit != admission.path || admission.is_sentinel {
+        if admission.run != admission.path || admission.is_sentinel {
             return;
         }
         let Some(files) = self.drops.get(&admission.drop) else { return };
@@ -105,9 +105,9 @@ impl Engine {
         }
     }
 
-    /// Returns when a disposal is looked at, unless it waits for the acts of other units to end.
+    /// Returns when a disposal is looked at, unless it waits for the acts of other runs to end.
     pub(super) fn next_disposal(&self) -> Option<Monotonic> {
-        self.disposal_timers.first().map(|(at, _)| *at).filter(|_| self.has_room_for_unit())
+        self.disposal_timers.first().map(|(at, _)| *at).filter(|_| self.has_room_for_run())
     }
 
     /// Starts every disposal whose time has come, as far as there is room for their acts.
@@ -119,13 +119,13 @@ impl Engine {
         self.ask_destinations(turn);
     }
 
-    fn dispose_of(&mut self, key: &UnitKey, turn: &mut Turn) {
+    fn dispose_of(&mut self, key: &RunKey, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(&key.0) else { return };
         let how = files.settings.disposition.clone();
         let is_at_rest = files.is_at_rest(&key.1);
         let is_short = files.is_short_of_space();
         let is_seen =
-            files.is_scanned && !files.hearing.is_away() && !self.pauses.cover_unit(&key.0, &key.1);
+            files.is_scanned && !files.hearing.is_away() && !self.pauses.cover_run(&key.0, &key.1);
         let Some(waiting) = files.disposals.get_mut(&key.1) else { return };
         if waiting.act.is_some() {
             return;
@@ -135,7 +135,7 @@ impl Engine {
             self.disposal_timers.insert((waiting.at, key.clone()));
             return;
         }
-        // A unit to which files were added is lined up again when it is completed again.
+        // A run to which files were added is lined up again when it is completed again.
         if how == Disposition::Keep || !is_at_rest {
             return self.end_undone(key, turn);
         }
@@ -152,18 +152,18 @@ impl Engine {
             return;
         };
         waiting.what.is_intended = true;
-        let (drop, unit) = key.clone();
-        turn.record(Record::DisposalIntended { drop, unit, at: turn.now.wall });
+        let (drop, run) = key.clone();
+        turn.record(Record::DisposalIntended { drop, run, at: turn.now.wall });
         self.act_on(key, how, asked.before, turn);
     }
 
-    fn act_on(&mut self, key: &UnitKey, how: Disposition, before: UploadId, turn: &mut Turn) {
+    fn act_on(&mut self, key: &RunKey, how: Disposition, before: UploadId, turn: &mut Turn) {
         let Some(waiting) = self.disposal_mut(key) else { return };
         let is_file = waiting.what.is_file;
-        let (drop, unit) = key.clone();
+        let (drop, run) = key.clone();
         let flight =
             Flight { kind: FlightKind::Dispose(key.clone()), upload: None, destination: None };
-        let act = self.start(flight, Act::Dispose { drop, unit, is_file, how, before }, turn);
+        let act = self.start(flight, Act::Dispose { drop, run, is_file, how, before }, turn);
         if let Some(waiting) = self.disposal_mut(key) {
             waiting.act = Some(act);
         }
@@ -171,7 +171,7 @@ impl Engine {
 
     /// Ends a disposal that is not to be done any more. Where it may have been begun, what it set aside
     /// is put back first.
-    fn end_undone(&mut self, key: &UnitKey, turn: &mut Turn) {
+    fn end_undone(&mut self, key: &RunKey, turn: &mut Turn) {
         self.proofs_wanted.remove(key);
         let Some(waiting) = self.disposal_mut(key) else { return };
         if waiting.what.is_intended {
@@ -182,21 +182,21 @@ impl Engine {
         self.end_disposal(key, false, turn);
     }
 
-    fn end_disposal(&mut self, key: &UnitKey, is_done: bool, turn: &mut Turn) {
+    fn end_disposal(&mut self, key: &RunKey, is_done: bool, turn: &mut Turn) {
         self.drops.get_mut(&key.0).and_then(|files| files.disposals.remove(&key.1));
-        let (drop, unit) = key.clone();
+        let (drop, run) = key.clone();
         let at = turn.now.wall;
-        turn.record(Record::DisposalEnded { drop, unit, is_done, at });
+        turn.record(Record::DisposalEnded { drop, run, is_done, at });
         self.end_doubts(key, turn);
     }
 
-    fn disposal_mut(&mut self, key: &UnitKey) -> Option<&mut Waiting> {
+    fn disposal_mut(&mut self, key: &RunKey) -> Option<&mut Waiting> {
         self.drops.get_mut(&key.0)?.disposals.get_mut(&key.1)
     }
 
     pub(super) fn on_disposed(
         &mut self,
-        key: &UnitKey,
+        key: &RunKey,
         act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
@@ -213,8 +213,8 @@ impl Engine {
     }
 
     /// A run did not go: it is tried again after a while, from the beginning.
-    fn delay_disposal(&mut self, key: &UnitKey, failure: Failure, turn: &mut Turn) {
-        let (drop, unit) = key.clone();
+    fn delay_disposal(&mut self, key: &RunKey, failure: Failure, turn: &mut Turn) {
+        let (drop, run) = key.clone();
         let Some(waiting) = self.disposal_mut(key) else { return };
         waiting.asked = None;
         waiting.failure_count += 1;
@@ -222,13 +222,13 @@ impl Engine {
         waiting.at = turn.now.monotonic.after(delay);
         let at = waiting.at;
         let retry_at = turn.now.wall.after(delay);
-        turn.record(Record::DisposalDelayed { drop, unit, retry_at, failure });
+        turn.record(Record::DisposalDelayed { drop, run, retry_at, failure });
         self.disposal_timers.insert((at, key.clone()));
     }
 
     /// Where free space has become short, what waits for its grace is looked at now: the oldest first,
     /// one after the other. What failed is tried again at its own time.
-    pub(super) fn press_disposals(&mut self, drop: &DropName, now: Now) {
+    pub(super) fn press_disposals(&mut self, drop: &DirectoryName, now: Now) {
         let Some(files) = self.drops.get_mut(drop).filter(|f| f.is_short_of_space()) else {
             return;
         };
@@ -243,7 +243,7 @@ impl Engine {
         };
         let idle = files.disposals.values_mut().filter(is_fresh);
         let Some(oldest) = idle.min_by_key(|waiting| waiting.what.due) else { return };
-        let key = (drop.clone(), oldest.what.unit.clone());
+        let key = (drop.clone(), oldest.what.run.clone());
         self.disposal_timers.remove(&(oldest.at, key.clone()));
         oldest.at = now.monotonic;
         self.disposal_timers.insert((oldest.at, key));
@@ -258,11 +258,11 @@ impl Waiting {
 }
 
 impl super::files::Files {
-    /// Tells whether nothing of a unit is under way.
-    fn is_at_rest(&self, unit: &SourcePath) -> bool {
-        match self.units.get(unit) {
-            Some(unit) => unit.row.state == UnitState::Completed && unit.live.is_empty(),
-            None => self.known.live(unit.digest()).is_empty(),
+    /// Tells whether nothing of a run is under way.
+    fn is_at_rest(&self, run: &SourcePath) -> bool {
+        match self.runs.get(run) {
+            Some(run) => run.row.state == RunState::Completed && run.live.is_empty(),
+            None => self.known.live(run.digest()).is_empty(),
         }
     }
 

@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::event::{Act, ActId, Outcome, Setback};
 use super::gate::Gate;
 use super::retry;
+use super::runs::Tracked;
 use super::ticket::Ticket;
 use super::turn::Turn;
-use super::units::Tracked;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    DestinationName, DropName, Monotonic, Now, Record, SourcePath, UnitState, UploadId, WallTime,
+    DestinationName, DirectoryName, Monotonic, Now, Record, RunState, SourcePath, UploadId,
+    WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -26,11 +27,11 @@ const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 
 /// One drop at one destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DropKey {
+pub struct RunEndKey {
     /// Where to.
     pub destination: DestinationName,
     /// From which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// The drop's own name, which is its top folder there.
     pub name: String,
 }
@@ -48,20 +49,20 @@ struct Open {
 /// Drops that are open.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    open: BTreeMap<DropKey, Open>,
+    open: BTreeMap<RunEndKey, Open>,
     /// Those that are still, by when they are looked at: every event asks for the first of them.
-    still: BTreeMap<DestinationName, BTreeSet<(Monotonic, DropKey)>>,
+    still: BTreeMap<DestinationName, BTreeSet<(Monotonic, RunEndKey)>>,
 }
 
 impl Ends {
     /// Adds a drop, unless it is there.
-    fn add(&mut self, key: DropKey, open: Open) {
+    fn add(&mut self, key: RunEndKey, open: Open) {
         self.open.entry(key.clone()).or_insert(open);
         self.change(&key, |_| {});
     }
 
     /// Changes a drop, and what is known of when it is looked at.
-    fn change(&mut self, key: &DropKey, change: impl FnOnce(&mut Open)) {
+    fn change(&mut self, key: &RunEndKey, change: impl FnOnce(&mut Open)) {
         let Some(open) = self.open.get_mut(key) else { return };
         let before = open.is_still().then_some(open.next_look);
         change(open);
@@ -78,7 +79,7 @@ impl Ends {
         }
     }
 
-    fn remove(&mut self, key: &DropKey) {
+    fn remove(&mut self, key: &RunEndKey) {
         let open = self.open.remove(key);
         if let Some((open, still)) = open.zip(self.still.get_mut(&key.destination)) {
             still.remove(&(open.next_look, key.clone()));
@@ -86,7 +87,7 @@ impl Ends {
     }
 
     /// Returns the drops of a destination that are to be looked at.
-    fn due(&self, destination: &DestinationName, now: Monotonic) -> Vec<DropKey> {
+    fn due(&self, destination: &DestinationName, now: Monotonic) -> Vec<RunEndKey> {
         let still = self.still.get(destination).into_iter().flatten();
         still.take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect()
     }
@@ -98,7 +99,7 @@ impl Open {
     }
 }
 
-impl DropKey {
+impl RunEndKey {
     fn of(admission: &Ticket) -> Option<Self> {
         Some(Self {
             destination: admission.destination.clone(),
@@ -122,13 +123,13 @@ impl Engine {
         let keys: Vec<_> = of_it.cloned().collect();
         for key in keys {
             self.ends.remove(&key);
-            let DropKey { destination, drop, name } = key;
-            turn.record(Record::DropFinished { destination, drop, name, at: turn.now.wall });
+            let RunEndKey { destination, drop, name } = key;
+            turn.record(Record::RunFinished { destination, drop, name, at: turn.now.wall });
         }
     }
 
     /// Takes a drop as it was stored.
-    pub(super) fn open_drop(&mut self, key: DropKey, now: Now) {
+    pub(super) fn open_drop(&mut self, key: RunEndKey, now: Now) {
         let open = Open {
             live: BTreeSet::new(),
             quiet_since: now.wall,
@@ -139,7 +140,7 @@ impl Engine {
         self.ends.add(key, open);
     }
 
-    fn closing_of(&self, key: &DropKey) -> Duration {
+    fn closing_of(&self, key: &RunEndKey) -> Duration {
         self.drops.get(&key.drop).map_or(CLOSING_UNKNOWN, |f| f.settings.quiet_period * CLOSING)
     }
 
@@ -149,9 +150,9 @@ impl Engine {
         if admission.is_sentinel || !self.gates.get(&admission.destination).is_some_and(wants) {
             return;
         }
-        let Some(key) = DropKey::of(admission) else { return };
+        let Some(key) = RunEndKey::of(admission) else { return };
         if !self.ends.open.contains_key(&key) {
-            turn.record(Record::DropOpened {
+            turn.record(Record::RunOpened {
                 destination: key.destination.clone(),
                 drop: key.drop.clone(),
                 name: key.name.clone(),
@@ -169,7 +170,7 @@ impl Engine {
         if self.ends.open.is_empty() {
             return;
         }
-        let Some(key) = DropKey::of(admission) else { return };
+        let Some(key) = RunEndKey::of(admission) else { return };
         let closing = self.closing_of(&key);
         self.ends.change(&key, |open| {
             open.live.remove(&admission.id);
@@ -197,7 +198,7 @@ impl Engine {
                 let kind = FlightKind::Finish(key.clone());
                 let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
                 let (destination, name) = (name.clone(), key.name.clone());
-                self.start(flight, Act::FinishDrop { destination, name }, turn)
+                self.start(flight, Act::FinishRun { destination, name }, turn)
             });
             let next_look = turn.now.monotonic.after(self.closing_of(&key));
             self.ends.change(&key, |open| {
@@ -208,23 +209,23 @@ impl Engine {
     }
 
     /// Whether nothing of a drop moves, and a scan since it is still would have shown what came.
-    fn is_at_its_end(&self, key: &DropKey) -> bool {
+    fn is_at_its_end(&self, key: &RunEndKey) -> bool {
         let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.open.get(key)) else {
             return false;
         };
-        let is_open = |unit: &Tracked| {
-            let has_files = matches!(unit.row.state, UnitState::Open | UnitState::Closed);
-            has_files && key.has(&unit.row.name)
+        let is_open = |run: &Tracked| {
+            let has_files = matches!(run.row.state, RunState::Open | RunState::Closed);
+            has_files && key.has(&run.row.name)
         };
         files.last_full_scan_at.is_some_and(|at| at >= open.quiet_since)
-            && !files.units.iter().any(is_open)
+            && !files.runs.iter().any(is_open)
             && !files.settle.paths().any(|path| key.has(path))
             && !files.comparing.keys().any(|path| key.has(path))
     }
 
     pub(super) fn on_drop_finished(
         &mut self,
-        key: &DropKey,
+        key: &RunEndKey,
         reply: &Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
@@ -242,7 +243,7 @@ impl Engine {
         // A file that came meanwhile belongs to the drop that follows.
         if is_told && self.ends.open.get(key).is_some_and(|open| open.live.is_empty()) {
             self.ends.remove(key);
-            turn.record(Record::DropFinished {
+            turn.record(Record::RunFinished {
                 destination: key.destination.clone(),
                 drop: key.drop.clone(),
                 name: key.name.clone(),

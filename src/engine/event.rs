@@ -21,10 +21,10 @@ pub use self::asked::{
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, DestinationName, DisposalDoubt, Disposition, DropName,
+    ByteCount, ByteRange, Completion, DestinationName, DirectoryName, DisposalDoubt, Disposition,
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
     Observation, PartNumber, PlaceHolder, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Space, Stored, UnitReading, UploadId,
+    RemoteUpload, RemoteUploadId, RootIdentity, RunReading, SourcePath, Space, Stored, UploadId,
     WallTime, WatchState, WholeDigest,
 };
 
@@ -40,26 +40,26 @@ pub enum Event {
     /// Something may have changed at these paths.
     Hint {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Where; files, not directories.
         paths: Vec<SourcePath>,
     },
     /// Something may have changed anywhere in the drop directory.
     ScanNow {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
     },
     /// A scan or a look found these; a scan sends many of them before its outcome.
     Observed {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// What was seen.
         observations: Vec<Observation>,
     },
     /// Events began or ceased to arrive.
     WatchChanged {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// How it is watched.
         watch: WatchState,
         /// Why not by events.
@@ -125,7 +125,7 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// File in it.
     pub path: SourcePath,
     /// The version that is meant.
@@ -142,30 +142,30 @@ pub enum Act {
     /// Walk a drop directory; observations come by [`Event::Observed`], the end by [`Outcome::Scanned`].
     Scan {
         /// Which.
-        drop: DropName,
-        /// Directories that are not entered: units in which nothing has happened for long.
+        drop: DirectoryName,
+        /// Directories that are not entered: runs in which nothing has happened for long.
         skip: Arc<BTreeSet<SourcePath>>,
         /// The directory that has to stand at its path, once files of it were seen.
         root: Option<RootIdentity>,
     },
-    /// Read what a unit says of itself.
-    ReadUnit {
+    /// Read what a run says of itself.
+    ReadRun {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which.
-        unit: SourcePath,
+        run: SourcePath,
     },
     /// Look at these files; the answer comes by [`Outcome::Looked`].
     Look {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which.
         paths: Vec<SourcePath>,
     },
     /// Compare a file with what was last sent of it, as the rows have it, by reading it once.
     CompareContent {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which.
         path: SourcePath,
         /// The version that is meant.
@@ -176,7 +176,7 @@ pub enum Act {
     /// Find out which of these files were sent under another name that is gone.
     FindMoved {
         /// In which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which, as they stand there.
         files: Vec<(SourcePath, Fingerprint)>,
     },
@@ -264,24 +264,24 @@ pub enum Act {
         /// Of which upload.
         upload: UploadId,
     },
-    /// Render a unit's receipt from rows and make it durable.
-    WriteUnitReceipt {
+    /// Render a run's receipt from rows and make it durable.
+    WriteRunReceipt {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
         /// For the how manieth time it is completed.
         generation: u32,
     },
     /// Ask a destination about some files of a run that is to be disposed of, and check their receipts.
     CheckProofs(Box<ProofCheck>),
-    /// Move or delete the source of a unit, all of it or nothing.
+    /// Move or delete the source of a run, all of it or nothing.
     Dispose {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
-        /// The unit is a file.
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
+        /// The run is a file.
         is_file: bool,
         /// How; keep puts back what an act that was cut set aside.
         how: Disposition,
@@ -289,7 +289,7 @@ pub enum Act {
         before: UploadId,
     },
     /// Tell the platform that all of a drop is there.
-    FinishDrop {
+    FinishRun {
         /// Where.
         destination: DestinationName,
         /// The drop's own name.
@@ -299,7 +299,7 @@ pub enum Act {
     /// [`Event::Stored`], the end by [`Outcome::RowsRead`].
     ReadRows {
         /// Which, and whether all of it is wanted and not only which files were sent.
-        drops: Vec<(DropName, bool)>,
+        drops: Vec<(DirectoryName, bool)>,
     },
     /// Look at the room for the state, and at how long the credentials last.
     Survey,
@@ -326,9 +326,9 @@ pub enum Act {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProofCheck {
     /// In which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Which run.
-    pub unit: SourcePath,
+    pub run: SourcePath,
     /// The run is a file.
     pub is_file: bool,
     /// At which destination.
@@ -378,8 +378,8 @@ pub enum Outcome {
         /// In words.
         reason: String,
     },
-    /// What the unit says of itself.
-    UnitRead(Box<UnitReading>),
+    /// What the run says of itself.
+    RunRead(Box<RunReading>),
     /// What stood there, one observation for each path asked for that could be looked at.
     Looked {
         /// That.
@@ -464,8 +464,8 @@ pub enum Outcome {
         /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
-    /// The unit's receipt is durable.
-    UnitReceiptWritten {
+    /// The run's receipt is durable.
+    RunReceiptWritten {
         /// Its path below the directory of receipts.
         path: SourcePath,
         /// Which version of it.
@@ -478,7 +478,7 @@ pub enum Outcome {
     /// The source is not there any more.
     Disposed,
     /// The platform knows that all of the drop is there.
-    DropFinished,
+    RunFinished,
     /// What there is.
     Surveyed {
         /// The state directory.

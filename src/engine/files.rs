@@ -13,15 +13,15 @@ use super::dispose::Waiting;
 use super::event::ActId;
 use super::hearing::Hearing;
 use super::known::KnownFiles;
-use super::settings::DropSettings;
+use super::runs::Units;
+use super::settings::DirectorySettings;
 use super::settle::Settle;
-use super::units::Units;
 use crate::model::{
-    ByteCount, DropHealth, Fingerprint, IgnoreReason, Monotonic, Now, Observation, PathDigest,
+    ByteCount, DirectoryHealth, Fingerprint, IgnoreReason, Monotonic, Now, Observation, PathDigest,
     Seen, SourcePath, UploadId, WallTime, WatchState,
 };
 
-/// So many scan intervals after its last change a completed unit is at rest, and so many after the last
+/// So many scan intervals after its last change a completed run is at rest, and so many after the last
 /// full scan another is made: at the usual five minutes an hour.
 const REST_INTERVALS: u32 = 12;
 
@@ -29,7 +29,7 @@ const REST_INTERVALS: u32 = 12;
 #[derive(Debug)]
 pub(crate) struct Files {
     /// What was configured.
-    pub(crate) settings: DropSettings,
+    pub(crate) settings: DirectorySettings,
     /// Files that are not settled.
     pub(crate) settle: Settle,
     /// Files that are quiet and may be what was sent: touched since, or moved.
@@ -68,14 +68,14 @@ pub(crate) struct Files {
     /// When the last scan began that left out nothing.
     pub(crate) full_scan_at: Option<Monotonic>,
     pub(crate) scan_wanted: Option<Monotonic>,
-    /// Its units.
-    pub(crate) units: Units,
+    /// Its runs.
+    pub(crate) runs: Units,
     /// Free space on its file system, at the last scan.
     pub(crate) free_space: Option<ByteCount>,
     /// Sources that are to be disposed of.
     pub(crate) disposals: BTreeMap<SourcePath, Waiting>,
     /// The row as last written.
-    pub(crate) told: Option<DropHealth>,
+    pub(crate) told: Option<DirectoryHealth>,
 }
 
 /// When a drop directory is scanned.
@@ -124,7 +124,7 @@ pub(crate) enum Closeness {
 
 impl Files {
     /// Starts knowing nothing, with a scan due at once.
-    pub(crate) fn new(settings: DropSettings, now: Monotonic) -> Self {
+    pub(crate) fn new(settings: DirectorySettings, now: Monotonic) -> Self {
         Self {
             settle: Settle::new(settings.quiet_period),
             settings,
@@ -146,7 +146,7 @@ impl Files {
             is_scan_void: false,
             full_scan_at: None,
             scan_wanted: None,
-            units: Units::default(),
+            runs: Units::default(),
             free_space: None,
             disposals: BTreeMap::new(),
             told: None,
@@ -179,7 +179,7 @@ impl Files {
         let is_due = self.full_scan_at.is_none_or(|at| now.since(at) >= rest);
         let is_full = std::mem::take(&mut self.must_scan_all) || is_due;
         let since = Monotonic(now.0.saturating_sub(rest));
-        let skipped = self.units.begin_scan((!is_full && now.0 >= rest).then_some(since));
+        let skipped = self.runs.begin_scan((!is_full && now.0 >= rest).then_some(since));
         self.scan_is_full = skipped.is_empty();
         if self.scan_is_full {
             self.full_scan_at = Some(now);
@@ -208,8 +208,8 @@ impl Files {
     pub(crate) fn observe(&mut self, seen: &Observation, closeness: Closeness, now: Now) -> Notice {
         if let Seen::File(version) | Seen::Unreadable(version, _) = &seen.seen {
             let file = (&seen.path, seen.place, *version);
-            let is_new = self.units.notice(&self.settings.name, file, closeness, now);
-            if is_new && self.settings.closing.reads_units {
+            let is_new = self.runs.notice(&self.settings.name, file, closeness, now);
+            if is_new && self.settings.closing.reads_runs {
                 self.want_scan(now.monotonic);
             }
         }
@@ -266,7 +266,7 @@ impl Files {
         let may_go = !self.is_comparing(path, &version)
             && match is_touched {
                 true => unreadable.is_none(),
-                false => self.units.admits(path, seen.place, &self.settings),
+                false => self.runs.admits(path, seen.place, &self.settings),
             };
         if !may_go {
             self.settle.forget(path);
@@ -299,14 +299,14 @@ impl Files {
     }
 
     /// Returns the row, when it differs from what was last written.
-    pub(crate) fn health(&mut self) -> Option<DropHealth> {
+    pub(crate) fn health(&mut self) -> Option<DirectoryHealth> {
         let deafness = self.hearing.deafness();
         let watch = if deafness.is_some() { WatchState::Deaf } else { self.watch.0 };
         let parts: Vec<_> = match deafness {
             Some(deafness) => vec![deafness.to_owned()],
             None => self.watch.1.clone().into_iter().chain(self.missed()).collect(),
         };
-        let health = DropHealth {
+        let health = DirectoryHealth {
             drop: self.settings.name.clone(),
             directory: self.settings.directory.clone(),
             watch,

@@ -1,6 +1,6 @@
 //! Files that an operator hands in, from outside the drop directories.
 //!
-//! They belong to a drop directory of their own, [`DropName::handed_in`], which is the whole file
+//! They belong to a drop directory of their own, [`DirectoryName::handed_in`], which is the whole file
 //! system and is never scanned: each is admitted as it stands when it is handed in, for one
 //! destination. From there on it is an upload like any other. A file that changes afterwards ends its
 //! upload; whoever handed it in hands it in again.
@@ -10,7 +10,7 @@ use super::event::Effect;
 use super::sources::Settled;
 use super::turn::Turn;
 use crate::model::{
-    DestinationName, DropName, Fingerprint, Now, Place, Provenance, SourcePath, UploadId,
+    DestinationName, DirectoryName, Fingerprint, Now, Place, Provenance, SourcePath, UploadId,
 };
 
 /// A file that is handed in.
@@ -53,7 +53,7 @@ impl Engine {
         to: &DestinationName,
         turn: &mut Turn,
     ) -> Option<UploadId> {
-        let (drop, digest) = (DropName::handed_in(), file.path.digest());
+        let (drop, digest) = (DirectoryName::handed_in(), file.path.digest());
         let files = self.drops.get(&drop)?;
         let position = files.settings.destinations.iter().position(|name| name == to)?;
         match files.known.covered(digest, &file.version) {

@@ -20,8 +20,8 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    DropName, Fact, Failure, FailureKind, Hold, Monotonic, Observation, Record, RootIdentity, Seen,
-    Stage,
+    DirectoryName, Fact, Failure, FailureKind, Hold, Monotonic, Observation, Record, RootIdentity,
+    Seen, Stage,
 };
 
 /// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
@@ -163,8 +163,8 @@ impl Engine {
     }
 
     /// Returns which directories the drop directories were, those that are not configured included.
-    pub fn roots(&self) -> Vec<(DropName, String, RootIdentity)> {
-        let known = |(name, files): (&DropName, &Files)| {
+    pub fn roots(&self) -> Vec<(DirectoryName, String, RootIdentity)> {
+        let known = |(name, files): (&DirectoryName, &Files)| {
             let root = files.hearing.root.clone()?;
             Some((name.clone(), files.settings.directory.clone(), root))
         };
@@ -173,7 +173,7 @@ impl Engine {
 
     /// Remembers which directories the drop directories were, also of those that are not configured:
     /// they may be again by another configuration.
-    pub(super) fn take_roots(&mut self, roots: Vec<(DropName, String, RootIdentity)>) {
+    pub(super) fn take_roots(&mut self, roots: Vec<(DirectoryName, String, RootIdentity)>) {
         self.gone_roots.clear();
         for (drop, directory, root) in roots {
             let files = self.drops.get_mut(&drop);
@@ -185,9 +185,9 @@ impl Engine {
     }
 
     /// Writes how a drop is doing, when that differs from what was last written.
-    pub(super) fn tell_drop(&mut self, drop: &DropName, turn: &mut Turn) {
+    pub(super) fn tell_drop(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         if let Some(health) = self.drops.get_mut(drop).and_then(Files::health) {
-            turn.record(Record::DropHealth(health));
+            turn.record(Record::DirectoryHealth(health));
         }
         self.note_hearing(drop, turn);
     }
@@ -195,7 +195,7 @@ impl Engine {
     /// Notes which directory it is that files are seen in before a scan of it has ended.
     pub(super) fn note_root(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         root: Option<RootIdentity>,
         observations: &[Observation],
     ) {
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     /// Takes a sign of life from the scan under way.
-    pub(super) fn hear(&mut self, drop: &DropName, turn: &mut Turn) {
+    pub(super) fn hear(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let now = turn.now.monotonic;
         let Some(files) = self.drops.get_mut(drop) else { return };
         // What is seen may change what is said to be missed.
@@ -257,8 +257,8 @@ impl Engine {
             | FlightKind::Receipt
             | FlightKind::Abort(_)
             | FlightKind::Probe
-            | FlightKind::ReadUnit(_)
-            | FlightKind::UnitReceipt(_)
+            | FlightKind::ReadRun(_)
+            | FlightKind::RunReceipt(_)
             | FlightKind::CheckProofs(_)
             | FlightKind::Dispose(_)
             | FlightKind::Finish(_)
@@ -273,7 +273,7 @@ impl Engine {
     }
 
     /// A scan ended before it saw anything.
-    pub(super) fn on_scan_failed(&mut self, drop: &DropName, failure: Failure, turn: &Turn) {
+    pub(super) fn on_scan_failed(&mut self, drop: &DirectoryName, failure: Failure, turn: &Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         files.hearing.hear(turn.now.monotonic);
         if !matches!(failure.kind, FailureKind::Cancelled) {
@@ -285,7 +285,7 @@ impl Engine {
     /// A scan ended at another directory than the one whose files are known.
     pub(super) fn on_other_root(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         other: (RootIdentity, String),
         turn: &Turn,
     ) {
@@ -297,7 +297,7 @@ impl Engine {
     }
 
     /// An operator accepts the other directory that stands at the path; tells whether there is one.
-    pub(super) fn accept_root(&mut self, drop: &DropName, turn: &mut Turn) -> bool {
+    pub(super) fn accept_root(&mut self, drop: &DirectoryName, turn: &mut Turn) -> bool {
         let other = self.drops.get_mut(drop).and_then(|files| {
             let other = files.hearing.other.take()?;
             files.hearing.root = Some(other);
@@ -311,7 +311,7 @@ impl Engine {
     }
 
     /// A scan came to its end.
-    pub(super) fn on_walked(&mut self, drop: &DropName, walk: Walk, turn: &mut Turn) {
+    pub(super) fn on_walked(&mut self, drop: &DirectoryName, walk: Walk, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         files.hearing.hear(turn.now.monotonic);
         let was_away = files.hearing.is_away();
@@ -333,7 +333,7 @@ impl Engine {
             files.last_full_scan_at = Some(turn.now.wall);
             self.forget_unreadable(drop, turn);
         }
-        self.units_scanned(drop, turn);
+        self.runs_scanned(drop, turn);
         self.press_disposals(drop, turn.now);
         if walk.is_empty {
             self.on_emptied(drop, turn);
@@ -341,7 +341,7 @@ impl Engine {
     }
 
     /// What waited because its file could not be read goes on: its whole drop directory was away.
-    fn release_readers(&mut self, drop: &DropName, turn: &mut Turn) {
+    fn release_readers(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let waits = |upload: &Upload| {
             upload.admission.drop == *drop
                 && upload.life.failing_since.is_some()
@@ -353,7 +353,7 @@ impl Engine {
     }
 
     /// Every directory was read: none is unreadable any more.
-    fn forget_unreadable(&mut self, drop: &DropName, turn: &mut Turn) {
+    fn forget_unreadable(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         for path in std::mem::take(&mut files.unreadable) {
             files.ignored.remove(&path.digest());
@@ -362,7 +362,7 @@ impl Engine {
     }
 
     /// The drop directory is there and nothing is in it: every file of it was removed by someone.
-    fn on_emptied(&mut self, drop: &DropName, turn: &mut Turn) {
+    fn on_emptied(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let live: Vec<_> = files.known.all_live().collect();
         let began = files.hearing.began.unwrap_or(turn.now.monotonic);

@@ -7,9 +7,9 @@ use super::reread::Reread;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{DropKey, Engine, StoredUnit};
+use super::{Engine, RunEndKey, StoredRun};
 use crate::model::{
-    Admission, DestinationName, Disposal, DropName, Fingerprint, IgnoreReason, Learned, Now,
+    Admission, DestinationName, DirectoryName, Disposal, Fingerprint, IgnoreReason, Learned, Now,
     OpenCleanup, PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
     TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
@@ -31,17 +31,17 @@ pub struct Stored {
     /// What the answers of destinations have shown of their targets.
     pub learned: Vec<(TargetId, Learned)>,
     /// Drops whose end a platform is still to be told.
-    pub open_drops: Vec<DropKey>,
-    /// Drops as units.
-    pub units: Vec<StoredUnit>,
+    pub open_drops: Vec<RunEndKey>,
+    /// Drops as runs.
+    pub runs: Vec<StoredRun>,
     /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,
     /// Paths that are not uploaded.
-    pub ignored: Vec<(DropName, PathDigest, IgnoreReason)>,
+    pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
     /// Of these, directories that may not be read.
-    pub unreadable: Vec<(DropName, SourcePath)>,
+    pub unreadable: Vec<(DirectoryName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
-    pub roots: Vec<(DropName, String, RootIdentity)>,
+    pub roots: Vec<(DirectoryName, String, RootIdentity)>,
     /// What people are still to be told.
     pub outbox: StoredOutbox,
     /// What operators ordered, and since when.
@@ -104,7 +104,7 @@ pub struct StoredUpload {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
     /// From which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Which file.
     pub path: PathDigest,
     /// In which version.
@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// Notes which names stood for other directories when this life began.
-    fn note_directories(&mut self, roots: &[(DropName, String, RootIdentity)]) {
+    fn note_directories(&mut self, roots: &[(DirectoryName, String, RootIdentity)]) {
         for (name, directory, _) in roots {
             let now = self.drops.get(name).map(|files| &files.settings.directory);
             if now.is_some_and(|now| now != directory) {
@@ -176,9 +176,9 @@ impl Engine {
                 files.unreadable.insert(path);
             }
         }
-        for unit in stored.units {
-            if let Some(files) = self.drops.get_mut(&unit.row.drop) {
-                files.units.load(unit, now.monotonic);
+        for run in stored.runs {
+            if let Some(files) = self.drops.get_mut(&run.row.drop) {
+                files.runs.load(run, now.monotonic);
             }
         }
         self.take_roots(stored.roots);
@@ -244,9 +244,9 @@ impl Engine {
                 files.known.began(upload.admission.path.digest(), upload.id());
             }
             // One name for all, and not one for each.
-            upload.admission.unit = files.units.shared(&upload.admission.unit);
+            upload.admission.run = files.runs.shared(&upload.admission.run);
         }
         self.join_drop(&upload.admission, turn);
-        self.join_unit(&upload.admission, turn);
+        self.join_run(&upload.admission, turn);
     }
 }

@@ -18,8 +18,8 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, event::Event};
 use crate::model::{
-    DestinationName, DropName, Fact, Hold, Now, OrderRecord, ParkReason, Record, Scope, Standing,
-    UploadId, Verb, WallTime,
+    DestinationName, DirectoryName, Fact, Hold, Now, OrderRecord, ParkReason, Record, Scope,
+    Standing, UploadId, Verb, WallTime,
 };
 
 /// Something an operator orders.
@@ -52,7 +52,7 @@ impl Pauses {
         !self.0.is_empty()
             && (self.stops(&upload.destination)
                 || self.0.contains(&Scope::Upload(upload.id))
-                || self.cover_unit(&upload.drop, &upload.unit))
+                || self.cover_run(&upload.drop, &upload.run))
     }
 
     /// Tells whether no call may be made at a destination.
@@ -62,12 +62,12 @@ impl Pauses {
                 || self.0.contains(&Scope::Destination(destination.clone())))
     }
 
-    /// Tells whether nothing may be done with a unit.
-    pub(super) fn cover_unit(&self, drop: &DropName, unit: &crate::model::SourcePath) -> bool {
+    /// Tells whether nothing may be done with a run.
+    pub(super) fn cover_run(&self, drop: &DirectoryName, run: &crate::model::SourcePath) -> bool {
         !self.0.is_empty()
             && (self.0.contains(&Scope::All)
                 || self.0.contains(&Scope::Drop(drop.clone()))
-                || self.0.contains(&Scope::Unit(drop.clone(), unit.clone())))
+                || self.0.contains(&Scope::Unit(drop.clone(), run.clone())))
     }
 }
 
@@ -111,8 +111,8 @@ impl Engine {
             Scope::All => true,
             Scope::Destination(name) => self.gates.contains_key(name),
             Scope::Drop(name) => self.drops.contains_key(name),
-            Scope::Unit(drop, unit) => {
-                self.drops.get(drop).is_some_and(|files| files.units.get(unit).is_some())
+            Scope::Unit(drop, run) => {
+                self.drops.get(drop).is_some_and(|files| files.runs.get(run).is_some())
                     || self.uploads.values().any(|upload| is_in(upload, scope))
             }
             Scope::Upload(id) => self.uploads.contains_key(id),
@@ -220,13 +220,13 @@ impl Engine {
         is_released
     }
 
-    /// A unit of which something was given up is not all there, and says so.
+    /// A run of which something was given up is not all there, and says so.
     fn note_given_up(&mut self, id: UploadId) {
         let Some(upload) = self.uploads.get(&id).filter(|_| !self.given_up.contains(&id)) else {
             return;
         };
         if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            files.units.note_given_up(&upload.admission);
+            files.runs.note_given_up(&upload.admission);
         }
     }
 
@@ -293,8 +293,8 @@ impl Engine {
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
-    let Ticket { id, destination, drop, unit, .. } = &upload.admission;
-    scope.covers((*id, destination), (drop, unit))
+    let Ticket { id, destination, drop, run, .. } = &upload.admission;
+    scope.covers((*id, destination), (drop, run))
 }
 
 impl Upload {

@@ -14,8 +14,8 @@ use super::upload::{Doubt, Upload};
 use super::width::{Flown, Landing};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    ByteCount, Describes, DestinationName, DestinationState, DropName, Fact, Failure, FailureKind,
-    Learned, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
+    ByteCount, Describes, DestinationName, DestinationState, DirectoryName, Fact, Failure,
+    FailureKind, Learned, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
     RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId,
 };
 
@@ -43,8 +43,8 @@ impl Engine {
             FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
             FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
-            FlightKind::ReadUnit(key) => self.on_unit_read(&key, reply, turn),
-            FlightKind::UnitReceipt(key) => self.on_unit_receipt(&key, reply, turn),
+            FlightKind::ReadRun(key) => self.on_run_read(&key, reply, turn),
+            FlightKind::RunReceipt(key) => self.on_run_receipt(&key, reply, turn),
             FlightKind::CheckProofs(key) => {
                 self.on_proofs_checked(&key, act, reply, turn);
             }
@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    fn on_scanned(&mut self, drop: &DropName, act: ActId, reply: Reply, turn: &mut Turn) {
+    fn on_scanned(&mut self, drop: &DirectoryName, act: ActId, reply: Reply, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         // A scan of what the name stood for under another configuration tells nothing.
         if !matches!(files.scan, Scan::Running(running) if running == act) {
@@ -138,7 +138,13 @@ impl Engine {
         self.tell_drop(drop, turn);
     }
 
-    fn on_looked(&mut self, drop: &DropName, paths: &[SourcePath], reply: Reply, turn: &mut Turn) {
+    fn on_looked(
+        &mut self,
+        drop: &DirectoryName,
+        paths: &[SourcePath],
+        reply: Reply,
+        turn: &mut Turn,
+    ) {
         if let Some(files) = self.drops.get_mut(drop) {
             files.is_looking = false;
         }
@@ -148,7 +154,7 @@ impl Engine {
             self.on_observed(drop, &observations, Closeness::Look, turn);
             let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
             places
-                .for_each(|seen| self.stir(drop, &seen.place.unit(&seen.path), turn.now.monotonic));
+                .for_each(|seen| self.stir(drop, &seen.place.run(&seen.path), turn.now.monotonic));
             self.look_again(drop, paths, &observations, turn.now);
         } else if let Some(files) = self.drops.get_mut(drop) {
             paths.iter().for_each(|path| files.settle.retry(path, turn.now.monotonic));
@@ -159,7 +165,7 @@ impl Engine {
     /// Paths that could not be looked at are looked at again.
     fn look_again(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         asked: &[SourcePath],
         observations: &[Observation],
         now: Now,
@@ -474,8 +480,8 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Notify(_) => "notify",
         FlightKind::Survey => "survey",
         FlightKind::ReadRows => "read rows",
-        FlightKind::ReadUnit(_) => "read unit",
-        FlightKind::UnitReceipt(_) => "write unit receipt",
+        FlightKind::ReadRun(_) => "read run",
+        FlightKind::RunReceipt(_) => "write run receipt",
         FlightKind::CheckProofs(_) => "check proofs",
         FlightKind::Dispose(_) => "dispose",
     }

@@ -113,7 +113,7 @@ impl Engine {
             return;
         }
         self.leave_drop(&upload.admission, turn.now);
-        self.leave_unit(&upload.admission, turn.now.monotonic);
+        self.leave_run(&upload.admission, turn.now.monotonic);
         match &mut self.loading {
             Some(loading) => loading.ended(*upload),
             None => self.end_known(&upload, turn),
@@ -133,7 +133,7 @@ impl Engine {
             }
             files.known.ended(admission.path.digest(), id, is_superseded);
             if is_superseded && files.settings.is_scanned {
-                // Whoever saw that it is another version, its unit waits for that one to settle.
+                // Whoever saw that it is another version, its run waits for that one to settle.
                 files.settle.hint(admission.path.clone(), turn.now.monotonic);
             }
         }

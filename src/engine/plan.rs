@@ -4,11 +4,11 @@
 //! platform, with the reason an operator reads.
 
 use crate::model::{
-    ByteCount, Description, Observation, ParkReason, PartLimits, PartSize, SourcePath, Target,
-    UnitReading, WallTime,
+    ByteCount, Description, Observation, ParkReason, PartLimits, PartSize, RunReading, SourcePath,
+    Target, WallTime,
 };
 
-use super::settings::{DestinationSettings, DropSettings, PartWish};
+use super::settings::{DestinationSettings, DirectorySettings, PartWish};
 
 const MIB: u64 = 1024 * 1024;
 /// What one part may cost that is lost, in seconds of its own speed.
@@ -68,31 +68,31 @@ pub(crate) fn part_size(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words<'a> {
     /// `{drop}`: the configured name of the drop directory.
-    pub(crate) drop: &'a DropSettings,
+    pub(crate) drop: &'a DirectorySettings,
     /// The file.
     pub(crate) path: &'a SourcePath,
-    /// Its unit; the file itself where it is alone.
-    pub(crate) unit: &'a SourcePath,
-    /// What the unit says of itself.
-    pub(crate) reading: Option<&'a UnitReading>,
+    /// Its run; the file itself where it is alone.
+    pub(crate) run: &'a SourcePath,
+    /// What the run says of itself.
+    pub(crate) reading: Option<&'a RunReading>,
     /// When it was admitted.
     pub(crate) at: WallTime,
 }
 
-/// Words that come from what a unit says of itself.
+/// Words that come from what a run says of itself.
 const RUN_WORDS: [&str; 4] = ["run_id", "instrument", "flowcell", "sample"];
-/// What stands for a word that a unit does not say.
+/// What stands for a word that a run does not say.
 const UNKNOWN: &str = "unknown";
 
-/// Tells whether a template speaks of what a unit says of itself.
+/// Tells whether a template speaks of what a run says of itself.
 pub fn needs_reading(template: &str) -> bool {
     RUN_WORDS.iter().chain(&["date"]).any(|word| template.contains(&format!("{{{word}}}")))
 }
 
 impl Words<'_> {
-    /// `{drop_name}`: the unit's own name.
-    fn drop_name(&self) -> String {
-        readable(self.unit.file_name())
+    /// `{run}`: the run's own name.
+    fn run_name(&self) -> String {
+        readable(self.run.file_name())
     }
 
     /// `{date}`: of the run where it says so, else of admission, UTC.
@@ -115,7 +115,7 @@ impl Words<'_> {
     pub(crate) fn render(&self, template: &str) -> String {
         let mut text = template
             .replace("{drop}", self.drop.name.as_str())
-            .replace("{drop_name}", &self.drop_name());
+            .replace("{run}", &self.run_name());
         if text.contains("{date}") {
             text = text.replace("{date}", &self.date());
         }
@@ -128,18 +128,18 @@ impl Words<'_> {
         text
     }
 
-    /// Returns the file's own directories; from its unit on where the template names that.
+    /// Returns the file's own directories; from its run on where the template names that.
     fn own_directories(&self, template: &str) -> impl Iterator<Item = &[u8]> {
-        let names_unit = self.unit != self.path
-            && ["{drop_name}", "{run_id}"].iter().any(|word| template.contains(word));
-        let depth = if names_unit { self.unit.directories().count() + 1 } else { 0 };
+        let names_run = self.run != self.path
+            && ["{run}", "{run_id}"].iter().any(|word| template.contains(word));
+        let depth = if names_run { self.run.directories().count() + 1 } else { 0 };
         self.path.directories().skip(depth)
     }
 }
 
 /// Returns where a file shall stand: the rendered folder, then the file's own directories.
 ///
-/// Where the folder already names the drop (`{drop_name}`), the file's top-level directory is not
+/// Where the folder already names the drop (`{run}`), the file's top-level directory is not
 /// repeated below it.
 pub(crate) fn target(destination: &DestinationSettings, words: Words<'_>) -> Target {
     let folders = folders(&destination.folder, words);
@@ -204,16 +204,16 @@ impl Preview {
     /// # Errors
     /// Why it would be parked.
     pub fn of(
-        drop: &DropSettings,
+        drop: &DirectorySettings,
         destination: &DestinationSettings,
         seen: (&Observation, ByteCount),
-        said: (Option<&UnitReading>, WallTime),
+        said: (Option<&RunReading>, WallTime),
     ) -> Result<Self, ParkReason> {
         let ((seen, size), (reading, at)) = (seen, said);
         let wish = wish(destination.part_size, size, None);
         let part_size = part_size(&destination.traits.limits, wish, size)?;
-        let unit = seen.place.unit(&seen.path);
-        let words = Words { drop, path: &seen.path, unit: &unit, reading, at };
+        let run = seen.place.run(&seen.path);
+        let words = Words { drop, path: &seen.path, run: &run, reading, at };
         let target = target(destination, words);
         let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
         Ok(Self { target, part_size, part_count })
@@ -223,7 +223,7 @@ impl Preview {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Describes, DestinationName, DropName, NamePolicy, PartNumber, Traits};
+    use crate::model::{Describes, DestinationName, DirectoryName, NamePolicy, PartNumber, Traits};
     use proptest::prelude::*;
 
     const LIMITS: PartLimits = PartLimits {
@@ -333,45 +333,45 @@ mod tests {
             part_size: PartWish::Auto,
             folder: folder.into(),
             when_name_taken: NamePolicy::Park,
-            metadata: vec![("run".into(), "{drop_name}".into())],
+            metadata: vec![("run".into(), "{run}".into())],
             tags: vec!["{drop}:{date}".into()],
             export: None,
         }
     }
 
-    fn folders(folder: &str, unit: &[u8], path: &[u8]) -> (String, String) {
-        let (path, unit) = (SourcePath::from_bytes(path), SourcePath::from_bytes(unit));
-        let drop = DropSettings::plain(DropName::new("novaseq"), "/data".into(), vec![]);
+    fn folders(folder: &str, run: &[u8], path: &[u8]) -> (String, String) {
+        let (path, run) = (SourcePath::from_bytes(path), SourcePath::from_bytes(run));
+        let drop = DirectorySettings::plain(DirectoryName::new("novaseq"), "/data".into(), vec![]);
         let said = [("run_id", "R/1"), ("date", "2026-03-01")];
-        let reading = UnitReading {
+        let reading = RunReading {
             words: said.map(|(word, value)| (word.to_owned(), value.to_owned())).into(),
             samples: vec!["S1".into(), "S1_A".into()],
-            ..UnitReading::default()
+            ..RunReading::default()
         };
-        let reading = Some(&reading).filter(|_| !unit.as_bytes().is_empty());
+        let reading = Some(&reading).filter(|_| !run.as_bytes().is_empty());
         let at = WallTime(86_400_000_000_000);
-        let words = Words { drop: &drop, path: &path, unit: &unit, reading, at };
+        let words = Words { drop: &drop, path: &path, run: &run, reading, at };
         let target = target(&destination(folder), words);
         (target.folders.join("/"), target.name)
     }
 
     #[test]
     fn targets_follow_the_template_and_the_files_own_directories() {
-        for (folder, unit, path, expected) in [
+        for (folder, run, path, expected) in [
             ("", "", &b"a.txt"[..], ("", "a.txt")),
             ("runs/{drop}", "run1", b"run1/Data/a.txt", ("runs/novaseq/run1/Data", "a.txt")),
-            ("runs/{drop_name}", "run1", b"run1/Data/a.txt", ("runs/run1/Data", "a.txt")),
-            ("{drop_name}", "g/s/run1", b"g/s/run1/Data/a.txt", ("run1/Data", "a.txt")),
+            ("runs/{run}", "run1", b"run1/Data/a.txt", ("runs/run1/Data", "a.txt")),
+            ("{run}", "g/s/run1", b"g/s/run1/Data/a.txt", ("run1/Data", "a.txt")),
             ("{run_id}/{flowcell}", "r", b"r/a/S1_A_x.gz", ("R_1/unknown/a", "S1_A_x.gz")),
             ("{date}/{sample}", "r", b"r/S1_A.gz", ("2026-03-01/S1_A/r", "S1_A.gz")),
             ("/{date}//x/", "", b"a b%c", ("1970-01-02/x", "a b%c")),
             ("", "", b"d\xff/n\xfe", ("d%FF", "n%FE")),
-            ("{drop_name}", "d/a.txt", b"d/a.txt", ("a.txt/d", "a.txt")),
+            ("{run}", "d/a.txt", b"d/a.txt", ("a.txt/d", "a.txt")),
         ] {
-            let (dirs, name) = folders(folder, unit.as_bytes(), path);
+            let (dirs, name) = folders(folder, run.as_bytes(), path);
             assert_eq!((dirs.as_str(), name.as_str()), expected, "{folder}");
         }
-        assert!(needs_reading("x/{sample}") && !needs_reading("{drop}/{drop_name}"));
+        assert!(needs_reading("x/{sample}") && !needs_reading("{drop}/{run}"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Describes, DestinationName, DestinationState, DropName, ETagMode, Fact, Hold, Learned,
+    Describes, DestinationName, DestinationState, DirectoryName, ETagMode, Fact, Hold, Learned,
     Monotonic, NamePolicy, UploadId, WholeDigest,
 };
 
@@ -84,10 +84,10 @@ impl Engine {
         }
     }
 
-    /// Attends to units and drop directories. What they mean, only all that is stored tells: a file
+    /// Attends to runs and drop directories. What they mean, only all that is stored tells: a file
     /// that is not known yet would be sent again.
     fn attend(&mut self, turn: &mut Turn) {
-        self.tend_units(turn);
+        self.tend_runs(turn);
         self.dispose(turn);
         let drops: Vec<_> = self.drops.keys().cloned().collect();
         drops.iter().for_each(|drop| self.look(drop, turn));
@@ -109,7 +109,7 @@ impl Engine {
         }
     }
 
-    fn look(&mut self, drop: &DropName, turn: &mut Turn) {
+    fn look(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         let room = if files.hearing.is_away() { 0 } else { LOOK_MAX };
         let paths = files.take_look(turn.now.monotonic, room);

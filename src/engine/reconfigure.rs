@@ -10,11 +10,11 @@ use super::files::Files;
 use super::gate::{Cleanup, Gate};
 use super::reread::Unread;
 use super::schedule::Schedule;
-use super::settings::{DropSettings, Settings};
+use super::settings::{DirectorySettings, Settings};
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
-use crate::model::{DestinationName, DropName, Fact, Hold, OpenCleanup, ParkReason, UploadId};
+use crate::model::{DestinationName, DirectoryName, Fact, Hold, OpenCleanup, ParkReason, UploadId};
 
 impl Engine {
     pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
@@ -35,7 +35,11 @@ impl Engine {
 
     /// Returns the drop directories of which rows must be read: those that memory does not know under
     /// their directory, and those with a destination that memory does not know for them.
-    fn replace_drops(&mut self, settings: &Settings, turn: &Turn) -> BTreeMap<DropName, Unread> {
+    fn replace_drops(
+        &mut self,
+        settings: &Settings,
+        turn: &Turn,
+    ) -> BTreeMap<DirectoryName, Unread> {
         let mut old = std::mem::take(&mut self.drops);
         let mut unread = BTreeMap::new();
         for drop in &settings.drops {
@@ -60,7 +64,7 @@ impl Engine {
     }
 
     /// Open uploads remember the directory of their files, for its name stands for another one or for none.
-    fn keep_directory(&mut self, drop: &DropSettings) {
+    fn keep_directory(&mut self, drop: &DirectorySettings) {
         let directory: Arc<str> = drop.directory.as_str().into();
         let of_drop = self.uploads.values_mut().filter(|u| u.admission.drop == drop.name);
         for upload in of_drop {
@@ -152,7 +156,7 @@ impl Engine {
 
 /// Keeps what is known of a drop directory; which destinations a file was admitted for is kept by
 /// position, so the positions are translated.
-fn adopt(mut files: Files, settings: DropSettings) -> Files {
+fn adopt(mut files: Files, settings: DirectorySettings) -> Files {
     let places: BTreeMap<_, _> =
         settings.destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
     let moved: Vec<_> =

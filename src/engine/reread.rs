@@ -20,7 +20,7 @@ use super::known::KnownFiles;
 use super::load::{Loading, StoredFile};
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind, Stored};
-use crate::model::{DestinationName, DropName, Monotonic, Now, Record, UploadId};
+use crate::model::{DestinationName, DirectoryName, Monotonic, Now, Record, UploadId};
 
 /// Rows that could not be read are read again after this.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl Unread {
 /// What is read again.
 #[derive(Debug)]
 pub(super) struct Reread {
-    drops: BTreeMap<DropName, Unread>,
+    drops: BTreeMap<DirectoryName, Unread>,
     act: Option<ActId>,
     due: Monotonic,
 }
@@ -55,7 +55,7 @@ impl Default for Reread {
 
 impl Reread {
     /// Tells whether all of a drop directory is being read.
-    pub(super) fn has_new(&self, drop: &DropName) -> bool {
+    pub(super) fn has_new(&self, drop: &DirectoryName) -> bool {
         self.drops.get(drop).is_some_and(|unread| unread.is_new)
     }
 
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Has the rows of these drop directories read.
-    pub(super) fn read_again(&mut self, drops: BTreeMap<DropName, Unread>, turn: &mut Turn) {
+    pub(super) fn read_again(&mut self, drops: BTreeMap<DirectoryName, Unread>, turn: &mut Turn) {
         if drops.is_empty() {
             return;
         }
@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// What a scan saw before the rows were read was not compared with them.
-    fn look_everywhere(&mut self, drop: &DropName, now: Now) {
+    fn look_everywhere(&mut self, drop: &DirectoryName, now: Now) {
         self.on_scan_now(drop, now);
         if let Some(files) = self.drops.get_mut(drop) {
             files.must_scan_all = true;

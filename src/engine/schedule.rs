@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::upload::Upload;
-use crate::model::{DestinationName, DropName, Stage, UploadId};
+use crate::model::{DestinationName, DirectoryName, Stage, UploadId};
 
 /// Ready and open uploads.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ const SMALL_MIN: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneKey {
     destination: DestinationName,
-    drop: DropName,
+    drop: DirectoryName,
     is_small: bool,
 }
 
@@ -128,7 +128,7 @@ pub(crate) struct Contender {
     /// To where.
     pub(crate) destination: DestinationName,
     /// From where.
-    pub(crate) drop: DropName,
+    pub(crate) drop: DirectoryName,
     /// Its drop's priority.
     pub(crate) priority: i32,
     /// Its place in its drop's order.
@@ -141,18 +141,18 @@ pub(crate) struct Contender {
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     by_destination: BTreeMap<DestinationName, u32>,
-    by_drop: BTreeMap<DropName, u32>,
+    by_drop: BTreeMap<DirectoryName, u32>,
 }
 
 impl Load {
     /// Counts one part more.
-    pub(crate) fn add(&mut self, destination: &DestinationName, drop: &DropName) {
+    pub(crate) fn add(&mut self, destination: &DestinationName, drop: &DirectoryName) {
         *self.by_destination.entry(destination.clone()).or_default() += 1;
         *self.by_drop.entry(drop.clone()).or_default() += 1;
     }
 
     /// Counts one part less.
-    pub(crate) fn remove(&mut self, destination: &DestinationName, drop: &DropName) {
+    pub(crate) fn remove(&mut self, destination: &DestinationName, drop: &DirectoryName) {
         if let Some(count) = self.by_destination.get_mut(destination) {
             *count = count.saturating_sub(1);
         }
@@ -190,7 +190,7 @@ mod tests {
         Contender {
             upload: UploadId(upload),
             destination: DestinationName::new("d"),
-            drop: DropName::new(drop),
+            drop: DirectoryName::new(drop),
             priority: 0,
             rank: 0,
             flying_count,
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn the_drop_with_fewer_parts_on_their_way_goes_first() {
         let mut load = Load::default();
-        load.add(&DestinationName::new("d"), &DropName::new("busy"));
+        load.add(&DestinationName::new("d"), &DirectoryName::new("busy"));
         assert_eq!(chosen(&load, &[contender(1, "busy", 0), contender(2, "idle", 0)]), Some(2));
     }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    ByteCount, Channel, Closing, DestinationName, Disposition, DropName, ExportMode, NamePolicy,
-    NoticeKind, PartSize, Start, TargetAddress, Traits, Unit, WholeDigest,
+    ByteCount, Channel, Closing, DestinationName, DirectoryName, Disposition, ExportMode,
+    NamePolicy, NoticeKind, PartSize, Start, TargetAddress, Traits, Unit, WholeDigest,
 };
 
 /// Everything the engine goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Drop directories.
-    pub drops: Vec<DropSettings>,
+    pub drops: Vec<DirectorySettings>,
     /// Configured targets.
     pub destinations: Vec<DestinationSettings>,
     /// Parts on their way at once.
@@ -122,9 +122,9 @@ pub struct RetrySettings {
 
 /// One drop directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DropSettings {
+pub struct DirectorySettings {
     /// `[drops.NAME]`.
-    pub name: DropName,
+    pub name: DirectoryName,
     /// Its directory, as people write it.
     pub directory: String,
     /// One upload for each.
@@ -141,13 +141,13 @@ pub struct DropSettings {
     pub priority: i32,
     /// When files are sent.
     pub start: Start,
-    /// How its units are closed.
+    /// How its runs are closed.
     pub closing: Closing,
-    /// Names or metadata at a destination are made of what a unit says of itself.
+    /// Names or metadata at a destination are made of what a run says of itself.
     pub needs_words: bool,
     /// A digest of the whole file for each receipt.
     pub whole_digest: Option<WholeDigest>,
-    /// The name under which a completed unit's receipt is sent.
+    /// The name under which a completed run's receipt is sent.
     pub sentinel: Option<String>,
     /// What happens to sources.
     pub disposition: Disposition,
@@ -159,16 +159,20 @@ pub struct DropSettings {
     pub dispose_unverified: bool,
 }
 
-impl DropSettings {
+impl DirectorySettings {
     /// Returns the settings of the drop of files that operators hand in.
     pub fn handed_in(destinations: Vec<DestinationName>) -> Self {
-        let plain = Self::plain(DropName::handed_in(), "/".into(), destinations);
+        let plain = Self::plain(DirectoryName::handed_in(), "/".into(), destinations);
         Self { unit: Unit::File, is_scanned: false, ..plain }
     }
 
     /// Returns the settings of a drop directory about which nothing more is said: files go as they
-    /// settle, units close for want of change, sources stay.
-    pub fn plain(name: DropName, directory: String, destinations: Vec<DestinationName>) -> Self {
+    /// settle, runs close for want of change, sources stay.
+    pub fn plain(
+        name: DirectoryName,
+        directory: String,
+        destinations: Vec<DestinationName>,
+    ) -> Self {
         let quiet_period = Duration::from_mins(2);
         Self {
             name,
@@ -181,7 +185,7 @@ impl DropSettings {
             priority: 0,
             start: Start::AsFilesSettle,
             closing: Closing {
-                reads_units: false,
+                reads_runs: false,
                 quiet: quiet_period * 10,
                 stale_after: Duration::from_hours(96),
             },
@@ -211,7 +215,7 @@ pub struct DestinationSettings {
     pub traits: Traits,
     /// The part size to wish for.
     pub part_size: PartWish,
-    /// Remote folder, with `{drop}`, `{drop_name}` and `{date}`; empty for the top.
+    /// Remote folder, with `{drop}`, `{run}` and `{date}`; empty for the top.
     pub folder: String,
     /// What to do when the name is taken.
     pub when_name_taken: NamePolicy,

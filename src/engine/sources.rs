@@ -6,8 +6,8 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, StoredFile};
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, Fact, Failure, FailureKind, Fingerprint, Now,
-    Observation, ParkReason, Place, Provenance, Record, SourcePath, UploadId,
+    Admission, ByteCount, DestinationName, DirectoryName, Fact, Failure, FailureKind, Fingerprint,
+    Now, Observation, ParkReason, Place, Provenance, Record, SourcePath, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -23,13 +23,13 @@ pub(super) struct Settled<'a> {
 }
 
 impl Engine {
-    pub(super) fn on_hint(&mut self, drop: &DropName, paths: Vec<SourcePath>, now: Now) {
+    pub(super) fn on_hint(&mut self, drop: &DirectoryName, paths: Vec<SourcePath>, now: Now) {
         if let Some(files) = self.drops.get_mut(drop) {
             paths.into_iter().for_each(|path| files.settle.hint(path, now.monotonic));
         }
     }
 
-    pub(super) fn on_scan_now(&mut self, drop: &DropName, now: Now) {
+    pub(super) fn on_scan_now(&mut self, drop: &DirectoryName, now: Now) {
         if let Some(files) = self.drops.get_mut(drop).filter(|files| files.settings.is_scanned) {
             files.must_scan_all = true;
             match files.scan {
@@ -41,7 +41,7 @@ impl Engine {
 
     pub(super) fn on_observed(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         observations: &[Observation],
         closeness: Closeness,
         turn: &mut Turn,
@@ -59,7 +59,7 @@ impl Engine {
 
     fn observe(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         seen: &Observation,
         closeness: Closeness,
         turn: &mut Turn,
@@ -104,7 +104,13 @@ impl Engine {
     }
 
     /// A scan saw a file that parked uploads wait for: whether it can be read, a look will tell.
-    fn look_closer(&mut self, drop: &DropName, path: &SourcePath, live: &[UploadId], turn: &Turn) {
+    fn look_closer(
+        &mut self,
+        drop: &DirectoryName,
+        path: &SourcePath,
+        live: &[UploadId],
+        turn: &Turn,
+    ) {
         let waits = |id| self.uploads.get(id).is_some_and(|upload| upload.waits_for_source());
         if live.iter().any(waits) {
             self.on_hint(drop, vec![path.clone()], turn.now);
@@ -189,7 +195,7 @@ impl Engine {
         moved.into_iter().for_each(|id| self.end_changed(id, turn));
     }
 
-    pub(super) fn admit(&mut self, drop: &DropName, settled: &Settled<'_>, turn: &mut Turn) {
+    pub(super) fn admit(&mut self, drop: &DirectoryName, settled: &Settled<'_>, turn: &mut Turn) {
         let Some(files) = self.drops.get_mut(drop) else { return };
         if self.loading.is_some() {
             files.settle.scanned(settled.path, settled.version, turn.now.monotonic);
@@ -221,19 +227,19 @@ impl Engine {
 
     pub(super) fn admit_to(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         destination: DestinationName,
         settled: &Settled<'_>,
         turn: &mut Turn,
     ) -> Option<UploadId> {
         let (files, gate) = (self.drops.get(drop)?, self.gates.get(&destination)?);
         let to = &gate.settings;
-        let unit = files.units.shared(&settled.place.unit(settled.path));
+        let run = files.runs.shared(&settled.place.run(settled.path));
         let words = plan::Words {
             drop: &files.settings,
             path: settled.name,
-            unit: if settled.place.is_alone(settled.path) { settled.name } else { &unit },
-            reading: files.units.reading(&unit),
+            run: if settled.place.is_alone(settled.path) { settled.name } else { &run },
+            reading: files.runs.reading(&run),
             at: turn.now.wall,
         };
         let wish = gate.wish(settled.version.size);
@@ -250,7 +256,7 @@ impl Engine {
             at: turn.now.wall,
             parked: planned.err().or(unreadable),
             root: files.hearing.root.clone(),
-            unit,
+            run,
             is_sentinel: false,
             provenance: settled.provenance.map(Box::new),
             target_id: gate.targets.own(),
@@ -263,7 +269,7 @@ impl Engine {
         let upload = Box::new(Upload::admitted(admission));
         self.remember(StoredFile::of(&upload.admission), Some(id));
         self.join_drop(&upload.admission, turn);
-        self.join_unit(&upload.admission, turn);
+        self.join_run(&upload.admission, turn);
         self.uploads.insert(id, upload);
         self.claim(id, turn);
         self.place(id, turn);

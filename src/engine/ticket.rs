@@ -7,7 +7,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::model::{
-    Admission, DestinationName, DropName, Fingerprint, ParkReason, PartSize, Provenance,
+    Admission, DestinationName, DirectoryName, Fingerprint, ParkReason, PartSize, Provenance,
     RootIdentity, SourcePath, Target, TargetId, UploadId, WallTime,
 };
 
@@ -18,9 +18,9 @@ const DROP_SUFFIX: &[u8] = b".drop-";
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) id: UploadId,
-    pub(crate) drop: DropName,
+    pub(crate) drop: DirectoryName,
     pub(crate) path: SourcePath,
-    pub(crate) unit: SourcePath,
+    pub(crate) run: SourcePath,
     pub(crate) is_sentinel: bool,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) provenance: Option<Box<Provenance>>,
@@ -60,7 +60,7 @@ impl Ticket {
     }
 
     /// Returns what stands for the run of a sentinel, whatever number its receipt has.
-    pub(crate) fn sentinel_unit(&self) -> SourcePath {
+    pub(crate) fn sentinel_run(&self) -> SourcePath {
         let path = self.path.as_bytes();
         let end = path.windows(DROP_SUFFIX.len()).rposition(|part| part == DROP_SUFFIX);
         SourcePath::from_bytes(&path[..end.unwrap_or(path.len())])
@@ -83,7 +83,7 @@ impl Ticket {
             id: self.id,
             drop: self.drop.clone(),
             path: self.path.clone(),
-            unit: self.unit.clone(),
+            run: self.run.clone(),
             is_sentinel: self.is_sentinel,
             fingerprint: self.fingerprint,
             provenance: self.provenance.clone(),
@@ -107,13 +107,13 @@ impl From<Admission> for Ticket {
             target.push_str(folder);
             target.push('/');
         }
-        let folders_length = crate::model::unit::length(target.as_bytes());
+        let folders_length = crate::model::run::length(target.as_bytes());
         target.push_str(&name);
         Self {
             id: admission.id,
             drop: admission.drop,
             path: admission.path,
-            unit: admission.unit,
+            run: admission.run,
             is_sentinel: admission.is_sentinel,
             fingerprint: admission.fingerprint,
             provenance: admission.provenance,
@@ -177,11 +177,11 @@ mod tests {
 
     fn admission(folders: &[&str], name: &str) -> Admission {
         Admission {
-            unit: SourcePath::from_bytes(b"run"),
+            run: SourcePath::from_bytes(b"run"),
             provenance: None,
             is_sentinel: false,
             id: UploadId(7),
-            drop: DropName::new("lab"),
+            drop: DirectoryName::new("lab"),
             path: SourcePath::from_bytes(b"run/a"),
             fingerprint: Fingerprint {
                 device: 1,

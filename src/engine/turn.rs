@@ -88,13 +88,13 @@ fn must_wait(act: &Act) -> bool {
         | Act::Complete(_)
         | Act::Describe(_)
         | Act::StartExports { .. }
-        | Act::FinishDrop { .. }
+        | Act::FinishRun { .. }
         | Act::CompareContent { .. }
         | Act::FindHolder(_)
         | Act::ReadRows { .. }
         | Act::FindMoved { .. }
         | Act::WriteReceipt { .. }
-        | Act::WriteUnitReceipt { .. }
+        | Act::WriteRunReceipt { .. }
         | Act::Dispose { .. }
         | Act::Notify { .. }
         | Act::Abort { .. } => true,
@@ -105,7 +105,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
-        | Act::ReadUnit { .. }
+        | Act::ReadRun { .. }
         | Act::ListParts(_)
         | Act::FindCompleted(_)
         | Act::Inspect(_)

@@ -40,7 +40,7 @@ impl Engine {
         if let Some(at) = old.life.timer {
             self.timers.remove(&(at, id));
         }
-        upload.admission.unit = old.admission.unit.clone();
+        upload.admission.run = old.admission.run.clone();
         upload.life.directory.clone_from(&old.life.directory);
         self.uploads.insert(id, upload);
         self.claim(id, turn);

@@ -10,8 +10,8 @@ use md5::Digest;
 
 use super::bytes::ByteCount;
 use super::hex::Hex;
+use super::run::Place;
 use super::shown::misleads;
-use super::unit::Place;
 
 /// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
 ///

@@ -1,6 +1,6 @@
 //! How drop directories and destinations are doing.
 
-use super::id::DropName;
+use super::id::DirectoryName;
 use super::root::RootIdentity;
 use super::time::WallTime;
 
@@ -28,9 +28,9 @@ impl WatchState {
 
 /// One drop directory's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DropHealth {
+pub struct DirectoryHealth {
     /// Its configured name.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Its directory, for people.
     pub directory: String,
     /// How it is watched.

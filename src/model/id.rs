@@ -42,9 +42,9 @@ macro_rules! text_id {
 
 text_id! {
     /// Names a configured drop directory (`[drops.NAME]`).
-    DropName
+    DirectoryName
 }
-impl DropName {
+impl DirectoryName {
     /// The name of what operators hand in; no configured drop directory may have it.
     pub const HANDED_IN: &str = "handed-in";
 

@@ -35,7 +35,7 @@ impl fmt::Display for Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoticeKind {
     /// All of a drop is there.
-    DropCompleted,
+    RunCompleted,
     /// Files stopped until someone acts.
     Parked,
     /// Files wait for long for what passes by itself, and are still tried.
@@ -63,7 +63,7 @@ pub enum NoticeKind {
 impl NoticeKind {
     /// Every kind; those that can be asked for come first.
     pub const ALL: [Self; 12] = [
-        Self::DropCompleted,
+        Self::RunCompleted,
         Self::Parked,
         Self::UploadStuck,
         Self::Deaf,
@@ -78,7 +78,7 @@ impl NoticeKind {
     ];
     /// Kinds that a channel can ask for. The others follow from how it is told.
     pub const ASKED: [Self; 10] = [
-        Self::DropCompleted,
+        Self::RunCompleted,
         Self::Parked,
         Self::UploadStuck,
         Self::Deaf,
@@ -103,7 +103,7 @@ impl NoticeKind {
     /// Returns its word in the configuration, in messages and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::DropCompleted => "drop-completed",
+            Self::RunCompleted => "run-completed",
             Self::Parked => "parked",
             Self::UploadStuck => "upload-stuck",
             Self::Deaf => "deaf",
@@ -133,7 +133,7 @@ pub struct Notice {
     pub channel: Channel,
     /// What it is about.
     pub kind: NoticeKind,
-    /// Of that kind, which: a unit's name, an upload's id, a drop directory, a destination, a day.
+    /// Of that kind, which: a run's name, an upload's id, a drop directory, a destination, a day.
     pub subject: String,
     /// It takes back an earlier notice of its kind and subject: heard again, ok again.
     pub is_over: bool,

@@ -1,7 +1,7 @@
 //! What an operator orders, and of what.
 
 use super::file::SourcePath;
-use super::id::{DestinationName, DropName, UploadId};
+use super::id::{DestinationName, DirectoryName, UploadId};
 use super::shown::Shown;
 use super::time::WallTime;
 
@@ -13,25 +13,25 @@ pub enum Scope {
     /// All that goes to one destination.
     Destination(DestinationName),
     /// All of one drop directory.
-    Drop(DropName),
-    /// All of one unit: a run.
-    Unit(DropName, SourcePath),
+    Drop(DirectoryName),
+    /// All of one run: a run.
+    Unit(DirectoryName, SourcePath),
     /// One upload.
     Upload(UploadId),
 }
 
 impl Scope {
-    /// Tells whether an upload is meant: its id, where it goes, and the unit it belongs to.
+    /// Tells whether an upload is meant: its id, where it goes, and the run it belongs to.
     pub fn covers(
         &self,
         upload: (UploadId, &DestinationName),
-        unit: (&DropName, &SourcePath),
+        run: (&DirectoryName, &SourcePath),
     ) -> bool {
         match self {
             Self::All => true,
             Self::Destination(name) => name == upload.1,
-            Self::Drop(name) => name == unit.0,
-            Self::Unit(drop, path) => (drop, path) == unit,
+            Self::Drop(name) => name == run.0,
+            Self::Unit(drop, path) => (drop, path) == run,
             Self::Upload(id) => *id == upload.0,
         }
     }
@@ -43,7 +43,7 @@ impl std::fmt::Display for Scope {
             Self::All => write!(f, "everything"),
             Self::Destination(name) => write!(f, "destination {}", Shown(name.as_str())),
             Self::Drop(name) => write!(f, "drop {}", Shown(name.as_str())),
-            Self::Unit(drop, unit) => write!(f, "{}/{unit}", Shown(drop.as_str())),
+            Self::Unit(drop, run) => write!(f, "{}/{run}", Shown(drop.as_str())),
             Self::Upload(id) => write!(f, "upload {id}"),
         }
     }

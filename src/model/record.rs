@@ -4,15 +4,15 @@ use super::bytes::PartSize;
 use super::fact::Fact;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
-use super::health::{DestinationState, DropHealth, Learned};
-use super::id::{DestinationName, DropName, UploadId};
+use super::health::{DestinationState, DirectoryHealth, Learned};
+use super::id::{DestinationName, DirectoryName, UploadId};
 use super::notice::{Notice, NoticeId};
 use super::order::OrderRecord;
 use super::remote::Target;
 use super::root::RootIdentity;
+use super::run::{Disposal, RunRow};
 use super::target::{OpenCleanup, PlaceHolder, TargetAddress, TargetId};
 use super::time::WallTime;
-use super::unit::{Disposal, UnitRow};
 
 /// One thing to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub enum Record {
     /// A path that is not uploaded, and why.
     Ignored {
         /// Which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which path.
         path: SourcePath,
         /// Why.
@@ -99,14 +99,14 @@ pub enum Record {
     /// A path that was ignored and is not any more.
     NotIgnored {
         /// Which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which path.
         path: SourcePath,
     },
     /// A file that was sent was touched since, and is still what was sent.
     Touched {
         /// Which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Which path.
         path: SourcePath,
         /// As it stands there.
@@ -115,7 +115,7 @@ pub enum Record {
     /// A file that was sent stands under another name since: it is not sent again.
     Moved {
         /// Which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// Its path there.
         path: SourcePath,
         /// As it stands there.
@@ -126,35 +126,35 @@ pub enum Record {
         at: WallTime,
     },
     /// A drop whose end the platform wants to be told.
-    DropOpened {
+    RunOpened {
         /// Where to.
         destination: DestinationName,
         /// From which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// The drop's own name.
         name: String,
         /// Since when.
         at: WallTime,
     },
     /// The platform was told of a drop's end.
-    DropFinished {
+    RunFinished {
         /// Where to.
         destination: DestinationName,
         /// From which drop directory.
-        drop: DropName,
+        drop: DirectoryName,
         /// The drop's own name.
         name: String,
         /// When.
         at: WallTime,
     },
-    /// A unit as it stands.
-    Unit(Box<UnitRow>),
-    /// What a unit says of itself.
-    UnitWords {
+    /// A run as it stands.
+    Unit(Box<RunRow>),
+    /// What a run says of itself.
+    RunWords {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
         /// Its words.
         words: Vec<(String, String)>,
         /// Its samples.
@@ -165,18 +165,18 @@ pub enum Record {
     /// We are about to dispose of it.
     DisposalIntended {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
         /// When.
         at: WallTime,
     },
     /// It was not disposed of, and why.
     DisposalDelayed {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
         /// When it is tried again.
         retry_at: WallTime,
         /// Why it was not done.
@@ -185,9 +185,9 @@ pub enum Record {
     /// It is disposed of, or stays after all.
     DisposalEnded {
         /// In which drop directory.
-        drop: DropName,
-        /// Which unit.
-        unit: SourcePath,
+        drop: DirectoryName,
+        /// Which run.
+        run: SourcePath,
         /// It is not there any more.
         is_done: bool,
         /// When.
@@ -232,9 +232,9 @@ pub enum Record {
     /// What an operator ordered, or that it holds no more.
     Order(OrderRecord),
     /// How well a drop directory is being watched.
-    DropHealth(DropHealth),
+    DirectoryHealth(DirectoryHealth),
     /// Which drop directories are configured; of others nothing is said any more.
-    Configured(Vec<DropName>),
+    Configured(Vec<DirectoryName>),
     /// A destination's answers have shown something of its target that is kept for good.
     DestinationLearned {
         /// Which.
@@ -271,16 +271,16 @@ pub struct Admission {
     /// Its id, given by the engine.
     pub id: UploadId,
     /// From which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Which file.
     pub path: SourcePath,
     /// Which version of it.
     pub fingerprint: Fingerprint,
     /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
     pub provenance: Option<Box<Provenance>>,
-    /// Which unit it belongs to; the file's own path where it is alone.
-    pub unit: SourcePath,
-    /// It is the receipt of its unit, to tell others that all is there: read from the receipts.
+    /// Which run it belongs to; the file's own path where it is alone.
+    pub run: SourcePath,
+    /// It is the receipt of its run, to tell others that all is there: read from the receipts.
     pub is_sentinel: bool,
     /// To where.
     pub destination: DestinationName,

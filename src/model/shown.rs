@@ -58,8 +58,8 @@ pub fn lines_shown(text: &str) -> Cow<'_, str> {
 pub fn json_shown(document: &str) -> Cow<'_, str> {
     let misleads = |c: char| misleads(c) && !c.is_ascii_whitespace();
     escaped(document, misleads, |out, c| {
-        let mut units = [0; 2];
-        c.encode_utf16(&mut units).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))
+        let mut runs = [0; 2];
+        c.encode_utf16(&mut runs).iter().try_for_each(|run| write!(out, "\\u{run:04x}"))
     })
 }
 

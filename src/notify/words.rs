@@ -46,11 +46,11 @@ pub(super) fn short(body: &Value) -> String {
 pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let (name, drop) = (text(body, "name"), text(body, "drop"));
     let subject = match (kind, is_over) {
-        (NoticeKind::DropCompleted, _) if body["paths"].is_array() => {
+        (NoticeKind::RunCompleted, _) if body["paths"].is_array() => {
             let count = count(body, "file_count");
             format!("{drop}: {count} {} complete", if count == 1 { "file" } else { "files" })
         }
-        (NoticeKind::DropCompleted, _) => format!("{name} is complete"),
+        (NoticeKind::RunCompleted, _) => format!("{name} is complete"),
         (NoticeKind::Parked, _) => {
             let count = count(body, "count");
             format!("{drop}: {count} {} parked", if count == 1 { "file" } else { "files" })
@@ -94,7 +94,7 @@ pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
             let count = count(body, "count");
             format!("There was more to tell than one mail at a time: {count} messages.\n\n")
         }
-        NoticeKind::DropCompleted
+        NoticeKind::RunCompleted
         | NoticeKind::Parked
         | NoticeKind::UploadStuck
         | NoticeKind::Deaf
@@ -170,7 +170,7 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
         return Some("There is nothing to do.".into());
     }
     let advice = match kind {
-        NoticeKind::DropCompleted | NoticeKind::Digest | NoticeKind::Summary => return None,
+        NoticeKind::RunCompleted | NoticeKind::Digest | NoticeKind::Summary => return None,
         NoticeKind::Parked => format!(
             "They wait until someone acts. `dropferry show {}` says what happened to the first, and \
              `dropferry status` lists all that are parked.",

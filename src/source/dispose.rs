@@ -29,16 +29,16 @@ pub(super) use self::aside::is_private;
 use self::place::Place;
 use super::beneath::Root;
 use super::scan::scan_below;
-use super::{DropRoot, Error, Filter};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{Disposition, FailureKind, Fingerprint, Observation, Seen, SourcePath};
 
 /// What is disposed of.
 #[derive(Debug, Clone, Copy)]
 pub struct Disposable<'a> {
     /// The drop directory.
-    pub root: &'a DropRoot,
+    pub root: &'a DirectoryRoot,
     /// The run in it.
-    pub unit: &'a SourcePath,
+    pub run: &'a SourcePath,
     /// The run is a file.
     pub is_file: bool,
 }
@@ -91,7 +91,7 @@ impl Act<'_> {
         // A rename that was made of a link and a removal shows one file under both names.
         files.retain(|path, version| left.get(path).is_none_or(|l| l.inode != version.inode));
         let mut place = match how {
-            Disposition::Move(to) => Some(Place::open(Path::new(to), self.root, self.what.unit)?),
+            Disposition::Move(to) => Some(Place::open(Path::new(to), self.root, self.what.run)?),
             Disposition::Keep | Disposition::Delete => None,
         };
         let mut parents = Parents { root: self.root, last: None };
@@ -144,7 +144,7 @@ impl Act<'_> {
 
     /// The run's file, unless it is not there any more.
     fn check_file(&self) -> Result<Proved, Error> {
-        let path = self.what.unit;
+        let path = self.what.run;
         match self.root.stat(path) {
             Ok(stat) => {
                 let version = self.check(path, stat.fingerprint)?;
@@ -159,10 +159,10 @@ impl Act<'_> {
     fn check_directory(&self, filter: &Filter) -> Result<Proved, Error> {
         let mut files = Proved::new();
         let mut refused = None;
-        if let Err(Errno::NOENT) = self.root.stat(self.what.unit) {
+        if let Err(Errno::NOENT) = self.root.stat(self.what.run) {
             return Ok(files);
         }
-        let summary = scan_below(self.what.root, self.what.unit, filter, |observations| {
+        let summary = scan_below(self.what.root, self.what.run, filter, |observations| {
             for Observation { path, seen, .. } in observations {
                 let checked = match seen {
                     Seen::File(found) | Seen::Unreadable(found, _) => self.check(&path, found),
@@ -181,7 +181,7 @@ impl Act<'_> {
         match refused {
             Some(error) => Err(error),
             None if !summary.complete => {
-                Err(unproved(self.what.unit, "not all of it can be looked at"))
+                Err(unproved(self.what.run, "not all of it can be looked at"))
             }
             None => Ok(files),
         }
@@ -218,7 +218,7 @@ impl Act<'_> {
     /// Paths of the run in a directory that may have left something there.
     fn left_in(&self, directory: &SourcePath, fd: &OwnedFd) -> Result<Vec<SourcePath>, Error> {
         if self.what.is_file {
-            return Ok(vec![self.what.unit.clone()]);
+            return Ok(vec![self.what.run.clone()]);
         }
         let found =
             aside::private_names(fd).map_err(|errno| Error::of_file("list", directory, errno))?;
@@ -246,7 +246,7 @@ impl Act<'_> {
     }
 
     fn directories_of_files(&self) -> BTreeSet<SourcePath> {
-        let own = self.what.is_file.then_some(self.what.unit);
+        let own = self.what.is_file.then_some(self.what.run);
         self.proved.keys().chain(own).map(directory_of).collect()
     }
 
@@ -254,7 +254,7 @@ impl Act<'_> {
     fn remove_empty<'f>(&'f self, files: impl Iterator<Item = &'f SourcePath>) {
         let mut directories: BTreeSet<SourcePath> = BTreeSet::new();
         // Files that went in an act that was cut had directories as well.
-        for file in files.chain(self.proved.keys()).chain([self.what.unit]) {
+        for file in files.chain(self.proved.keys()).chain([self.what.run]) {
             let mut directory = directory_of(file);
             while !directory.as_bytes().is_empty() && !directories.contains(&directory) {
                 let above = directory_of(&directory);
@@ -262,7 +262,7 @@ impl Act<'_> {
             }
         }
         if !self.what.is_file {
-            directories.insert(self.what.unit.clone());
+            directories.insert(self.what.run.clone());
         }
         for directory in directories.iter().rev() {
             let Ok(parent) = self.root.open_directory(&directory_of(directory)) else { continue };
@@ -353,10 +353,10 @@ mod tests {
             names.iter().map(proved).collect()
         }
 
-        fn dispose(&self, unit: &str, proved: &Proved, how: &Disposition) -> Result<(), Error> {
-            let is_file = self.root().join(unit).is_file();
-            let (root, unit) = (DropRoot::at(self.root()), path(unit));
-            let what = Disposable { root: &root, unit: &unit, is_file };
+        fn dispose(&self, run: &str, proved: &Proved, how: &Disposition) -> Result<(), Error> {
+            let is_file = self.root().join(run).is_file();
+            let (root, run) = (DirectoryRoot::at(self.root()), path(run));
+            let what = Disposable { root: &root, run: &run, is_file };
             dispose(&what, &filter(&[], &["*.jpg"], &[]), proved, how)
         }
 
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_unit_is_deleted_with_its_directories_and_no_other() {
+    fn a_whole_run_is_deleted_with_its_directories_and_no_other() {
         let place = Place::new(&[("run/a", "1"), ("run/deep/b", "2"), ("run2/c", "3")]);
         let proved = place.proved(&["run/a", "run/deep/b"]);
         place.dispose("run", &proved, &Disposition::Delete).unwrap();
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_that_is_not_proved_keeps_all_of_the_unit() {
+    fn one_file_that_is_not_proved_keeps_all_of_the_run() {
         let place = Place::new(&[("run/a", "1"), ("run/deep/b", "2")]);
         let error = place.dispose("run", &place.proved(&["run/a"]), &Disposition::Delete);
         assert_eq!(error.unwrap_err().kind, FailureKind::SourceChanged);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_moved_and_an_interrupted_move_goes_on() {
+    fn a_run_is_moved_and_an_interrupted_move_goes_on() {
         let place = Place::new(&[("run/a", "1"), ("run/deep/b", "2")]);
         let proved = place.proved(&["run/a", "run/deep/b"]);
         fs::create_dir_all(place.outer.path().join("away/run")).unwrap();
@@ -536,8 +536,8 @@ mod tests {
                 fs::rename(&own, &private).unwrap();
             }
             if cut == 2 {
-                let unit = path("run").digest();
-                fs::write(away.join(format!("run/x/.dropferry-{unit}-1.partial")), "on").unwrap();
+                let run = path("run").digest();
+                fs::write(away.join(format!("run/x/.dropferry-{run}-1.partial")), "on").unwrap();
             }
             if cut == 3 {
                 fs::copy(&private, away.join("run/x/a")).unwrap();
@@ -600,7 +600,7 @@ mod tests {
         let mut seen = Vec::new();
         let patterns = filter(&[], &[], &[]);
         let scanned = super::super::scan(
-            &DropRoot::at(place.root()),
+            &DirectoryRoot::at(place.root()),
             (&patterns, &BTreeSet::new()),
             |batch| {
                 seen.extend(batch);
@@ -609,7 +609,8 @@ mod tests {
         );
         assert!(scanned.unwrap().complete && seen.is_empty(), "{seen:?}");
         let asked = vec![path("run").child(private.as_bytes())];
-        let looked = super::super::look(&DropRoot::at(place.root()), &patterns, asked).unwrap();
+        let looked =
+            super::super::look(&DirectoryRoot::at(place.root()), &patterns, asked).unwrap();
         assert_eq!(looked[0].seen, Seen::Gone);
     }
 
@@ -620,9 +621,9 @@ mod tests {
         let away = place.outer.path().join("away");
         fs::create_dir(&away).unwrap();
         fs::create_dir(place.outer.path().join("elsewhere")).unwrap();
-        let refused = |unit: &str, file: &str| {
+        let refused = |run: &str, file: &str| {
             let proved = place.proved(&[file]);
-            let error = place.dispose(unit, &proved, &place.away()).unwrap_err();
+            let error = place.dispose(run, &proved, &place.away()).unwrap_err();
             assert_eq!(error.kind, FailureKind::SourceChanged, "{error}");
             assert!(place.root().join(file).exists(), "{file} stays: {}", error.source);
         };

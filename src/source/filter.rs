@@ -1,4 +1,4 @@
-//! Which files of a drop directory are wanted, which go first, and which unit each belongs to.
+//! Which files of a drop directory are wanted, which go first, and which run each belongs to.
 //!
 //! Owns the compiled patterns of one drop: `include`, `exclude` and `order`, and those of its profile.
 //! It promises the same answer to the scan, to a look and to the watcher, so that a file is never
@@ -9,7 +9,7 @@
 //! slash is compared with the path relative to the drop directory: `raw/**`, `*/out.csv`; a leading
 //! slash anchors a bare name at the top: `/README`. `*` and `?` stop at slashes, `**` does not.
 //! An empty `include` means everything; `exclude` wins over `include`. Patterns of the profile are
-//! relative to the unit, and take large and small letters for the same.
+//! relative to the run, and take large and small letters for the same.
 //!
 //! What the profile leaves out is sent all the same when a pattern of `include` asks for it; `**`,
 //! `**/*` and `*` ask for nothing in particular.
@@ -90,7 +90,7 @@ impl Filter {
             return Some(IgnoreReason::Filtered);
         }
         let is_left_out = self.profile.leaves_out_any()
-            && self.profile.leaves_out(self.within_unit(path))
+            && self.profile.leaves_out(self.within_run(path))
             && !self.asked_for.matches(&candidates);
         is_left_out.then_some(IgnoreReason::ByProfile)
     }
@@ -125,15 +125,15 @@ impl Filter {
     pub fn place(&self, path: &SourcePath) -> Place {
         let bytes = path.as_bytes();
         let alone = Place::alone(path);
-        let unit = self.unit_of(bytes);
-        let unit_length = unit.and_then(|length| u32::try_from(length).ok());
+        let run = self.run_of(bytes);
+        let run_length = run.and_then(|length| u32::try_from(length).ok());
         // A file on its own waits for nothing: it has no marker, and nothing is to be held.
-        let class = match unit {
+        let class = match run {
             Some(length) => self.profile.classify(&bytes[length + 1..]),
             None => Class::PLAIN,
         };
         Place {
-            unit_length: unit_length.unwrap_or(alone.unit_length),
+            run_length: run_length.unwrap_or(alone.run_length),
             rank: self.rank_of(bytes, class),
             role: class.role,
         }
@@ -162,17 +162,17 @@ impl Filter {
         u32::try_from(rank).unwrap_or(u32::MAX)
     }
 
-    /// Returns how many bytes of `path` name its unit; `None` for a file on its own.
-    fn unit_of(&self, path: &[u8]) -> Option<usize> {
+    /// Returns how many bytes of `path` name its run; `None` for a file on its own.
+    fn run_of(&self, path: &[u8]) -> Option<usize> {
         match self.unit {
-            Unit::Directory => self.profile.unit_of(path),
+            Unit::Directory => self.profile.run_of(path),
             Unit::File => None,
         }
     }
 
-    /// Returns the path below the unit; of a file on its own, its name.
-    fn within_unit<'a>(&self, path: &'a SourcePath) -> &'a [u8] {
-        self.unit_of(path.as_bytes())
+    /// Returns the path below the run; of a file on its own, its name.
+    fn within_run<'a>(&self, path: &'a SourcePath) -> &'a [u8] {
+        self.run_of(path.as_bytes())
             .map_or(path.file_name(), |length| &path.as_bytes()[length + 1..])
     }
 }

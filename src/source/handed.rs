@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::beneath::{Root, Stat, stat_fd, words};
 use super::{Profile, Settings};
-use crate::model::{DropName, Fingerprint, Provenance, SourcePath, Unit};
+use crate::model::{DirectoryName, Fingerprint, Provenance, SourcePath, Unit};
 
 /// File systems that hold no files of anybody's: what they show is the kernel's and the processes'.
 const UNREAL: [u64; 19] = [
@@ -45,7 +45,7 @@ const UNREAL: [u64; 19] = [
 /// The drop of files that operators hand in: the whole file system, of which nothing is left out.
 pub fn settings() -> Settings {
     Settings {
-        name: DropName::handed_in(),
+        name: DirectoryName::handed_in(),
         directory: "/".into(),
         unit: Unit::File,
         include: Vec::new(),

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::beneath::{Link, Root, Stat, is_exhausted, is_passing, words};
 use super::dispose::is_private;
-use super::{DropRoot, Error, Filter};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 
 /// Looks at `paths` in the drop directory `root`.
@@ -30,7 +30,7 @@ use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 /// may be the mount point of a share that is away (`SourceAway`), or this process ran out of handles or
 /// memory (`LocalFault`).
 pub fn look(
-    root: &DropRoot,
+    root: &DirectoryRoot,
     filter: &Filter,
     paths: Vec<SourcePath>,
 ) -> Result<Vec<Observation>, Error> {
@@ -42,7 +42,7 @@ pub fn look(
 /// # Errors
 /// As [`look()`].
 pub fn look_counting(
-    root: &DropRoot,
+    root: &DirectoryRoot,
     filter: &Filter,
     paths: Vec<SourcePath>,
     done: &AtomicUsize,
@@ -196,7 +196,7 @@ mod tests {
 
     fn look_one(root: &Path, name: impl AsRef<[u8]>) -> Seen {
         let mut seen =
-            look(&DropRoot::at(root), &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)])
+            look(&DirectoryRoot::at(root), &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)])
                 .unwrap();
         assert_eq!(seen.len(), 1);
         seen.remove(0).seen
@@ -208,7 +208,8 @@ mod tests {
         fs::write(root.path().join("a.xml"), "four").unwrap();
         let paths = vec![path("gone"), path("a.xml"), path("gone")];
         let seen =
-            look(&DropRoot::at(root.path()), &filter(&[], &[], &["*.xml"]), paths.clone()).unwrap();
+            look(&DirectoryRoot::at(root.path()), &filter(&[], &[], &["*.xml"]), paths.clone())
+                .unwrap();
         assert_eq!(seen.iter().map(|one| one.path.clone()).collect::<Vec<_>>(), paths);
         assert_eq!(seen.iter().map(|one| one.place.rank).collect::<Vec<_>>(), [1, 0, 1]);
         assert_eq!(seen[0].seen, Seen::Gone);
@@ -306,9 +307,12 @@ mod tests {
     #[test]
     fn missing_drop_directory_is_an_error_and_not_a_missing_file() {
         let root = tempfile::tempdir().unwrap();
-        let error =
-            look(&DropRoot::at(root.path().join("no")), &filter(&[], &[], &[]), vec![path("a")])
-                .unwrap_err();
+        let error = look(
+            &DirectoryRoot::at(root.path().join("no")),
+            &filter(&[], &[], &[]),
+            vec![path("a")],
+        )
+        .unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
     }
 
@@ -316,9 +320,9 @@ mod tests {
     fn empty_drop_directory_may_be_a_mount_point_and_makes_no_file_gone() {
         let root = tempfile::tempdir().unwrap();
         let plain = filter(&[], &[], &[]);
-        let error = look(&DropRoot::at(root.path()), &plain, vec![path("a")]).unwrap_err();
+        let error = look(&DirectoryRoot::at(root.path()), &plain, vec![path("a")]).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
-        assert_eq!(look(&DropRoot::at(root.path()), &plain, Vec::new()).unwrap(), []);
+        assert_eq!(look(&DirectoryRoot::at(root.path()), &plain, Vec::new()).unwrap(), []);
         fs::create_dir(root.path().join("run")).unwrap();
         assert_eq!(look_one(root.path(), "a"), Seen::Gone);
     }
@@ -348,11 +352,12 @@ mod tests {
         }
         handles.pop();
         let plain = filter(&[], &[], &[]);
-        let looked = look(&DropRoot::at(root.path()), &plain, vec![path("file")]);
-        let scanned =
-            super::super::scan(&DropRoot::at(root.path()), (&plain, &Default::default()), |_| {
-                ControlFlow::Continue(())
-            });
+        let looked = look(&DirectoryRoot::at(root.path()), &plain, vec![path("file")]);
+        let scanned = super::super::scan(
+            &DirectoryRoot::at(root.path()),
+            (&plain, &Default::default()),
+            |_| ControlFlow::Continue(()),
+        );
         drop(handles);
         assert_eq!(looked.unwrap_err().kind, FailureKind::LocalFault);
         assert_eq!(scanned.unwrap_err().kind, FailureKind::LocalFault);

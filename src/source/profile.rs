@@ -1,13 +1,13 @@
 //! Sequencer profiles: what is known of a kind of run folder, as data.
 //!
-//! A profile says which directories are units, what closes one, what is sent first, what is held until
+//! A profile says which directories are runs, what closes one, what is sent first, what is held until
 //! then, what is never sent unless asked for, and where a run's own files name it. Six are compiled in
 //! from `config/profiles/`; a file beside the configuration adds another or takes the place of one.
 //! Adding an instrument takes a file and no code; `docs/profiles.md` documents every key.
 //!
 //! Owns the keys of such a file, their checks, and the compiled patterns over paths. It promises that
 //! matching a path allocates nothing and costs a few microseconds: it is done for each file of each
-//! scan. It never touches the file system: [`super::run`] reads a unit by what stands here.
+//! scan. It never touches the file system: [`super::run`] reads a run by what stands here.
 //!
 //! Built by `config`, asked by [`super::Filter`] and by [`super::run`].
 
@@ -120,19 +120,19 @@ impl Profile {
         self.raw.description.as_deref().unwrap_or_default()
     }
 
-    /// Returns how many quiet periods must pass without any change in a unit before it is believed to
+    /// Returns how many quiet periods must pass without any change in a run before it is believed to
     /// be closed: after its markers came, or without them where there are none.
     pub fn quiet_periods(&self) -> u32 {
         self.quiet_periods
     }
 
-    /// Returns how long a unit may be without its markers before an operator is told.
+    /// Returns how long a run may be without its markers before an operator is told.
     pub fn stale_after(&self) -> Duration {
         self.stale_after
     }
 
-    /// Tells whether a unit says anything of itself that this profile reads.
-    pub fn reads_units(&self) -> bool {
+    /// Tells whether a run says anything of itself that this profile reads.
+    pub fn reads_runs(&self) -> bool {
         let Reading { closes, words, samples, outcome, manifest, .. } = &self.reading;
         let has_markers = !self.markers.is_empty() || !closes.is_empty();
         let has_words = words.iter().any(|(_, origins)| !origins.is_empty());
@@ -151,8 +151,8 @@ impl Profile {
         &self.reading
     }
 
-    pub(super) fn unit_of(&self, path: &[u8]) -> Option<usize> {
-        self.matching.unit_of(path)
+    pub(super) fn run_of(&self, path: &[u8]) -> Option<usize> {
+        self.matching.run_of(path)
     }
 
     pub(super) fn classify(&self, path: &[u8]) -> Class {

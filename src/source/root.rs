@@ -1,7 +1,7 @@
 //! Which directory stands at the path of a drop directory, and whether it is the one that has to.
 //!
 //! Owns the identity of a root: [`identify`] reads it off an open directory, so that nothing can be put
-//! in its place between opening and asking. [`DropRoot`] promises that a drop directory is opened by its
+//! in its place between opening and asking. [`DirectoryRoot`] promises that a drop directory is opened by its
 //! path each time, since a handle that is kept would block an unmount, and that another directory than
 //! the expected one is refused before anything in it is looked at: a link that was put in its place,
 //! another share, another directory of the same name.
@@ -60,7 +60,7 @@ pub(super) struct Found {
 
 /// The path of a drop directory, and which directory has to stand there.
 #[derive(Debug)]
-pub struct DropRoot {
+pub struct DirectoryRoot {
     /// Its configured name, for messages; none for a directory that is looked at once.
     name: Option<String>,
     path: PathBuf,
@@ -79,15 +79,15 @@ struct State {
     refused: Option<RootIdentity>,
 }
 
-impl PartialEq for DropRoot {
+impl PartialEq for DirectoryRoot {
     fn eq(&self, other: &Self) -> bool {
         self.path == other.path
     }
 }
 
-impl Eq for DropRoot {}
+impl Eq for DirectoryRoot {}
 
-impl DropRoot {
+impl DirectoryRoot {
     /// Names a drop directory and the directory that its rows are about. Where they say nothing, it is
     /// whatever stands or is mounted where the path leads when it is first opened.
     pub fn new(name: &str, path: impl Into<PathBuf>, expected: Option<RootIdentity>) -> Self {
@@ -144,7 +144,7 @@ impl DropRoot {
     /// Opens it by its path, and returns the mark of the directory that stands there.
     ///
     /// # Errors
-    /// As [`DropRoot::check`].
+    /// As [`DirectoryRoot::check`].
     pub fn mark(&self) -> Result<RootMark, Error> {
         Ok(self.open()?.found()?.mark)
     }
@@ -391,9 +391,9 @@ mod tests {
         let at = |name: &str| outer.path().join(name);
         ["drop", "outside"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
         fs::write(at("outside/secret"), "").unwrap();
-        let first = DropRoot::new("lab", at("drop"), None);
+        let first = DirectoryRoot::new("lab", at("drop"), None);
         let (identity, _) = first.check().unwrap();
-        let root = DropRoot::new("lab", at("drop"), Some(identity));
+        let root = DirectoryRoot::new("lab", at("drop"), Some(identity));
         let refused = || {
             let errors = [root.open().err(), root.check().err()].map(|error| error.unwrap());
             assert!(errors.iter().all(|error| error.kind == FailureKind::SourceAway));
@@ -427,7 +427,7 @@ mod tests {
         ["data", "outside"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
         fs::write(at("outside/secret"), "").unwrap();
         symlink("data", at("drop")).unwrap();
-        let root = DropRoot::new("lab", at("drop"), None);
+        let root = DirectoryRoot::new("lab", at("drop"), None);
         root.check().unwrap();
         // What is mounted there, or made anew, is taken as it is.
         fs::rename(at("data"), at("old")).unwrap();

@@ -1,9 +1,9 @@
-//! What a unit's own files and its name say of it: who it is, what closes it, how it ended.
+//! What a run's own files and its name say of it: who it is, what closes it, how it ended.
 //!
 //! Owns the reading of a run's small files by the rules of a [`Profile`]. It promises never to fail for
 //! what a file says: an instrument writes while it is read, so a file that is half-written, empty, of
 //! another form or not there says nothing, and the next source of a word is asked. Until the files that
-//! name the run are whole the unit is *not identified*, and reading again may say more.
+//! name the run are whole the run is *not identified*, and reading again may say more.
 //!
 //! Files are opened through `beneath` only, regular ones only, and read up to [`files::READ_MAX`]; what
 //! is not read for its size is said. It never writes, and never holds more than one file's bytes and
@@ -23,8 +23,8 @@ mod xml;
 use std::collections::BTreeMap;
 
 use super::profile::{FilePattern, Origin, Profile, Reading, Spot};
-use super::{DropRoot, Error};
-use crate::model::{SourcePath, UnitOutcome, UnitReading};
+use super::{DirectoryRoot, Error};
+use crate::model::{RunOutcome, RunReading, SourcePath};
 use files::Folder;
 
 /// Longest word: what it names are folders, and a name has at most 255 bytes.
@@ -32,25 +32,25 @@ const WORD_MAX: usize = 200;
 /// Most samples of one run: two lanes of 1 536 wells, and as many again.
 const SAMPLES_MAX: usize = 10_000;
 
-/// Reads what the unit at `unit`, below the drop directory `root`, says of itself.
+/// Reads what the run at `run`, below the drop directory `root`, says of itself.
 ///
 /// # Errors
-/// When the drop directory or the unit is not there (`SourceGone`), or this process ran out of handles
+/// When the drop directory or the run is not there (`SourceGone`), or this process ran out of handles
 /// or memory (`LocalFault`). What a file says, or does not, is never an error.
-pub fn read_unit(
-    root: &DropRoot,
-    unit: &SourcePath,
+pub fn read_run(
+    root: &DirectoryRoot,
+    run: &SourcePath,
     profile: &Profile,
-) -> Result<UnitReading, Error> {
-    let mut folder = Folder::open(root, unit)?;
+) -> Result<RunReading, Error> {
+    let mut folder = Folder::open(root, run)?;
     let reading = profile.reading();
-    let words = words(&mut folder, unit, reading)?;
+    let words = words(&mut folder, run, reading)?;
     // A file on its own has nothing below it that could name or close it.
     if !folder.is_directory() {
-        return Ok(UnitReading { words, is_identified: true, ..UnitReading::default() });
+        return Ok(RunReading { words, is_identified: true, ..RunReading::default() });
     }
     let (closers, waits_for) = closing(reading, &words);
-    Ok(UnitReading {
+    Ok(RunReading {
         is_identified: is_identified(&mut folder, reading)?,
         samples: samples(&mut folder, reading)?,
         outcome: outcome(&mut folder, reading)?,
@@ -64,14 +64,14 @@ pub fn read_unit(
 
 fn words(
     folder: &mut Folder<'_>,
-    unit: &SourcePath,
+    run: &SourcePath,
     reading: &Reading,
 ) -> Result<BTreeMap<String, String>, Error> {
     let mut words = BTreeMap::new();
     for (word, origins) in &reading.words {
         for origin in origins {
             let found = match origin {
-                Origin::Path(regex) => spot::group(regex, word, unit.as_bytes()),
+                Origin::Path(regex) => spot::group(regex, word, run.as_bytes()),
                 Origin::File(file, spot) => folder.ask(file, spot, word)?,
             };
             if let Some(found) = found.and_then(|found| clean(word, &found)) {
@@ -127,7 +127,7 @@ fn spots<'a>(
     })
 }
 
-/// Returns which markers close the unit, also for people: those of the first rule that applies.
+/// Returns which markers close the run, also for people: those of the first rule that applies.
 fn closing(reading: &Reading, words: &BTreeMap<String, String>) -> (Vec<u64>, String) {
     let applies = |(word, globs): &(&str, Vec<globset::GlobMatcher>)| {
         words.get(*word).is_some_and(|found| globs.iter().any(|glob| glob.is_match(found)))
@@ -154,12 +154,12 @@ fn samples(folder: &mut Folder<'_>, reading: &Reading) -> Result<Vec<String>, Er
     Ok(samples)
 }
 
-fn outcome(folder: &mut Folder<'_>, reading: &Reading) -> Result<Option<UnitOutcome>, Error> {
+fn outcome(folder: &mut Folder<'_>, reading: &Reading) -> Result<Option<RunOutcome>, Error> {
     for rule in &reading.outcome {
         let found = folder.ask(&rule.file, &rule.spot, "")?;
         if let Some(word) = found.and_then(|found| clean("", &found)) {
             let is_success = rule.success.iter().any(|known| known.eq_ignore_ascii_case(&word));
-            return Ok(Some(UnitOutcome { word, is_success }));
+            return Ok(Some(RunOutcome { word, is_success }));
         }
     }
     Ok(None)

@@ -28,7 +28,7 @@ use super::beneath::{Root, is_exhausted, is_passing, stat_entry};
 use super::dispose::is_private;
 use super::look::{link, regular, special};
 use super::root::RootMark;
-use super::{DropRoot, Error, Filter};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
 
 /// Most observations in one batch: large enough that passing it on costs nothing beside the walk,
@@ -66,7 +66,7 @@ pub struct ScanSummary {
 /// When the drop directory is not there, is not the expected one, was replaced during the walk, or may
 /// not be read (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
-    root: &DropRoot,
+    root: &DirectoryRoot,
     (filter, skip): (&Filter, &BTreeSet<SourcePath>),
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
@@ -75,7 +75,7 @@ pub fn scan(
 
 /// Walks one directory of the drop directory `root`, as [`scan`] does.
 pub(super) fn scan_below(
-    root: &DropRoot,
+    root: &DirectoryRoot,
     directory: &SourcePath,
     filter: &Filter,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
@@ -303,7 +303,7 @@ mod tests {
 
     fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
         let mut found = BTreeMap::new();
-        let summary = scan(&DropRoot::at(root), (filter, &BTreeSet::new()), |batch| {
+        let summary = scan(&DirectoryRoot::at(root), (filter, &BTreeSet::new()), |batch| {
             assert!(batch.len() <= BATCH_MAX);
             for one in batch {
                 assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
@@ -334,7 +334,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         (0..200).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
         let mut signs = 0;
-        scan(&DropRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+        scan(&DirectoryRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
             signs += 1;
             ControlFlow::Continue(())
         })
@@ -418,8 +418,11 @@ mod tests {
         symlink("a", root.path().join("b")).unwrap();
         let plain = filter(&[], &[], &[]);
         let (found, _) = scan_all(root.path(), &plain);
-        let looked =
-            super::super::look(&DropRoot::at(root.path()), &plain, found.keys().cloned().collect());
+        let looked = super::super::look(
+            &DirectoryRoot::at(root.path()),
+            &plain,
+            found.keys().cloned().collect(),
+        );
         for one in looked.unwrap() {
             assert_eq!(found[&one.path], one.seen);
         }
@@ -459,7 +462,8 @@ mod tests {
         assert_eq!((found.len(), summary.directory_count), (3, 2));
         let thumbnail = vec![path("run/Thumbnail_Images/L001/a.jpg")];
         let looked =
-            super::super::look(&DropRoot::at(root.path()), &illumina, thumbnail.clone()).unwrap();
+            super::super::look(&DirectoryRoot::at(root.path()), &illumina, thumbnail.clone())
+                .unwrap();
         assert_eq!(looked[0].seen, by_profile);
 
         settings.include = vec!["**".to_owned(), "*.jpg".to_owned()];
@@ -511,11 +515,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let plain = filter(&[], &[], &[]);
         let missing = root.path().join("missing");
-        let kind = |path: &Path| {
-            scan(&DropRoot::at(path), (&plain, &BTreeSet::new()), |_| ControlFlow::Continue(()))
+        let kind =
+            |path: &Path| {
+                scan(&DirectoryRoot::at(path), (&plain, &BTreeSet::new()), |_| {
+                    ControlFlow::Continue(())
+                })
                 .unwrap_err()
                 .kind
-        };
+            };
         assert_eq!(kind(&missing), FailureKind::SourceAway);
         fs::write(&missing, "a file").unwrap();
         assert_eq!(kind(&missing), FailureKind::SourceAway);
@@ -527,11 +534,12 @@ mod tests {
         let root = outer.path().join("drop");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("a"), "").unwrap();
-        let result = scan(&DropRoot::at(&root), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
-            fs::rename(&root, outer.path().join("moved")).unwrap();
-            fs::create_dir(&root).unwrap();
-            ControlFlow::Continue(())
-        });
+        let result =
+            scan(&DirectoryRoot::at(&root), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+                fs::rename(&root, outer.path().join("moved")).unwrap();
+                fs::create_dir(&root).unwrap();
+                ControlFlow::Continue(())
+            });
         assert_eq!(result.unwrap_err().kind, FailureKind::SourceAway);
     }
 
@@ -552,12 +560,15 @@ mod tests {
         assert_eq!((summary.seen_count, summary.directory_count), (20_000, 21));
 
         let mut batches = 0;
-        let summary =
-            scan(&DropRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+        let summary = scan(
+            &DirectoryRoot::at(root.path()),
+            (&filter(&[], &[], &[]), &BTreeSet::new()),
+            |_| {
                 batches += 1;
                 if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .unwrap();
+            },
+        )
+        .unwrap();
         assert_eq!(batches, 3);
         assert_eq!(summary.seen_count, 3_000);
         assert!(!summary.complete);

@@ -34,7 +34,7 @@ use self::tree::Tree;
 use super::dispose::is_private;
 use super::guard::Guard;
 use super::root::RootMark;
-use super::{DropRoot, Error, Filter};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{FailureKind, SourcePath};
 
 mod tree;
@@ -100,7 +100,7 @@ impl Watch {
     /// # Errors
     /// When the directory is not there or not the expected one, lies on a file system without useful
     /// events, or the system's limits are reached. `Failure::from(error).message` says it to an operator.
-    pub fn start(root: &DropRoot, filter: Filter) -> Result<Self, Error> {
+    pub fn start(root: &DirectoryRoot, filter: Filter) -> Result<Self, Error> {
         let (_, mark) = root.check()?;
         let root = std::path::absolute(root.path())
             .map_err(|source| Error::of_directory("watch", root.path(), source))?;
@@ -443,7 +443,7 @@ mod tests {
     }
 
     fn watch(root: &Path) -> Watch {
-        Watch::start(&DropRoot::at(root), filter(&[], &["pruned/**"], &[])).unwrap()
+        Watch::start(&DirectoryRoot::at(root), filter(&[], &["pruned/**"], &[])).unwrap()
     }
 
     fn callback(root: &str) -> Callback {
@@ -630,7 +630,7 @@ mod tests {
     #[test]
     fn missing_directory_and_network_file_systems_are_refused() {
         let error =
-            Watch::start(&DropRoot::at("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
+            Watch::start(&DirectoryRoot::at("/no/such/drop"), filter(&[], &[], &[])).unwrap_err();
         assert_eq!(error.kind, FailureKind::SourceAway);
         assert_eq!(remote_name(0x6969), Some("NFS"));
         assert_eq!(remote_name(0xFF53_4D42_u32.cast_signed()), Some("CIFS"));

@@ -62,7 +62,7 @@ const COLUMNS: &[&str] = &[
     "export_intended_at_ns",
     "export_started_at_ns",
     "exported_at_ns",
-    "unit",
+    "run",
     "sentinel",
     "digested",
     "whole_md5",

@@ -18,7 +18,7 @@ use super::columns::at;
 use super::rows::{self, IS_OPEN};
 use super::schema::{self, FILE_NAME};
 use super::{Error, KnownFile, Loaded, LoadedUpload, Settings};
-use crate::model::{ByteCount, DestinationName, DropName, Fingerprint, PathDigest, UploadId};
+use crate::model::{ByteCount, DestinationName, DirectoryName, Fingerprint, PathDigest, UploadId};
 
 /// How long a stop waits between two looks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -207,7 +207,7 @@ impl Again {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn drops(&self, drops: &BTreeSet<DropName>) -> std::result::Result<Loaded, Error> {
+    pub fn drops(&self, drops: &BTreeSet<DirectoryName>) -> std::result::Result<Loaded, Error> {
         super::writer::load::of_drops(&self.connection, drops).map_err(|source| self.failed(source))
     }
 
@@ -218,7 +218,7 @@ impl Again {
     /// When the database cannot be read.
     pub fn known(
         &self,
-        drops: &BTreeSet<DropName>,
+        drops: &BTreeSet<DirectoryName>,
         size: usize,
         mut take: impl FnMut(Vec<KnownFile>) -> bool,
     ) -> std::result::Result<(), Error> {
@@ -268,24 +268,24 @@ fn known(
 
 /// Names that were read before. Thousands of rows in a row have the same.
 #[derive(Default)]
-pub(super) struct Names(Option<(DropName, DestinationName)>);
+pub(super) struct Names(Option<(DirectoryName, DestinationName)>);
 
 impl Names {
     /// Returns names, which are those of the row before when they are the same.
-    fn of(&mut self, drop: &str, destination: &str) -> (DropName, DestinationName) {
+    fn of(&mut self, drop: &str, destination: &str) -> (DirectoryName, DestinationName) {
         match &self.0 {
             Some(names) if names.0.as_str() == drop && names.1.as_str() == destination => {
                 names.clone()
             }
             Some(_) | None => {
-                let names = (DropName::new(drop), DestinationName::new(destination));
+                let names = (DirectoryName::new(drop), DestinationName::new(destination));
                 self.0.insert(names).clone()
             }
         }
     }
 
     /// Replaces names by those of the row before, when they are the same.
-    pub(super) fn share(&mut self, drop: &mut DropName, destination: &mut DestinationName) {
+    pub(super) fn share(&mut self, drop: &mut DirectoryName, destination: &mut DestinationName) {
         let names = self.of(drop.as_str(), destination.as_str());
         (*drop, *destination) = names;
     }

@@ -3,23 +3,23 @@
 //! What `state_cells` writes, `read_state` reads; a property test holds them to that.
 //! A row that does not parse is damage, and reading it fails; nothing is guessed.
 
-mod unit;
+mod run;
 
 use std::collections::BTreeMap;
 
 use rusqlite::types::{ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{Connection, Row, params};
 
-pub(super) use unit::read_unit;
+pub(super) use run::read_run;
 
 use super::LoadedUpload;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, ETag, ETagMode, EndReason, Export, ExportId,
-    ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber, PartSize,
-    PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity,
-    SourcePath, Stage, Target, TargetId, UploadId, UploadState, WallTime,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EndReason, Export,
+    ExportId, ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber,
+    PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
+    RootIdentity, SourcePath, Stage, Target, TargetId, UploadId, UploadState, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -90,11 +90,11 @@ fn part_size(bytes: i64, column: &str) -> Result<PartSize> {
 pub(super) fn read_admission(row: &Row<'_>) -> Result<Admission> {
     let folder: String = row.get(at!("target_folder"))?;
     let path = SourcePath::from_bytes(row.get_ref(at!("path"))?.as_blob()?);
-    let unit = row.get_ref(at!("unit"))?.as_blob_or_null()?.map(SourcePath::from_bytes);
+    let run = row.get_ref(at!("run"))?.as_blob_or_null()?.map(SourcePath::from_bytes);
     Ok(Admission {
         id: UploadId(row.get(at!("id"))?),
-        drop: DropName::new(row.get::<_, String>(at!("drop_name"))?),
-        unit: unit.unwrap_or_else(|| path.clone()),
+        drop: DirectoryName::new(row.get::<_, String>(at!("drop_name"))?),
+        run: run.unwrap_or_else(|| path.clone()),
         path,
         is_sentinel: row.get(at!("sentinel"))?,
         fingerprint: Fingerprint {
@@ -294,7 +294,7 @@ pub(super) fn insert(
     let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
         mtime_ns, ctime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \
         park_reason, park_detail, etag_mode, accepted_count, accepted_bytes, reported_count, \
-        restart_count, attempt_count, described, bytes_sent, admitted_at_ns, unit, sentinel, \
+        restart_count, attempt_count, described, bytes_sent, admitted_at_ns, run, sentinel, \
         source_owner, source_file_system, root, target_id) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'queued', ?14, ?15, ?16, \
         'unknown', 0, 0, 0, 0, 0, 0, 0, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
@@ -320,7 +320,7 @@ pub(super) fn insert(
         reason.map(ParkReason::as_str),
         reason.map(ParkReason::sentence),
         admission.at.0,
-        (admission.unit != admission.path).then(|| admission.unit.as_bytes()),
+        (admission.run != admission.path).then(|| admission.run.as_bytes()),
         admission.is_sentinel,
         admission.provenance.as_ref().map(|of| of.owner),
         admission.provenance.as_ref().map(|of| of.file_system.cast_signed()),

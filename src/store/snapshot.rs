@@ -14,20 +14,20 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, DestinationName, DropName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
-    SourcePath, UnitState, UploadId, WallTime,
+    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
+    RunState, SourcePath, UploadId, WallTime,
 };
 
 mod closed;
 mod files;
 mod health;
+mod runs;
 mod shown;
 mod targets;
-mod units;
 
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
-pub use self::units::{DisposalShown, HeldDisposal, Proving, RunKey, UnitShown, UnitTally};
+pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTally};
 
 pub use self::shown::{
     Attempt, Awaited, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part,
@@ -108,7 +108,7 @@ impl Snapshot {
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
             notices: self.read_notices()?,
-            units: self.read_units(if all { OPEN_MAX } else { ENDED_SHOWN })?,
+            runs: self.read_runs(if all { OPEN_MAX } else { ENDED_SHOWN })?,
             orders,
             database: self.read_database()?,
             uploads,
@@ -176,11 +176,11 @@ impl Snapshot {
     /// # Errors
     /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
-        let sql = "SELECT drop_name, unit, destination, upload_count, completed_count, \
-            parked_count, state, reason, ifnull(given_up_count, 0) FROM unit_tallies LEFT JOIN units USING (drop_name, unit) \
+        let sql = "SELECT drop_name, run, destination, upload_count, completed_count, \
+            parked_count, state, reason, ifnull(given_up_count, 0) FROM run_tallies LEFT JOIN runs USING (drop_name, run) \
             WHERE upload_count > 0 ORDER BY newest_id DESC LIMIT 20";
         let read = |row: &Row<'_>| {
-            let state = row.get_ref(6)?.as_str_or_null()?.and_then(UnitState::parse);
+            let state = row.get_ref(6)?.as_str_or_null()?.and_then(RunState::parse);
             Ok(Run {
                 drop: row.get(0)?,
                 name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
@@ -241,7 +241,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn newest(
         &self,
-        drop: &DropName,
+        drop: &DirectoryName,
         path: &SourcePath,
         destination: &DestinationName,
     ) -> std::result::Result<Option<Upload>, Error> {
@@ -466,7 +466,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let connection = schema::open_for_writing(directory.path()).unwrap();
         let shown =
-            [open_sql(), ended_sql(false), ignored_sql(1), notices_sql(), units::newest_sql(1)];
+            [open_sql(), ended_sql(false), ignored_sql(1), notices_sql(), runs::newest_sql(1)];
         for sql in shown {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = statement.query_map([], |row| row.get::<_, String>("detail")).unwrap();

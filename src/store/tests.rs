@@ -16,12 +16,12 @@ const PARTS: u32 = 3;
 
 fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
     Admission {
-        unit: SourcePath::from_bytes(b"run"),
+        run: SourcePath::from_bytes(b"run"),
         provenance: Some(Box::new(Provenance { owner: u32::MAX, file_system: u64::MAX })),
         target_id: TargetId(1),
         is_sentinel: false,
         id: UploadId(id),
-        drop: DropName::new("drop"),
+        drop: DirectoryName::new("drop"),
         path: SourcePath::from_bytes(path),
         fingerprint: Fingerprint {
             device: u64::MAX,
@@ -230,7 +230,7 @@ proptest! {
         let (mut writer, _) = open(&directory);
         let mut expected = std::collections::BTreeSet::new();
         for (number, step) in steps {
-            let (drop, path) = (DropName::new("drop"), SourcePath::from_bytes(&[number]));
+            let (drop, path) = (DirectoryName::new("drop"), SourcePath::from_bytes(&[number]));
             let record = match step {
                 0 => {
                     expected.remove(&number);
@@ -446,8 +446,8 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
     let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let (mut writer, _) = Writer::open(&settings).expect("opened");
     let health = |name: &str| {
-        Record::DropHealth(crate::model::DropHealth {
-            drop: DropName::new(name),
+        Record::DirectoryHealth(crate::model::DirectoryHealth {
+            drop: DirectoryName::new(name),
             directory: "/data".into(),
             watch: crate::model::WatchState::Deaf,
             reason: None,
@@ -464,7 +464,7 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
         (status.settling_count, names.join(" "))
     };
     let configured = |names: &[&str]| {
-        Record::Configured(names.iter().map(|name| DropName::new(*name)).collect())
+        Record::Configured(names.iter().map(|name| DirectoryName::new(*name)).collect())
     };
     let both = vec![health("a"), health("b"), configured(&["a", "b"])];
     assert_eq!(shown(&mut writer, both), (24, "a b".into()));
@@ -580,7 +580,7 @@ fn a_record_of_no_upload_that_is_refused_stops_nothing() {
     let directory = directory();
     let (mut writer, _) = open(&directory);
     let moved = Record::Moved {
-        drop: DropName::new("drop"),
+        drop: DirectoryName::new("drop"),
         path: SourcePath::from_bytes(b"a"),
         fingerprint: admission(1, b"a", None).fingerprint,
         // There is no such upload.

@@ -19,9 +19,9 @@ mod outbox;
 mod rate;
 mod record;
 mod refused;
+mod runs;
 mod targets;
 pub(super) mod tend;
-mod units;
 
 pub use self::refused::{Applied, Instead, Refused};
 

@@ -48,15 +48,15 @@ function bar(part, whole) {
 
 function runs(status) {
   const lines = [];
-  for (const unit of status.units) {
-    for (const to of unit.destinations) {
+  for (const run of status.runs) {
+    for (const to of run.destinations) {
       const all = to.completed === to.uploads;
-      const said = unit.state === "completed" && all ? "all there" : unit.reason ?? unit.state;
-      const kind = to.parked ? "bad" : unit.state === "completed" ? "good" : "";
+      const said = run.state === "completed" && all ? "all there" : run.reason ?? run.state;
+      const kind = to.parked ? "bad" : run.state === "completed" ? "good" : "";
       const files = document.createElement("span");
       files.append(bar(to.completed, to.uploads), ` ${to.completed} of ${to.uploads}`);
       const parked = to.parked ? `${to.parked} parked` : said;
-      lines.push(row([`${unit.drop}/${unit.name}`, to.name, files, parked], kind));
+      lines.push(row([`${run.drop}/${run.name}`, to.name, files, parked], kind));
     }
   }
   return lines.length ? lines : [row(["none yet"])];

@@ -100,7 +100,7 @@ fn huge_orders_are_refused_and_what_is_named_twice_is_ordered_once() {
 fn names_in_orders_make_no_lines_in_the_log() {
     let stage = stage();
     let drop = r#"{"drop":"x\n2026-01-01T00:00:00Z  INFO forged\u001b[31m"}"#;
-    let unit = r#"{"unit":{"drop":"q\nforged","path":[112,10,102,111,114,103,101,100]}}"#;
+    let unit = r#"{"run":{"drop":"q\nforged","path":[112,10,102,111,114,103,101,100]}}"#;
     let other = r#"{"destination":"d\r\nforged\u202e"}"#;
     ask(&stage, &format!("{{\"request\":\"pause\",\"of\":[{drop},{unit},{other}]}}"));
     ask(&stage, r#"{"request":"upload","paths":[],"to":"y\nforged"}"#);

@@ -20,7 +20,7 @@ fn with_switches(switches: &'static str) -> Stage {
 #[test]
 fn files_arrive_with_receipts_and_the_daemon_drains() {
     let mut stage = Stage::new(Options {
-        destination: "metadata = { run = \"{drop_name}\" }\ntags = [\"{drop}\"]",
+        destination: "metadata = { run = \"{run}\" }\ntags = [\"{drop}\"]",
         ..Options::default()
     });
     stage.write("run1/a b%c+#&'\u{e9}.txt", b"hello");

@@ -21,7 +21,7 @@ fn stage(platforms: &'static [&'static str]) -> Stage {
     stage.write("alone", b"third");
     stage.start();
     stage.until_count("completed", 3 * platforms.len() as u64);
-    super::units::until_unit(&stage, "run1", "completed");
+    super::run_states::until_run(&stage, "run1", "completed");
     stage.kill();
     stage
 }
@@ -154,7 +154,7 @@ fn kills_in_the_middle_of_a_disposal_leave_no_file_in_two_states_and_no_director
         let name = |number: usize| format!("run/d{}/f{number}", number % 5);
         (0..300).for_each(|number| stage.write(&name(number), &content(number)));
         stage.start();
-        super::units::until_unit(&stage, "run", "completed");
+        super::run_states::until_run(&stage, "run", "completed");
         stage.kill();
         let mut goal = 290;
         while goal > 0 && stage.drop().join("run").exists() {
@@ -173,8 +173,8 @@ fn kills_in_the_middle_of_a_disposal_leave_no_file_in_two_states_and_no_director
             }
         }
         let done = until("the row says so", || {
-            let units = stage.status()["units"].as_array()?.clone();
-            units.into_iter().find(|unit| unit["disposal"]["done"] == true)
+            let runs = stage.status()["runs"].as_array()?.clone();
+            runs.into_iter().find(|run| run["disposal"]["done"] == true)
         });
         assert_eq!(done["name"], "run");
     }

@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::run_states::until_run;
 use super::stage::{Options, Stage, until};
-use super::units::until_unit;
 
 const DROP: &str = "quiet_period = \"50ms\"\nscan_interval = \"300ms\"";
 
@@ -65,7 +65,7 @@ fn until_told(stage: &Stage) {
 #[test]
 fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id() {
     let fails = "[ \"$n\" -ge 2 ] || { echo no mail host >&2; exit 7; }";
-    let mut stage = stage("\"drop-completed\"", fails);
+    let mut stage = stage("\"run-completed\"", fails);
     stage.write("run1/a.txt", b"hello");
     stage.start();
     let failure =
@@ -77,7 +77,7 @@ fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id()
     assert_eq!(tries.len(), 3, "{tries:?}");
     assert!(tries.iter().all(|told| *told == tries[0]), "the same at each try: {tries:?}");
     let told = &tries[0];
-    assert_eq!((&told["schema"], &told["kind"]), (&1.into(), &"drop-completed".into()));
+    assert_eq!((&told["schema"], &told["kind"]), (&1.into(), &"run-completed".into()));
     assert_eq!((&told["drop"], &told["name"]), (&"lab".into(), &"run1".into()));
     assert_eq!((&told["file_count"], &told["late_file_count"]), (&1.into(), &0.into()));
     assert_eq!(told["text"], "run1 of lab is all at to-sevenbridges: 1 file, 5 B");
@@ -85,7 +85,7 @@ fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id()
 
     stage.write("run1/late.txt", b"late");
     until("it was told of late files", || kept(&stage, "accepted").into_iter().nth(1));
-    until_unit(&stage, "run1", "completed");
+    until_run(&stage, "run1", "completed");
     until_told(&stage);
     let accepted = kept(&stage, "accepted");
     assert_eq!(accepted.len(), 2, "one message for each fact: {accepted:?}");
@@ -95,13 +95,13 @@ fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id()
 
 #[test]
 fn a_program_that_never_succeeds_holds_nothing_up_and_status_says_so() {
-    let mut stage = stage("\"drop-completed\", \"parked\"", "echo closed; exit 1");
+    let mut stage = stage("\"run-completed\", \"parked\"", "echo closed; exit 1");
     stage.write("run1/a.txt", b"hello");
     stage.start();
-    until_unit(&stage, "run1", "completed");
+    until_run(&stage, "run1", "completed");
     until("it was tried", || kept(&stage, "try").pop());
     stage.write("run2/b.txt", b"world");
-    until_unit(&stage, "run2", "completed");
+    until_run(&stage, "run2", "completed");
     stage.assert_all_there();
     until("both wait", || (stage.status()["notices"]["waiting"] == 2).then_some(()));
     let text = String::from_utf8(stage.output("status", &[]).stdout).expect("text");
@@ -133,7 +133,7 @@ fn forty_parked_files_are_one_message() {
 fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
     // The first run takes the message and does not end.
     let slow = "[ \"$n\" -ge 1 ] || { cp try.0000 whole; mv whole accepted.first; exec sleep 20; }";
-    let mut stage = stage("\"drop-completed\"", slow);
+    let mut stage = stage("\"run-completed\"", slow);
     stage.write("run1/a.txt", b"hello");
     stage.start();
     let first = until("it was taken", || kept(&stage, "accepted.first").pop());

@@ -41,13 +41,13 @@ fn stage(instrument: Instrument, more: &str) -> Stage {
     })
 }
 
-fn units(stage: &Stage) -> Vec<Value> {
-    stage.status()["units"].as_array().cloned().unwrap_or_default()
+fn runs(stage: &Stage) -> Vec<Value> {
+    stage.status()["runs"].as_array().cloned().unwrap_or_default()
 }
 
-fn until_completed(stage: &Stage, unit: &Unit) -> Value {
-    until(&format!("{} is completed; the log:\n{}", unit.name, stage.log()), || {
-        units(stage).into_iter().find(|u| u["name"] == *unit.name && u["state"] == "completed")
+fn until_completed(stage: &Stage, run: &Unit) -> Value {
+    until(&format!("{} is completed; the log:\n{}", run.name, stage.log()), || {
+        runs(stage).into_iter().find(|u| u["name"] == *run.name && u["state"] == "completed")
     })
 }
 
@@ -62,16 +62,16 @@ fn play(instrument: Instrument, more: &str) -> (Stage, Expected) {
     stage.start();
     until_it_runs(&stage);
     player.until_phase(Phase::Late);
-    // What comes late comes to a unit that is completed.
-    for unit in expected.units.iter().filter(|unit| has_all_markers(&stage, unit)) {
-        until_completed(&stage, unit);
+    // What comes late comes to a run that is completed.
+    for run in expected.units.iter().filter(|run| has_all_markers(&stage, run)) {
+        until_completed(&stage, run);
     }
     player.finish();
     (stage, expected)
 }
 
-fn has_all_markers(stage: &Stage, unit: &Unit) -> bool {
-    unit.markers.iter().all(|marker| stage.drop().join(marker).exists())
+fn has_all_markers(stage: &Stage, run: &Unit) -> bool {
+    run.markers.iter().all(|marker| stage.drop().join(marker).exists())
 }
 
 fn assert_arrived(stage: &Stage, expected: &Expected) {
@@ -81,32 +81,32 @@ fn assert_arrived(stage: &Stage, expected: &Expected) {
         (there.len() == expected.arrive.len() && there.iter().collect::<BTreeSet<_>>() == wanted)
             .then_some(())
     });
-    expected.units.iter().for_each(|unit| drop(until_completed(stage, unit)));
+    expected.units.iter().for_each(|run| drop(until_completed(stage, run)));
     assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
     assert_eq!(stage.count("parked"), 0);
 }
 
-/// The newest receipt of a unit lists every file of it that arrived.
-fn assert_receipted(stage: &Stage, expected: &Expected, unit: &Unit) {
-    let shown = until_completed(stage, unit);
+/// The newest receipt of a run lists every file of it that arrived.
+fn assert_receipted(stage: &Stage, expected: &Expected, run: &Unit) {
+    let shown = until_completed(stage, run);
     let generation = &shown["completion_count"];
-    let place = format!("state/receipts/lab/{}.drop-{generation}.json", unit.name);
+    let place = format!("state/receipts/lab/{}.drop-{generation}.json", run.name);
     let bytes = fs::read(stage.path(&place)).expect("the receipt is there");
     let receipt: Value = serde_json::from_slice(&bytes).expect("JSON");
     let files = receipt["files"].as_array().expect("a list").iter();
     let listed: BTreeSet<_> =
         files.map(|file| file["path"].as_str().expect("a text").to_owned()).collect();
-    let below = format!("{}/", unit.name);
+    let below = format!("{}/", run.name);
     let wanted: BTreeSet<_> =
         expected.arrive.keys().filter(|path| path.starts_with(&below)).cloned().collect();
-    assert_eq!(listed, wanted, "the receipt of {}", unit.name);
+    assert_eq!(listed, wanted, "the receipt of {}", run.name);
 }
 
 /// In the order in which uploads were begun: what names the run first, its markers last.
-fn assert_order(stage: &Stage, expected: &Expected, unit: &Unit) {
-    let ended = stage.output("receipts", &["--format", "json", &unit.name]).stdout;
+fn assert_order(stage: &Stage, expected: &Expected, run: &Unit) {
+    let ended = stage.output("receipts", &["--format", "json", &run.name]).stdout;
     let ended: Value = serde_json::from_slice(&ended).expect("JSON");
-    let below = format!("{}/", unit.name);
+    let below = format!("{}/", run.name);
     let completed: BTreeMap<_, _> = ended
         .as_array()
         .expect("a list")
@@ -117,17 +117,13 @@ fn assert_order(stage: &Stage, expected: &Expected, unit: &Unit) {
         })
         .collect();
     let of = |path: &String| completed.get(path).cloned().expect("it has a receipt");
-    let markers: Vec<_> = unit.markers.iter().map(of).collect();
+    let markers: Vec<_> = run.markers.iter().map(of).collect();
     let is_other = |path: &&String| {
-        path.starts_with(&below) && !unit.markers.contains(path) && unit.late_marker.is_none()
+        path.starts_with(&below) && !run.markers.contains(path) && run.late_marker.is_none()
     };
     let last_other = expected.arrive.keys().filter(is_other).map(of).max();
     for marker in &markers {
-        assert!(
-            last_other.as_ref() <= Some(marker),
-            "a marker of {} went before others",
-            unit.name
-        );
+        assert!(last_other.as_ref() <= Some(marker), "a marker of {} went before others", run.name);
     }
 }
 
@@ -151,25 +147,25 @@ fn assert_first(stage: &Stage, expected: &Expected) {
     }
 }
 
-fn assert_words(stage: &Stage, unit: &Unit) {
-    let shown = until_completed(stage, unit);
+fn assert_words(stage: &Stage, run: &Unit) {
+    let shown = until_completed(stage, run);
     let said = |word: &str| shown["words"][word].as_str().unwrap_or_default().to_owned();
-    assert_eq!(said("run_id"), unit.words.run_id, "{}", unit.name);
-    assert_eq!(said("flowcell"), unit.words.flowcell, "{}", unit.name);
+    assert_eq!(said("run_id"), run.words.run_id, "{}", run.name);
+    assert_eq!(said("flowcell"), run.words.flowcell, "{}", run.name);
     // A word holds from the first file on: that of the position, which the folder's name has.
-    let is_nanopore = unit.words.instrument == "P24S01234";
-    let instrument = if is_nanopore { "1A" } else { &*unit.words.instrument };
-    assert_eq!(said("instrument"), instrument, "{}", unit.name);
-    assert_eq!(said("date"), unit.words.date, "{}", unit.name);
+    let is_nanopore = run.words.instrument == "P24S01234";
+    let instrument = if is_nanopore { "1A" } else { &*run.words.instrument };
+    assert_eq!(said("instrument"), instrument, "{}", run.name);
+    assert_eq!(said("date"), run.words.date, "{}", run.name);
 }
 
 fn tell_whole_story(instrument: Instrument, more: &str) -> (Stage, Expected) {
     let (stage, expected) = play(instrument, more);
     assert_arrived(&stage, &expected);
-    for unit in &expected.units {
-        assert_receipted(&stage, &expected, unit);
-        assert_order(&stage, &expected, unit);
-        assert_words(&stage, unit);
+    for run in &expected.units {
+        assert_receipted(&stage, &expected, run);
+        assert_order(&stage, &expected, run);
+        assert_words(&stage, run);
     }
     (stage, expected)
 }
@@ -188,7 +184,7 @@ fn a_novaseq_x_run_completes_and_again_with_its_analysis() {
 fn a_nextseq_2000_run_completes_by_itself_also_when_nothing_goes_before_its_marker() {
     tell_whole_story(Instrument::NextSeq2000, "");
     let (stage, expected) =
-        tell_whole_story(Instrument::NextSeq2000, "start = \"when-drop-closed\"");
+        tell_whole_story(Instrument::NextSeq2000, "start = \"when-run-closed\"");
     assert_first(&stage, &expected);
 }
 
@@ -293,14 +289,14 @@ fn plan_says_the_fate_of_every_file_and_why() {
     let fate = |path: &str| -> &Value {
         planned.iter().find(|line| line["path"] == *path).expect("every file has a fate")
     };
-    let unit = &expected.units[0];
+    let run = &expected.units[0];
     for path in expected.arrive.keys() {
         assert_eq!(fate(path)["fate"], "upload", "{path}");
-        assert_eq!(fate(path)["unit"], *unit.name, "{path}");
+        assert_eq!(fate(path)["run"], *run.name, "{path}");
         let folder = fate(path)["remote_folder"].as_str().expect("a text");
-        assert!(folder.starts_with(&format!("runs/{}-", unit.words.run_id)), "{folder}");
+        assert!(folder.starts_with(&format!("runs/{}-", run.words.run_id)), "{folder}");
     }
-    let marker = unit.markers.last().expect("it has one");
+    let marker = run.markers.last().expect("it has one");
     assert_eq!(fate(marker)["when"], "when all else of its drop is there");
     let kept = expected.arrive.keys().find(|path| path.contains("InterOp")).expect("it has them");
     assert_eq!(fate(kept)["when"], "when its drop is closed");
@@ -311,7 +307,7 @@ fn plan_says_the_fate_of_every_file_and_why() {
         "{left_out:?}"
     );
     stage.start();
-    until_completed(&stage, unit);
+    until_completed(&stage, run);
     let done = lines(&stage).iter().filter(|line| line["fate"] == "completed").count();
     assert_eq!(done, expected.arrive.len(), "what has arrived is said to have");
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dropferry::model::{
-    Admission, ByteCount, DestinationName, DropName, ETag, Fact, Fingerprint, Md5, PartNumber,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
     TargetId, UploadId, WallTime,
 };
@@ -73,9 +73,9 @@ impl Place {
         };
         let admission = Admission {
             id: UploadId(id),
-            drop: DropName::new("lab"),
+            drop: DirectoryName::new("lab"),
             path: SourcePath::from_bytes(name.as_bytes()),
-            unit: SourcePath::from_bytes(b"run"),
+            run: SourcePath::from_bytes(b"run"),
             provenance: None,
             target_id: TargetId(1),
             is_sentinel: false,

@@ -243,13 +243,13 @@ fn files_of_any_length_park_and_stop_nothing() {
     let Ok(place) = tempfile::tempdir_in(memory) else {
         return skipped("there is no file system in memory");
     };
-    for unit in ["file", "directory"] {
-        let drop_directory = place.path().join(unit);
+    for run in ["file", "directory"] {
+        let drop_directory = place.path().join(run);
         fs::create_dir_all(drop_directory.join("run")).expect("made");
         if !write_longest(&drop_directory.join("run"), 4) {
             return skipped("the file system in memory takes no file of that length");
         }
-        let mut stage = match unit {
+        let mut stage = match run {
             "file" => Stage::new(Options { drop: FILES, ..Options::default() }),
             _ => Stage::new(Options::default()),
         };
@@ -263,9 +263,9 @@ fn files_of_any_length_park_and_stop_nothing() {
         stage.start();
         fs::write(drop_directory.join("run/b"), "second").expect("written");
         stage.until_count("completed", 2);
-        assert_eq!(stage.count("parked"), 4, "{unit}: they are admitted once");
-        assert!(stage.status()["bytes"]["total"].as_u64() > Some(1 << 48), "{unit}");
-        assert_eq!(stage.output("status", &[]).status.code(), Some(0), "{unit}");
+        assert_eq!(stage.count("parked"), 4, "{run}: they are admitted once");
+        assert!(stage.status()["bytes"]["total"].as_u64() > Some(1 << 48), "{run}");
+        assert_eq!(stage.output("status", &[]).status.code(), Some(0), "{run}");
         stop(&mut stage);
     }
 }

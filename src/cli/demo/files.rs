@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::model::{DropName, Seen, SourcePath};
-use crate::source::{DropRoot, Filter, Profile, Settings, scan};
+use crate::model::{DirectoryName, Seen, SourcePath};
+use crate::source::{DirectoryRoot, Filter, Profile, Settings, scan};
 
 /// The large file.
 const LARGE: u64 = 640 * 1024 * 1024;
@@ -89,7 +89,7 @@ fn write(path: &Path, size: u64, seed: u64, block: &[u8]) -> io::Result<()> {
 pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     let settings = Settings {
         unit: crate::model::Unit::Directory,
-        name: DropName::new("demo"),
+        name: DirectoryName::new("demo"),
         directory: drop.to_owned(),
         include: vec!["**".into()],
         exclude: Vec::new(),
@@ -98,7 +98,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();
-    scan(&DropRoot::at(drop), (&filter, &BTreeSet::new()), |observations| {
+    scan(&DirectoryRoot::at(drop), (&filter, &BTreeSet::new()), |observations| {
         for seen in observations {
             if let Seen::File(version) = seen.seen {
                 files.push(Expected { path: seen.path, size: version.size.0 });

@@ -33,8 +33,8 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
             "mend the channel in [notify]; they are sent by themselves then",
         );
     }
-    for HeldDisposal { drop, unit, failure } in held {
-        let found = format!("{unit} of {drop} is not disposed of: {failure}");
+    for HeldDisposal { drop, run, failure } in held {
+        let found = format!("{run} of {drop} is not disposed of: {failure}");
         checks.warn("disposal", found, "mend what the reason names; it is tried again by itself");
     }
     checks

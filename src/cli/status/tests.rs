@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DropName, Fingerprint, Hold, IgnoreReason, ParkReason,
-    PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId, UploadId,
-    UploadState,
+    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Hold, IgnoreReason,
+    ParkReason, PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId,
+    UploadId, UploadState,
 };
 use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Tally};
 
@@ -12,12 +12,12 @@ const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
 fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
     let admission = Admission {
-        unit: SourcePath::from_bytes(b"run1"),
+        run: SourcePath::from_bytes(b"run1"),
         provenance: None,
         target_id: TargetId(1),
         is_sentinel: false,
         id: UploadId(id),
-        drop: DropName::new("novaseq"),
+        drop: DirectoryName::new("novaseq"),
         path: SourcePath::from_bytes(path.as_bytes()),
         fingerprint: Fingerprint {
             device: 1,
@@ -72,7 +72,7 @@ fn status() -> Status {
         former_targets: Vec::new(),
         database: Database::default(),
         notices: Notices::default(),
-        units: Vec::new(),
+        runs: Vec::new(),
         is_running: true,
         daemon: Some(Daemon {
             pid: 4711,

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::{Judged, Verdict, sent_mark};
 use crate::config::Config;
 use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
-use crate::source::{DropRoot, MEMORY_PER_PART, PartReader, SourceFile};
+use crate::source::{DirectoryRoot, MEMORY_PER_PART, PartReader, SourceFile};
 use crate::store::snapshot::Detail;
 
 pub(super) fn compare(config: &Config, detail: &Detail) -> Judged {
@@ -42,7 +42,7 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
     let (device, inode, size) = (meta.dev(), meta.ino(), ByteCount(meta.len()));
     let fingerprint = Fingerprint { device, inode, size, mtime_ns, ctime_ns: None };
-    let root = Arc::new(DropRoot::at(root));
+    let root = Arc::new(DirectoryRoot::at(root));
     hold(detail, &SourceFile { root, path: admission.path.clone(), fingerprint, provenance: None })
 }
 

@@ -10,9 +10,9 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::problem::nearest;
 use crate::config::{Destination, Drop, INTERVAL_MIN, raw};
-use crate::engine::settings::DropSettings;
+use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, Closing, DestinationName, Disposition, DropName, Start, Unit, WholeDigest,
+    ByteCount, Closing, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
 };
 use crate::source;
 
@@ -25,13 +25,13 @@ impl Resolver<'_> {
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());
         self.check_name("drop", &name, &span);
-        if name == DropName::HANDED_IN {
+        if name == DirectoryName::HANDED_IN {
             let message = format!("drop name {name:?} is that of files that operators hand in");
             self.problem(Some(span.clone()), message, Some("choose another".into()));
         }
-        let starts = [Start::AsFilesSettle, Start::WhenDropClosed];
+        let starts = [Start::AsFilesSettle, Start::WhenRunClosed];
         let start =
-            self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-drop-closed"]);
+            self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-run-closed"]);
         let digests = [None, Some(WholeDigest::Md5), Some(WholeDigest::Sha256)];
         let words = ["none", "md5", "sha256"];
         let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &words);
@@ -50,7 +50,7 @@ impl Resolver<'_> {
         let unit = unit.map_or(Unit::Directory, |index| units[index]);
         let include = raw.include.map(|list| self.patterns("include", list));
         let source = source::Settings {
-            name: DropName::new(name.clone()),
+            name: DirectoryName::new(name.clone()),
             directory: directory.clone(),
             unit,
             include: include.unwrap_or_else(|| vec!["**".into()]),
@@ -60,15 +60,16 @@ impl Resolver<'_> {
         };
         let (quiet, scan) = (Duration::from_mins(2), Duration::from_mins(5));
         let quiet_period = self.duration("quiet_period", raw.quiet_period, quiet, INTERVAL_MIN);
-        let plain = DropSettings::plain(DropName::new(name), directory.display().to_string(), to);
-        let settings = DropSettings {
+        let plain =
+            DirectorySettings::plain(DirectoryName::new(name), directory.display().to_string(), to);
+        let settings = DirectorySettings {
             unit,
             quiet_period,
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
             start: start.map_or(Start::AsFilesSettle, |index| starts[index]),
             closing: Closing {
-                reads_units: source.profile.reads_units(),
+                reads_runs: source.profile.reads_runs(),
                 quiet: quiet_period * source.profile.quiet_periods(),
                 stale_after: source.profile.stale_after(),
             },
@@ -90,7 +91,7 @@ impl Resolver<'_> {
         Some(Drop { settings, source })
     }
 
-    /// The name under which a completed unit's receipt is sent.
+    /// The name under which a completed run's receipt is sent.
     fn sentinel(&mut self, value: Option<Spanned<String>>, unit: Unit) -> Option<String> {
         let value = value?;
         let (span, name) = (value.span(), value.into_inner());

@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use super::super::event::{Act, ActId, Outcome, ProofCheck, ProofsChecked, Setback};
+use super::super::runs::RunKey;
 use super::super::turn::Turn;
-use super::super::units::UnitKey;
 use super::super::{Engine, Flight, FlightKind, retry};
 use crate::model::{
     DestinationName, DisposalDoubt, Failure, FailureKind, Monotonic, Record, UploadId,
@@ -86,14 +86,14 @@ impl Engine {
     }
 
     /// Asks about the next batch of one run; tells whether an act began.
-    fn ask(&mut self, key: &UnitKey, turn: &mut Turn) -> bool {
+    fn ask(&mut self, key: &RunKey, turn: &mut Turn) -> bool {
         let (now, before) = (turn.now.monotonic, UploadId(self.next_upload));
         let Some(files) = self.drops.get_mut(&key.0) else {
             self.proofs_wanted.remove(key);
             return false;
         };
         let is_at_rest = files.is_at_rest(&key.1);
-        if files.hearing.is_away() || self.pauses.cover_unit(&key.0, &key.1) {
+        if files.hearing.is_away() || self.pauses.cover_run(&key.0, &key.1) {
             return false;
         }
         let settings = &files.settings;
@@ -127,7 +127,7 @@ impl Engine {
         self.proofs_wanted.remove(key);
         let check = ProofCheck {
             drop: key.0.clone(),
-            unit: key.1.clone(),
+            run: key.1.clone(),
             is_file,
             destination: destination.clone(),
             asks,
@@ -143,17 +143,17 @@ impl Engine {
     }
 
     /// Says once that a run waits for a destination that takes no calls.
-    fn hold_up(&mut self, key: &UnitKey, destination: &DestinationName, turn: &mut Turn) {
+    fn hold_up(&mut self, key: &RunKey, destination: &DestinationName, turn: &mut Turn) {
         let Some(waiting) = self.disposal_mut(key) else { return };
         let Some(asked) = waiting.asked.as_mut().filter(|asked| !asked.is_held) else { return };
         asked.is_held = true;
         let message = format!("it waits until {destination} takes calls, to ask what it has");
         let failure = Failure::new(FailureKind::Unreachable, message);
-        let ((drop, unit), retry_at) = (key.clone(), turn.now.wall);
-        turn.record(Record::DisposalDelayed { drop, unit, retry_at, failure });
+        let ((drop, run), retry_at) = (key.clone(), turn.now.wall);
+        turn.record(Record::DisposalDelayed { drop, run, retry_at, failure });
     }
 
-    fn refuse_unverified(&mut self, key: &UnitKey, destination: &DestinationName, turn: &mut Turn) {
+    fn refuse_unverified(&mut self, key: &RunKey, destination: &DestinationName, turn: &mut Turn) {
         self.proofs_wanted.remove(key);
         let why = format!(
             "{destination} cannot be asked about what it has; dispose_unverified = true in \
@@ -165,7 +165,7 @@ impl Engine {
 
     pub(in crate::engine) fn on_proofs_checked(
         &mut self,
-        key: &UnitKey,
+        key: &RunKey,
         act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// There was no answer: the same batch is asked about again, once the destination takes calls.
-    fn ask_later(&mut self, key: &UnitKey, failure: Failure, turn: &mut Turn) {
+    fn ask_later(&mut self, key: &RunKey, failure: Failure, turn: &mut Turn) {
         if failure.kind == FailureKind::Cancelled {
             self.proofs_wanted.insert(key.clone());
             return;
@@ -221,9 +221,9 @@ impl Engine {
             true => Duration::ZERO,
             false => retry::delay(retry, count, u64::from(count)),
         };
-        let ((drop, unit), retry_at) = (key.clone(), turn.now.wall.after(delay));
+        let ((drop, run), retry_at) = (key.clone(), turn.now.wall.after(delay));
         let failure = Failure { message, ..failure };
-        turn.record(Record::DisposalDelayed { drop, unit, retry_at, failure });
+        turn.record(Record::DisposalDelayed { drop, run, retry_at, failure });
         if is_closed {
             self.proofs_wanted.insert(key.clone());
         } else if let Some(waiting) = self.disposal_mut(key) {

@@ -151,17 +151,17 @@ impl Act {
             | Self::DigestFile { upload, .. }
             | Self::WriteReceipt { upload } => Some(*upload),
             Self::Scan { .. }
-            | Self::ReadUnit { .. }
+            | Self::ReadRun { .. }
             | Self::Look { .. }
             | Self::CompareContent { .. }
             | Self::FindMoved { .. }
             | Self::FindExports { .. }
             | Self::StartExports { .. }
             | Self::PollExports { .. }
-            | Self::WriteUnitReceipt { .. }
+            | Self::WriteRunReceipt { .. }
             | Self::CheckProofs(_)
             | Self::Dispose { .. }
-            | Self::FinishDrop { .. }
+            | Self::FinishRun { .. }
             | Self::ReadRows { .. }
             | Self::Survey
             | Self::Notify { .. }

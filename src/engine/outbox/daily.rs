@@ -118,7 +118,7 @@ impl Outbox {
         let wants = self
             .posts
             .iter()
-            .filter(|(_, post)| post.day.is_some() && post.on.contains(&NoticeKind::DropCompleted));
+            .filter(|(_, post)| post.day.is_some() && post.on.contains(&NoticeKind::RunCompleted));
         let channels: Vec<_> = wants.map(|(channel, _)| channel.clone()).collect();
         for channel in channels {
             let day = self.posts.get_mut(&channel).and_then(|post| post.day.as_mut());

@@ -7,11 +7,11 @@ use super::group::{Files, GroupKey};
 use super::words::Message;
 use crate::engine::Engine;
 use crate::engine::gate::Gate;
+use crate::engine::runs::RunKey;
 use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
-use crate::engine::units::UnitKey;
 use crate::model::{
-    ByteCount, DestinationName, DisposalDoubt, DropName, Fact, NoticeKind, ParkReason, Record,
+    ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, NoticeKind, ParkReason, Record,
     SourcePath, UploadId, WatchState,
 };
 
@@ -63,16 +63,16 @@ impl Engine {
         stuck
     }
 
-    /// Tells that a unit was completed.
-    pub(in crate::engine) fn note_completed(&mut self, key: &UnitKey, turn: &mut Turn) {
+    /// Tells that a run was completed.
+    pub(in crate::engine) fn note_completed(&mut self, key: &RunKey, turn: &mut Turn) {
         let Some(files) = self.drops.get(&key.0) else { return };
-        let Some(unit) = files.units.get(&key.1) else { return };
-        let message = Message::completed(&unit.row, &files.settings.destinations);
+        let Some(run) = files.runs.get(&key.1) else { return };
+        let message = Message::completed(&run.row, &files.settings.destinations);
         let item = Item {
             drop: key.0.as_str().to_owned(),
-            name: Some(unit.row.name.to_string()),
-            file_count: unit.row.file_count,
-            size_bytes: unit.row.size.0,
+            name: Some(run.row.name.to_string()),
+            file_count: run.row.file_count,
+            size_bytes: run.row.size.0,
         };
         self.outbox.complete(&message, &item, turn);
     }
@@ -85,7 +85,7 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let Some(files) = self.drops.get(&admission.drop) else { return };
-        if !self.outbox.is_wanted(NoticeKind::DropCompleted) {
+        if !self.outbox.is_wanted(NoticeKind::RunCompleted) {
             return;
         }
         let names = files.settings.destinations.iter();
@@ -105,7 +105,7 @@ impl Engine {
     /// Tells why a run that is to be disposed of stays.
     pub(in crate::engine) fn note_doubt(
         &mut self,
-        key: &UnitKey,
+        key: &RunKey,
         doubt: &DisposalDoubt,
         turn: &mut Turn,
     ) {
@@ -117,14 +117,14 @@ impl Engine {
     }
 
     /// Tells that nothing speaks against the disposal of a run any more, when something did.
-    pub(in crate::engine) fn end_doubts(&mut self, key: &UnitKey, turn: &mut Turn) {
+    pub(in crate::engine) fn end_doubts(&mut self, key: &RunKey, turn: &mut Turn) {
         for kind in [NoticeKind::ReceiptsDamaged, NoticeKind::GoneAtDestination] {
             self.outbox.trouble(&Message::doubt(kind, key, None), turn);
         }
     }
 
     /// Tells that a drop directory is deaf; or heard again, once a scan of this life has seen it.
-    pub(in crate::engine) fn note_hearing(&mut self, drop: &DropName, turn: &mut Turn) {
+    pub(in crate::engine) fn note_hearing(&mut self, drop: &DirectoryName, turn: &mut Turn) {
         let Some(files) = self.drops.get(drop) else { return };
         let (watch, why) = &files.watch;
         let is_deaf = *watch == WatchState::Deaf;
@@ -153,7 +153,7 @@ impl Engine {
 /// One file that parked, and what it is grouped by.
 pub(super) fn parked(
     what: (UploadId, ParkReason),
-    to: (&DropName, &DestinationName),
+    to: (&DirectoryName, &DestinationName),
     of: (&SourcePath, ByteCount),
     detail: &str,
 ) -> (GroupKey, Files) {

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::model::{
-    ByteCount, Channel, DestinationName, DropName, Monotonic, NoticeId, NoticeKind, SourcePath,
-    UploadId,
+    ByteCount, Channel, DestinationName, DirectoryName, Monotonic, NoticeId, NoticeKind,
+    SourcePath, UploadId,
 };
 
 /// Paths named in a message; the others are counted.
@@ -14,11 +14,11 @@ const PATHS_MAX: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GroupKey {
     /// Files that park of one drop directory, to one destination, for one reason.
-    Parked(DropName, DestinationName, String),
+    Parked(DirectoryName, DestinationName, String),
     /// Files of one drop directory, to one destination, that wait for long for one reason.
-    Stuck(DropName, DestinationName, String),
+    Stuck(DirectoryName, DestinationName, String),
     /// Files of one drop directory that are drops of their own, and are all there.
-    Completed(DropName),
+    Completed(DirectoryName),
 }
 
 impl GroupKey {
@@ -26,7 +26,7 @@ impl GroupKey {
     pub(super) fn of_body(body: &str) -> Option<Self> {
         let body: Value = serde_json::from_str(body).ok()?;
         let text = |key: &str| body[key].as_str().map(str::to_owned);
-        let drop = || text("drop").map(DropName::new);
+        let drop = || text("drop").map(DirectoryName::new);
         match NoticeKind::parse(body["kind"].as_str()?)? {
             NoticeKind::Parked => {
                 let destination = DestinationName::new(text("destination")?);
@@ -36,8 +36,8 @@ impl GroupKey {
                 let destination = DestinationName::new(text("destination")?);
                 Some(Self::Stuck(drop()?, destination, text("reason")?))
             }
-            NoticeKind::DropCompleted if body["paths"].is_array() => drop().map(Self::Completed),
-            NoticeKind::DropCompleted
+            NoticeKind::RunCompleted if body["paths"].is_array() => drop().map(Self::Completed),
+            NoticeKind::RunCompleted
             | NoticeKind::Deaf
             | NoticeKind::DestinationHalted
             | NoticeKind::DestinationUnreachable

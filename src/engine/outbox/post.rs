@@ -102,7 +102,7 @@ impl Post {
 
     /// Tells whether it wants a kind one by one.
     pub(super) fn is_told_at_once(&self, kind: NoticeKind) -> bool {
-        let is_gathered = kind == NoticeKind::DropCompleted && self.day.is_some();
+        let is_gathered = kind == NoticeKind::RunCompleted && self.day.is_some();
         self.on.contains(&kind) && !is_gathered
     }
 

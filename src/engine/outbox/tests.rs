@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::engine::settings::DigestSettings;
 use crate::model::{
-    ByteCount, DestinationName, DropName, Failure, FailureKind, ParkReason, SourcePath,
+    ByteCount, DestinationName, DirectoryName, Failure, FailureKind, ParkReason, SourcePath,
     UnsentNotice, UploadId, WallTime,
 };
 
@@ -28,7 +28,7 @@ fn outbox(stored: StoredOutbox) -> Outbox {
 
 fn park(outbox: &mut Outbox, number: i64, reason: ParkReason, seconds: u64) -> Vec<Record> {
     let mut turn = Turn::new(at(seconds));
-    let to = (&DropName::new("lab"), &DestinationName::new("far"));
+    let to = (&DirectoryName::new("lab"), &DestinationName::new("far"));
     let path = SourcePath::from_bytes(format!("run/{number}").as_bytes());
     let what = (UploadId(number), reason);
     outbox.end_windows(turn.now.monotonic);
@@ -120,7 +120,7 @@ fn what_no_channel_wants_is_no_row_and_troubles_are_told_once() {
     let mut turn = Turn::new(at(0));
     let (key, file) = facts::parked(
         (UploadId(1), ParkReason::Quota),
-        (&DropName::new("lab"), &DestinationName::new("far")),
+        (&DirectoryName::new("lab"), &DestinationName::new("far")),
         (&SourcePath::from_bytes(b"a"), ByteCount(1)),
         "full",
     );
@@ -149,7 +149,7 @@ fn complete(outbox: &mut Outbox, number: i64, seconds: u64) -> Vec<Record> {
     let name = format!("run{number}");
     let far = DestinationName::new(&*name);
     let mut message = Message::reach(&far, Some("a message of any kind"));
-    message.kind = NoticeKind::DropCompleted;
+    message.kind = NoticeKind::RunCompleted;
     outbox.complete(&message, &item(&name), &mut turn);
     turn.records().to_vec()
 }

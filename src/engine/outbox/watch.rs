@@ -14,7 +14,7 @@ use crate::engine::settings::DiskFloor;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, Flight, FlightKind};
 use crate::model::{
-    DestinationName, DestinationState, DropName, Monotonic, NoticeKind, Space, WallTime,
+    DestinationName, DestinationState, DirectoryName, Monotonic, NoticeKind, Space, WallTime,
 };
 
 /// How often the state directory and the credentials are looked at.
@@ -112,7 +112,7 @@ impl Engine {
     pub(in crate::engine) fn note_space(
         &mut self,
         directory: &str,
-        drop: Option<&DropName>,
+        drop: Option<&DirectoryName>,
         space: Option<Space>,
         turn: &mut Turn,
     ) {

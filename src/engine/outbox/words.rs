@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::daily::Content;
 use super::group::{Files, GroupKey};
-use crate::engine::units::UnitKey;
+use crate::engine::runs::RunKey;
 use crate::model::{
-    ByteCount, Channel, DestinationName, DropName, Notice, NoticeId, NoticeKind, Space, UnitRow,
-    WallTime,
+    ByteCount, Channel, DestinationName, DirectoryName, Notice, NoticeId, NoticeKind, RunRow,
+    Space, WallTime,
 };
 
 /// Texts that a summary repeats; the others are counted.
@@ -24,12 +24,16 @@ pub(in crate::engine) struct Message {
 }
 
 impl Message {
-    fn new(what: (NoticeKind, String, bool), said: (Option<&DropName>, &str), more: Value) -> Self {
+    fn new(
+        what: (NoticeKind, String, bool),
+        said: (Option<&DirectoryName>, &str),
+        more: Value,
+    ) -> Self {
         let ((kind, subject, is_over), (drop, text)) = (what, said);
         let mut fields = if let Value::Object(fields) = more { fields } else { Map::new() };
         fields.insert("schema".into(), 1.into());
         fields.insert("kind".into(), kind.as_str().into());
-        fields.insert("drop".into(), drop.map(DropName::as_str).into());
+        fields.insert("drop".into(), drop.map(DirectoryName::as_str).into());
         fields.insert("text".into(), text.into());
         Self { kind, subject, is_over, fields }
     }
@@ -51,7 +55,7 @@ impl Message {
     }
 
     /// A directory that is a drop.
-    pub(super) fn completed(row: &UnitRow, destinations: &[DestinationName]) -> Self {
+    pub(super) fn completed(row: &RunRow, destinations: &[DestinationName]) -> Self {
         let (name, late) = (row.name.to_string(), row.late_count());
         let names: Vec<_> = destinations.iter().map(DestinationName::as_str).collect();
         let all =
@@ -73,7 +77,7 @@ impl Message {
             "outcome": row.outcome.as_ref().map(|outcome| &outcome.word),
             "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         });
-        Self::new((NoticeKind::DropCompleted, name, false), (Some(&row.drop), &text), more)
+        Self::new((NoticeKind::RunCompleted, name, false), (Some(&row.drop), &text), more)
     }
 
     /// Files that belong together.
@@ -89,7 +93,7 @@ impl Message {
         }
     }
 
-    fn completed_files(drop: &DropName, files: &Files) -> Self {
+    fn completed_files(drop: &DirectoryName, files: &Files) -> Self {
         let is_are = if files.count == 1 { "is" } else { "are" };
         let (count, at) = (self::files(files.count), files.why.join(", "));
         let text = format!("{count} of {drop} {is_are} at {at}, {}: {}", files.size, files.named());
@@ -98,10 +102,10 @@ impl Message {
             "size_bytes": files.size.0, "paths": files.paths, "first_upload": files.first.0,
         });
         let subject = files.first.to_string();
-        Self::new((NoticeKind::DropCompleted, subject, false), (Some(drop), &text), more)
+        Self::new((NoticeKind::RunCompleted, subject, false), (Some(drop), &text), more)
     }
 
-    fn parked(of: (&DropName, &DestinationName, &str), files: &Files) -> Self {
+    fn parked(of: (&DirectoryName, &DestinationName, &str), files: &Files) -> Self {
         let (drop, destination, word) = of;
         let is_are = if files.count == 1 { "is" } else { "are" };
         let (sentence, detail) = (files.why.first(), files.why.last());
@@ -123,7 +127,7 @@ impl Message {
         Self::new((NoticeKind::Parked, subject, false), (Some(drop), &text), more)
     }
 
-    fn stuck(of: (&DropName, &DestinationName, &str), files: &Files) -> Self {
+    fn stuck(of: (&DirectoryName, &DestinationName, &str), files: &Files) -> Self {
         let (drop, destination, word) = of;
         let waits = if files.count == 1 { "waits" } else { "wait" };
         let detail = files.why.first();
@@ -144,7 +148,7 @@ impl Message {
     }
 
     /// A drop directory that is deaf, or heard again.
-    pub(super) fn hearing(drop: &DropName, directory: &str, deafness: Option<&str>) -> Self {
+    pub(super) fn hearing(drop: &DirectoryName, directory: &str, deafness: Option<&str>) -> Self {
         let (state, text) = match deafness {
             Some(why) => ("deaf", format!("drop directory {drop} ({directory}) is deaf: {why}")),
             None => ("heard", format!("drop directory {drop} ({directory}) is heard again")),
@@ -205,7 +209,11 @@ impl Message {
     }
 
     /// A file system that has little room, or enough again.
-    pub(super) fn room(place: (&str, Option<&DropName>), space: Space, is_short: bool) -> Self {
+    pub(super) fn room(
+        place: (&str, Option<&DirectoryName>),
+        space: Space,
+        is_short: bool,
+    ) -> Self {
         let (directory, drop) = place;
         let Space { free, total } = space;
         let (state, verb) = if is_short { ("short", "has only") } else { ("ok", "has again") };
@@ -219,7 +227,7 @@ impl Message {
     }
 
     /// A run that stays although it is to be disposed of; without a reason, it may go again.
-    pub(super) fn doubt(kind: NoticeKind, run: &UnitKey, reason: Option<&str>) -> Self {
+    pub(super) fn doubt(kind: NoticeKind, run: &RunKey, reason: Option<&str>) -> Self {
         let (drop, name) = (&run.0, run.1.to_string());
         let text = match (kind, reason) {
             (NoticeKind::ReceiptsDamaged, Some(why)) => {

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use rustix::fd::AsFd;
 use rustix::fs::FileType;
 
-use super::super::DropRoot;
+use super::super::DirectoryRoot;
 use super::super::beneath::{Link, Root};
 use super::super::tests::path;
 use super::*;
@@ -35,7 +35,7 @@ pub(super) fn source(root: &Path, name: &str) -> SourceFile {
         stat = directory.stat(&target).unwrap();
     }
     SourceFile {
-        root: Arc::new(DropRoot::at(root)),
+        root: Arc::new(DirectoryRoot::at(root)),
         path: path(name),
         fingerprint: stat.fingerprint,
         provenance: None,

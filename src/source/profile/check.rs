@@ -74,8 +74,8 @@ fn stale_after(value: Option<&Spanned<String>>) -> Result<Duration, ProfileError
 }
 
 fn duration(text: &str) -> Option<Duration> {
-    let (unit, factor) = TIMES.iter().find(|(unit, _)| text.ends_with(unit))?;
-    let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+    let (run, factor) = TIMES.iter().find(|(run, _)| text.ends_with(run))?;
+    let number: u64 = text.strip_suffix(run)?.trim().parse().ok()?;
     let seconds = number.checked_mul(*factor)?;
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
@@ -132,7 +132,7 @@ fn matching(raw: &raw::File, markers: &[String]) -> Result<Matching, ProfileErro
         patterns(Rules::loose("any_of"), Some(marker))?;
     }
     let list = |name, list: &Option<raw::Patterns>| patterns(Rules::loose(name), list.as_ref());
-    let units = list("units", &raw.units)?;
+    let runs = list("runs", &raw.runs)?;
     let (first, held) = (list("first", &raw.first)?, list("held", &raw.held)?);
     let written_once = list("written_once", &raw.written_once)?;
     let left_out = list("left_out", &raw.left_out)?;
@@ -140,10 +140,10 @@ fn matching(raw: &raw::File, markers: &[String]) -> Result<Matching, ProfileErro
         let rules = Rules::loose("any_of");
         let bare = |pattern: &'_ String| pattern.trim_start_matches('/').to_owned();
         let markers: Vec<_> = markers.iter().map(bare).collect();
-        let units: Vec<_> = units.iter().map(bare).collect();
+        let runs: Vec<_> = runs.iter().map(bare).collect();
         let one = |marker: &String| Ok(rules.compile(marker)?.compile_matcher());
         Ok(Matching {
-            units: Rules::loose("units").paths(units.iter().map(String::as_str))?,
+            runs: Rules::loose("runs").paths(runs.iter().map(String::as_str))?,
             any_marker: rules.paths(markers.iter().map(String::as_str))?,
             markers: markers.iter().map(one).collect::<Result<_, _>>()?,
             first: Ordered::new(Rules::loose("first"), &first)?,
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_a_number_and_a_unit() {
+    fn durations_are_a_number_and_a_run() {
         assert_eq!(duration("96h"), Some(Duration::from_hours(96)));
         assert_eq!(duration("7 d"), Some(Duration::from_hours(168)));
         assert_eq!(duration("90min"), Some(Duration::from_mins(90)));

@@ -1,4 +1,4 @@
-//! The patterns of a profile over paths, compiled: units, and what a file is to its unit.
+//! The patterns of a profile over paths, compiled: runs, and what a file is to its run.
 
 use globset::{Candidate, GlobMatcher, GlobSet};
 
@@ -8,7 +8,7 @@ use crate::source::patterns::{Candidates, Ordered, Patterns};
 /// What a profile says of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) struct Class {
-    /// What it is to its unit.
+    /// What it is to its run.
     pub(in crate::source) role: Role,
     /// The position of the first pattern of `first` that matches.
     pub(in crate::source) first: Option<usize>,
@@ -22,9 +22,9 @@ impl Class {
 /// The compiled patterns.
 #[derive(Debug, Clone)]
 pub(super) struct Matching {
-    /// Directories that are units.
-    pub(super) units: GlobSet,
-    /// Markers, by position; below the unit.
+    /// Directories that are runs.
+    pub(super) runs: GlobSet,
+    /// Markers, by position; below the run.
     pub(super) markers: Vec<GlobMatcher>,
     pub(super) any_marker: GlobSet,
     pub(super) first: Ordered,
@@ -32,28 +32,28 @@ pub(super) struct Matching {
     pub(super) held: Patterns,
     pub(super) written_once: Patterns,
     pub(super) left_out: Patterns,
-    /// Directories below a unit of which everything is left out.
+    /// Directories below a run of which everything is left out.
     pub(super) left_out_below: GlobSet,
 }
 
 impl Matching {
-    /// Returns the length of the shortest ancestor directory that is a unit, else of the top one;
+    /// Returns the length of the shortest ancestor directory that is a run, else of the top one;
     /// `None` for a file at the top.
-    pub(super) fn unit_of(&self, path: &[u8]) -> Option<usize> {
-        self.unit_by_pattern(path).or_else(|| path.iter().position(|byte| *byte == b'/'))
+    pub(super) fn run_of(&self, path: &[u8]) -> Option<usize> {
+        self.run_by_pattern(path).or_else(|| path.iter().position(|byte| *byte == b'/'))
     }
 
-    fn unit_by_pattern(&self, path: &[u8]) -> Option<usize> {
-        if self.units.is_empty() {
+    fn run_by_pattern(&self, path: &[u8]) -> Option<usize> {
+        if self.runs.is_empty() {
             return None;
         }
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         slashes
             .map(|(at, _)| at)
-            .find(|at| self.units.is_match_candidate(&Candidate::from_bytes(&path[..*at])))
+            .find(|at| self.runs.is_match_candidate(&Candidate::from_bytes(&path[..*at])))
     }
 
-    /// Tells what the file at `path`, relative to its unit, is to it.
+    /// Tells what the file at `path`, relative to its run, is to it.
     pub(super) fn classify(&self, path: &[u8]) -> Class {
         if self.is_empty() {
             return Class::PLAIN;
@@ -79,24 +79,24 @@ impl Matching {
         u8::try_from(self.markers.iter().position(found)?).ok().map(Role::Marker)
     }
 
-    /// Tells whether the file at `path`, relative to its unit, is left out.
+    /// Tells whether the file at `path`, relative to its run, is left out.
     pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
         self.left_out.matches(&Candidates::of(path))
     }
 
     /// Tells whether all below a directory is left out.
     ///
-    /// Where units are known by patterns, only within one that is: below another directory there may
-    /// still be a unit.
+    /// Where runs are known by patterns, only within one that is: below another directory there may
+    /// still be a run.
     pub(super) fn leaves_out_below(&self, directory: &[u8]) -> bool {
         if self.left_out_below.is_empty() {
             return false;
         }
-        let unit = match self.units.is_empty() {
-            true => self.unit_of(directory),
-            false => self.unit_by_pattern(directory),
+        let run = match self.runs.is_empty() {
+            true => self.run_of(directory),
+            false => self.run_by_pattern(directory),
         };
-        let below = |unit: usize| Candidate::from_bytes(&directory[unit + 1..]);
-        unit.is_some_and(|unit| self.left_out_below.is_match_candidate(&below(unit)))
+        let below = |run: usize| Candidate::from_bytes(&directory[run + 1..]);
+        run.is_some_and(|run| self.left_out_below.is_match_candidate(&below(run)))
     }
 }

@@ -11,7 +11,7 @@ pub(super) type Patterns = Vec<Spanned<String>>;
 pub(super) struct File {
     pub(super) based_on: Text,
     pub(super) description: Option<String>,
-    pub(super) units: Option<Patterns>,
+    pub(super) runs: Option<Patterns>,
     pub(super) quiet_periods: Option<Spanned<i64>>,
     pub(super) stale_after: Text,
     pub(super) first: Option<Patterns>,
@@ -32,7 +32,7 @@ impl File {
         Self {
             based_on: self.based_on,
             description: self.description.or(base.description),
-            units: self.units.or(base.units),
+            runs: self.runs.or(base.runs),
             quiet_periods: self.quiet_periods.or(base.quiet_periods),
             stale_after: self.stale_after.or(base.stale_after),
             first: self.first.or(base.first),

@@ -1,10 +1,10 @@
 //! What a profile says of a run's own files, checked and compiled: where each word stands, what
-//! closes the unit, where samples, outcome and manifest are. `run` goes by it.
+//! closes the run, where samples, outcome and manifest are. `run` goes by it.
 
 use globset::GlobMatcher;
 use regex::bytes::Regex;
 
-/// Files of a unit by a pattern, one matcher for each component of the path below the unit.
+/// Files of a run by a pattern, one matcher for each component of the path below the run.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct FilePattern {
     /// As it was written.
@@ -16,7 +16,7 @@ pub(in crate::source) struct FilePattern {
 /// Where a word may stand.
 #[derive(Debug, Clone)]
 pub(in crate::source) enum Origin {
-    /// In the unit's own path: the group named after the word.
+    /// In the run's own path: the group named after the word.
     Path(Regex),
     /// In a file.
     File(FilePattern, Spot),
@@ -56,7 +56,7 @@ impl XmlPath {
     }
 }
 
-/// When a unit is closed.
+/// When a run is closed.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct CloseRule {
     /// Words that must match one of their patterns, all of them.

@@ -12,7 +12,7 @@ fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
     Filter::new(&settings).unwrap()
 }
 
-/// Says what becomes of a path: `left out`, or its unit, its role, and where it stands in the order.
+/// Says what becomes of a path: `left out`, or its run, its role, and where it stands in the order.
 fn fate(filter: &Filter, text: &str) -> String {
     let path = path(text);
     if let Some(reason) = filter.refusal(&path) {
@@ -31,16 +31,16 @@ fn fate(filter: &Filter, text: &str) -> String {
         rank if rank == many => "many".to_owned(),
         _ => "last".to_owned(),
     };
-    format!("{} {role} {class}", place.unit(&path))
+    format!("{} {role} {class}", place.run(&path))
 }
 
-/// Each line of a table: a path below the unit, and what becomes of it without its unit.
-fn check(profile: &str, unit: &str, table: &[(&str, &str)]) {
+/// Each line of a table: a path below the run, and what becomes of it without its run.
+fn check(profile: &str, run: &str, table: &[(&str, &str)]) {
     let filter = filter(profile, &[], &[]);
     for (below, expected) in table {
-        let found = fate(&filter, &format!("{unit}/{below}"));
-        let found = found.strip_prefix(&format!("{unit} ")).unwrap_or(&found);
-        assert_eq!(found, *expected, "{profile}: {unit}/{below}");
+        let found = fate(&filter, &format!("{run}/{below}"));
+        let found = found.strip_prefix(&format!("{run} ")).unwrap_or(&found);
+        assert_eq!(found, *expected, "{profile}: {run}/{below}");
     }
 }
 
@@ -173,10 +173,10 @@ fn miseq() {
 
 #[test]
 fn promethion() {
-    let unit = "study/sample 1/20260301_1726_1A_PAW12345_0123abcd";
+    let run = "study/sample 1/20260301_1726_1A_PAW12345_0123abcd";
     check(
         "nanopore",
-        unit,
+        run,
         &[
             ("sample_sheet_PAW12345_20260301_1726_0123abcd.csv", "plain first 0"),
             ("pod5/PAW12345_0123abcd_89ef0123_0.pod5", "plain many"),
@@ -194,7 +194,7 @@ fn promethion() {
         ],
     );
     let nanopore = filter("nanopore", &[], &[]);
-    // Not below a run: the top directory is the unit, and nothing there hides a run.
+    // Not below a run: the top directory is the run, and nothing there hides a run.
     assert_eq!(fate(&nanopore, "study/notes.txt"), "study plain many");
     assert_eq!(
         fate(&nanopore, "20260301_1726_1A_PAW12345_0123abcd/x").split(' ').next(),
@@ -267,7 +267,7 @@ fn what_is_left_out_may_be_asked_for() {
         assert_eq!(filter.refusal(&thumbnail), Some(IgnoreReason::ByProfile), "{include:?}");
         assert_eq!(filter.pruning(&directory), Some(IgnoreReason::ByProfile), "{include:?}");
         assert!(filter.is_pruned_away(&thumbnail));
-        assert!(!filter.prunes(&path("Thumbnail_Images")), "a unit of that name is one");
+        assert!(!filter.prunes(&path("Thumbnail_Images")), "a run of that name is one");
     }
     let asked = filter("illumina", &["**", "**/Thumbnail_Images/**"], &[]);
     assert_eq!(asked.refusal(&thumbnail), None);
@@ -289,7 +289,7 @@ fn the_drops_own_order_goes_before_the_profiles_and_markers_after_all() {
 }
 
 #[test]
-fn files_as_units_have_no_roles() {
+fn files_as_runs_have_no_roles() {
     let filter = Filter::new(&Settings { unit: Unit::File, ..settings() }).unwrap();
     assert_eq!(fate(&filter, "a/b/CopyComplete.txt"), "a/b/CopyComplete.txt plain many");
 }
@@ -313,11 +313,11 @@ fn refusals_name_key_and_cure() {
         ("stale_after = \"9 weeks\"", "stale_after = \"9 weeks\" is no duration", "min h d"),
         ("held = [\"a[\"]", "pattern \"a[\" in held is not understood", "* and ?"),
         ("first = [\"/\"]", "first has an empty pattern", "leave it out"),
-        ("units = [\"{a\"]", "pattern \"{a\" in units is not understood", ""),
+        ("runs = [\"{a\"]", "pattern \"{a\" in runs is not understood", ""),
         ("[[closes]]\nany_of = [[\"\"]]", "any_of has \"\"", "at most 64"),
         ("[[closes]]\n[[closes]]", "without `when` is not the last", "put it last"),
-        ("identified_by = [\"**/a\"]", "file = \"**/a\" is not possible", "below the unit"),
-        ("identified_by = [\"../a\"]", "file = \"../a\" is not possible", "below the unit"),
+        ("identified_by = [\"**/a\"]", "file = \"**/a\" is not possible", "below the run"),
+        ("identified_by = [\"../a\"]", "file = \"../a\" is not possible", "below the run"),
         ("[words]\ndate = [{ path = '(' }]", "\"(\" is no regular expression", "group"),
         ("[words]\ndate = [{ path = '.' }]", "has no group named date", "(?<date>"),
         ("[words]\ndate = [{ file = 'a' }]", "date does not say where", "one of xml"),

@@ -1,4 +1,4 @@
-//! The small files of one unit: finding them by pattern, reading them whole, and never too much.
+//! The small files of one run: finding them by pattern, reading them whole, and never too much.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::text::decoded;
 use crate::model::SourcePath;
 use crate::source::beneath::{Link, Root, is_exhausted, stat_fd};
 use crate::source::profile::{FilePattern, Spot};
-use crate::source::{DropRoot, Error};
+use crate::source::{DirectoryRoot, Error};
 
 /// Most bytes of a file that is read for its words. The largest known is a `RunParameters.xml` of
 /// some hundred kB.
@@ -23,10 +23,10 @@ const FOUND_MAX: usize = 16;
 /// Most names of one directory that are compared with a pattern.
 const NAMES_MAX: usize = 50_000;
 
-/// One unit's directory.
+/// One run's directory.
 pub(super) struct Folder<'a> {
     root: Root,
-    unit: &'a SourcePath,
+    run: &'a SourcePath,
     is_directory: bool,
     /// What was found, by pattern.
     found: BTreeMap<String, Rc<[SourcePath]>>,
@@ -37,12 +37,12 @@ pub(super) struct Folder<'a> {
 }
 
 impl<'a> Folder<'a> {
-    pub(super) fn open(root: &DropRoot, unit: &'a SourcePath) -> Result<Self, Error> {
+    pub(super) fn open(root: &DirectoryRoot, run: &'a SourcePath) -> Result<Self, Error> {
         let root = root.open()?;
-        let stat = root.stat(unit).map_err(|errno| Error::of_file("read unit", unit, errno))?;
+        let stat = root.stat(run).map_err(|errno| Error::of_file("read run", run, errno))?;
         Ok(Self {
             root,
-            unit,
+            run,
             is_directory: stat.file_type == FileType::Directory,
             found: BTreeMap::new(),
             last: None,
@@ -54,8 +54,8 @@ impl<'a> Folder<'a> {
         self.is_directory
     }
 
-    pub(super) fn unit(&self) -> &SourcePath {
-        self.unit
+    pub(super) fn run(&self) -> &SourcePath {
+        self.run
     }
 
     pub(super) fn notes(self) -> Vec<String> {
@@ -88,7 +88,7 @@ impl<'a> Folder<'a> {
         if let Some(found) = self.found.get(&file.text) {
             return Ok(found.to_vec());
         }
-        let mut level = vec![self.unit.clone()];
+        let mut level = vec![self.run.clone()];
         for part in &file.parts {
             let mut next = Vec::new();
             for directory in &level {
@@ -175,9 +175,9 @@ impl<'a> Folder<'a> {
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))
     }
 
-    /// Tells whether anything stands at a path below the unit.
+    /// Tells whether anything stands at a path below the run.
     pub(super) fn has(&self, path: &[u8]) -> Result<bool, Error> {
-        let path = self.unit.child(path);
+        let path = self.run.child(path);
         match self.root.stat(&path) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),

@@ -15,7 +15,7 @@ const LOOKED_MAX: usize = 50_000;
 /// How many are told: more would tell an operator nothing else.
 const TOLD_MAX: usize = 5;
 
-/// Returns the first few files that lists of the unit name and that are not in it.
+/// Returns the first few files that lists of the run name and that are not in it.
 ///
 /// The first line of a list of relative paths is not looked for: it may be a heading.
 pub(super) fn missing(
@@ -39,8 +39,8 @@ fn look(
     (list, text): &(SourcePath, Rc<str>),
     missing: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let unit = folder.unit().file_name().to_owned();
-    for (number, file) in listed(text, rule, &unit).enumerate() {
+    let run = folder.run().file_name().to_owned();
+    for (number, file) in listed(text, rule, &run).enumerate() {
         if missing.len() >= TOLD_MAX {
             break;
         }
@@ -57,11 +57,11 @@ fn look(
     Ok(())
 }
 
-/// Returns the files of a list, by their paths below the unit.
+/// Returns the files of a list, by their paths below the run.
 fn listed<'a>(
     text: &'a str,
     rule: &'a ManifestRule,
-    unit: &'a [u8],
+    run: &'a [u8],
 ) -> impl Iterator<Item = String> + 'a {
     let split = |line: &str| match rule.separator {
         Some(separator) => cells(line, separator),
@@ -75,17 +75,17 @@ fn listed<'a>(
         }
     };
     let cell = move |line: &str| split(line).into_iter().nth(column?);
-    text.lines().filter_map(cell).filter_map(move |cell| within_unit(&cell, unit, rule.is_absolute))
+    text.lines().filter_map(cell).filter_map(move |cell| within_run(&cell, run, rule.is_absolute))
 }
 
-/// Returns a listed path as one below the unit; `None` when it is none.
+/// Returns a listed path as one below the run; `None` when it is none.
 ///
-/// The instrument's own directories mean nothing here: what follows the unit's name does.
-fn within_unit(cell: &str, unit: &[u8], is_absolute: bool) -> Option<String> {
+/// The instrument's own directories mean nothing here: what follows the run's name does.
+fn within_run(cell: &str, run: &[u8], is_absolute: bool) -> Option<String> {
     let path = cell.replace('\\', "/");
     let begins_at_root = path.starts_with('/') || path.as_bytes().get(1..3) == Some(b":/");
     if begins_at_root {
-        let tail = String::from_utf8_lossy(unit);
+        let tail = String::from_utf8_lossy(run);
         let (_, below) = path.rsplit_once(&format!("/{tail}/"))?;
         return usable(below);
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_paths_are_mapped_below_the_unit() {
+    fn listed_paths_are_mapped_below_the_run() {
         let table = [
             ("Data/x.cbcl", false, Some("Data/x.cbcl")),
             ("./Data/x.cbcl", false, Some("Data/x.cbcl")),
@@ -120,7 +120,7 @@ mod tests {
             ("Data/", false, None),
         ];
         for (cell, is_absolute, expected) in table {
-            assert_eq!(within_unit(cell, b"1_A01", is_absolute).as_deref(), expected, "{cell}");
+            assert_eq!(within_run(cell, b"1_A01", is_absolute).as_deref(), expected, "{cell}");
         }
     }
 }

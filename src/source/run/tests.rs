@@ -1,4 +1,4 @@
-//! Whole units, as instruments write them.
+//! Whole runs, as instruments write them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,19 +10,19 @@ use crate::model::FailureKind;
 
 struct Run {
     root: tempfile::TempDir,
-    unit: &'static str,
+    run: &'static str,
     profile: &'static str,
 }
 
 impl Run {
-    fn new(profile: &'static str, unit: &'static str) -> Self {
+    fn new(profile: &'static str, run: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join(unit)).unwrap();
-        Self { root, unit, profile }
+        fs::create_dir_all(root.path().join(run)).unwrap();
+        Self { root, run, profile }
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.root.path().join(self.unit).join(name)
+        self.root.path().join(self.run).join(name)
     }
 
     fn with(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
@@ -31,13 +31,13 @@ impl Run {
         self
     }
 
-    fn read(&self) -> UnitReading {
+    fn read(&self) -> RunReading {
         let profile = Profile::builtin(self.profile).unwrap();
-        read_unit(&DropRoot::at(self.root.path()), &path(self.unit), &profile).unwrap()
+        read_run(&DirectoryRoot::at(self.root.path()), &path(self.run), &profile).unwrap()
     }
 }
 
-fn word<'a>(reading: &'a UnitReading, name: &str) -> &'a str {
+fn word<'a>(reading: &'a RunReading, name: &str) -> &'a str {
     reading.words.get(name).map_or("", String::as_str)
 }
 
@@ -292,12 +292,13 @@ fn too_long_a_file_is_said() {
 }
 
 #[test]
-fn file_on_its_own_is_read_by_its_name_and_a_missing_unit_is_gone() {
+fn file_on_its_own_is_read_by_its_name_and_a_missing_run_is_gone() {
     let run = Run::new("illumina", NOVASEQ).with("../alone.txt", "");
     let profile = Profile::builtin("illumina").unwrap();
-    let alone = read_unit(&DropRoot::at(run.root.path()), &path("alone.txt"), &profile).unwrap();
+    let alone =
+        read_run(&DirectoryRoot::at(run.root.path()), &path("alone.txt"), &profile).unwrap();
     assert!(alone.is_identified && alone.closers.is_empty());
     assert_eq!(word(&alone, "run_id"), "alone.txt");
-    let gone = read_unit(&DropRoot::at(run.root.path()), &path("gone"), &profile).unwrap_err();
+    let gone = read_run(&DirectoryRoot::at(run.root.path()), &path("gone"), &profile).unwrap_err();
     assert_eq!(gone.kind, FailureKind::SourceGone);
 }

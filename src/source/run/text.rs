@@ -13,9 +13,9 @@ pub(super) fn decoded(bytes: &[u8]) -> String {
     }
 }
 
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
-    let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-    let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
+fn utf16(bytes: &[u8], run: fn([u8; 2]) -> u16) -> String {
+    let runs = bytes.chunks_exact(2).map(|pair| run([pair[0], pair[1]]));
+    let text = char::decode_utf16(runs).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
     text.collect()
 }
 

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::OptionalExtension;
 
 use super::Snapshot;
-use super::units::read_version;
-use crate::model::{ContentMark, DestinationName, DropName, Fingerprint, SourcePath, UploadId};
+use super::runs::read_version;
+use crate::model::{
+    ContentMark, DestinationName, DirectoryName, Fingerprint, SourcePath, UploadId,
+};
 use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -30,7 +32,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn sent_mark(
         &self,
-        file: (&DropName, &SourcePath),
+        file: (&DirectoryName, &SourcePath),
         version: &Fingerprint,
         against: Option<UploadId>,
     ) -> std::result::Result<Option<ContentMark>, Error> {
@@ -39,7 +41,7 @@ impl Snapshot {
 
     fn read_sent_mark(
         &self,
-        (drop, path): (&DropName, &SourcePath),
+        (drop, path): (&DirectoryName, &SourcePath),
         version: &Fingerprint,
         against: Option<UploadId>,
     ) -> Result<Option<ContentMark>> {
@@ -64,7 +66,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn sent_elsewhere(
         &self,
-        file: (&DropName, &SourcePath),
+        file: (&DirectoryName, &SourcePath),
         version: &Fingerprint,
         targets: &[DestinationName],
     ) -> std::result::Result<Vec<Sent>, Error> {
@@ -73,7 +75,7 @@ impl Snapshot {
 
     fn read_sent_elsewhere(
         &self,
-        (drop, path): (&DropName, &SourcePath),
+        (drop, path): (&DirectoryName, &SourcePath),
         version: &Fingerprint,
         targets: &[DestinationName],
     ) -> Result<Vec<Sent>> {

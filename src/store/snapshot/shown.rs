@@ -1,10 +1,10 @@
 //! What a snapshot shows, as plain values, and the contract's words for it.
 
-use super::UnitShown;
+use super::RunShown;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Md5, ParkReason, PartNumber,
-    Scope, SourcePath, Stage, Standing, UnitState, UploadId, UploadState, WallTime,
+    RunState, Scope, SourcePath, Stage, Standing, UploadId, UploadState, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -35,8 +35,8 @@ pub struct Status {
     pub notices: Notices,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
-    /// Drops as units, the newest first.
-    pub units: Vec<UnitShown>,
+    /// Drops as runs, the newest first.
+    pub runs: Vec<RunShown>,
     /// The database itself.
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
@@ -82,8 +82,8 @@ pub struct Run {
     pub completed_count: u64,
     /// Of these, parked.
     pub parked_count: u64,
-    /// How far it is as a unit; files on their own are none.
-    pub state: Option<UnitState>,
+    /// How far it is as a run; files on their own are none.
+    pub state: Option<RunState>,
     /// What it waits for, or what is wrong with it.
     pub reason: Option<String>,
     /// Uploads of it that an operator gave up.
@@ -314,8 +314,8 @@ impl Awaited {
 impl Upload {
     /// Notes what was ordered of it.
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
-        let Admission { id, destination, drop, unit, .. } = &self.admission;
-        let is_meant = |scope: &Scope| scope.covers((*id, destination), (drop, unit));
+        let Admission { id, destination, drop, run, .. } = &self.admission;
+        let is_meant = |scope: &Scope| scope.covers((*id, destination), (drop, run));
         let meant = orders.iter().filter(|(_, scope, _)| is_meant(scope));
         self.ordered = meant.map(|(standing, _, _)| *standing).max();
     }

@@ -4,13 +4,13 @@ use rusqlite::{Connection, named_params};
 
 use super::Result;
 use super::record::drop_count;
-use crate::model::{DropName, Fingerprint, IgnoreReason, SourcePath, UploadId, WallTime};
+use crate::model::{DirectoryName, Fingerprint, IgnoreReason, SourcePath, UploadId, WallTime};
 use crate::store::rows::exact;
 
 /// Writes that a path is not uploaded, and why.
 pub(super) fn ignore(
     connection: &Connection,
-    drop: &DropName,
+    drop: &DirectoryName,
     path: &SourcePath,
     reason: IgnoreReason,
     at: WallTime,
@@ -24,7 +24,7 @@ pub(super) fn ignore(
 /// Writes that a path is not ignored any more.
 pub(super) fn ignore_no_more(
     connection: &Connection,
-    drop: &DropName,
+    drop: &DirectoryName,
     path: &SourcePath,
 ) -> Result<()> {
     let sql = "DELETE FROM ignored WHERE drop_name = ?1 AND path = ?2";
@@ -34,7 +34,7 @@ pub(super) fn ignore_no_more(
 /// Notes with an ignored path which upload sent its file under another name.
 pub(super) fn note_move(
     connection: &Connection,
-    drop: &DropName,
+    drop: &DirectoryName,
     path: &SourcePath,
     upload: UploadId,
     seen: &Fingerprint,
@@ -49,7 +49,7 @@ pub(super) fn note_move(
 /// ones may have been another content in the same inode, of the same size and time.
 pub(super) fn touch(
     connection: &Connection,
-    drop: &DropName,
+    drop: &DirectoryName,
     path: &SourcePath,
     seen: &Fingerprint,
 ) -> Result<()> {

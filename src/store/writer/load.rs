@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, Row};
 
 use crate::model::{
-    DestinationName, Disposal, DropName, IgnoreReason, Learned, PathDigest, RootIdentity,
-    SourcePath, TargetId, UnitRow, UploadId, WallTime,
+    DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, PathDigest, RootIdentity,
+    RunRow, SourcePath, TargetId, UploadId, WallTime,
 };
 use crate::store::rest::Names;
 use crate::store::rows::{self, IS_OPEN};
-use crate::store::{Loaded, LoadedUpload, UnitWords};
+use crate::store::{Loaded, LoadedUpload, RunWords};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -27,7 +27,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         cleanups: super::targets::load_cleanups(connection)?,
         learned: load_learned(connection)?,
         open_drops: load_open_drops(connection)?,
-        units: load_units(connection)?,
+        runs: load_runs(connection)?,
         disposals: load_disposals(connection)?,
         ignored: load_ignored(connection)?,
         unreadable: load_unreadable(connection)?,
@@ -43,10 +43,10 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
 /// Reads what belongs to some drop directories, uploads and files excepted.
 pub(in crate::store) fn of_drops(
     connection: &Connection,
-    drops: &BTreeSet<DropName>,
+    drops: &BTreeSet<DirectoryName>,
 ) -> Result<Loaded> {
-    let mut units = load_units(connection)?;
-    units.retain(|(unit, _)| drops.contains(&unit.drop));
+    let mut runs = load_runs(connection)?;
+    runs.retain(|(run, _)| drops.contains(&run.drop));
     let mut disposals = load_disposals(connection)?;
     disposals.retain(|disposal| drops.contains(&disposal.drop));
     let mut ignored = load_ignored(connection)?;
@@ -55,7 +55,7 @@ pub(in crate::store) fn of_drops(
     unreadable.retain(|(drop, _)| drops.contains(drop));
     let mut roots = load_roots(connection)?;
     roots.retain(|(drop, _, _)| drops.contains(drop));
-    Ok(Loaded { units, disposals, ignored, unreadable, roots, ..Loaded::default() })
+    Ok(Loaded { runs, disposals, ignored, unreadable, roots, ..Loaded::default() })
 }
 
 /// Reads every unfinished upload that is more than queued: memory must know what was begun before
@@ -77,12 +77,14 @@ fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
     statement.query_map([], read)?.collect()
 }
 
-fn load_open_drops(connection: &Connection) -> Result<Vec<(DestinationName, DropName, String)>> {
+fn load_open_drops(
+    connection: &Connection,
+) -> Result<Vec<(DestinationName, DirectoryName, String)>> {
     let sql = "SELECT destination, drop_name, name FROM drops WHERE finished_at_ns IS NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         let (destination, drop) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        Ok((DestinationName::new(destination), DropName::new(drop), row.get(2)?))
+        Ok((DestinationName::new(destination), DirectoryName::new(drop), row.get(2)?))
     })?;
     rows.collect()
 }
@@ -96,62 +98,62 @@ fn load_learned(connection: &Connection) -> Result<Vec<(TargetId, Learned)>> {
     rows.filter_map(Result::transpose).collect()
 }
 
-fn load_roots(connection: &Connection) -> Result<Vec<(DropName, String, RootIdentity)>> {
+fn load_roots(connection: &Connection) -> Result<Vec<(DirectoryName, String, RootIdentity)>> {
     let sql = "SELECT drop_name, directory, root FROM drop_health WHERE root IS NOT NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         let root = RootIdentity::new(row.get::<_, String>(2)?);
-        Ok((DropName::new(row.get::<_, String>(0)?), row.get(1)?, root))
+        Ok((DirectoryName::new(row.get::<_, String>(0)?), row.get(1)?, root))
     })?;
     rows.collect()
 }
 
-fn load_unreadable(connection: &Connection) -> Result<Vec<(DropName, SourcePath)>> {
+fn load_unreadable(connection: &Connection) -> Result<Vec<(DirectoryName, SourcePath)>> {
     let sql = "SELECT drop_name, path FROM ignored WHERE reason = ?1";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([IgnoreReason::DirectoryUnreadable.as_str()], |row| {
         let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
-        Ok((DropName::new(row.get::<_, String>(0)?), path))
+        Ok((DirectoryName::new(row.get::<_, String>(0)?), path))
     })?;
     rows.collect()
 }
 
-fn load_ignored(connection: &Connection) -> Result<Vec<(DropName, PathDigest, IgnoreReason)>> {
+fn load_ignored(connection: &Connection) -> Result<Vec<(DirectoryName, PathDigest, IgnoreReason)>> {
     let mut statement = connection.prepare("SELECT drop_name, path, reason FROM ignored")?;
     let rows = statement.query_map([], |row| {
         let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
         let path = PathDigest::of(row.get_ref(1)?.as_blob()?);
         Ok(reason.map(|reason| {
-            (DropName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
+            (DirectoryName::new(row.get::<_, String>(0).unwrap_or_default()), path, reason)
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
 }
 
-fn load_units(connection: &Connection) -> Result<Vec<(UnitRow, UnitWords)>> {
-    let mut statement = connection.prepare("SELECT * FROM units ORDER BY drop_name, unit")?;
-    let rows = statement.query_map([], rows::read_unit)?.collect::<Result<Vec<_>>>()?;
-    let sql = "SELECT word, value FROM unit_words WHERE drop_name = ?1 AND unit = ?2 \
+fn load_runs(connection: &Connection) -> Result<Vec<(RunRow, RunWords)>> {
+    let mut statement = connection.prepare("SELECT * FROM runs ORDER BY drop_name, run")?;
+    let rows = statement.query_map([], rows::read_run)?.collect::<Result<Vec<_>>>()?;
+    let sql = "SELECT word, value FROM run_words WHERE drop_name = ?1 AND run = ?2 \
         ORDER BY word, number";
     let mut words = connection.prepare(sql)?;
-    let mut units = Vec::with_capacity(rows.len());
-    for unit in rows {
-        let key = (unit.drop.as_str(), unit.name.as_bytes());
+    let mut runs = Vec::with_capacity(rows.len());
+    for run in rows {
+        let key = (run.drop.as_str(), run.name.as_bytes());
         let said = words.query_map(key, |row| Ok((row.get(0)?, row.get(1)?)))?;
         let said = said.collect::<Result<Vec<_>>>()?;
-        units.push((unit, said));
+        runs.push((run, said));
     }
-    Ok(units)
+    Ok(runs)
 }
 
 fn load_disposals(connection: &Connection) -> Result<Vec<Disposal>> {
-    let sql = "SELECT drop_name, unit, is_file, due_at_ns, intended_at_ns FROM disposals \
+    let sql = "SELECT drop_name, run, is_file, due_at_ns, intended_at_ns FROM disposals \
         WHERE ended_at_ns IS NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         Ok(Disposal {
-            drop: DropName::new(row.get::<_, String>(0)?),
-            unit: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
+            drop: DirectoryName::new(row.get::<_, String>(0)?),
+            run: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
             is_file: row.get(2)?,
             due: WallTime(row.get(3)?),
             is_intended: row.get::<_, Option<i64>>(4)?.is_some(),

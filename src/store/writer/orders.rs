@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::model::{
-    DestinationName, DropName, OrderRecord, Scope, SourcePath, Standing, UploadId, WallTime,
+    DestinationName, DirectoryName, OrderRecord, Scope, SourcePath, Standing, UploadId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -12,16 +12,16 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub(super) fn write(connection: &Connection, record: &OrderRecord) -> Result<()> {
     match record {
         OrderRecord::Stands { standing, scope, at } => {
-            let (word, name, unit) = columns(scope);
+            let (word, name, run) = columns(scope);
             let sql = "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-            let row = (standing.as_str(), word, name, unit, at.0);
+            let row = (standing.as_str(), word, name, run, at.0);
             connection.prepare_cached(sql)?.execute(row)?;
         }
         OrderRecord::Over { standing, scope } => {
-            let (word, name, unit) = columns(scope);
+            let (word, name, run) = columns(scope);
             let sql = "DELETE FROM orders WHERE standing = ?1 AND scope = ?2 AND name = ?3 \
-                AND unit = ?4";
-            connection.prepare_cached(sql)?.execute((standing.as_str(), word, name, unit))?;
+                AND run = ?4";
+            connection.prepare_cached(sql)?.execute((standing.as_str(), word, name, run))?;
         }
         OrderRecord::Bandwidth { rate: Some(rate), at } => {
             let sql = "INSERT OR REPLACE INTO ordered_bandwidth VALUES (1, ?1, ?2)";
@@ -40,7 +40,7 @@ fn columns(scope: &Scope) -> (&'static str, String, &[u8]) {
         Scope::All => ("all", String::new(), b""),
         Scope::Destination(name) => ("destination", name.to_string(), b""),
         Scope::Drop(name) => ("drop", name.to_string(), b""),
-        Scope::Unit(drop, unit) => ("unit", drop.to_string(), unit.as_bytes()),
+        Scope::Unit(drop, run) => ("run", drop.to_string(), run.as_bytes()),
         Scope::Upload(id) => ("upload", id.to_string(), b""),
     }
 }
@@ -48,7 +48,7 @@ fn columns(scope: &Scope) -> (&'static str, String, &[u8]) {
 /// Reads the orders that stand, since when.
 pub(in crate::store) fn load(connection: &Connection) -> Result<Vec<(Standing, Scope, WallTime)>> {
     let mut statement =
-        connection.prepare("SELECT standing, scope, name, unit, at_ns FROM orders")?;
+        connection.prepare("SELECT standing, scope, name, run, at_ns FROM orders")?;
     statement.query_map([], read)?.collect()
 }
 
@@ -58,10 +58,10 @@ fn read(row: &Row<'_>) -> Result<(Standing, Scope, WallTime)> {
     let scope = match row.get_ref(1)?.as_str()? {
         "all" => Some(Scope::All),
         "destination" => Some(Scope::Destination(DestinationName::new(name))),
-        "drop" => Some(Scope::Drop(DropName::new(name))),
-        "unit" => {
-            let unit = SourcePath::from_bytes(row.get_ref(3)?.as_blob()?);
-            Some(Scope::Unit(DropName::new(name), unit))
+        "drop" => Some(Scope::Drop(DirectoryName::new(name))),
+        "run" => {
+            let run = SourcePath::from_bytes(row.get_ref(3)?.as_blob()?);
+            Some(Scope::Unit(DirectoryName::new(name), run))
         }
         "upload" => name.parse().ok().map(|id| Scope::Upload(UploadId(id))),
         _ => None,

@@ -218,7 +218,7 @@ mod tests {
     fn old_notices_go_and_what_a_start_must_know_stays() {
         let connection = database();
         tell(&connection, 1, NoticeKind::Deaf, 100);
-        tell(&connection, 2, NoticeKind::DropCompleted, 100);
+        tell(&connection, 2, NoticeKind::RunCompleted, 100);
         tell(&connection, 3, NoticeKind::Deaf, 101);
         tell(&connection, 4, NoticeKind::Parked, 129);
         assert_eq!(prune(&connection).expect("pruned"), 0, "none is old enough");

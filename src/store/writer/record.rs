@@ -6,9 +6,9 @@ use rusqlite::Connection;
 
 use super::moves::Moves;
 use super::refused::Written;
-use super::{Result, files, orders, outbox, targets, units};
+use super::{Result, files, orders, outbox, runs, targets};
 use crate::model::{
-    DestinationName, DropHealth, DropName, IgnoreReason, Record, RootIdentity, WallTime,
+    DestinationName, DirectoryHealth, DirectoryName, IgnoreReason, Record, RootIdentity, WallTime,
 };
 use crate::store::rows::saturated;
 
@@ -50,25 +50,25 @@ pub(super) fn write_record(
             files::ignore(connection, drop, path, IgnoreReason::Moved, *at)?;
             files::note_move(connection, drop, path, *upload, fingerprint)?;
         }
-        Record::DropOpened { destination, drop, name, at } => {
+        Record::RunOpened { destination, drop, name, at } => {
             open_drop(connection, destination, drop, name, *at)?;
         }
-        Record::DropFinished { destination, drop, name, at } => {
+        Record::RunFinished { destination, drop, name, at } => {
             finish_drop(connection, destination, drop, name, *at)?;
         }
-        Record::Unit(row) => units::write_row(connection, row)?,
-        Record::UnitWords { drop, unit, words, samples } => {
-            units::write_words(connection, drop, unit, words, samples)?;
+        Record::Unit(row) => runs::write_row(connection, row)?,
+        Record::RunWords { drop, run, words, samples } => {
+            runs::write_words(connection, drop, run, words, samples)?;
         }
-        Record::DisposalQueued(what) => units::queue_disposal(connection, what)?,
-        Record::DisposalIntended { drop, unit, at } => {
-            units::intend_disposal(connection, drop, unit, *at)?;
+        Record::DisposalQueued(what) => runs::queue_disposal(connection, what)?,
+        Record::DisposalIntended { drop, run, at } => {
+            runs::intend_disposal(connection, drop, run, *at)?;
         }
-        Record::DisposalDelayed { drop, unit, retry_at, failure } => {
-            units::delay_disposal(connection, drop, unit, *retry_at, failure)?;
+        Record::DisposalDelayed { drop, run, retry_at, failure } => {
+            runs::delay_disposal(connection, drop, run, *retry_at, failure)?;
         }
-        Record::DisposalEnded { drop, unit, is_done, at } => {
-            units::end_disposal(connection, drop, unit, *is_done, *at)?;
+        Record::DisposalEnded { drop, run, is_done, at } => {
+            runs::end_disposal(connection, drop, run, *is_done, *at)?;
         }
         Record::Notice(notice) => outbox::write_notice(connection, notice)?,
         Record::NoticeDelayed { id, retry_at, failure, refused_since } => {
@@ -81,7 +81,7 @@ pub(super) fn write_record(
         Record::NoticeSent { id, at } => outbox::note_sent(connection, *id, *at)?,
         Record::Order(order) => orders::write(connection, order)?,
         Record::DestinationLearned { .. } => write_learned(connection, record)?,
-        Record::DropHealth(health) => write_drop_health(connection, health)?,
+        Record::DirectoryHealth(health) => write_drop_health(connection, health)?,
         Record::Configured(drops) => note_configured(connection, drops)?,
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
@@ -117,7 +117,7 @@ pub(super) fn drop_count(_: usize) {}
 fn open_drop(
     connection: &Connection,
     destination: &DestinationName,
-    drop: &DropName,
+    drop: &DirectoryName,
     name: &str,
     at: WallTime,
 ) -> Result<()> {
@@ -131,7 +131,7 @@ fn open_drop(
 fn finish_drop(
     connection: &Connection,
     destination: &DestinationName,
-    drop: &DropName,
+    drop: &DirectoryName,
     name: &str,
     at: WallTime,
 ) -> Result<()> {
@@ -141,7 +141,7 @@ fn finish_drop(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-fn write_drop_health(connection: &Connection, health: &DropHealth) -> Result<()> {
+fn write_drop_health(connection: &Connection, health: &DirectoryHealth) -> Result<()> {
     let sql = "INSERT INTO drop_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) \
         ON CONFLICT DO UPDATE SET directory = ?2, watch = ?3, reason = ?4, \
         last_full_scan_at_ns = ?5, settling_count = ?6, root = ?7";
@@ -157,7 +157,7 @@ fn write_drop_health(connection: &Connection, health: &DropHealth) -> Result<()>
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-fn note_configured(connection: &Connection, drops: &[DropName]) -> Result<()> {
+fn note_configured(connection: &Connection, drops: &[DirectoryName]) -> Result<()> {
     connection.prepare_cached("UPDATE drop_health SET is_configured = 0")?.execute(())?;
     let sql = "UPDATE drop_health SET is_configured = 1 WHERE drop_name = ?1";
     let mut set = connection.prepare_cached(sql)?;

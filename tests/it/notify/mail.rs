@@ -53,7 +53,7 @@ impl Server {
         let lines = format!(
             "[notify.mail]\nto = [\"seq@lab.example\", \"The Chief <chief@lab.example>\"]\n\
              from = \"dropferry <dropferry@lab.example>\"\nsmtp = \"127.0.0.1:{port}\"\n\
-             credential = {{ file = \"smtp.pass\" }}\non = [\"drop-completed\"]\n{more}\n"
+             credential = {{ file = \"smtp.pass\" }}\non = [\"run-completed\"]\n{more}\n"
         );
         add(&stage, &lines);
         stage
@@ -140,15 +140,15 @@ fn completions_of_a_day_wait_for_its_end() {
     stage.write("run1/a.txt", b"hello");
     stage.write("run2/b.txt", b"world");
     stage.start();
-    super::super::units::until_unit(&stage, "run1", "completed");
-    super::super::units::until_unit(&stage, "run2", "completed");
+    super::super::run_states::until_run(&stage, "run1", "completed");
+    super::super::run_states::until_run(&stage, "run2", "completed");
     let waiting = until("they wait", || stage.status()["notices"]["waiting"].as_u64());
     assert_eq!(waiting, 1, "one row for both");
     stage.signal(Signal::KILL);
     stage.wait_for_end();
     stage.start();
     stage.write("run3/c.txt", b"again");
-    super::super::units::until_unit(&stage, "run3", "completed");
+    super::super::run_states::until_run(&stage, "run3", "completed");
     assert_eq!(stage.status()["notices"]["waiting"], 1, "the day goes on with its row");
     assert!(server.tries().is_empty(), "the day is not over");
 }

@@ -6,8 +6,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use rustix::process::Signal;
 use sha2::Sha256;
 
+use super::super::run_states::until_run;
 use super::super::stage::{Options, Stage, until};
-use super::super::units::until_unit;
 use super::receiver::{Receiver, Reply};
 use super::{DROP, add, until_told, write_secret};
 
@@ -37,7 +37,7 @@ fn a_webhook_that_fails_first_has_each_fact_once_under_its_id_and_signed() {
     let plan = [Reply::Status(500), Reply::Portal, Reply::Status(302), Reply::Status(429)];
     let receiver =
         Receiver::new(move |number, _| plan.get(number).copied().unwrap_or(Reply::Status(200)));
-    let more = "secret_file = \"hook.key\"\non = [\"drop-completed\"]";
+    let more = "secret_file = \"hook.key\"\non = [\"run-completed\"]";
     let mut stage = stage(&receiver, more);
     stage.write("run1/a.txt", b"hello");
     stage.start();
@@ -46,7 +46,7 @@ fn a_webhook_that_fails_first_has_each_fact_once_under_its_id_and_signed() {
     let requests = receiver.requests();
     assert_eq!(requests.len(), 5, "tried until it was taken, and not once more");
     let told = requests[0].json();
-    assert_eq!((&told["kind"], &told["name"]), (&"drop-completed".into(), &"run1".into()));
+    assert_eq!((&told["kind"], &told["name"]), (&"run-completed".into(), &"run1".into()));
     assert_eq!(told["text"], "run1 of lab is all at to-sevenbridges: 1 file, 5 B");
     for request in &requests {
         assert_eq!(request.body, requests[0].body, "the same at each try");
@@ -80,7 +80,7 @@ fn kills_between_taking_and_marking_give_each_fact_one_id() {
             false => Reply::Status(204),
         }
     });
-    let mut stage = stage(&receiver, "on = [\"drop-completed\"]");
+    let mut stage = stage(&receiver, "on = [\"run-completed\"]");
     let names = ["run1", "run2", "run3"];
     for (round, name) in names.into_iter().enumerate() {
         stage.write(&format!("{name}/a.txt"), b"hello");
@@ -111,12 +111,12 @@ fn a_notice_that_is_refused_holds_up_none_behind_it_and_status_says_so() {
         true => Reply::Status(400),
         false => Reply::Status(200),
     });
-    let mut stage = stage(&receiver, "format = \"slack\"\non = [\"drop-completed\"]");
+    let mut stage = stage(&receiver, "format = \"slack\"\non = [\"run-completed\"]");
     stage.write("run1/a.txt", b"hello");
     stage.start();
     until("it was refused", || receiver.requests().pop());
     stage.write("run2/b.txt", b"world");
-    until_unit(&stage, "run2", "completed");
+    until_run(&stage, "run2", "completed");
     let taken = until("another is taken", || {
         receiver.requests().into_iter().find(|request| request.is_taken())
     });
@@ -133,7 +133,7 @@ fn a_notice_that_is_refused_holds_up_none_behind_it_and_status_says_so() {
 #[test]
 fn an_address_is_read_at_each_try_and_one_that_others_may_read_is_not_used() {
     let receiver = Receiver::new(|_, _| Reply::Status(200));
-    let mut stage = stage(&receiver, "on = [\"drop-completed\"]");
+    let mut stage = stage(&receiver, "on = [\"run-completed\"]");
     stage.start();
     until("the configuration was read", || {
         (stage.status()["daemon"]["running"] == true).then_some(())

@@ -39,8 +39,8 @@ fn decoded(header: &str) -> String {
 fn any_directory_name_goes_as_metadata_and_holds_nothing_up() {
     let mut stage = Stage::new(Options {
         platforms: &["s3"],
-        destination: "metadata = { run = \"{drop_name}\", Source = \"\u{fc}ber\\n{drop}\" }\n\
-            tags = [\"run={drop_name}\", \"dropferry\"]",
+        destination: "metadata = { run = \"{run}\", Source = \"\u{fc}ber\\n{drop}\" }\n\
+            tags = [\"run={run}\", \"dropferry\"]",
         ..Options::default()
     });
     for name in NAMES {

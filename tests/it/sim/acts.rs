@@ -10,7 +10,7 @@ use dropferry::engine::event::{
     Act, Event, FindHolder, MovedFrom, Outcome, PutPart, PutWhole, Setback, Source, Walk,
 };
 use dropferry::model::{
-    ByteCount, ByteRange, ContentMark, DestinationName, DropName, Failure, FailureKind,
+    ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
     Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
 use dropferry::platform::contract::{
@@ -95,8 +95,8 @@ impl World {
                     return (Vec::new(), Ok(Outcome::OtherRoot { root, reason }));
                 }
                 let is_skipped = |path: &&SourcePath| {
-                    let is_below = |unit: &SourcePath| {
-                        path.as_bytes().starts_with(&[unit.as_bytes(), b"/"].concat())
+                    let is_below = |run: &SourcePath| {
+                        path.as_bytes().starts_with(&[run.as_bytes(), b"/"].concat())
                     };
                     skip.iter().any(is_below)
                 };
@@ -130,11 +130,11 @@ impl World {
             Act::PutWhole(act) => self.put_whole(act.what),
             Act::FindHolder(act) => Ok(self.find_holder(&act.what)),
             Act::ReadRows { drops } => return (self.read_rows(drops), Ok(Outcome::RowsRead)),
-            Act::WriteUnitReceipt { unit, generation, .. } => {
-                Ok(self.write_unit_receipt(&unit, generation))
+            Act::WriteRunReceipt { run, generation, .. } => {
+                Ok(self.write_run_receipt(&run, generation))
             }
             Act::CheckProofs(check) => self.check_proofs(&check),
-            Act::Dispose { unit, how, before, .. } => self.dispose(&unit, &how, before),
+            Act::Dispose { run, how, before, .. } => self.dispose(&run, &how, before),
             Act::Survey => Ok(Outcome::Surveyed {
                 directory: "/state".into(),
                 space: Some(Space { free: ByteCount(self.room), total: ByteCount(100) }),
@@ -160,9 +160,9 @@ impl World {
             None => Seen::Gone,
         };
         let top = path.as_bytes().iter().position(|byte| *byte == b'/');
-        let unit_length = top.unwrap_or(path.as_bytes().len());
-        let unit_length = u32::try_from(unit_length).expect("short");
-        let place = Place { unit_length, ..Place::alone(path) };
+        let run_length = top.unwrap_or(path.as_bytes().len());
+        let run_length = u32::try_from(run_length).expect("short");
+        let place = Place { run_length, ..Place::alone(path) };
         Observation { place, path: path.clone(), seen }
     }
 
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// Reads rows for another configuration, as the daemon does.
-    fn read_rows(&self, drops: Vec<(DropName, bool)>) -> Vec<Event> {
+    fn read_rows(&self, drops: Vec<(DirectoryName, bool)>) -> Vec<Event> {
         let settings = store::Settings { directory: self.state().to_owned(), is_new: false };
         let again = Again::open(&settings).expect("the state can be read");
         let new = drops.iter().filter(|(_, is_new)| *is_new).map(|(drop, _)| drop.clone());
@@ -240,7 +240,7 @@ impl World {
     }
 
     /// Asks rows and files which of these were moved, as the daemon does.
-    fn find_moved(&self, drop: &DropName, files: &[(SourcePath, Fingerprint)]) -> Outcome {
+    fn find_moved(&self, drop: &DirectoryName, files: &[(SourcePath, Fingerprint)]) -> Outcome {
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
         let targets = self.settings.drops.first().map_or(&[][..], |drop| &drop.destinations);
         let found = files.iter().map(|(path, version)| {
@@ -330,9 +330,9 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
             Outcome::ExportsStarted(fake.start(&items, mode).await?)
         }
         Act::PollExports { jobs, .. } => Outcome::ExportsPolled(fake.poll(&jobs).await?),
-        Act::FinishDrop { name, .. } => {
+        Act::FinishRun { name, .. } => {
             fake.finish_drop(&name).await?;
-            Outcome::DropFinished
+            Outcome::RunFinished
         }
         Act::Abort { remote, .. } => {
             fake.abort(&remote).await?;
@@ -351,8 +351,8 @@ async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
-        | Act::ReadUnit { .. }
-        | Act::WriteUnitReceipt { .. }
+        | Act::ReadRun { .. }
+        | Act::WriteRunReceipt { .. }
         | Act::CheckProofs(_)
         | Act::Dispose { .. }
         | Act::Notify { .. }
@@ -387,8 +387,8 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindExports { .. } => "find exports",
         Act::StartExports { .. } => "start exports",
         Act::PollExports { .. } => "poll exports",
-        Act::ReadUnit { .. } => "read unit",
-        Act::WriteUnitReceipt { .. } => "write unit receipt",
+        Act::ReadRun { .. } => "read run",
+        Act::WriteRunReceipt { .. } => "write run receipt",
         Act::DigestFile { .. } => "digest file",
         Act::CheckProofs(_) => "check proofs",
         Act::Dispose { .. } => "dispose",
@@ -396,7 +396,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindHolder(_) => "find holder",
         Act::ReadRows { .. } => "read rows",
         Act::Survey => "survey",
-        Act::FinishDrop { .. } => "finish drop",
+        Act::FinishRun { .. } => "finish drop",
         Act::Abort { .. } => "abort",
         Act::Probe { .. } => "probe",
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
 use dropferry::engine::{Engine, Stored};
 use dropferry::model::{
-    DropHealth, DropName, FailureKind, Fingerprint, Hold, IgnoreReason, Now, Observation,
+    DirectoryHealth, DirectoryName, FailureKind, Fingerprint, Hold, IgnoreReason, Now, Observation,
     ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb, WatchState,
 };
 
@@ -20,8 +20,8 @@ const SCAN_INTERVAL: Duration = Duration::from_mins(5);
 /// Steps after which something that was waited for does not come.
 const STEPS_MAX: u32 = 10_000;
 
-fn drop_name() -> DropName {
-    DropName::new("drop")
+fn drop_name() -> DirectoryName {
+    DirectoryName::new("drop")
 }
 
 fn until(world: &mut World, life: &mut Life, reached: impl Fn(&World, &Life) -> bool) {
@@ -176,7 +176,7 @@ struct Alone {
     engine: Engine,
     now: Now,
     scan: Option<ActId>,
-    health: Option<DropHealth>,
+    health: Option<DirectoryHealth>,
 }
 
 impl Alone {
@@ -204,7 +204,7 @@ impl Alone {
                 Effect::Commit { records, then } => (records, then),
             };
             for record in records {
-                if let Record::DropHealth(health) = record {
+                if let Record::DirectoryHealth(health) = record {
                     self.health = Some(health);
                 }
             }

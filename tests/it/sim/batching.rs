@@ -6,8 +6,8 @@ use std::time::Duration;
 use dropferry::engine::event::{Act, Effect, Event};
 use dropferry::engine::{Engine, Stored};
 use dropferry::model::{
-    ByteCount, DropName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Place, Record,
-    Seen, SourcePath, WallTime,
+    ByteCount, DirectoryName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Place,
+    Record, Seen, SourcePath, WallTime,
 };
 use proptest::prelude::*;
 
@@ -93,7 +93,7 @@ proptest! {
         rounds in prop::collection::vec(prop::collection::vec(observation(), 1..6), 1..8),
     ) {
         let (mut whole, mut split) = (Told::new(), Told::new());
-        let drop = DropName::new("drop");
+        let drop = DirectoryName::new("drop");
         for observations in rounds {
             whole.tell(Event::Observed { drop: drop.clone(), observations: observations.clone() });
             for observation in observations {

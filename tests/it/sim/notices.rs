@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dropferry::engine::event::Event;
 use dropferry::engine::settings::{ChannelSettings, DigestSettings};
-use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, UnitState, WallTime};
+use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, RunState, WallTime};
 use dropferry::store::snapshot::Snapshot;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::crashes::{each_crash, told};
 use super::scenarios::put_there;
 use super::world::{Life, Step, World, traits};
 
-/// Longer than closing a unit and every retry.
+/// Longer than closing a run and every retry.
 const STEPS_MAX: usize = 20_000;
 
 impl World {
@@ -25,9 +25,8 @@ impl World {
     fn is_told(&self) -> bool {
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
         let status = snapshot.status(true, WallTime(0)).expect("it can be read");
-        let mut units = status.units.iter();
-        units.all(|unit| unit.row.state == UnitState::Completed)
-            && status.notices.waiting_count == 0
+        let mut runs = status.runs.iter();
+        runs.all(|run| run.row.state == RunState::Completed) && status.notices.waiting_count == 0
     }
 }
 
@@ -69,7 +68,7 @@ fn messages(world: &World) -> BTreeMap<String, Value> {
 fn assert_one_completion(world: &World) {
     let messages = messages(world);
     let completed: Vec<_> =
-        messages.values().filter(|message| message["kind"] == "drop-completed").collect();
+        messages.values().filter(|message| message["kind"] == "run-completed").collect();
     assert_eq!(completed.len(), 1, "one fact has one message: {messages:?}");
     assert_eq!((&completed[0]["name"], &completed[0]["file_count"]), (&"run".into(), &2.into()));
 }
@@ -213,7 +212,7 @@ fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one
         world.write("b", b"");
         let check = |world: &World| {
             let mut paths = Vec::new();
-            for told in messages(world).values().filter(|told| told["kind"] == "drop-completed") {
+            for told in messages(world).values().filter(|told| told["kind"] == "run-completed") {
                 let named = told["paths"].as_array().expect("a list").iter();
                 paths.extend(named.map(|path| path.as_str().expect("a path").to_owned()));
                 let count = told["paths"].as_array().map_or(0, Vec::len);

@@ -107,7 +107,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
 fn orders_about_what_is_not_there_change_nothing() {
     let mut world = world(1);
     let mut life = world.start();
-    let drop = dropferry::model::DropName::new("nothing");
+    let drop = dropferry::model::DirectoryName::new("nothing");
     for verb in [Verb::Pause, Verb::Resume, Verb::Retry, Verb::Abandon] {
         for scope in [Scope::Drop(drop.clone()), Scope::Upload(UploadId(77))] {
             let changes = world.order(&mut life, verb, scope);

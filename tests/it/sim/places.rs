@@ -89,7 +89,7 @@ fn a_source_that_comes_later_finds_the_place_of_the_first_taken_after_a_restart_
                 }
                 world.write_at(SOURCES[order[1]], b"abcdefghij");
                 life.has_scanned = false;
-                let drop = dropferry::model::DropName::new("drop");
+                let drop = dropferry::model::DirectoryName::new("drop");
                 world.tell(&mut life, dropferry::engine::event::Event::ScanNow { drop });
                 world.settle(&mut life);
                 comes_to_rest(&world, &life, policy, false);
@@ -105,7 +105,7 @@ fn the_same_source_in_a_newer_version_is_treated_by_policy_as_before() {
     let mut life = world.run();
     world.write_at(SOURCES[0], b"abcdefghij");
     life.has_scanned = false;
-    let drop = dropferry::model::DropName::new("drop");
+    let drop = dropferry::model::DirectoryName::new("drop");
     world.tell(&mut life, dropferry::engine::event::Event::ScanNow { drop });
     world.settle(&mut life);
     let far = world.fake.state();

@@ -2,10 +2,10 @@
 
 use dropferry::engine::settings::Settings;
 use dropferry::model::{
-    DestinationName, DropName, SourcePath, Stage, TargetId, UploadId, UploadState,
+    DestinationName, DirectoryName, SourcePath, Stage, TargetId, UploadId, UploadState,
 };
 use dropferry::platform::fake::Fake;
-use dropferry::store::snapshot::{Proving, RunKey, Snapshot};
+use dropferry::store::snapshot::{Proving, RunRef, Snapshot};
 
 use super::check;
 use super::crashes::told;
@@ -194,8 +194,8 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
     world.settle(&mut life);
     assert_eq!(new.state().bytes_received, 0, "nothing is sent again by itself");
     let proved = |world: &World| {
-        let (drop, unit) = (DropName::new("drop"), SourcePath::from_bytes(b"run"));
-        let run = RunKey { drop: &drop, unit: &unit, is_file: false };
+        let (drop, run) = (DirectoryName::new("drop"), SourcePath::from_bytes(b"run"));
+        let run = RunRef { drop: &drop, run: &run, is_file: false };
         let proving = Proving {
             run,
             destinations: &[DestinationName::new("far")],

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dropferry::engine::event::Event;
 use dropferry::model::{
-    ContentMark, Description, DropName, EndReason, FailureKind, Hold, NamePolicy, ParkReason, Seen,
-    SourcePath, Stage, Target,
+    ContentMark, Description, DirectoryName, EndReason, FailureKind, Hold, NamePolicy, ParkReason,
+    Seen, SourcePath, Stage, Target,
 };
 use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartRequest, Platform};
 use futures_util::FutureExt;
@@ -146,7 +146,7 @@ fn a_file_that_changes_while_it_is_sent_becomes_a_new_upload_and_never_a_mix() {
         until_stage(&mut world, &mut life, is_sending);
         world.write("run/large", b"abcdefghijklm");
         let path = SourcePath::from_bytes(b"run/large");
-        let hint = Event::Hint { drop: DropName::new("drop"), paths: vec![path] };
+        let hint = Event::Hint { drop: DirectoryName::new("drop"), paths: vec![path] };
         world.tell(&mut life, hint);
         world.settle(&mut life);
         let status = check::status(&world);
@@ -171,7 +171,7 @@ fn a_file_that_vanishes_parks_and_goes_on_when_it_is_back() {
     let parked = Hold::Parked { reason: ParkReason::SourceMissing };
     assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
     world.files = kept;
-    world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+    world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
     while life.engine.stored_uploads().first().is_some_and(|upload| upload.state.hold == parked) {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
@@ -220,7 +220,7 @@ fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
         let mut world = World::new(seed);
         for destination in &mut world.settings.destinations {
             destination.traits.finishes_drops = true;
-            destination.folder = "{drop_name}".into();
+            destination.folder = "{run}".into();
         }
         world.write("run1/a", TEN);
         world.write("run1/b", b"bb");
@@ -234,7 +234,7 @@ fn a_drop_is_finished_when_all_of_it_is_there_and_again_when_it_goes_on() {
         finish(&mut world, &mut life);
         let before = world.fake.state().finished.len();
         world.write("run1/late", b"late");
-        world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+        world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
         world.settle(&mut life);
         finish(&mut world, &mut life);
         let finished = world.fake.state().finished[before..].to_vec();
@@ -380,7 +380,7 @@ fn a_file_that_changes_or_vanishes_while_its_begin_is_unanswered_leaves_no_orpha
             true => world.write("run/large", b"abcdefghijklm"),
             false => world.files.clear(),
         }
-        let drop = DropName::new("drop");
+        let drop = DirectoryName::new("drop");
         let paths = vec![SourcePath::from_bytes(b"run/large")];
         world.tell(&mut life, Event::Hint { drop, paths });
         if seed % 2 == 0 {
@@ -496,7 +496,7 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
         path,
         seen,
     }];
-    world.tell(&mut life, Event::Observed { drop: DropName::new("drop"), observations });
+    world.tell(&mut life, Event::Observed { drop: DirectoryName::new("drop"), observations });
     world.settle(&mut life);
     assert_eq!(check::status(&world).ignored_count, 1);
     check::all_arrived(&world, &life);

@@ -3,7 +3,7 @@
 
 use dropferry::engine::event::Event;
 use dropferry::model::{
-    DropName, EndReason, Hold, NamePolicy, ParkReason, PartSize, SourcePath, Stage, Traits,
+    DirectoryName, EndReason, Hold, NamePolicy, ParkReason, PartSize, SourcePath, Stage, Traits,
 };
 
 use super::check;
@@ -104,11 +104,11 @@ fn mischief(world: &mut World, mut life: Life, dice: &mut Random) -> Life {
             state.uploads.pop_first();
         }
         9 => world.now.wall.0 += 1_000_000_000 * dice.choose(&[-50, -20, 20, 50]),
-        _ => world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") }),
+        _ => world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") }),
     }
     if dice.per_mille(500) {
         let paths = vec![SourcePath::from_bytes(path.as_bytes())];
-        world.tell(&mut life, Event::Hint { drop: DropName::new("drop"), paths });
+        world.tell(&mut life, Event::Hint { drop: DirectoryName::new("drop"), paths });
     }
     life
 }
@@ -120,7 +120,7 @@ fn come_to_rest(world: &mut World, life: &mut Life) {
     (state.is_down, state.is_revoked) = (false, false);
     drop(state);
     life.has_scanned = false;
-    world.tell(life, Event::ScanNow { drop: DropName::new("drop") });
+    world.tell(life, Event::ScanNow { drop: DirectoryName::new("drop") });
     world.settle(life);
 }
 

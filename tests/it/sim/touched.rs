@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use dropferry::engine::event::Event;
-use dropferry::model::{DropName, FailureKind, IgnoreReason, NamePolicy, Stage};
+use dropferry::model::{DirectoryName, FailureKind, IgnoreReason, NamePolicy, Stage};
 
 use super::acts::Fault;
 use super::check;
@@ -102,7 +102,7 @@ fn a_file_that_is_touched_again_and_again_is_compared_in_its_last_state() {
             world.step(&mut life);
         }
         world.touch("run/large", Some(NEW));
-        world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+        world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
         world.settle(&mut life);
         assert_eq!(far(&world, "large"), [NEW], "seed {seed}");
         check::at_rest(&world, &life);
@@ -140,7 +140,7 @@ fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
             assert_ne!(world.step(&mut life), Step::Quiet);
         }
         world.touch("run/large", Some(NEW));
-        world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+        world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
         for _ in 0..1000 {
             let mixed = far(&world, "large").into_iter().find(|bytes| bytes != OLD && bytes != NEW);
             assert_eq!(mixed, None, "seed {seed}");

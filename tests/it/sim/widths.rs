@@ -5,7 +5,7 @@ use std::time::Duration;
 use dropferry::engine::event::Event;
 use dropferry::engine::settings::{PartWish, PartsInFlight};
 use dropferry::model::{
-    ByteCount, DestinationName, DropName, FailureKind, NamePolicy, PartLimits, Traits,
+    ByteCount, DestinationName, DirectoryName, FailureKind, NamePolicy, PartLimits, Traits,
 };
 
 use super::acts::Fault;
@@ -93,7 +93,7 @@ fn a_file_is_begun_with_parts_that_the_line_carries_in_seconds_whatever_was_admi
         world.tell(&mut life, Event::Sent(sent));
     }
     world.write("b", &[7; 3 * MIB]);
-    world.tell(&mut life, Event::ScanNow { drop: DropName::new("drop") });
+    world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
     world.settle(&mut life);
     all_arrived(&world, &life);
     let count = world.fake.state().files.len();

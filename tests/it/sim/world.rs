@@ -8,14 +8,14 @@ use dropferry::daemon::{portion, stored, unstored};
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::settings::{
-    DestinationSettings, DropSettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
-    RetrySettings, Settings,
+    DestinationSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish,
+    PartsInFlight, RetrySettings, Settings,
 };
 use dropferry::engine::{Engine, Portion, StoredUpload};
 use dropferry::model::{
-    ByteCount, Closing, Describes, DestinationName, DropName, ETagLaw, ExportMode, FailureKind,
-    Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record, RootIdentity,
-    SourcePath, TargetAddress, Traits, UploadId, WallTime,
+    ByteCount, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
+    FailureKind, Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record,
+    RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -66,7 +66,7 @@ pub(super) struct World {
     pub(super) root: RootIdentity,
     /// Which directory it has to be, as the last scan was told.
     pub(super) expects: Option<RootIdentity>,
-    /// How many units each scan left out.
+    /// How many runs each scan left out.
     pub(super) skipped: Vec<usize>,
     /// Files that were disposed of.
     pub(super) disposed: Vec<SourcePath>,
@@ -156,9 +156,9 @@ pub(super) fn address(container: &str) -> TargetAddress {
 
 fn settings(policy: NamePolicy) -> Settings {
     let far = vec![DestinationName::new("far")];
-    let plain = DropSettings::plain(DropName::new("drop"), "/drop".into(), far);
+    let plain = DirectorySettings::plain(DirectoryName::new("drop"), "/drop".into(), far);
     Settings {
-        drops: vec![DropSettings {
+        drops: vec![DirectorySettings {
             quiet_period: Duration::from_secs(10),
             closing: Closing { quiet: Duration::from_secs(100), ..plain.closing },
             ..plain
@@ -550,17 +550,17 @@ impl Life {
         self.commits.is_empty() && self.unstored.is_empty()
     }
 
-    /// Counts the acts of units that were decided and have not come back.
-    pub(super) fn unit_act_count(&self) -> usize {
+    /// Counts the acts of runs that were decided and have not come back.
+    pub(super) fn run_act_count(&self) -> usize {
         let pending = self.pending.iter().filter_map(|pending| match pending {
             Pending::Act(_, act) => Some(act.as_ref()),
             Pending::Sync(..) => None,
         });
         let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
-        let is_units = |act: &&Act| {
-            matches!(act, Act::ReadUnit { .. } | Act::WriteUnitReceipt { .. } | Act::Dispose { .. })
+        let is_runs = |act: &&Act| {
+            matches!(act, Act::ReadRun { .. } | Act::WriteRunReceipt { .. } | Act::Dispose { .. })
         };
-        pending.chain(waiting).filter(is_units).count()
+        pending.chain(waiting).filter(is_runs).count()
     }
 
     /// Returns every upload that the rows must hold, in memory or not.

@@ -52,7 +52,7 @@ impl Resolver<'_> {
             Platform::BaseSpace(basespace::Settings {
                 place: basespace::Place::Project(_),
                 ..
-            }) => format!("{{drop_name}}/{given}"),
+            }) => format!("{{run}}/{given}"),
             Platform::SevenBridges(_)
             | Platform::GjirafaVp(_)
             | Platform::BaseSpace(_)

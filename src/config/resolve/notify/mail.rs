@@ -137,11 +137,11 @@ impl Resolver<'_> {
 
     fn check_digest(&mut self, has_digest: bool, on: Option<&Spanned<Vec<Spanned<String>>>>) {
         let lacks = |on: &&Spanned<Vec<Spanned<String>>>| {
-            on.as_ref().iter().all(|word| word.as_ref() != "drop-completed")
+            on.as_ref().iter().all(|word| word.as_ref() != "run-completed")
         };
         if let Some(on) = on.filter(lacks).filter(|_| has_digest) {
             let message = "digest = \"daily\" has nothing to tell".to_owned();
-            let hint = "add \"drop-completed\" to on".to_owned();
+            let hint = "add \"run-completed\" to on".to_owned();
             self.problem(Some(on.span()), message, Some(hint));
         }
     }

@@ -82,7 +82,7 @@ fn file_pattern(pattern: &Spanned<String>) -> Result<FilePattern, ProfileError> 
     let compile = |part: &str| -> Result<GlobMatcher, ProfileError> {
         if part.is_empty() || part.contains("**") || part == ".." {
             let message = format!("file = {text:?} is not possible");
-            let hint = "allowed: a path below the unit; * stops at slashes, ** is not for here";
+            let hint = "allowed: a path below the run; * stops at slashes, ** is not for here";
             return Err(refuse(pattern.span(), message, hint.into()));
         }
         let glob = Rules::loose("file").compile(part);
@@ -100,7 +100,7 @@ fn required_file(
     match file {
         Some(file) => file_pattern(file),
         None => {
-            let hint = "file = \"SampleSheet*.csv\", a path below the unit".to_owned();
+            let hint = "file = \"SampleSheet*.csv\", a path below the run".to_owned();
             Err(refuse(span, format!("{table} has no file"), hint))
         }
     }

@@ -1,4 +1,4 @@
-//! Drops as units, with the real binary: closed, completed, receipts, late files, disposal.
+//! Drops as runs, with the real binary: closed, completed, receipts, late files, disposal.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ fn with(drop: &'static str) -> Stage {
     Stage::new(Options { drop, ..Options::default() })
 }
 
-fn unit(stage: &Stage, name: &str) -> Option<Value> {
-    stage.status()["units"].as_array()?.iter().find(|unit| unit["name"] == name).cloned()
+fn run(stage: &Stage, name: &str) -> Option<Value> {
+    stage.status()["runs"].as_array()?.iter().find(|run| run["name"] == name).cloned()
 }
 
-pub(crate) fn until_unit(stage: &Stage, name: &str, state: &str) -> Value {
-    until(&format!("{name} is {state}"), || unit(stage, name).filter(|unit| unit["state"] == state))
+pub(crate) fn until_run(stage: &Stage, name: &str, state: &str) -> Value {
+    until(&format!("{name} is {state}"), || run(stage, name).filter(|run| run["state"] == state))
 }
 
 fn receipts(stage: &Stage) -> Vec<PathBuf> {
@@ -32,9 +32,9 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
         with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"\nsentinel = \"ALL.json\"");
     stage.write("run1/a.txt", b"hello");
     stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
-    stage.write("alone.txt", b"no unit");
+    stage.write("alone.txt", b"no run");
     stage.start();
-    let done = until_unit(&stage, "run1", "completed");
+    let done = until_run(&stage, "run1", "completed");
     assert_eq!((&done["file_count"], &done["late_file_count"]), (&2.into(), &0.into()));
     stage.until_count("completed", 4);
     let receipt = stage.path("state/receipts/lab/run1.drop-1.json");
@@ -47,9 +47,9 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
 
     stage.write("run1/late.txt", b"late");
     until("it is completed again", || {
-        unit(&stage, "run1").filter(|unit| unit["completion_count"] == 2)
+        run(&stage, "run1").filter(|run| run["completion_count"] == 2)
     });
-    let done = until_unit(&stage, "run1", "completed");
+    let done = until_run(&stage, "run1", "completed");
     assert_eq!(done["late_file_count"], 1);
     stage.until_count("completed", 6);
     assert_eq!(receipts(&stage).len(), 2, "one for each time it was completed");
@@ -59,16 +59,16 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
 #[test]
 fn nothing_of_a_drop_is_sent_before_it_is_closed_where_that_is_wanted() {
     let mut stage =
-        with("quiet_period = \"200ms\"\nscan_interval = \"300ms\"\nstart = \"when-drop-closed\"");
+        with("quiet_period = \"200ms\"\nscan_interval = \"300ms\"\nstart = \"when-run-closed\"");
     stage.write("run1/a.txt", b"hello");
     stage.start();
-    until("the run is seen", || unit(&stage, "run1"));
+    until("the run is seen", || run(&stage, "run1"));
     let mut count = 0;
-    while unit(&stage, "run1").is_some_and(|unit| unit["state"] == "open") && count < 30 {
+    while run(&stage, "run1").is_some_and(|run| run["state"] == "open") && count < 30 {
         assert_eq!(stage.files().len(), 0, "nothing is there while it is open");
         count += 1;
     }
-    until_unit(&stage, "run1", "completed");
+    until_run(&stage, "run1", "completed");
     stage.assert_all_there();
 }
 
@@ -80,7 +80,7 @@ fn receipts_are_listed_and_written_as_lines_that_md5sum_accepts() {
     stage.write("run1/back\\slash\nnew", b"odd");
     stage.write("run1/large", &noise(12 << 20, 4));
     stage.start();
-    until_unit(&stage, "run1", "completed");
+    until_run(&stage, "run1", "completed");
     let lines = stage.output("receipts", &["--format", "md5sum", "run1"]).stdout;
     let mut check = Command::new("md5sum")
         .args(["-c", "--quiet", "-"])
@@ -116,7 +116,7 @@ fn a_drop_that_is_all_there_is_deleted_as_a_whole_and_not_before() {
     });
     assert!(stage.drop().join("run2/kept.jpg").exists(), "what was left out stays");
     let done = until("the row says so", || {
-        unit(&stage, "run1").filter(|unit| unit["disposal"]["done"] == true)
+        run(&stage, "run1").filter(|run| run["disposal"]["done"] == true)
     });
     assert_eq!(done["state"], "completed");
     assert_eq!(stage.count("completed"), 4);
@@ -132,7 +132,7 @@ fn a_drop_is_moved_after_its_grace_also_when_the_daemon_died_meanwhile() {
     fs::create_dir(stage.path("away")).expect("made");
     stage.write("run1/a.txt", b"hello");
     stage.start();
-    let done = until_unit(&stage, "run1", "completed");
+    let done = until_run(&stage, "run1", "completed");
     assert_eq!(done["disposal"]["done"], false, "the grace has not passed");
     assert!(stage.drop().join("run1/a.txt").exists());
     stage.signal(Signal::KILL);
@@ -151,12 +151,10 @@ fn a_drop_that_changed_since_is_never_disposed_of() {
     stage.write("run1/a.txt", b"hello");
     stage.write("run1/b.txt", b"b");
     stage.start();
-    until_unit(&stage, "run1", "completed");
+    until_run(&stage, "run1", "completed");
     stage.write("run1/a.txt", b"another, which cannot take the name of the first");
     until("the new version stands in the way", || (stage.count("parked") == 1).then_some(()));
-    until("its grace has passed", || {
-        unit(&stage, "run1").filter(|unit| unit["disposal"].is_null())
-    });
+    until("its grace has passed", || run(&stage, "run1").filter(|run| run["disposal"].is_null()));
     assert!(stage.drop().join("run1/a.txt").exists() && stage.drop().join("run1/b.txt").exists());
 }
 
@@ -170,7 +168,7 @@ fn want_of_free_space_shortens_the_grace_only_where_that_is_allowed() {
         let mut stage = with(Box::leak(drop.into_boxed_str()));
         stage.write("run1/a.txt", b"hello");
         stage.start();
-        let done = until_unit(&stage, "run1", "completed");
+        let done = until_run(&stage, "run1", "completed");
         if ends {
             until("it is disposed of", || (!stage.drop().join("run1").exists()).then_some(()));
         } else {
@@ -212,10 +210,10 @@ fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
     }
     println!("{kills} kills");
     assert!(kills > 10, "only {kills} kills");
-    until("every unit is done with", || {
-        let units = stage.status()["units"].as_array().cloned().unwrap_or_default();
-        let is_done = |unit: &Value| unit["disposal"]["done"] == true;
-        (units.len() == 8 && units.iter().all(is_done)).then_some(())
+    until("every run is done with", || {
+        let runs = stage.status()["runs"].as_array().cloned().unwrap_or_default();
+        let is_done = |run: &Value| run["disposal"]["done"] == true;
+        (runs.len() == 8 && runs.iter().all(is_done)).then_some(())
     });
     assert_eq!(stage.ledger()["breaches"], serde_json::json!([]));
 }

@@ -1,6 +1,6 @@
-//! Drops as units: which files belong together, when they are all there, what the run says of itself.
+//! Drops as runs: which files belong together, when they are all there, what the run says of itself.
 //!
-//! A *unit* is what an operator calls a drop: one run folder, one cell of it, or a file on its own.
+//! A *run* is what an operator calls a drop: one run folder, one cell of it, or a file on its own.
 //! It is named by its path below the drop directory.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bytes::ByteCount;
 use super::digest::Md5;
 use super::file::SourcePath;
-use super::id::{DropName, UploadId};
+use super::id::{DirectoryName, UploadId};
 use super::time::WallTime;
 
 /// What a drop is.
@@ -21,12 +21,12 @@ pub enum Unit {
     Directory,
 }
 
-/// What a file is to its unit, by its path alone.
+/// What a file is to its run, by its path alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// One of many.
     Plain,
-    /// Rewritten while the unit is open: sent after it is closed.
+    /// Rewritten while the run is open: sent after it is closed.
     Held,
     /// A marker, by its position in the profile's list (at most 63): sent after all others.
     Marker(u8),
@@ -35,30 +35,30 @@ pub enum Role {
 /// Where a file stands among others, by its path alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// How many bytes of the path name its unit; all of them where the file is its own unit.
-    pub unit_length: u32,
+    /// How many bytes of the path name its run; all of them where the file is its own run.
+    pub run_length: u32,
     /// Smaller goes first within a drop directory.
     pub rank: u32,
-    /// What it is to its unit.
+    /// What it is to its run.
     pub role: Role,
 }
 
 impl Place {
     /// The place of a file on its own.
     pub fn alone(path: &SourcePath) -> Self {
-        Self { unit_length: length(path.as_bytes()), rank: 0, role: Role::Plain }
+        Self { run_length: length(path.as_bytes()), rank: 0, role: Role::Plain }
     }
 
-    /// Returns the name of the unit of the file at `path`.
-    pub fn unit(&self, path: &SourcePath) -> SourcePath {
+    /// Returns the name of the run of the file at `path`.
+    pub fn run(&self, path: &SourcePath) -> SourcePath {
         let bytes = path.as_bytes();
-        let end = (self.unit_length as usize).min(bytes.len());
+        let end = (self.run_length as usize).min(bytes.len());
         if end == bytes.len() { path.clone() } else { SourcePath::from_bytes(&bytes[..end]) }
     }
 
-    /// Tells whether the file is its own unit.
+    /// Tells whether the file is its own run.
     pub fn is_alone(&self, path: &SourcePath) -> bool {
-        self.unit_length as usize >= path.as_bytes().len()
+        self.run_length as usize >= path.as_bytes().len()
     }
 }
 
@@ -67,9 +67,9 @@ pub(crate) fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// How far a unit is.
+/// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UnitState {
+pub enum RunState {
     /// Files may still come.
     Open,
     /// Its writer is done with it, by its markers or for want of change.
@@ -80,7 +80,7 @@ pub enum UnitState {
     Gone,
 }
 
-impl UnitState {
+impl RunState {
     /// Every state, for reading rows back.
     pub const ALL: [Self; 4] = [Self::Open, Self::Closed, Self::Completed, Self::Gone];
 
@@ -100,9 +100,9 @@ impl UnitState {
     }
 }
 
-/// What a unit's own files and its name say of it.
+/// What a run's own files and its name say of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnitReading {
+pub struct RunReading {
     /// `{run_id}`, `{instrument}`, `{flowcell}`, `{date}`, `{sample}`, as far as they are known.
     pub words: BTreeMap<String, String>,
     /// Samples of its sample sheet, whose names begin the names of their files.
@@ -115,14 +115,14 @@ pub struct UnitReading {
     /// The same for people: `CopyComplete.txt`.
     pub waits_for: String,
     /// How the run ended, where it says so.
-    pub outcome: Option<UnitOutcome>,
+    pub outcome: Option<RunOutcome>,
     /// Files that a manifest of the run lists and that are not there; the first few.
     pub missing: Vec<String>,
     /// What could not be looked at, for people: a list that is too long.
     pub notes: Vec<String>,
 }
 
-impl UnitReading {
+impl RunReading {
     /// Returns the sample that a file is of: the longest of the sheet with whose name and `_` or `.` the
     /// file's name begins, else the run's own.
     pub fn sample_of(&self, file_name: &[u8]) -> Option<&str> {
@@ -137,22 +137,22 @@ impl UnitReading {
 
 /// How a run ended, by its own word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitOutcome {
+pub struct RunOutcome {
     /// The word: `RunCompleted`, `OutcomeFailed`.
     pub word: String,
     /// Whether it is a word for success.
     pub is_success: bool,
 }
 
-/// One unit's row.
+/// One run's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitRow {
+pub struct RunRow {
     /// In which drop directory.
-    pub drop: DropName,
+    pub drop: DirectoryName,
     /// Its path there.
     pub name: SourcePath,
     /// How far it is.
-    pub state: UnitState,
+    pub state: RunState,
     /// What it waits for, or what is wrong with it.
     pub reason: Option<String>,
     /// Files of it, at the last scan.
@@ -174,16 +174,16 @@ pub struct UnitRow {
     /// SHA-256 of its newest receipt.
     pub receipt_sha256: Option<[u8; 32]>,
     /// How the run ended, by its own word.
-    pub outcome: Option<UnitOutcome>,
+    pub outcome: Option<RunOutcome>,
 }
 
-impl UnitRow {
-    /// Returns the row of a unit that was just seen.
-    pub fn opened(drop: DropName, name: SourcePath, at: WallTime) -> Self {
+impl RunRow {
+    /// Returns the row of a run that was just seen.
+    pub fn opened(drop: DirectoryName, name: SourcePath, at: WallTime) -> Self {
         Self {
             drop,
             name,
-            state: UnitState::Open,
+            state: RunState::Open,
             reason: None,
             file_count: 0,
             size: ByteCount(0),
@@ -207,9 +207,9 @@ impl UnitRow {
     }
 }
 
-/// One file of a unit at one destination, as its receipt proves it.
+/// One file of a run at one destination, as its receipt proves it.
 #[derive(Debug, Clone)]
-pub struct UnitFile {
+pub struct RunFile {
     /// Which upload.
     pub upload: UploadId,
     /// From which drop directory.
@@ -240,7 +240,7 @@ pub struct UnitFile {
     pub completed_at: Option<WallTime>,
 }
 
-/// What happens to a source when all of its unit is there.
+/// What happens to a source when all of its run is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// It stays.
@@ -264,10 +264,10 @@ pub enum WholeDigest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disposal {
     /// In which drop directory.
-    pub drop: DropName,
-    /// Of which unit.
-    pub unit: SourcePath,
-    /// The unit is a file.
+    pub drop: DirectoryName,
+    /// Of which run.
+    pub run: SourcePath,
+    /// The run is a file.
     pub is_file: bool,
     /// Not before this time.
     pub due: WallTime,
@@ -275,23 +275,23 @@ pub struct Disposal {
     pub is_intended: bool,
 }
 
-/// When files of a unit are sent.
+/// When files of a run are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// As they settle, those that are rewritten all run long excepted.
     AsFilesSettle,
-    /// When the unit is closed.
-    WhenDropClosed,
+    /// When the run is closed.
+    WhenRunClosed,
 }
 
-/// How the units of a drop directory are closed.
+/// How the runs of a drop directory are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
-    /// The profile reads what a unit says of itself; otherwise it closes for want of change.
-    pub reads_units: bool,
+    /// The profile reads what a run says of itself; otherwise it closes for want of change.
+    pub reads_runs: bool,
     /// For how long nothing may change before it is believed.
     pub quiet: Duration,
-    /// An open unit whose markers do not come for so long is worth a word.
+    /// An open run whose markers do not come for so long is worth a word.
     pub stale_after: Duration,
 }
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn longest_sample_that_begins_the_name_is_meant() {
         let samples = ["NA12878", "NA12878_2", "S", ""].map(str::to_owned).to_vec();
-        let mut reading = UnitReading { samples, ..UnitReading::default() };
+        let mut reading = RunReading { samples, ..RunReading::default() };
         let table: [(&[u8], Option<&str>); 8] = [
             (b"NA12878_S1_L001_R1_001.fastq.gz", Some("NA12878")),
             (b"NA12878_2_S2_L001_R1_001.fastq.gz", Some("NA12878_2")),

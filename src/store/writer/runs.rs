@@ -1,55 +1,55 @@
-//! What is written of drops as units, and of the disposal of their sources.
+//! What is written of drops as runs, and of the disposal of their sources.
 
 use rusqlite::{Connection, named_params};
 
 use super::Result;
 use super::record::drop_count;
-use crate::model::{Disposal, DropName, Failure, SourcePath, UnitRow, WallTime};
+use crate::model::{DirectoryName, Disposal, Failure, RunRow, SourcePath, WallTime};
 use crate::store::rows::saturated;
 
 /// Writes that a source is about to be disposed of.
 pub(super) fn intend_disposal(
     connection: &Connection,
-    drop: &DropName,
-    unit: &SourcePath,
+    drop: &DirectoryName,
+    run: &SourcePath,
     at: WallTime,
 ) -> Result<()> {
-    let sql = "UPDATE disposals SET intended_at_ns = ?3 WHERE drop_name = ?1 AND unit = ?2";
-    let row = (drop.as_str(), unit.as_bytes(), at.0);
+    let sql = "UPDATE disposals SET intended_at_ns = ?3 WHERE drop_name = ?1 AND run = ?2";
+    let row = (drop.as_str(), run.as_bytes(), at.0);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 /// Writes that a source could not be disposed of, and when that is tried again.
 pub(super) fn delay_disposal(
     connection: &Connection,
-    drop: &DropName,
-    unit: &SourcePath,
+    drop: &DirectoryName,
+    run: &SourcePath,
     retry_at: WallTime,
     failure: &Failure,
 ) -> Result<()> {
     let sql = "UPDATE disposals SET retry_at_ns = ?3, failure = ?4 \
-        WHERE drop_name = ?1 AND unit = ?2";
-    let row = (drop.as_str(), unit.as_bytes(), retry_at.0, failure.to_string());
+        WHERE drop_name = ?1 AND run = ?2";
+    let row = (drop.as_str(), run.as_bytes(), retry_at.0, failure.to_string());
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 /// Writes that the disposal of a source has ended.
 pub(super) fn end_disposal(
     connection: &Connection,
-    drop: &DropName,
-    unit: &SourcePath,
+    drop: &DirectoryName,
+    run: &SourcePath,
     is_done: bool,
     at: WallTime,
 ) -> Result<()> {
     let sql = "UPDATE disposals SET ended_at_ns = ?3, is_done = ?4, failure = NULL \
-        WHERE drop_name = ?1 AND unit = ?2";
-    let row = (drop.as_str(), unit.as_bytes(), at.0, is_done);
+        WHERE drop_name = ?1 AND run = ?2";
+    let row = (drop.as_str(), run.as_bytes(), at.0, is_done);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes a unit.
-pub(super) fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
-    let sql = "INSERT INTO units VALUES (:drop, :unit, :state, :reason, :files, :size, :closed_files, \
+/// Writes a run.
+pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
+    let sql = "INSERT INTO runs VALUES (:drop, :run, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
         :given_up) \
         ON CONFLICT DO UPDATE SET state = :state, reason = :reason, file_count = :files, \
@@ -58,7 +58,7 @@ pub(super) fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
         outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":drop": row.drop.as_str(),
-        ":unit": row.name.as_bytes(),
+        ":run": row.name.as_bytes(),
         ":state": row.state.as_str(),
         ":reason": row.reason,
         ":files": saturated(row.file_count),
@@ -76,32 +76,32 @@ pub(super) fn write_row(connection: &Connection, row: &UnitRow) -> Result<()> {
     Ok(())
 }
 
-/// Writes what a unit says of itself; its samples are words named `samples`.
+/// Writes what a run says of itself; its samples are words named `samples`.
 pub(super) fn write_words(
     connection: &Connection,
-    drop: &DropName,
-    unit: &SourcePath,
+    drop: &DirectoryName,
+    run: &SourcePath,
     words: &[(String, String)],
     samples: &[String],
 ) -> Result<()> {
     let words = words.iter().map(|(word, value)| (word.as_str(), value.as_str()));
     let samples = samples.iter().map(|sample| ("samples", sample.as_str()));
-    let (drop, unit) = (drop.as_str(), unit.as_bytes());
-    let sql = "DELETE FROM unit_words WHERE drop_name = ?1 AND unit = ?2";
-    connection.prepare_cached(sql)?.execute((drop, unit))?;
-    let sql = "INSERT INTO unit_words VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (drop, run) = (drop.as_str(), run.as_bytes());
+    let sql = "DELETE FROM run_words WHERE drop_name = ?1 AND run = ?2";
+    connection.prepare_cached(sql)?.execute((drop, run))?;
+    let sql = "INSERT INTO run_words VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut insert = connection.prepare_cached(sql)?;
     for (number, (word, value)) in words.chain(samples).enumerate() {
-        insert.execute((drop, unit, word, saturated(number as u64), value))?;
+        insert.execute((drop, run, word, saturated(number as u64), value))?;
     }
     Ok(())
 }
 
 /// Writes that a source is to be disposed of.
 pub(super) fn queue_disposal(connection: &Connection, what: &Disposal) -> Result<()> {
-    let sql = "INSERT INTO disposals (drop_name, unit, is_file, due_at_ns) VALUES (?1, ?2, ?3, ?4) \
+    let sql = "INSERT INTO disposals (drop_name, run, is_file, due_at_ns) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT DO UPDATE SET is_file = ?3, due_at_ns = ?4, intended_at_ns = NULL, \
         retry_at_ns = NULL, failure = NULL, ended_at_ns = NULL, is_done = 0";
-    let row = (what.drop.as_str(), what.unit.as_bytes(), what.is_file, what.due.0);
+    let row = (what.drop.as_str(), what.run.as_bytes(), what.is_file, what.due.0);
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }

@@ -1,31 +1,33 @@
-//! The acts of units: reading what one says of itself, its receipt, its disposal.
+//! The acts of runs: reading what one says of itself, its receipt, its disposal.
 
 use std::sync::Arc;
 
 use super::perform::{World, drop_of, off_the_loop};
 use super::workers::Reply;
 use crate::engine::event::Outcome;
-use crate::model::{Disposition, DropName, Failure, FailureKind, SourcePath, UnitFile, UploadId};
+use crate::model::{
+    DirectoryName, Disposition, Failure, FailureKind, RunFile, SourcePath, UploadId,
+};
 use crate::receipt;
 use crate::source;
-use crate::store::snapshot::{Proving, RunKey, Snapshot};
+use crate::store::snapshot::{Proving, RunRef, Snapshot};
 
-type Key = (DropName, SourcePath);
+type Key = (DirectoryName, SourcePath);
 
 fn local(why: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::LocalFault, why.to_string())
 }
 
-/// Reads what a unit says of itself.
-pub(super) async fn read(world: Arc<World>, drop: DropName, unit: SourcePath) -> Reply {
+/// Reads what a run says of itself.
+pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> Reply {
     let read = move || {
         let source = drop_of(&world, &drop)?;
-        source::read_unit(&source.root, &unit, &source.profile).map_err(Failure::from)
+        source::read_run(&source.root, &run, &source.profile).map_err(Failure::from)
     };
-    off_the_loop(read).await.map(|reading| Outcome::UnitRead(Box::new(reading)))
+    off_the_loop(read).await.map(|reading| Outcome::RunRead(Box::new(reading)))
 }
 
-/// Renders a unit's receipt from rows, as they are read, and makes it durable.
+/// Renders a run's receipt from rows, as they are read, and makes it durable.
 pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) -> Reply {
     let write = move || {
         world
@@ -39,25 +41,24 @@ pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) 
 fn receipt_of(
     world: &World,
     snapshot: &Snapshot,
-    (drop, unit): &Key,
+    (drop, run): &Key,
     generation: u32,
 ) -> Result<Outcome, Failure> {
-    let row = snapshot.unit(drop, unit).map_err(local)?;
-    let row = row.ok_or_else(|| local(format!("unit {unit} has no row")))?;
-    let place = receipt::unit_path(drop.as_str(), unit, generation);
-    let files = |take: &mut dyn FnMut(UnitFile) -> std::io::Result<()>| {
-        snapshot.unit_files(drop, unit, take)
-    };
-    let written = receipt::write_unit(&world.state, &place, (&row, generation), files);
+    let row = snapshot.run(drop, run).map_err(local)?;
+    let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
+    let place = receipt::run_path(drop.as_str(), run, generation);
+    let files =
+        |take: &mut dyn FnMut(RunFile) -> std::io::Result<()>| snapshot.run_files(drop, run, take);
+    let written = receipt::write_run(&world.state, &place, (&row, generation), files);
     let (sha256, fingerprint) = written
         .map_err(|error| local(format!("the receipt {place} cannot be written: {error}")))?;
-    Ok(Outcome::UnitReceiptWritten { path: place, fingerprint, sha256 })
+    Ok(Outcome::RunReceiptWritten { path: place, fingerprint, sha256 })
 }
 
 /// What is disposed of, and how.
 pub(super) struct Disposing {
-    pub(super) drop: DropName,
-    pub(super) unit: SourcePath,
+    pub(super) drop: DirectoryName,
+    pub(super) run: SourcePath,
     pub(super) is_file: bool,
     pub(super) how: Disposition,
     /// Uploads from this id on were not asked about.
@@ -67,7 +68,7 @@ pub(super) struct Disposing {
 /// Disposes of a run's source, when every file of it has a receipt at every destination.
 pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
     let dispose = move || {
-        let Disposing { drop, unit, is_file, how, before } = &what;
+        let Disposing { drop, run, is_file, how, before } = &what;
         let source = drop_of(&world, drop)?;
         // Of an empty mount point everything would seem to be disposed of already.
         let (root, mark) = source.root.check().map_err(Failure::from)?;
@@ -76,9 +77,9 @@ pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
             return Err(Failure::new(FailureKind::SourceAway, why));
         }
         let destinations = world.targets.get(drop).cloned().unwrap_or_default();
-        let run = RunKey { drop, unit, is_file: *is_file };
+        let asked = RunRef { drop, run, is_file: *is_file };
         let destinations = &destinations;
-        let count = |snapshot: &Snapshot| snapshot.completed_at_former(&run);
+        let count = |snapshot: &Snapshot| snapshot.completed_at_former(&asked);
         let former_count = world.readers.lend(count).flatten().map_err(local)?;
         // What an act that was cut set aside is put back all the same.
         if former_count > 0 && *how != Disposition::Keep {
@@ -88,10 +89,10 @@ pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
             );
             return Err(Failure::new(FailureKind::NotFound, why));
         }
-        let proving = Proving { run, destinations, before: *before, root: &root };
+        let proving = Proving { run: asked, destinations, before: *before, root: &root };
         let prove = |snapshot: &Snapshot| snapshot.proved_files(&proving);
         let proved = world.readers.lend(prove).flatten().map_err(local)?;
-        let what = source::Disposable { root: &source.root, unit, is_file: *is_file };
+        let what = source::Disposable { root: &source.root, run, is_file: *is_file };
         source::dispose(&what, &source.filter, &proved, how).map_err(Failure::from)?;
         Ok(Outcome::Disposed)
     };

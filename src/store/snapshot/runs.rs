@@ -1,4 +1,4 @@
-//! What is read of drops as units: their rows, their files, what may be disposed of.
+//! What is read of drops as runs: their rows, their files, what may be disposed of.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,29 +7,29 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{
-    ArrivedFile, ByteCount, DestinationName, DropName, ETag, Fingerprint, Md5, RemoteFileId,
-    RootIdentity, SentFile, SourcePath, UnitFile, UnitRow, UploadId, WallTime,
+    ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, Md5, RemoteFileId,
+    RootIdentity, RunFile, RunRow, SentFile, SourcePath, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// A unit as it is listed.
+/// A run as it is listed.
 #[derive(Debug, Clone)]
-pub struct UnitShown {
+pub struct RunShown {
     /// Its row.
-    pub row: UnitRow,
+    pub row: RunRow,
     /// What it says of itself.
     pub words: BTreeMap<String, String>,
     /// Its uploads at each destination.
-    pub tallies: Vec<UnitTally>,
+    pub tallies: Vec<RunTally>,
     /// Whether its source was disposed of, or why not yet.
     pub disposal: Option<DisposalShown>,
 }
 
-/// Uploads of one unit at one destination.
+/// Uploads of one run at one destination.
 #[derive(Debug, Clone)]
-pub struct UnitTally {
+pub struct RunTally {
     /// To where.
     pub destination: String,
     /// How many.
@@ -40,7 +40,7 @@ pub struct UnitTally {
     pub parked_count: u64,
 }
 
-/// How the disposal of a unit's source stands.
+/// How the disposal of a run's source stands.
 #[derive(Debug, Clone)]
 pub struct DisposalShown {
     /// When it is due.
@@ -57,29 +57,29 @@ pub struct HeldDisposal {
     /// From which drop directory.
     pub drop: String,
     /// Which.
-    pub unit: SourcePath,
+    pub run: SourcePath,
     /// Why.
     pub failure: String,
 }
 
 /// Which run's rows are read.
 #[derive(Debug, Clone, Copy)]
-pub struct RunKey<'a> {
+pub struct RunRef<'a> {
     /// In which drop directory.
-    pub drop: &'a DropName,
+    pub drop: &'a DirectoryName,
     /// Its path there.
-    pub unit: &'a SourcePath,
+    pub run: &'a SourcePath,
     /// It is a file.
     pub is_file: bool,
 }
 
-impl RunKey<'_> {
+impl RunRef<'_> {
     fn condition(&self) -> &'static str {
-        if self.is_file { "path = ?2 AND unit IS NULL" } else { "unit = ?2" }
+        if self.is_file { "path = ?2 AND run IS NULL" } else { "run = ?2" }
     }
 
     fn key(&self) -> (&str, &[u8]) {
-        (self.drop.as_str(), self.unit.as_bytes())
+        (self.drop.as_str(), self.run.as_bytes())
     }
 }
 
@@ -87,7 +87,7 @@ impl RunKey<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Proving<'a> {
     /// Whose files.
-    pub run: RunKey<'a>,
+    pub run: RunRef<'a>,
     /// Where all of them must be.
     pub destinations: &'a [DestinationName],
     /// Uploads from this id on prove nothing.
@@ -118,42 +118,42 @@ const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.p
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
     AND n.stage = 'receipted') ORDER BY u.path, u.destination";
 
-/// What lists the newest units.
+/// What lists the newest runs.
 pub(super) fn newest_sql(limit: u32) -> String {
-    format!("SELECT * FROM units ORDER BY opened_at_ns DESC, unit LIMIT {limit}")
+    format!("SELECT * FROM runs ORDER BY opened_at_ns DESC, run LIMIT {limit}")
 }
 
 impl Snapshot {
-    /// Returns the row of one unit.
+    /// Returns the row of one run.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn unit(
+    pub fn run(
         &self,
-        drop: &DropName,
-        unit: &SourcePath,
-    ) -> std::result::Result<Option<UnitRow>, Error> {
-        let sql = "SELECT * FROM units WHERE drop_name = ?1 AND unit = ?2";
-        let key = (drop.as_str(), unit.as_bytes());
-        let row = self.connection.query_row(sql, key, rows::read_unit).optional();
+        drop: &DirectoryName,
+        run: &SourcePath,
+    ) -> std::result::Result<Option<RunRow>, Error> {
+        let sql = "SELECT * FROM runs WHERE drop_name = ?1 AND run = ?2";
+        let key = (drop.as_str(), run.as_bytes());
+        let row = self.connection.query_row(sql, key, rows::read_run).optional();
         row.map_err(|source| self.failed(source))
     }
 
-    /// Lists units, the newest first.
-    pub(super) fn read_units(&self, limit: u32) -> Result<Vec<UnitShown>> {
-        let rows = self.list(&newest_sql(limit), rows::read_unit)?;
+    /// Lists runs, the newest first.
+    pub(super) fn read_runs(&self, limit: u32) -> Result<Vec<RunShown>> {
+        let rows = self.list(&newest_sql(limit), rows::read_run)?;
         rows.into_iter().map(|row| self.shown(row)).collect()
     }
 
-    fn shown(&self, row: UnitRow) -> Result<UnitShown> {
+    fn shown(&self, row: RunRow) -> Result<RunShown> {
         let key = (row.drop.as_str(), row.name.as_bytes());
-        let sql = "SELECT word, value FROM unit_words \
-            WHERE drop_name = ?1 AND unit = ?2 AND word <> 'samples'";
+        let sql = "SELECT word, value FROM run_words \
+            WHERE drop_name = ?1 AND run = ?2 AND word <> 'samples'";
         let words = self.rows_of(sql, key, |row| Ok((row.get(0)?, row.get(1)?)))?;
         let sql = "SELECT destination, upload_count, completed_count, parked_count \
-            FROM unit_tallies WHERE drop_name = ?1 AND unit = ?2";
+            FROM run_tallies WHERE drop_name = ?1 AND run = ?2";
         let tallies = self.rows_of(sql, key, |row| {
-            Ok(UnitTally {
+            Ok(RunTally {
                 destination: row.get(0)?,
                 upload_count: rows::unsigned_at(row, 1)?,
                 completed_count: rows::unsigned_at(row, 2)?,
@@ -161,7 +161,7 @@ impl Snapshot {
             })
         })?;
         let disposal = self.read_disposal(key)?;
-        Ok(UnitShown { words: words.into_iter().collect(), tallies, disposal, row })
+        Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
     /// Returns how the disposal of a run stands; none when its source stays.
@@ -170,16 +170,16 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn disposal(
         &self,
-        drop: &DropName,
-        unit: &SourcePath,
+        drop: &DirectoryName,
+        run: &SourcePath,
     ) -> std::result::Result<Option<DisposalShown>, Error> {
-        let read = self.read_disposal((drop.as_str(), unit.as_bytes()));
+        let read = self.read_disposal((drop.as_str(), run.as_bytes()));
         read.map_err(|source| self.failed(source))
     }
 
     fn read_disposal(&self, key: (&str, &[u8])) -> Result<Option<DisposalShown>> {
         let sql = "SELECT due_at_ns, failure, is_done FROM disposals \
-            WHERE drop_name = ?1 AND unit = ?2 AND (is_done OR ended_at_ns IS NULL)";
+            WHERE drop_name = ?1 AND run = ?2 AND (is_done OR ended_at_ns IS NULL)";
         let disposal = self.rows_of(sql, key, |row| {
             let due_at = WallTime(row.get(0)?);
             Ok(DisposalShown { due_at, failure: row.get(1)?, is_done: row.get(2)? })
@@ -193,12 +193,12 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn held_disposals(&self, count_max: u32) -> std::result::Result<Vec<HeldDisposal>, Error> {
         let sql = format!(
-            "SELECT drop_name, unit, failure FROM disposals \
+            "SELECT drop_name, run, failure FROM disposals \
              WHERE ended_at_ns IS NULL AND failure IS NOT NULL LIMIT {count_max}"
         );
         let read = |row: &Row<'_>| {
-            let unit = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
-            Ok(HeldDisposal { drop: row.get(0)?, unit, failure: row.get(2)? })
+            let run = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+            Ok(HeldDisposal { drop: row.get(0)?, run, failure: row.get(2)? })
         };
         self.list(&sql, read).map_err(|source| self.failed(source))
     }
@@ -207,9 +207,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn receipted_runs(&self) -> std::result::Result<Vec<UnitRow>, Error> {
-        let sql = "SELECT * FROM units WHERE receipt_sha256 IS NOT NULL ORDER BY drop_name, unit";
-        self.list(sql, rows::read_unit).map_err(|source| self.failed(source))
+    pub fn receipted_runs(&self) -> std::result::Result<Vec<RunRow>, Error> {
+        let sql = "SELECT * FROM runs WHERE receipt_sha256 IS NOT NULL ORDER BY drop_name, run";
+        self.list(sql, rows::read_run).map_err(|source| self.failed(source))
     }
 
     pub(super) fn rows_of<T>(
@@ -221,20 +221,20 @@ impl Snapshot {
         self.connection.prepare_cached(sql)?.query_map(key, read)?.collect()
     }
 
-    /// Hands out every file of a unit that has a receipt, in the order of their paths.
+    /// Hands out every file of a run that has a receipt, in the order of their paths.
     ///
     /// # Errors
     /// When the database cannot be read, or the taker fails.
-    pub fn unit_files(
+    pub fn run_files(
         &self,
-        drop: &DropName,
-        unit: &SourcePath,
-        take: &mut dyn FnMut(UnitFile) -> io::Result<()>,
+        drop: &DirectoryName,
+        run: &SourcePath,
+        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
     ) -> io::Result<()> {
         let sql = format!(
-            "{FILES} WHERE u.drop_name = ?1 AND u.unit = ?2 AND u.stage = 'receipted' {NEWEST}"
+            "{FILES} WHERE u.drop_name = ?1 AND u.run = ?2 AND u.stage = 'receipted' {NEWEST}"
         );
-        self.each_file(&sql, (drop.as_str(), unit.as_bytes()), take)
+        self.each_file(&sql, (drop.as_str(), run.as_bytes()), take)
     }
 
     /// Hands out every file that has a receipt, of one drop directory or of all.
@@ -244,7 +244,7 @@ impl Snapshot {
     pub fn receipted_files(
         &self,
         drop: Option<&str>,
-        take: &mut dyn FnMut(UnitFile) -> io::Result<()>,
+        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
     ) -> io::Result<()> {
         let sql = format!(
             "{FILES} WHERE (?1 IS NULL OR u.drop_name = ?1) AND u.sentinel = 0 \
@@ -257,7 +257,7 @@ impl Snapshot {
         &self,
         sql: &str,
         key: impl rusqlite::Params,
-        take: &mut dyn FnMut(UnitFile) -> io::Result<()>,
+        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
     ) -> io::Result<()> {
         let failed = |source| io::Error::other(self.failed(source));
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -272,7 +272,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn completed_at_former(&self, run: &RunKey<'_>) -> std::result::Result<u64, Error> {
+    pub fn completed_at_former(&self, run: &RunRef<'_>) -> std::result::Result<u64, Error> {
         let of = run.condition();
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 FROM uploads WHERE drop_name = ?1 AND {of} \
@@ -337,7 +337,7 @@ impl Snapshot {
     /// When the database cannot be read.
     pub fn arrived_files(
         &self,
-        run: &RunKey<'_>,
+        run: &RunRef<'_>,
         destination: &DestinationName,
         after: Option<UploadId>,
         count_max: u32,
@@ -348,7 +348,7 @@ impl Snapshot {
 
     fn read_arrived(
         &self,
-        run: &RunKey<'_>,
+        run: &RunRef<'_>,
         destination: &DestinationName,
         after: Option<UploadId>,
         count_max: u32,
@@ -367,8 +367,8 @@ impl Snapshot {
                 AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
                 AND n.stage = 'receipted' AND n.sentinel = 0) ORDER BY u.id LIMIT ?5"
         );
-        let (drop, unit) = run.key();
-        let key = (drop, unit, destination.as_str(), after.map_or(0, |id| id.0), count_max);
+        let (drop, run) = run.key();
+        let key = (drop, run, destination.as_str(), after.map_or(0, |id| id.0), count_max);
         let mut statement = self.connection.prepare_cached(&sql)?;
         let found = statement.query_map(key, |row| {
             Ok(ArrivedFile {
@@ -399,13 +399,13 @@ pub(super) fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
     })
 }
 
-fn read_file(row: &Row<'_>) -> Result<UnitFile> {
+fn read_file(row: &Row<'_>) -> Result<RunFile> {
     let md5 = |column: &'static str| -> Result<Option<Md5>> {
         let bytes = row.get_ref(column)?.as_blob_or_null()?;
         bytes.map(|bytes| rows::md5_of(bytes, column)).transpose()
     };
     let part_size = row.get::<_, Option<i64>>("mark_part_size_bytes")?;
-    Ok(UnitFile {
+    Ok(RunFile {
         upload: UploadId(row.get("id")?),
         drop: row.get("drop_name")?,
         path: SourcePath::from_bytes(row.get_ref("path")?.as_blob()?),

@@ -1,6 +1,6 @@
-//! The receipt of a unit: the list of all its files with their digests.
+//! The receipt of a run: the list of all its files with their digests.
 //!
-//! A unit may have hundreds of thousands of files, so the receipt is written as its rows are read, one
+//! A run may have hundreds of thousands of files, so the receipt is written as its rows are read, one
 //! file a line. The same rows give the same bytes here too.
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{below, directory, make_durable, rfc3339, sync};
 use crate::model::{
-    ByteCount, Fingerprint, Hex, SourcePath, UnitFile, UnitRow, WallTime, json_shown,
+    ByteCount, Fingerprint, Hex, RunFile, RunRow, SourcePath, WallTime, json_shown,
 };
 
 /// What a receipt's first lines say.
@@ -50,22 +50,22 @@ struct Line<'a> {
     upload_id: i64,
 }
 
-/// Returns where a unit's receipt stands below the directory of receipts:
-/// `<drop>/<unit>.drop-<generation>.json`.
-pub fn unit_path(drop: &str, unit: &SourcePath, generation: u32) -> SourcePath {
-    below(drop, unit, &format!(".drop-{generation}.json"))
+/// Returns where a run's receipt stands below the directory of receipts:
+/// `<drop>/<run>.drop-<generation>.json`.
+pub fn run_path(drop: &str, run: &SourcePath, generation: u32) -> SourcePath {
+    below(drop, run, &format!(".drop-{generation}.json"))
 }
 
-/// Writes a unit's receipt so that it is whole and durable under its name; returns the SHA-256 of its
+/// Writes a run's receipt so that it is whole and durable under its name; returns the SHA-256 of its
 /// bytes, and its fingerprint.
 ///
 /// # Errors
 /// When the disk would not take it, or the files cannot be listed; nothing stands under its name then.
-pub fn write_unit(
+pub fn write_run(
     state: &Path,
     place: &SourcePath,
-    (row, generation): (&UnitRow, u32),
-    files: impl FnOnce(&mut dyn FnMut(UnitFile) -> io::Result<()>) -> io::Result<()>,
+    (row, generation): (&RunRow, u32),
+    files: impl FnOnce(&mut dyn FnMut(RunFile) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<([u8; 32], Fingerprint)> {
     let place: PathBuf = directory(state).join(place.as_path());
     let parent = place.parent().unwrap_or(state);
@@ -97,8 +97,8 @@ fn fingerprint(found: &fs::Metadata) -> Fingerprint {
 
 fn write_json(
     out: &mut impl Write,
-    (row, generation): (&UnitRow, u32),
-    files: impl FnOnce(&mut dyn FnMut(UnitFile) -> io::Result<()>) -> io::Result<()>,
+    (row, generation): (&RunRow, u32),
+    files: impl FnOnce(&mut dyn FnMut(RunFile) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let head = Head {
         schema: 1,
@@ -130,7 +130,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-fn line(file: &UnitFile) -> Line<'_> {
+fn line(file: &RunFile) -> Line<'_> {
     Line {
         path: file.path.to_string(),
         size_bytes: file.size.0,
@@ -168,15 +168,15 @@ impl<W: Write> Write for Hashing<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DropName, Md5, UploadId};
+    use crate::model::{DirectoryName, Md5, UploadId};
 
     #[test]
-    fn a_unit_s_receipt_is_json_with_a_line_for_each_file() {
+    fn a_run_s_receipt_is_json_with_a_line_for_each_file() {
         let state = tempfile::tempdir().unwrap();
-        let unit = SourcePath::from_bytes(b"group/run\n1");
-        let row = UnitRow::opened(DropName::new("lab"), unit.clone(), WallTime(0));
-        let place = unit_path("lab", &unit, 1);
-        let file = UnitFile {
+        let run = SourcePath::from_bytes(b"group/run\n1");
+        let row = RunRow::opened(DirectoryName::new("lab"), run.clone(), WallTime(0));
+        let place = run_path("lab", &run, 1);
+        let file = RunFile {
             upload: UploadId(1),
             drop: "lab".into(),
             path: SourcePath::from_bytes(b"group/run\n1/a"),
@@ -192,24 +192,24 @@ mod tests {
             receipt_sha256: None,
             completed_at: None,
         };
-        let files = |take: &mut dyn FnMut(UnitFile) -> io::Result<()>| {
+        let files = |take: &mut dyn FnMut(RunFile) -> io::Result<()>| {
             take(file.clone())?;
             take(file.clone())
         };
-        let (sha256, version) = write_unit(state.path(), &place, (&row, 1), files).unwrap();
+        let (sha256, version) = write_run(state.path(), &place, (&row, 1), files).unwrap();
         let bytes = fs::read(directory(state.path()).join(place.as_path())).unwrap();
         assert_eq!(<[u8; 32]>::from(Sha256::digest(&bytes)), sha256);
         assert_eq!(version.size.0, bytes.len() as u64);
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(json["files"].as_array().unwrap().len(), 2);
         assert_eq!((&json["file_count"], &json["size_bytes"]), (&2.into(), &6.into()));
-        let again = write_unit(state.path(), &place, (&row, 1), files).unwrap();
+        let again = write_run(state.path(), &place, (&row, 1), files).unwrap();
         assert_eq!(again.0, sha256, "the same rows give the same bytes");
     }
 
     #[test]
     fn the_longest_name_still_has_a_receipt() {
-        let place = unit_path("lab", &SourcePath::from_bytes(&[b'x'; 255]), 12);
+        let place = run_path("lab", &SourcePath::from_bytes(&[b'x'; 255]), 12);
         assert_eq!(place.file_name().len(), 255);
         assert!(place.file_name().ends_with(b".drop-12.json"));
     }

@@ -1,20 +1,20 @@
-//! Rows of units to values.
+//! Rows of runs to values.
 
 use rusqlite::Row;
 
 use super::{Result, damaged, unsigned};
-use crate::model::{ByteCount, DropName, SourcePath, UnitOutcome, UnitRow, UnitState, WallTime};
+use crate::model::{ByteCount, DirectoryName, RunOutcome, RunRow, RunState, SourcePath, WallTime};
 
-/// Reads a unit's row.
-pub(in crate::store) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
+/// Reads a run's row.
+pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
     let state: String = row.get("state")?;
     let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };
     let outcome: Option<String> = row.get("outcome")?;
     let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
-    Ok(UnitRow {
-        drop: DropName::new(row.get::<_, String>("drop_name")?),
-        name: SourcePath::from_bytes(row.get_ref("unit")?.as_blob()?),
-        state: UnitState::parse(&state).ok_or_else(|| damaged("units.state"))?,
+    Ok(RunRow {
+        drop: DirectoryName::new(row.get::<_, String>("drop_name")?),
+        name: SourcePath::from_bytes(row.get_ref("run")?.as_blob()?),
+        state: RunState::parse(&state).ok_or_else(|| damaged("runs.state"))?,
         reason: row.get("reason")?,
         file_count: unsigned(row, "file_count")?,
         size: ByteCount(unsigned(row, "size_bytes")?),
@@ -25,6 +25,6 @@ pub(in crate::store) fn read_unit(row: &Row<'_>) -> Result<UnitRow> {
         closed_at: time("closed_at_ns")?,
         completed_at: time("completed_at_ns")?,
         receipt_sha256: row.get("receipt_sha256")?,
-        outcome: outcome.map(|word| UnitOutcome { word, is_success }),
+        outcome: outcome.map(|word| RunOutcome { word, is_success }),
     })
 }

@@ -1,6 +1,6 @@
-//! Drops as units: when one is closed, when all of it is there.
+//! Drops as runs: when one is closed, when all of it is there.
 //!
-//! What a unit is, the observations say ([`Place`]); how it stands is a row. A unit is
+//! What a run is, the observations say ([`Place`]); how it stands is a row. A run is
 //! - *open* while files may still come. Those that are rewritten all run long, and all of them where
 //!   the operator wants so, are not sent yet;
 //! - *closed* when its markers are there (where its profile knows any) and two scans, at least the
@@ -10,54 +10,54 @@
 //!   side can rely on them. A marker of another instrument's rule is a file like any other that is held.
 //!   A file that comes later makes the run closed again, and it is completed once more.
 //!
-//! Memory holds counts and one sum for each unit, never its files. At a crash the row says how far it
+//! Memory holds counts and one sum for each run, never its files. At a crash the row says how far it
 //! was; the scans that believe it closed begin anew. This file keeps the books of one drop directory;
-//! `units/tend.rs` is what the engine does with them.
+//! `runs/tend.rs` is what the engine does with them.
 
 mod tend;
 
-pub(super) use tend::UnitKey;
+pub(super) use tend::RunKey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::event::ActId;
 use super::files::Closeness;
-use super::settings::DropSettings;
+use super::settings::DirectorySettings;
 use super::ticket::Ticket;
 use crate::model::{
-    ByteCount, Closing, DropName, Fingerprint, Monotonic, Now, Place, Role, SourcePath, Start,
-    UnitReading, UnitRow, UnitState, UploadId,
+    ByteCount, Closing, DirectoryName, Fingerprint, Monotonic, Now, Place, Role, RunReading,
+    RunRow, RunState, SourcePath, Start, UploadId,
 };
 
-/// Markers of one unit that are remembered by path; more than any sequencer writes.
+/// Markers of one run that are remembered by path; more than any sequencer writes.
 const MARKERS_MAX: usize = 64;
 
-/// One unit as it was stored.
+/// One run as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredUnit {
+pub struct StoredRun {
     /// Its row.
-    pub row: UnitRow,
+    pub row: RunRow,
     /// Its words.
     pub words: BTreeMap<String, String>,
     /// Its samples.
     pub samples: Vec<String>,
 }
 
-/// The units of one drop directory.
+/// The runs of one drop directory.
 #[derive(Debug, Default)]
 pub(crate) struct Units {
     tracked: BTreeMap<SourcePath, Tracked>,
 }
 
-/// One unit in memory.
+/// One run in memory.
 #[derive(Debug)]
 pub(crate) struct Tracked {
-    pub(crate) row: UnitRow,
-    pub(crate) reading: UnitReading,
+    pub(crate) row: RunRow,
+    pub(crate) reading: RunReading,
     /// Uploads of it that have not ended.
     pub(crate) live: BTreeSet<UploadId>,
-    told: Option<UnitRow>,
+    told: Option<RunRow>,
     /// What the scan under way has seen of it.
     seen: Tally,
     /// What the last whole scan saw of it.
@@ -81,7 +81,7 @@ pub(crate) struct Tracked {
     not_before: Monotonic,
 }
 
-/// What one scan saw of a unit.
+/// What one scan saw of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tally {
     count: u64,
@@ -92,9 +92,9 @@ struct Tally {
     markers: u64,
 }
 
-/// What a unit wants next.
+/// What a run wants next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum UnitStep {
+pub(crate) enum RunStep {
     /// Nothing, until something happens.
     Nothing,
     /// That what it says of itself is read.
@@ -110,82 +110,82 @@ pub(crate) enum UnitStep {
 }
 
 impl Units {
-    /// Notes that an upload of a unit was given up.
+    /// Notes that an upload of a run was given up.
     pub(crate) fn note_given_up(&mut self, admission: &Ticket) {
-        let unit = self.tracked.get_mut(&admission.unit).filter(|_| !admission.is_sentinel);
-        if let Some(unit) = unit {
-            unit.row.given_up_count += 1;
+        let run = self.tracked.get_mut(&admission.run).filter(|_| !admission.is_sentinel);
+        if let Some(run) = run {
+            run.row.given_up_count += 1;
         }
     }
 
-    /// Takes a unit as it was stored.
-    pub(crate) fn load(&mut self, stored: StoredUnit, now: Monotonic) {
-        let reading = UnitReading {
+    /// Takes a run as it was stored.
+    pub(crate) fn load(&mut self, stored: StoredRun, now: Monotonic) {
+        let reading = RunReading {
             is_identified: !stored.words.is_empty(),
             words: stored.words,
             samples: stored.samples,
             outcome: stored.row.outcome.clone(),
-            ..UnitReading::default()
+            ..RunReading::default()
         };
         let told = Some(stored.row.clone());
         let tracked = Tracked { reading, told, ..Tracked::new(stored.row, now) };
         self.tracked.insert(tracked.row.name.clone(), tracked);
     }
 
-    /// Returns what a unit says of itself, as far as it was read.
-    pub(crate) fn reading(&self, unit: &SourcePath) -> Option<&UnitReading> {
-        self.tracked.get(unit).map(|tracked| &tracked.reading)
+    /// Returns what a run says of itself, as far as it was read.
+    pub(crate) fn reading(&self, run: &SourcePath) -> Option<&RunReading> {
+        self.tracked.get(run).map(|tracked| &tracked.reading)
     }
 
-    /// Returns the name of a unit that is known, so that all its files share it.
-    pub(crate) fn shared(&self, unit: &SourcePath) -> SourcePath {
-        self.tracked.get_key_value(unit).map_or_else(|| unit.clone(), |(name, _)| name.clone())
+    /// Returns the name of a run that is known, so that all its files share it.
+    pub(crate) fn shared(&self, run: &SourcePath) -> SourcePath {
+        self.tracked.get_key_value(run).map_or_else(|| run.clone(), |(name, _)| name.clone())
     }
 
-    /// Returns one unit.
-    pub(crate) fn get_mut(&mut self, unit: &SourcePath) -> Option<&mut Tracked> {
-        self.tracked.get_mut(unit)
+    /// Returns one run.
+    pub(crate) fn get_mut(&mut self, run: &SourcePath) -> Option<&mut Tracked> {
+        self.tracked.get_mut(run)
     }
 
-    /// Returns one unit.
-    pub(crate) fn get(&self, unit: &SourcePath) -> Option<&Tracked> {
-        self.tracked.get(unit)
+    /// Returns one run.
+    pub(crate) fn get(&self, run: &SourcePath) -> Option<&Tracked> {
+        self.tracked.get(run)
     }
 
-    /// Returns every unit.
+    /// Returns every run.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tracked> {
         self.tracked.values()
     }
 
-    /// Returns a unit, which is a new one when it was not known.
-    pub(crate) fn open(&mut self, drop: &DropName, unit: SourcePath, now: Now) -> &mut Tracked {
+    /// Returns a run, which is a new one when it was not known.
+    pub(crate) fn open(&mut self, drop: &DirectoryName, run: SourcePath, now: Now) -> &mut Tracked {
         let opened =
-            || Tracked::new(UnitRow::opened(drop.clone(), unit.clone(), now.wall), now.monotonic);
-        self.tracked.entry(unit.clone()).or_insert_with(opened)
+            || Tracked::new(RunRow::opened(drop.clone(), run.clone(), now.wall), now.monotonic);
+        self.tracked.entry(run.clone()).or_insert_with(opened)
     }
 
-    /// Tells whether a file that is not known may be sent, or waits for its unit.
-    pub(crate) fn admits(&self, path: &SourcePath, place: Place, drop: &DropSettings) -> bool {
+    /// Tells whether a file that is not known may be sent, or waits for its run.
+    pub(crate) fn admits(&self, path: &SourcePath, place: Place, drop: &DirectorySettings) -> bool {
         if place.is_alone(path) {
             return true;
         }
-        let unit = &path.as_bytes()[..place.unit_length as usize];
-        let Some(tracked) = self.tracked.get(unit) else { return false };
+        let run = &path.as_bytes()[..place.run_length as usize];
+        let Some(tracked) = self.tracked.get(run) else { return false };
         match tracked.row.state {
-            UnitState::Open | UnitState::Gone => {
+            RunState::Open | RunState::Gone => {
                 let is_named = !drop.needs_words || tracked.reading.is_identified;
                 place.role == Role::Plain && drop.start == Start::AsFilesSettle && is_named
             }
-            UnitState::Closed => tracked.markers_go || !tracked.is_own_marker(place.role),
-            UnitState::Completed => true,
+            RunState::Closed => tracked.markers_go || !tracked.is_own_marker(place.role),
+            RunState::Completed => true,
         }
     }
 
-    /// Notes that a file was seen, and counts it when that was in a scan. Tells whether its unit was
+    /// Notes that a file was seen, and counts it when that was in a scan. Tells whether its run was
     /// not known before.
     pub(crate) fn notice(
         &mut self,
-        drop: &DropName,
+        drop: &DirectoryName,
         file: (&SourcePath, Place, Fingerprint),
         closeness: Closeness,
         now: Now,
@@ -194,16 +194,16 @@ impl Units {
         if place.is_alone(path) {
             return false;
         }
-        let unit = &path.as_bytes()[..place.unit_length as usize];
-        if let Some(tracked) = self.tracked.get_mut(unit) {
+        let run = &path.as_bytes()[..place.run_length as usize];
+        if let Some(tracked) = self.tracked.get_mut(run) {
             tracked.notice(file, closeness);
             return false;
         }
-        self.open(drop, SourcePath::from_bytes(unit), now).notice(file, closeness);
+        self.open(drop, SourcePath::from_bytes(run), now).notice(file, closeness);
         true
     }
 
-    /// Begins a scan and returns the units that it leaves out, if any: those that have been completed,
+    /// Begins a scan and returns the runs that it leaves out, if any: those that have been completed,
     /// and the same, since then.
     pub(crate) fn begin_scan(&mut self, since: Option<Monotonic>) -> BTreeSet<SourcePath> {
         let mut skipped = BTreeSet::new();
@@ -241,10 +241,10 @@ impl Tally {
 }
 
 impl Tracked {
-    fn new(row: UnitRow, now: Monotonic) -> Self {
+    fn new(row: RunRow, now: Monotonic) -> Self {
         Self {
             row,
-            reading: UnitReading::default(),
+            reading: RunReading::default(),
             live: BTreeSet::new(),
             told: None,
             seen: Tally::default(),
@@ -277,7 +277,7 @@ impl Tracked {
     }
 
     fn is_at_rest(&self, since: Monotonic) -> bool {
-        let has_ended = matches!(self.row.state, UnitState::Completed | UnitState::Gone);
+        let has_ended = matches!(self.row.state, RunState::Completed | RunState::Gone);
         has_ended && self.live.is_empty() && self.same.0 > 0 && self.same.1 <= since
     }
 
@@ -287,54 +287,52 @@ impl Tracked {
         self.last = Some(seen);
         self.last_started = started;
         self.same = if is_same { (self.same.0.saturating_add(1), self.same.1) } else { (0, now) };
-        self.is_seen_closed |= self.row.state == UnitState::Closed && started >= self.not_before;
+        self.is_seen_closed |= self.row.state == RunState::Closed && started >= self.not_before;
         match (self.row.state, seen.count) {
-            (UnitState::Open, 0) if self.live.is_empty() => self.row.state = UnitState::Gone,
-            (UnitState::Gone, 1..) => self.row.state = UnitState::Open,
-            // A unit that was disposed of still had the files it had.
-            (UnitState::Completed | UnitState::Gone, 0) => return,
-            (UnitState::Open | UnitState::Closed | UnitState::Completed, _) => {}
+            (RunState::Open, 0) if self.live.is_empty() => self.row.state = RunState::Gone,
+            (RunState::Gone, 1..) => self.row.state = RunState::Open,
+            // A run that was disposed of still had the files it had.
+            (RunState::Completed | RunState::Gone, 0) => return,
+            (RunState::Open | RunState::Closed | RunState::Completed, _) => {}
         }
         self.row.file_count = seen.count;
         self.row.size = ByteCount(seen.bytes);
     }
 
-    /// Says what the unit wants; `is_settling`: files of it are seen and not quiet.
-    pub(crate) fn step(&self, closing: Closing, is_settling: bool, now: Now) -> UnitStep {
+    /// Says what the run wants; `is_settling`: files of it are seen and not quiet.
+    pub(crate) fn step(&self, closing: Closing, is_settling: bool, now: Now) -> RunStep {
         if self.act.is_some() || self.not_before > now.monotonic {
-            return UnitStep::Nothing;
+            return RunStep::Nothing;
         }
         match self.row.state {
-            UnitState::Open => self.open_step(closing, is_settling, now.monotonic),
-            UnitState::Closed if is_settling || !self.is_seen_closed || !self.live.is_empty() => {
-                UnitStep::Nothing
+            RunState::Open => self.open_step(closing, is_settling, now.monotonic),
+            RunState::Closed if is_settling || !self.is_seen_closed || !self.live.is_empty() => {
+                RunStep::Nothing
             }
-            UnitState::Closed if self.markers_go || self.markers.is_empty() => {
-                UnitStep::WriteReceipt
-            }
+            RunState::Closed if self.markers_go || self.markers.is_empty() => RunStep::WriteReceipt,
             // After a restart the rows do not say which rule closed it.
-            UnitState::Closed if self.read_of.is_none() => UnitStep::Read,
-            UnitState::Closed => UnitStep::SendMarkers,
-            UnitState::Completed | UnitState::Gone => UnitStep::Nothing,
+            RunState::Closed if self.read_of.is_none() => RunStep::Read,
+            RunState::Closed => RunStep::SendMarkers,
+            RunState::Completed | RunState::Gone => RunStep::Nothing,
         }
     }
 
-    fn open_step(&self, closing: Closing, is_settling: bool, now: Monotonic) -> UnitStep {
-        let Some(last) = self.last else { return UnitStep::Nothing };
-        if closing.reads_units && self.read_of != Some(last.sum) {
-            return UnitStep::Read;
+    fn open_step(&self, closing: Closing, is_settling: bool, now: Monotonic) -> RunStep {
+        let Some(last) = self.last else { return RunStep::Nothing };
+        if closing.reads_runs && self.read_of != Some(last.sum) {
+            return RunStep::Read;
         }
         if !self.has_markers(last.markers) || !self.reading.missing.is_empty() {
-            return UnitStep::Nothing;
+            return RunStep::Nothing;
         }
         let (same_count, since) = self.same;
         let believed_at = since.after(closing.quiet);
         if is_settling {
-            UnitStep::Nothing
+            RunStep::Nothing
         } else if same_count == 0 || believed_at > self.last_started {
-            UnitStep::Scan(believed_at.max(now))
+            RunStep::Scan(believed_at.max(now))
         } else {
-            UnitStep::Close
+            RunStep::Close
         }
     }
 
@@ -359,8 +357,8 @@ impl Tracked {
         closers.is_empty() || closers.iter().any(|set| there & set == *set)
     }
 
-    /// Says why an open unit is not closed, when something is missing.
-    fn wait_reason(&self, drop: &DropSettings, now: Now) -> Option<String> {
+    /// Says why an open run is not closed, when something is missing.
+    fn wait_reason(&self, drop: &DirectorySettings, now: Now) -> Option<String> {
         let (last, closing) = (self.last?, drop.closing);
         if drop.needs_words && self.read_of.is_some() && !self.reading.is_identified {
             return Some("nothing is sent before the file that names the run is whole".into());

@@ -1,16 +1,16 @@
-//! Drops as units, cut at every effect: completed with a receipt of all, disposed of only when proved.
+//! Drops as runs, cut at every effect: completed with a receipt of all, disposed of only when proved.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dropferry::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
 use dropferry::model::{
-    DisposalDoubt, Disposition, DropName, Failure, FailureKind, NoticeKind, RemoteStanding,
-    RootIdentity, SourcePath, UnitState, UploadId, WallTime,
+    DirectoryName, DisposalDoubt, Disposition, Failure, FailureKind, NoticeKind, RemoteStanding,
+    RootIdentity, RunState, SourcePath, UploadId, WallTime,
 };
 use dropferry::platform::contract::Platform;
 use dropferry::receipt;
-use dropferry::store::snapshot::{Proving, RunKey, Snapshot, Upload};
+use dropferry::store::snapshot::{Proving, RunRef, Snapshot, Upload};
 
 use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
@@ -20,27 +20,27 @@ use super::world::{Life, Step, World};
 const STEPS_MAX: usize = 20_000;
 
 impl World {
-    /// Writes the unit's receipt as the daemon does. Every file that stands in the unit must have
+    /// Writes the run's receipt as the daemon does. Every file that stands in the run must have
     /// arrived and have its own receipt by then.
-    pub(super) fn write_unit_receipt(&mut self, unit: &SourcePath, generation: u32) -> Outcome {
-        self.assert_proved(unit);
+    pub(super) fn write_run_receipt(&mut self, run: &SourcePath, generation: u32) -> Outcome {
+        self.assert_proved(run);
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
-        let drop = DropName::new("drop");
-        let row = snapshot.unit(&drop, unit).expect("it can be read").expect("it is stored");
-        assert_eq!(row.state, UnitState::Closed, "only what is closed is completed");
-        let path = receipt::unit_path("drop", unit, generation);
-        let files = |take: &mut dyn FnMut(dropferry::model::UnitFile) -> std::io::Result<()>| {
-            snapshot.unit_files(&drop, unit, take)
+        let drop = DirectoryName::new("drop");
+        let row = snapshot.run(&drop, run).expect("it can be read").expect("it is stored");
+        assert_eq!(row.state, RunState::Closed, "only what is closed is completed");
+        let path = receipt::run_path("drop", run, generation);
+        let files = |take: &mut dyn FnMut(dropferry::model::RunFile) -> std::io::Result<()>| {
+            snapshot.run_files(&drop, run, take)
         };
-        let written = receipt::write_unit(self.state(), &path, (&row, generation), files);
+        let written = receipt::write_run(self.state(), &path, (&row, generation), files);
         let (sha256, fingerprint) = written.expect("the disk takes it");
-        Outcome::UnitReceiptWritten { path, fingerprint, sha256 }
+        Outcome::RunReceiptWritten { path, fingerprint, sha256 }
     }
 
     /// Asks about two files of a run, as the daemon asks about many; receipts are looked for.
     pub(super) fn check_proofs(&mut self, check: &ProofCheck) -> Result<Outcome, Failure> {
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
-        let run = RunKey { drop: &check.drop, unit: &check.unit, is_file: check.is_file };
+        let run = RunRef { drop: &check.drop, run: &check.run, is_file: check.is_file };
         let files = snapshot.arrived_files(&run, &check.destination, check.after, 2);
         let files = files.expect("it can be read");
         for file in &files {
@@ -61,10 +61,10 @@ impl World {
         Ok(Outcome::ProofsChecked(checked))
     }
 
-    /// Deletes the unit's files: each must be proved to be elsewhere.
+    /// Deletes the run's files: each must be proved to be elsewhere.
     pub(super) fn dispose(
         &mut self,
-        unit: &SourcePath,
+        run: &SourcePath,
         how: &Disposition,
         before: UploadId,
     ) -> Result<Outcome, Failure> {
@@ -74,41 +74,41 @@ impl World {
         }
         let snapshot = Snapshot::open(self.state()).expect("the state can be read");
         let destinations = self.settings.drops[0].destinations.clone();
-        let is_file = self.files.contains_key(unit);
-        let run = RunKey { drop: &DropName::new("drop"), unit, is_file };
+        let is_file = self.files.contains_key(run);
+        let asked = RunRef { drop: &DirectoryName::new("drop"), run, is_file };
         let destinations = &destinations;
-        let proving = Proving { run, destinations, before, root: &self.root };
+        let proving = Proving { run: asked, destinations, before, root: &self.root };
         let proved = snapshot.proved_files(&proving).expect("it can be read");
-        let paths = self.paths_of(unit);
+        let paths = self.paths_of(run);
         for path in &paths {
             let is_proved = proved.get(path).is_some_and(|v| v.is_untouched(&self.files[path].0));
             if !is_proved {
                 return Err(Failure::new(FailureKind::SourceChanged, "not all of it is proved"));
             }
         }
-        self.assert_proved(unit);
+        self.assert_proved(run);
         paths.iter().for_each(|path| drop(self.files.remove(path)));
         self.disposed.extend(paths);
         Ok(Outcome::Disposed)
     }
 
-    fn paths_of(&self, unit: &SourcePath) -> Vec<SourcePath> {
-        let below = [unit.as_bytes(), b"/"].concat();
-        let is_of = |path: &&SourcePath| *path == unit || path.as_bytes().starts_with(&below);
+    fn paths_of(&self, run: &SourcePath) -> Vec<SourcePath> {
+        let below = [run.as_bytes(), b"/"].concat();
+        let is_of = |path: &&SourcePath| *path == run || path.as_bytes().starts_with(&below);
         self.files.keys().filter(is_of).cloned().collect()
     }
 
-    /// Every file of the unit is at the far end as it stands here, and has a durable receipt.
-    fn assert_proved(&self, unit: &SourcePath) {
+    /// Every file of the run is at the far end as it stands here, and has a durable receipt.
+    fn assert_proved(&self, run: &SourcePath) {
         let status = super::check::status(self);
-        for path in self.paths_of(unit) {
+        for path in self.paths_of(run) {
             let (version, bytes) = &self.files[&path];
             let is_it = |u: &&Upload| {
                 u.admission.path == path && u.admission.fingerprint.same_version(version)
             };
             let mut uploads = status.uploads.iter().filter(is_it).peekable();
             if uploads.peek().is_none() {
-                // It came or changed behind the last scan: the next one makes the unit go on.
+                // It came or changed behind the last scan: the next one makes the run go on.
                 continue;
             }
             let is_receipted = uploads.any(|upload| {
@@ -153,12 +153,12 @@ fn until_disposed(world: &mut World, life: &mut Life) {
 fn assert_completed(world: &World) {
     let snapshot = Snapshot::open(world.state()).expect("the state can be read");
     let status = snapshot.status(true, WallTime(0)).expect("it can be read");
-    let units: Vec<_> = status.units.iter().map(|unit| &unit.row).collect();
-    assert_eq!(units.len(), 1, "a file on its own is no row");
-    assert_eq!((units[0].state, units[0].generation), (UnitState::Completed, 1));
+    let runs: Vec<_> = status.runs.iter().map(|run| &run.row).collect();
+    assert_eq!(runs.len(), 1, "a file on its own is no row");
+    assert_eq!((runs[0].state, runs[0].generation), (RunState::Completed, 1));
     let mut files = Vec::new();
-    let unit = SourcePath::from_bytes(b"run");
-    let taken = snapshot.unit_files(&DropName::new("drop"), &unit, &mut |file| {
+    let run = SourcePath::from_bytes(b"run");
+    let taken = snapshot.run_files(&DirectoryName::new("drop"), &run, &mut |file| {
         files.push(file.path);
         Ok(())
     });
@@ -169,7 +169,7 @@ fn assert_completed(world: &World) {
 }
 
 #[test]
-fn every_crash_point_completes_and_disposes_of_units_and_never_before_they_are_proved() {
+fn every_crash_point_completes_and_disposes_of_runs_and_never_before_they_are_proved() {
     let mut points = 0;
     for seed in 900..906 {
         let mut first = world(seed);
@@ -216,7 +216,7 @@ fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u
 }
 
 #[test]
-fn units_that_close_together_are_completed_and_disposed_of_a_few_at_a_time() {
+fn runs_that_close_together_are_completed_and_disposed_of_a_few_at_a_time() {
     for seed in 940..945 {
         let mut world = World::new(seed);
         world.settings.drops[0].disposition = Disposition::Delete;
@@ -227,16 +227,16 @@ fn units_that_close_together_are_completed_and_disposed_of_a_few_at_a_time() {
                 world.pass(Duration::from_secs(5));
                 world.tell(&mut life, Event::Timer);
             }
-            most = most.max(life.unit_act_count());
+            most = most.max(life.run_act_count());
             count += 1;
             assert!(count < STEPS_MAX, "they are not disposed of: {:?}", world.files.keys());
         }
-        assert_eq!(most, 4, "acts of units at once, with seed {seed}");
+        assert_eq!(most, 4, "acts of runs at once, with seed {seed}");
     }
 }
 
 #[test]
-fn a_unit_to_which_a_file_was_added_is_completed_again_before_it_is_disposed_of() {
+fn a_run_to_which_a_file_was_added_is_completed_again_before_it_is_disposed_of() {
     for seed in 920..930 {
         let mut world = world(seed);
         let mut life = world.run();
@@ -272,7 +272,7 @@ fn a_clock_that_is_set_ahead_does_not_shorten_the_grace() {
 }
 
 #[test]
-fn a_unit_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
+fn a_run_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
     let mut world = world(950);
     world.settings.drops[0].disposition = Disposition::Keep;
     let mut life = world.run();
@@ -291,28 +291,28 @@ fn a_unit_at_rest_is_left_out_of_most_scans_and_what_is_added_to_it_is_found() {
     assert!(world.fake.state().files.values().any(|file| file.bytes == b"late"), "it is found");
 }
 
-/// The file of a closed unit changes while it is sent, and the reader is the first to see it: the unit
+/// The file of a closed run changes while it is sent, and the reader is the first to see it: the run
 /// is not complete before the new version is there.
 #[test]
-fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_unit_up() {
+fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
     let mut world = World::new(3);
     world.write("run/large", b"0123456789");
     let mut life = world.start();
-    let is = |world: &World, state: UnitState| {
+    let is = |world: &World, state: RunState| {
         let status = super::check::status(world);
-        status.units.iter().any(|unit| unit.row.state == state)
+        status.runs.iter().any(|run| run.row.state == state)
     };
-    // The unit closes while nothing can be sent.
+    // The run closes while nothing can be sent.
     world.fake.state().is_down = true;
     let mut count = 0;
-    while !is(&world, UnitState::Closed) {
+    while !is(&world, RunState::Closed) {
         world.step(&mut life);
         count += 1;
         assert!(count < STEPS_MAX, "it is not closed");
     }
     world.write("run/large", b"another version");
     world.fake.state().is_down = false;
-    while !is(&world, UnitState::Completed) {
+    while !is(&world, RunState::Completed) {
         if world.step(&mut life) == Step::Quiet {
             world.pass(Duration::from_secs(5));
             world.tell(&mut life, Event::Timer);
@@ -320,7 +320,7 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_unit_up() {
         count += 1;
         assert!(count < STEPS_MAX, "it is not completed");
     }
-    let first = receipt::unit_path("drop", &SourcePath::from_bytes(b"run"), 1);
+    let first = receipt::run_path("drop", &SourcePath::from_bytes(b"run"), 1);
     let written = std::fs::read(receipt::directory(world.state()).join(first.as_path()));
     let written: serde_json::Value =
         serde_json::from_slice(&written.expect("it is there")).expect("JSON");
@@ -343,7 +343,7 @@ fn any_goes_within(world: &mut World, life: &mut Life, steps: u32) -> bool {
 fn until_completed(world: &mut World, life: &mut Life) {
     let is_completed = |world: &World| {
         let status = super::check::status(world);
-        status.units.iter().any(|unit| unit.row.state == UnitState::Completed)
+        status.runs.iter().any(|run| run.row.state == RunState::Completed)
     };
     let mut count = 0;
     while !is_completed(world) {
@@ -452,8 +452,8 @@ fn rows_of_another_root_or_of_uploads_that_were_not_asked_about_let_nothing_go()
     let mut life = world.run();
     until_completed(&mut world, &mut life);
     let snapshot = Snapshot::open(world.state()).expect("the state can be read");
-    let (drop, unit) = (DropName::new("drop"), SourcePath::from_bytes(b"run"));
-    let run = RunKey { drop: &drop, unit: &unit, is_file: false };
+    let (drop, run) = (DirectoryName::new("drop"), SourcePath::from_bytes(b"run"));
+    let run = RunRef { drop: &drop, run: &run, is_file: false };
     let destinations = &world.settings.drops[0].destinations;
     let count = |before, root: &RootIdentity| {
         let proving = Proving { run, destinations, before: UploadId(before), root };
