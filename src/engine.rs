@@ -33,9 +33,11 @@ mod ends;
 pub mod event;
 mod export;
 mod files;
+mod flights;
 mod gate;
 pub mod handed;
 mod hearing;
+mod intake;
 mod known;
 mod load;
 pub mod orders;
@@ -68,7 +70,9 @@ use ends::Ends;
 pub use ends::RunEndKey;
 use event::{Act, ActId, Effect, Event};
 use files::Files;
+use flights::Flights;
 use gate::Gate;
+use intake::IntakeAct;
 use load::Loading;
 pub use load::{Portion, Stored, StoredFile, StoredUpload};
 use orders::Pauses;
@@ -84,8 +88,7 @@ use width::Flown;
 
 use crate::model::{
     DestinationName, DirectoryName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup,
-    PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId,
-    UploadState,
+    PartNumber, RemoteUploadId, RootIdentity, TargetAddress, TargetId, UploadId, UploadState,
 };
 
 /// What is going on.
@@ -123,7 +126,7 @@ pub struct Engine {
     schedule: Schedule,
     claims: Claims,
     load: Load,
-    flights: BTreeMap<ActId, Flight>,
+    flights: Flights,
     timers: BTreeSet<(Monotonic, UploadId)>,
     /// Units with which something has happened, or will.
     stirred: BTreeSet<(Monotonic, RunKey)>,
@@ -146,7 +149,6 @@ pub struct Engine {
     given_up: BTreeSet<UploadId>,
     /// Parts may be sent.
     may_send: bool,
-    next_act: u64,
     next_upload: i64,
     /// What is not durable yet.
     disk: Disk,
@@ -187,26 +189,12 @@ enum FlightKind {
     Part(PartNumber, RemoteUploadId, DirectoryName, Flown),
     /// A whole file on its way, from this drop.
     Whole(DirectoryName, Flown),
-    /// A scan.
-    Scan(DirectoryName),
-    /// A look at these files.
-    Look(DirectoryName, Vec<SourcePath>),
-    /// A file is compared with what was sent of it.
-    Compare(DirectoryName, SourcePath),
-    /// Whether these files were moved is found out.
-    FindMoved(DirectoryName, Vec<SourcePath>),
+    /// An act of a drop directory.
+    Intake(DirectoryName, IntakeAct),
     /// A clean-up.
     Abort(RemoteUploadId),
     /// A probe.
     Probe,
-    /// What a run says of itself is read.
-    ReadRun(RunKey),
-    /// A run's receipt is written.
-    RunReceipt(RunKey),
-    /// A destination is asked about files of a run that is to be disposed of.
-    CheckProofs(RunKey),
-    /// A run is disposed of.
-    Dispose(RunKey),
     /// A drop's end is told.
     Finish(RunEndKey),
     /// People are told.
@@ -237,7 +225,7 @@ impl Engine {
             schedule: Schedule::default(),
             claims: Claims::default(),
             load: Load::default(),
-            flights: BTreeMap::new(),
+            flights: Flights::new(),
             timers: BTreeSet::new(),
             stirred: BTreeSet::new(),
             crowded: BTreeSet::new(),
@@ -252,7 +240,6 @@ impl Engine {
             cleanups_elsewhere: BTreeSet::new(),
             given_up: BTreeSet::new(),
             may_send: true,
-            next_act: 1,
             next_upload: stored.next_upload.map_or(1, |id| id.0),
             disk: Disk::new(stored.next_upload.unwrap_or(UploadId(1))),
             finishing: BTreeSet::new(),
@@ -383,14 +370,11 @@ impl Engine {
 
     /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
     pub fn is_landed(&self) -> bool {
-        use FlightKind::{Compare, FindMoved, Look, Probe, ReadRun, Scan, Survey};
         let is_aside = |kind: &FlightKind| {
-            matches!(
-                kind,
-                Scan(_) | Look(..) | Compare(..) | FindMoved(..) | ReadRun(_) | Probe | Survey
-            )
+            matches!(kind, FlightKind::Intake(_, act) if act.only_reads())
+                || matches!(kind, FlightKind::Probe | FlightKind::Survey)
         };
-        self.flights.values().all(|flight| is_aside(&flight.kind))
+        self.flights.kinds().all(is_aside)
     }
 
     /// Tells whether all that is stored is in memory.
@@ -402,10 +386,14 @@ impl Engine {
     /// and notices are none of these.
     pub fn is_working(&self) -> bool {
         let is_aside = |kind: &FlightKind| {
-            use FlightKind::{Look, Notify, Probe, Scan};
-            matches!(kind, Scan(_) | Look(..) | Probe | Notify(_))
+            matches!(
+                kind,
+                FlightKind::Intake(_, IntakeAct::Scan | IntakeAct::Look(_))
+                    | FlightKind::Probe
+                    | FlightKind::Notify(_)
+            )
         };
-        self.loading.is_some() || self.flights.values().any(|flight| !is_aside(&flight.kind))
+        self.loading.is_some() || self.flights.kinds().any(|kind| !is_aside(kind))
     }
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
@@ -465,16 +453,7 @@ impl Engine {
         position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
     }
 
-    fn fly(&mut self, flight: Flight) -> ActId {
-        let act = ActId(self.next_act);
-        self.next_act += 1;
-        self.flights.insert(act, flight);
-        act
-    }
-
     fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {
-        let id = self.fly(flight);
-        turn.act(id, act);
-        id
+        self.flights.start(flight, act, turn)
     }
 }

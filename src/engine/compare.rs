@@ -21,6 +21,7 @@ use std::ops::Bound::{Included, Unbounded};
 
 use super::event::{Act, ActId, MovedFrom, Outcome, Setback};
 use super::files::Files;
+use super::intake::IntakeAct;
 use super::sources::Settled;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind};
@@ -127,8 +128,9 @@ impl Engine {
             return;
         }
         self.find_moved(drop, turn);
-        let is_compare = |flight: &&Flight| matches!(flight.kind, FlightKind::Compare(..));
-        let room = COMPARES_MAX.saturating_sub(self.flights.values().filter(is_compare).count());
+        let reads =
+            self.flights.intake_acts().filter(|(_, act)| matches!(act, IntakeAct::Compare(_)));
+        let room = COMPARES_MAX.saturating_sub(reads.count());
         let Some(files) = self.drops.get(drop) else { return };
         let ready = |file: &Comparing| match file.question {
             Question::Touched => file.act.is_none().then_some((file.version, None)),
@@ -140,7 +142,7 @@ impl Engine {
         let waiting = files.comparing.iter().filter_map(|(path, file)| Some((path, ready(file)?)));
         let next: Vec<_> = waiting.take(room).map(|(path, what)| (path.clone(), what)).collect();
         for (path, (fingerprint, against)) in next {
-            let kind = FlightKind::Compare(drop.clone(), path.clone());
+            let kind = FlightKind::Intake(drop.clone(), IntakeAct::Compare(path.clone()));
             let (drop_name, of) = (drop.clone(), path.clone());
             let act = Act::CompareContent { drop: drop_name, path: of, fingerprint, against };
             let id = self.start(Flight { kind, upload: None, destination: None }, act, turn);
@@ -150,12 +152,15 @@ impl Engine {
 
     /// Asks about files that may have been moved, one batch at a time.
     fn find_moved(&mut self, drop: &DirectoryName, turn: &mut Turn) {
-        let is_asking = |flight: &Flight| matches!(&flight.kind, FlightKind::FindMoved(asked, _) if asked == drop);
+        let is_find = |(of, act): (&DirectoryName, &IntakeAct)| {
+            of == drop && matches!(act, IntakeAct::FindMoved(_))
+        };
+        let is_asking = self.flights.intake_acts().any(is_find);
         let Some(files) = self.drops.get_mut(drop).filter(|files| !files.unplaced.is_empty())
         else {
             return;
         };
-        if self.flights.values().any(is_asking) {
+        if is_asking {
             return;
         }
         let asked = files.take_unplaced();
@@ -163,7 +168,7 @@ impl Engine {
             return;
         }
         let paths: Vec<_> = asked.iter().map(|(path, _)| path.clone()).collect();
-        let kind = FlightKind::FindMoved(drop.clone(), paths.clone());
+        let kind = FlightKind::Intake(drop.clone(), IntakeAct::FindMoved(paths.clone()));
         let act = Act::FindMoved { drop: drop.clone(), files: asked };
         let id = self.start(Flight { kind, upload: None, destination: None }, act, turn);
         self.note_asked(drop, &paths, id);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use self::ask::Asked;
 use super::event::{Act, ActId, Outcome, Setback};
+use super::intake::IntakeAct;
 use super::runs::RunKey;
 use super::ticket::Ticket;
 use super::turn::Turn;
@@ -161,8 +162,8 @@ impl Engine {
         let Some(waiting) = self.disposal_mut(key) else { return };
         let is_file = waiting.what.is_file;
         let (drop, run) = key.clone();
-        let flight =
-            Flight { kind: FlightKind::Dispose(key.clone()), upload: None, destination: None };
+        let kind = FlightKind::Intake(drop.clone(), IntakeAct::Dispose(run.clone()));
+        let flight = Flight { kind, upload: None, destination: None };
         let act = self.start(flight, Act::Dispose { drop, run, is_file, how, before }, turn);
         if let Some(waiting) = self.disposal_mut(key) {
             waiting.act = Some(act);

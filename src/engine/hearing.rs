@@ -245,11 +245,8 @@ impl Engine {
         }
         let upload = flight.upload.and_then(|id| self.uploads.get(&id));
         let drop = match &flight.kind {
-            FlightKind::Look(drop, _)
-            | FlightKind::Compare(drop, _)
-            | FlightKind::FindMoved(drop, _) => Some(drop.clone()),
-            FlightKind::Scan(_)
-            | FlightKind::Control(_)
+            FlightKind::Intake(drop, act) => act.reads_files().then(|| drop.clone()),
+            FlightKind::Control(_)
             | FlightKind::Report(_)
             | FlightKind::HashPart(_)
             | FlightKind::Part(..)
@@ -257,10 +254,6 @@ impl Engine {
             | FlightKind::Receipt
             | FlightKind::Abort(_)
             | FlightKind::Probe
-            | FlightKind::ReadRun(_)
-            | FlightKind::RunReceipt(_)
-            | FlightKind::CheckProofs(_)
-            | FlightKind::Dispose(_)
             | FlightKind::Finish(_)
             | FlightKind::Notify(_)
             | FlightKind::Survey

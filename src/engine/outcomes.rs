@@ -8,6 +8,7 @@ use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use super::event::{ActId, Outcome, Setback};
 use super::files::{Closeness, Scan};
 use super::gate::GateState;
+use super::intake::IntakeAct;
 use super::retry::{self, Closing};
 use super::turn::Turn;
 use super::upload::{Doubt, Upload};
@@ -27,28 +28,17 @@ type Reply = Result<Outcome, Setback>;
 
 impl Engine {
     pub(super) fn on_outcome(&mut self, act: ActId, reply: Reply, turn: &mut Turn) {
-        let Some(flight) = self.flights.remove(&act) else { return };
+        let Some(flight) = self.flights.remove(act) else { return };
         let is_former = self.is_at_former(act, &flight);
         if !is_former {
             self.note_reply(&flight, &reply, turn);
         }
         self.note_source(&flight, &reply, turn);
         match flight.kind.clone() {
-            FlightKind::Scan(drop) => self.on_scanned(&drop, act, reply, turn),
-            FlightKind::Look(drop, paths) => self.on_looked(&drop, &paths, reply, turn),
-            FlightKind::Compare(drop, path) => self.on_compared((&drop, &path), act, reply, turn),
-            FlightKind::FindMoved(drop, paths) => {
-                self.on_moved_found(&drop, (act, &paths), reply, turn);
-            }
+            FlightKind::Intake(drop, what) => self.on_intake((act, what), drop, reply, turn),
             FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
             FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
-            FlightKind::ReadRun(key) => self.on_run_read(&key, reply, turn),
-            FlightKind::RunReceipt(key) => self.on_run_receipt(&key, reply, turn),
-            FlightKind::CheckProofs(key) => {
-                self.on_proofs_checked(&key, act, reply, turn);
-            }
-            FlightKind::Dispose(key) => self.on_disposed(&key, act, reply, turn),
             FlightKind::Notify(id) => self.on_notified(id, reply, turn),
             FlightKind::ReadRows => self.on_rows_read(act, reply, turn),
             FlightKind::Survey => self.on_surveyed(reply, turn),
@@ -79,6 +69,30 @@ impl Engine {
             FlightKind::Control(_) | FlightKind::Report(_) | FlightKind::HashPart(_) => {
                 self.on_control(act, &flight, reply, turn);
             }
+        }
+    }
+
+    /// Hands the reply to an act of a drop directory to what asked for it.
+    fn on_intake(
+        &mut self,
+        (act, what): (ActId, IntakeAct),
+        drop: DirectoryName,
+        reply: Reply,
+        turn: &mut Turn,
+    ) {
+        match what {
+            IntakeAct::Scan => self.on_scanned(&drop, act, reply, turn),
+            IntakeAct::Look(paths) => self.on_looked(&drop, &paths, reply, turn),
+            IntakeAct::Compare(path) => self.on_compared((&drop, &path), act, reply, turn),
+            IntakeAct::FindMoved(paths) => {
+                self.on_moved_found(&drop, (act, &paths), reply, turn);
+            }
+            IntakeAct::ReadRun(run) => self.on_run_read(&(drop, run), reply, turn),
+            IntakeAct::WriteRunReceipt(run) => self.on_run_receipt(&(drop, run), reply, turn),
+            IntakeAct::CheckProofs(run) => {
+                self.on_proofs_checked(&(drop, run), act, reply, turn);
+            }
+            IntakeAct::Dispose(run) => self.on_disposed(&(drop, run), act, reply, turn),
         }
     }
 
@@ -469,10 +483,6 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::HashPart(_) => "hash part",
         FlightKind::Part(..) => "put part",
         FlightKind::Whole(..) => "put whole",
-        FlightKind::Scan(_) => "scan",
-        FlightKind::Look(..) => "look",
-        FlightKind::Compare(..) => "compare content",
-        FlightKind::FindMoved(..) => "find moved",
         FlightKind::Abort(_) => "abort",
         FlightKind::Probe => "probe",
         FlightKind::Export(..) => "export",
@@ -480,9 +490,6 @@ fn name_of(kind: &FlightKind) -> &'static str {
         FlightKind::Notify(_) => "notify",
         FlightKind::Survey => "survey",
         FlightKind::ReadRows => "read rows",
-        FlightKind::ReadRun(_) => "read run",
-        FlightKind::RunReceipt(_) => "write run receipt",
-        FlightKind::CheckProofs(_) => "check proofs",
-        FlightKind::Dispose(_) => "dispose",
+        FlightKind::Intake(..) => "watch a drop directory",
     }
 }

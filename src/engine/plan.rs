@@ -113,9 +113,8 @@ impl Words<'_> {
     /// Replaces the words in braces. What a run says of itself may hold anything; a slash in it
     /// makes no folder.
     pub(crate) fn render(&self, template: &str) -> String {
-        let mut text = template
-            .replace("{drop}", self.drop.name.as_str())
-            .replace("{run}", &self.run_name());
+        let mut text =
+            template.replace("{drop}", self.drop.name.as_str()).replace("{run}", &self.run_name());
         if text.contains("{date}") {
             text = text.replace("{date}", &self.date());
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::event::Act;
 use super::files::Scan;
 use super::gate::GateState;
+use super::intake::IntakeAct;
 use super::schedule::Contender;
 use super::settings::PartsInFlight;
 use super::turn::Turn;
@@ -116,12 +117,12 @@ impl Engine {
         let scan_is_due = files.settings.is_scanned
             && matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
         if !paths.is_empty() {
-            let kind = FlightKind::Look(drop.clone(), paths.clone());
+            let kind = FlightKind::Intake(drop.clone(), IntakeAct::Look(paths.clone()));
             let act = Act::Look { drop: drop.clone(), paths };
             self.start(Flight { kind, upload: None, destination: None }, act, turn);
         }
         if scan_is_due {
-            let kind = FlightKind::Scan(drop.clone());
+            let kind = FlightKind::Intake(drop.clone(), IntakeAct::Scan);
             let flight = Flight { kind, upload: None, destination: None };
             let Some(files) = self.drops.get_mut(drop) else { return };
             let skip = files.begin_scan(turn.now.monotonic);
@@ -323,7 +324,7 @@ impl Engine {
         self.load.add(&destination, &drop);
         let kind = FlightKind::Whole(drop, flown);
         let flight = Flight { kind, upload: Some(id), destination: Some(destination) };
-        let act_id = self.fly(flight);
+        let act_id = self.flights.register(flight);
         // An object that a row calls completed is written over once that row says otherwise.
         match self.disk.has(id) && is_new {
             true => turn.free_act(act_id, act),
@@ -370,7 +371,7 @@ impl Engine {
             upload: Some(id),
             destination: Some(admission.destination.clone()),
         };
-        let act_id = self.fly(flight);
+        let act_id = self.flights.register(flight);
         match self.disk.has_begun(id) {
             true => turn.free_act(act_id, Act::PutPart(act)),
             false => turn.act(act_id, Act::PutPart(act)),

@@ -104,7 +104,7 @@ impl Engine {
         let same = settings.same_as.iter().filter_map(|at| self.known_targets.get(at).copied());
         let mut current = vec![own];
         current.extend(same.filter(|same| *same != own));
-        let next_act = ActId(self.next_act);
+        let next_act = self.flights.next();
         let Some(gate) = self.gates.get_mut(name) else { return };
         if gate.targets.current == current {
             return;

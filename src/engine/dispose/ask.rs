@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::super::event::{Act, ActId, Outcome, ProofCheck, ProofsChecked, Setback};
+use super::super::intake::IntakeAct;
 use super::super::runs::RunKey;
 use super::super::turn::Turn;
 use super::super::{Engine, Flight, FlightKind, retry};
@@ -75,8 +76,9 @@ impl Asked {
 impl Engine {
     /// Asks about the next batch of each run that waits for answers, as far as that may be.
     pub(super) fn ask_destinations(&mut self, turn: &mut Turn) {
-        let is_ask = |flight: &&Flight| matches!(flight.kind, FlightKind::CheckProofs(_));
-        let mut room = ASKS_MAX.saturating_sub(self.flights.values().filter(is_ask).count());
+        let asks = self.flights.intake_acts();
+        let asks = asks.filter(|(_, act)| matches!(act, IntakeAct::CheckProofs(_)));
+        let mut room = ASKS_MAX.saturating_sub(asks.count());
         for key in self.proofs_wanted.clone() {
             if room == 0 {
                 return;
@@ -133,7 +135,7 @@ impl Engine {
             asks,
             after,
         };
-        let kind = FlightKind::CheckProofs(key.clone());
+        let kind = FlightKind::Intake(key.0.clone(), IntakeAct::CheckProofs(key.1.clone()));
         let flight = Flight { kind, upload: None, destination: asks.then_some(destination) };
         let act = self.start(flight, Act::CheckProofs(Box::new(check)), turn);
         if let Some(waiting) = self.disposal_mut(key) {

@@ -2,6 +2,7 @@
 
 use super::{RunStep, Tracked};
 use crate::engine::event::{Act, Outcome, Setback};
+use crate::engine::intake::IntakeAct;
 use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
 use crate::engine::upload::Upload;
@@ -77,13 +78,7 @@ impl Engine {
 
     /// Tells whether one more act of a run may begin.
     pub(in crate::engine) fn has_room_for_run(&self) -> bool {
-        let is_runs = |flight: &&Flight| {
-            matches!(
-                flight.kind,
-                FlightKind::ReadRun(_) | FlightKind::RunReceipt(_) | FlightKind::Dispose(_)
-            )
-        };
-        self.flights.values().filter(is_runs).count() < ACTS_MAX
+        self.flights.intake_acts().filter(|(_, act)| act.is_of_run()).count() < ACTS_MAX
     }
 
     fn tend_run(&mut self, key: &RunKey, turn: &mut Turn) {
@@ -103,7 +98,7 @@ impl Engine {
             }
             RunStep::Read => {
                 let act = Act::ReadRun { drop: drop.clone(), run: name.clone() };
-                self.start_for_run(key, FlightKind::ReadRun(key.clone()), act, turn);
+                self.start_for_run(key, IntakeAct::ReadRun(name.clone()), act, turn);
             }
             RunStep::Scan(at) => files.want_scan(at),
             RunStep::Close => {
@@ -119,13 +114,14 @@ impl Engine {
                 let generation = run.row.generation + 1;
                 let (drop, run) = (drop.clone(), name.clone());
                 let act = Act::WriteRunReceipt { drop, run, generation };
-                self.start_for_run(key, FlightKind::RunReceipt(key.clone()), act, turn);
+                self.start_for_run(key, IntakeAct::WriteRunReceipt(name.clone()), act, turn);
             }
         }
         self.tell_run(key, turn);
     }
 
-    fn start_for_run(&mut self, key: &RunKey, kind: FlightKind, act: Act, turn: &mut Turn) {
+    fn start_for_run(&mut self, key: &RunKey, what: IntakeAct, act: Act, turn: &mut Turn) {
+        let kind = FlightKind::Intake(key.0.clone(), what);
         let id = self.start(Flight { kind, upload: None, destination: None }, act, turn);
         if let Some(run) = self.run_mut(key) {
             run.act = Some(id);

@@ -1,0 +1,69 @@
+//! Acts that were handed out and have not come back.
+
+use std::collections::BTreeMap;
+
+use super::event::{Act, ActId};
+use super::intake::IntakeAct;
+use super::turn::Turn;
+use super::{Flight, FlightKind};
+use crate::model::DirectoryName;
+
+/// Acts in flight, by their ids. An id is never used again in one life of the process.
+#[derive(Debug)]
+pub(super) struct Flights {
+    flights: BTreeMap<ActId, Flight>,
+    next: ActId,
+}
+
+impl Flights {
+    /// Starts with none.
+    pub(super) fn new() -> Self {
+        Self { flights: BTreeMap::new(), next: ActId(1) }
+    }
+
+    /// Registers an act that is about to be handed out.
+    pub(super) fn register(&mut self, flight: Flight) -> ActId {
+        let act = self.next;
+        self.next = ActId(act.0 + 1);
+        self.flights.insert(act, flight);
+        act
+    }
+
+    /// Registers an act and hands it out with what the turn decides.
+    pub(super) fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {
+        let id = self.register(flight);
+        turn.act(id, act);
+        id
+    }
+
+    /// Returns the id of the next act.
+    pub(super) fn next(&self) -> ActId {
+        self.next
+    }
+
+    /// Removes an act that has come back.
+    pub(super) fn remove(&mut self, act: ActId) -> Option<Flight> {
+        self.flights.remove(&act)
+    }
+
+    /// Returns whether nothing is in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Returns what is in flight.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &FlightKind> {
+        self.flights.values().map(|flight| &flight.kind)
+    }
+
+    /// Returns the acts of drop directories.
+    pub(super) fn intake_acts(&self) -> impl Iterator<Item = (&DirectoryName, &IntakeAct)> {
+        self.kinds().filter_map(|kind| {
+            if let FlightKind::Intake(directory, act) = kind {
+                Some((directory, act))
+            } else {
+                None
+            }
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Acts of one drop directory.
+
+mod act;
+
+pub(super) use act::IntakeAct;
