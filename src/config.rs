@@ -322,8 +322,11 @@ fn read(path: &Path) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))
 }
 
-fn parse_raw(path: &Path, text: &str) -> Result<raw::File, Problems> {
-    toml::from_str(text).map_err(|error| Problems::syntax(path, text, &error))
+fn parse_raw<'a>(path: &Path, text: &'a str) -> Result<raw::File<'a>, Problems> {
+    raw::File::parse(text).map_err(|error| {
+        let problems = vec![Problem::syntax(text, &error, &[])];
+        Problems { path: path.to_owned(), problems }
+    })
 }
 
 /// The shortest quiet period and scan interval: less would be a busy loop.

@@ -35,17 +35,21 @@ impl Problems {
         };
         Self { path: path.to_owned(), problems: vec![problem] }
     }
+}
 
-    /// The file is no TOML, or has an unknown key or a wrong type.
-    pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+impl Problem {
+    /// What is no TOML, or has an unknown key or a wrong type. `more` are keys that are allowed too.
+    pub(super) fn syntax(text: &str, error: &toml::de::Error, more: &[&str]) -> Self {
         let said = error.message().trim().replace('\n', " ");
         let (message, hint) = match (unknown_field(&said), WrongType::of(&said)) {
-            (Some((key, allowed)), _) => unknown_key(key, &allowed, text, error.span()),
+            (Some((key, mut allowed)), _) => {
+                allowed.extend(more);
+                unknown_key(key, &allowed, text, error.span())
+            }
             (None, Some(wrong)) => wrong.told(error.span().and_then(|span| key_at(text, &span))),
             (None, None) => (said, None),
         };
-        let line = error.span().map(|span| line_of(text, span.start));
-        Self { path: path.to_owned(), problems: vec![Problem { line, message, hint }] }
+        Self { line: error.span().map(|span| line_of(text, span.start)), message, hint }
     }
 }
 

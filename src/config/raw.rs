@@ -1,10 +1,10 @@
-//! What stands in the file, as `serde` reads it. Every key of the contract is here, also those whose
-//! work this version does not do: `resolve` refuses them with a reason.
+//! The file as `serde` reads it: every key, with its position where a problem may have to name it.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::many::Many;
 
@@ -12,7 +12,7 @@ type Text = Option<Spanned<String>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
+pub(super) struct File<'a> {
     pub(super) state: State,
     pub(super) control: Control,
     pub(super) web: Web,
@@ -22,6 +22,32 @@ pub(super) struct File {
     pub(super) destinations: BTreeMap<String, Spanned<Destination>>,
     pub(super) drops: BTreeMap<String, Spanned<Drop>>,
     pub(super) notify: Notify,
+    /// The tables of the destinations, to be read again by platform.
+    #[serde(skip)]
+    tables: DeTable<'a>,
+}
+
+impl<'a> File<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
+        let root = DeTable::parse(text)?;
+        let tables =
+            root.get_ref().get("destinations").and_then(|value| value.get_ref().as_table());
+        let tables = tables.cloned().unwrap_or_default();
+        let file = File::deserialize(toml::Deserializer::from(root))?;
+        Ok(Self { tables, ..file })
+    }
+
+    /// Takes out each destination, with its table.
+    pub(super) fn destinations(&mut self) -> Vec<(String, Spanned<Destination>, DeTable<'a>)> {
+        let mut tables = std::mem::take(&mut self.tables);
+        let table = |(name, destination): (String, _)| {
+            let DeValue::Table(table) = tables.remove(name.as_str())?.into_inner() else {
+                return None;
+            };
+            Some((name, destination, table))
+        };
+        std::mem::take(&mut self.destinations).into_iter().filter_map(table).collect()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,62 +180,78 @@ pub(super) struct Network {
     pub(super) inactivity_timeout: Text,
 }
 
+/// The keys of every destination. The same table is read once more as that of its platform, which
+/// `platform` names: `serde(flatten)` would lose the position of each value.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub(super) struct Destination {
     pub(super) platform: Text,
     pub(super) base_url: Text,
     pub(super) credential: Option<Spanned<Credential>>,
-    pub(super) project: Text,
-    pub(super) folder: Text,
     pub(super) when_name_taken: Text,
     pub(super) same_as: Option<Spanned<Texts>>,
-    pub(super) metadata: BTreeMap<String, String>,
-    pub(super) tags: Vec<String>,
     pub(super) calls_per_second: Option<Spanned<f64>>,
     pub(super) part_size_min: Text,
-    pub(super) export: Option<Spanned<Export>>,
-    pub(super) app_result: Text,
-    pub(super) auth_header: Text,
-    pub(super) auth_prefix: Text,
-    pub(super) region: Text,
-    pub(super) path_style: Option<Spanned<bool>>,
-    pub(super) bucket: Text,
-    pub(super) prefix: Text,
-    pub(super) encryption: Text,
-    pub(super) kms_key_id: Text,
-    pub(super) customer_key_file: Text,
 }
 
 impl Destination {
-    /// Returns the keys that are given and not for every platform, with their places.
-    pub(super) fn given(&self) -> Vec<(&'static str, std::ops::Range<usize>)> {
-        let texts = [
-            ("project", &self.project),
-            ("folder", &self.folder),
-            ("app_result", &self.app_result),
-            ("auth_header", &self.auth_header),
-            ("auth_prefix", &self.auth_prefix),
-            ("region", &self.region),
-            ("bucket", &self.bucket),
-            ("prefix", &self.prefix),
-            ("encryption", &self.encryption),
-            ("kms_key_id", &self.kms_key_id),
-            ("customer_key_file", &self.customer_key_file),
-        ];
-        let texts =
-            texts.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.span())));
-        let flag = self.path_style.as_ref().map(|value| ("path_style", value.span()));
-        let table = self.export.as_ref().map(|value| ("export", value.span()));
-        texts.chain(flag).chain(table).collect()
-    }
+    /// Its keys, which are no keys of a platform.
+    pub(super) const KEYS: [&str; 7] = [
+        "platform",
+        "base_url",
+        "credential",
+        "when_name_taken",
+        "same_as",
+        "calls_per_second",
+        "part_size_min",
+    ];
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SevenBridgesKeys {
+    pub(super) project: Text,
+    pub(super) folder: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) tags: Vec<String>,
+    pub(super) export: Option<Spanned<Export>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BaseSpaceKeys {
+    pub(super) app_result: Text,
+    pub(super) project: Text,
+    pub(super) folder: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct GjirafaVpKeys {
+    pub(super) project: Text,
+    pub(super) auth_header: Text,
+    pub(super) auth_prefix: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct S3Keys {
+    pub(super) region: Option<String>,
+    pub(super) path_style: Option<bool>,
+    pub(super) bucket: Text,
+    pub(super) prefix: Option<String>,
+    pub(super) encryption: Text,
+    pub(super) kms_key_id: Option<String>,
+    pub(super) customer_key_file: Text,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) tags: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Export {
     pub(super) volume: Text,
-    pub(super) prefix: Text,
+    pub(super) prefix: String,
     pub(super) copy_only: Option<bool>,
     pub(super) overwrite: Option<bool>,
 }

@@ -44,7 +44,7 @@ struct Resolver<'a> {
 pub(super) fn resolve(
     path: &Path,
     text: &str,
-    raw: raw::File,
+    raw: raw::File<'_>,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
     let mut resolver = Resolver::new(path, text, environment);
@@ -60,7 +60,7 @@ const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
 pub(super) fn places(
     path: &Path,
     text: &str,
-    raw: raw::File,
+    raw: raw::File<'_>,
     environment: Environment<'_>,
 ) -> Result<Places, Problems> {
     let mut resolver = Resolver::new(path, text, environment);
@@ -82,7 +82,7 @@ const SOCKET_NAME: &str = "control.sock";
 pub(super) fn drop_directories(
     path: &Path,
     text: &str,
-    raw: raw::File,
+    raw: raw::File<'_>,
     environment: Environment<'_>,
 ) -> Vec<(String, PathBuf)> {
     let resolver = Resolver::new(path, text, environment);
@@ -110,11 +110,10 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn file(&mut self, mut raw: raw::File) -> Config {
-        let destinations: Vec<_> = raw
-            .destinations
-            .into_iter()
-            .filter_map(|(name, raw)| self.destination(name, raw))
+    fn file(&mut self, mut raw: raw::File<'_>) -> Config {
+        let destinations = raw.destinations().into_iter();
+        let destinations: Vec<_> = destinations
+            .filter_map(|(name, common, table)| self.destination(name, common, table))
             .collect();
         let mut drops: Vec<_> = raw
             .drops
@@ -129,9 +128,31 @@ impl Resolver<'_> {
         let (state_span, socket_span) = (span(&raw.state.directory), span(&raw.control.socket));
         let state_directory = self.state_directory(raw.state.directory.take());
         let control_socket = self.checked_control_socket(raw.control.socket, &state_directory);
-        let state = Own { path: &state_directory, span: state_span };
-        self.check_apart(&drops, state, Own { path: &control_socket, span: socket_span });
-        self.check_secrets_apart(&drops, &destinations);
+        let mut own = vec![
+            Own {
+                what: "the state directory".to_owned(),
+                path: &state_directory,
+                span: state_span,
+                is_tree: true,
+                hint: "the daemon would upload its own database and receipts: set [state] directory \
+                    to one outside of every drop directory",
+            },
+            Own::secret("the configuration".to_owned(), self.path),
+        ];
+        own.extend(destinations.iter().map(|to| {
+            let what = format!("the credential of destination {:?}", to.name.as_str());
+            Own::secret(what, to.credential.file())
+        }));
+        if !control_socket.starts_with(&state_directory) {
+            own.push(Own {
+                what: "the control socket".to_owned(),
+                path: &control_socket,
+                span: socket_span,
+                is_tree: false,
+                hint: "set [control] socket to a path outside of every drop directory",
+            });
+        }
+        self.check_apart(&drops, own);
         let network = self.network(raw.network);
         let voice = self.notify(raw.notify, &network);
         Config {
@@ -319,28 +340,29 @@ impl Resolver<'_> {
         found
     }
 
-    /// Returns the position of a word among those allowed.
-    fn choice(
+    /// Returns what a word means, among those allowed.
+    fn choice<T: Copy>(
         &mut self,
         key: &str,
         value: Option<&Spanned<String>>,
-        words: &[&str],
-    ) -> Option<usize> {
+        words: &[(&str, T)],
+    ) -> Option<T> {
         let value = value?;
-        let found = words.iter().position(|word| word == value.as_ref());
+        let found = words.iter().find(|(word, _)| word == value.as_ref());
         if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             let message = format!("{key} = {:?} is not possible", value.as_ref());
-            let hint = match nearest(value.as_ref(), words) {
+            let hint = match nearest(value.as_ref(), &words) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("allowed: {}", words.join(", ")),
             };
             self.problem(Some(value.span()), message, Some(hint));
         }
-        found
+        found.map(|(_, meaning)| *meaning)
     }
 }
 
-/// Where a value stands in the file.
+/// Returns the position of a value in the file.
 fn span(value: &Option<Spanned<String>>) -> Option<Range<usize>> {
     value.as_ref().map(Spanned::span)
 }

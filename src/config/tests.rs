@@ -208,6 +208,35 @@ fn destinations_are_checked() {
 }
 
 #[test]
+fn each_platform_has_its_own_keys() {
+    let text = "[destinations.far]\nplatform = \"sevenbridges\"\nbase_url = \"https://api.example/v2\"\n\
+        credential = { file = \"good.token\" }\nbucket = \"b\"\n\
+        [destinations.other]\nplatform = \"s3\"\nbase_url = \"https://s3.example\"\n\
+        credential = { file = \"good.token\" }\nbucket = \"b\"\npath_stile = true\n\
+        [destinations.third]\nplatform = \"basespace\"\nbase_url = \"https://api.example/v1pre3\"\n\
+        credental = { file = \"good.token\" }\nproject = \"p\"\n\
+        [destinations.fourth]\nplatform = \"s33\"\n";
+    insta::assert_snapshot!(said(text), @r#"
+    DIR/config.toml:5: unknown key "bucket" in [destinations.far]
+    hint: allowed are: project, folder, metadata, tags, export, platform, base_url, credential, when_name_taken, same_as, calls_per_second, part_size_min
+    DIR/config.toml:11: unknown key "path_stile" in [destinations.other]
+    hint: did you mean "path_style"?
+    DIR/config.toml:12: destination "third" has no credential
+    hint: { file = "…" }, { systemd = "…" } or { profile = "…" }
+    DIR/config.toml:15: unknown key "credental" in [destinations.third]
+    hint: did you mean "credential"?
+    DIR/config.toml:18: platform = "s33" is not possible
+    hint: did you mean "s3"?
+    "#);
+    let export = format!("{DESTINATION}[destinations.far.export]\nvolum = \"lab/archive\"\n");
+    insta::assert_snapshot!(said(&export), @r#"
+    DIR/config.toml:7: unknown key "volum" in [destinations.far.export]
+    hint: did you mean "volume"?
+    "#);
+    assert!(said("[destinations]\nfar = 1\n").contains("far takes a table"));
+}
+
+#[test]
 fn drops_are_checked() {
     let text = format!(
         "{DESTINATION}[drops.lab]\ndirectory = \"drop\"\ndestinations = [\"fra\"]\n\

@@ -1,74 +1,62 @@
-//! What the daemon writes lies apart from what it uploads.
+//! What the daemon keeps lies apart from what it uploads.
 //!
 //! A state directory in a drop directory would be uploaded without end: its database, each receipt, the
-//! receipt of each receipt. One above it would be in danger of disposal. A credential in a drop directory
-//! would be handed to whoever reads the destination. Links are resolved.
+//! receipt of each receipt. One above a drop directory could be disposed of. A credential in a drop
+//! directory would be uploaded to where others read it. Links are resolved.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Resolver;
-use crate::config::{Destination, Drop};
+use crate::config::Drop;
 use crate::model::Disposition;
 
-/// Something that the daemon writes.
+/// Something that the daemon keeps or reads for itself.
 pub(super) struct Own<'a> {
+    pub(super) what: String,
     pub(super) path: &'a Path,
-    /// Where the file names it, if it does.
+    /// Its position in the file, if the file names it.
     pub(super) span: Option<Range<usize>>,
+    /// No drop directory may lie in it either.
+    pub(super) is_tree: bool,
+    pub(super) hint: &'static str,
+}
+
+impl<'a> Own<'a> {
+    /// A file that must never be uploaded.
+    pub(super) fn secret(what: String, path: &'a Path) -> Self {
+        let hint = "it would be uploaded: keep it outside of every drop directory";
+        Self { what, path, span: None, is_tree: false, hint }
+    }
 }
 
 impl Resolver<'_> {
-    /// Refuses a state directory, or a control socket, that overlaps what is watched or disposed of.
-    pub(super) fn check_apart(&mut self, drops: &[Drop], state: Own<'_>, socket: Own<'_>) {
-        let (state, state_span) = (self.real(state.path), state.span);
-        let (socket, socket_span) = (self.real(socket.path), socket.span);
+    /// Refuses what lies in a directory that is uploaded, or around one.
+    pub(super) fn check_apart(&mut self, drops: &[Drop], own: Vec<Own<'_>>) {
+        let own: Vec<_> = own.into_iter().map(|own| (self.real(own.path), own)).collect();
         for drop in drops {
             let name = drop.settings.name.as_str();
-            let place = self.real(&drop.source.directory);
-            if overlap(&state, &place) {
-                let message = format!(
-                    "the state directory {} and the directory of drop {name:?} overlap",
-                    state.display()
-                );
-                let hint = "the daemon would upload its own database and receipts: set [state] \
-                    directory to one outside of every drop directory";
-                self.problem(state_span.clone(), message, Some(hint.into()));
-            } else if socket.starts_with(&place) {
-                let message = format!(
-                    "the control socket {} lies in the directory of drop {name:?}",
-                    socket.display()
-                );
-                let hint = "set [control] socket to a path outside of every drop directory";
-                self.problem(socket_span.clone(), message, Some(hint.into()));
-            }
-            if let Disposition::Move(to) = &drop.settings.disposition
-                && overlap(&state, &self.real(Path::new(to)))
-            {
-                let message = format!(
-                    "move_to of drop {name:?} and the state directory {} overlap",
-                    state.display()
-                );
-                let hint = "what is moved there could take the place of the state";
-                self.problem(state_span.clone(), message, Some(hint.into()));
-            }
-        }
-    }
-
-    /// Refuses a configuration or a credential that lies in a drop directory: it would be uploaded.
-    pub(super) fn check_secrets_apart(&mut self, drops: &[Drop], destinations: &[Destination]) {
-        let mut own = vec![("the configuration".to_owned(), self.real(self.path))];
-        for to in destinations {
-            let what = format!("the credential of destination {:?}", to.name.as_str());
-            own.push((what, self.real(to.credential.file())));
-        }
-        for drop in drops {
-            let (name, place) = (drop.settings.name.as_str(), self.real(&drop.source.directory));
-            for (what, file) in own.iter().filter(|(_, file)| file.starts_with(&place)) {
-                let file = file.display();
-                let message = format!("{what}, {file}, lies in the directory of drop {name:?}");
-                let hint = "it would be uploaded: keep it outside of every drop directory";
-                self.problem(None, message, Some(hint.into()));
+            let directory = self.real(&drop.source.directory);
+            let target = match &drop.settings.disposition {
+                Disposition::Move(to) => Some(self.real(Path::new(to))),
+                Disposition::Keep | Disposition::Delete => None,
+            };
+            for (path, own) in &own {
+                let (what, shown) = (&own.what, path.display());
+                if own.is_tree && overlap(path, &directory) {
+                    let message =
+                        format!("{what} {shown} and the directory of drop {name:?} overlap");
+                    self.problem(own.span.clone(), message, Some(own.hint.into()));
+                } else if path.starts_with(&directory) {
+                    let message =
+                        format!("{what}, {shown}, lies in the directory of drop {name:?}");
+                    self.problem(own.span.clone(), message, Some(own.hint.into()));
+                }
+                if own.is_tree && target.as_ref().is_some_and(|target| overlap(path, target)) {
+                    let message = format!("move_to of drop {name:?} and {what} {shown} overlap");
+                    let hint = "what is moved there could replace it";
+                    self.problem(own.span.clone(), message, Some(hint.into()));
+                }
             }
         }
     }

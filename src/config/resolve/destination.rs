@@ -2,111 +2,91 @@
 
 mod platforms;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
+use toml::de::DeTable;
 
 use super::Resolver;
 use crate::config::problem::line_of;
 use crate::config::{Destination, Platform, Problem, raw};
+use crate::engine::settings::ExportSettings;
 use crate::model::{DestinationName, NamePolicy, PartSize, TargetAddress};
 use crate::platform::credential::CredentialSource;
 use crate::platform::http;
 
-/// Keys that are not for every platform, and for which they are.
-const KEYS: [(&str, &[&str]); 13] = [
-    ("project", &["sevenbridges", "basespace", "gjirafa-vp"]),
-    ("folder", &["sevenbridges", "basespace"]),
-    ("export", &["sevenbridges"]),
-    ("app_result", &["basespace"]),
-    ("auth_header", &["gjirafa-vp"]),
-    ("auth_prefix", &["gjirafa-vp"]),
-    ("region", &["s3"]),
-    ("path_style", &["s3"]),
-    ("bucket", &["s3"]),
-    ("prefix", &["s3"]),
-    ("encryption", &["s3"]),
-    ("kms_key_id", &["s3"]),
-    ("customer_key_file", &["s3"]),
-];
+/// What the platform of a destination says of its target.
+struct Target {
+    platform: Platform,
+    /// The template of the folder below which a file's own directories are made.
+    folder: String,
+    metadata: BTreeMap<String, String>,
+    tags: Vec<String>,
+    export: Option<ExportSettings>,
+}
+
+impl Target {
+    fn new(platform: Platform, folder: String) -> Self {
+        Self { platform, folder, metadata: BTreeMap::new(), tags: Vec::new(), export: None }
+    }
+}
+
+/// A destination whose target is read.
+struct Of<'a> {
+    name: &'a str,
+    base_url: String,
+    span: Range<usize>,
+}
 
 impl Resolver<'_> {
     pub(super) fn destination(
         &mut self,
         name: String,
         raw: Spanned<raw::Destination>,
+        table: DeTable<'_>,
     ) -> Option<Destination> {
         let (span, mut raw) = (raw.span(), raw.into_inner());
         self.check_name("destination", &name, &span);
-        let word =
-            self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
-        let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"];
-        self.choice("platform", raw.platform.as_ref(), &words)?;
-        self.refuse_foreign(&word, &raw, &span);
-        let credential = self.credential(&name, &word, raw.credential.take(), &span);
+        self.required("platform", ("destination", &name), raw.platform.as_ref(), &span)?;
+        let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"].map(|word| (word, word));
+        let platform = self.choice("platform", raw.platform.as_ref(), &words)?;
+        let credential = self.credential(&name, platform, raw.credential.take(), &span);
         let base_url = self.base_url(&name, raw.base_url.as_ref(), &span)?;
-        let platform = self.platform(&word, (&name, &base_url), &raw, &span)?;
+        let of = Of { name: &name, base_url, span };
+        let target = match platform {
+            "sevenbridges" => self.keys(table).and_then(|keys| self.sevenbridges(of, keys)),
+            "basespace" => self.keys(table).and_then(|keys| self.basespace(of, keys)),
+            "gjirafa-vp" => self.keys(table).and_then(|keys| self.gjirafa_vp(of, keys)),
+            _ => self.keys(table).and_then(|keys| self.s3(of, keys)),
+        }?;
         Some(Destination {
-            folder: self.folder(&platform, &raw),
-            same_as: self.same_as(&platform, raw.same_as.as_ref()),
-            platform,
+            folder: target.folder,
+            same_as: self.same_as(&target.platform, raw.same_as.as_ref()),
+            platform: target.platform,
             credential: credential?,
             when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
-            export: self.export(&name, raw.export.as_ref()),
-            metadata: raw.metadata.into_iter().collect(),
-            tags: raw.tags,
+            export: target.export,
+            metadata: target.metadata.into_iter().collect(),
+            tags: target.tags,
             calls_per_second: self.calls_per_second(raw.calls_per_second.as_ref()),
             part_size_min: self.part_size_min(raw.part_size_min),
             name: DestinationName::new(name),
         })
     }
 
-    /// Refuses keys that mean nothing to a platform: one that is left out in silence is a promise
-    /// that is not kept.
-    fn refuse_foreign(&mut self, platform: &str, raw: &raw::Destination, whole: &Range<usize>) {
-        for (key, span) in raw.given() {
-            let knows = KEYS.iter().find(|(known, _)| *known == key);
-            if knows.is_some_and(|(_, platforms)| !platforms.contains(&platform)) {
-                let message = format!("{key} means nothing to platform {platform:?}");
-                self.problem(Some(span), message, Some("leave it out".into()));
-            }
+    /// Reads the keys of a destination's platform. A key that the platform does not have is refused:
+    /// ignoring it would be a promise that is not kept.
+    fn keys<T: DeserializeOwned>(&mut self, mut table: DeTable<'_>) -> Option<T> {
+        for key in raw::Destination::KEYS {
+            table.remove(key);
         }
-        let takes_words = ["sevenbridges", "s3"].contains(&platform);
-        let has_words = !raw.metadata.is_empty() || !raw.tags.is_empty();
-        if has_words && !takes_words {
-            let message = format!("platform {platform:?} takes no metadata and no tags");
-            self.problem(Some(whole.clone()), message, Some("leave them out".into()));
-        }
-        if platform == "s3" {
-            self.check_header_names(raw.metadata.keys(), whole);
-        }
-    }
-
-    /// S3 carries metadata in header lines: a key is part of a header's name, in small letters. Values may
-    /// be anything.
-    fn check_header_names<'a>(
-        &mut self,
-        keys: impl Iterator<Item = &'a String>,
-        whole: &Range<usize>,
-    ) {
-        let mut seen = BTreeSet::new();
-        for key in keys {
-            let name = key.to_lowercase();
-            let why = if !http::is_header_name(&format!("x-amz-meta-{name}")) || key.is_empty() {
-                "letters, digits and - _ . make a key"
-            } else if name.starts_with("dropferry-") {
-                "keys that begin with dropferry- are kept for the program"
-            } else if seen.insert(name) {
-                continue;
-            } else {
-                "capital and small letters are the same in a key"
-            };
-            let message = format!("metadata has the key {key:?}, which S3 cannot carry");
-            self.problem(Some(whole.clone()), message, Some(why.into()));
-        }
+        let keys = T::deserialize(toml::Deserializer::from(Spanned::new(0..0, table)));
+        let refuse = |error| Problem::syntax(self.text, &error, &raw::Destination::KEYS);
+        keys.map_err(|error| self.problems.push(refuse(error))).ok()
     }
 
     fn base_url(
@@ -151,11 +131,13 @@ impl Resolver<'_> {
     }
 
     fn name_policy(&mut self, value: Option<&Spanned<String>>) -> NamePolicy {
-        let words = ["skip-if-same", "overwrite", "rename", "park"];
-        let policies =
-            [NamePolicy::SkipIfSame, NamePolicy::Overwrite, NamePolicy::Rename, NamePolicy::Park];
-        self.choice("when_name_taken", value, &words)
-            .map_or(NamePolicy::SkipIfSame, |i| policies[i])
+        let policies = [
+            ("skip-if-same", NamePolicy::SkipIfSame),
+            ("overwrite", NamePolicy::Overwrite),
+            ("rename", NamePolicy::Rename),
+            ("park", NamePolicy::Park),
+        ];
+        self.choice("when_name_taken", value, &policies).unwrap_or(NamePolicy::SkipIfSame)
     }
 
     fn calls_per_second(&mut self, value: Option<&Spanned<f64>>) -> Option<f64> {

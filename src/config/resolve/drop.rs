@@ -29,12 +29,15 @@ impl Resolver<'_> {
             let message = format!("drop name {name:?} is that of files that operators hand in");
             self.problem(Some(span.clone()), message, Some("choose another".into()));
         }
-        let starts = [Start::AsFilesSettle, Start::WhenRunClosed];
-        let start =
-            self.choice("start", raw.start.as_ref(), &["as-files-settle", "when-run-closed"]);
-        let digests = [None, Some(WholeDigest::Md5), Some(WholeDigest::Sha256)];
-        let words = ["none", "md5", "sha256"];
-        let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &words);
+        let starts =
+            [("as-files-settle", Start::AsFilesSettle), ("when-run-closed", Start::WhenRunClosed)];
+        let start = self.choice("start", raw.start.as_ref(), &starts);
+        let digests = [
+            ("none", None),
+            ("md5", Some(WholeDigest::Md5)),
+            ("sha256", Some(WholeDigest::Sha256)),
+        ];
+        let digest = self.choice("whole_file_digest", raw.whole_file_digest.as_ref(), &digests);
         let directory = self.drop_directory(&name, raw.directory.as_ref(), &span)?;
         let names: Vec<_> = destinations.iter().map(|d| d.name.clone()).collect();
         let to = self.drop_destinations(&name, raw.destinations, &names, &span);
@@ -45,9 +48,8 @@ impl Resolver<'_> {
             raw.dispose_unverified.as_ref(),
             unasked,
         );
-        let units = [Unit::Directory, Unit::File];
-        let unit = self.choice("unit", raw.unit.as_ref(), &["directory", "file"]);
-        let unit = unit.map_or(Unit::Directory, |index| units[index]);
+        let units = [("directory", Unit::Directory), ("file", Unit::File)];
+        let unit = self.choice("unit", raw.unit.as_ref(), &units).unwrap_or(Unit::Directory);
         let include = raw.include.map(|list| self.patterns("include", list));
         let source = source::Settings {
             name: DirectoryName::new(name.clone()),
@@ -67,13 +69,13 @@ impl Resolver<'_> {
             quiet_period,
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
-            start: start.map_or(Start::AsFilesSettle, |index| starts[index]),
+            start: start.unwrap_or(Start::AsFilesSettle),
             closing: Closing {
                 reads_runs: source.profile.reads_runs(),
                 quiet: quiet_period * source.profile.quiet_periods(),
                 stale_after: source.profile.stale_after(),
             },
-            whole_digest: digest.and_then(|index| digests[index]),
+            whole_digest: digest.flatten(),
             sentinel: self.sentinel(raw.sentinel, unit),
             disposition: self.disposition(raw.disposition.as_ref(), raw.move_to, &directory),
             disposition_grace: self.duration(
@@ -136,34 +138,30 @@ impl Resolver<'_> {
         move_to: Option<Spanned<String>>,
         directory: &Path,
     ) -> Disposition {
-        let found = self.choice("disposition", word, &["keep", "move", "delete"]);
-        let span = word.map(Spanned::span);
-        match (found, move_to) {
-            (Some(1), Some(to)) => {
-                let place = self.below(to.as_ref());
-                if place.starts_with(directory) || directory.starts_with(&place) {
-                    let message = format!("move_to {} overlaps the directory", place.display());
-                    let hint = "what is moved there would be seen again";
-                    self.problem(Some(to.span()), message, Some(hint.into()));
-                } else if self.ask(&place, Path::is_dir) == Some(false) {
-                    let message = format!("move_to {} is not there", place.display());
-                    self.problem(Some(to.span()), message, Some("make the directory".into()));
-                }
-                Disposition::Move(place.display().to_string())
+        let words = ["keep", "move", "delete"].map(|word| (word, word));
+        let found = self.choice("disposition", word, &words);
+        let Some(to) = move_to else {
+            if found == Some("move") {
+                let message = "disposition = \"move\" has no move_to".to_owned();
+                self.problem(word.map(Spanned::span), message, Some("move_to = \"…\"".into()));
             }
-            (Some(1), None) => {
-                let hint = Some("move_to = \"…\"".to_owned());
-                self.problem(span, "disposition = \"move\" has no move_to".into(), hint);
-                Disposition::Keep
-            }
-            (found, Some(to)) => {
-                let message = "move_to is for disposition = \"move\" alone".to_owned();
-                self.problem(Some(to.span()), message, None);
-                if found == Some(2) { Disposition::Delete } else { Disposition::Keep }
-            }
-            (Some(2), None) => Disposition::Delete,
-            (Some(_) | None, None) => Disposition::Keep,
+            return if found == Some("delete") { Disposition::Delete } else { Disposition::Keep };
+        };
+        if found != Some("move") {
+            let message = "move_to is for disposition = \"move\" alone".to_owned();
+            self.problem(Some(to.span()), message, None);
+            return if found == Some("delete") { Disposition::Delete } else { Disposition::Keep };
         }
+        let place = self.below(to.as_ref());
+        if place.starts_with(directory) || directory.starts_with(&place) {
+            let message = format!("move_to {} overlaps the directory", place.display());
+            let hint = "what is moved there would be seen again";
+            self.problem(Some(to.span()), message, Some(hint.into()));
+        } else if self.ask(&place, Path::is_dir) == Some(false) {
+            let message = format!("move_to {} is not there", place.display());
+            self.problem(Some(to.span()), message, Some("make the directory".into()));
+        }
+        Disposition::Move(place.display().to_string())
     }
 
     fn drop_directory(

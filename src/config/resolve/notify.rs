@@ -135,14 +135,18 @@ impl Resolver<'_> {
 
     fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (Common, Option<Sender>) {
         let raw::Webhook { name, url_file, secret_file, format, on, per_hour } = raw;
-        let formats = [webhook::Format::Json, webhook::Format::Slack, webhook::Format::Teams];
-        let format = self.choice("format", format.as_ref(), &["json", "slack", "teams"]);
+        let formats = [
+            ("json", webhook::Format::Json),
+            ("slack", webhook::Format::Slack),
+            ("teams", webhook::Format::Teams),
+        ];
+        let format = self.choice("format", format.as_ref(), &formats);
         let secret_file = secret_file.map(|file| self.secret_file(&file));
         let url_file = self.url_file("webhook", url_file, span);
         let settings = url_file.map(|url_file| webhook::Settings {
             url_file,
             secret_file,
-            format: format.map_or(webhook::Format::Json, |index| formats[index]),
+            format: format.unwrap_or(webhook::Format::Json),
         });
         (Common { name, on, per_hour }, settings.map(Sender::Webhook))
     }
@@ -236,12 +240,11 @@ impl Resolver<'_> {
 
     fn kinds(&mut self, on: raw::Words) -> BTreeSet<NoticeKind> {
         let Some(on) = on else { return NoticeKind::ASKED.into() };
-        let words = NoticeKind::ASKED.map(NoticeKind::as_str);
+        let words = NoticeKind::ASKED.map(|kind| (kind.as_str(), kind));
         if on.as_ref().is_empty() {
-            let hint = format!("allowed: {}", words.join(", "));
+            let hint = format!("allowed: {}", NoticeKind::ASKED.map(NoticeKind::as_str).join(", "));
             self.problem(Some(on.span()), "on = [] tells nothing".into(), Some(hint));
         }
-        let found = on.as_ref().iter().filter_map(|word| self.choice("on", Some(word), &words));
-        found.map(|index| NoticeKind::ASKED[index]).collect()
+        on.as_ref().iter().filter_map(|word| self.choice("on", Some(word), &words)).collect()
     }
 }

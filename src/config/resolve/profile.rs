@@ -6,8 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::Resolver;
-use crate::config::Problems;
-use crate::config::problem::{line_of, nearest};
+use crate::config::problem::{Problem, line_of, nearest};
 use crate::model::Unit;
 use crate::source::profile::{NAMES, Profile, ProfileError};
 
@@ -50,10 +49,10 @@ impl Resolver<'_> {
         };
         let parsed = Profile::parse(asked.as_ref(), &text).map(Arc::new);
         Some(parsed.unwrap_or_else(|error| {
-            let (line, message, hint) = said(&file, &text, error);
-            let line = line.map_or(String::new(), |line| format!(":{line}"));
-            let message = format!("profile {}{line}: {message}", file.display());
-            self.problem(Some(asked.span()), message, hint);
+            let wrong = problem(&text, error);
+            let line = wrong.line.map_or(String::new(), |line| format!(":{line}"));
+            let message = format!("profile {}{line}: {}", file.display(), wrong.message);
+            self.problem(Some(asked.span()), message, wrong.hint);
             Profile::plain()
         }))
     }
@@ -93,18 +92,12 @@ fn own_names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Says what is wrong with a profile's file, as of the configuration: line, message, hint.
-fn said(file: &Path, text: &str, error: ProfileError) -> (Option<usize>, String, Option<String>) {
+/// Says what is wrong with a profile's file, as of the configuration.
+fn problem(text: &str, error: ProfileError) -> Problem {
     match error {
-        ProfileError::Syntax(error) => {
-            let first = Problems::syntax(file, text, &error).problems.into_iter().next();
-            first.map_or_else(
-                || (None, error.message().to_owned(), None),
-                |problem| (problem.line, problem.message, problem.hint),
-            )
-        }
+        ProfileError::Syntax(error) => Problem::syntax(text, &error, &[]),
         ProfileError::Value { span, message, hint } => {
-            (span.map(|span| line_of(text, span.start)), message, hint)
+            Problem { line: span.map(|span| line_of(text, span.start)), message, hint }
         }
     }
 }

@@ -103,13 +103,12 @@ impl Resolver<'_> {
 
     fn days(&mut self, raw: Option<Spanned<Vec<Spanned<String>>>>) -> Days {
         let Some(raw) = raw else { return Days::ALL };
-        let words = DAYS.map(|(word, _)| word);
         if raw.as_ref().is_empty() {
-            let hint = format!("allowed: {}", words.join(", "));
+            let hint = format!("allowed: {}", DAYS.map(|(word, _)| word).join(", "));
             self.problem(Some(raw.span()), "days = [] is never".into(), Some(hint));
         }
-        let found = raw.as_ref().iter().filter_map(|word| self.choice("days", Some(word), &words));
-        found.fold(Days::default(), |days, index| days.with(DAYS[index].1))
+        let found = raw.as_ref().iter().filter_map(|word| self.choice("days", Some(word), &DAYS));
+        found.fold(Days::default(), Days::with)
     }
 
     /// Reads a time of day; `24:00` is midnight as an end.

@@ -69,8 +69,12 @@ impl Resolver<'_> {
         smtp: Option<&Spanned<String>>,
         tls: Option<&Spanned<String>>,
     ) -> Option<(String, u16, mail::Tls)> {
-        let kinds = [mail::Tls::StartTls, mail::Tls::Always, mail::Tls::None];
-        let asked = self.choice("tls", tls, &["starttls", "tls", "none"]).map(|i| kinds[i]);
+        let kinds = [
+            ("starttls", mail::Tls::StartTls),
+            ("tls", mail::Tls::Always),
+            ("none", mail::Tls::None),
+        ];
+        let asked = self.choice("tls", tls, &kinds);
         let Some(smtp) = smtp else {
             let hint = "smtp = \"smtp.lab.example:587\"".to_owned();
             let message = "[notify] mail has no smtp".to_owned();
@@ -119,7 +123,7 @@ impl Resolver<'_> {
         digest: Option<&Spanned<String>>,
         hour: Option<&Spanned<i64>>,
     ) -> Option<DigestSettings> {
-        let is_asked = self.choice("digest", digest, &["daily"]).is_some();
+        let is_asked = self.choice("digest", digest, &[("daily", ())]).is_some();
         let found = hour.map(|hour| i8::try_from(*hour.as_ref()).ok());
         let found = found.map(|found| found.filter(|hour| (0..24).contains(hour)));
         if let (Some(None), Some(hour)) = (found, hour) {
