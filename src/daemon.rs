@@ -35,7 +35,6 @@ mod receipts;
 mod reload;
 mod rows;
 mod runs;
-mod servings;
 mod shutdown;
 pub mod unstored;
 mod walker;

@@ -5,19 +5,15 @@
 //! word of 4, 8 or 16 of them, and one pass over it advances all. Parts of one file are different
 //! messages, and so are small files, so an uploader always has several under way.
 //!
-//! - [`Hasher`] is one message under way: plain data, advanced alone or with others.
+//! - [`Hasher`] is one message in progress: plain data, advanced alone or with others.
 //! - [`advance`] and [`digest_many`] take what the caller has at hand.
-//! - [`Stage`] brings together what many threads ask for at the same time.
 //!
-//! Promises: the outcome is that of MD5, whatever the width, the split and the company. Nothing
-//! waits for company. Nothing here reads a file, a clock or a setting; a crash loses what a reader
-//! reads again. `unsafe` stands in the kernels below this module and nowhere else in the program.
+//! Promises: the result is that of MD5, whatever the width, the split and the other messages.
+//! Nothing here reads a file, a clock or a setting; a crash loses what a reader reads again. `unsafe` stands in the kernels below this module and nowhere else in the program.
 
 mod kernel;
-mod stage;
 mod width;
 
-pub use stage::Stage;
 pub use width::Width;
 
 use std::fmt;

@@ -46,8 +46,8 @@ pub use filter::Filter;
 pub use handed::prove;
 pub use look::{look, look_counting};
 pub use part::{
-    Again, Attend, ColdPages, Digested, Ending, Known, MEMORY_PER_PART, Opened, PartRead,
-    PartReader, PartStream, Prepared, Resting, Room, Together, Wanted,
+    Attend, ColdPages, Digested, Ending, Kept, MEMORY_PER_PART, PartBytes, PartReader, Room,
+    Together, Wanted,
 };
 pub use patterns::PatternError;
 pub use profile::{Profile, ProfileError};

@@ -1,11 +1,10 @@
-//! Kernels and stage. A few messages take the portable kernel whatever the width is, so each width
+//! Kernels. A few messages take the portable kernel whatever the width is, so each width
 //! is shown from where its own begins.
 
 use std::hint::black_box;
-use std::thread;
 
 use bytes::Bytes;
-use dropferry::digest::{Hasher, Stage, Width, advance, digest_many};
+use dropferry::digest::{Hasher, Width, advance, digest_many};
 use md5::Digest;
 
 use crate::Table;
@@ -22,8 +21,8 @@ pub(crate) fn measure() {
         println!("\nmessages of {name}");
         kernels(&messages, size);
     }
-    println!("\nthreads that hand over 256 KiB at a time");
-    stage(&messages);
+    println!("\n256 KiB of each at a time");
+    lockstep(&messages);
 }
 
 fn message(seed: usize, length: usize) -> Bytes {
@@ -59,38 +58,17 @@ fn kernels(messages: &[Bytes], size: usize) {
     table.print();
 }
 
-fn stage(messages: &[Bytes]) {
+fn lockstep(messages: &[Bytes]) {
     let mut table = Table::new();
     table.case("md-5 crate", || md5::Md5::digest(&messages[0]).len().max(messages[0].len()));
-    for threads in [1, 2, 4, 8, 16] {
-        let readers = &messages[..threads];
-        let stage = Stage::new();
-        table.case(format!("Stage, {threads} threads"), move || read_all(&stage, readers));
-    }
-    for threads in [8, 16] {
-        let readers = &messages[..threads];
-        table.case(format!("{threads} lanes, one thread"), move || in_lockstep(readers));
+    for lanes in [1, 2, 4, 8, 16] {
+        let readers = &messages[..lanes];
+        table.case(format!("{lanes} parts, one thread"), move || in_lockstep(readers));
     }
     table.print();
 }
 
-/// Each reader on a thread of its own.
-fn read_all(stage: &Stage, readers: &[Bytes]) -> usize {
-    thread::scope(|scope| {
-        for bytes in readers {
-            scope.spawn(move || {
-                let mut hasher = Hasher::new();
-                for at in (0..bytes.len()).step_by(CHUNK) {
-                    hasher = stage.advance(hasher, bytes.slice(at..at + CHUNK));
-                }
-                black_box(hasher.finish())
-            });
-        }
-    });
-    readers.iter().map(Bytes::len).sum()
-}
-
-/// The same chunks with nobody to wait for: what the stage would cost at best.
+/// A chunk of each, side by side.
 fn in_lockstep(readers: &[Bytes]) -> usize {
     let mut hashers = vec![Hasher::new(); readers.len()];
     for at in (0..readers[0].len()).step_by(CHUNK) {

@@ -13,7 +13,7 @@ use super::Landing;
 use super::bandwidth::Bandwidth;
 use super::care::Care;
 use super::control::Control;
-use super::digests::Digests;
+use super::digests::DigestPool;
 use super::headline::Headline;
 use super::hung::Hung;
 use super::journal::Journal;
@@ -24,7 +24,6 @@ use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
 use super::receipts::Receipts;
-use super::servings::Servings;
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::web::{Render, Web};
@@ -197,8 +196,7 @@ pub(super) fn world(
             is_watched: drop.settings.is_scanned,
             filter,
             profile: Arc::clone(drop.profile()),
-            digests: Digests::default(),
-            servings: Servings::default(),
+            digests: DigestPool::default(),
             hung: Hung::default(),
             walker: Walker::default(),
             seen,

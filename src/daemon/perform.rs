@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::bandwidth::Bandwidth;
-use super::digests::Digests;
+use super::digests::DigestPool;
 use super::hung::{self, Hung};
 use super::people::Courier;
 use super::readers::Readers;
 use super::receipts::Receipts;
-use super::servings::Servings;
 use super::walker::Walker;
 use super::workers::{Reply, cancelled};
 use super::{files, parts, people, proofs, receipts, rows, runs};
@@ -77,10 +76,7 @@ pub(crate) struct Source {
     pub(crate) filter: Filter,
     /// What is known of the runs it holds.
     pub(crate) profile: Arc<Profile>,
-    /// Parts whose digests are wanted.
-    pub(crate) digests: Digests,
-    /// The threads that make them.
-    pub(crate) servings: Servings,
+    pub(crate) digests: DigestPool,
     /// Reads that do not come back.
     pub(crate) hung: Hung,
     /// The thread of its scans.
@@ -381,5 +377,5 @@ async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
     let (file, what) = (source_file(&world, from.clone()), reading(from));
     let hash =
         move |world: &World, stop: &hung::Watched<'_>| world.parts.hash_range(&file?, range, stop);
-    hung::read(&world, what, hash).await.map(|read| Outcome::PartHashed { md5: read.md5 })
+    hung::read(&world, what, hash).await.map(|md5| Outcome::PartHashed { md5 })
 }

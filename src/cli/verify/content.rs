@@ -55,7 +55,7 @@ fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
     if let Some(part_size) = part_size.filter(|_| has_parts) {
         for part in &detail.parts {
             let range = part_size.range_of(part.number, source.fingerprint.size);
-            if reader.hash_range(source, range, &stop)?.md5 != part.md5 {
+            if reader.hash_range(source, range, &stop)? != part.md5 {
                 let found = format!("part {} of the source is not what was sent", part.number);
                 return Ok((Verdict::Differs, found));
             }

@@ -1,37 +1,33 @@
-//! Parts whose digest is wanted before they are sent: read a chunk of each at a time, and digested side
-//! by side.
+//! Digests of parts: a chunk of each is read at a time, and all are digested side by side.
 //!
 //! One thread does it for all parts that are wanted at once. So a lane costs no thread, small files are
-//! done by the dozen, and a part that comes later joins at the next chunk. A part is *held* where there
-//! is room for all of it, and is sent from there; of another the digest is kept, and the open file, from
-//! which it is read again. Parts of one file that are under way together share it.
+//! done by the dozen, and a part that comes later joins at the next chunk. The bytes of a part are *kept*
+//! where memory was reserved for all of it, and sent from there; of another only the digest is kept, and its
+//! bytes are read again to be sent ([`super::body`]). Parts of one file in the same group share the open file.
 //!
-//! A read that does not come back must not hold up the others. So the parts lie in a [`Together`], and
-//! the thread takes one out for as long as it reads it. Whoever watches it sees that no step ends, takes
+//! A read that hangs must not hold up the others. So the parts lie in a [`Together`], and
+//! the thread takes one out for as long as it reads it. A watcher that sees no step end takes
 //! the parts of other files away ([`Together::split`]) and has other threads go on with them; a part
-//! that is given up ([`Together::give_up`]) is failed at once, and the thread that reads it ends when
+//! that is given up ([`Together::give_up`]) fails at once, and the thread that reads it ends when
 //! the read does.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rustix::fs::Advice;
-use tokio::sync::oneshot;
 
 use super::super::SourceFile;
-use super::again::{Known, Opened};
 use super::buffers::Room;
 use super::proof::{open, prove, prove_open};
 use super::{
-    CHUNK_BYTES, ColdPages, PartRead, PartReader, PartStream, Prepared, check_range, fill, go_on,
-    is_cold, prepare_to_read,
+    Attend, CHUNK_BYTES, ColdPages, PartReader, check_range, fill, go_on, is_cold, prepare_to_read,
 };
 use crate::digest::{Hasher, advance};
-use crate::model::{ByteCount, ByteRange, Failure, Md5};
+use crate::model::{ByteRange, Failure, Md5};
 
 /// Parts at once: what the widest lanes take.
 pub const TOGETHER_MAX: usize = 32;
@@ -48,21 +44,26 @@ pub struct Wanted {
     pub file: SourceFile,
     /// Which bytes.
     pub range: ByteRange,
-    /// Room for all of it, where it is to be held.
+    /// Memory for all of it, where its bytes are to be kept.
     pub room: Option<Room>,
-    /// The file, where other parts of it were read.
-    pub opened: Opened,
-    /// What it was digested to before its file was closed: it is opened, and not read.
-    pub digested: Option<PartRead>,
 }
 
-/// What was wanted.
+/// A part that was read, digested and proved.
 #[derive(Debug)]
-pub enum Digested {
-    /// The part in memory.
-    Held(Prepared),
-    /// What was read of it, and let go of.
-    Read(Known),
+pub struct Digested {
+    /// Its digest.
+    pub md5: Md5,
+    /// Its bytes, where memory was reserved for them.
+    pub kept: Option<Kept>,
+    /// Its pages were not in memory before.
+    pub is_cold: bool,
+}
+
+/// The bytes of a part, in memory.
+#[derive(Debug)]
+pub struct Kept {
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) cold: Option<ColdPages>,
 }
 
 /// Parts that one thread digests side by side, each with its tag.
@@ -201,7 +202,7 @@ impl PartReader {
         together: &Together<T>,
         mut more: impl FnMut(usize, usize) -> Vec<(Wanted, T)>,
         mut done: impl FnMut(T, Result<Digested, Failure>),
-        stop: &AtomicBool,
+        stop: &impl Attend,
     ) {
         let aside = self.buffers.aside();
         loop {
@@ -231,7 +232,7 @@ impl PartReader {
             let mut jobs = std::mem::take(&mut together.lock().jobs);
             let fresh = jobs.iter_mut().filter(|(job, _)| !job.is_hashed);
             let lanes = fresh.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
-            advance(self.stage.width(), &mut lanes.collect::<Vec<_>>());
+            advance(self.width, &mut lanes.collect::<Vec<_>>());
             jobs.iter_mut().for_each(|(job, _)| job.is_hashed = true);
             together.lock().jobs = jobs;
             if each(together, &mut done, Job::keep).is_err() {
@@ -260,7 +261,6 @@ fn begin_all<T>(
         };
         let begun = together.step(wanted.file.clone(), tag, || Job::begin(wanted, shared));
         match begun.ok_or(Taken)? {
-            (Ok(job), tag) if job.wanted.digested.is_some() => done(tag, Ok(job.end())),
             (Ok(job), tag) => together.lock().jobs.push_back((job, tag)),
             (Err(failure), tag) => done(tag, Err(failure)),
         }
@@ -286,19 +286,11 @@ fn each<T>(
 }
 
 impl Wanted {
-    /// Wants a part, to be held where there is room for it.
-    pub fn new(file: SourceFile, range: ByteRange, room: Option<Room>) -> Self {
-        Self { file, range, room, opened: Opened::default(), digested: None }
-    }
-
-    /// Returns the file, where another part of it is under way: it was written back when it was opened,
+    /// Returns the file, where another part of it is in the group: it was written back when it was opened,
     /// and what was stored into it since moved its times.
     fn shared_file<T>(&self, jobs: &VecDeque<(Job, T)>) -> Option<Arc<File>> {
-        if self.range.length >= self.file.fingerprint.size.0 {
-            return None;
-        }
         let job = jobs.iter().rev().find(|(job, _)| job.wanted.file == self.file);
-        job.map(|(job, _)| Arc::clone(&job.file)).or_else(|| self.opened.file())
+        job.map(|(job, _)| Arc::clone(&job.file))
     }
 
     fn open(&self, shared: Option<Arc<File>>) -> Result<Arc<File>, Failure> {
@@ -359,39 +351,23 @@ impl Job {
     }
 
     fn end(self) -> Digested {
-        let Wanted { file: source, range, room, opened: _, digested } = self.wanted;
-        let read = digested.unwrap_or_else(|| PartRead {
-            md5: self.hasher.finish(),
-            bytes: ByteCount(range.length),
-        });
-        let (file, is_cold) = (self.file, self.is_cold);
-        match room {
-            Some(_) => Digested::Held(held(
-                self.chunks,
-                read,
-                is_cold.then_some(ColdPages { file, range }),
-            )),
-            None => Digested::Read(Known { read, source, range, file, is_cold }),
-        }
+        let Self { wanted: Wanted { range, room, .. }, file, is_cold, hasher, chunks, .. } = self;
+        let cold = is_cold.then_some(ColdPages { file, range });
+        let kept = room.map(|_| Kept { chunks, cold });
+        Digested { md5: hasher.finish(), kept, is_cold }
     }
-}
-
-fn held(chunks: Vec<Bytes>, read: PartRead, cold: Option<ColdPages>) -> Prepared {
-    let (told, ending) = oneshot::channel();
-    let md5: Option<Md5> = Some(read.md5);
-    // Whoever does not await the ending does not want it.
-    told.send(Ok((read, cold))).ok();
-    Prepared { md5, chunks: PartStream::Held(chunks.into_iter()), ending }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
 
     use md5::Digest;
 
     use super::super::tests::source;
     use super::*;
+    use crate::model::ByteCount;
 
     const LENGTH: u64 = 3 * WINDOW_BYTES + 17;
 
@@ -406,7 +382,7 @@ mod tests {
         for name in ["hung", "one", "two"] {
             std::fs::write(root.path().join(name), bytes(name)).unwrap();
             let range = ByteRange { offset: 0, length: LENGTH };
-            let wanted = Wanted::new(source(root.path(), name), range, None);
+            let wanted = Wanted { file: source(root.path(), name), range, room: None };
             together.lock().come.push_back((wanted, name));
         }
         let reader = PartReader::new(ByteCount(0));
@@ -421,7 +397,7 @@ mod tests {
             let mut group = together.lock();
             let lanes = group.jobs.iter_mut();
             let lanes = lanes.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
-            advance(reader.stage.width(), &mut lanes.collect::<Vec<_>>());
+            advance(reader.width, &mut lanes.collect::<Vec<_>>());
             group.jobs.iter_mut().for_each(|(job, _)| job.is_hashed = true);
         }
         let (hung, tag) = together.lock().jobs.pop_front().unwrap();
@@ -431,10 +407,10 @@ mod tests {
             assert_eq!(others.len(), 2, "each for a thread of its own");
             assert!(together.split().is_empty(), "they are taken away once");
             let mut done = |name, digested: Result<Digested, Failure>| match digested {
-                Ok(Digested::Read(known)) => {
-                    found.insert(name, known.read.md5);
+                Ok(digested) => {
+                    found.insert(name, digested.md5);
                 }
-                other => panic!("{name}: {other:?}"),
+                Err(failure) => panic!("{name}: {failure}"),
             };
             for other in &others {
                 reader.digest_together(other, |_, _| vec![], &mut done, &AtomicBool::new(false));

@@ -16,8 +16,22 @@ use super::super::{Error, SourceFile};
 use super::CHUNK_BYTES;
 use crate::model::{Fingerprint, SourcePath};
 
-/// Opens the file and proves that it is the planned version.
+/// Opens the file, writes back what is dirty, and proves that it is the planned version.
 pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
+    open_and(source, |file| {
+        if source.fingerprint.size.0 > CHUNK_BYTES as u64 {
+            // Where a file system cannot, the fingerprint tells what it tells.
+            rustix::fs::fdatasync(file).ok();
+        }
+    })
+}
+
+/// As [`open`], a file that was written back for this version before.
+pub(super) fn open_clean(source: &SourceFile) -> Result<File, Error> {
+    open_and(source, |_| {})
+}
+
+fn open_and(source: &SourceFile, write_back: impl FnOnce(&File)) -> Result<File, Error> {
     let root = source.root.open()?;
     let fd = match root.open_file(&source.path) {
         Err(Errno::LOOP) if source.provenance.is_none() => {
@@ -27,10 +41,7 @@ pub(super) fn open(source: &SourceFile) -> Result<File, Error> {
         opened => opened,
     };
     let file = File::from(fd.map_err(|errno| not_read(&root, source, ("open", errno)))?);
-    if source.fingerprint.size.0 > CHUNK_BYTES as u64 {
-        // Where a file system cannot, the fingerprint tells what it tells.
-        rustix::fs::fdatasync(&file).ok();
-    }
+    write_back(&file);
     prove_open(source, &file).or_else(|changed| say_gone(&root, source, changed))?;
     Ok(file)
 }

@@ -57,14 +57,13 @@ fn reader() -> PartReader {
     PartReader::new(MEMORY_PER_PART)
 }
 
-async fn stream_of(source: &SourceFile, range: ByteRange) -> Prepared {
-    let reader = reader();
-    reader.stream(source.clone(), range, reader.room_for_stream().await)
+async fn read_again(source: &SourceFile, range: ByteRange) -> PartBytes {
+    PartBytes::read_again(source.clone(), range, false, reader().room_to_read_again().await)
 }
 
 /// How reading ended, without what it brought into memory.
-async fn end(ending: oneshot::Receiver<Ending>) -> Result<PartRead, Failure> {
-    ending.await.unwrap().map(|(read, _)| read)
+fn end(ending: &Ending) -> Option<Result<(), Failure>> {
+    ending.get().map(|ended| ended.as_ref().map(|_| ()).map_err(Clone::clone))
 }
 
 fn whole(source: &SourceFile) -> ByteRange {
@@ -72,7 +71,7 @@ fn whole(source: &SourceFile) -> ByteRange {
 }
 
 /// Takes all chunks; the failure is the one inside the last item.
-async fn drain(stream: &mut PartStream) -> (Vec<u8>, Option<Failure>) {
+async fn drain(stream: &mut PartBytes) -> (Vec<u8>, Option<Failure>) {
     let mut bytes = Vec::new();
     while let Some(item) = stream.next().await {
         match item {
@@ -94,46 +93,43 @@ async fn bytes_and_digest_of_a_range_are_those_of_the_file() {
     let ranges = [(0, 1), (0, CHUNK), (1, CHUNK), (CHUNK, CHUNK + 1), (0, 3 * CHUNK + 17)];
     for (offset, length) in ranges {
         let range = ByteRange { offset, length };
-        let Prepared { chunks: mut stream, ending: outcome, .. } = stream_of(&source, range).await;
+        let mut stream = read_again(&source, range).await;
         let (bytes, failure) = drain(&mut stream).await;
         assert_eq!(failure, None);
         let start = usize::try_from(offset).unwrap();
         let wanted = &all[start..start + usize::try_from(length).unwrap()];
         assert!(bytes == wanted);
-        let read = PartRead { md5: digest(wanted), bytes: ByteCount(length) };
-        assert_eq!(end(outcome).await, Ok(read));
-        assert_eq!(reader().hash_range(&source, range, &GO), Ok(read));
+        assert_eq!(end(&stream.ending()), Some(Ok(())));
+        assert_eq!(reader().hash_range(&source, range, &GO), Ok(digest(wanted)));
     }
 }
 
 #[tokio::test]
 async fn empty_part_has_no_chunk_and_is_proved_all_the_same() {
     let (_root, file, source) = drop_with(0);
-    let Prepared { chunks: mut stream, ending: outcome, .. } =
-        stream_of(&source, whole(&source)).await;
+    let mut stream = read_again(&source, whole(&source)).await;
     assert_eq!(drain(&mut stream).await, (Vec::new(), None));
-    assert_eq!(end(outcome).await.unwrap().md5, digest(b""));
+    assert_eq!(end(&stream.ending()), Some(Ok(())));
+    assert_eq!(reader().hash_range(&source, whole(&source), &GO), Ok(digest(b"")));
 
     fs::write(&file, "more").unwrap();
-    let Prepared { chunks: mut stream, ending: outcome, .. } =
-        stream_of(&source, whole(&source)).await;
+    let mut stream = read_again(&source, whole(&source)).await;
     let (_, failure) = drain(&mut stream).await;
     assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
-    assert_eq!(end(outcome).await.unwrap_err().kind, FailureKind::SourceChanged);
+    assert_eq!(end(&stream.ending()).unwrap().unwrap_err().kind, FailureKind::SourceChanged);
 }
 
 /// Changes the file while it is being read: the body must break off before its end.
 async fn change_during_read(change: impl FnOnce(&Path)) -> Failure {
     let length = 8 * CHUNK;
     let (_root, file, source) = drop_with(length);
-    let Prepared { chunks: mut stream, ending: outcome, .. } =
-        stream_of(&source, whole(&source)).await;
+    let mut stream = read_again(&source, whole(&source)).await;
     let first = stream.next().await.unwrap().unwrap();
     change(&file);
     let (rest, failure) = drain(&mut stream).await;
     assert!(((first.len() + rest.len()) as u64) < length, "the last chunk was given");
     let failure = failure.unwrap();
-    assert_eq!(end(outcome).await, Err(failure.clone()));
+    assert_eq!(end(&stream.ending()), Some(Err(failure.clone())));
     failure
 }
 
@@ -203,12 +199,11 @@ async fn removed_file_breaks_off_the_body() {
 async fn other_version_is_refused_before_a_byte_is_read() {
     let (_root, file, source) = drop_with(100);
     fs::write(&file, content(101)).unwrap();
-    let Prepared { chunks: mut stream, ending: outcome, .. } =
-        stream_of(&source, whole(&source)).await;
+    let mut stream = read_again(&source, whole(&source)).await;
     let (bytes, failure) = drain(&mut stream).await;
     assert!(bytes.is_empty());
     assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
-    assert!(end(outcome).await.is_err());
+    assert!(end(&stream.ending()).unwrap().is_err());
     let hashed = reader().hash_range(&source, whole(&source), &GO);
     assert_eq!(hashed.unwrap_err().kind, FailureKind::SourceChanged);
 }
@@ -252,7 +247,7 @@ fn links_inside_are_read_and_links_outside_are_not() {
     symlink("file", root.path().join("link")).unwrap();
     let linked = source(root.path(), "link");
     let read = reader().hash_range(&linked, whole(&linked), &GO).unwrap();
-    assert_eq!(read.md5, digest(&content(10)));
+    assert_eq!(read, digest(&content(10)));
 
     fs::remove_file(root.path().join("link")).unwrap();
     symlink("/etc/passwd", root.path().join("link")).unwrap();
@@ -265,13 +260,14 @@ fn links_inside_are_read_and_links_outside_are_not() {
 }
 
 #[tokio::test]
-async fn dropped_stream_ends_the_reader() {
+async fn dropped_bytes_end_the_reading() {
     let (_root, _, source) = drop_with(20 * CHUNK);
-    let Prepared { chunks: mut stream, ending: outcome, .. } =
-        stream_of(&source, whole(&source)).await;
+    let mut stream = read_again(&source, whole(&source)).await;
+    let ending = stream.ending();
     stream.next().await.unwrap().unwrap();
+    assert!(!ending.is_left());
     drop(stream);
-    assert_eq!(end(outcome).await.unwrap_err().kind, FailureKind::Cancelled);
+    assert!(end(&ending).is_none() && ending.is_left());
 }
 
 #[test]
@@ -311,17 +307,19 @@ fn together(reader: &PartReader, wanted: Vec<Wanted>) -> Vec<Result<Digested, Fa
     ends.into_iter().map(|(_, end)| end).collect()
 }
 
-fn held(
+fn wanted(source: &SourceFile, range: ByteRange, room: Option<Room>) -> Wanted {
+    Wanted { file: source.clone(), range, room }
+}
+
+fn kept(
     reader: &PartReader,
     source: &SourceFile,
     range: ByteRange,
     room: Room,
-) -> Result<Prepared, Failure> {
-    let wanted = Wanted::new(source.clone(), range, Some(room));
-    match together(reader, vec![wanted]).pop().unwrap()? {
-        Digested::Held(prepared) => Ok(prepared),
-        Digested::Read(read) => panic!("not held: {read:?}"),
-    }
+) -> Result<(Md5, PartBytes), Failure> {
+    let wanted = wanted(source, range, Some(room));
+    let digested = together(reader, vec![wanted]).pop().unwrap()?;
+    Ok((digested.md5, PartBytes::kept(digested.kept.expect("its bytes are kept"))))
 }
 
 #[test]
@@ -330,18 +328,16 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
     let drops: Vec<_> = lengths.iter().cycle().take(70).map(|length| drop_with(*length)).collect();
     fs::remove_file(&drops[3].1).unwrap();
     fs::write(&drops[40].1, "another version").unwrap();
-    let wanted =
-        drops.iter().map(|(_, _, source)| Wanted::new(source.clone(), whole(source), None));
+    let wanted = drops.iter().map(|(_, _, source)| wanted(source, whole(source), None));
     let ends = together(&reader(), wanted.collect());
     for (index, (end, (_, _, source))) in ends.into_iter().zip(&drops).enumerate() {
         match (index, end) {
             (3, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceGone),
             (40, end) => assert_eq!(end.unwrap_err().kind, FailureKind::SourceChanged),
-            (_, Ok(Digested::Read(Known { read, .. }))) => {
-                assert_eq!(read.bytes, source.fingerprint.size);
-                assert_eq!(read.md5, digest(&content(read.bytes.0)), "{index}");
+            (_, Ok(digested)) => {
+                assert_eq!(digested.md5, digest(&content(source.fingerprint.size.0)), "{index}");
             }
-            (_, end) => panic!("{index}: {end:?}"),
+            (_, Err(failure)) => panic!("{index}: {failure}"),
         }
     }
 }
@@ -349,7 +345,7 @@ fn parts_of_all_lengths_are_digested_together_and_fail_alone() {
 #[test]
 fn digesting_together_ends_when_told() {
     let (_root, _, source) = drop_with(10);
-    let mut left = vec![(Wanted::new(source.clone(), whole(&source), None), ())];
+    let mut left = vec![(wanted(&source, whole(&source), None), ())];
     let mut kinds = Vec::new();
     reader().digest_together(
         &Together::default(),
@@ -361,80 +357,67 @@ fn digesting_together_ends_when_told() {
 }
 
 #[tokio::test]
-async fn held_part_is_read_once_and_is_what_was_hashed() {
+async fn kept_part_is_read_once_and_is_what_was_hashed() {
     let (_root, file, source) = drop_with(2 * CHUNK + 17);
     let reader = PartReader::new(ByteCount(16 * BUFFER_BYTES));
     let range = ByteRange { offset: 1, length: 2 * CHUNK };
     let room = reader.try_room_for_whole(range.length).unwrap();
-    let held = held(&reader, &source, range, room.clone()).unwrap();
+    let (md5, mut chunks) = kept(&reader, &source, range, room.clone()).unwrap();
     let wanted = &content(2 * CHUNK + 17)[1..1 + 2 * CHUNK_BYTES];
-    assert_eq!(held.md5, Some(digest(wanted)));
-    // What is held stays what it was, whatever becomes of the file.
+    assert_eq!(md5, digest(wanted));
+    // What is kept stays what it was, whatever becomes of the file.
     fs::write(&file, "other").unwrap();
-    let mut chunks = held.chunks;
     let (bytes, failure) = drain(&mut chunks).await;
     assert!(bytes == wanted && failure.is_none());
-    assert_eq!(end(held.ending).await.unwrap().md5, digest(wanted));
-    let again = self::held(&reader, &source, range, room).unwrap_err();
+    assert_eq!(end(&chunks.ending()), Some(Ok(())));
+    let again = kept(&reader, &source, range, room).unwrap_err();
     assert_eq!(again.kind, FailureKind::SourceChanged);
 }
 
-fn known(reader: &PartReader, source: &SourceFile, range: ByteRange) -> Known {
-    let wanted = Wanted::new(source.clone(), range, None);
-    match together(reader, vec![wanted]).pop().unwrap().unwrap() {
-        Digested::Read(known) => known,
-        Digested::Held(prepared) => panic!("held: {prepared:?}"),
-    }
-}
-
 #[tokio::test]
-async fn part_with_a_known_digest_is_streamed_under_it() {
+async fn part_is_read_again_from_memory_and_from_the_disk() {
     let (_root, file, source) = drop_with(5 * CHUNK);
-    let reader = reader();
     let content = content(5 * CHUNK);
     for (offset, length) in [(0, 5 * CHUNK), (1, 2 * CHUNK + 7), (CHUNK, CHUNK), (7, 0)] {
         let range = ByteRange { offset, length };
-        let known = known(&reader, &source, range);
         // A file that lies in memory, and one that does not.
         if offset == 1 {
             let opened = fs::File::open(&file).unwrap();
             rustix::fs::fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
         }
-        let mut part = reader.send_known(known, reader.room_for_stream().await);
-        let (bytes, failure) = drain(&mut part.chunks).await;
+        let mut part = read_again(&source, range).await;
+        let (bytes, failure) = drain(&mut part).await;
         let begin = usize::try_from(offset).unwrap();
         let wanted = &content[begin..begin + usize::try_from(length).unwrap()];
         assert!(bytes == wanted && failure.is_none());
-        assert_eq!(part.md5, Some(digest(wanted)));
-        assert_eq!(end(part.ending).await.unwrap().md5, digest(wanted));
+        assert_eq!(end(&part.ending()), Some(Ok(())));
     }
 }
 
 #[tokio::test]
 async fn part_that_changes_after_its_digest_breaks_off() {
     let (_root, file, source) = drop_with(5 * CHUNK);
-    let reader = reader();
-    let mut part =
-        reader.send_known(known(&reader, &source, whole(&source)), reader.room_for_stream().await);
-    part.chunks.next().await.unwrap().unwrap();
+    reader().hash_range(&source, whole(&source), &GO).unwrap();
+    let mut part = read_again(&source, whole(&source)).await;
+    part.next().await.unwrap().unwrap();
     fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"other").unwrap();
-    let (rest, failure) = drain(&mut part.chunks).await;
+    let (rest, failure) = drain(&mut part).await;
     assert!((rest.len() as u64) < 4 * CHUNK, "the last chunk was given");
     assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);
-    assert_eq!(end(part.ending).await.unwrap_err().kind, FailureKind::SourceChanged);
+    assert_eq!(end(&part.ending()).unwrap().unwrap_err().kind, FailureKind::SourceChanged);
 }
 
 #[tokio::test]
-async fn streams_keep_to_the_budget() {
+async fn parts_that_are_read_again_keep_to_the_budget() {
     let (_root, _, source) = drop_with(20 * CHUNK);
     let reader = reader();
-    let room = reader.room_for_stream().await;
-    let mut part = reader.stream(source.clone(), whole(&source), room);
-    let first = part.chunks.next().await.unwrap().unwrap();
-    assert!(reader.try_room_for_whole(1).is_none(), "one stream takes all there is");
+    let room = reader.room_to_read_again().await;
+    let mut part = PartBytes::read_again(source.clone(), whole(&source), false, room);
+    let first = part.next().await.unwrap().unwrap();
+    assert!(reader.try_room_for_whole(1).is_none(), "one part takes all there is");
     drop(part);
     drop(first);
-    drop(reader.room_for_stream().await);
+    drop(reader.room_to_read_again().await);
 }
 
 #[test]
@@ -458,10 +441,11 @@ fn cold_pages_are_forgotten() -> Option<bool> {
     rustix::fs::fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
     let reader = PartReader::new(ByteCount(128 * BUFFER_BYTES));
     let room = reader.try_room_for_whole(range.length).unwrap();
-    let Prepared { mut ending, .. } = held(&reader, &source, range, room).unwrap();
-    let (_, cold) = ending.try_recv().unwrap().unwrap();
+    let (_, bytes) = kept(&reader, &source, range, room).unwrap();
     assert!(!is_cold(&opened, range), "it was read");
-    cold?.forget();
+    let ending = bytes.ending();
+    let Some(Ok(Some(cold))) = ending.get() else { return None };
+    cold.forget();
     Some(is_cold(&opened, range))
 }
 

@@ -1,0 +1,408 @@
+//! Parts of one drop directory that are to be digested, those that somebody waits for and those ahead.
+//!
+//! Side by side, digests cost a fifth of what each costs alone, but fewer parts are in flight than go
+//! side by side, and most of those are being sent. So when a part of a large file is wanted, the parts
+//! that follow it are digested as well, as many as make the lanes full; the next such group begins when
+//! half of what is known was asked for. What is kept of a part is its digest: no file stays open for it.
+//!
+//! That parts are wanted in their order, and are equally long, is a guess: where it is wrong, digesting
+//! was in vain, and nothing else. *Promises*: what somebody waits for goes first; no more than
+//! [`AHEAD_BYTES`] of a file are digested before they are asked for. A digest is given once: who asks
+//! again, since the storage found another, has the part read again. *At a crash* all of it is forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::model::{ByteRange, Failure, UploadId};
+use crate::source::{Digested, SourceFile, Wanted};
+
+/// What is read again shall still lie in memory; and parts of the largest size that is chosen here
+/// shall fill eight lanes.
+const AHEAD_BYTES: u64 = 512 * 1024 * 1024;
+/// Uploads that something is known of: more than are ever sent from one drop directory at once.
+const COURSES_MAX: usize = 64;
+
+/// Receives what was digested, or why it was not.
+pub(super) type Answer = oneshot::Sender<Result<Digested, Failure>>;
+
+/// Whom a digest is for.
+#[derive(Debug)]
+pub(super) enum For {
+    One(Answer),
+    /// A part of an upload, which begins there in the file.
+    Part(UploadId, u64),
+}
+
+/// The queue. See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Queue(Mutex<Queued>);
+
+#[derive(Debug, Default)]
+struct Queued {
+    asked: VecDeque<(Wanted, For)>,
+    ahead: VecDeque<(Wanted, For)>,
+    /// The one that was asked for last is the last.
+    courses: VecDeque<Course>,
+    is_served: bool,
+}
+
+/// How far the digests of one upload are.
+#[derive(Debug)]
+struct Course {
+    upload: UploadId,
+    file: SourceFile,
+    /// Parts that are wanted, in progress or known, by where they begin.
+    parts: BTreeMap<u64, State>,
+    /// What begins before was looked at.
+    up_to: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    InProgress(Option<Answer>),
+    Known(Digested),
+}
+
+impl Queue {
+    /// Queues a digest; returns whether the caller must start a thread that serves the queue.
+    pub(super) fn join(&self, wanted: Wanted, answer: Answer) -> bool {
+        let mut queue = self.lock();
+        queue.asked.push_back((wanted, For::One(answer)));
+        queue.wants_thread()
+    }
+
+    /// As [`Self::join`], of a part of a larger file, which is not kept; and has those that follow
+    /// digested, so many side by side.
+    pub(super) fn join_part(
+        &self,
+        upload: UploadId,
+        wanted: Wanted,
+        answer: Answer,
+        lanes: usize,
+    ) -> bool {
+        let range = wanted.range;
+        let mut queue = self.lock();
+        let mut course = queue.remove_course(upload, &wanted.file);
+        match course.parts.remove(&range.offset) {
+            Some(State::Known(digested)) => {
+                // The task that wanted it may be gone.
+                answer.send(Ok(digested)).ok();
+            }
+            Some(State::InProgress(_)) => {
+                queue.hurry(upload, range.offset);
+                course.parts.insert(range.offset, State::InProgress(Some(answer)));
+            }
+            None => {
+                course.parts.insert(range.offset, State::InProgress(Some(answer)));
+                queue.asked.push_back((wanted, For::Part(upload, range.offset)));
+            }
+        }
+        for range in course.following(range, lanes) {
+            course.parts.insert(range.offset, State::InProgress(None));
+            let wanted = Wanted { file: course.file.clone(), range, room: None };
+            queue.ahead.push_back((wanted, For::Part(upload, range.offset)));
+        }
+        queue.courses.push_back(course);
+        queue.forget_old();
+        queue.wants_thread()
+    }
+
+    /// Removes what somebody waits for, at most so many, and fills the lanes with what follows. None ends
+    /// the service, unless some are in progress.
+    pub(super) fn take(&self, most: usize, in_progress: usize, lanes: usize) -> Vec<(Wanted, For)> {
+        let mut queue = self.lock();
+        let count = queue.asked.len().min(most);
+        let mut taken: Vec<_> = queue.asked.drain(..count).collect();
+        let free = lanes.saturating_sub(in_progress + count).min(most - count);
+        let count = queue.ahead.len().min(free);
+        taken.extend(queue.ahead.drain(..count));
+        queue.is_served = !taken.is_empty() || in_progress > 0;
+        taken
+    }
+
+    /// Hands on what was digested, or why it was not.
+    pub(super) fn done(&self, whom: For, digested: Result<Digested, Failure>) {
+        let (upload, at) = match whom {
+            For::One(answer) => {
+                answer.send(digested).ok();
+                return;
+            }
+            For::Part(upload, at) => (upload, at),
+        };
+        let mut queue = self.lock();
+        let course = queue.courses.iter_mut().find(|course| course.upload == upload);
+        let Some(course) = course else { return };
+        match (course.parts.remove(&at), digested) {
+            (Some(State::InProgress(Some(answer))), digested) => {
+                answer.send(digested).ok();
+            }
+            (Some(State::InProgress(None)), Ok(digested)) => {
+                course.parts.insert(at, State::Known(digested));
+            }
+            // It is read again once it is wanted, and fails then.
+            (Some(State::InProgress(None) | State::Known(_)) | None, _) => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queued {
+    fn wants_thread(&mut self) -> bool {
+        let is_any = !self.asked.is_empty() || !self.ahead.is_empty();
+        is_any && !std::mem::replace(&mut self.is_served, true)
+    }
+
+    fn remove_course(&mut self, upload: UploadId, file: &SourceFile) -> Course {
+        let index = self.courses.iter().position(|course| course.upload == upload);
+        let known = index.and_then(|index| self.courses.remove(index));
+        known.filter(|course| course.file == *file).unwrap_or_else(|| Course {
+            upload,
+            file: file.clone(),
+            parts: BTreeMap::new(),
+            up_to: 0,
+        })
+    }
+
+    /// Moves a part that was to be digested ahead to those that somebody waits for.
+    fn hurry(&mut self, upload: UploadId, at: u64) {
+        let is_it =
+            |(_, whom): &(Wanted, For)| matches!(whom, For::Part(u, a) if (*u, *a) == (upload, at));
+        let index = self.ahead.iter().position(is_it);
+        self.asked.extend(index.and_then(|index| self.ahead.remove(index)));
+    }
+
+    /// Forgets the upload that was asked for longest ago, unless somebody waits.
+    fn forget_old(&mut self) {
+        if self.courses.len() > COURSES_MAX {
+            let index = self.courses.iter().position(|course| !course.is_awaited());
+            index.and_then(|index| self.courses.remove(index));
+        }
+    }
+}
+
+impl Course {
+    fn is_awaited(&self) -> bool {
+        self.parts.values().any(State::is_awaited)
+    }
+
+    /// Returns the parts to digest next: none while half of the lanes would have nothing to do but them.
+    fn following(&mut self, after: ByteRange, lanes: usize) -> Vec<ByteRange> {
+        self.up_to = self.up_to.max(after.offset + after.length);
+        let awaited_count = self.parts.values().filter(|state| state.is_awaited()).count();
+        let ready_count = self.parts.len() - awaited_count;
+        let room = usize::try_from(AHEAD_BYTES / after.length.max(1)).unwrap_or(usize::MAX);
+        if ready_count >= lanes.min(room).div_ceil(2) {
+            return Vec::new();
+        }
+        // The first group is of those that are awaited, and as many as go beside them.
+        let beside = if ready_count == 0 { lanes.saturating_sub(awaited_count) } else { lanes };
+        let mut ranges = Vec::new();
+        while ranges.len() < beside.min(room - ready_count)
+            && self.up_to < self.file.fingerprint.size.0
+        {
+            let length = after.length.min(self.file.fingerprint.size.0 - self.up_to);
+            ranges.push(ByteRange { offset: self.up_to, length });
+            self.up_to += length;
+        }
+        ranges
+    }
+}
+
+impl State {
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::InProgress(Some(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::model::{ByteCount, FailureKind, Fingerprint, SourcePath};
+    use crate::source::{DirectoryRoot, PartReader, Together};
+
+    const LANES: usize = 4;
+    const UPLOAD: UploadId = UploadId(7);
+
+    /// A file of twelve parts of 10 bytes, and one of 5.
+    fn file(root: &Path) -> SourceFile {
+        let name = root.join("file");
+        std::fs::write(&name, [1; 125]).unwrap();
+        let seen = std::fs::metadata(name).unwrap();
+        let fingerprint = Fingerprint {
+            device: seen.dev(),
+            inode: seen.ino(),
+            size: ByteCount(seen.size()),
+            mtime_ns: seen.mtime() * 1_000_000_000 + seen.mtime_nsec(),
+            ctime_ns: Some(seen.ctime() * 1_000_000_000 + seen.ctime_nsec()),
+        };
+        SourceFile {
+            root: Arc::new(DirectoryRoot::at(root)),
+            path: SourcePath::from_bytes(b"file"),
+            fingerprint,
+            provenance: None,
+        }
+    }
+
+    fn part(index: u64) -> ByteRange {
+        let offset = index * 10;
+        ByteRange { offset, length: 10.min(125 - offset) }
+    }
+
+    fn wanted(file: &SourceFile, index: u64) -> Wanted {
+        Wanted { file: file.clone(), range: part(index), room: None }
+    }
+
+    type Answered = oneshot::Receiver<Result<Digested, Failure>>;
+
+    fn ask(digests: &Queue, file: &SourceFile, index: u64) -> (bool, Answered) {
+        let (answer, answered) = oneshot::channel();
+        let serves = digests.join_part(UPLOAD, wanted(file, index), answer, LANES);
+        (serves, answered)
+    }
+
+    fn indexes(taken: &[(Wanted, For)]) -> Vec<u64> {
+        taken.iter().map(|(wanted, _)| wanted.range.offset / 10).collect()
+    }
+
+    fn digest(digests: &Queue, taken: Vec<(Wanted, For)>) {
+        let mut left = taken;
+        let reader = PartReader::new(ByteCount(0));
+        reader.digest_together(
+            &Together::default(),
+            |_, _| std::mem::take(&mut left),
+            |whom, digested| digests.done(whom, digested),
+            &AtomicBool::new(false),
+        );
+    }
+
+    fn known(mut answered: Answered) -> Option<Digested> {
+        answered.try_recv().ok()?.ok()
+    }
+
+    #[test]
+    fn parts_that_follow_are_digested_with_the_one_that_is_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        let (serves, first) = ask(&digests, &file, 2);
+        assert!(serves);
+        let taken = digests.take(32, 0, LANES);
+        assert_eq!(indexes(&taken), [2, 3, 4, 5]);
+        let (serves, second) = ask(&digests, &file, 3);
+        assert!(!serves, "it is served");
+        digest(&digests, taken);
+        let (first, second) = (known(first), known(second));
+        assert!(first.is_some() && second.is_some());
+        assert!(digests.take(32, 0, LANES).is_empty(), "half of the lanes is known");
+        let (serves, third) = ask(&digests, &file, 4);
+        assert!(serves && known(third).is_some(), "the next group begins");
+        assert_eq!(indexes(&digests.take(32, 0, LANES)), [6, 7, 8, 9]);
+        let (serves, again) = ask(&digests, &file, 4);
+        assert!(!serves && known(again).is_none(), "a digest is given once");
+        assert_eq!(indexes(&digests.take(32, 4, LANES)), [4]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_does_not_end_the_service_unsaid() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        std::fs::remove_file(root.path().join("file")).unwrap();
+        let (serves, mut gone) = ask(&digests, &file, 0);
+        assert!(serves);
+        PartReader::new(ByteCount(0)).digest_together(
+            &Together::default(),
+            |most, under_way| digests.take(most, under_way, LANES),
+            |whom, digested| digests.done(whom, digested),
+            &AtomicBool::new(false),
+        );
+        assert_eq!(gone.try_recv().unwrap().unwrap_err().kind, FailureKind::SourceAway);
+        assert!(ask(&digests, &file, 1).0, "somebody is to serve");
+    }
+
+    #[test]
+    fn no_file_stays_open_for_a_digest_that_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        let (_, first) = ask(&digests, &file, 0);
+        digest(&digests, digests.take(32, 0, LANES));
+        drop(first);
+        let is_open = |link: std::fs::DirEntry| {
+            std::fs::read_link(link.path()).is_ok_and(|to| to == root.path().join("file"))
+        };
+        let mut links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        assert!(!links.any(is_open));
+        assert!(digests.take(32, 0, LANES).is_empty());
+        let (_, second) = ask(&digests, &file, 1);
+        assert!(known(second).is_some(), "it is not read again");
+    }
+
+    #[test]
+    fn groups_end_with_the_file_and_another_file_begins_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        let _first = ask(&digests, &file, 11);
+        let taken = digests.take(32, 0, LANES);
+        assert_eq!(indexes(&taken), [11, 12]);
+        assert_eq!(taken[1].0.range.length, 5);
+        digest(&digests, taken);
+        std::fs::remove_file(root.path().join("file")).unwrap();
+        let other = self::file(root.path());
+        let (_, answered) = ask(&digests, &other, 12);
+        assert!(known(answered).is_none(), "what is known of another version is forgotten");
+        assert_eq!(indexes(&digests.take(32, 0, LANES)), [12]);
+    }
+
+    #[test]
+    fn who_waits_goes_before_what_follows() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        let _first = ask(&digests, &file, 0);
+        let _third = ask(&digests, &file, 2);
+        let (answer, _small) = oneshot::channel();
+        digests.join(wanted(&file, 9), answer);
+        assert_eq!(indexes(&digests.take(32, 0, LANES)), [0, 2, 9, 1]);
+        assert_eq!(indexes(&digests.take(32, 4, LANES)), [0; 0], "the lanes are full");
+        assert_eq!(indexes(&digests.take(32, 3, LANES)), [3]);
+        assert!(digests.take(32, 0, LANES).is_empty());
+        assert!(ask(&digests, &file, 12).0, "the service has ended");
+        assert_eq!(indexes(&digests.take(32, 0, LANES)), [12]);
+        assert!(digests.take(32, 1, LANES).is_empty());
+        assert!(!ask(&digests, &file, 11).0, "whoever serves is busy");
+    }
+
+    #[test]
+    fn what_could_not_be_read_ahead_fails_once_it_is_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        let (_, mut first) = ask(&digests, &file, 0);
+        let taken = digests.take(32, 0, LANES);
+        std::fs::write(root.path().join("file"), [2; 125]).unwrap();
+        digest(&digests, taken);
+        let failure = first.try_recv().unwrap().unwrap_err();
+        assert_eq!(failure.kind, FailureKind::SourceChanged);
+        let (_, mut second) = ask(&digests, &file, 1);
+        assert!(second.try_recv().is_err(), "it is read again");
+        assert!(indexes(&digests.take(32, 0, LANES)).contains(&1));
+    }
+
+    #[test]
+    fn no_more_uploads_are_known_than_are_ever_sent_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, digests) = (file(root.path()), Queue::default());
+        for id in 0..100 {
+            let (answer, _) = oneshot::channel();
+            digests.join_part(UploadId(id), wanted(&file, 0), answer, LANES);
+            digest(&digests, digests.take(32, 0, LANES));
+        }
+        assert_eq!(digests.lock().courses.len(), COURSES_MAX);
+    }
+}
