@@ -271,6 +271,7 @@ impl Daemon {
         for effect in effects {
             match effect {
                 Effect::Start(id, act) => self.begin(id, act),
+                Effect::Answer(id, answer) => self.on_answered(id, answer),
                 Effect::Commit { records, then } => {
                     self.journal.note(&records);
                     self.commit(records, then, true);

@@ -305,6 +305,8 @@ impl Engine {
             }
             Event::Stored(portion) => self.on_stored(portion, turn),
             Event::Reconfigured(settings) => self.on_reconfigured(settings, turn),
+            Event::Ordered { id, order } => self.on_ordered(id, order, turn),
+            Event::RateChanged { bytes_per_second } => self.on_rate_changed(bytes_per_second, now),
             Event::Drain => self.draining = true,
         }
     }

@@ -63,6 +63,7 @@ impl Run {
     fn follow(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             let acts = match effect {
+                Effect::Answer(..) => Vec::new(),
                 Effect::Start(id, act) => vec![(id, act)],
                 Effect::Commit { then, .. } => {
                     self.engine.handle(moment(), Event::Committed, &mut self.effects);

@@ -1,6 +1,6 @@
 //! What operators ask of the running daemon: carried out by the loop, answered after the commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use super::handed::{self, Found, Protected};
 use super::{Daemon, Landing};
 use crate::config::Config;
-use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request, Target};
-use crate::engine::orders::Order;
+use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request};
+use crate::engine::event::Event;
+use crate::engine::orders::{self, Order, OrderAnswer, OrderId};
 use crate::limiter::Rate;
-use crate::model::{DestinationName, OrderRecord, Record, Scope, Verb};
+use crate::model::{DestinationName, OrderRecord, Record, Scope, Shown, Verb};
 use crate::telemetry;
 
 /// Requests that wait for the loop.
@@ -34,6 +35,14 @@ enum Wanted {
     Files(Result<Found, String>, DestinationName),
 }
 
+/// An operator whose order the engine carries out.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Reply>,
+    /// What of a hand-in was refused beforehand, and why.
+    left_out: Vec<(String, String)>,
+}
+
 /// The socket's requests, as they come.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -42,6 +51,9 @@ pub(super) struct Control {
     protected: Arc<Protected>,
     /// Searches for what is handed in.
     searches: JoinSet<Ready>,
+    /// Operators whose orders the engine has not answered.
+    waiting: BTreeMap<OrderId, Waiting>,
+    next_order: u64,
     /// Ends with this.
     _server: JoinSet<()>,
 }
@@ -53,7 +65,14 @@ impl Control {
         let mut server = JoinSet::new();
         server.spawn(Listener::open(&config.control_socket).serve(sender));
         let protected = Arc::new(Protected::of(config));
-        Self { asked, protected, searches: JoinSet::new(), _server: server }
+        Self {
+            asked,
+            protected,
+            searches: JoinSet::new(),
+            waiting: BTreeMap::new(),
+            next_order: 0,
+            _server: server,
+        }
     }
 
     /// Takes another configuration.
@@ -102,14 +121,69 @@ impl Control {
 }
 
 impl Daemon {
-    /// Carries out a request. The answer waits for everything that was committed until then.
+    /// Carries out a request.
     pub(super) fn on_asked(&mut self, ready: Ready) {
         let Ready { wanted, user, answer } = ready;
-        let reply = match wanted {
-            Wanted::Request(request) => self.carry_out(request, user),
-            Wanted::Files(Ok(found), to) => self.hand_in(found, &to, user),
-            Wanted::Files(Err(why), _) => Reply::Refused(why),
+        let request = match wanted {
+            Wanted::Files(Ok(Found { files, left_out }), to) => {
+                let destination = Shown(to.as_str());
+                tracing::info!(%destination, "user {user} hands in {} files", files.len());
+                return self.order(Order::HandIn { files, to }, Waiting { answer, left_out });
+            }
+            Wanted::Files(Err(why), _) => return self.reply(answer, Reply::Refused(why)),
+            Wanted::Request(request) => request,
         };
+        let (verb, of) = match request {
+            Request::Pause { of } => (Verb::Pause, of),
+            Request::Resume { of } => (Verb::Resume, of),
+            Request::AcceptRoot { of } => (Verb::AcceptRoot, of),
+            Request::Retry { of } => (Verb::Retry, of),
+            Request::Abandon { of } => (Verb::Abandon, of),
+            Request::Resend { to } => {
+                let to = DestinationName::new(to);
+                let destination = Shown(to.as_str());
+                tracing::info!(%destination, "user {user} orders: send again what its former targets hold");
+                let waiting = Waiting { answer, left_out: Vec::new() };
+                return self.order(Order::Resend { to }, waiting);
+            }
+            Request::Bandwidth { set } => {
+                let reply = self.order_bandwidth(set, user);
+                return self.reply(answer, reply);
+            }
+            Request::LogLevel { set } => {
+                return self.reply(answer, order_level(set.as_deref(), user));
+            }
+            Request::Upload { .. } => {
+                return self.reply(answer, Reply::Refused("its files were not looked for".into()));
+            }
+        };
+        // What is named twice is ordered once.
+        let scopes: BTreeSet<Scope> = of.into_iter().map(Into::into).collect();
+        let scopes: Vec<Scope> = scopes.into_iter().collect();
+        scopes.iter().for_each(|scope| tracing::info!("user {user} orders: {verb:?} {scope}"));
+        if verb == Verb::Retry {
+            self.lift_pauses(&scopes);
+        }
+        self.order(Order::Set { verb, scopes }, Waiting { answer, left_out: Vec::new() });
+    }
+
+    /// Hands an order to the engine.
+    fn order(&mut self, order: Order, waiting: Waiting) {
+        let id = OrderId(self.control.next_order);
+        self.control.next_order += 1;
+        self.control.waiting.insert(id, waiting);
+        self.tell(Event::Ordered { id, order });
+    }
+
+    /// Passes the engine's answer on.
+    pub(super) fn on_answered(&mut self, id: OrderId, answered: OrderAnswer) {
+        if let Some(Waiting { answer, left_out }) = self.control.waiting.remove(&id) {
+            self.reply(answer, reply_of(answered, left_out));
+        }
+    }
+
+    /// Answers once everything that was submitted so far is durable.
+    fn reply(&mut self, answer: oneshot::Sender<Reply>, reply: Reply) {
         self.commits.push_back(Box::pin(async move {
             let answer = Some((answer, reply));
             Landing {
@@ -120,65 +194,6 @@ impl Daemon {
                 answer,
             }
         }));
-    }
-
-    fn carry_out(&mut self, request: Request, user: u32) -> Reply {
-        match request {
-            Request::Pause { of } => self.order(Verb::Pause, of, user),
-            Request::Resume { of } => self.order(Verb::Resume, of, user),
-            Request::AcceptRoot { of } => self.order(Verb::AcceptRoot, of, user),
-            Request::Retry { of } => self.order(Verb::Retry, of, user),
-            Request::Abandon { of } => self.order(Verb::Abandon, of, user),
-            Request::Resend { to } => self.resend(&DestinationName::new(to), user),
-            Request::Bandwidth { set } => self.order_bandwidth(set, user),
-            Request::LogLevel { set } => order_level(set.as_deref(), user),
-            Request::Upload { .. } => Reply::Refused("its files were not looked for".into()),
-        }
-    }
-
-    fn hand_in(&mut self, found: Found, to: &DestinationName, user: u32) -> Reply {
-        let mut effects = Vec::new();
-        let handed = self.engine.hand_in(self.clock.now(), (&found.files, to), &mut effects);
-        self.take_effects(effects);
-        let uploads = match handed {
-            Ok(uploads) => uploads,
-            Err(unknown) => return Reply::Refused(unknown.to_string()),
-        };
-        tracing::info!(destination = %to, "user {user} hands in {} files", found.files.len());
-        let handed = found.files.iter().zip(uploads).map(|(file, upload)| Handed {
-            path: format!("/{}", file.path),
-            upload: upload.map(|id| id.0),
-        });
-        Reply::HandedIn { uploads: handed.collect(), left_out: found.left_out }
-    }
-
-    fn resend(&mut self, to: &DestinationName, user: u32) -> Reply {
-        tracing::info!(destination = %to, "user {user} orders: send again what its former targets hold");
-        let mut effects = Vec::new();
-        let ordered = self.engine.resend(self.clock.now(), to, &mut effects);
-        self.take_effects(effects);
-        match ordered {
-            Ok(()) => Reply::Resending,
-            Err(unknown) => Reply::Refused(unknown.to_string()),
-        }
-    }
-
-    fn order(&mut self, verb: Verb, of: Vec<Target>, user: u32) -> Reply {
-        // What is named twice is ordered once.
-        let scopes: BTreeSet<Scope> = of.into_iter().map(Into::into).collect();
-        let scopes: Vec<Scope> = scopes.into_iter().collect();
-        if verb == Verb::Retry {
-            self.lift_pauses(&scopes);
-        }
-        let mut effects = Vec::new();
-        let changes = self.engine.order(self.clock.now(), Order { verb, scopes }, &mut effects);
-        self.take_effects(effects);
-        let change = |change: crate::engine::orders::Change| {
-            tracing::info!("user {user} orders: {verb:?} {}", change.scope);
-            let upload_count = change.upload_count as u64;
-            Change { of: (&change.scope).into(), is_known: change.is_known, upload_count }
-        };
-        Reply::Changed(changes.into_iter().map(change).collect())
     }
 
     /// Ends what platforms asked for, so that the first call that is retried does not wait for it.
@@ -210,6 +225,27 @@ impl Daemon {
         }
         let (bytes_per_second, is_ordered) = self.rates.in_force();
         Reply::Bandwidth { bytes_per_second, is_ordered }
+    }
+}
+
+fn reply_of(answered: OrderAnswer, left_out: Vec<(String, String)>) -> Reply {
+    let change = |change: orders::Change| {
+        let upload_count = change.upload_count as u64;
+        Change { of: (&change.scope).into(), is_known: change.is_known, upload_count }
+    };
+    match answered {
+        OrderAnswer::Changed(changes) => Reply::Changed(changes.into_iter().map(change).collect()),
+        OrderAnswer::Resending => Reply::Resending,
+        OrderAnswer::HandedIn(files) => {
+            let handed = files.into_iter().map(|(path, upload)| Handed {
+                path: format!("/{path}"),
+                upload: upload.map(|id| id.0),
+            });
+            Reply::HandedIn { uploads: handed.collect(), left_out }
+        }
+        OrderAnswer::UnknownDestination(name) => {
+            Reply::Refused(format!("no destination is named {name}"))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::clock::Clock;
 use crate::config::Transfer;
+use crate::engine::event::Event;
 use crate::limiter::{Rate, Timetable};
 use crate::model::{Monotonic, WallTime};
 
@@ -22,6 +23,8 @@ pub(super) struct Rates {
     timetable: Timetable,
     ordered: Option<Rate>,
     in_force: Rate,
+    /// What the engine goes by: unlimited, until it receives another.
+    told: Rate,
     due: Monotonic,
 }
 
@@ -30,7 +33,8 @@ impl Rates {
     pub(super) fn new(transfer: &Transfer, ordered: Option<Rate>, clock: &Clock) -> Self {
         let now = clock.now();
         let (base, timetable) = (transfer.bandwidth, transfer.timetable.clone());
-        let mut rates = Self { base, timetable, ordered, in_force: base, due: now.monotonic };
+        let due = now.monotonic;
+        let mut rates = Self { base, timetable, ordered, in_force: base, told: None, due };
         rates.in_force = rates.asked(clock);
         rates.due = now.monotonic.after(until_full_minute(now.wall));
         rates
@@ -92,14 +96,14 @@ impl Daemon {
                 Some(rate) => format!("{}/s", crate::model::ByteCount(rate)),
             };
             tracing::info!("bandwidth is {said}");
-            self.engine.change_rate(self.clock.now());
         }
         self.rates.in_force = rate;
         let parts = self.setup.config.transfer.parts_in_flight.most();
         self.world.bandwidth.set(rate, parts);
-        let mut effects = Vec::new();
-        self.engine.let_send(self.clock.now(), rate != Some(0), &mut effects);
-        self.take_effects(effects);
+        if self.rates.told != rate {
+            self.rates.told = rate;
+            self.tell(Event::RateChanged { bytes_per_second: rate });
+        }
     }
 }
 

@@ -6,11 +6,10 @@
 //! upload; whoever handed it in hands it in again.
 
 use super::Engine;
-use super::event::Effect;
 use super::sources::Settled;
 use super::turn::Turn;
 use crate::model::{
-    DestinationName, DirectoryName, Fingerprint, Now, Place, Provenance, SourcePath, UploadId,
+    DestinationName, DirectoryName, Fingerprint, Place, Provenance, SourcePath, UploadId,
 };
 
 /// A file that is handed in.
@@ -27,27 +26,9 @@ pub struct HandedFile {
 }
 
 impl Engine {
-    /// Admits files for one destination. Returns the upload of each; none where this version was
-    /// handed in for it before.
-    ///
-    /// # Errors
-    /// When there is no such destination.
-    pub fn hand_in(
-        &mut self,
-        now: Now,
-        (files, to): (&[HandedFile], &DestinationName),
-        out: &mut Vec<Effect>,
-    ) -> Result<Vec<Option<UploadId>>, UnknownDestination> {
-        if !self.gates.contains_key(to) {
-            return Err(UnknownDestination(to.clone()));
-        }
-        let mut turn = Turn::new(now);
-        let uploads = files.iter().map(|file| self.hand_in_file(file, to, &mut turn)).collect();
-        self.end_turn(turn, out);
-        Ok(uploads)
-    }
-
-    fn hand_in_file(
+    /// Admits a file for a destination. Returns its upload; none where this version was handed in for it
+    /// before.
+    pub(super) fn hand_in(
         &mut self,
         file: &HandedFile,
         to: &DestinationName,
@@ -72,8 +53,3 @@ impl Engine {
         self.admit_to(&drop, to.clone(), &settled, turn)
     }
 }
-
-/// No destination has this name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no destination is named {0}")]
-pub struct UnknownDestination(pub(super) DestinationName);

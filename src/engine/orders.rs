@@ -1,34 +1,71 @@
-//! What operators order: pause, resume, retry, abandon.
+//! What operators order: pause, resume, retry, abandon, resend, hand files in.
 //!
-//! A pause is a row, and holds until it is taken back. What is on its way may land; nothing of what
-//! is paused starts: no call at a paused destination, no disposal in a paused drop. Files go on being
-//! seen and admitted.
+//! An order is an event ([`super::Event::Ordered`]), its answer an effect ([`Effect::Answer`]) behind the
+//! commit of what it changed.
+//!
+//! A pause is a row, and holds until it is resumed. What is in flight may land; nothing of what is paused
+//! starts: no call at a paused destination, no disposal in a paused drop directory. Files are still
+//! observed and admitted.
 //!
 //! An upload that is given up ends at once where it is known what was begun for it; that is queued for
 //! removal. Otherwise the order is a row until the platform has said what it has.
 //!
 //! *At a crash* an order is whole or was never given: it is committed before it is answered.
+//!
+//! [`Effect::Answer`]: super::event::Effect::Answer
 
 use std::collections::BTreeSet;
 
+use super::Engine;
 use super::answer::Answer;
-use super::event::Effect;
+use super::handed::HandedFile;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, event::Event};
 use crate::model::{
     DestinationName, DirectoryName, Fact, Hold, Now, OrderRecord, ParkReason, Record, Scope,
-    Standing, UploadId, Verb, WallTime,
+    SourcePath, Standing, UploadId, Verb, WallTime,
 };
+
+/// Names one order, so that its answer finds the operator who gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OrderId(pub u64);
 
 /// Something an operator orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// What is to be done.
-    pub verb: Verb,
-    /// With what.
-    pub scopes: Vec<Scope>,
+pub enum Order {
+    /// Pauses, resumes, retries, gives up, or accepts other directories.
+    Set {
+        /// What is to be done.
+        verb: Verb,
+        /// With what.
+        scopes: Vec<Scope>,
+    },
+    /// Sends to a destination's target what its former targets hold, as far as the sources are here.
+    Resend {
+        /// The destination.
+        to: DestinationName,
+    },
+    /// Admits files from outside the drop directories.
+    HandIn {
+        /// The files.
+        files: Vec<HandedFile>,
+        /// The destination.
+        to: DestinationName,
+    },
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderAnswer {
+    /// What changed, for each scope in order.
+    Changed(Vec<Change>),
+    /// The rows of the former targets are read, and their files admitted again.
+    Resending,
+    /// Each file with its upload; none where this version was handed in for the destination before.
+    HandedIn(Vec<(SourcePath, Option<UploadId>)>),
+    /// No destination has this name.
+    UnknownDestination(DestinationName),
 }
 
 /// What an order changed.
@@ -63,7 +100,7 @@ impl Pauses {
     }
 
     /// Tells whether nothing may be done with a run.
-    pub(super) fn cover_run(&self, drop: &DirectoryName, run: &crate::model::SourcePath) -> bool {
+    pub(super) fn cover_run(&self, drop: &DirectoryName, run: &SourcePath) -> bool {
         !self.0.is_empty()
             && (self.0.contains(&Scope::All)
                 || self.0.contains(&Scope::Drop(drop.clone()))
@@ -87,23 +124,38 @@ impl Engine {
         }
     }
 
-    /// Carries out an order, and says what it changed. Answered after the commit.
-    pub fn order(&mut self, now: Now, order: Order, out: &mut Vec<Effect>) -> Vec<Change> {
-        let mut turn = Turn::new(now);
-        let changes = order.scopes.into_iter().map(|scope| {
-            let is_known = match order.verb {
-                Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon => self.knows(&scope),
-                Verb::AcceptRoot => self.accept_roots(&scope, &mut turn),
-            };
-            let upload_count = match is_known {
-                true => self.carry_out(order.verb, &scope, &mut turn),
-                false => 0,
-            };
-            Change { scope, is_known, upload_count }
-        });
-        let changes = changes.collect();
-        self.end_turn(turn, out);
-        changes
+    /// Carries out an order, and answers it.
+    pub(super) fn on_ordered(&mut self, id: OrderId, order: Order, turn: &mut Turn) {
+        let answer = match order {
+            Order::Set { verb, scopes } => {
+                let changes = scopes.into_iter().map(|scope| self.change(verb, scope, turn));
+                OrderAnswer::Changed(changes.collect())
+            }
+            Order::Resend { to } | Order::HandIn { to, .. } if !self.gates.contains_key(&to) => {
+                OrderAnswer::UnknownDestination(to)
+            }
+            Order::Resend { to } => {
+                self.resend(&to, turn);
+                OrderAnswer::Resending
+            }
+            Order::HandIn { files, to } => {
+                let admitted = files.into_iter().map(|file| {
+                    let upload = self.hand_in(&file, &to, turn);
+                    (file.path, upload)
+                });
+                OrderAnswer::HandedIn(admitted.collect())
+            }
+        };
+        turn.answer(id, answer);
+    }
+
+    fn change(&mut self, verb: Verb, scope: Scope, turn: &mut Turn) -> Change {
+        let is_known = match verb {
+            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon => self.knows(&scope),
+            Verb::AcceptRoot => self.accept_roots(&scope, turn),
+        };
+        let upload_count = if is_known { self.carry_out(verb, &scope, turn) } else { 0 };
+        Change { scope, is_known, upload_count }
     }
 
     fn knows(&self, scope: &Scope) -> bool {
@@ -279,15 +331,9 @@ impl Engine {
         }
     }
 
-    /// Says whether parts may be sent at all.
-    pub fn let_send(&mut self, now: Now, may_send: bool, out: &mut Vec<Effect>) {
-        self.may_send = may_send;
-        self.handle(now, Event::Timer, out);
-    }
-
-    /// More may go over the wire in a second than before, or less: how many parts bring something is
-    /// found anew.
-    pub fn change_rate(&mut self, now: Now) {
+    /// Another limit of bytes per second holds: the search for the width starts again under it.
+    pub(super) fn on_rate_changed(&mut self, bytes_per_second: Option<u64>, now: Now) {
+        self.may_send = bytes_per_second != Some(0);
         self.gates.values_mut().for_each(|gate| gate.width.begin_anew(now.monotonic));
     }
 }

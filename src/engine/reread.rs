@@ -13,9 +13,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Act, ActId, Effect, Outcome, Setback};
+use super::event::{Act, ActId, Outcome, Setback};
 use super::files::{Files, Scan};
-use super::handed::UnknownDestination;
 use super::known::KnownFiles;
 use super::load::{Loading, StoredFile};
 use super::turn::Turn;
@@ -67,17 +66,8 @@ impl Reread {
 
 impl Engine {
     /// Has what a destination's former targets hold sent to its target, as far as the sources are here.
-    ///
-    /// # Errors
-    /// When there is no such destination.
-    pub fn resend(
-        &mut self,
-        now: Now,
-        to: &DestinationName,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), UnknownDestination> {
-        let Some(gate) = self.gates.get(to) else { return Err(UnknownDestination(to.clone())) };
-        let mut turn = Turn::new(now);
+    pub(super) fn resend(&mut self, to: &DestinationName, turn: &mut Turn) {
+        let Some(gate) = self.gates.get(to) else { return };
         turn.record(Record::Resend {
             destination: to.clone(),
             target: gate.targets.own(),
@@ -87,9 +77,7 @@ impl Engine {
             files.settings.is_scanned && files.settings.destinations.contains(to)
         });
         let drops = of_it.map(|(name, _)| (name.clone(), Unread::new(false))).collect();
-        self.read_again(drops, &mut turn);
-        self.end_turn(turn, out);
-        Ok(())
+        self.read_again(drops, turn);
     }
 
     /// Has the rows of these drop directories read.

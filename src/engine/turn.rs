@@ -5,6 +5,7 @@
 //! faster than they are written down. The others start at once.
 
 use super::event::{Act, ActId, Effect};
+use super::orders::{OrderAnswer, OrderId};
 use crate::model::{Fact, Now, Record, UploadId};
 
 /// What one call decided.
@@ -15,6 +16,7 @@ pub(crate) struct Turn {
     records: Vec<Record>,
     acts: Vec<(ActId, Act)>,
     free: Vec<(ActId, Act)>,
+    answers: Vec<(OrderId, OrderAnswer)>,
     /// Something was recorded that every act of this call must wait for.
     is_weighty: bool,
 }
@@ -22,7 +24,14 @@ pub(crate) struct Turn {
 impl Turn {
     /// Starts with nothing decided.
     pub(crate) fn new(now: Now) -> Self {
-        Self { now, records: Vec::new(), acts: Vec::new(), free: Vec::new(), is_weighty: false }
+        Self {
+            now,
+            records: Vec::new(),
+            acts: Vec::new(),
+            free: Vec::new(),
+            answers: Vec::new(),
+            is_weighty: false,
+        }
     }
 
     /// Lines up a record that is not about an upload, or admits one.
@@ -58,6 +67,11 @@ impl Turn {
         self.free.push((id, act));
     }
 
+    /// Answers an order, once all of this turn is durable.
+    pub(crate) fn answer(&mut self, id: OrderId, answer: OrderAnswer) {
+        self.answers.push((id, answer));
+    }
+
     /// Hands everything out; tells whether anything was to be committed.
     pub(crate) fn flush(self, out: &mut Vec<Effect>) -> bool {
         let weighty = self.is_weighty;
@@ -68,6 +82,7 @@ impl Turn {
         if commits {
             out.push(Effect::Commit { records: self.records, then });
         }
+        out.extend(self.answers.into_iter().map(|(id, answer)| Effect::Answer(id, answer)));
         let at_once = self.free.into_iter().chain(at_once);
         out.extend(at_once.map(|(id, act)| Effect::Start(id, act)));
         commits

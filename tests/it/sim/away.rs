@@ -200,6 +200,7 @@ impl Alone {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let (records, acts) = match effect {
+                Effect::Answer(..) => (Vec::new(), Vec::new()),
                 Effect::Start(id, act) => (Vec::new(), vec![(id, act)]),
                 Effect::Commit { records, then } => (records, then),
             };

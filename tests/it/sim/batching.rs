@@ -65,6 +65,7 @@ impl Told {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let acts = match effect {
+                Effect::Answer(..) => Vec::new(),
                 Effect::Start(id, act) => vec![(id, act)],
                 Effect::Commit { records, then } => {
                     self.records.extend(records);

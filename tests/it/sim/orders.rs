@@ -1,6 +1,7 @@
 //! What operators order, at every point of a run and with a crash behind it.
 
-use dropferry::engine::orders::{Change, Order};
+use dropferry::engine::event::Event;
+use dropferry::engine::orders::{Change, Order, OrderAnswer, OrderId};
 use dropferry::model::{Scope, Stage, UploadId, Verb};
 
 use super::check;
@@ -16,12 +17,17 @@ fn world(seed: u64) -> World {
 
 impl World {
     pub(super) fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
+        match self.give(life, Order::Set { verb, scopes: vec![scope] }) {
+            OrderAnswer::Changed(changes) => changes,
+            other => panic!("the answer to another order: {other:?}"),
+        }
+    }
+
+    /// Gives an order, and returns what it is answered.
+    pub(super) fn give(&self, life: &mut Life, order: Order) -> OrderAnswer {
         self.load_all(life);
-        let mut effects = Vec::new();
-        let order = Order { verb, scopes: vec![scope] };
-        let changes = life.engine.order(self.now, order, &mut effects);
-        life.take(effects);
-        changes
+        self.tell(life, Event::Ordered { id: OrderId(0), order });
+        life.answers.pop().expect("an order is answered at once")
     }
 
     /// Lets land what is on its way, and what follows from it without time passing.

@@ -1,5 +1,6 @@
 //! Other configurations in the middle of everything: taken out and put back, pointed elsewhere.
 
+use dropferry::engine::orders::{Order, OrderAnswer};
 use dropferry::engine::settings::Settings;
 use dropferry::model::{
     DestinationName, DirectoryName, SourcePath, Stage, TargetId, UploadId, UploadState,
@@ -208,10 +209,8 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
     assert_eq!(proved(&world), 0);
     let former = check::status(&world).former_targets;
     assert_eq!(former.iter().map(|former| former.completed_count).collect::<Vec<_>>(), [2]);
-    let mut effects = Vec::new();
-    let far = DestinationName::new("far");
-    life.engine.resend(world.now, &far, &mut effects).expect("it is there");
-    life.take(effects);
+    let resend = Order::Resend { to: DestinationName::new("far") };
+    assert_eq!(world.give(&mut life, resend), OrderAnswer::Resending);
     life.has_scanned = false;
     // A crash on the way forgets nothing of the order.
     life.commit_all();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dropferry::daemon::{portion, stored, unstored};
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
+use dropferry::engine::orders::OrderAnswer;
 use dropferry::engine::settings::{
     DestinationSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish,
     PartsInFlight, RetrySettings, Settings,
@@ -97,6 +98,8 @@ pub(super) struct Life {
     landed: usize,
     /// What of them could not be stored, which it is told first.
     unstored: Vec<Event>,
+    /// What orders were answered.
+    pub(super) answers: Vec<OrderAnswer>,
     /// A life that has not scanned does not know what there is.
     pub(super) has_scanned: bool,
 }
@@ -368,6 +371,7 @@ impl World {
             commits: VecDeque::new(),
             landed: 0,
             unstored: Vec::new(),
+            answers: Vec::new(),
             has_scanned: false,
         };
         life.take(effects);
@@ -593,6 +597,7 @@ impl Life {
             match effect {
                 Effect::Start(id, act) => self.pending.push(Pending::Act(id, Box::new(act))),
                 Effect::Commit { records, then } => self.commits.push_back((records, then)),
+                Effect::Answer(_, answer) => self.answers.push(answer),
             }
         }
         for upload in self.engine.stored_uploads() {
