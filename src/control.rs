@@ -120,7 +120,7 @@ pub enum Target {
     /// All of a drop directory.
     Drop(String),
     /// All of a run.
-    Unit {
+    Run {
         /// In which drop directory.
         drop: String,
         /// Its path there, as bytes: not every name is text.
@@ -136,8 +136,8 @@ impl From<&Scope> for Target {
             Scope::All => Self::All,
             Scope::Destination(name) => Self::Destination(name.to_string()),
             Scope::Drop(name) => Self::Drop(name.to_string()),
-            Scope::Unit(drop, path) => {
-                Self::Unit { drop: drop.to_string(), path: path.as_bytes().to_vec() }
+            Scope::Run(drop, path) => {
+                Self::Run { drop: drop.to_string(), path: path.as_bytes().to_vec() }
             }
             Scope::Upload(id) => Self::Upload(id.0),
         }
@@ -150,8 +150,8 @@ impl From<Target> for Scope {
             Target::All => Self::All,
             Target::Destination(name) => Self::Destination(DestinationName::new(name)),
             Target::Drop(name) => Self::Drop(DirectoryName::new(name)),
-            Target::Unit { drop, path } => {
-                Self::Unit(DirectoryName::new(drop), SourcePath::from_bytes(&path))
+            Target::Run { drop, path } => {
+                Self::Run(DirectoryName::new(drop), SourcePath::from_bytes(&path))
             }
             Target::Upload(id) => Self::Upload(UploadId(id)),
         }

@@ -173,7 +173,7 @@ impl Names {
         }
         let in_drop = self.drops.iter().find_map(|drop| {
             let rest = bytes.strip_prefix(drop.as_bytes())?.strip_prefix(b"/")?;
-            Some(Target::Unit { drop: drop.clone(), path: rest.to_vec() })
+            Some(Target::Run { drop: drop.clone(), path: rest.to_vec() })
         });
         match in_drop {
             Some(unit) => Ok(vec![unit]),

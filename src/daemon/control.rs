@@ -202,7 +202,7 @@ impl Daemon {
             scopes.iter().any(|scope| match scope {
                 Scope::All => true,
                 Scope::Destination(asked) => asked == name,
-                Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
+                Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
             })
         };
         let meant = self.world.destinations.iter().filter(|(name, _)| is_meant(name));

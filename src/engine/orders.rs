@@ -104,7 +104,7 @@ impl Pauses {
         !self.0.is_empty()
             && (self.0.contains(&Scope::All)
                 || self.0.contains(&Scope::Drop(drop.clone()))
-                || self.0.contains(&Scope::Unit(drop.clone(), run.clone())))
+                || self.0.contains(&Scope::Run(drop.clone(), run.clone())))
     }
 }
 
@@ -163,7 +163,7 @@ impl Engine {
             Scope::All => true,
             Scope::Destination(name) => self.gates.contains_key(name),
             Scope::Drop(name) => self.drops.contains_key(name),
-            Scope::Unit(drop, run) => {
+            Scope::Run(drop, run) => {
                 self.drops.get(drop).is_some_and(|files| files.runs.get(run).is_some())
                     || self.uploads.values().any(|upload| is_in(upload, scope))
             }
@@ -195,7 +195,7 @@ impl Engine {
         let drops: Vec<_> = match scope {
             Scope::All => self.drops.keys().cloned().collect(),
             Scope::Drop(drop) => vec![drop.clone()],
-            Scope::Destination(_) | Scope::Unit(..) | Scope::Upload(_) => Vec::new(),
+            Scope::Destination(_) | Scope::Run(..) | Scope::Upload(_) => Vec::new(),
         };
         drops.iter().filter(|drop| self.accept_root(drop, turn)).count() > 0
     }
@@ -229,7 +229,7 @@ impl Engine {
         let lifted = self.retry_gates(scope, turn.now);
         let drops: Vec<_> = match scope {
             Scope::All => self.drops.keys().cloned().collect(),
-            Scope::Drop(drop) | Scope::Unit(drop, _) => vec![drop.clone()],
+            Scope::Drop(drop) | Scope::Run(drop, _) => vec![drop.clone()],
             Scope::Destination(_) | Scope::Upload(_) => Vec::new(),
         };
         drops.iter().for_each(|drop| self.on_scan_now(drop, turn.now));
@@ -245,7 +245,7 @@ impl Engine {
         let is_meant = |name: &DestinationName| match scope {
             Scope::All => true,
             Scope::Destination(asked) => asked == name,
-            Scope::Drop(_) | Scope::Unit(..) | Scope::Upload(_) => false,
+            Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
         };
         let meant = self.gates.iter_mut().filter(|(name, _)| is_meant(name));
         let lifted = meant.filter_map(|(name, gate)| gate.lift(now.monotonic).then_some(name));

@@ -14,8 +14,8 @@ pub enum Scope {
     Destination(DestinationName),
     /// All of one drop directory.
     Drop(DirectoryName),
-    /// All of one run: a run.
-    Unit(DirectoryName, SourcePath),
+    /// All of one run.
+    Run(DirectoryName, SourcePath),
     /// One upload.
     Upload(UploadId),
 }
@@ -31,7 +31,7 @@ impl Scope {
             Self::All => true,
             Self::Destination(name) => name == upload.1,
             Self::Drop(name) => name == run.0,
-            Self::Unit(drop, path) => (drop, path) == run,
+            Self::Run(drop, path) => (drop, path) == run,
             Self::Upload(id) => *id == upload.0,
         }
     }
@@ -43,7 +43,7 @@ impl std::fmt::Display for Scope {
             Self::All => write!(f, "everything"),
             Self::Destination(name) => write!(f, "destination {}", Shown(name.as_str())),
             Self::Drop(name) => write!(f, "drop {}", Shown(name.as_str())),
-            Self::Unit(drop, run) => write!(f, "{}/{run}", Shown(drop.as_str())),
+            Self::Run(drop, run) => write!(f, "{}/{run}", Shown(drop.as_str())),
             Self::Upload(id) => write!(f, "upload {id}"),
         }
     }

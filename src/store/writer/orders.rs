@@ -40,7 +40,7 @@ fn columns(scope: &Scope) -> (&'static str, String, &[u8]) {
         Scope::All => ("all", String::new(), b""),
         Scope::Destination(name) => ("destination", name.to_string(), b""),
         Scope::Drop(name) => ("drop", name.to_string(), b""),
-        Scope::Unit(drop, run) => ("run", drop.to_string(), run.as_bytes()),
+        Scope::Run(drop, run) => ("run", drop.to_string(), run.as_bytes()),
         Scope::Upload(id) => ("upload", id.to_string(), b""),
     }
 }
@@ -61,7 +61,7 @@ fn read(row: &Row<'_>) -> Result<(Standing, Scope, WallTime)> {
         "drop" => Some(Scope::Drop(DirectoryName::new(name))),
         "run" => {
             let run = SourcePath::from_bytes(row.get_ref(3)?.as_blob()?);
-            Some(Scope::Unit(DirectoryName::new(name), run))
+            Some(Scope::Run(DirectoryName::new(name), run))
         }
         "upload" => name.parse().ok().map(|id| Scope::Upload(UploadId(id))),
         _ => None,
