@@ -3,13 +3,14 @@
 //! Owns the arithmetic between bytes that were read and an [`Md5`]. MD5 cannot be cut into pieces
 //! that are hashed side by side, but *different* messages can: a vector register holds the same
 //! word of 4, 8 or 16 of them, and one pass over it advances all. Parts of one file are different
-//! messages, and so are small files, so an uploader always has several under way.
+//! messages, and so are small files, so an uploader always has several in progress.
 //!
 //! - [`Hasher`] is one message in progress: plain data, advanced alone or with others.
 //! - [`advance`] and [`digest_many`] take what the caller has at hand.
 //!
 //! Promises: the result is that of MD5, whatever the width, the split and the other messages.
-//! Nothing here reads a file, a clock or a setting; a crash loses what a reader reads again. `unsafe` stands in the kernels below this module and nowhere else in the program.
+//! Nothing here reads a file, a clock or a setting; a crash loses what a reader reads again. `unsafe` is in
+//! the kernels below this module and nowhere else in the program.
 
 mod kernel;
 mod width;
@@ -29,7 +30,7 @@ const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 /// A step's worth of a message.
 type Block = [u8; BLOCK];
 
-/// One message under way.
+/// One message in progress.
 #[derive(Clone)]
 pub struct Hasher {
     state: [u32; 4],

@@ -100,7 +100,7 @@ impl CallBudget {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Tells whether no call may be made at all.
+    /// Returns whether no call may be made at all.
     pub fn is_paused(&self, now: Monotonic) -> bool {
         self.paused_until(now).is_some()
     }
@@ -166,7 +166,7 @@ fn as_float(count: u64) -> f64 {
 const SAVED_MAX: Duration = Duration::from_millis(500);
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// Bytes that may be sent, shared by all parts on their way.
+/// Bytes that may be sent, shared by all parts in flight.
 ///
 /// Who wants to send takes a [`Ticket`] and waits until it is due; tickets come due in the order in
 /// which they were taken, so no part starves. A ticket whose holder gave up is simply not asked
@@ -444,7 +444,7 @@ mod tests {
             let allowed: u64 = (start..start + 10).map(rate_at).sum();
             let from = usize::try_from(start).expect("small");
             let found: u64 = sent[from..from + 10].iter().sum();
-            // What is under way at either end of a window is eight pieces.
+            // What is in progress at either end of a window is eight pieces.
             let slack = allowed / 10 + 8 * piece;
             assert!(found.abs_diff(allowed) <= slack, "{found} of {allowed} from {start} s");
         }

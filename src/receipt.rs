@@ -76,7 +76,7 @@ pub struct ReceiptData {
     pub export: Option<ReceiptExport>,
     /// How the content of its parts was proved; `None` when the file was there before.
     pub etag_mode: Option<ETagMode>,
-    /// The digest that the platform tells of the file, where it tells one.
+    /// The digest that the platform reports for the file, where it has one.
     pub remote_mark: Option<ContentMark>,
     /// Bytes that went over the wire.
     pub bytes_sent: u64,
@@ -223,7 +223,7 @@ pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }
 
-/// Returns where the receipt of an upload stands: `STATE/receipts/<drop>/<path>.<upload id>.json`, with names
+/// Returns where the receipt of an upload is: `STATE/receipts/<drop>/<path>.<upload id>.json`, with names
 /// and paths cut that no file system takes, and `~` behind a directory that is called like a receipt.
 pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
     directory(state).join(below(drop, path, &format!(".{upload}.json")).as_path())
@@ -260,7 +260,7 @@ fn fitting(name: &[u8], suffix: &[u8]) -> Vec<u8> {
 /// Writes a receipt so that it is whole and durable under its name, and returns its SHA-256.
 ///
 /// # Errors
-/// When the disk would not take it; nothing stands under its name then, or the one before.
+/// When the disk would not take it; nothing is under its name then, or the one before.
 pub fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
     let written = write_all(&[(place.to_owned(), bytes.to_vec())]).pop();
     written.unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
@@ -268,7 +268,7 @@ pub fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
 
 /// Writes receipts as [`write()`] does, and returns what came of each.
 ///
-/// Together they cost the disk little more than one: all are on their way to it before the first is
+/// Together they cost the disk little more than one: all are going to it before the first is
 /// waited for, all are there before the first is named, and each directory is waited for once.
 pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
     let mut made = BTreeSet::new();
@@ -357,7 +357,7 @@ fn sha256_of(place: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// A receipt under its temporary name, on its way to the disk.
+/// A receipt under its temporary name, going to the disk.
 struct Pending<'a> {
     place: &'a Path,
     temporary: PathBuf,

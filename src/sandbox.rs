@@ -74,7 +74,7 @@ impl Vendor {
     }
 }
 
-/// How the sandbox stands.
+/// The state of the sandbox.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes any.

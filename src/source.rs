@@ -88,7 +88,7 @@ pub struct SourceFile {
     pub provenance: Option<Provenance>,
 }
 
-/// Returns the room on the file system of a directory, where it can be told.
+/// Returns the room on the file system of a directory, where it is known.
 pub fn space(directory: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(directory).ok()?;
     let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(found.f_frsize));

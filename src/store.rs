@@ -38,7 +38,7 @@ use crate::model::{
     StoredOutbox, TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
-/// Tells whether a daemon runs on a state directory.
+/// Returns whether a daemon runs on a state directory.
 pub fn is_in_use(directory: &Path) -> bool {
     lock::is_taken(directory) == Some(true)
 }
@@ -52,8 +52,8 @@ pub struct Settings {
     pub is_new: bool,
 }
 
-/// Checks what can be told of a state directory before anything is opened in it: who may write there,
-/// what stands under the store's names, whether its database was lost.
+/// Checks what is known of a state directory before anything is opened in it: who may write there,
+/// what is under the store's names, whether its database was lost.
 ///
 /// # Errors
 /// What a start would refuse.
@@ -99,7 +99,7 @@ pub struct Loaded {
     pub unreadable: Vec<(DirectoryName, SourcePath)>,
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DirectoryName, String, RootIdentity)>,
-    /// What people are still to be told.
+    /// Notices that are still to be sent.
     pub outbox: StoredOutbox,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
@@ -144,7 +144,7 @@ pub struct KnownFile {
 pub type Answer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
 
 /// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
-/// engine bounds what can be under way, so this many never pile up; if they did, the writer is stuck.
+/// engine bounds what can be in progress, so this many never pile up; if they did, the writer is stuck.
 const QUEUE_MAX: usize = 65_536;
 
 /// The handle: cheap to clone, safe to share.

@@ -11,7 +11,7 @@
 //! from. That is the last line of defence; types that print as `[redacted]` are the first. Nor does a
 //! name or an answer write to the terminal or begin a line: fields are escaped.
 //!
-//! Whoever reads a secret registers it with [`register_secret`] before using it. Secrets stay
+//! The reader of a secret registers it with [`register_secret`] before using it. Secrets stay
 //! registered when they are replaced: an old token is still a token.
 //!
 //! At a crash the log ends with the last line written; nothing is buffered but the count of

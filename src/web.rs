@@ -91,7 +91,7 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Answers until it is dropped. Where there are too many connections, the oldest one ends: a peer
-/// that holds them open keeps nobody else out.
+/// that holds them open keeps no other user out.
 pub async fn serve(listener: TcpListener, view: View, hosts: Vec<String>) {
     let hosts: Arc<[String]> = hosts.into();
     let mut connections = JoinSet::new();
@@ -206,7 +206,7 @@ struct Names {
 }
 
 impl Names {
-    /// Tells whether a request names this machine and no other: by one `Host`, and by its target where
+    /// Returns whether a request names this machine and no other: by one `Host`, and by its target where
     /// that is absolute.
     fn are_asked(&self, request: &Request) -> bool {
         let mut named = request.headers().get_all(HOST).iter();

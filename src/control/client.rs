@@ -51,7 +51,7 @@ async fn connect(path: &Path) -> Result<UnixStream, Error> {
     })
 }
 
-/// Tells whether a daemon listens, without asking it anything.
+/// Returns whether a daemon listens, without asking it anything.
 ///
 /// # Errors
 /// When none listens, or it cannot be reached.

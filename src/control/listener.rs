@@ -24,7 +24,7 @@ const PEERS_MAX: usize = 16;
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted: out of descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How long an answer is waited for before its peer is let go.
+/// How long an answer is waited for before its peer is dropped.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What listens at a path. A socket that is removed, or cannot be made, is made as soon as it can be.
@@ -101,7 +101,7 @@ fn open(path: &Path) -> Result<Socket, Error> {
     make().map_err(|source| Error::Unusable { path: path.to_owned(), source })
 }
 
-/// Conversations under way.
+/// Conversations in progress.
 #[derive(Debug, Default)]
 struct Peers {
     tasks: JoinSet<()>,

@@ -28,7 +28,7 @@ pub(super) struct Place {
 /// socket is ever replaced, and none is put where everybody could replace it.
 ///
 /// # Errors
-/// What stands there, or that the path is too long.
+/// What is there, or that the path is too long.
 pub fn check_place(path: &Path) -> io::Result<()> {
     if path.as_os_str().len() > PATH_MAX {
         let why = format!("its path is longer than the {PATH_MAX} bytes that a socket may have");
@@ -82,7 +82,7 @@ pub(super) fn make(path: &Path) -> io::Result<(UnixListener, Place)> {
     }
 }
 
-/// Removes a socket of this user that nobody listens at, and refuses what else stands there.
+/// Removes a socket of this user that no one listens at, and refuses what else is there.
 fn remove_stale(path: &Path) -> io::Result<()> {
     check_place(path)?;
     let found = match std::fs::symlink_metadata(path) {
@@ -119,7 +119,7 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 impl Place {
-    /// Tells whether the path still leads to this socket.
+    /// Returns whether the path still leads to this socket.
     pub(super) fn is_held(&self) -> bool {
         let found = std::fs::symlink_metadata(&self.path);
         found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))

@@ -81,7 +81,7 @@ impl Wire {
         }
     }
 
-    /// Reads a line of at most so many bytes. The caller bounds the time.
+    /// Reads a line of at most that many bytes. The caller bounds the time.
     pub(super) async fn line(&mut self, bytes_max: usize) -> io::Result<Line> {
         let mut searched = 0;
         let mut forgotten = 0;

@@ -18,7 +18,7 @@ pub(super) struct Job<'a> {
     pub(super) blocks: &'a [Block],
 }
 
-/// Advances each job by `count` of its blocks; each has so many.
+/// Advances each job by `count` of its blocks; each has that many.
 pub(super) fn step(width: Width, jobs: &mut [Job<'_>], count: usize) {
     let width = width.fit(jobs.len());
     for jobs in jobs.chunks_mut(width.room()) {
@@ -139,7 +139,7 @@ macro_rules! one {
     };
 }
 
-/// Four steps from the `$at`-th on, after which the state's words stand in their places again. The
+/// Four steps from the `$at`-th on, after which the state's words are in their places again. The
 /// `i`-th step takes the block's word `$times * i + $plus`, counted round and round.
 macro_rules! four {
     ($words:ident $sines:ident $a:ident $b:ident $c:ident $d:ident
@@ -221,7 +221,7 @@ macro_rules! kernel {
             *states = state.map(|row| row.map(lanes));
         }
 
-        /// Lanes without a job repeat the first one's, and nobody looks at their outcome.
+        /// Lanes without a job repeat the first one's, and no one looks at their outcome.
         fn groups<const GROUPS: usize>(jobs: &mut [Job<'_>], count: usize) {
             let Some(first) = jobs.first() else { return };
             let mut inputs = [[&first.blocks[..count]; LANES]; GROUPS];

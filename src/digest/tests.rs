@@ -57,7 +57,7 @@ fn every_lane_of_every_kernel_is_right_beside_others() {
     advances(1, |jobs| kernel::scalar::step(jobs, 2), "the portable kernel");
 }
 
-/// Holds each of so many messages of three blocks to its state after two.
+/// Holds each of that many messages of three blocks to its state after two.
 fn advances(count: usize, step: impl Fn(&mut [Job<'_>]), name: &str) {
     let messages: Vec<_> = (0..count).map(|index| message(index, 3 * BLOCK)).collect();
     let mut states = vec![START; count];

@@ -41,7 +41,7 @@ impl Width {
         }
     }
 
-    /// The quickest for so many messages that is here and not wider than this one.
+    /// The quickest for that many messages that is here and not wider than this one.
     ///
     /// A vector takes more time for a step than a word does, so a few messages are better off
     /// without.

@@ -1,7 +1,7 @@
 //! Which rate holds when: periods of a week, in local time.
 //!
 //! *Promises*: the first period that covers a moment gives its rate; a period whose end is not after
-//! its beginning goes on into the next day; what is asked is the clock on the wall, so that a day of
+//! its beginning continues into the next day; what is asked is the clock on the wall, so that a day of
 //! 23 or 25 hours has the same periods as any other. *Never* reads a clock.
 
 use jiff::civil::{DateTime, Time, Weekday};
@@ -67,7 +67,7 @@ impl Timetable {
         Self(periods)
     }
 
-    /// Tells whether it says nothing about any moment.
+    /// Returns whether it says nothing about any moment.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

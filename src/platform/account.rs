@@ -151,7 +151,7 @@ impl Account {
         self.to_platform_time(self.time.now().wall)
     }
 
-    /// Tells whether what the platform's clock says of something is not before a time by ours, with
+    /// Returns whether what the platform's clock says of something is not before a time by ours, with
     /// room for a platform that is behind what its answers told.
     pub(super) fn is_since(&self, theirs: WallTime, ours: WallTime) -> bool {
         theirs.after(CLOCK_SLACK) >= self.to_platform_time(ours)

@@ -1,4 +1,4 @@
-//! What any answer over HTTP means, whoever gave it: pure functions.
+//! What any answer over HTTP means, whichever server gave it: pure functions.
 //!
 //! An answer that the platform itself did not write is judged with care: a gateway, a filter or a
 //! captive portal answers with a page, also with status 200. Texts from outside are cut and cleaned,
@@ -16,9 +16,9 @@ use crate::telemetry::scrub;
 
 /// Vendor messages are cut here.
 const MESSAGE_MAX: usize = 300;
-/// Of a longer text from outside, only so many bytes are looked at.
+/// Of a longer text from outside, only that many bytes are looked at.
 const WINDOW: usize = 64 * 1024;
-/// No secret is longer: of a text that was cut, so many bytes at its end may be half of one.
+/// No secret is longer: of a text that was cut, that many bytes at its end may be half of one.
 const SECRET_MAX: usize = 8 * 1024;
 /// A storage's error says what it has to say in its first bytes.
 pub(super) const STORAGE_BODY_MAX: usize = 4096;
@@ -87,7 +87,7 @@ pub(super) fn bad(what: &str) -> Failure {
     Failure::new(FailureKind::BadAnswer, format!("the platform answered with {what}"))
 }
 
-/// Tells whether a body is neither JSON nor empty: somebody else than the platform wrote it.
+/// Returns whether a body is neither JSON nor empty: somebody else than the platform wrote it.
 pub(super) fn is_foreign(body: &[u8]) -> bool {
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     !is_json && !body.trim_ascii().is_empty()
@@ -124,7 +124,7 @@ pub(super) fn told(response: &Response) -> Stored {
     Stored { etag, is_keyed: is_keyed(response), note: None }
 }
 
-/// Tells whether a storage says that it encrypts with a key of KMS or of the customer: then its ETags
+/// Returns whether a storage says that it encrypts with a key of KMS or of the customer: then its ETags
 /// are no digests.
 pub(super) fn is_keyed(response: &Response) -> bool {
     let encryption = |end: &str| response.header(&format!("x-amz-server-side-encryption{end}"));
@@ -146,7 +146,7 @@ pub(super) fn unless<T>(
     }
 }
 
-/// Tells whether a body is a page or other markup.
+/// Returns whether a body is a page or other markup.
 pub(super) fn is_page(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }

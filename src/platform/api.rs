@@ -7,7 +7,7 @@
 //! is used again; the platform's clock is learned from every answer, so that a workstation whose
 //! clock is wrong still judges times rightly. *Never* retries, and sleeps only for the call budget.
 //!
-//! At a crash nothing is lost that is not learned anew.
+//! At a crash nothing is lost that is not learned again.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};

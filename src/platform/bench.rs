@@ -73,7 +73,7 @@ pub(super) fn remote(begun: &BeginRequest, id: &str) -> RemoteUpload {
     begun.remote(RemoteUploadId::new(id)).expect("few parts")
 }
 
-/// Asks for a file of so many bytes, in parts of so many.
+/// Asks for a file of that many bytes, in parts of that many.
 pub(super) fn request(target: Target, size: u64, part_size: u64) -> BeginRequest {
     let part_size = PartSize::new(part_size).expect("not zero");
     let (size, description) = (ByteCount(size), Description::default());
@@ -112,7 +112,7 @@ pub(super) fn floods(bytes_max: usize) -> impl Iterator<Item = String> {
     many.chain(long)
 }
 
-/// A list of so many pieces, or as many as fit.
+/// A list of that many pieces, or as many as fit.
 fn listed(piece: &str, count: usize, bytes_max: usize) -> String {
     let count = count.min(bytes_max.saturating_sub(100) / (piece.len() + 1)).max(1);
     let mut list = String::with_capacity(count * (piece.len() + 1) + 100);

@@ -1,4 +1,4 @@
-//! What an answer's JSON may cost: bounds for whoever reads it.
+//! What an answer's JSON may cost: bounds for its reader.
 //!
 //! A few megabytes of `[{},{},…]` become hundreds of megabytes of values. So the pieces of a document
 //! are counted before it is read ([`check`]), a list has a length ([`list`]), a value of which the
@@ -22,7 +22,7 @@ const ITEMS_MAX: usize = 10_000;
 /// Pieces of a value whose shape is not known: platforms take a thousand keys of metadata.
 const SMALL_MAX: usize = 4 * 1024;
 
-/// Tells whether a document has at most so many pieces: keys, and beginnings and ends of items.
+/// Returns whether a document has at most that many pieces: keys, and beginnings and ends of items.
 pub(super) fn check(document: &[u8], pieces_max: usize) -> bool {
     let (mut count, mut in_text, mut is_escaped) = (0, false, false);
     for byte in document {

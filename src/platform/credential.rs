@@ -6,7 +6,7 @@
 //! for a file system with coarse times can hide a change.
 //!
 //! *Promises*: the text of a token reaches only the header it is sent in; errors and `Debug` name
-//! the place, never the content. At each read the file must be one, which nobody else may read; what
+//! the place, never the content. At each read the file must be one, which no other user may read; what
 //! is none, such as a pipe, is not waited for.
 //!
 //! Every destination keeps its own [`Version`] of what it has seen, so that each of several that
@@ -180,7 +180,7 @@ impl Credential {
         self.stat().ok()
     }
 
-    /// Tells whether a version of the file is there that is not `seen`, and keeps it there.
+    /// Returns whether a version of the file is there that is not `seen`, and keeps it there.
     pub fn changed_since(&self, seen: &mut Option<Version>) -> bool {
         let version = self.version();
         let has_changed = version.is_some() && version != *seen;
@@ -263,7 +263,7 @@ impl Credential {
     }
 }
 
-/// Reads a small file as text, which nobody else may read where it is private; the error of a file that
+/// Reads a small file as text, which no other user may read where it is private; the error of a file that
 /// is not text does not quote it.
 fn read_secret(file: &Path, is_private: bool) -> io::Result<String> {
     let bytes = read_secret_bytes(file, is_private)?;

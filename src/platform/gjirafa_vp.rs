@@ -4,10 +4,10 @@
 //! shapes and their meaning in `wire`.
 //!
 //! The rules that shape this: the key of an upload is its only name, and nothing can be looked up, so
-//! a begin whose answer is lost leaves an upload that nobody can name, never completed; a complete
+//! a begin whose answer is lost leaves an upload that no one can name, never completed; a complete
 //! always says `allowPartialComplete: false`, and only after a listing showed every part whole, for
 //! otherwise a file with holes would pass as finished; what became of a complete whose answer is lost
-//! may stay unknown, and then nothing is begun anew. There are no folders and no metadata.
+//! may stay unknown, and then nothing is begun again. There are no folders and no metadata.
 //!
 //! *Promises*: the key goes to the base URL's host alone, never to the storage; a signed address is
 //! sent as it was given, without any header but the length. *Never* retries, never follows a redirect.
@@ -62,7 +62,7 @@ pub struct Settings {
     pub project: String,
     /// The header that carries the key.
     pub auth_header: String,
-    /// What stands before the key, such as `"Bearer "`.
+    /// What is before the key, such as `"Bearer "`.
     pub auth_prefix: String,
 }
 

@@ -46,7 +46,7 @@ pub(super) const ANSWER_MAX: usize = 3 * 1024 * 1024;
 const HEADER_COUNT_MAX: usize = 64;
 /// Names and values of all header lines together: servers themselves take no more from a client.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
-/// A connection must stand within this time.
+/// A connection must be established within this time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// An answer is whole this long after the request was sent: the longest, a page of a list, takes
 /// seconds on a slow line.
@@ -58,7 +58,7 @@ const TRICKLE_MAX: u32 = 20;
 pub(super) const COMPLETE_LIMIT: Duration = Duration::from_mins(30);
 /// Looks at whether something moved, in one inactivity time-out.
 const LOOKS: u32 = 8;
-/// Idle connections kept for each host: as many as parts are ever on their way to one.
+/// Idle connections kept for each host: as many as parts are ever going to one.
 const IDLE_MAX: usize = 32;
 /// Idle connections are dropped before the usual minute after which storages drop them.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -87,7 +87,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Reads the time for whoever is not given it: limits, ends of signed addresses, elapsed times.
+/// Reads the time for a caller that is not given it: limits, ends of signed addresses, elapsed times.
 #[derive(Clone)]
 pub struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
 
@@ -346,7 +346,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Tells whether a header can have this name.
+/// Returns whether a header can have this name.
 pub fn is_header_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }

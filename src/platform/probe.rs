@@ -1,4 +1,4 @@
-//! One look at an address without a credential: what stands between here and there.
+//! One look at an address without a credential: what is between here and there.
 //!
 //! Owns the question, step by step: the name, the connection, the certificate, the answer. It tells
 //! the first step that fails, so that an operator knows whom to ask. *Promises*: no token and no key is
@@ -52,7 +52,7 @@ pub enum Obstacle {
     Certificate {
         /// What is wrong with it.
         why: String,
-        /// Who issued the topmost certificate that was shown, where that can be told.
+        /// Who issued the topmost certificate that was shown, where that is known.
         issuer: Option<String>,
     },
     /// The proxy wants to know who asks, or lets nothing through.

@@ -6,7 +6,7 @@
 //!
 //! The rules that shape this: a file of one part is one `PutObject`, so it can leave no orphan; a
 //! complete may answer 200 and carry an error; repeated, it may answer that the upload is gone, so
-//! the object is asked for before anything is begun anew; the ETag of a multipart object is the MD5
+//! the object is asked for before anything is begun again; the ETag of a multipart object is the MD5
 //! of the MD5s of its parts, from which sameness is proved without leaving a mark; with keys of KMS
 //! or of the customer an ETag says nothing. Requests are signed in the query, each for itself, so
 //! that keys can be replaced at any time; the body is not part of the signature, but its MD5 is sent.
@@ -84,7 +84,7 @@ pub struct Settings {
     pub region: String,
     /// The bucket.
     pub bucket: String,
-    /// The bucket stands in the path, not in the host name.
+    /// The bucket is in the path, not in the host name.
     pub path_style: bool,
     /// Keys that the storage keeps objects under, where asked for.
     pub encryption: Encryption,

@@ -65,7 +65,7 @@ pub const TRAITS: Traits = Traits {
     etags: ETagLaw::Mostly { reads_back: false },
 };
 
-/// Pages of a list read at most: nobody has ten thousand uploads or jobs in progress.
+/// Pages of a list read at most: no one has ten thousand uploads or jobs in progress.
 const PAGES_MAX: usize = 100;
 /// Putting ten thousand parts together takes its time.
 const COMPLETE_PATIENCE: Patience =

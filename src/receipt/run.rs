@@ -50,7 +50,7 @@ struct Line<'a> {
     upload_id: i64,
 }
 
-/// Returns where a run's receipt stands below the directory of receipts:
+/// Returns where a run's receipt is below the directory of receipts:
 /// `<drop>/<run>.drop-<generation>.json`.
 pub fn run_path(drop: &str, run: &SourcePath, generation: u32) -> SourcePath {
     below(drop, run, &format!(".drop-{generation}.json"))
@@ -60,7 +60,7 @@ pub fn run_path(drop: &str, run: &SourcePath, generation: u32) -> SourcePath {
 /// bytes, and its fingerprint.
 ///
 /// # Errors
-/// When the disk would not take it, or the files cannot be listed; nothing stands under its name then.
+/// When the disk would not take it, or the files cannot be listed; nothing is under its name then.
 pub fn write_run(
     state: &Path,
     place: &SourcePath,
@@ -90,7 +90,7 @@ fn fingerprint(found: &fs::Metadata) -> Fingerprint {
         inode: found.ino(),
         size: ByteCount(found.size()),
         mtime_ns: seconds.saturating_add(found.mtime_nsec()),
-        // Nobody writes receipts but we; a link to one by a backup makes no other version of it.
+        // No one writes receipts but we; a link to one by a backup makes no other version of it.
         ctime_ns: None,
     }
 }
@@ -147,7 +147,7 @@ fn line(file: &RunFile) -> Line<'_> {
     }
 }
 
-/// Digests what is written on its way.
+/// Digests what is written as it passes.
 struct Hashing<W> {
     file: W,
     sha256: Sha256,

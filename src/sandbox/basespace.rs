@@ -35,7 +35,7 @@ pub struct Switches {
     pub zero_byte_refused: bool,
     /// A second complete file of one path in one AppResult is refused.
     pub duplicate_path_refused: bool,
-    /// So many looks at a file see the state before its last change.
+    /// That many looks at a file see the state before its last change.
     pub replica_lag_reads: u64,
     /// Success comes with a notification of a planned downtime.
     pub notification: bool,

@@ -40,7 +40,7 @@ pub(super) async fn perform_on(
     spoil(after, storage::CORRUPTS.scope(corrupts, work).await, breaker).await
 }
 
-/// Does what a fault before the work asks for; `None` goes on.
+/// Does what a fault before the work asks for; `None` continues.
 async fn misbehave(action: Option<Action>, breaker: &Breaker) -> Option<Response> {
     match action? {
         Action::Reset => {

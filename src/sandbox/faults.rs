@@ -25,7 +25,7 @@ pub struct Rule {
     /// Only calls about an object whose key ends so; at S3 alone.
     #[serde(default)]
     pub key: String,
-    /// Of the calls from `nth` on, every so many.
+    /// Of the calls from `nth` on, one in this many.
     #[serde(default = "one")]
     pub every: u64,
     /// Before or after the work.
@@ -69,7 +69,7 @@ pub enum Action {
     },
     /// Answer with a web page.
     Html(u16),
-    /// Say nothing for so many milliseconds, then go on.
+    /// Say nothing for that many milliseconds, then go on.
     Stall(u64),
     /// Cut the answer's body in half.
     Truncate,

@@ -23,13 +23,13 @@ pub const PROJECT: &str = "abcdefgh";
 pub struct Switches {
     /// The header that carries the key.
     pub auth_header: String,
-    /// What stands before the key, its blank included.
+    /// What is before the key, its blank included.
     pub auth_prefix: String,
     /// `contentLength` of a multipart upload must be a text.
     pub strict_length: bool,
     /// Addresses from before a resume are refused.
     pub revoke_old_urls: bool,
-    /// A listing ends after so many parts.
+    /// A listing ends after that many parts.
     pub list_cap: Option<usize>,
     /// Addresses and listed parts come in no order.
     pub shuffle: bool,

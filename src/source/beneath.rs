@@ -73,7 +73,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens whatever directory stands at a path, which may be named by a symbolic link.
+    /// Opens whatever directory is at a path, which may be named by a symbolic link.
     pub(super) fn open(directory: &Path) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty())
@@ -106,7 +106,7 @@ impl Root {
         self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
     }
 
-    /// Looks at what stands at `path`, a link itself and not its target.
+    /// Looks at what is at `path`, a link itself and not its target.
     pub(super) fn stat(&self, path: &SourcePath) -> Result<Stat, Errno> {
         stat_fd(&self.open_at(path, OFlags::PATH)?)
     }
@@ -128,7 +128,7 @@ impl Root {
         }
     }
 
-    /// Tells whether the drop directory's path still leads to the directory that was opened.
+    /// Returns whether the drop directory's path still leads to the directory that was opened.
     pub(super) fn is_still_there(&self) -> Result<bool, Error> {
         Ok(Self::open(&self.directory)?.mark()? == self.mark()?)
     }
@@ -138,7 +138,7 @@ impl Root {
         mark_of(&self.fd).map_err(|errno| self.not_looked_at(errno))
     }
 
-    /// Returns where it stands, without links.
+    /// Returns where it is, without links.
     pub(super) fn location(&self) -> Result<PathBuf, Error> {
         location_of(&self.fd).map_err(|error| self.not_looked_at(error))
     }
@@ -152,8 +152,8 @@ impl Root {
         Ok(self.found.get_or_init(|| found).clone())
     }
 
-    /// Tells whether a file is another name of one that neither its directory's owner nor the drop
-    /// directory's owns: whoever may write here may have linked what he may not read.
+    /// Returns whether a file is another name of one that neither its directory's owner nor the drop
+    /// directory's owns: a user who may write here may have linked what that user may not read.
     pub(super) fn is_foreign_link(&self, path: &SourcePath, stat: &Stat) -> Result<bool, Errno> {
         if stat.link_count <= 1 {
             return Ok(false);
@@ -176,7 +176,7 @@ impl Root {
         Error::of_directory("look at drop directory", &self.directory, why)
     }
 
-    /// Tells whether nothing at all stands in the drop directory.
+    /// Returns whether nothing at all is in the drop directory.
     pub(super) fn is_empty(&self) -> Result<bool, Error> {
         let failed = |errno| Error::of_directory("read drop directory", &self.directory, errno);
         let path = SourcePath::from_bytes(b"");
@@ -263,12 +263,12 @@ fn statx(fd: impl AsFd, path: &std::ffi::CStr, flags: AtFlags) -> Result<Stat, E
     })
 }
 
-/// Tells whether this process ran out of something, which says nothing about the file.
+/// Returns whether this process ran out of something, which says nothing about the file.
 pub(super) fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
 
-/// Tells whether storage fails in a way that passes: a share that is away, a server that is starting,
+/// Returns whether storage fails in a way that passes: a share that is away, a server that is starting,
 /// a handle that went stale. It says nothing about whether the file is there.
 pub(super) fn is_passing(errno: Errno) -> bool {
     const PASSING: [Errno; 16] = [

@@ -8,7 +8,7 @@
 //! Directories that have become empty are removed, also those that an earlier act emptied.
 //!
 //! A crash in between leaves each file in one of its two places, or whole in both, and at most one
-//! under its private name; doing it again goes on from there, and [`Disposition::Keep`] puts that one
+//! under its private name; doing it again continues from there, and [`Disposition::Keep`] puts that one
 //! back. The shell calls it, on a blocking thread.
 
 mod aside;
@@ -266,7 +266,7 @@ impl Act<'_> {
         }
         for directory in directories.iter().rev() {
             let Ok(parent) = self.root.open_directory(&directory_of(directory)) else { continue };
-            // What is not empty stays, and what stays harms nobody.
+            // What is not empty stays, and what stays harms no one.
             rustix::fs::unlinkat(&parent, name_of(directory), AtFlags::REMOVEDIR).ok();
         }
     }

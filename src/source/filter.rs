@@ -15,7 +15,7 @@
 //! `**/*` and `*` ask for nothing in particular.
 //!
 //! A directory is pruned, that is not entered at all, when an `exclude` pattern ends in `/**` and
-//! what stands before that matches the directory; also by a pattern of the profile, unless `include`
+//! what is before that matches the directory; also by a pattern of the profile, unless `include`
 //! asks for anything in particular.
 //!
 //! Called by `scan`, `look` and `watch`; built by the shell from [`super::Settings`].
@@ -73,7 +73,7 @@ impl Filter {
         })
     }
 
-    /// Tells whether the file at `path` is wanted.
+    /// Returns whether the file at `path` is wanted.
     pub fn admits(&self, path: &SourcePath) -> bool {
         self.refusal(path).is_none()
     }
@@ -95,7 +95,7 @@ impl Filter {
         is_left_out.then_some(IgnoreReason::ByProfile)
     }
 
-    /// Tells whether everything below `directory` is excluded, so that it need not be entered.
+    /// Returns whether everything below `directory` is excluded, so that it need not be entered.
     pub fn prunes(&self, directory: &SourcePath) -> bool {
         self.pruning(directory).is_some()
     }
@@ -115,13 +115,13 @@ impl Filter {
         is_left_out.then_some(IgnoreReason::ByProfile)
     }
 
-    /// Tells whether `path` lies below a pruned directory.
+    /// Returns whether `path` lies below a pruned directory.
     pub fn is_pruned_away(&self, path: &SourcePath) -> bool {
         (!self.pruned.is_empty() || self.profile.leaves_out_any())
             && path.above().any(|directory| self.pruning_of(directory).is_some())
     }
 
-    /// Returns where the file at `path` stands among others.
+    /// Returns where the file at `path` is among others.
     pub fn place(&self, path: &SourcePath) -> Place {
         let bytes = path.as_bytes();
         let alone = Place::alone(path);
@@ -139,7 +139,7 @@ impl Filter {
         }
     }
 
-    /// Returns where the file at `path` stands in the order of sending.
+    /// Returns where the file at `path` is in the order of sending.
     ///
     /// First the drop's own `order`, by position; then what the profile sends first, by position; then
     /// the many; markers last of all, whatever `order` says.

@@ -1,6 +1,6 @@
 //! Looking at single paths of a drop directory.
 //!
-//! Owns the judgement of what stands at a path: a file, a file that may not be read, something that
+//! Owns the judgement of what is at a path: a file, a file that may not be read, something that
 //! is never uploaded, or nothing. It promises exactly one observation for each path asked for, in
 //! the order asked, but for paths whose storage fails for the moment (EIO, ESTALE): those are left
 //! out, to be asked for again. In contrast to a scan it opens files, to learn whether they may be
@@ -8,7 +8,7 @@
 //!
 //! It never reads a byte of them, never follows a link out of the drop directory, and never calls a
 //! file gone because the drop directory itself is gone or empty: that is an error. Directories are
-//! not files: a path at which one stands is [`Seen::Gone`].
+//! not files: the path of one is [`Seen::Gone`].
 //!
 //! At a crash nothing is lost. The shell calls it on a blocking thread, for hints and when a quiet
 //! period ends; `scan` uses its judgement of links.

@@ -19,7 +19,7 @@
 //! A store through a writable mapping moves the modification time only when it makes a clean page
 //! dirty. So a file that takes more than one read is written back before it is digested: its pages are
 //! clean then, and whatever a writer stores from there on is seen in the fingerprint. Files of one
-//! read are spared the flush of the disk: a store into a page of theirs that is dirty stays unseen
+//! read are spared the flush of the disk: a store into a dirty page of one stays unseen
 //! until the kernel has written it back, some 30 s after it became so.
 //!
 //! Each read copies a byte once, by the kernel, from the page cache into a page-aligned buffer
@@ -27,7 +27,7 @@
 //! the kernel's own, or that of encryption. Memory is `transfer.memory`, for all parts together: a part is
 //! kept only if its
 //! length is free, and read again through [`MEMORY_PER_PART`], whatever its length: reading stops when
-//! nobody takes chunks, and ends when they are dropped. Files are never mapped into memory: a
+//! no one takes chunks, and ends when they are dropped. Files are never mapped into memory: a
 //! truncation would kill the process. Pages that had to be fetched from the disk are forgotten once
 //! their part has arrived ([`ColdPages`]): an instrument keeps its own.
 //!
@@ -79,7 +79,7 @@ pub struct ColdPages {
 }
 
 impl ColdPages {
-    /// Lets the system forget them: other files' pages had to go for them, and nobody else reads them.
+    /// Lets the system forget them: other files' pages had to go for them, and no other user reads them.
     pub fn forget(&self) {
         let length = NonZeroU64::new(self.range.length);
         // Advice only.
@@ -87,9 +87,9 @@ impl ColdPages {
     }
 }
 
-/// Asked at every chunk that is read: whether reading goes on.
+/// Asked at every chunk that is read: whether reading continues.
 pub trait Attend {
-    /// Tells whether reading is to stop.
+    /// Returns whether reading is to stop.
     fn is_stopped(&self) -> bool;
 }
 
@@ -253,7 +253,7 @@ fn cancelled(source: &SourceFile) -> Failure {
     Failure::new(FailureKind::Cancelled, message)
 }
 
-/// Tells whether the end of a range must come from the disk. Its begin says nothing: the part before
+/// Returns whether the end of a range must come from the disk. Its begin says nothing: the part before
 /// it may have been read ahead into it. Asking fetches the page, so the answer holds once.
 fn is_cold(file: &File, range: ByteRange) -> bool {
     let Some(last) = range.offset.saturating_add(range.length).checked_sub(1) else { return false };

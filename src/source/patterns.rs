@@ -12,7 +12,7 @@ use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 #[derive(Debug, thiserror::Error)]
 #[error("pattern \"{pattern}\" in {list} is not understood")]
 pub struct PatternError {
-    /// Which setting it stands in: `include`, `exclude` or `order`.
+    /// Which setting it is in: `include`, `exclude` or `order`.
     pub list: &'static str,
     /// The pattern as it was written.
     pub pattern: String,
@@ -41,7 +41,7 @@ impl Rules {
         Self { list, ignores_case: true }
     }
 
-    /// Compiles one pattern as it stands.
+    /// Compiles one pattern as it is.
     pub(super) fn compile(self, pattern: &str) -> Result<globset::Glob, PatternError> {
         GlobBuilder::new(pattern)
             .literal_separator(true)

@@ -7,7 +7,7 @@
 //!
 //! Owns the keys of such a file, their checks, and the compiled patterns over paths. It promises that
 //! matching a path allocates nothing and costs a few microseconds: it is done for each file of each
-//! scan. It never touches the file system: [`super::run`] reads a run by what stands here.
+//! scan. It never touches the file system: [`super::run`] reads a run by what is here.
 //!
 //! Built by `config`, asked by [`super::Filter`] and by [`super::run`].
 
@@ -49,7 +49,7 @@ pub enum ProfileError {
     /// A value is not possible.
     #[error("{message}")]
     Value {
-        /// Where it stands in the file, when it stands somewhere.
+        /// Where it is in the file, when it is somewhere.
         span: Option<Range<usize>>,
         /// The key, the value, and what is wrong.
         message: String,
@@ -131,7 +131,7 @@ impl Profile {
         self.stale_after
     }
 
-    /// Tells whether a run says anything of itself that this profile reads.
+    /// Returns whether a run says anything of itself that this profile reads.
     pub fn reads_runs(&self) -> bool {
         let Reading { closes, words, samples, outcome, manifest, .. } = &self.reading;
         let has_markers = !self.markers.is_empty() || !closes.is_empty();

@@ -1,4 +1,4 @@
-//! Which directory stands at the path of a drop directory, and whether it is the one that has to.
+//! Which directory is at the path of a drop directory, and whether it is the one that has to.
 //!
 //! Owns the identity of a root: [`identify`] reads it off an open directory, so that nothing can be put
 //! in its place between opening and asking. [`DirectoryRoot`] promises that a drop directory is opened by its
@@ -7,7 +7,7 @@
 //! another share, another directory of the same name.
 //!
 //! An identity is computed once for each mount and inode; after that, opening costs one `statx` more.
-//! Scans and the watch's checks also look where it stands, and compute it anew on kernels that use the
+//! Scans and the watch's checks also look where it is, and compute it again on kernels that use the
 //! numbers of mounts again. It never writes. At a crash nothing is lost: the
 //! engine keeps the identity in a row and hands it in again. Called by all that opens drop directories.
 
@@ -54,11 +54,11 @@ pub struct RootMark {
 pub(super) struct Found {
     pub(super) mark: RootMark,
     pub(super) identity: RootIdentity,
-    /// Where it stands, without links.
+    /// Where it is, without links.
     location: PathBuf,
 }
 
-/// The path of a drop directory, and which directory has to stand there.
+/// The path of a drop directory, and which directory has to be there.
 #[derive(Debug)]
 pub struct DirectoryRoot {
     /// Its configured name, for messages; none for a directory that is looked at once.
@@ -89,7 +89,7 @@ impl Eq for DirectoryRoot {}
 
 impl DirectoryRoot {
     /// Names a drop directory and the directory that its rows are about. Where they say nothing, it is
-    /// whatever stands or is mounted where the path leads when it is first opened.
+    /// whatever is or is mounted where the path leads when it is first opened.
     pub fn new(name: &str, path: impl Into<PathBuf>, expected: Option<RootIdentity>) -> Self {
         let state = State { expected, ..State::default() };
         Self { name: Some(name.to_owned()), path: path.into(), state: Mutex::new(state) }
@@ -141,7 +141,7 @@ impl DirectoryRoot {
         Ok((found.identity, found.mark))
     }
 
-    /// Opens it by its path, and returns the mark of the directory that stands there.
+    /// Opens it by its path, and returns the mark of the directory that is there.
     ///
     /// # Errors
     /// As [`DirectoryRoot::check`].
@@ -162,7 +162,7 @@ impl DirectoryRoot {
 
     /// Opens it by its path, and finds out which directory it is although that is known. What was
     /// found before holds for a directory of a mount that no other can be taken for, as long as it
-    /// stands where it stood.
+    /// is where it was.
     pub(super) fn open_anew(&self) -> Result<Root, Error> {
         let root = Root::open(&self.path)?;
         let mark = root.mark()?;
@@ -224,7 +224,7 @@ pub(super) fn mark_of(fd: impl AsFd) -> Result<RootMark, Errno> {
     })
 }
 
-/// Returns where an open directory stands, without links.
+/// Returns where an open directory is, without links.
 pub(super) fn location_of(fd: &OwnedFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
@@ -405,7 +405,7 @@ mod tests {
         symlink("outside", at("drop")).unwrap();
         refused();
         fs::remove_file(at("drop")).unwrap();
-        // The same directory through a link does not stand where it stood.
+        // The same directory through a link is not where it was.
         symlink("real", at("drop")).unwrap();
         assert!(root.check().is_err());
         fs::remove_file(at("drop")).unwrap();
@@ -429,7 +429,7 @@ mod tests {
         symlink("data", at("drop")).unwrap();
         let root = DirectoryRoot::new("lab", at("drop"), None);
         root.check().unwrap();
-        // What is mounted there, or made anew, is taken as it is.
+        // What is mounted there, or made again, is taken as it is.
         fs::rename(at("data"), at("old")).unwrap();
         fs::create_dir(at("data")).unwrap();
         root.check().unwrap();

@@ -83,7 +83,7 @@ fn words(
     Ok(words)
 }
 
-/// Returns a word as it may stand in the name of a folder; `None` when it is none.
+/// Returns a word as it may be in the name of a folder; `None` when it is none.
 fn clean(word: &str, found: &str) -> Option<String> {
     let found = found.trim();
     if word == "date" {
@@ -94,7 +94,7 @@ fn clean(word: &str, found: &str) -> Option<String> {
     (is_name && is_text).then(|| found.replace(['/', '\\'], "-"))
 }
 
-/// Tells whether every file that names the run is there and whole: one that a word is looked for in
+/// Returns whether every file that names the run is there and whole: one that a word is looked for in
 /// must give it.
 fn is_identified(folder: &mut Folder<'_>, reading: &Reading) -> Result<bool, Error> {
     for file in &reading.identified_by {

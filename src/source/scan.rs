@@ -7,7 +7,7 @@
 //! directory is still the one the walk began with. Only then may a path that was not seen be called
 //! gone.
 //!
-//! Names that disposal gives for a moment are left out: what stands under them is being disposed of.
+//! Names that disposal gives for a moment are left out: what is under them is being disposed of.
 //!
 //! Depth first, one directory open at a time, and names are passed on as they are read: memory holds
 //! one batch and the directories that were seen and not yet entered, never the whole tree. Files are
@@ -35,7 +35,7 @@ use crate::model::{IgnoreReason, Observation, RootIdentity, Seen, SourcePath};
 /// small enough that the engine's turn stays short.
 pub const BATCH_MAX: usize = 1_000;
 
-/// Directories after which what was seen is passed on, be it nothing: whoever waits for the scan
+/// Directories after which what was seen is passed on, be it nothing: the task that waits for the scan
 /// learns that it moves, also where every directory takes seconds.
 const PULSE_DIRECTORIES: u64 = 64;
 
@@ -51,7 +51,7 @@ pub struct ScanSummary {
     pub directory_count: u64,
     /// Every directory was read to its end: a path that was not seen is not there.
     pub complete: bool,
-    /// Nothing at all stands in the drop directory.
+    /// Nothing at all is in the drop directory.
     pub is_empty: bool,
     /// Which directory the drop directory is.
     pub root: RootIdentity,
@@ -550,7 +550,7 @@ mod tests {
             let directory = root.path().join(format!("d{directory}"));
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join("0"), "").unwrap();
-            // Links to one file: making so many files takes longer than all other tests.
+            // Links to one file: making that many files takes longer than all other tests.
             (1..1_000).for_each(|n| {
                 fs::hard_link(directory.join("0"), directory.join(n.to_string())).unwrap();
             });

@@ -5,7 +5,7 @@
 //! *silently*: when our queue overflows, when an event names no path, and when a directory came or
 //! moved, the hint is [`WatchHint::ScanNow`]; when the kernel's queue overflowed it is
 //! [`WatchHint::Lost`]; when watching cannot go on, it is [`WatchHint::Failed`] with the reason, and
-//! the drop is scanned only. An unmount makes a watch dumb without a hint: [`Watch::end`] tells of it.
+//! the drop is scanned only. An unmount makes a watch dumb without a hint: [`Watch::end`] reports it.
 //!
 //! The callback runs on the watcher's own thread and never blocks: it adds the path to a bounded set
 //! and wakes the reader. A file that grows event by event is one path in that set. Events of opening
@@ -39,7 +39,7 @@ use crate::model::{FailureKind, SourcePath};
 
 mod tree;
 
-/// Most paths that wait to be looked at. Beyond, a scan is cheaper than so many looks.
+/// Most paths that wait to be looked at. Beyond, a scan is cheaper than that many looks.
 const PENDING_MAX: usize = 10_000;
 
 /// How long hints gather before they are given: a growing file costs at most five looks a second.
@@ -83,7 +83,7 @@ pub enum WatchHint {
 pub struct Watch {
     shared: Arc<Shared>,
     gathering: Option<Pin<Box<Sleep>>>,
-    /// Directories that have come, on their way to be watched.
+    /// Directories that have come, going to be watched.
     adding: Option<JoinHandle<notify::Result<()>>>,
     guard: Guard,
     root: RootMark,
@@ -115,7 +115,7 @@ impl Watch {
         Ok(Self { shared, gathering, adding, guard, root: mark, tree })
     }
 
-    /// Returns which directory is watched. What stands at its path may be another by then.
+    /// Returns which directory is watched. What is at its path may be another by then.
     pub fn root(&self) -> RootMark {
         self.root
     }
@@ -182,7 +182,7 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// Tells whether a directory above a path is one of these.
+/// Returns whether a directory above a path is one of these.
 fn is_below_any(path: &SourcePath, directories: &BTreeSet<SourcePath>) -> bool {
     path.above().any(|above| directories.contains(above))
 }
@@ -216,7 +216,7 @@ enum Notice {
     Failed(String),
 }
 
-/// Notices that nobody has taken.
+/// Notices that no one has taken.
 #[derive(Debug, Default)]
 struct Pending {
     paths: BTreeSet<SourcePath>,
@@ -337,7 +337,7 @@ impl Callback {
     }
 }
 
-/// Tells whether an event says only that somebody looked. Closing after writing is more than that.
+/// Returns whether an event says only that somebody looked. Closing after writing is more than that.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are notify's and may grow")]
 fn is_mere_access(kind: EventKind) -> bool {
     match kind {
@@ -347,7 +347,7 @@ fn is_mere_access(kind: EventKind) -> bool {
     }
 }
 
-/// Tells whether a whole subtree may have come or become readable.
+/// Returns whether a whole subtree may have come or become readable.
 ///
 /// Renames and changed permissions do not say of what, so the path is looked at; only local file
 /// systems are watched, and that look is a microsecond.

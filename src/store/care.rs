@@ -1,7 +1,7 @@
 //! Care for the database file: copies of it, and a look whether it is sound.
 //!
 //! Both read through a connection of their own, on a thread of their caller's, so that no commit
-//! waits for them; both can be told to end early, by a [`Halt`]. What they found is written by the
+//! waits for them; both can be asked to end early, by a [`Halt`]. What they found is written by the
 //! writer ([`super::Store::tend`]), which also does what changes rows or the file: removing what is
 //! kept no longer, giving free pages back, folding a large WAL.
 //!
@@ -54,7 +54,7 @@ impl Halt {
         }
     }
 
-    /// Tells whether the end was asked for.
+    /// Returns whether the end was asked for.
     pub fn is_asked(&self) -> bool {
         self.0.is_asked.load(Ordering::Relaxed)
     }
@@ -95,7 +95,7 @@ pub fn sizes(directory: &Path) -> (u64, u64) {
     (size(&path), size(&path.with_extension("db-wal")))
 }
 
-/// Checks the whole database; `None` when it was told to end early.
+/// Checks the whole database; `None` when it was asked to end early.
 ///
 /// # Errors
 /// When it cannot be opened or read, which says nothing about whether it is sound.

@@ -78,7 +78,7 @@ const COLUMNS: &[&str] = &[
     "remote_etag",
 ];
 
-/// How many they are: where what a query adds to them stands.
+/// How many they are: where what a query adds to them is.
 pub(super) const COLUMN_COUNT: usize = COLUMNS.len();
 
 /// Finds a column; one that is not there does not compile.
@@ -101,7 +101,7 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
     index == one.len() && index == other.len()
 }
 
-/// Where a column of `uploads` stands in a row that begins with all of them.
+/// Where a column of `uploads` is in a row that begins with all of them.
 macro_rules! at {
     ($column:literal) => {
         const { $crate::store::columns::position($column) }

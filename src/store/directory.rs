@@ -1,8 +1,8 @@
-//! The state directory: whose it is, who may write there, what stands under the names of the store.
+//! The state directory: whose it is, who may write there, what is under the names of the store.
 //!
 //! *Promises*: nothing is opened under one of these names but a plain file or a directory of its own;
 //! a directory that others may write to is refused; a database that is not there, or is empty, is not
-//! begun anew beside what earlier ones left, unless an operator asks for that. *Never* removes anything
+//! begun again beside what earlier ones left, unless an operator asks for that. *Never* removes anything
 //! and never changes a mode. It looks by name (`lstat`) and opens no database: a process that closes a
 //! second handle of a database loses the locks that SQLite holds on it.
 
@@ -18,7 +18,7 @@ use super::{Error, Kind, lock};
 const MODE: u32 = 0o750;
 /// Who may write besides the owner.
 const OTHERS_WRITE: u32 = 0o022;
-/// In a directory of this mode nobody removes or renames what is another's: the root of a file system in
+/// In a directory of this mode no one removes or renames what is another's: the root of a file system in
 /// memory, as containers mount one.
 const STICKY: u32 = 0o1000;
 
@@ -171,7 +171,7 @@ impl Lack {
     }
 }
 
-/// Tells whether there is a database at all.
+/// Returns whether there is a database at all.
 pub(super) fn lack(directory: &Path) -> Option<Lack> {
     match fs::symlink_metadata(directory.join(FILE_NAME)) {
         Ok(found) if found.len() == 0 => Some(Lack::Empty),
@@ -210,7 +210,7 @@ fn remains(directory: &Path, lack: Lack) -> Option<&'static str> {
     }
 }
 
-/// Tells whether there is any file below a directory.
+/// Returns whether there is any file below a directory.
 fn has_file(directory: PathBuf) -> bool {
     let mut directories = vec![directory];
     for _ in 0..LOOKED_INTO_MAX {

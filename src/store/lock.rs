@@ -1,6 +1,6 @@
 //! One daemon on one state directory: a lock that ends with the process, however it ends.
 //!
-//! The file has a mode by which its owner alone may open it, for whoever may open a file may lock it.
+//! The file has a mode by which its owner alone may open it, since a process that may open a file may lock it.
 //! Where it was removed, the row of the daemon still names the process that runs (`process`).
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -51,7 +51,7 @@ pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     Ok(Lock { file })
 }
 
-/// Shares the lock with whoever reads the file for good: a daemon lets nobody share it. Which daemon runs
+/// Shares the lock with processes that only read the file: a daemon lets none share it. Which daemon runs
 /// is then told by its row alone.
 fn share(file: &File, path: &Path) -> Result<(), Error> {
     match flock(file, FlockOperation::NonBlockingLockShared) {
@@ -74,14 +74,14 @@ impl Drop for Lock {
     }
 }
 
-/// Tells whether a daemon holds the lock; `None` where it is not there, or is not ours to open.
+/// Returns whether a daemon holds the lock; `None` where it is not there, or is not ours to open.
 pub(super) fn is_taken(directory: &Path) -> Option<bool> {
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(flags()).open(directory.join(FILE_NAME)).ok()?;
     Some(flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
-/// No link is followed, and nobody waited for at the other end of a pipe.
+/// No link is followed, and no one waited for at the other end of a pipe.
 fn flags() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }

@@ -32,7 +32,7 @@ impl Process {
         Some(Self { id, started, namespace })
     }
 
-    /// Tells whether it runs. One of another namespace cannot be seen.
+    /// Returns whether it runs. One of another namespace cannot be seen.
     pub(super) fn is_alive(&self) -> bool {
         namespace() == Some(self.namespace) && started(self.id) == Some(self.started)
     }

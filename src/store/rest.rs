@@ -103,7 +103,7 @@ impl Rest {
                 && is_wanted
                 && let Err(error) = self.check()
             {
-                // Whoever wants no more needs no verdict.
+                // A caller that wants no more needs no verdict.
                 let _is_taken = take(Err(error));
             }
         };
@@ -291,7 +291,7 @@ impl Names {
     }
 }
 
-/// Gathers rows and hands them over; tells whether all were wanted.
+/// Gathers rows and hands them over; returns whether all were wanted.
 struct Pages<T, F> {
     size: usize,
     page: Vec<T>,

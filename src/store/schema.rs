@@ -1,6 +1,6 @@
 //! Opens the database file: pragmas, integrity, migrations.
 //!
-//! Nothing is ever deleted or repaired here. What stands under the name of a file of the store is looked
+//! Nothing is ever deleted or repaired here. What is under the name of a file of the store is looked
 //! at before it is opened (`directory`). A database that is damaged, or newer than this program,
 //! is refused with what to do about it (damage in a large one ends the daemon when it is found, a few
 //! seconds after the start); an older one is copied among the backups first and then
@@ -113,7 +113,7 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
         return readable(connection, directory);
     }
     // A directory that we may only read has no room for the WAL's index; with no WAL beside the
-    // file, nobody is writing and the file alone is the truth.
+    // file, no one is writing and the file alone is the truth.
     let has_wal = std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|wal| wal.len() > 0);
     if has_wal {
         return readable(connection, directory);
@@ -177,13 +177,13 @@ fn known_version(connection: &Connection, path: &Path) -> Result<usize, Error> {
     Ok(found)
 }
 
-/// Tells whether a database is so small that looking at all of it keeps nothing waiting. A larger one is
+/// Returns whether a database is so small that looking at all of it keeps nothing waiting. A larger one is
 /// checked beside the work, by [`super::rest::Rest`].
 pub(super) fn is_checked_at_open(directory: &Path) -> bool {
     std::fs::metadata(directory.join(FILE_NAME)).is_ok_and(|found| found.len() <= CHECKED_AT_OPEN)
 }
 
-/// Refuses what is no database, or one whose tables cannot be told.
+/// Refuses what is no database, or one whose tables cannot be read.
 fn look(connection: &Connection, path: &Path) -> Result<(), Error> {
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))

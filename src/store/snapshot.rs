@@ -213,7 +213,7 @@ impl Snapshot {
         Ok(row.map_or((None, 0), |(daemon, rate)| (Some(daemon).filter(introduced), rate)))
     }
 
-    /// Tells whether the process runs that the row of the daemon names.
+    /// Returns whether the process runs that the row of the daemon names.
     fn is_process_alive(&self) -> Result<bool> {
         let sql = "SELECT process FROM daemon WHERE process IS NOT NULL";
         let found: Option<String> =
@@ -337,7 +337,7 @@ fn ignored_sql(limit: u32) -> String {
 }
 
 /// The index is named: the planner would take the one of what was sent, where all that was given up
-/// stands as well.
+/// is as well.
 fn notices_sql() -> String {
     const WAITS: &str = "outbox INDEXED BY outbox_unsent \
         WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL";

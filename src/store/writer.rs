@@ -7,7 +7,7 @@
 //! [`Writer`] is the same thing without the thread, for the simulation.
 //!
 //! Facts go through the law. What the law forbids is a defect of ours: the upload is parked with
-//! reason `bug`, which is written instead, and the rest of the batch goes on. A record that the database
+//! reason `bug`, which is written instead, and the rest of the batch continues. A record that the database
 //! refuses for its own values parks its upload as well (`refused`).
 
 mod attempts;
@@ -63,14 +63,14 @@ pub struct Writer {
     connection: Connection,
     settings: Settings,
     rate: Rate,
-    /// What the rows say of the uploads that are under way.
+    /// What the rows say of the uploads that are in progress.
     moves: Moves,
     commit_count: u32,
     _lock: Lock,
 }
 
 impl Writer {
-    /// Opens the state and reads what is under way; [`super::rest::Rest`] reads the rest.
+    /// Opens the state and reads what is in progress; [`super::rest::Rest`] reads the rest.
     ///
     /// # Errors
     /// See [`super::Kind`].
@@ -164,7 +164,7 @@ impl Writer {
         }
     }
 
-    /// Lets the database grow by so many pages and no more, as a disk does that is nearly full.
+    /// Lets the database grow by that many pages and no more, as a disk does that is nearly full.
     #[cfg(test)]
     pub(super) fn limit_growth(&self, pages: u32) {
         let connection = &self.connection;
@@ -173,7 +173,7 @@ impl Writer {
         connection.pragma_update(None, "max_page_count", most).expect("limited");
     }
 
-    /// Notes that nobody runs here any more, and folds the WAL into the database.
+    /// Records that no daemon runs here any more, and checkpoints the WAL.
     pub fn leave(&self) {
         if let Err(error) = self.connection.execute("UPDATE daemon SET process = NULL", []) {
             tracing::warn!("the end of this process is not noted: {error}");

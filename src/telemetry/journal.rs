@@ -1,7 +1,7 @@
 //! Records for journald, by its native protocol: a datagram of fields.
 //!
 //! Each field of [`super::field`] becomes `DROPFERRY_` and its name in upper case; what else a
-//! dependency adds stands in the message. Every value passes the scrubber before it leaves.
+//! dependency adds is in the message. Every value passes the scrubber before it leaves.
 //!
 //! *Never* waits for long: when the journal has no room, a record waits for a moment, and if that was
 //! in vain, none waits until one was taken again; what is left out is counted. A record too large for a datagram goes by a sealed memory file; where that
@@ -46,7 +46,7 @@ const VALUE_MAX_CUT: usize = 4 << 10;
 /// How long a record waits for room: journald makes some within it, unless it hangs.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// Tells whether standard error is connected to the journal.
+/// Returns whether standard error is connected to the journal.
 pub(super) fn is_standard_error() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(error) = io::stderr().as_fd().try_clone_to_owned() else { return false };
@@ -54,7 +54,7 @@ pub(super) fn is_standard_error() -> bool {
     found.is_ok_and(|found| is_stream(&stream, found.st_dev(), found.st_ino()))
 }
 
-/// Tells whether `$JOURNAL_STREAM` names this file.
+/// Returns whether `$JOURNAL_STREAM` names this file.
 fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
     stream == format!("{device}:{inode}")
 }
@@ -187,7 +187,7 @@ impl Journal {
             Err(_) if is_stalled => false,
             Err(_) => {
                 let line = fields.line(level);
-                // Where standard error is closed too there is nobody to tell.
+                // Where standard error is closed too there is no one to tell.
                 io::stderr().lock().write_all(scrub(&line).as_bytes()).unwrap_or(());
                 true
             }

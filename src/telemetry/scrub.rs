@@ -25,7 +25,7 @@ const BASE64_MIN: usize = 8;
 /// What stands in place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Names, in lower case, after which a value is a secret, whoever put it there.
+/// Names, in lower case, after which a value is a secret, wherever it comes from.
 const SECRET_MARKS: [&str; 19] = [
     "x-amz-signature=",
     "x-amz-credential=",
@@ -70,7 +70,7 @@ pub fn register_secret(secret: &str) {
     }
 }
 
-/// Returns what stands in base64 for a text at each of the three places where it may begin, in both
+/// Returns what is in base64 for a text at each of the three places where it may begin, in both
 /// alphabets; without the signs that depend on what is around it.
 fn in_base64(secret: &str) -> impl Iterator<Item = String> {
     let at = |before: usize| {
@@ -141,7 +141,7 @@ pub fn scrub_secrets(text: &str) -> Cow<'_, str> {
 struct Decoded<'a> {
     text: &'a str,
     bytes: Vec<u8>,
-    /// Where each byte stands in the text.
+    /// Where each byte is in the text.
     places: Vec<usize>,
 }
 
@@ -231,7 +231,7 @@ fn first_value(lower: &str) -> Option<usize> {
     SECRET_MARKS.iter().filter_map(after).min()
 }
 
-/// Tells whether a name begins here, and is not the end of a longer one such as `design=`.
+/// Returns whether a name begins here, and is not the end of a longer one such as `design=`.
 fn begins_a_word(text: &str, at: usize) -> bool {
     !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
 }

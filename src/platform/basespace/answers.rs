@@ -114,7 +114,7 @@ fn kind_of(
         400..=499 if said.is_foreign => FailureKind::BadAnswer,
         403 => FailureKind::Forbidden,
         404 | 410 => FailureKind::NotFound,
-        // How the upload stands is asked for before anything follows from it.
+        // The upload's state is asked for before anything follows from it.
         409 => FailureKind::ServerFault,
         400 if call == Call::Part || names_digest() => FailureKind::PartRejected,
         400 if call == Call::Complete => FailureKind::CompleteRefused,
@@ -123,7 +123,7 @@ fn kind_of(
     }
 }
 
-/// Tells whether what was named is not there, or not ours: the vendor does not tell which.
+/// Returns whether what was named is not there, or not ours: the vendor does not tell which.
 pub(super) fn is_missing(failure: &Failure) -> bool {
     matches!(
         (failure.status, failure.kind),
@@ -131,7 +131,7 @@ pub(super) fn is_missing(failure: &Failure) -> bool {
     )
 }
 
-/// Tells whether the platform itself says that something stands against a call.
+/// Returns whether the platform itself says that something stands against a call.
 pub(super) fn is_conflict(failure: &Failure) -> bool {
     failure.status == Some(409) && failure.kind == FailureKind::ServerFault
 }

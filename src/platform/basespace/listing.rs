@@ -82,7 +82,7 @@ pub(super) struct Moment {
 pub(super) struct Doubt {
     /// Not before this, by the platform's clock.
     pub(super) from: WallTime,
-    /// Not after this; `None` when it may still be under way.
+    /// Not after this; `None` when it may still be in progress.
     pub(super) until: Option<Monotonic>,
 }
 

@@ -36,7 +36,7 @@ pub(super) enum Lacking {
     Leave,
 }
 
-/// Where a file shall stand, in this platform's words.
+/// Where a file shall be, in this platform's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Goal {
     /// Name of the AppResult; empty where it is given by its id.
@@ -96,7 +96,7 @@ impl Places {
         self.with(|memory| memory.missing.get(name).is_some_and(is_new))
     }
 
-    /// Forgets an AppResult. Tells whether it was remembered.
+    /// Forgets an AppResult. Returns whether it was remembered.
     pub(super) fn forget(&self, name: &str) -> bool {
         self.with(|memory| memory.app_results.remove(name).is_some())
     }
@@ -107,7 +107,7 @@ impl Places {
 }
 
 impl BaseSpace {
-    /// Returns where a file shall stand.
+    /// Returns where a file shall be.
     ///
     /// # Errors
     /// `BadRequest` for names that cannot be.
@@ -308,7 +308,7 @@ impl BaseSpace {
         }
     }
 
-    /// Tells whether token and place are good.
+    /// Returns whether token and place are good.
     pub(super) async fn check(&self) -> Result<(), Failure> {
         self.check_token().await?;
         match &self.place {

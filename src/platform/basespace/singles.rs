@@ -89,7 +89,7 @@ impl Posts {
     }
 }
 
-/// Tells whether a file goes in one call.
+/// Returns whether a file goes in one call.
 pub(super) fn is_single(request: &BeginRequest) -> bool {
     request.size.0 <= SINGLE_MAX && request.part_size.count_for(request.size) == Some(1)
 }
@@ -318,7 +318,7 @@ impl BaseSpace {
     }
 }
 
-/// Takes the bytes to their end, for whoever reads them has still to say that all is well.
+/// Takes the bytes to their end, for their reader has still to say that all is well.
 async fn drain(mut body: PartBody) -> Result<(), Failure> {
     while let Some(chunk) = body.chunks.next().await {
         chunk.map_err(|error| {

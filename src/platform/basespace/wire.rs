@@ -121,19 +121,19 @@ pub(super) struct AppSession {
 }
 
 impl AppSession {
-    /// Tells whether it came to its good end.
+    /// Returns whether it came to its good end.
     pub(super) fn is_complete(&self) -> bool {
         self.status.eq_ignore_ascii_case("complete")
     }
 }
 
 impl AppResult {
-    /// Returns the id of its AppSession, where told.
+    /// Returns the id of its AppSession, where given.
     pub(super) fn session(&self) -> Option<&str> {
         self.app_session.as_ref().map(|session| session.id.as_str())
     }
 
-    /// Tells whether it takes files.
+    /// Returns whether it takes files.
     pub(super) fn is_running(&self) -> bool {
         self.status.eq_ignore_ascii_case("running")
     }
@@ -148,7 +148,7 @@ pub(super) struct Named<'a> {
     pub(super) description: &'a str,
 }
 
-/// How a file stands.
+/// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UploadStatus {
     /// Parts may be sent.
@@ -180,7 +180,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Returns how it stands; a file that is long complete does not say so.
+    /// Returns its state; a file that is long complete does not say so.
     pub(super) fn status(&self) -> UploadStatus {
         let Some(word) = &self.upload_status else { return UploadStatus::Complete };
         match word.to_ascii_lowercase().as_str() {

@@ -3,7 +3,7 @@
 //! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
 //! when an answer is lost. An empty file goes by one request, for a storage may take no empty part;
 //! everything else is a multipart upload, which alone can be resumed: a single request that was cut
-//! would stay behind, and its file begin anew at every kill.
+//! would stay behind, and its file begin again at every kill.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ impl Platform for GjirafaVp {
 }
 
 impl GjirafaVp {
-    /// Has the parts of an upload signed anew, which only an open one is.
+    /// Has the parts of an upload signed again, which only an open one is.
     async fn resume(&self, key: &str, signed: &mut Signed) -> Result<(), Failure> {
         let body = json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS});
         let begun: wire::Begun = self.call(Call::Resume, Some(body)).await?;

@@ -183,7 +183,7 @@ pub(super) fn proved<'a>(
     request.parts.iter().enumerate().map(prove).collect()
 }
 
-/// Returns a completed file. Its length is kept in its id, for nobody can be asked for it later.
+/// Returns a completed file. Its length is kept in its id, for no one can be asked for it later.
 pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
     let id = RemoteFileId::new(format!("{key}:{}", request.size.0));
     RemoteFile::known_as(id, file_name(&request.target.name), Some(request.size))

@@ -1,4 +1,4 @@
-//! A part's body on its way: exactly as long as announced, streamed, watched.
+//! A part's body in flight: exactly as long as announced, streamed, watched.
 //!
 //! Owns the stream of one part while it is sent. Large pieces are handed on in slices, so that the
 //! inactivity time-out sees a slow line move. The last piece is held until the stream has ended: a
@@ -22,7 +22,7 @@ use crate::platform::contract::PartBody;
 /// One slice handed to the connection: small enough to be seen moving on a line of a few kB/s.
 const SLICE_MAX: usize = 128 * 1024;
 
-/// Counts whenever something moves. Whoever watches looks now and then, and is not woken for it.
+/// Counts whenever something moves. The watcher looks now and then, and is not woken for it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress(Arc<Moves>);
 
@@ -46,7 +46,7 @@ impl Progress {
         self.0.is_sent.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether it is the far side's turn.
+    /// Returns whether it is the far side's turn.
     pub(super) fn is_sent(&self) -> bool {
         self.0.is_sent.load(Ordering::Relaxed)
     }
@@ -61,7 +61,7 @@ impl Progress {
         self.0.count.load(Ordering::Relaxed)
     }
 
-    /// Tells whether the connection could take more and the source gave nothing.
+    /// Returns whether the connection could take more and the source gave nothing.
     pub(super) fn waits_for_source(&self) -> bool {
         self.0.waits_for_source.load(Ordering::Relaxed)
     }

@@ -11,7 +11,7 @@ use reqwest::header::HeaderMap;
 use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, header_map};
 use crate::model::{ByteCount, Failure, FailureKind};
 
-/// Names, in lower case, of lines that are ours to write, or nobody's. So are all that begin with
+/// Names, in lower case, of lines that are ours to write, or no one's. So are all that begin with
 /// `proxy-`.
 const OURS: [&str; 10] = [
     "authorization",
@@ -55,7 +55,7 @@ pub fn canonical_url(text: &str) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// Tells whether an address is on this machine.
+/// Returns whether an address is on this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
@@ -141,7 +141,7 @@ fn is_host(value: &str, url: &Url) -> bool {
         || (url.port().is_none() && value.eq_ignore_ascii_case(host))
 }
 
-/// Tells whether header lines are as few and as short as any server sends.
+/// Returns whether header lines are as few and as short as any server sends.
 pub(super) fn is_bounded(headers: &HeaderMap) -> bool {
     let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     headers.len() <= HEADER_COUNT_MAX && bytes.sum::<usize>() <= HEADER_BYTES_MAX

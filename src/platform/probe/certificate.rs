@@ -34,7 +34,7 @@ pub(super) fn issuer(host: &str, port: u16) -> Option<String> {
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     stream.set_write_timeout(Some(LIMIT)).ok()?;
     let mut connection = ClientConnection::new(Arc::new(config), name).ok()?;
-    // It fails by design: the witness trusts nobody.
+    // It fails by design: the witness trusts no one.
     connection.complete_io(&mut stream).err()?;
     witness.issuer.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

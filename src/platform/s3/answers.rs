@@ -28,7 +28,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    /// Tells whether the call may carry a condition.
+    /// Returns whether the call may carry a condition.
     pub(super) fn is_conditional(self) -> bool {
         matches!(self, Self::Complete | Self::PutObject)
     }

@@ -1,8 +1,8 @@
 //! Which names are free, asked about many at a time.
 //!
-//! Before a small file is sent, what stands under its name is looked at: not every storage knows the
+//! Before a small file is sent, what is under its name is looked at: not every storage knows the
 //! condition that would keep it from being replaced. A run has thousands of them, so after a few
-//! questions their folder is listed, and one answer tells of a thousand names; where many folders have
+//! questions their folder is listed, and one answer reports a thousand names; where many folders have
 //! few files each, so is the folder above with all that is below it. Names that are in a list, or in a
 //! folder too large to be listed, are asked about one by one as before; so they are where listing is not
 //! permitted. A list is believed for a few seconds, and knows what was sent meanwhile.
@@ -63,7 +63,7 @@ enum Scope {
 /// What to do about one name.
 #[derive(Debug, PartialEq, Eq)]
 enum Advice<'a> {
-    /// Nothing stands there.
+    /// Nothing is there.
     Free,
     /// Ask about it.
     Ask,
@@ -141,7 +141,7 @@ impl Names {
 }
 
 impl S3 {
-    /// Tells whether nothing stands under a name, as far as that is known without asking about it.
+    /// Returns whether nothing is under a name, as far as that is known without asking about it.
     pub(super) async fn is_known_free(&self, key: &str) -> bool {
         let now = || self.link.time.now().monotonic;
         match self.names.advise(key, now()) {

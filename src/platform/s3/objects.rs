@@ -115,7 +115,7 @@ impl S3 {
         }
     }
 
-    /// Sends a whole file. What stands there under its name is looked at first where it is not known
+    /// Sends a whole file. What is there under its name is looked at first where it is not known
     /// and must not be replaced: not every storage knows conditions. What an earlier request of ours made
     /// is the answer, unless it is damaged: then that very object is replaced.
     pub(super) async fn put_whole_object(
@@ -294,7 +294,7 @@ fn is_of_a_storage(head: &Response) -> bool {
     head.header("etag").is_some() || head.header("x-amz-request-id").is_some()
 }
 
-/// Tells whether an object of one part is other bytes than those with this digest, as far as its ETag is
+/// Returns whether an object of one part is other bytes than those with this digest, as far as its ETag is
 /// one.
 fn is_damaged(stored: &Stored, md5: Option<Md5>) -> bool {
     let said = Md5::parse(stored.etag.as_str()).filter(|_| !stored.is_keyed);

@@ -1,7 +1,7 @@
 //! One upload at S3, from begin to complete or abort.
 //!
 //! Owns the sequence of calls for each operation; see [`crate::platform::contract`] for what is true
-//! when an answer is lost. An upload of others on our key cannot be told from one of ours whose begin
+//! when an answer is lost. An upload of others on our key cannot be distinguished from one of ours whose begin
 //! had no answer, but by its time: only what was begun since our intent counts.
 
 use reqwest::Method;
@@ -236,7 +236,7 @@ impl S3 {
         Ok(RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None))
     }
 
-    /// Looks at the place again: not every storage heeds the condition that would keep what stands there
+    /// Looks at the place again: not every storage heeds the condition that would keep what is there
     /// from being replaced. An object that is what our parts make may be ours, of a complete whose answer
     /// was lost: what becomes of completing again is for the storage to say.
     async fn look_before_complete(
@@ -261,7 +261,7 @@ impl S3 {
         Err(Failure::new(FailureKind::NameTaken, message))
     }
 
-    /// Tells whether what stands at a place is the damaged object that this upload replaces.
+    /// Returns whether what is at a place is the damaged object that this upload replaces.
     async fn is_replaced(&self, key: &str, request: &CompleteRequest) -> Result<bool, Failure> {
         let Some(etag) = &request.begun.replaces else { return Ok(false) };
         let standing = self.ours(key, &request.begun.token).await?;

@@ -139,7 +139,7 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) struct Uploads {
     pub(super) uploads: Vec<Listed>,
-    /// Key and id from which the next page goes on.
+    /// Key and id from which the next page continues.
     pub(super) next: Option<(String, String)>,
 }
 
@@ -183,7 +183,7 @@ pub(super) fn names(body: &[u8]) -> Option<Names> {
     Some(Names { names: names.collect::<Option<_>>()?, next })
 }
 
-/// Tells whether a body is that of a completed upload.
+/// Returns whether a body is that of a completed upload.
 pub(super) fn is_completed(body: &[u8]) -> bool {
     parse(body).is_some_and(|root| root.name != "Error" && root.child("ETag").is_some())
 }

@@ -122,7 +122,7 @@ fn missing(call: Call, code: Option<i64>) -> FailureKind {
 
 fn conflict(call: Call, code: Option<i64>) -> FailureKind {
     match (call, code) {
-        // Somebody's unfinished upload has the name: it ends or expires some day. No file stands
+        // Somebody's unfinished upload has the name: it ends or expires some day. No file is
         // there, so "name taken" would send the engine looking for one in vain.
         (Call::Begin, Some(8006)) => FailureKind::ServerFault,
         (Call::Upload | Call::Export, _) => FailureKind::BadRequest,

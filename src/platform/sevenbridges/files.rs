@@ -100,7 +100,7 @@ impl SevenBridges {
         Ok(())
     }
 
-    /// Returns the id of the project's top folder, where told.
+    /// Returns the id of the project's top folder, where given.
     pub(super) async fn root_folder(&self) -> Result<Option<String>, Failure> {
         Ok(self.project_details().await?.root_folder)
     }

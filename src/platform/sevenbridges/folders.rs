@@ -59,7 +59,7 @@ impl Folders {
         });
     }
 
-    /// Forgets a folder and those above it. Tells whether any of them was remembered.
+    /// Forgets a folder and those above it. Returns whether any of them was remembered.
     pub(super) fn forget(&self, path: &[String]) -> bool {
         let prefixes = (1..=path.len()).map(|depth| &path[..depth]);
         self.with(|ids| prefixes.filter(|prefix| ids.remove(*prefix).is_some()).count() > 0)

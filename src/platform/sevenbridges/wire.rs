@@ -124,7 +124,7 @@ impl Upload {
         self.initiated.as_deref().and_then(parse_time)
     }
 
-    /// Returns the parts that the platform was told of.
+    /// Returns the parts that the platform was notified of.
     ///
     /// # Errors
     /// `BadAnswer` when it shows none although it was asked to, or one twice.
@@ -143,7 +143,7 @@ impl Upload {
     }
 }
 
-/// The parts that the platform was told of.
+/// The parts that the platform was notified of.
 #[derive(Debug, Deserialize)]
 struct ListedParts(#[serde(deserialize_with = "list")] Vec<ListedPart>);
 
@@ -284,7 +284,7 @@ impl SignedPart {
         self.headers.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Tells whether the storage's status means that it has the part.
+    /// Returns whether the storage's status means that it has the part.
     pub(super) fn is_success(&self, status: u16) -> bool {
         let below = self.report.as_ref().and_then(|report| report.success_codes.as_ref());
         let codes = self.success_codes.as_ref().or(below).filter(|codes| !codes.is_empty());
@@ -316,7 +316,7 @@ impl SignedPart {
         note.map(Some).ok_or_else(|| bad("the platform wants more headers reported than are kept"))
     }
 
-    /// Tells whether the platform wants the ETag reported.
+    /// Returns whether the platform wants the ETag reported.
     pub(super) fn wants_etag(&self) -> bool {
         let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
         wanted.is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case("etag")))
@@ -359,7 +359,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Tells whether it is a folder; the case of the word differs between calls.
+    /// Returns whether it is a folder; the case of the word differs between calls.
     pub(super) fn is_folder(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("folder"))
     }
@@ -406,7 +406,7 @@ struct Permissions {
 }
 
 impl Project {
-    /// Tells whether the platform says that we may not write.
+    /// Returns whether the platform says that we may not write.
     pub(super) fn forbids_writing(&self) -> bool {
         self.permissions.as_ref().and_then(|permissions| permissions.write) == Some(false)
     }
@@ -423,7 +423,7 @@ pub(super) fn bad(message: &str) -> Failure {
     Failure::new(FailureKind::BadAnswer, message)
 }
 
-/// Refuses ids that could not stand in an address as one segment.
+/// Refuses ids that could not be in an address as one segment.
 fn checked_id(id: Option<&str>, of: &str) -> Result<String, Failure> {
     let usable = |id: &&str| {
         (1..=ID_MAX).contains(&id.len())

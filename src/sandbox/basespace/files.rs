@@ -210,7 +210,7 @@ pub(super) async fn put(
     Success::new(200, shown)
 }
 
-/// What can be told before the bytes come.
+/// What is known before the bytes come.
 fn check_put(state: &mut Sandbox, call: &Call, id: u64, part: u32) -> Result<(), Refusal> {
     if call.header("content-md5").is_none() {
         state.ledger.breach("put: sent without Content-MD5");
@@ -234,7 +234,7 @@ fn too_large(state: &mut Sandbox) -> Refusal {
     Refusal::too_large()
 }
 
-/// What can be told only when the bytes are there; the file may be another by then.
+/// What is known only when the bytes are there; the file may be another by then.
 fn check_arrived(
     state: &mut Sandbox,
     call: &Call,

@@ -54,7 +54,7 @@ pub(super) struct Session {
     pub(super) created_at: Duration,
 }
 
-/// How an AppSession stands, and so its AppResults.
+/// The state of an AppSession, and so of its AppResults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionStatus {
     Running,
@@ -64,7 +64,7 @@ pub(super) enum SessionStatus {
     Aborted,
 }
 
-/// How a file stands.
+/// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileStatus {
     Pending,
@@ -206,7 +206,7 @@ impl World {
         FILE_FIRST + self.files_made - 1
     }
 
-    /// Returns how the AppSession of an AppResult stands.
+    /// Returns the state of the AppSession of an AppResult.
     pub(super) fn status_of(&self, app_result: u64) -> Result<SessionStatus, Refusal> {
         let session = self.app_results.get(&app_result).map(|app_result| app_result.session);
         let session = session.and_then(|session| self.sessions.get(&session));

@@ -156,7 +156,7 @@ pub(super) fn list(state: &mut Sandbox, key: &str) -> Outcome {
     Ok(Value::Array(order(switches, listed.collect())))
 }
 
-/// Signs the parts of an open upload anew.
+/// Signs the parts of an open upload again.
 pub(super) fn resume(shared: &Shared, state: &mut Sandbox, call: &Call) -> Outcome {
     let lease = lease(state, call)?;
     let new_id = format!("u-{}", state.new_id(32));

@@ -17,7 +17,7 @@ pub(in crate::sandbox) struct World {
     pub(super) details: u64,
 }
 
-/// Where an upload stands.
+/// Where an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,

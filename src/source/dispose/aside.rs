@@ -1,13 +1,13 @@
 //! A file that is about to go, under a private name in its own directory.
 //!
-//! `unlink` and `rename` take a name, whatever version stands under it at that moment. So a file is
+//! `unlink` and `rename` take a name, whatever version is under it at that moment. So a file is
 //! renamed to a private name first and looked at there: nothing that is written under its own name
 //! from then on can be lost. What turns out to be another version is renamed back, never over
 //! something else; when its name is taken by then, it stays beside it as `NAME.kept-1`.
 //!
 //! Private names are not observed: no scan, no look and no event shows them. *At a crash* one file of
-//! an act may stand under its private name; the next act of the run finds it by that name, which holds
-//! its own name (or the digest of its path, where that would be too long), and goes on with it or puts
+//! an act may be under its private name; the next act of the run finds it by that name, which holds
+//! its own name (or the digest of its path, where that would be too long), and resumes it or puts
 //! it back.
 
 use std::ffi::{OsStr, OsString};
@@ -33,7 +33,7 @@ const NAME_MAX: usize = 255;
 /// Names that are tried beside one that is taken.
 const KEPT_MAX: u32 = 1_000;
 
-/// Tells whether a file name is one that disposal gives.
+/// Returns whether a file name is one that disposal gives.
 pub(in crate::source) fn is_private(name: &[u8]) -> bool {
     name.starts_with(PREFIX) || name.starts_with(LONG_PREFIX)
 }
@@ -180,7 +180,7 @@ impl<'a> Aside<'a> {
     }
 }
 
-/// Gives what stands under a private name the name of `path` again, or one beside it.
+/// Gives what is under a private name the name of `path` again, or one beside it.
 ///
 /// # Errors
 /// When it cannot have its own name: the message says which it has.
@@ -214,7 +214,7 @@ pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> 
     Err(doing(Errno::EXIST))
 }
 
-/// Tells whether both are one file, under whatever names.
+/// Returns whether both are one file, under whatever names.
 pub(super) fn is_same_file(one: &Stat, other: &Stat) -> bool {
     let (one, other) = (&one.fingerprint, &other.fingerprint);
     (one.device, one.inode) == (other.device, other.inode)

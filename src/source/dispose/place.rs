@@ -104,7 +104,7 @@ impl<'a> Place<'a> {
         aside.remove()
     }
 
-    /// Tells whether a file with the content of `source` is at its place already, and durable: a copy
+    /// Returns whether a file with the content of `source` is at its place already, and durable: a copy
     /// that was made before a kill.
     fn has_same(&mut self, path: &SourcePath, source: &File) -> Result<bool, Error> {
         let directory = self.directory(path)?;
@@ -139,7 +139,7 @@ impl<'a> Place<'a> {
         let directory = self.directory(path)?;
         let copied = copy_to(directory, Path::new(&partial), aside, source);
         if copied.is_err() {
-            // What cannot be removed harms nobody.
+            // What cannot be removed harms no one.
             rustix::fs::unlinkat(directory, Path::new(&partial), AtFlags::empty()).ok();
         }
         copied.map_err(|error| Error::new("move", path, error))

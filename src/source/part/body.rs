@@ -1,4 +1,4 @@
-//! The bytes of a part that was digested, on their way into a request: kept in memory, or read again.
+//! The bytes of a part that was digested, as they go into a request: kept in memory, or read again.
 //!
 //! What is read again lies in the page cache as a rule, so the task that sends it reads it itself, without
 //! waiting. A chunk that is not in memory, the first one, before which the file is opened, and the last one,
@@ -62,7 +62,7 @@ impl Ending {
         }
     }
 
-    /// Returns whether nobody reads any more: the bytes were dropped, and no thread is left in a read.
+    /// Returns whether no one reads any more: the bytes were dropped, and no thread is left in a read.
     pub fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -97,7 +97,7 @@ impl PartBytes {
     /// Sends what is in memory.
     pub fn kept(kept: Kept) -> Self {
         let ending = Ending::default();
-        // Nobody else has it.
+        // No one else has it.
         ending.0.set(Ok(kept.cold)).ok();
         Self { from: From::Memory(kept.chunks.into_iter()), ending }
     }

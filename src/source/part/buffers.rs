@@ -1,9 +1,9 @@
 //! Memory for the bytes of parts: page-aligned buffers, used again, never more than the budget.
 //!
 //! Owns the budget of `transfer.memory`. A [`Room`] is a share of it that was reserved; its buffers go
-//! back when the last byte of the last one is let go of, and the share with them. So what is held, here
-//! and on its way through the connections, never exceeds the budget, whatever the sizes of parts.
-//! Buffers stay for the next part; of those that nobody uses, all but a few are given back to the
+//! back when the last byte of the last one is released, and the share with them. So what is held, here
+//! and in flight through the connections, never exceeds the budget, whatever the sizes of parts.
+//! Buffers stay for the next part; of those that no one uses, all but a few are given back to the
 //! system once nothing is reserved.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,7 +57,7 @@ impl Buffers {
         Some(self.room(Some(permit)))
     }
 
-    /// Waits for room for so many buffers.
+    /// Waits for room for that many buffers.
     pub(super) async fn some(&self, count: u32) -> Room {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0.room).acquire_many_owned(count).await.ok();

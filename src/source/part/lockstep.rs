@@ -83,7 +83,7 @@ struct Group<T> {
     is_split: bool,
 }
 
-/// A part under way.
+/// A part in progress.
 struct Job {
     wanted: Wanted,
     file: Arc<File>,
@@ -92,7 +92,7 @@ struct Job {
     hasher: Hasher,
     /// What was read and not kept yet.
     chunk: Bytes,
-    /// It is in the digest: a part that is taken from a thread goes on where that one was.
+    /// It is in the digest: a part that is taken from a thread continues where that one was.
     is_hashed: bool,
     chunks: Vec<Bytes>,
 }
@@ -194,7 +194,7 @@ struct Taken;
 
 impl PartReader {
     /// Digests parts until no more are given, and hands each back with its tag. `more` is asked for at
-    /// most so many at each chunk, and told how many others are under way. Blocks.
+    /// most that many at each chunk, and told how many others are in progress. Blocks.
     ///
     /// Each fails as [`Self::hash_range`] does, without a word to the others.
     pub fn digest_together<T>(
@@ -228,7 +228,7 @@ impl PartReader {
             if read.is_err() {
                 return;
             }
-            // Nothing is being read, so nobody takes them away.
+            // Nothing is being read, so no one takes them away.
             let mut jobs = std::mem::take(&mut together.lock().jobs);
             let fresh = jobs.iter_mut().filter(|(job, _)| !job.is_hashed);
             let lanes = fresh.map(|(job, _)| (&mut job.hasher, job.chunk.as_ref()));
@@ -375,7 +375,7 @@ mod tests {
         name.bytes().cycle().zip(0..LENGTH).map(|(byte, _)| byte).collect()
     }
 
-    /// Has the others taken away while a read of "hung" stands still, after so many steps of the thread.
+    /// Has the others taken away while a read of "hung" stands still, after that many steps of the thread.
     fn digests_after_split(reads: u32, is_hashed: bool) -> BTreeMap<&'static str, Md5> {
         let root = tempfile::tempdir().unwrap();
         let together = Together::default();

@@ -70,7 +70,7 @@ fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Erro
     }
 }
 
-/// Says why a file is not read: that it is not there can be told only where anything is, and that it
+/// Says why a file is not read: that it is not there is known only where anything is, and that it
 /// may not be read only where the drop directory may.
 fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> Error {
     let (doing, errno) = failed;

@@ -430,7 +430,7 @@ fn cold_pages_are_forgotten_and_warm_ones_stay() {
     assert!(is_forgotten, "its pages are gone again");
 }
 
-/// Reads a file that is as cold as the system makes it; tells whether its pages were gone again, if
+/// Reads a file that is as cold as the system makes it; returns whether its pages were gone again, if
 /// it was cold.
 fn cold_pages_are_forgotten() -> Option<bool> {
     let (_root, file, source) = drop_with(64 * CHUNK);

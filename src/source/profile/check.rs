@@ -1,4 +1,4 @@
-//! From what stands in a profile's file to what is matched and read, with every value checked.
+//! From what is in a profile's file to what is matched and read, with every value checked.
 
 mod rules;
 

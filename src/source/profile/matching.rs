@@ -79,12 +79,12 @@ impl Matching {
         u8::try_from(self.markers.iter().position(found)?).ok().map(Role::Marker)
     }
 
-    /// Tells whether the file at `path`, relative to its run, is left out.
+    /// Returns whether the file at `path`, relative to its run, is left out.
     pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
         self.left_out.matches(&Candidates::of(path))
     }
 
-    /// Tells whether all below a directory is left out.
+    /// Returns whether all below a directory is left out.
     ///
     /// Where runs are known by patterns, only within one that is: below another directory there may
     /// still be a run.

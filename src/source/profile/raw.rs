@@ -1,4 +1,4 @@
-//! What stands in a profile's file, as `serde` reads it. `docs/profiles.md` documents every key.
+//! What is in a profile's file, as `serde` reads it. `docs/profiles.md` documents every key.
 
 use serde::Deserialize;
 use toml::Spanned;

@@ -1,4 +1,4 @@
-//! What a profile says of a run's own files, checked and compiled: where each word stands, what
+//! What a profile says of a run's own files, checked and compiled: where each word is, what
 //! closes the run, where samples, outcome and manifest are. `run` goes by it.
 
 use globset::GlobMatcher;
@@ -13,7 +13,7 @@ pub(in crate::source) struct FilePattern {
     pub(in crate::source) parts: Vec<GlobMatcher>,
 }
 
-/// Where a word may stand.
+/// Where a word may be.
 #[derive(Debug, Clone)]
 pub(in crate::source) enum Origin {
     /// In the run's own path: the group named after the word.
@@ -22,7 +22,7 @@ pub(in crate::source) enum Origin {
     File(FilePattern, Spot),
 }
 
-/// Where in a file something stands.
+/// Where in a file something is.
 #[derive(Debug, Clone)]
 pub(in crate::source) enum Spot {
     /// An element's text or attribute.

@@ -12,7 +12,7 @@ fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
     Filter::new(&settings).unwrap()
 }
 
-/// Says what becomes of a path: `left out`, or its run, its role, and where it stands in the order.
+/// Says what becomes of a path: `left out`, or its run, its role, and where it is in the order.
 fn fate(filter: &Filter, text: &str) -> String {
     let path = path(text);
     if let Some(reason) = filter.refusal(&path) {

@@ -30,7 +30,7 @@ pub(super) struct Folder<'a> {
     is_directory: bool,
     /// What was found, by pattern.
     found: BTreeMap<String, Rc<[SourcePath]>>,
-    /// The file read last, up to how many bytes: several words stand in one.
+    /// The file read last, up to how many bytes: several words are in one.
     last: Option<(SourcePath, u64, Option<Rc<str>>)>,
     /// What was not read.
     notes: BTreeSet<String>,
@@ -175,7 +175,7 @@ impl<'a> Folder<'a> {
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))
     }
 
-    /// Tells whether anything stands at a path below the run.
+    /// Returns whether anything is at a path below the run.
     pub(super) fn has(&self, path: &[u8]) -> Result<bool, Error> {
         let path = self.run.child(path);
         match self.root.stat(&path) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::xml;
 use crate::source::profile::Spot;
 
-/// Returns what stands at a place of a text; `None` when it is not there or the text is not whole.
+/// Returns what is at a place of a text; `None` when it is not there or the text is not whole.
 pub(super) fn read(spot: &Spot, text: &str) -> Option<String> {
     match spot {
         Spot::Xml(path) => xml::find(text, path),

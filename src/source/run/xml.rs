@@ -70,7 +70,7 @@ impl Search<'_> {
         Some(())
     }
 
-    /// Tells whether the innermost open element is the one that is meant.
+    /// Returns whether the innermost open element is the one that is meant.
     fn is_here(&self) -> bool {
         self.open.len() == self.path.elements.len() && self.open.last() == Some(&true)
     }

@@ -2,8 +2,8 @@
 //!
 //! The recursive watch of `notify` looks at every file to find the directories, which costs as much as a
 //! scan. Here only lists are read, which tell what is a directory. *Promises*: each directory is watched
-//! before it is listed, so one that is made meanwhile is in the list, or is told of; pruned ones are not
-//! watched. What is told of must be given to [`Tree::watch_below`]: it is not watched until then. One that
+//! before it is listed, so one that is made meanwhile is in the list, or is reported; pruned ones are not
+//! watched. What is reported must be given to [`Tree::watch_below`]: it is not watched until then. One that
 //! may not be read is left out, as scans say; that it may be read again is told by the one above it.
 //!
 //! Blocks, and must not be called on the watcher's own thread. At a crash nothing is lost.
@@ -78,7 +78,7 @@ impl Tree {
         };
         for entry in listed {
             let entry = entry.map_err(failed)?;
-            // What cannot be told is gone.
+            // What is not known is gone.
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -103,7 +103,7 @@ impl Tree {
     }
 }
 
-/// Tells whether a directory is gone again, or may not be read.
+/// Returns whether a directory is gone again, or may not be read.
 fn is_out_of_reach(error: &notify::Error) -> bool {
     use io::ErrorKind::{NotADirectory, PermissionDenied};
     is_missing(error)

@@ -35,13 +35,13 @@ const RESERVE_MAX: u64 = 256 << 20;
 /// How copies are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Backups {
-    /// So many are kept.
+    /// That many are kept.
     pub kept: usize,
     /// The time that the copy is named by.
     pub at: WallTime,
 }
 
-/// Copies the database of a state directory; `None` when it was told to end early.
+/// Copies the database of a state directory; `None` when it was asked to end early.
 ///
 /// # Errors
 /// When there is no room for it, or it could not be written: then nothing of it is left, and no
@@ -54,7 +54,7 @@ pub fn back_up(directory: &Path, backups: Backups, halt: &Halt) -> Result<Option
     Ok(Some(copy))
 }
 
-/// Copies a database that nobody else uses before it is migrated; named by when it was written.
+/// Copies a database that no one else uses before it is migrated; named by when it was written.
 pub(in crate::store) fn before_migration(
     source: &Connection,
     directory: &Path,
@@ -102,7 +102,7 @@ fn copy(
     }
 }
 
-/// Writes and checks; false when it was told to end early.
+/// Writes and checks; false when it was asked to end early.
 fn fill(source: &Connection, partial: &Path, halt: &Halt) -> Result<bool, Error> {
     let failed = |error| Error::sqlite("copy the database to", partial, error);
     let size = |pages: i32, page: u64| u64::from(pages.unsigned_abs()) * page;
@@ -110,7 +110,7 @@ fn fill(source: &Connection, partial: &Path, halt: &Halt) -> Result<bool, Error>
         .query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
         .map_err(failed)?
         .into();
-    // All steps read within it: without, each commit would begin the copy anew.
+    // All steps read within it: without, each commit would begin the copy again.
     let moment = source.unchecked_transaction().map_err(failed)?;
     let pages: i32 = moment.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed)?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(failed)?;
@@ -155,7 +155,7 @@ fn look_at_room(partial: &Path, needed: u64, whole: u64) -> Result<(), Error> {
 
 fn is_sound(partial: &Path, halt: &Halt) -> Result<bool, Error> {
     let failed = |error| Error::sqlite("check the copy", partial, error);
-    // Nobody writes it, and nothing is to appear beside it.
+    // No one writes it, and nothing is to appear beside it.
     let uri = format!("file:{}?immutable=1", schema::percent_encoded(partial));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let copy = Connection::open_with_flags(uri, flags).map_err(failed)?;

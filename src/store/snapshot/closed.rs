@@ -74,7 +74,7 @@ fn recount(tallies: &mut [Tally], held: &Tally) {
 }
 
 impl Destination {
-    /// Tells whether it takes calls.
+    /// Returns whether it takes calls.
     fn is_open(&self) -> bool {
         self.state == "ok"
     }

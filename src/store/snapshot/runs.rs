@@ -40,7 +40,7 @@ pub struct RunTally {
     pub parked_count: u64,
 }
 
-/// How the disposal of a run's source stands.
+/// The state of the disposal of a run's source.
 #[derive(Debug, Clone)]
 pub struct DisposalShown {
     /// When it is due.
@@ -164,7 +164,7 @@ impl Snapshot {
         Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
-    /// Returns how the disposal of a run stands; none when its source stays.
+    /// Returns the state of the disposal of a run; none when its source stays.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -31,7 +31,7 @@ pub struct Status {
     pub ignored: Vec<Ignored>,
     /// Bytes accepted each second, lately.
     pub rate_bytes_per_second: u64,
-    /// What people are still to be told.
+    /// Notices that are still to be sent.
     pub notices: Notices,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
@@ -54,7 +54,7 @@ pub struct Database {
     pub wal_bytes: u64,
 }
 
-/// What people are still to be told.
+/// Notices that are still to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notices {
     /// How many notices wait.
@@ -162,13 +162,13 @@ pub struct Tally {
     pub upload_count: u64,
     /// Length of their files.
     pub size_bytes: u64,
-    /// Bytes of theirs that were accepted.
+    /// Bytes of these that were accepted.
     pub accepted_bytes: u64,
     /// Bytes sent for them, also in vain.
     pub bytes_sent: u64,
-    /// Bytes of theirs that were sent more than once.
+    /// Bytes of these that were sent more than once.
     pub bytes_sent_again: u64,
-    /// Bytes of theirs in flight, or that were when the daemon ended.
+    /// Bytes of these in flight, or that were when the daemon ended.
     pub bytes_in_flight: u64,
 }
 
@@ -340,7 +340,7 @@ impl Upload {
         }
     }
 
-    /// Returns why it stands where it stands, when that needs a reason.
+    /// Returns why it is where it is, when that needs a reason.
     pub fn reason(&self) -> Option<String> {
         match (&self.state.stage, self.state.hold) {
             (Stage::Ended(EndReason::SourceChanged), _) => {
@@ -362,7 +362,7 @@ impl Upload {
         }
     }
 
-    /// Returns when it goes on, or is tried again, while it waits.
+    /// Returns when it continues, or is tried again, while it waits.
     pub fn retry_at(&self) -> Option<WallTime> {
         match self.state.hold {
             Hold::Waiting { until } => Some(until),

@@ -12,7 +12,7 @@ use crate::store::{Error, rows};
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 impl Snapshot {
-    /// Returns another source than `source` to which what stands at a place belongs, at any of
+    /// Returns another source than `source` to which what is at a place belongs, at any of
     /// `targets`, with its newest upload.
     ///
     /// # Errors

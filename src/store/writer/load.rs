@@ -1,4 +1,4 @@
-//! What a start reads first: everything that is under way, but not what is merely queued or known.
+//! What a start reads first: everything that is in progress, but not what is merely queued or known.
 
 use std::collections::BTreeSet;
 

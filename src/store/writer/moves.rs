@@ -90,7 +90,7 @@ impl Moves {
         self.behind.clear();
     }
 
-    /// Tells whether a fact follows from what was refused. The engine parks an upload that it has taken
+    /// Returns whether a fact follows from what was refused. The engine parks an upload that it has taken
     /// from its row again, or ends it.
     fn leaves_out(&mut self, id: UploadId, fact: &Fact) -> bool {
         if self.refused.is_empty() || !self.refused.contains(&id) {

@@ -45,7 +45,7 @@ fn columns(scope: &Scope) -> (&'static str, String, &[u8]) {
     }
 }
 
-/// Reads the orders that stand, since when.
+/// Reads the orders in force, and since when.
 pub(in crate::store) fn load(connection: &Connection) -> Result<Vec<(Standing, Scope, WallTime)>> {
     let mut statement =
         connection.prepare("SELECT standing, scope, name, run, at_ns FROM orders")?;

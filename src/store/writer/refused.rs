@@ -34,11 +34,11 @@ pub struct Applied {
 /// A record that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// In which of the batches it stands.
+    /// In which of the batches it is.
     pub batch: usize,
     /// About which upload it is, if about one.
     pub upload: Option<UploadId>,
-    /// What stands in its place.
+    /// What is in its place.
     pub instead: Instead,
     /// Why it was not stored.
     pub why: String,
@@ -66,7 +66,7 @@ pub(super) enum Written {
     LeftOut(UploadId),
 }
 
-/// Tells whether an error speaks of the values alone, and not of the disk or the database.
+/// Returns whether an error speaks of the values alone, and not of the disk or the database.
 pub(super) fn is_of_values(error: &rusqlite::Error) -> bool {
     use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
     if let Some(code) = error.sqlite_error_code() {
@@ -82,7 +82,7 @@ pub(super) fn is_of_values(error: &rusqlite::Error) -> bool {
 }
 
 impl Applied {
-    /// Tells whether every record was written as it is.
+    /// Returns whether every record was written as it is.
     pub fn is_whole(&self) -> bool {
         self.illegal.is_empty() && self.refused.is_empty()
     }

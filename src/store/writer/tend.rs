@@ -1,6 +1,6 @@
 //! What the writer does for the database itself, when nothing else is to be written.
 //!
-//! Each call is short, so that a commit waits no longer for it than for another commit; whoever
+//! Each call is short, so that a commit waits no longer for it than for another commit; a caller that
 //! wants more asks again. What fails here was of no consequence: nothing is poisoned by it.
 
 use std::time::Duration;

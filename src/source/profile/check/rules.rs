@@ -17,7 +17,7 @@ use crate::source::patterns::Rules;
 /// What a rule that waits for no marker waits for.
 const NO_CHANGE: &str = "no change";
 
-/// Where something may stand, as keys of one table.
+/// Where something may be, as keys of one table.
 type Keys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
 
 /// Checks and compiles it.
@@ -126,7 +126,7 @@ fn origin(word: &'static str, one: &Spanned<raw::Origin>) -> Result<Origin, Prof
     }
 }
 
-/// Reads the one key that says where in a file something stands.
+/// Reads the one key that says where in a file something is.
 fn spot(what: &str, keys: Keys<'_>, span: Range<usize>) -> Result<Spot, ProfileError> {
     let mut given = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let (Some((key, value)), None) = (given.next(), given.next()) else {
