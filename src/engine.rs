@@ -5,9 +5,8 @@
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file only routes. What a file on disk means is `files` and `settle`, whether one that was
-//! touched is still what was sent is `compare`, whether a drop directory
-//! is there and heard of is `hearing`; what people are told is `outbox`; what an upload wants
+//! This file only routes. What is on disk in a drop directory, and what becomes of it, is `intake`;
+//! what people are told is `outbox`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; what the store could not write is `unstored`; whether a
@@ -26,17 +25,13 @@ mod acts;
 mod answer;
 pub mod check;
 mod claims;
-mod compare;
 mod disk;
-mod dispose;
 mod ends;
 pub mod event;
 mod export;
-mod files;
 mod flights;
 mod gate;
 pub mod handed;
-mod hearing;
 mod intake;
 mod known;
 mod load;
@@ -50,10 +45,9 @@ mod reconfigure;
 mod recover;
 mod reread;
 mod retry;
-mod runs;
 mod schedule;
+mod sentinel;
 pub mod settings;
-mod settle;
 mod sources;
 mod targets;
 mod ticket;
@@ -69,17 +63,15 @@ use disk::Disk;
 use ends::Ends;
 pub use ends::RunEndKey;
 use event::{Act, ActId, Effect, Event};
-use files::Files;
 use flights::Flights;
 use gate::Gate;
-use intake::IntakeAct;
+pub use intake::StoredRun;
+use intake::{Closeness, Intake, IntakeAct, StoredPart};
 use load::Loading;
 pub use load::{Portion, Stored, StoredFile, StoredUpload};
 use orders::Pauses;
 use outbox::Outbox;
 pub use plan::{Preview, needs_reading};
-use runs::RunKey;
-pub use runs::StoredRun;
 use schedule::{Load, Schedule};
 use settings::Settings;
 use turn::Turn;
@@ -88,7 +80,8 @@ use width::Flown;
 
 use crate::model::{
     DestinationName, DirectoryName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup,
-    PartNumber, RemoteUploadId, RootIdentity, TargetAddress, TargetId, UploadId, UploadState,
+    PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId,
+    UploadState,
 };
 
 /// What is going on.
@@ -117,7 +110,7 @@ pub struct Pace {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    drops: BTreeMap<DirectoryName, Files>,
+    intakes: BTreeMap<DirectoryName, Intake>,
     gates: BTreeMap<DestinationName, Gate>,
     /// What the answers of destinations have shown of their targets, for good; also of targets that are
     /// not configured now.
@@ -128,13 +121,6 @@ pub struct Engine {
     load: Load,
     flights: Flights,
     timers: BTreeSet<(Monotonic, UploadId)>,
-    /// Units with which something has happened, or will.
-    stirred: BTreeSet<(Monotonic, RunKey)>,
-    /// Units that wait for the acts of others to end.
-    crowded: BTreeSet<RunKey>,
-    disposal_timers: BTreeSet<(Monotonic, RunKey)>,
-    /// Runs whose files a destination is to be asked about.
-    proofs_wanted: BTreeSet<RunKey>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
     outbox: Outbox,
@@ -166,6 +152,9 @@ pub struct Engine {
     /// Which directories drop directories were that are not configured.
     gone_roots: Vec<(DirectoryName, String, RootIdentity)>,
 }
+
+/// One run of one drop directory.
+type RunKey = (DirectoryName, SourcePath);
 
 /// An act that was handed out and has not come back.
 #[derive(Debug, Clone)]
@@ -210,11 +199,11 @@ enum FlightKind {
 impl Engine {
     /// Starts from what is stored. This is recovery; there is no other start.
     pub fn load(settings: Settings, stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
-        let files = |drop: &settings::DirectorySettings| {
-            (drop.name.clone(), Files::new(drop.clone(), now.monotonic))
+        let intake = |directory: &settings::DirectorySettings| {
+            (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
         };
         let mut engine = Self {
-            drops: settings.drops.iter().map(files).collect(),
+            intakes: settings.drops.iter().map(intake).collect(),
             learned: BTreeSet::new(),
             gates: settings
                 .destinations
@@ -227,10 +216,6 @@ impl Engine {
             load: Load::default(),
             flights: Flights::new(),
             timers: BTreeSet::new(),
-            stirred: BTreeSet::new(),
-            crowded: BTreeSet::new(),
-            disposal_timers: BTreeSet::new(),
-            proofs_wanted: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),
             outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
@@ -286,14 +271,13 @@ impl Engine {
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations } => {
-                self.on_observed(&drop, &observations, files::Closeness::Scan, turn);
-                self.hear(&drop, turn);
+                self.on_observed(&drop, &observations, Closeness::Scan, turn);
+                self.with_intake(&drop, turn, |intake, turn| intake.scan_active(turn));
             }
             Event::WatchChanged { drop, watch, reason } => {
-                if let Some(files) = self.drops.get_mut(&drop) {
-                    files.watch = (watch, reason);
-                }
-                self.tell_drop(&drop, turn);
+                self.with_intake(&drop, turn, |intake, turn| {
+                    intake.watch_changed(watch, reason, turn);
+                });
             }
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
             Event::Committed => self.disk.committed(),
@@ -344,10 +328,10 @@ impl Engine {
         if let Some(loading) = &self.loading {
             return loading.again.next_deadline();
         }
-        let drops = self.drops.values().filter_map(Files::next_deadline);
-        let stirred = self.stirred.first().map(|(at, _)| *at);
-        let runs = stirred.into_iter().chain(self.next_disposal());
-        drops.chain(self.next_end()).chain(runs).min()
+        let has_run_slot = self.flights.has_run_slot();
+        let intakes = self.intakes.values();
+        let intakes = intakes.filter_map(|intake| intake.next_deadline(has_run_slot));
+        intakes.chain(self.next_end()).min()
     }
 
     /// Tells whether a part is on its way.
@@ -407,7 +391,7 @@ impl Engine {
         self.is_loaded()
             && self.flights.is_empty()
             && self.uploads.values().all(|upload| is_still(upload))
-            && self.drops.values().all(|files| files.settling_count() == 0)
+            && self.intakes.values().all(|intake| intake.files().settling_count() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
             && self.outbox.is_empty()
     }
@@ -422,7 +406,7 @@ impl Engine {
         Counts {
             going: self.uploads.len() - self.parked.len(),
             parked: self.parked.len(),
-            settling: self.drops.values().map(Files::settling_count).sum(),
+            settling: self.intakes.values().map(|intake| intake.files().settling_count()).sum(),
         }
     }
 
@@ -437,22 +421,11 @@ impl Engine {
         self.uploads.values().map(|upload| stored(upload)).collect()
     }
 
-    /// Notes that a file version is admitted for a destination.
-    fn remember(&mut self, file: StoredFile, live: Option<UploadId>) {
-        let bit = self.bit_of(&file);
-        let Some(files) = self.drops.get_mut(&file.drop) else { return };
-        files.known.admitted(file.path, &file.fingerprint, bit);
-        if let Some(id) = live {
-            files.known.began(file.path, id);
-        }
-    }
-
-    /// Returns the bit that stands for a file's destination.
-    fn bit_of(&self, file: &StoredFile) -> u64 {
-        let Some(files) = self.drops.get(&file.drop) else { return 0 };
-        let mut destinations = files.settings.destinations.iter();
-        let position = destinations.position(|name| *name == file.destination);
-        position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
+    /// Notes that a file version was admitted for a destination.
+    fn remember(&mut self, file: &StoredFile, now: Now) {
+        let Some(intake) = self.intakes.get_mut(&file.drop) else { return };
+        let set = intake.files().set_of(&file.destination);
+        intake.load(StoredPart::Known(file.path, file.fingerprint, set), now);
     }
 
     fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {

@@ -157,13 +157,13 @@ impl Engine {
     }
 
     pub(super) fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
-        let files = self.drops.get(&upload.admission.drop)?;
+        let intake = self.intakes.get(&upload.admission.drop)?;
         let admission = &upload.admission;
         Some(plan::Words {
-            drop: &files.settings,
+            drop: intake.settings(),
             path: &admission.path,
             run: &admission.run,
-            reading: files.runs.reading(&admission.run),
+            reading: intake.runs().reading(&admission.run),
             at: admission.at,
         })
     }

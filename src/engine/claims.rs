@@ -277,7 +277,7 @@ impl Engine {
         }
         let directory = match &upload.life.directory {
             Some(directory) => &**directory,
-            None => self.drops.get(drop)?.settings.directory.as_str(),
+            None => self.intakes.get(drop)?.settings().directory.as_str(),
         };
         let above = directory.trim_matches('/');
         let path = match above.is_empty() {

@@ -11,13 +11,11 @@ use std::time::Duration;
 use super::event::{Act, ActId, Outcome, Setback};
 use super::gate::Gate;
 use super::retry;
-use super::runs::Tracked;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    DestinationName, DirectoryName, Monotonic, Now, Record, RunState, SourcePath, UploadId,
-    WallTime,
+    DestinationName, DirectoryName, Monotonic, Now, Record, SourcePath, UploadId, WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -141,7 +139,8 @@ impl Engine {
     }
 
     fn closing_of(&self, key: &RunEndKey) -> Duration {
-        self.drops.get(&key.drop).map_or(CLOSING_UNKNOWN, |f| f.settings.quiet_period * CLOSING)
+        let intake = self.intakes.get(&key.drop);
+        intake.map_or(CLOSING_UNKNOWN, |intake| intake.settings().quiet_period * CLOSING)
     }
 
     /// Notes that an upload belongs to a drop; one that was not open is opened.
@@ -210,17 +209,8 @@ impl Engine {
 
     /// Whether nothing of a drop moves, and a scan since it is still would have shown what came.
     fn is_at_its_end(&self, key: &RunEndKey) -> bool {
-        let (Some(files), Some(open)) = (self.drops.get(&key.drop), self.ends.open.get(key)) else {
-            return false;
-        };
-        let is_open = |run: &Tracked| {
-            let has_files = matches!(run.row.state, RunState::Open | RunState::Closed);
-            has_files && key.has(&run.row.name)
-        };
-        files.last_full_scan_at.is_some_and(|at| at >= open.quiet_since)
-            && !files.runs.iter().any(is_open)
-            && !files.settle.paths().any(|path| key.has(path))
-            && !files.comparing.keys().any(|path| key.has(path))
+        let intake = self.intakes.get(&key.drop).zip(self.ends.open.get(key));
+        intake.is_some_and(|(intake, open)| intake.is_still(open.quiet_since, |path| key.has(path)))
     }
 
     pub(super) fn on_drop_finished(

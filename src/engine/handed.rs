@@ -35,21 +35,24 @@ impl Engine {
         turn: &mut Turn,
     ) -> Option<UploadId> {
         let (drop, digest) = (DirectoryName::handed_in(), file.path.digest());
-        let files = self.drops.get(&drop)?;
-        let position = files.settings.destinations.iter().position(|name| name == to)?;
-        match files.known.covered(digest, &file.version) {
-            Some(covered) if covered >> position & 1 == 1 => return None,
+        let files = self.intakes.get(&drop)?.files();
+        let set = files.set_of(to);
+        if set == 0 {
+            return None;
+        }
+        match files.known().covered(digest, &file.version) {
+            Some(covered) if covered & set != 0 => return None,
             Some(_) => {}
             // Uploads of another version have an end.
             None => {
-                let live = files.known.live(digest);
+                let live = files.known().live(digest);
                 live.into_iter().for_each(|id| self.end_changed(id, turn));
             }
         }
         let (path, place, version) = (&file.path, Place::alone(&file.path), file.version);
         let provenance = Some(file.provenance);
         let settled =
-            Settled { path, name: &file.name, place, version, unreadable: None, provenance };
+            Settled { path, name: &file.name, place, version, is_unreadable: false, provenance };
         self.admit_to(&drop, to.clone(), &settled, turn)
     }
 }

@@ -1,5 +1,490 @@
-//! Acts of one drop directory.
+//! One drop directory: what is on disk, which runs that makes, and what becomes of the sources.
+//!
+//! Owns the files that settle, are known, compared or ignored ([`files`], [`settle`], [`compare`]), the
+//! health of the directory ([`health`]), its scans ([`scans`]), its runs ([`runs`], [`run`]) and their
+//! disposal ([`disposal`]). It knows of uploads no more than their ids: what it finds is a value
+//! ([`Finding`]) for who owns them, and what becomes of them is told to it ([`Intake::ended`]).
+//!
+//! At a crash nothing is lost but what scans find again: runs, disposals and ignored paths are rows.
 
 mod act;
+mod compare;
+mod disposal;
+mod files;
+mod health;
+mod run;
+mod runs;
+mod scans;
+mod settle;
+mod turn;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub(super) use act::IntakeAct;
+use compare::Compared;
+use disposal::{DisposalView, Disposals};
+pub(super) use files::Closeness;
+use files::{Files, Notice};
+use health::Health;
+use run::SeenFile;
+pub use run::StoredRun;
+use runs::{RunWants, Runs};
+use scans::{RunningScan, ScanSchedule};
+use settle::Settle;
+pub(super) use turn::{
+    Askable, CompletedFile, Finding, IntakeTurn, LookReply, ReceiptFile, SettledFile, StoredPart,
+    Surroundings, UploadEnd,
+};
+
+use super::event::{Act, ActId, Outcome, Setback, Walk};
+use super::settings::DirectorySettings;
+use super::ticket::Ticket;
+use crate::model::{
+    DirectoryHealth, FailureKind, IgnoreReason, Monotonic, Now, Observation, Record, RunState,
+    Seen, SourcePath, WallTime, WatchState,
+};
+
+/// Files in one look.
+const LOOK_MAX: usize = 1000;
+
+/// What came back for one act.
+type Reply = Result<Outcome, Setback>;
+
+/// A drop directory. See the module's head.
+#[derive(Debug)]
+pub(super) struct Intake {
+    settings: DirectorySettings,
+    files: Files,
+    health: Health,
+    scans: ScanSchedule,
+    runs: Runs,
+    disposals: Disposals,
+}
+
+impl Intake {
+    /// Starts knowing nothing, with a scan due at once.
+    pub(super) fn new(settings: DirectorySettings, now: Monotonic) -> Self {
+        let settle = Settle::new(settings.quiet_period);
+        Self {
+            files: Files::new(settings.destinations.clone(), settle),
+            settings,
+            health: Health::default(),
+            scans: ScanSchedule::new(now),
+            runs: Runs::default(),
+            disposals: Disposals::default(),
+        }
+    }
+
+    /// Replaces the settings, and keeps what is known.
+    pub(super) fn reconfigure(&mut self, settings: DirectorySettings) {
+        self.files.set_destinations(settings.destinations.clone());
+        self.files.settle.set_quiet_period(settings.quiet_period);
+        self.settings = settings;
+    }
+
+    /// Adds something that is stored.
+    pub(super) fn load(&mut self, part: StoredPart, now: Now) {
+        let files = &mut self.files;
+        match part {
+            StoredPart::Ignored(path, IgnoreReason::Moved) => files.known.moved(path),
+            StoredPart::Ignored(path, reason) => files.ignored.load(path, reason),
+            StoredPart::UnreadableDirectory(path) => files.ignored.load_unreadable(path),
+            StoredPart::Run(run) => self.runs.load(run, now.monotonic),
+            StoredPart::Root(root) => self.health.load_root(root),
+            StoredPart::Disposal(what) => self.disposals.load(what, now),
+            StoredPart::Known(path, version, set) => files.known.admitted(path, &version, set),
+            StoredPart::AllKnown(known) => files.known.replace(known),
+        }
+    }
+
+    pub(super) fn settings(&self) -> &DirectorySettings {
+        &self.settings
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Returns whether nothing moves below the paths that `has` accepts, and a full scan since then has
+    /// shown nothing more of them.
+    pub(super) fn is_still(&self, since: WallTime, has: impl Fn(&SourcePath) -> bool) -> bool {
+        let is_going_on = |state| matches!(state, RunState::Open | RunState::Closed);
+        let mut runs = self.runs.rows();
+        self.health.last_full_scan_at().is_some_and(|at| at >= since)
+            && !runs.any(|run| is_going_on(run.state) && has(&run.name))
+            && !self.files.settling_paths().any(has)
+    }
+
+    /// Returns when it wants attention by itself.
+    pub(super) fn next_deadline(&self, has_run_slot: bool) -> Option<Monotonic> {
+        let scan = self.scans.due().filter(|_| self.settings.is_scanned);
+        let stalled = self.health.deadline(self.settings.scan_interval);
+        let may_look = !self.health.is_away() && !self.files.is_looking;
+        let look = self.files.settle.next_deadline().filter(|_| may_look);
+        let disposal = self.disposals.next_deadline().filter(|_| has_run_slot);
+        [scan, stalled, look, self.runs.next_deadline(), disposal].into_iter().flatten().min()
+    }
+
+    /// Has paths looked at where something may have happened.
+    pub(super) fn hint(&mut self, paths: Vec<SourcePath>, now: Monotonic) {
+        paths.into_iter().for_each(|path| self.files.settle.hint(path, now));
+    }
+
+    /// Has everything scanned: something may have happened anywhere.
+    pub(super) fn scan_now(&mut self, now: Monotonic) {
+        if self.settings.is_scanned {
+            self.scans.ask(now);
+        }
+    }
+
+    /// Discards what the scan under way sees: what was sent is being read from the rows.
+    pub(super) fn discard_scan(&mut self) {
+        self.scans.discard();
+    }
+
+    pub(super) fn watch_changed(
+        &mut self,
+        watch: WatchState,
+        reason: Option<String>,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        self.health.set_watch(watch, reason);
+        turn.find(Finding::Health);
+    }
+
+    /// Accepts the other directory that stands at the path. Returns whether there is one.
+    pub(super) fn accept_root(&mut self, turn: &mut IntakeTurn<'_>) -> bool {
+        let has_other = self.health.accept_other();
+        if has_other {
+            self.scan_now(turn.now().monotonic);
+            turn.find(Finding::Health);
+        }
+        has_other
+    }
+
+    /// Starts what is due: steps of runs, disposals, looks, scans and comparisons.
+    pub(super) fn advance(&mut self, turn: &mut IntakeTurn<'_>) {
+        while let Some(run) = self.runs.next_due(turn) {
+            let is_settling = self.files.is_settling_below(&run);
+            let wants = self.runs.advance(&run, &self.settings, is_settling, turn);
+            self.grant(wants, turn.now().monotonic);
+        }
+        let (runs, files, health) = (&self.runs, &self.files, &self.health);
+        let is_at_rest =
+            |run: &SourcePath| runs.is_over(run).unwrap_or_else(|| !files.has_open(run));
+        let view = DisposalView {
+            settings: &self.settings,
+            is_readable: health.is_scanned() && !health.is_away(),
+            is_short_of_space: health.is_short_of_space(self.settings.disposition_free_space),
+            is_at_rest: &is_at_rest,
+        };
+        self.disposals.advance(&view, turn);
+        self.look(turn);
+        if !self.health.is_away() {
+            self.files.comparisons.advance(turn);
+        }
+    }
+
+    /// Notes that no scan has shown anything for long, when that is so.
+    pub(super) fn check_stalled(&mut self, turn: &mut IntakeTurn<'_>) {
+        if self.health.note_stalled(self.settings.scan_interval, turn.now().monotonic) {
+            turn.find(Finding::Health);
+        }
+    }
+
+    fn look(&mut self, turn: &mut IntakeTurn<'_>) {
+        let now = turn.now().monotonic;
+        let room = if self.health.is_away() { 0 } else { LOOK_MAX };
+        let paths = self.files.begin_look(now, room);
+        if !paths.is_empty() {
+            let act = Act::Look { drop: turn.directory(), paths: paths.clone() };
+            turn.start(IntakeAct::Look(paths), act);
+        }
+        if self.settings.is_scanned && self.scans.due().is_some_and(|at| at <= now) {
+            let rest_since = self.scans.rest_since(self.settings.scan_interval, now);
+            let skip = self.runs.begin_scan(rest_since);
+            let is_full = skip.is_empty();
+            let root = self.health.root().cloned();
+            let act = Act::Scan { drop: turn.directory(), skip: Arc::new(skip), root };
+            self.scans.begin(turn.start(IntakeAct::Scan, act), is_full, now);
+            self.health.scan_begun(now);
+        }
+    }
+
+    fn grant(&mut self, wants: RunWants, now: Monotonic) {
+        if let Some(at) = wants.scan_at {
+            self.scans.want(at);
+        }
+        self.hint(wants.looks, now);
+    }
+
+    /// Receives one observation. What a scan sees while the rows are being read does not count.
+    pub(super) fn observe(
+        &mut self,
+        seen: &Observation,
+        closeness: Closeness,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        let now = turn.now();
+        if closeness == Closeness::Scan && self.scans.is_void() {
+            return;
+        }
+        if let Seen::File(version) | Seen::Unreadable(version, _) = &seen.seen {
+            let (path, place, version) = (&seen.path, seen.place, *version);
+            let file = SeenFile { path, place, version, closeness };
+            let is_new = self.runs.observe(&self.settings, file, now);
+            if is_new && self.settings.closing.reads_runs {
+                self.scans.want(now.monotonic);
+            }
+        }
+        let (runs, settings) = (&self.runs, &self.settings);
+        let may_go = || runs.admits(&seen.path, seen.place, settings);
+        let notice = self.files.observe(seen, closeness, now.monotonic, may_go);
+        if !matches!(seen.seen, Seen::Ignored(_)) && self.files.ignored.remove(&seen.path) {
+            let (drop, path) = (turn.directory(), seen.path.clone());
+            turn.record(Record::NotIgnored { drop, path });
+        }
+        self.act_on(notice, seen, closeness, turn);
+    }
+
+    fn act_on(
+        &mut self,
+        notice: Notice,
+        seen: &Observation,
+        closeness: Closeness,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        let (path, place) = (&seen.path, seen.place);
+        match notice {
+            Notice::Nothing => {}
+            Notice::NewlyIgnored(reason) => turn.record(Record::Ignored {
+                drop: turn.directory(),
+                path: path.clone(),
+                reason,
+                at: turn.now().wall,
+            }),
+            Notice::Settled(version, unreadable) => {
+                let file = self.files.settled(path, place, version);
+                self.files.announce(SettledFile { unreadable, ..file }, turn);
+            }
+            Notice::Touched(version) => self.files.comparisons.queue_touched(path, version),
+            Notice::MaybeMoved(version) => {
+                self.files.comparisons.queue_origin(path, place, version);
+            }
+            Notice::Changed(open) => turn.find(Finding::Changed(open)),
+            Notice::Readable(open) => turn.find(match closeness {
+                Closeness::Scan => Finding::Seen(path.clone(), open),
+                Closeness::Look => Finding::Readable(open),
+            }),
+            Notice::Gone(open) => turn.find(Finding::Gone(open)),
+        }
+    }
+
+    /// Notes that the scan under way is alive.
+    pub(super) fn scan_active(&mut self, turn: &mut IntakeTurn<'_>) {
+        // What is seen may change what is said to be missed.
+        let was_stalled = self.health.record_scan_activity(turn.now().monotonic);
+        if was_stalled || self.health.is_partial() {
+            turn.find(Finding::Health);
+        }
+    }
+
+    /// Receives the reply to one of its acts, looks excepted.
+    pub(super) fn on_reply(
+        &mut self,
+        act: ActId,
+        what: &IntakeAct,
+        reply: Reply,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        match what {
+            IntakeAct::Scan => self.scanned(act, reply, turn),
+            IntakeAct::Look(_) => {}
+            IntakeAct::Compare(path) => {
+                let compared = self.files.comparisons.compared(path, act, reply);
+                self.compared(compared.map(|compared| (path, compared)), turn);
+            }
+            IntakeAct::FindMoved(paths) => {
+                let compared = self.files.comparisons.origins_found(act, paths, reply);
+                self.compared(compared, turn);
+            }
+            IntakeAct::ReadRun(run) => {
+                let wants = self.runs.read(run, reply, turn);
+                self.grant(wants, turn.now().monotonic);
+            }
+            IntakeAct::WriteRunReceipt(run) => {
+                if self.runs.receipt_written(run, reply, turn) {
+                    self.disposals.queue(run, false, &self.settings, turn);
+                }
+            }
+            IntakeAct::CheckProofs(run) => self.disposals.proofs_checked(run, act, reply, turn),
+            IntakeAct::Dispose(run) => self.disposals.disposed(run, act, reply, turn),
+        }
+    }
+
+    /// Notes that a look has ended, before its observations. Without any, its paths are looked at again.
+    pub(super) fn look_ended(
+        &mut self,
+        reply: Option<LookReply<'_>>,
+        paths: &[SourcePath],
+        now: Now,
+    ) {
+        self.files.is_looking = false;
+        match reply {
+            Some(LookReply { observations, root }) if self.settings.is_scanned => {
+                self.health.note_root(root.cloned(), observations);
+            }
+            Some(_) => {}
+            None => paths.iter().for_each(|path| self.files.settle.retry(path, now.monotonic)),
+        }
+    }
+
+    /// Notes that the observations of a look have been received. Paths that could not be looked at are
+    /// looked at again.
+    pub(super) fn looked(
+        &mut self,
+        paths: &[SourcePath],
+        observations: &[Observation],
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        let now = turn.now().monotonic;
+        for seen in observations.iter().filter(|seen| !seen.place.is_alone(&seen.path)) {
+            self.runs.wake(&seen.place.run(&seen.path), now);
+        }
+        if observations.len() < paths.len() {
+            let seen: BTreeSet<_> = observations.iter().map(|seen| &seen.path).collect();
+            let missed = paths.iter().filter(|path| !seen.contains(path));
+            missed.for_each(|path| self.files.settle.retry(path, now));
+        }
+    }
+
+    fn scanned(&mut self, act: ActId, reply: Reply, turn: &mut IntakeTurn<'_>) {
+        // A scan of what the name stood for under another configuration says nothing.
+        let Some(scan) = self.scans.running(act) else { return };
+        let now = turn.now().monotonic;
+        self.health.record_scan_activity(now);
+        match reply {
+            Ok(_) if scan.is_void => {}
+            Ok(Outcome::Scanned { walk, .. }) => self.walked(walk, scan, turn),
+            Ok(Outcome::OtherRoot { root, reason }) => self.health.found_other(root, reason),
+            Ok(other) => debug_assert!(false, "an outcome of another act: {other:?}"),
+            Err(Setback { failure, .. }) if failure.kind == FailureKind::Cancelled => {}
+            Err(Setback { failure, .. }) => {
+                let is_away = matches!(failure.kind, FailureKind::SourceAway);
+                self.health.scan_failed(failure.message, is_away);
+            }
+        }
+        let pause = self.health.pause(self.settings.scan_interval);
+        self.scans.end(pause, self.settings.quiet_period, now);
+        turn.find(Finding::Health);
+    }
+
+    /// A scan came to its end.
+    fn walked(&mut self, walk: Walk, scan: RunningScan, turn: &mut IntakeTurn<'_>) {
+        let now = turn.now();
+        if self.health.scan_ended(walk.root, walk.is_empty) {
+            turn.find(Finding::Back);
+        }
+        self.health.set_free_space(walk.space.map(|space| space.free));
+        turn.find(Finding::Space(walk.space));
+        if !walk.complete {
+            self.health.scan_missed_some(self.settings.scan_interval, now.monotonic);
+            return;
+        }
+        self.health.scan_saw_all();
+        if scan.is_full {
+            self.health.scan_was_full(now.wall);
+            for path in self.files.ignored.all_readable() {
+                turn.record(Record::NotIgnored { drop: turn.directory(), path });
+            }
+        }
+        self.runs.end_scan(scan.started, now.monotonic);
+        if self.health.is_short_of_space(self.settings.disposition_free_space) {
+            self.disposals.press(now.monotonic);
+        }
+        if walk.is_empty && self.files.all_gone(scan.started, turn) {
+            // One of them may have come back behind the scan.
+            self.scan_now(now.monotonic);
+        }
+    }
+
+    fn compared<'a>(
+        &mut self,
+        compared: impl IntoIterator<Item = (&'a SourcePath, Compared)>,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        for (path, compared) in compared {
+            if let Some(run) = self.files.compared(path, compared, turn) {
+                self.runs.wake(&run, turn.now().monotonic);
+            }
+        }
+        turn.find(Finding::Health);
+    }
+
+    /// Notes that a file was admitted for a destination.
+    pub(super) fn admitted(&mut self, admission: &Ticket, now: Now) {
+        let set = self.files.set_of(&admission.destination);
+        self.files.known.admitted(admission.path.digest(), &admission.fingerprint, set);
+        self.joined(admission, now);
+    }
+
+    /// Notes that an upload of a file has not ended.
+    pub(super) fn joined(&mut self, admission: &Ticket, now: Now) {
+        if !admission.is_sentinel {
+            self.files.known.began(admission.path.digest(), admission.id);
+        }
+        if self.runs.join(admission, now) {
+            self.scans.want(now.monotonic);
+        }
+    }
+
+    /// Notes that an upload of a run was given up by an operator.
+    pub(super) fn given_up(&mut self, admission: &Ticket) {
+        self.runs.note_given_up(admission);
+    }
+
+    /// Notes that an upload has ended: its run may go on.
+    pub(super) fn left(&mut self, admission: &Ticket, now: Monotonic) {
+        self.runs.leave(admission, now);
+    }
+
+    /// Notes what the end of an upload means for its file.
+    pub(super) fn ended(&mut self, admission: &Ticket, end: UploadEnd, turn: &mut IntakeTurn<'_>) {
+        let Ticket { id, path, fingerprint, .. } = admission;
+        let is_superseded = end == UploadEnd::Superseded;
+        let set = self.files.set_of(&admission.destination);
+        let known = &mut self.files.known;
+        if is_superseded {
+            // The same version may be back, while uploads of it to other destinations go on.
+            known.uncover(path.digest(), fingerprint, set);
+        }
+        known.ended(path.digest(), *id, is_superseded);
+        if is_superseded && self.settings.is_scanned {
+            // Whatever saw that it is another version, its run waits for that one to settle.
+            self.hint(vec![path.clone()], turn.now().monotonic);
+        }
+        if admission.run == *path && self.files.is_everywhere(path, fingerprint) {
+            // A file that is its own run is disposed of when its last upload has its receipt.
+            if end == UploadEnd::Receipted {
+                let (path, size, upload) = (path.clone(), fingerprint.size, *id);
+                turn.find(Finding::FileCompleted(CompletedFile { path, size, upload }));
+            }
+            self.disposals.queue(path, true, &self.settings, turn);
+        }
+    }
+
+    /// Returns the row of its health, when it differs from what was last written.
+    pub(super) fn health_row(&mut self) -> Option<DirectoryHealth> {
+        let (files, count) = (&self.files, self.files.settling_count());
+        self.health.row(&self.settings, count, || files.ignored.unseen())
+    }
+}

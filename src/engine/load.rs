@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::Effect;
+use super::intake::StoredPart;
 use super::reread::Reread;
 use super::ticket::Ticket;
 use super::turn::Turn;
@@ -141,7 +142,7 @@ impl Engine {
         let follows = stored.follows;
         let disposals = self.take_drops(stored, now);
         self.take_uploads(uploads, &mut turn);
-        disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, now));
+        self.load_disposals(disposals, now);
         let names: Vec<_> = self.gates.keys().cloned().collect();
         names.iter().for_each(|name| self.record_destination(name, &mut turn));
         if !follows {
@@ -154,7 +155,7 @@ impl Engine {
     /// Notes which names stood for other directories when this life began.
     fn note_directories(&mut self, roots: &[(DirectoryName, String, RootIdentity)]) {
         for (name, directory, _) in roots {
-            let now = self.drops.get(name).map(|files| &files.settings.directory);
+            let now = self.intakes.get(name).map(|intake| &intake.settings().directory);
             if now.is_some_and(|now| now != directory) {
                 self.former_directories.insert(name.clone(), directory.clone());
             }
@@ -164,25 +165,29 @@ impl Engine {
     /// Takes what is stored of drop directories. Disposals are left: uploads come before them.
     pub(super) fn take_drops(&mut self, stored: Stored, now: Now) -> Vec<Disposal> {
         for (drop, path, reason) in stored.ignored {
-            if let Some(files) = self.drops.get_mut(&drop) {
-                match reason == IgnoreReason::Moved {
-                    true => files.known.moved(path),
-                    false => files.ignore(path, reason),
-                }
-            }
+            self.load_part(&drop, StoredPart::Ignored(path, reason), now);
         }
         for (drop, path) in stored.unreadable {
-            if let Some(files) = self.drops.get_mut(&drop) {
-                files.unreadable.insert(path);
-            }
+            self.load_part(&drop, StoredPart::UnreadableDirectory(path), now);
         }
         for run in stored.runs {
-            if let Some(files) = self.drops.get_mut(&run.row.drop) {
-                files.runs.load(run, now.monotonic);
-            }
+            self.load_part(&run.row.drop.clone(), StoredPart::Run(run), now);
         }
-        self.take_roots(stored.roots);
+        self.load_roots(stored.roots, now);
         stored.disposals
+    }
+
+    pub(super) fn load_part(&mut self, drop: &DirectoryName, part: StoredPart, now: Now) {
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.load(part, now);
+        }
+    }
+
+    /// Loads disposals that are to be done.
+    pub(super) fn load_disposals(&mut self, disposals: Vec<Disposal>, now: Now) {
+        for what in disposals {
+            self.load_part(&what.drop.clone(), StoredPart::Disposal(what), now);
+        }
     }
 
     /// Takes what follows the start.
@@ -190,7 +195,7 @@ impl Engine {
         match portion {
             Portion::Drops(stored) => self.take_new_drops(*stored, turn),
             Portion::Uploads(uploads) => self.take_uploads(uploads, turn),
-            Portion::Known(files) => self.take_known(files),
+            Portion::Known(files) => self.take_known(files, turn.now),
             Portion::End => self.end_loading(turn),
         }
     }
@@ -203,7 +208,7 @@ impl Engine {
         let mut uploads = std::mem::take(&mut self.uploads);
         uploads.extend(ended.into_iter().map(|upload| (upload.id(), Box::new(upload))));
         for upload in uploads.values().filter(|upload| !upload.admission.is_sentinel) {
-            self.remember(StoredFile::of(&upload.admission), None);
+            self.remember(&StoredFile::of(&upload.admission), turn.now);
         }
         let ended: Vec<_> = order.iter().filter_map(|id| uploads.remove(id)).collect();
         self.uploads = uploads;
@@ -239,14 +244,11 @@ impl Engine {
 
     /// Has an upload count for its file, its run, and its drop at the destination.
     pub(super) fn join(&mut self, upload: &mut Upload, turn: &mut Turn) {
-        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            if !upload.admission.is_sentinel {
-                files.known.began(upload.admission.path.digest(), upload.id());
-            }
-            // One name for all, and not one for each.
-            upload.admission.run = files.runs.shared(&upload.admission.run);
-        }
         self.join_drop(&upload.admission, turn);
-        self.join_run(&upload.admission, turn);
+        if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
+            // One name for all, and not one for each.
+            upload.admission.run = intake.runs().shared(&upload.admission.run);
+            intake.joined(&upload.admission, turn.now);
+        }
     }
 }

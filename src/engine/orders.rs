@@ -162,9 +162,9 @@ impl Engine {
         match scope {
             Scope::All => true,
             Scope::Destination(name) => self.gates.contains_key(name),
-            Scope::Drop(name) => self.drops.contains_key(name),
+            Scope::Drop(name) => self.intakes.contains_key(name),
             Scope::Run(drop, run) => {
-                self.drops.get(drop).is_some_and(|files| files.runs.get(run).is_some())
+                self.intakes.get(drop).is_some_and(|intake| intake.runs().row(run).is_some())
                     || self.uploads.values().any(|upload| is_in(upload, scope))
             }
             Scope::Upload(id) => self.uploads.contains_key(id),
@@ -193,11 +193,14 @@ impl Engine {
     /// Accepts the other directories that stand at paths; tells whether there were any.
     fn accept_roots(&mut self, scope: &Scope, turn: &mut Turn) -> bool {
         let drops: Vec<_> = match scope {
-            Scope::All => self.drops.keys().cloned().collect(),
+            Scope::All => self.intakes.keys().cloned().collect(),
             Scope::Drop(drop) => vec![drop.clone()],
             Scope::Destination(_) | Scope::Run(..) | Scope::Upload(_) => Vec::new(),
         };
-        drops.iter().filter(|drop| self.accept_root(drop, turn)).count() > 0
+        let mut accept = |drop: &&DirectoryName| {
+            self.with_intake(drop, turn, |intake, turn| intake.accept_root(turn)) == Some(true)
+        };
+        drops.iter().filter(|drop| accept(drop)).count() > 0
     }
 
     fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
@@ -228,7 +231,7 @@ impl Engine {
     fn retry(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
         let lifted = self.retry_gates(scope, turn.now);
         let drops: Vec<_> = match scope {
-            Scope::All => self.drops.keys().cloned().collect(),
+            Scope::All => self.intakes.keys().cloned().collect(),
             Scope::Drop(drop) | Scope::Run(drop, _) => vec![drop.clone()],
             Scope::Destination(_) | Scope::Upload(_) => Vec::new(),
         };
@@ -277,8 +280,8 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id).filter(|_| !self.given_up.contains(&id)) else {
             return;
         };
-        if let Some(files) = self.drops.get_mut(&upload.admission.drop) {
-            files.runs.note_given_up(&upload.admission);
+        if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
+            intake.given_up(&upload.admission);
         }
     }
 

@@ -1,27 +1,19 @@
 //! The engine's ear for the world: one outcome for each act, routed to whom it concerns.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use super::acts::DIGEST_FILE;
 use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use super::event::{ActId, Outcome, Setback};
-use super::files::{Closeness, Scan};
 use super::gate::GateState;
-use super::intake::IntakeAct;
 use super::retry::{self, Closing};
 use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::width::{Flown, Landing};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    ByteCount, Describes, DestinationName, DestinationState, DirectoryName, Fact, Failure,
-    FailureKind, Learned, Monotonic, NamePolicy, Now, Observation, OpenCleanup, PartNumber, Record,
-    RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId,
+    ByteCount, Describes, DestinationName, DestinationState, Fact, Failure, FailureKind, Learned,
+    Monotonic, NamePolicy, Now, OpenCleanup, PartNumber, Record, RemoteUpload, RemoteUploadId,
+    Stage, UploadId,
 };
-
-/// After a scan during which another was asked for.
-const SCAN_AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// What came back for one act.
 type Reply = Result<Outcome, Setback>;
@@ -35,7 +27,9 @@ impl Engine {
         }
         self.note_source(&flight, &reply, turn);
         match flight.kind.clone() {
-            FlightKind::Intake(drop, what) => self.on_intake((act, what), drop, reply, turn),
+            FlightKind::Intake(drop, what) => {
+                self.on_intake_reply(&drop, (act, &what), reply, turn);
+            }
             FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
             FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
@@ -72,30 +66,6 @@ impl Engine {
         }
     }
 
-    /// Hands the reply to an act of a drop directory to what asked for it.
-    fn on_intake(
-        &mut self,
-        (act, what): (ActId, IntakeAct),
-        drop: DirectoryName,
-        reply: Reply,
-        turn: &mut Turn,
-    ) {
-        match what {
-            IntakeAct::Scan => self.on_scanned(&drop, act, reply, turn),
-            IntakeAct::Look(paths) => self.on_looked(&drop, &paths, reply, turn),
-            IntakeAct::Compare(path) => self.on_compared((&drop, &path), act, reply, turn),
-            IntakeAct::FindMoved(paths) => {
-                self.on_moved_found(&drop, (act, &paths), reply, turn);
-            }
-            IntakeAct::ReadRun(run) => self.on_run_read(&(drop, run), reply, turn),
-            IntakeAct::WriteRunReceipt(run) => self.on_run_receipt(&(drop, run), reply, turn),
-            IntakeAct::CheckProofs(run) => {
-                self.on_proofs_checked(&(drop, run), act, reply, turn);
-            }
-            IntakeAct::Dispose(run) => self.on_disposed(&(drop, run), act, reply, turn),
-        }
-    }
-
     fn land(&mut self, name: &DestinationName, part: Flown, reply: &Reply, turn: &Turn) {
         let Some(gate) = self.gates.get_mut(name) else { return };
         let landing = match reply {
@@ -122,73 +92,6 @@ impl Engine {
             if is_news {
                 self.record(id, Fact::InFlight { bytes }, turn);
             }
-        }
-    }
-
-    fn on_scanned(&mut self, drop: &DirectoryName, act: ActId, reply: Reply, turn: &mut Turn) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        // A scan of what the name stood for under another configuration tells nothing.
-        if !matches!(files.scan, Scan::Running(running) if running == act) {
-            return;
-        }
-        files.scan_again |= files.is_scan_void;
-        files.must_scan_all |= files.is_scan_void;
-        match reply {
-            Ok(_) if files.is_scan_void => {
-                files.hearing.hear(turn.now.monotonic);
-            }
-            Ok(Outcome::Scanned { walk, .. }) => self.on_walked(drop, walk, turn),
-            Ok(Outcome::OtherRoot { root, reason }) => {
-                self.on_other_root(drop, (root, reason), turn);
-            }
-            Ok(other) => debug_assert!(false, "an outcome of another act: {other:?}"),
-            Err(Setback { failure, .. }) => self.on_scan_failed(drop, failure, turn),
-        }
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        let again = std::mem::take(&mut files.scan_again);
-        let pause = files.hearing.pause(files.settings.scan_interval);
-        let pause = if again { SCAN_AGAIN_PAUSE } else { pause };
-        files.scan = Scan::Due(files.next_scan(pause, turn.now.monotonic));
-        self.tell_drop(drop, turn);
-    }
-
-    fn on_looked(
-        &mut self,
-        drop: &DirectoryName,
-        paths: &[SourcePath],
-        reply: Reply,
-        turn: &mut Turn,
-    ) {
-        if let Some(files) = self.drops.get_mut(drop) {
-            files.is_looking = false;
-        }
-        let reply = reply.ok().filter(|_| self.loading.is_none());
-        if let Some(Outcome::Looked { observations, root }) = reply {
-            self.note_root(drop, root, &observations);
-            self.on_observed(drop, &observations, Closeness::Look, turn);
-            let places = observations.iter().filter(|seen| !seen.place.is_alone(&seen.path));
-            places
-                .for_each(|seen| self.stir(drop, &seen.place.run(&seen.path), turn.now.monotonic));
-            self.look_again(drop, paths, &observations, turn.now);
-        } else if let Some(files) = self.drops.get_mut(drop) {
-            paths.iter().for_each(|path| files.settle.retry(path, turn.now.monotonic));
-        }
-        self.tell_drop(drop, turn);
-    }
-
-    /// Paths that could not be looked at are looked at again.
-    fn look_again(
-        &mut self,
-        drop: &DirectoryName,
-        asked: &[SourcePath],
-        observations: &[Observation],
-        now: Now,
-    ) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        if observations.len() < asked.len() {
-            let seen: BTreeSet<_> = observations.iter().map(|seen| &seen.path).collect();
-            let missed = asked.iter().filter(|path| !seen.contains(path));
-            missed.for_each(|path| files.settle.retry(path, now.monotonic));
         }
     }
 

@@ -3,9 +3,10 @@
 //! This is the only way by which an upload in memory moves: the law first, then the store's line, then
 //! its place among those that are ready, wait, are parked, finish, or are gone.
 
+use super::intake::UploadEnd;
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, StoredFile, gate};
+use super::{Engine, gate};
 use crate::model::{EndReason, Fact, Hold, ParkReason, Stage, UploadId};
 
 impl Engine {
@@ -113,7 +114,9 @@ impl Engine {
             return;
         }
         self.leave_drop(&upload.admission, turn.now);
-        self.leave_run(&upload.admission, turn.now.monotonic);
+        if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
+            intake.left(&upload.admission, turn.now.monotonic);
+        }
         match &mut self.loading {
             Some(loading) => loading.ended(*upload),
             None => self.end_known(&upload, turn),
@@ -122,22 +125,17 @@ impl Engine {
 
     /// Notes what the end of an upload means for its file.
     pub(super) fn end_known(&mut self, upload: &Upload, turn: &mut Turn) {
-        let (admission, id) = (&upload.admission, upload.id());
-        let superseded = Stage::Ended(EndReason::SourceChanged);
-        let bit = self.bit_of(&StoredFile::of(admission));
-        if let Some(files) = self.drops.get_mut(&admission.drop) {
-            let is_superseded = upload.state.stage == superseded;
-            if is_superseded {
-                // The same version may be back, while uploads of it to other destinations go on.
-                files.known.uncover(admission.path.digest(), &admission.fingerprint, bit);
-            }
-            files.known.ended(admission.path.digest(), id, is_superseded);
-            if is_superseded && files.settings.is_scanned {
-                // Whoever saw that it is another version, its run waits for that one to settle.
-                files.settle.hint(admission.path.clone(), turn.now.monotonic);
-            }
-        }
-        let is_receipted = matches!(upload.state.stage, Stage::Receipted { .. });
-        self.end_file(admission, is_receipted.then_some(id), turn);
+        let stage = &upload.state.stage;
+        let end = if *stage == Stage::Ended(EndReason::SourceChanged) {
+            UploadEnd::Superseded
+        } else if matches!(stage, Stage::Receipted { .. }) {
+            UploadEnd::Receipted
+        } else {
+            UploadEnd::Abandoned
+        };
+        let admission = &upload.admission;
+        self.with_intake(&admission.drop, turn, |intake, turn| {
+            intake.ended(admission, end, turn);
+        });
     }
 }

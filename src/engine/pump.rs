@@ -1,24 +1,23 @@
 //! After every event: everything that may run is started, nothing else.
 //!
 //! The order is fixed, so that the same state always leads to the same acts: waits that are over,
-//! looks, scans and comparisons, then each destination in turn (probe, clean-up, one step of every open upload,
+//! steps of drop directories, then each destination in turn (probe, clean-up, one step of every open upload,
 //! exports),
 //! then parts over all destinations until permits or memory are used up.
 
 use std::time::Duration;
 
 use super::event::Act;
-use super::files::Scan;
 use super::gate::GateState;
-use super::intake::IntakeAct;
+use super::intake::Intake;
 use super::schedule::Contender;
 use super::settings::PartsInFlight;
 use super::turn::Turn;
 use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Describes, DestinationName, DestinationState, DirectoryName, ETagMode, Fact, Hold, Learned,
-    Monotonic, NamePolicy, UploadId, WholeDigest,
+    Describes, DestinationName, DestinationState, ETagMode, Fact, Hold, Learned, Monotonic,
+    NamePolicy, UploadId, WholeDigest,
 };
 
 /// A file of no more is sent in a moment, on lines that are any good.
@@ -27,8 +26,6 @@ const SHORT_BYTES: u64 = 64 * 1024;
 const RECEIPT_DELAY: Duration = Duration::from_secs(5);
 /// Receipts that are written at once.
 pub(super) const RECEIPTS_MAX: usize = 256;
-/// Files in one look.
-const LOOK_MAX: usize = 1000;
 
 impl Engine {
     pub(super) fn pump(&mut self, turn: &mut Turn) {
@@ -37,9 +34,10 @@ impl Engine {
         }
         self.wake(turn);
         self.start_reading(turn);
-        self.listen(turn);
+        self.with_intakes(turn, Intake::check_stalled);
+        // What files mean, only all that is stored tells: one that is not known yet would be sent again.
         if self.is_loaded() {
-            self.attend(turn);
+            self.with_intakes(turn, Intake::advance);
         }
         let destinations: Vec<_> = self.gates.keys().cloned().collect();
         for name in &destinations {
@@ -85,16 +83,6 @@ impl Engine {
         }
     }
 
-    /// Attends to runs and drop directories. What they mean, only all that is stored tells: a file
-    /// that is not known yet would be sent again.
-    fn attend(&mut self, turn: &mut Turn) {
-        self.tend_runs(turn);
-        self.dispose(turn);
-        let drops: Vec<_> = self.drops.keys().cloned().collect();
-        drops.iter().for_each(|drop| self.look(drop, turn));
-        drops.iter().for_each(|drop| self.compare(drop, turn));
-    }
-
     /// Releases uploads whose wait is over.
     fn wake(&mut self, turn: &mut Turn) {
         while self.timers.first().is_some_and(|(at, _)| *at <= turn.now.monotonic) {
@@ -106,31 +94,6 @@ impl Engine {
             match self.uploads.get(&id).is_some_and(|upload| is_over(upload)) {
                 true => self.record(id, Fact::Released, turn),
                 false => self.place(id, turn),
-            }
-        }
-    }
-
-    fn look(&mut self, drop: &DirectoryName, turn: &mut Turn) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        let room = if files.hearing.is_away() { 0 } else { LOOK_MAX };
-        let paths = files.take_look(turn.now.monotonic, room);
-        let scan_is_due = files.settings.is_scanned
-            && matches!(files.scan, Scan::Due(at) if at <= turn.now.monotonic);
-        if !paths.is_empty() {
-            let kind = FlightKind::Intake(drop.clone(), IntakeAct::Look(paths.clone()));
-            let act = Act::Look { drop: drop.clone(), paths };
-            self.start(Flight { kind, upload: None, destination: None }, act, turn);
-        }
-        if scan_is_due {
-            let kind = FlightKind::Intake(drop.clone(), IntakeAct::Scan);
-            let flight = Flight { kind, upload: None, destination: None };
-            let Some(files) = self.drops.get_mut(drop) else { return };
-            let skip = files.begin_scan(turn.now.monotonic);
-            let root = files.hearing.root.clone();
-            let id = self.start(flight, Act::Scan { drop: drop.clone(), skip, root }, turn);
-            if let Some(files) = self.drops.get_mut(drop) {
-                files.scan = Scan::Running(id);
-                files.hearing.begin(turn.now.monotonic);
             }
         }
     }
@@ -203,8 +166,9 @@ impl Engine {
 
     /// The digest of a whole file that its receipt shall hold.
     pub(super) fn wanted_digest(&self, upload: &Upload) -> Option<WholeDigest> {
-        let drop = self.drops.get(&upload.admission.drop).filter(|_| !upload.admission.is_sentinel);
-        drop.and_then(|files| files.settings.whole_digest)
+        let intake = self.intakes.get(&upload.admission.drop);
+        let intake = intake.filter(|_| !upload.admission.is_sentinel);
+        intake.and_then(|intake| intake.settings().whole_digest)
     }
 
     fn send_parts(&mut self, destinations: &[DestinationName], turn: &mut Turn) {
@@ -263,12 +227,12 @@ impl Engine {
 
     fn contender(&self, id: UploadId) -> Option<Contender> {
         let upload = self.uploads.get(&id)?;
-        let drop = self.drops.get(&upload.admission.drop)?;
+        let intake = self.intakes.get(&upload.admission.drop)?;
         Some(Contender {
             upload: id,
             destination: upload.admission.destination.clone(),
             drop: upload.admission.drop.clone(),
-            priority: drop.settings.priority,
+            priority: intake.settings().priority,
             rank: upload.admission.rank,
             flying_count: u32::try_from(upload.life.flying.len()).unwrap_or(u32::MAX),
         })

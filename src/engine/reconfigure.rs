@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Engine;
-use super::files::Files;
 use super::gate::{Cleanup, Gate};
+use super::intake::Intake;
 use super::reread::Unread;
 use super::schedule::Schedule;
 use super::settings::{DirectorySettings, Settings};
@@ -20,7 +20,7 @@ impl Engine {
     pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
         let roots = self.roots();
         let unread = self.replace_drops(&settings, turn);
-        self.take_roots(roots);
+        self.load_roots(roots, turn.now);
         self.replace_gates(&settings, turn);
         self.schedule = Schedule::default();
         self.outbox.reconfigure(&settings.channels, turn.now);
@@ -40,26 +40,28 @@ impl Engine {
         settings: &Settings,
         turn: &Turn,
     ) -> BTreeMap<DirectoryName, Unread> {
-        let mut old = std::mem::take(&mut self.drops);
+        let mut old = std::mem::take(&mut self.intakes);
         let mut unread = BTreeMap::new();
         for drop in &settings.drops {
             let known = old.remove(&drop.name);
-            let is_other = |files: &Files| files.settings.directory != drop.directory;
-            if let Some(files) = known.as_ref().filter(|files| is_other(files)) {
-                self.keep_directory(&files.settings);
+            let is_other = |intake: &Intake| intake.settings().directory != drop.directory;
+            if let Some(intake) = known.as_ref().filter(|intake| is_other(intake)) {
+                self.keep_directory(intake.settings());
             }
-            let known = known.filter(|files| !is_other(files));
-            let has_more = known.as_ref().is_none_or(|files| files.lacks_any(&drop.destinations));
-            if has_more {
+            let known = known.filter(|intake| !is_other(intake));
+            if known.as_ref().is_none_or(|known| lacks_any(known, &drop.destinations)) {
                 unread.insert(drop.name.clone(), Unread::new(known.is_none()));
             }
-            let files = match known {
-                Some(files) => adopt(files, drop.clone()),
-                None => Files::new(drop.clone(), turn.now.monotonic),
+            let intake = match known {
+                Some(mut intake) => {
+                    intake.reconfigure(drop.clone());
+                    intake
+                }
+                None => Intake::new(drop.clone(), turn.now.monotonic),
             };
-            self.drops.insert(drop.name.clone(), files);
+            self.intakes.insert(drop.name.clone(), intake);
         }
-        old.values().for_each(|files| self.keep_directory(&files.settings));
+        old.values().for_each(|intake| self.keep_directory(intake.settings()));
         unread
     }
 
@@ -120,7 +122,7 @@ impl Engine {
         let is_out = |upload: &Upload| {
             let Ticket { destination, drop, .. } = &upload.admission;
             upload.state.hold == Hold::None
-                && !(self.gates.contains_key(destination) && self.drops.contains_key(drop))
+                && !(self.gates.contains_key(destination) && self.intakes.contains_key(drop))
         };
         if self.uploads.get(&id).is_some_and(|upload| is_out(upload)) {
             self.park_or_release(id, turn);
@@ -135,7 +137,7 @@ impl Engine {
             return;
         }
         let is_configured = self.gates.contains_key(&upload.admission.destination)
-            && self.drops.contains_key(&upload.admission.drop);
+            && self.intakes.contains_key(&upload.admission.drop);
         let is_parked_for_it =
             upload.state.hold == Hold::Parked { reason: ParkReason::NotConfigured };
         let fact = match (is_configured, is_parked_for_it) {
@@ -154,23 +156,7 @@ impl Engine {
     }
 }
 
-/// Keeps what is known of a drop directory; which destinations a file was admitted for is kept by
-/// position, so the positions are translated.
-fn adopt(mut files: Files, settings: DirectorySettings) -> Files {
-    let places: BTreeMap<_, _> =
-        settings.destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
-    let moved: Vec<_> =
-        files.settings.destinations.iter().map(|name| places.get(name).copied()).collect();
-    files.known.translate(|old| {
-        let bits = moved.iter().enumerate().filter(|(place, _)| old >> place & 1 == 1);
-        bits.filter_map(|(_, place)| *place).fold(0, |set, place| set | 1 << place)
-    });
-    files.settle.set_quiet_period(settings.quiet_period);
-    Files { settings, ..files }
-}
-
-impl Files {
-    fn lacks_any(&self, destinations: &[DestinationName]) -> bool {
-        destinations.iter().any(|name| !self.settings.destinations.contains(name))
-    }
+/// Returns whether a drop directory has not all of these destinations.
+fn lacks_any(intake: &Intake, destinations: &[DestinationName]) -> bool {
+    destinations.iter().any(|name| !intake.settings().destinations.contains(name))
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{Act, ActId, Outcome, Setback};
-use super::files::{Files, Scan};
+use super::intake::{Intake, StoredPart};
 use super::known::KnownFiles;
 use super::load::{Loading, StoredFile};
 use super::turn::Turn;
@@ -73,8 +73,9 @@ impl Engine {
             target: gate.targets.own(),
             before: UploadId(self.next_upload),
         });
-        let of_it = self.drops.iter().filter(|(_, files)| {
-            files.settings.is_scanned && files.settings.destinations.contains(to)
+        let of_it = self.intakes.iter().filter(|(_, intake)| {
+            let settings = intake.settings();
+            settings.is_scanned && settings.destinations.contains(to)
         });
         let drops = of_it.map(|(name, _)| (name.clone(), Unread::new(false))).collect();
         self.read_again(drops, turn);
@@ -85,9 +86,7 @@ impl Engine {
         if drops.is_empty() {
             return;
         }
-        for files in self.drops.values_mut() {
-            files.is_scan_void |= matches!(files.scan, Scan::Running(_));
-        }
+        self.intakes.values_mut().for_each(Intake::discard_scan);
         let again = Reread { drops, act: None, due: turn.now.monotonic };
         self.loading.get_or_insert_with(Loading::default).again = again;
         self.start_reading(turn);
@@ -122,13 +121,12 @@ impl Engine {
         stored.roots.extend(self.roots());
         // Rows that are read a second time replace those of the first.
         for name in &names {
-            if let Some(files) = self.drops.remove(name) {
-                let fresh = Files::new(files.settings, turn.now.monotonic);
-                self.drops.insert(name.clone(), fresh);
+            if let Some(intake) = self.intakes.get_mut(name) {
+                *intake = Intake::new(intake.settings().clone(), turn.now.monotonic);
             }
         }
         let disposals = self.take_drops(stored, turn.now);
-        disposals.into_iter().for_each(|disposal| self.take_disposal(disposal, turn.now));
+        self.load_disposals(disposals, turn.now);
         for name in &names {
             let of_drop = self.uploads.values().filter(|upload| upload.admission.drop == *name);
             let ids: Vec<_> = of_drop.map(|upload| upload.id()).collect();
@@ -143,17 +141,18 @@ impl Engine {
     }
 
     /// Takes files that were sent.
-    pub(super) fn take_known(&mut self, files: Vec<StoredFile>) {
+    pub(super) fn take_known(&mut self, files: Vec<StoredFile>, now: Now) {
         let is_again = self.loading.as_ref().is_some_and(|loading| loading.again.act.is_some());
         for file in files {
             if !is_again {
-                self.remember(file, None);
+                self.remember(&file, now);
                 continue;
             }
-            let bit = self.bit_of(&file);
+            let Some(intake) = self.intakes.get(&file.drop) else { continue };
+            let set = intake.files().set_of(&file.destination);
             let again = self.loading.as_mut().map(|loading| &mut loading.again.drops);
             if let Some(unread) = again.and_then(|drops| drops.get_mut(&file.drop)) {
-                unread.known.admitted(file.path, &file.fingerprint, bit);
+                unread.known.admitted(file.path, &file.fingerprint, set);
             }
         }
     }
@@ -176,21 +175,12 @@ impl Engine {
         let again = std::mem::take(&mut loading.again);
         let names: Vec<_> = again.drops.keys().cloned().collect();
         for (name, unread) in again.drops {
-            if let Some(files) = self.drops.get_mut(&name) {
-                files.known.replace(unread.known);
-            }
+            self.load_part(&name, StoredPart::AllKnown(unread.known), turn.now);
         }
         self.end_loading(turn);
         let ids: Vec<_> = self.uploads.keys().copied().collect();
         ids.into_iter().for_each(|id| self.park_or_release(id, turn));
-        names.iter().for_each(|name| self.look_everywhere(name, turn.now));
-    }
-
-    /// What a scan saw before the rows were read was not compared with them.
-    fn look_everywhere(&mut self, drop: &DirectoryName, now: Now) {
-        self.on_scan_now(drop, now);
-        if let Some(files) = self.drops.get_mut(drop) {
-            files.must_scan_all = true;
-        }
+        // What a scan saw before the rows were read was not compared with them.
+        names.iter().for_each(|name| self.on_scan_now(name, turn.now));
     }
 }

@@ -1,13 +1,17 @@
-//! The engine's ear for files: hints, observations, admission.
+//! Routes between drop directories and uploads: hints and replies in, admissions and ends out.
 
-use super::files::{Closeness, Notice, Scan};
-use super::plan;
+use super::event::{ActId, Outcome, Setback};
+use super::intake::{
+    Askable, Closeness, Finding, Intake, IntakeAct, IntakeTurn, LookReply, SettledFile, StoredPart,
+    Surroundings,
+};
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, StoredFile};
+use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
     Admission, ByteCount, DestinationName, DirectoryName, Fact, Failure, FailureKind, Fingerprint,
-    Now, Observation, ParkReason, Place, Provenance, Record, SourcePath, UploadId,
+    Hold, Now, Observation, ParkReason, Place, Provenance, Record, RootIdentity, SourcePath, Space,
+    UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -17,25 +21,86 @@ pub(super) struct Settled<'a> {
     pub(super) name: &'a SourcePath,
     pub(super) place: Place,
     pub(super) version: Fingerprint,
-    pub(super) unreadable: Option<String>,
+    pub(super) is_unreadable: bool,
     /// Whose it is and where it lies, where that was asked.
     pub(super) provenance: Option<Provenance>,
 }
 
 impl Engine {
+    /// Lets a drop directory take a step, and acts on what it finds.
+    pub(super) fn with_intake<R>(
+        &mut self,
+        name: &DirectoryName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Intake, &mut IntakeTurn<'_>) -> R,
+    ) -> Option<R> {
+        let intake = self.intakes.get_mut(name)?;
+        let (pauses, gates) = (&self.pauses, &self.gates);
+        let is_paused = |run: &SourcePath| pauses.cover_run(name, run);
+        let destination = |to: &DestinationName| match gates.get(to) {
+            None => Askable::Unknown,
+            Some(gate) if !gate.settings.traits.can_inspect => Askable::Never,
+            Some(gate) if !gate.is_open() => Askable::Closed,
+            Some(_) if pauses.stops(to) => Askable::Paused,
+            Some(_) => Askable::Now,
+        };
+        let around = Surroundings {
+            retry: self.settings.retry,
+            next_upload: UploadId(self.next_upload),
+            is_loading: self.loading.is_some(),
+            is_paused: &is_paused,
+            destination: &destination,
+        };
+        let mut lent = IntakeTurn::new(name, turn, &mut self.flights, around);
+        let returned = step(intake, &mut lent);
+        for finding in lent.into_findings() {
+            self.on_finding(name, finding, turn);
+        }
+        Some(returned)
+    }
+
+    /// Lets every drop directory take a step.
+    pub(super) fn with_intakes(
+        &mut self,
+        turn: &mut Turn,
+        step: impl Fn(&mut Intake, &mut IntakeTurn<'_>),
+    ) {
+        let names: Vec<_> = self.intakes.keys().cloned().collect();
+        for name in names {
+            self.with_intake(&name, turn, &step);
+        }
+    }
+
+    fn on_finding(&mut self, drop: &DirectoryName, finding: Finding, turn: &mut Turn) {
+        match finding {
+            Finding::Settled(file) => self.admit(drop, file, turn),
+            Finding::Changed(open) => open.into_iter().for_each(|id| self.end_changed(id, turn)),
+            Finding::Readable(open) => self.release(open, turn),
+            Finding::Seen(path, open) => self.look_closer(drop, path, &open, turn),
+            Finding::Gone(open) => open.into_iter().for_each(|id| self.on_gone(id, turn)),
+            Finding::Back => self.release_readers(drop, turn),
+            Finding::Space(space) => self.note_room_of(drop, space, turn),
+            Finding::Health => self.write_health(drop, turn),
+            Finding::RunCompleted(run, receipt) => {
+                let key = (drop.clone(), run);
+                self.note_completed(&key, turn);
+                self.send_sentinels(&key, &receipt, turn);
+            }
+            Finding::FileCompleted(file) => self.note_file(drop, &file, turn),
+            Finding::Doubted(run, doubt) => self.note_doubt(&(drop.clone(), run), &doubt, turn),
+            Finding::DoubtsOver(run) => self.end_doubts(&(drop.clone(), run), turn),
+        }
+    }
+
     pub(super) fn on_hint(&mut self, drop: &DirectoryName, paths: Vec<SourcePath>, now: Now) {
-        if let Some(files) = self.drops.get_mut(drop) {
-            paths.into_iter().for_each(|path| files.settle.hint(path, now.monotonic));
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.hint(paths, now.monotonic);
         }
     }
 
     pub(super) fn on_scan_now(&mut self, drop: &DirectoryName, now: Now) {
-        if let Some(files) = self.drops.get_mut(drop).filter(|files| files.settings.is_scanned) {
-            files.must_scan_all = true;
-            match files.scan {
-                Scan::Due(_) => files.scan = Scan::Due(now.monotonic),
-                Scan::Running(_) => files.scan_again = true,
-            }
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.scan_now(now.monotonic);
         }
     }
 
@@ -47,59 +112,146 @@ impl Engine {
         turn: &mut Turn,
     ) {
         // What it means, only the rows tell that are being read: it is looked at again.
-        let is_void = closeness == Closeness::Scan
-            && self.drops.get(drop).is_some_and(|files| files.is_scan_void);
-        if self.loading.is_some() || is_void {
+        if self.loading.is_some() {
             return;
         }
-        for observation in observations {
-            self.observe(drop, observation, closeness, turn);
+        for seen in observations {
+            self.with_intake(drop, turn, |intake, turn| intake.observe(seen, closeness, turn));
         }
     }
 
-    fn observe(
+    /// Hands the reply to an act of a drop directory to the directory.
+    pub(super) fn on_intake_reply(
         &mut self,
         drop: &DirectoryName,
-        seen: &Observation,
-        closeness: Closeness,
+        (act, what): (ActId, &IntakeAct),
+        reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        let notice = files.observe(seen, closeness, turn.now);
-        let was_ignored = !matches!(seen.seen, crate::model::Seen::Ignored(_))
-            && !files.ignored.is_empty()
-            && files.ignored.remove(&seen.path.digest()).is_some();
-        if was_ignored {
-            files.unreadable.remove(&seen.path);
-            turn.record(Record::NotIgnored { drop: drop.clone(), path: seen.path.clone() });
-        }
-        match notice {
-            Notice::Nothing => {}
-            Notice::NewlyIgnored(reason) => turn.record(Record::Ignored {
-                drop: drop.clone(),
-                path: seen.path.clone(),
-                reason,
-                at: turn.now.wall,
-            }),
-            Notice::Settled { version, unreadable } => {
-                let settled = Settled {
-                    path: &seen.path,
-                    name: &seen.path,
-                    place: seen.place,
-                    version,
-                    unreadable,
-                    provenance: None,
-                };
-                self.admit(drop, &settled, turn);
+        match what {
+            IntakeAct::Look(paths) => self.on_looked(drop, paths, reply, turn),
+            IntakeAct::Scan
+            | IntakeAct::Compare(_)
+            | IntakeAct::FindMoved(_)
+            | IntakeAct::ReadRun(_)
+            | IntakeAct::WriteRunReceipt(_)
+            | IntakeAct::CheckProofs(_)
+            | IntakeAct::Dispose(_) => {
+                self.with_intake(drop, turn, |intake, turn| {
+                    intake.on_reply(act, what, reply, turn);
+                });
             }
-            Notice::Touched(version) => files.queue_compare(&seen.path, version),
-            Notice::MaybeMoved(version) => files.queue_find(&seen.path, seen.place, version),
-            Notice::Changed(live) => live.into_iter().for_each(|id| self.end_changed(id, turn)),
-            Notice::Readable(live) => match closeness {
-                Closeness::Scan => self.look_closer(drop, &seen.path, &live, turn),
-                Closeness::Look => self.release(live, turn),
-            },
-            Notice::Gone(live) => live.into_iter().for_each(|id| self.on_gone(id, turn)),
+        }
+    }
+
+    fn on_looked(
+        &mut self,
+        drop: &DirectoryName,
+        paths: &[SourcePath],
+        reply: Result<Outcome, Setback>,
+        turn: &mut Turn,
+    ) {
+        let Some(intake) = self.intakes.get_mut(drop) else { return };
+        let reply = reply.ok().filter(|_| self.loading.is_none());
+        if let Some(Outcome::Looked { observations, root }) = reply {
+            let found = LookReply { observations: &observations, root: root.as_ref() };
+            intake.look_ended(Some(found), paths, turn.now);
+            self.on_observed(drop, &observations, Closeness::Look, turn);
+            self.with_intake(drop, turn, |intake, turn| intake.looked(paths, &observations, turn));
+        } else {
+            intake.look_ended(None, paths, turn.now);
+        }
+        self.write_health(drop, turn);
+    }
+
+    /// Writes how a drop directory is doing, when that differs from what was last written.
+    pub(super) fn write_health(&mut self, drop: &DirectoryName, turn: &mut Turn) {
+        if let Some(row) = self.intakes.get_mut(drop).and_then(Intake::health_row) {
+            turn.record(Record::DirectoryHealth(row));
+        }
+        self.note_hearing(drop, turn);
+    }
+
+    fn note_room_of(&mut self, drop: &DirectoryName, space: Option<Space>, turn: &mut Turn) {
+        let Some(intake) = self.intakes.get(drop) else { return };
+        let directory = intake.settings().directory.clone();
+        self.note_space(&directory, Some(drop), space, turn);
+    }
+
+    /// What waited because its file could not be read goes on: its whole drop directory was away.
+    fn release_readers(&mut self, drop: &DirectoryName, turn: &mut Turn) {
+        let waits = |upload: &Upload| {
+            upload.admission.drop == *drop
+                && upload.life.failing_since.is_some()
+                && matches!(upload.state.hold, Hold::Waiting { .. })
+        };
+        let waiting = self.uploads.iter().filter(|(_, upload)| waits(upload));
+        let ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.record(id, Fact::Released, turn));
+    }
+
+    /// Returns whether an upload waits for its drop directory to be back.
+    pub(super) fn waits_for_drop(&self, upload: &Upload) -> bool {
+        let intake = self.intakes.get(&upload.admission.drop);
+        intake.is_some_and(|intake| intake.health().is_away()) && upload.needs_source()
+    }
+
+    /// Scans a drop directory at once whose storage failed at an act: whether it is away, a scan tells.
+    pub(super) fn note_source(
+        &mut self,
+        flight: &Flight,
+        reply: &Result<Outcome, Setback>,
+        turn: &Turn,
+    ) {
+        let is_away = |setback: &Setback| matches!(setback.failure.kind, FailureKind::SourceAway);
+        if !reply.as_ref().is_err_and(is_away) {
+            return;
+        }
+        let upload = flight.upload.and_then(|id| self.uploads.get(&id));
+        let drop = match &flight.kind {
+            FlightKind::Intake(drop, act) => act.reads_files().then(|| drop.clone()),
+            FlightKind::Control(_)
+            | FlightKind::Report(_)
+            | FlightKind::HashPart(_)
+            | FlightKind::Part(..)
+            | FlightKind::Whole(..)
+            | FlightKind::Receipt
+            | FlightKind::Abort(_)
+            | FlightKind::Probe
+            | FlightKind::Finish(_)
+            | FlightKind::Notify(_)
+            | FlightKind::Survey
+            | FlightKind::ReadRows
+            | FlightKind::Export(..) => upload.map(|upload| upload.admission.drop.clone()),
+        };
+        if let Some(drop) = drop {
+            self.on_scan_now(&drop, turn.now);
+        }
+    }
+
+    /// Returns which directories the drop directories were, those that are not configured included.
+    pub fn roots(&self) -> Vec<(DirectoryName, String, RootIdentity)> {
+        let known = |(name, intake): (&DirectoryName, &Intake)| {
+            let root = intake.health().root().cloned()?;
+            Some((name.clone(), intake.settings().directory.clone(), root))
+        };
+        self.intakes.iter().filter_map(known).chain(self.gone_roots.iter().cloned()).collect()
+    }
+
+    /// Remembers which directories the drop directories were, also of those that are not configured:
+    /// they may be again by another configuration.
+    pub(super) fn load_roots(
+        &mut self,
+        roots: Vec<(DirectoryName, String, RootIdentity)>,
+        now: Now,
+    ) {
+        self.gone_roots.clear();
+        for (drop, directory, root) in roots {
+            let intake = self.intakes.get_mut(&drop);
+            match intake.filter(|intake| intake.settings().directory == directory) {
+                Some(intake) => intake.load(StoredPart::Root(root), now),
+                None => self.gone_roots.push((drop, directory, root)),
+            }
         }
     }
 
@@ -107,13 +259,13 @@ impl Engine {
     fn look_closer(
         &mut self,
         drop: &DirectoryName,
-        path: &SourcePath,
-        live: &[UploadId],
+        path: SourcePath,
+        open: &[UploadId],
         turn: &Turn,
     ) {
         let waits = |id| self.uploads.get(id).is_some_and(|upload| upload.waits_for_source());
-        if live.iter().any(waits) {
-            self.on_hint(drop, vec![path.clone()], turn.now);
+        if open.iter().any(waits) {
+            self.on_hint(drop, vec![path], turn.now);
         }
     }
 
@@ -195,31 +347,22 @@ impl Engine {
         moved.into_iter().for_each(|id| self.end_changed(id, turn));
     }
 
-    pub(super) fn admit(&mut self, drop: &DirectoryName, settled: &Settled<'_>, turn: &mut Turn) {
-        let Some(files) = self.drops.get_mut(drop) else { return };
-        if self.loading.is_some() {
-            files.settle.scanned(settled.path, settled.version, turn.now.monotonic);
-            files.settle.retry(settled.path, turn.now.monotonic);
-            return;
-        }
-        if files.known.is_moved_no_more(settled.path.digest()) {
-            turn.record(Record::NotIgnored { drop: drop.clone(), path: settled.path.clone() });
-        }
-        let covered = files.known.covered(settled.path.digest(), &settled.version).unwrap_or(0);
-        let destinations = files.settings.destinations.iter().enumerate();
-        let missing: Vec<_> = destinations
-            .filter(|(position, _)| covered >> position & 1 == 0)
-            .map(|(_, name)| name.clone())
-            .collect();
-        let may_be_moved = files.known.may_be_moved(settled.path.digest(), &settled.version);
+    fn admit(&mut self, drop: &DirectoryName, file: SettledFile, turn: &mut Turn) {
         // What parked for want of it at one destination goes on, when it is new to another.
-        if settled.unreadable.is_none() {
-            let live = files.known.live(settled.path.digest());
-            self.release(live, turn);
+        if file.unreadable.is_none() {
+            self.release(file.open, turn);
         }
-        for destination in missing {
-            let id = self.admit_to(drop, destination, settled, turn);
-            if let Some(id) = id.filter(|_| may_be_moved) {
+        let settled = Settled {
+            path: &file.path,
+            name: &file.path,
+            place: file.place,
+            version: file.version,
+            is_unreadable: file.unreadable.is_some(),
+            provenance: None,
+        };
+        for destination in file.missing {
+            let id = self.admit_to(drop, destination, &settled, turn);
+            if let Some(id) = id.filter(|_| file.may_be_moved) {
                 self.end_moved(id, turn);
             }
         }
@@ -232,19 +375,19 @@ impl Engine {
         settled: &Settled<'_>,
         turn: &mut Turn,
     ) -> Option<UploadId> {
-        let (files, gate) = (self.drops.get(drop)?, self.gates.get(&destination)?);
+        let (intake, gate) = (self.intakes.get(drop)?, self.gates.get(&destination)?);
         let to = &gate.settings;
-        let run = files.runs.shared(&settled.place.run(settled.path));
+        let run = intake.runs().shared(&settled.place.run(settled.path));
         let words = plan::Words {
-            drop: &files.settings,
+            drop: intake.settings(),
             path: settled.name,
             run: if settled.place.is_alone(settled.path) { settled.name } else { &run },
-            reading: files.runs.reading(&run),
+            reading: intake.runs().reading(&run),
             at: turn.now.wall,
         };
         let wish = gate.wish(settled.version.size);
         let planned = plan::part_size(&to.traits.limits, wish, settled.version.size);
-        let unreadable = settled.unreadable.as_ref().map(|_| ParkReason::SourceUnreadable);
+        let unreadable = settled.is_unreadable.then_some(ParkReason::SourceUnreadable);
         let admission = Admission {
             id: UploadId(self.next_upload),
             drop: drop.clone(),
@@ -255,7 +398,7 @@ impl Engine {
             rank: settled.place.rank,
             at: turn.now.wall,
             parked: planned.err().or(unreadable),
-            root: files.hearing.root.clone(),
+            root: intake.health().root().cloned(),
             run,
             is_sentinel: false,
             provenance: settled.provenance.map(Box::new),
@@ -267,9 +410,10 @@ impl Engine {
         self.disk.admitted(admission.id);
         turn.record(Record::Admit(Box::new(admission.clone())));
         let upload = Box::new(Upload::admitted(admission));
-        self.remember(StoredFile::of(&upload.admission), Some(id));
         self.join_drop(&upload.admission, turn);
-        self.join_run(&upload.admission, turn);
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.admitted(&upload.admission, turn.now);
+        }
         self.uploads.insert(id, upload);
         self.claim(id, turn);
         self.place(id, turn);

@@ -100,6 +100,19 @@ pub(crate) struct Wants {
 }
 
 impl Upload {
+    /// Returns whether it cannot go on without reading its source.
+    pub(super) fn needs_source(&self) -> bool {
+        match &self.state.stage {
+            Stage::Queued | Stage::Beginning { .. } => true,
+            Stage::Sending { remote } => self.state.accepted_count < remote.part_count,
+            Stage::Completing { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => false,
+        }
+    }
+
     /// Takes an upload that was just admitted.
     pub(crate) fn admitted(admission: Admission) -> Self {
         let state = UploadState::admitted(admission.parked);

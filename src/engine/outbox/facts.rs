@@ -6,13 +6,14 @@ use super::daily::Item;
 use super::group::{Files, GroupKey};
 use super::words::Message;
 use crate::engine::Engine;
+use crate::engine::RunKey;
 use crate::engine::gate::Gate;
-use crate::engine::runs::RunKey;
+use crate::engine::intake::CompletedFile;
 use crate::engine::ticket::Ticket;
 use crate::engine::turn::Turn;
 use crate::model::{
     ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, NoticeKind, ParkReason, Record,
-    SourcePath, UploadId, WatchState,
+    SourcePath, UploadId,
 };
 
 /// What waits longer for what passes by itself is told to people.
@@ -65,14 +66,14 @@ impl Engine {
 
     /// Tells that a run was completed.
     pub(in crate::engine) fn note_completed(&mut self, key: &RunKey, turn: &mut Turn) {
-        let Some(files) = self.drops.get(&key.0) else { return };
-        let Some(run) = files.runs.get(&key.1) else { return };
-        let message = Message::completed(&run.row, &files.settings.destinations);
+        let Some(intake) = self.intakes.get(&key.0) else { return };
+        let Some(row) = intake.runs().row(&key.1) else { return };
+        let message = Message::completed(row, &intake.settings().destinations);
         let item = Item {
             drop: key.0.as_str().to_owned(),
-            name: Some(run.row.name.to_string()),
-            file_count: run.row.file_count,
-            size_bytes: run.row.size.0,
+            name: Some(row.name.to_string()),
+            file_count: row.file_count,
+            size_bytes: row.size.0,
         };
         self.outbox.complete(&message, &item, turn);
     }
@@ -80,25 +81,24 @@ impl Engine {
     /// Tells that a file which is a drop of its own is at every destination.
     pub(in crate::engine) fn note_file(
         &mut self,
-        admission: &Ticket,
-        id: UploadId,
+        drop: &DirectoryName,
+        done: &CompletedFile,
         turn: &mut Turn,
     ) {
-        let Some(files) = self.drops.get(&admission.drop) else { return };
+        let Some(intake) = self.intakes.get(drop) else { return };
         if !self.outbox.is_wanted(NoticeKind::RunCompleted) {
             return;
         }
-        let names = files.settings.destinations.iter();
+        let names = intake.settings().destinations.iter();
         let names = names.map(|name| name.as_str().to_owned()).collect();
-        let size = admission.fingerprint.size;
-        let file = Files::one(id, (&admission.path, size), names);
+        let file = Files::one(done.upload, (&done.path, done.size), names);
         let item = Item {
-            drop: admission.drop.as_str().to_owned(),
+            drop: drop.as_str().to_owned(),
             name: None,
             file_count: 1,
-            size_bytes: size.0,
+            size_bytes: done.size.0,
         };
-        self.outbox.gather(GroupKey::Completed(admission.drop.clone()), file, turn);
+        self.outbox.gather(GroupKey::Completed(drop.clone()), file, turn);
         self.outbox.add_to_digests(&item, turn);
     }
 
@@ -125,14 +125,11 @@ impl Engine {
 
     /// Tells that a drop directory is deaf; or heard again, once a scan of this life has seen it.
     pub(in crate::engine) fn note_hearing(&mut self, drop: &DirectoryName, turn: &mut Turn) {
-        let Some(files) = self.drops.get(drop) else { return };
-        let (watch, why) = &files.watch;
-        let is_deaf = *watch == WatchState::Deaf;
-        let by_watch = is_deaf.then(|| why.as_deref().unwrap_or("it cannot be watched"));
-        let deafness = files.hearing.deafness().or(by_watch);
+        let Some(intake) = self.intakes.get(drop) else { return };
+        let reason = intake.health().unreadable_reason();
         let was_told = self.outbox.is_troubled(NoticeKind::Deaf, drop.as_str());
-        if deafness.is_some() != was_told && (deafness.is_some() || files.is_scanned) {
-            let message = Message::hearing(drop, &files.settings.directory, deafness);
+        if reason.is_some() != was_told && (reason.is_some() || intake.health().is_scanned()) {
+            let message = Message::hearing(drop, &intake.settings().directory, reason);
             self.outbox.trouble(&message, turn);
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::daily::Content;
 use super::group::{Files, GroupKey};
-use crate::engine::runs::RunKey;
+use crate::engine::RunKey;
 use crate::model::{
     ByteCount, Channel, DestinationName, DirectoryName, Notice, NoticeId, NoticeKind, RunRow,
     Space, WallTime,

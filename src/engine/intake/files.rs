@@ -1,0 +1,371 @@
+//! The files of one drop directory: which settle, which are known, which are compared or ignored.
+//!
+//! Says what follows from each observation ([`Notice`]). A known file whose version has not changed
+//! costs one look-up in a scan and nothing between scans.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compare::{Compared, Comparisons};
+use super::settle::Settle;
+use super::turn::{Finding, IntakeTurn, SettledFile};
+use crate::engine::known::KnownFiles;
+use crate::model::{
+    DestinationName, Fingerprint, IgnoreReason, Monotonic, Observation, PathDigest, Place, Record,
+    Seen, SourcePath, UploadId,
+};
+
+/// See the module's head.
+#[derive(Debug)]
+pub(in crate::engine) struct Files {
+    /// The destinations of the drop directory; the sets in `known` are of positions in it.
+    destinations: Vec<DestinationName>,
+    pub(super) settle: Settle,
+    pub(super) comparisons: Comparisons,
+    /// Files that were admitted, in their newest version.
+    pub(super) known: KnownFiles,
+    pub(super) ignored: IgnoredPaths,
+    /// A look is under way. One at a time: the next one waits until what this one settled is
+    /// committed, so that memory never holds more than one look's admissions ahead of the disk.
+    pub(super) is_looking: bool,
+}
+
+/// What follows from one observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Notice {
+    Nothing,
+    /// The file is settled: admit it. The text says why it may not be read, when it may not.
+    Settled(Fingerprint, Option<String>),
+    /// The file is settled, and may be one that was sent under another path.
+    MaybeMoved(Fingerprint),
+    /// The file was touched since it was sent, and is quiet again: compare it.
+    Touched(Fingerprint),
+    /// The file is another version than the one these uploads were planned for.
+    Changed(Vec<UploadId>),
+    /// The file is the version these uploads were planned for, and can be read.
+    Readable(Vec<UploadId>),
+    /// The file of these uploads is not there.
+    Gone(Vec<UploadId>),
+    /// The path is not uploaded; the reason was not known before.
+    NewlyIgnored(IgnoreReason),
+}
+
+/// How close an observation was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Closeness {
+    /// A scan: the file was not opened.
+    Scan,
+    /// A look: the file was opened.
+    Look,
+}
+
+/// Paths that are never uploaded; a run may have as many of them as files.
+#[derive(Debug, Default)]
+pub(super) struct IgnoredPaths {
+    reasons: BTreeMap<PathDigest, IgnoreReason>,
+    /// Of these, directories that may not be read.
+    unreadable: BTreeSet<SourcePath>,
+}
+
+impl IgnoredPaths {
+    pub(super) fn load(&mut self, path: PathDigest, reason: IgnoreReason) {
+        self.reasons.insert(path, reason);
+    }
+
+    pub(super) fn load_unreadable(&mut self, path: SourcePath) {
+        self.unreadable.insert(path);
+    }
+
+    /// Notes that a path is not uploaded. Returns whether that is news.
+    fn insert(&mut self, path: &SourcePath, reason: IgnoreReason) -> bool {
+        if reason == IgnoreReason::DirectoryUnreadable {
+            self.unreadable.insert(path.clone());
+        }
+        self.reasons.insert(path.digest(), reason) != Some(reason)
+    }
+
+    /// Notes that a path may be uploaded. Returns whether that is news.
+    pub(super) fn remove(&mut self, path: &SourcePath) -> bool {
+        let was_ignored = !self.reasons.is_empty() && self.reasons.remove(&path.digest()).is_some();
+        if was_ignored {
+            self.unreadable.remove(path);
+        }
+        was_ignored
+    }
+
+    /// Notes that every directory could be read. Returns those that could not before.
+    pub(super) fn all_readable(&mut self) -> BTreeSet<SourcePath> {
+        let were = std::mem::take(&mut self.unreadable);
+        were.iter().for_each(|path| {
+            self.reasons.remove(&path.digest());
+        });
+        were
+    }
+
+    /// Says what a scan does not see.
+    pub(super) fn unseen(&self) -> String {
+        let mut directories = self.unreadable.iter();
+        match (directories.next(), directories.count()) {
+            (None, _) => "some files could not be looked at for the moment".to_owned(),
+            (Some(first), 0) => format!("directory {first} cannot be read"),
+            (Some(first), more) => format!("directory {first} and {more} more cannot be read"),
+        }
+    }
+}
+
+impl Files {
+    pub(super) fn new(destinations: Vec<DestinationName>, settle: Settle) -> Self {
+        Self {
+            destinations,
+            settle,
+            comparisons: Comparisons::default(),
+            known: KnownFiles::default(),
+            ignored: IgnoredPaths::default(),
+            is_looking: false,
+        }
+    }
+
+    /// Returns how many files are not settled, or settled and not known to be what was sent.
+    pub(in crate::engine) fn settling_count(&self) -> usize {
+        self.settle.len() + self.comparisons.len()
+    }
+
+    /// Returns the paths of these files.
+    pub(super) fn settling_paths(&self) -> impl Iterator<Item = &SourcePath> {
+        self.settle.paths().chain(self.comparisons.paths())
+    }
+
+    /// Returns whether any file below a directory settles or is compared.
+    pub(super) fn is_settling_below(&self, directory: &SourcePath) -> bool {
+        self.settle.has_any_below(directory) || self.comparisons.has_any_below(directory)
+    }
+
+    /// Returns all destinations, as a set of positions.
+    pub(super) fn everywhere(&self) -> u64 {
+        let count = self.destinations.len();
+        if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+    }
+
+    /// Returns the set of one destination.
+    pub(in crate::engine) fn set_of(&self, destination: &DestinationName) -> u64 {
+        let position = self.destinations.iter().position(|name| name == destination);
+        position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
+    }
+
+    /// Returns the destinations for which a version of a file was not admitted.
+    pub(super) fn missing(&self, path: PathDigest, version: &Fingerprint) -> Vec<DestinationName> {
+        let covered = self.known.covered(path, version).unwrap_or(0);
+        let destinations = self.destinations.iter().enumerate();
+        let missing = destinations.filter(|(position, _)| covered >> position & 1 == 0);
+        missing.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Returns whether a file was admitted for every destination, and no upload of it is under way.
+    pub(super) fn is_everywhere(&self, path: &SourcePath, version: &Fingerprint) -> bool {
+        let covered = self.known.covered(path.digest(), version);
+        covered == Some(self.everywhere()) && self.known.live(path.digest()).is_empty()
+    }
+
+    /// Returns whether an upload of a file has not ended.
+    pub(super) fn has_open(&self, path: &SourcePath) -> bool {
+        !self.known.live(path.digest()).is_empty()
+    }
+
+    /// Replaces the destinations. For which of them files were admitted is kept by position, so the
+    /// positions are translated.
+    pub(super) fn set_destinations(&mut self, destinations: Vec<DestinationName>) {
+        let places: BTreeMap<_, _> =
+            destinations.iter().enumerate().map(|(place, name)| (name, place)).collect();
+        let moved: Vec<_> =
+            self.destinations.iter().map(|name| places.get(name).copied()).collect();
+        self.known.translate(|old| {
+            let bits = moved.iter().enumerate().filter(|(place, _)| old >> place & 1 == 1);
+            bits.filter_map(|(_, place)| *place).fold(0, |set, place| set | 1 << place)
+        });
+        self.destinations = destinations;
+    }
+
+    /// Returns a file that is to be sent, as far as it is known.
+    pub(super) fn settled(
+        &self,
+        path: &SourcePath,
+        place: Place,
+        version: Fingerprint,
+    ) -> SettledFile {
+        let digest = path.digest();
+        SettledFile {
+            path: path.clone(),
+            place,
+            version,
+            unreadable: None,
+            missing: self.missing(digest, &version),
+            open: self.known.live(digest),
+            may_be_moved: self.known.may_be_moved(digest, &version),
+        }
+    }
+
+    /// Reports a file that is to be sent; while rows are being read it is looked at again.
+    pub(super) fn announce(&mut self, file: SettledFile, turn: &mut IntakeTurn<'_>) {
+        if turn.around().is_loading {
+            return self.look_again(&file.path, file.version, turn.now().monotonic);
+        }
+        if self.known.is_moved_no_more(file.path.digest()) {
+            turn.record(Record::NotIgnored { drop: turn.directory(), path: file.path.clone() });
+        }
+        turn.find(Finding::Settled(file));
+    }
+
+    /// Notes that nothing is in the drop directory: every file of it was removed by someone. Returns
+    /// whether any file settled before the scan that found this began.
+    pub(super) fn all_gone(&mut self, scan_started: Monotonic, turn: &mut IntakeTurn<'_>) -> bool {
+        self.comparisons.clear();
+        turn.find(Finding::Gone(self.known.all_live().collect()));
+        self.settle.forget_before(scan_started)
+    }
+
+    /// Acts on what a comparison has shown. Returns the run that has one more file by it, if any.
+    pub(super) fn compared(
+        &mut self,
+        path: &SourcePath,
+        compared: Compared,
+        turn: &mut IntakeTurn<'_>,
+    ) -> Option<SourcePath> {
+        let (now, digest) = (turn.now(), path.digest());
+        match compared {
+            Compared::Unchanged(version) => {
+                self.known.proved(digest, &version);
+                let (drop, of) = (turn.directory(), path.clone());
+                turn.record(Record::Touched { drop, path: of, fingerprint: version });
+                if !self.missing(digest, &version).is_empty() {
+                    self.settle.hint(path.clone(), now.monotonic);
+                }
+            }
+            Compared::Moved(version, place, upload) => {
+                self.known.admitted(digest, &version, self.everywhere());
+                self.known.moved(digest);
+                let (drop, of, at) = (turn.directory(), path.clone(), now.wall);
+                turn.record(Record::Moved { drop, path: of, fingerprint: version, upload, at });
+                return (!place.is_alone(path)).then(|| place.run(path));
+            }
+            Compared::New(version, place) => {
+                self.announce(self.settled(path, place, version), turn);
+            }
+            Compared::Changed(version) => {
+                self.known.forget(digest);
+                self.settle.scanned(path, version, now.monotonic);
+            }
+            Compared::Cancelled(version) => self.settle.scanned(path, version, now.monotonic),
+            Compared::Failed(version) => self.look_again(path, version, now.monotonic),
+        }
+        None
+    }
+
+    pub(in crate::engine) fn known(&self) -> &KnownFiles {
+        &self.known
+    }
+
+    /// Forgets that a file settles or is compared.
+    fn forget(&mut self, path: &SourcePath) {
+        self.settle.forget(path);
+        self.comparisons.forget(path);
+    }
+
+    /// Looks at a file again after a while.
+    pub(super) fn look_again(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
+        self.settle.scanned(path, version, now);
+        self.settle.retry(path, now);
+    }
+
+    /// Returns the files to look at now, at most `limit`; none while a look is under way.
+    pub(super) fn begin_look(&mut self, now: Monotonic, limit: usize) -> Vec<SourcePath> {
+        if self.is_looking {
+            return Vec::new();
+        }
+        let paths = self.settle.take_due(now, limit);
+        self.is_looking = !paths.is_empty();
+        paths
+    }
+
+    /// Receives one observation and says what follows. Changed files become candidates here. `may_go`
+    /// says whether a file of this path may be sent at all as things are.
+    pub(super) fn observe(
+        &mut self,
+        seen: &Observation,
+        closeness: Closeness,
+        now: Monotonic,
+        may_go: impl FnOnce() -> bool,
+    ) -> Notice {
+        match &seen.seen {
+            Seen::File(version) => {
+                let found = FoundFile { version: *version, unreadable: None, closeness };
+                self.observe_file(&seen.path, found, now, may_go)
+            }
+            Seen::Unreadable(version, why) => {
+                let found = FoundFile { version: *version, unreadable: Some(why), closeness };
+                self.observe_file(&seen.path, found, now, may_go)
+            }
+            Seen::Ignored(reason) => {
+                self.forget(&seen.path);
+                match self.ignored.insert(&seen.path, *reason) {
+                    true => Notice::NewlyIgnored(*reason),
+                    false => Notice::Nothing,
+                }
+            }
+            Seen::Gone => {
+                self.forget(&seen.path);
+                Notice::Gone(self.known.live(seen.path.digest()))
+            }
+        }
+    }
+
+    fn observe_file(
+        &mut self,
+        path: &SourcePath,
+        found: FoundFile<'_>,
+        now: Monotonic,
+        may_go: impl FnOnce() -> bool,
+    ) -> Notice {
+        let FoundFile { version, unreadable, closeness } = found;
+        let digest = path.digest();
+        let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
+        if covered == Some(self.everywhere()) {
+            self.settle.forget(path);
+            return match (live.is_empty(), unreadable) {
+                (true, _) | (false, Some(_)) => Notice::Nothing,
+                (false, None) => Notice::Readable(live),
+            };
+        }
+        if covered.is_none() && !live.is_empty() {
+            self.settle.scanned(path, version, now);
+            if closeness == Closeness::Look {
+                self.settle.retry(path, now);
+            }
+            return Notice::Changed(live);
+        }
+        let is_touched = self.known.is_touched(digest, &version);
+        let is_wanted = !self.comparisons.has(path, &version)
+            && if is_touched { unreadable.is_none() } else { may_go() };
+        if !is_wanted {
+            self.settle.forget(path);
+            return Notice::Nothing;
+        }
+        if closeness == Closeness::Scan {
+            self.settle.scanned(path, version, now);
+            return Notice::Nothing;
+        }
+        let is_settled = self.settle.looked(path, version, now);
+        let may_be_moved = || unreadable.is_none() && self.known.may_be_moved(digest, &version);
+        match is_settled {
+            false => Notice::Nothing,
+            true if is_touched => Notice::Touched(version),
+            true if may_be_moved() => Notice::MaybeMoved(version),
+            true => Notice::Settled(version, unreadable.cloned()),
+        }
+    }
+}
+
+/// A file as it was found.
+struct FoundFile<'a> {
+    version: Fingerprint,
+    unreadable: Option<&'a String>,
+    closeness: Closeness,
+}

@@ -1,0 +1,281 @@
+//! The health of a drop directory: whether it can be read, how it is watched, and what scans miss.
+//!
+//! *Away*: the directory cannot be opened or read, or another one stands at its path than the one whose
+//! files are known: a link, another share, the mount point of a share that is not mounted. Then nothing
+//! in it is gone: uploads that need their source wait, looks wait, and a scan is made every
+//! [`AWAY_PAUSE`] until it is back, or an operator accepts the other one. The same directory, empty, was
+//! emptied by someone. As long as no file was ever seen, what is mounted at its path is accepted.
+//!
+//! *Stalled*: for two scan intervals no scan came to its end or showed anything. A scan that hangs in
+//! the kernel never fails, so this deadline is the only sign of it.
+//!
+//! Either makes the directory unreadable (`deaf`), whatever its watch says. A scan that could not read
+//! all of it is no full scan, and is reported with its reason.
+
+use std::time::Duration;
+
+use crate::engine::settings::DirectorySettings;
+use crate::model::{
+    ByteCount, DirectoryHealth, Monotonic, Observation, RootIdentity, Seen, WallTime, WatchState,
+};
+
+/// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
+/// one ends at its first step.
+const AWAY_PAUSE: Duration = Duration::from_secs(10);
+/// Scan intervals without an observation after which a drop directory is unreadable.
+const STALLED_INTERVALS: u32 = 2;
+/// The reason of a drop directory whose scans stall.
+const STALLED: &str = "for two scan intervals no scan has ended or shown anything: \
+    does its file system answer?";
+
+/// What is known of one drop directory as a whole.
+#[derive(Debug)]
+pub(in crate::engine) struct Health {
+    /// Which directory it has to be, once files of it were seen.
+    root: Option<RootIdentity>,
+    reach: Reach,
+    /// When a scan last showed anything or ended, or the first began.
+    active_at: Option<Monotonic>,
+    /// Since when no scan has seen all of it, and whether that has lasted.
+    partial: Option<Partial>,
+    watch: WatchState,
+    /// Why it is not watched by events.
+    watch_reason: Option<String>,
+    /// End of the last scan that saw everything.
+    last_full_scan_at: Option<WallTime>,
+    /// A scan has come to its end since the start.
+    is_scanned: bool,
+    /// Free space on its file system, at the last scan.
+    free_space: Option<ByteCount>,
+    /// The row as last written.
+    written: Option<DirectoryHealth>,
+}
+
+/// Whether the directory can be read, by its last scan.
+#[derive(Debug)]
+enum Reach {
+    Readable,
+    /// No scan ends or shows anything.
+    Stalled,
+    /// This machine is short of something that a scan needs.
+    Failed(String),
+    Away {
+        reason: String,
+        /// Another directory that stands at its path.
+        other: Option<RootIdentity>,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Partial {
+    since: Monotonic,
+    is_long: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            root: None,
+            reach: Reach::Readable,
+            active_at: None,
+            partial: None,
+            watch: WatchState::Scanning,
+            watch_reason: None,
+            last_full_scan_at: None,
+            is_scanned: false,
+            free_space: None,
+            written: None,
+        }
+    }
+}
+
+impl Health {
+    /// Returns which directory it has to be, once files of it were seen.
+    pub(in crate::engine) fn root(&self) -> Option<&RootIdentity> {
+        self.root.as_ref()
+    }
+
+    /// Returns whether its files are out of reach, which says nothing about them.
+    pub(in crate::engine) fn is_away(&self) -> bool {
+        matches!(self.reach, Reach::Away { .. })
+    }
+
+    /// Returns whether a scan has come to its end since the start.
+    pub(in crate::engine) fn is_scanned(&self) -> bool {
+        self.is_scanned
+    }
+
+    pub(in crate::engine) fn last_full_scan_at(&self) -> Option<WallTime> {
+        self.last_full_scan_at
+    }
+
+    /// Returns why it can neither be scanned nor watched, when it cannot.
+    pub(in crate::engine) fn unreadable_reason(&self) -> Option<&str> {
+        let why = self.watch_reason.as_deref().unwrap_or("it cannot be watched");
+        self.scan_failure().or((self.watch == WatchState::Deaf).then_some(why))
+    }
+
+    fn scan_failure(&self) -> Option<&str> {
+        match &self.reach {
+            Reach::Readable => None,
+            Reach::Stalled => Some(STALLED),
+            Reach::Failed(reason) | Reach::Away { reason, .. } => Some(reason),
+        }
+    }
+
+    /// Returns whether there is less free space than `floor`.
+    pub(super) fn is_short_of_space(&self, floor: Option<ByteCount>) -> bool {
+        floor.zip(self.free_space).is_some_and(|(floor, free)| free < floor)
+    }
+
+    /// Returns whether the last scan did not see all of it.
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Returns how long to wait after a scan.
+    pub(super) fn pause(&self, scan_interval: Duration) -> Duration {
+        match self.reach {
+            Reach::Failed(_) | Reach::Away { .. } => scan_interval.min(AWAY_PAUSE),
+            Reach::Readable | Reach::Stalled => scan_interval,
+        }
+    }
+
+    /// Returns when its scans count as stalled, unless they do.
+    pub(super) fn deadline(&self, scan_interval: Duration) -> Option<Monotonic> {
+        let active_at = self.active_at.filter(|_| matches!(self.reach, Reach::Readable))?;
+        Some(active_at.after(scan_interval.saturating_mul(STALLED_INTERVALS)))
+    }
+
+    /// Notes that the deadline has passed, if it has.
+    pub(super) fn note_stalled(&mut self, scan_interval: Duration, now: Monotonic) -> bool {
+        let is_stalled = self.deadline(scan_interval).is_some_and(|at| at <= now);
+        if is_stalled {
+            self.reach = Reach::Stalled;
+        }
+        is_stalled
+    }
+
+    pub(super) fn scan_begun(&mut self, now: Monotonic) {
+        self.active_at.get_or_insert(now);
+    }
+
+    /// Notes that a scan ended or showed something. Returns whether scans were stalled.
+    pub(super) fn record_scan_activity(&mut self, now: Monotonic) -> bool {
+        self.active_at = Some(now);
+        let was_stalled = matches!(self.reach, Reach::Stalled);
+        if was_stalled {
+            self.reach = Reach::Readable;
+        }
+        was_stalled
+    }
+
+    /// Notes that a scan ended before it saw anything.
+    pub(super) fn scan_failed(&mut self, reason: String, is_away: bool) {
+        let other = match std::mem::replace(&mut self.reach, Reach::Readable) {
+            Reach::Away { other, .. } => other,
+            Reach::Readable | Reach::Stalled | Reach::Failed(_) => None,
+        };
+        self.reach = match is_away {
+            true => Reach::Away { reason, other },
+            false => Reach::Failed(reason),
+        };
+    }
+
+    /// Notes that another directory stands at its path than the one whose files are known.
+    pub(super) fn found_other(&mut self, other: RootIdentity, reason: String) {
+        self.reach = Reach::Away { reason, other: Some(other) };
+    }
+
+    /// Accepts the other directory that stands at its path. Returns whether there is one.
+    pub(super) fn accept_other(&mut self) -> bool {
+        let Reach::Away { other, .. } = &mut self.reach else { return false };
+        let Some(other) = other.take() else { return false };
+        self.root = Some(other);
+        true
+    }
+
+    /// Notes that a scan came to its end: the directory is there, and which it is where anything is in
+    /// it. Returns whether it was away.
+    pub(super) fn scan_ended(&mut self, root: RootIdentity, is_empty: bool) -> bool {
+        if !is_empty {
+            self.root.get_or_insert(root);
+        }
+        self.is_scanned = true;
+        let was_away = self.is_away();
+        self.reach = Reach::Readable;
+        was_away
+    }
+
+    /// Notes which directory it is that files are seen in before a scan of it has ended.
+    pub(super) fn note_root(&mut self, root: Option<RootIdentity>, seen: &[Observation]) {
+        let is_file = |one: &Observation| matches!(one.seen, Seen::File(_) | Seen::Unreadable(..));
+        if let Some(root) = root.filter(|_| seen.iter().any(is_file)) {
+            self.root.get_or_insert(root);
+        }
+    }
+
+    pub(super) fn load_root(&mut self, root: RootIdentity) {
+        self.root = Some(root);
+    }
+
+    pub(super) fn set_free_space(&mut self, free: Option<ByteCount>) {
+        self.free_space = free;
+    }
+
+    pub(super) fn set_watch(&mut self, watch: WatchState, reason: Option<String>) {
+        self.watch = watch;
+        self.watch_reason = reason;
+    }
+
+    /// Notes that the scan that ended did not see all of it.
+    pub(super) fn scan_missed_some(&mut self, scan_interval: Duration, now: Monotonic) {
+        let since = self.partial.map_or(now, |partial| partial.since);
+        let is_long = now.since(since) >= scan_interval.saturating_mul(STALLED_INTERVALS);
+        self.partial = Some(Partial { since, is_long });
+    }
+
+    /// Notes that the scan that ended saw all that it looked at.
+    pub(super) fn scan_saw_all(&mut self) {
+        self.partial = None;
+    }
+
+    /// Notes that a scan ended that left out nothing.
+    pub(super) fn scan_was_full(&mut self, at: WallTime) {
+        self.last_full_scan_at = Some(at);
+    }
+
+    /// Returns the row, when it differs from what was last written. `unseen` says what scans miss.
+    pub(super) fn row(
+        &mut self,
+        settings: &DirectorySettings,
+        settling_count: usize,
+        unseen: impl FnOnce() -> String,
+    ) -> Option<DirectoryHealth> {
+        let (watch, reason) = match self.scan_failure() {
+            Some(failure) => (WatchState::Deaf, Some(failure.to_owned())),
+            None => {
+                let missed = self.partial.map(|partial| {
+                    let lasting =
+                        if partial.is_long { ", for two scan intervals or longer" } else { "" };
+                    format!("{}{lasting}", unseen())
+                });
+                let parts: Vec<_> = self.watch_reason.clone().into_iter().chain(missed).collect();
+                (self.watch, (!parts.is_empty()).then(|| parts.join("; ")))
+            }
+        };
+        let row = DirectoryHealth {
+            drop: settings.name.clone(),
+            directory: settings.directory.clone(),
+            watch,
+            reason,
+            last_full_scan_at: self.last_full_scan_at,
+            settling_count: settling_count as u64,
+            root: self.root.clone(),
+        };
+        (self.written.as_ref() != Some(&row)).then(|| {
+            self.written = Some(row.clone());
+            row
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! The runs of one drop directory: when one is closed, when all of it is there.
+//!
+//! What a run is, the observations say ([`Place`]); how far it is, is a row. A run is
+//! - *open* while files may still come. Those that are rewritten all run long, and all of them where
+//!   the operator wants so, are not sent yet;
+//! - *closed* when its markers are there (where its profile knows any) and two scans, at least the
+//!   closing time apart, found the same paths, sizes and times. Then a scan brings what was held;
+//! - *completed* when nothing of it is unsettled and every upload of it has ended. The markers of the
+//!   rule that closes this run are sent when all other files have arrived, so that a reader of the far
+//!   side can rely on them. A marker of another instrument's rule is a file like any other that is held.
+//!   A file that comes later makes the run closed again, and it is completed once more.
+//!
+//! Memory holds counts and one sum for each run, never its files. At a crash the row says how far it
+//! was; the scans that believe it closed begin again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::act::IntakeAct;
+use super::run::{RunStep, SeenFile, StoredRun, TrackedRun};
+use super::turn::{Finding, IntakeTurn, ReceiptFile};
+use crate::engine::event::{Act, Outcome, Setback};
+use crate::engine::settings::DirectorySettings;
+use crate::engine::ticket::Ticket;
+use crate::model::{
+    FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState, SourcePath,
+};
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Runs {
+    tracked: BTreeMap<SourcePath, TrackedRun>,
+    /// Runs with which something has happened, or will.
+    wakes: BTreeSet<(Monotonic, SourcePath)>,
+    /// Runs that wait for the acts of others to end.
+    awaiting_slot: BTreeSet<SourcePath>,
+}
+
+/// What runs want of their drop directory.
+#[derive(Debug, Default)]
+pub(super) struct RunWants {
+    /// A scan at this time.
+    pub(super) scan_at: Option<Monotonic>,
+    /// Looks at these files.
+    pub(super) looks: Vec<SourcePath>,
+}
+
+impl Runs {
+    pub(super) fn load(&mut self, stored: StoredRun, now: Monotonic) {
+        self.tracked.insert(stored.row.name.clone(), TrackedRun::load(stored, now));
+    }
+
+    /// Returns what a run says of itself, as far as it was read.
+    pub(in crate::engine) fn reading(&self, run: &SourcePath) -> Option<&RunReading> {
+        self.tracked.get(run).map(TrackedRun::reading)
+    }
+
+    /// Returns the name of a run that is known, so that all its files share it.
+    pub(in crate::engine) fn shared(&self, run: &SourcePath) -> SourcePath {
+        self.tracked.get_key_value(run).map_or_else(|| run.clone(), |(name, _)| name.clone())
+    }
+
+    pub(in crate::engine) fn row(&self, run: &SourcePath) -> Option<&RunRow> {
+        self.tracked.get(run).map(TrackedRun::row)
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &RunRow> {
+        self.tracked.values().map(TrackedRun::row)
+    }
+
+    /// Returns whether a run is completed and nothing of it is under way; none when it is not known.
+    pub(super) fn is_over(&self, run: &SourcePath) -> Option<bool> {
+        self.tracked.get(run).map(TrackedRun::is_over)
+    }
+
+    /// Notes that an upload of a run was given up by an operator.
+    pub(super) fn note_given_up(&mut self, admission: &Ticket) {
+        let run = self.tracked.get_mut(&admission.run).filter(|_| !admission.is_sentinel);
+        if let Some(run) = run {
+            run.note_given_up();
+        }
+    }
+
+    /// Has a run looked at in this turn, or at a later time.
+    pub(super) fn wake(&mut self, run: &SourcePath, at: Monotonic) {
+        self.wakes.insert((at, run.clone()));
+    }
+
+    /// Returns when a run is to be looked at.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Notes that an upload belongs to a run. Returns whether a scan is wanted.
+    pub(super) fn join(&mut self, admission: &Ticket, now: Now) -> bool {
+        if admission.run == admission.path || admission.is_sentinel {
+            return false;
+        }
+        let opened = || {
+            let row = RunRow::opened(admission.drop.clone(), admission.run.clone(), now.wall);
+            TrackedRun::new(row, now.monotonic)
+        };
+        let run = self.tracked.entry(admission.run.clone()).or_insert_with(opened);
+        let is_reopened = run.join(admission.id, now.monotonic);
+        self.wake(&admission.run, now.monotonic);
+        is_reopened
+    }
+
+    /// Notes that an upload has ended.
+    pub(super) fn leave(&mut self, admission: &Ticket, now: Monotonic) {
+        let run = self.tracked.get_mut(&admission.run);
+        if run.is_some_and(|run| run.leave(admission.id)) {
+            self.wake(&admission.run, now);
+        }
+    }
+
+    /// Returns whether a file that is not known may be sent, or waits for its run.
+    pub(super) fn admits(
+        &self,
+        path: &SourcePath,
+        place: Place,
+        directory: &DirectorySettings,
+    ) -> bool {
+        if place.is_alone(path) {
+            return true;
+        }
+        let run = &path.as_bytes()[..place.run_length as usize];
+        self.tracked.get(run).is_some_and(|run| run.admits(place.role, directory))
+    }
+
+    /// Notes that a file was seen, and counts it when that was in a scan. Returns whether its run was
+    /// not known before.
+    pub(super) fn observe(
+        &mut self,
+        directory: &DirectorySettings,
+        file: SeenFile<'_>,
+        now: Now,
+    ) -> bool {
+        if file.place.is_alone(file.path) {
+            return false;
+        }
+        let run = &file.path.as_bytes()[..file.place.run_length as usize];
+        if let Some(tracked) = self.tracked.get_mut(run) {
+            tracked.observe(file);
+            return false;
+        }
+        let run = SourcePath::from_bytes(run);
+        let row = RunRow::opened(directory.name.clone(), run.clone(), now.wall);
+        let mut tracked = TrackedRun::new(row, now.monotonic);
+        tracked.observe(file);
+        self.tracked.insert(run, tracked);
+        true
+    }
+
+    /// Begins a scan and returns the runs that it leaves out, if any: those that have been completed,
+    /// and the same, since then.
+    pub(super) fn begin_scan(&mut self, rest_since: Option<Monotonic>) -> BTreeSet<SourcePath> {
+        let tracked = self.tracked.iter_mut();
+        let skipped = tracked.filter_map(|(name, run)| run.begin_scan(rest_since).then_some(name));
+        skipped.cloned().collect()
+    }
+
+    /// Ends a scan that saw all it looked at.
+    pub(super) fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
+        for (name, run) in &mut self.tracked {
+            run.end_scan(started, now);
+            if run.row().state != RunState::Gone {
+                self.wakes.insert((now, name.clone()));
+            }
+        }
+    }
+
+    /// Returns a run that is to be looked at now.
+    pub(super) fn next_due(&mut self, turn: &IntakeTurn<'_>) -> Option<SourcePath> {
+        let is_due = self.next_deadline().is_some_and(|at| at <= turn.now().monotonic);
+        if is_due {
+            return self.wakes.pop_first().map(|(_, run)| run);
+        }
+        if turn.has_run_slot() { self.awaiting_slot.pop_first() } else { None }
+    }
+
+    /// Takes one step for a run; `is_settling`: files of it are seen and not quiet.
+    pub(super) fn advance(
+        &mut self,
+        name: &SourcePath,
+        directory: &DirectorySettings,
+        is_settling: bool,
+        turn: &mut IntakeTurn<'_>,
+    ) -> RunWants {
+        let mut wants = RunWants::default();
+        let now = turn.now();
+        let Some(run) = self.tracked.get_mut(name) else { return wants };
+        run.explain(directory, now);
+        match run.step(directory.closing, is_settling, now) {
+            RunStep::Nothing => {}
+            RunStep::Read | RunStep::WriteReceipt if !turn.has_run_slot() => {
+                self.awaiting_slot.insert(name.clone());
+            }
+            RunStep::Read => {
+                let act = Act::ReadRun { drop: turn.directory(), run: name.clone() };
+                run.attempt_begun(turn.start(IntakeAct::ReadRun(name.clone()), act));
+            }
+            RunStep::Scan(at) => wants.scan_at = Some(at),
+            RunStep::Close => {
+                run.close(now);
+                wants.scan_at = Some(now.monotonic);
+            }
+            RunStep::SendMarkers => wants.looks = run.release_markers(),
+            RunStep::WriteReceipt => {
+                let generation = run.row().generation + 1;
+                let (drop, of) = (turn.directory(), name.clone());
+                let act = Act::WriteRunReceipt { drop, run: of, generation };
+                run.attempt_begun(turn.start(IntakeAct::WriteRunReceipt(name.clone()), act));
+            }
+        }
+        write_row(run, turn);
+        wants
+    }
+
+    /// Receives what a run says of itself.
+    pub(super) fn read(
+        &mut self,
+        name: &SourcePath,
+        reply: Result<Outcome, Setback>,
+        turn: &mut IntakeTurn<'_>,
+    ) -> RunWants {
+        let mut wants = RunWants::default();
+        let now = turn.now().monotonic;
+        let is_gone =
+            matches!(&reply, Err(setback) if setback.failure.kind == FailureKind::SourceGone);
+        let Some(run) = self.tracked.get_mut(name) else { return wants };
+        let Ok(Outcome::RunRead(reading)) = reply else {
+            if is_gone {
+                run.note_gone();
+            }
+            self.put_off(name, turn);
+            return wants;
+        };
+        let was_named = run.reading().is_identified;
+        if run.apply_reading(*reading) {
+            let words = run.reading().words.clone().into_iter().collect();
+            let samples = run.reading().samples.clone();
+            let (drop, run) = (turn.directory(), name.clone());
+            turn.record(Record::RunWords { drop, run, words, samples });
+        }
+        if !was_named && run.reading().is_identified {
+            // What waited for the words is found by a scan.
+            wants.scan_at = Some(now);
+        }
+        if run.is_closed() {
+            wants.looks = run.foreign_markers();
+        }
+        self.wake(name, now);
+        wants
+    }
+
+    /// Receives what came of writing a run's receipt. Returns whether the run is completed by it.
+    pub(super) fn receipt_written(
+        &mut self,
+        name: &SourcePath,
+        reply: Result<Outcome, Setback>,
+        turn: &mut IntakeTurn<'_>,
+    ) -> bool {
+        let Ok(Outcome::RunReceiptWritten { path, fingerprint, sha256 }) = reply else {
+            self.put_off(name, turn);
+            return false;
+        };
+        let Some(run) = self.tracked.get_mut(name) else { return false };
+        let is_completed = run.complete(sha256, turn.now());
+        if is_completed {
+            write_row(run, turn);
+            let receipt = ReceiptFile { path, version: fingerprint };
+            turn.find(Finding::RunCompleted(name.clone(), receipt));
+        }
+        is_completed
+    }
+
+    /// What a run wanted has failed: it is tried again after a while.
+    fn put_off(&mut self, name: &SourcePath, turn: &IntakeTurn<'_>) {
+        let Some(run) = self.tracked.get_mut(name) else { return };
+        let now = turn.now().monotonic;
+        let again_at = run.attempt_failed(now, |failure_count| turn.retry_delay(failure_count));
+        self.wake(name, again_at);
+    }
+}
+
+/// Writes a run's row, when it differs from what was last written.
+fn write_row(run: &mut TrackedRun, turn: &mut IntakeTurn<'_>) {
+    if let Some(row) = run.row_to_write() {
+        turn.record(Record::Unit(Box::new(row)));
+    }
+}

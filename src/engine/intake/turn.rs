@@ -1,0 +1,234 @@
+//! What a drop directory uses in one turn of the engine, and what it has found by the end of it.
+
+use std::time::Duration;
+
+use super::act::IntakeAct;
+use super::run::StoredRun;
+use crate::engine::event::{Act, ActId};
+use crate::engine::flights::Flights;
+use crate::engine::known::KnownFiles;
+use crate::engine::retry;
+use crate::engine::settings::RetrySettings;
+use crate::engine::turn::Turn;
+use crate::engine::{Flight, FlightKind};
+use crate::model::{
+    ByteCount, DestinationName, DirectoryName, Disposal, DisposalDoubt, Fingerprint, IgnoreReason,
+    Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, Space, UploadId,
+};
+
+/// Files compared at once: reading them must not slow down what is written beside them.
+const COMPARES_MAX: usize = 2;
+/// Runs that are read, get their receipt or are disposed of at once. Hundreds may close in one scan,
+/// and each of these acts takes a thread, a view of the rows and memory of its own.
+const RUN_ACTS_MAX: usize = 4;
+/// Runs about which destinations are asked at once.
+const ASKS_MAX: usize = 2;
+
+/// What a drop directory has found, for who owns the uploads and for people.
+#[derive(Debug)]
+pub(in crate::engine) enum Finding {
+    /// The file is settled: admit it.
+    Settled(SettledFile),
+    /// The file is another version than the one these uploads were planned for.
+    Changed(Vec<UploadId>),
+    /// A look opened the file of these uploads.
+    Readable(Vec<UploadId>),
+    /// A scan saw the file of these uploads; whether it can be opened, a look tells.
+    Seen(SourcePath, Vec<UploadId>),
+    /// The file of these uploads is not there.
+    Gone(Vec<UploadId>),
+    /// The drop directory was away and can be read again.
+    Back,
+    /// The room on the file system of the drop directory.
+    Space(Option<Space>),
+    /// The health of the drop directory may be another one.
+    Health,
+    /// A run was completed; its receipt is this file below the directory of receipts.
+    RunCompleted(SourcePath, ReceiptFile),
+    /// A file that is its own run is at every destination.
+    FileCompleted(CompletedFile),
+    /// A run that is to be disposed of stays.
+    Doubted(SourcePath, DisposalDoubt),
+    /// Nothing speaks against the disposal of a run any more.
+    DoubtsOver(SourcePath),
+}
+
+/// A file that is to be sent.
+#[derive(Debug)]
+pub(in crate::engine) struct SettledFile {
+    pub path: SourcePath,
+    pub place: Place,
+    pub version: Fingerprint,
+    /// Why it may not be read, when it may not.
+    pub unreadable: Option<String>,
+    /// Destinations that do not have this version.
+    pub missing: Vec<DestinationName>,
+    /// Uploads of the file that have not ended.
+    pub open: Vec<UploadId>,
+    /// A file in this version was sent under another path.
+    pub may_be_moved: bool,
+}
+
+/// A file that is its own run, and the upload that was its last.
+#[derive(Debug)]
+pub(in crate::engine) struct CompletedFile {
+    pub path: SourcePath,
+    pub size: ByteCount,
+    pub upload: UploadId,
+}
+
+/// The receipt of a run as a file.
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct ReceiptFile {
+    pub path: SourcePath,
+    pub version: Fingerprint,
+}
+
+/// Something that is stored of a drop directory.
+#[derive(Debug)]
+pub(in crate::engine) enum StoredPart {
+    Ignored(PathDigest, IgnoreReason),
+    UnreadableDirectory(SourcePath),
+    Run(StoredRun),
+    /// Which directory it was when its files were last seen.
+    Root(RootIdentity),
+    Disposal(Disposal),
+    /// A version of a file was admitted for the destinations of this set.
+    Known(PathDigest, Fingerprint, u64),
+    /// All versions of files that were admitted.
+    AllKnown(KnownFiles),
+}
+
+/// How an upload ended, as far as its file is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum UploadEnd {
+    /// The file is another version.
+    Superseded,
+    Receipted,
+    Abandoned,
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct LookReply<'a> {
+    pub(in crate::engine) observations: &'a [Observation],
+    /// Which directory the drop directory is.
+    pub(in crate::engine) root: Option<&'a RootIdentity>,
+}
+
+/// Whether a destination can be asked about the files that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Askable {
+    Now,
+    Closed,
+    Paused,
+    /// Its platform has no such call.
+    Never,
+    /// It is not configured.
+    Unknown,
+}
+
+/// What the rest of the engine says to a drop directory.
+pub(in crate::engine) struct Surroundings<'a> {
+    pub retry: RetrySettings,
+    pub next_upload: UploadId,
+    /// Rows are being read: what was sent is not known.
+    pub is_loading: bool,
+    pub is_paused: &'a dyn Fn(&SourcePath) -> bool,
+    pub destination: &'a dyn Fn(&DestinationName) -> Askable,
+}
+
+/// One step of one drop directory.
+pub(in crate::engine) struct IntakeTurn<'a> {
+    directory: &'a DirectoryName,
+    turn: &'a mut Turn,
+    flights: &'a mut Flights,
+    around: Surroundings<'a>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> IntakeTurn<'a> {
+    pub(in crate::engine) fn new(
+        directory: &'a DirectoryName,
+        turn: &'a mut Turn,
+        flights: &'a mut Flights,
+        around: Surroundings<'a>,
+    ) -> Self {
+        Self { directory, turn, flights, around, findings: Vec::new() }
+    }
+
+    pub(in crate::engine) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.turn.now
+    }
+
+    pub(super) fn directory(&self) -> DirectoryName {
+        self.directory.clone()
+    }
+
+    pub(super) fn around(&self) -> &Surroundings<'a> {
+        &self.around
+    }
+
+    pub(super) fn record(&mut self, record: Record) {
+        self.turn.record(record);
+    }
+
+    pub(super) fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Hands out an act of the drop directory.
+    pub(super) fn start(&mut self, what: IntakeAct, act: Act) -> ActId {
+        let kind = FlightKind::Intake(self.directory.clone(), what);
+        self.flights.start(Flight { kind, upload: None, destination: None }, act, self.turn)
+    }
+
+    /// Hands out an act that calls a destination.
+    pub(super) fn start_at(
+        &mut self,
+        destination: Option<DestinationName>,
+        what: IntakeAct,
+        act: Act,
+    ) -> ActId {
+        let kind = FlightKind::Intake(self.directory.clone(), what);
+        self.flights.start(Flight { kind, upload: None, destination }, act, self.turn)
+    }
+
+    /// Returns the delay before something is tried again that has failed so often.
+    pub(super) fn retry_delay(&self, failure_count: u32) -> Duration {
+        retry::delay(self.around.retry, failure_count, u64::from(failure_count))
+    }
+
+    pub(super) fn has_run_slot(&self) -> bool {
+        self.flights.has_run_slot()
+    }
+
+    pub(super) fn compare_slots(&self) -> usize {
+        COMPARES_MAX.saturating_sub(self.flights.count(|act| matches!(act, IntakeAct::Compare(_))))
+    }
+
+    pub(super) fn ask_slots(&self) -> usize {
+        ASKS_MAX.saturating_sub(self.flights.count(|act| matches!(act, IntakeAct::CheckProofs(_))))
+    }
+
+    /// Returns whether files of this drop directory are being looked for under other paths.
+    pub(super) fn is_finding_moved(&self) -> bool {
+        let mut acts = self.flights.intake_acts();
+        acts.any(|(of, act)| of == self.directory && matches!(act, IntakeAct::FindMoved(_)))
+    }
+}
+
+impl Flights {
+    fn count(&self, is_meant: impl Fn(&IntakeAct) -> bool) -> usize {
+        self.intake_acts().filter(|(_, act)| is_meant(act)).count()
+    }
+
+    /// Returns whether one more act of a run may begin.
+    pub(in crate::engine) fn has_run_slot(&self) -> bool {
+        self.count(IntakeAct::is_of_run) < RUN_ACTS_MAX
+    }
+}
