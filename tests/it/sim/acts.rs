@@ -19,7 +19,6 @@ use dropferry::platform::contract::{
 use dropferry::platform::fake::Fake;
 use dropferry::store;
 use dropferry::store::rest::{self, Again};
-use dropferry::store::snapshot::Snapshot;
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
 
@@ -203,7 +202,7 @@ impl World {
 
     /// Holds a file against its rows, as the daemon does.
     fn compare(&self, source: Source, against: Option<UploadId>) -> Result<Outcome, Failure> {
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let key = (&source.drop, &source.path);
         let sent = snapshot.sent_mark(key, &source.fingerprint, against).expect("it can be read");
         let Some(mark) = sent else {
@@ -214,7 +213,7 @@ impl World {
     }
 
     fn find_holder(&self, what: &FindHolder) -> Outcome {
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let found = snapshot.place_holder(&what.targets, &what.place, &what.source);
         Outcome::HolderFound(found.expect("it can be read"))
     }
@@ -241,7 +240,7 @@ impl World {
 
     /// Asks rows and files which of these were moved, as the daemon does.
     fn find_moved(&self, drop: &DirectoryName, files: &[(SourcePath, Fingerprint)]) -> Outcome {
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let targets = self.settings.drops.first().map_or(&[][..], |drop| &drop.destinations);
         let found = files.iter().map(|(path, version)| {
             let sent = snapshot.sent_elsewhere((drop, path), version, targets);

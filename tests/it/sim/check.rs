@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dropferry::model::{UploadId, WallTime};
-use dropferry::store::snapshot::{Snapshot, Status};
+use dropferry::store::snapshot::Status;
 
 use super::receipts::rendered;
 use super::world::{Life, PART, PARTS_IN_FLIGHT, World};
@@ -45,13 +45,12 @@ fn receipts_prove_completion(world: &World) {
     let completed = completed(world);
     let receipts: BTreeSet<_> = world.receipts.ids().into_iter().collect();
     assert_eq!(receipts, completed, "receipts and completed uploads");
-    let rows = rusqlite::Connection::open(world.state().join("dropferry.db")).expect("opens");
     for id in completed {
-        let sql = "SELECT receipt_sha256 FROM uploads WHERE id = ?1";
-        let row: [u8; 32] = rows.query_row(sql, [id.0], |row| row.get(0)).expect("it is stored");
+        let detail = world.rows().detail(id).expect("it can be read").expect("it is stored");
         let digest = world.receipts.durable_digest(id);
-        assert_eq!(digest, Some(row), "the receipt of {id} and its row");
-        let again = super::receipts::digest_of(&rendered(world.state(), id));
+        assert!(digest.is_some(), "the receipt of {id} is durable");
+        assert_eq!(digest, detail.receipt_sha256, "the receipt of {id} and its row");
+        let again = super::receipts::digest_of(&rendered(detail));
         assert_eq!(digest, Some(again), "the receipt of {id}, rendered again");
     }
 }
@@ -86,6 +85,5 @@ fn rows_and_memory_agree(world: &World, life: &Life) {
 }
 
 pub(super) fn status(world: &World) -> Status {
-    let snapshot = Snapshot::open(world.state()).expect("the state can be read");
-    snapshot.status(true, WallTime(0)).expect("the state can be read")
+    world.rows().status(true, WallTime(0)).expect("the state can be read")
 }

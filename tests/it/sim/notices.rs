@@ -6,7 +6,6 @@ use std::time::Duration;
 use dropferry::engine::event::Event;
 use dropferry::engine::settings::{ChannelSettings, DigestSettings};
 use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, RunState, WallTime};
-use dropferry::store::snapshot::Snapshot;
 use serde_json::Value;
 
 use super::acts::Fault;
@@ -23,7 +22,7 @@ impl World {
     }
 
     fn is_told(&self) -> bool {
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let status = snapshot.status(true, WallTime(0)).expect("it can be read");
         let mut runs = status.runs.iter();
         runs.all(|run| run.row.state == RunState::Completed) && status.notices.waiting_count == 0

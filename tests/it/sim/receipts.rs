@@ -2,12 +2,11 @@
 //! directory is synced. What is in them is rendered from rows, as the daemon does it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use dropferry::daemon::data_of;
 use dropferry::model::UploadId;
 use dropferry::receipt;
-use dropferry::store::snapshot::Snapshot;
+use dropferry::store::snapshot::Detail;
 use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, Default)]
@@ -20,8 +19,8 @@ pub(super) struct Receipts {
 
 impl Receipts {
     /// Renders the receipt of an upload from its rows and renames it into place.
-    pub(super) fn rename(&mut self, state: &Path, upload: UploadId) {
-        self.unsynced.insert(upload, rendered(state, upload));
+    pub(super) fn rename(&mut self, detail: Detail, upload: UploadId) {
+        self.unsynced.insert(upload, rendered(detail));
     }
 
     /// Syncs the directory; returns the digest of the receipt.
@@ -50,8 +49,6 @@ pub(super) fn digest_of(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Returns the receipt's bytes, from rows alone.
-pub(super) fn rendered(state: &Path, upload: UploadId) -> Vec<u8> {
-    let snapshot = Snapshot::open(state).expect("the state can be read");
-    let detail = snapshot.detail(upload).expect("it can be read").expect("it is stored");
+pub(super) fn rendered(detail: Detail) -> Vec<u8> {
     receipt::render(&data_of(detail).expect("a receipt is asked for when the rows are ready"))
 }

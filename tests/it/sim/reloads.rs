@@ -6,7 +6,7 @@ use dropferry::model::{
     DestinationName, DirectoryName, SourcePath, Stage, TargetId, UploadId, UploadState,
 };
 use dropferry::platform::fake::Fake;
-use dropferry::store::snapshot::{Proving, RunRef, Snapshot};
+use dropferry::store::snapshot::{Proving, RunRef};
 
 use super::check;
 use super::crashes::told;
@@ -203,8 +203,7 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
             before: UploadId(i64::MAX),
             root: &world.root,
         };
-        let snapshot = Snapshot::open(world.state()).expect("opens");
-        snapshot.proved_files(&proving).expect("read").len()
+        world.rows().proved_files(&proving).expect("read").len()
     };
     assert_eq!(proved(&world), 0);
     let former = check::status(&world).former_targets;

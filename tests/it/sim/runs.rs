@@ -10,7 +10,7 @@ use dropferry::model::{
 };
 use dropferry::platform::contract::Platform;
 use dropferry::receipt;
-use dropferry::store::snapshot::{Proving, RunRef, Snapshot, Upload};
+use dropferry::store::snapshot::{Proving, RunRef, Upload};
 
 use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
@@ -24,7 +24,7 @@ impl World {
     /// arrived and have its own receipt by then.
     pub(super) fn write_run_receipt(&mut self, run: &SourcePath, generation: u32) -> Outcome {
         self.assert_proved(run);
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let drop = DirectoryName::new("drop");
         let row = snapshot.run(&drop, run).expect("it can be read").expect("it is stored");
         assert_eq!(row.state, RunState::Closed, "only what is closed is completed");
@@ -39,7 +39,7 @@ impl World {
 
     /// Asks about two files of a run, as the daemon asks about many; receipts are looked for.
     pub(super) fn check_proofs(&mut self, check: &ProofCheck) -> Result<Outcome, Failure> {
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let run = RunRef { drop: &check.drop, run: &check.run, is_file: check.is_file };
         let files = snapshot.arrived_files(&run, &check.destination, check.after, 2);
         let files = files.expect("it can be read");
@@ -72,7 +72,7 @@ impl World {
             *self.act_counts.entry("put back").or_default() += 1;
             return Ok(Outcome::Disposed);
         }
-        let snapshot = Snapshot::open(self.state()).expect("the state can be read");
+        let snapshot = self.rows();
         let destinations = self.settings.drops[0].destinations.clone();
         let is_file = self.files.contains_key(run);
         let asked = RunRef { drop: &DirectoryName::new("drop"), run, is_file };
@@ -151,7 +151,7 @@ fn until_disposed(world: &mut World, life: &mut Life) {
 }
 
 fn assert_completed(world: &World) {
-    let snapshot = Snapshot::open(world.state()).expect("the state can be read");
+    let snapshot = world.rows();
     let status = snapshot.status(true, WallTime(0)).expect("it can be read");
     let runs: Vec<_> = status.runs.iter().map(|run| &run.row).collect();
     assert_eq!(runs.len(), 1, "a file on its own is no row");
@@ -395,7 +395,7 @@ fn nothing_of_a_run_goes_while_one_of_its_files_is_not_there_as_it_was_sent() {
         }
         assert!(!any_goes_within(&mut world, &mut life, 900), "seed {seed}");
         assert_eq!(told_kinds(&world), [(NoticeKind::GoneAtDestination, false)]);
-        let snapshot = Snapshot::open(world.state()).expect("the state can be read");
+        let snapshot = world.rows();
         let held = snapshot.held_disposals(9).expect("it can be read");
         assert_eq!(held.len(), 1, "the reason is there: {held:?}");
         gone.bytes = kept;
@@ -451,7 +451,7 @@ fn rows_of_another_root_or_of_uploads_that_were_not_asked_about_let_nothing_go()
     let mut world = world(990);
     let mut life = world.run();
     until_completed(&mut world, &mut life);
-    let snapshot = Snapshot::open(world.state()).expect("the state can be read");
+    let snapshot = world.rows();
     let (drop, run) = (DirectoryName::new("drop"), SourcePath::from_bytes(b"run"));
     let run = RunRef { drop: &drop, run: &run, is_file: false };
     let destinations = &world.settings.drops[0].destinations;

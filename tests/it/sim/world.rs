@@ -1,7 +1,9 @@
 //! The world of one simulated run: files, far side, disk, clock, and what happens next.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use dropferry::daemon::{portion, stored, unstored};
@@ -21,6 +23,7 @@ use dropferry::model::{
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
 use dropferry::store::rest::Rest;
+use dropferry::store::snapshot::Snapshot;
 use dropferry::store::writer::{Applied, Writer};
 
 use super::acts::{Fault, name_of, setback};
@@ -79,6 +82,8 @@ pub(super) struct World {
     pub(super) expires_at: Option<WallTime>,
     /// Of this file the far side says a length that no row can hold.
     pub(super) absurd: Option<&'static str>,
+    /// What the checks and the acts read the rows with: to open one costs more than all that is read.
+    rows: OnceCell<Snapshot>,
     directory: tempfile::TempDir,
     inode: u64,
     /// How often anything was done to any file.
@@ -227,7 +232,8 @@ impl World {
             absurd: None,
             root: RootIdentity::new("first"),
             expects: None,
-            directory: directory(),
+            rows: OnceCell::new(),
+            directory: new_state(),
             inode: 0,
             ctime: 0,
         }
@@ -272,6 +278,7 @@ impl World {
             absurd: self.absurd,
             root: self.root.clone(),
             expects: self.expects.clone(),
+            rows: OnceCell::new(),
             directory,
             inode: self.inode,
             ctime: self.ctime,
@@ -344,6 +351,11 @@ impl World {
     /// The state directory.
     pub(super) fn state(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The rows, as what was committed last leaves them.
+    pub(super) fn rows(&self) -> &Snapshot {
+        self.rows.get_or_init(|| Snapshot::open(self.state()).expect("the state can be read"))
     }
 
     /// Opens the disk and starts a life from it.
@@ -480,7 +492,8 @@ impl World {
     fn rename(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
         let fault = self.fault_for("write receipt");
         if fault.is_none_or(|fault| fault.after) {
-            self.receipts.rename(self.directory.path(), upload);
+            let detail = self.rows().detail(upload).expect("it can be read").expect("it is stored");
+            self.receipts.rename(detail, upload);
         }
         match fault {
             Some(_) => {
@@ -636,6 +649,19 @@ fn tell_trace(what: &str, detail: &dyn std::fmt::Debug) {
     if std::env::var_os("DROPFERRY_SIM_TRACE").is_some() {
         println!("{what} {detail:?}");
     }
+}
+
+/// A directory with the database that every first start makes, made once.
+fn new_state() -> tempfile::TempDir {
+    static BLANK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let directory = directory();
+        let settings = store::Settings { directory: directory.path().to_owned(), is_new: false };
+        drop(Writer::open(&settings).expect("the state opens"));
+        std::fs::read(directory.path().join(DATABASE[0])).expect("it can be read")
+    });
+    let directory = directory();
+    std::fs::write(directory.path().join(DATABASE[0]), &*BLANK).expect("written");
+    directory
 }
 
 /// Memory-backed where there is such a thing: thousands of runs commit dozens of times each.
