@@ -28,7 +28,7 @@
 //! | `DROPFERRY_BENCH_ONLY` | | words: only what has one of them in its name, and dropferry |
 //! | `DROPFERRY_BENCH_PATIENCE` | 60 | what took more seconds than that is not run again |
 //! | `DROPFERRY_BENCH_DIRECTORY` | the temporary one | where files and states are |
-//! | `DROPFERRY_BENCH_PROGRAM` | the one built with the bench | another build to compare with |
+//! | `DROPFERRY_BENCH_PROGRAM` | the one built with the bench | another build to compare with; `target/dist/dropferry` is what ships, and what a figure is quoted from |
 //! | `DROPFERRY_BENCH_TRANSFER` | | lines of `[transfer]`, parted by `;` |
 //! | `DROPFERRY_BENCH_TOOLS` | | directories to look for the others in, before all else |
 //!
