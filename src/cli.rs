@@ -21,6 +21,7 @@ mod show;
 mod status;
 mod upload;
 mod verify;
+mod what;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,7 +116,7 @@ enum Command {
     Sandbox(sandbox::SandboxArguments),
     /// Say what is going on
     Status(status::StatusArguments),
-    /// Say everything about one upload
+    /// Say everything about an upload, or about each of a run
     Show(show::ShowArguments),
     /// List exports to attached volumes
     Exports(exports::ExportsArguments),

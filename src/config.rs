@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use problem::nearest_words;
 pub use problem::{Problem, Problems};
 pub use units::{Unit as RunError, parse_duration, parse_rate, parse_size};
 

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{DestinationName, DirectoryName, Scope, SourcePath, UploadId, Verb};
+use crate::model::{OrderChange, Scope, Verb};
 
 pub use client::{ask, reach};
 pub use listener::Listener;
@@ -35,7 +35,7 @@ pub use wire::Descriptors;
 /// descriptors than a daemon with the smallest usual limit has to spare.
 pub const FILES_MAX: usize = 16;
 /// Things that one order names.
-pub const TARGETS_MAX: usize = 1000;
+pub const SCOPES_MAX: usize = 1000;
 /// The longest request: so many things with paths of usual length fit.
 const REQUEST_MAX: usize = 1024 * 1024;
 
@@ -43,30 +43,12 @@ const REQUEST_MAX: usize = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Start nothing of these until told otherwise.
-    Pause {
-        /// What.
-        of: Vec<Target>,
-    },
-    /// Take that back.
-    Resume {
-        /// What.
-        of: Vec<Target>,
-    },
-    /// Accept the other directory that stands at the path of a drop directory.
-    AcceptRoot {
-        /// Of which.
-        of: Vec<Target>,
-    },
-    /// Try at once what waits, and again what is parked.
-    Retry {
-        /// What.
-        of: Vec<Target>,
-    },
-    /// Give up.
-    Abandon {
-        /// What.
-        of: Vec<Target>,
+    /// Carry out an order.
+    Order {
+        /// What is to be done.
+        verb: Verb,
+        /// With what.
+        of: Vec<Scope>,
     },
     /// Send to a destination's target what its former targets hold.
     Resend {
@@ -109,78 +91,14 @@ pub enum RateOrder {
     BytesPerSecond(u64),
 }
 
-/// What a request is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Target {
-    /// Everything.
-    All,
-    /// All that goes to a destination.
-    Destination(String),
-    /// All of a drop directory.
-    Drop(String),
-    /// All of a run.
-    Run {
-        /// In which drop directory.
-        drop: String,
-        /// Its path there, as bytes: not every name is text.
-        path: Vec<u8>,
-    },
-    /// An upload.
-    Upload(i64),
-}
-
-impl From<&Scope> for Target {
-    fn from(scope: &Scope) -> Self {
-        match scope {
-            Scope::All => Self::All,
-            Scope::Destination(name) => Self::Destination(name.to_string()),
-            Scope::Drop(name) => Self::Drop(name.to_string()),
-            Scope::Run(drop, path) => {
-                Self::Run { drop: drop.to_string(), path: path.as_bytes().to_vec() }
-            }
-            Scope::Upload(id) => Self::Upload(id.0),
-        }
-    }
-}
-
-impl From<Target> for Scope {
-    fn from(target: Target) -> Self {
-        match target {
-            Target::All => Self::All,
-            Target::Destination(name) => Self::Destination(DestinationName::new(name)),
-            Target::Drop(name) => Self::Drop(DirectoryName::new(name)),
-            Target::Run { drop, path } => {
-                Self::Run(DirectoryName::new(drop), SourcePath::from_bytes(&path))
-            }
-            Target::Upload(id) => Self::Upload(UploadId(id)),
-        }
-    }
-}
-
 impl Request {
-    /// Builds the request of a verb.
-    pub fn order(verb: Verb, of: Vec<Target>) -> Self {
-        match verb {
-            Verb::Pause => Self::Pause { of },
-            Verb::Resume => Self::Resume { of },
-            Verb::Retry => Self::Retry { of },
-            Verb::Abandon => Self::Abandon { of },
-            Verb::AcceptRoot => Self::AcceptRoot { of },
-        }
-    }
-
     /// Says what of a request is more than one may hold.
     fn excess(&self) -> Option<String> {
         match self {
-            Self::Pause { of }
-            | Self::Resume { of }
-            | Self::AcceptRoot { of }
-            | Self::Retry { of }
-            | Self::Abandon { of } => {
+            Self::Order { of, .. } => {
                 let count = of.len();
-                let why = || format!("an order names at most {TARGETS_MAX} things, not {count}");
-                (count > TARGETS_MAX).then(why)
+                let why = || format!("an order names at most {SCOPES_MAX} things, not {count}");
+                (count > SCOPES_MAX).then(why)
             }
             Self::Upload { paths, .. } => {
                 let count = paths.len();
@@ -197,7 +115,7 @@ impl Request {
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// It was done, and is committed.
-    Changed(Vec<Change>),
+    Changed(Vec<OrderChange>),
     /// What became of files that were handed in.
     HandedIn {
         /// Each file's upload.
@@ -227,17 +145,6 @@ pub struct Handed {
     pub path: String,
     /// Its upload; none when this version was handed in for the destination before.
     pub upload: Option<i64>,
-}
-
-/// What a request changed of one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Of what.
-    pub of: Target,
-    /// There is such a thing, and it has not ended.
-    pub is_known: bool,
-    /// Uploads that go another way for it.
-    pub upload_count: u64,
 }
 
 /// A request on its way to the daemon's loop.

@@ -34,7 +34,7 @@ pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
-pub use order::{OrderRecord, Scope, Standing, Verb};
+pub use order::{OrderChange, OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use record::{Admission, Record};
 pub use remote::{

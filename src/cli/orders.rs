@@ -1,25 +1,25 @@
 //! `pause`, `resume`, `retry`, `abandon`: one order to the running daemon, and what it changed.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
+use super::what::What;
 use super::{Common, Exit, ask, render};
-use crate::control::{Change, Reply, Request, Target};
-use crate::model::{Scope, Shown, SourcePath, Verb};
+use crate::clock::Clock;
+use crate::control::{Reply, Request};
+use crate::model::{DestinationName, DirectoryName, OrderChange, Scope, Verb};
 use crate::store::snapshot::Snapshot;
-use crate::{clock::Clock, control::Target::Upload};
 
 /// Things in one request: whatever their paths, it is no longer than one may be.
-const TARGETS_AT_ONCE: usize = 50;
+const SCOPES_AT_ONCE: usize = 50;
 
 #[derive(Debug, Args)]
 pub(super) struct OrderArguments {
-    /// An upload's id or path, the name of a drop directory or of a destination, or DROP/RUN
-    #[arg(value_name = "ID|PATH|NAME", required_unless_present_any = ["all", "drop", "destination"])]
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
+    #[arg(value_name = "WHAT", required_unless_present_any = ["all", "drop", "destination"])]
     which: Vec<OsString>,
     /// All of a drop directory
     #[arg(long, value_name = "NAME")]
@@ -64,11 +64,15 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
     if !arguments.resend {
         return execute(common, Verb::Retry, &arguments.orders);
     }
-    let named = arguments.orders.which.iter().map(|word| word.to_string_lossy().into_owned());
-    let destinations: Vec<String> =
-        named.chain(arguments.orders.destination.iter().cloned()).collect();
-    let status =
-        Snapshot::open(&common.state_directory()?)?.status(false, Clock::real().now().wall)?;
+    let snapshot = Snapshot::open(&common.state_directory()?)?;
+    let status = snapshot.status(false, Clock::real().now().wall)?;
+    let mut destinations = arguments.orders.destination.clone();
+    for scope in What::read(&snapshot, &arguments.orders.which)?.scopes() {
+        match scope {
+            Scope::Destination(name) => destinations.push(name.to_string()),
+            other => bail!("{other} is no destination\nhint: dropferry status lists them"),
+        }
+    }
     for to in &destinations {
         if !status.destinations.iter().any(|known| known.name == *to) {
             bail!("{to} is no destination\nhint: dropferry status lists them");
@@ -101,11 +105,11 @@ pub(super) fn execute(
     verb: Verb,
     arguments: &OrderArguments,
 ) -> anyhow::Result<Exit> {
-    // Names are looked up in the database, which may never have been made.
+    // Names are looked up in the database, which may not exist yet.
     ask::check(common)?;
     let mut changes = Vec::new();
-    for some in targets(common, arguments)?.chunks(TARGETS_AT_ONCE) {
-        let reply = ask::ask(common, &Request::order(verb, some.to_vec()))?;
+    for some in scopes(common, arguments)?.chunks(SCOPES_AT_ONCE) {
+        let reply = ask::ask(common, &Request::Order { verb, of: some.to_vec() })?;
         let Reply::Changed(changed) = reply else { return ask::odd(&reply) };
         changes.extend(changed);
     }
@@ -119,75 +123,22 @@ pub(super) fn execute(
     Ok(if is_done { Exit::Fine } else { Exit::Failed })
 }
 
-fn targets(common: &Common, arguments: &OrderArguments) -> anyhow::Result<Vec<Target>> {
+fn scopes(common: &Common, arguments: &OrderArguments) -> anyhow::Result<Vec<Scope>> {
     if arguments.all {
-        return Ok(vec![Target::All]);
+        return Ok(vec![Scope::All]);
     }
-    let drops = arguments.drop.iter().cloned().map(Target::Drop);
-    let destinations = arguments.destination.iter().cloned().map(Target::Destination);
-    let mut targets: Vec<_> = drops.chain(destinations).collect();
+    let drops = arguments.drop.iter().cloned().map(DirectoryName::new).map(Scope::Drop);
+    let destinations = arguments.destination.iter().cloned().map(DestinationName::new);
+    let mut scopes: Vec<_> = drops.chain(destinations.map(Scope::Destination)).collect();
     if !arguments.which.is_empty() {
-        let names = Names::read(common)?;
-        for word in &arguments.which {
-            targets.extend(names.find(word)?);
-        }
-    }
-    Ok(targets)
-}
-
-/// What a word may name.
-struct Names {
-    snapshot: Snapshot,
-    drops: Vec<String>,
-    destinations: Vec<String>,
-}
-
-impl Names {
-    fn read(common: &Common) -> anyhow::Result<Self> {
         let snapshot = Snapshot::open(&common.state_directory()?)?;
-        let status = snapshot.status(false, Clock::real().now().wall)?;
-        let drops = status.drops.into_iter().map(|drop| drop.name).collect();
-        let destinations = status.destinations.into_iter().map(|to| to.name).collect();
-        Ok(Self { snapshot, drops, destinations })
+        scopes.extend(What::read(&snapshot, &arguments.which)?.scopes());
     }
-
-    fn find(&self, word: &OsString) -> anyhow::Result<Vec<Target>> {
-        let text = word.to_str();
-        if let Some(id) = text.and_then(|text| text.parse().ok()) {
-            return Ok(vec![Upload(id)]);
-        }
-        let is_one_of = |names: &[String]| names.iter().any(|name| Some(name.as_str()) == text);
-        match (is_one_of(&self.drops), is_one_of(&self.destinations)) {
-            (true, true) => bail!(
-                "{} names a drop directory and a destination\nhint: say which: --drop or --destination",
-                Shown(&word.to_string_lossy())
-            ),
-            (true, false) => return Ok(vec![Target::Drop(word.to_string_lossy().into())]),
-            (false, true) => return Ok(vec![Target::Destination(word.to_string_lossy().into())]),
-            (false, false) => {}
-        }
-        let bytes = word.as_bytes();
-        let uploads = self.snapshot.find(&SourcePath::from_bytes(bytes))?;
-        if !uploads.is_empty() {
-            return Ok(uploads.into_iter().map(|id| Upload(id.0)).collect());
-        }
-        let in_drop = self.drops.iter().find_map(|drop| {
-            let rest = bytes.strip_prefix(drop.as_bytes())?.strip_prefix(b"/")?;
-            Some(Target::Run { drop: drop.clone(), path: rest.to_vec() })
-        });
-        match in_drop {
-            Some(unit) => Ok(vec![unit]),
-            None => bail!(
-                "{} is no upload, no drop directory and no destination\n\
-                 hint: dropferry status lists them",
-                Shown(&word.to_string_lossy())
-            ),
-        }
-    }
+    Ok(scopes)
 }
 
-fn said(verb: Verb, change: &Change) -> String {
-    let of = Scope::from(change.of.clone());
+fn said(verb: Verb, change: &OrderChange) -> String {
+    let of = &change.of;
     if !change.is_known && verb == Verb::AcceptRoot {
         return format!("{of}: no other directory stands at its path");
     }

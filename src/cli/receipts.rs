@@ -6,14 +6,14 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 use serde_json::json;
 
 use super::render::{Form, Lines};
+use super::what::What;
 use super::{Common, Exit, render};
-use crate::model::{Hex, RunFile, RunRow, Shown};
+use crate::model::{Hex, RunFile, Shown};
 use crate::receipt;
 use crate::store::snapshot::Snapshot;
 
@@ -22,9 +22,9 @@ const DAMAGE_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptsArguments {
-    /// A drop, a path below a drop directory, the id of an upload, or the name of a drop directory;
-    /// none means all
-    #[arg(value_name = "WHICH")]
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob; all when
+    /// left out
+    #[arg(value_name = "WHAT")]
     which: Option<OsString>,
     /// How they are written; md5sum and sha256sum lines are relative to the drop directory
     #[arg(long, value_enum, default_value = "table")]
@@ -63,6 +63,9 @@ struct Listing<'a, W> {
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
     let state = common.state_directory()?;
     let snapshot = Snapshot::open(&state)?;
+    let what =
+        arguments.which.as_ref().map(|word| What::read(&snapshot, std::slice::from_ref(word)));
+    let what = what.transpose()?;
     let form = match arguments.format {
         _ if arguments.print => Form::Json,
         Format::Table | Format::Csv => Form::Text,
@@ -80,13 +83,15 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         last: None,
     };
     listing.begin()?;
-    snapshot.receipted_files(None, &mut |file| match arguments.wants(&file) {
-        true => listing.add(&file),
-        false => Ok(()),
+    snapshot.receipted_files(None, &mut |file| {
+        let is_there = arguments.destination.as_ref().is_none_or(|name| *name == file.destination);
+        match is_there && what.as_ref().is_none_or(|what| what.covers_file(&file)) {
+            true => listing.add(&file),
+            false => Ok(()),
+        }
     })?;
     for run in snapshot.receipted_runs()? {
-        let is_meant = |which: &OsString| is_meant_run(which.as_bytes(), &run);
-        if arguments.which.as_ref().is_none_or(is_meant) {
+        if what.as_ref().is_none_or(|what| what.covers_run(&run)) {
             listing.note(receipt::run_damage(&state, &run));
         }
     }
@@ -112,28 +117,6 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         return Ok(Exit::Failed);
     }
     Ok(Exit::Fine)
-}
-
-impl ReceiptsArguments {
-    fn wants(&self, file: &RunFile) -> bool {
-        let is_there = self.destination.as_ref().is_none_or(|name| *name == file.destination);
-        is_there && self.which.as_ref().is_none_or(|which| is_meant(which.as_bytes(), file))
-    }
-}
-
-fn is_meant_run(which: &[u8], run: &RunRow) -> bool {
-    let which = which.strip_suffix(b"/").unwrap_or(which);
-    let below = run.name.as_bytes().strip_prefix(which);
-    below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        || run.drop.as_str().as_bytes() == which
-}
-
-fn is_meant(which: &[u8], file: &RunFile) -> bool {
-    let which = which.strip_suffix(b"/").unwrap_or(which);
-    let below = file.path.as_bytes().strip_prefix(which);
-    below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        || file.drop.as_bytes() == which
-        || file.upload.to_string().as_bytes() == which
 }
 
 impl<W: Write> Listing<'_, W> {

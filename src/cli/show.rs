@@ -1,4 +1,4 @@
-//! `show`: everything about one upload.
+//! `show`: everything about one upload, or about each of what is named.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -7,15 +7,19 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::what::{What, WhatError};
 use super::{Common, Exit, render, status};
-use crate::model::{Admission, Shown, SourcePath, UploadId};
+use crate::model::{Admission, Shown, SourcePath};
 use crate::receipt;
 use crate::store::snapshot::{Detail, DisposalShown, Snapshot};
 
+/// Uploads that are shown in full.
+const SHOWN_MAX: usize = 100;
+
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
-    /// An upload's id, or a path below its drop directory
-    #[arg(value_name = "ID|PATH")]
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
+    #[arg(value_name = "WHAT")]
     which: std::ffi::OsString,
     /// Print JSON
     #[arg(long)]
@@ -26,22 +30,30 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
     let state = common.state_directory()?;
     let snapshot = Snapshot::open(&state)?;
     let asked = &arguments.which;
-    let number = asked.to_str().and_then(|text| text.parse().ok());
-    let ids = match number {
-        Some(id) => vec![UploadId(id)],
-        None => snapshot.find(&SourcePath::from_bytes(asked.as_bytes()))?,
+    let path = SourcePath::from_bytes(asked.as_bytes());
+    let moved = snapshot.moved_to(&path)?;
+    let what = match What::read(&snapshot, std::slice::from_ref(asked)) {
+        Err(WhatError::Nothing { .. }) if !moved.is_empty() => What::default(),
+        what => what?,
     };
-    let moved = match number {
-        Some(_) => Vec::new(),
-        None => snapshot.moved_to(&SourcePath::from_bytes(asked.as_bytes()))?,
-    };
+    let mut ids = Vec::new();
+    for scope in what.scopes() {
+        ids.extend(snapshot.uploads_of(&scope, SHOWN_MAX + 1)?);
+    }
+    ids.sort_unstable_by(|one, other| other.cmp(one));
+    ids.dedup();
+    if ids.len() > SHOWN_MAX {
+        ids.truncate(SHOWN_MAX);
+        render::talk(&format!("the newest {SHOWN_MAX} uploads are shown"));
+    }
     let mut found = Vec::new();
     for id in ids.into_iter().chain(moved.iter().map(|(id, _)| *id)) {
         found.extend(snapshot.detail(id)?);
     }
     if found.is_empty() {
-        bail!("there is no upload {}", Shown(&asked.to_string_lossy()));
+        bail!("there is no upload of {}", Shown(&asked.to_string_lossy()));
     }
+    let is_number = asked.to_str().is_some_and(|text| text.parse::<i64>().is_ok());
     if arguments.json {
         let mut shown: Vec<_> = found.iter().map(|detail| to_json(detail, &state)).collect();
         for (detail, shown) in found.iter().zip(&mut shown) {
@@ -53,7 +65,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
                 shown["moved_to"] = asked.to_string_lossy().into();
             }
         }
-        render::json(&if number.is_some() { shown[0].clone() } else { Value::Array(shown) })?;
+        render::json(&if is_number { shown[0].clone() } else { Value::Array(shown) })?;
     } else {
         let told = moved.iter().map(|(id, old)| {
             let name = asked.to_string_lossy();

@@ -6,6 +6,7 @@
 
 mod content;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 
 use anyhow::bail;
@@ -15,6 +16,7 @@ use futures_util::stream;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
+use super::what::{What, WhatError};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,9 +33,9 @@ const ASKED_MAX: usize = 8;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// An upload's id, a drop directory's name, or NAME/UNIT for one drop or file in it
-    #[arg(value_name = "ID|DROP")]
-    which: String,
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob
+    #[arg(value_name = "WHAT")]
+    which: OsString,
     /// Also read the local files again, and compare them with what was sent
     #[arg(long)]
     content: bool,
@@ -79,12 +81,21 @@ struct Verifier<'a> {
 pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::Result<Exit> {
     let config = common.load()?;
     let snapshot = Snapshot::open(&config.state_directory)?;
-    let ids = meant(&snapshot, &arguments.which)?;
+    let word = arguments.which.to_string_lossy();
+    let what = match What::read(&snapshot, std::slice::from_ref(&arguments.which)) {
+        Err(error @ WhatError::Nothing { .. }) => {
+            return Err(
+                anyhow::Error::new(error).context(format!("nothing of {word:?} has arrived"))
+            );
+        }
+        what => what?,
+    };
+    let ids = meant(&snapshot, &what, &word)?;
     let clients = crate::daemon::clients(&config, &Clock::real())?;
     let verifier = Verifier { config: &config, snapshot, clients, content: arguments.content };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar = progress_bar(ids.len());
-    let damage = run_damage(&config, &verifier.snapshot, &arguments.which)?;
+    let damage = run_damage(&config, &verifier.snapshot, &what)?;
     let mut all_same = damage.is_empty();
     let mut listed = Vec::new();
     runtime.block_on(async {
@@ -109,20 +120,15 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
 }
 
 /// Returns what is wrong with the receipts of the runs that are meant.
-fn run_damage(config: &Config, snapshot: &Snapshot, which: &str) -> anyhow::Result<Vec<String>> {
-    let is_meant = |run: &RunRow| {
-        let whole = format!("{}/", which.trim_end_matches('/'));
-        let named = [run.drop.as_str().as_bytes(), b"/", run.name.as_bytes(), b"/"].concat();
-        named.starts_with(whole.as_bytes())
-    };
+fn run_damage(config: &Config, snapshot: &Snapshot, what: &What) -> anyhow::Result<Vec<String>> {
     let runs = snapshot.receipted_runs()?;
     let damage = |run: &RunRow| receipt::run_damage(&config.state_directory, run);
-    Ok(runs.iter().filter(|run| is_meant(run)).filter_map(damage).collect())
+    Ok(runs.iter().filter(|run| what.covers_run(run)).filter_map(damage).collect())
 }
 
-/// Finds the uploads that are meant: one by its id, or the newest of each path with its receipt.
-fn meant(snapshot: &Snapshot, which: &str) -> anyhow::Result<Vec<UploadId>> {
-    if let Ok(id) = which.parse().map(UploadId)
+/// Finds the uploads that are meant: the one that is named, or the newest of each path with its receipt.
+fn meant(snapshot: &Snapshot, what: &What, word: &str) -> anyhow::Result<Vec<UploadId>> {
+    if let Some(id) = what.upload()
         && let Some(detail) = snapshot.detail(id)?
     {
         if detail.upload.remote_id.is_none() {
@@ -130,18 +136,13 @@ fn meant(snapshot: &Snapshot, which: &str) -> anyhow::Result<Vec<UploadId>> {
         }
         return Ok(vec![id]);
     }
-    let (drop, below) = which.split_once('/').unwrap_or((which, ""));
-    let below = below.trim_end_matches('/').as_bytes();
     let mut ids = Vec::new();
-    snapshot.receipted_files(Some(drop), &mut |file| {
-        let rest = file.path.as_bytes().strip_prefix(below);
-        let is_below =
-            rest.is_some_and(|rest| below.is_empty() || rest.is_empty() || rest[0] == b'/');
-        ids.extend(is_below.then_some(file.upload));
+    snapshot.receipted_files(None, &mut |file| {
+        ids.extend(what.covers_file(&file).then_some(file.upload));
         Ok(())
     })?;
     if ids.is_empty() {
-        bail!("nothing of {which:?} has arrived: there is no receipt of it");
+        bail!("nothing of {word:?} has arrived: there is no receipt of it");
     }
     Ok(ids)
 }

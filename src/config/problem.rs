@@ -154,8 +154,17 @@ fn unknown_key(
 
 /// Returns the word that needs the fewest changes, when they are few.
 pub(super) fn nearest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
-    let best = among.iter().map(|other| (distance(word, other), *other)).min()?;
-    (best.0 <= word.len().div_ceil(3).max(1)).then_some(best.1)
+    nearest_words(word, among, 1).first().copied()
+}
+
+/// Returns the words that need few changes, the nearest first.
+pub(crate) fn nearest_words<'a>(word: &str, among: &[&'a str], max: usize) -> Vec<&'a str> {
+    let limit = word.len().div_ceil(3).max(1);
+    let mut near: Vec<_> = among.iter().map(|other| (distance(word, other), *other)).collect();
+    near.retain(|(changes, _)| *changes <= limit);
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(max).map(|(_, other)| other).collect()
 }
 
 /// How many letters were changed, left out, put in, or swapped with their neighbour.

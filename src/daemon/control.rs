@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::handed::{self, Found, Protected};
 use super::{Daemon, Landing};
 use crate::config::Config;
-use crate::control::{Asked, Change, Handed, Listener, RateOrder, Reply, Request};
+use crate::control::{Asked, Handed, Listener, RateOrder, Reply, Request};
 use crate::engine::event::Event;
-use crate::engine::orders::{self, Order, OrderAnswer, OrderId};
+use crate::engine::orders::{Order, OrderAnswer, OrderId};
 use crate::limiter::Rate;
 use crate::model::{DestinationName, OrderRecord, Record, Scope, Shown, Verb};
 use crate::telemetry;
@@ -134,11 +134,7 @@ impl Daemon {
             Wanted::Request(request) => request,
         };
         let (verb, of) = match request {
-            Request::Pause { of } => (Verb::Pause, of),
-            Request::Resume { of } => (Verb::Resume, of),
-            Request::AcceptRoot { of } => (Verb::AcceptRoot, of),
-            Request::Retry { of } => (Verb::Retry, of),
-            Request::Abandon { of } => (Verb::Abandon, of),
+            Request::Order { verb, of } => (verb, of),
             Request::Resend { to } => {
                 let to = DestinationName::new(to);
                 let destination = Shown(to.as_str());
@@ -158,7 +154,7 @@ impl Daemon {
             }
         };
         // What is named twice is ordered once.
-        let scopes: BTreeSet<Scope> = of.into_iter().map(Into::into).collect();
+        let scopes: BTreeSet<Scope> = of.into_iter().collect();
         let scopes: Vec<Scope> = scopes.into_iter().collect();
         scopes.iter().for_each(|scope| tracing::info!("user {user} orders: {verb:?} {scope}"));
         if verb == Verb::Retry {
@@ -229,12 +225,8 @@ impl Daemon {
 }
 
 fn reply_of(answered: OrderAnswer, left_out: Vec<(String, String)>) -> Reply {
-    let change = |change: orders::Change| {
-        let upload_count = change.upload_count as u64;
-        Change { of: (&change.scope).into(), is_known: change.is_known, upload_count }
-    };
     match answered {
-        OrderAnswer::Changed(changes) => Reply::Changed(changes.into_iter().map(change).collect()),
+        OrderAnswer::Changed(changes) => Reply::Changed(changes),
         OrderAnswer::Resending => Reply::Resending,
         OrderAnswer::HandedIn(files) => {
             let handed = files.into_iter().map(|(path, upload)| Handed {

@@ -23,8 +23,8 @@ use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
 use crate::model::{
-    DestinationName, DirectoryName, Fact, Hold, Now, OrderRecord, ParkReason, Record, Scope,
-    SourcePath, Standing, UploadId, Verb, WallTime,
+    DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord, ParkReason, Record,
+    Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -59,24 +59,13 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAnswer {
     /// What changed, for each scope in order.
-    Changed(Vec<Change>),
+    Changed(Vec<OrderChange>),
     /// The rows of the former targets are read, and their files admitted again.
     Resending,
     /// Each file with its upload; none where this version was handed in for the destination before.
     HandedIn(Vec<(SourcePath, Option<UploadId>)>),
     /// No destination has this name.
     UnknownDestination(DestinationName),
-}
-
-/// What an order changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Of what it was about.
-    pub scope: Scope,
-    /// There is such a thing, and it has not ended.
-    pub is_known: bool,
-    /// How many uploads go another way for it.
-    pub upload_count: usize,
 }
 
 /// What is paused.
@@ -149,13 +138,13 @@ impl Engine {
         turn.answer(id, answer);
     }
 
-    fn change(&mut self, verb: Verb, scope: Scope, turn: &mut Turn) -> Change {
+    fn change(&mut self, verb: Verb, scope: Scope, turn: &mut Turn) -> OrderChange {
         let is_known = match verb {
             Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon => self.knows(&scope),
             Verb::AcceptRoot => self.accept_roots(&scope, turn),
         };
-        let upload_count = if is_known { self.carry_out(verb, &scope, turn) } else { 0 };
-        Change { scope, is_known, upload_count }
+        let count = if is_known { self.carry_out(verb, &scope, turn) } else { 0 };
+        OrderChange { of: scope, is_known, upload_count: count as u64 }
     }
 
     fn knows(&self, scope: &Scope) -> bool {

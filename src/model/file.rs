@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use md5::Digest;
+use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
 use super::hex::Hex;
@@ -18,8 +19,21 @@ use super::shown::misleads;
 /// `Display` is lossless: bytes that are not UTF-8, backslashes and characters that mislead a reader
 /// (see [`misleads`]) are escaped (`\xff`, `\\`, `\n`, `\u{202e}`), so two different paths never look
 /// the same.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
 pub struct SourcePath(Arc<[u8]>);
+
+impl From<Vec<u8>> for SourcePath {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<SourcePath> for Vec<u8> {
+    fn from(path: SourcePath) -> Self {
+        path.0.to_vec()
+    }
+}
 
 impl SourcePath {
     /// Wraps the bytes of a relative path.

@@ -1,4 +1,7 @@
-//! What an operator orders, and of what.
+//! What an operator orders, and of what. An order is the same value in the command that gives it, in the
+//! request to the daemon, and in the engine.
+
+use serde::{Deserialize, Serialize};
 
 use super::file::SourcePath;
 use super::id::{DestinationName, DirectoryName, UploadId};
@@ -6,7 +9,8 @@ use super::shown::Shown;
 use super::time::WallTime;
 
 /// What an order is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Everything.
     All,
@@ -50,7 +54,8 @@ impl std::fmt::Display for Scope {
 }
 
 /// What is to be done with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verb {
     /// Start nothing of it until told otherwise.
     Pause,
@@ -62,6 +67,17 @@ pub enum Verb {
     Abandon,
     /// Accept another directory at the path of a drop directory.
     AcceptRoot,
+}
+
+/// What an order changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderChange {
+    /// What the order was about.
+    pub of: Scope,
+    /// There is such a thing, and it has not ended.
+    pub is_known: bool,
+    /// Uploads that the order affects.
+    pub upload_count: u64,
 }
 
 /// What stands of an order until it is taken back or carried out.

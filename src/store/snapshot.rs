@@ -24,10 +24,12 @@ mod health;
 mod runs;
 mod shown;
 mod targets;
+mod what;
 
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTally};
+pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part,
@@ -219,20 +221,6 @@ impl Snapshot {
         let found: Option<String> =
             self.connection.query_row(sql, [], |row| row.get(0)).optional()?;
         Ok(found.and_then(|text| Process::parse(&text)).is_some_and(|process| process.is_alive()))
-    }
-
-    /// Returns the ids of the uploads of a path, the newest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn find(&self, path: &SourcePath) -> std::result::Result<Vec<UploadId>, Error> {
-        let find = || -> Result<Vec<UploadId>> {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT id FROM uploads WHERE path = ?1 ORDER BY id DESC")?;
-            statement.query_map([path.as_bytes()], |row| row.get(0).map(UploadId))?.collect()
-        };
-        find().map_err(|source| self.failed(source))
     }
 
     /// Returns the newest upload of a file to a destination.

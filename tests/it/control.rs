@@ -62,7 +62,8 @@ fn peers_that_do_not_read_keep_nobody_out() {
     let stage = stage();
     // Each answer is long, so that few of them are more than a peer may leave unread.
     let targets: Vec<_> = (0..900).map(|id| format!("{{\"upload\":{id}}}")).collect();
-    let order = format!("{{\"request\":\"retry\",\"of\":[{}]}}\n", targets.join(","));
+    let order =
+        format!("{{\"request\":\"order\",\"verb\":\"retry\",\"of\":[{}]}}\n", targets.join(","));
     let held: Vec<_> = (0..20)
         .map(|_| {
             let mut stream = connect(&stage);
@@ -82,7 +83,7 @@ fn huge_orders_are_refused_and_what_is_named_twice_is_ordered_once() {
     let stage = stage();
     let all = |count: usize| {
         let of = vec!["\"all\""; count].join(",");
-        ask(&stage, &format!("{{\"request\":\"retry\",\"of\":[{of}]}}"))
+        ask(&stage, &format!("{{\"request\":\"order\",\"verb\":\"retry\",\"of\":[{of}]}}"))
     };
     for count in [1001, 100_000, 400_000] {
         let answer = all(count);
@@ -100,9 +101,12 @@ fn huge_orders_are_refused_and_what_is_named_twice_is_ordered_once() {
 fn names_in_orders_make_no_lines_in_the_log() {
     let stage = stage();
     let drop = r#"{"drop":"x\n2026-01-01T00:00:00Z  INFO forged\u001b[31m"}"#;
-    let unit = r#"{"run":{"drop":"q\nforged","path":[112,10,102,111,114,103,101,100]}}"#;
+    let unit = r#"{"run":["q\nforged",[112,10,102,111,114,103,101,100]]}"#;
     let other = r#"{"destination":"d\r\nforged\u202e"}"#;
-    ask(&stage, &format!("{{\"request\":\"pause\",\"of\":[{drop},{unit},{other}]}}"));
+    ask(
+        &stage,
+        &format!("{{\"request\":\"order\",\"verb\":\"pause\",\"of\":[{drop},{unit},{other}]}}"),
+    );
     ask(&stage, r#"{"request":"upload","paths":[],"to":"y\nforged"}"#);
     until("the orders are logged", || (stage.log().matches("forged").count() >= 3).then_some(()));
     let log = stage.log();

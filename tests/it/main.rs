@@ -40,4 +40,5 @@ mod systemd;
 mod tidy;
 mod verify;
 mod web;
+mod what;
 mod witness;

@@ -20,7 +20,7 @@ use crate::platform::credential::CredentialSource;
 use crate::platform::http;
 
 /// What the platform of a destination says of its target.
-struct Target {
+struct TargetKeys {
     platform: Platform,
     /// The template of the folder below which a file's own directories are made.
     folder: String,
@@ -29,7 +29,7 @@ struct Target {
     export: Option<ExportSettings>,
 }
 
-impl Target {
+impl TargetKeys {
     fn new(platform: Platform, folder: String) -> Self {
         Self { platform, folder, metadata: BTreeMap::new(), tags: Vec::new(), export: None }
     }

@@ -1,8 +1,8 @@
 //! What operators order, at every point of a run and with a crash behind it.
 
 use dropferry::engine::event::Event;
-use dropferry::engine::orders::{Change, Order, OrderAnswer, OrderId};
-use dropferry::model::{Scope, Stage, UploadId, Verb};
+use dropferry::engine::orders::{Order, OrderAnswer, OrderId};
+use dropferry::model::{OrderChange, Scope, Stage, UploadId, Verb};
 
 use super::check;
 use super::crashes::{each_crash, told};
@@ -16,7 +16,7 @@ fn world(seed: u64) -> World {
 }
 
 impl World {
-    pub(super) fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<Change> {
+    pub(super) fn order(&self, life: &mut Life, verb: Verb, scope: Scope) -> Vec<OrderChange> {
         match self.give(life, Order::Set { verb, scopes: vec![scope] }) {
             OrderAnswer::Changed(changes) => changes,
             other => panic!("the answer to another order: {other:?}"),
@@ -83,7 +83,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
                 let mut life = world.start();
                 let admitted = life.stored_uploads().len();
                 let changes = world.order(&mut life, Verb::Abandon, Scope::All);
-                assert_eq!(changes[0].upload_count, admitted);
+                assert_eq!(changes[0].upload_count, admitted as u64);
                 life.commit_all();
                 let given_up: Vec<_> = check::status(&world)
                     .uploads

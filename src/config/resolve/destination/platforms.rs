@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::{Of, Target};
+use super::{Of, TargetKeys};
 use crate::config::resolve::Resolver;
 use crate::config::{Platform, raw};
 use crate::engine::settings::ExportSettings;
@@ -22,7 +22,7 @@ impl Resolver<'_> {
         &mut self,
         of: Of<'_>,
         raw: raw::SevenBridgesKeys,
-    ) -> Option<Target> {
+    ) -> Option<TargetKeys> {
         let value = raw.project.as_ref();
         let project = self.required("project", ("destination", of.name), value, &of.span)?;
         let export = self.export(of.name, raw.export);
@@ -36,8 +36,9 @@ impl Resolver<'_> {
             return None;
         }
         let settings = sevenbridges::Settings { base_url: of.base_url, project };
-        let target = Target::new(Platform::SevenBridges(settings), raw.folder.unwrap_or_default());
-        Some(Target { metadata: raw.metadata, tags: raw.tags, export, ..target })
+        let target =
+            TargetKeys::new(Platform::SevenBridges(settings), raw.folder.unwrap_or_default());
+        Some(TargetKeys { metadata: raw.metadata, tags: raw.tags, export, ..target })
     }
 
     fn export(&mut self, name: &str, raw: Option<Spanned<raw::Export>>) -> Option<ExportSettings> {
@@ -57,7 +58,7 @@ impl Resolver<'_> {
         Some(ExportSettings { volume, prefix: raw.prefix, mode })
     }
 
-    pub(super) fn basespace(&mut self, of: Of<'_>, raw: raw::BaseSpaceKeys) -> Option<Target> {
+    pub(super) fn basespace(&mut self, of: Of<'_>, raw: raw::BaseSpaceKeys) -> Option<TargetKeys> {
         let place = self.basespace_place(&of, raw.app_result, raw.project)?;
         let folder = raw.folder.unwrap_or_default();
         let folder = match &place {
@@ -66,7 +67,7 @@ impl Resolver<'_> {
             basespace::Place::AppResult(_) => folder,
         };
         let settings = basespace::Settings { base_url: of.base_url, place };
-        Some(Target::new(Platform::BaseSpace(settings), folder))
+        Some(TargetKeys::new(Platform::BaseSpace(settings), folder))
     }
 
     /// Files are put into an AppResult: a given one, or one for each run in a given project.
@@ -105,7 +106,7 @@ impl Resolver<'_> {
         None
     }
 
-    pub(super) fn gjirafa_vp(&mut self, of: Of<'_>, raw: raw::GjirafaVpKeys) -> Option<Target> {
+    pub(super) fn gjirafa_vp(&mut self, of: Of<'_>, raw: raw::GjirafaVpKeys) -> Option<TargetKeys> {
         let at = ("destination", of.name);
         let project = self.required("project", at, raw.project.as_ref(), &of.span)?;
         let given = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.as_ref().clone());
@@ -127,10 +128,10 @@ impl Resolver<'_> {
         }
         let base_url = of.base_url;
         let settings = gjirafa_vp::Settings { base_url, project, auth_header, auth_prefix };
-        Some(Target::new(Platform::GjirafaVp(settings), String::new()))
+        Some(TargetKeys::new(Platform::GjirafaVp(settings), String::new()))
     }
 
-    pub(super) fn s3(&mut self, of: Of<'_>, raw: raw::S3Keys) -> Option<Target> {
+    pub(super) fn s3(&mut self, of: Of<'_>, raw: raw::S3Keys) -> Option<TargetKeys> {
         let at = raw.bucket.as_ref().map(Spanned::span);
         let bucket =
             self.required("bucket", ("destination", of.name), raw.bucket.as_ref(), &of.span)?;
@@ -159,8 +160,8 @@ impl Resolver<'_> {
         };
         let settings =
             s3::Settings { base_url: of.base_url, region, bucket, path_style, encryption };
-        let target = Target::new(Platform::S3(settings), raw.prefix.unwrap_or_default());
-        Some(Target { metadata: raw.metadata, tags: raw.tags, ..target })
+        let target = TargetKeys::new(Platform::S3(settings), raw.prefix.unwrap_or_default());
+        Some(TargetKeys { metadata: raw.metadata, tags: raw.tags, ..target })
     }
 
     fn customer_key(&mut self, of: &Of<'_>, key: Option<Spanned<String>>) -> Encryption {

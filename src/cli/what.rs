@@ -1,0 +1,293 @@
+//! WHAT: the word by which every command is told what it is about.
+//!
+//! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
+//! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
+//! meant; a glob. The first of these that fits is meant. A word that fits nothing is refused with the
+//! nearest names, and one that fits several things with their list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use globset::GlobBuilder;
+
+use crate::config::nearest_words;
+use crate::model::{DirectoryName, RunFile, RunRow, Scope, Shown, SourcePath, UploadId};
+use crate::store::Error;
+use crate::store::snapshot::{FileUploads, KnownNames, NamedPath, Snapshot};
+
+/// Things that a word may mean that are listed; the others are counted.
+const LISTED_MAX: usize = 10;
+/// KnownNames like the one that was asked for.
+const NEAREST_MAX: usize = 3;
+
+/// What a word, or several, named.
+#[derive(Debug, Default)]
+pub(super) struct What {
+    uploads: BTreeSet<UploadId>,
+    others: BTreeSet<Scope>,
+}
+
+/// Why a word does not name anything.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WhatError {
+    #[error("{} is no upload, destination, drop directory, run or file\nhint: {hint}", Shown(word))]
+    Nothing { word: String, hint: String },
+    #[error(
+        "{} may be {list}\nhint: write DROP/RUN, more of the path, or DROP/ for a drop directory",
+        Shown(word)
+    )]
+    Several { word: String, list: String },
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl What {
+    pub(super) fn read(snapshot: &Snapshot, words: &[OsString]) -> Result<Self, WhatError> {
+        let resolver = WordResolver { snapshot, names: snapshot.names()? };
+        let mut what = Self::default();
+        for word in words {
+            what.extend(resolver.resolve(word)?);
+        }
+        Ok(what)
+    }
+
+    fn extend(&mut self, scopes: impl IntoIterator<Item = Scope>) {
+        for scope in scopes {
+            match scope {
+                Scope::Upload(id) => self.uploads.insert(id),
+                Scope::All | Scope::Destination(_) | Scope::Drop(_) | Scope::Run(..) => {
+                    self.others.insert(scope)
+                }
+            };
+        }
+    }
+
+    /// Returns everything that was named.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        let uploads = self.uploads.iter().map(|id| Scope::Upload(*id));
+        self.others.iter().cloned().chain(uploads).collect()
+    }
+
+    /// Returns the one upload that was named, if nothing else was.
+    pub(super) fn upload(&self) -> Option<UploadId> {
+        let is_alone = self.others.is_empty() && self.uploads.len() == 1;
+        self.uploads.first().copied().filter(|_| is_alone)
+    }
+
+    pub(super) fn covers_file(&self, file: &RunFile) -> bool {
+        let is_meant = |scope: &Scope| match scope {
+            Scope::All => true,
+            Scope::Destination(name) => name.as_str() == file.destination,
+            Scope::Drop(name) => name.as_str() == file.drop,
+            Scope::Run(drop, run) => {
+                drop.as_str() == file.drop && is_below(file.path.as_bytes(), run.as_bytes())
+            }
+            Scope::Upload(id) => *id == file.upload,
+        };
+        self.uploads.contains(&file.upload) || self.others.iter().any(is_meant)
+    }
+
+    pub(super) fn covers_run(&self, run: &RunRow) -> bool {
+        self.others.iter().any(|scope| match scope {
+            Scope::All => true,
+            Scope::Drop(name) => *name == run.drop,
+            Scope::Run(drop, name) => (drop, name) == (&run.drop, &run.name),
+            Scope::Destination(_) | Scope::Upload(_) => false,
+        })
+    }
+}
+
+/// Tells whether a path is that of a directory, or of something in it.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Tells whether a path ends with whole components.
+fn is_end(path: &[u8], end: &[u8]) -> bool {
+    path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
+}
+
+/// The things that a word may mean: each by its name, with what it stands for.
+type Candidates = BTreeMap<String, Vec<Scope>>;
+
+struct WordResolver<'a> {
+    snapshot: &'a Snapshot,
+    names: KnownNames,
+}
+
+impl WordResolver<'_> {
+    fn resolve(&self, word: &OsStr) -> Result<Vec<Scope>, WhatError> {
+        let bytes = word.as_bytes();
+        let mut found = self.upload(word)?;
+        if found.is_empty() {
+            found = self.named(bytes);
+        }
+        if found.is_empty() {
+            found = self.in_directory(bytes)?;
+        }
+        let path = SourcePath::from_bytes(bytes.strip_suffix(b"/").unwrap_or(bytes));
+        if found.is_empty() {
+            found = self.at(&path, None)?;
+        }
+        if found.is_empty() {
+            let is_meant = |_: &str, other: &[u8]| is_end(other, path.as_bytes());
+            found = candidates(self.snapshot.files_where(is_meant)?);
+            self.add_runs(&mut found, |place| is_end(place.1.as_bytes(), path.as_bytes()));
+        }
+        if found.is_empty() && bytes.iter().any(|byte| b"*?[{".contains(byte)) {
+            // A glob may mean several things.
+            return match self.matching(word)? {
+                scopes if scopes.is_empty() => Err(self.nothing(word)),
+                scopes => Ok(scopes),
+            };
+        }
+        match found.len() {
+            0 => Err(self.nothing(word)),
+            1 => Ok(found.into_values().flatten().collect()),
+            count => {
+                let mut list: Vec<_> = found.into_keys().take(LISTED_MAX).collect();
+                if count > LISTED_MAX {
+                    list.push(format!("{} more", count - LISTED_MAX));
+                }
+                let word = word.to_string_lossy().into_owned();
+                Err(WhatError::Several { word, list: list.join(" or ") })
+            }
+        }
+    }
+
+    fn upload(&self, word: &OsStr) -> Result<Candidates, Error> {
+        let id = word.to_str().and_then(|text| text.parse().ok()).map(UploadId);
+        let scope = id.map(Scope::Upload);
+        let is_there = match &scope {
+            Some(scope) => !self.snapshot.uploads_of(scope, 1)?.is_empty(),
+            None => false,
+        };
+        let found = scope.filter(|_| is_there).map(|scope| (scope.to_string(), vec![scope]));
+        Ok(found.into_iter().collect())
+    }
+
+    fn named(&self, word: &[u8]) -> Candidates {
+        let directory = word.strip_suffix(b"/").unwrap_or(word);
+        let is_drop = |name: &&DirectoryName| name.as_str().as_bytes() == directory;
+        let drops = self.names.directories.iter().filter(is_drop).cloned().map(Scope::Drop);
+        let destinations = self.names.destinations.iter().cloned();
+        let destinations = destinations.filter(|name| name.as_str().as_bytes() == word);
+        let scopes = drops.chain(destinations.map(Scope::Destination));
+        scopes.map(|scope| (scope.to_string(), vec![scope])).collect()
+    }
+
+    /// Reads `DROP/PATH`.
+    fn in_directory(&self, word: &[u8]) -> Result<Candidates, Error> {
+        for drop in &self.names.directories {
+            let rest = word.strip_prefix(drop.as_str().as_bytes());
+            if let Some(path) = rest.and_then(|rest| rest.strip_prefix(b"/")) {
+                let path = path.strip_suffix(b"/").unwrap_or(path);
+                let found = self.at(&SourcePath::from_bytes(path), Some(drop))?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(Candidates::new())
+    }
+
+    /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
+    fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Candidates, Error> {
+        let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
+        let mut files = self.snapshot.files_at(path)?;
+        files.retain(|(name, _), _| is_here(name));
+        let mut found = candidates(files);
+        self.add_runs(&mut found, |(name, run)| is_here(name) && run == path);
+        if found.is_empty() {
+            let mut below: BTreeMap<&DirectoryName, Vec<Scope>> = BTreeMap::new();
+            for (name, run) in &self.names.runs {
+                if is_here(name) && is_below(run.as_bytes(), path.as_bytes()) {
+                    below.entry(name).or_default().push(Scope::Run(name.clone(), run.clone()));
+                }
+            }
+            let files = self.snapshot.files_below(path)?;
+            for ((name, _), ids) in files.iter().filter(|((name, _), _)| is_here(name)) {
+                let scopes = below.entry(name).or_default();
+                if !scopes.iter().any(|scope| matches!(scope, Scope::Run(..))) {
+                    scopes.extend(ids.iter().map(|id| Scope::Upload(*id)));
+                }
+            }
+            let named = |(name, scopes)| {
+                (Scope::Run(DirectoryName::clone(name), path.clone()).to_string(), scopes)
+            };
+            found = below.into_iter().map(named).collect();
+        }
+        Ok(found)
+    }
+
+    /// Adds runs. A run that is a file stands there as a file already.
+    fn add_runs(&self, found: &mut Candidates, is_meant: impl Fn(&NamedPath) -> bool) {
+        for (drop, run) in self.names.runs.iter().filter(|place| is_meant(place)) {
+            let scope = Scope::Run(drop.clone(), run.clone());
+            found.entry(scope.to_string()).or_insert_with(|| vec![scope]);
+        }
+    }
+
+    /// Returns what a glob matches: names, else runs, else files.
+    fn matching(&self, word: &OsStr) -> Result<Vec<Scope>, Error> {
+        let text = word.to_string_lossy();
+        let Ok(glob) = GlobBuilder::new(&text).literal_separator(true).build() else {
+            return Ok(Vec::new());
+        };
+        let glob = glob.compile_matcher();
+        let is_match = |bytes: &[u8]| glob.is_match(OsStr::from_bytes(bytes));
+        let is_meant = |drop: &str, path: &[u8]| {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            is_match(path)
+                || is_match(&[drop.as_bytes(), b"/", path].concat())
+                || (!text.contains('/') && is_match(name))
+        };
+        let names = &self.names;
+        let drops = names.directories.iter().cloned();
+        let drops = drops.filter(|name| is_match(name.as_str().as_bytes())).map(Scope::Drop);
+        let to = names.destinations.iter().cloned();
+        let to = to.filter(|name| is_match(name.as_str().as_bytes())).map(Scope::Destination);
+        let mut found: Vec<_> = drops.chain(to).collect();
+        if found.is_empty() {
+            let runs = names.runs.iter();
+            let runs = runs.filter(|(drop, run)| is_meant(drop.as_str(), run.as_bytes()));
+            found = runs.map(|(drop, run)| Scope::Run(drop.clone(), run.clone())).collect();
+        }
+        if found.is_empty() {
+            let files = self.snapshot.files_where(is_meant)?;
+            found = files.into_values().flatten().map(Scope::Upload).collect();
+        }
+        Ok(found)
+    }
+
+    fn nothing(&self, word: &OsStr) -> WhatError {
+        let word = word.to_string_lossy().into_owned();
+        let names = &self.names;
+        let mut known: Vec<String> = names.directories.iter().map(ToString::to_string).collect();
+        known.extend(names.destinations.iter().map(ToString::to_string));
+        for (drop, run) in &names.runs {
+            let run = run.to_string();
+            known.push(if word.contains('/') { format!("{drop}/{run}") } else { run });
+        }
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let near: Vec<_> = nearest_words(&word, &known, NEAREST_MAX)
+            .into_iter()
+            .map(|name| Shown(name).to_string())
+            .collect();
+        let hint = match near.is_empty() {
+            true => "dropferry status lists them".to_owned(),
+            false => format!("did you mean {}?", near.join(" or ")),
+        };
+        WhatError::Nothing { word, hint }
+    }
+}
+
+/// Files by their names, each with all of its uploads.
+fn candidates(files: FileUploads) -> Candidates {
+    let named = |((drop, path), ids): (NamedPath, Vec<UploadId>)| {
+        let name = Scope::Run(drop, path).to_string();
+        (name, ids.into_iter().map(Scope::Upload).collect())
+    };
+    files.into_iter().map(named).collect()
+}

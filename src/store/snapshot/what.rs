@@ -1,0 +1,142 @@
+//! What an operator may name: destinations, drop directories, runs, files.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Row;
+use rusqlite::types::Value;
+
+use super::Snapshot;
+use crate::model::{DestinationName, DirectoryName, Scope, SourcePath, UploadId};
+use crate::store::Error;
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+/// A path below a drop directory.
+pub type NamedPath = (DirectoryName, SourcePath);
+
+/// Files by their path, each with its uploads, the newest first.
+pub type FileUploads = BTreeMap<NamedPath, Vec<UploadId>>;
+
+/// Everything that has a name of its own.
+#[derive(Debug)]
+pub struct KnownNames {
+    /// Drop directories, also those that were taken out of the configuration.
+    pub directories: Vec<DirectoryName>,
+    /// Destinations, likewise.
+    pub destinations: Vec<DestinationName>,
+    /// Runs, in the order of their paths.
+    pub runs: Vec<NamedPath>,
+}
+
+impl Snapshot {
+    /// Returns what has a name of its own.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn names(&self) -> std::result::Result<KnownNames, Error> {
+        let read = || -> Result<KnownNames> {
+            let directories = "SELECT drop_name FROM drop_health ORDER BY drop_name";
+            let destinations = "SELECT destination FROM destination_health ORDER BY destination";
+            let runs = "SELECT drop_name, run FROM runs UNION \
+                SELECT drop_name, run FROM run_tallies WHERE run <> x'' ORDER BY 1, 2";
+            let mut directories =
+                self.list(directories, |row| row.get::<_, String>(0).map(DirectoryName::new))?;
+            directories.push(DirectoryName::handed_in());
+            Ok(KnownNames {
+                directories,
+                destinations: self
+                    .list(destinations, |row| row.get::<_, String>(0).map(DestinationName::new))?,
+                runs: self.list(runs, read_place)?,
+            })
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Returns the files of a path, at most one in each drop directory.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn files_at(&self, path: &SourcePath) -> std::result::Result<FileUploads, Error> {
+        let sql = "SELECT drop_name, path, id FROM uploads WHERE path = ?1 ORDER BY id DESC";
+        self.files(sql, &[path.as_bytes()], |_, _| true)
+    }
+
+    /// Returns the files below a directory, in whichever drop directories have it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn files_below(&self, directory: &SourcePath) -> std::result::Result<FileUploads, Error> {
+        // The byte after a slash is a zero.
+        let (from, to) =
+            ([directory.as_bytes(), b"/"].concat(), [directory.as_bytes(), b"0"].concat());
+        let sql = "SELECT drop_name, path, id FROM uploads WHERE path > ?1 AND path < ?2 \
+            ORDER BY id DESC";
+        self.files(sql, &[&from, &to], |_, _| true)
+    }
+
+    /// Returns the files that a condition holds for. Reads the paths of all uploads.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn files_where(
+        &self,
+        is_meant: impl Fn(&str, &[u8]) -> bool,
+    ) -> std::result::Result<FileUploads, Error> {
+        self.files("SELECT drop_name, path, id FROM uploads ORDER BY id DESC", &[], is_meant)
+    }
+
+    fn files(
+        &self,
+        sql: &str,
+        key: &[&[u8]],
+        is_meant: impl Fn(&str, &[u8]) -> bool,
+    ) -> std::result::Result<FileUploads, Error> {
+        let read = || -> Result<FileUploads> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(rusqlite::params_from_iter(key))?;
+            let mut found = FileUploads::new();
+            while let Some(row) = rows.next()? {
+                if is_meant(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?) {
+                    found.entry(read_place(row)?).or_default().push(UploadId(row.get(2)?));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Returns the newest uploads of what is named, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn uploads_of(
+        &self,
+        scope: &Scope,
+        limit: usize,
+    ) -> std::result::Result<Vec<UploadId>, Error> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let (condition, key) = match scope {
+            Scope::All => ("1 = 1", vec![]),
+            Scope::Destination(name) => ("destination = ?1", vec![text(name.as_str())]),
+            Scope::Drop(name) => ("drop_name = ?1", vec![text(name.as_str())]),
+            Scope::Run(drop, run) => {
+                let run = Value::Blob(run.as_bytes().to_vec());
+                ("drop_name = ?1 AND run = ?2", vec![text(drop.as_str()), run])
+            }
+            Scope::Upload(id) => ("id = ?1", vec![Value::Integer(id.0)]),
+        };
+        let read = || -> Result<Vec<UploadId>> {
+            let sql =
+                format!("SELECT id FROM uploads WHERE {condition} ORDER BY id DESC LIMIT {limit}");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let ids = statement.query_map(rusqlite::params_from_iter(key), |row| row.get(0));
+            ids?.map(|id| id.map(UploadId)).collect()
+        };
+        read().map_err(|source| self.failed(source))
+    }
+}
+
+fn read_place(row: &Row<'_>) -> Result<NamedPath> {
+    let path = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+    Ok((DirectoryName::new(row.get::<_, String>(0)?), path))
+}

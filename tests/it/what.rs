@@ -1,0 +1,122 @@
+//! WHAT at the boundary: each form of the word, in each command that takes one.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::stage::{Options, Stage, noise, until};
+
+const ALL: &[&str] = &["run1/a", "run1/deep/b", "run2/a"];
+const RUN1: &[&str] = &["run1/a", "run1/deep/b"];
+const DEEP: &[&str] = &["run1/deep/b"];
+
+/// Each form, and the files that it means.
+const FORMS: &[(&str, &[&str])] = &[
+    ("to-sevenbridges", ALL),
+    ("lab", ALL),
+    ("lab/", ALL),
+    ("lab/run1", RUN1),
+    ("lab/run1/deep", DEEP),
+    ("lab/run1/deep/b", DEEP),
+    ("run1", RUN1),
+    ("run1/", RUN1),
+    ("run1/deep", DEEP),
+    ("deep/b", DEEP),
+    ("b", DEEP),
+    ("run[1]", RUN1),
+    ("lab/run?", ALL),
+    ("b*", DEEP),
+    ("**/deep/*", DEEP),
+];
+
+/// A stage whose uploads begin, and send nothing until they may.
+fn stage() -> Stage {
+    let transfer = "parts_in_flight = 4\npart_size = \"64 KiB\"\nbandwidth = \"0\"";
+    let mut stage = Stage::new(Options { transfer, ..Options::default() });
+    for (seed, path) in ALL.iter().enumerate() {
+        stage.write(path, &noise(1000, seed as u64 + 3));
+    }
+    stage.start();
+    until("uploads are begun", || {
+        (stage.ledger()["open_uploads"].as_array()?.len() == ALL.len()).then_some(())
+    });
+    stage
+}
+
+fn paths(stage: &Stage, command: &[&str]) -> BTreeSet<String> {
+    let output = stage.output(command[0], &command[1..]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let files = if json["files"].is_array() { &json["files"] } else { &json };
+    let path = |file: &Value| file["path"].as_str().expect("a path").to_owned();
+    match files.as_array() {
+        Some(files) => files.iter().map(path).collect(),
+        None => BTreeSet::from([path(files)]),
+    }
+}
+
+#[test]
+fn each_form_means_the_same_in_each_command() {
+    let stage = stage();
+    let assert_meant = |command: &[&str], meant: &[&str]| {
+        let meant: BTreeSet<String> = meant.iter().map(ToString::to_string).collect();
+        assert_eq!(paths(&stage, command), meant, "{command:?}");
+    };
+    FORMS.iter().for_each(|(word, meant)| assert_meant(&["show", word, "--json"], meant));
+    let shown = stage.output("show", &["run2/a", "--json"]).stdout;
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let id = shown[0]["id"].as_i64().expect("a number").to_string();
+    assert_meant(&["show", &id, "--json"], &["run2/a"]);
+    for (word, changed) in [
+        (id.as_str(), format!("upload {id} is paused: 1 upload")),
+        ("to-sevenbridges", "destination to-sevenbridges is paused: 3 uploads".to_owned()),
+        ("lab", "drop lab is paused: 3 uploads".to_owned()),
+        ("lab/run1", "lab/run1 is paused: 2 uploads".to_owned()),
+        ("run2", "lab/run2 is paused: 1 upload".to_owned()),
+        ("run?", "lab/run1 is paused: 2 uploads\nlab/run2 is paused: 1 upload".to_owned()),
+    ] {
+        let output = stage.output("pause", &[word]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), changed, "{word}");
+    }
+    let paused = String::from_utf8_lossy(&stage.output("pause", &["deep/b"]).stdout).into_owned();
+    assert!(paused.starts_with("upload ") && paused.contains("is paused: 1 upload"), "{paused}");
+    for (command, word) in
+        [("resume", "lab"), ("retry", "run2"), ("resume", "b"), ("abandon", "b*")]
+    {
+        assert!(stage.output(command, &[word]).status.success(), "{command} {word}");
+    }
+    assert!(stage.output("resume", &["--all"]).status.success());
+    stage.output("bandwidth", &["unlimited"]);
+    stage.until_count("completed", 2);
+    for (word, meant) in FORMS.iter().filter(|(_, meant)| *meant != DEEP) {
+        let meant: Vec<_> = meant.iter().copied().filter(|path| !DEEP.contains(path)).collect();
+        assert_meant(&["receipts", word, "--format", "json"], &meant);
+        assert_meant(&["verify", word, "--json"], &meant);
+    }
+    assert_meant(&["receipts", &id, "--format", "json"], &["run2/a"]);
+    assert_meant(&["verify", &id, "--json"], &["run2/a"]);
+}
+
+#[test]
+fn a_word_that_means_nothing_or_several_things_is_refused_with_names() {
+    let stage = stage();
+    for (word, why) in [
+        ("a", "a may be lab/run1/a or lab/run2/a\nhint: write DROP/RUN"),
+        (
+            "rum1",
+            "rum1 is no upload, destination, drop directory, run or file\nhint: did you mean run1 or run2?",
+        ),
+        ("lab/rum2", "hint: did you mean lab/run2 or lab/run1?"),
+        ("to-sevenbridge", "hint: did you mean to-sevenbridges?"),
+        ("x*", "x* is no upload"),
+        ("99999", "99999 is no upload"),
+    ] {
+        for command in ["show", "verify", "receipts", "pause", "resume", "retry", "abandon"] {
+            let output = stage.output(command, &[word]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{command} {word}: {said}");
+            assert!(said.contains(why), "{command} {word}: {said}");
+        }
+    }
+}
