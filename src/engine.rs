@@ -58,6 +58,7 @@ mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use acts::StepDetail;
 use claims::Claims;
 use disk::Disk;
 use ends::Ends;
@@ -166,31 +167,21 @@ struct Flight {
 
 #[derive(Debug, Clone)]
 enum FlightKind {
-    /// Something an upload asked for, its parts excepted.
-    Control(&'static str),
-    /// A report of these parts.
-    Report(Vec<PartNumber>),
-    /// A receipt is being written.
-    Receipt,
-    /// A part of ours that the platform has is being read.
-    HashPart(PartNumber),
-    /// A part on its way, to this remote upload, from this drop.
+    /// A step of an upload, by its name.
+    Step(&'static str, StepDetail),
+    /// A part in flight, to this remote upload, from this drop directory.
     Part(PartNumber, RemoteUploadId, DirectoryName, Flown),
-    /// A whole file on its way, from this drop.
+    /// A whole file in flight, from this drop directory.
     Whole(DirectoryName, Flown),
     /// An act of a drop directory.
     Intake(DirectoryName, IntakeAct),
     /// A clean-up.
     Abort(RemoteUploadId),
-    /// A probe.
     Probe,
-    /// A drop's end is told.
+    /// The end of a run is told to its platform.
     Finish(RunEndKey),
-    /// People are told.
     Notify(NoticeId),
-    /// Room and credentials are looked at.
     Survey,
-    /// Rows are read that memory does not have.
     ReadRows,
     /// A call about the exports of these uploads.
     Export(export::ExportCall, Vec<UploadId>),

@@ -4,6 +4,7 @@
 //! inside the house there are no strings that mean something.
 
 pub mod bytes;
+pub mod call;
 pub mod digest;
 pub mod export;
 pub mod fact;
@@ -25,6 +26,9 @@ pub mod time;
 pub mod upload;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
+pub use call::{
+    BeginRequest, Call, CompleteRequest, PartRequest, PutRequest, Reply, Whole, WholeRequest,
+};
 pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;

@@ -1,12 +1,13 @@
-//! Platforms: vendors' APIs behind one trait, and the façade that everybody calls.
+//! Platforms: vendors' APIs behind one trait, and the operations of that trait as data.
 //!
-//! [`Destination`] adds what is common to all platforms, once: how many API calls may be under way,
-//! the span with the destination's name and the watch on the credential. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
+//! [`call()`] and [`put()`] make an operation at a platform. [`Destination`] adds what is common to all
+//! platforms: how many API calls may be in flight, the span with the destination's name and the watch on
+//! the credential. Deadlines are by inactivity and live in [`http`]. A platform is its sequence of calls,
 //! and `wire` with the shapes and the pure functions from answer to result.
 //!
-//! *Promises*: every operation passes through here and comes back with exactly one answer; a call
-//! that is dropped gives its permit back. *Never* retries: that is the engine's. Parts on their way
-//! need no permit, for the engine bounds them, and a report must never wait for a slow part.
+//! *Promises*: every operation comes back with exactly one reply; a call that is dropped gives its
+//! permit back. *Never* retries: that is the engine's. Parts in flight need no permit, for the engine
+//! bounds them, and a report must never wait for a slow part.
 //!
 //! At a crash: see the three lines of every operation in [`contract`].
 
@@ -28,22 +29,16 @@ pub mod probe;
 pub mod s3;
 pub mod sevenbridges;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use account::Account;
-use contract::{
-    BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, SharedPlatform, Whole,
-    WholeRequest,
-};
+use contract::{PartBody, Platform, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Completion, Description, DestinationName, ExportId, ExportItem, ExportJob, ExportMode,
-    ExportState, Failure, FailureKind, PartSize, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
+    Call, DestinationName, Failure, FailureKind, PutRequest, Reply, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -129,206 +124,110 @@ impl Destination {
         self.0.platform.traits()
     }
 
-    /// See [`contract::Platform::check_access`].
+    /// Makes a call. Reading a file back may take as long as sending it did, so it keeps no other call
+    /// waiting.
     ///
     /// # Errors
     /// The platform's.
-    pub async fn check_access(&self) -> Result<(), Failure> {
-        self.permitted(self.0.platform.check_access()).await
-    }
-
-    /// See [`contract::Platform::locate`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn locate(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
-        self.permitted(self.0.platform.locate(target)).await
-    }
-
-    /// See [`contract::Platform::begin`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn begin(&self, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
-        self.permitted(self.0.platform.begin(request)).await
-    }
-
-    /// See [`contract::Platform::find_begun`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn find_begun(
-        &self,
-        request: &BeginRequest,
-        since: WallTime,
-    ) -> Result<Vec<RemoteUpload>, Failure> {
-        self.permitted(self.0.platform.find_begun(request, since)).await
-    }
-
-    /// See [`contract::Platform::put_part`]. Needs no permit.
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn put_part(&self, request: &PartRequest, body: PartBody) -> Result<Stored, Failure> {
-        self.watched(self.0.platform.put_part(request, body)).await
-    }
-
-    /// See [`contract::Platform::put_whole`]. Needs no permit.
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn put_whole(
-        &self,
-        request: &WholeRequest,
-        body: PartBody,
-    ) -> Result<Whole, Failure> {
-        self.watched(self.0.platform.put_whole(request, body)).await
-    }
-
-    /// See [`contract::Platform::list_parts`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn list_parts(
-        &self,
-        remote: &RemoteUpload,
-    ) -> Result<Option<Vec<RemotePart>>, Failure> {
-        self.permitted(self.0.platform.list_parts(remote)).await
-    }
-
-    /// See [`contract::Platform::report_parts`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn report_parts(
-        &self,
-        remote: &RemoteUpload,
-        parts: &[RemotePart],
-    ) -> Result<(), Failure> {
-        self.permitted(self.0.platform.report_parts(remote, parts)).await
-    }
-
-    /// See [`contract::Platform::complete`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn complete(&self, request: &CompleteRequest) -> Result<RemoteFile, Failure> {
-        self.permitted(self.0.platform.complete(request)).await
-    }
-
-    /// See [`contract::Platform::find_completed`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn find_completed(&self, request: &CompleteRequest) -> Result<Completion, Failure> {
-        self.permitted(self.0.platform.find_completed(request)).await
-    }
-
-    /// See [`contract::Platform::inspect`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn inspect(&self, file: &RemoteFileId) -> Result<Option<RemoteFile>, Failure> {
-        self.permitted(self.0.platform.inspect(file)).await
-    }
-
-    /// See [`contract::Platform::read_back`]. It may take as long as sending the file did, so it keeps no
-    /// other call waiting.
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn read_back(
-        &self,
-        file: &RemoteFileId,
-        part_size: PartSize,
-    ) -> Result<Option<RemoteFile>, Failure> {
-        self.watched(self.0.platform.read_back(file, part_size)).await
-    }
-
-    /// See [`contract::Platform::describe`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn describe(
-        &self,
-        file: &RemoteFileId,
-        description: &Description,
-    ) -> Result<(), Failure> {
-        self.permitted(self.0.platform.describe(file, description)).await
-    }
-
-    /// See [`contract::Exports::find`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn find_exports(
-        &self,
-        items: &[ExportItem],
-    ) -> Result<Vec<Option<ExportJob>>, Failure> {
-        self.permitted(self.exports()?.find(items)).await
-    }
-
-    /// See [`contract::Exports::start`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn start_exports(
-        &self,
-        items: &[ExportItem],
-        mode: ExportMode,
-    ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
-        self.permitted(self.exports()?.start(items, mode)).await
-    }
-
-    /// See [`contract::Exports::poll`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn poll_exports(
-        &self,
-        jobs: &[ExportId],
-    ) -> Result<Vec<Result<ExportState, Failure>>, Failure> {
-        self.permitted(self.exports()?.poll(jobs)).await
-    }
-
-    fn exports(&self) -> Result<&dyn Exports, Failure> {
-        let none = || Failure::new(FailureKind::BadRequest, "the platform has no exports");
-        self.0.platform.exports().ok_or_else(none)
-    }
-
-    /// See [`contract::Platform::finish_drop`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn finish_drop(&self, name: &str) -> Result<(), Failure> {
-        self.permitted(self.0.platform.finish_drop(name)).await
-    }
-
-    /// See [`contract::Platform::abort`].
-    ///
-    /// # Errors
-    /// The platform's.
-    pub async fn abort(&self, remote: &RemoteUploadId) -> Result<(), Failure> {
-        self.permitted(self.0.platform.abort(remote)).await
-    }
-
-    async fn permitted<T>(
-        &self,
-        answer: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let Ok(_permit) = self.0.permits.acquire().await else {
-            let message = "the destination is closed";
-            return Err(Failure::new(FailureKind::Cancelled, message));
+    pub async fn call(&self, call: &Call) -> Result<Reply, Failure> {
+        let _permit = match call {
+            Call::ReadBack { .. } => None,
+            Call::CheckAccess
+            | Call::Locate(_)
+            | Call::Begin(_)
+            | Call::FindBegun { .. }
+            | Call::ListParts(_)
+            | Call::ReportParts { .. }
+            | Call::Complete(_)
+            | Call::FindCompleted(_)
+            | Call::Inspect(_)
+            | Call::Describe { .. }
+            | Call::FindExports(_)
+            | Call::StartExports { .. }
+            | Call::PollExports(_)
+            | Call::FinishRun(_)
+            | Call::Abort(_) => self.0.permits.acquire().await.ok(),
         };
-        self.watched(answer).await
+        self::call(&*self.0.platform, call).instrument(self.span()).await
     }
 
-    async fn watched<T>(
-        &self,
-        answer: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let span = tracing::debug_span!("platform call", destination = %self.0.name);
-        answer.instrument(span).await
+    /// Sends bytes of a file. Needs no permit.
+    ///
+    /// # Errors
+    /// The platform's.
+    pub async fn put(&self, request: &PutRequest, body: PartBody) -> Result<Reply, Failure> {
+        self::put(&*self.0.platform, request, body).instrument(self.span()).await
+    }
+
+    fn span(&self) -> tracing::Span {
+        tracing::debug_span!("platform call", destination = %self.0.name)
+    }
+}
+
+/// Makes a call at a platform.
+///
+/// # Errors
+/// The platform's.
+pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure> {
+    let exports = || {
+        let none = || Failure::new(FailureKind::BadRequest, "the platform has no exports");
+        platform.exports().ok_or_else(none)
+    };
+    Ok(match call {
+        Call::CheckAccess => {
+            platform.check_access().await?;
+            Reply::AccessChecked
+        }
+        Call::Locate(target) => Reply::Located(platform.locate(target).await?),
+        Call::Begin(request) => Reply::Begun(platform.begin(request).await?),
+        Call::FindBegun { request, since } => {
+            Reply::BegunFound(platform.find_begun(request, *since).await?)
+        }
+        Call::ListParts(remote) => Reply::PartsListed(platform.list_parts(remote).await?),
+        Call::ReportParts { remote, parts } => {
+            platform.report_parts(remote, parts).await?;
+            Reply::PartsReported
+        }
+        Call::Complete(request) => Reply::Completed(platform.complete(request).await?),
+        Call::FindCompleted(request) => {
+            Reply::CompletionFound(platform.find_completed(request).await?)
+        }
+        Call::Inspect(file) => Reply::Inspected(platform.inspect(file).await?),
+        Call::ReadBack { file, part_size } => {
+            Reply::Inspected(platform.read_back(file, *part_size).await?)
+        }
+        Call::Describe { file, description } => {
+            platform.describe(file, description).await?;
+            Reply::Described
+        }
+        Call::FindExports(items) => Reply::ExportsFound(exports()?.find(items).await?),
+        Call::StartExports { items, mode } => {
+            Reply::ExportsStarted(exports()?.start(items, *mode).await?)
+        }
+        Call::PollExports(jobs) => Reply::ExportsPolled(exports()?.poll(jobs).await?),
+        Call::FinishRun(name) => {
+            platform.finish_drop(name).await?;
+            Reply::RunFinished
+        }
+        Call::Abort(remote) => {
+            platform.abort(remote).await?;
+            Reply::Aborted
+        }
+    })
+}
+
+/// Sends bytes of a file to a platform.
+///
+/// # Errors
+/// The platform's.
+pub async fn put(
+    platform: &dyn Platform,
+    request: &PutRequest,
+    body: PartBody,
+) -> Result<Reply, Failure> {
+    match request {
+        PutRequest::Part(part) => platform.put_part(part, body).await.map(Reply::PartStored),
+        PutRequest::Whole(whole) => platform.put_whole(whole, body).await.map(Reply::WholeStored),
     }
 }
 
@@ -340,8 +239,12 @@ mod tests {
     use futures_util::{FutureExt, StreamExt, stream};
 
     use super::*;
-    use crate::model::{ByteCount, Describes, ETag, ETagLaw, PartLimits, PartNumber};
-    use crate::platform::contract::{Answer, Platform};
+    use crate::model::{
+        BeginRequest, ByteCount, CompleteRequest, Completion, Describes, ETag, ETagLaw, PartLimits,
+        PartNumber, PartRequest, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
+        RemoteUploadId, Stored,
+    };
+    use crate::platform::contract::Answer;
     use crate::platform::credential::CredentialSource;
 
     /// Answers slowly, and counts how many calls are under way at once.
@@ -428,26 +331,14 @@ mod tests {
     #[tokio::test]
     async fn calls_under_way_are_bounded_and_parts_are_not_among_them() {
         let (destination, slow) = destination(None);
-        let file = RemoteFileId::new("f");
-        let calls = (0..50).map(|_| destination.inspect(&file));
+        let inspect = Call::Inspect(RemoteFileId::new("f"));
+        let calls = (0..50).map(|_| destination.call(&inspect));
         futures_util::future::join_all(calls).await;
         assert_eq!(slow.most.load(Ordering::SeqCst), CALLS_MAX);
-        let remote = remote();
-        let request = PartRequest {
-            part: PartNumber::new(1).expect("not zero"),
-            begun: BeginRequest {
-                target: Target { folders: Vec::new(), name: "f".into() },
-                size: ByteCount(0),
-                part_size: remote.part_size,
-                overwrite: false,
-                description: Description::default(),
-                token: String::new(),
-                replaces: None,
-            },
-            remote,
-        };
+        let part = PartNumber::new(1).expect("not zero");
+        let request = PutRequest::Part(PartRequest { remote: remote(), part, begun: None });
         let body = || PartBody { length: ByteCount(0), md5: None, chunks: stream::empty().boxed() };
-        let parts = (0..20).map(|_| destination.put_part(&request, body()));
+        let parts = (0..20).map(|_| destination.put(&request, body()));
         futures_util::future::join_all(parts).await;
         assert_eq!(slow.most.load(Ordering::SeqCst), 20);
     }
@@ -456,9 +347,10 @@ mod tests {
     async fn a_dropped_call_gives_its_permit_back() {
         let (destination, _) = destination(None);
         for _ in 0..CALLS_MAX * 2 {
-            assert_eq!(destination.check_access().now_or_never(), None, "begun, and dropped");
+            let begun = destination.call(&Call::CheckAccess).now_or_never();
+            assert_eq!(begun, None, "begun, and dropped");
         }
-        assert_eq!(destination.check_access().await, Ok(()));
+        assert_eq!(destination.call(&Call::CheckAccess).await, Ok(Reply::AccessChecked));
     }
 
     #[test]

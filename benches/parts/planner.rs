@@ -10,8 +10,9 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, Stored, StoredUpload};
 use dropferry::model::{
-    ByteCount, DestinationName, DirectoryName, ETag, Md5, Monotonic, NamePolicy, Now, PartSize,
-    PartState, Record, RemoteUpload, RemoteUploadId, SourcePath, Stage, UploadId, UploadState,
+    ByteCount, Call, DestinationName, DirectoryName, ETag, Md5, Monotonic, NamePolicy, Now,
+    PartSize, PartState, Record, RemoteUpload, RemoteUploadId, Reply, SourcePath, Stage, UploadId,
+    UploadState,
 };
 
 use crate::life::{life, now};
@@ -71,10 +72,11 @@ impl Run {
                 }
             };
             for (act, what) in acts {
-                if matches!(what, Act::PutPart(_)) {
+                if matches!(what, Act::Put(_)) {
                     self.parts.push_back(act);
-                } else if matches!(what, Act::ListParts(_)) {
-                    let outcome = Ok(Outcome::PartsListed(Some(Vec::new())));
+                } else if matches!(&what, Act::Call { call, .. } if matches!(**call, Call::ListParts(_)))
+                {
+                    let outcome = Ok(Outcome::Replied(Reply::PartsListed(Some(Vec::new()))));
                     let event = Event::Outcome { act, outcome };
                     self.engine.handle(moment(), event, &mut self.effects);
                 }
@@ -85,8 +87,8 @@ impl Run {
     /// Returns how long the engine took to decide.
     fn accept_one(&mut self) -> Duration {
         let act = self.parts.pop_front().expect("parts are on their way");
-        let outcome = Ok(Outcome::PartPut {
-            stored: ETag::from_header("09090909090909090909090909090909").into(),
+        let outcome = Ok(Outcome::Sent {
+            reply: Reply::PartStored(ETag::from_header("09090909090909090909090909090909").into()),
             md5: Md5([9; 16]),
             sent: ByteCount(PART_SIZE),
         });

@@ -34,7 +34,7 @@ use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
 use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredFile, StoredRun, StoredUpload};
 use crate::model::{
-    Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
+    Call, Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
 };
 use crate::notify::Sender;
 use crate::platform::http::Http;
@@ -252,7 +252,8 @@ pub async fn check_destinations(
     let world = world((config, &[]), &clock, events, bandwidth)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
-        checks.push((name.clone(), destination.check_access().await));
+        let checked = destination.call(&Call::CheckAccess).await.map(drop);
+        checks.push((name.clone(), checked));
     }
     Ok(checks)
 }

@@ -4,7 +4,7 @@
 //! ([`super::digests`]). A small file is sent from memory, where there is room for it; what is larger is read
 //! again as it is sent.
 
-use std::future::Future;
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +17,9 @@ use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
 use super::perform::{World, drop_of, failed, source_file, to};
 use super::workers::Reply;
-use crate::engine::event::{Outcome, PutPart, PutWhole, Remotely, Setback, Source};
-use crate::model::{
-    ByteCount, ByteRange, DirectoryName, Failure, FailureKind, Md5, SourcePath, UploadId,
-};
-use crate::platform::Destination;
-use crate::platform::contract::{PartBody, PartRequest, Whole, WholeRequest};
+use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
+use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, SourcePath};
+use crate::platform::contract::PartBody;
 use crate::source::{PartBytes, Room, Wanted};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -32,50 +29,15 @@ use futures_util::{FutureExt, Stream, StreamExt};
 /// memory would.
 const KEPT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A range of a file that is to be sent.
-struct Piece {
-    upload: UploadId,
-    source: Source,
-    range: ByteRange,
-}
-
-/// Sends one part.
-pub(super) async fn put(world: &Arc<World>, act: Remotely<PutPart>) -> Reply {
-    let PutPart { remote, part, source, range, begin } = act.what;
-    let destination = to(world, &act.destination).or_else(failed)?;
-    let asked = PartRequest { remote, part, begun: (*begin).into() };
-    let put = |body| destination.put_part(&asked, body);
-    let piece = Piece { upload: act.upload, source, range };
-    let (stored, md5, sent) = send(world, destination, piece, put).await?;
-    Ok(Outcome::PartPut { stored, md5, sent })
-}
-
-/// Sends a file of one part in one request.
-pub(super) async fn put_whole(world: &Arc<World>, act: Remotely<PutWhole>) -> Reply {
-    let PutWhole { begin, source, looks } = act.what;
-    let destination = to(world, &act.destination).or_else(failed)?;
-    let range = ByteRange { offset: 0, length: begin.size.0 };
-    let asked = WholeRequest { begun: (*begin).into(), looks };
-    let put = |body| destination.put_whole(&asked, body);
-    let piece = Piece { upload: act.upload, source, range };
-    let (put, md5, sent) = send(world, destination, piece, put).await?;
-    let Whole { remote, stored, file } = put;
-    Ok(Outcome::WholePut { remote, stored, file, md5, sent })
-}
-
-/// Reads a range, sends it by a call, and says what came of both, and how many bytes went.
-async fn send<T, F: Future<Output = Result<T, Failure>>>(
-    world: &Arc<World>,
-    destination: &Destination,
-    piece: Piece,
-    call: impl FnOnce(PartBody) -> F,
-) -> Result<(T, Md5, ByteCount), Setback> {
-    let (length, upload) = (ByteCount(piece.range.length), piece.upload);
-    let Source { drop, path, is_receipt, .. } = piece.source.clone();
+/// Reads a range of a file, sends it, and says how many bytes went.
+pub(super) async fn put(world: &Arc<World>, sending: Sending) -> Reply {
+    let destination = to(world, &sending.destination).or_else(failed)?;
+    let (length, upload) = (ByteCount(sending.range.length), sending.upload);
+    let ReadFrom { drop, path, is_receipt, .. } = sending.source.clone();
     let hung = drop_of(world, &drop).ok().filter(|_| !is_receipt).map(|source| &source.hung);
-    let device = piece.source.fingerprint.device;
+    let device = sending.source.fingerprint.device;
     hung.map_or(Ok(()), |hung| hung.check(&path, device)).or_else(failed)?;
-    let (md5, bytes) = prepare(world, piece).await?;
+    let (md5, bytes) = prepare(world, &sending).await?;
     let ending = bytes.ending();
     let in_flight = world.bandwidth.meters.begin(upload);
     let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
@@ -83,7 +45,8 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
     let chunks = Patient::new(bytes, world, (drop, path.clone(), device), Arc::clone(&has_hung));
     let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(sent), Arc::clone(&meter)));
     let header = destination.traits().wants_md5_first.then_some(md5);
-    let done = call(PartBody { length, md5: header, chunks: chunks.boxed() }).await;
+    let body = PartBody { length, md5: header, chunks: chunks.boxed() };
+    let done = destination.put(&sending.request, body).await;
     let sent = ByteCount(sent.load(Ordering::Relaxed));
     let fail = |failure| Err(Setback { failure, sent });
     if has_hung.load(Ordering::Relaxed) {
@@ -93,12 +56,12 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
         return fail(given_up(&path));
     }
     match (done, ending.get()) {
-        (Ok(done), Some(Ok(cold))) => {
+        (Ok(reply), Some(Ok(cold))) => {
             meter.arrived(sent.0);
             if cold.is_some() {
                 tokio::task::spawn_blocking(move || ending.forget_pages());
             }
-            Ok((done, md5, sent))
+            Ok(Outcome::Sent { reply, md5, sent })
         }
         // What the reader says goes before what the network made of it, unless it was merely stopped.
         (_, Some(Err(failure))) if failure.kind != FailureKind::Cancelled => fail(failure.clone()),
@@ -111,14 +74,13 @@ async fn send<T, F: Future<Output = Result<T, Failure>>>(
 }
 
 /// Digests a part, and returns its bytes: kept in memory, or to be read again.
-async fn prepare(world: &Arc<World>, piece: Piece) -> Result<(Md5, PartBytes), Setback> {
-    let Piece { upload, source, range } = piece;
-    let drop = source.drop.clone();
-    let file = source_file(world, source).or_else(failed)?;
+async fn prepare(world: &Arc<World>, sending: &Sending) -> Result<(Md5, PartBytes), Setback> {
+    let (range, drop) = (sending.range, sending.source.drop.clone());
+    let file = source_file(world, sending.source.clone()).or_else(failed)?;
     let is_part = range.length < file.fingerprint.size.0;
     let room = if is_part { None } else { room_to_keep(world, range.length) };
     let wanted = Wanted { file: file.clone(), range, room };
-    let part_of = is_part.then_some(upload);
+    let part_of = is_part.then_some(sending.upload);
     let digested = digest(world, &drop, part_of, wanted).await.or_else(failed)?;
     let bytes = match digested.kept {
         Some(kept) => PartBytes::kept(kept),

@@ -18,14 +18,13 @@ use super::walker::Walker;
 use super::workers::{Reply, cancelled};
 use super::{files, parts, people, proofs, receipts, rows, runs};
 use crate::clock::Clock;
-use crate::engine::event::{Act, Begin, Complete, Event, Outcome, Setback, Source as Place, Walk};
+use crate::engine::event::{Act, Event, Outcome, ReadFrom, Setback, Walk};
 use crate::model::{
     ByteCount, ByteRange, Channel, DestinationName, DirectoryName, Failure, FailureKind,
     RootIdentity, Seen, SourcePath,
 };
 use crate::notify::Sender;
 use crate::platform::Destination;
-use crate::platform::contract::{BeginRequest, CompleteRequest};
 use crate::receipt;
 use crate::source::{
     self, DirectoryRoot, Filter, PartReader, Profile, RootMark, ScanSummary, SourceFile,
@@ -128,8 +127,11 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             files::compare(world, (drop, path), fingerprint, against).await
         }
         Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
-        Act::PutPart(act) => parts::put(&world, act).await,
-        Act::PutWhole(act) => parts::put_whole(&world, act).await,
+        Act::Call { destination, call, .. } => {
+            let destination = to(&world, &destination).or_else(failed)?;
+            destination.call(&call).await.map(Outcome::Replied).or_else(failed)
+        }
+        Act::Put(sending) => parts::put(&world, *sending).await,
         Act::HashPart { source: from, range, .. } => hash_part(world, from, range).await,
         Act::HashFile { source: from, mark, .. } => {
             let (file, what) = (source_file(&world, from.clone()), reading(from));
@@ -144,95 +146,8 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
         }
         Act::Notify { notice } => people::tell(&world, &notice).await.or_else(failed),
         Act::Survey => people::survey(world).await,
-        Act::FindHolder(act) => rows::find_holder(world, act.what).await,
+        Act::FindHolder(asked) => rows::find_holder(world, *asked).await,
         Act::ReadRows { drops } => rows::read(world, drops).await,
-        Act::Locate(_)
-        | Act::Begin(_)
-        | Act::FindBegun(_)
-        | Act::ListParts(_)
-        | Act::Report(_)
-        | Act::Complete(_)
-        | Act::FindCompleted(_)
-        | Act::Inspect(_)
-        | Act::ReadBack(_)
-        | Act::Describe(_)
-        | Act::FindExports { .. }
-        | Act::StartExports { .. }
-        | Act::PollExports { .. }
-        | Act::FinishRun { .. }
-        | Act::Abort { .. }
-        | Act::Probe { .. } => call(&world, act).await.or_else(failed),
-    }
-}
-
-/// Makes the one call of an act that is nothing but a call.
-#[expect(clippy::wildcard_enum_match_arm, reason = "acts that read files are done elsewhere")]
-async fn call(world: &World, act: Act) -> Result<Outcome, Failure> {
-    match act {
-        Act::Locate(act) => {
-            to(world, &act.destination)?.locate(&act.what.target).await.map(Outcome::Located)
-        }
-        Act::Begin(act) => {
-            to(world, &act.destination)?.begin(&act.what.into()).await.map(Outcome::Begun)
-        }
-        Act::FindBegun(act) => {
-            let (request, since) = (act.what.begin.into(), act.what.since);
-            let found = to(world, &act.destination)?.find_begun(&request, since).await;
-            found.map(Outcome::FoundBegun)
-        }
-        Act::ListParts(act) => {
-            to(world, &act.destination)?.list_parts(&act.what).await.map(Outcome::PartsListed)
-        }
-        Act::Report(act) => {
-            let report = act.what;
-            to(world, &act.destination)?.report_parts(&report.remote, &report.parts).await?;
-            Ok(Outcome::Reported)
-        }
-        Act::Complete(act) => {
-            let request = act.what.into();
-            to(world, &act.destination)?.complete(&request).await.map(Outcome::Completed)
-        }
-        Act::FindCompleted(act) => {
-            let request = act.what.into();
-            let found = to(world, &act.destination)?.find_completed(&request).await;
-            found.map(Outcome::CompletionFound)
-        }
-        Act::Inspect(act) => {
-            to(world, &act.destination)?.inspect(&act.what).await.map(Outcome::Inspected)
-        }
-        Act::ReadBack(act) => {
-            let what = act.what;
-            let found = to(world, &act.destination)?.read_back(&what.file, what.part_size).await;
-            found.map(Outcome::Inspected)
-        }
-        Act::Describe(act) => {
-            let what = act.what;
-            to(world, &act.destination)?.describe(&what.file, &what.description).await?;
-            Ok(Outcome::Described)
-        }
-        Act::FindExports { destination, items } => {
-            to(world, &destination)?.find_exports(&items).await.map(Outcome::ExportsFound)
-        }
-        Act::StartExports { destination, items, mode } => {
-            let started = to(world, &destination)?.start_exports(&items, mode).await;
-            started.map(Outcome::ExportsStarted)
-        }
-        Act::PollExports { destination, jobs } => {
-            to(world, &destination)?.poll_exports(&jobs).await.map(Outcome::ExportsPolled)
-        }
-        Act::FinishRun { destination, name } => {
-            to(world, &destination)?.finish_drop(&name).await?;
-            Ok(Outcome::RunFinished)
-        }
-        Act::Abort { destination, remote } => {
-            to(world, &destination)?.abort(&remote).await?;
-            Ok(Outcome::Aborted)
-        }
-        Act::Probe { destination } => {
-            to(world, &destination)?.check_access().await?;
-            Ok(Outcome::Probed)
-        }
-        _ => Err(Failure::new(FailureKind::LocalFault, "this act is no call")),
     }
 }
 
@@ -246,12 +161,12 @@ pub(super) fn drop_of<'a>(world: &'a World, name: &DirectoryName) -> Result<&'a 
     world.sources.get(name).ok_or_else(missing)
 }
 
-pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Failure> {
+pub(super) fn source_file(world: &World, from: ReadFrom) -> Result<SourceFile, Failure> {
     let root = match from.is_receipt {
         true => Arc::new(DirectoryRoot::at(receipt::directory(&world.state))),
         false => Arc::clone(&drop_of(world, &from.drop)?.root),
     };
-    let Place { path, fingerprint, provenance, .. } = from;
+    let ReadFrom { path, fingerprint, provenance, .. } = from;
     if provenance.is_none() && !from.is_receipt && from.drop == DirectoryName::handed_in() {
         let why = format!("whose {path} was when it was handed in is not known");
         return Err(Failure::new(FailureKind::SourceChanged, why));
@@ -259,31 +174,10 @@ pub(super) fn source_file(world: &World, from: Place) -> Result<SourceFile, Fail
     Ok(SourceFile { root, path, fingerprint, provenance })
 }
 
-fn reading(from: Place) -> hung::Reading {
+fn reading(from: ReadFrom) -> hung::Reading {
     let drop = (!from.is_receipt).then_some(from.drop);
     let device = from.fingerprint.device;
     hung::Reading { drop, path: from.path, device, may_wait: false }
-}
-
-impl From<Begin> for BeginRequest {
-    fn from(begin: Begin) -> Self {
-        Self {
-            target: begin.target,
-            size: begin.size,
-            part_size: begin.part_size,
-            overwrite: begin.overwrite,
-            description: begin.description,
-            token: begin.token,
-            replaces: begin.replaces,
-        }
-    }
-}
-
-impl From<Complete> for CompleteRequest {
-    fn from(complete: Complete) -> Self {
-        let Complete { remote, parts, begin, since } = complete;
-        Self { remote, parts, begun: (*begin).into(), since }
-    }
 }
 
 /// Runs what blocks on a thread of its own.
@@ -373,7 +267,7 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
     }
 }
 
-async fn hash_part(world: Arc<World>, from: Place, range: ByteRange) -> Reply {
+async fn hash_part(world: Arc<World>, from: ReadFrom, range: ByteRange) -> Reply {
     let (file, what) = (source_file(&world, from.clone()), reading(from));
     let hash =
         move |world: &World, stop: &hung::Watched<'_>| world.parts.hash_range(&file?, range, stop);

@@ -7,9 +7,13 @@ use std::sync::atomic::Ordering;
 use futures_util::{StreamExt, stream};
 
 use super::perform::{World, failed, off_the_loop, to};
-use super::workers::{Reply, cancelled};
+use super::workers::{self, cancelled};
 use crate::engine::event::{Outcome, ProofCheck, ProofsChecked};
-use crate::model::{ArrivedFile, DisposalDoubt, Failure, FailureKind, RemoteStanding};
+use crate::model::{
+    ArrivedFile, Call, DisposalDoubt, Failure, FailureKind, RemoteFile, RemoteFileId,
+    RemoteStanding, Reply,
+};
+use crate::platform::Destination;
 use crate::receipt;
 use crate::store::snapshot::{RunRef, Snapshot};
 
@@ -25,7 +29,7 @@ struct Batch {
 }
 
 /// Checks the receipts of a batch of files, and asks the destination about each of them.
-pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> Reply {
+pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::Reply {
     let (local, asked) = (Arc::clone(&world), check.clone());
     let read = move || {
         let read = |snapshot: &Snapshot| read(snapshot, &local.state, &asked);
@@ -36,7 +40,7 @@ pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> Reply {
     let Batch { files, mut doubt } = off_the_loop(read).await?;
     if doubt.is_none() && check.asks {
         let destination = to(&world, &check.destination).or_else(failed)?;
-        let ask = async |file: &ArrivedFile| destination.inspect(&file.remote).await;
+        let ask = async |file: &ArrivedFile| inspect(destination, &file.remote).await;
         let answers = stream::iter(&files).map(ask).buffered(ASKED_MAX);
         let mut answers = std::pin::pin!(stream::iter(&files).zip(answers));
         while let Some((file, answer)) = answers.next().await {
@@ -58,6 +62,18 @@ pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> Reply {
         (None, Some(last)) => ProofsChecked::UpTo(last.upload),
         (None, None) => ProofsChecked::Complete,
     }))
+}
+
+async fn inspect(
+    destination: &Destination,
+    file: &RemoteFileId,
+) -> Result<Option<RemoteFile>, Failure> {
+    let reply = destination.call(&Call::Inspect(file.clone())).await?;
+    if let Reply::Inspected(found) = reply { Ok(found) } else { unexpected(&reply) }
+}
+
+fn unexpected<T>(reply: &Reply) -> Result<T, Failure> {
+    Err(Failure::new(FailureKind::LocalFault, format!("{reply:?} is the reply to another call")))
 }
 
 fn read(

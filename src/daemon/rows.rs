@@ -23,7 +23,7 @@ fn local(why: store::Error) -> Failure {
 /// Finds out which other source of ours has a place.
 pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> Reply {
     let find = move || {
-        let FindHolder { targets, place, source } = what;
+        let FindHolder { targets, place, source, .. } = what;
         let find = |snapshot: &Snapshot| snapshot.place_holder(&targets, &place, &source);
         world.readers.lend(find).flatten().map(Outcome::HolderFound).map_err(local)
     };

@@ -1,10 +1,7 @@
 //! Turns what an upload wants into an act, with its intent recorded first where one is needed.
 
 use super::claims::Owner;
-use super::event::{
-    Act, Begin, Complete, Describe, FindBegun, Locate, PutPart, PutWhole, ReadBack, Remotely,
-    Report, Source,
-};
+use super::event::{Act, ReadFrom, Sending};
 use super::plan;
 use super::settings::{DestinationSettings, PartWish};
 use super::ticket::Ticket;
@@ -12,12 +9,21 @@ use super::turn::Turn;
 use super::upload::{Step, Upload};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Description, Fact, Monotonic, NamePolicy, PartNumber, PartSize, RemoteFile, RemotePart,
-    RemoteUpload, Stage, UploadId,
+    BeginRequest, ByteRange, Call, CompleteRequest, Description, Fact, Monotonic, NamePolicy,
+    PartNumber, PartRequest, PartSize, PutRequest, RemoteFile, RemotePart, RemoteUpload, Stage,
+    UploadId, WholeRequest,
 };
 
-/// The act that digests a whole file, as its failures name it.
-pub(super) const DIGEST_FILE: &str = "digest file";
+/// What the answer to a step is judged by, besides its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StepDetail {
+    None,
+    /// The parts that are reported, or the one that is hashed.
+    Parts(Vec<PartNumber>),
+    /// The whole file is digested.
+    Digest,
+    Receipt,
+}
 
 impl Engine {
     pub(super) fn take_step(&mut self, id: UploadId, step: Step, turn: &mut Turn) {
@@ -35,16 +41,10 @@ impl Engine {
         }
         let Some(upload) = self.uploads.get(&id) else { return };
         let Some((kind, act)) = self.act_for(upload, step) else { return };
-        self.receipts_flying += usize::from(matches!(kind, FlightKind::Receipt));
-        let is_local = matches!(
-            act,
-            Act::HashPart { .. }
-                | Act::HashFile { .. }
-                | Act::DigestFile { .. }
-                | Act::FindHolder(_)
-                | Act::WriteReceipt { .. }
-        );
-        let destination = (!is_local).then(|| upload.admission.destination.clone());
+        let is_receipt = matches!(kind, FlightKind::Step(_, StepDetail::Receipt));
+        self.receipts_flying += usize::from(is_receipt);
+        let is_call = matches!(act, Act::Call { .. });
+        let destination = is_call.then(|| upload.admission.destination.clone());
         let flight = Flight { kind, upload: Some(id), destination };
         let act_id = self.start(flight, act, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
@@ -70,63 +70,60 @@ impl Engine {
     }
 
     fn act_for(&self, upload: &Upload, step: Step) -> Option<(FlightKind, Act)> {
-        let control = FlightKind::Control;
-        Some(match step {
-            Step::Locate => {
-                let target = upload.admission.target();
-                (control("locate"), Act::Locate(upload.remotely(Locate { target })))
+        let (id, none) = (upload.id(), StepDetail::None);
+        let local = |name, detail, act| Some((FlightKind::Step(name, detail), act));
+        let call = match step {
+            Step::FindHolder => {
+                let asked = self.find_holder(upload)?;
+                return local("find holder", none, Act::FindHolder(Box::new(asked)));
             }
-            Step::FindHolder => self.find_holder(upload)?,
             Step::HashFile(mark) => {
-                let source = upload.source();
-                (control("hash file"), Act::HashFile { upload: upload.id(), source, mark })
-            }
-            Step::Begin => (control("begin"), Act::Begin(upload.remotely(self.begin(upload)?))),
-            Step::FindBegun => {
-                let what = FindBegun { begin: self.begin(upload)?, since: upload.admission.at };
-                (control("find begun"), Act::FindBegun(upload.remotely(what)))
-            }
-            Step::ListParts(remote) => {
-                (control("list parts"), Act::ListParts(upload.remotely(remote)))
+                let act = Act::HashFile { upload: id, source: upload.source(), mark };
+                return local("hash file", none, act);
             }
             Step::HashPart(part, range) => {
-                let (upload, source) = (upload.id(), upload.source());
-                (FlightKind::HashPart(part), Act::HashPart { upload, part, source, range })
+                let act = Act::HashPart { upload: id, part, source: upload.source(), range };
+                return local("hash part", StepDetail::Parts(vec![part]), act);
             }
-            Step::Report(remote, parts) => {
-                let numbers = parts.iter().map(|part| part.number).collect();
-                let act = Act::Report(upload.remotely(Report { remote, parts }));
-                (FlightKind::Report(numbers), act)
+            Step::DigestFile(digest) => {
+                let act = Act::DigestFile { upload: id, source: upload.source(), digest };
+                return local("digest file", StepDetail::Digest, act);
             }
-            Step::Complete(remote, parts) => {
-                let what = self.complete(upload, remote, parts)?;
-                (control("complete"), Act::Complete(upload.remotely(what)))
+            Step::WriteReceipt => {
+                let act = Act::WriteReceipt { upload: id };
+                return local("write receipt", StepDetail::Receipt, act);
             }
+            Step::Locate => Call::Locate(upload.admission.target()),
+            Step::Begin => Call::Begin(self.begin(upload)?),
+            Step::FindBegun => {
+                Call::FindBegun { request: self.begin(upload)?, since: upload.admission.at }
+            }
+            Step::ListParts(remote) => Call::ListParts(remote),
+            Step::Report(remote, parts) => Call::ReportParts { remote, parts },
+            Step::Complete(remote, parts) => Call::Complete(self.complete(upload, remote, parts)?),
             Step::FindCompleted(remote, parts) => {
-                let what = self.complete(upload, remote, parts)?;
-                (control("find completed"), Act::FindCompleted(upload.remotely(what)))
+                Call::FindCompleted(self.complete(upload, remote, parts)?)
             }
             Step::Describe(file) => {
                 let description = self.description(upload, &file)?;
-                let what = Describe { file: file.id, description };
-                (control("describe"), Act::Describe(upload.remotely(what)))
+                Call::Describe { file: file.id, description }
             }
-            Step::ReadBack(file, part_size) => {
-                let what = ReadBack { file: file.id, part_size };
-                (control("read back"), Act::ReadBack(upload.remotely(what)))
-            }
-            Step::Inspect(file) => (control("inspect"), Act::Inspect(upload.remotely(file.id))),
-            Step::DigestFile(digest) => {
-                let source = upload.source();
-                (control(DIGEST_FILE), Act::DigestFile { upload: upload.id(), source, digest })
-            }
-            Step::WriteReceipt => (FlightKind::Receipt, Act::WriteReceipt { upload: upload.id() }),
-        })
+            Step::ReadBack(file, part_size) => Call::ReadBack { file: file.id, part_size },
+            Step::Inspect(file) => Call::Inspect(file.id),
+        };
+        let detail = if let Call::ReportParts { parts, .. } = &call {
+            StepDetail::Parts(parts.iter().map(|part| part.number).collect())
+        } else {
+            none
+        };
+        let (name, destination) = (call.name(), upload.admission.destination.clone());
+        let act = Act::Call { upload: Some(id), destination, call: Box::new(call) };
+        Some((FlightKind::Step(name, detail), act))
     }
 
-    pub(super) fn begin(&self, upload: &Upload) -> Option<Begin> {
+    pub(super) fn begin(&self, upload: &Upload) -> Option<BeginRequest> {
         let gate = self.gates.get(&upload.admission.destination)?;
-        Some(Begin {
+        Some(BeginRequest {
             target: upload.admission.target(),
             size: upload.size(),
             part_size: upload.admission.part_size,
@@ -142,7 +139,7 @@ impl Engine {
         upload: &Upload,
         remote: RemoteUpload,
         parts: Vec<RemotePart>,
-    ) -> Option<Complete> {
+    ) -> Option<CompleteRequest> {
         let since = match upload.state.stage {
             Stage::Completing { since, .. } => since,
             Stage::Queued
@@ -153,7 +150,7 @@ impl Engine {
             | Stage::Receipted { .. }
             | Stage::Ended(_) => return None,
         };
-        Some(Complete { remote, parts, begin: Box::new(self.begin(upload)?), since })
+        Some(CompleteRequest { remote, parts, begun: self.begin(upload)?, since })
     }
 
     pub(super) fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
@@ -177,10 +174,6 @@ impl Engine {
 }
 
 impl Upload {
-    fn remotely<T>(&self, what: T) -> Remotely<T> {
-        Remotely { upload: self.id(), destination: self.admission.destination.clone(), what }
-    }
-
     /// A sentinel speaks of its run as it is: it takes the place of the one before.
     pub(super) fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
@@ -199,8 +192,8 @@ impl Upload {
         format!("{:x}-{:x}-{}", id.0, at.0, path.digest())
     }
 
-    fn source(&self) -> Source {
-        Source {
+    fn source(&self) -> ReadFrom {
+        ReadFrom {
             drop: self.admission.drop.clone(),
             path: self.admission.path.clone(),
             fingerprint: self.admission.fingerprint,
@@ -209,24 +202,32 @@ impl Upload {
         }
     }
 
-    /// Returns the act that sends the whole file, which is under way from here on as `act`.
-    pub(super) fn put_whole(&self, begin: Box<Begin>, looks: bool) -> Remotely<PutWhole> {
-        self.remotely(PutWhole { begin, source: self.source(), looks })
+    fn sending(&self, request: PutRequest, range: ByteRange) -> Box<Sending> {
+        let (upload, destination) = (self.id(), self.admission.destination.clone());
+        Box::new(Sending { upload, destination, request, source: self.source(), range })
     }
 
-    /// Takes the next part to send, and counts it as on its way.
-    pub(super) fn put_next_part(
-        &mut self,
-        begin: Box<Begin>,
-        now: Monotonic,
-    ) -> Option<(PartNumber, Remotely<PutPart>)> {
+    /// Returns what sends the whole file.
+    pub(super) fn put_whole(&self, begun: BeginRequest, looks: bool) -> Box<Sending> {
+        let range = ByteRange { offset: 0, length: begun.size.0 };
+        self.sending(PutRequest::Whole(WholeRequest { begun, looks }), range)
+    }
+
+    /// Takes the next part to send, and counts it as in flight.
+    pub(super) fn take_next_part(&mut self, now: Monotonic) -> Option<PartNumber> {
         let part = self.next_part(now)?;
-        let Stage::Sending { remote } = &self.state.stage else { return None };
-        let range = remote.part_size.range_of(part, self.size());
-        let source = self.source();
-        let what = PutPart { remote: remote.clone(), part, source, range, begin };
-        let act = self.remotely(what);
         self.life.flying.insert(part);
-        Some((part, act))
+        Some(part)
+    }
+
+    /// Returns what sends a part; with what was begun, where the upload has no other part.
+    pub(super) fn put_part(
+        &self,
+        part: PartNumber,
+        remote: RemoteUpload,
+        begun: Option<BeginRequest>,
+    ) -> Box<Sending> {
+        let range = remote.part_size.range_of(part, self.size());
+        self.sending(PutRequest::Part(PartRequest { remote, part, begun }), range)
     }
 }

@@ -18,12 +18,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Act, FindHolder, Remotely};
+use super::Engine;
+use super::event::FindHolder;
 use super::known::Filter;
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::{Doubt, Upload};
-use super::{Engine, FlightKind};
 use crate::model::{
     Fact, Hold, OpenCleanup, PathDigest, PlaceHolder, PlaceSource, Record, SourcePath, Stage,
     TargetId, UploadId,
@@ -287,17 +287,15 @@ impl Engine {
         Some(PlaceSource { directory: "/".to_owned(), path })
     }
 
-    /// Returns the act that asks whose a place is.
-    pub(super) fn find_holder(&self, upload: &Upload) -> Option<(FlightKind, Act)> {
+    /// Returns what is asked about the owner of an upload's place.
+    pub(super) fn find_holder(&self, upload: &Upload) -> Option<FindHolder> {
         let gate = self.gates.get(&upload.admission.destination)?;
-        let what = FindHolder {
+        Some(FindHolder {
+            upload: upload.id(),
             targets: gate.targets.all().to_vec(),
             place: upload.admission.target(),
             source: self.place_source(upload)?,
-        };
-        let destination = upload.admission.destination.clone();
-        let act = Act::FindHolder(Remotely { upload: upload.id(), destination, what });
-        Some((FlightKind::Control("find holder"), act))
+        })
     }
 }
 

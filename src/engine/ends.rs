@@ -15,7 +15,7 @@ use super::ticket::Ticket;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    DestinationName, DirectoryName, Monotonic, Now, Record, SourcePath, UploadId, WallTime,
+    Call, DestinationName, DirectoryName, Monotonic, Now, Record, SourcePath, UploadId, WallTime,
 };
 
 /// A drop is at its end after this many quiet periods without a change.
@@ -196,8 +196,8 @@ impl Engine {
             let act = self.is_at_its_end(&key).then(|| {
                 let kind = FlightKind::Finish(key.clone());
                 let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
-                let (destination, name) = (name.clone(), key.name.clone());
-                self.start(flight, Act::FinishRun { destination, name }, turn)
+                let act = Act::call(name, Call::FinishRun(key.name.clone()));
+                self.flights.start(flight, act, turn)
             });
             let next_look = turn.now.monotonic.after(self.closing_of(&key));
             self.ends.change(&key, |open| {

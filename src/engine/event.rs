@@ -6,7 +6,6 @@
 
 #![expect(missing_docs, reason = "a field is described where its name does not say it all")]
 
-mod asked;
 mod seen;
 
 use std::collections::BTreeSet;
@@ -15,19 +14,14 @@ use std::time::Duration;
 
 pub use seen::{MovedFrom, Walk};
 
-pub use self::asked::{
-    Begin, Complete, Describe, FindBegun, FindHolder, Locate, PutPart, PutWhole, ReadBack,
-    Remotely, Report,
-};
 use super::orders::{Order, OrderAnswer, OrderId};
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Completion, DestinationName, DirectoryName, DisposalDoubt, Disposition,
-    ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, Fingerprint, Md5, Notice,
-    Observation, PartNumber, PlaceHolder, Provenance, Record, RemoteFile, RemoteFileId, RemotePart,
-    RemoteUpload, RemoteUploadId, RootIdentity, RunReading, SourcePath, Space, Stored, UploadId,
-    WallTime, WatchState, WholeDigest,
+    ByteCount, ByteRange, Call, DestinationName, DirectoryName, DisposalDoubt, Disposition,
+    Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder, PlaceSource,
+    Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SourcePath, Space, Target,
+    TargetId, UploadId, WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -123,7 +117,7 @@ pub enum Effect {
 
 /// Where bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct ReadFrom {
     /// Drop directory.
     pub drop: DirectoryName,
     /// File in it.
@@ -166,50 +160,28 @@ pub enum Act {
         /// Which, as they stand there.
         files: Vec<(SourcePath, Fingerprint)>,
     },
-    /// Look a file up by its target name.
-    Locate(Remotely<Locate>),
     /// Find out, from the rows, which other source of ours has a place.
-    FindHolder(Remotely<FindHolder>),
-    /// Ask for a remote upload.
-    Begin(Remotely<Begin>),
-    /// Look for remote uploads of ours that were begun since.
-    FindBegun(Remotely<FindBegun>),
-    /// Send one part.
-    PutPart(Remotely<PutPart>),
-    /// Send a file of one part in one request, which makes it.
-    PutWhole(Remotely<PutWhole>),
+    FindHolder(Box<FindHolder>),
+    /// Make a call at a destination.
+    Call {
+        /// The upload on whose behalf it is made, unless it is made for several or for none.
+        upload: Option<UploadId>,
+        destination: DestinationName,
+        call: Box<Call>,
+    },
+    /// Send bytes of a file.
+    Put(Box<Sending>),
     /// Read one part's range and hash it.
-    HashPart { upload: UploadId, part: PartNumber, source: Source, range: ByteRange },
+    HashPart { upload: UploadId, part: PartNumber, source: ReadFrom, range: ByteRange },
     /// Read all parts' ranges and digest their digests, to compare with a file that is there.
     HashFile {
         upload: UploadId,
-        source: Source,
+        source: ReadFrom,
         /// In which layout.
         mark: ContentMark,
     },
     /// Read the whole file once, in order, for its receipt.
-    DigestFile { upload: UploadId, source: Source, digest: WholeDigest },
-    /// Ask which parts the platform knows.
-    ListParts(Remotely<RemoteUpload>),
-    /// Tell the platform about accepted parts.
-    Report(Remotely<Report>),
-    /// Ask the platform to put the parts together.
-    Complete(Remotely<Complete>),
-    /// Ask whether the parts were put together.
-    FindCompleted(Remotely<Complete>),
-    /// Ask about a file by its id.
-    Inspect(Remotely<RemoteFileId>),
-    /// Read a file back, and tell its digest instead of what the platform says of it. The answer comes by
-    /// [`Outcome::Inspected`].
-    ReadBack(Remotely<ReadBack>),
-    /// Set metadata and tags.
-    Describe(Remotely<Describe>),
-    /// Look for jobs that export these files.
-    FindExports { destination: DestinationName, items: Vec<ExportItem> },
-    /// Ask for jobs that export these files.
-    StartExports { destination: DestinationName, items: Vec<ExportItem>, mode: ExportMode },
-    /// Ask how these jobs stand.
-    PollExports { destination: DestinationName, jobs: Vec<ExportId> },
+    DigestFile { upload: UploadId, source: ReadFrom, digest: WholeDigest },
     /// Render the receipt from rows and make it durable.
     WriteReceipt { upload: UploadId },
     /// Render a run's receipt from rows and make it durable.
@@ -231,12 +203,6 @@ pub enum Act {
         /// Uploads from this id on were not asked about, and prove nothing.
         before: UploadId,
     },
-    /// Tell the platform that all of a drop is there.
-    FinishRun {
-        destination: DestinationName,
-        /// The drop's own name.
-        name: String,
-    },
     /// Read what the rows have of drop directories, for another configuration: it comes by
     /// [`Event::Stored`], the end by [`Outcome::RowsRead`].
     ReadRows {
@@ -250,10 +216,58 @@ pub enum Act {
         /// What, and by which channel.
         notice: Box<Notice>,
     },
-    /// Remove an unfinished remote upload.
-    Abort { destination: DestinationName, remote: RemoteUploadId },
-    /// Ask whether the destination takes our credential.
-    Probe { destination: DestinationName },
+}
+
+impl Act {
+    /// Makes a call on behalf of no single upload.
+    pub(super) fn call(destination: &DestinationName, call: Call) -> Self {
+        Self::Call { upload: None, destination: destination.clone(), call: Box::new(call) }
+    }
+
+    /// Returns the upload on whose behalf it is done, where it is one's.
+    pub fn upload(&self) -> Option<UploadId> {
+        match self {
+            Self::Call { upload, .. } => *upload,
+            Self::Put(sending) => Some(sending.upload),
+            Self::FindHolder(asked) => Some(asked.upload),
+            Self::HashPart { upload, .. }
+            | Self::HashFile { upload, .. }
+            | Self::DigestFile { upload, .. }
+            | Self::WriteReceipt { upload } => Some(*upload),
+            Self::Scan { .. }
+            | Self::ReadRun { .. }
+            | Self::Look { .. }
+            | Self::CompareContent { .. }
+            | Self::FindMoved { .. }
+            | Self::WriteRunReceipt { .. }
+            | Self::CheckProofs(_)
+            | Self::Dispose { .. }
+            | Self::ReadRows { .. }
+            | Self::Survey
+            | Self::Notify { .. } => None,
+        }
+    }
+}
+
+/// A range of a file that is sent to a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    pub upload: UploadId,
+    pub destination: DestinationName,
+    pub request: PutRequest,
+    pub source: ReadFrom,
+    pub range: ByteRange,
+}
+
+/// Which place is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindHolder {
+    pub upload: UploadId,
+    /// Targets that are the same.
+    pub targets: Vec<TargetId>,
+    pub place: Target,
+    /// The source that asks.
+    pub source: PlaceSource,
 }
 
 /// Which files of a run are asked about.
@@ -321,34 +335,17 @@ pub enum Outcome {
     },
     /// For each file, in order, the upload under its old name; none where it was not moved.
     MovedFound(Vec<Option<MovedFrom>>),
-    /// The file of that name, or none.
-    Located(Option<RemoteFile>),
     /// The other source of ours that has the place, or none.
     HolderFound(Option<PlaceHolder>),
-    /// The remote upload.
-    Begun(RemoteUpload),
-    /// Remote uploads that match; the newest first.
-    FoundBegun(Vec<RemoteUpload>),
-    /// A file was sent in one request, and is there.
-    WholePut {
-        /// What stands for its upload.
-        remote: RemoteUpload,
-        /// What the storage answered.
-        stored: Stored,
-        /// The file.
-        file: RemoteFile,
+    /// The platform replied to a call.
+    Replied(Reply),
+    /// Bytes of a file were read and sent.
+    Sent {
+        /// What was replied to them.
+        reply: Reply,
         /// Digest of the bytes that were read.
         md5: Md5,
         /// How many went over the wire.
-        sent: ByteCount,
-    },
-    /// The storage took the part.
-    PartPut {
-        /// What it answered.
-        stored: Stored,
-        /// Digest of the bytes that were read and sent.
-        md5: Md5,
-        /// How many went.
         sent: ByteCount,
     },
     /// The range was read.
@@ -368,24 +365,6 @@ pub enum Outcome {
         /// Its SHA-256, when asked for.
         sha256: Option<[u8; 32]>,
     },
-    /// What the platform knows, where it can tell.
-    PartsListed(Option<Vec<RemotePart>>),
-    /// The platform was told.
-    Reported,
-    /// The file exists.
-    Completed(RemoteFile),
-    /// What became of a complete.
-    CompletionFound(Completion),
-    /// The file with that id, or none.
-    Inspected(Option<RemoteFile>),
-    /// Metadata and tags are set.
-    Described,
-    /// A job for each item, or none; in order.
-    ExportsFound(Vec<Option<ExportJob>>),
-    /// A job for each item, or why there is none; in order.
-    ExportsStarted(Vec<Result<ExportId, Failure>>),
-    /// How each job stands; in order.
-    ExportsPolled(Vec<Result<ExportState, Failure>>),
     /// The receipt is durable.
     ReceiptWritten {
         /// SHA-256 of its bytes.
@@ -404,8 +383,6 @@ pub enum Outcome {
     ProofsChecked(ProofsChecked),
     /// The source is not there any more.
     Disposed,
-    /// The platform knows that all of the drop is there.
-    RunFinished,
     /// What there is.
     Surveyed {
         /// The state directory.
@@ -419,8 +396,4 @@ pub enum Outcome {
     RowsRead,
     /// The channel took the notice.
     Notified,
-    /// The remote upload is not there any more.
-    Aborted,
-    /// The destination takes our credential.
-    Probed,
 }

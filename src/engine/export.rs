@@ -27,8 +27,8 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload};
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    DestinationName, ExportId, ExportItem, ExportJob, ExportPlace, ExportState, ExportStep, Fact,
-    Failure, FailureKind, Hold, Monotonic, ParkReason, RemoteFile, Stage, UploadId,
+    Call, DestinationName, ExportId, ExportItem, ExportJob, ExportPlace, ExportState, ExportStep,
+    Fact, Failure, FailureKind, Hold, Monotonic, ParkReason, RemoteFile, Reply, Stage, UploadId,
 };
 
 /// Files in one call: the most that Seven Bridges takes.
@@ -197,7 +197,7 @@ impl Engine {
 
     fn find_exports(&mut self, name: &DestinationName, ids: &[UploadId], turn: &mut Turn) {
         let (ids, items) = self.items(name, ids);
-        let act = Act::FindExports { destination: name.clone(), items };
+        let act = Act::call(name, Call::FindExports(items));
         self.fly_exports(name, (ExportCall::Find, ids), act, turn);
     }
 
@@ -217,7 +217,7 @@ impl Engine {
         if let Some(gate) = self.gates.get_mut(name) {
             gate.exports.ready_since = None;
         }
-        let act = Act::StartExports { destination: name.clone(), items, mode };
+        let act = Act::call(name, Call::StartExports { items, mode });
         self.fly_exports(name, (ExportCall::Start, ids), act, turn);
     }
 
@@ -227,7 +227,7 @@ impl Engine {
             Want::Find | Want::Start => None,
         };
         let (ids, jobs) = ids.iter().filter_map(job).take(BATCH_MAX).unzip();
-        let act = Act::PollExports { destination: name.clone(), jobs };
+        let act = Act::call(name, Call::PollExports(jobs));
         self.fly_exports(name, (ExportCall::Poll, ids), act, turn);
     }
 
@@ -299,11 +299,13 @@ impl Engine {
             let Some(upload) = self.uploads.get_mut(id) else { continue };
             upload.life.control = None;
             let answer = match &reply {
-                Ok(Outcome::ExportsFound(jobs)) => found(upload, jobs.get(index), place, turn),
-                Ok(Outcome::ExportsStarted(jobs)) => {
+                Ok(Outcome::Replied(Reply::ExportsFound(jobs))) => {
+                    found(upload, jobs.get(index), place, turn)
+                }
+                Ok(Outcome::Replied(Reply::ExportsStarted(jobs))) => {
                     self.on_export_started(*id, jobs.get(index), turn)
                 }
-                Ok(Outcome::ExportsPolled(states)) => {
+                Ok(Outcome::Replied(Reply::ExportsPolled(states))) => {
                     self.on_export_polled(*id, states.get(index), turn)
                 }
                 Ok(_) => Answer::default(),

@@ -1,6 +1,6 @@
 //! The engine's ear for the world: one outcome for each act, routed to whom it concerns.
 
-use super::acts::DIGEST_FILE;
+use super::acts::StepDetail;
 use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use super::event::{ActId, Outcome, Setback};
 use super::gate::GateState;
@@ -12,14 +12,16 @@ use super::{Engine, Flight, FlightKind};
 use crate::model::{
     ByteCount, Describes, DestinationName, DestinationState, Fact, Failure, FailureKind, Learned,
     Monotonic, NamePolicy, Now, OpenCleanup, PartNumber, Record, RemoteUpload, RemoteUploadId,
-    Stage, UploadId,
+    Reply, Stage, UploadId, Whole,
 };
 
-/// What came back for one act.
-type Reply = Result<Outcome, Setback>;
-
 impl Engine {
-    pub(super) fn on_outcome(&mut self, act: ActId, reply: Reply, turn: &mut Turn) {
+    pub(super) fn on_outcome(
+        &mut self,
+        act: ActId,
+        reply: Result<Outcome, Setback>,
+        turn: &mut Turn,
+    ) {
         let Some(flight) = self.flights.remove(act) else { return };
         let is_former = self.is_at_former(act, &flight);
         if !is_former {
@@ -54,19 +56,22 @@ impl Engine {
                     self.load.remove(name, &drop);
                     self.land(name, flown, &reply, turn);
                 }
-                self.on_control(act, &flight, reply, turn);
+                self.on_step((act, "put whole"), &flight, reply, turn);
             }
-            FlightKind::Receipt => {
-                self.receipts_flying -= 1;
-                self.on_control(act, &flight, reply, turn);
-            }
-            FlightKind::Control(_) | FlightKind::Report(_) | FlightKind::HashPart(_) => {
-                self.on_control(act, &flight, reply, turn);
+            FlightKind::Step(name, detail) => {
+                self.receipts_flying -= usize::from(detail == StepDetail::Receipt);
+                self.on_step((act, name), &flight, reply, turn);
             }
         }
     }
 
-    fn land(&mut self, name: &DestinationName, part: Flown, reply: &Reply, turn: &Turn) {
+    fn land(
+        &mut self,
+        name: &DestinationName,
+        part: Flown,
+        reply: &Result<Outcome, Setback>,
+        turn: &Turn,
+    ) {
         let Some(gate) = self.gates.get_mut(name) else { return };
         let landing = match reply {
             Ok(_) => Landing::Arrived,
@@ -99,7 +104,7 @@ impl Engine {
         &mut self,
         (act, flight): (ActId, &Flight),
         remote: &RemoteUploadId,
-        reply: Reply,
+        reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
         let Some(name) = &flight.destination else { return };
@@ -126,7 +131,7 @@ impl Engine {
         turn.record(Record::CleanupDelayed { what, retry_at, failure });
     }
 
-    fn on_probed(&mut self, flight: &Flight, reply: Reply, turn: &mut Turn) {
+    fn on_probed(&mut self, flight: &Flight, reply: Result<Outcome, Setback>, turn: &mut Turn) {
         let Some(name) = &flight.destination else { return };
         let Some(gate) = self.gates.get_mut(name) else { return };
         let failure = reply.err().map(|setback| setback.failure);
@@ -152,7 +157,7 @@ impl Engine {
     }
 
     /// Counts a reply for or against its destination.
-    fn note_reply(&mut self, flight: &Flight, reply: &Reply, turn: &mut Turn) {
+    fn note_reply(&mut self, flight: &Flight, reply: &Result<Outcome, Setback>, turn: &mut Turn) {
         let is_probe = matches!(flight.kind, FlightKind::Probe);
         let Some(name) = flight.destination.as_ref().filter(|_| !is_probe) else { return };
         let Some(gate) = self.gates.get_mut(name) else { return };
@@ -181,7 +186,7 @@ impl Engine {
         &mut self,
         flight: &Flight,
         part: (PartNumber, &RemoteUploadId),
-        reply: Reply,
+        reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
         let (number, remote) = part;
@@ -197,7 +202,7 @@ impl Engine {
             return self.settle_answer(id, answer, turn);
         }
         let answer = match reply {
-            Ok(Outcome::PartPut { stored, md5, sent }) => {
+            Ok(Outcome::Sent { reply: Reply::PartStored(stored), md5, sent }) => {
                 upload.on_part_put(number, Put { stored, md5, sent }, etags, turn.now)
             }
             Ok(other) => mismatched(upload, &other, retry, turn.now),
@@ -209,11 +214,19 @@ impl Engine {
         self.settle_answer(id, answer, turn);
     }
 
-    fn on_control(&mut self, act: ActId, flight: &Flight, reply: Reply, turn: &mut Turn) {
+    fn on_step(
+        &mut self,
+        (act, name): (ActId, &'static str),
+        flight: &Flight,
+        reply: Result<Outcome, Setback>,
+        turn: &mut Turn,
+    ) {
         let Some(id) = flight.upload else { return };
         let is_expected = self.uploads.get(&id).is_some_and(|u| u.life.control == Some(act));
         if !is_expected {
-            if let (Ok(Outcome::Begun(remote)), Some(name)) = (reply, &flight.destination) {
+            if let (Ok(Outcome::Replied(Reply::Begun(remote))), Some(name)) =
+                (reply, &flight.destination)
+            {
                 let (destination, target) = (name.clone(), self.target_of(act, name));
                 self.clean_up(OpenCleanup { destination, target, remote: remote.id }, turn);
             }
@@ -221,9 +234,9 @@ impl Engine {
         }
         let (retry, closed) = (self.settings.retry, self.is_closed(flight));
         let answer = match reply {
-            Ok(outcome) => self.answer_control(id, flight, outcome, turn.now),
+            Ok(outcome) => self.answer_step(id, flight, outcome, turn.now),
             Err(Setback { failure, sent }) => {
-                let tried = Tried { closed, sent, ..Tried::plain(name_of(&flight.kind)) };
+                let tried = Tried { closed, sent, ..Tried::plain(name) };
                 let Some(upload) = self.uploads.get_mut(&id) else { return };
                 upload.life.control = None;
                 upload.life.is_whole_flying = false;
@@ -238,13 +251,7 @@ impl Engine {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome of another act is one case")]
-    fn answer_control(
-        &mut self,
-        id: UploadId,
-        flight: &Flight,
-        outcome: Outcome,
-        now: Now,
-    ) -> Answer {
+    fn answer_step(&mut self, id: UploadId, flight: &Flight, outcome: Outcome, now: Now) -> Answer {
         let retry = self.settings.retry;
         let upload = self.uploads.get(&id);
         let gate = upload.and_then(|upload| self.gates.get(&upload.admission.destination));
@@ -252,44 +259,50 @@ impl Engine {
         let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
         let is_told_all =
             gate.is_some_and(|gate| gate.settings.traits.describes != Describes::AfterCompletion);
-        let free = match outcome {
-            Outcome::FoundBegun(found) => Outcome::FoundBegun(self.not_in_use(id, found)),
+        let reply = match outcome {
+            Outcome::Replied(Reply::BegunFound(found)) => {
+                Outcome::Replied(Reply::BegunFound(self.not_in_use(id, found)))
+            }
             other => other,
         };
         let etags = self.etag_memory(flight);
+        let parts = if let FlightKind::Step(_, StepDetail::Parts(parts)) = &flight.kind {
+            parts.clone()
+        } else {
+            Vec::new()
+        };
         let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
         upload.life.control = None;
         upload.life.is_whole_flying = false;
-        match (free, &flight.kind) {
-            (Outcome::Located(found), _) => upload.on_located(found, policy, now),
-            (Outcome::HolderFound(holder), _) => upload.on_holder_found(holder, policy, now),
-            (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, policy, now),
-            (Outcome::Begun(remote), _) => upload.on_begun(remote, Doubt::None, now),
-            (Outcome::FoundBegun(found), _) => upload.on_found_begun(found, now),
-            (Outcome::WholePut { remote, stored, file, md5, sent }, _) => {
+        match reply {
+            Outcome::HolderFound(holder) => upload.on_holder_found(holder, policy, now),
+            Outcome::FileHashed { mark } => upload.on_file_hashed(mark, policy, now),
+            Outcome::PartHashed { md5 } => {
+                let part = parts.first();
+                part.map_or_else(Answer::default, |part| upload.on_part_hashed(*part, md5, now))
+            }
+            Outcome::FileDigested { md5, sha256 } => Answer::fact(Fact::Digested { md5, sha256 }),
+            Outcome::ReceiptWritten { sha256 } => {
+                Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
+            }
+            Outcome::Sent { reply: Reply::WholeStored(whole), md5, sent } => {
+                let Whole { remote, stored, file } = whole;
                 let put = Put { stored, md5, sent };
                 upload.on_whole_put(WholePut { remote, file, put, is_told_all }, etags, now)
             }
-            (Outcome::PartsListed(parts), _) => upload.on_parts_listed(parts, reports),
-            (Outcome::CompletionFound(completion), _) => {
-                upload.on_completion_found(completion, now)
-            }
-            (Outcome::PartHashed { md5 }, FlightKind::HashPart(part)) => {
-                upload.on_part_hashed(*part, md5, now)
-            }
-            (Outcome::Reported, FlightKind::Report(parts)) => {
-                upload.on_reported(parts.clone(), now)
-            }
-            (Outcome::Completed(file), _) => Answer::fact(Fact::Completed { file, at: now.wall }),
-            (Outcome::Inspected(found), _) => upload.on_inspected(found, etags, retry, now),
-            (Outcome::Described, _) => Answer::fact(Fact::Described),
-            (Outcome::FileDigested { md5, sha256 }, _) => {
-                Answer::fact(Fact::Digested { md5, sha256 })
-            }
-            (Outcome::ReceiptWritten { sha256 }, _) => {
-                Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
-            }
-            (other, _) => mismatched(upload, &other, retry, now),
+            Outcome::Replied(reply) => match reply {
+                Reply::Located(found) => upload.on_located(found, policy, now),
+                Reply::Begun(remote) => upload.on_begun(remote, Doubt::None, now),
+                Reply::BegunFound(found) => upload.on_found_begun(found, now),
+                Reply::PartsListed(parts) => upload.on_parts_listed(parts, reports),
+                Reply::PartsReported => upload.on_reported(parts, now),
+                Reply::Completed(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
+                Reply::CompletionFound(completion) => upload.on_completion_found(completion, now),
+                Reply::Inspected(found) => upload.on_inspected(found, etags, retry, now),
+                Reply::Described => Answer::fact(Fact::Described),
+                other => mismatched(upload, &Outcome::Replied(other), retry, now),
+            },
+            other => mismatched(upload, &other, retry, now),
         }
     }
 
@@ -349,10 +362,8 @@ impl Engine {
 }
 
 /// Returns how many bytes an act sent, whatever came of it.
-fn sent_by(reply: &Reply) -> ByteCount {
-    if let Ok(Outcome::PartPut { sent, .. } | Outcome::WholePut { sent, .. })
-    | Err(Setback { sent, .. }) = reply
-    {
+fn sent_by(reply: &Result<Outcome, Setback>) -> ByteCount {
+    if let Ok(Outcome::Sent { sent, .. }) | Err(Setback { sent, .. }) = reply {
         *sent
     } else {
         ByteCount(0)
@@ -374,25 +385,6 @@ fn mismatched(
 
 /// A source that was taken away after it arrived has no digest any more; that it arrived is proved.
 fn is_digest_lost(kind: &FlightKind, failure: FailureKind) -> bool {
-    let is_digest = matches!(kind, FlightKind::Control(DIGEST_FILE));
+    let is_digest = matches!(kind, FlightKind::Step(_, StepDetail::Digest));
     is_digest && matches!(failure, FailureKind::SourceGone | FailureKind::SourceChanged)
-}
-
-fn name_of(kind: &FlightKind) -> &'static str {
-    match kind {
-        FlightKind::Control(name) => name,
-        FlightKind::Receipt => "write receipt",
-        FlightKind::Report(_) => "report parts",
-        FlightKind::HashPart(_) => "hash part",
-        FlightKind::Part(..) => "put part",
-        FlightKind::Whole(..) => "put whole",
-        FlightKind::Abort(_) => "abort",
-        FlightKind::Probe => "probe",
-        FlightKind::Export(..) => "export",
-        FlightKind::Finish(_) => "finish drop",
-        FlightKind::Notify(_) => "notify",
-        FlightKind::Survey => "survey",
-        FlightKind::ReadRows => "read rows",
-        FlightKind::Intake(..) => "watch a drop directory",
-    }
 }

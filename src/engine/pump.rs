@@ -16,8 +16,8 @@ use super::turn::Turn;
 use super::upload::{Doubt, Upload, Wants};
 use super::{Engine, Flight, FlightKind};
 use crate::model::{
-    Describes, DestinationName, DestinationState, ETagMode, Fact, Hold, Learned, Monotonic,
-    NamePolicy, UploadId, WholeDigest,
+    Call, Describes, DestinationName, DestinationState, ETagMode, Fact, Hold, Learned, Monotonic,
+    NamePolicy, Stage, UploadId, WholeDigest,
 };
 
 /// A file of no more is sent in a moment, on lines that are any good.
@@ -113,7 +113,7 @@ impl Engine {
         gate.state = GateState::Probing { state };
         let kind = FlightKind::Probe;
         let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
-        self.start(flight, Act::Probe { destination: name.clone() }, turn);
+        self.start(flight, Act::call(name, Call::CheckAccess), turn);
     }
 
     fn clean(&mut self, name: &DestinationName, turn: &mut Turn) {
@@ -128,7 +128,7 @@ impl Engine {
                 upload: None,
                 destination: Some(name.clone()),
             };
-            let act = Act::Abort { destination: name.clone(), remote: remote.clone() };
+            let act = Act::call(name, Call::Abort(remote.clone()));
             let id = self.start(flight, act, turn);
             let gate = self.gates.get_mut(name);
             if let Some(cleanup) = gate.and_then(|gate| gate.cleanups.get_mut(&remote)) {
@@ -280,7 +280,7 @@ impl Engine {
         let Some(upload) = self.uploads.get(&id) else { return false };
         let Some(begin) = self.begin(upload) else { return false };
         let is_new = begin.replaces.is_none();
-        let act = Act::PutWhole(upload.put_whole(Box::new(begin), looks));
+        let act = Act::Put(upload.put_whole(begin, looks));
         let (destination, drop) =
             (upload.admission.destination.clone(), upload.admission.drop.clone());
         let Some(gate) = self.gates.get_mut(&destination) else { return false };
@@ -319,26 +319,28 @@ impl Engine {
         if self.goes_whole(id) {
             return self.send_whole(id, turn);
         }
-        let Some(begin) = self.uploads.get(&id).and_then(|upload| self.begin(upload)) else {
-            return false;
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let Stage::Sending { remote } = upload.state.stage.clone() else { return false };
+        let begun = match remote.part_count {
+            1 => self.begin(upload),
+            _ => None,
         };
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let next = upload.put_next_part(Box::new(begin), turn.now.monotonic);
-        let Some((part, act)) = next else { return false };
+        let Some(part) = upload.take_next_part(turn.now.monotonic) else { return false };
         let admission = &upload.admission;
         let Some(gate) = self.gates.get_mut(&admission.destination) else { return false };
         let flown = gate.width.take_off(turn.now.monotonic);
         self.load.add(&admission.destination, &admission.drop);
-        let (remote, drop) = (act.what.remote.id.clone(), admission.drop.clone());
         let flight = Flight {
-            kind: FlightKind::Part(part, remote, drop, flown),
+            kind: FlightKind::Part(part, remote.id.clone(), admission.drop.clone(), flown),
             upload: Some(id),
             destination: Some(admission.destination.clone()),
         };
+        let act = Act::Put(upload.put_part(part, remote, begun));
         let act_id = self.flights.register(flight);
         match self.disk.has_begun(id) {
-            true => turn.free_act(act_id, Act::PutPart(act)),
-            false => turn.act(act_id, Act::PutPart(act)),
+            true => turn.free_act(act_id, act),
+            false => turn.act(act_id, act),
         }
         true
     }

@@ -208,21 +208,10 @@ impl Engine {
             return;
         }
         let upload = flight.upload.and_then(|id| self.uploads.get(&id));
-        let drop = match &flight.kind {
-            FlightKind::Intake(drop, act) => act.reads_files().then(|| drop.clone()),
-            FlightKind::Control(_)
-            | FlightKind::Report(_)
-            | FlightKind::HashPart(_)
-            | FlightKind::Part(..)
-            | FlightKind::Whole(..)
-            | FlightKind::Receipt
-            | FlightKind::Abort(_)
-            | FlightKind::Probe
-            | FlightKind::Finish(_)
-            | FlightKind::Notify(_)
-            | FlightKind::Survey
-            | FlightKind::ReadRows
-            | FlightKind::Export(..) => upload.map(|upload| upload.admission.drop.clone()),
+        let drop = if let FlightKind::Intake(drop, act) = &flight.kind {
+            act.reads_files().then(|| drop.clone())
+        } else {
+            upload.map(|upload| upload.admission.drop.clone())
         };
         if let Some(drop) = drop {
             self.on_scan_now(&drop, turn.now);

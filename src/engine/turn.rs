@@ -96,14 +96,8 @@ impl Turn {
 /// which it is known again, unless that is durable.
 fn must_wait(act: &Act) -> bool {
     match act {
-        Act::Begin(_)
-        | Act::Report(_)
-        | Act::PutPart(_)
-        | Act::PutWhole(_)
-        | Act::Complete(_)
-        | Act::Describe(_)
-        | Act::StartExports { .. }
-        | Act::FinishRun { .. }
+        Act::Call { call, .. } => call.changes(),
+        Act::Put(_)
         | Act::CompareContent { .. }
         | Act::FindHolder(_)
         | Act::ReadRows { .. }
@@ -111,24 +105,14 @@ fn must_wait(act: &Act) -> bool {
         | Act::WriteReceipt { .. }
         | Act::WriteRunReceipt { .. }
         | Act::Dispose { .. }
-        | Act::Notify { .. }
-        | Act::Abort { .. } => true,
+        | Act::Notify { .. } => true,
         Act::Scan { .. }
         | Act::Look { .. }
-        | Act::Locate(_)
-        | Act::FindBegun(_)
         | Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
         | Act::ReadRun { .. }
-        | Act::ListParts(_)
-        | Act::FindCompleted(_)
-        | Act::Inspect(_)
         | Act::CheckProofs(_)
-        | Act::ReadBack(_)
-        | Act::Survey
-        | Act::FindExports { .. }
-        | Act::PollExports { .. }
-        | Act::Probe { .. } => false,
+        | Act::Survey => false,
     }
 }

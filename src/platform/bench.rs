@@ -66,7 +66,7 @@ pub(super) fn completing(
 }
 
 pub(super) fn sending(begun: BeginRequest, id: &str, part: u32) -> PartRequest {
-    PartRequest { remote: remote(&begun, id), part: number(part), begun }
+    PartRequest { remote: remote(&begun, id), part: number(part), begun: Some(begun) }
 }
 
 pub(super) fn remote(begun: &BeginRequest, id: &str) -> RemoteUpload {

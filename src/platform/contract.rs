@@ -15,97 +15,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::model::{
-    ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
-    ExportState, Failure, FailureKind, Md5, OpenUpload, PartNumber, PartSize, RemoteFile,
-    RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
+    ByteCount, Completion, Description, ExportId, ExportItem, ExportJob, ExportMode, ExportState,
+    Failure, FailureKind, Md5, OpenUpload, PartSize, RemoteFile, RemoteFileId, RemotePart,
+    RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
 };
+
+pub use crate::model::call::{BeginRequest, CompleteRequest, PartRequest, Whole, WholeRequest};
 
 /// The answer of an operation.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
-
-/// What is asked for at begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BeginRequest {
-    /// Where the file shall stand.
-    pub target: Target,
-    /// Its length.
-    pub size: ByteCount,
-    /// The part size we wish for.
-    pub part_size: PartSize,
-    /// Replace a file of that name.
-    pub overwrite: bool,
-    /// Metadata and tags, where [`Describes::AtBegin`](crate::model::Describes::AtBegin).
-    pub description: Description,
-    /// A text that no other upload of ours carries, the same each time this one is begun: letters,
-    /// digits and dashes.
-    pub token: String,
-    /// A damaged file that this upload made stands there: it is replaced, as long as it has this ETag.
-    pub replaces: Option<ETag>,
-}
-
-impl BeginRequest {
-    /// Returns how many parts the file makes of the size that we wish for.
-    ///
-    /// # Errors
-    /// `BadRequest` when they are more than can be counted.
-    pub fn part_count(&self) -> Result<u32, Failure> {
-        let many = || Failure::new(FailureKind::BadRequest, "the file makes too many parts");
-        self.part_size.count_for(self.size).ok_or_else(many)
-    }
-
-    /// Returns the upload of that id, in parts of the size that we wish for, in any order.
-    ///
-    /// # Errors
-    /// As [`Self::part_count`].
-    pub fn remote(&self, id: RemoteUploadId) -> Result<RemoteUpload, Failure> {
-        let (part_size, part_count) = (self.part_size, self.part_count()?);
-        Ok(RemoteUpload { id, part_size, part_count, sequential: false })
-    }
-}
-
-/// What is asked for at complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompleteRequest {
-    /// The remote upload.
-    pub remote: RemoteUpload,
-    /// Every part with its ETag, in order.
-    pub parts: Vec<RemotePart>,
-    /// What was asked for when it was begun.
-    pub begun: BeginRequest,
-    /// When completing was decided, by our clock.
-    pub since: WallTime,
-}
-
-/// Which part of which upload is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartRequest {
-    /// The remote upload.
-    pub remote: RemoteUpload,
-    /// Which part.
-    pub part: PartNumber,
-    /// What was asked for when it was begun.
-    pub begun: BeginRequest,
-}
-
-/// A file that is sent in one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WholeRequest {
-    /// What is asked for.
-    pub begun: BeginRequest,
-    /// It is not known whether a file of that name is there.
-    pub looks: bool,
-}
-
-/// What came of a file that was sent in one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
-    /// What stands for the upload that was never begun.
-    pub remote: RemoteUpload,
-    /// What the storage answered to its only part.
-    pub stored: Stored,
-    /// The file. A size is told only when the answer proves it.
-    pub file: RemoteFile,
-}
 
 /// One part's bytes, on their way.
 pub struct PartBody {

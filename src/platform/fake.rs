@@ -190,9 +190,9 @@ impl Fake {
     }
 
     async fn receive(&self, request: &PartRequest, body: PartBody) -> Result<Stored> {
-        let PartRequest { remote, part, begun } = request;
+        let PartRequest { remote, part, .. } = request;
         if is_whole(&remote.id) {
-            let whole = WholeRequest { begun: begun.clone(), looks: false };
+            let whole = WholeRequest { begun: request.only()?.clone(), looks: false };
             return self.take_whole(&whole, body).await.map(|whole| whole.stored);
         }
         drop(self.enter("put part")?);

@@ -145,7 +145,7 @@ impl BaseSpace {
         request: &PartRequest,
         body: PartBody,
     ) -> Result<ETag, Failure> {
-        let goal = self.goal(&request.begun.target)?;
+        let goal = self.goal(&request.only()?.target)?;
         let (size, md5) = (body.length, body.md5);
         if !self.posts.is_unsent(app_result, &goal.path)
             && let Some(etag) = self.arrived(app_result, &goal, (size, md5)).await?

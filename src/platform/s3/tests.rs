@@ -86,7 +86,7 @@ async fn an_upload_of_many_parts_from_begin_to_complete() {
     let begun = bench.platform.begin(&request(25)).await.expect("begun");
     assert_eq!(begun, many());
     let sending =
-        PartRequest { remote: begun, part: PartNumber::from_index(1), begun: request(25) };
+        PartRequest { remote: begun, part: PartNumber::from_index(1), begun: Some(request(25)) };
     let put = bench.platform.put_part(&sending, body(b"xyz")).await.expect("taken");
     assert_eq!(put.etag.as_str(), "abc");
     let done = bench.platform.complete(&completing()).await.expect("completed");
@@ -183,8 +183,11 @@ async fn refusals_mean_what_the_storage_says() {
         (507, "XFull", FailureKind::Quota),
     ] {
         let bench = bench(move |_| Reply::new(status, error(code)));
-        let sending =
-            PartRequest { remote: many(), part: PartNumber::from_index(0), begun: request(25) };
+        let sending = PartRequest {
+            remote: many(),
+            part: PartNumber::from_index(0),
+            begun: Some(request(25)),
+        };
         let failure = bench.platform.put_part(&sending, body(b"x")).await.expect_err(code);
         assert_eq!(failure.kind, expected, "{status} {code}");
     }
@@ -273,8 +276,11 @@ async fn a_file_of_one_part_is_one_request_and_known_by_its_token() {
     let begun = bench.platform.begin(&request(5)).await.expect("nothing is asked");
     assert!(begun.id.as_str().starts_with(&format!("{KEY}?put=")) && begun.part_count == 1);
     assert!(bench.stub.seen().is_empty());
-    let sending =
-        PartRequest { remote: single.clone(), part: PartNumber::from_index(0), begun: request(5) };
+    let sending = PartRequest {
+        remote: single.clone(),
+        part: PartNumber::from_index(0),
+        begun: Some(request(5)),
+    };
     let put = bench.platform.put_part(&sending, body(b"x")).await;
     assert_eq!(put.expect("an earlier attempt of ours arrived").etag.as_str(), "e");
     let others = PartRequest { remote: remote(&format!("{KEY}?put=t2"), 1), ..sending };
@@ -330,7 +336,7 @@ async fn a_key_of_the_customer_goes_with_every_request_about_content() {
     });
     bench.platform.locate(&request(25).target).await.expect("asked");
     let remote = bench.platform.begin(&request(25)).await.expect("begun");
-    let sending = PartRequest { remote, part: PartNumber::from_index(0), begun: request(25) };
+    let sending = PartRequest { remote, part: PartNumber::from_index(0), begun: Some(request(25)) };
     bench.platform.put_part(&sending, body(b"x")).await.expect("taken");
     for seen in bench.stub.seen() {
         let name = "x-amz-server-side-encryption-customer-algorithm";

@@ -71,7 +71,8 @@ pub(super) fn part_request(
     begun: &BeginRequest,
 ) -> PartRequest {
     let part = PartNumber::new(number).expect("from 1");
-    PartRequest { remote: remote.clone(), part, begun: begun.clone() }
+    let begun = (remote.part_count == 1).then(|| begun.clone());
+    PartRequest { remote: remote.clone(), part, begun }
 }
 
 pub(super) fn complete_request(

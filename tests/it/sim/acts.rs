@@ -7,16 +7,13 @@ use bytes::Bytes;
 use dropferry::daemon::{portion, stored};
 use dropferry::engine::Portion;
 use dropferry::engine::event::{
-    Act, Event, FindHolder, MovedFrom, Outcome, PutPart, PutWhole, Setback, Source, Walk,
+    Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Walk,
 };
 use dropferry::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
     Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
-use dropferry::platform::contract::{
-    Exports, PartBody, PartRequest, Platform, Whole, WholeRequest,
-};
-use dropferry::platform::fake::Fake;
+use dropferry::platform::{self, contract::PartBody};
 use dropferry::store;
 use dropferry::store::rest::{self, Again};
 use futures_util::{FutureExt, StreamExt};
@@ -83,7 +80,6 @@ impl World {
         })
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all the others are calls")]
     fn act(&mut self, act: Act) -> (Vec<Event>, Reply) {
         let outcome = match act {
             Act::Scan { drop, skip, root } => {
@@ -116,7 +112,7 @@ impl World {
                 Ok(Outcome::Looked { observations, root: Some(self.root.clone()) })
             }
             Act::CompareContent { drop, path, fingerprint, against } => self.compare(
-                Source { drop, path, fingerprint, is_receipt: false, provenance: None },
+                ReadFrom { drop, path, fingerprint, is_receipt: false, provenance: None },
                 against,
             ),
             Act::FindMoved { .. } if self.files.is_empty() => Err(away()),
@@ -125,9 +121,8 @@ impl World {
                 self.read(&source, range).map(|bytes| Outcome::PartHashed { md5: md5(&bytes) })
             }
             Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
-            Act::PutPart(act) => self.put(&act.what),
-            Act::PutWhole(act) => self.put_whole(act.what),
-            Act::FindHolder(act) => Ok(self.find_holder(&act.what)),
+            Act::Put(sending) => self.put(&sending),
+            Act::FindHolder(asked) => Ok(self.find_holder(&asked)),
             Act::ReadRows { drops } => return (self.read_rows(drops), Ok(Outcome::RowsRead)),
             Act::WriteRunReceipt { run, generation, .. } => {
                 Ok(self.write_run_receipt(&run, generation))
@@ -143,7 +138,10 @@ impl World {
                 self.told.push(*notice);
                 Ok(Outcome::Notified)
             }
-            call => now(remote_call(&self.fake, call)),
+            Act::Call { call, .. } => now(platform::call(&self.fake, &call)).map(Outcome::Replied),
+            Act::ReadRun { .. } | Act::DigestFile { .. } | Act::WriteReceipt { .. } => {
+                unreachable!("done elsewhere")
+            }
         };
         (Vec::new(), outcome.map_err(|failure| Setback { failure, sent: ByteCount(0) }))
     }
@@ -170,7 +168,7 @@ impl World {
         self.expects.as_ref().is_some_and(|root| *root != self.root)
     }
 
-    fn read(&self, source: &Source, range: ByteRange) -> Result<Vec<u8>, Failure> {
+    fn read(&self, source: &ReadFrom, range: ByteRange) -> Result<Vec<u8>, Failure> {
         if self.is_other_root() && !source.is_receipt {
             return Err(away());
         }
@@ -188,7 +186,7 @@ impl World {
         Ok(bytes[from..from + length].to_vec())
     }
 
-    fn hash_file(&self, source: &Source, mark: ContentMark) -> Result<Outcome, Failure> {
+    fn hash_file(&self, source: &ReadFrom, mark: ContentMark) -> Result<Outcome, Failure> {
         let size = source.fingerprint.size;
         let whole = self.read(source, ByteRange { offset: 0, length: size.0 })?;
         let length = usize::try_from(mark.part_size.get()).expect("small");
@@ -201,7 +199,7 @@ impl World {
     }
 
     /// Holds a file against its rows, as the daemon does.
-    fn compare(&self, source: Source, against: Option<UploadId>) -> Result<Outcome, Failure> {
+    fn compare(&self, source: ReadFrom, against: Option<UploadId>) -> Result<Outcome, Failure> {
         let snapshot = self.rows();
         let key = (&source.drop, &source.path);
         let sent = snapshot.sent_mark(key, &source.fingerprint, against).expect("it can be read");
@@ -255,29 +253,18 @@ impl World {
         Outcome::MovedFound(found.collect())
     }
 
-    fn put_whole(&self, what: PutWhole) -> Result<Outcome, Failure> {
-        let range = ByteRange { offset: 0, length: what.begin.size.0 };
-        let (body, md5) = self.body(&what.source, range)?;
-        let sent = body.length;
-        let asked = WholeRequest { begun: (*what.begin).into(), looks: what.looks };
-        let Whole { remote, stored, file } = now(self.fake.put_whole(&asked, body))?;
-        Ok(Outcome::WholePut { remote, stored, file, md5, sent })
-    }
-
-    fn body(&self, source: &Source, range: ByteRange) -> Result<(PartBody, Md5), Failure> {
+    fn body(&self, source: &ReadFrom, range: ByteRange) -> Result<(PartBody, Md5), Failure> {
         let bytes = self.read(source, range)?;
         let (length, md5) = (ByteCount(bytes.len() as u64), md5(&bytes));
         let chunks = futures_util::stream::once(std::future::ready(Ok(Bytes::from(bytes)))).boxed();
         Ok((PartBody { length, md5: None, chunks }, md5))
     }
 
-    fn put(&self, what: &PutPart) -> Result<Outcome, Failure> {
-        let (body, md5) = self.body(&what.source, what.range)?;
+    fn put(&self, sending: &Sending) -> Result<Outcome, Failure> {
+        let (body, md5) = self.body(&sending.source, sending.range)?;
         let sent = body.length;
-        let begun = (*what.begin).clone().into();
-        let asked = PartRequest { remote: what.remote.clone(), part: what.part, begun };
-        let stored = now(self.fake.put_part(&asked, body))?;
-        Ok(Outcome::PartPut { stored, md5, sent })
+        let reply = now(platform::put(&self.fake, &sending.request, body))?;
+        Ok(Outcome::Sent { reply, md5, sent })
     }
 }
 
@@ -299,93 +286,17 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the fake waits for nothing")
 }
 
-async fn remote_call(fake: &Fake, act: Act) -> Result<Outcome, Failure> {
-    Ok(match act {
-        Act::Locate(act) => Outcome::Located(fake.locate(&act.what.target).await?),
-        Act::Begin(act) => Outcome::Begun(fake.begin(&act.what.into()).await?),
-        Act::FindBegun(act) => {
-            let since = act.what.since;
-            Outcome::FoundBegun(fake.find_begun(&act.what.begin.into(), since).await?)
-        }
-        Act::ListParts(act) => Outcome::PartsListed(fake.list_parts(&act.what).await?),
-        Act::Report(act) => {
-            fake.report_parts(&act.what.remote, &act.what.parts).await?;
-            Outcome::Reported
-        }
-        Act::Complete(act) => Outcome::Completed(fake.complete(&act.what.into()).await?),
-        Act::FindCompleted(act) => {
-            Outcome::CompletionFound(fake.find_completed(&act.what.into()).await?)
-        }
-        Act::Inspect(act) => Outcome::Inspected(fake.inspect(&act.what).await?),
-        Act::ReadBack(act) => {
-            Outcome::Inspected(fake.read_back(&act.what.file, act.what.part_size).await?)
-        }
-        Act::Describe(act) => {
-            fake.describe(&act.what.file, &act.what.description).await?;
-            Outcome::Described
-        }
-        Act::FindExports { items, .. } => Outcome::ExportsFound(fake.find(&items).await?),
-        Act::StartExports { items, mode, .. } => {
-            Outcome::ExportsStarted(fake.start(&items, mode).await?)
-        }
-        Act::PollExports { jobs, .. } => Outcome::ExportsPolled(fake.poll(&jobs).await?),
-        Act::FinishRun { name, .. } => {
-            fake.finish_drop(&name).await?;
-            Outcome::RunFinished
-        }
-        Act::Abort { remote, .. } => {
-            fake.abort(&remote).await?;
-            Outcome::Aborted
-        }
-        Act::Probe { .. } => {
-            fake.check_access().await?;
-            Outcome::Probed
-        }
-        Act::Scan { .. }
-        | Act::Look { .. }
-        | Act::CompareContent { .. }
-        | Act::FindMoved { .. }
-        | Act::PutPart(_)
-        | Act::PutWhole(_)
-        | Act::HashPart { .. }
-        | Act::HashFile { .. }
-        | Act::DigestFile { .. }
-        | Act::ReadRun { .. }
-        | Act::WriteRunReceipt { .. }
-        | Act::CheckProofs(_)
-        | Act::Dispose { .. }
-        | Act::Notify { .. }
-        | Act::FindHolder(_)
-        | Act::ReadRows { .. }
-        | Act::Survey
-        | Act::WriteReceipt { .. } => unreachable!("done elsewhere"),
-    })
-}
-
 pub(super) fn name_of(act: &Act) -> &'static str {
     match act {
+        Act::Call { call, .. } => call.name(),
+        Act::Put(sending) => sending.request.name(),
         Act::Scan { .. } => "scan",
         Act::Look { .. } => "look",
         Act::CompareContent { .. } => "compare content",
         Act::FindMoved { .. } => "find moved",
-        Act::Locate(_) => "locate",
-        Act::Begin(_) => "begin",
-        Act::FindBegun(_) => "find begun",
-        Act::PutPart(_) => "put part",
-        Act::PutWhole(_) => "put whole",
         Act::HashPart { .. } => "hash part",
         Act::HashFile { .. } => "hash file",
-        Act::ListParts(_) => "list parts",
-        Act::Report(_) => "report",
-        Act::Complete(_) => "complete",
-        Act::FindCompleted(_) => "find completed",
-        Act::Inspect(_) => "inspect",
-        Act::ReadBack(_) => "read back",
-        Act::Describe(_) => "describe",
         Act::WriteReceipt { .. } => "write receipt",
-        Act::FindExports { .. } => "find exports",
-        Act::StartExports { .. } => "start exports",
-        Act::PollExports { .. } => "poll exports",
         Act::ReadRun { .. } => "read run",
         Act::WriteRunReceipt { .. } => "write run receipt",
         Act::DigestFile { .. } => "digest file",
@@ -395,8 +306,5 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindHolder(_) => "find holder",
         Act::ReadRows { .. } => "read rows",
         Act::Survey => "survey",
-        Act::FinishRun { .. } => "finish drop",
-        Act::Abort { .. } => "abort",
-        Act::Probe { .. } => "probe",
     }
 }

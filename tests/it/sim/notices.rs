@@ -180,7 +180,7 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unauthorized;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
-    world.faults = vec![fault("locate", 1), fault("probe", 1), fault("probe", 2)];
+    world.faults = vec![fault("locate", 1), fault("check access", 1), fault("check access", 2)];
     let mut life = world.start();
     while !world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationHalted) {
         world.step(&mut life);
@@ -249,7 +249,7 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unreachable;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
-    world.faults = (1..=40).map(|nth| fault("probe", nth)).collect();
+    world.faults = (1..=40).map(|nth| fault("check access", nth)).collect();
     world.faults.extend((1..=4).map(|nth| fault("locate", nth)));
     let mut life = world.start();
     let is_told = |world: &World| {

@@ -49,7 +49,7 @@ fn a_lost_put_answer_sends_that_part_once_more() {
 
 #[test]
 fn a_lost_report_answer_sends_nothing_again() {
-    let world = run_with(vec![lost("report", 1)]);
+    let world = run_with(vec![lost("report parts", 1)]);
     assert_eq!(world.fake.state().bytes_received_again, 0);
 }
 
@@ -63,7 +63,7 @@ fn a_lost_complete_answer_does_not_upload_again() {
 
 #[test]
 fn every_act_may_fail_before_and_after_and_everything_arrives() {
-    let acts = ["locate", "begin", "put part", "report", "complete", "describe", "inspect"];
+    let acts = ["locate", "begin", "put part", "report parts", "complete", "describe", "inspect"];
     let kinds = [
         FailureKind::Unreachable,
         FailureKind::TimedOut,
@@ -281,7 +281,7 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
         chunks: Box::pin(chunks),
     };
     let part = dropferry::model::PartNumber::new(1).expect("from 1");
-    let asked = PartRequest { remote: remote.clone(), part, begun: request.clone() };
+    let asked = PartRequest { remote: remote.clone(), part, begun: None };
     let etag = now(world.fake.put_part(&asked, body)).expect("stores").etag;
     let parts = [dropferry::model::RemotePart { number: part, etag, note: None }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");

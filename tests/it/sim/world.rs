@@ -16,9 +16,9 @@ use dropferry::engine::settings::{
 };
 use dropferry::engine::{Engine, Portion, StoredUpload};
 use dropferry::model::{
-    ByteCount, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
+    ByteCount, Call, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
     FailureKind, Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record,
-    RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime,
+    Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime,
 };
 use dropferry::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::store;
@@ -509,7 +509,7 @@ impl World {
         let name = name_of(&act);
         let is_absurd = self.is_absurd(&act);
         let (observed, mut outcome) = self.perform(act);
-        if let Ok(Outcome::Completed(file)) = &mut outcome
+        if let Ok(Outcome::Replied(Reply::Completed(file))) = &mut outcome
             && is_absurd
         {
             file.size = Some(ByteCount(u64::MAX));
@@ -523,8 +523,9 @@ impl World {
     }
 
     fn is_absurd(&self, act: &Act) -> bool {
-        let Act::Complete(complete) = act else { return false };
-        self.absurd.is_some_and(|name| complete.what.begin.target.name == name)
+        let Act::Call { call, .. } = act else { return false };
+        let Call::Complete(request) = &**call else { return false };
+        self.absurd.is_some_and(|name| request.begun.target.name == name)
     }
 
     fn wait(&mut self, life: &mut Life) -> Step {
@@ -587,10 +588,12 @@ impl Life {
 
     /// Counts the parts that are on their way.
     pub(super) fn part_act_count(&self) -> usize {
-        let is_part = |pending: &&Pending| matches!(pending, Pending::Act(_, act) if matches!(**act, Act::PutPart(_)));
-        let waiting = self.commits.iter().flat_map(|(_, then)| then);
-        let waiting = waiting.filter(|(_, act)| matches!(act, Act::PutPart(_)));
-        self.pending.iter().filter(is_part).count() + waiting.count()
+        let pending = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Act(_, act) => Some(act.as_ref()),
+            Pending::Sync(..) => None,
+        });
+        let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
+        pending.chain(waiting).filter(|act| name_of(act) == "put part").count()
     }
 
     /// Tells whether nothing is pending that was decided.
