@@ -13,7 +13,9 @@ mod bandwidth;
 mod build;
 mod care;
 mod clients;
+mod context;
 mod control;
+pub mod desk;
 mod digests;
 mod files;
 mod handed;
@@ -36,7 +38,6 @@ mod reload;
 mod rows;
 mod runs;
 mod shutdown;
-pub mod unstored;
 mod walker;
 mod watches;
 mod web;
@@ -54,6 +55,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 
 use crate::control::Reply;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
@@ -61,6 +63,8 @@ use crate::model::{Monotonic, Record};
 use crate::sdnotify;
 use crate::signals::Signal;
 use crate::store::writer::Refused;
+use context::World;
+use desk::Task;
 use perform::perform;
 use shutdown::Phase;
 
@@ -71,25 +75,17 @@ const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Events taken in one turn before the loop looks around again.
 const EVENTS_MAX: usize = 256;
 
-/// A commit that has landed, with what waited for it.
-struct Landing {
-    result: Result<Vec<Refused>, crate::store::Error>,
-    then: Vec<(ActId, Act)>,
-    /// What the acts were decided for: another configuration may be in force by then.
-    world: Option<Arc<perform::World>>,
-    /// The engine decided it.
-    is_decided: bool,
-    answer: Option<(tokio::sync::oneshot::Sender<Reply>, Reply)>,
-}
+/// What the store answers to a transaction; none when it has ended.
+type Commit = Result<Result<Vec<Refused>, crate::store::Error>, oneshot::error::RecvError>;
 
 /// What ended a wait.
 enum Wake {
     Asked(control::Ready),
-    Pulse(tokio::sync::oneshot::Sender<()>),
+    Pulse(oneshot::Sender<()>),
     Signal(Signal),
     Event(Event),
     Reply(ActId, workers::Reply),
-    Landed(Landing),
+    Landed(Commit),
     Stored(Result<crate::engine::Portion, crate::store::Error>),
     Cared(care::Ended),
     Deadline,
@@ -148,7 +144,7 @@ impl Daemon {
         };
         tokio::select! {
             signal = self.signals.next() => Wake::Signal(signal),
-            Some(landing) = self.commits.next() => Wake::Landed(landing),
+            Some(commit) = self.commits.next() => Wake::Landed(commit),
             asked = self.control.next(), if self.engine.is_loaded() => Wake::Asked(asked),
             portion = self.loader.next() => Wake::Stored(portion),
             answer = self.web.next() => Wake::Pulse(answer),
@@ -187,7 +183,7 @@ impl Daemon {
             }
             Wake::Event(event) => heard.push(event),
             Wake::Reply(act, reply) => self.on_reply(act, reply, heard),
-            Wake::Landed(landing) => self.on_landed(landing, heard)?,
+            Wake::Landed(commit) => self.on_landed(commit, heard)?,
             Wake::Stored(portion) => self.on_stored(portion.map_err(Error::Store)?),
             Wake::Asked(asked) => self.on_asked(asked),
             // Whoever asked may have gone.
@@ -202,30 +198,17 @@ impl Daemon {
         Ok(())
     }
 
-    fn on_landed(&mut self, landing: Landing, heard: &mut Vec<Event>) -> Result<(), Error> {
-        let Landing { result, then, world, is_decided, answer } = landing;
-        let refused = result.map_err(Error::Store)?;
-        heard.extend(unstored::event(&refused));
-        let world = world.unwrap_or_else(|| Arc::clone(&self.world));
-        for (id, act) in then {
-            match unstored::waits_in_vain(&act, &refused) {
-                true => heard.push(Event::Outcome { act: id, outcome: unstored::cancelled() }),
-                false => self.begin_in(&world, id, act),
-            }
-        }
-        if let Some((to, reply)) = answer {
-            // Whoever asked may have gone.
-            to.send(reply).unwrap_or(());
-        }
-        heard.extend(is_decided.then_some(Event::Committed));
+    fn on_landed(&mut self, commit: Commit, heard: &mut Vec<Event>) -> Result<(), Error> {
+        let tasks = self.desk.landed(&refused(commit)?);
+        tasks.into_iter().for_each(|task| heard.extend(self.carry_out(task)));
         Ok(())
     }
 
     /// Takes what has arrived meanwhile, so that what belongs together is decided and committed together.
     fn take_waiting(&mut self, heard: &mut Vec<Event>) -> Result<(), Error> {
         while heard.len() < EVENTS_MAX {
-            if let Some(Some(landing)) = self.commits.next().now_or_never() {
-                self.on_landed(landing, heard)?;
+            if let Some(Some(commit)) = self.commits.next().now_or_never() {
+                self.on_landed(commit, heard)?;
             } else if let Some((act, reply)) = self.workers.try_next() {
                 self.on_reply(act, reply, heard);
             } else if let Ok(event) = self.events.try_recv() {
@@ -268,16 +251,27 @@ impl Daemon {
     }
 
     fn take_effects(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Start(id, act) => self.begin(id, act),
-                Effect::Answer(id, answer) => self.on_answered(id, answer),
-                Effect::Commit { records, then } => {
-                    self.journal.note(&records);
-                    self.commit(records, then, true);
-                }
-            }
+        let control = &mut self.control;
+        let answer = |id, answered| control.answered(id, answered);
+        for task in self.desk.receive(effects, &self.world, answer) {
+            let told = self.carry_out(task);
+            debug_assert_eq!(told, None, "only what is durable is told to the engine");
         }
+    }
+
+    /// Does one thing that the desk asks for; returns what is for the engine.
+    fn carry_out(
+        &mut self,
+        task: Task<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
+    ) -> Option<Event> {
+        match task {
+            Task::Tell(event) => return Some(event),
+            Task::Start(world, id, act) => self.begin(world, id, act),
+            // Whoever asked may have gone.
+            Task::Answer((to, reply)) => to.send(reply).unwrap_or(()),
+            Task::Write(records) => self.write(records),
+        }
+        None
     }
 
     /// Writes which drop directories are configured: what was taken out is not shown as if it were
@@ -289,29 +283,19 @@ impl Daemon {
 
     /// Writes what no act waits for.
     fn submit(&mut self, records: Vec<Record>) {
+        self.desk.submitted();
+        self.write(records);
+    }
+
+    fn write(&mut self, records: Vec<Record>) {
         self.journal.note(&records);
-        self.commit(records, Vec::new(), false);
+        self.commits.push_back(self.store.submit(records));
     }
 
-    fn commit(&mut self, records: Vec<Record>, then: Vec<(ActId, Act)>, is_decided: bool) {
-        let answer = self.store.submit(records);
-        let world = (!then.is_empty()).then(|| Arc::clone(&self.world));
-        self.commits.push_back(Box::pin(async move {
-            let result = answer.await.unwrap_or_else(|_| Err(crate::store::Error::poisoned()));
-            Landing { result, then, world, is_decided, answer: None }
-        }));
-    }
-
-    fn begin(&mut self, id: ActId, act: Act) {
-        let world = Arc::clone(&self.world);
-        self.begin_in(&world, id, act);
-    }
-
-    fn begin_in(&mut self, world: &Arc<perform::World>, id: ActId, act: Act) {
-        if self.workers.is_cut() {
-            return;
+    fn begin(&mut self, world: Arc<World>, id: ActId, act: Act) {
+        if !self.workers.is_cut() {
+            self.workers.start(id, perform(world, act));
         }
-        self.workers.start(id, perform(Arc::clone(world), act));
     }
 
     fn on_stop(&mut self) {
@@ -387,8 +371,8 @@ impl Daemon {
         self.world.drains.store(true, Ordering::Relaxed);
         self.workers.abort();
         self.watchers.abort_all();
-        while let Some(landing) = self.commits.next().await {
-            landing.result.map_err(Error::Store)?;
+        while let Some(commit) = self.commits.next().await {
+            refused(commit)?;
         }
         // It writes through the store, which ends when all have let go of it.
         self.care.finish();
@@ -400,6 +384,11 @@ impl Daemon {
         tracing::info!("stopped; what is unfinished goes on at the next start");
         Ok(())
     }
+}
+
+/// Returns what of a commit could not be stored.
+fn refused(commit: Commit) -> Result<Vec<Refused>, Error> {
+    commit.unwrap_or_else(|_| Err(crate::store::Error::poisoned())).map_err(Error::Store)
 }
 
 /// A supervisor that cannot be told is worth a line, and stops nothing.

@@ -1,25 +1,24 @@
 //! Builds the daemon from its configuration: adapters, rows, engine, watches.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use futures_util::stream::FuturesOrdered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::Landing;
 use super::bandwidth::Bandwidth;
 use super::care::Care;
+use super::context::{Source, World};
 use super::control::Control;
+use super::desk::Desk;
 use super::digests::DigestPool;
 use super::headline::Headline;
 use super::hung::Hung;
 use super::journal::Journal;
 use super::loader::Loader;
 use super::people::Courier;
-use super::perform::{Source, World};
 use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
@@ -30,6 +29,7 @@ use super::web::{Render, Web};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
+use crate::control::Reply;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
 use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredFile, StoredRun, StoredUpload};
@@ -49,9 +49,6 @@ use crate::store::{self, Loaded, Runner, Store, Thread};
 /// what they take is kept for the next scan: few are enough to keep both busy.
 const EVENTS_MAX: usize = 4;
 
-/// Commits under way, in order, with the acts that wait for them.
-pub(super) type Commit = Pin<Box<dyn Future<Output = Landing> + Send>>;
-
 /// The daemon. Built by [`Daemon::start`], run by `run`.
 pub struct Daemon {
     pub(super) engine: Engine,
@@ -61,7 +58,9 @@ pub struct Daemon {
     pub(super) world: Arc<World>,
     pub(super) workers: Workers,
     pub(super) watchers: JoinSet<()>,
-    pub(super) commits: FuturesOrdered<Commit>,
+    pub(super) desk: Desk<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
+    /// Transactions under way, in order.
+    pub(super) commits: FuturesOrdered<store::Answer>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) signals: Signals,
     pub(super) control: Control,
@@ -151,6 +150,7 @@ impl Daemon {
             world,
             workers: Workers::default(),
             watchers: JoinSet::new(),
+            desk: Desk::new(),
             commits: FuturesOrdered::new(),
             events,
             signals: Signals::listen().map_err(Error::Signals)?,

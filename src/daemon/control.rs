@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::Daemon;
 use super::handed::{self, Found, Protected};
-use super::{Daemon, Landing};
 use crate::config::Config;
 use crate::control::{Asked, Handed, Listener, RateOrder, Reply, Request};
 use crate::engine::event::Event;
@@ -99,6 +99,16 @@ impl Control {
         }
     }
 
+    /// Turns the engine's answer to an order into the reply to the operator who gave it.
+    pub(super) fn answered(
+        &mut self,
+        id: OrderId,
+        answered: OrderAnswer,
+    ) -> Option<(oneshot::Sender<Reply>, Reply)> {
+        let Waiting { answer, left_out } = self.waiting.remove(&id)?;
+        Some((answer, reply_of(answered, left_out)))
+    }
+
     /// Files that are handed in are looked at aside, however long their disk takes.
     fn search(&mut self, asked: Asked) -> Option<Ready> {
         let Asked { request, descriptors, user, answer } = asked;
@@ -171,25 +181,11 @@ impl Daemon {
         self.tell(Event::Ordered { id, order });
     }
 
-    /// Passes the engine's answer on.
-    pub(super) fn on_answered(&mut self, id: OrderId, answered: OrderAnswer) {
-        if let Some(Waiting { answer, left_out }) = self.control.waiting.remove(&id) {
-            self.reply(answer, reply_of(answered, left_out));
-        }
-    }
-
     /// Answers once everything that was submitted so far is durable.
     fn reply(&mut self, answer: oneshot::Sender<Reply>, reply: Reply) {
-        self.commits.push_back(Box::pin(async move {
-            let answer = Some((answer, reply));
-            Landing {
-                result: Ok(Vec::new()),
-                then: Vec::new(),
-                world: None,
-                is_decided: false,
-                answer,
-            }
-        }));
+        if let Some(task) = self.desk.answer((answer, reply)) {
+            self.carry_out(task);
+        }
     }
 
     /// Ends what platforms asked for, so that the first call that is retried does not wait for it.

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::queue::{For, Queue};
+use super::context::{Source, World, drop_of};
 use super::hung::{self, Patience, TICK};
-use super::perform::{Source, World, drop_of};
 use crate::model::{DirectoryName, Failure, FailureKind, Monotonic, UploadId};
 use crate::source::{Digested, Together, Wanted};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::context::{World, drop_of};
 use super::hung::{self, Reading, Watched};
-use super::perform::{World, drop_of, off_the_loop};
-use super::workers::Reply;
+use super::workers::{Reply, off_the_loop};
 use crate::engine::event::{MovedFrom, Outcome};
 use crate::model::{DirectoryName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
 use crate::source::{self, SourceFile};

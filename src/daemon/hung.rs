@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::perform::World;
+use super::context::World;
 use super::workers::cancelled;
 use crate::engine::event::Setback;
 use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, SourcePath};

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use super::bandwidth::Bandwidth;
+use super::context::{World, drop_of, source_file, to};
 use super::digests::digest;
 use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
-use super::perform::{World, drop_of, failed, source_file, to};
-use super::workers::Reply;
+use super::workers::{Reply, failed};
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, SourcePath};
 use crate::platform::contract::PartBody;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::perform::{World, failed, off_the_loop};
-use super::workers::Reply;
+use super::context::World;
+use super::workers::{Reply, failed, off_the_loop};
 use crate::engine::event::Outcome;
 use crate::model::{Failure, FailureKind, Notice};
 use crate::notify::{Answer, Carried, Carrier, Means, Parcel};

@@ -2,98 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
-
-use super::bandwidth::Bandwidth;
-use super::digests::DigestPool;
-use super::hung::{self, Hung};
-use super::people::Courier;
-use super::readers::Readers;
-use super::receipts::Receipts;
-use super::walker::Walker;
-use super::workers::{Reply, cancelled};
-use super::{files, parts, people, proofs, receipts, rows, runs};
-use crate::clock::Clock;
-use crate::engine::event::{Act, Event, Outcome, ReadFrom, Setback, Walk};
+use super::context::{Source, World, drop_of, source_file, to};
+use super::workers::{Reply, cancelled, failed};
+use super::{files, hung, parts, people, proofs, receipts, rows, runs};
+use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
-    ByteCount, ByteRange, Channel, DestinationName, DirectoryName, Failure, FailureKind,
-    RootIdentity, Seen, SourcePath,
+    ByteRange, DirectoryName, Failure, FailureKind, RootIdentity, Seen, SourcePath,
 };
-use crate::notify::Sender;
-use crate::platform::Destination;
-use crate::receipt;
-use crate::source::{
-    self, DirectoryRoot, Filter, PartReader, Profile, RootMark, ScanSummary, SourceFile,
-};
+use crate::source::{self, ScanSummary};
 use crate::telemetry::scrub;
-
-/// Everything that acts need, and nothing that decides.
-#[derive(Debug)]
-pub(crate) struct World {
-    /// Configured targets.
-    pub(crate) destinations: std::collections::BTreeMap<DestinationName, Destination>,
-    /// Each drop directory's destinations.
-    pub(crate) targets: std::collections::BTreeMap<DirectoryName, Vec<DestinationName>>,
-    /// Drop directories.
-    pub(crate) sources: std::collections::BTreeMap<DirectoryName, Source>,
-    /// How people are told.
-    pub(crate) senders: std::collections::BTreeMap<Channel, Sender>,
-    /// Makes the calls of channels.
-    pub(crate) courier: Courier,
-    /// Where the rows and the receipts are.
-    pub(crate) state: PathBuf,
-    /// Receipts that wait to be written.
-    pub(crate) receipts: Receipts,
-    /// Views of the rows.
-    pub(crate) readers: Readers,
-    /// Where observations go while a scan runs.
-    pub(crate) events: mpsc::Sender<Event>,
-    /// Reads parts.
-    pub(crate) parts: PartReader,
-    /// Bytes a second.
-    pub(crate) bandwidth: Arc<Bandwidth>,
-    /// Reading that nobody waits for any more stops.
-    pub(crate) stop: AtomicBool,
-    /// Reading that can as well be done after the next start stops.
-    pub(crate) drains: AtomicBool,
-    /// For how long things take.
-    pub(crate) clock: Clock,
-}
-
-/// One drop directory, ready to be looked at.
-#[derive(Debug)]
-pub(crate) struct Source {
-    /// The directory.
-    pub(crate) root: Arc<DirectoryRoot>,
-    /// Files in it are found; without, each is handed in.
-    pub(crate) is_watched: bool,
-    /// What of it is uploaded, and in which order.
-    pub(crate) filter: Filter,
-    /// What is known of the runs it holds.
-    pub(crate) profile: Arc<Profile>,
-    pub(crate) digests: DigestPool,
-    /// Reads that do not come back.
-    pub(crate) hung: Hung,
-    /// The thread of its scans.
-    pub(crate) walker: Walker,
-    /// Which directory scans see at its path: its watch must be on that one.
-    pub(crate) seen: tokio::sync::watch::Sender<Option<RootMark>>,
-}
-
-impl Source {
-    /// Tells the watch which directory stands at the path, or that none can be seen.
-    fn see(&self, mark: Option<RootMark>) {
-        self.seen.send_if_modified(|seen| std::mem::replace(seen, mark) != mark);
-    }
-}
-
-pub(super) fn failed<T>(failure: Failure) -> Result<T, Setback> {
-    Err(Setback { failure, sent: ByteCount(0) })
-}
 
 /// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
 pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
@@ -151,43 +71,10 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
     }
 }
 
-pub(super) fn to<'a>(world: &'a World, name: &DestinationName) -> Result<&'a Destination, Failure> {
-    let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
-    world.destinations.get(name).ok_or_else(missing)
-}
-
-pub(super) fn drop_of<'a>(world: &'a World, name: &DirectoryName) -> Result<&'a Source, Failure> {
-    let missing = || Failure::new(FailureKind::LocalFault, format!("{name} is not configured"));
-    world.sources.get(name).ok_or_else(missing)
-}
-
-pub(super) fn source_file(world: &World, from: ReadFrom) -> Result<SourceFile, Failure> {
-    let root = match from.is_receipt {
-        true => Arc::new(DirectoryRoot::at(receipt::directory(&world.state))),
-        false => Arc::clone(&drop_of(world, &from.drop)?.root),
-    };
-    let ReadFrom { path, fingerprint, provenance, .. } = from;
-    if provenance.is_none() && !from.is_receipt && from.drop == DirectoryName::handed_in() {
-        let why = format!("whose {path} was when it was handed in is not known");
-        return Err(Failure::new(FailureKind::SourceChanged, why));
-    }
-    Ok(SourceFile { root, path, fingerprint, provenance })
-}
-
 fn reading(from: ReadFrom) -> hung::Reading {
     let drop = (!from.is_receipt).then_some(from.drop);
     let device = from.fingerprint.device;
     hung::Reading { drop, path: from.path, device, may_wait: false }
-}
-
-/// Runs what blocks on a thread of its own.
-pub(super) async fn off_the_loop<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Setback> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.or_else(failed),
-        Err(_) => cancelled().and_then(|_| failed(Failure::new(FailureKind::Cancelled, "cut"))),
-    }
 }
 
 async fn scan_drop(

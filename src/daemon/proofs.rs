@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, stream};
 
-use super::perform::{World, failed, off_the_loop, to};
-use super::workers::{self, cancelled};
+use super::context::{World, to};
+use super::workers::{self, cancelled, failed, off_the_loop};
 use crate::engine::event::{Outcome, ProofCheck, ProofsChecked};
 use crate::model::{
     ArrivedFile, Call, DisposalDoubt, Failure, FailureKind, RemoteFile, RemoteFileId,

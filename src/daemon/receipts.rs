@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::context::World;
 use super::line::{Line, served};
-use super::perform::World;
 use crate::model::{ETagMode, Failure, FailureKind, PartSize, Stage, UploadId};
 use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
 use crate::store::snapshot::{Detail, Snapshot};

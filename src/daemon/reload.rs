@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build::{Error, engine_settings, world};
-use super::perform::World;
+use super::context::World;
 use super::pulse::Pulse;
 use super::{Daemon, told};
 use crate::config::Config;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::build::{portion, stored};
-use super::perform::{World, off_the_loop};
-use super::workers::Reply;
+use super::context::World;
+use super::workers::{Reply, off_the_loop};
 use crate::engine::event::{Event, FindHolder, Outcome};
 use crate::engine::{Portion, Stored};
 use crate::model::{DirectoryName, Failure, FailureKind};

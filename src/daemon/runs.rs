@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::perform::{World, drop_of, off_the_loop};
-use super::workers::Reply;
+use super::context::{World, drop_of};
+use super::workers::{Reply, off_the_loop};
 use crate::engine::event::Outcome;
 use crate::model::{
     DirectoryName, Disposition, Failure, FailureKind, RunFile, SourcePath, UploadId,

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use tokio::sync::oneshot;
 
-use super::workers::{Reply, cancelled};
+use super::workers::{Reply, cancelled, failed};
 use crate::model::{Failure, FailureKind};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -35,7 +35,7 @@ impl Walker {
         };
         if let Some(why) = refused {
             let message = format!("the thread that walks the drop directory: {why}");
-            return super::perform::failed(Failure::new(FailureKind::LocalFault, message));
+            return failed(Failure::new(FailureKind::LocalFault, message));
         }
         walked.await.unwrap_or_else(|_| cancelled())
     }

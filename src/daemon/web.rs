@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::context::World;
 use super::metrics;
-use super::perform::World;
 use crate::model::Shown;
 use crate::store::snapshot::Status;
 use crate::web::{self, PULSES_MAX, Read, Settings, View};

@@ -58,6 +58,20 @@ impl Workers {
 
 /// The outcome of an act that was given up because the daemon stops.
 pub(crate) fn cancelled() -> Reply {
-    let failure = Failure::new(FailureKind::Cancelled, "the daemon stops");
+    failed(Failure::new(FailureKind::Cancelled, "the daemon stops"))
+}
+
+/// The outcome of an act that failed before any byte was sent.
+pub(crate) fn failed<T>(failure: Failure) -> Result<T, Setback> {
     Err(Setback { failure, sent: ByteCount(0) })
+}
+
+/// Runs what blocks on a thread of its own.
+pub(crate) async fn off_the_loop<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Setback> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.or_else(failed),
+        Err(_) => failed(Failure::new(FailureKind::Cancelled, "the daemon stops")),
+    }
 }

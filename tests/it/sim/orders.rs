@@ -27,7 +27,9 @@ impl World {
     pub(super) fn give(&self, life: &mut Life, order: Order) -> OrderAnswer {
         self.load_all(life);
         self.tell(life, Event::Ordered { id: OrderId(0), order });
-        life.answers.pop().expect("an order is answered at once")
+        // Its answer leaves when all that was decided until then is durable.
+        life.commit_all();
+        life.answers.pop().expect("an order is answered")
     }
 
     /// Lets land what is on its way, and what follows from it without time passing.

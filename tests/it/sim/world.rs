@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use dropferry::daemon::{portion, stored, unstored};
+use dropferry::daemon::desk::{Desk, Task};
+use dropferry::daemon::{portion, stored};
 use dropferry::engine::check;
 use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
 use dropferry::engine::orders::OrderAnswer;
@@ -97,19 +98,16 @@ pub(super) struct Life {
     /// What is stored and not in memory yet, row by row.
     rest: VecDeque<Portion>,
     pending: Vec<Pending>,
-    /// Decided and not durable, in order, with the acts that wait for it.
-    commits: VecDeque<Commit>,
-    /// Commits that the engine is to be told of.
-    landed: usize,
-    /// What of them could not be stored, which it is told first.
-    unstored: Vec<Event>,
+    desk: Desk<(), OrderAnswer>,
+    /// Submitted and not durable, in order.
+    writes: VecDeque<Vec<Record>>,
+    /// What the engine is to be told.
+    told: VecDeque<Event>,
     /// What orders were answered.
     pub(super) answers: Vec<OrderAnswer>,
     /// A life that has not scanned does not know what there is.
     pub(super) has_scanned: bool,
 }
-
-type Commit = (Vec<Record>, Vec<(ActId, Act)>);
 
 /// Something that may happen next.
 enum Pending {
@@ -380,9 +378,9 @@ impl World {
             writer,
             rest,
             pending: Vec::new(),
-            commits: VecDeque::new(),
-            landed: 0,
-            unstored: Vec::new(),
+            desk: Desk::new(),
+            writes: VecDeque::new(),
+            told: VecDeque::new(),
             answers: Vec::new(),
             has_scanned: false,
         };
@@ -412,20 +410,17 @@ impl World {
         if !life.rest.is_empty() && self.random.per_mille(self.load_rate) {
             return self.load(life);
         }
-        for event in std::mem::take(&mut life.unstored) {
+        while let Some(event) = life.told.pop_front() {
             self.tell(life, event);
         }
-        for _ in 0..std::mem::take(&mut life.landed) {
-            self.tell(life, Event::Committed);
-        }
-        let count = life.pending.len() + usize::from(!life.commits.is_empty());
+        let count = life.pending.len() + usize::from(!life.writes.is_empty());
         if count == 0 || (self.delay_rate > 0 && self.random.per_mille(self.delay_rate)) {
             return self.wait(life);
         }
         let is_held = self.is_disk_slow && !life.pending.is_empty();
         let index = self.random.below(if is_held { life.pending.len() } else { count });
         if index == life.pending.len() {
-            let together = 1 + self.random.below(life.commits.len());
+            let together = 1 + self.random.below(life.writes.len());
             life.commit(together);
             return Step::Committed;
         }
@@ -565,7 +560,8 @@ impl World {
 impl Life {
     /// Tells whether everything decided is on disk.
     pub(super) fn is_durable(&self) -> bool {
-        self.commits.is_empty() && self.unstored.is_empty()
+        // What only says that a commit has landed changes nothing.
+        self.writes.is_empty() && self.told.iter().all(|event| *event == Event::Committed)
     }
 
     /// Counts the acts of runs that were decided and have not come back.
@@ -574,7 +570,7 @@ impl Life {
             Pending::Act(_, act) => Some(act.as_ref()),
             Pending::Sync(..) => None,
         });
-        let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
+        let waiting = self.desk.held_back();
         let is_runs = |act: &&Act| {
             matches!(act, Act::ReadRun { .. } | Act::WriteRunReceipt { .. } | Act::Dispose { .. })
         };
@@ -592,7 +588,7 @@ impl Life {
             Pending::Act(_, act) => Some(act.as_ref()),
             Pending::Sync(..) => None,
         });
-        let waiting = self.commits.iter().flat_map(|(_, then)| then.iter().map(|(_, act)| act));
+        let waiting = self.desk.held_back();
         pending.chain(waiting).filter(|act| name_of(act) == "put part").count()
     }
 
@@ -603,19 +599,14 @@ impl Life {
 
     /// Makes durable all that was decided.
     pub(super) fn commit_all(&mut self) {
-        let count = self.commits.len();
+        let count = self.writes.len();
         self.commit(count);
     }
 
     pub(super) fn take(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            tell_trace("  decides", &effect);
-            match effect {
-                Effect::Start(id, act) => self.pending.push(Pending::Act(id, Box::new(act))),
-                Effect::Commit { records, then } => self.commits.push_back((records, then)),
-                Effect::Answer(_, answer) => self.answers.push(answer),
-            }
-        }
+        effects.iter().for_each(|effect| tell_trace("  decides", effect));
+        let tasks = self.desk.receive(effects, &(), |_, answer| Some(answer));
+        self.carry_out(tasks);
         for upload in self.engine.stored_uploads() {
             assert_eq!(check::check(&upload), [], "memory of {}", upload.admission.id);
         }
@@ -624,23 +615,24 @@ impl Life {
     /// Makes what waited longest durable, in one transaction, and starts what waited for it.
     fn commit(&mut self, count: usize) {
         tell_trace("commits", &count);
-        let (batches, waiting): (Vec<_>, Vec<_>) = self.commits.drain(..count).unzip();
+        let batches: Vec<_> = self.writes.drain(..count).collect();
         let applied = self.writer.apply(&batches).expect("the disk takes it");
         let Applied { illegal, refused } = applied;
         assert_eq!(illegal, [], "the law forbids what the engine decided");
-        self.landed += count;
-        for (batch, acts) in waiting.into_iter().enumerate() {
-            let refused: Vec<_> =
-                refused.iter().filter(|refused| refused.batch == batch).cloned().collect();
-            self.unstored.extend(unstored::event(&refused));
-            for (id, act) in acts {
-                match unstored::waits_in_vain(&act, &refused) {
-                    true => {
-                        let outcome = unstored::cancelled();
-                        self.unstored.push(Event::Outcome { act: id, outcome });
-                    }
-                    false => self.pending.push(Pending::Act(id, Box::new(act))),
-                }
+        for batch in 0..count {
+            let of_it = refused.iter().filter(|refused| refused.batch == batch).cloned();
+            let tasks = self.desk.landed(&of_it.collect::<Vec<_>>());
+            self.carry_out(tasks);
+        }
+    }
+
+    fn carry_out(&mut self, tasks: Vec<Task<(), OrderAnswer>>) {
+        for task in tasks {
+            match task {
+                Task::Write(records) => self.writes.push_back(records),
+                Task::Start((), id, act) => self.pending.push(Pending::Act(id, Box::new(act))),
+                Task::Answer(answer) => self.answers.push(answer),
+                Task::Tell(event) => self.told.push_back(event),
             }
         }
     }
