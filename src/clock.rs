@@ -19,10 +19,10 @@ use crate::model::{Monotonic, Now, WallTime};
 
 /// Reads the time, or tells the one it was set to. Clones share the same time.
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<Inner>);
+pub struct Clock(Arc<ClockKind>);
 
 #[derive(Debug)]
-enum Inner {
+enum ClockKind {
     Real { origin: Instant },
     Manual { now: Mutex<Now>, seed: u64 },
 }
@@ -31,23 +31,23 @@ impl Clock {
     /// Returns the clock of this machine; its monotonic part starts at zero.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clocks")]
     pub fn real() -> Self {
-        Self(Arc::new(Inner::Real { origin: Instant::now() }))
+        Self(Arc::new(ClockKind::Real { origin: Instant::now() }))
     }
 
     /// Returns a clock that stands at `wall` until it is moved, and always gives `seed`.
     pub fn manual(wall: WallTime, seed: u64) -> Self {
         let now = Now { monotonic: Monotonic(Duration::ZERO), wall };
-        Self(Arc::new(Inner::Manual { now: Mutex::new(now), seed }))
+        Self(Arc::new(ClockKind::Manual { now: Mutex::new(now), seed }))
     }
 
     /// Returns the present moment on both clocks.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clocks")]
     pub fn now(&self) -> Now {
         match &*self.0 {
-            Inner::Real { origin } => {
+            ClockKind::Real { origin } => {
                 Now { monotonic: Monotonic(origin.elapsed()), wall: wall_time(SystemTime::now()) }
             }
-            Inner::Manual { now, .. } => *now.lock().unwrap_or_else(PoisonError::into_inner),
+            ClockKind::Manual { now, .. } => *now.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -61,8 +61,8 @@ impl Clock {
     pub fn seed(&self) -> u64 {
         match &*self.0 {
             // Each `RandomState` has keys drawn from the operating system's generator.
-            Inner::Real { .. } => RandomState::new().build_hasher().finish(),
-            Inner::Manual { seed, .. } => *seed,
+            ClockKind::Real { .. } => RandomState::new().build_hasher().finish(),
+            ClockKind::Manual { seed, .. } => *seed,
         }
     }
 
@@ -77,7 +77,7 @@ impl Clock {
     }
 
     fn set(&self, change: impl FnOnce(Now) -> Now) {
-        if let Inner::Manual { now, .. } = &*self.0 {
+        if let ClockKind::Manual { now, .. } = &*self.0 {
             let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
             *now = change(*now);
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub(crate) use problem::nearest_words;
 pub use problem::{Problem, Problems};
-pub use units::{Unit as RunError, parse_duration, parse_rate, parse_size};
+pub use units::{UnitError, parse_duration, parse_rate, parse_size};
 
 use crate::engine::settings::{
     ChannelSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
@@ -195,7 +195,7 @@ impl Platform {
             Self::BaseSpace(_) => basespace::TRAITS,
         };
         if let Self::BaseSpace(settings) = self {
-            traits.finishes_drops = matches!(settings.place, basespace::Place::Project(_));
+            traits.finishes_drops = matches!(settings.place, basespace::BaseSpacePlace::Project(_));
         }
         traits
     }
@@ -224,8 +224,8 @@ impl Platform {
             Self::GjirafaVp(settings) => settings.project.clone(),
             Self::S3(settings) => settings.bucket.clone(),
             Self::BaseSpace(settings) => match &settings.place {
-                basespace::Place::AppResult(id) => format!("AppResult {id}"),
-                basespace::Place::Project(project) => format!("project {project}"),
+                basespace::BaseSpacePlace::AppResult(id) => format!("AppResult {id}"),
+                basespace::BaseSpacePlace::Project(project) => format!("project {project}"),
             },
         };
         let base_url = http::canonical_url(base_url);

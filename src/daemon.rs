@@ -311,7 +311,7 @@ impl Daemon {
 
     fn start_watches(&mut self) {
         for (drop, source) in self.world.sources.iter().filter(|(_, source)| source.is_watched) {
-            let watched = watches::Watched {
+            let watched = watches::WatchedDirectory {
                 drop: drop.clone(),
                 root: Arc::clone(&source.root),
                 filter: source.filter.clone(),

@@ -122,7 +122,7 @@ struct Receipt<'a> {
     remote_id: &'a str,
     remote_name: &'a str,
     part_size_bytes: u64,
-    parts: Vec<Part>,
+    parts: Vec<PartLine>,
     content_digest: Option<String>,
     remote_digest: Option<String>,
     etag_mode: Option<&'static str>,
@@ -148,7 +148,7 @@ struct Exported<'a> {
 }
 
 #[derive(Serialize)]
-struct Part {
+struct PartLine {
     number: u32,
     offset: u64,
     length: u64,
@@ -165,7 +165,7 @@ pub fn rfc3339(at: WallTime) -> String {
 pub fn render(data: &ReceiptData) -> Vec<u8> {
     let part = |part: &ReceiptPart| {
         let range = data.part_size.range_of(part.number, data.size);
-        Part {
+        PartLine {
             number: part.number.get(),
             offset: range.offset,
             length: range.length,
@@ -277,11 +277,13 @@ pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
             make_durable(parent(place))?;
             made.insert(parent(place));
         }
-        Pending::begin(place, bytes)
+        PendingReceipt::begin(place, bytes)
     });
     let begun: Vec<_> = begun.collect();
-    let there: Vec<_> = begun.into_iter().map(|begun| begun.and_then(Pending::sync)).collect();
-    let named: Vec<_> = there.into_iter().map(|there| there.and_then(Pending::name)).collect();
+    let there: Vec<_> =
+        begun.into_iter().map(|begun| begun.and_then(PendingReceipt::sync)).collect();
+    let named: Vec<_> =
+        there.into_iter().map(|there| there.and_then(PendingReceipt::name)).collect();
     let mut directories: BTreeMap<&Path, Option<io::Error>> = BTreeMap::new();
     for ((place, _), _) in receipts.iter().zip(&named).filter(|(_, named)| named.is_ok()) {
         let directory = parent(place);
@@ -358,14 +360,14 @@ fn sha256_of(place: &Path) -> io::Result<[u8; 32]> {
 }
 
 /// A receipt under its temporary name, going to the disk.
-struct Pending<'a> {
+struct PendingReceipt<'a> {
     place: &'a Path,
     temporary: PathBuf,
     file: File,
     digest: [u8; 32],
 }
 
-impl<'a> Pending<'a> {
+impl<'a> PendingReceipt<'a> {
     fn begin(place: &'a Path, bytes: &[u8]) -> io::Result<Self> {
         let digest: [u8; 32] = Sha256::digest(bytes).into();
         let temporary = parent(place).join(format!(".{}.partial", Hex(&digest[..8])));

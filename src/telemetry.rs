@@ -32,7 +32,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
-use self::journal::Journal;
+use self::journal::JournalLayer;
 use self::repeats::{Repeats, Sparing};
 use self::scrub::Scrubber;
 pub use self::scrub::{register_secret, scrub, scrub_secrets};
@@ -197,7 +197,7 @@ pub fn init(
             let lines = lines.json().flatten_event(true);
             lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
         }
-        Format::Journal => Journal::new(journal::SOCKET, sparing)
+        Format::Journal => JournalLayer::new(journal::SOCKET, sparing)
             .map_err(|source| Error { source: Box::new(source) })?
             .boxed(),
     };

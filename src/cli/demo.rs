@@ -82,7 +82,7 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
         Some(vendor) => vec![vendor],
         None => Vendor::ALL.to_vec(),
     };
-    let stage = Stage::set(home, &drop, (&sandbox, &token), vendors)?;
+    let stage = DemoPlaces::set(home, &drop, (&sandbox, &token), vendors)?;
     for vendor in &stage.vendors {
         let (title, url) = (vendor.title(), sandbox.base_url(*vendor));
         render::data(&format!("the sandbox stands in for {title} at {url}"))?;
@@ -94,7 +94,7 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
 }
 
 /// The places of one demonstration.
-struct Stage {
+struct DemoPlaces {
     vendors: Vec<Vendor>,
     config: PathBuf,
     state: PathBuf,
@@ -102,7 +102,7 @@ struct Stage {
     clock: Clock,
 }
 
-impl Stage {
+impl DemoPlaces {
     fn set(
         home: &Path,
         drop: &Path,

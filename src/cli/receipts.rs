@@ -47,7 +47,7 @@ enum Format {
 }
 
 /// Writes the lines of one listing.
-struct Listing<'a, W> {
+struct ReceiptListing<'a, W> {
     out: W,
     arguments: &'a ReceiptsArguments,
     state: &'a std::path::Path,
@@ -72,7 +72,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         Format::Json => Form::Json,
         Format::Md5sum | Format::Sha256sum => Form::Bytes,
     };
-    let mut listing = Listing {
+    let mut listing = ReceiptListing {
         out: Lines::new(form),
         arguments,
         state: &state,
@@ -119,7 +119,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     Ok(Exit::Fine)
 }
 
-impl<W: Write> Listing<'_, W> {
+impl<W: Write> ReceiptListing<'_, W> {
     fn begin(&mut self) -> io::Result<()> {
         match self.arguments.format {
             Format::Json => self.out.write_all(b"["),

@@ -46,7 +46,7 @@ pub(super) struct VerifyArguments {
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum FileVerdict {
     Same,
     Differs,
     NotThere,
@@ -55,7 +55,7 @@ enum Verdict {
     Damaged,
 }
 
-impl Verdict {
+impl FileVerdict {
     fn word(self) -> &'static str {
         match self {
             Self::Same => "same",
@@ -68,7 +68,7 @@ impl Verdict {
 }
 
 /// A verdict, and by what.
-type Judged = (Verdict, String);
+type JudgedFile = (FileVerdict, String);
 
 /// What is asked, and whom.
 struct Verifier<'a> {
@@ -102,7 +102,7 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
         let mut answers = stream::iter(ids).map(|id| verifier.verify(id)).buffered(ASKED_MAX);
         while let Some(answer) = answers.next().await {
             let (detail, (verdict, found)) = answer?;
-            all_same &= verdict == Verdict::Same;
+            all_same &= verdict == FileVerdict::Same;
             bar.inc(1);
             match arguments.json {
                 true => listed.push(to_json(&detail, verdict, &found)),
@@ -157,28 +157,31 @@ fn progress_bar(count: usize) -> ProgressBar {
 }
 
 impl Verifier<'_> {
-    async fn verify(&self, id: UploadId) -> anyhow::Result<(Detail, Judged)> {
+    async fn verify(&self, id: UploadId) -> anyhow::Result<(Detail, JudgedFile)> {
         let Some(detail) = self.snapshot.detail(id)? else { bail!("there is no upload {id}") };
         if let Some(elsewhere) = self.elsewhere(&detail)? {
-            return Ok((detail, (Verdict::Unknown, elsewhere)));
+            return Ok((detail, (FileVerdict::Unknown, elsewhere)));
         }
         let there = self.ask(&detail).await;
         let judged = match there {
             Ok(there) => compare(&detail, there.as_ref()),
-            Err(failure) => (Verdict::Unknown, failure.to_string()),
+            Err(failure) => (FileVerdict::Unknown, failure.to_string()),
         };
         let judged = match self.damage(&detail) {
             None => judged,
-            Some(damage) if judged.0 == Verdict::Same => (Verdict::Damaged, damage),
+            Some(damage) if judged.0 == FileVerdict::Same => (FileVerdict::Damaged, damage),
             Some(damage) => (judged.0, format!("{}; {damage}", judged.1)),
         };
-        if !self.content || judged.0 != Verdict::Same {
+        if !self.content || judged.0 != FileVerdict::Same {
             return Ok((detail, judged));
         }
         let (verdict, found) = content::compare(self.config, &detail);
         let found = match verdict {
-            Verdict::Same => format!("{}; {found}", judged.1),
-            Verdict::Differs | Verdict::NotThere | Verdict::Unknown | Verdict::Damaged => found,
+            FileVerdict::Same => format!("{}; {found}", judged.1),
+            FileVerdict::Differs
+            | FileVerdict::NotThere
+            | FileVerdict::Unknown
+            | FileVerdict::Damaged => found,
         };
         Ok((detail, (verdict, found)))
     }
@@ -230,7 +233,7 @@ impl Verifier<'_> {
 }
 
 /// Compares what the platform tells of a file with what was sent.
-fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
+fn compare(detail: &Detail, there: Option<&RemoteFile>) -> JudgedFile {
     use RemoteStanding::{
         AsVerified, NoSize, NotThere, OtherDigest, OtherKind, OtherParts, OtherSize, Replaced,
         Same, SameSize,
@@ -245,12 +248,12 @@ fn compare(detail: &Detail, there: Option<&RemoteFile>) -> Judged {
     };
     let found = RemoteStanding::of(&sent, there);
     let verdict = match found {
-        Same | SameSize | OtherParts | AsVerified => Verdict::Same,
-        OtherSize { .. } | OtherDigest { .. } | Replaced => Verdict::Differs,
-        OtherKind | NoSize => Verdict::Unknown,
+        Same | SameSize | OtherParts | AsVerified => FileVerdict::Same,
+        OtherSize { .. } | OtherDigest { .. } | Replaced => FileVerdict::Differs,
+        OtherKind | NoSize => FileVerdict::Unknown,
         NotThere => {
             let id = upload.remote_id.clone().unwrap_or_default();
-            return (Verdict::NotThere, format!("the destination has no file {id}"));
+            return (FileVerdict::NotThere, format!("the destination has no file {id}"));
         }
     };
     let found = match (found, sent.etag_mode) {
@@ -298,7 +301,7 @@ fn sent_mark(detail: &Detail) -> Option<ContentMark> {
     is_whole.then_some(ContentMark { part_size, md5_of_parts })
 }
 
-fn line(detail: &Detail, verdict: Verdict, found: &str) -> String {
+fn line(detail: &Detail, verdict: FileVerdict, found: &str) -> String {
     let admission = &detail.upload.admission;
     format!(
         "{:<14}  {:>7}  {}: {}  {}  ({})",
@@ -311,7 +314,7 @@ fn line(detail: &Detail, verdict: Verdict, found: &str) -> String {
     )
 }
 
-fn to_json(detail: &Detail, verdict: Verdict, found: &str) -> Value {
+fn to_json(detail: &Detail, verdict: FileVerdict, found: &str) -> Value {
     let admission = &detail.upload.admission;
     json!({
         "upload_id": admission.id.0, "drop": admission.drop.as_str(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Why a text is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
+pub struct UnitError {
     /// What is allowed.
     pub allowed: &'static str,
 }
@@ -24,9 +24,10 @@ const SIZES: [(&str, u64); 9] = [
 const DURATIONS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-const SIZE: Unit = Unit { allowed: "a whole number and one of B kB MB GB TB KiB MiB GiB TiB" };
-const DURATION: Unit = Unit { allowed: "a whole number and one of ms s min h d" };
-const RATE: Unit = Unit { allowed: "a size followed by /s, or \"unlimited\"" };
+const SIZE: UnitError =
+    UnitError { allowed: "a whole number and one of B kB MB GB TB KiB MiB GiB TiB" };
+const DURATION: UnitError = UnitError { allowed: "a whole number and one of ms s min h d" };
+const RATE: UnitError = UnitError { allowed: "a size followed by /s, or \"unlimited\"" };
 
 /// Splits a number from its unit and multiplies them.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -46,7 +47,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_size(text: &str) -> Result<u64, Unit> {
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     scaled(text, &SIZES).ok_or(SIZE)
 }
 
@@ -54,7 +55,7 @@ pub fn parse_size(text: &str) -> Result<u64, Unit> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_duration(text: &str) -> Result<Duration, Unit> {
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     scaled(text, &DURATIONS).map(Duration::from_millis).ok_or(DURATION)
 }
 
@@ -62,7 +63,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, Unit> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_rate(text: &str) -> Result<Option<u64>, Unit> {
+pub fn parse_rate(text: &str) -> Result<Option<u64>, UnitError> {
     match text.trim() {
         "unlimited" => Ok(None),
         "0" => Ok(Some(0)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fd::BorrowedFd;
 use tokio::net::UnixStream;
 
-use super::wire::{Line, Wire};
+use super::wire::{Wire, WireLine};
 use super::{Error, Reply, Request};
 
 /// An answer names each thing that was ordered.
@@ -28,7 +28,7 @@ pub async fn ask(path: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Re
         let sent = wire.send(&line, files).await;
         // Who refuses a request may stop reading it.
         match (wire.line(ANSWER_MAX).await, sent) {
-            (Ok(Line::Whole(reply, _)), _) => Ok(reply),
+            (Ok(WireLine::Whole(reply, _)), _) => Ok(reply),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok(_), Ok(())) => Err(io::Error::other("it ended the conversation")),
         }

@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::place::{self, Place};
-use super::wire::{Line, Wire};
+use super::place::{self, SocketPlace};
+use super::wire::{Wire, WireLine};
 use super::{Asked, Descriptors, Error, REQUEST_MAX, Reply, Request};
 
 /// A peer sends its line, and reads its answer, within this time.
@@ -88,7 +88,7 @@ fn said(error: &Error) -> String {
 #[derive(Debug)]
 struct Socket {
     listener: UnixListener,
-    place: Place,
+    place: SocketPlace,
     path: PathBuf,
 }
 
@@ -166,13 +166,13 @@ async fn converse(
     }
     loop {
         let (line, descriptors) = match in_time(wire.line(REQUEST_MAX)).await? {
-            Line::Whole(line, descriptors) => (line, descriptors),
-            Line::End => return Ok(()),
-            Line::TooLong => {
+            WireLine::Whole(line, descriptors) => (line, descriptors),
+            WireLine::End => return Ok(()),
+            WireLine::TooLong => {
                 let why = format!("a request has at most {REQUEST_MAX} bytes");
                 return say(&mut wire, &Reply::Refused(why)).await;
             }
-            Line::TooManyDescriptors => {
+            WireLine::TooManyDescriptors => {
                 let why = format!("a request holds at most {} files", super::FILES_MAX);
                 return say(&mut wire, &Reply::Refused(why)).await;
             }

@@ -18,7 +18,7 @@ const OPEN: u32 = 0o1002;
 
 /// A socket that was made here; dropped, its file is removed if it is still this one.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SocketPlace {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -59,7 +59,7 @@ fn occupied(why: String) -> io::Error {
 
 /// Makes a socket at a path, in place of one that an earlier daemon left behind. It gets the path
 /// with its mode set, so that it is never seen with another one.
-pub(super) fn make(path: &Path) -> io::Result<(UnixListener, Place)> {
+pub(super) fn make(path: &Path) -> io::Result<(UnixListener, SocketPlace)> {
     check_place(path)?;
     let unnamed = path.with_extension(std::process::id().to_string());
     for old in [path, &unnamed] {
@@ -70,7 +70,7 @@ pub(super) fn make(path: &Path) -> io::Result<(UnixListener, Place)> {
         std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(MODE))?;
         let made = std::fs::symlink_metadata(&unnamed)?;
         rename_to_nothing(&unnamed, path)?;
-        Ok(Place { path: path.to_owned(), device: made.dev(), inode: made.ino() })
+        Ok(SocketPlace { path: path.to_owned(), device: made.dev(), inode: made.ino() })
     };
     match put() {
         Ok(place) => Ok((listener, place)),
@@ -118,7 +118,7 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-impl Place {
+impl SocketPlace {
     /// Returns whether the path still leads to this socket.
     pub(super) fn is_held(&self) -> bool {
         let found = std::fs::symlink_metadata(&self.path);
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPlace {
     fn drop(&mut self) {
         if self.is_held() {
             // A file that is left behind is replaced by the next daemon.

@@ -50,7 +50,7 @@ impl Drop for Descriptors {
 
 /// What was read.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(super) enum WireLine {
     /// A line, without its end, and what came with it.
     Whole(Vec<u8>, Descriptors),
     /// A line that is longer than it may be.
@@ -82,7 +82,7 @@ impl Wire {
     }
 
     /// Reads a line of at most that many bytes. The caller bounds the time.
-    pub(super) async fn line(&mut self, bytes_max: usize) -> io::Result<Line> {
+    pub(super) async fn line(&mut self, bytes_max: usize) -> io::Result<WireLine> {
         let mut searched = 0;
         let mut forgotten = 0;
         loop {
@@ -99,25 +99,25 @@ impl Wire {
                 self.read.clear();
             }
             if forgotten > FORGOTTEN_MAX {
-                return Ok(Line::TooLong);
+                return Ok(WireLine::TooLong);
             }
             if self.receive().await? == 0 {
                 let rest = std::mem::take(&mut self.read);
                 let has_ended = rest.is_empty() && forgotten == 0;
-                return Ok(if has_ended { Line::End } else { self.whole(rest, forgotten > 0) });
+                return Ok(if has_ended { WireLine::End } else { self.whole(rest, forgotten > 0) });
             }
         }
     }
 
-    fn whole(&mut self, line: Vec<u8>, is_too_long: bool) -> Line {
+    fn whole(&mut self, line: Vec<u8>, is_too_long: bool) -> WireLine {
         let passed = std::mem::take(&mut self.passed);
         let has_lost_descriptors = std::mem::take(&mut self.has_lost_descriptors);
         if is_too_long {
-            Line::TooLong
+            WireLine::TooLong
         } else if has_lost_descriptors || passed.0.len() > FILES_MAX {
-            Line::TooManyDescriptors
+            WireLine::TooManyDescriptors
         } else {
-            Line::Whole(line, passed)
+            WireLine::Whole(line, passed)
         }
     }
 
@@ -184,8 +184,8 @@ mod tests {
         (Wire::new(one), Wire::new(other))
     }
 
-    fn whole(line: Line) -> (Vec<u8>, usize) {
-        let Line::Whole(line, passed) = line else { panic!("not whole: {line:?}") };
+    fn whole(line: WireLine) -> (Vec<u8>, usize) {
+        let WireLine::Whole(line, passed) = line else { panic!("not whole: {line:?}") };
         (line, passed.iter().len())
     }
 
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(whole(there.line(9).await.unwrap()), (b"second".to_vec(), 0));
         drop(here);
         assert_eq!(whole(there.line(9).await.unwrap()), (b"third".to_vec(), 0));
-        assert!(matches!(there.line(9).await.unwrap(), Line::End));
+        assert!(matches!(there.line(9).await.unwrap(), WireLine::End));
     }
 
     #[tokio::test]
@@ -210,7 +210,7 @@ mod tests {
         let passed = vec![file.as_fd(); FILES_MAX];
         here.send(b"a", &passed).await.unwrap();
         here.send(b"b\n", &passed[..1]).await.unwrap();
-        assert!(matches!(there.line(9).await.unwrap(), Line::TooManyDescriptors));
+        assert!(matches!(there.line(9).await.unwrap(), WireLine::TooManyDescriptors));
         assert!(there.passed.0.is_empty(), "none is kept");
         here.send(b"next\n", &[]).await.unwrap();
         assert_eq!(whole(there.line(9).await.unwrap()), (b"next".to_vec(), 0));
@@ -222,7 +222,7 @@ mod tests {
         let file = File::open("/dev/null").unwrap();
         let line = [vec![b'x'; 1 << 20], b"\nnext\n".to_vec()].concat();
         let (passed, read) = ([file.as_fd()], async {
-            assert!(matches!(there.line(1000).await.unwrap(), Line::TooLong));
+            assert!(matches!(there.line(1000).await.unwrap(), WireLine::TooLong));
             assert_eq!(whole(there.line(1000).await.unwrap()), (b"next".to_vec(), 0));
         });
         let (sent, ()) = tokio::join!(here.send(&line, &passed), read);

@@ -23,7 +23,7 @@ const SLICE_COUNTED: usize = 64 * 1024;
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
-    state: Mutex<State>,
+    state: Mutex<BandwidthState>,
     /// Counts changes, and wakes those who wait.
     changed: watch::Sender<u64>,
     clock: Clock,
@@ -32,7 +32,7 @@ pub(crate) struct Bandwidth {
 }
 
 #[derive(Debug)]
-struct State {
+struct BandwidthState {
     rate: Rate,
     budget: ByteBudget,
     /// Bytes sent at once: few enough that each part moves many times a second.
@@ -45,7 +45,7 @@ impl Bandwidth {
     /// Shares a rate among parts.
     pub(crate) fn new(rate: Rate, parts_in_flight: u32, clock: &Clock) -> Self {
         let budget = ByteBudget::new(rate.unwrap_or(0), clock.now().monotonic);
-        let state = State { rate, budget, slice: slice(rate, parts_in_flight), epoch: 0 };
+        let state = BandwidthState { rate, budget, slice: slice(rate, parts_in_flight), epoch: 0 };
         let (changed, _) = watch::channel(0);
         let meters = Meters::default();
         Self { state: Mutex::new(state), changed, clock: clock.clone(), meters }
@@ -116,7 +116,7 @@ impl Bandwidth {
         Some((ticket, state.epoch))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BandwidthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

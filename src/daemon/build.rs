@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::bandwidth::Bandwidth;
-use super::care::Care;
+use super::care::DatabaseCare;
 use super::context::{Source, World};
 use super::control::Control;
 use super::desk::Desk;
@@ -25,7 +25,7 @@ use super::readers::Readers;
 use super::receipts::Receipts;
 use super::shutdown::Phase;
 use super::walker::Walker;
-use super::web::{Render, Web};
+use super::web::{Render, StatusPage};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Drop, Told};
@@ -64,9 +64,9 @@ pub struct Daemon {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) signals: Signals,
     pub(super) control: Control,
-    pub(super) web: Web,
+    pub(super) web: StatusPage,
     pub(super) rates: Rates,
-    pub(super) care: Care,
+    pub(super) care: DatabaseCare,
     pub(super) clock: Clock,
     pub(super) phase: Phase,
     pub(super) journal: Journal,
@@ -136,7 +136,7 @@ impl Daemon {
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world((config, &loaded.roots), &clock, sender, bandwidth)?);
-        let care = Care::new(config, &loaded.care, now);
+        let care = DatabaseCare::new(config, &loaded.care, now);
         let mut first_effects = Vec::new();
         let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
         let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
@@ -155,7 +155,7 @@ impl Daemon {
             events,
             signals: Signals::listen().map_err(Error::Signals)?,
             control: Control::listen(config),
-            web: Web::new(setup.render),
+            web: StatusPage::new(setup.render),
             rates,
             care,
             clock,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use self::plan::{Job, Plan};
+use self::plan::{CareJob, Plan};
 use super::Daemon;
 use super::shutdown::Phase;
 use crate::config;
@@ -30,7 +30,7 @@ const STOP_PAUSE: Duration = Duration::from_millis(5);
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Care {
+pub(super) struct DatabaseCare {
     config: config::Care,
     directory: PathBuf,
     plan: Plan,
@@ -44,7 +44,7 @@ pub(super) struct Care {
 
 #[derive(Debug)]
 struct Running {
-    job: Job,
+    job: CareJob,
     halt: Halt,
     thread: JoinHandle<()>,
 }
@@ -65,7 +65,7 @@ struct Work {
     at: WallTime,
 }
 
-impl Care {
+impl DatabaseCare {
     /// Starts with what was done in earlier lives.
     pub(super) fn new(config: &config::Config, cared: &Cared, now: Now) -> Self {
         let (sender, ended) = mpsc::channel(1);
@@ -148,7 +148,7 @@ impl Care {
             false => self.idle_since.or(Some(now.monotonic)),
         };
         if let Some(running) = &self.running {
-            if is_sending && running.job != Job::Backup {
+            if is_sending && running.job != CareJob::Backup {
                 running.halt.ask();
             }
             return;
@@ -159,7 +159,7 @@ impl Care {
         }
     }
 
-    fn begin(&mut self, job: Job, store: &Store, now: Now) {
+    fn begin(&mut self, job: CareJob, store: &Store, now: Now) {
         let halt = Halt::default();
         let (directory, store) = (self.directory.clone(), store.clone());
         let work = Work { directory, store, halt: halt.clone(), at: now.wall };
@@ -168,9 +168,9 @@ impl Care {
         let present = plan::present(self.started, now);
         let run = move || {
             let ended = match job {
-                Job::Backup => Ended::Backup(work.back_up(kept)),
-                Job::Check => Ended::Check(work.check()),
-                Job::Tidy => Ended::Tidy(work.tidy(keep_parts, present)),
+                CareJob::Backup => Ended::Backup(work.back_up(kept)),
+                CareJob::Check => Ended::Check(work.check()),
+                CareJob::Tidy => Ended::Tidy(work.tidy(keep_parts, present)),
             };
             // A loop that is gone needs to know no more.
             sender.blocking_send(ended).unwrap_or(());

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use self::queue::{For, Queue};
+use self::queue::{DigestQueue, For};
 use super::context::{Source, World, drop_of};
 use super::hung::{self, Patience, TICK};
 use crate::model::{DirectoryName, Failure, FailureKind, Monotonic, UploadId};
@@ -21,12 +21,12 @@ mod queue;
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct DigestPool {
-    queue: Queue,
-    threads: Mutex<Vec<Thread>>,
+    queue: DigestQueue,
+    threads: Mutex<Vec<DigestThread>>,
 }
 
 #[derive(Debug)]
-struct Thread {
+struct DigestThread {
     together: Arc<Together<For>>,
     thread: JoinHandle<()>,
     patience: Patience,
@@ -61,17 +61,17 @@ pub(super) async fn digest(
 }
 
 impl DigestPool {
-    fn threads(&self) -> MutexGuard<'_, Vec<Thread>> {
+    fn threads(&self) -> MutexGuard<'_, Vec<DigestThread>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn start(world: &Arc<World>, drop: &DirectoryName, together: Together<For>) -> Thread {
+fn start(world: &Arc<World>, drop: &DirectoryName, together: Together<For>) -> DigestThread {
     let together = Arc::new(together);
     let (reader, name, parts) = (Arc::clone(world), drop.clone(), Arc::clone(&together));
     let thread = tokio::task::spawn_blocking(move || serve(&reader, &name, &parts));
     let due = world.clock.now().monotonic.after(TICK);
-    Thread { together, thread, patience: Patience::default(), due }
+    DigestThread { together, thread, patience: Patience::default(), due }
 }
 
 fn serve(world: &World, drop: &DirectoryName, together: &Together<For>) {

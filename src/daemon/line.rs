@@ -9,21 +9,21 @@ use crate::model::{Failure, FailureKind};
 
 /// A line, and whether somebody serves it.
 #[derive(Debug)]
-pub(crate) struct Line<T>(Mutex<Queue<T>>);
+pub(crate) struct ServedQueue<T>(Mutex<Waiters<T>>);
 
 #[derive(Debug)]
-struct Queue<T> {
+struct Waiters<T> {
     waiting: Vec<T>,
     is_served: bool,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for ServedQueue<T> {
     fn default() -> Self {
-        Self(Mutex::new(Queue { waiting: Vec::new(), is_served: false }))
+        Self(Mutex::new(Waiters { waiting: Vec::new(), is_served: false }))
     }
 }
 
-impl<T> Line<T> {
+impl<T> ServedQueue<T> {
     /// Takes a place; tells whether nobody serves the line: whoever is told so must.
     pub(super) fn join(&self, request: T) -> bool {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn one_serves_and_takes_whoever_came_meanwhile() {
-        let line = Line::default();
+        let line = ServedQueue::default();
         assert_eq!([1, 2, 3].map(|request| line.join(request)), [true, false, false]);
         assert_eq!(line.take(2), [1, 2]);
         assert!(!line.join(4), "it is being served");

@@ -49,7 +49,7 @@ impl Meter {
 pub(crate) struct InFlight {
     upload: UploadId,
     number: u64,
-    parts: Arc<Mutex<Parts>>,
+    parts: Arc<Mutex<PartMeters>>,
     /// Bytes handed to the connection.
     pub(crate) sent: Arc<AtomicU64>,
 }
@@ -62,14 +62,14 @@ impl Drop for InFlight {
 
 /// The parts in flight.
 #[derive(Debug, Default)]
-struct Parts {
+struct PartMeters {
     begun_count: u64,
     counters: BTreeMap<(UploadId, u64), Arc<AtomicU64>>,
     /// What was told last, where it was not nothing.
     told: BTreeMap<UploadId, ByteCount>,
 }
 
-impl Parts {
+impl PartMeters {
     /// Returns what is in flight of each upload of which it has changed since this was asked.
     fn news(&mut self) -> Vec<(UploadId, ByteCount)> {
         let mut now: BTreeMap<UploadId, ByteCount> = BTreeMap::new();
@@ -92,7 +92,7 @@ impl Parts {
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     sent: Mutex<BTreeMap<DestinationName, Arc<Meter>>>,
-    parts: Arc<Mutex<Parts>>,
+    parts: Arc<Mutex<PartMeters>>,
     paces: Mutex<BTreeMap<DestinationName, Pace>>,
     reading_count: AtomicU64,
 }

@@ -14,7 +14,7 @@ const DESTINATION_STATES: [&str; 4] = ["ok", "throttled", "unreachable", "halted
 
 /// Renders everything.
 pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
-    let mut text = Text(String::new());
+    let mut text = MetricsText(String::new());
     let version = status.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());
     text.family("build_info", "gauge", "The version that runs.");
     text.line("build_info", &[("version", version)], 1.0);
@@ -33,7 +33,7 @@ pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -
     text.0
 }
 
-fn uploads(text: &mut Text, status: &Status) {
+fn uploads(text: &mut MetricsText, status: &Status) {
     let count = |of: fn(&Tally) -> u64| status.tallies.iter().map(of).sum::<u64>();
     text.family("uploads", "gauge", "Uploads by state.");
     for state in STATES {
@@ -56,7 +56,7 @@ fn uploads(text: &mut Text, status: &Status) {
     text.one("rate_bytes_per_second", "gauge", "Bytes accepted each second, lately.", rate);
 }
 
-fn drops(text: &mut Text, status: &Status) {
+fn drops(text: &mut MetricsText, status: &Status) {
     text.family("drop_watch", "gauge", "How a drop directory is watched: 1 for what holds.");
     for drop in &status.drops {
         for watch in WATCHES {
@@ -73,7 +73,7 @@ fn drops(text: &mut Text, status: &Status) {
     }
 }
 
-fn destinations(text: &mut Text, status: &Status) {
+fn destinations(text: &mut MetricsText, status: &Status) {
     text.family("destination_state", "gauge", "How a destination is doing: 1 for what holds.");
     for destination in &status.destinations {
         for state in DESTINATION_STATES {
@@ -84,7 +84,7 @@ fn destinations(text: &mut Text, status: &Status) {
     }
 }
 
-fn widths(text: &mut Text, paces: &BTreeMap<DestinationName, Pace>) {
+fn widths(text: &mut MetricsText, paces: &BTreeMap<DestinationName, Pace>) {
     let mut gauge = |name: &str, help: &str, value: fn(&Pace) -> u64| {
         text.family(name, "gauge", help);
         for (destination, pace) in paces {
@@ -100,9 +100,9 @@ fn widths(text: &mut Text, paces: &BTreeMap<DestinationName, Pace>) {
     );
 }
 
-struct Text(String);
+struct MetricsText(String);
 
-impl Text {
+impl MetricsText {
     fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         self.family(name, kind, help);
         self.line(name, &[], float(value));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn labels_cannot_break_out_of_their_quotes() {
-        let mut text = Text(String::new());
+        let mut text = MetricsText(String::new());
         text.line("x", &[("drop", "a\"b\\c\nd")], 1.5);
         assert_eq!(text.0, "dropferry_x{drop=\"a\\\"b\\\\c\\nd\"} 1.5\n");
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::context::World;
-use super::line::{Line, served};
+use super::line::{ServedQueue, served};
 use crate::model::{ETagMode, Failure, FailureKind, PartSize, Stage, UploadId};
 use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
 use crate::store::snapshot::{Detail, Snapshot};
@@ -19,7 +19,7 @@ use crate::store::snapshot::{Detail, Snapshot};
 const TOGETHER_MAX: usize = 128;
 
 /// Receipts that wait to be written.
-pub(crate) type Receipts = Line<Asked>;
+pub(crate) type Receipts = ServedQueue<Asked>;
 
 /// A receipt that somebody waits for.
 #[derive(Debug)]

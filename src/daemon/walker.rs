@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::workers::{Reply, cancelled, failed};
 use crate::model::{Failure, FailureKind};
 
-type Job = Box<dyn FnOnce() + Send>;
+type WalkJob = Box<dyn FnOnce() + Send>;
 
 /// Walks that wait: the engine asks for one at a time, and one may be left that was cut.
 const JOBS_MAX: usize = 4;
@@ -20,7 +20,7 @@ const JOBS_MAX: usize = 4;
 /// The thread of one drop directory; started by the first walk, ends with what lends it.
 #[derive(Debug, Default)]
 pub(crate) struct Walker {
-    jobs: OnceLock<SyncSender<Job>>,
+    jobs: OnceLock<SyncSender<WalkJob>>,
 }
 
 impl Walker {
@@ -28,7 +28,7 @@ impl Walker {
     pub(crate) async fn run(&self, walk: impl FnOnce() -> Reply + Send + 'static) -> Reply {
         let (answer, walked) = oneshot::channel();
         // Whoever was cut needs no answer.
-        let job: Job = Box::new(move || drop(answer.send(walk())));
+        let job: WalkJob = Box::new(move || drop(answer.send(walk())));
         let refused = match self.jobs() {
             Ok(jobs) => jobs.try_send(job).err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
@@ -40,11 +40,11 @@ impl Walker {
         walked.await.unwrap_or_else(|_| cancelled())
     }
 
-    fn jobs(&self) -> std::io::Result<&SyncSender<Job>> {
+    fn jobs(&self) -> std::io::Result<&SyncSender<WalkJob>> {
         if let Some(jobs) = self.jobs.get() {
             return Ok(jobs);
         }
-        let (sender, inbox) = sync_channel::<Job>(JOBS_MAX);
+        let (sender, inbox) = sync_channel::<WalkJob>(JOBS_MAX);
         let work = move || inbox.iter().for_each(|job| job());
         std::thread::Builder::new().name("walker".into()).spawn(work)?;
         Ok(self.jobs.get_or_init(|| sender))

@@ -33,7 +33,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const ANOTHER: &str = "another directory stands at the path of the drop directory, or none";
 
 /// One drop directory to watch.
-pub(super) struct Watched {
+pub(super) struct WatchedDirectory {
     /// Its name.
     pub(super) drop: DirectoryName,
     /// Where it is.
@@ -57,7 +57,7 @@ enum End {
 /// Nobody listens any more.
 struct Closed;
 
-impl Watched {
+impl WatchedDirectory {
     /// Watches the drop directory until the loop is gone.
     pub(super) async fn watch(mut self) {
         let (mut pause, mut loss_pause) = (RETRY_MIN, Duration::ZERO);

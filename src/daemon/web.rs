@@ -16,7 +16,7 @@ pub type Render = fn(&Status) -> String;
 
 /// The page's server, when there is one.
 #[derive(Debug)]
-pub(super) struct Web {
+pub(super) struct StatusPage {
     pulses: mpsc::Receiver<oneshot::Sender<()>>,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
     /// What is served by.
@@ -25,7 +25,7 @@ pub(super) struct Web {
     render: Render,
 }
 
-impl Web {
+impl StatusPage {
     /// Starts without a server.
     pub(super) fn new(render: Render) -> Self {
         let (pulse, pulses) = mpsc::channel(PULSES_MAX);

@@ -32,9 +32,9 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::answers::Call;
+use self::answers::BaseSpaceCall;
 use self::listing::Listings;
-use self::places::Places;
+use self::places::PlaceIds;
 use self::singles::Posts;
 use super::account::Link;
 use super::api::{Api, json};
@@ -76,12 +76,12 @@ pub struct Settings {
     /// Such as `https://api.basespace.illumina.com/v1pre3`.
     pub base_url: String,
     /// Where files go.
-    pub place: Place,
+    pub place: BaseSpacePlace,
 }
 
 /// Where files go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum BaseSpacePlace {
     /// Into the AppResult with this id.
     AppResult(String),
     /// Into an AppResult named after the first folder, in the project with this id (decimal digits)
@@ -93,16 +93,16 @@ pub enum Place {
 #[derive(Debug)]
 pub struct BaseSpace {
     api: Api,
-    place: Place,
-    places: Places,
+    place: BaseSpacePlace,
+    places: PlaceIds,
     listings: Listings,
     posts: Posts,
 }
 
 /// One request to the platform.
 #[derive(Debug)]
-struct Ask<'a> {
-    call: Call,
+struct BaseSpaceRequest<'a> {
+    call: BaseSpaceCall,
     method: Method,
     /// Below the base.
     path: String,
@@ -111,14 +111,14 @@ struct Ask<'a> {
     content: Option<(&'static str, Bytes)>,
 }
 
-impl<'a> Ask<'a> {
-    fn get(call: Call, path: impl Into<String>) -> Self {
+impl<'a> BaseSpaceRequest<'a> {
+    fn get(call: BaseSpaceCall, path: impl Into<String>) -> Self {
         let path = path.into();
         Self { call, method: Method::GET, path, query: Vec::new(), content: None }
     }
 
     /// Without content, but for what the query says.
-    fn post(call: Call, path: impl Into<String>) -> Self {
+    fn post(call: BaseSpaceCall, path: impl Into<String>) -> Self {
         let content = Some((CONTENT_TYPE, Bytes::new()));
         Self { method: Method::POST, content, ..Self::get(call, path) }
     }
@@ -143,17 +143,17 @@ impl BaseSpace {
         Ok(Self {
             api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,
             place: settings.place.clone(),
-            places: Places::default(),
+            places: PlaceIds::default(),
             listings: Listings::default(),
             posts: Posts::default(),
         })
     }
 
     /// Waits for the budget, makes one call, and judges the answer.
-    async fn call(&self, ask: Ask<'_>) -> Result<Response, Failure> {
+    async fn call(&self, ask: BaseSpaceRequest<'_>) -> Result<Response, Failure> {
         let url = self.api.url(ask.path.split('/'), &ask.query)?;
         let mut headers = HeaderMap::new();
-        let patience = (ask.call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let patience = (ask.call == BaseSpaceCall::Complete).then_some(COMPLETE_PATIENCE);
         let body = ask.content.map(|(kind, body)| {
             headers.insert("content-type", HeaderValue::from_static(kind));
             // A post without a length is refused by some servers, also one without content.
@@ -166,12 +166,16 @@ impl BaseSpace {
     }
 
     /// Makes one call and takes its answer out of the envelope.
-    async fn ask<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(&self, ask: BaseSpaceRequest<'_>) -> Result<T, Failure> {
         wire::response(&self.call(ask).await?)
     }
 
     /// Sends the bytes of a part or a file, and judges the answer.
-    async fn send<T: DeserializeOwned>(&self, ask: Ask<'_>, body: PartBody) -> Result<T, Failure> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        ask: BaseSpaceRequest<'_>,
+        body: PartBody,
+    ) -> Result<T, Failure> {
         let url = self.api.url(ask.path.split('/'), &ask.query)?;
         let mut headers = HeaderMap::new();
         if let Some((kind, _)) = ask.content {
@@ -184,7 +188,7 @@ impl BaseSpace {
         wire::response(&self.judge(ask.call, response)?)
     }
 
-    fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
+    fn judge(&self, call: BaseSpaceCall, response: Response) -> Result<Response, Failure> {
         self.api.judged(|now| match answers::refusal(call, &response, now) {
             None => Ok(response),
             Some(failure) => Err(failure),

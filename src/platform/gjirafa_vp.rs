@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// Which call is made; with the request key where the address names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call<'a> {
+enum GjirafaCall<'a> {
     Begin,
     Single,
     Resume,
@@ -78,7 +78,7 @@ enum Call<'a> {
     Success(&'a str),
 }
 
-impl<'a> Call<'a> {
+impl<'a> GjirafaCall<'a> {
     /// Returns the method, the segments below `uploads`, and what to say of it to people.
     fn shape(self) -> (Method, Vec<&'a str>, &'static str) {
         let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
@@ -116,7 +116,7 @@ impl GjirafaVp {
     /// Makes one call, and reads what its envelope holds.
     async fn call<T: DeserializeOwned>(
         &self,
-        call: Call<'_>,
+        call: GjirafaCall<'_>,
         body: Option<Value>,
     ) -> Result<T, Failure> {
         let (method, path, _) = call.shape();
@@ -124,8 +124,8 @@ impl GjirafaVp {
         let url = self.api.url(root.into_iter().chain(path), &[])?;
         let headers = json_headers(body.is_some());
         let body = body.map(|body| body.to_string().into());
-        let patience = (call == Call::Complete).then_some(s3::COMPLETE_PATIENCE);
-        let gives_addresses = matches!(call, Call::Begin | Call::Resume);
+        let patience = (call == GjirafaCall::Complete).then_some(s3::COMPLETE_PATIENCE);
+        let gives_addresses = matches!(call, GjirafaCall::Begin | GjirafaCall::Resume);
         let answer_max = gives_addresses.then_some(ADDRESSES_MAX);
         let request = Request { headers, body, patience, answer_max };
         let response = self.api.send(method, url, request).await?;

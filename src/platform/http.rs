@@ -246,7 +246,7 @@ impl Http {
         url: Url,
         request: Request,
     ) -> Result<Response, Failure> {
-        let place = Place::of(&method, &url);
+        let place = RequestPlace::of(&method, &url);
         let mut outgoing = self.client(&url).request(method, url).headers(request.headers);
         if let Some(body) = request.body {
             outgoing = outgoing.body(body);
@@ -277,7 +277,7 @@ impl Http {
         mut headers: HeaderMap,
         mut body: PartBody,
     ) -> Result<Response, Failure> {
-        let place = Place::of(&method, &url);
+        let place = RequestPlace::of(&method, &url);
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
         let is_empty = body.length.0 == 0;
@@ -302,7 +302,7 @@ impl Http {
     async fn exchange(
         &self,
         outgoing: reqwest::RequestBuilder,
-        place: &Place,
+        place: &RequestPlace,
         limits: Limits,
         progress: &Progress,
     ) -> Result<Response, Failure> {
@@ -327,20 +327,20 @@ impl Http {
 }
 
 /// Where a request goes, without what may be secret: no query, no user, no fragment.
-struct Place {
+struct RequestPlace {
     method: Method,
     host: String,
     path: String,
 }
 
-impl Place {
+impl RequestPlace {
     fn of(method: &Method, url: &Url) -> Self {
         let host = url.host_str().unwrap_or("nowhere").to_owned();
         Self { method: method.clone(), host, path: url.path().to_owned() }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RequestPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}{}", self.method, self.host, self.path)
     }
@@ -412,7 +412,7 @@ fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {
 
 async fn receive(
     outgoing: reqwest::RequestBuilder,
-    place: &Place,
+    place: &RequestPlace,
     progress: &Progress,
     body_max: usize,
 ) -> Result<Response, Failure> {

@@ -35,7 +35,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 
 use self::address::Addressing;
-use self::answers::Call;
+use self::answers::S3Call;
 use self::names::Names;
 use super::account::Link;
 use super::contract::{
@@ -118,7 +118,7 @@ pub struct S3 {
 
 /// One request to the storage.
 #[derive(Debug, Default)]
-struct Ask<'a> {
+struct S3Request<'a> {
     /// The object; `None` for the bucket.
     key: Option<&'a str>,
     /// Sorted by name.
@@ -128,7 +128,7 @@ struct Ask<'a> {
     body: Option<Bytes>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> S3Request<'a> {
     fn object(key: &'a str) -> Self {
         Self { key: Some(key), ..Self::default() }
     }
@@ -160,23 +160,33 @@ impl S3 {
     }
 
     /// Signs and sends a request, and judges the answer.
-    async fn call(&self, call: Call, method: Method, ask: Ask<'_>) -> Result<Response, Failure> {
+    async fn call(
+        &self,
+        call: S3Call,
+        method: Method,
+        ask: S3Request<'_>,
+    ) -> Result<Response, Failure> {
         self.link.account.wait_for_budget().await?;
         let (url, headers) = self.signed(&method, &ask)?;
-        let patience = (call == Call::Complete).then_some(COMPLETE_PATIENCE);
+        let patience = (call == S3Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body: ask.body, patience, answer_max: None };
         let response = self.link.http.send(method, url, request).await?;
         self.judge(call, response)
     }
 
     /// Signs and sends a request with a part's bytes, and judges the answer.
-    async fn send(&self, call: Call, ask: Ask<'_>, body: PartBody) -> Result<Response, Failure> {
+    async fn send(
+        &self,
+        call: S3Call,
+        ask: S3Request<'_>,
+        body: PartBody,
+    ) -> Result<Response, Failure> {
         let (url, headers) = self.signed(&Method::PUT, &ask)?;
         let response = self.link.http.send_part(Method::PUT, url, headers, body).await?;
         self.judge(call, response)
     }
 
-    fn judge(&self, call: Call, response: Response) -> Result<Response, Failure> {
+    fn judge(&self, call: S3Call, response: Response) -> Result<Response, Failure> {
         self.link.account.learn_clock(&response);
         match answers::refusal(call, &response, self.link.account.platform_time()) {
             None => Ok(response),
@@ -192,7 +202,7 @@ impl S3 {
         }
     }
 
-    fn signed(&self, method: &Method, ask: &Ask<'_>) -> Result<(Url, HeaderMap), Failure> {
+    fn signed(&self, method: &Method, ask: &S3Request<'_>) -> Result<(Url, HeaderMap), Failure> {
         let keys = self.link.credential.keys()?;
         let at = self.link.account.platform_time();
         let mut headers = ask.headers.clone();

@@ -40,9 +40,9 @@ use crate::model::{
     RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits,
     WallTime,
 };
-use answers::Call;
+use answers::SevenBridgesCall;
 use folders::Folders;
-use wire::Place;
+use wire::FolderPlace;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -106,7 +106,7 @@ impl SevenBridges {
     /// Waits for the budget, makes one call, and learns from the answer's headers.
     async fn call(
         &self,
-        call: Call,
+        call: SevenBridgesCall,
         method: Method,
         url: Url,
         body: Option<Bytes>,
@@ -114,11 +114,11 @@ impl SevenBridges {
         // The vendor marks the content type as required also where there is no content.
         let mut headers = json_headers(true);
         let patience = match call {
-            Call::Complete => Some(COMPLETE_PATIENCE),
-            Call::Export => Some(exports::BULK_PATIENCE),
-            Call::General | Call::Begin | Call::Upload => None,
+            SevenBridgesCall::Complete => Some(COMPLETE_PATIENCE),
+            SevenBridgesCall::Export => Some(exports::BULK_PATIENCE),
+            SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Upload => None,
         };
-        if call == Call::Export {
+        if call == SevenBridgesCall::Export {
             // Asked for by the documents of some of the vendor's platforms, harmless at the others.
             headers.insert("x-sbg-advance-access", HeaderValue::from_static("advance"));
         }
@@ -133,7 +133,7 @@ impl SevenBridges {
 
     async fn call_json(
         &self,
-        call: Call,
+        call: SevenBridgesCall,
         method: Method,
         url: Url,
         body: &impl Serialize,
@@ -143,7 +143,7 @@ impl SevenBridges {
 
     async fn get(
         &self,
-        call: Call,
+        call: SevenBridgesCall,
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Response, Failure> {
@@ -162,8 +162,8 @@ impl SevenBridges {
         });
     }
 
-    fn place<'a>(&'a self, folder: Option<&'a str>) -> Place<'a> {
-        folder.map_or(Place::Project(&self.project), Place::Parent)
+    fn place<'a>(&'a self, folder: Option<&'a str>) -> FolderPlace<'a> {
+        folder.map_or(FolderPlace::Project(&self.project), FolderPlace::Parent)
     }
 }
 

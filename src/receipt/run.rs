@@ -35,7 +35,7 @@ struct Head<'a> {
 
 /// One file at one destination.
 #[derive(Serialize)]
-struct Line<'a> {
+struct FileLine<'a> {
     path: String,
     size_bytes: u64,
     mtime: String,
@@ -130,8 +130,8 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-fn line(file: &RunFile) -> Line<'_> {
-    Line {
+fn line(file: &RunFile) -> FileLine<'_> {
+    FileLine {
         path: file.path.to_string(),
         size_bytes: file.size.0,
         mtime: rfc3339(WallTime(file.mtime_ns)),

@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxF
 use rustix::io::Errno;
 
 use super::Error;
-use super::root::{Found, RootMark, identify, location_of, mark_of};
+use super::root::{OpenRoot, RootMark, identify, location_of, mark_of};
 use crate::model::{ByteCount, Fingerprint, SourcePath};
 
 /// How often `openat2` is tried again when a rename beside it made the kernel unsure.
@@ -68,7 +68,7 @@ pub(super) struct Root {
     directory: PathBuf,
     fd: OwnedFd,
     /// Which directory it is, once that was asked for.
-    found: OnceCell<Found>,
+    found: OnceCell<OpenRoot>,
     owner: OnceCell<u32>,
 }
 
@@ -88,7 +88,7 @@ impl Root {
     }
 
     /// Notes which directory it is.
-    pub(super) fn with(self, found: Found) -> Self {
+    pub(super) fn with(self, found: OpenRoot) -> Self {
         Self { found: OnceCell::from(found), ..self }
     }
 
@@ -144,7 +144,7 @@ impl Root {
     }
 
     /// Returns which directory it is.
-    pub(super) fn found(&self) -> Result<Found, Error> {
+    pub(super) fn found(&self) -> Result<OpenRoot, Error> {
         if let Some(found) = self.found.get() {
             return Ok(found.clone());
         }

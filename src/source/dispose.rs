@@ -59,7 +59,7 @@ pub fn dispose(
     how: &Disposition,
 ) -> Result<(), Error> {
     let root = what.root.open()?;
-    let act = Act { root: &root, what, proved };
+    let act = DisposalAct { root: &root, what, proved };
     match how {
         Disposition::Keep => act.put_back(),
         Disposition::Delete | Disposition::Move(_) => act.run(filter, how).inspect_err(|_| {
@@ -70,13 +70,13 @@ pub fn dispose(
 }
 
 /// One act.
-struct Act<'a> {
+struct DisposalAct<'a> {
     root: &'a Root,
     what: &'a Disposable<'a>,
     proved: &'a Proved,
 }
 
-impl Act<'_> {
+impl DisposalAct<'_> {
     fn run(&self, filter: &Filter, how: &Disposition) -> Result<(), Error> {
         let left = self.left_behind()?;
         for (path, version) in &left {

@@ -93,8 +93,8 @@ fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errn
         openable(root, path, stat)
     } else if stat.file_type == FileType::Symlink {
         match target_of(root, path)? {
-            Target::File(target, stat) => openable(root, &target, stat),
-            Target::Other(seen) => Ok(seen),
+            LinkTarget::File(target, stat) => openable(root, &target, stat),
+            LinkTarget::Other(seen) => Ok(seen),
         }
     } else {
         Ok(special(stat.file_type))
@@ -104,8 +104,8 @@ fn look_at(root: &Root, filter: &Filter, path: &SourcePath) -> Result<Seen, Errn
 /// Judges a link without opening what it leads to.
 pub(super) fn link(root: &Root, path: &SourcePath) -> Result<Seen, Errno> {
     Ok(match target_of(root, path)? {
-        Target::File(target, stat) => regular(root, &target, &stat)?,
-        Target::Other(seen) => seen,
+        LinkTarget::File(target, stat) => regular(root, &target, &stat)?,
+        LinkTarget::Other(seen) => seen,
     })
 }
 
@@ -129,13 +129,13 @@ pub(super) fn special(file_type: FileType) -> Seen {
 }
 
 /// What a link leads to.
-enum Target {
+enum LinkTarget {
     File(SourcePath, Stat),
     Other(Seen),
 }
 
-fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
-    let ignored = |reason| Ok(Target::Other(Seen::Ignored(reason)));
+fn target_of(root: &Root, path: &SourcePath) -> Result<LinkTarget, Errno> {
+    let ignored = |reason| Ok(LinkTarget::Other(Seen::Ignored(reason)));
     let target = match root.resolve(path) {
         Link::Inside(target) if target.as_bytes().is_empty() => {
             return ignored(IgnoreReason::LinkToDirectory);
@@ -146,9 +146,9 @@ fn target_of(root: &Root, path: &SourcePath) -> Result<Target, Errno> {
         Link::Failing(errno) => return Err(errno),
     };
     match root.stat(&target) {
-        Ok(stat) if stat.file_type == FileType::RegularFile => Ok(Target::File(target, stat)),
+        Ok(stat) if stat.file_type == FileType::RegularFile => Ok(LinkTarget::File(target, stat)),
         Ok(stat) if stat.file_type == FileType::Directory => ignored(IgnoreReason::LinkToDirectory),
-        Ok(stat) => Ok(Target::Other(special(stat.file_type))),
+        Ok(stat) => Ok(LinkTarget::Other(special(stat.file_type))),
         Err(errno) if is_exhausted(errno) || is_passing(errno) => Err(errno),
         Err(_) => ignored(IgnoreReason::LinkBroken),
     }

@@ -51,7 +51,7 @@ pub struct RootMark {
 
 /// What is known of an open directory.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct OpenRoot {
     pub(super) mark: RootMark,
     pub(super) identity: RootIdentity,
     /// Where it is, without links.
@@ -64,17 +64,17 @@ pub struct DirectoryRoot {
     /// Its configured name, for messages; none for a directory that is looked at once.
     name: Option<String>,
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<RootState>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct State {
+struct RootState {
     /// The directory that it has to be, once files of it were seen.
     expected: Option<RootIdentity>,
     /// Where the path led when it was first opened, with links resolved.
     location: Option<PathBuf>,
     /// The directory that was last accepted.
-    accepted: Option<Found>,
+    accepted: Option<OpenRoot>,
     /// The one that was refused since.
     refused: Option<RootIdentity>,
 }
@@ -91,7 +91,7 @@ impl DirectoryRoot {
     /// Names a drop directory and the directory that its rows are about. Where they say nothing, it is
     /// whatever is or is mounted where the path leads when it is first opened.
     pub fn new(name: &str, path: impl Into<PathBuf>, expected: Option<RootIdentity>) -> Self {
-        let state = State { expected, ..State::default() };
+        let state = RootState { expected, ..RootState::default() };
         Self { name: Some(name.to_owned()), path: path.into(), state: Mutex::new(state) }
     }
 
@@ -193,7 +193,7 @@ impl DirectoryRoot {
         Err(self.refuse(&root, &found, &was))
     }
 
-    fn refuse(&self, root: &Root, found: &Found, was: &str) -> Error {
+    fn refuse(&self, root: &Root, found: &OpenRoot, was: &str) -> Error {
         let path = self.path.display();
         let is_empty = root.is_empty().unwrap_or(false);
         let mut why = match is_empty {
@@ -206,7 +206,7 @@ impl DirectoryRoot {
         Error::of_directory("use drop directory", &self.path, io::Error::other(why))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RootState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,7 +230,7 @@ pub(super) fn location_of(fd: &OwnedFd) -> io::Result<PathBuf> {
 }
 
 /// Finds out which directory is open.
-pub(super) fn identify(fd: &OwnedFd) -> io::Result<Found> {
+pub(super) fn identify(fd: &OwnedFd) -> io::Result<OpenRoot> {
     let (mark, location) = (mark_of(fd)?, location_of(fd)?);
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
@@ -242,7 +242,7 @@ pub(super) fn identify(fd: &OwnedFd) -> io::Result<Found> {
         return Err(io::Error::other("its mount was taken away"));
     };
     let identity = mount.identity_of(&location, mark.inode, fsid(fd));
-    Ok(Found { mark, identity, location })
+    Ok(OpenRoot { mark, identity, location })
 }
 
 fn fsid(fd: &OwnedFd) -> Option<u64> {

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use super::profile::{FilePattern, Origin, Profile, Reading, Spot};
 use super::{DirectoryRoot, Error};
 use crate::model::{RunOutcome, RunReading, SourcePath};
-use files::Folder;
+use files::RunFolder;
 
 /// Longest word: what it names are folders, and a name has at most 255 bytes.
 const WORD_MAX: usize = 200;
@@ -42,7 +42,7 @@ pub fn read_run(
     run: &SourcePath,
     profile: &Profile,
 ) -> Result<RunReading, Error> {
-    let mut folder = Folder::open(root, run)?;
+    let mut folder = RunFolder::open(root, run)?;
     let reading = profile.reading();
     let words = words(&mut folder, run, reading)?;
     // A file on its own has nothing below it that could name or close it.
@@ -63,7 +63,7 @@ pub fn read_run(
 }
 
 fn words(
-    folder: &mut Folder<'_>,
+    folder: &mut RunFolder<'_>,
     run: &SourcePath,
     reading: &Reading,
 ) -> Result<BTreeMap<String, String>, Error> {
@@ -96,7 +96,7 @@ fn clean(word: &str, found: &str) -> Option<String> {
 
 /// Returns whether every file that names the run is there and whole: one that a word is looked for in
 /// must give it.
-fn is_identified(folder: &mut Folder<'_>, reading: &Reading) -> Result<bool, Error> {
+fn is_identified(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<bool, Error> {
     for file in &reading.identified_by {
         let mut is_whole = None;
         for (word, spot) in spots(reading, file) {
@@ -139,7 +139,7 @@ fn closing(reading: &Reading, words: &BTreeMap<String, String>) -> (Vec<u64>, St
     )
 }
 
-fn samples(folder: &mut Folder<'_>, reading: &Reading) -> Result<Vec<String>, Error> {
+fn samples(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Vec<String>, Error> {
     let mut samples: Vec<String> = Vec::new();
     for rule in &reading.samples {
         for path in folder.find(&rule.file)? {
@@ -154,7 +154,7 @@ fn samples(folder: &mut Folder<'_>, reading: &Reading) -> Result<Vec<String>, Er
     Ok(samples)
 }
 
-fn outcome(folder: &mut Folder<'_>, reading: &Reading) -> Result<Option<RunOutcome>, Error> {
+fn outcome(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Option<RunOutcome>, Error> {
     for rule in &reading.outcome {
         let found = folder.ask(&rule.file, &rule.spot, "")?;
         if let Some(word) = found.and_then(|found| clean("", &found)) {

@@ -98,7 +98,7 @@ fn walk(
         root: found.identity,
         mark: found.mark,
     };
-    let mut walk = Walk {
+    let mut walk = Walker {
         root,
         filter,
         skip,
@@ -119,7 +119,7 @@ fn walk(
     Ok(summary)
 }
 
-struct Walk<'a, F> {
+struct Walker<'a, F> {
     root: Root,
     filter: &'a Filter,
     skip: &'a BTreeSet<SourcePath>,
@@ -133,29 +133,29 @@ struct Walk<'a, F> {
 }
 
 /// Why one directory was not read to its end.
-enum Halt {
+enum DirectoryHalt {
     Stopped,
     Failed(Errno),
 }
 
-impl From<Errno> for Halt {
+impl From<Errno> for DirectoryHalt {
     fn from(errno: Errno) -> Self {
         Self::Failed(errno)
     }
 }
 
-impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
+impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walker<'_, F> {
     fn run(&mut self) -> Result<ControlFlow<()>, Error> {
         let mut listing = Vec::with_capacity(LISTING_BYTES);
         while let Some(path) = self.pending.pop() {
             let flow = match self.read_directory(&path, &mut listing) {
                 Ok(()) => ControlFlow::Continue(()),
-                Err(Halt::Stopped) => ControlFlow::Break(()),
-                Err(Halt::Failed(errno)) if path.as_bytes().is_empty() => {
+                Err(DirectoryHalt::Stopped) => ControlFlow::Break(()),
+                Err(DirectoryHalt::Failed(errno)) if path.as_bytes().is_empty() => {
                     let doing = "read drop directory";
                     return Err(Error::of_directory(doing, self.root.directory(), errno));
                 }
-                Err(Halt::Failed(errno)) => self.miss_directory(path, errno)?,
+                Err(DirectoryHalt::Failed(errno)) => self.miss_directory(path, errno)?,
             };
             if flow.is_break() {
                 return Ok(flow);
@@ -164,7 +164,11 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         Ok(self.flush())
     }
 
-    fn read_directory(&mut self, path: &SourcePath, listing: &mut Vec<u8>) -> Result<(), Halt> {
+    fn read_directory(
+        &mut self,
+        path: &SourcePath,
+        listing: &mut Vec<u8>,
+    ) -> Result<(), DirectoryHalt> {
         let directory = self.root.open_directory(path)?;
         self.path.clear();
         self.path.extend_from_slice(path.as_bytes());
@@ -191,7 +195,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
             self.path.truncate(stem);
             self.path.extend_from_slice(name.to_bytes());
             if self.visit(&directory, name, entry.file_type())?.is_break() {
-                return Err(Halt::Stopped);
+                return Err(DirectoryHalt::Stopped);
             }
         }
         self.summary.directory_count += 1;
@@ -199,7 +203,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walk<'_, F> {
         if self.summary.directory_count.is_multiple_of(PULSE_DIRECTORIES)
             && (self.emit)(std::mem::take(&mut self.batch)).is_break()
         {
-            return Err(Halt::Stopped);
+            return Err(DirectoryHalt::Stopped);
         }
         Ok(())
     }

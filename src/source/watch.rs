@@ -81,7 +81,7 @@ pub enum WatchHint {
 
 /// A watch on one drop directory; dropping it ends it.
 pub struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
     gathering: Option<Pin<Box<Sleep>>>,
     /// Directories that have come, going to be watched.
     adding: Option<JoinHandle<notify::Result<()>>>,
@@ -105,7 +105,7 @@ impl Watch {
         let root = std::path::absolute(root.path())
             .map_err(|source| Error::of_directory("watch", root.path(), source))?;
         refuse_remote(&root)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WatchShared::default());
         let callback =
             Callback { root: root.clone(), filter: filter.clone(), shared: Arc::clone(&shared) };
         let tree = Tree::start(root.clone(), filter, callback).map_err(|e| refusal(&root, e))?;
@@ -135,9 +135,9 @@ impl Watch {
                 let added = adding.await;
                 self.adding = None;
                 self.shared.pending().add(match added {
-                    Ok(Err(error)) => Notice::Failed(reason(&error)),
+                    Ok(Err(error)) => WatchNotice::Failed(reason(&error)),
                     // What was in them before they were watched, only a scan sees.
-                    Ok(Ok(())) | Err(_) => Notice::ScanNow,
+                    Ok(Ok(())) | Err(_) => WatchNotice::ScanNow,
                 });
                 if let Some(hint) = self.shared.pending().take() {
                     return hint;
@@ -189,17 +189,17 @@ fn is_below_any(path: &SourcePath, directories: &BTreeSet<SourcePath>) -> bool {
 
 /// What the callback leaves for the reader.
 #[derive(Debug, Default)]
-struct Shared {
-    pending: Mutex<Pending>,
+struct WatchShared {
+    pending: Mutex<PendingPaths>,
     wake: tokio::sync::Notify,
 }
 
-impl Shared {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+impl WatchShared {
+    fn pending(&self) -> MutexGuard<'_, PendingPaths> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave(&self, notice: Notice) {
+    fn leave(&self, notice: WatchNotice) {
         self.pending().add(notice);
         self.wake.notify_one();
     }
@@ -207,7 +207,7 @@ impl Shared {
 
 /// One thing the callback learned.
 #[derive(Debug, PartialEq, Eq)]
-enum Notice {
+enum WatchNotice {
     Path(SourcePath),
     /// A directory has come, or changed: it must be watched.
     Directory(SourcePath),
@@ -218,7 +218,7 @@ enum Notice {
 
 /// Notices that no one has taken.
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingPaths {
     paths: BTreeSet<SourcePath>,
     directories: BTreeSet<SourcePath>,
     scan_now: bool,
@@ -226,7 +226,7 @@ struct Pending {
     failed: Option<String>,
 }
 
-impl Pending {
+impl PendingPaths {
     fn is_empty(&self) -> bool {
         self.paths.is_empty()
             && self.directories.is_empty()
@@ -235,25 +235,25 @@ impl Pending {
             && self.failed.is_none()
     }
 
-    fn add(&mut self, notice: Notice) {
+    fn add(&mut self, notice: WatchNotice) {
         match notice {
-            Notice::Path(path) => {
+            WatchNotice::Path(path) => {
                 self.paths.insert(path);
                 if self.paths.len() > PENDING_MAX {
                     self.paths.clear();
                     self.scan_now = true;
                 }
             }
-            Notice::Directory(path) => {
+            WatchNotice::Directory(path) => {
                 self.directories.insert(path);
                 if self.directories.len() > PENDING_MAX {
                     self.directories.clear();
                     self.lost = true;
                 }
             }
-            Notice::ScanNow => self.scan_now = true,
-            Notice::Lost => self.lost = true,
-            Notice::Failed(reason) => self.failed = Some(reason),
+            WatchNotice::ScanNow => self.scan_now = true,
+            WatchNotice::Lost => self.lost = true,
+            WatchNotice::Failed(reason) => self.failed = Some(reason),
         }
     }
 
@@ -276,7 +276,7 @@ impl Pending {
 struct Callback {
     root: PathBuf,
     filter: Filter,
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
 }
 
 impl notify::EventHandler for Callback {
@@ -284,8 +284,8 @@ impl notify::EventHandler for Callback {
         match event {
             Ok(event) => self.read_event(&event),
             // A directory that is gone again needs no watch, but what led to it may.
-            Err(error) if is_missing(&error) => self.shared.leave(Notice::ScanNow),
-            Err(error) => self.shared.leave(Notice::Failed(reason(&error))),
+            Err(error) if is_missing(&error) => self.shared.leave(WatchNotice::ScanNow),
+            Err(error) => self.shared.leave(WatchNotice::Failed(reason(&error))),
         }
     }
 }
@@ -296,10 +296,10 @@ impl Callback {
             return;
         }
         if event.need_rescan() {
-            return self.shared.leave(Notice::Lost);
+            return self.shared.leave(WatchNotice::Lost);
         }
         if event.paths.is_empty() {
-            return self.shared.leave(Notice::ScanNow);
+            return self.shared.leave(WatchNotice::ScanNow);
         }
         for path in &event.paths {
             if let Some(notice) = self.read_path(event.kind, path) {
@@ -308,8 +308,8 @@ impl Callback {
         }
     }
 
-    fn read_path(&self, kind: EventKind, path: &Path) -> Option<Notice> {
-        let Ok(inside) = path.strip_prefix(&self.root) else { return Some(Notice::ScanNow) };
+    fn read_path(&self, kind: EventKind, path: &Path) -> Option<WatchNotice> {
+        let Ok(inside) = path.strip_prefix(&self.root) else { return Some(WatchNotice::ScanNow) };
         if inside.as_os_str().is_empty() {
             return Some(self.read_root_event(kind));
         }
@@ -321,19 +321,19 @@ impl Callback {
             return None;
         }
         if kind == EventKind::Remove(RemoveKind::Folder) {
-            return Some(Notice::ScanNow);
+            return Some(WatchNotice::ScanNow);
         }
         if concerns_directory(kind, path) {
-            return Some(Notice::Directory(inside));
+            return Some(WatchNotice::Directory(inside));
         }
-        Some(Notice::Path(inside))
+        Some(WatchNotice::Path(inside))
     }
 
-    fn read_root_event(&self, kind: EventKind) -> Notice {
+    fn read_root_event(&self, kind: EventKind) -> WatchNotice {
         if matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            return Notice::Failed("the drop directory was removed or renamed".to_owned());
+            return WatchNotice::Failed("the drop directory was removed or renamed".to_owned());
         }
-        Notice::ScanNow
+        WatchNotice::ScanNow
     }
 }
 
@@ -447,7 +447,7 @@ mod tests {
     }
 
     fn callback(root: &str) -> Callback {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WatchShared::default());
         Callback { root: root.into(), filter: filter(&[], &["pruned/**"], &[]), shared }
     }
 

@@ -31,7 +31,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::mpsc::Receiver;
 
 use self::moves::Moves;
-use self::rate::Rate;
+use self::rate::AcceptedRate;
 use self::record::write_record;
 use self::refused::is_of_values;
 use super::directory::{self, Lack};
@@ -62,7 +62,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub struct Writer {
     connection: Connection,
     settings: Settings,
-    rate: Rate,
+    rate: AcceptedRate,
     /// What the rows say of the uploads that are in progress.
     moves: Moves,
     commit_count: u32,
@@ -89,7 +89,7 @@ impl Writer {
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();
-        let (rate, moves) = (Rate::default(), Moves::default());
+        let (rate, moves) = (AcceptedRate::default(), Moves::default());
         Ok((Self { connection, settings, rate, moves, commit_count: 0, _lock: lock }, loaded))
     }
 

@@ -60,7 +60,7 @@ fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
 }
 
 /// The layer that writes to the journal.
-pub(super) struct Journal {
+pub(super) struct JournalLayer {
     socket: UnixDatagram,
     address: SocketAddrUnix,
     repeats: Arc<Repeats>,
@@ -145,7 +145,7 @@ fn push(record: &mut Vec<u8>, name: &str, value: &str, value_max: usize) {
     record.push(b'\n');
 }
 
-impl Journal {
+impl JournalLayer {
     /// Writes to the journal that listens at `path`, or will.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl Journal {
     }
 }
 
-impl<S> Layer<S> for Journal
+impl<S> Layer<S> for JournalLayer
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
@@ -300,7 +300,7 @@ mod tests {
 
         fn log(&self, log: impl FnOnce()) {
             let repeats = Arc::new(Repeats::new(|| Monotonic(std::time::Duration::ZERO)));
-            let journal = Journal::new(self.directory.path().join("socket"), repeats).unwrap();
+            let journal = JournalLayer::new(self.directory.path().join("socket"), repeats).unwrap();
             tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), log);
         }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 
 use super::files::Expected;
-use super::{PART_SIZE, PARTS_IN_FLIGHT, Stage};
+use super::{DemoPlaces, PART_SIZE, PARTS_IN_FLIGHT};
 use crate::cli::{Exit, render};
 use crate::sandbox::{RemoteFile, Sandbox, Vendor};
 
 /// What was found at one platform.
-struct Found {
+struct ProofFound {
     row: Vec<String>,
     wrong: Vec<String>,
     again: u64,
@@ -24,7 +24,7 @@ pub(super) fn prove(
     sandbox: &Sandbox,
     expected: &[Expected],
     drop: &Path,
-    stage: &Stage,
+    stage: &DemoPlaces,
 ) -> anyhow::Result<Exit> {
     let here = digests(expected, drop)?;
     let found: Vec<_> =
@@ -61,7 +61,12 @@ fn digests(expected: &[Expected], drop: &Path) -> anyhow::Result<Vec<Digest16>> 
     Ok(digests.collect::<io::Result<_>>()?)
 }
 
-fn compare(sandbox: &Sandbox, vendor: Vendor, expected: &[Expected], here: &[Digest16]) -> Found {
+fn compare(
+    sandbox: &Sandbox,
+    vendor: Vendor,
+    expected: &[Expected],
+    here: &[Digest16],
+) -> ProofFound {
     let (remote, ledger) = (sandbox.files(vendor), sandbox.ledger(vendor));
     let mut by_place: BTreeMap<String, Vec<&RemoteFile>> = BTreeMap::new();
     for file in &remote {
@@ -93,7 +98,7 @@ fn compare(sandbox: &Sandbox, vendor: Vendor, expected: &[Expected], here: &[Dig
         format!("{total} ({})", render::bytes(total)),
         again.to_string(),
     ];
-    Found { row, wrong, again }
+    ProofFound { row, wrong, again }
 }
 
 /// Where a file stands, as one text.

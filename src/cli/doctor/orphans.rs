@@ -33,7 +33,7 @@ pub(super) struct Wish {
 
 /// What an unfinished upload is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum OrphanVerdict {
     /// A row needs it, or may: nothing is said of it.
     Needed,
     /// It is ours, and nothing needs it.
@@ -75,7 +75,7 @@ pub(super) async fn check(
         match judge_all(&config.state_directory, target, &listed, (wish.older_than, now)) {
             Err(error) => checks.add((name, State::Warn), error.to_string(), error.hint()),
             Ok(verdicts) => {
-                let found = Found { target, client, listed: &listed, verdicts, now };
+                let found = OrphansFound { target, client, listed: &listed, verdicts, now };
                 found.tell(&mut checks, wish);
                 if wish.abort {
                     found.abort(&mut checks, config, wish).await;
@@ -99,7 +99,7 @@ fn judge_all(
     target: &Destination,
     listed: &[OpenUpload],
     (older_than, now): (Duration, WallTime),
-) -> Result<Vec<Verdict>, Error> {
+) -> Result<Vec<OrphanVerdict>, Error> {
     let ids: BTreeSet<_> = listed.iter().map(|upload| upload.id.clone()).collect();
     let (owners, beginning) = match Snapshot::open(state) {
         Ok(rows) => (rows.owners(&target.name, &ids)?, rows.beginning(&target.name)?),
@@ -116,31 +116,33 @@ fn judge(
     owners: &BTreeMap<RemoteUploadId, Ownership>,
     beginning: &[(UploadId, Target)],
     (older_than, now): (Duration, WallTime),
-) -> Verdict {
+) -> OrphanVerdict {
     let is_named = |target: &Target| upload.place.rsplit('/').next() == Some(&target.name);
     match owners.get(&upload.id) {
-        Some(Ownership::Upload(_) | Ownership::Queued | Ownership::Elsewhere) => Verdict::Needed,
+        Some(Ownership::Upload(_) | Ownership::Queued | Ownership::Elsewhere) => {
+            OrphanVerdict::Needed
+        }
         Some(Ownership::Ended) => match upload.begun_at {
-            Some(at) if at.after(older_than) <= now => Verdict::Ours,
-            Some(_) | None => Verdict::Young,
+            Some(at) if at.after(older_than) <= now => OrphanVerdict::Ours,
+            Some(_) | None => OrphanVerdict::Young,
         },
         // It may be the one whose id is on its way to a row.
-        None if beginning.iter().any(|(_, target)| is_named(target)) => Verdict::Needed,
-        None => Verdict::Unknown,
+        None if beginning.iter().any(|(_, target)| is_named(target)) => OrphanVerdict::Needed,
+        None => OrphanVerdict::Unknown,
     }
 }
 
 /// What was found at one destination.
-struct Found<'a> {
+struct OrphansFound<'a> {
     target: &'a Destination,
     client: &'a SharedPlatform,
     listed: &'a [OpenUpload],
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<OrphanVerdict>,
     now: WallTime,
 }
 
-impl Found<'_> {
-    fn with(&self, verdict: Verdict) -> impl Iterator<Item = &OpenUpload> {
+impl OrphansFound<'_> {
+    fn with(&self, verdict: OrphanVerdict) -> impl Iterator<Item = &OpenUpload> {
         let both = self.listed.iter().zip(&self.verdicts);
         both.filter(move |(_, found)| **found == verdict).map(|(upload, _)| upload)
     }
@@ -155,29 +157,30 @@ impl Found<'_> {
 
     fn tell(&self, checks: &mut Checks, wish: &Wish) {
         let name = self.target.name.as_str();
-        let needed = self.with(Verdict::Needed).count();
+        let needed = self.with(OrphanVerdict::Needed).count();
         if needed == self.listed.len() {
             let found = format!("{needed} uploads are unfinished there, none without an owner");
             return checks.ok(name, found);
         }
         if !wish.abort {
-            for upload in self.with(Verdict::Ours).take(SHOWN_MAX) {
+            for upload in self.with(OrphanVerdict::Ours).take(SHOWN_MAX) {
                 let found = format!("{}: ours, and nothing needs it", self.shown(upload));
                 checks.warn(name, found, "dropferry doctor --abort-orphans");
             }
         }
-        for upload in self.with(Verdict::Young).take(SHOWN_MAX) {
+        for upload in self.with(OrphanVerdict::Young).take(SHOWN_MAX) {
             let found = format!("{}: ours, and too young to be removed", self.shown(upload));
             checks.ok(name, found);
         }
-        for upload in self.with(Verdict::Unknown).take(SHOWN_MAX) {
+        for upload in self.with(OrphanVerdict::Unknown).take(SHOWN_MAX) {
             let found = format!("{}: not provably ours, left alone", self.shown(upload));
             let cure = "if nobody needs it, remove it with the platform's own tools";
             let is_old = upload.begun_at.is_some_and(|at| at.after(wish.older_than) <= self.now);
             let state = if is_old { State::Warn } else { State::Ok };
             checks.add((name, state), found, Some(cure.to_owned()).filter(|_| is_old));
         }
-        let more = [Verdict::Ours, Verdict::Young, Verdict::Unknown].map(|v| self.with(v).count());
+        let more = [OrphanVerdict::Ours, OrphanVerdict::Young, OrphanVerdict::Unknown]
+            .map(|v| self.with(v).count());
         let more: usize = more.iter().map(|count| count.saturating_sub(SHOWN_MAX)).sum();
         if more > 0 {
             checks.ok(name, format!("and {more} more"));
@@ -186,7 +189,7 @@ impl Found<'_> {
 
     async fn abort(&self, checks: &mut Checks, config: &Config, wish: &Wish) {
         let name = self.target.name.as_str();
-        let ours: Vec<_> = self.with(Verdict::Ours).cloned().collect();
+        let ours: Vec<_> = self.with(OrphanVerdict::Ours).cloned().collect();
         if ours.is_empty() {
             return checks.ok(name, "there is nothing to remove");
         }
@@ -200,7 +203,7 @@ impl Found<'_> {
             return checks.warn(name, "the rows cannot be read again", "ask again");
         };
         let both = ours.iter().zip(verdicts);
-        for (upload, _) in both.filter(|(_, verdict)| *verdict == Verdict::Ours) {
+        for (upload, _) in both.filter(|(_, verdict)| *verdict == OrphanVerdict::Ours) {
             let shown = self.shown(upload);
             match tokio::time::timeout(LIMIT, self.client.abort(&upload.id)).await {
                 Ok(Ok(())) => checks.ok(name, format!("{shown}: ours, removed")),
@@ -250,18 +253,18 @@ mod tests {
         let verdict = |ownership, begun_at| {
             judge(&open("u", begun_at), &known(ownership), &beginning, (HOUR, NOW))
         };
-        assert_eq!(verdict(Ownership::Ended, old), Verdict::Ours);
-        assert_eq!(verdict(Ownership::Ended, Some(NOW)), Verdict::Young);
-        assert_eq!(verdict(Ownership::Ended, None), Verdict::Young, "its age is not known");
+        assert_eq!(verdict(Ownership::Ended, old), OrphanVerdict::Ours);
+        assert_eq!(verdict(Ownership::Ended, Some(NOW)), OrphanVerdict::Young);
+        assert_eq!(verdict(Ownership::Ended, None), OrphanVerdict::Young, "its age is not known");
         let needed = [Ownership::Upload(UploadId(1)), Ownership::Queued, Ownership::Elsewhere];
         for ownership in needed {
-            assert_eq!(verdict(ownership, old), Verdict::Needed, "{ownership:?}");
+            assert_eq!(verdict(ownership, old), OrphanVerdict::Needed, "{ownership:?}");
         }
         let unknown = |beginning: &[_]| {
             judge(&open("u", old), &BTreeMap::new(), beginning, (Duration::ZERO, NOW))
         };
-        assert_eq!(unknown(&beginning), Verdict::Needed, "it may be the one being begun");
-        assert_eq!(unknown(&[(UploadId(3), target("b.bam"))]), Verdict::Unknown);
+        assert_eq!(unknown(&beginning), OrphanVerdict::Needed, "it may be the one being begun");
+        assert_eq!(unknown(&[(UploadId(3), target("b.bam"))]), OrphanVerdict::Unknown);
     }
 
     #[test]

@@ -13,13 +13,13 @@ const SHOWN: usize = 3;
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
+struct ReceiptsFound {
     count: u64,
     damage: Vec<String>,
     damaged_count: u64,
 }
 
-impl Found {
+impl ReceiptsFound {
     fn add(&mut self, damage: impl FnOnce() -> Option<String>) {
         self.count += 1;
         if self.count > READ_MAX {
@@ -55,9 +55,9 @@ pub(super) fn check(state: &Path) -> Checks {
     checks
 }
 
-fn read(state: &Path) -> anyhow::Result<Found> {
+fn read(state: &Path) -> anyhow::Result<ReceiptsFound> {
     let snapshot = Snapshot::open(state)?;
-    let mut found = Found::default();
+    let mut found = ReceiptsFound::default();
     for run in snapshot.receipted_runs()? {
         found.add(|| receipt::run_damage(state, &run));
     }

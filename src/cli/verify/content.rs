@@ -4,27 +4,27 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Judged, Verdict, sent_mark};
+use super::{FileVerdict, JudgedFile, sent_mark};
 use crate::config::Config;
 use crate::model::{ByteCount, Failure, FailureKind, Fingerprint, PartSize};
 use crate::source::{DirectoryRoot, MEMORY_PER_PART, PartReader, SourceFile};
 use crate::store::snapshot::Detail;
 
-pub(super) fn compare(config: &Config, detail: &Detail) -> Judged {
+pub(super) fn compare(config: &Config, detail: &Detail) -> JudgedFile {
     match read(config, detail) {
         Ok(judged) => judged,
         Err(failure) if failure.kind == FailureKind::SourceGone => {
-            (Verdict::Unknown, "the source is not there any more".into())
+            (FileVerdict::Unknown, "the source is not there any more".into())
         }
-        Err(failure) => (Verdict::Unknown, format!("the source cannot be read: {failure}")),
+        Err(failure) => (FileVerdict::Unknown, format!("the source cannot be read: {failure}")),
     }
 }
 
-fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
+fn read(config: &Config, detail: &Detail) -> Result<JudgedFile, Failure> {
     let admission = &detail.upload.admission;
     let drop = config.drops.iter().find(|drop| drop.settings.name == admission.drop);
     let Some(drop) = drop else {
-        return Ok((Verdict::Unknown, "its drop is not in the configuration".into()));
+        return Ok((FileVerdict::Unknown, "its drop is not in the configuration".into()));
     };
     let root = drop.source.directory.clone();
     let place = root.join(admission.path.as_path());
@@ -36,7 +36,7 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
     let sent = admission.fingerprint.size;
     if meta.len() != sent.0 {
         let found = format!("the source has {} bytes, {} were sent", meta.len(), sent.0);
-        return Ok((Verdict::Differs, found));
+        return Ok((FileVerdict::Differs, found));
     }
     // The version that stands there, whichever it is: what it holds is the question.
     let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
@@ -47,7 +47,7 @@ fn read(config: &Config, detail: &Detail) -> Result<Judged, Failure> {
 }
 
 /// Holds every part of a source against its row; where parts have none, the digest over all of them.
-fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
+fn hold(detail: &Detail, source: &SourceFile) -> Result<JudgedFile, Failure> {
     let stop = AtomicBool::new(false);
     let reader = PartReader::new(MEMORY_PER_PART);
     let part_size = PartSize::new(detail.upload.part_size_bytes);
@@ -57,18 +57,18 @@ fn hold(detail: &Detail, source: &SourceFile) -> Result<Judged, Failure> {
             let range = part_size.range_of(part.number, source.fingerprint.size);
             if reader.hash_range(source, range, &stop)? != part.md5 {
                 let found = format!("part {} of the source is not what was sent", part.number);
-                return Ok((Verdict::Differs, found));
+                return Ok((FileVerdict::Differs, found));
             }
         }
         let count = detail.parts.len();
         let plural = if count == 1 { "part" } else { "parts" };
-        return Ok((Verdict::Same, format!("{count} {plural} of the source")));
+        return Ok((FileVerdict::Same, format!("{count} {plural} of the source")));
     }
     let Some(mark) = sent_mark(detail) else {
-        return Ok((Verdict::Unknown, "no row has a digest of what was sent".into()));
+        return Ok((FileVerdict::Unknown, "no row has a digest of what was sent".into()));
     };
     Ok(match reader.hash_file(source, mark.part_size, &stop)? == mark {
-        true => (Verdict::Same, "all of the source".into()),
-        false => (Verdict::Differs, "the source is not what was sent".into()),
+        true => (FileVerdict::Same, "all of the source".into()),
+        false => (FileVerdict::Differs, "the source is not what was sent".into()),
     })
 }

@@ -33,7 +33,7 @@ pub(super) struct Voice {
 }
 
 /// What every channel has.
-struct Common {
+struct ChannelKeys {
     name: Option<Spanned<String>>,
     on: raw::Words,
     per_hour: Option<Spanned<i64>>,
@@ -80,7 +80,7 @@ impl Resolver<'_> {
     fn told(
         &mut self,
         kind: &'static str,
-        common: Common,
+        common: ChannelKeys,
         sender: Sender,
         before: &[Told],
     ) -> Option<Told> {
@@ -118,7 +118,7 @@ impl Resolver<'_> {
         found
     }
 
-    fn command(&mut self, span: &Range<usize>, raw: raw::Command) -> (Common, Option<Sender>) {
+    fn command(&mut self, span: &Range<usize>, raw: raw::Command) -> (ChannelKeys, Option<Sender>) {
         let raw::Command { name, run, on, per_hour } = raw;
         match run.first() {
             Some(program) => self.check_program(program),
@@ -130,10 +130,10 @@ impl Resolver<'_> {
         }
         let run = run.into_iter().map(Spanned::into_inner).collect();
         let sender = Sender::Command(command::Settings { run });
-        (Common { name, on, per_hour }, Some(sender))
+        (ChannelKeys { name, on, per_hour }, Some(sender))
     }
 
-    fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (Common, Option<Sender>) {
+    fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (ChannelKeys, Option<Sender>) {
         let raw::Webhook { name, url_file, secret_file, format, on, per_hour } = raw;
         let formats = [
             ("json", webhook::Format::Json),
@@ -148,7 +148,7 @@ impl Resolver<'_> {
             secret_file,
             format: format.unwrap_or(webhook::Format::Json),
         });
-        (Common { name, on, per_hour }, settings.map(Sender::Webhook))
+        (ChannelKeys { name, on, per_hour }, settings.map(Sender::Webhook))
     }
 
     fn heartbeat(

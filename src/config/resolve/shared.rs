@@ -5,7 +5,7 @@ use crate::config::{Destination, Drop, Problem};
 use crate::model::TargetAddress;
 
 /// One drop directory's names at one target.
-struct Names<'a> {
+struct PlaceNames<'a> {
     drop: &'a Drop,
     destination: &'a Destination,
     address: TargetAddress,
@@ -17,13 +17,13 @@ impl Resolver<'_> {
     /// Warns of drop directories of one target that nothing tells apart: files of the same path have the
     /// same place, and only one of them can have it.
     pub(super) fn warn_of_shared_places(&mut self, drops: &[Drop], destinations: &[Destination]) {
-        let mut all: Vec<Names<'_>> = Vec::new();
+        let mut all: Vec<PlaceNames<'_>> = Vec::new();
         for drop in drops {
             let targets = &drop.settings.destinations;
             let to = destinations
                 .iter()
                 .filter(|to| targets.contains(&to.name) && to.platform.traits().has_places);
-            all.extend(to.map(|destination| Names::of(drop, destination)));
+            all.extend(to.map(|destination| PlaceNames::of(drop, destination)));
         }
         for (index, names) in all.iter().enumerate() {
             for other in all.iter().skip(index + 1).filter(|other| names.are_as(other)) {
@@ -37,7 +37,7 @@ impl Resolver<'_> {
     }
 }
 
-impl<'a> Names<'a> {
+impl<'a> PlaceNames<'a> {
     fn of(drop: &'a Drop, destination: &'a Destination) -> Self {
         let folder = destination.folder.replace("{drop}", drop.settings.name.as_str());
         let parts = folder.split('/').filter(|part| !part.is_empty());

@@ -23,7 +23,7 @@ const TIDY_MAX: Duration = Duration::from_hours(1);
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Job {
+pub(super) enum CareJob {
     /// Copies it, whatever else happens.
     Backup,
     /// Removes what is kept no longer, and gives space back; while idle.
@@ -106,23 +106,23 @@ impl Plan {
     }
 
     /// Returns what comes next and when, if nothing has been sent since `idle_since`.
-    pub(super) fn next(&self, idle_since: Option<Monotonic>) -> Option<(Monotonic, Job)> {
+    pub(super) fn next(&self, idle_since: Option<Monotonic>) -> Option<(Monotonic, CareJob)> {
         let idle = idle_since.map(|since| since.after(IDLE_MIN));
         let when_idle = |due: &Due| Some(due.deadline()?.max(idle?));
         let jobs = [
-            self.backup.deadline().map(|at| (at, Job::Backup)),
-            when_idle(&self.tidy).map(|at| (at, Job::Tidy)),
-            when_idle(&self.check).map(|at| (at, Job::Check)),
+            self.backup.deadline().map(|at| (at, CareJob::Backup)),
+            when_idle(&self.tidy).map(|at| (at, CareJob::Tidy)),
+            when_idle(&self.check).map(|at| (at, CareJob::Check)),
         ];
         jobs.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Notes that something was done, or failed.
-    pub(super) fn ended(&mut self, job: Job, is_done: bool, now: Monotonic) {
+    pub(super) fn ended(&mut self, job: CareJob, is_done: bool, now: Monotonic) {
         match job {
-            Job::Backup => self.backup.ended(is_done, now),
-            Job::Tidy => self.tidy.ended(is_done, now),
-            Job::Check => self.check.ended(is_done, now),
+            CareJob::Backup => self.backup.ended(is_done, now),
+            CareJob::Tidy => self.tidy.ended(is_done, now),
+            CareJob::Check => self.check.ended(is_done, now),
         }
     }
 }
@@ -160,18 +160,18 @@ mod tests {
             let cared = Cared { backup_at: last, ..Cared::default() };
             let plan = Plan::new(&config(), &cared, START);
             let due = START.monotonic.after(wait);
-            assert_eq!(plan.next(None), Some((due, Job::Backup)), "{last:?}");
+            assert_eq!(plan.next(None), Some((due, CareJob::Backup)), "{last:?}");
         }
     }
 
     #[test]
     fn what_was_done_is_due_again_after_its_interval_and_what_failed_within_the_hour() {
         let mut plan = Plan::new(&config(), &Cared::default(), START);
-        plan.ended(Job::Backup, true, START.monotonic);
-        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), Job::Backup)));
-        plan.ended(Job::Backup, false, START.monotonic);
+        plan.ended(CareJob::Backup, true, START.monotonic);
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), CareJob::Backup)));
+        plan.ended(CareJob::Backup, false, START.monotonic);
         let soon = START.monotonic.after(AFTER_FAILURE);
-        assert_eq!(plan.next(None), Some((soon, Job::Backup)));
+        assert_eq!(plan.next(None), Some((soon, CareJob::Backup)));
     }
 
     #[test]
@@ -181,11 +181,11 @@ mod tests {
         assert_eq!(plan.next(None), None);
         let late = START.monotonic.after(DAY);
         let begin = late.after(IDLE_MIN);
-        assert_eq!(plan.next(Some(late)), Some((begin, Job::Tidy)));
-        plan.ended(Job::Tidy, true, begin);
-        assert_eq!(plan.next(Some(late)), Some((begin, Job::Check)));
-        plan.ended(Job::Check, true, begin);
-        assert_eq!(plan.next(Some(late)), Some((begin.after(TIDY_MAX), Job::Tidy)));
+        assert_eq!(plan.next(Some(late)), Some((begin, CareJob::Tidy)));
+        plan.ended(CareJob::Tidy, true, begin);
+        assert_eq!(plan.next(Some(late)), Some((begin, CareJob::Check)));
+        plan.ended(CareJob::Check, true, begin);
+        assert_eq!(plan.next(Some(late)), Some((begin.after(TIDY_MAX), CareJob::Tidy)));
     }
 
     #[test]
@@ -201,14 +201,14 @@ mod tests {
     #[test]
     fn another_interval_counts_from_the_last_time() {
         let mut plan = Plan::new(&config(), &Cared::default(), START);
-        plan.ended(Job::Backup, true, START.monotonic);
+        plan.ended(CareJob::Backup, true, START.monotonic);
         let hourly = config::Care { backup_interval: Some(DAY / 24), ..config() };
         plan.configure(&hourly, START.monotonic);
-        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY / 24), Job::Backup)));
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY / 24), CareJob::Backup)));
         plan.configure(&config::Care { backup_interval: None, ..config() }, START.monotonic);
         assert_eq!(plan.next(None), None);
         plan.configure(&config(), START.monotonic);
-        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), Job::Backup)));
+        assert_eq!(plan.next(None), Some((START.monotonic.after(DAY), CareJob::Backup)));
     }
 
     #[test]

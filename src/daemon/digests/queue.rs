@@ -25,19 +25,19 @@ const AHEAD_BYTES: u64 = 512 * 1024 * 1024;
 const COURSES_MAX: usize = 64;
 
 /// Receives what was digested, or why it was not.
-pub(super) type Answer = oneshot::Sender<Result<Digested, Failure>>;
+pub(super) type DigestAnswer = oneshot::Sender<Result<Digested, Failure>>;
 
 /// Whom a digest is for.
 #[derive(Debug)]
 pub(super) enum For {
-    One(Answer),
+    One(DigestAnswer),
     /// A part of an upload, which begins there in the file.
     Part(UploadId, u64),
 }
 
 /// The queue. See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Queue(Mutex<Queued>);
+pub(super) struct DigestQueue(Mutex<Queued>);
 
 #[derive(Debug, Default)]
 struct Queued {
@@ -54,20 +54,20 @@ struct Course {
     upload: UploadId,
     file: SourceFile,
     /// Parts that are wanted, in progress or known, by where they begin.
-    parts: BTreeMap<u64, State>,
+    parts: BTreeMap<u64, PartDigest>,
     /// What begins before was looked at.
     up_to: u64,
 }
 
 #[derive(Debug)]
-enum State {
-    InProgress(Option<Answer>),
+enum PartDigest {
+    InProgress(Option<DigestAnswer>),
     Known(Digested),
 }
 
-impl Queue {
+impl DigestQueue {
     /// Queues a digest; returns whether the caller must start a thread that serves the queue.
-    pub(super) fn join(&self, wanted: Wanted, answer: Answer) -> bool {
+    pub(super) fn join(&self, wanted: Wanted, answer: DigestAnswer) -> bool {
         let mut queue = self.lock();
         queue.asked.push_back((wanted, For::One(answer)));
         queue.wants_thread()
@@ -79,28 +79,28 @@ impl Queue {
         &self,
         upload: UploadId,
         wanted: Wanted,
-        answer: Answer,
+        answer: DigestAnswer,
         lanes: usize,
     ) -> bool {
         let range = wanted.range;
         let mut queue = self.lock();
         let mut course = queue.remove_course(upload, &wanted.file);
         match course.parts.remove(&range.offset) {
-            Some(State::Known(digested)) => {
+            Some(PartDigest::Known(digested)) => {
                 // The task that wanted it may be gone.
                 answer.send(Ok(digested)).ok();
             }
-            Some(State::InProgress(_)) => {
+            Some(PartDigest::InProgress(_)) => {
                 queue.hurry(upload, range.offset);
-                course.parts.insert(range.offset, State::InProgress(Some(answer)));
+                course.parts.insert(range.offset, PartDigest::InProgress(Some(answer)));
             }
             None => {
-                course.parts.insert(range.offset, State::InProgress(Some(answer)));
+                course.parts.insert(range.offset, PartDigest::InProgress(Some(answer)));
                 queue.asked.push_back((wanted, For::Part(upload, range.offset)));
             }
         }
         for range in course.following(range, lanes) {
-            course.parts.insert(range.offset, State::InProgress(None));
+            course.parts.insert(range.offset, PartDigest::InProgress(None));
             let wanted = Wanted { file: course.file.clone(), range, room: None };
             queue.ahead.push_back((wanted, For::Part(upload, range.offset)));
         }
@@ -135,14 +135,14 @@ impl Queue {
         let course = queue.courses.iter_mut().find(|course| course.upload == upload);
         let Some(course) = course else { return };
         match (course.parts.remove(&at), digested) {
-            (Some(State::InProgress(Some(answer))), digested) => {
+            (Some(PartDigest::InProgress(Some(answer))), digested) => {
                 answer.send(digested).ok();
             }
-            (Some(State::InProgress(None)), Ok(digested)) => {
-                course.parts.insert(at, State::Known(digested));
+            (Some(PartDigest::InProgress(None)), Ok(digested)) => {
+                course.parts.insert(at, PartDigest::Known(digested));
             }
             // It is read again once it is wanted, and fails then.
-            (Some(State::InProgress(None) | State::Known(_)) | None, _) => {}
+            (Some(PartDigest::InProgress(None) | PartDigest::Known(_)) | None, _) => {}
         }
     }
 
@@ -187,7 +187,7 @@ impl Queued {
 
 impl Course {
     fn is_awaited(&self) -> bool {
-        self.parts.values().any(State::is_awaited)
+        self.parts.values().any(PartDigest::is_awaited)
     }
 
     /// Returns the parts to digest next: none while half of the lanes would have nothing to do but them.
@@ -213,7 +213,7 @@ impl Course {
     }
 }
 
-impl State {
+impl PartDigest {
     fn is_awaited(&self) -> bool {
         matches!(self, Self::InProgress(Some(_)))
     }
@@ -264,7 +264,7 @@ mod tests {
 
     type Answered = oneshot::Receiver<Result<Digested, Failure>>;
 
-    fn ask(digests: &Queue, file: &SourceFile, index: u64) -> (bool, Answered) {
+    fn ask(digests: &DigestQueue, file: &SourceFile, index: u64) -> (bool, Answered) {
         let (answer, answered) = oneshot::channel();
         let serves = digests.join_part(UPLOAD, wanted(file, index), answer, LANES);
         (serves, answered)
@@ -274,7 +274,7 @@ mod tests {
         taken.iter().map(|(wanted, _)| wanted.range.offset / 10).collect()
     }
 
-    fn digest(digests: &Queue, taken: Vec<(Wanted, For)>) {
+    fn digest(digests: &DigestQueue, taken: Vec<(Wanted, For)>) {
         let mut left = taken;
         let reader = PartReader::new(ByteCount(0));
         reader.digest_together(
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn parts_that_follow_are_digested_with_the_one_that_is_wanted() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         let (serves, first) = ask(&digests, &file, 2);
         assert!(serves);
         let taken = digests.take(32, 0, LANES);
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_opened_does_not_end_the_service_unsaid() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         std::fs::remove_file(root.path().join("file")).unwrap();
         let (serves, mut gone) = ask(&digests, &file, 0);
         assert!(serves);
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn no_file_stays_open_for_a_digest_that_is_kept() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         let (_, first) = ask(&digests, &file, 0);
         digest(&digests, digests.take(32, 0, LANES));
         drop(first);
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn groups_end_with_the_file_and_another_file_begins_anew() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         let _first = ask(&digests, &file, 11);
         let taken = digests.take(32, 0, LANES);
         assert_eq!(indexes(&taken), [11, 12]);
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn who_waits_goes_before_what_follows() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         let _first = ask(&digests, &file, 0);
         let _third = ask(&digests, &file, 2);
         let (answer, _small) = oneshot::channel();
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_ahead_fails_once_it_is_wanted() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         let (_, mut first) = ask(&digests, &file, 0);
         let taken = digests.take(32, 0, LANES);
         std::fs::write(root.path().join("file"), [2; 125]).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn no_more_uploads_are_known_than_are_ever_sent_at_once() {
         let root = tempfile::tempdir().unwrap();
-        let (file, digests) = (file(root.path()), Queue::default());
+        let (file, digests) = (file(root.path()), DigestQueue::default());
         for id in 0..100 {
             let (answer, _) = oneshot::channel();
             digests.join_part(UploadId(id), wanted(&file, 0), answer, LANES);

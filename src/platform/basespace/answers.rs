@@ -4,14 +4,14 @@
 //! error, which counts by its code. Whatever the platform itself did not write (a gateway's page) is
 //! never taken for its word.
 
-use super::wire::{self, Said};
+use super::wire::{self, Complaint};
 use crate::model::{Failure, FailureKind, WallTime};
 use crate::platform::answer::{self, answered, clip, is_page, not_a_page, patience, retry_after};
 use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum BaseSpaceCall {
     /// Anything about the account, projects and AppResults.
     General,
     /// Looking at files.
@@ -28,7 +28,7 @@ pub(super) enum Call {
     Abort,
 }
 
-impl Call {
+impl BaseSpaceCall {
     /// Says it to people.
     fn noun(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Call {
 }
 
 /// Returns the failure that an answer is; `None` when it is a success.
-pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
+pub(super) fn refusal(call: BaseSpaceCall, response: &Response, now: WallTime) -> Option<Failure> {
     let said = wire::said(&response.body);
     let is_success = (200..300).contains(&response.status);
     if is_success && said.code.is_none() && said.message.is_none() {
@@ -57,7 +57,7 @@ pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<
 }
 
 /// Returns the status that an answer should have had: its code knows better.
-fn status_of(status: u16, said: &Said) -> u16 {
+fn status_of(status: u16, said: &Complaint) -> u16 {
     let code = said.code.as_deref().unwrap_or("");
     let is_success = (200..300).contains(&status);
     match code {
@@ -74,7 +74,7 @@ fn status_of(status: u16, said: &Said) -> u16 {
     }
 }
 
-fn message(call: Call, (status, response): (u16, &Response), said: &Said) -> String {
+fn message(call: BaseSpaceCall, (status, response): (u16, &Response), said: &Complaint) -> String {
     let what = match (&said.message, &said.code) {
         (Some(message), Some(code)) => format!(": {} ({})", clip(message), clip(code)),
         (Some(text), None) | (None, Some(text)) => format!(": {}", clip(text)),
@@ -93,9 +93,9 @@ fn message(call: Call, (status, response): (u16, &Response), said: &Said) -> Str
 
 /// The table.
 fn kind_of(
-    call: Call,
+    call: BaseSpaceCall,
     (status, response): (u16, &Response),
-    said: &Said,
+    said: &Complaint,
     now: WallTime,
 ) -> FailureKind {
     let names_digest = || {
@@ -116,8 +116,8 @@ fn kind_of(
         404 | 410 => FailureKind::NotFound,
         // The upload's state is asked for before anything follows from it.
         409 => FailureKind::ServerFault,
-        400 if call == Call::Part || names_digest() => FailureKind::PartRejected,
-        400 if call == Call::Complete => FailureKind::CompleteRefused,
+        400 if call == BaseSpaceCall::Part || names_digest() => FailureKind::PartRejected,
+        400 if call == BaseSpaceCall::Complete => FailureKind::CompleteRefused,
         400..=499 => FailureKind::BadRequest,
         _ => FailureKind::BadAnswer,
     }

@@ -6,12 +6,12 @@
 
 use reqwest::Method;
 
-use super::answers::{Call, is_conflict, is_missing};
+use super::answers::{BaseSpaceCall, is_conflict, is_missing};
 use super::listing::before;
-use super::places::{Goal, Lacking};
+use super::places::{Goal, MissingAppResult};
 use super::singles::{is_single, single_of};
 use super::wire::UploadStatus;
-use super::{Ask, BaseSpace, wire};
+use super::{BaseSpace, BaseSpaceRequest, wire};
 use crate::model::{
     Completion, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, Stored, Target, WallTime,
@@ -25,13 +25,14 @@ const PAGES_MAX: usize = 20;
 impl BaseSpace {
     pub(super) async fn locate_file(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
         let goal = self.goal(target)?;
-        let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
+        let Some(app_result) = self.app_result(&goal.app_result, MissingAppResult::Leave).await?
+        else {
             return Ok(None);
         };
         match self.standing(&app_result, &goal).await {
             // An AppResult that is gone holds nothing; another may have taken its place.
             Err(failure) if is_missing(&failure) && self.places.forget(&goal.app_result) => {
-                match self.app_result(&goal.app_result, Lacking::Leave).await? {
+                match self.app_result(&goal.app_result, MissingAppResult::Leave).await? {
                     Some(app_result) => self.standing(&app_result, &goal).await,
                     None => Ok(None),
                 }
@@ -69,7 +70,7 @@ impl BaseSpace {
     }
 
     async fn begin_at(&self, goal: &Goal, request: &BeginRequest) -> Result<RemoteUpload, Failure> {
-        let made = self.app_result(&goal.app_result, Lacking::Make).await?;
+        let made = self.app_result(&goal.app_result, MissingAppResult::Make).await?;
         let app_result = made.ok_or_else(|| {
             Failure::new(FailureKind::ServerFault, "an AppResult was made and is not shown")
         })?;
@@ -88,9 +89,16 @@ impl BaseSpace {
         request.remote(RemoteUploadId::new(&file.id))
     }
 
-    async fn initiate(&self, app_result: &str, goal: &Goal) -> Result<wire::File, Failure> {
-        let mut ask = Ask::post(Call::Initiate, format!("appresults/{app_result}/files"))
-            .query("name", &goal.name);
+    async fn initiate(
+        &self,
+        app_result: &str,
+        goal: &Goal,
+    ) -> Result<wire::BaseSpaceFile, Failure> {
+        let mut ask = BaseSpaceRequest::post(
+            BaseSpaceCall::Initiate,
+            format!("appresults/{app_result}/files"),
+        )
+        .query("name", &goal.name);
         if !goal.directory.is_empty() {
             ask = ask.query("directory", &goal.directory);
         }
@@ -124,7 +132,8 @@ impl BaseSpace {
         if is_single(request) {
             return Ok(Vec::new());
         }
-        let Some(app_result) = self.app_result(&goal.app_result, Lacking::Leave).await? else {
+        let Some(app_result) = self.app_result(&goal.app_result, MissingAppResult::Leave).await?
+        else {
             return Ok(Vec::new());
         };
         let since = before(self.api.link.account.to_platform_time(since));
@@ -157,8 +166,11 @@ impl BaseSpace {
             return self.put_single(app_result, request, body).await.map(Stored::from);
         }
         let length = body.length.0;
-        let ask = Ask::get(Call::Part, format!("files/{id}/parts/{}", request.part));
-        let part = match self.send(Ask { method: Method::PUT, ..ask }, body).await {
+        let ask = BaseSpaceRequest::get(
+            BaseSpaceCall::Part,
+            format!("files/{id}/parts/{}", request.part),
+        );
+        let part = match self.send(BaseSpaceRequest { method: Method::PUT, ..ask }, body).await {
             Ok(part) => part,
             Err(failure) => return Err(self.judge_upload(id.as_str(), failure).await),
         };
@@ -169,8 +181,9 @@ impl BaseSpace {
     ///
     /// # Errors
     /// `UploadGone` when a good token is not shown it.
-    async fn file(&self, id: &str) -> Result<wire::File, Failure> {
-        let looked = self.ask(Ask::get(Call::Look, format!("files/{id}"))).await;
+    async fn file(&self, id: &str) -> Result<wire::BaseSpaceFile, Failure> {
+        let looked =
+            self.ask(BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{id}"))).await;
         let gone = |failure: Failure| {
             let message = format!("file {id} is not there any more");
             Failure { kind: FailureKind::UploadGone, message, ..failure }
@@ -231,10 +244,10 @@ impl BaseSpace {
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
             let offset = found.len().to_string();
-            let ask = Ask::get(Call::Look, format!("files/{id}/parts"))
+            let ask = BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{id}/parts"))
                 .query("Offset", &offset)
                 .query("Limit", "1000");
-            let page: wire::Page<wire::Part> = self.ask(ask).await?;
+            let page: wire::BaseSpacePage<wire::Part> = self.ask(ask).await?;
             let is_empty = page.items.is_empty();
             for part in page.items {
                 let number = part.number.and_then(PartNumber::new);
@@ -256,8 +269,9 @@ impl BaseSpace {
             return self.complete_single(app_result, request).await;
         }
         let id = request.remote.id.as_str();
-        let ask = Ask::post(Call::Complete, format!("files/{id}"));
-        let file: wire::File = match self.ask(ask.query("uploadstatus", "complete")).await {
+        let ask = BaseSpaceRequest::post(BaseSpaceCall::Complete, format!("files/{id}"));
+        let file: wire::BaseSpaceFile = match self.ask(ask.query("uploadstatus", "complete")).await
+        {
             Ok(file) => file,
             Err(failure) => self.after_refusal(request, failure).await?,
         };
@@ -269,7 +283,7 @@ impl BaseSpace {
         &self,
         request: &CompleteRequest,
         failure: Failure,
-    ) -> Result<wire::File, Failure> {
+    ) -> Result<wire::BaseSpaceFile, Failure> {
         if !is_missing(&failure) && !is_conflict(&failure) {
             return Err(failure);
         }
@@ -279,7 +293,7 @@ impl BaseSpace {
             UploadStatus::Aborted => Err(Failure { kind: FailureKind::UploadGone, ..failure }),
             UploadStatus::Pending | UploadStatus::Undefined if is_conflict(&failure) => {
                 let goal = self.goal(&request.begun.target)?;
-                match self.app_result(&goal.app_result, Lacking::Leave).await? {
+                match self.app_result(&goal.app_result, MissingAppResult::Leave).await? {
                     Some(app_result) => Err(self.conflict(&app_result, &goal, failure).await),
                     None => Err(failure),
                 }
@@ -291,7 +305,7 @@ impl BaseSpace {
     fn completed(
         &self,
         request: &CompleteRequest,
-        file: &wire::File,
+        file: &wire::BaseSpaceFile,
     ) -> Result<RemoteFile, Failure> {
         if file.status() != UploadStatus::Complete {
             let message = "the platform answered to complete with a file that is not";
@@ -336,8 +350,9 @@ impl BaseSpace {
         &self,
         id: &RemoteFileId,
     ) -> Result<Option<RemoteFile>, Failure> {
-        let looked = self.ask(Ask::get(Call::Look, format!("files/{id}"))).await;
-        let file: wire::File = match looked {
+        let looked =
+            self.ask(BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{id}"))).await;
+        let file: wire::BaseSpaceFile = match looked {
             Err(failure) if is_missing(&failure) => return Ok(None),
             other => other?,
         };
@@ -356,7 +371,7 @@ impl BaseSpace {
         if single_of(id).is_some() {
             return Ok(());
         }
-        let ask = Ask::post(Call::Abort, format!("files/{id}"));
+        let ask = BaseSpaceRequest::post(BaseSpaceCall::Abort, format!("files/{id}"));
         match self.call(ask.query("uploadstatus", "aborted")).await {
             Ok(_) => Ok(()),
             Err(failure) if is_conflict(&failure) || is_missing(&failure) => Ok(()),

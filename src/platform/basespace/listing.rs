@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::answers::Call;
-use super::{Ask, BaseSpace, wire};
+use super::answers::BaseSpaceCall;
+use super::{BaseSpace, BaseSpaceRequest, wire};
 use crate::model::{ByteCount, ETag, Failure, Monotonic, RemoteFile, RemoteFileId, WallTime};
 use crate::platform::account::CLOCK_SLACK;
 use crate::platform::answer::bad;
@@ -45,7 +45,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn new(file: &wire::File, noted_at: Option<Monotonic>) -> Self {
+    fn new(file: &wire::BaseSpaceFile, noted_at: Option<Monotonic>) -> Self {
         Self {
             id: file.id.clone(),
             size: file.size.map(ByteCount),
@@ -79,7 +79,7 @@ pub(super) struct Moment {
 
 /// Something may have been made that no list before has shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Doubt {
+pub(super) struct ListingDoubt {
     /// Not before this, by the platform's clock.
     pub(super) from: WallTime,
     /// Not after this; `None` when it may still be in progress.
@@ -154,7 +154,7 @@ impl Listings {
         act(listing)
     }
 
-    fn reach(&self, app_result: &str, now: Monotonic, doubt: Option<Doubt>) -> Reach {
+    fn reach(&self, app_result: &str, now: Monotonic, doubt: Option<ListingDoubt>) -> Reach {
         self.with(app_result, now, |listing| {
             let (Some(whole), Some(fresh)) = (listing.whole_at, listing.fresh_at) else {
                 return Reach::Whole;
@@ -202,7 +202,7 @@ impl BaseSpace {
         &self,
         app_result: &str,
         path: &str,
-        doubt: Option<Doubt>,
+        doubt: Option<ListingDoubt>,
     ) -> Result<Vec<Known>, Failure> {
         let reach = || self.listings.reach(app_result, self.moment().monotonic, doubt);
         if reach() == Reach::None {
@@ -234,21 +234,24 @@ impl BaseSpace {
         &self,
         app_result: &str,
         since: Option<WallTime>,
-    ) -> Result<Vec<wire::File>, Failure> {
+    ) -> Result<Vec<wire::BaseSpaceFile>, Failure> {
         // What is added while all are listed comes after what was listed.
         let direction = if since.is_some() { "Desc" } else { "Asc" };
-        let is_older = |file: &wire::File| {
+        let is_older = |file: &wire::BaseSpaceFile| {
             since.zip(file.created_at()).is_some_and(|(since, created)| created < since)
         };
-        let mut found: Vec<wire::File> = Vec::new();
+        let mut found: Vec<wire::BaseSpaceFile> = Vec::new();
         for _ in 0..PAGES_MAX {
             let offset = found.len().to_string();
-            let ask = Ask::get(Call::Look, format!("appresults/{app_result}/files"))
-                .query("SortBy", "DateCreated")
-                .query("SortDir", direction)
-                .query("Offset", &offset)
-                .query("Limit", PAGE_LIMIT);
-            let page: wire::Page<wire::File> = self.ask(ask).await?;
+            let ask = BaseSpaceRequest::get(
+                BaseSpaceCall::Look,
+                format!("appresults/{app_result}/files"),
+            )
+            .query("SortBy", "DateCreated")
+            .query("SortDir", direction)
+            .query("Offset", &offset)
+            .query("Limit", PAGE_LIMIT);
+            let page: wire::BaseSpacePage<wire::BaseSpaceFile> = self.ask(ask).await?;
             let is_empty = page.items.is_empty();
             let reaches = page.items.iter().any(is_older);
             found.extend(page.items);
@@ -261,7 +264,7 @@ impl BaseSpace {
     }
 
     /// Notes a file that this client completed.
-    pub(super) fn note(&self, app_result: &str, path: &str, file: &wire::File) {
+    pub(super) fn note(&self, app_result: &str, path: &str, file: &wire::BaseSpaceFile) {
         let now = self.moment().monotonic;
         let known = Known::new(file, Some(now));
         self.listings.with(app_result, now, |listing| listing.put(path, known));

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::answers::{Call, is_missing};
-use super::{Ask, BaseSpace, Place, wire};
+use super::answers::{BaseSpaceCall, is_missing};
+use super::{BaseSpace, BaseSpacePlace, BaseSpaceRequest, wire};
 use crate::model::{Failure, FailureKind, Monotonic, Target};
 use crate::platform::answer;
 
@@ -31,7 +31,7 @@ const DESCRIPTION: &str = "files uploaded by dropferry";
 
 /// What to do about an AppResult that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lacking {
+pub(super) enum MissingAppResult {
     Make,
     Leave,
 }
@@ -51,7 +51,7 @@ pub(super) struct Goal {
 
 /// Ids, by name.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct PlaceIds {
     memory: Mutex<Memory>,
     /// One upload at a time looks and makes: the others find what it made.
     making: tokio::sync::Mutex<()>,
@@ -64,7 +64,7 @@ struct Memory {
     missing: HashMap<String, Monotonic>,
 }
 
-impl Places {
+impl PlaceIds {
     fn with<T>(&self, act: impl FnOnce(&mut Memory) -> T) -> T {
         act(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -118,9 +118,9 @@ impl BaseSpace {
             return Err(bad(format!("the name {name:?} is empty or holds a slash")));
         }
         let (app_result, folders) = match (&self.place, target.folders.split_first()) {
-            (Place::AppResult(_), _) => (String::new(), target.folders.as_slice()),
-            (Place::Project(_), Some((first, rest))) => (first.clone(), rest),
-            (Place::Project(_), None) => {
+            (BaseSpacePlace::AppResult(_), _) => (String::new(), target.folders.as_slice()),
+            (BaseSpacePlace::Project(_), Some((first, rest))) => (first.clone(), rest),
+            (BaseSpacePlace::Project(_), None) => {
                 return Err(bad("there is no folder to name an AppResult after".to_owned()));
             }
         };
@@ -133,7 +133,7 @@ impl BaseSpace {
     pub(super) async fn app_result(
         &self,
         name: &str,
-        lacking: Lacking,
+        lacking: MissingAppResult,
     ) -> Result<Option<String>, Failure> {
         let known = || self.places.known(name);
         if let Some(id) = known() {
@@ -144,12 +144,12 @@ impl BaseSpace {
             return Ok(Some(id));
         }
         let now = self.api.link.time.now().monotonic;
-        if lacking == Lacking::Leave && self.places.is_missing(name, now) {
+        if lacking == MissingAppResult::Leave && self.places.is_missing(name, now) {
             return Ok(None);
         }
         let found = match &self.place {
-            Place::AppResult(id) => Some(self.given_app_result(id).await?),
-            Place::Project(_) => self.app_result_in_project(name, lacking).await?,
+            BaseSpacePlace::AppResult(id) => Some(self.given_app_result(id).await?),
+            BaseSpacePlace::Project(_) => self.app_result_in_project(name, lacking).await?,
         };
         match &found {
             Some(id) => self.places.remember(name, id),
@@ -159,8 +159,9 @@ impl BaseSpace {
     }
 
     async fn given_app_result(&self, id: &str) -> Result<String, Failure> {
-        let found: wire::AppResult =
-            self.ask(Ask::get(Call::General, format!("appresults/{id}"))).await?;
+        let found: wire::AppResult = self
+            .ask(BaseSpaceRequest::get(BaseSpaceCall::General, format!("appresults/{id}")))
+            .await?;
         if !found.is_running() {
             let message = format!(
                 "AppResult {id} is {:?}: files can be added only while it is Running",
@@ -176,7 +177,7 @@ impl BaseSpace {
     async fn app_result_in_project(
         &self,
         name: &str,
-        lacking: Lacking,
+        lacking: MissingAppResult,
     ) -> Result<Option<String>, Failure> {
         let was_known = self.places.with(|memory| memory.project.is_some());
         match self.find_or_make(name, lacking).await {
@@ -187,7 +188,11 @@ impl BaseSpace {
         }
     }
 
-    async fn find_or_make(&self, name: &str, lacking: Lacking) -> Result<Option<String>, Failure> {
+    async fn find_or_make(
+        &self,
+        name: &str,
+        lacking: MissingAppResult,
+    ) -> Result<Option<String>, Failure> {
         let Some(project) = self.project(lacking).await? else { return Ok(None) };
         let path = format!("projects/{project}/appresults");
         let is_it = |found: &wire::AppResult| found.name == name && found.is_running();
@@ -195,36 +200,44 @@ impl BaseSpace {
         let found = self.find_in_list(&path, &query, is_it).await?;
         match (found, lacking) {
             (Some(found), _) => Ok(Some(found.id)),
-            (None, Lacking::Leave) => Ok(None),
-            (None, Lacking::Make) => {
+            (None, MissingAppResult::Leave) => Ok(None),
+            (None, MissingAppResult::Make) => {
                 let named = wire::Named { name, description: DESCRIPTION };
-                let made: wire::AppResult =
-                    self.ask(Ask::post(Call::General, path).json(&named)?).await?;
+                let made: wire::AppResult = self
+                    .ask(BaseSpaceRequest::post(BaseSpaceCall::General, path).json(&named)?)
+                    .await?;
                 Ok(Some(made.id))
             }
         }
     }
 
-    async fn project(&self, lacking: Lacking) -> Result<Option<String>, Failure> {
-        let Place::Project(wanted) = &self.place else { return Ok(None) };
+    async fn project(&self, lacking: MissingAppResult) -> Result<Option<String>, Failure> {
+        let BaseSpacePlace::Project(wanted) = &self.place else { return Ok(None) };
         if let Some(id) = self.places.with(|memory| memory.project.clone()) {
             return Ok(Some(id));
         }
         let is_id = wanted.bytes().all(|byte| byte.is_ascii_digit());
         let found = if is_id {
-            Some(self.ask(Ask::get(Call::General, format!("projects/{wanted}"))).await?)
+            Some(
+                self.ask(BaseSpaceRequest::get(
+                    BaseSpaceCall::General,
+                    format!("projects/{wanted}"),
+                ))
+                .await?,
+            )
         } else {
-            let is_it = |found: &wire::Project| found.name == *wanted;
+            let is_it = |found: &wire::BaseSpaceProject| found.name == *wanted;
             let query = [("Name", wanted.as_str()), ("SortBy", "Id"), ("SortDir", "Asc")];
             self.find_in_list("users/current/projects", &query, is_it).await?
         };
-        let project: wire::Project = match (found, lacking) {
+        let project: wire::BaseSpaceProject = match (found, lacking) {
             (Some(found), _) => found,
-            (None, Lacking::Leave) => return Ok(None),
+            (None, MissingAppResult::Leave) => return Ok(None),
             // The vendor answers with the one that exists: this can be repeated.
-            (None, Lacking::Make) => {
+            (None, MissingAppResult::Make) => {
                 let named = wire::Named { name: wanted, description: "" };
-                self.ask(Ask::post(Call::General, "projects").json(&named)?).await?
+                self.ask(BaseSpaceRequest::post(BaseSpaceCall::General, "projects").json(&named)?)
+                    .await?
             }
         };
         self.places.with(|memory| memory.project = Some(project.id.clone()));
@@ -242,10 +255,10 @@ impl BaseSpace {
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
             let start = offset.to_string();
-            let mut ask = Ask::get(Call::General, path);
+            let mut ask = BaseSpaceRequest::get(BaseSpaceCall::General, path);
             ask.query.extend_from_slice(query);
             let ask = ask.query("Offset", &start).query("Limit", &limit);
-            let page: wire::Page<T> = self.ask(ask).await?;
+            let page: wire::BaseSpacePage<T> = self.ask(ask).await?;
             offset += page.items.len();
             let is_last =
                 page.items.is_empty() || page.total_count.is_some_and(|total| offset >= total);
@@ -262,15 +275,15 @@ impl BaseSpace {
     /// Brings the AppSession of an AppResult that we made to its good end; the AppResult takes no
     /// files from then on. None that is running is none to be ended.
     pub(super) async fn finish_app_result(&self, name: &str) -> Result<(), Failure> {
-        if let Place::AppResult(_) = &self.place {
+        if let BaseSpacePlace::AppResult(_) = &self.place {
             return Ok(());
         }
-        let Some(id) = self.app_result(name, Lacking::Leave).await? else { return Ok(()) };
-        let ask = Ask::get(Call::General, format!("appresults/{id}"));
+        let Some(id) = self.app_result(name, MissingAppResult::Leave).await? else { return Ok(()) };
+        let ask = BaseSpaceRequest::get(BaseSpaceCall::General, format!("appresults/{id}"));
         let found: wire::AppResult = self.ask(ask).await?;
         self.places.forget(name);
         let Some(session) = found.session().filter(|_| found.is_running()) else { return Ok(()) };
-        let ask = Ask::post(Call::General, format!("appsessions/{session}"));
+        let ask = BaseSpaceRequest::post(BaseSpaceCall::General, format!("appsessions/{session}"));
         let ask = ask.query("status", "complete").query("statussummary", FINISHED);
         let told: wire::AppSession = self.ask(ask).await?;
         match told.is_complete() {
@@ -281,7 +294,8 @@ impl BaseSpace {
 
     /// Asks whether the token is good: what is refused to a good one is not there.
     pub(super) async fn check_token(&self) -> Result<(), Failure> {
-        let user: Result<wire::User, _> = self.ask(Ask::get(Call::General, "users/current")).await;
+        let user: Result<wire::BaseSpaceUser, _> =
+            self.ask(BaseSpaceRequest::get(BaseSpaceCall::General, "users/current")).await;
         user.map(drop)
     }
 
@@ -296,7 +310,7 @@ impl BaseSpace {
             let message = format!("AppResult {id} takes no files any more");
             Failure { kind: FailureKind::UploadGone, message, ..failure.clone() }
         };
-        let ask = Ask::get(Call::General, format!("appresults/{id}"));
+        let ask = BaseSpaceRequest::get(BaseSpaceCall::General, format!("appresults/{id}"));
         match self.ask::<wire::AppResult>(ask).await {
             Ok(found) if found.is_running() => failure,
             Ok(_) => gone(),
@@ -312,11 +326,11 @@ impl BaseSpace {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         self.check_token().await?;
         match &self.place {
-            Place::AppResult(id) => self.given_app_result(id).await.map(drop),
-            Place::Project(_) => {
+            BaseSpacePlace::AppResult(id) => self.given_app_result(id).await.map(drop),
+            BaseSpacePlace::Project(_) => {
                 let _alone = self.places.making.lock().await;
                 self.places.forget_project();
-                self.project(Lacking::Leave).await.map(drop)
+                self.project(MissingAppResult::Leave).await.map(drop)
             }
         }
     }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::Method;
 
-use super::answers::{Call, is_conflict};
-use super::listing::{Doubt, Known};
+use super::answers::{BaseSpaceCall, is_conflict};
+use super::listing::{Known, ListingDoubt};
 use super::places::Goal;
-use super::{Ask, BaseSpace, wire};
+use super::{BaseSpace, BaseSpaceRequest, wire};
 use crate::model::{
     ByteCount, Completion, ETag, Failure, FailureKind, Md5, Monotonic, PartSize, RemoteFile,
     RemoteUpload, RemoteUploadId, WallTime,
@@ -34,7 +34,7 @@ const UNKNOWN_FOR: Duration = Duration::from_hours(1);
 
 /// What is known of sending a path.
 #[derive(Debug, Clone, Copy)]
-enum Post {
+enum PathPost {
     /// Nothing was sent.
     Unsent,
     /// It was sent, and no clear answer came.
@@ -44,15 +44,15 @@ enum Post {
 /// Paths, with their AppResults, that are to be sent in one call.
 #[derive(Debug, Default)]
 pub(super) struct Posts {
-    known: Mutex<HashMap<(String, String), Post>>,
+    known: Mutex<HashMap<(String, String), PathPost>>,
 }
 
 impl Posts {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(String, String), Post>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(String, String), PathPost>) -> T) -> T {
         act(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, app_result: &str, path: &str, post: Post) {
+    fn set(&self, app_result: &str, path: &str, post: PathPost) {
         self.with(|known| {
             if known.len() >= POSTS_MAX {
                 known.clear();
@@ -61,14 +61,14 @@ impl Posts {
         });
     }
 
-    fn get(&self, app_result: &str, path: &str) -> Option<Post> {
+    fn get(&self, app_result: &str, path: &str) -> Option<PathPost> {
         self.with(|known| known.get(&(app_result.to_owned(), path.to_owned())).copied())
     }
 
     /// Takes up a path of which nothing was sent, as far as this process knows.
     fn begin(&self, app_result: &str, path: &str) {
         if self.get(app_result, path).is_none() {
-            self.set(app_result, path, Post::Unsent);
+            self.set(app_result, path, PathPost::Unsent);
         }
     }
 
@@ -77,15 +77,15 @@ impl Posts {
     }
 
     /// Returns the doubt about a path that was sent without a clear answer.
-    pub(super) fn doubt(&self, app_result: &str, path: &str) -> Option<Doubt> {
+    pub(super) fn doubt(&self, app_result: &str, path: &str) -> Option<ListingDoubt> {
         match self.get(app_result, path) {
-            Some(Post::Unclear { from, until }) => Some(Doubt { from, until }),
-            Some(Post::Unsent) | None => None,
+            Some(PathPost::Unclear { from, until }) => Some(ListingDoubt { from, until }),
+            Some(PathPost::Unsent) | None => None,
         }
     }
 
     fn is_unsent(&self, app_result: &str, path: &str) -> bool {
-        matches!(self.get(app_result, path), Some(Post::Unsent))
+        matches!(self.get(app_result, path), Some(PathPost::Unsent))
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn single_of(id: &RemoteUploadId) -> Option<&str> {
 }
 
 /// What a path that was looked up shows.
-enum Found {
+enum FoundPath {
     Ours(Known),
     Another,
     Nothing,
@@ -108,7 +108,7 @@ enum Found {
 
 /// Judges the files of a path by what we send: by the digest where there is one, else by the length,
 /// for nothing stood there when it was begun. Files without bytes are the same, whatever a digest says.
-fn judge(files: Vec<Known>, size: ByteCount, md5: Option<Md5>) -> Found {
+fn judge(files: Vec<Known>, size: ByteCount, md5: Option<Md5>) -> FoundPath {
     let is_there = !files.is_empty();
     let is_ours = |file: &Known| {
         let told = file.etag.as_ref().and_then(|etag| Md5::parse(etag.as_str()));
@@ -116,9 +116,9 @@ fn judge(files: Vec<Known>, size: ByteCount, md5: Option<Md5>) -> Found {
         file.size == Some(size) && (is_told_so || size == ByteCount(0))
     };
     match files.into_iter().find(is_ours) {
-        Some(file) => Found::Ours(file),
-        None if is_there => Found::Another,
-        None => Found::Nothing,
+        Some(file) => FoundPath::Ours(file),
+        None if is_there => FoundPath::Another,
+        None => FoundPath::Nothing,
     }
 }
 
@@ -181,25 +181,25 @@ impl BaseSpace {
             Err(failure) => return Err(self.refused_in(goal, app_result, failure).await),
         };
         match judge(found, size, md5) {
-            Found::Ours(file) => {
+            FoundPath::Ours(file) => {
                 self.posts.end(app_result, &goal.path);
                 Ok(Some(file.etag.unwrap_or_else(|| ETag::from_header(""))))
             }
-            Found::Another => {
+            FoundPath::Another => {
                 let message = format!("another file of the path {:?} is there", goal.path);
                 Err(Failure::new(FailureKind::NameTaken, message))
             }
-            Found::Nothing => Ok(None),
+            FoundPath::Nothing => Ok(None),
         }
     }
 
     /// What another attempt may have made: known by its time, or by an earlier process.
-    fn doubt_of(&self, app_result: &str, goal: &Goal) -> Doubt {
+    fn doubt_of(&self, app_result: &str, goal: &Goal) -> ListingDoubt {
         let earlier = || {
             let unknown_for = i64::try_from(UNKNOWN_FOR.as_nanos()).unwrap_or(i64::MAX);
             let now = self.moment();
             let from = WallTime(now.theirs.0.saturating_sub(unknown_for));
-            Doubt { from, until: Some(now.monotonic) }
+            ListingDoubt { from, until: Some(now.monotonic) }
         };
         self.posts.doubt(app_result, &goal.path).unwrap_or_else(earlier)
     }
@@ -209,20 +209,23 @@ impl BaseSpace {
         app_result: &str,
         goal: &Goal,
         body: PartBody,
-    ) -> Result<wire::File, Failure> {
+    ) -> Result<wire::BaseSpaceFile, Failure> {
         self.api.link.account.wait_for_budget().await?;
         let from = self.moment().theirs;
         // Noted before, for a call that is dropped midway may have arrived.
-        self.posts.set(app_result, &goal.path, Post::Unclear { from, until: None });
-        let mut ask = Ask::post(Call::Single, format!("appresults/{app_result}/files"))
-            .query("name", &goal.name);
+        self.posts.set(app_result, &goal.path, PathPost::Unclear { from, until: None });
+        let mut ask =
+            BaseSpaceRequest::post(BaseSpaceCall::Single, format!("appresults/{app_result}/files"))
+                .query("name", &goal.name);
         if !goal.directory.is_empty() {
             ask = ask.query("directory", &goal.directory);
         }
-        let answer = self.send::<wire::File>(Ask { method: Method::POST, ..ask }, body).await;
+        let answer = self
+            .send::<wire::BaseSpaceFile>(BaseSpaceRequest { method: Method::POST, ..ask }, body)
+            .await;
         if answer.is_err() {
             let until = Some(self.moment().monotonic);
-            self.posts.set(app_result, &goal.path, Post::Unclear { from, until });
+            self.posts.set(app_result, &goal.path, PathPost::Unclear { from, until });
         }
         answer
     }
@@ -231,7 +234,7 @@ impl BaseSpace {
         &self,
         app_result: &str,
         goal: &Goal,
-        (file, size): (&wire::File, ByteCount),
+        (file, size): (&wire::BaseSpaceFile, ByteCount),
     ) -> Result<ETag, Failure> {
         if file.status() != wire::UploadStatus::Complete {
             let message = "the platform took the file and does not call it complete";
@@ -253,7 +256,7 @@ impl BaseSpace {
     /// `Damaged` when the platform has other bytes: it lets no file be replaced.
     async fn undamaged(
         &self,
-        file: &wire::File,
+        file: &wire::BaseSpaceFile,
         etag: ETag,
         md5: Option<Md5>,
     ) -> Result<ETag, Failure> {
@@ -264,8 +267,9 @@ impl BaseSpace {
         if !differs(&etag) {
             return Ok(if md5.is_some() { etag } else { ETag::from_header("") });
         }
-        let shown: wire::File =
-            self.ask(Ask::get(Call::Look, format!("files/{}", file.id))).await?;
+        let shown: wire::BaseSpaceFile = self
+            .ask(BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{}", file.id)))
+            .await?;
         let etag = shown.etag().unwrap_or_else(|| ETag::from_header(""));
         if differs(&etag) {
             let message = format!(
@@ -287,8 +291,8 @@ impl BaseSpace {
         let goal = self.goal(&request.begun.target)?;
         let md5 = request.parts.first().and_then(|part| Md5::parse(part.etag.as_str()));
         let ours = |files| match judge(files, request.begun.size, md5) {
-            Found::Ours(file) => Some(file.remote(&goal.name)),
-            Found::Another | Found::Nothing => None,
+            FoundPath::Ours(file) => Some(file.remote(&goal.name)),
+            FoundPath::Another | FoundPath::Nothing => None,
         };
         if let Some(file) = ours(self.remembered(app_result, &goal.path)) {
             return Ok(Some(file));

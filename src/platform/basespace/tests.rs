@@ -26,7 +26,10 @@ fn short(seen: &Seen) -> String {
 }
 
 /// Starts a platform that answers by `handler`, and a client of it.
-fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Bench {
+fn bench(
+    place: BaseSpacePlace,
+    handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static,
+) -> Bench {
     let stub = Stub::start(move |seen| handler(&short(seen), seen).with("Date", DATE));
     let settings = Settings { base_url: stub.url("/v1pre3"), place };
     let (link, file) = bench::link("planted-token\n", Some(10_000.0), frozen(NOW));
@@ -34,12 +37,12 @@ fn bench(place: Place, handler: impl Fn(&str, &Seen) -> Reply + Send + Sync + 's
     Bench { stub, platform, file }
 }
 
-fn given() -> Place {
-    Place::AppResult("71".into())
+fn given() -> BaseSpacePlace {
+    BaseSpacePlace::AppResult("71".into())
 }
 
-fn project(name: &str) -> Place {
-    Place::Project(name.into())
+fn project(name: &str) -> BaseSpacePlace {
+    BaseSpacePlace::Project(name.into())
 }
 
 fn ok(status: u16, response: Value) -> Reply {
@@ -527,9 +530,9 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
                 let mut body = String::with_capacity(flood.len() + 30);
                 [before, &flood, after].iter().for_each(|piece| body.push_str(piece));
                 let answer = bench::answer(body);
-                drop(wire::response::<wire::Page<wire::File>>(&answer));
-                drop(wire::response::<wire::Page<wire::Part>>(&answer));
-                drop(wire::response::<wire::File>(&answer));
+                drop(wire::response::<wire::BaseSpacePage<wire::BaseSpaceFile>>(&answer));
+                drop(wire::response::<wire::BaseSpacePage<wire::Part>>(&answer));
+                drop(wire::response::<wire::BaseSpaceFile>(&answer));
                 drop(wire::response::<wire::AppResult>(&answer));
                 drop(wire::said(&answer.body));
             }

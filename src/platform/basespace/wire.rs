@@ -19,7 +19,7 @@ const PART_SIZES: [u64; 4] = [25_000_000, 20_971_520, 26_214_400, 25_600_000];
 
 /// What an answer complains of.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct Complaint {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
     /// The body is neither JSON nor empty: somebody else than the platform wrote it.
@@ -28,28 +28,28 @@ pub(super) struct Said {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Complaint {
+struct ErrorAnswer {
     error_code: Option<String>,
     message: Option<String>,
     message_formatted: Option<String>,
-    response_status: Option<Status>,
+    response_status: Option<BaseSpaceStatus>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Status {
+struct BaseSpaceStatus {
     error_code: Option<String>,
     message: Option<String>,
 }
 
 /// Reads what an answer complains of, in the envelope or at its top.
-pub(super) fn said(body: &[u8]) -> Said {
-    let Some(top) = parse_error::<Complaint>(body) else {
-        return Said { is_foreign: is_foreign(body), ..Said::default() };
+pub(super) fn said(body: &[u8]) -> Complaint {
+    let Some(top) = parse_error::<ErrorAnswer>(body) else {
+        return Complaint { is_foreign: is_foreign(body), ..Complaint::default() };
     };
     let status = top.response_status.unwrap_or_default();
     let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
-    Said {
+    Complaint {
         code: given(status.error_code).or(given(top.error_code)),
         message: given(status.message).or(given(top.message_formatted)).or(given(top.message)),
         is_foreign: false,
@@ -58,7 +58,7 @@ pub(super) fn said(body: &[u8]) -> Said {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Envelope<T> {
+struct BaseSpaceEnvelope<T> {
     response: T,
 }
 
@@ -67,13 +67,13 @@ struct Envelope<T> {
 /// # Errors
 /// `BadAnswer` when it is another than the call answers with.
 pub(super) fn response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Failure> {
-    parse_list::<Envelope<T>>(response).map(|envelope| envelope.response)
+    parse_list::<BaseSpaceEnvelope<T>>(response).map(|envelope| envelope.response)
 }
 
 /// One page of a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", bound(deserialize = "T: Deserialize<'de>"))]
-pub(super) struct Page<T> {
+pub(super) struct BaseSpacePage<T> {
     #[serde(deserialize_with = "list")]
     pub(super) items: Vec<T>,
     pub(super) total_count: Option<usize>,
@@ -82,7 +82,7 @@ pub(super) struct Page<T> {
 /// The account: nothing of it is of use but that it is shown.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct User {
+pub(super) struct BaseSpaceUser {
     #[serde(rename = "Id", deserialize_with = "id")]
     _id: String,
 }
@@ -90,7 +90,7 @@ pub(super) struct User {
 /// A project.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Project {
+pub(super) struct BaseSpaceProject {
     #[serde(deserialize_with = "id")]
     pub(super) id: String,
     #[serde(default)]
@@ -164,7 +164,7 @@ pub(super) enum UploadStatus {
 /// A file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct File {
+pub(super) struct BaseSpaceFile {
     #[serde(deserialize_with = "id")]
     pub(super) id: String,
     #[serde(default)]
@@ -179,7 +179,7 @@ pub(super) struct File {
     etag: Option<String>,
 }
 
-impl File {
+impl BaseSpaceFile {
     /// Returns its state; a file that is long complete does not say so.
     pub(super) fn status(&self) -> UploadStatus {
         let Some(word) = &self.upload_status else { return UploadStatus::Complete };

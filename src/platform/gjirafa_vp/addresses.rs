@@ -79,20 +79,20 @@ impl Signed {
     }
 }
 
-type Shared = Arc<tokio::sync::Mutex<Signed>>;
+type SharedAddresses = Arc<tokio::sync::Mutex<Signed>>;
 
 /// Those of all uploads, by request key.
 #[derive(Default)]
-pub(super) struct Addresses(Mutex<VecDeque<(String, Shared)>>);
+pub(super) struct Addresses(Mutex<VecDeque<(String, SharedAddresses)>>);
 
 impl Addresses {
     /// Returns those of one upload; none when it is not known.
-    pub(super) fn of(&self, key: &str) -> Shared {
+    pub(super) fn of(&self, key: &str) -> SharedAddresses {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, signed)) = known.iter().find(|(known, _)| known == key) {
             return Arc::clone(signed);
         }
-        let signed = Shared::default();
+        let signed = SharedAddresses::default();
         known.push_front((key.to_owned(), Arc::clone(&signed)));
         known.truncate(UPLOADS_MAX);
         signed

@@ -147,7 +147,7 @@ async fn addresses_that_are_not_as_asked_for_are_refused_and_the_upload_aborted(
 
 #[tokio::test]
 async fn an_answer_is_a_success_only_when_everything_says_so() {
-    let (begin, complete) = (Call::Begin, Call::Complete);
+    let (begin, complete) = (GjirafaCall::Begin, GjirafaCall::Complete);
     let soft = r#"{"success":false,"errors":["no"],"statusCode":200}"#;
     for (call, status, body, kind) in [
         (begin, 201, r#"{"success":true,"result":1}"#, None),
@@ -247,8 +247,8 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
     use crate::platform::http::ANSWER_MAX;
     let name = "platform::gjirafa_vp::tests::one_answer_costs_little_memory_whatever_it_holds";
     let list = |answer: &Response| {
-        drop(wire::judge::<Vec<wire::Listed>>(Call::List("k"), answer, WallTime(0)));
-        drop(wire::judge::<Value>(Call::Success("k"), answer, WallTime(0)));
+        drop(wire::judge::<Vec<wire::Listed>>(GjirafaCall::List("k"), answer, WallTime(0)));
+        drop(wire::judge::<Value>(GjirafaCall::Success("k"), answer, WallTime(0)));
     };
     let flooded = |bytes_max: usize, read: &dyn Fn(&Response)| {
         for flood in bench::floods(bytes_max) {
@@ -287,7 +287,7 @@ fn a_thousand_long_addresses_are_read_in_bounded_memory() {
         body.push_str("]}}");
         assert!(body.len() <= super::ADDRESSES_MAX, "{}", body.len());
         let begun: wire::Begun =
-            wire::judge(Call::Begin, &bench::answer(body), WallTime(0)).expect("read");
+            wire::judge(GjirafaCall::Begin, &bench::answer(body), WallTime(0)).expect("read");
         let base = Url::parse("https://far.example").expect("a URL");
         let signed = addresses::Signed::take(begun.presigned_url, Some(1000), &base, WallTime(0));
         assert_eq!(signed.expect("taken").urls.len(), 1000);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::addresses::{Address, LIFE_HOURS, Signed};
 use super::wire::{self, SINGLE, key_of};
-use super::{Call, GjirafaVp, PART_COUNT_MAX, TRAITS};
+use super::{GjirafaCall, GjirafaVp, PART_COUNT_MAX, TRAITS};
 use crate::model::{
     Completion, Failure, FailureKind, RemoteFile, RemoteFileId, RemotePart, RemoteUpload,
     RemoteUploadId, Stored, Traits,
@@ -40,7 +40,7 @@ impl Platform for GjirafaVp {
 
     /// Asks for something harmless: what is not there is not there for those who may ask.
     fn check_access(&self) -> Answer<'_, ()> {
-        let listed = self.call::<Value>(Call::List(PROBE), None);
+        let listed = self.call::<Value>(GjirafaCall::List(PROBE), None);
         Box::pin(async { unless(&GONE, listed.await).map(drop) })
     }
 
@@ -60,7 +60,7 @@ impl Platform for GjirafaVp {
                 body["partsNumber"] = part_count.into();
                 body["presignedUrlExpiryTimeHours"] = LIFE_HOURS.into();
             }
-            let call = if is_single { Call::Single } else { Call::Begin };
+            let call = if is_single { GjirafaCall::Single } else { GjirafaCall::Begin };
             let begun: wire::Begun = self.call(call, Some(body)).await?;
             let key = wire::usable(begun.request_key.as_deref())?;
             let only = |presigned_url| vec![Address { part_number: 1, presigned_url }];
@@ -132,7 +132,7 @@ impl Platform for GjirafaVp {
             let (key, is_single) = key_of(&request.remote.id);
             let mut is_done = false;
             if !is_single {
-                let listed = unless(&GONE, self.call(Call::List(key), None).await)?;
+                let listed = unless(&GONE, self.call(GjirafaCall::List(key), None).await)?;
                 let listed: Vec<_> = listed.unwrap_or_default();
                 let proved = wire::proved(request, &listed);
                 // A list may outlive its upload, but only whole.
@@ -165,7 +165,7 @@ impl Platform for GjirafaVp {
         Box::pin(async {
             let (key, false) = key_of(id) else { return Ok(()) };
             self.addresses.remove(key);
-            unless(&GONE, self.done(Call::Abort, json!({"requestKey": key})).await).map(drop)
+            unless(&GONE, self.done(GjirafaCall::Abort, json!({"requestKey": key})).await).map(drop)
         })
     }
 }
@@ -174,7 +174,7 @@ impl GjirafaVp {
     /// Has the parts of an upload signed again, which only an open one is.
     async fn resume(&self, key: &str, signed: &mut Signed) -> Result<(), Failure> {
         let body = json!({"requestKey": key, "presignedUrlExpiryTimeHours": LIFE_HOURS});
-        let begun: wire::Begun = self.call(Call::Resume, Some(body)).await?;
+        let begun: wire::Begun = self.call(GjirafaCall::Resume, Some(body)).await?;
         if begun.request_key.is_some_and(|other| other != key) {
             return Err(bad("another upload than was to be resumed"));
         }
@@ -206,7 +206,7 @@ impl GjirafaVp {
 
     /// Lists the parts that arrived; none did of an upload that has no list and is open.
     async fn listing(&self, key: &str) -> Result<Vec<wire::Listed>, Failure> {
-        let listed: Result<_, Failure> = self.call(Call::List(key), None).await;
+        let listed: Result<_, Failure> = self.call(GjirafaCall::List(key), None).await;
         let is_gone = listed.as_ref().is_err_and(|failure| GONE.contains(&failure.kind));
         if is_gone && self.is_open(key).await? { Ok(Vec::new()) } else { listed }
     }
@@ -216,18 +216,18 @@ impl GjirafaVp {
         let part = |(number, etag): &(u32, &str)| json!({"partNumber": number, "eTag": etag});
         let parts: Vec<_> = parts.iter().map(part).collect();
         let body = json!({"requestKey": key, "allowPartialComplete": false, "parts": parts});
-        self.done(Call::Complete, body).await
+        self.done(GjirafaCall::Complete, body).await
     }
 
     /// Makes a call whose result says whether it was done.
-    async fn done(&self, call: Call<'_>, body: Value) -> Result<(), Failure> {
+    async fn done(&self, call: GjirafaCall<'_>, body: Value) -> Result<(), Failure> {
         let is_done: bool = self.call(call, Some(body)).await?;
         is_done.then_some(()).ok_or_else(|| bad("a success that is none"))
     }
 
     /// Ends an upload of one request, or learns that there is a file.
     async fn succeed(&self, key: &str) -> Result<(), Failure> {
-        let success: Value = self.call(Call::Success(key), None).await?;
+        let success: Value = self.call(GjirafaCall::Success(key), None).await?;
         let is_somewhere = success["downloadPath"].as_str().is_some_and(|path| !path.is_empty());
         is_somewhere.then_some(()).ok_or_else(|| bad("a file that is nowhere"))
     }

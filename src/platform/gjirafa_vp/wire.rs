@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Call;
+use super::GjirafaCall;
 use super::addresses::Address;
 use crate::model::{
     ByteCount, ETag, Failure, FailureKind, PartNumber, RemoteFile, RemoteFileId, RemotePart,
@@ -43,7 +43,7 @@ struct Envelope {
 
 /// Returns the result of a call that succeeded.
 pub(super) fn judge<T: DeserializeOwned>(
-    call: Call<'_>,
+    call: GjirafaCall<'_>,
     response: &Response,
     now: WallTime,
 ) -> Result<T, Failure> {
@@ -71,7 +71,7 @@ pub(super) fn judge<T: DeserializeOwned>(
     }
 }
 
-fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
+fn refused(call: GjirafaCall<'_>, response: &Response, status: u16, now: WallTime) -> Failure {
     let kind = kind_of(call, status, is_foreign(&response.body), retry_after(response, now));
     let (_, _, noun) = call.shape();
     let envelope: Envelope = parse_error(&response.body).unwrap_or_default();
@@ -81,7 +81,12 @@ fn refused(call: Call<'_>, response: &Response, status: u16, now: WallTime) -> F
 }
 
 /// The table.
-fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration>) -> FailureKind {
+fn kind_of(
+    call: GjirafaCall<'_>,
+    status: u16,
+    is_foreign: bool,
+    pause: Option<Duration>,
+) -> FailureKind {
     if let Some(kind) = patience(status, pause) {
         return kind;
     }
@@ -90,12 +95,17 @@ fn kind_of(call: Call<'_>, status: u16, is_foreign: bool, pause: Option<Duration
         (407, _) => FailureKind::Unreachable,
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,
-        (400, Call::Complete) => FailureKind::CompleteRefused,
-        (404, Call::Begin | Call::Single) => FailureKind::NotFound,
+        (400, GjirafaCall::Complete) => FailureKind::CompleteRefused,
+        (404, GjirafaCall::Begin | GjirafaCall::Single) => FailureKind::NotFound,
         // Not there, or not open any more.
-        (400, Call::Resume | Call::List(_) | Call::Abort | Call::Success(_)) | (404, _) => {
-            FailureKind::UploadGone
-        }
+        (
+            400,
+            GjirafaCall::Resume
+            | GjirafaCall::List(_)
+            | GjirafaCall::Abort
+            | GjirafaCall::Success(_),
+        )
+        | (404, _) => FailureKind::UploadGone,
         (400..=499, _) => FailureKind::BadRequest,
         _ => FailureKind::BadAnswer,
     }

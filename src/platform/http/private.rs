@@ -5,7 +5,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Http, Place, Progress, Response, parse_url};
+use super::{Http, Progress, RequestPlace, Response, parse_url};
 use crate::model::{Failure, FailureKind};
 
 impl Http {
@@ -23,7 +23,7 @@ impl Http {
         let url = parse_url(address).map_err(unusable)?;
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let host = url.host_str().unwrap_or("nowhere").to_owned();
-        let place = Place { method: method.clone(), host, path: "/…".to_owned() };
+        let place = RequestPlace { method: method.clone(), host, path: "/…".to_owned() };
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let wrong = |_| Failure::new(FailureKind::BadRequest, "a header cannot be sent");

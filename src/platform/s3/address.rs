@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use rusty_s3::signing;
 
-use super::{Ask, SIGNATURE_LIFE_S, Settings};
+use super::{S3Request, SIGNATURE_LIFE_S, Settings};
 use crate::model::{Failure, FailureKind, RemoteUploadId, Target, WallTime};
 use crate::platform::answer::parse_time;
 use crate::platform::credential::Keys;
@@ -53,7 +53,7 @@ impl Addressing {
     pub(super) fn sign(
         &self,
         method: &Method,
-        ask: &Ask<'_>,
+        ask: &S3Request<'_>,
         headers: &[(String, String)],
         (keys, at): (&Keys, WallTime),
     ) -> Result<Url, Failure> {

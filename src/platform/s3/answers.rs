@@ -10,7 +10,7 @@ use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum S3Call {
     /// Creating an upload.
     Create,
     /// Anything about one upload in progress.
@@ -27,7 +27,7 @@ pub(super) enum Call {
     General,
 }
 
-impl Call {
+impl S3Call {
     /// Returns whether the call may carry a condition.
     pub(super) fn is_conditional(self) -> bool {
         matches!(self, Self::Complete | Self::PutObject)
@@ -47,8 +47,8 @@ impl Call {
 }
 
 /// Returns the failure that an answer is; `None` when it is a success.
-pub(super) fn refusal(call: Call, response: &Response, now: WallTime) -> Option<Failure> {
-    if call == Call::Get && (200..300).contains(&response.status) {
+pub(super) fn refusal(call: S3Call, response: &Response, now: WallTime) -> Option<Failure> {
+    if call == S3Call::Get && (200..300).contains(&response.status) {
         return None;
     }
     let error = wire::error(&response.body);
@@ -69,7 +69,7 @@ fn is_html(body: &[u8]) -> bool {
     start.starts_with(b"<html") || start.starts_with(b"<!doctype")
 }
 
-fn message(call: Call, response: &Response, error: Option<&wire::Error>) -> String {
+fn message(call: S3Call, response: &Response, error: Option<&wire::Error>) -> String {
     let region = response.header("x-amz-bucket-region");
     let region = region.or_else(|| error.and_then(|error| error.region.as_deref()));
     if let (301 | 307 | 400, Some(region)) = (response.status, region) {
@@ -90,7 +90,7 @@ fn message(call: Call, response: &Response, error: Option<&wire::Error>) -> Stri
 
 /// The table.
 fn kind_of(
-    call: Call,
+    call: S3Call,
     response: &Response,
     code: &str,
     (is_foreign, is_expired): (bool, bool),
@@ -106,9 +106,9 @@ fn kind_of(
         (status, _) if let Some(kind) = patience(status, after) => kind,
         (_, "NoSuchUpload") => FailureKind::UploadGone,
         (_, "InvalidPart" | "InvalidPartOrder") => FailureKind::CompleteRefused,
-        (_, "EntityTooSmall") if call == Call::Complete => FailureKind::PartsTooSmall,
+        (_, "EntityTooSmall") if call == S3Call::Complete => FailureKind::PartsTooSmall,
         (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
-        (_, "ConditionalRequestConflict") if call == Call::Complete => FailureKind::NameTaken,
+        (_, "ConditionalRequestConflict") if call == S3Call::Complete => FailureKind::NameTaken,
         (_, "NoSuchBucket") => FailureKind::NotFound,
         // The object that was to be replaced is not there.
         (404, "NoSuchKey") if call.is_conditional() => FailureKind::NameTaken,
@@ -133,7 +133,7 @@ fn kind_of(
         | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             FailureKind::Unauthorized
         }
-        (404, _) if call == Call::Upload || call == Call::Complete => FailureKind::UploadGone,
+        (404, _) if call == S3Call::Upload || call == S3Call::Complete => FailureKind::UploadGone,
         (404, _) => FailureKind::NotFound,
         (400..=499, _) => FailureKind::BadRequest,
         _ => FailureKind::BadAnswer,

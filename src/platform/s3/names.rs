@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use super::answers::Call;
-use super::{Ask, S3, wire};
+use super::answers::S3Call;
+use super::{S3, S3Request, wire};
 use crate::model::{Failure, Monotonic};
 
 /// How long a list is believed, and questions about single names count.
@@ -34,10 +34,10 @@ const FOLDERS_MAX: usize = 64;
 
 /// What is known of folders.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<BTreeMap<String, Folder>>);
+pub(super) struct Names(Mutex<BTreeMap<String, NamedFolder>>);
 
 #[derive(Debug)]
-struct Folder {
+struct NamedFolder {
     since: Monotonic,
     question_count: u32,
     /// It was listed, or could not be.
@@ -48,12 +48,12 @@ struct Folder {
 /// The names that are taken.
 #[derive(Debug)]
 struct List {
-    scope: Scope,
+    scope: ListScope,
     taken: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+enum ListScope {
     /// Names in the folder.
     Folder,
     /// And in those below it.
@@ -68,11 +68,11 @@ enum Advice<'a> {
     /// Ask about it.
     Ask,
     /// List this folder.
-    List(&'a str, Scope),
+    List(&'a str, ListScope),
 }
 
 impl Names {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Folder>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, NamedFolder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,8 @@ impl Names {
         folders.retain(|_, folder| now.since(folder.since) < LIFE);
         for (name, scope) in folders_of(key) {
             let list = folders.get(name).and_then(|folder| folder.list.as_ref());
-            if let Some(list) = list.filter(|list| list.scope == Scope::Tree || list.scope == scope)
+            if let Some(list) =
+                list.filter(|list| list.scope == ListScope::Tree || list.scope == scope)
             {
                 return if list.taken.contains(key) { Advice::Ask } else { Advice::Free };
             }
@@ -95,17 +96,17 @@ impl Names {
             if !folders.contains_key(name) && folders.len() >= FOLDERS_MAX {
                 continue;
             }
-            let new = || Folder { since: now, question_count: 0, is_tried: false, list: None };
+            let new = || NamedFolder { since: now, question_count: 0, is_tried: false, list: None };
             let folder = folders.entry(name.to_owned()).or_insert_with(new);
-            if matches!(advice, Advice::List(_, Scope::Tree)) {
+            if matches!(advice, Advice::List(_, ListScope::Tree)) {
                 // Of what is asked about that list may tell.
                 folder.question_count = 0;
                 continue;
             }
             folder.question_count = folder.question_count.saturating_add(1);
             let enough = match scope {
-                Scope::Folder => QUESTIONS_MIN,
-                Scope::Tree => QUESTIONS_BELOW_MIN,
+                ListScope::Folder => QUESTIONS_MIN,
+                ListScope::Tree => QUESTIONS_BELOW_MIN,
             };
             let is_due = !folder.is_tried && folder.question_count >= enough;
             if is_due && advice == Advice::Ask {
@@ -117,7 +118,8 @@ impl Names {
     }
 
     fn listed(&self, folder: &str, list: List, now: Monotonic) {
-        let listed = Folder { since: now, question_count: 0, is_tried: true, list: Some(list) };
+        let listed =
+            NamedFolder { since: now, question_count: 0, is_tried: true, list: Some(list) };
         self.lock().insert(folder.to_owned(), listed);
     }
 
@@ -165,23 +167,23 @@ impl S3 {
     async fn names_in(
         &self,
         folder: &str,
-        scope: Scope,
+        scope: ListScope,
     ) -> Result<Option<BTreeSet<String>>, Failure> {
         let mut names = BTreeSet::new();
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let mut ask = Ask::default();
+            let mut ask = S3Request::default();
             if let Some(token) = next {
                 ask = ask.query("continuation-token", token);
             }
-            if scope == Scope::Folder {
+            if scope == ListScope::Folder {
                 ask = ask.query("delimiter", "/");
             }
             let ask = ask
                 .query("list-type", "2")
                 .query("max-keys", PAGE.to_string())
                 .query("prefix", folder);
-            let response = self.call(Call::General, Method::GET, ask).await?;
+            let response = self.call(S3Call::General, Method::GET, ask).await?;
             let Some(page) = wire::names(&response.body) else { return Ok(None) };
             names.extend(page.names);
             match page.next {
@@ -194,9 +196,9 @@ impl S3 {
 }
 
 /// Returns the folder of a key, and those above it, each of which is the key up to there.
-fn folders_of(key: &str) -> impl Iterator<Item = (&str, Scope)> {
+fn folders_of(key: &str) -> impl Iterator<Item = (&str, ListScope)> {
     let ends = key.rmatch_indices('/').map(|(at, _)| at + 1).chain([0]);
-    let scopes = std::iter::once(Scope::Folder).chain(std::iter::repeat(Scope::Tree));
+    let scopes = std::iter::once(ListScope::Folder).chain(std::iter::repeat(ListScope::Tree));
     ends.map(|end| &key[..end]).zip(scopes)
 }
 
@@ -208,7 +210,7 @@ mod tests {
         Monotonic(Duration::from_secs(seconds))
     }
 
-    fn list<const N: usize>(scope: Scope, taken: [&str; N]) -> List {
+    fn list<const N: usize>(scope: ListScope, taken: [&str; N]) -> List {
         List { scope, taken: taken.map(str::to_owned).into() }
     }
 
@@ -218,9 +220,9 @@ mod tests {
         let keys: Vec<_> = (0..20).map(|n| format!("a/{n}")).collect();
         let advice: Vec<_> = keys.iter().map(|key| names.advise(key, at(1))).collect();
         assert_eq!(advice.iter().filter(|advice| **advice != Advice::Ask).count(), 1);
-        assert_eq!(advice[11], Advice::List("a/", Scope::Folder));
+        assert_eq!(advice[11], Advice::List("a/", ListScope::Folder));
         assert_eq!(names.advise("b/1", at(1)), Advice::Ask, "another folder");
-        names.listed("a/", list(Scope::Folder, ["a/1"]), at(1));
+        names.listed("a/", list(ListScope::Folder, ["a/1"]), at(1));
         assert_eq!(names.advise("a/1", at(2)), Advice::Ask);
         assert_eq!(names.advise("a/2", at(2)), Advice::Free);
         assert_eq!(names.advise("a/b/2", at(2)), Advice::Ask, "what is deeper is not in the list");
@@ -235,10 +237,10 @@ mod tests {
         let names = Names::default();
         let keys: Vec<_> = (0..200).map(|n| format!("run/lane/{}/{n}", n / 4)).collect();
         let advice: Vec<_> = keys.iter().map(|key| names.advise(key, at(1))).collect();
-        assert_eq!(advice[23], Advice::List("run/lane/", Scope::Tree));
+        assert_eq!(advice[23], Advice::List("run/lane/", ListScope::Tree));
         assert_eq!(advice.iter().position(|advice| *advice != Advice::Ask), Some(23));
-        assert_eq!(advice[47], Advice::List("run/", Scope::Tree), "that list has not come");
-        names.listed("run/lane/", list(Scope::Tree, ["run/lane/1/4"]), at(1));
+        assert_eq!(advice[47], Advice::List("run/", ListScope::Tree), "that list has not come");
+        names.listed("run/lane/", list(ListScope::Tree, ["run/lane/1/4"]), at(1));
         assert_eq!(names.advise("run/lane/1/4", at(2)), Advice::Ask);
         assert_eq!(names.advise("run/lane/99/x", at(2)), Advice::Free);
         names.take("run/lane/99/x");

@@ -6,9 +6,9 @@
 use reqwest::Method;
 
 use super::address::{key_of, single_id, upload_id};
-use super::answers::Call;
+use super::answers::S3Call;
 use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
-use super::{Ask, Encryption, S3};
+use super::{Encryption, S3, S3Request};
 use crate::model::{
     ByteCount, ContentMark, Description, Failure, FailureKind, Maker, Md5, PartNumber, PartSize,
     RemoteFile, RemoteFileId, Stored, Target,
@@ -53,8 +53,8 @@ impl S3 {
 
     /// Asks for an object's headers; `None` when it is not there.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Response>, Failure> {
-        let ask = Ask::object(key).headers(self.customer_key()?);
-        match self.call(Call::Head, Method::HEAD, ask).await {
+        let ask = S3Request::object(key).headers(self.customer_key()?);
+        match self.call(S3Call::Head, Method::HEAD, ask).await {
             Ok(response) if is_of_a_storage(&response) => Ok(Some(response)),
             Ok(response) => Err(page(&response)),
             Err(failure) if failure.status == Some(404) => Ok(None),
@@ -69,8 +69,8 @@ impl S3 {
         let etag = told(head).etag;
         let mut part_size = head.header(PART_SIZE_HEADER).and_then(|text| text.parse().ok());
         if part_size.is_none() && etag.as_str().contains('-') {
-            let ask = Ask::object(key).query("partNumber", "1").headers(self.customer_key()?);
-            let first = self.call(Call::Head, Method::HEAD, ask).await;
+            let ask = S3Request::object(key).query("partNumber", "1").headers(self.customer_key()?);
+            let first = self.call(S3Call::Head, Method::HEAD, ask).await;
             part_size = first.ok().and_then(|first| length_of(&first)).map(|length| length.0);
         }
         Ok(RemoteFile {
@@ -98,8 +98,8 @@ impl S3 {
         headers.push((PART_SIZE_HEADER.to_owned(), begun.part_size.get().to_string()));
         headers.extend(self.condition(begun));
         headers.extend(super::uploads::digest_header(&body));
-        let ask = Ask::object(key).headers(headers);
-        self.send(Call::PutObject, ask, body).await
+        let ask = S3Request::object(key).headers(headers);
+        self.send(S3Call::PutObject, ask, body).await
     }
 
     /// Sends the only part of an upload that was begun.
@@ -220,8 +220,8 @@ impl S3 {
                     ("if-match".to_owned(), format!("\"{}\"", told(&head).etag)),
                 ];
                 let headers = self.customer_key()?.into_iter().chain(headers).collect();
-                let ask = Ask::object(key).headers(headers);
-                let piece = self.call(Call::Get, Method::GET, ask).await?;
+                let ask = S3Request::object(key).headers(headers);
+                let piece = self.call(S3Call::Get, Method::GET, ask).await?;
                 if piece.body.len() as u64 != length {
                     let message = "the storage gave another piece of the object than was asked for";
                     return Err(answered(&piece, FailureKind::BadAnswer, message.to_owned()));

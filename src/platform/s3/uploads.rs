@@ -7,9 +7,9 @@
 use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
-use super::answers::Call;
+use super::answers::S3Call;
 use super::objects::PROBE;
-use super::{Ask, Encryption, S3, metadata, wire};
+use super::{Encryption, S3, S3Request, metadata, wire};
 use crate::model::{
     Completion, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, Stored, WallTime,
@@ -47,8 +47,8 @@ impl S3 {
         if !request.token.is_empty() {
             headers.push((TOKEN_HEADER.to_owned(), request.token.clone()));
         }
-        let ask = Ask::object(key).query("uploads", "").headers(headers);
-        let response = self.call(Call::Create, Method::POST, ask).await?;
+        let ask = S3Request::object(key).query("uploads", "").headers(headers);
+        let response = self.call(S3Call::Create, Method::POST, ask).await?;
         let id = wire::created(&response.body).ok_or_else(|| bad("no id of the new upload"))?;
         request.remote(upload_id(key, &id))
     }
@@ -128,7 +128,7 @@ impl S3 {
         let mut next: Option<(String, String)> = None;
         for _ in 0..PAGES_MAX {
             let (key_marker, id_marker) = next.clone().unwrap_or_default();
-            let mut ask = Ask::default();
+            let mut ask = S3Request::default();
             if next.is_some() {
                 ask = ask.query("key-marker", key_marker);
             }
@@ -137,7 +137,7 @@ impl S3 {
                 ask = ask.query("upload-id-marker", id_marker);
             }
             let ask = ask.query("uploads", "");
-            let response = match self.call(Call::General, Method::GET, ask).await {
+            let response = match self.call(S3Call::General, Method::GET, ask).await {
                 Err(failure) if matches!(failure.status, Some(405 | 501)) => return Ok(None),
                 other => other?,
             };
@@ -164,11 +164,11 @@ impl S3 {
         };
         let mut headers = self.customer_key()?;
         headers.extend(digest_header(&body));
-        let ask = Ask::object(key)
+        let ask = S3Request::object(key)
             .query("partNumber", request.part.to_string())
             .query("uploadId", upload)
             .headers(headers);
-        let response = self.send(Call::Upload, ask, body).await?;
+        let response = self.send(S3Call::Upload, ask, body).await?;
         stored(&response)
     }
 
@@ -189,12 +189,12 @@ impl S3 {
         let mut found = Vec::new();
         let mut marker = 0;
         for _ in 0..PAGES_MAX {
-            let mut ask = Ask::object(key).query("max-parts", "1000");
+            let mut ask = S3Request::object(key).query("max-parts", "1000");
             if marker > 0 {
                 ask = ask.query("part-number-marker", marker.to_string());
             }
             let ask = ask.query("uploadId", upload).headers(self.customer_key()?);
-            let response = self.call(Call::Upload, Method::GET, ask).await?;
+            let response = self.call(S3Call::Upload, Method::GET, ask).await?;
             let page = wire::parts(&response.body).ok_or_else(|| bad("no list of parts"))?;
             let Some(parts) = page.parts else { return Ok(None) };
             found.extend(parts);
@@ -226,9 +226,11 @@ impl S3 {
         headers.push(("content-type".to_owned(), "application/xml".to_owned()));
         headers.push(("x-amz-mp-object-size".to_owned(), request.begun.size.0.to_string()));
         let body = wire::complete_body(&request.parts).into();
-        let ask =
-            Ask { body: Some(body), ..Ask::object(key).query("uploadId", upload).headers(headers) };
-        let response = self.call(Call::Complete, Method::POST, ask).await?;
+        let ask = S3Request {
+            body: Some(body),
+            ..S3Request::object(key).query("uploadId", upload).headers(headers)
+        };
+        let response = self.call(S3Call::Complete, Method::POST, ask).await?;
         if !wire::is_completed(&response.body) {
             return Err(bad("something else than a completed upload"));
         }
@@ -300,8 +302,8 @@ impl S3 {
 
     pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
         let Ok(Resource::Upload(key, upload)) = resource(id) else { return Ok(()) };
-        let ask = Ask::object(key).query("uploadId", upload);
-        let aborted = self.call(Call::Upload, Method::DELETE, ask).await;
+        let ask = S3Request::object(key).query("uploadId", upload);
+        let aborted = self.call(S3Call::Upload, Method::DELETE, ask).await;
         unless(&[FailureKind::UploadGone], aborted).map(drop)
     }
 }

@@ -21,7 +21,7 @@ use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum SevenBridgesCall {
     /// Anything that is not about one upload in progress.
     General,
     /// Initialising an upload.
@@ -34,7 +34,7 @@ pub(super) enum Call {
     Export,
 }
 
-impl Call {
+impl SevenBridgesCall {
     /// Says it to people.
     fn noun(self) -> &'static str {
         match self {
@@ -49,27 +49,27 @@ impl Call {
 
 /// An error's body, as far as it could be read.
 #[derive(Debug, Default)]
-struct Said {
+struct ErrorBody {
     code: Option<i64>,
     message: Option<String>,
     /// The body is neither JSON nor empty: somebody else than the platform wrote it.
     is_foreign: bool,
 }
 
-fn read_error(body: &[u8]) -> Said {
+fn read_error(body: &[u8]) -> ErrorBody {
     let code = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
     match parse_error::<Map<String, Value>>(body) {
-        Some(error) => Said {
+        Some(error) => ErrorBody {
             code: error.get("code").and_then(code),
             message: error.get("message").and_then(Value::as_str).map(clip),
             is_foreign: false,
         },
-        None => Said { is_foreign: !body.trim_ascii().is_empty(), ..Said::default() },
+        None => ErrorBody { is_foreign: !body.trim_ascii().is_empty(), ..ErrorBody::default() },
     }
 }
 
 /// Turns an answer that is no success into a failure.
-pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failure {
+pub(super) fn classify(call: SevenBridgesCall, response: &Response, now: WallTime) -> Failure {
     let said = read_error(&response.body);
     let kind = kind_of(call, response, &said, now);
     let what = match (&said.message, said.code) {
@@ -83,7 +83,12 @@ pub(super) fn classify(call: Call, response: &Response, now: WallTime) -> Failur
 }
 
 /// The table: HTTP status first, then `code`.
-fn kind_of(call: Call, response: &Response, said: &Said, now: WallTime) -> FailureKind {
+fn kind_of(
+    call: SevenBridgesCall,
+    response: &Response,
+    said: &ErrorBody,
+    now: WallTime,
+) -> FailureKind {
     let pause = announced_pause(response, now);
     match (response.status, said.code) {
         (401, _) | (400..=599, Some(90001)) => FailureKind::Unauthorized,
@@ -93,7 +98,9 @@ fn kind_of(call: Call, response: &Response, said: &Said, now: WallTime) -> Failu
         // The end of the window is in every answer: only a pause that is asked for holds here.
         (status, _) if let Some(kind) = patience(status, retry_after(response, now)) => kind,
         (407, _) => FailureKind::Unreachable,
-        (400..=599, Some(8007)) if call == Call::Complete => FailureKind::CompleteRefused,
+        (400..=599, Some(8007)) if call == SevenBridgesCall::Complete => {
+            FailureKind::CompleteRefused
+        }
         // "Try again" by their text, whatever the status: part not reserved, storage service busy,
         // abort failed, consistency violated.
         (400..=599, Some(8007 | 8008 | 8009 | 9000 | 9100 | 13004 | 90004 | 90005)) => {
@@ -111,22 +118,26 @@ fn kind_of(call: Call, response: &Response, said: &Said, now: WallTime) -> Failu
 }
 
 /// What is missing: the upload itself, or the project, user or folder around it?
-fn missing(call: Call, code: Option<i64>) -> FailureKind {
+fn missing(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
     match (call, code) {
         (_, Some(8003)) => FailureKind::UploadGone,
         (_, Some(2002 | 3002 | 5002 | 5026)) => FailureKind::NotFound,
-        (Call::Upload | Call::Complete, _) => FailureKind::UploadGone,
-        (Call::General | Call::Begin | Call::Export, _) => FailureKind::NotFound,
+        (SevenBridgesCall::Upload | SevenBridgesCall::Complete, _) => FailureKind::UploadGone,
+        (SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Export, _) => {
+            FailureKind::NotFound
+        }
     }
 }
 
-fn conflict(call: Call, code: Option<i64>) -> FailureKind {
+fn conflict(call: SevenBridgesCall, code: Option<i64>) -> FailureKind {
     match (call, code) {
         // Somebody's unfinished upload has the name: it ends or expires some day. No file is
         // there, so "name taken" would send the engine looking for one in vain.
-        (Call::Begin, Some(8006)) => FailureKind::ServerFault,
-        (Call::Upload | Call::Export, _) => FailureKind::BadRequest,
-        (Call::General | Call::Begin | Call::Complete, _) => FailureKind::NameTaken,
+        (SevenBridgesCall::Begin, Some(8006)) => FailureKind::ServerFault,
+        (SevenBridgesCall::Upload | SevenBridgesCall::Export, _) => FailureKind::BadRequest,
+        (SevenBridgesCall::General | SevenBridgesCall::Begin | SevenBridgesCall::Complete, _) => {
+            FailureKind::NameTaken
+        }
     }
 }
 

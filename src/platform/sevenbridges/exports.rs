@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use super::answers::Call;
+use super::answers::SevenBridgesCall;
 use super::wire::bad;
 use super::{PAGES_MAX, SevenBridges};
 use crate::model::{
@@ -27,20 +27,20 @@ pub(super) const BULK_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(2), in_all: Duration::from_mins(2) };
 
 #[derive(Serialize)]
-struct Source<'a> {
+struct ExportSource<'a> {
     file: &'a str,
 }
 
 #[derive(Serialize)]
-struct Destination<'a> {
+struct ExportDestination<'a> {
     volume: &'a str,
     location: &'a str,
 }
 
 #[derive(Serialize)]
 struct Item<'a> {
-    source: Source<'a>,
-    destination: Destination<'a>,
+    source: ExportSource<'a>,
+    destination: ExportDestination<'a>,
     overwrite: bool,
 }
 
@@ -61,13 +61,13 @@ struct Bulk {
 
 #[derive(Debug, Deserialize)]
 struct BulkItem {
-    resource: Option<Job>,
+    resource: Option<ExportJobBody>,
     error: Option<serde_json::Value>,
 }
 
 /// A job, in any of the calls that tell of it.
 #[derive(Debug, Deserialize)]
-struct Job {
+struct ExportJobBody {
     id: Option<String>,
     state: Option<String>,
     source: Option<JobSource>,
@@ -86,7 +86,7 @@ struct JobDestination {
     location: Option<String>,
 }
 
-impl Job {
+impl ExportJobBody {
     fn id(&self) -> Result<ExportId, Failure> {
         let is_usable = |id: &&str| {
             !id.is_empty() && id.len() <= 200 && id.bytes().all(|b| b.is_ascii_graphic())
@@ -137,7 +137,7 @@ fn item_failure(error: Option<&serde_json::Value>) -> Failure {
 }
 
 /// Pairs a bulk answer with what was asked for.
-fn paired(bulk: Bulk, count: usize) -> Result<Vec<Result<Job, Failure>>, Failure> {
+fn paired(bulk: Bulk, count: usize) -> Result<Vec<Result<ExportJobBody, Failure>>, Failure> {
     if bulk.items.len() != count {
         return Err(bad("the platform answered for another number of items than was asked for"));
     }
@@ -155,14 +155,17 @@ impl SevenBridges {
         mode: ExportMode,
     ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
         let items_of = items.iter().map(|item| Item {
-            source: Source { file: item.file.as_str() },
-            destination: Destination { volume: &item.place.volume, location: &item.place.location },
+            source: ExportSource { file: item.file.as_str() },
+            destination: ExportDestination {
+                volume: &item.place.volume,
+                location: &item.place.location,
+            },
             overwrite: mode.overwrite,
         });
         let body = Items { items: items_of.collect() };
         let copy_only = if mode.copy_only { "true" } else { "false" };
         let url = self.url("bulk/storage/exports/create", &[("copy_only", copy_only)])?;
-        let response = self.call_json(Call::Export, Method::POST, url, &body).await?;
+        let response = self.call_json(SevenBridgesCall::Export, Method::POST, url, &body).await?;
         let started = paired(answer::parse(&response)?, items.len())?;
         Ok(started.into_iter().map(|job| job.and_then(|job| job.id())).collect())
     }
@@ -173,7 +176,7 @@ impl SevenBridges {
     ) -> Result<Vec<Result<ExportState, Failure>>, Failure> {
         let body = Ids { export_ids: jobs.iter().map(ExportId::as_str).collect() };
         let url = self.url("bulk/storage/exports/get", &[])?;
-        let response = self.call_json(Call::Export, Method::POST, url, &body).await?;
+        let response = self.call_json(SevenBridgesCall::Export, Method::POST, url, &body).await?;
         let told = paired(answer::parse(&response)?, jobs.len())?;
         Ok(told.into_iter().map(|job| job.and_then(|job| job.state())).collect())
     }
@@ -192,8 +195,8 @@ impl SevenBridges {
                 ("limit", &limit),
                 ("fields", "_all"),
             ];
-            let response = self.get(Call::Export, "storage/exports", &query).await?;
-            let listed: super::wire::Page<Job> = answer::parse(&response)?;
+            let response = self.get(SevenBridgesCall::Export, "storage/exports", &query).await?;
+            let listed: super::wire::SevenBridgesPage<ExportJobBody> = answer::parse(&response)?;
             let count = listed.items.len();
             for job in &listed.items {
                 let of = items.iter().position(|item| job.is_of(item));

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 
-use super::answers::Call;
-use super::folders::Found;
+use super::answers::SevenBridgesCall;
+use super::folders::FolderPath;
 use super::{SevenBridges, wire};
 use crate::model::{Description, Failure, FailureKind, RemoteFile, RemoteFileId, Target};
 use crate::platform::answer;
@@ -29,10 +29,10 @@ impl SevenBridges {
         &self,
         folder: Option<&str>,
         name: &str,
-    ) -> Result<Option<wire::File>, Failure> {
+    ) -> Result<Option<wire::SevenBridgesFile>, Failure> {
         let query = [self.place(folder).query(), ("name", name), ("fields", "_all")];
-        let response = self.get(Call::General, "files", &query).await?;
-        let mut page: wire::Page<wire::File> = answer::parse(&response)?;
+        let response = self.get(SevenBridgesCall::General, "files", &query).await?;
+        let mut page: wire::SevenBridgesPage<wire::SevenBridgesFile> = answer::parse(&response)?;
         page.items.retain(|file| file.name.as_deref() == Some(name));
         match page.items.len() {
             0 | 1 => Ok(page.items.pop()),
@@ -46,7 +46,7 @@ impl SevenBridges {
 
     pub(super) async fn locate_file(&self, target: &Target) -> Result<Option<RemoteFile>, Failure> {
         check_names(target)?;
-        let Found::Folder(folder) = self.find_folders(&target.folders).await? else {
+        let FolderPath::Folder(folder) = self.find_folders(&target.folders).await? else {
             return Ok(None);
         };
         match self.find_file(folder.as_deref(), &target.name).await {
@@ -57,7 +57,7 @@ impl SevenBridges {
             {
                 Ok(None)
             }
-            found => found?.map(wire::File::remote).transpose(),
+            found => found?.map(wire::SevenBridgesFile::remote).transpose(),
         }
     }
 
@@ -66,9 +66,9 @@ impl SevenBridges {
         file: &RemoteFileId,
     ) -> Result<Option<RemoteFile>, Failure> {
         let path = format!("files/{file}");
-        let told = self.get(Call::General, &path, &[("fields", "_all")]).await;
+        let told = self.get(SevenBridgesCall::General, &path, &[("fields", "_all")]).await;
         let told = answer::unless(&[FailureKind::NotFound], told)?;
-        told.map(|told| answer::parse::<wire::File>(&told)?.remote()).transpose()
+        told.map(|told| answer::parse::<wire::SevenBridgesFile>(&told)?.remote()).transpose()
     }
 
     pub(super) async fn describe_file(
@@ -79,18 +79,18 @@ impl SevenBridges {
         let pairs = pairs_of(description)?;
         if !pairs.is_empty() {
             let url = self.url(&format!("files/{file}/metadata"), &[])?;
-            self.call_json(Call::General, Method::PATCH, url, &pairs).await?;
+            self.call_json(SevenBridgesCall::General, Method::PATCH, url, &pairs).await?;
         }
         if !description.tags.is_empty() {
             let url = self.url(&format!("files/{file}/tags"), &[])?;
-            self.call_json(Call::General, Method::PUT, url, &description.tags).await?;
+            self.call_json(SevenBridgesCall::General, Method::PUT, url, &description.tags).await?;
         }
         Ok(())
     }
 
     pub(super) async fn check(&self) -> Result<(), Failure> {
-        let user = self.get(Call::General, "user", &[]).await?;
-        let user: wire::User = answer::parse(&user)?;
+        let user = self.get(SevenBridgesCall::General, "user", &[]).await?;
+        let user: wire::TokenOwner = answer::parse(&user)?;
         if self.project_details().await?.forbids_writing() {
             let who = user.username.as_deref().unwrap_or("the owner of this credential");
             let who = answer::clip(who);
@@ -105,9 +105,9 @@ impl SevenBridges {
         Ok(self.project_details().await?.root_folder)
     }
 
-    async fn project_details(&self) -> Result<wire::Project, Failure> {
+    async fn project_details(&self) -> Result<wire::SevenBridgesProject, Failure> {
         let path = format!("projects/{}", self.project);
-        match self.get(Call::General, &path, &[]).await {
+        match self.get(SevenBridgesCall::General, &path, &[]).await {
             Ok(response) => answer::parse(&response),
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 let message = format!(

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use reqwest::Method;
 
-use super::answers::Call;
+use super::answers::SevenBridgesCall;
 use super::{SevenBridges, wire};
 use crate::model::{Failure, FailureKind};
 use crate::platform::answer;
@@ -19,7 +19,7 @@ use crate::platform::answer;
 const REMEMBERED_MAX: usize = 10_000;
 
 /// Where a folder path leads.
-pub(super) enum Found {
+pub(super) enum FolderPath {
     /// To this folder, or to the project's top.
     Folder(Option<String>),
     /// Nowhere yet.
@@ -28,7 +28,7 @@ pub(super) enum Found {
 
 /// What to do about a folder that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lacking {
+enum MissingFolder {
     Make,
     Leave,
 }
@@ -68,8 +68,8 @@ impl Folders {
 
 impl SevenBridges {
     /// Returns where a folder path leads; makes nothing.
-    pub(super) async fn find_folders(&self, path: &[String]) -> Result<Found, Failure> {
-        self.walk_afresh(path, Lacking::Leave).await
+    pub(super) async fn find_folders(&self, path: &[String]) -> Result<FolderPath, Failure> {
+        self.walk_afresh(path, MissingFolder::Leave).await
     }
 
     /// Returns the folder of a path, made when missing; `None` is the project's top.
@@ -78,9 +78,9 @@ impl SevenBridges {
             return Ok(Some(id));
         }
         let _alone = self.folders.making.lock().await;
-        match self.walk_afresh(path, Lacking::Make).await? {
-            Found::Folder(folder) => Ok(folder),
-            Found::Missing => {
+        match self.walk_afresh(path, MissingFolder::Make).await? {
+            FolderPath::Folder(folder) => Ok(folder),
+            FolderPath::Missing => {
                 let message = "a folder was made and is not shown";
                 Err(Failure::new(FailureKind::ServerFault, message))
             }
@@ -88,7 +88,11 @@ impl SevenBridges {
     }
 
     /// Walks a path; when what is remembered leads nowhere, once more without memory.
-    async fn walk_afresh(&self, path: &[String], lacking: Lacking) -> Result<Found, Failure> {
+    async fn walk_afresh(
+        &self,
+        path: &[String],
+        lacking: MissingFolder,
+    ) -> Result<FolderPath, Failure> {
         match self.walk(path, lacking).await {
             Err(failure) if failure.kind == FailureKind::NotFound && self.folders.forget(path) => {
                 self.walk(path, lacking).await
@@ -97,9 +101,9 @@ impl SevenBridges {
         }
     }
 
-    async fn walk(&self, path: &[String], lacking: Lacking) -> Result<Found, Failure> {
+    async fn walk(&self, path: &[String], lacking: MissingFolder) -> Result<FolderPath, Failure> {
         if let Some(id) = self.folders.get(path) {
-            return Ok(Found::Folder(Some(id)));
+            return Ok(FolderPath::Folder(Some(id)));
         }
         let mut folder = None;
         for depth in 1..=path.len() {
@@ -111,11 +115,11 @@ impl SevenBridges {
             }
             folder = match (id, lacking) {
                 (Some(id), _) => Some(id),
-                (None, Lacking::Leave) => return Ok(Found::Missing),
-                (None, Lacking::Make) => Some(self.make_folder(parent, path).await?),
+                (None, MissingFolder::Leave) => return Ok(FolderPath::Missing),
+                (None, MissingFolder::Make) => Some(self.make_folder(parent, path).await?),
             };
         }
-        Ok(Found::Folder(folder))
+        Ok(FolderPath::Folder(folder))
     }
 
     async fn find_folder(
@@ -136,7 +140,7 @@ impl SevenBridges {
         let name = path.last().map_or("", String::as_str);
         let body = wire::FolderBody { place: self.place(parent), name, kind: "folder" };
         let url = self.url("files", &[])?;
-        match self.call_json(Call::General, Method::POST, url, &body).await {
+        match self.call_json(SevenBridgesCall::General, Method::POST, url, &body).await {
             Ok(response) => self.remembered(path, answer::parse(&response)?),
             // Somebody else made it just before.
             Err(failure) if failure.kind == FailureKind::NameTaken => {
@@ -149,7 +153,11 @@ impl SevenBridges {
         }
     }
 
-    fn remembered(&self, path: &[String], folder: wire::File) -> Result<String, Failure> {
+    fn remembered(
+        &self,
+        path: &[String],
+        folder: wire::SevenBridgesFile,
+    ) -> Result<String, Failure> {
         let id = folder.remote()?.id;
         self.folders.remember(path, id.as_str());
         Ok(id.as_str().to_owned())

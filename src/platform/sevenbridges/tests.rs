@@ -626,13 +626,16 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
                 body.push_str(&flood);
                 body.push('}');
                 let answer = bench::answer(body);
-                drop(parse::<wire::File>(&answer).map(wire::File::remote));
-                drop(parse::<wire::Page<wire::File>>(&answer));
-                drop(parse::<wire::Page<wire::Upload>>(&answer));
-                drop(parse_list::<wire::Upload>(&answer).map(|upload| upload.listed_parts()));
+                drop(parse::<wire::SevenBridgesFile>(&answer).map(wire::SevenBridgesFile::remote));
+                drop(parse::<wire::SevenBridgesPage<wire::SevenBridgesFile>>(&answer));
+                drop(parse::<wire::SevenBridgesPage<wire::SevenBridgesUpload>>(&answer));
+                drop(
+                    parse_list::<wire::SevenBridgesUpload>(&answer)
+                        .map(|upload| upload.listed_parts()),
+                );
                 drop(parse::<wire::SignedPart>(&answer));
-                drop(parse::<wire::Project>(&answer));
-                answers::classify(answers::Call::General, &answer, WallTime(0));
+                drop(parse::<wire::SevenBridgesProject>(&answer));
+                answers::classify(answers::SevenBridgesCall::General, &answer, WallTime(0));
             }
         }
     });
@@ -652,7 +655,7 @@ fn ten_thousand_parts_with_header_lines_are_listed() {
     let parts: Vec<_> = (1..=10_000).map(part).collect();
     let body = format!("{{\"upload_id\":\"u\",\"parts\":[{}]}}", parts.join(","));
     assert!(body.len() <= crate::platform::http::ANSWER_MAX, "{}", body.len());
-    let upload: wire::Upload =
+    let upload: wire::SevenBridgesUpload =
         crate::platform::answer::parse_list(&bench::answer(body)).expect("read");
     let listed = upload.listed_parts().expect("listed");
     assert_eq!(listed.len(), 10_000);

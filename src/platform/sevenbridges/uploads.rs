@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use super::answers::Call;
-use super::folders::Found;
+use super::answers::SevenBridgesCall;
+use super::folders::FolderPath;
 use super::{MIB, PAGES_MAX, SevenBridges, TRAITS, files, wire};
 use crate::model::{
     ByteCount, Completion, Failure, FailureKind, OpenUpload, PartNumber, PartSize, RemoteFile,
@@ -82,18 +82,18 @@ impl SevenBridges {
             part_size: wish.get(),
         };
         let url = self.url("upload/multipart", query)?;
-        let response = self.call_json(Call::Begin, Method::POST, url, &body).await?;
-        answer::parse::<wire::Upload>(&response)?.layout(request.size, wish)
+        let response = self.call_json(SevenBridgesCall::Begin, Method::POST, url, &body).await?;
+        answer::parse::<wire::SevenBridgesUpload>(&response)?.layout(request.size, wish)
     }
 
     async fn details(
         &self,
         id: &RemoteUploadId,
         with_parts: bool,
-    ) -> Result<wire::Upload, Failure> {
+    ) -> Result<wire::SevenBridgesUpload, Failure> {
         let query = [("list_parts", if with_parts { "true" } else { "false" })];
         let path = format!("upload/multipart/{id}");
-        answer::parse_list(&self.get(Call::Upload, &path, &query).await?)
+        answer::parse_list(&self.get(SevenBridgesCall::Upload, &path, &query).await?)
     }
 
     pub(super) async fn find_uploads(
@@ -101,7 +101,7 @@ impl SevenBridges {
         request: &BeginRequest,
         since: WallTime,
     ) -> Result<Vec<RemoteUpload>, Failure> {
-        let Found::Folder(folder) = self.find_folders(&request.target.folders).await? else {
+        let FolderPath::Folder(folder) = self.find_folders(&request.target.folders).await? else {
             return Ok(Vec::new());
         };
         let listed = self.uploads_in_progress().await?;
@@ -145,9 +145,10 @@ impl SevenBridges {
     /// Lists the uploads in progress, but for those that are said to go to other projects.
     pub(super) async fn open_uploads(&self) -> Result<Vec<OpenUpload>, Failure> {
         let mut listed = self.uploads_in_progress().await?;
-        let is_here = |upload: &wire::Upload| upload.project.as_ref() == Some(&self.project);
+        let is_here =
+            |upload: &wire::SevenBridgesUpload| upload.project.as_ref() == Some(&self.project);
         listed.retain(|upload| upload.project.is_none() || is_here(upload));
-        let open = |upload: wire::Upload| {
+        let open = |upload: wire::SevenBridgesUpload| {
             Ok(OpenUpload {
                 id: upload.id()?,
                 size: upload.size.and_then(ByteCount::of_file),
@@ -158,14 +159,16 @@ impl SevenBridges {
         listed.into_iter().map(open).collect()
     }
 
-    pub(super) async fn uploads_in_progress(&self) -> Result<Vec<wire::Upload>, Failure> {
-        let mut uploads: Vec<wire::Upload> = Vec::new();
+    pub(super) async fn uploads_in_progress(
+        &self,
+    ) -> Result<Vec<wire::SevenBridgesUpload>, Failure> {
+        let mut uploads: Vec<wire::SevenBridgesUpload> = Vec::new();
         for _ in 0..PAGES_MAX {
             let (offset, limit) = (uploads.len().to_string(), PAGE.to_string());
             let query = [("offset", offset.as_str()), ("limit", limit.as_str())];
-            let response = self.get(Call::General, "upload/multipart", &query).await?;
+            let response = self.get(SevenBridgesCall::General, "upload/multipart", &query).await?;
             let total = response.header("x-total-matching-query").and_then(|t| t.parse().ok());
-            let page: wire::Page<wire::Upload> = answer::parse(&response)?;
+            let page: wire::SevenBridgesPage<wire::SevenBridgesUpload> = answer::parse(&response)?;
             let count = page.items.len();
             uploads.extend(page.items);
             // A platform that tells the total may give shorter pages than were asked for.
@@ -184,7 +187,7 @@ impl SevenBridges {
     ) -> Result<wire::SignedPart, Failure> {
         let path = format!("upload/multipart/{}/part/{part}", remote.id);
         for _ in 0..2 {
-            let response = self.get(Call::Upload, &path, &[]).await?;
+            let response = self.get(SevenBridgesCall::Upload, &path, &[]).await?;
             let signed: wire::SignedPart = answer::parse(&response)?;
             let now = self.api.link.account.platform_time();
             if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
@@ -241,7 +244,7 @@ impl SevenBridges {
         }
         let url = self.url(&format!("upload/multipart/{}", remote.id), &[])?;
         let body = wire::ReportBody { parts: parts.iter().map(wire::Part::report).collect() };
-        self.call_json(Call::Upload, Method::POST, url, &body).await.map(drop)
+        self.call_json(SevenBridgesCall::Upload, Method::POST, url, &body).await.map(drop)
     }
 
     pub(super) async fn complete_upload(
@@ -250,8 +253,8 @@ impl SevenBridges {
     ) -> Result<RemoteFile, Failure> {
         let url = self.url(&format!("upload/multipart/{}/complete", remote.id), &[])?;
         let body = wire::CompleteBody { parts: [] };
-        let response = self.call_json(Call::Complete, Method::POST, url, &body).await?;
-        answer::parse::<wire::File>(&response)?.remote()
+        let response = self.call_json(SevenBridgesCall::Complete, Method::POST, url, &body).await?;
+        answer::parse::<wire::SevenBridgesFile>(&response)?.remote()
     }
 
     /// An upload that is gone was completed, or was lost; then no file of its name, its size and
@@ -275,7 +278,7 @@ impl SevenBridges {
 
     pub(super) async fn abort_upload(&self, id: &RemoteUploadId) -> Result<(), Failure> {
         let url = self.url(&format!("upload/multipart/{id}"), &[])?;
-        let failure = match self.call(Call::Upload, Method::DELETE, url, None).await {
+        let failure = match self.call(SevenBridgesCall::Upload, Method::DELETE, url, None).await {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
         };

@@ -35,7 +35,7 @@ const NAME_MAX: usize = 4096;
 #[derive(Debug, Serialize)]
 pub(super) struct BeginBody<'a> {
     #[serde(flatten)]
-    pub(super) place: Place<'a>,
+    pub(super) place: FolderPlace<'a>,
     pub(super) name: &'a str,
     pub(super) size: u64,
     pub(super) part_size: u64,
@@ -44,12 +44,12 @@ pub(super) struct BeginBody<'a> {
 /// A project's top, or a folder: never both.
 #[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Place<'a> {
+pub(super) enum FolderPlace<'a> {
     Project(&'a str),
     Parent(&'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> FolderPlace<'a> {
     /// Returns it as a query parameter.
     pub(super) fn query(self) -> (&'static str, &'a str) {
         match self {
@@ -63,7 +63,7 @@ impl<'a> Place<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct FolderBody<'a> {
     #[serde(flatten)]
-    pub(super) place: Place<'a>,
+    pub(super) place: FolderPlace<'a>,
     pub(super) name: &'a str,
     #[serde(rename = "type")]
     pub(super) kind: &'static str,
@@ -77,7 +77,7 @@ pub(super) struct CompleteBody {
 
 /// An upload in progress, in any of the calls that tell of it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Upload {
+pub(super) struct SevenBridgesUpload {
     pub(super) upload_id: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) name: Option<String>,
@@ -95,7 +95,7 @@ pub(super) struct Upload {
     parts: Option<ListedParts>,
 }
 
-impl Upload {
+impl SevenBridgesUpload {
     /// Returns its id.
     ///
     /// # Errors
@@ -345,7 +345,7 @@ impl SignedPart {
 
 /// A file or folder.
 #[derive(Debug, Deserialize)]
-pub(super) struct File {
+pub(super) struct SevenBridgesFile {
     id: Option<String>,
     pub(super) name: Option<String>,
     #[serde(default, rename = "type", deserialize_with = "lenient")]
@@ -358,7 +358,7 @@ pub(super) struct File {
     metadata: Small,
 }
 
-impl File {
+impl SevenBridgesFile {
     /// Returns whether it is a folder; the case of the word differs between calls.
     pub(super) fn is_folder(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("folder"))
@@ -385,14 +385,14 @@ impl File {
 /// A page of a list.
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
-pub(super) struct Page<T> {
+pub(super) struct SevenBridgesPage<T> {
     #[serde(deserialize_with = "list")]
     pub(super) items: Vec<T>,
 }
 
 /// A project, as far as we ask.
 #[derive(Debug, Deserialize)]
-pub(super) struct Project {
+pub(super) struct SevenBridgesProject {
     #[serde(default, deserialize_with = "lenient")]
     pub(super) root_folder: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
@@ -405,7 +405,7 @@ struct Permissions {
     write: Option<bool>,
 }
 
-impl Project {
+impl SevenBridgesProject {
     /// Returns whether the platform says that we may not write.
     pub(super) fn forbids_writing(&self) -> bool {
         self.permissions.as_ref().and_then(|permissions| permissions.write) == Some(false)
@@ -414,7 +414,7 @@ impl Project {
 
 /// The owner of a token.
 #[derive(Debug, Deserialize)]
-pub(super) struct User {
+pub(super) struct TokenOwner {
     pub(super) username: Option<String>,
 }
 
@@ -455,7 +455,7 @@ mod tests {
         serde_json::from_str(body).expect("parses")
     }
 
-    fn upload(body: &str) -> Upload {
+    fn upload(body: &str) -> SevenBridgesUpload {
         serde_json::from_str(body).expect("parses")
     }
 
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(many.expect_err("too many").kind, FailureKind::BadAnswer);
         for body in [r#"{"part_size":-5}"#, r#"{"part_size":1e400}"#, r#"{"part_size":1.5}"#, "[]"]
         {
-            assert!(serde_json::from_str::<Upload>(body).is_err(), "{body}");
+            assert!(serde_json::from_str::<SevenBridgesUpload>(body).is_err(), "{body}");
         }
     }
 
@@ -605,7 +605,7 @@ mod tests {
         let body = r#"{"href":"h","id":"65a1f0c2e4b0aa11bb22cc33","name":"S1.gz","type":"FILE",
             "size":7340032000,"created_on":"2025-02-11T09:02:11Z","origin":{},"tags":[],
             "metadata":{"sample":null,"n":5,"dropferry_digest":"64:09090909090909090909090909090909"}}"#;
-        let file: File = serde_json::from_str(body).expect("parses");
+        let file: SevenBridgesFile = serde_json::from_str(body).expect("parses");
         assert!(!file.is_folder());
         let file = file.remote().expect("a file");
         assert_eq!(file.size, Some(ByteCount(7_340_032_000)));
@@ -617,7 +617,9 @@ mod tests {
 
     #[test]
     fn odd_files_are_read_as_far_as_they_go() {
-        let file = |body: &str| serde_json::from_str::<File>(body).map(File::remote);
+        let file = |body: &str| {
+            serde_json::from_str::<SevenBridgesFile>(body).map(SevenBridgesFile::remote)
+        };
         let folder = file(r#"{"id":"f","name":"n","type":"FOLDER","size":7}"#).expect("parses");
         assert_eq!(folder.expect("a folder").size, None);
         for metadata in

@@ -73,12 +73,12 @@ pub(super) fn look(directory: impl AsFd, name: &Path) -> Result<Stat, Errno> {
 
 /// A name in an open directory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub(super) struct OpenEntry<'a> {
     pub(super) directory: &'a OwnedFd,
     pub(super) name: &'a Path,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> OpenEntry<'a> {
     pub(super) fn new(directory: &'a OwnedFd, name: &'a Path) -> Self {
         Self { directory, name }
     }
@@ -86,7 +86,7 @@ impl<'a> Entry<'a> {
 
 /// Renames, and never onto something. Where the file system cannot promise that, a link does; where it
 /// has no links either, the name is looked at just before.
-pub(super) fn rename_free(from: Entry<'_>, to: Entry<'_>) -> Result<(), Errno> {
+pub(super) fn rename_free(from: OpenEntry<'_>, to: OpenEntry<'_>) -> Result<(), Errno> {
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(from.directory, from.name, to.directory, to.name, flags) {
         Err(Errno::INVAL | Errno::NOSYS) => {}
@@ -132,7 +132,7 @@ impl<'a> Aside<'a> {
     ) -> Result<Option<Self>, Error> {
         let aside = Self::left(parent, path, version);
         let private = Path::new(&aside.private);
-        match rename_free(Entry::new(parent, name_of(path)), Entry::new(parent, private)) {
+        match rename_free(OpenEntry::new(parent, name_of(path)), OpenEntry::new(parent, private)) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::EXIST) => {
@@ -185,9 +185,9 @@ impl<'a> Aside<'a> {
 /// # Errors
 /// When it cannot have its own name: the message says which it has.
 pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> Result<(), Error> {
-    let own = Entry::new(parent, Path::new(private));
+    let own = OpenEntry::new(parent, Path::new(private));
     let doing = |errno| Error::of_file("put back", path, errno);
-    match rename_free(own, Entry::new(parent, name_of(path))) {
+    match rename_free(own, OpenEntry::new(parent, name_of(path))) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(doing(errno)),
@@ -199,7 +199,7 @@ pub(super) fn put_back(parent: &OwnedFd, private: &OsStr, path: &SourcePath) -> 
     }
     for number in 1..=KEPT_MAX {
         let kept = [path.file_name(), format!(".kept-{number}").as_bytes()].concat();
-        match rename_free(own, Entry::new(parent, Path::new(OsStr::from_bytes(&kept)))) {
+        match rename_free(own, OpenEntry::new(parent, Path::new(OsStr::from_bytes(&kept)))) {
             Ok(()) => {
                 let why = format!(
                     "it changed just now, twice; the version before the last is beside it, as {}",

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::super::Error;
 use super::super::beneath::{Root, Stat, stat_fd};
-use super::aside::{Aside, Entry, is_same_file, look, rename_free};
+use super::aside::{Aside, OpenEntry, is_same_file, look, rename_free};
 use super::{directory_of, name_of, unproved};
 use crate::model::SourcePath;
 
@@ -88,8 +88,8 @@ impl<'a> Place<'a> {
     pub(super) fn take(&mut self, aside: &Aside<'_>) -> Result<(), Error> {
         let path = aside.path;
         let directory = self.directory(path)?;
-        let to = Entry::new(directory, name_of(path));
-        match rename_free(Entry::new(aside.parent, aside.private()), to) {
+        let to = OpenEntry::new(directory, name_of(path));
+        match rename_free(OpenEntry::new(aside.parent, aside.private()), to) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST | Errno::XDEV) => {}
             Err(errno) => return Err(Error::of_file("move", path, errno)),
@@ -238,7 +238,10 @@ fn copy_to(
     copy.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(mtime))?;
     copy.sync_all()?;
     aside.check(&source)?;
-    rename_free(Entry::new(directory, partial), Entry::new(directory, name_of(aside.path)))?;
+    rename_free(
+        OpenEntry::new(directory, partial),
+        OpenEntry::new(directory, name_of(aside.path)),
+    )?;
     let found = look(directory, name_of(aside.path))?;
     match is_same_file(&found, &stat_fd(&copy)?) {
         true => Ok(()),

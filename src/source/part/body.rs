@@ -40,7 +40,7 @@ pub struct PartBytes {
 #[derive(Debug)]
 enum From {
     Memory(std::vec::IntoIter<Bytes>),
-    File(Box<Reader>),
+    File(Box<PartReread>),
     Ended,
 }
 
@@ -70,7 +70,7 @@ impl Ending {
 
 /// Reads a part again.
 #[derive(Debug)]
-struct Reader {
+struct PartReread {
     source: SourceFile,
     range: ByteRange,
     is_cold: bool,
@@ -79,7 +79,7 @@ struct Reader {
     file: Option<Arc<File>>,
     /// Where the next chunk begins that is not being read.
     at: u64,
-    reading: Option<JoinHandle<Result<Step, Failure>>>,
+    reading: Option<JoinHandle<Result<ReadStep, Failure>>>,
     /// Memory did not have a chunk: the next one is read ahead.
     reads_ahead: bool,
     is_proved: bool,
@@ -87,7 +87,7 @@ struct Reader {
 
 /// What a thread read.
 #[derive(Debug)]
-struct Step {
+struct ReadStep {
     file: Arc<File>,
     /// None of a part without bytes.
     chunk: Option<Chunk>,
@@ -104,7 +104,7 @@ impl PartBytes {
 
     /// Reads a part again that was digested, through memory that was reserved.
     pub fn read_again(source: SourceFile, range: ByteRange, is_cold: bool, room: Room) -> Self {
-        let reader = Reader {
+        let reader = PartReread {
             source,
             range,
             is_cold,
@@ -146,7 +146,7 @@ impl Stream for PartBytes {
     }
 }
 
-impl Reader {
+impl PartReread {
     fn end(&self) -> u64 {
         self.range.offset.saturating_add(self.range.length)
     }
@@ -197,7 +197,7 @@ impl Reader {
     }
 
     /// Has the next chunk read by a thread that may block.
-    fn start(&mut self, ending: &Ending) -> JoinHandle<Result<Step, Failure>> {
+    fn start(&mut self, ending: &Ending) -> JoinHandle<Result<ReadStep, Failure>> {
         let (source, file, range) = (self.source.clone(), self.file.clone(), self.range);
         let (at, left) = (self.at, self.end() - self.at);
         let (room, held) = (self.room.clone(), ending.clone());
@@ -217,7 +217,7 @@ fn read_step(
     range: ByteRange,
     at: u64,
     room: &Room,
-) -> Result<Step, Failure> {
+) -> Result<ReadStep, Failure> {
     let file = match file {
         Some(file) => file,
         None => {
@@ -233,5 +233,5 @@ fn read_step(
     if left <= CHUNK_BYTES as u64 {
         prove(source, &file)?;
     }
-    Ok(Step { file, chunk })
+    Ok(ReadStep { file, chunk })
 }

@@ -27,10 +27,10 @@ const KEPT: usize = 8;
 
 /// All buffers of the process.
 #[derive(Debug, Clone)]
-pub(super) struct Buffers(Arc<Shared>);
+pub(super) struct Buffers(Arc<BufferPool>);
 
 #[derive(Debug)]
-struct Shared {
+struct BufferPool {
     room: Arc<Semaphore>,
     capacity: usize,
     free: Mutex<Vec<Vec<u8>>>,
@@ -42,7 +42,7 @@ impl Buffers {
         let count = usize::try_from(memory.0 / BUFFER_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
         let capacity = count.clamp(stream as usize, Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(capacity));
-        Self(Arc::new(Shared { room, capacity, free: Mutex::default() }))
+        Self(Arc::new(BufferPool { room, capacity, free: Mutex::default() }))
     }
 
     /// Reserves room for all of `length` bytes, if it is there; a quarter of the budget is left for
@@ -81,7 +81,7 @@ pub struct Room(Arc<Share>);
 #[derive(Debug)]
 struct Share {
     permit: Option<OwnedSemaphorePermit>,
-    shared: Arc<Shared>,
+    shared: Arc<BufferPool>,
 }
 
 impl Room {

@@ -68,15 +68,15 @@ pub struct Kept {
 
 /// Parts that one thread digests side by side, each with its tag.
 pub struct Together<T> {
-    group: Mutex<Group<T>>,
+    group: Mutex<PartGroup<T>>,
     /// Steps that have ended.
     step_count: AtomicU64,
 }
 
-struct Group<T> {
+struct PartGroup<T> {
     /// Parts whose file is not open yet.
     come: VecDeque<(Wanted, T)>,
-    jobs: VecDeque<(Job, T)>,
+    jobs: VecDeque<(PartJob, T)>,
     /// What the thread reads: it is nowhere else meanwhile.
     busy: Option<(SourceFile, T)>,
     /// The others were taken away: no more join.
@@ -84,7 +84,7 @@ struct Group<T> {
 }
 
 /// A part in progress.
-struct Job {
+struct PartJob {
     wanted: Wanted,
     file: Arc<File>,
     is_cold: bool,
@@ -103,17 +103,20 @@ impl<T> Default for Together<T> {
     }
 }
 
-impl<T> Default for Group<T> {
+impl<T> Default for PartGroup<T> {
     fn default() -> Self {
         Self { come: VecDeque::new(), jobs: VecDeque::new(), busy: None, is_split: false }
     }
 }
 
 /// Returns the group of a file, made where there is none.
-fn of<'a, T>(groups: &'a mut Vec<(SourceFile, Group<T>)>, file: &SourceFile) -> &'a mut Group<T> {
+fn of<'a, T>(
+    groups: &'a mut Vec<(SourceFile, PartGroup<T>)>,
+    file: &SourceFile,
+) -> &'a mut PartGroup<T> {
     let known = groups.iter().position(|(known, _)| known == file);
     let index = known.unwrap_or_else(|| {
-        groups.push((file.clone(), Group::default()));
+        groups.push((file.clone(), PartGroup::default()));
         groups.len() - 1
     });
     &mut groups[index].1
@@ -146,7 +149,7 @@ impl<T> Together<T> {
         if std::mem::replace(&mut group.is_split, true) {
             return Vec::new();
         }
-        let mut others: Vec<(SourceFile, Group<T>)> = Vec::new();
+        let mut others: Vec<(SourceFile, PartGroup<T>)> = Vec::new();
         for (wanted, tag) in std::mem::take(&mut group.come) {
             let to = if wanted.file == file { &mut *group } else { of(&mut others, &wanted.file) };
             to.come.push_back((wanted, tag));
@@ -176,7 +179,7 @@ impl<T> Together<T> {
         Some((file, [tag].into_iter().chain(come).chain(jobs).collect()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Group<T>> {
+    fn lock(&self) -> MutexGuard<'_, PartGroup<T>> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,7 +220,7 @@ impl PartReader {
             }
             together.lock().come.extend(come);
             let read = begin_all(together, &mut done).and_then(|()| {
-                let is_held = |(job, _): &(Job, T)| job.wanted.room.is_some();
+                let is_held = |(job, _): &(PartJob, T)| job.wanted.room.is_some();
                 let is_any_held = together.lock().jobs.iter().any(is_held);
                 let step = if is_any_held { CHUNK_BYTES as u64 } else { WINDOW_BYTES };
                 each(together, &mut done, |job| {
@@ -235,7 +238,7 @@ impl PartReader {
             advance(self.width, &mut lanes.collect::<Vec<_>>());
             jobs.iter_mut().for_each(|(job, _)| job.is_hashed = true);
             together.lock().jobs = jobs;
-            if each(together, &mut done, Job::keep).is_err() {
+            if each(together, &mut done, PartJob::keep).is_err() {
                 return;
             }
             let jobs = std::mem::take(&mut together.lock().jobs);
@@ -259,7 +262,7 @@ fn begin_all<T>(
             let shared = wanted.shared_file(&group.jobs);
             (wanted, tag, shared)
         };
-        let begun = together.step(wanted.file.clone(), tag, || Job::begin(wanted, shared));
+        let begun = together.step(wanted.file.clone(), tag, || PartJob::begin(wanted, shared));
         match begun.ok_or(Taken)? {
             (Ok(job), tag) => together.lock().jobs.push_back((job, tag)),
             (Err(failure), tag) => done(tag, Err(failure)),
@@ -271,7 +274,7 @@ fn begin_all<T>(
 fn each<T>(
     together: &Together<T>,
     done: &mut impl FnMut(T, Result<Digested, Failure>),
-    mut act: impl FnMut(&mut Job) -> Result<(), Failure>,
+    mut act: impl FnMut(&mut PartJob) -> Result<(), Failure>,
 ) -> Result<(), Taken> {
     let count = together.lock().jobs.len();
     for _ in 0..count {
@@ -288,7 +291,7 @@ fn each<T>(
 impl Wanted {
     /// Returns the file, where another part of it is in the group: it was written back when it was opened,
     /// and what was stored into it since moved its times.
-    fn shared_file<T>(&self, jobs: &VecDeque<(Job, T)>) -> Option<Arc<File>> {
+    fn shared_file<T>(&self, jobs: &VecDeque<(PartJob, T)>) -> Option<Arc<File>> {
         let job = jobs.iter().rev().find(|(job, _)| job.wanted.file == self.file);
         job.map(|(job, _)| Arc::clone(&job.file))
     }
@@ -301,7 +304,7 @@ impl Wanted {
     }
 }
 
-impl Job {
+impl PartJob {
     fn begin(wanted: Wanted, shared: Option<Arc<File>>) -> Result<Self, Failure> {
         let file = wanted.open(shared)?;
         prepare_to_read(&file, wanted.range);
@@ -390,7 +393,7 @@ mod tests {
         assert!(begin_all(&together, &mut fail).is_ok());
         let aside = reader.buffers.aside();
         for _ in 0..reads {
-            let read = |job: &mut Job| job.read(&aside, WINDOW_BYTES);
+            let read = |job: &mut PartJob| job.read(&aside, WINDOW_BYTES);
             assert!(each(&together, &mut fail, read).is_ok());
         }
         if is_hashed {

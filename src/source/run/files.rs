@@ -24,7 +24,7 @@ const FOUND_MAX: usize = 16;
 const NAMES_MAX: usize = 50_000;
 
 /// One run's directory.
-pub(super) struct Folder<'a> {
+pub(super) struct RunFolder<'a> {
     root: Root,
     run: &'a SourcePath,
     is_directory: bool,
@@ -36,7 +36,7 @@ pub(super) struct Folder<'a> {
     notes: BTreeSet<String>,
 }
 
-impl<'a> Folder<'a> {
+impl<'a> RunFolder<'a> {
     pub(super) fn open(root: &DirectoryRoot, run: &'a SourcePath) -> Result<Self, Error> {
         let root = root.open()?;
         let stat = root.stat(run).map_err(|errno| Error::of_file("read run", run, errno))?;

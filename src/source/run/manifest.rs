@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::files::Folder;
+use super::files::RunFolder;
 use super::sheet::cells;
 use crate::model::SourcePath;
 use crate::source::Error;
@@ -19,7 +19,7 @@ const TOLD_MAX: usize = 5;
 ///
 /// The first line of a list of relative paths is not looked for: it may be a heading.
 pub(super) fn missing(
-    folder: &mut Folder<'_>,
+    folder: &mut RunFolder<'_>,
     rules: &[ManifestRule],
 ) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn missing(
 }
 
 fn look(
-    folder: &mut Folder<'_>,
+    folder: &mut RunFolder<'_>,
     rule: &ManifestRule,
     (list, text): &(SourcePath, Rc<str>),
     missing: &mut Vec<String>,

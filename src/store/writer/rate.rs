@@ -7,7 +7,7 @@ const RATE_WINDOW_NS: i64 = 10_000_000_000;
 
 /// Bytes accepted lately.
 #[derive(Debug, Default)]
-pub(super) struct Rate {
+pub(super) struct AcceptedRate {
     window_started_ns: i64,
     window_bytes: u64,
 }
@@ -19,7 +19,7 @@ pub(super) struct Accepted {
     pub(super) at_ns: i64,
 }
 
-impl Rate {
+impl AcceptedRate {
     /// Counts what a transaction added, if anything, and writes the rate.
     pub(super) fn write(
         &mut self,

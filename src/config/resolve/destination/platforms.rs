@@ -63,8 +63,8 @@ impl Resolver<'_> {
         let folder = raw.folder.unwrap_or_default();
         let folder = match &place {
             // The first folder is the name of the AppResult.
-            basespace::Place::Project(_) => format!("{{run}}/{folder}"),
-            basespace::Place::AppResult(_) => folder,
+            basespace::BaseSpacePlace::Project(_) => format!("{{run}}/{folder}"),
+            basespace::BaseSpacePlace::AppResult(_) => folder,
         };
         let settings = basespace::Settings { base_url: of.base_url, place };
         Some(TargetKeys::new(Platform::BaseSpace(settings), folder))
@@ -76,20 +76,20 @@ impl Resolver<'_> {
         of: &Of<'_>,
         app_result: Option<Spanned<String>>,
         project: Option<Spanned<String>>,
-    ) -> Option<basespace::Place> {
+    ) -> Option<basespace::BaseSpacePlace> {
         let name = of.name;
         let (message, at) = match (app_result, project) {
             (Some(given), None) => {
                 let id = given.as_ref().trim();
                 if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
-                    return Some(basespace::Place::AppResult(id.to_owned()));
+                    return Some(basespace::BaseSpacePlace::AppResult(id.to_owned()));
                 }
                 (format!("app_result = {id:?} is no id of decimal digits"), given.span())
             }
             (None, Some(given)) => {
                 let project = given.as_ref().trim();
                 if !project.is_empty() {
-                    return Some(basespace::Place::Project(project.to_owned()));
+                    return Some(basespace::BaseSpacePlace::Project(project.to_owned()));
                 }
                 ("project is empty".to_owned(), given.span())
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use super::{Common, Resolver};
+use super::{ChannelKeys, Resolver};
 use crate::config::raw;
 use crate::engine::settings::DigestSettings;
 use crate::notify::{Sender, mail};
@@ -20,13 +20,13 @@ impl Resolver<'_> {
         span: &Range<usize>,
         raw: raw::Mail,
         network: &http::Settings,
-    ) -> (Common, Option<DigestSettings>, Option<Sender>) {
+    ) -> (ChannelKeys, Option<DigestSettings>, Option<Sender>) {
         self.check_addresses(span, &raw);
         let server = self.server(span, raw.smtp.as_ref(), raw.tls.as_ref());
         let credential = raw.credential.and_then(|credential| self.password(credential));
         let digest = self.digest(raw.digest.as_ref(), raw.digest_hour.as_ref());
         self.check_digest(digest.is_some(), raw.on.as_ref());
-        let common = Common { name: raw.name, on: raw.on, per_hour: raw.per_hour };
+        let common = ChannelKeys { name: raw.name, on: raw.on, per_hour: raw.per_hour };
         let Some((host, port, tls)) = server else { return (common, digest, None) };
         if tls == mail::Tls::None && credential.is_some() && !is_here(&host) {
             let message = format!("a password for {host} would be sent as it is");

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 
-use super::super::wire::{File, Page, Upload};
+use super::super::wire::{SevenBridgesFile, SevenBridgesPage, SevenBridgesUpload};
 use super::*;
 use crate::platform::answer::{STORAGE_BODY_MAX, classify_storage, not_a_page, parse};
 
@@ -17,15 +17,15 @@ fn with(mut response: Response, name: &'static str, value: &str) -> Response {
     response
 }
 
-fn kind(call: Call, status: u16, body: &str) -> FailureKind {
+fn kind(call: SevenBridgesCall, status: u16, body: &str) -> FailureKind {
     classify(call, &response(status, body), NOW).kind
 }
 
 /// Statuses and codes as the vendor's list has them, the call they come with, and what they mean.
 #[test]
 fn every_documented_refusal_has_its_kind() {
-    use Call::{Begin, Complete, General, Upload};
     use FailureKind as K;
+    use SevenBridgesCall::{Begin, Complete, General, Upload};
     let throttled = K::Throttled { after: None };
     for (calls, status, codes, expected) in [
         (&[General, Begin, Upload, Complete][..], 503, &[0][..], K::Maintenance),
@@ -95,9 +95,13 @@ fn without_a_code_the_status_decides() {
             (101, K::BadAnswer),
             (999, K::BadAnswer),
         ] {
-            assert_eq!(kind(Call::General, status, body), expected, "{status} {body:?}");
+            assert_eq!(
+                kind(SevenBridgesCall::General, status, body),
+                expected,
+                "{status} {body:?}"
+            );
         }
-        assert_eq!(kind(Call::Upload, 404, body), K::UploadGone);
+        assert_eq!(kind(SevenBridgesCall::Upload, 404, body), K::UploadGone);
     }
 }
 
@@ -105,7 +109,12 @@ fn without_a_code_the_status_decides() {
 fn what_the_platform_did_not_write_is_not_believed() {
     let page = "<html><body>blocked by the filter</body></html>";
     for body in [page, "Not Found", "{\"code\":", "\"text\"", "[1]", "null", "\u{0}\u{1}"] {
-        for call in [Call::General, Call::Begin, Call::Upload, Call::Complete] {
+        for call in [
+            SevenBridgesCall::General,
+            SevenBridgesCall::Begin,
+            SevenBridgesCall::Upload,
+            SevenBridgesCall::Complete,
+        ] {
             for status in [400, 403, 404, 409, 410, 413] {
                 assert_eq!(kind(call, status, body), FailureKind::BadAnswer, "{status} {body}");
             }
@@ -113,42 +122,45 @@ fn what_the_platform_did_not_write_is_not_believed() {
                 assert_eq!(kind(call, status, body), FailureKind::ServerFault, "{status} {body}");
             }
         }
-        assert_eq!(kind(Call::General, 401, body), FailureKind::Unauthorized);
-        assert_eq!(kind(Call::General, 429, body), FailureKind::Throttled { after: None });
+        assert_eq!(kind(SevenBridgesCall::General, 401, body), FailureKind::Unauthorized);
+        assert_eq!(
+            kind(SevenBridgesCall::General, 429, body),
+            FailureKind::Throttled { after: None }
+        );
     }
 }
 
 #[test]
 fn hostile_bodies_are_survived_and_their_text_is_cut() {
     let text = format!(r#"{{"code":5024,"message":"{}"}}"#, "x\\n\\u001b[2J".repeat(1_000_000));
-    let failure = classify(Call::General, &response(400, &text), NOW);
+    let failure = classify(SevenBridgesCall::General, &response(400, &text), NOW);
     assert_eq!(failure.kind, FailureKind::BadRequest);
     assert!(failure.message.len() < 400, "{}", failure.message.len());
     assert!(!failure.message.contains(char::is_control));
     for code in ["99999999999999999999999", "1e999", "-1", "\"x\"", "[[[[]]]]", "true"] {
         let body = format!(r#"{{"code":{code},"message":[1]}}"#);
-        let failure = classify(Call::General, &response(500, &body), NOW);
+        let failure = classify(SevenBridgesCall::General, &response(500, &body), NOW);
         assert_eq!(failure.kind, FailureKind::ServerFault, "{code}");
     }
     let deep = "[".repeat(100_000);
-    assert_eq!(kind(Call::General, 502, &deep), FailureKind::ServerFault);
-    assert_eq!(kind(Call::Upload, 404, r#"{"code":"8003"}"#), FailureKind::UploadGone);
+    assert_eq!(kind(SevenBridgesCall::General, 502, &deep), FailureKind::ServerFault);
+    assert_eq!(kind(SevenBridgesCall::Upload, 404, r#"{"code":"8003"}"#), FailureKind::UploadGone);
 }
 
 #[test]
 fn a_failure_says_what_the_platform_said() {
     let body = r#"{"status":403,"code":5001,"message":"Insufficient privileges to access the requested file.","more_info":"u"}"#;
     let answer = with(response(403, body), "x-request-id", "req-1");
-    let failure = classify(Call::General, &answer, NOW);
+    let failure = classify(SevenBridgesCall::General, &answer, NOW);
     assert_eq!(
         failure.to_string(),
         "the platform refused the call: Insufficient privileges to access the requested file. \
          (code 5001) (forbidden, status 403, request req-1)"
     );
-    let page = classify(Call::Begin, &response(502, "<html>"), NOW);
+    let page = classify(SevenBridgesCall::Begin, &response(502, "<html>"), NOW);
     assert_eq!(page.message, "the platform refused to begin the upload with a web page");
     let elsewhere = with(response(302, ""), "location", "https://portal.example/?s=planted");
-    let failure = classify(Call::General, &elsewhere, NOW);
+    let failure = classify(SevenBridgesCall::General, &elsewhere, NOW);
     assert!(failure.message.contains("leads elsewhere, to portal.example:"), "{failure}");
     assert!(!failure.message.contains("planted"), "{failure}");
 }
@@ -163,7 +175,8 @@ fn a_success_must_have_the_shape_of_its_call() {
         ("{}", "an answer of another shape"),
         ("planted", "no JSON"),
     ] {
-        let failure = parse::<Page<File>>(&response(200, body)).expect_err(body);
+        let failure =
+            parse::<SevenBridgesPage<SevenBridgesFile>>(&response(200, body)).expect_err(body);
         assert_eq!(failure.kind, FailureKind::BadAnswer);
         assert_eq!(failure.message, format!("the platform answered with {said}"));
     }
@@ -172,7 +185,7 @@ fn a_success_must_have_the_shape_of_its_call() {
         assert!(not_a_page(&response(200, body)).is_ok(), "{body}");
     }
     let long = format!(r#"{{"upload_id":"u","name":"{}"}}"#, "x".repeat(10_000_000));
-    assert!(parse::<Upload>(&response(200, &long)).is_ok());
+    assert!(parse::<SevenBridgesUpload>(&response(200, &long)).is_ok());
 }
 
 #[test]
@@ -186,15 +199,18 @@ fn a_pause_is_read_from_either_header() {
     for odd in ["1739264000", "soon", "", "99999999999999999999", "9223372036854775807"] {
         assert_eq!(announced_pause(&reset(odd), NOW), None, "{odd}");
     }
-    let failure = classify(Call::General, &both, NOW);
+    let failure = classify(SevenBridgesCall::General, &both, NOW);
     let after = Some(Duration::from_secs(7));
     assert_eq!(failure.kind, FailureKind::Throttled { after });
     let hour = Some(Duration::from_hours(1));
     assert_eq!(announced_pause(&reset("1839264600"), NOW), hour, "three years");
     let busy = with(response(503, ""), "x-ratelimit-reset", "1739264700");
-    assert_eq!(classify(Call::General, &busy, NOW).kind, FailureKind::ServerFault);
+    assert_eq!(classify(SevenBridgesCall::General, &busy, NOW).kind, FailureKind::ServerFault);
     let busy = with(busy, "retry-after", "7");
-    assert_eq!(classify(Call::General, &busy, NOW).kind, FailureKind::Throttled { after });
+    assert_eq!(
+        classify(SevenBridgesCall::General, &busy, NOW).kind,
+        FailureKind::Throttled { after }
+    );
 }
 
 #[test]

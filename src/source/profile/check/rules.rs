@@ -18,7 +18,7 @@ use crate::source::patterns::Rules;
 const NO_CHANGE: &str = "no change";
 
 /// Where something may be, as keys of one table.
-type Keys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
+type SpotKeys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
 
 /// Checks and compiles it.
 pub(super) fn reading(raw: &raw::File, markers: &[String]) -> Result<Reading, ProfileError> {
@@ -108,7 +108,7 @@ fn required_file(
 
 fn origin(word: &'static str, one: &Spanned<raw::Origin>) -> Result<Origin, ProfileError> {
     let raw = one.as_ref();
-    let keys: Keys<'_> = [
+    let keys: SpotKeys<'_> = [
         ("xml", raw.xml.as_ref()),
         ("json", raw.json.as_ref()),
         ("key", raw.key.as_ref()),
@@ -127,7 +127,7 @@ fn origin(word: &'static str, one: &Spanned<raw::Origin>) -> Result<Origin, Prof
 }
 
 /// Reads the one key that says where in a file something is.
-fn spot(what: &str, keys: Keys<'_>, span: Range<usize>) -> Result<Spot, ProfileError> {
+fn spot(what: &str, keys: SpotKeys<'_>, span: Range<usize>) -> Result<Spot, ProfileError> {
     let mut given = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let (Some((key, value)), None) = (given.next(), given.next()) else {
         let hint = "allowed: one of xml, json, key, and for words also name".to_owned();
@@ -175,7 +175,7 @@ fn samples_rule(one: &Spanned<raw::Samples>) -> Result<SamplesRule, ProfileError
 
 fn outcome_rule(one: &Spanned<raw::Outcome>) -> Result<OutcomeRule, ProfileError> {
     let raw = one.as_ref();
-    let keys: Keys<'_> = [
+    let keys: SpotKeys<'_> = [
         ("xml", raw.xml.as_ref()),
         ("json", raw.json.as_ref()),
         ("key", raw.key.as_ref()),
