@@ -38,8 +38,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dropferry::model::{DirectoryName, Record};
-use dropferry::store::{self, writer::Writer};
+use dropferry::testing::model::{DirectoryName, Record};
+use dropferry::testing::store::{self, writer::Writer};
 use life::{begun, life, now, part};
 use rusqlite::Connection;
 use rustix::process::Signal;

@@ -85,7 +85,7 @@ impl Clock {
 }
 
 /// Turns a system time into nanoseconds since 1970, clamped to what fits.
-pub fn wall_time(time: SystemTime) -> WallTime {
+pub(crate) fn wall_time(time: SystemTime) -> WallTime {
     let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => WallTime(nanos(after)),

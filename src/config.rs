@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use problem::nearest_words;
-pub use problem::{Problem, Problems};
-pub use units::{UnitError, parse_duration, parse_rate, parse_size};
+pub(crate) use problem::{Problem, Problems};
+pub(crate) use units::{parse_duration, parse_rate};
 
 use crate::engine::settings::{
     ChannelSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish, PartsInFlight,
@@ -52,9 +52,7 @@ pub struct Config {
     pub retry: RetrySettings,
     /// How to reach the network.
     pub network: http::Settings,
-    /// Configured targets.
     pub destinations: Vec<Destination>,
-    /// Drop directories.
     pub drops: Vec<Drop>,
     /// How people are told, and of what.
     pub notify: Vec<Told>,
@@ -112,7 +110,6 @@ pub struct Transfer {
     pub timetable: Timetable,
 }
 
-/// A configured target.
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// `[destinations.NAME]`.
@@ -123,7 +120,6 @@ pub struct Destination {
     pub same_as: Vec<TargetAddress>,
     /// Where its credential is kept.
     pub credential: CredentialSource,
-    /// Remote folder.
     pub folder: String,
     /// What to do when the name is taken.
     pub when_name_taken: NamePolicy,
@@ -167,11 +163,9 @@ impl Destination {
 pub enum Platform {
     /// Seven Bridges and its kin.
     SevenBridges(sevenbridges::Settings),
-    /// Gjirafa VP.
     GjirafaVp(gjirafa_vp::Settings),
     /// Any S3-compatible storage.
     S3(s3::Settings),
-    /// Illumina BaseSpace.
     BaseSpace(basespace::Settings),
 }
 
@@ -243,7 +237,6 @@ impl Platform {
     }
 }
 
-/// A drop directory.
 #[derive(Debug, Clone)]
 pub struct Drop {
     /// What the engine goes by.
@@ -260,10 +253,10 @@ impl Drop {
 }
 
 /// The environment, as far as the configuration asks it.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Returns the file to read: the one asked for, else `$DROPFERRY_CONFIG`, else the system's.
-pub fn locate(asked: Option<&Path>, environment: Environment<'_>) -> PathBuf {
+pub(crate) fn locate(asked: Option<&Path>, environment: Environment<'_>) -> PathBuf {
     asked
         .map(Path::to_owned)
         .or_else(|| environment("DROPFERRY_CONFIG").map(PathBuf::from))

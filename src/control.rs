@@ -26,16 +26,17 @@ use tokio::sync::oneshot;
 
 use crate::model::{OrderChange, Scope, Verb};
 
-pub use client::{ask, reach};
-pub use listener::Listener;
-pub use place::check_place;
-pub use wire::Descriptors;
+pub use client::ask;
+pub(crate) use client::reach;
+pub(crate) use listener::Listener;
+pub(crate) use place::check_place;
+pub(crate) use wire::Descriptors;
 
 /// Files in one request, each with its descriptor. Sixteen conversations at once take no more
 /// descriptors than a daemon with the smallest usual limit has to spare.
-pub const FILES_MAX: usize = 16;
+pub(crate) const FILES_MAX: usize = 16;
 /// Things that one order names.
-pub const SCOPES_MAX: usize = 1000;
+pub(crate) const SCOPES_MAX: usize = 1000;
 /// The longest request: so many things with paths of usual length fit.
 const REQUEST_MAX: usize = 1024 * 1024;
 
@@ -47,7 +48,6 @@ pub enum Request {
     Order {
         /// What is to be done.
         verb: Verb,
-        /// With what.
         of: Vec<Scope>,
     },
     /// Send to a destination's target what its former targets hold.
@@ -83,7 +83,6 @@ pub enum Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RateOrder {
-    /// As is configured.
     Configured,
     /// As fast as it goes.
     Unlimited,
@@ -149,8 +148,7 @@ pub struct Handed {
 
 /// A request on its way to the daemon's loop.
 #[derive(Debug)]
-pub struct Asked {
-    /// What is asked.
+pub(crate) struct Asked {
     pub request: Request,
     /// What came with it.
     pub descriptors: Descriptors,
@@ -165,10 +163,7 @@ pub struct Asked {
 pub enum Error {
     /// Nobody listens, for no daemon runs.
     #[error("no daemon listens at {}", path.display())]
-    NotRunning {
-        /// Where.
-        path: PathBuf,
-    },
+    NotRunning { path: PathBuf },
     /// Nobody listens, although a daemon runs.
     #[error("a daemon runs, but its control socket {} is not there", path.display())]
     SocketGone {
@@ -178,24 +173,16 @@ pub enum Error {
     /// The socket's file may not be used, or cannot be made.
     #[error("the control socket {} cannot be used", path.display())]
     Unusable {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The answer is none.
     #[error("the daemon at {} gave no answer that can be understood: {why}", path.display())]
-    NoAnswer {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    NoAnswer { path: PathBuf, why: String },
 }
 
 impl Error {
-    /// Returns what helps.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotRunning { .. } => {

@@ -43,12 +43,10 @@ mod watches;
 mod web;
 mod workers;
 
-pub use build::{
-    Daemon, Error, Reader, Setup, check_destinations, destination_settings, portion, stored,
-};
+pub(crate) use build::{Daemon, Error, Setup, check_destinations, destination_settings};
+pub use build::{portion, stored};
 pub use clients::clients;
 pub use receipts::data_of;
-pub use web::Render;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,7 +95,7 @@ impl Daemon {
     /// # Errors
     /// When a commit failed, or the database was removed: what is remembered may be more than what is
     /// on disk, so the process must end and start again from the rows.
-    pub async fn run(mut self) -> Result<(), Error> {
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
         let effects = std::mem::take(&mut self.first_effects);
         self.take_effects(effects);
         self.note_configured();

@@ -41,7 +41,6 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Begins a message.
     pub fn new() -> Self {
         Self { state: START, length: 0, partial: [0; BLOCK] }
     }
@@ -53,7 +52,6 @@ impl Hasher {
         self.keep(rest);
     }
 
-    /// Ends the message.
     pub fn finish(mut self) -> Md5 {
         let (end, count) = self.end();
         kernel::alone(&mut self.state, &end[..count]);

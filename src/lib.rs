@@ -105,21 +105,72 @@
 //!   the sandbox before and after any call.
 
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod control;
-pub mod daemon;
-pub mod digest;
-pub mod engine;
-pub mod limiter;
-pub mod model;
-pub mod notify;
-pub mod platform;
-pub mod receipt;
-pub mod sandbox;
-pub mod sdnotify;
-pub mod signals;
-pub mod source;
-pub mod store;
-pub mod telemetry;
-pub mod web;
+pub(crate) mod clock;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod daemon;
+pub(crate) mod digest;
+pub(crate) mod engine;
+pub(crate) mod limiter;
+pub(crate) mod model;
+pub(crate) mod notify;
+pub(crate) mod platform;
+pub(crate) mod receipt;
+pub(crate) mod sandbox;
+pub(crate) mod sdnotify;
+pub(crate) mod signals;
+pub(crate) mod source;
+pub(crate) mod store;
+pub(crate) mod telemetry;
+pub(crate) mod web;
+
+/// What the integration tests and the benches drive. It is no interface: it changes with them.
+#[doc(hidden)]
+pub mod testing {
+    pub mod clock {
+        pub use crate::clock::Clock;
+    }
+    pub mod config {
+        pub use crate::config::{Config, DEFAULT};
+    }
+    pub mod control {
+        pub use crate::control::{Reply, Request, ask};
+    }
+    pub mod daemon {
+        pub use crate::daemon::{clients, data_of, desk, portion, stored};
+    }
+    pub mod digest {
+        pub use crate::digest::{Hasher, Width, advance, digest_many};
+    }
+    pub mod engine {
+        pub use crate::engine::{
+            Engine, Portion, Stored, StoredUpload, check, event, orders, settings,
+        };
+    }
+    pub mod model {
+        pub use crate::model::*;
+    }
+    pub mod platform {
+        #[cfg(feature = "testing")]
+        pub use crate::platform::fake;
+        pub use crate::platform::{call, contract, put};
+        pub mod s3 {
+            pub use crate::platform::s3::TRAITS;
+        }
+    }
+    pub mod receipt {
+        pub use crate::receipt::{directory, render, run_path, write_run};
+    }
+    pub mod sandbox {
+        pub use crate::sandbox::{Sandbox, Settings, Vendor, faults};
+    }
+    pub mod source {
+        pub use crate::source::{DirectoryRoot, Filter, Profile, Settings, scan};
+    }
+    pub mod store {
+        pub use crate::store::{Loaded, Settings, rest, snapshot, writer};
+    }
+    pub mod telemetry {
+        pub use crate::telemetry::field;
+    }
+}

@@ -17,7 +17,7 @@ mod timetable;
 
 use std::time::Duration;
 
-pub use timetable::{Days, Period, Rate, Timetable};
+pub(crate) use timetable::{Days, Period, Rate, Timetable};
 
 use crate::model::Monotonic;
 use crate::model::failure::PAUSE_MAX;
@@ -35,7 +35,7 @@ const REMAINING_LOW: u64 = 50;
 
 /// What a platform's answer says of its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Calls in a window.
     pub limit: Option<u64>,
     /// Calls left in this window.
@@ -46,7 +46,7 @@ pub struct Announcement {
 
 /// Calls that may be made.
 #[derive(Debug)]
-pub struct CallBudget {
+pub(crate) struct CallBudget {
     per_second: f64,
     burst: f64,
     available: f64,
@@ -59,7 +59,7 @@ pub struct CallBudget {
 
 impl CallBudget {
     /// Starts with the vendor's documented limit in mind, or with a fixed rate.
-    pub fn new(calls_per_second: Option<f64>, now: Monotonic) -> Self {
+    pub(crate) fn new(calls_per_second: Option<f64>, now: Monotonic) -> Self {
         let wished = calls_per_second.filter(|rate| rate.is_finite());
         let per_second = wished.unwrap_or(RATE_DEFAULT).max(RATE_MIN);
         let burst = (per_second * 20.0).max(1.0);
@@ -78,7 +78,7 @@ impl CallBudget {
     ///
     /// # Errors
     /// The moment at which a call may be free; always later than `now`.
-    pub fn take(&mut self, now: Monotonic) -> Result<(), Monotonic> {
+    pub(crate) fn take(&mut self, now: Monotonic) -> Result<(), Monotonic> {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(until);
         }
@@ -96,17 +96,17 @@ impl CallBudget {
     }
 
     /// Returns until when no call may be made at all, if that is so.
-    pub fn paused_until(&self, now: Monotonic) -> Option<Monotonic> {
+    pub(crate) fn paused_until(&self, now: Monotonic) -> Option<Monotonic> {
         self.paused_until.filter(|until| *until > now)
     }
 
     /// Returns whether no call may be made at all.
-    pub fn is_paused(&self, now: Monotonic) -> bool {
+    pub(crate) fn is_paused(&self, now: Monotonic) -> bool {
         self.paused_until(now).is_some()
     }
 
     /// Ends a pause. What the pause kept from being earned stays so.
-    pub fn lift(&mut self, now: Monotonic) {
+    pub(crate) fn lift(&mut self, now: Monotonic) {
         if self.paused_until.take().is_some() {
             self.available = self.available.max(1.0);
             self.counted_at = now;
@@ -114,7 +114,7 @@ impl CallBudget {
     }
 
     /// Follows what the platform announces. A fixed rate only ever becomes slower by it.
-    pub fn announced(&mut self, said: Announcement, now: Monotonic) {
+    pub(crate) fn announced(&mut self, said: Announcement, now: Monotonic) {
         if let Some(limit) = said.limit.filter(|limit| *limit > 0 && !self.is_fixed) {
             let limit = as_float(limit);
             self.per_second = (0.75 * limit / WINDOW.as_secs_f64()).max(RATE_MIN);
@@ -138,7 +138,12 @@ impl CallBudget {
     /// Stops all calls: the platform refused one. `pause` is what it asked for, `jitter` keeps
     /// machines of one account from coming back at once. Returns the pause that was set, which never
     /// ends a longer one.
-    pub fn refused(&mut self, pause: Duration, jitter: Duration, now: Monotonic) -> Duration {
+    pub(crate) fn refused(
+        &mut self,
+        pause: Duration,
+        jitter: Duration,
+        now: Monotonic,
+    ) -> Duration {
         let wished = pause.saturating_add(jitter);
         let pause = wished.clamp(PAUSE_MIN, PAUSE_MAX);
         let until = now.after(pause);
@@ -172,7 +177,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// which they were taken, so no part starves. A ticket whose holder gave up is simply not asked
 /// about: its bytes count as sent.
 #[derive(Debug)]
-pub struct ByteBudget {
+pub(crate) struct ByteBudget {
     per_second: u64,
     /// Bytes on all tickets, times 10^9.
     taken: u128,
@@ -183,16 +188,16 @@ pub struct ByteBudget {
 
 /// A place in the line of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(u128);
+pub(crate) struct Ticket(u128);
 
 impl ByteBudget {
     /// Starts without savings. A rate of zero stops everything.
-    pub fn new(per_second: u64, now: Monotonic) -> Self {
+    pub(crate) fn new(per_second: u64, now: Monotonic) -> Self {
         Self { per_second, taken: 0, paid: 0, counted_at: now }
     }
 
     /// Changes the rate, also for those who wait already: they ask [`Self::wait`] again.
-    pub fn set_rate(&mut self, per_second: u64, now: Monotonic) {
+    pub(crate) fn set_rate(&mut self, per_second: u64, now: Monotonic) {
         self.count(now);
         self.per_second = per_second;
         let saved_max = u128::from(per_second).saturating_mul(SAVED_MAX.as_nanos());
@@ -200,14 +205,14 @@ impl ByteBudget {
     }
 
     /// Takes a place in the line for this many bytes.
-    pub fn reserve(&mut self, bytes: u64, now: Monotonic) -> Ticket {
+    pub(crate) fn reserve(&mut self, bytes: u64, now: Monotonic) -> Ticket {
         self.count(now);
         self.taken = self.taken.saturating_add(u128::from(bytes) * NANOS_PER_SECOND);
         Ticket(self.taken)
     }
 
     /// Returns how long a ticket has to wait, as the rate is now; `Duration::MAX` when stopped.
-    pub fn wait(&mut self, ticket: Ticket, now: Monotonic) -> Duration {
+    pub(crate) fn wait(&mut self, ticket: Ticket, now: Monotonic) -> Duration {
         self.count(now);
         let owed = ticket.0.saturating_sub(self.paid);
         match (owed, self.per_second) {
@@ -218,12 +223,6 @@ impl ByteBudget {
                 Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
             }
         }
-    }
-
-    /// Takes the bytes at once and says how long to wait before sending them.
-    pub fn take(&mut self, bytes: u64, now: Monotonic) -> Duration {
-        let ticket = self.reserve(bytes, now);
-        self.wait(ticket, now)
     }
 
     fn count(&mut self, now: Monotonic) {
@@ -240,6 +239,14 @@ impl ByteBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ByteBudget {
+        /// Takes the bytes at once and says how long to wait before sending them.
+        fn take(&mut self, bytes: u64, now: Monotonic) -> Duration {
+            let ticket = self.reserve(bytes, now);
+            self.wait(ticket, now)
+        }
+    }
 
     fn at(millis: u64) -> Monotonic {
         Monotonic(Duration::from_millis(millis))

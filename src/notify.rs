@@ -14,11 +14,11 @@
 //! *At a crash* after a channel took a notice and before its row is marked, it is sent again: the same
 //! content with the same id, by which the receiver can tell.
 
-pub mod command;
-pub mod heartbeat;
-pub mod mail;
+pub(crate) mod command;
+pub(crate) mod heartbeat;
+pub(crate) mod mail;
 mod secret;
-pub mod webhook;
+pub(crate) mod webhook;
 mod words;
 
 use std::path::Path;
@@ -57,16 +57,13 @@ impl Sender {
 pub struct Parcel<'a> {
     /// The address: a secret.
     pub address: &'a str,
-    /// Header lines.
     pub headers: Vec<(&'static str, String)>,
     /// What is posted; without it the address is merely asked for.
     pub body: Option<String>,
 }
 
-/// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// HTTP status.
     pub status: u16,
     /// How long to wait, when that is said.
     pub retry_after: Option<Duration>,
@@ -75,7 +72,7 @@ pub struct Answer {
 }
 
 /// An answer to come.
-pub type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>>;
+pub(crate) type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>>;
 
 /// Makes a call by the daemon's rules for the network: proxy, certificates, time-outs, no redirects.
 pub trait Carrier: Send + Sync {
@@ -86,9 +83,7 @@ pub trait Carrier: Send + Sync {
 /// What channels are handed for one try.
 #[derive(Clone, Copy)]
 pub struct Means<'a> {
-    /// Makes calls.
     pub carrier: &'a dyn Carrier,
-    /// The time.
     pub at: WallTime,
     /// Is told every secret before it is used, so that no log shows it.
     pub keep: fn(&str),

@@ -11,23 +11,23 @@
 //!
 //! At a crash: see the three lines of every operation in [`contract`].
 
-pub mod account;
+pub(crate) mod account;
 mod answer;
 mod api;
-pub mod basespace;
+pub(crate) mod basespace;
 #[cfg(test)]
 mod bench;
 mod bounded;
 pub mod contract;
-pub mod credential;
+pub(crate) mod credential;
 #[cfg(feature = "testing")]
 pub mod fake;
-pub mod gjirafa_vp;
-pub mod http;
+pub(crate) mod gjirafa_vp;
+pub(crate) mod http;
 mod mark;
-pub mod probe;
-pub mod s3;
-pub mod sevenbridges;
+pub(crate) mod probe;
+pub(crate) mod s3;
+pub(crate) mod sevenbridges;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,7 +45,7 @@ use crate::model::{
 const CALLS_MAX: usize = 8;
 /// A configured target. Copies share permits.
 #[derive(Clone)]
-pub struct Destination(Arc<Inner>);
+pub(crate) struct Destination(Arc<Inner>);
 
 struct Inner {
     name: DestinationName,
@@ -59,10 +59,9 @@ struct Inner {
 
 /// What destinations of one account share.
 #[derive(Debug, Clone, Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// What they are let in with.
     pub credential: Option<Arc<Credential>>,
-    /// Their call budget.
     pub account: Option<Account>,
 }
 
@@ -73,17 +72,8 @@ impl std::fmt::Debug for Destination {
 }
 
 impl Destination {
-    /// Wraps a platform.
-    pub fn new(
-        name: DestinationName,
-        platform: SharedPlatform,
-        credential: Option<Arc<Credential>>,
-    ) -> Self {
-        Self::shared(name, platform, Shared { credential, account: None })
-    }
-
     /// Wraps a platform, with what it shares with other destinations.
-    pub fn shared(name: DestinationName, platform: SharedPlatform, shared: Shared) -> Self {
+    pub(crate) fn shared(name: DestinationName, platform: SharedPlatform, shared: Shared) -> Self {
         let Shared { credential, account } = shared;
         let seen = credential.as_ref().and_then(|credential| credential.version());
         Self(Arc::new(Inner {
@@ -97,30 +87,30 @@ impl Destination {
     }
 
     /// Ends a pause that the platform asked of the account.
-    pub fn lift_pause(&self) {
+    pub(crate) fn lift_pause(&self) {
         if let Some(account) = &self.0.account {
             account.lift_pause();
         }
     }
 
     /// Returns its configured name.
-    pub fn name(&self) -> &DestinationName {
+    pub(crate) fn name(&self) -> &DestinationName {
         &self.0.name
     }
 
     /// Tells whether its credential was replaced since it was built or since this was asked last.
-    pub fn credential_has_changed(&self) -> bool {
+    pub(crate) fn credential_has_changed(&self) -> bool {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.credential.as_ref().is_some_and(|credential| credential.changed_since(&mut seen))
     }
 
     /// Returns when its credential ends, where that can be told.
-    pub fn credential_expires_at(&self) -> Option<WallTime> {
+    pub(crate) fn credential_expires_at(&self) -> Option<WallTime> {
         self.0.credential.as_ref().and_then(|credential| credential.expires_at())
     }
 
     /// See [`contract::Platform::traits`].
-    pub fn traits(&self) -> Traits {
+    pub(crate) fn traits(&self) -> Traits {
         self.0.platform.traits()
     }
 
@@ -319,7 +309,8 @@ mod tests {
     fn destination(credential: Option<Arc<Credential>>) -> (Destination, Arc<Slow>) {
         let slow = Arc::new(Slow::default());
         let name = DestinationName::new("there");
-        (Destination::new(name, Arc::clone(&slow) as SharedPlatform, credential), slow)
+        let shared = Shared { credential, account: None };
+        (Destination::shared(name, Arc::clone(&slow) as SharedPlatform, shared), slow)
     }
 
     fn remote() -> RemoteUpload {

@@ -1,7 +1,7 @@
 //! Receipts: the files that prove uploads, made from rows.
 //!
 //! *Promises*: the same rows give the same bytes, for every value comes from rows and none from a
-//! clock; a receipt under its name is whole, and durable when [`write()`] has returned. *At a crash*
+//! clock; a receipt under its name is whole, and durable when [`write_all()`] has returned. *At a crash*
 //! in between, a temporary file may stay behind, which the next write of the same receipt replaces.
 //!
 //! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with
@@ -36,21 +36,16 @@ const READ_BYTES: usize = 64 << 10;
 /// Everything a receipt says.
 #[derive(Debug, Clone)]
 pub struct ReceiptData {
-    /// Which upload.
     pub upload: UploadId,
     /// From which drop directory.
     pub drop: String,
-    /// Which file.
     pub path: SourcePath,
-    /// Its length.
     pub size: ByteCount,
     /// Its time of modification, nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Which directory the drop directory was that it was read from.
     pub root: Option<RootIdentity>,
-    /// To where.
     pub destination: String,
-    /// The destination's platform.
     pub platform: String,
     /// The remote file's id.
     pub remote_id: String,
@@ -87,20 +82,16 @@ pub struct ReceiptData {
 /// Where a file was exported to.
 #[derive(Debug, Clone)]
 pub struct ReceiptExport {
-    /// The volume.
     pub volume: String,
     /// The object's key, below the volume's own prefix.
     pub location: String,
-    /// The platform's job.
     pub job: String,
     /// When it was known to be there.
     pub at: Option<WallTime>,
 }
 
-/// One part.
 #[derive(Debug, Clone)]
 pub struct ReceiptPart {
-    /// Which.
     pub number: PartNumber,
     /// Digest of its bytes.
     pub md5: Md5,
@@ -157,7 +148,7 @@ struct PartLine {
 }
 
 /// Returns a moment as RFC 3339 in UTC, or the start of time when it cannot be written so.
-pub fn rfc3339(at: WallTime) -> String {
+pub(crate) fn rfc3339(at: WallTime) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
 }
 
@@ -225,7 +216,7 @@ pub fn directory(state: &Path) -> PathBuf {
 
 /// Returns where the receipt of an upload is: `STATE/receipts/<drop>/<path>.<upload id>.json`, with names
 /// and paths cut that no file system takes, and `~` behind a directory that is called like a receipt.
-pub fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
+pub(crate) fn path_for(state: &Path, drop: &str, path: &SourcePath, upload: UploadId) -> PathBuf {
     directory(state).join(below(drop, path, &format!(".{upload}.json")).as_path())
 }
 
@@ -257,20 +248,12 @@ fn fitting(name: &[u8], suffix: &[u8]) -> Vec<u8> {
     [&name[..kept], mark.as_bytes(), suffix].concat()
 }
 
-/// Writes a receipt so that it is whole and durable under its name, and returns its SHA-256.
-///
-/// # Errors
-/// When the disk would not take it; nothing is under its name then, or the one before.
-pub fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
-    let written = write_all(&[(place.to_owned(), bytes.to_vec())]).pop();
-    written.unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
-}
-
-/// Writes receipts as [`write()`] does, and returns what came of each.
+/// Writes receipts so that each is whole and durable under its name, and returns the SHA-256 of each, or
+/// why the disk would not take it; nothing is under its name then, or the one before.
 ///
 /// Together they cost the disk little more than one: all are going to it before the first is
 /// waited for, all are there before the first is named, and each directory is waited for once.
-pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
+pub(crate) fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
     let mut made = BTreeSet::new();
     let begun = receipts.iter().map(|(place, bytes)| {
         if !made.contains(parent(place)) {
@@ -301,7 +284,7 @@ pub fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 32]>> {
 
 /// Why a receipt does not prove anything.
 #[derive(Debug, thiserror::Error)]
-pub enum Damage {
+pub(crate) enum Damage {
     /// It is not there.
     #[error("is missing")]
     Missing,
@@ -317,7 +300,7 @@ pub enum Damage {
 ///
 /// # Errors
 /// Why it is not.
-pub fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
+pub(crate) fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
     let is_missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     };
@@ -334,7 +317,7 @@ pub fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
 }
 
 /// Returns what is wrong with the receipt of a run as a whole, in words.
-pub fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
+pub(crate) fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
     let written = run.receipt_sha256?;
     let place = run_path(run.drop.as_str(), &run.name, run.generation);
     let damage = check(&directory(state).join(place.as_path()), Some(written)).err()?;
@@ -342,7 +325,7 @@ pub fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
 }
 
 /// Returns what is wrong with the receipt of a file, in words.
-pub fn file_damage(state: &Path, file: &RunFile) -> Option<String> {
+pub(crate) fn file_damage(state: &Path, file: &RunFile) -> Option<String> {
     let place = path_for(state, &file.drop, &file.path, file.upload);
     let damage = check(&place, file.receipt_sha256).err()?;
     Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
@@ -450,6 +433,10 @@ mod tests {
             bytes_sent: 9,
             attempt_count: 1,
         }
+    }
+
+    fn write(place: &Path, bytes: &[u8]) -> io::Result<[u8; 32]> {
+        write_all(&[(place.to_owned(), bytes.to_vec())]).remove(0)
     }
 
     #[test]

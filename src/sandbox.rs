@@ -8,17 +8,17 @@
 //! Every vendor has a [`Stand`] of its own: what exists there, ledger, rules and switches. Control is
 //! under `/_sandbox/VENDOR/`: `files`, `ledger`, `faults`, `switches`, `vanish`.
 
-pub mod basespace;
+pub(crate) mod basespace;
 mod control;
 mod faulting;
 pub mod faults;
-pub mod gjirafa_vp;
-pub mod ledger;
-pub mod s3;
+pub(crate) mod gjirafa_vp;
+pub(crate) mod ledger;
+pub(crate) mod s3;
 mod server;
 mod sevenbridges;
 mod stand;
-pub mod storage;
+pub(crate) mod storage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faults::{Rule, Switches};
 use ledger::Ledger;
-pub use stand::RemoteFile;
+pub(crate) use stand::RemoteFile;
 use stand::{Control, Stand};
 
 /// The vendors that are stood in for.
@@ -58,7 +58,6 @@ impl Vendor {
         }
     }
 
-    /// Reads a name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|vendor| vendor.as_str() == name)
     }

@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 ///
 /// # Errors
 /// When there is a socket and it does not take the message; so for all functions here.
-pub fn ready(status: &str) -> io::Result<()> {
+pub(crate) fn ready(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
 }
 
@@ -27,7 +27,7 @@ pub fn ready(status: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// See [`ready`].
-pub fn status(text: &str) -> io::Result<()> {
+pub(crate) fn status(text: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Status(&one_line(text))])
 }
 
@@ -35,7 +35,7 @@ pub fn status(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// See [`ready`]; also when the monotonic clock cannot be read.
-pub fn reloading() -> io::Result<()> {
+pub(crate) fn reloading() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
@@ -43,7 +43,7 @@ pub fn reloading() -> io::Result<()> {
 ///
 /// # Errors
 /// See [`ready`].
-pub fn stopping(status: &str) -> io::Result<()> {
+pub(crate) fn stopping(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))])
 }
 
@@ -51,13 +51,13 @@ pub fn stopping(status: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// See [`ready`].
-pub fn watchdog() -> io::Result<()> {
+pub(crate) fn watchdog() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Watchdog])
 }
 
 /// Returns how often [`watchdog`] should be called: half of what the supervisor allows; `None` when
 /// it does not watch this process.
-pub fn watchdog_interval() -> Option<Duration> {
+pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|allowed| allowed / 2)
 }
 

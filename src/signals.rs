@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 16;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Start nothing more, finish what flies, then stop: the first SIGTERM or SIGINT.
     Drain,
     /// Give up what flies and stop: any SIGTERM or SIGINT after the first.
@@ -39,13 +39,13 @@ pub enum Signal {
 ///
 /// # Errors
 /// When the operating system refuses the handler.
-pub fn survive_file_limit() -> io::Result<()> {
+pub(crate) fn survive_file_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
 }
 
 /// The signals of this process, as they come.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     signals: mpsc::Receiver<Signal>,
     handle: signal_hook::iterator::Handle,
 }
@@ -55,7 +55,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the operating system refuses a handler or a thread.
-    pub fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let handle = caught.handle();
         let (sender, signals) = mpsc::channel(WAITING_MAX);
@@ -72,7 +72,7 @@ impl Signals {
     }
 
     /// Waits for the next signal. May be dropped and called again without losing one.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match self.signals.recv().await {
             Some(signal) => signal,
             // The thread ends only after `self` is dropped.

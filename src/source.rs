@@ -17,18 +17,18 @@
 //! The shell calls it, from blocking threads where a function is not `async`.
 
 mod beneath;
-pub mod dispose;
-pub mod filter;
+pub(crate) mod dispose;
+pub(crate) mod filter;
 mod guard;
-pub mod handed;
-pub mod look;
-pub mod part;
+pub(crate) mod handed;
+pub(crate) mod look;
+pub(crate) mod part;
 mod patterns;
-pub mod profile;
-pub mod root;
-pub mod run;
+pub(crate) mod profile;
+pub(crate) mod root;
+pub(crate) mod run;
 pub mod scan;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,25 +41,25 @@ use crate::model::{
     Unit,
 };
 
-pub use dispose::{Disposable, Proved, dispose};
+pub(crate) use dispose::{Disposable, dispose};
 pub use filter::Filter;
-pub use handed::prove;
-pub use look::{look, look_counting};
-pub use part::{
-    Attend, ColdPages, Digested, Ending, Kept, MEMORY_PER_PART, PartBytes, PartReader, Room,
-    Together, Wanted,
+pub(crate) use handed::prove;
+pub(crate) use look::{look, look_counting};
+pub(crate) use part::{
+    Attend, Digested, MEMORY_PER_PART, PartBytes, PartReader, Room, Together, Wanted,
 };
-pub use patterns::PatternError;
-pub use profile::{Profile, ProfileError};
-pub use root::{DirectoryRoot, RootMark};
-pub use run::read_run;
-pub use scan::{ScanSummary, scan};
-pub use watch::{Watch, WatchHint, network_file_system};
+pub(crate) use patterns::PatternError;
+pub use profile::Profile;
+pub use root::DirectoryRoot;
+pub(crate) use root::RootMark;
+pub(crate) use run::read_run;
+pub(crate) use scan::ScanSummary;
+pub use scan::scan;
+pub(crate) use watch::{Watch, WatchHint, network_file_system};
 
 /// What one drop directory is, as far as finding files goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Its configured name.
     pub name: DirectoryName,
     /// Where it is: an absolute path.
     pub directory: PathBuf,
@@ -77,8 +77,7 @@ pub struct Settings {
 
 /// One version of one file in a drop directory, to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
-    /// The drop directory.
+pub(crate) struct SourceFile {
     pub root: Arc<DirectoryRoot>,
     /// The file, relative to it.
     pub path: SourcePath,
@@ -89,7 +88,7 @@ pub struct SourceFile {
 }
 
 /// Returns the room on the file system of a directory, where it is known.
-pub fn space(directory: &Path) -> Option<Space> {
+pub(crate) fn space(directory: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(directory).ok()?;
     let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(found.f_frsize));
     Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })

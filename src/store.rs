@@ -16,7 +16,7 @@
 //!
 //! *At a crash* the WAL has every answered transaction whole and no other; the next start reads it.
 
-pub mod care;
+pub(crate) mod care;
 mod columns;
 mod directory;
 mod lock;
@@ -39,7 +39,7 @@ use crate::model::{
 };
 
 /// Returns whether a daemon runs on a state directory.
-pub fn is_in_use(directory: &Path) -> bool {
+pub(crate) fn is_in_use(directory: &Path) -> bool {
     lock::is_taken(directory) == Some(true)
 }
 
@@ -57,7 +57,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// What a start would refuse.
-pub fn check(path: &Path) -> Result<(), Error> {
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
     directory::check(path)?;
     directory::lack(path).map_or(Ok(()), |lack| directory::refuse_loss(path, lack))
 }
@@ -65,11 +65,8 @@ pub fn check(path: &Path) -> Result<(), Error> {
 /// Who runs on this state, for `status`.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// Process id.
     pub pid: u32,
-    /// Program version.
     pub version: String,
-    /// When it started.
     pub started_at: WallTime,
 }
 
@@ -112,7 +109,7 @@ pub struct Loaded {
 }
 
 /// Words of a run and what it says under them.
-pub type RunWords = Vec<(String, String)>;
+pub(crate) type RunWords = Vec<(String, String)>;
 
 /// One upload as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,16 +129,13 @@ pub struct LoadedUpload {
 pub struct KnownFile {
     /// From which drop directory.
     pub drop: DirectoryName,
-    /// Which file.
     pub path: PathDigest,
-    /// Which version.
     pub fingerprint: Fingerprint,
-    /// To where.
     pub destination: DestinationName,
 }
 
 /// The answer to a submission, after its commit: what of it could not be stored.
-pub type Answer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
+pub(crate) type Answer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
 
 /// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
 /// engine bounds what can be in progress, so this many never pile up; if they did, the writer is stuck.
@@ -149,23 +143,22 @@ const QUEUE_MAX: usize = 65_536;
 
 /// The handle: cheap to clone, safe to share.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
     submissions: mpsc::Sender<Submission>,
 }
 
 /// The writer thread; joined by [`Thread::finish`].
 #[derive(Debug)]
-pub struct Thread {
+pub(crate) struct Thread {
     handle: JoinHandle<()>,
     in_use: directory::InUse,
 }
 
 /// What the writer does for the database itself, one short piece at a time.
 #[derive(Debug, Clone)]
-pub enum Tend {
+pub(crate) enum Tend {
     /// Removes parts and failed attempts of uploads that ended before a moment.
     Prune {
-        /// The moment.
         ended_before: WallTime,
         /// When they are removed.
         at: WallTime,
@@ -176,26 +169,19 @@ pub enum Tend {
     FoldLog,
     /// Notes how a copy ended.
     BackupEnded {
-        /// When.
         at: WallTime,
         /// Why there is none.
         failure: Option<String>,
     },
     /// Notes what a check found.
-    Checked {
-        /// When.
-        at: WallTime,
-        /// What.
-        verdict: care::Verdict,
-    },
+    Checked { at: WallTime, verdict: care::Verdict },
 }
 
 /// Whether there is more of the same to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tended {
+pub(crate) enum Tended {
     /// There is none.
     Done,
-    /// There may be.
     More,
 }
 
@@ -210,7 +196,10 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such thread to be had, or nothing can be written.
-    pub fn start(mut writer: writer::Writer, runner: &Runner) -> Result<(Self, Thread), Error> {
+    pub(crate) fn start(
+        mut writer: writer::Writer,
+        runner: &Runner,
+    ) -> Result<(Self, Thread), Error> {
         writer.introduce(runner)?;
         let path = writer.directory().to_owned();
         let in_use = directory::InUse::of(&path);
@@ -225,7 +214,7 @@ impl Store {
 
     /// Lines records up to be written in one transaction, after all that was submitted before. The
     /// answer comes after the commit; an empty list is a barrier.
-    pub fn submit(&self, records: Vec<Record>) -> Answer {
+    pub(crate) fn submit(&self, records: Vec<Record>) -> Answer {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(Submission::Records(records, answer));
         receiver
@@ -233,7 +222,7 @@ impl Store {
 
     /// Asks for one piece of care, after all that was submitted before. What fails of it poisons
     /// nothing.
-    pub fn tend(&self, tend: Tend) -> oneshot::Receiver<Result<Tended, Error>> {
+    pub(crate) fn tend(&self, tend: Tend) -> oneshot::Receiver<Result<Tended, Error>> {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(Submission::Tend(tend, answer));
         receiver
@@ -247,14 +236,6 @@ impl Store {
             Submission::Tend(_, answer) => drop(answer.send(Err(Error::poisoned()))),
         }
     }
-
-    /// Writes records and waits for the commit. Returns those that could not be stored.
-    ///
-    /// # Errors
-    /// When the commit failed, now or before.
-    pub async fn commit(&self, records: Vec<Record>) -> Result<Vec<writer::Refused>, Error> {
-        self.submit(records).await.unwrap_or_else(|_| Err(Error::poisoned()))
-    }
 }
 
 impl Thread {
@@ -262,13 +243,13 @@ impl Thread {
     ///
     /// # Errors
     /// When one was removed or replaced: what is written from then on is lost.
-    pub fn look(&self) -> Result<(), Error> {
+    pub(crate) fn look(&self) -> Result<(), Error> {
         self.in_use.look()
     }
 
     /// Waits until everything submitted is written and the WAL is folded into the database. All
     /// handles must be gone.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         // A panic aborts the process, so the thread can only have ended well.
         drop(self.handle.join());
     }
@@ -279,20 +260,16 @@ impl Thread {
 pub struct Error {
     /// What we were doing.
     doing: &'static str,
-    /// To which file.
     path: PathBuf,
-    /// Why it failed.
     pub kind: Kind,
 }
 
-/// Why it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Another daemon runs on this state.
     Locked,
     /// The database was written by a newer program.
     Newer {
-        /// Its version.
         found: usize,
         /// The newest this program knows.
         known: usize,
@@ -308,35 +285,26 @@ pub enum Kind {
     Lost {
         /// What is missing of it.
         lack: &'static str,
-        /// What is there.
         remains: &'static str,
     },
     /// It was removed or replaced while it was written to.
     Gone,
     /// The state directory belongs to another user.
     Foreign {
-        /// To this one.
         owner: u32,
         /// This process is this user's.
         us: u32,
     },
     /// Others may write to it, or it is not what it must be.
     Refused {
-        /// What is wrong.
         detail: String,
         /// What an operator can do about it.
         cure: String,
     },
     /// A migration failed; the database is as it was.
-    Migration {
-        /// Why.
-        detail: String,
-    },
+    Migration { detail: String },
     /// The disk or SQLite failed.
-    Failed {
-        /// Why.
-        detail: String,
-    },
+    Failed { detail: String },
     /// A commit failed before; nothing is written any more.
     Poisoned,
 }

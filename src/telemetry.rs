@@ -35,23 +35,18 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 use self::journal::JournalLayer;
 use self::repeats::{Repeats, Sparing};
 use self::scrub::Scrubber;
-pub use self::scrub::{register_secret, scrub, scrub_secrets};
+pub(crate) use self::scrub::{register_secret, scrub, scrub_secrets};
 use self::shown::ShownFields;
 use crate::model::Monotonic;
 
 /// The names of fields. No event or span uses any other.
 pub mod field {
-    /// The upload's id.
     pub const UPLOAD_ID: &str = "upload_id";
-    /// The configured destination.
     pub const DESTINATION: &str = "destination";
-    /// The vendor's API.
     pub const PLATFORM: &str = "platform";
     /// A path relative to its drop directory, or the drop directory.
     pub const PATH: &str = "path";
-    /// A part's number.
     pub const PART: &str = "part";
-    /// How many parts.
     pub const PART_COUNT: &str = "part_count";
     /// How many bytes.
     pub const BYTES: &str = "bytes";
@@ -59,9 +54,7 @@ pub mod field {
     pub const ATTEMPT: &str = "attempt";
     /// When it is tried again, RFC 3339 UTC.
     pub const RETRY_AT: &str = "retry_at";
-    /// A failure's kind.
     pub const KIND: &str = "kind";
-    /// HTTP status.
     pub const STATUS: &str = "status";
     /// The platform's id of a request.
     pub const REQUEST_ID: &str = "request_id";
@@ -88,11 +81,10 @@ pub mod field {
 
 /// How the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub(crate) enum Format {
     /// The journal's where standard error is connected to it, else text.
     #[default]
     Auto,
-    /// For people.
     Text,
     /// Records with fields, for journald; text where it cannot be reached.
     Journal,
@@ -102,15 +94,13 @@ pub enum Format {
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Level {
+pub(crate) enum Level {
     /// A person must act.
     Error,
-    /// Degraded, going on.
     Warn,
     /// One line for each change of state.
     #[default]
     Info,
-    /// Parts and attempts.
     Debug,
     /// The shape of what goes over the wire, and what dependencies say.
     Trace,
@@ -118,10 +108,11 @@ pub enum Level {
 
 impl Level {
     /// Every level, from few lines to many.
-    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// Returns the word used on the command line.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",
@@ -144,7 +135,7 @@ impl Level {
 /// A word that is no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("log level \"{0}\" is not one of error, warn, info, debug, trace")]
-pub struct UnknownLevel(String);
+pub(crate) struct UnknownLevel(String);
 
 impl FromStr for Level {
     type Err = UnknownLevel;
@@ -158,7 +149,7 @@ impl FromStr for Level {
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("the log cannot be set up")]
-pub struct Error {
+pub(crate) struct Error {
     /// What the subscriber said.
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
@@ -169,7 +160,7 @@ pub struct Error {
 ///
 /// # Errors
 /// When it was called before.
-pub fn init(
+pub(crate) fn init(
     format: Format,
     level: Level,
     now: impl Fn() -> Monotonic + Send + Sync + 'static,
@@ -213,7 +204,7 @@ pub fn init(
 }
 
 /// Says how often lines were repeated that are still being counted.
-pub fn flush() {
+pub(crate) fn flush() {
     let held = REPEATS.get().map(|repeats| repeats.take_held()).unwrap_or_default();
     for summary in held {
         match *summary.level() {
@@ -224,7 +215,6 @@ pub fn flush() {
     }
 }
 
-/// What repeats itself.
 static REPEATS: OnceLock<Arc<Repeats>> = OnceLock::new();
 
 type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
@@ -238,7 +228,7 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 ///
 /// # Errors
 /// When there is no log, or it cannot be changed.
-pub fn set_level(level: Level) -> Result<(), NotSet> {
+pub(crate) fn set_level(level: Level) -> Result<(), NotSet> {
     if SET_LEVEL.get().is_some_and(|set| set(level)) {
         LEVEL.store(level as u8, Ordering::Relaxed);
         return Ok(());
@@ -247,14 +237,14 @@ pub fn set_level(level: Level) -> Result<(), NotSet> {
 }
 
 /// Returns the level in force.
-pub fn level() -> Level {
+pub(crate) fn level() -> Level {
     Level::ALL[usize::from(LEVEL.load(Ordering::Relaxed)).min(Level::ALL.len() - 1)]
 }
 
 /// The level of the log cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the level of the log cannot be changed")]
-pub struct NotSet;
+pub(crate) struct NotSet;
 
 #[cfg(test)]
 mod tests {

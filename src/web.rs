@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 /// A loop that does not answer for this long does not turn.
 const PULSE_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that wait for the loop.
-pub const PULSES_MAX: usize = 16;
+pub(crate) const PULSES_MAX: usize = 16;
 
 /// Connections at once. Browsers and monitors hold few.
 const CONNECTIONS_MAX: usize = 64;
@@ -61,14 +61,12 @@ pub struct Settings {
 }
 
 /// Reads something to show, or says why it cannot.
-pub type Read = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+pub(crate) type Read = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// What is shown.
 #[derive(Clone)]
-pub struct View {
+pub(crate) struct View {
     /// The JSON of `status`.
     pub status: Read,
-    /// Prometheus' text.
     pub metrics: Read,
     /// Why the daemon cannot do its work; empty when it can.
     pub trouble: Read,
@@ -86,13 +84,13 @@ impl std::fmt::Debug for View {
 ///
 /// # Errors
 /// When it is taken, or not this machine's.
-pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
 /// Answers until it is dropped. Where there are too many connections, the oldest one ends: a peer
 /// that holds them open keeps no other user out.
-pub async fn serve(listener: TcpListener, view: View, hosts: Vec<String>) {
+pub(crate) async fn serve(listener: TcpListener, view: View, hosts: Vec<String>) {
     let hosts: Arc<[String]> = hosts.into();
     let mut connections = JoinSet::new();
     let mut oldest_first = VecDeque::new();
@@ -130,7 +128,6 @@ fn router(view: View, ours: Names) -> Router {
         .with_state(view)
 }
 
-/// Serves one request.
 async fn converse(stream: TcpStream, router: Router) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(false);
@@ -201,7 +198,6 @@ async fn guard(State(ours): State<Names>, request: Request, next: Next) -> Respo
 struct Names {
     /// The address that a connection came to.
     local: IpAddr,
-    /// What is configured.
     hosts: Arc<[String]>,
 }
 

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use dropferry::digest::{Hasher, Width, advance, digest_many};
+use dropferry::testing::digest::{Hasher, Width, advance, digest_many};
 use md5::Digest;
 
 use crate::Table;

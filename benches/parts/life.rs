@@ -1,6 +1,6 @@
 //! What the writer is told of uploads.
 
-use dropferry::model::{
+use dropferry::testing::model::{
     Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
     TargetId, UploadId, WallTime,

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
-use dropferry::engine::settings::{
+use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome};
+use dropferry::testing::engine::settings::{
     DestinationSettings, DirectorySettings, NoticeSettings, PartWish, PartsInFlight, RetrySettings,
     Settings,
 };
-use dropferry::engine::{Engine, Stored, StoredUpload};
-use dropferry::model::{
+use dropferry::testing::engine::{Engine, Stored, StoredUpload};
+use dropferry::testing::model::{
     ByteCount, Call, DestinationName, DirectoryName, ETag, Md5, Monotonic, NamePolicy, Now,
     PartSize, PartState, Record, RemoteUpload, RemoteUploadId, Reply, SourcePath, Stage, UploadId,
     UploadState,
@@ -129,14 +129,14 @@ fn settings() -> Settings {
     let far = DestinationName::new("far");
     let drop =
         DirectorySettings::plain(DirectoryName::new("template"), "/drop".into(), vec![far.clone()]);
-    let mut traits = dropferry::platform::s3::TRAITS;
+    let mut traits = dropferry::testing::platform::s3::TRAITS;
     traits.limits.count_max = 100_000;
     Settings {
         drops: vec![drop],
         destinations: vec![DestinationSettings {
             name: far,
             platform: "s3".into(),
-            address: dropferry::model::TargetAddress {
+            address: dropferry::testing::model::TargetAddress {
                 platform: "s3".into(),
                 base_url: "https://s3.example".into(),
                 container: "lab".into(),

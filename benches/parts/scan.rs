@@ -5,8 +5,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use dropferry::model::{DirectoryName, Unit};
-use dropferry::source::{DirectoryRoot, Filter, Profile, Settings, scan};
+use dropferry::testing::model::{DirectoryName, Unit};
+use dropferry::testing::source::{DirectoryRoot, Filter, Profile, Settings, scan};
 
 use crate::{Table, raw};
 

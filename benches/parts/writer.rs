@@ -1,7 +1,7 @@
 //! Rows of parts, and of small files, through the one writer: each transaction is synced.
 
-use dropferry::model::{ETagMode, Fact, Record, SourcePath, UploadId};
-use dropferry::store::{Settings, writer::Writer};
+use dropferry::testing::model::{ETagMode, Fact, Record, SourcePath, UploadId};
+use dropferry::testing::store::{Settings, writer::Writer};
 
 use crate::Table;
 use crate::life::{begun, life, part};

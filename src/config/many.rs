@@ -11,9 +11,7 @@ use toml::Spanned;
 /// One table, or an array of tables.
 #[derive(Debug)]
 pub(super) enum Many<T> {
-    /// One.
     One(T),
-    /// An array.
     All(Vec<Spanned<T>>),
 }
 

@@ -18,7 +18,6 @@ pub struct Problem {
 /// Everything that is wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
-    /// The file.
     pub path: PathBuf,
     /// What is wrong, in the order of lines.
     pub problems: Vec<Problem>,

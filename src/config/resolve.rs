@@ -40,7 +40,6 @@ struct Resolver<'a> {
     has_silence: bool,
 }
 
-/// Resolves a file.
 pub(super) fn resolve(
     path: &Path,
     text: &str,

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 /// Why a text is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitError {
-    /// What is allowed.
+pub(crate) struct UnitError {
     pub allowed: &'static str,
 }
 
@@ -47,7 +46,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
     scaled(text, &SIZES).ok_or(SIZE)
 }
 
@@ -55,7 +54,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     scaled(text, &DURATIONS).map(Duration::from_millis).ok_or(DURATION)
 }
 
@@ -63,7 +62,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 ///
 /// # Errors
 /// Says what is allowed.
-pub fn parse_rate(text: &str) -> Result<Option<u64>, UnitError> {
+pub(crate) fn parse_rate(text: &str) -> Result<Option<u64>, UnitError> {
     match text.trim() {
         "unlimited" => Ok(None),
         "0" => Ok(Some(0)),

@@ -55,6 +55,6 @@ async fn connect(path: &Path) -> Result<UnixStream, Error> {
 ///
 /// # Errors
 /// When none listens, or it cannot be reached.
-pub async fn reach(path: &Path) -> Result<(), Error> {
+pub(crate) async fn reach(path: &Path) -> Result<(), Error> {
     connect(path).await.map(drop)
 }

@@ -29,7 +29,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// What listens at a path. A socket that is removed, or cannot be made, is made as soon as it can be.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     path: PathBuf,
     socket: Result<Socket, Error>,
 }
@@ -37,12 +37,12 @@ pub struct Listener {
 impl Listener {
     /// Makes the socket. The caller holds the lock of the state, so no other daemon of this state
     /// listens there; and runs in a runtime.
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         Self { path: path.to_owned(), socket: open(path) }
     }
 
     /// Takes conversations until it is dropped, and hands on what is asked.
-    pub async fn serve(self, asked: mpsc::Sender<Asked>) {
+    pub(crate) async fn serve(self, asked: mpsc::Sender<Asked>) {
         let Self { path, mut socket } = self;
         let mut peers = Peers::default();
         let mut problem: Option<String> = None;
@@ -101,7 +101,6 @@ fn open(path: &Path) -> Result<Socket, Error> {
     make().map_err(|source| Error::Unusable { path: path.to_owned(), source })
 }
 
-/// Conversations in progress.
 #[derive(Debug, Default)]
 struct Peers {
     tasks: JoinSet<()>,
@@ -152,7 +151,6 @@ impl Peers {
     }
 }
 
-/// Holds one conversation.
 async fn converse(
     stream: UnixStream,
     path: &Path,

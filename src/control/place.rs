@@ -29,7 +29,7 @@ pub(super) struct SocketPlace {
 ///
 /// # Errors
 /// What is there, or that the path is too long.
-pub fn check_place(path: &Path) -> io::Result<()> {
+pub(crate) fn check_place(path: &Path) -> io::Result<()> {
     if path.as_os_str().len() > PATH_MAX {
         let why = format!("its path is longer than the {PATH_MAX} bytes that a socket may have");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));

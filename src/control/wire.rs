@@ -26,11 +26,11 @@ const ROOM: usize = rustix::cmsg_space!(ScmRights(FILES_MAX));
 /// Closing one may wait for the file system behind it, which the peer chose: so they are closed on a
 /// thread that may block.
 #[derive(Debug, Default)]
-pub struct Descriptors(Vec<OwnedFd>);
+pub(crate) struct Descriptors(Vec<OwnedFd>);
 
 impl Descriptors {
     /// Returns them, in the order in which they were passed.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
         self.0.iter().map(AsFd::as_fd)
     }
 }
@@ -48,7 +48,6 @@ impl Drop for Descriptors {
     }
 }
 
-/// What was read.
 #[derive(Debug)]
 pub(super) enum WireLine {
     /// A line, without its end, and what came with it.

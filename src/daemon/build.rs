@@ -50,7 +50,7 @@ use crate::store::{self, Loaded, Runner, Store, Thread};
 const EVENTS_MAX: usize = 4;
 
 /// The daemon. Built by [`Daemon::start`], run by `run`.
-pub struct Daemon {
+pub(crate) struct Daemon {
     pub(super) engine: Engine,
     pub(super) store: Store,
     pub(super) thread: Thread,
@@ -83,10 +83,10 @@ pub struct Daemon {
 }
 
 /// Where the configuration comes from, to read it again.
-pub type Reader = Box<dyn Fn() -> Result<Config, crate::config::Problems> + Send>;
+pub(crate) type Reader = Box<dyn Fn() -> Result<Config, crate::config::Problems> + Send>;
 
 /// What a daemon is built from.
-pub struct Setup {
+pub(crate) struct Setup {
     /// What it goes by.
     pub config: Config,
     /// Reads the configuration again.
@@ -116,7 +116,7 @@ impl Daemon {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn start(setup: Setup, clock: Clock) -> Result<Self, Error> {
+    pub(crate) fn start(setup: Setup, clock: Clock) -> Result<Self, Error> {
         let config = &setup.config;
         let now = clock.now();
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -243,7 +243,7 @@ fn sender(told: &Told) -> (Channel, Sender) {
 ///
 /// # Errors
 /// When something that was configured cannot be used.
-pub async fn check_destinations(
+pub(crate) async fn check_destinations(
     config: &Config,
 ) -> Result<Vec<(DestinationName, Result<(), Failure>)>, Error> {
     let clock = Clock::real();
@@ -259,7 +259,7 @@ pub async fn check_destinations(
 }
 
 /// Returns what the engine goes by, for each destination.
-pub fn destination_settings(config: &Config) -> Vec<DestinationSettings> {
+pub(crate) fn destination_settings(config: &Config) -> Vec<DestinationSettings> {
     engine_settings(config).destinations
 }
 

@@ -81,7 +81,6 @@ impl DatabaseCare {
         }
     }
 
-    /// Takes another configuration.
     pub(super) fn configure(&mut self, config: &config::Care, now: Monotonic) {
         self.plan.configure(config, now);
         self.config = config.clone();

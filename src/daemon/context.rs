@@ -25,11 +25,9 @@ use crate::source::{DirectoryRoot, Filter, PartReader, Profile, RootMark, Source
 /// Everything that acts need, and nothing that decides.
 #[derive(Debug)]
 pub(crate) struct World {
-    /// Configured targets.
     pub(crate) destinations: BTreeMap<DestinationName, Destination>,
     /// Each drop directory's destinations.
     pub(crate) targets: BTreeMap<DirectoryName, Vec<DestinationName>>,
-    /// Drop directories.
     pub(crate) sources: BTreeMap<DirectoryName, Source>,
     /// How people are told.
     pub(crate) senders: BTreeMap<Channel, Sender>,
@@ -43,7 +41,6 @@ pub(crate) struct World {
     pub(crate) readers: Readers,
     /// Where observations go while a scan runs.
     pub(crate) events: mpsc::Sender<Event>,
-    /// Reads parts.
     pub(crate) parts: PartReader,
     /// Bytes a second.
     pub(crate) bandwidth: Arc<Bandwidth>,
@@ -58,7 +55,6 @@ pub(crate) struct World {
 /// One drop directory, ready to be looked at.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// The directory.
     pub(crate) root: Arc<DirectoryRoot>,
     /// Files in it are found; without, each is handed in.
     pub(crate) is_watched: bool,

@@ -54,7 +54,6 @@ pub(super) struct Control {
     /// Operators whose orders the engine has not answered.
     waiting: BTreeMap<OrderId, Waiting>,
     next_order: u64,
-    /// Ends with this.
     _server: JoinSet<()>,
 }
 
@@ -75,7 +74,6 @@ impl Control {
         }
     }
 
-    /// Takes another configuration.
     pub(super) fn configure(&mut self, config: &Config) {
         self.protected = Arc::new(Protected::of(config));
     }

@@ -39,7 +39,6 @@ struct Write<C, A> {
 pub enum Task<C, A> {
     /// Submit a transaction to the store; when it is durable, [`Desk::landed`] is next.
     Write(Vec<Record>),
-    /// Start an act.
     Start(C, ActId, Act),
     /// Let an answer go.
     Answer(A),

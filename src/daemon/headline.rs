@@ -38,7 +38,6 @@ impl Headline {
         self.due <= now
     }
 
-    /// Makes the line.
     pub(super) fn line(
         &mut self,
         now: Monotonic,

@@ -165,7 +165,6 @@ impl Attend for Watched<'_> {
 pub(super) struct Reading {
     /// The drop directory; none of a file of our own.
     pub(super) drop: Option<DirectoryName>,
-    /// The file.
     pub(super) path: SourcePath,
     /// The device it lies on.
     pub(super) device: u64,

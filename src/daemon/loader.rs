@@ -27,7 +27,6 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Begins to read.
     pub(super) fn start(rest: Rest) -> Result<Self, Error> {
         let (sender, portions) = mpsc::channel(PORTIONS_MAX);
         let reading = rest.start(ROWS, move |read| {

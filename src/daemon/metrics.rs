@@ -12,7 +12,6 @@ const STATES: [&str; 6] = ["queued", "sending", "waiting", "completed", "parked"
 const WATCHES: [&str; 3] = ["events", "scanning", "deaf"];
 const DESTINATION_STATES: [&str; 4] = ["ok", "throttled", "unreachable", "halted"];
 
-/// Renders everything.
 pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -> String {
     let mut text = MetricsText(String::new());
     let version = status.daemon.as_ref().map_or("", |daemon| daemon.version.as_str());

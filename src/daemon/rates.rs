@@ -40,7 +40,6 @@ impl Rates {
         rates
     }
 
-    /// Takes another configuration.
     pub(super) fn configure(&mut self, transfer: &Transfer) {
         self.base = transfer.bandwidth;
         self.timetable = transfer.timetable.clone();

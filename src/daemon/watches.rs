@@ -34,15 +34,12 @@ const ANOTHER: &str = "another directory stands at the path of the drop director
 
 /// One drop directory to watch.
 pub(super) struct WatchedDirectory {
-    /// Its name.
     pub(super) drop: DirectoryName,
-    /// Where it is.
     pub(super) root: Arc<DirectoryRoot>,
     /// What of it is wanted.
     pub(super) filter: Filter,
     /// Which directory scans see there.
     pub(super) seen: Receiver<Option<RootMark>>,
-    /// Where hints go.
     pub(super) events: Sender<Event>,
 }
 

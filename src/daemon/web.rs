@@ -12,7 +12,7 @@ use crate::store::snapshot::Status;
 use crate::web::{self, PULSES_MAX, Read, Settings, View};
 
 /// Renders what `status` shows, as JSON.
-pub type Render = fn(&Status) -> String;
+pub(crate) type Render = fn(&Status) -> String;
 
 /// The page's server, when there is one.
 #[derive(Debug)]

@@ -14,7 +14,6 @@ use crate::model::{ByteCount, Failure, FailureKind};
 /// What an act gave.
 pub(crate) type Reply = Result<Outcome, Setback>;
 
-/// Acts under way.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     running: JoinSet<(ActId, Reply)>,
@@ -22,7 +21,6 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts an act.
     pub(crate) fn start(&mut self, id: ActId, act: impl Future<Output = Reply> + Send + 'static) {
         self.running.spawn(async move { (id, act.await) });
     }
@@ -44,7 +42,6 @@ impl Workers {
         self.running.try_join_next().and_then(Result::ok)
     }
 
-    /// Cuts everything.
     pub(crate) fn abort(&mut self) {
         self.cut = true;
         self.running.abort_all();

@@ -12,7 +12,6 @@ use super::{Block, Width};
 
 /// A message and the blocks that it has yet to take.
 pub(super) struct Job<'a> {
-    /// Of the message.
     pub(super) state: &'a mut [u32; 4],
     /// Yet to be taken.
     pub(super) blocks: &'a [Block],

@@ -7,11 +7,8 @@ use super::kernel;
 pub enum Width {
     /// One message; every machine has it.
     Scalar,
-    /// Four messages.
     Sse2,
-    /// Eight messages.
     Avx2,
-    /// Sixteen messages.
     Avx512,
 }
 

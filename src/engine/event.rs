@@ -4,8 +4,6 @@
 //! [`Event::Outcome`] with the same [`ActId`], also when it failed or was cancelled. Acts in
 //! [`Effect::Commit`] start only after the commit; that is how an intent becomes durable first.
 
-#![expect(missing_docs, reason = "a field is described where its name does not say it all")]
-
 mod seen;
 
 use std::collections::BTreeSet;

@@ -28,7 +28,7 @@ pub(super) use files::Closeness;
 use files::{Files, Notice};
 use health::Health;
 use run::SeenFile;
-pub use run::StoredRun;
+pub(crate) use run::StoredRun;
 use runs::{RunWants, Runs};
 use scans::{RunningScan, ScanSchedule};
 use settle::Settle;

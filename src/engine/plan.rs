@@ -85,7 +85,7 @@ const RUN_WORDS: [&str; 4] = ["run_id", "instrument", "flowcell", "sample"];
 const UNKNOWN: &str = "unknown";
 
 /// Tells whether a template speaks of what a run says of itself.
-pub fn needs_reading(template: &str) -> bool {
+pub(crate) fn needs_reading(template: &str) -> bool {
     RUN_WORDS.iter().chain(&["date"]).any(|word| template.contains(&format!("{{{word}}}")))
 }
 
@@ -188,7 +188,7 @@ fn date(at: WallTime) -> String {
 
 /// What an upload would be, without admitting it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
+pub(crate) struct Preview {
     /// Where it would stand.
     pub target: Target,
     /// The part size to wish for.
@@ -202,7 +202,7 @@ impl Preview {
     ///
     /// # Errors
     /// Why it would be parked.
-    pub fn of(
+    pub(crate) fn of(
         drop: &DirectorySettings,
         destination: &DestinationSettings,
         seen: (&Observation, ByteCount),

@@ -7,7 +7,7 @@
 use jiff::civil::{DateTime, Time, Weekday};
 
 /// Bytes a second; `None` is unlimited, zero stops.
-pub type Rate = Option<u64>;
+pub(crate) type Rate = Option<u64>;
 
 /// The days of a week, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,7 +17,6 @@ impl Days {
     /// Every day.
     pub const ALL: Self = Self(0b111_1111);
 
-    /// Adds a day.
     #[must_use]
     pub fn with(self, day: Weekday) -> Self {
         Self(self.0 | Self::bit(day))
@@ -37,7 +36,6 @@ impl Days {
 pub struct Period {
     /// On which days it begins.
     pub days: Days,
-    /// When it begins.
     pub from: Time,
     /// When it ends; midnight is the end of the day, and an earlier time is one of the next day.
     pub until: Time,

@@ -96,7 +96,6 @@ impl PartNumber {
         Self(number.expect("part counts are bounded by PartLimits::count_max, a u32"))
     }
 
-    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0.get()
     }
@@ -118,11 +117,9 @@ impl fmt::Display for PartNumber {
 pub struct PartLimits {
     /// Smallest part, the last excepted.
     pub size_min: ByteCount,
-    /// Largest part.
     pub size_max: ByteCount,
     /// Most parts in one upload.
     pub count_max: u32,
-    /// Largest file.
     pub file_max: ByteCount,
 }
 

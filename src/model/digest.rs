@@ -67,7 +67,6 @@ impl fmt::Display for ETag {
 /// What a storage answered to a part, or to a file of one part, that it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its ETag.
     pub etag: ETag,
     /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
     pub is_keyed: bool,

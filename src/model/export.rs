@@ -7,7 +7,6 @@ use super::time::WallTime;
 /// Where a file is exported to. Frozen when the export is intended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportPlace {
-    /// The volume.
     pub volume: String,
     /// The object's key, below the volume's own prefix.
     pub location: String,
@@ -16,7 +15,6 @@ pub struct ExportPlace {
 /// What is durable about one upload's export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// Where to.
     pub place: ExportPlace,
     /// How far it is.
     pub step: ExportStep,
@@ -31,10 +29,7 @@ pub enum ExportStep {
         since: WallTime,
     },
     /// The platform has a job for us.
-    Started {
-        /// Its id.
-        job: ExportId,
-    },
+    Started { job: ExportId },
     /// The job failed, or none was made: there is certainly none under way.
     Failed,
     /// The file is on the volume.
@@ -44,9 +39,7 @@ pub enum ExportStep {
 /// One file to be exported, as the platform is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportItem {
-    /// Which file.
     pub file: RemoteFileId,
-    /// Where to.
     pub place: ExportPlace,
 }
 
@@ -62,9 +55,7 @@ pub struct ExportMode {
 /// A job, as the platform tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportJob {
-    /// Its id.
     pub id: ExportId,
-    /// How it stands.
     pub state: ExportState,
 }
 
@@ -75,6 +66,5 @@ pub enum ExportState {
     Pending,
     /// The file is on the volume.
     Completed,
-    /// It ended badly.
     Failed(Failure),
 }

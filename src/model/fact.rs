@@ -23,15 +23,9 @@ pub enum Fact {
         at: WallTime,
     },
     /// The platform has an upload for us; its part layout is frozen from here on.
-    Begun {
-        /// The upload.
-        remote: RemoteUpload,
-        /// When.
-        at: WallTime,
-    },
+    Begun { remote: RemoteUpload, at: WallTime },
     /// The checkpoint: the storage has this part.
     PartAccepted {
-        /// Which part.
         part: PartNumber,
         /// Digest of the bytes we read for it.
         md5: Md5,
@@ -41,26 +35,18 @@ pub enum Fact {
         note: Option<PartNote>,
         /// Bytes that went over the wire for it this time; zero when it was found there.
         sent: ByteCount,
-        /// When.
         at: WallTime,
     },
     /// The platform knows of these parts.
-    PartsReported {
-        /// Which.
-        parts: Vec<PartNumber>,
-    },
+    PartsReported { parts: Vec<PartNumber> },
     /// A part that was accepted must be sent again.
     PartReopened {
-        /// Which.
         part: PartNumber,
         /// The platform had been told of it.
         was_reported: bool,
     },
     /// What this upload's ETags are worth.
-    ETagModeLearned {
-        /// That.
-        mode: ETagMode,
-    },
+    ETagModeLearned { mode: ETagMode },
     /// We are about to ask the platform to put the parts together.
     CompleteIntended {
         /// When, by our clock.
@@ -69,19 +55,9 @@ pub enum Fact {
     /// The platform refused to complete and still has the upload: parts are checked again.
     CompleteWithdrawn,
     /// The file exists at the platform.
-    Completed {
-        /// The file.
-        file: RemoteFile,
-        /// When.
-        at: WallTime,
-    },
+    Completed { file: RemoteFile, at: WallTime },
     /// The file was there before and is the same: nothing is sent.
-    FoundPresent {
-        /// The file.
-        file: RemoteFile,
-        /// When.
-        at: WallTime,
-    },
+    FoundPresent { file: RemoteFile, at: WallTime },
     /// Another name was chosen, because the wished one is taken.
     Renamed {
         /// The name at the destination.
@@ -97,7 +73,6 @@ pub enum Fact {
         mark: Option<ContentMark>,
         /// The digest that the platform tells of the file, where it tells one.
         there: Option<ContentMark>,
-        /// When.
         at: WallTime,
     },
     /// The whole source was digested for the receipt, or cannot be any more.
@@ -109,26 +84,16 @@ pub enum Fact {
     },
     /// We are about to ask the platform to export the file.
     ExportIntended {
-        /// Where to.
         place: ExportPlace,
         /// When, by our clock.
         at: WallTime,
     },
     /// The platform has an export job for us.
-    ExportStarted {
-        /// The job.
-        job: ExportId,
-        /// When.
-        at: WallTime,
-    },
+    ExportStarted { job: ExportId, at: WallTime },
     /// The job failed, or the platform would not make one.
-    ExportFailed {
-        /// What it said.
-        message: String,
-    },
+    ExportFailed { message: String },
     /// The file is on the volume.
     Exported {
-        /// The job.
         job: ExportId,
         /// When we learned of it.
         at: WallTime,
@@ -137,7 +102,6 @@ pub enum Fact {
     ReceiptWritten {
         /// SHA-256 of the receipt file.
         sha256: [u8; 32],
-        /// When.
         at: WallTime,
     },
     /// So many bytes of it are in flight: sent, and part of no checkpoint and of no failure yet. Recorded
@@ -147,32 +111,23 @@ pub enum Fact {
         bytes: ByteCount,
     },
     /// Bytes went over the wire in vain, and nothing failed: what was in flight was cut.
-    SentInVain {
-        /// How many.
-        bytes: ByteCount,
-    },
+    SentInVain { bytes: ByteCount },
     /// An act failed and will be tried again.
     AttemptFailed {
-        /// What was tried.
         act: &'static str,
-        /// For which part.
         part: Option<PartNumber>,
-        /// How it failed.
         failure: Failure,
         /// Bytes that went over the wire in vain.
         sent: ByteCount,
         /// When the whole upload goes on; `None` when only this part or nothing waits.
         retry_at: Option<WallTime>,
-        /// When it failed.
         at: WallTime,
     },
     /// The upload stops until someone or something acts.
     Parked {
-        /// Why.
         reason: ParkReason,
         /// In full, for `show`.
         detail: String,
-        /// When.
         at: WallTime,
     },
     /// The upload may go on: its wait is over, or what parked it is gone.
@@ -186,21 +141,14 @@ pub enum Fact {
     },
     /// The destination has another target: begin again there, all parts open.
     Retargeted {
-        /// The target.
         target: TargetId,
         /// The part size to wish for there.
         part_size: PartSize,
     },
     /// The source is another version now: this upload ends, a new one is made of the new version.
-    SourceChanged {
-        /// When.
-        at: WallTime,
-    },
+    SourceChanged { at: WallTime },
     /// The operator gave the upload up.
-    Abandoned {
-        /// When.
-        at: WallTime,
-    },
+    Abandoned { at: WallTime },
 }
 
 impl Fact {

@@ -139,7 +139,6 @@ impl fmt::Debug for SourcePath {
 pub struct Fingerprint {
     /// Device number. A hint only: a share that is mounted again may get another.
     pub device: u64,
-    /// Inode number.
     pub inode: u64,
     /// Length in bytes.
     pub size: ByteCount,
@@ -200,7 +199,6 @@ fn digest_of(numbers: [u64; 3]) -> u64 {
 pub struct Observation {
     /// Where we looked, relative to the drop directory.
     pub path: SourcePath,
-    /// What was there.
     pub seen: Seen,
     /// Where it stands among others.
     pub place: Place,
@@ -228,9 +226,7 @@ pub enum IgnoreReason {
     LinkToDirectory,
     /// A symbolic link to nothing.
     LinkBroken,
-    /// A socket.
     Socket,
-    /// A named pipe.
     Fifo,
     /// A block or character device.
     Device,

@@ -9,7 +9,6 @@ use super::time::WallTime;
 pub enum WatchState {
     /// By events, with scans for truth.
     Events,
-    /// By scans alone.
     Scanning,
     /// Not at all: neither events nor a full scan in time.
     Deaf,
@@ -29,7 +28,6 @@ impl WatchState {
 /// One drop directory's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryHealth {
-    /// Its configured name.
     pub drop: DirectoryName,
     /// Its directory, for people.
     pub directory: String,

@@ -29,7 +29,6 @@ macro_rules! text_id {
                 Self(text.into().into())
             }
 
-            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -127,7 +127,6 @@ impl NoticeKind {
 /// One message by one channel: a row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// Its id.
     pub id: NoticeId,
     /// By which way it goes.
     pub channel: Channel,
@@ -167,13 +166,11 @@ pub struct UnsentNotice {
 /// What was told lately: it counts against what may be told in an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentNotice {
-    /// By which way.
     pub channel: Channel,
     /// When it was taken.
     pub sent_at: Option<WallTime>,
     /// When it was made, or was due.
     pub due: WallTime,
-    /// What was sent.
     pub body: String,
 }
 

@@ -12,7 +12,6 @@ use super::time::WallTime;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// Everything.
     All,
     /// All that goes to one destination.
     Destination(DestinationName),
@@ -20,7 +19,6 @@ pub enum Scope {
     Drop(DirectoryName),
     /// All of one run.
     Run(DirectoryName, SourcePath),
-    /// One upload.
     Upload(UploadId),
 }
 
@@ -59,11 +57,9 @@ impl std::fmt::Display for Scope {
 pub enum Verb {
     /// Start nothing of it until told otherwise.
     Pause,
-    /// Take that back.
     Resume,
     /// Try at once what waits, and again what is parked.
     Retry,
-    /// Give it up.
     Abandon,
     /// Accept another directory at the path of a drop directory.
     AcceptRoot,
@@ -83,7 +79,6 @@ pub struct OrderChange {
 /// What stands of an order until it is taken back or carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
-    /// It is paused.
     Paused,
     /// It is to be given up, as soon as it is known what was begun for it.
     GivenUp,
@@ -107,27 +102,20 @@ impl Standing {
 /// What is written of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderRecord {
-    /// It stands.
     Stands {
-        /// What holds.
         standing: Standing,
-        /// Of what.
         scope: Scope,
-        /// Since when.
         at: WallTime,
     },
     /// It was taken back, or carried out.
     Over {
-        /// What held.
         standing: Standing,
-        /// Of what.
         scope: Scope,
     },
     /// A rate holds, or what is configured does again.
     Bandwidth {
         /// Bytes a second, none is unlimited; or nothing, and what is configured holds.
         rate: Option<Option<u64>>,
-        /// When.
         at: WallTime,
     },
 }

@@ -14,7 +14,6 @@ use super::remote::{ContentMark, RemoteFile};
 /// What is known here of a file that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentFile {
-    /// Its length.
     pub size: ByteCount,
     /// The digest over its parts.
     pub mark: Option<ContentMark>,
@@ -29,11 +28,8 @@ pub struct SentFile {
 /// One file of a run at one destination, as its row has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrivedFile {
-    /// Which upload.
     pub upload: UploadId,
-    /// Of which file.
     pub path: SourcePath,
-    /// What was sent.
     pub sent: SentFile,
     /// The file at the destination.
     pub remote: RemoteFileId,
@@ -74,19 +70,9 @@ pub enum RemoteStanding {
     /// The size is the same, and its digest is of another kind.
     OtherKind,
     /// It has another size.
-    OtherSize {
-        /// There.
-        there: ByteCount,
-        /// What was sent.
-        sent: ByteCount,
-    },
+    OtherSize { there: ByteCount, sent: ByteCount },
     /// It has another digest.
-    OtherDigest {
-        /// There.
-        there: Md5,
-        /// What was sent.
-        sent: Md5,
-    },
+    OtherDigest { there: Md5, sent: Md5 },
     /// It has another ETag than when it was verified, or none: it was replaced since.
     Replaced,
     /// The destination does not tell its size.

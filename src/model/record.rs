@@ -17,68 +17,55 @@ use super::time::WallTime;
 /// One thing to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A new upload.
     Admit(Box<Admission>),
     /// Something about an upload.
     Upload(UploadId, Fact),
     /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
     CleanupQueued {
-        /// What, and where.
         what: OpenCleanup,
         /// When it was queued.
         at: WallTime,
     },
     /// That clean-up failed and will be tried again.
     CleanupDelayed {
-        /// What, and where.
         what: OpenCleanup,
         /// When to try again.
         retry_at: WallTime,
-        /// Why it failed.
         failure: Failure,
     },
     /// That clean-up is done: the remote upload is not there.
     CleanupDone {
-        /// What, and where.
         what: OpenCleanup,
     },
     /// A target that was not known before.
     Target {
         /// Its id from here on.
         id: TargetId,
-        /// Where it is.
         address: TargetAddress,
     },
     /// The targets that a destination has from here on: its own first, then those that are declared to
     /// be the same.
     TargetsInForce {
-        /// The destination.
         destination: DestinationName,
-        /// Its targets.
         targets: Vec<TargetId>,
     },
     /// What was completed for a destination at its former targets does not count as sent: the sources
     /// are sent to its target.
     Resend {
-        /// The destination.
         destination: DestinationName,
-        /// Its target.
         target: TargetId,
         /// Only uploads before this one do not count.
         before: UploadId,
     },
     /// An upload waits for the place that another one holds, or does not any more.
     PlaceAwaited {
-        /// The upload.
         upload: UploadId,
         /// The upload that holds the place.
         holder: Option<UploadId>,
     },
     /// A file of ours stands at a place.
     PlaceHeld {
-        /// The target.
         target: TargetId,
-        /// The place.
         place: Target,
         /// The upload that made it or found it, and its source.
         holder: PlaceHolder,
@@ -87,36 +74,26 @@ pub enum Record {
     },
     /// A path that is not uploaded, and why.
     Ignored {
-        /// Which drop directory.
         drop: DirectoryName,
-        /// Which path.
         path: SourcePath,
-        /// Why.
         reason: IgnoreReason,
-        /// Since when.
         at: WallTime,
     },
     /// A path that was ignored and is not any more.
     NotIgnored {
-        /// Which drop directory.
         drop: DirectoryName,
-        /// Which path.
         path: SourcePath,
     },
     /// A file that was sent was touched since, and is still what was sent.
     Touched {
-        /// Which drop directory.
         drop: DirectoryName,
-        /// Which path.
         path: SourcePath,
         /// As it stands there.
         fingerprint: Fingerprint,
     },
     /// A file that was sent stands under another name since: it is not sent again.
     Moved {
-        /// Which drop directory.
         drop: DirectoryName,
-        /// Its path there.
         path: SourcePath,
         /// As it stands there.
         fingerprint: Fingerprint,
@@ -127,24 +104,20 @@ pub enum Record {
     },
     /// A drop whose end the platform wants to be told.
     RunOpened {
-        /// Where to.
         destination: DestinationName,
         /// From which drop directory.
         drop: DirectoryName,
         /// The drop's own name.
         name: String,
-        /// Since when.
         at: WallTime,
     },
     /// The platform was told of a drop's end.
     RunFinished {
-        /// Where to.
         destination: DestinationName,
         /// From which drop directory.
         drop: DirectoryName,
         /// The drop's own name.
         name: String,
-        /// When.
         at: WallTime,
     },
     /// A run as it stands.
@@ -153,11 +126,8 @@ pub enum Record {
     RunWords {
         /// In which drop directory.
         drop: DirectoryName,
-        /// Which run.
         run: SourcePath,
-        /// Its words.
         words: Vec<(String, String)>,
-        /// Its samples.
         samples: Vec<String>,
     },
     /// A source is to be disposed of, or when that is has changed.
@@ -166,16 +136,13 @@ pub enum Record {
     DisposalIntended {
         /// In which drop directory.
         drop: DirectoryName,
-        /// Which run.
         run: SourcePath,
-        /// When.
         at: WallTime,
     },
     /// It was not disposed of, and why.
     DisposalDelayed {
         /// In which drop directory.
         drop: DirectoryName,
-        /// Which run.
         run: SourcePath,
         /// When it is tried again.
         retry_at: WallTime,
@@ -186,18 +153,15 @@ pub enum Record {
     DisposalEnded {
         /// In which drop directory.
         drop: DirectoryName,
-        /// Which run.
         run: SourcePath,
         /// It is not there any more.
         is_done: bool,
-        /// When.
         at: WallTime,
     },
     /// People are to be told; one that was not tried yet takes the place of itself.
     Notice(Box<Notice>),
     /// It was not told, and why.
     NoticeDelayed {
-        /// Which.
         id: NoticeId,
         /// When it is tried again.
         retry_at: WallTime,
@@ -208,25 +172,18 @@ pub enum Record {
     },
     /// Its receiver refuses it for good: it is not tried any more.
     NoticeGivenUp {
-        /// Which.
         id: NoticeId,
-        /// When.
         at: WallTime,
         /// Why it was not told.
         failure: Failure,
     },
     /// Another notice tells of it too.
     NoticeFolded {
-        /// Which.
         id: NoticeId,
-        /// The other.
         into: NoticeId,
     },
-    /// It was told.
     NoticeSent {
-        /// Which.
         id: NoticeId,
-        /// When.
         at: WallTime,
     },
     /// What an operator ordered, or that it holds no more.
@@ -237,20 +194,15 @@ pub enum Record {
     Configured(Vec<DirectoryName>),
     /// A destination's answers have shown something of its target that is kept for good.
     DestinationLearned {
-        /// Which.
         destination: DestinationName,
-        /// Its target.
         target: TargetId,
-        /// What.
         what: Learned,
         /// In full, for people; empty where there is nothing to add.
         detail: String,
-        /// When.
         at: WallTime,
     },
     /// How a destination is doing.
     DestinationHealth {
-        /// Which.
         destination: DestinationName,
         /// Platform's name, for status while the daemon is down.
         platform: String,
@@ -260,7 +212,6 @@ pub enum Record {
         reason: Option<String>,
         /// When it is called again, while it is not.
         next_try_at: Option<WallTime>,
-        /// Since when.
         at: WallTime,
     },
 }
@@ -272,7 +223,6 @@ pub struct Admission {
     pub id: UploadId,
     /// From which drop directory.
     pub drop: DirectoryName,
-    /// Which file.
     pub path: SourcePath,
     /// Which version of it.
     pub fingerprint: Fingerprint,
@@ -282,7 +232,6 @@ pub struct Admission {
     pub run: SourcePath,
     /// It is the receipt of its run, to tell others that all is there: read from the receipts.
     pub is_sentinel: bool,
-    /// To where.
     pub destination: DestinationName,
     /// The target that this name has.
     pub target_id: TargetId,
@@ -292,7 +241,6 @@ pub struct Admission {
     pub part_size: PartSize,
     /// Smaller goes first within a drop: position in the drop's `order` list.
     pub rank: u32,
-    /// When.
     pub at: WallTime,
     /// Set when the upload cannot be planned and is parked from the start.
     pub parked: Option<ParkReason>,

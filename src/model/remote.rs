@@ -9,18 +9,15 @@ use super::id::{RemoteFileId, RemoteUploadId};
 pub struct Target {
     /// Folder names from the top of the project or bucket down; empty for the top itself.
     pub folders: Vec<String>,
-    /// The file's name.
     pub name: String,
 }
 
 /// An upload in progress at a platform, with its frozen part layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteUpload {
-    /// The platform's id.
     pub id: RemoteUploadId,
     /// Length of every part but the last, as the platform settled it.
     pub part_size: PartSize,
-    /// How many parts.
     pub part_count: u32,
     /// Parts must go one at a time.
     pub sequential: bool,
@@ -29,7 +26,6 @@ pub struct RemoteUpload {
 /// An unfinished upload, as a platform lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenUpload {
-    /// The platform's id.
     pub id: RemoteUploadId,
     /// Where its file would stand, for people: a key, or a name.
     pub place: String,
@@ -44,16 +40,13 @@ pub struct OpenUpload {
 pub struct RemotePart {
     /// What is reported of it instead of the ETag.
     pub note: Option<PartNote>,
-    /// Which.
     pub number: PartNumber,
-    /// Its ETag.
     pub etag: ETag,
 }
 
 /// A file that exists at the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// The platform's id.
     pub id: RemoteFileId,
     /// The name it really has; a platform may have renamed it.
     pub name: String,
@@ -100,7 +93,6 @@ pub struct ContentMark {
 pub struct Description {
     /// Key and value pairs, in order.
     pub metadata: Vec<(String, String)>,
-    /// Labels.
     pub tags: Vec<String>,
     /// Our own digest, when it shall be left with the file.
     pub mark: Option<ContentMark>,
@@ -111,11 +103,9 @@ pub struct Description {
 pub enum NamePolicy {
     /// The same content counts as uploaded; another parks the upload.
     SkipIfSame,
-    /// Replace it.
     Overwrite,
     /// Upload under another name.
     Rename,
-    /// Park the upload.
     Park,
 }
 
@@ -164,6 +154,5 @@ pub struct Traits {
     pub sends_whole: bool,
     /// It can be asked about a file by its id.
     pub can_inspect: bool,
-    /// What ETags prove.
     pub etags: ETagLaw,
 }

@@ -18,7 +18,6 @@ impl RootIdentity {
         Self(text.into())
     }
 
-    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

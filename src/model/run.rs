@@ -24,7 +24,6 @@ pub enum Unit {
 /// What a file is to its run, by its path alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// One of many.
     Plain,
     /// Rewritten while the run is open: sent after it is closed.
     Held,
@@ -144,12 +143,10 @@ pub struct RunOutcome {
     pub is_success: bool,
 }
 
-/// One run's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     /// In which drop directory.
     pub drop: DirectoryName,
-    /// Its path there.
     pub name: SourcePath,
     /// How far it is.
     pub state: RunState,
@@ -210,17 +207,13 @@ impl RunRow {
 /// One file of a run at one destination, as its receipt proves it.
 #[derive(Debug, Clone)]
 pub struct RunFile {
-    /// Which upload.
     pub upload: UploadId,
     /// From which drop directory.
     pub drop: String,
-    /// Which file.
     pub path: SourcePath,
-    /// Its length.
     pub size: ByteCount,
     /// Its time of modification, nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// To where.
     pub destination: String,
     /// The remote file's id.
     pub remote_id: String,
@@ -243,11 +236,9 @@ pub struct RunFile {
 /// What happens to a source when all of its run is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
-    /// It stays.
     Keep,
     /// It is moved below this directory.
     Move(String),
-    /// It is deleted.
     Delete,
 }
 
@@ -265,7 +256,6 @@ pub enum WholeDigest {
 pub struct Disposal {
     /// In which drop directory.
     pub drop: DirectoryName,
-    /// Of which run.
     pub run: SourcePath,
     /// The run is a file.
     pub is_file: bool,

@@ -22,7 +22,6 @@ impl fmt::Display for TargetId {
 /// Where a target is. Two destinations with the same address are one target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetAddress {
-    /// The platform's name.
     pub platform: String,
     /// The platform's address, in its canonical form.
     pub base_url: String,
@@ -39,7 +38,6 @@ impl fmt::Display for TargetAddress {
 /// Uploads that were completed at a target that their destination no longer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerTarget {
-    /// The destination.
     pub destination: String,
     /// The target; `None` when its row is not there.
     pub address: Option<TargetAddress>,
@@ -70,7 +68,6 @@ pub struct OpenCleanup {
     pub destination: DestinationName,
     /// The target it was begun at.
     pub target: TargetId,
-    /// The remote upload.
     pub remote: RemoteUploadId,
 }
 
@@ -92,8 +89,6 @@ impl fmt::Display for PlaceSource {
 /// The upload that made what stands at a place, and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceHolder {
-    /// The upload.
     pub upload: UploadId,
-    /// Its source.
     pub source: PlaceSource,
 }

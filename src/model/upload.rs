@@ -104,38 +104,31 @@ pub enum Stage {
         /// Since when, by our clock.
         since: WallTime,
     },
-    /// Parts go.
     Sending {
-        /// The remote upload.
         remote: RemoteUpload,
     },
     /// We asked, or were about to ask, to put the parts together.
     Completing {
-        /// The remote upload.
         remote: RemoteUpload,
         /// Since when, by our clock.
         since: WallTime,
     },
     /// The file exists remotely.
     Completed {
-        /// The file.
         file: RemoteFile,
         /// The layout it was sent in; `None` when it was found there.
         remote: Option<RemoteUpload>,
     },
     /// It was compared with what we sent.
     Verified {
-        /// The file.
         file: RemoteFile,
         /// The layout it was sent in; `None` when it was found there.
         remote: Option<RemoteUpload>,
     },
     /// Its receipt is durable: the good end.
     Receipted {
-        /// The file.
         file: RemoteFile,
     },
-    /// Another end.
     Ended(EndReason),
 }
 
@@ -182,7 +175,6 @@ pub enum EndReason {
 /// Whether an upload may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// It may.
     None,
     /// Not before this time.
     Waiting {
@@ -191,7 +183,6 @@ pub enum Hold {
     },
     /// Not until someone or something acts.
     Parked {
-        /// Why.
         reason: ParkReason,
     },
 }
@@ -199,7 +190,6 @@ pub enum Hold {
 /// What is durable about one part.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PartState {
-    /// To be sent.
     #[default]
     Open,
     /// The storage has it.
@@ -239,9 +229,7 @@ impl PartState {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fact} is not allowed while an upload is {stage}")]
 pub struct IllegalFact {
-    /// The stage.
     pub stage: &'static str,
-    /// The fact.
     pub fact: String,
 }
 

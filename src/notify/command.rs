@@ -24,7 +24,6 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Enough for a sentence that says what is wrong; the rest is read and thrown away.
 const OUTPUT_MAX: usize = 1024;
 
-/// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The program's absolute path, then its arguments.
@@ -51,7 +50,7 @@ const LATER: i32 = 75;
 /// # Errors
 /// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable` when
 /// it asks to be run later.
-pub async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
+pub(crate) async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
     send_within(settings, notice, TIME_LIMIT).await
 }
 

@@ -11,7 +11,6 @@ use crate::model::Failure;
 /// Where to, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Holds the address.
     pub url_file: PathBuf,
     /// From one beat to the next.
     pub every: Duration,
@@ -21,7 +20,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// Why it did not arrive.
-pub async fn send(settings: &Settings, means: Means<'_>) -> Result<(), Failure> {
+pub(crate) async fn send(settings: &Settings, means: Means<'_>) -> Result<(), Failure> {
     let address = secret::read(&settings.url_file, means)?;
     let parcel = Parcel { address: &address, headers: Vec::new(), body: None };
     webhook::judge(&means.carrier.carry(parcel).await?)

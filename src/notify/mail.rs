@@ -26,13 +26,9 @@ const WORDS_MAX: usize = 300;
 /// Where to, and by which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Who is told.
     pub to: Vec<String>,
-    /// From whom.
     pub from: String,
-    /// The server's name.
     pub host: String,
-    /// Its port.
     pub port: u16,
     /// How the connection is encrypted.
     pub tls: Tls,
@@ -49,14 +45,13 @@ pub struct Settings {
 pub enum Tls {
     /// From the server's greeting on; a server that cannot is refused.
     StartTls,
-    /// From the beginning.
     Always,
     /// Not at all.
     None,
 }
 
 /// Tells whether a text is somebody's address, with or without a name.
-pub fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     text.parse::<Mailbox>().is_ok()
 }
 
@@ -64,7 +59,11 @@ pub fn is_address(text: &str) -> bool {
 ///
 /// # Errors
 /// `BadRequest` when the server refuses this message; other kinds when it was not reached, or failed.
-pub async fn send(settings: &Settings, notice: &Notice, means: Means<'_>) -> Result<(), Failure> {
+pub(crate) async fn send(
+    settings: &Settings,
+    notice: &Notice,
+    means: Means<'_>,
+) -> Result<(), Failure> {
     let message = message(settings, notice)?;
     let transport = transport(settings, means)?;
     match tokio::time::timeout(TIME_LIMIT, transport.send(message)).await {
@@ -128,7 +127,6 @@ fn header(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
-/// This machine's name.
 fn here() -> String {
     if let ClientId::Domain(name) = ClientId::default() { name } else { "this machine".into() }
 }

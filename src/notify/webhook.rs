@@ -19,10 +19,8 @@ use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 /// What of an answer is repeated.
 const ANSWER_MAX: usize = 200;
 
-/// Where to post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Holds the address.
     pub url_file: PathBuf,
     /// Holds what requests are signed with.
     pub secret_file: Option<PathBuf>,
@@ -45,7 +43,11 @@ pub enum Format {
 ///
 /// # Errors
 /// `BadRequest` when the receiver calls it wrong; other kinds when it was not reached, or failed.
-pub async fn send(settings: &Settings, notice: &Notice, means: Means<'_>) -> Result<(), Failure> {
+pub(crate) async fn send(
+    settings: &Settings,
+    notice: &Notice,
+    means: Means<'_>,
+) -> Result<(), Failure> {
     let address = secret::read(&settings.url_file, means)?;
     let body = settings.format.render(notice);
     let id = notice.public_id();

@@ -29,7 +29,7 @@ pub(super) const CLOCK_SLACK: Duration = Duration::from_mins(5);
 
 /// What a client reaches its platform by. Copies share it.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(crate) struct Link {
     pub(super) http: Http,
     pub(super) credential: Arc<Credential>,
     pub(super) account: Account,
@@ -38,7 +38,7 @@ pub struct Link {
 
 impl Link {
     /// Takes connections, and what an account is let in with.
-    pub fn new(
+    pub(crate) fn new(
         http: Http,
         credential: Arc<Credential>,
         account: Account,
@@ -51,7 +51,7 @@ impl Link {
 
 /// Budget and clock difference of one account. Copies share them.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub(crate) struct Account {
     shared: Arc<Mutex<Shared>>,
     time: TimeSource,
 }
@@ -67,7 +67,7 @@ struct Shared {
 
 impl Account {
     /// Starts with a fixed rate, or with what is documented of Seven Bridges until it is announced.
-    pub fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
+    pub(crate) fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
         let time = time.into();
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
         let shared = Shared { budget, clock_offset_ns: 0, doubted_offset_ns: None };
@@ -104,7 +104,7 @@ impl Account {
     }
 
     /// Ends a pause that the platform asked for: an operator wants calls to be made.
-    pub fn lift_pause(&self) {
+    pub(crate) fn lift_pause(&self) {
         let now = self.time.now().monotonic;
         self.with(|shared| shared.budget.lift(now));
     }

@@ -24,7 +24,6 @@ use crate::model::{Failure, FailureKind, WallTime};
 pub(super) struct Api {
     /// Its connections are also for what is sent elsewhere, such as to a storage: without the token.
     pub(super) link: Link,
-    /// Where it is.
     pub(super) base: Url,
     token_header: String,
     token_prefix: String,

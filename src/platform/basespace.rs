@@ -46,7 +46,7 @@ use crate::model::{
 };
 
 /// Sizes that are valid by every reading of the vendor's "5MB" and "25MB".
-pub const TRAITS: Traits = Traits {
+pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         size_min: ByteCount(5_242_880),
         size_max: ByteCount(25_000_000),
@@ -70,16 +70,13 @@ const COMPLETE_PATIENCE: Patience =
 /// What every file is said to be.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Such as `https://api.basespace.illumina.com/v1pre3`.
     pub base_url: String,
-    /// Where files go.
     pub place: BaseSpacePlace,
 }
 
-/// Where files go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BaseSpacePlace {
     /// Into the AppResult with this id.
@@ -89,9 +86,8 @@ pub enum BaseSpacePlace {
     Project(String),
 }
 
-/// The client.
 #[derive(Debug)]
-pub struct BaseSpace {
+pub(crate) struct BaseSpace {
     api: Api,
     place: BaseSpacePlace,
     places: PlaceIds,
@@ -104,7 +100,6 @@ pub struct BaseSpace {
 struct BaseSpaceRequest<'a> {
     call: BaseSpaceCall,
     method: Method,
-    /// Below the base.
     path: String,
     query: Vec<(&'a str, &'a str)>,
     /// Small content with its type.
@@ -139,7 +134,7 @@ impl BaseSpace {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
             api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,
             place: settings.place.clone(),

@@ -36,9 +36,7 @@ pub enum CredentialSource {
     Given(PathBuf),
     /// An INI file of the vendor's own tools.
     Profile {
-        /// The INI file.
         file: PathBuf,
-        /// The section.
         section: String,
         /// The key of the token.
         key: &'static str,
@@ -69,11 +67,11 @@ impl CredentialSource {
 
 /// A secret that prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub(crate) struct Token(String);
 
 impl Token {
     /// Returns the secret, for the header it is sent in.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -86,7 +84,7 @@ impl fmt::Debug for Token {
 
 /// A pair of keys, as AWS gives them out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keys {
+pub(crate) struct Keys {
     access_key: String,
     secret: Token,
     session: Option<Token>,
@@ -94,24 +92,24 @@ pub struct Keys {
 
 impl Keys {
     /// Returns the half that is no secret.
-    pub fn access_key(&self) -> &str {
+    pub(crate) fn access_key(&self) -> &str {
         &self.access_key
     }
 
     /// Returns the secret half, to sign with.
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         self.secret.reveal()
     }
 
     /// Returns the token of temporary keys.
-    pub fn session(&self) -> Option<&str> {
+    pub(crate) fn session(&self) -> Option<&str> {
         self.session.as_ref().map(Token::reveal)
     }
 }
 
 /// Tells one version of a credential's file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     device: u64,
     inode: u64,
     size: i64,
@@ -124,7 +122,7 @@ type Cache<T> = Mutex<Option<(Version, T)>>;
 
 /// A credential and what was read of it last, as a token or as keys.
 #[derive(Debug)]
-pub struct Credential {
+pub(crate) struct Credential {
     source: CredentialSource,
     token: Cache<Token>,
     keys: Cache<Keys>,
@@ -132,7 +130,7 @@ pub struct Credential {
 
 impl Credential {
     /// Names a credential; it is read at its first use.
-    pub fn new(source: CredentialSource) -> Self {
+    pub(crate) fn new(source: CredentialSource) -> Self {
         Self { source, token: Mutex::default(), keys: Mutex::default() }
     }
 
@@ -140,7 +138,7 @@ impl Credential {
     ///
     /// # Errors
     /// `Unauthorized` when there is none: the destination halts until there is.
-    pub fn token(&self) -> Result<Token, Failure> {
+    pub(crate) fn token(&self) -> Result<Token, Failure> {
         self.fresh(&self.token, |text| self.token_in(text))
     }
 
@@ -148,7 +146,7 @@ impl Credential {
     ///
     /// # Errors
     /// `Unauthorized` when there is none: the destination halts until there is.
-    pub fn keys(&self) -> Result<Keys, Failure> {
+    pub(crate) fn keys(&self) -> Result<Keys, Failure> {
         self.fresh(&self.keys, |text| self.keys_in(text))
     }
 
@@ -170,18 +168,18 @@ impl Credential {
     }
 
     /// Forgets what was read, so that the next use reads it again: the platform refused it.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns which version of the file is there; `None` when there is none.
-    pub fn version(&self) -> Option<Version> {
+    pub(crate) fn version(&self) -> Option<Version> {
         self.stat().ok()
     }
 
     /// Returns whether a version of the file is there that is not `seen`, and keeps it there.
-    pub fn changed_since(&self, seen: &mut Option<Version>) -> bool {
+    pub(crate) fn changed_since(&self, seen: &mut Option<Version>) -> bool {
         let version = self.version();
         let has_changed = version.is_some() && version != *seen;
         *seen = version;
@@ -190,7 +188,7 @@ impl Credential {
 
     /// Returns when it ends, where it says so itself: as a JSON web token does, or where the tool that
     /// fetched temporary keys wrote it beside them.
-    pub fn expires_at(&self) -> Option<WallTime> {
+    pub(crate) fn expires_at(&self) -> Option<WallTime> {
         let text = self.text().ok()?;
         let section = match &self.source {
             CredentialSource::File(_) | CredentialSource::Given(_) => "default",
@@ -274,7 +272,7 @@ fn read_secret(file: &Path, is_private: bool) -> io::Result<String> {
 ///
 /// # Errors
 /// When it cannot be read, is no file, is too long, or may be read by others where it is private.
-pub fn read_secret_bytes(file: &Path, is_private: bool) -> io::Result<Vec<u8>> {
+pub(crate) fn read_secret_bytes(file: &Path, is_private: bool) -> io::Result<Vec<u8>> {
     use rustix::fs::{FileType, Mode, OFlags};
     // A pipe without a writer would be waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -307,7 +305,7 @@ fn missing(text: &str, section: &str, key: &str) -> String {
 }
 
 /// Returns the value of a key in a section of an INI file; lines before any section belong to all.
-pub fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
+pub(crate) fn ini_value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
     let mut is_here = true;
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

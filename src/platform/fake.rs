@@ -34,10 +34,8 @@ pub struct Fake {
     state: Arc<Mutex<State>>,
 }
 
-/// Everything it holds.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// Files by id.
     pub files: BTreeMap<String, File>,
     /// Uploads in progress by id.
     pub uploads: BTreeMap<String, Upload>,
@@ -45,9 +43,7 @@ pub struct State {
     pub bytes_received: u64,
     /// Bytes received beyond the first whole arrival of each part.
     pub bytes_received_again: u64,
-    /// Calls by operation.
     pub calls: BTreeMap<&'static str, u64>,
-    /// Its clock.
     pub now: WallTimeOrZero,
     /// It does not answer.
     pub is_down: bool,
@@ -74,14 +70,12 @@ pub struct State {
     counter: u64,
 }
 
-/// An export job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What it was asked to do.
     pub item: ExportItem,
     /// Questions until it ends.
     pub questions_left: u32,
-    /// How it ends.
     pub end: Option<FailureKind>,
 }
 
@@ -105,10 +99,8 @@ impl Default for WallTimeOrZero {
     }
 }
 
-/// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Where it stands.
     pub target: Target,
     /// What is in it.
     pub bytes: Vec<u8>,

@@ -37,7 +37,7 @@ const PART_COUNT_MAX: u32 = 1000;
 const ADDRESSES_MAX: usize = 6 * 1024 * 1024;
 
 /// The rules of the storage behind it, which is of the S3 kind; the vendor publishes none.
-pub const TRAITS: Traits = Traits {
+pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         count_max: PART_COUNT_MAX,
         file_max: ByteCount(PART_COUNT_MAX as u64 * s3::TRAITS.limits.size_max.0),
@@ -53,12 +53,10 @@ pub const TRAITS: Traits = Traits {
     ..s3::TRAITS
 };
 
-/// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The API's address, to which `/api/projects/…` is added.
     pub base_url: String,
-    /// The project's id.
     pub project: String,
     /// The header that carries the key.
     pub auth_header: String,
@@ -95,7 +93,7 @@ impl<'a> GjirafaCall<'a> {
 }
 
 /// The client. It prints nothing of itself, for it holds signed addresses.
-pub struct GjirafaVp {
+pub(crate) struct GjirafaVp {
     api: Api,
     project: String,
     addresses: Addresses,
@@ -106,7 +104,7 @@ impl GjirafaVp {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let header = (settings.auth_header.as_str(), settings.auth_prefix.as_str());
         let api = Api::new(&settings.base_url, header, link)?;
         let (project, addresses) = (settings.project.clone(), Addresses::default());

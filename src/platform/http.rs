@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
 use crate::telemetry::scrub;
 
-pub use self::prescribed::{
+pub(crate) use self::prescribed::{
     base_url, canonical_url, is_loopback, parse_url, part_url, prescribed_headers,
 };
 
@@ -89,16 +89,15 @@ impl fmt::Debug for Settings {
 
 /// Reads the time for a caller that is not given it: limits, ends of signed addresses, elapsed times.
 #[derive(Clone)]
-pub struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
+pub(crate) struct TimeSource(Arc<dyn Fn() -> Now + Send + Sync>);
 
 impl TimeSource {
     /// Takes the time from a function.
-    pub fn new(now: impl Fn() -> Now + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(now: impl Fn() -> Now + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// Returns the time.
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         (self.0)()
     }
 }
@@ -123,7 +122,7 @@ impl fmt::Debug for TimeSource {
 
 /// The client. Copies share their connections.
 #[derive(Clone)]
-pub struct Http {
+pub(crate) struct Http {
     outside: Client,
     /// For this machine: no proxy.
     inside: Client,
@@ -141,7 +140,7 @@ impl fmt::Debug for Http {
 
 /// A request without its address.
 #[derive(Debug, Default)]
-pub struct Request {
+pub(crate) struct Request {
     /// Header lines; values that are secret must be marked so.
     pub headers: HeaderMap,
     /// A body that is small.
@@ -154,7 +153,7 @@ pub struct Request {
 
 /// How long a call may take that takes longer than others.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// Nothing may come for this long.
     pub silence: Duration,
     /// The answer is whole within this time.
@@ -173,10 +172,8 @@ struct Limits {
 
 /// An answer, whatever its status.
 #[derive(Debug)]
-pub struct Response {
-    /// HTTP status.
+pub(crate) struct Response {
     pub status: u16,
-    /// Header lines.
     pub headers: HeaderMap,
     /// The body, whole.
     pub body: Bytes,
@@ -184,12 +181,12 @@ pub struct Response {
 
 impl Response {
     /// Returns a header's text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Returns the far side's id of the request, bounded: the platform's or the storage's.
-    pub fn request_id(&self) -> Option<String> {
+    pub(crate) fn request_id(&self) -> Option<String> {
         let id = self.header("x-request-id").or_else(|| self.header("x-amz-request-id"))?;
         Some(scrub(id).chars().take(REQUEST_ID_MAX).collect())
     }
@@ -200,7 +197,7 @@ impl Http {
     ///
     /// # Errors
     /// When the proxy is no URL, or the certificates cannot be read; says which.
-    pub fn new(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
         // A second installation finds the first one in place, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         register_proxies(settings.proxy.as_deref());
@@ -232,7 +229,7 @@ impl Http {
 
     /// Makes trace lines say how long an answer took.
     #[must_use]
-    pub fn with_time(self, time: TimeSource) -> Self {
+    pub(crate) fn with_time(self, time: TimeSource) -> Self {
         Self { time: Some(time), ..self }
     }
 
@@ -240,7 +237,7 @@ impl Http {
     ///
     /// # Errors
     /// `Unreachable`, `TimedOut`, or `BadAnswer` when the answer is too long.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: Url,
@@ -270,7 +267,7 @@ impl Http {
     ///
     /// # Errors
     /// As [`Self::send`]; and what made the stream of bytes end early, when that was it.
-    pub async fn send_part(
+    pub(crate) async fn send_part(
         &self,
         method: Method,
         url: Url,
@@ -347,7 +344,7 @@ impl fmt::Display for RequestPlace {
 }
 
 /// Returns whether a header can have this name.
-pub fn is_header_name(text: &str) -> bool {
+pub(crate) fn is_header_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }
 
@@ -355,7 +352,7 @@ pub fn is_header_name(text: &str) -> bool {
 ///
 /// # Errors
 /// `BadAnswer`, for such headers come from a platform.
-pub fn header_map<'a>(
+pub(crate) fn header_map<'a>(
     lines: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<HeaderMap, Failure> {
     let unusable = || {

@@ -23,8 +23,7 @@ const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "
 
 /// What one look showed.
 #[derive(Debug)]
-pub struct Probe {
-    /// The host.
+pub(crate) struct Probe {
     pub host: String,
     /// Requests to it go by a proxy.
     pub by_proxy: bool,
@@ -32,11 +31,9 @@ pub struct Probe {
     pub answer: Result<Answered, Obstacle>,
 }
 
-/// An answer of any status.
+/// What an answer, of any status, shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Answered {
-    /// HTTP status.
-    pub status: u16,
+pub(crate) struct Answered {
     /// How long it took.
     pub took: Duration,
     /// How far the far side's clock is ahead of ours, in seconds, where it says its time.
@@ -45,7 +42,7 @@ pub struct Answered {
 
 /// The first thing in the way.
 #[derive(Debug)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// The name has no address.
     Name(String),
     /// The certificate is not trusted.
@@ -65,7 +62,7 @@ pub enum Obstacle {
 ///
 /// # Errors
 /// When the settings cannot be used; says which.
-pub async fn probe(
+pub(crate) async fn probe(
     settings: &Settings,
     base_url: &str,
     time: &TimeSource,
@@ -121,7 +118,6 @@ async fn ask(http: &Http, url: &Url, time: &TimeSource) -> Result<Answered, Obst
     };
     let date = answer.header("date").and_then(parse_date);
     Ok(Answered {
-        status: answer.status,
         took: after.monotonic.since(before.monotonic),
         clock_ahead_s: date.map(|date| ahead(date, before.wall, after.wall)),
     })

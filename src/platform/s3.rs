@@ -75,14 +75,11 @@ pub(super) const COMPLETE_PATIENCE: Patience =
 /// Life of a signature: longer than a clock may be off before it is learned.
 const SIGNATURE_LIFE_S: u64 = 3600;
 
-/// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Such as `https://s3.eu-central-1.amazonaws.com`.
     pub base_url: String,
-    /// Signatures name it.
     pub region: String,
-    /// The bucket.
     pub bucket: String,
     /// The bucket is in the path, not in the host name.
     pub path_style: bool,
@@ -104,9 +101,8 @@ pub enum Encryption {
     Customer(std::path::PathBuf),
 }
 
-/// The client.
 #[derive(Debug)]
-pub struct S3 {
+pub(crate) struct S3 {
     addressing: Addressing,
     encryption: Encryption,
     link: Link,
@@ -149,7 +145,7 @@ impl S3 {
     ///
     /// # Errors
     /// When the base URL is none, or cannot carry the bucket.
-    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
             addressing: Addressing::new(settings)?,
             encryption: settings.encryption.clone(),

@@ -47,7 +47,7 @@ use wire::FolderPlace;
 const MIB: u64 = 1024 * 1024;
 
 /// What the vendor's documents and clients agree on.
-pub const TRAITS: Traits = Traits {
+pub(crate) const TRAITS: Traits = Traits {
     limits: PartLimits {
         size_min: ByteCount(5 * MIB),
         size_max: ByteCount(5 * 1024 * MIB),
@@ -71,7 +71,6 @@ const PAGES_MAX: usize = 100;
 const COMPLETE_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(5), in_all: COMPLETE_LIMIT };
 
-/// A configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Such as `https://cavatica-api.sbgenomics.com/v2`.
@@ -80,9 +79,8 @@ pub struct Settings {
     pub project: String,
 }
 
-/// The client.
 #[derive(Debug)]
-pub struct SevenBridges {
+pub(crate) struct SevenBridges {
     api: Api,
     project: String,
     folders: Folders,
@@ -93,7 +91,7 @@ impl SevenBridges {
     ///
     /// # Errors
     /// When the base URL is none.
-    pub fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());
         Ok(Self { api, project, folders })

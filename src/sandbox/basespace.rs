@@ -19,9 +19,9 @@ pub(super) use calls::routes;
 pub(super) use world::World;
 
 /// The project that exists.
-pub const PROJECT: &str = "410000001";
+pub(crate) const PROJECT: &str = "410000001";
 /// The AppResult that exists, running, in that project.
-pub const APP_RESULT: &str = "710000001";
+pub(crate) const APP_RESULT: &str = "710000001";
 
 /// How it may differ from what its documents say, where they leave it open.
 #[derive(Debug, Clone, Serialize, Deserialize)]

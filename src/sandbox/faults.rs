@@ -31,7 +31,6 @@ pub struct Rule {
     /// Before or after the work.
     #[serde(default)]
     pub when: When,
-    /// What.
     pub action: Action,
 }
 
@@ -58,12 +57,9 @@ pub enum Action {
     Reset,
     /// Answer with this status, body and headers.
     Answer {
-        /// HTTP status.
         status: u16,
-        /// Body.
         #[serde(default)]
         body: serde_json::Value,
-        /// Headers.
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },
@@ -156,7 +152,6 @@ pub struct Switches {
     pub export_fails_once: Vec<String>,
     /// Keys, by how they end, that are taken on the volume.
     pub export_taken: Vec<String>,
-    /// Of BaseSpace alone.
     pub basespace: basespace::Switches,
     /// Of Gjirafa VP alone.
     pub gjirafa_vp: gjirafa_vp::Switches,

@@ -15,7 +15,7 @@ pub(super) use calls::routes;
 pub(super) use world::World;
 
 /// The project that exists.
-pub const PROJECT: &str = "abcdefgh";
+pub(crate) const PROJECT: &str = "abcdefgh";
 
 /// How it may differ from what its documents say, where they leave it open.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,40 +4,32 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The books.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Ledger {
-    /// Calls by operation.
     pub calls: BTreeMap<String, u64>,
     /// Bytes of parts that arrived, also of parts that did not arrive whole.
     pub bytes_received: u64,
     /// Of these, bytes beyond the first whole arrival of each part.
     pub bytes_received_again: u64,
-    /// Parts by upload.
     pub parts: BTreeMap<String, BTreeMap<u32, PartBook>>,
     /// Uploads that were initialised.
     pub begun_count: u64,
-    /// Uploads in progress.
     pub open_uploads: Vec<String>,
     /// Calls that broke the vendor's rules.
     pub breaches: Vec<String>,
 }
 
-/// One part's arrivals.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PartBook {
-    /// Requests that began.
     pub begun_count: u64,
     /// Requests that arrived whole and were kept.
     pub kept_count: u64,
     /// Bytes that arrived, of all requests.
     pub bytes: u64,
-    /// The part's length.
     pub length: u64,
 }
 
 impl Ledger {
-    /// Notes a call.
     pub(super) fn call(&mut self, operation: &str) {
         *self.calls.entry(operation.to_owned()).or_default() += 1;
     }

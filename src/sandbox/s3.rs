@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 pub(super) use world::World;
 
 /// The region that signatures must name.
-pub const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 /// The bucket that exists.
-pub const BUCKET: &str = "lab-demo";
+pub(crate) const BUCKET: &str = "lab-demo";
 /// The access key; its secret is the sandbox's token.
-pub const ACCESS_KEY: &str = "SANDBOX";
+pub(crate) const ACCESS_KEY: &str = "SANDBOX";
 
 /// How it may differ from AWS, as other storages do.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -23,25 +23,19 @@ pub(super) trait Holds: Debug + Send {
 /// A file, as tests and the demo look at it.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemoteFile {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
     /// The project, bucket or container it is in.
     pub project: String,
     /// Its folder, from the top of the project.
     pub folder: String,
-    /// Its length.
     pub size: u64,
-    /// Its metadata.
     pub metadata: Map<String, Value>,
-    /// Its tags.
     pub tags: Vec<String>,
     /// Where the bytes of its parts are, in order.
     pub parts: Vec<std::path::PathBuf>,
 }
 
-/// One vendor.
 #[derive(Debug)]
 pub(super) struct Stand<W> {
     pub(super) world: W,

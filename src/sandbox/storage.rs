@@ -15,10 +15,9 @@ const WRITE_MIN: usize = 256 * 1024;
 
 /// A part that arrived whole.
 #[derive(Debug, Clone)]
-pub struct StoredPart {
+pub(crate) struct StoredPart {
     /// Where its bytes are.
     pub path: PathBuf,
-    /// How many.
     pub length: u64,
     /// Their MD5, in hexadecimal.
     pub md5: String,
@@ -115,7 +114,7 @@ async fn take(path: &Path, body: Body, length: &mut u64) -> Result<StoredPart, T
 }
 
 /// Reads the bytes of an object, part after part.
-pub fn read(parts: &[StoredPart]) -> io::Result<impl Read> {
+pub(crate) fn read(parts: &[StoredPart]) -> io::Result<impl Read> {
     let mut all: Box<dyn Read + Send> = Box::new(io::empty());
     for part in parts {
         all = Box::new(all.chain(File::open(&part.path)?));

@@ -34,8 +34,7 @@ use crate::model::{Disposition, FailureKind, Fingerprint, Observation, Seen, Sou
 
 /// What is disposed of.
 #[derive(Debug, Clone, Copy)]
-pub struct Disposable<'a> {
-    /// The drop directory.
+pub(crate) struct Disposable<'a> {
     pub root: &'a DirectoryRoot,
     /// The run in it.
     pub run: &'a SourcePath,
@@ -44,7 +43,7 @@ pub struct Disposable<'a> {
 }
 
 /// Versions of files that are proved to be elsewhere.
-pub type Proved = BTreeMap<SourcePath, Fingerprint>;
+pub(crate) type Proved = BTreeMap<SourcePath, Fingerprint>;
 
 /// Moves or deletes every file of the run, or none when one is not proved. [`Disposition::Keep`] only
 /// puts back what an act that was cut left under a private name; so does an error.
@@ -52,7 +51,7 @@ pub type Proved = BTreeMap<SourcePath, Fingerprint>;
 /// # Errors
 /// `SourceChanged` names the first file that is not the proved version; others say what the operating
 /// system refused.
-pub fn dispose(
+pub(crate) fn dispose(
     what: &Disposable<'_>,
     filter: &Filter,
     proved: &Proved,
@@ -69,7 +68,6 @@ pub fn dispose(
     }
 }
 
-/// One act.
 struct DisposalAct<'a> {
     root: &'a Root,
     what: &'a Disposable<'a>,

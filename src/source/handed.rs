@@ -43,7 +43,7 @@ const UNREAL: [u64; 19] = [
 ];
 
 /// The drop of files that operators hand in: the whole file system, of which nothing is left out.
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         name: DirectoryName::handed_in(),
         directory: "/".into(),
@@ -57,7 +57,7 @@ pub fn settings() -> Settings {
 
 /// What was proved of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// Which version of it.
     pub fingerprint: Fingerprint,
     /// Whose it is, and where it lies.
@@ -66,7 +66,7 @@ pub struct Proof {
 
 /// Why a file is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unproved {
+pub(crate) enum Unproved {
     /// The descriptor says nothing about reading.
     #[error("it was not opened for reading")]
     NotForReading,
@@ -95,7 +95,7 @@ impl From<Errno> for Unproved {
 ///
 /// # Errors
 /// Why it is not.
-pub fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unproved> {
+pub(crate) fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unproved> {
     let flags = rustix::fs::fcntl_getfl(shown)?;
     let access = flags & OFlags::ACCMODE;
     // What was opened as a path alone was never asked whether it may be read.

@@ -29,7 +29,7 @@ use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
 /// When the drop directory is not there, is not the expected one, may not be entered, or is empty and so
 /// may be the mount point of a share that is away (`SourceAway`), or this process ran out of handles or
 /// memory (`LocalFault`).
-pub fn look(
+pub(crate) fn look(
     root: &DirectoryRoot,
     filter: &Filter,
     paths: Vec<SourcePath>,
@@ -41,7 +41,7 @@ pub fn look(
 ///
 /// # Errors
 /// As [`look()`].
-pub fn look_counting(
+pub(crate) fn look_counting(
     root: &DirectoryRoot,
     filter: &Filter,
     paths: Vec<SourcePath>,

@@ -46,10 +46,10 @@ use md5::Digest;
 use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
-pub use self::body::{Ending, PartBytes};
-pub use self::buffers::Room;
+pub(crate) use self::body::PartBytes;
+pub(crate) use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES};
-pub use self::lockstep::{Digested, Kept, TOGETHER_MAX, Together, Wanted};
+pub(crate) use self::lockstep::{Digested, Together, Wanted};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
 use crate::digest::{Hasher, Width};
@@ -69,18 +69,18 @@ mod tests;
 const CHUNKS_PER_PART: u32 = 4;
 
 /// Most memory that one part takes that is read again, whatever its length.
-pub const MEMORY_PER_PART: ByteCount = ByteCount(CHUNKS_PER_PART as u64 * BUFFER_BYTES);
+pub(crate) const MEMORY_PER_PART: ByteCount = ByteCount(CHUNKS_PER_PART as u64 * BUFFER_BYTES);
 
 /// Pages of a file that were not in memory before it was read here.
 #[derive(Debug)]
-pub struct ColdPages {
+pub(crate) struct ColdPages {
     file: Arc<File>,
     range: ByteRange,
 }
 
 impl ColdPages {
     /// Lets the system forget them: other files' pages had to go for them, and no other user reads them.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let length = NonZeroU64::new(self.range.length);
         // Advice only.
         rustix::fs::fadvise(&*self.file, self.range.offset, length, Advice::DontNeed).ok();
@@ -88,7 +88,7 @@ impl ColdPages {
 }
 
 /// Asked at every chunk that is read: whether reading continues.
-pub trait Attend {
+pub(crate) trait Attend {
     /// Returns whether reading is to stop.
     fn is_stopped(&self) -> bool;
 }
@@ -101,29 +101,29 @@ impl Attend for AtomicBool {
 
 /// Reads parts: one for the process, for its memory and its lanes are shared by all of them.
 #[derive(Debug, Clone)]
-pub struct PartReader {
+pub(crate) struct PartReader {
     buffers: Buffers,
     width: Width,
 }
 
 impl PartReader {
     /// Starts with a budget of memory.
-    pub fn new(memory: ByteCount) -> Self {
+    pub(crate) fn new(memory: ByteCount) -> Self {
         Self { buffers: Buffers::new(memory, CHUNKS_PER_PART), width: Width::best() }
     }
 
     /// Returns how many parts are best digested side by side.
-    pub fn lanes(&self) -> usize {
+    pub(crate) fn lanes(&self) -> usize {
         self.width.lanes()
     }
 
     /// Reserves room for a whole part, where the budget has it.
-    pub fn try_room_for_whole(&self, length: u64) -> Option<Room> {
+    pub(crate) fn try_room_for_whole(&self, length: u64) -> Option<Room> {
         self.buffers.try_whole(length)
     }
 
     /// Waits for the room that a part of any length is read again through.
-    pub async fn room_to_read_again(&self) -> Room {
+    pub(crate) async fn room_to_read_again(&self) -> Room {
         self.buffers.some(CHUNKS_PER_PART).await
     }
 
@@ -132,7 +132,7 @@ impl PartReader {
     /// # Errors
     /// `SourceChanged`, `SourceGone`, `SourceUnreadable`, `SourceAway`, `LocalFault`; `Cancelled` once
     /// `stop` is set.
-    pub fn hash_range(
+    pub(crate) fn hash_range(
         &self,
         source: &SourceFile,
         range: ByteRange,
@@ -147,7 +147,7 @@ impl PartReader {
     ///
     /// # Errors
     /// As [`Self::hash_range`].
-    pub fn hash_file(
+    pub(crate) fn hash_file(
         &self,
         source: &SourceFile,
         part_size: PartSize,
@@ -173,7 +173,7 @@ impl PartReader {
     ///
     /// # Errors
     /// As [`Self::hash_range`].
-    pub fn hash_ranges(
+    pub(crate) fn hash_ranges(
         &self,
         source: &SourceFile,
         ranges: &[ByteRange],
@@ -203,7 +203,7 @@ impl PartReader {
     ///
     /// # Errors
     /// When it is not the planned version, at its begin or at its end, or `stop` was set.
-    pub fn digest_file(
+    pub(crate) fn digest_file(
         &self,
         source: &SourceFile,
         digest: WholeDigest,
@@ -230,7 +230,7 @@ impl PartReader {
 }
 
 /// MD5 and SHA-256 of a whole file, as far as they were asked for.
-pub type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
+pub(crate) type WholeDigests = (Option<Md5>, Option<[u8; 32]>);
 
 /// Ends reading when it is told to, or when a range has failed.
 struct OrFailed<'a, T> {

@@ -28,7 +28,7 @@ pub(super) use reading::{Column, FilePattern, ManifestRule, Origin, Reading, Spo
 use matching::Matching;
 
 /// The names of the profiles that are compiled in.
-pub const NAMES: [&str; 6] = ["plain", "illumina", "nanopore", "pacbio", "element", "mgi"];
+pub(crate) const NAMES: [&str; 6] = ["plain", "illumina", "nanopore", "pacbio", "element", "mgi"];
 
 /// Their files, in the same order.
 const TEXTS: [&str; 6] = [
@@ -53,7 +53,6 @@ pub enum ProfileError {
         span: Option<Range<usize>>,
         /// The key, the value, and what is wrong.
         message: String,
-        /// What is allowed.
         hint: Option<String>,
     },
 }

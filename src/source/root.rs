@@ -254,7 +254,6 @@ fn fsid(fd: &OwnedFd) -> Option<u64> {
 struct Mount<'a> {
     /// The directory of the file system that is mounted.
     root: PathBuf,
-    /// Where.
     point: PathBuf,
     file_system: &'a [u8],
     source: &'a [u8],

@@ -37,7 +37,7 @@ const SAMPLES_MAX: usize = 10_000;
 /// # Errors
 /// When the drop directory or the run is not there (`SourceGone`), or this process ran out of handles
 /// or memory (`LocalFault`). What a file says, or does not, is never an error.
-pub fn read_run(
+pub(crate) fn read_run(
     root: &DirectoryRoot,
     run: &SourcePath,
     profile: &Profile,

@@ -61,12 +61,10 @@ const REMOTE_FILE_SYSTEMS: [(u64, &str); 12] = [
     (0x0116_1970, "GFS2"),
 ];
 
-/// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WatchHint {
+pub(crate) enum WatchHint {
     /// At these paths; each at most once.
     Paths(Vec<SourcePath>),
-    /// Everywhere.
     ScanNow,
     /// The kernel's queue overflowed and events were lost. Directories may have been made that are not
     /// watched, so the watch is of no more use: start another, and scan.
@@ -74,13 +72,12 @@ pub enum WatchHint {
     /// Events do not come any more. The watch is of no more use and should be dropped; the drop is
     /// found by scanning until a watch can be started again.
     Failed {
-        /// Why, for status.
         reason: String,
     },
 }
 
 /// A watch on one drop directory; dropping it ends it.
-pub struct Watch {
+pub(crate) struct Watch {
     shared: Arc<WatchShared>,
     gathering: Option<Pin<Box<Sleep>>>,
     /// Directories that have come, going to be watched.
@@ -100,7 +97,7 @@ impl Watch {
     /// # Errors
     /// When the directory is not there or not the expected one, lies on a file system without useful
     /// events, or the system's limits are reached. `Failure::from(error).message` says it to an operator.
-    pub fn start(root: &DirectoryRoot, filter: Filter) -> Result<Self, Error> {
+    pub(crate) fn start(root: &DirectoryRoot, filter: Filter) -> Result<Self, Error> {
         let (_, mark) = root.check()?;
         let root = std::path::absolute(root.path())
             .map_err(|source| Error::of_directory("watch", root.path(), source))?;
@@ -116,20 +113,20 @@ impl Watch {
     }
 
     /// Returns which directory is watched. What is at its path may be another by then.
-    pub fn root(&self) -> RootMark {
+    pub(crate) fn root(&self) -> RootMark {
         self.root
     }
 
     /// Tells how the drop directory ended under the watch, when it has since the last call: such a
     /// watch gives no hints any more.
-    pub fn end(&self) -> Option<&'static str> {
+    pub(crate) fn end(&self) -> Option<&'static str> {
         self.guard.end()
     }
 
     /// Waits for the next hint. Hints come at most once in 200 ms.
     ///
     /// May be dropped and called again at any point without losing a hint.
-    pub async fn next(&mut self) -> WatchHint {
+    pub(crate) async fn next(&mut self) -> WatchHint {
         loop {
             if let Some(adding) = &mut self.adding {
                 let added = adding.await;
@@ -379,7 +376,7 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the directory cannot be looked at.
-pub fn network_file_system(directory: &Path) -> io::Result<Option<&'static str>> {
+pub(crate) fn network_file_system(directory: &Path) -> io::Result<Option<&'static str>> {
     Ok(remote_name(rustix::fs::statfs(directory)?.f_type))
 }
 

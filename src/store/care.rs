@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
 pub(super) use backup::before_migration;
-pub use backup::{Backups, back_up};
+pub(crate) use backup::{Backups, back_up};
 
 use super::schema::{self, FILE_NAME};
 use super::{Error, Kind};
@@ -29,7 +29,7 @@ const FINDINGS_MAX: u32 = 10;
 
 /// Tells a copy or a check to end early. Clones are one and the same.
 #[derive(Clone, Default)]
-pub struct Halt(Arc<Halting>);
+pub(crate) struct Halt(Arc<Halting>);
 
 #[derive(Default)]
 struct Halting {
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Halt {
 impl Halt {
     /// Asks for the end. A statement that begins at this instant is not reached: ask again until it
     /// has ended.
-    pub fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
         let statement = self.0.statement.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(statement) = &*statement {
@@ -55,7 +55,7 @@ impl Halt {
     }
 
     /// Returns whether the end was asked for.
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.0.is_asked.load(Ordering::Relaxed)
     }
 
@@ -71,7 +71,6 @@ impl Halt {
 pub struct Verdict {
     /// Nothing is wrong with it.
     pub is_sound: bool,
-    /// What is.
     pub detail: Option<String>,
 }
 
@@ -89,7 +88,7 @@ pub struct Cared {
 }
 
 /// Returns the length of the database and of the WAL beside it, as far as they are there.
-pub fn sizes(directory: &Path) -> (u64, u64) {
+pub(crate) fn sizes(directory: &Path) -> (u64, u64) {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
     let path = directory.join(FILE_NAME);
     (size(&path), size(&path.with_extension("db-wal")))
@@ -99,7 +98,7 @@ pub fn sizes(directory: &Path) -> (u64, u64) {
 ///
 /// # Errors
 /// When it cannot be opened or read, which says nothing about whether it is sound.
-pub fn check(directory: &Path, halt: &Halt) -> Result<Option<Verdict>, Error> {
+pub(crate) fn check(directory: &Path, halt: &Halt) -> Result<Option<Verdict>, Error> {
     let connection = schema::open_for_reading(directory)?;
     let pragma = format!("PRAGMA integrity_check({FINDINGS_MAX})");
     verdict_of(&connection, &pragma, halt)

@@ -244,7 +244,6 @@ mod tests {
         assert_eq!(version(&Connection::open(copy).expect("opens")).expect("has one"), 1);
     }
 
-    /// Adds one upload.
     fn with_upload(connection: Connection) -> Connection {
         let sql = "INSERT INTO uploads (id, drop_name, path, destination, device, inode, size_bytes, \
             mtime_ns, target_folder, target_name, wished_part_size_bytes, rank, stage, hold, \

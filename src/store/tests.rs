@@ -371,14 +371,14 @@ async fn a_failed_commit_poisons_everything_after_it() {
     writer.limit_growth(4);
     let (store, thread) = Store::start(writer, &runner()).expect("starts");
     let admit = |id| vec![Record::Admit(Box::new(admission(id, b"a", None)))];
-    store.commit(admit(1)).await.expect("written");
+    store.submit(admit(1)).await.expect("answered").expect("written");
     // The database may not grow any more: this commit fails as on a full disk.
     let large = Record::Admit(Box::new(admission(3, &[b'a'; 100_000], None)));
     let failed = store.submit([admit(2), vec![large]].concat());
     let after = store.submit(admit(4));
     assert!(failed.await.expect("answered").is_err());
     assert!(after.await.expect("answered").is_err());
-    assert!(store.commit(admit(5)).await.is_err());
+    assert!(store.submit(admit(5)).await.expect("answered").is_err());
     drop(store);
     thread.finish();
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");

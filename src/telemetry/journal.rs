@@ -36,7 +36,6 @@ use super::repeats::Repeats;
 use super::scrub::scrub;
 use crate::model::Shown;
 
-/// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 /// The longest value of a field; the rest is cut.
 const VALUE_MAX: usize = 1 << 20;
@@ -74,7 +73,6 @@ pub(super) struct JournalLayer {
 #[derive(Default)]
 struct Fields {
     message: String,
-    /// Of the vocabulary.
     known: Vec<(&'static str, String)>,
 }
 
@@ -284,7 +282,6 @@ mod tests {
     use crate::model::Monotonic;
     use crate::telemetry::register_secret;
 
-    /// Stands for journald.
     struct Listener {
         directory: tempfile::TempDir,
         socket: UnixDatagram,

@@ -53,7 +53,7 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
 /// Sees to it that `secret` never leaves the process as text, in none of its forms.
 /// Texts of less than six bytes are not registered.
-pub fn register_secret(secret: &str) {
+pub(crate) fn register_secret(secret: &str) {
     let secret = secret.trim();
     if secret.len() < SECRET_BYTES_MIN {
         return;
@@ -98,7 +98,7 @@ fn unquoted(mut text: String) -> String {
 /// by `[redacted]`.
 ///
 /// The log goes through it by itself; what else is said of a failure must be passed here.
-pub fn scrub(text: &str) -> Cow<'_, str> {
+pub(crate) fn scrub(text: &str) -> Cow<'_, str> {
     let text = scrub_secrets(text);
     match scrub_marked(&text) {
         Some(scrubbed) => Cow::Owned(scrubbed),
@@ -107,7 +107,7 @@ pub fn scrub(text: &str) -> Cow<'_, str> {
 }
 
 /// Replaces every registered secret, and nothing that only looks like one: for data.
-pub fn scrub_secrets(text: &str) -> Cow<'_, str> {
+pub(crate) fn scrub_secrets(text: &str) -> Cow<'_, str> {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
     if secrets.is_empty() {
         return Cow::Borrowed(text);

@@ -6,8 +6,8 @@
 mod driver;
 mod sites;
 
-use dropferry::model::{Completion, FailureKind};
-use dropferry::sandbox::faults::{Action, When};
+use dropferry::testing::model::{Completion, FailureKind};
+use dropferry::testing::sandbox::faults::{Action, When};
 
 use self::driver::{Sent, bytes, complete_request, drive, part_request, request, try_put};
 use self::sites::{Site, sites};

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dropferry::clock::Clock;
+use dropferry::testing::clock::Clock;
 
 use super::stage::{Options, Stage, until};
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use dropferry::control::{self, Reply, Request};
+use dropferry::testing::control::{self, Reply, Request};
 use rustix::fd::{AsFd, BorrowedFd};
 use serde_json::{Value, json};
 

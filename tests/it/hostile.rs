@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dropferry::model::misleads;
+use dropferry::testing::model::misleads;
 
 use super::between::{Answered, stand};
 use super::stage::{Options, Stage, TOKEN, until};

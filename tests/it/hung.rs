@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use dropferry::clock::Clock;
+use dropferry::testing::clock::Clock;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use serde_json::Value;

@@ -6,12 +6,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
-use dropferry::model::{
+use dropferry::testing::model::{
     Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
     PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
     TargetId, UploadId, WallTime,
 };
-use dropferry::store::{Settings, writer::Writer};
+use dropferry::testing::store::{Settings, writer::Writer};
 use rusqlite::Connection;
 
 use super::stage::{program, until};

@@ -188,7 +188,7 @@ fn fields(code: &str) -> Vec<String> {
 
 #[test]
 fn log_fields_are_of_the_vocabulary() {
-    let known = dropferry::telemetry::field::ALL;
+    let known = dropferry::testing::telemetry::field::ALL;
     let mut found = Vec::new();
     for source in sources() {
         let code: String = source.lines().map(|(_, line)| line).collect();
@@ -274,14 +274,14 @@ fn every_key_of_a_profile_is_documented_and_every_documented_key_exists() {
     for key in &documented {
         assert!(fields.contains(key), "docs/profiles.md has {key}, which nothing reads");
     }
-    let parsed = dropferry::source::Profile::parse("documented", listed);
+    let parsed = dropferry::testing::source::Profile::parse("documented", listed);
     parsed.expect("what is documented is accepted");
 }
 
 #[test]
 fn every_key_is_documented_and_every_documented_key_exists() {
     let fields = raw_fields("src/config/raw.rs");
-    let documented = keys(dropferry::config::DEFAULT);
+    let documented = keys(dropferry::testing::config::DEFAULT);
     let sections = [
         "state",
         "control",
@@ -317,13 +317,13 @@ fn every_key_is_documented_and_every_documented_key_exists() {
 fn the_default_and_the_examples_are_accepted() {
     let parse = |text: &str| {
         let environment = |name: &str| (name == "HOME").then(|| "/home/lab".to_owned());
-        dropferry::config::Config::parse(
+        dropferry::testing::config::Config::parse(
             Path::new("/etc/dropferry/config.toml"),
             text,
             &environment,
         )
     };
-    parse(dropferry::config::DEFAULT).expect("the default is accepted");
+    parse(dropferry::testing::config::DEFAULT).expect("the default is accepted");
     for example in super::stage::walk(&root().join("config/examples")) {
         let text = fs::read_to_string(&example).expect("read");
         let problems = parse(&text).expect_err("its directory and token are not here").problems;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use dropferry::clock::Clock;
+use dropferry::testing::clock::Clock;
 use serde_json::Value;
 
 use super::stage::{Options, Stage, noise, until};

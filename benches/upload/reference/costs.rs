@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use dropferry::digest::{Hasher, Width, advance};
+use dropferry::testing::digest::{Hasher, Width, advance};
 use serde::{Deserialize, Serialize};
 
 use super::aligned;

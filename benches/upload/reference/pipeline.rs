@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dropferry::digest::{Hasher, Width, advance, digest_many};
-use dropferry::model::Md5;
+use dropferry::testing::digest::{Hasher, Width, advance, digest_many};
+use dropferry::testing::model::Md5;
 
 use super::aligned;
 use super::connection::Connection;

@@ -98,7 +98,6 @@ impl Plan {
         }
     }
 
-    /// Takes another configuration.
     pub(super) fn configure(&mut self, config: &config::Care, now: Monotonic) {
         self.backup.configure(config.backup_interval, now);
         self.tidy.configure(tidy_interval(config), now);

@@ -14,17 +14,14 @@ use crate::platform::http::Response;
 pub(super) enum BaseSpaceCall {
     /// Anything about the account, projects and AppResults.
     General,
-    /// Looking at files.
     Look,
     /// Beginning a file of parts.
     Initiate,
     /// Sending a file in one call.
     Single,
-    /// Sending a part.
     Part,
     /// Completing a file of parts.
     Complete,
-    /// Giving one up.
     Abort,
 }
 
@@ -91,7 +88,6 @@ fn message(call: BaseSpaceCall, (status, response): (u16, &Response), said: &Com
     }
 }
 
-/// The table.
 fn kind_of(
     call: BaseSpaceCall,
     (status, response): (u16, &Response),

@@ -43,13 +43,11 @@ pub(super) struct Goal {
     pub(super) app_result: String,
     /// Folders in it, joined.
     pub(super) directory: String,
-    /// The file's name.
     pub(super) name: String,
     /// Both together.
     pub(super) path: String,
 }
 
-/// Ids, by name.
 #[derive(Debug, Default)]
 pub(super) struct PlaceIds {
     memory: Mutex<Memory>,

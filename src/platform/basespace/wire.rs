@@ -87,7 +87,6 @@ pub(super) struct BaseSpaceUser {
     _id: String,
 }
 
-/// A project.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct BaseSpaceProject {
@@ -97,7 +96,6 @@ pub(super) struct BaseSpaceProject {
     pub(super) name: String,
 }
 
-/// An AppResult.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct AppResult {
@@ -161,7 +159,6 @@ pub(super) enum UploadStatus {
     Undefined,
 }
 
-/// A file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct BaseSpaceFile {

@@ -80,7 +80,6 @@ fn refused(call: GjirafaCall<'_>, response: &Response, status: u16, now: WallTim
     answered(response, kind, refusal(response, status, noun, &said))
 }
 
-/// The table.
 fn kind_of(
     call: GjirafaCall<'_>,
     status: u16,

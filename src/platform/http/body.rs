@@ -51,7 +51,6 @@ impl Progress {
         self.0.is_sent.load(Ordering::Relaxed)
     }
 
-    /// Something moved.
     pub(super) fn note(&self) {
         self.0.count.fetch_add(1, Ordering::Relaxed);
     }

@@ -37,7 +37,7 @@ fn bad(why: impl Into<String>) -> Failure {
 ///
 /// # Errors
 /// `BadAnswer` when it is none, or not `https` and not on this machine.
-pub fn parse_url(text: &str) -> Result<Url, Failure> {
+pub(crate) fn parse_url(text: &str) -> Result<Url, Failure> {
     let bad = |why| Failure::new(FailureKind::BadAnswer, why);
     let url = Url::parse(text).map_err(|_| bad("the address is not a URL"))?;
     match url.scheme() {
@@ -48,7 +48,7 @@ pub fn parse_url(text: &str) -> Result<Url, Failure> {
 }
 
 /// Returns an address in the one form that all its spellings have in common; what is none as it is.
-pub fn canonical_url(text: &str) -> String {
+pub(crate) fn canonical_url(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
     url.set_query(None);
     url.set_fragment(None);
@@ -56,7 +56,7 @@ pub fn canonical_url(text: &str) -> String {
 }
 
 /// Returns whether an address is on this machine.
-pub fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => host
@@ -71,7 +71,7 @@ pub fn is_loopback(url: &Url) -> bool {
 ///
 /// # Errors
 /// As [`parse_url`]; and when it holds a user.
-pub fn base_url(text: &str) -> Result<Url, Failure> {
+pub(crate) fn base_url(text: &str) -> Result<Url, Failure> {
     // A parser leaves line breaks out in silence, and a client takes no address without bound.
     if text.len() > ADDRESS_MAX || text.trim().contains(|c: char| c.is_control() || c == ' ') {
         return Err(bad("the address is not a URL"));
@@ -87,7 +87,7 @@ pub fn base_url(text: &str) -> Result<Url, Failure> {
 ///
 /// # Errors
 /// As [`base_url`]; and when it leads from `https` to plain HTTP, or from elsewhere to this machine.
-pub fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
+pub(crate) fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
     let url = base_url(text)?;
     match (is_loopback(&url), is_loopback(base)) {
         (true, false) => Err(bad("the platform leads the part to this machine, where it is not")),
@@ -104,7 +104,7 @@ pub fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
 /// # Errors
 /// `BadAnswer` when they are too many, or speak of another host or length, for somebody else, or about
 /// the connection. Values are not repeated, for they may be secret.
-pub fn prescribed_headers<'a>(
+pub(crate) fn prescribed_headers<'a>(
     lines: impl Iterator<Item = (&'a str, &'a str)>,
     url: &Url,
     length: ByteCount,

@@ -13,7 +13,7 @@ impl Http {
     ///
     /// # Errors
     /// `Unauthorized` when the address cannot be used; else as [`Http::send`].
-    pub async fn call_private(
+    pub(crate) async fn call_private(
         &self,
         address: &str,
         lines: &[(&'static str, String)],

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) method: String,
-    /// With its query.
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -33,7 +32,6 @@ impl Seen {
     }
 }
 
-/// One answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     status: u16,
@@ -65,7 +63,6 @@ impl Reply {
     }
 }
 
-/// The server.
 #[derive(Debug)]
 pub(crate) struct Stub {
     address: SocketAddr,

@@ -13,7 +13,6 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Signa
 
 /// Each step of the look may take so long.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A constructed sequence.
 const SEQUENCE: u8 = 0x30;
 /// `2.5.4.3`, a common name, and `2.5.4.10`, an organisation.
 const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];

@@ -11,11 +11,9 @@ use crate::platform::http::Response;
 /// Which call an answer belongs to, as far as its meaning depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum S3Call {
-    /// Creating an upload.
     Create,
     /// Anything about one upload in progress.
     Upload,
-    /// Completing one.
     Complete,
     /// Sending a file of one part.
     PutObject,
@@ -23,7 +21,6 @@ pub(super) enum S3Call {
     Head,
     /// Reading an object: the body of a success is its content.
     Get,
-    /// Anything else.
     General,
 }
 
@@ -88,7 +85,6 @@ fn message(call: S3Call, response: &Response, error: Option<&wire::Error>) -> St
     }
 }
 
-/// The table.
 fn kind_of(
     call: S3Call,
     response: &Response,

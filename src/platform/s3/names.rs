@@ -65,9 +65,7 @@ enum ListScope {
 enum Advice<'a> {
     /// Nothing is there.
     Free,
-    /// Ask about it.
     Ask,
-    /// List this folder.
     List(&'a str, ListScope),
 }
 

@@ -24,13 +24,10 @@ use crate::platform::http::Response;
 pub(super) enum SevenBridgesCall {
     /// Anything that is not about one upload in progress.
     General,
-    /// Initialising an upload.
     Begin,
     /// Anything about one upload in progress.
     Upload,
-    /// Completing one.
     Complete,
-    /// Anything about exports.
     Export,
 }
 

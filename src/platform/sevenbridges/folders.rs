@@ -22,7 +22,6 @@ const REMEMBERED_MAX: usize = 10_000;
 pub(super) enum FolderPath {
     /// To this folder, or to the project's top.
     Folder(Option<String>),
-    /// Nowhere yet.
     Missing,
 }
 

@@ -164,7 +164,6 @@ fn aborted() -> Refusal {
     Refusal::conflict("The upload was aborted.")
 }
 
-/// Receives a part.
 pub(super) async fn put(
     shared: &Shared,
     call: &Call,

@@ -117,7 +117,6 @@ impl Call {
             .ok_or_else(|| Refusal::bad_request(format!("The parameter {name} is required.")))
     }
 
-    /// Returns a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

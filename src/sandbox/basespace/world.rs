@@ -18,7 +18,6 @@ const USER: &str = "900100";
 const SESSION_FIRST: u64 = 650_000_001;
 const FILE_FIRST: u64 = 11_900_000_001;
 
-/// Everything that exists.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct World {
     pub(super) projects: BTreeMap<u64, Project>,
@@ -157,7 +156,6 @@ impl World {
         world
     }
 
-    /// Makes a project.
     pub(super) fn add_project(&mut self, name: &str) -> u64 {
         let id = next_id(&self.projects, parse_id(PROJECT));
         let project = Project { id, name: name.to_owned(), created_at: unix_time() };

@@ -82,7 +82,6 @@ struct Admitted {
     announced: u64,
 }
 
-/// Receives a part.
 pub(super) async fn put(shared: &Shared, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let admitted = {

@@ -76,7 +76,6 @@ impl Operation {
     }
 }
 
-/// One API call.
 pub(super) struct Call {
     method: Method,
     path: String,

@@ -8,10 +8,8 @@ use super::PROJECT;
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
-/// Everything that exists.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct World {
-    /// By request key.
     pub(super) uploads: BTreeMap<String, Upload>,
     /// Uploads numbered so far.
     pub(super) details: u64,

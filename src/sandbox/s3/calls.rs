@@ -31,7 +31,6 @@ pub(super) type Sandbox = Stand<World>;
 /// One request, taken apart.
 pub(super) struct Call {
     method: String,
-    /// As it came.
     path: String,
     query: String,
     pairs: Vec<(String, String)>,

@@ -8,18 +8,14 @@ use serde_json::{Map, Value};
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
-/// Everything that exists.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct World {
-    /// By key.
     pub(super) objects: BTreeMap<String, Object>,
-    /// By id.
     pub(super) uploads: BTreeMap<String, Upload>,
     /// Uploads that were completed: a complete may be repeated.
     pub(super) completed: BTreeMap<String, String>,
 }
 
-/// An object.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) parts: Vec<StoredPart>,

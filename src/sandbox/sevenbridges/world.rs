@@ -8,7 +8,6 @@ use super::exports::Exports;
 use crate::sandbox::stand::{Holds, RemoteFile};
 use crate::sandbox::storage::StoredPart;
 
-/// Everything that exists.
 #[derive(Debug)]
 pub(in crate::sandbox) struct World {
     pub(super) projects: Vec<String>,

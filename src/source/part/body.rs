@@ -32,7 +32,7 @@ use crate::model::{ByteRange, Failure};
 ///
 /// An error item carries a [`Failure`] inside and is the last item. Must be polled inside a tokio runtime.
 #[derive(Debug)]
-pub struct PartBytes {
+pub(crate) struct PartBytes {
     from: From,
     ending: Ending,
 }
@@ -47,23 +47,23 @@ enum From {
 /// How reading a part ended: there once the last chunk was given, or an error; never when the bytes were
 /// dropped before.
 #[derive(Debug, Clone, Default)]
-pub struct Ending(Arc<OnceLock<Result<Option<ColdPages>, Failure>>>);
+pub(crate) struct Ending(Arc<OnceLock<Result<Option<ColdPages>, Failure>>>);
 
 impl Ending {
     /// Returns how it ended, and the pages that reading brought into memory.
-    pub fn get(&self) -> Option<&Result<Option<ColdPages>, Failure>> {
+    pub(crate) fn get(&self) -> Option<&Result<Option<ColdPages>, Failure>> {
         self.0.get()
     }
 
     /// Has the system forget the pages that reading brought into memory.
-    pub fn forget_pages(&self) {
+    pub(crate) fn forget_pages(&self) {
         if let Some(Ok(Some(pages))) = self.get() {
             pages.forget();
         }
     }
 
     /// Returns whether no one reads any more: the bytes were dropped, and no thread is left in a read.
-    pub fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 }
@@ -95,7 +95,7 @@ struct ReadStep {
 
 impl PartBytes {
     /// Sends what is in memory.
-    pub fn kept(kept: Kept) -> Self {
+    pub(crate) fn kept(kept: Kept) -> Self {
         let ending = Ending::default();
         // No one else has it.
         ending.0.set(Ok(kept.cold)).ok();
@@ -103,7 +103,12 @@ impl PartBytes {
     }
 
     /// Reads a part again that was digested, through memory that was reserved.
-    pub fn read_again(source: SourceFile, range: ByteRange, is_cold: bool, room: Room) -> Self {
+    pub(crate) fn read_again(
+        source: SourceFile,
+        range: ByteRange,
+        is_cold: bool,
+        room: Room,
+    ) -> Self {
         let reader = PartReread {
             source,
             range,
@@ -119,7 +124,7 @@ impl PartBytes {
     }
 
     /// Returns where to see how reading ended.
-    pub fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         self.ending.clone()
     }
 }

@@ -76,7 +76,7 @@ impl Buffers {
 
 /// A share of the budget.
 #[derive(Debug, Clone)]
-pub struct Room(Arc<Share>);
+pub(crate) struct Room(Arc<Share>);
 
 #[derive(Debug)]
 struct Share {

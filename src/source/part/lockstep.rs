@@ -30,7 +30,7 @@ use crate::digest::{Hasher, advance};
 use crate::model::{ByteRange, Failure, Md5};
 
 /// Parts at once: what the widest lanes take.
-pub const TOGETHER_MAX: usize = 32;
+pub(crate) const TOGETHER_MAX: usize = 32;
 /// How far ahead the disk is asked for what is not in memory.
 const AHEAD_BYTES: u64 = 4 * CHUNK_BYTES as u64;
 /// What is read at once of each part while none is held: sixteen of them stay in a core's own cache
@@ -39,8 +39,7 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 
 /// A part whose digest is wanted.
 #[derive(Debug)]
-pub struct Wanted {
-    /// Of which file.
+pub(crate) struct Wanted {
     pub file: SourceFile,
     /// Which bytes.
     pub range: ByteRange,
@@ -50,8 +49,7 @@ pub struct Wanted {
 
 /// A part that was read, digested and proved.
 #[derive(Debug)]
-pub struct Digested {
-    /// Its digest.
+pub(crate) struct Digested {
     pub md5: Md5,
     /// Its bytes, where memory was reserved for them.
     pub kept: Option<Kept>,
@@ -61,13 +59,13 @@ pub struct Digested {
 
 /// The bytes of a part, in memory.
 #[derive(Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     pub(super) chunks: Vec<Bytes>,
     pub(super) cold: Option<ColdPages>,
 }
 
 /// Parts that one thread digests side by side, each with its tag.
-pub struct Together<T> {
+pub(crate) struct Together<T> {
     group: Mutex<PartGroup<T>>,
     /// Steps that have ended.
     step_count: AtomicU64,
@@ -130,18 +128,18 @@ impl<T> std::fmt::Debug for Together<T> {
 
 impl<T> Together<T> {
     /// Returns how many steps have ended: while that does not change, one part is being read.
-    pub fn step_count(&self) -> u64 {
+    pub(crate) fn step_count(&self) -> u64 {
         self.step_count.load(Ordering::Relaxed)
     }
 
     /// Returns the file that is being read.
-    pub fn busy(&self) -> Option<SourceFile> {
+    pub(crate) fn busy(&self) -> Option<SourceFile> {
         self.lock().busy.as_ref().map(|(file, _)| file.clone())
     }
 
     /// Takes away the parts of other files than the one that is being read, if one is: those of each
     /// for a thread of its own, as the next may hang like this one, and at least one thread. Not twice.
-    pub fn split(&self) -> Vec<Self> {
+    pub(crate) fn split(&self) -> Vec<Self> {
         let mut group = self.lock();
         let Some(file) = group.busy.as_ref().map(|(file, _)| file.clone()) else {
             return Vec::new();
@@ -171,7 +169,7 @@ impl<T> Together<T> {
     }
 
     /// Gives up the part that is being read, and those that wait behind it: their file and tags.
-    pub fn give_up(&self) -> Option<(SourceFile, Vec<T>)> {
+    pub(crate) fn give_up(&self) -> Option<(SourceFile, Vec<T>)> {
         let mut group = self.lock();
         let (file, tag) = group.busy.take()?;
         let come = std::mem::take(&mut group.come).into_iter().map(|(_, tag)| tag);
@@ -200,7 +198,7 @@ impl PartReader {
     /// most that many at each chunk, and told how many others are in progress. Blocks.
     ///
     /// Each fails as [`Self::hash_range`] does, without a word to the others.
-    pub fn digest_together<T>(
+    pub(crate) fn digest_together<T>(
         &self,
         together: &Together<T>,
         mut more: impl FnMut(usize, usize) -> Vec<(Wanted, T)>,

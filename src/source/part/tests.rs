@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 use super::super::DirectoryRoot;
 use super::super::beneath::{Link, Root};
 use super::super::tests::path;
+use super::body::Ending;
 use super::*;
 use crate::model::Provenance;
 

@@ -15,11 +15,9 @@ pub(in crate::source) struct Class {
 }
 
 impl Class {
-    /// One of many.
     pub(in crate::source) const PLAIN: Self = Self { role: Role::Plain, first: None };
 }
 
-/// The compiled patterns.
 #[derive(Debug, Clone)]
 pub(super) struct Matching {
     /// Directories that are runs.

@@ -18,7 +18,6 @@ pub(in crate::source) struct FilePattern {
 pub(in crate::source) enum Origin {
     /// In the run's own path: the group named after the word.
     Path(Regex),
-    /// In a file.
     File(FilePattern, Spot),
 }
 

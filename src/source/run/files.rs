@@ -23,7 +23,6 @@ const FOUND_MAX: usize = 16;
 /// Most names of one directory that are compared with a pattern.
 const NAMES_MAX: usize = 50_000;
 
-/// One run's directory.
 pub(super) struct RunFolder<'a> {
     root: Root,
     run: &'a SourcePath,

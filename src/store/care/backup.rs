@@ -20,7 +20,6 @@ use crate::store::schema::FILE_NAME;
 const DIRECTORY: &str = "backups";
 /// How the name of a copy begins; the moment follows.
 const PREFIX: &str = "dropferry-";
-/// How it ends.
 const SUFFIX: &str = ".db";
 /// What a copy is called until it is whole.
 const PARTIAL: &str = "backup.partial";
@@ -34,7 +33,7 @@ const RESERVE_MAX: u64 = 256 << 20;
 
 /// How copies are made.
 #[derive(Debug, Clone, Copy)]
-pub struct Backups {
+pub(crate) struct Backups {
     /// That many are kept.
     pub kept: usize,
     /// The time that the copy is named by.
@@ -46,7 +45,11 @@ pub struct Backups {
 /// # Errors
 /// When there is no room for it, or it could not be written: then nothing of it is left, and no
 /// older copy was removed.
-pub fn back_up(directory: &Path, backups: Backups, halt: &Halt) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn back_up(
+    directory: &Path,
+    backups: Backups,
+    halt: &Halt,
+) -> Result<Option<PathBuf>, Error> {
     let source = schema::open_for_reading(directory)?;
     let Some(copy) = copy(&source, directory, backups.at, halt)? else { return Ok(None) };
     remove_oldest(&copy, backups)

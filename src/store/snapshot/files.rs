@@ -16,11 +16,8 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 /// The newest upload of a file, under one path, that has its receipt.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Which.
     pub upload: UploadId,
-    /// Under which path.
     pub path: SourcePath,
-    /// Which version.
     pub version: Fingerprint,
 }
 

@@ -17,12 +17,10 @@ const DAMAGES_MAX: u32 = 10;
 /// Rows in one page.
 const PAGE: u32 = 1_000;
 
-/// The database's file.
 #[derive(Debug, Clone, Copy)]
 pub struct FileHealth {
     /// How many migrations it has had.
     pub version: usize,
-    /// Its length.
     pub size_bytes: u64,
     /// Length of its WAL.
     pub wal_bytes: u64,

@@ -17,7 +17,6 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 /// A run as it is listed.
 #[derive(Debug, Clone)]
 pub struct RunShown {
-    /// Its row.
     pub row: RunRow,
     /// What it says of itself.
     pub words: BTreeMap<String, String>,
@@ -30,13 +29,9 @@ pub struct RunShown {
 /// Uploads of one run at one destination.
 #[derive(Debug, Clone)]
 pub struct RunTally {
-    /// To where.
     pub destination: String,
-    /// How many.
     pub upload_count: u64,
-    /// Of these, completed.
     pub completed_count: u64,
-    /// Of these, parked.
     pub parked_count: u64,
 }
 
@@ -47,7 +42,6 @@ pub struct DisposalShown {
     pub due_at: WallTime,
     /// Why the last try failed.
     pub failure: Option<String>,
-    /// It is done.
     pub is_done: bool,
 }
 
@@ -56,9 +50,7 @@ pub struct DisposalShown {
 pub struct HeldDisposal {
     /// From which drop directory.
     pub drop: String,
-    /// Which.
     pub run: SourcePath,
-    /// Why.
     pub failure: String,
 }
 
@@ -67,7 +59,6 @@ pub struct HeldDisposal {
 pub struct RunRef<'a> {
     /// In which drop directory.
     pub drop: &'a DirectoryName,
-    /// Its path there.
     pub run: &'a SourcePath,
     /// It is a file.
     pub is_file: bool,
@@ -86,7 +77,6 @@ impl RunRef<'_> {
 /// What proves that a run's files have arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Proving<'a> {
-    /// Whose files.
     pub run: RunRef<'a>,
     /// Where all of them must be.
     pub destinations: &'a [DestinationName],

@@ -15,9 +15,7 @@ pub struct Status {
     pub is_running: bool,
     /// Process, version and start of the daemon that last ran.
     pub daemon: Option<Daemon>,
-    /// Drop directories.
     pub drops: Vec<Drop>,
-    /// Destinations.
     pub destinations: Vec<Destination>,
     /// What was completed at targets that their destinations no longer have.
     pub former_targets: Vec<FormerTarget>,
@@ -37,13 +35,11 @@ pub struct Status {
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// Drops as runs, the newest first.
     pub runs: Vec<RunShown>,
-    /// The database itself.
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
     pub uploads: Vec<Upload>,
 }
 
-/// The database itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Database {
     /// Its last copy and its last check.
@@ -74,13 +70,10 @@ pub struct Run {
     pub drop: String,
     /// Its name; empty for the files beside the directories.
     pub name: SourcePath,
-    /// To where.
     pub destination: String,
     /// Uploads of its files.
     pub upload_count: u64,
-    /// Of these, completed.
     pub completed_count: u64,
-    /// Of these, parked.
     pub parked_count: u64,
     /// How far it is as a run; files on their own are none.
     pub state: Option<RunState>,
@@ -95,29 +88,21 @@ pub struct Run {
 pub struct Ignored {
     /// In which drop directory.
     pub drop: String,
-    /// Which path.
     pub path: SourcePath,
-    /// Why.
     pub reason: IgnoreReason,
 }
 
 /// Who runs or last ran.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// Process id.
     pub pid: u32,
-    /// Program version.
     pub version: String,
-    /// When it started.
     pub started_at: WallTime,
 }
 
-/// A drop directory.
 #[derive(Debug, Clone)]
 pub struct Drop {
-    /// Its configured name.
     pub name: String,
-    /// Its directory.
     pub directory: String,
     /// `events`, `scanning` or `deaf`.
     pub watch: String,
@@ -127,18 +112,14 @@ pub struct Drop {
     pub last_full_scan_at: Option<WallTime>,
 }
 
-/// A destination.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Its configured name.
     pub name: String,
-    /// Its platform.
     pub platform: String,
     /// `ok`, `throttled`, `unreachable` or `halted`.
     pub state: String,
     /// Why not `ok`.
     pub reason: Option<String>,
-    /// Since when.
     pub since: WallTime,
     /// When it is called again, while it is not.
     pub next_try_at: Option<WallTime>,
@@ -156,9 +137,7 @@ pub struct Wait {
 /// Uploads in one state.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// The state's word.
     pub state: String,
-    /// How many.
     pub upload_count: u64,
     /// Length of their files.
     pub size_bytes: u64,
@@ -204,7 +183,6 @@ pub struct Upload {
 /// An upload that another one waits for.
 #[derive(Debug, Clone)]
 pub struct Awaited {
-    /// Which.
     pub upload: UploadId,
     /// Its drop directory and its path, once they are read.
     pub file: Option<String>,
@@ -213,7 +191,6 @@ pub struct Awaited {
 /// One upload in full.
 #[derive(Debug, Clone)]
 pub struct Detail {
-    /// The line.
     pub upload: Upload,
     /// The remote upload's id.
     pub remote_upload_id: Option<String>,
@@ -227,7 +204,6 @@ pub struct Detail {
     pub receipted_at: Option<WallTime>,
     /// SHA-256 of its receipt.
     pub receipt_sha256: Option<[u8; 32]>,
-    /// When it ended.
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
@@ -250,13 +226,10 @@ pub struct Detail {
 /// An export to an attached volume.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// The volume.
     pub volume: String,
-    /// The object's key.
     pub location: String,
     /// `intended`, `started`, `failed` or `completed`.
     pub state: String,
-    /// The platform's job.
     pub job: Option<String>,
     /// How the last job failed.
     pub error: Option<String>,
@@ -268,14 +241,11 @@ pub struct Export {
     pub exported_at: Option<WallTime>,
 }
 
-/// One accepted part.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Which.
     pub number: PartNumber,
     /// Digest of its bytes.
     pub md5: Md5,
-    /// The storage's ETag.
     pub etag: ETag,
     /// The platform was told.
     pub reported: bool,
@@ -283,22 +253,17 @@ pub struct Part {
     pub accepted_at: WallTime,
 }
 
-/// One failed attempt.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// What was tried.
     pub act: String,
-    /// For which part.
     pub part: Option<u32>,
     /// How it failed, for policy.
     pub kind: String,
-    /// HTTP status.
     pub status: Option<u16>,
     /// The platform's id of the request.
     pub request_id: Option<String>,
     /// How it failed, for people.
     pub message: String,
-    /// When.
     pub at: WallTime,
     /// When the upload went on.
     pub retry_at: Option<WallTime>,

@@ -22,7 +22,6 @@ pub type FileUploads = BTreeMap<NamedPath, Vec<UploadId>>;
 pub struct KnownNames {
     /// Drop directories, also those that were taken out of the configuration.
     pub directories: Vec<DirectoryName>,
-    /// Destinations, likewise.
     pub destinations: Vec<DestinationName>,
     /// Runs, in the order of their paths.
     pub runs: Vec<NamedPath>,

@@ -12,7 +12,6 @@ use crate::model::{
 };
 use crate::store::rows::saturated;
 
-/// Writes one record.
 pub(super) fn write_record(
     connection: &Connection,
     record: &Record,

@@ -58,7 +58,6 @@ pub enum Instead {
 /// How one record was written.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// As it is.
     AsItIs,
     /// The law forbade it; its upload is parked.
     Illegal(IllegalFact),

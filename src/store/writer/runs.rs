@@ -47,7 +47,6 @@ pub(super) fn end_disposal(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-/// Writes a run.
 pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO runs VALUES (:drop, :run, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \

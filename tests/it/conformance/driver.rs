@@ -1,11 +1,13 @@
 //! Does with a platform what the engine does, by the contract alone.
 
 use bytes::Bytes;
-use dropferry::model::{
+use dropferry::testing::model::{
     ByteCount, Completion, Description, Failure, FailureKind, Md5, PartNumber, PartSize,
     RemoteFile, RemotePart, RemoteUpload, Target, WallTime,
 };
-use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
+use dropferry::testing::platform::contract::{
+    BeginRequest, CompleteRequest, PartBody, PartRequest,
+};
 use futures_util::StreamExt;
 use md5::{Digest, Md5 as Hasher};
 

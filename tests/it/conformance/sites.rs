@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use dropferry::clock::Clock;
-use dropferry::config::Config;
-use dropferry::daemon::clients;
-use dropferry::model::{ByteCount, Describes, ETagLaw, PartLimits, Target, Traits};
-use dropferry::platform::contract::SharedPlatform;
-use dropferry::platform::fake::{Fake, WallTimeOrZero};
-use dropferry::sandbox::faults::{Action, Rule, Switches, When};
-use dropferry::sandbox::{Sandbox, Settings, Vendor};
+use dropferry::testing::clock::Clock;
+use dropferry::testing::config::Config;
+use dropferry::testing::daemon::clients;
+use dropferry::testing::model::{ByteCount, Describes, ETagLaw, PartLimits, Target, Traits};
+use dropferry::testing::platform::contract::SharedPlatform;
+use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
+use dropferry::testing::sandbox::faults::{Action, Rule, Switches, When};
+use dropferry::testing::sandbox::{Sandbox, Settings, Vendor};
 
 use super::super::stage::TOKEN;
 use super::driver::{Sent, now};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dropferry::clock::Clock;
+use dropferry::testing::clock::Clock;
 use serde_json::{Value, json};
 
 use super::super::stage::{Options, Stage, until};

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dropferry::daemon::{portion, stored};
-use dropferry::engine::Portion;
-use dropferry::engine::event::{
+use dropferry::testing::daemon::{portion, stored};
+use dropferry::testing::engine::Portion;
+use dropferry::testing::engine::event::{
     Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Walk,
 };
-use dropferry::model::{
+use dropferry::testing::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
     Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
-use dropferry::platform::{self, contract::PartBody};
-use dropferry::store;
-use dropferry::store::rest::{self, Again};
+use dropferry::testing::platform::{self, contract::PartBody};
+use dropferry::testing::store;
+use dropferry::testing::store::rest::{self, Again};
 use futures_util::{FutureExt, StreamExt};
 use md5::{Digest, Md5 as Hasher};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
-use dropferry::engine::{Engine, Stored};
-use dropferry::model::{
+use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
+use dropferry::testing::engine::{Engine, Stored};
+use dropferry::testing::model::{
     DirectoryHealth, DirectoryName, FailureKind, Fingerprint, Hold, IgnoreReason, Now, Observation,
     ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb, WatchState,
 };

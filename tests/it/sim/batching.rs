@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dropferry::engine::event::{Act, Effect, Event};
-use dropferry::engine::{Engine, Stored};
-use dropferry::model::{
+use dropferry::testing::engine::event::{Act, Effect, Event};
+use dropferry::testing::engine::{Engine, Stored};
+use dropferry::testing::model::{
     ByteCount, DirectoryName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Place,
     Record, Seen, SourcePath, WallTime,
 };

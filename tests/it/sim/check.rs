@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use dropferry::model::{UploadId, WallTime};
-use dropferry::store::snapshot::Status;
+use dropferry::testing::model::{UploadId, WallTime};
+use dropferry::testing::store::snapshot::Status;
 
 use super::receipts::rendered;
 use super::world::{Life, PART, PARTS_IN_FLIGHT, World};

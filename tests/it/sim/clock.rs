@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dropferry::model::WallTime;
+use dropferry::testing::model::WallTime;
 
 use super::check;
 use super::crashes::{each_crash, told};

@@ -1,7 +1,7 @@
 //! Every crash point, and every pair of two, in the small world.
 
-use dropferry::engine::settings::PartsInFlight;
-use dropferry::model::{Describes, NamePolicy, Traits};
+use dropferry::testing::engine::settings::PartsInFlight;
+use dropferry::testing::model::{Describes, NamePolicy, Traits};
 
 use super::check;
 use super::scenarios::put_there;

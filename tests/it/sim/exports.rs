@@ -1,6 +1,6 @@
 //! Exports under the simulation: cut anywhere, never two jobs for one file.
 
-use dropferry::model::{FailureKind, Hold, NamePolicy, ParkReason};
+use dropferry::testing::model::{FailureKind, Hold, NamePolicy, ParkReason};
 
 use super::acts::Fault;
 use super::check;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dropferry::engine::event::Event;
-use dropferry::engine::settings::{ChannelSettings, DigestSettings};
-use dropferry::model::{Channel, FailureKind, NamePolicy, NoticeKind, RunState, WallTime};
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::engine::settings::{ChannelSettings, DigestSettings};
+use dropferry::testing::model::{Channel, FailureKind, NamePolicy, NoticeKind, RunState, WallTime};
 use serde_json::Value;
 
 use super::acts::Fault;

@@ -1,8 +1,8 @@
 //! What operators order, at every point of a run and with a crash behind it.
 
-use dropferry::engine::event::Event;
-use dropferry::engine::orders::{Order, OrderAnswer, OrderId};
-use dropferry::model::{OrderChange, Scope, Stage, UploadId, Verb};
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::engine::orders::{Order, OrderAnswer, OrderId};
+use dropferry::testing::model::{OrderChange, Scope, Stage, UploadId, Verb};
 
 use super::check;
 use super::crashes::{each_crash, told};
@@ -115,7 +115,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
 fn orders_about_what_is_not_there_change_nothing() {
     let mut world = world(1);
     let mut life = world.start();
-    let drop = dropferry::model::DirectoryName::new("nothing");
+    let drop = dropferry::testing::model::DirectoryName::new("nothing");
     for verb in [Verb::Pause, Verb::Resume, Verb::Retry, Verb::Abandon] {
         for scope in [Scope::Drop(drop.clone()), Scope::Upload(UploadId(77))] {
             let changes = world.order(&mut life, verb, scope);

@@ -1,6 +1,6 @@
 //! Two sources of ours for one place, cut at every effect: what has a receipt stays there.
 
-use dropferry::model::{Hold, NamePolicy, ParkReason, Stage, Traits};
+use dropferry::testing::model::{Hold, NamePolicy, ParkReason, Stage, Traits};
 
 use super::check;
 use super::crashes::{each_crash, told};
@@ -89,8 +89,8 @@ fn a_source_that_comes_later_finds_the_place_of_the_first_taken_after_a_restart_
                 }
                 world.write_at(SOURCES[order[1]], b"abcdefghij");
                 life.has_scanned = false;
-                let drop = dropferry::model::DirectoryName::new("drop");
-                world.tell(&mut life, dropferry::engine::event::Event::ScanNow { drop });
+                let drop = dropferry::testing::model::DirectoryName::new("drop");
+                world.tell(&mut life, dropferry::testing::engine::event::Event::ScanNow { drop });
                 world.settle(&mut life);
                 comes_to_rest(&world, &life, policy, false);
             }
@@ -105,8 +105,8 @@ fn the_same_source_in_a_newer_version_is_treated_by_policy_as_before() {
     let mut life = world.run();
     world.write_at(SOURCES[0], b"abcdefghij");
     life.has_scanned = false;
-    let drop = dropferry::model::DirectoryName::new("drop");
-    world.tell(&mut life, dropferry::engine::event::Event::ScanNow { drop });
+    let drop = dropferry::testing::model::DirectoryName::new("drop");
+    world.tell(&mut life, dropferry::testing::engine::event::Event::ScanNow { drop });
     world.settle(&mut life);
     let far = world.fake.state();
     let there: Vec<_> = far.files.values().map(|file| file.bytes.clone()).collect();

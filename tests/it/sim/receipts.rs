@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use dropferry::daemon::data_of;
-use dropferry::model::UploadId;
-use dropferry::receipt;
-use dropferry::store::snapshot::Detail;
+use dropferry::testing::daemon::data_of;
+use dropferry::testing::model::UploadId;
+use dropferry::testing::receipt;
+use dropferry::testing::store::snapshot::Detail;
 use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, Default)]

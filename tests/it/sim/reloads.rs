@@ -1,12 +1,12 @@
 //! Other configurations in the middle of everything: taken out and put back, pointed elsewhere.
 
-use dropferry::engine::orders::{Order, OrderAnswer};
-use dropferry::engine::settings::Settings;
-use dropferry::model::{
+use dropferry::testing::engine::orders::{Order, OrderAnswer};
+use dropferry::testing::engine::settings::Settings;
+use dropferry::testing::model::{
     DestinationName, DirectoryName, SourcePath, Stage, TargetId, UploadId, UploadState,
 };
-use dropferry::platform::fake::Fake;
-use dropferry::store::snapshot::{Proving, RunRef};
+use dropferry::testing::platform::fake::Fake;
+use dropferry::testing::store::snapshot::{Proving, RunRef};
 
 use super::check;
 use super::crashes::told;

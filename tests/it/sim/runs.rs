@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dropferry::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
-use dropferry::model::{
+use dropferry::testing::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
+use dropferry::testing::model::{
     DirectoryName, DisposalDoubt, Disposition, Failure, FailureKind, NoticeKind, RemoteStanding,
     RootIdentity, RunState, SourcePath, UploadId, WallTime,
 };
-use dropferry::platform::contract::Platform;
-use dropferry::receipt;
-use dropferry::store::snapshot::{Proving, RunRef, Upload};
+use dropferry::testing::platform::contract::Platform;
+use dropferry::testing::receipt;
+use dropferry::testing::store::snapshot::{Proving, RunRef, Upload};
 
 use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
@@ -29,9 +29,10 @@ impl World {
         let row = snapshot.run(&drop, run).expect("it can be read").expect("it is stored");
         assert_eq!(row.state, RunState::Closed, "only what is closed is completed");
         let path = receipt::run_path("drop", run, generation);
-        let files = |take: &mut dyn FnMut(dropferry::model::RunFile) -> std::io::Result<()>| {
-            snapshot.run_files(&drop, run, take)
-        };
+        let files =
+            |take: &mut dyn FnMut(dropferry::testing::model::RunFile) -> std::io::Result<()>| {
+                snapshot.run_files(&drop, run, take)
+            };
         let written = receipt::write_run(self.state(), &path, (&row, generation), files);
         let (sha256, fingerprint) = written.expect("the disk takes it");
         Outcome::RunReceiptWritten { path, fingerprint, sha256 }
@@ -364,9 +365,9 @@ fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {
     told.map(|notice| (notice.kind, notice.is_over)).collect()
 }
 
-fn channel() -> dropferry::engine::settings::ChannelSettings {
-    let channel = dropferry::model::Channel::new("command");
-    dropferry::engine::settings::ChannelSettings::plain(channel)
+fn channel() -> dropferry::testing::engine::settings::ChannelSettings {
+    let channel = dropferry::testing::model::Channel::new("command");
+    dropferry::testing::engine::settings::ChannelSettings::plain(channel)
 }
 
 /// A file that is taken away, or replaced, at the destination after it arrived: nothing of its run goes,

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use dropferry::engine::event::Event;
-use dropferry::model::{
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::model::{
     ContentMark, Description, DirectoryName, EndReason, FailureKind, Hold, NamePolicy, ParkReason,
     Seen, SourcePath, Stage, Target,
 };
-use dropferry::platform::contract::{BeginRequest, CompleteRequest, PartRequest, Platform};
+use dropferry::testing::platform::contract::{
+    BeginRequest, CompleteRequest, PartRequest, Platform,
+};
 use futures_util::FutureExt;
 
 use super::acts::{Fault, md5, now};
@@ -262,8 +264,8 @@ fn finish(world: &mut World, life: &mut Life) {
 /// leaves there or without.
 pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
-    let part_size = dropferry::model::PartSize::new(1 << 20).expect("not zero");
-    let size = dropferry::model::ByteCount(bytes.len() as u64);
+    let part_size = dropferry::testing::model::PartSize::new(1 << 20).expect("not zero");
+    let size = dropferry::testing::model::ByteCount(bytes.len() as u64);
     let request = BeginRequest {
         target,
         size,
@@ -275,21 +277,21 @@ pub(super) fn put_there(world: &World, bytes: &[u8], is_marked: bool) {
     };
     let remote = world.fake.begin(&request).now_or_never().expect("at once").expect("begins");
     let chunks = futures_util::stream::once(std::future::ready(Ok(bytes.to_vec().into())));
-    let body = dropferry::platform::contract::PartBody {
+    let body = dropferry::testing::platform::contract::PartBody {
         length: size,
         md5: None,
         chunks: Box::pin(chunks),
     };
-    let part = dropferry::model::PartNumber::new(1).expect("from 1");
+    let part = dropferry::testing::model::PartNumber::new(1).expect("from 1");
     let asked = PartRequest { remote: remote.clone(), part, begun: None };
     let etag = now(world.fake.put_part(&asked, body)).expect("stores").etag;
-    let parts = [dropferry::model::RemotePart { number: part, etag, note: None }];
+    let parts = [dropferry::testing::model::RemotePart { number: part, etag, note: None }];
     world.fake.report_parts(&remote, &parts).now_or_never().expect("at once").expect("reports");
     let completing = CompleteRequest {
         remote,
         parts: parts.to_vec(),
         begun: request,
-        since: dropferry::model::WallTime(0),
+        since: dropferry::testing::model::WallTime(0),
     };
     let file = now(world.fake.complete(&completing)).expect("completes");
     if is_marked {
@@ -418,8 +420,8 @@ fn an_upload_begun_for_another_version_is_removed_and_not_adopted() {
     let mut world = World::new(16);
     world.write("run/a", TEN);
     let target = Target { folders: vec!["runs".into(), "run".into()], name: "a".into() };
-    let part_size = dropferry::model::PartSize::new(4).expect("not zero");
-    let size = dropferry::model::ByteCount(33);
+    let part_size = dropferry::testing::model::PartSize::new(4).expect("not zero");
+    let size = dropferry::testing::model::ByteCount(33);
     let request = BeginRequest {
         target,
         size,
@@ -490,9 +492,9 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
         world.step(&mut life);
     }
     let path = SourcePath::from_bytes(b"run/pipe");
-    let seen = Seen::Ignored(dropferry::model::IgnoreReason::Fifo);
-    let observations = vec![dropferry::model::Observation {
-        place: dropferry::model::Place::alone(&path),
+    let seen = Seen::Ignored(dropferry::testing::model::IgnoreReason::Fifo);
+    let observations = vec![dropferry::testing::model::Observation {
+        place: dropferry::testing::model::Place::alone(&path),
         path,
         seen,
     }];

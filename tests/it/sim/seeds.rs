@@ -1,8 +1,8 @@
 //! Random runs: platforms of every kind, faults, outages, crashes, power cuts and files that change,
 //! all by a seed. `DROPFERRY_SIM_SEEDS=20000` runs more of them, `DROPFERRY_SIM_FIRST=1234` from there.
 
-use dropferry::engine::event::Event;
-use dropferry::model::{
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::model::{
     DirectoryName, EndReason, Hold, NamePolicy, ParkReason, PartSize, SourcePath, Stage, Traits,
 };
 
@@ -128,7 +128,7 @@ fn verify(world: &World, life: &Life) {
     check::at_rest(world, life);
     let uploads = check::status(world).uploads;
     for (path, (version, _)) in &world.files {
-        let of_version = |u: &&dropferry::store::snapshot::Upload| {
+        let of_version = |u: &&dropferry::testing::store::snapshot::Upload| {
             u.admission.path == *path && u.admission.fingerprint == *version
         };
         let ends: Vec<_> = uploads.iter().filter(of_version).collect();

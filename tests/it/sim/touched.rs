@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use dropferry::engine::event::Event;
-use dropferry::model::{DirectoryName, FailureKind, IgnoreReason, NamePolicy, Stage};
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::model::{DirectoryName, FailureKind, IgnoreReason, NamePolicy, Stage};
 
 use super::acts::Fault;
 use super::check;

@@ -1,6 +1,6 @@
 //! A value that no row can hold: its upload is parked, and nothing else stops.
 
-use dropferry::model::{Hold, ParkReason, Scope, Verb};
+use dropferry::testing::model::{Hold, ParkReason, Scope, Verb};
 
 use super::check;
 use super::world::{Life, World};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dropferry::engine::event::Event;
-use dropferry::engine::settings::{PartWish, PartsInFlight};
-use dropferry::model::{
+use dropferry::testing::engine::event::Event;
+use dropferry::testing::engine::settings::{PartWish, PartsInFlight};
+use dropferry::testing::model::{
     ByteCount, DestinationName, DirectoryName, FailureKind, NamePolicy, PartLimits, Traits,
 };
 

@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use dropferry::daemon::desk::{Desk, Task};
-use dropferry::daemon::{portion, stored};
-use dropferry::engine::check;
-use dropferry::engine::event::{Act, ActId, Effect, Event, Outcome};
-use dropferry::engine::orders::OrderAnswer;
-use dropferry::engine::settings::{
+use dropferry::testing::daemon::desk::{Desk, Task};
+use dropferry::testing::daemon::{portion, stored};
+use dropferry::testing::engine::check;
+use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome};
+use dropferry::testing::engine::orders::OrderAnswer;
+use dropferry::testing::engine::settings::{
     DestinationSettings, DirectorySettings, ExportSettings, NoticeSettings, PartWish,
     PartsInFlight, RetrySettings, Settings,
 };
-use dropferry::engine::{Engine, Portion, StoredUpload};
-use dropferry::model::{
+use dropferry::testing::engine::{Engine, Portion, StoredUpload};
+use dropferry::testing::model::{
     ByteCount, Call, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
     FailureKind, Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record,
     Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime,
 };
-use dropferry::platform::fake::{Fake, WallTimeOrZero};
-use dropferry::store;
-use dropferry::store::rest::Rest;
-use dropferry::store::snapshot::Snapshot;
-use dropferry::store::writer::{Applied, Writer};
+use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
+use dropferry::testing::store;
+use dropferry::testing::store::rest::Rest;
+use dropferry::testing::store::snapshot::Snapshot;
+use dropferry::testing::store::writer::{Applied, Writer};
 
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
