@@ -125,6 +125,11 @@ CREATE INDEX uploads_unpruned ON uploads (ended_at_ns)
     WHERE (stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned')
         AND pruned_at_ns IS NULL;
 CREATE INDEX uploads_path ON uploads (path, drop_name);
+-- What was sent of files: read for every file of every scan, from this index alone.
+CREATE INDEX uploads_sent ON uploads
+    (drop_name, path, destination, target_id, device, inode, size_bytes, mtime_ns, ctime_ns,
+     stage, sentinel)
+    WHERE sentinel = 0 AND (stage = 'receipted' OR stage = 'abandoned');
 CREATE INDEX uploads_inode ON uploads (inode, drop_name);
 CREATE INDEX uploads_run ON uploads (drop_name, run) WHERE run IS NOT NULL;
 -- What `exports` lists.

@@ -69,7 +69,6 @@ use gate::Gate;
 pub(crate) use intake::StoredRun;
 use intake::{Closeness, Intake, IntakeAct, StoredPart};
 use load::Loading;
-pub(crate) use load::StoredFile;
 pub use load::{Portion, Stored, StoredUpload};
 use orders::Pauses;
 use outbox::Outbox;
@@ -81,9 +80,9 @@ use upload::Upload;
 use width::Flown;
 
 use crate::model::{
-    DestinationName, DirectoryName, Hold, Learned, Monotonic, NoticeId, Now, OpenCleanup,
-    PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId, UploadId,
-    UploadState,
+    DestinationName, DirectoryName, Hold, KnownFile, Learned, Monotonic, NoticeId, Now,
+    OpenCleanup, PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId,
+    UploadId, UploadState,
 };
 
 /// What is going on.
@@ -262,8 +261,8 @@ impl Engine {
             Event::Timer => {}
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
-            Event::Observed { drop, observations } => {
-                self.on_observed(&drop, &observations, Closeness::Scan, turn);
+            Event::Observed { drop, observations, known } => {
+                self.on_observed(&drop, &observations, &known, Closeness::Scan, turn);
                 self.with_intake(&drop, turn, |intake, turn| intake.scan_active(turn));
             }
             Event::WatchChanged { drop, watch, reason } => {
@@ -414,7 +413,7 @@ impl Engine {
     }
 
     /// Notes that a file version was admitted for a destination.
-    fn remember(&mut self, file: &StoredFile, now: Now) {
+    fn remember(&mut self, file: &KnownFile, now: Now) {
         let Some(intake) = self.intakes.get_mut(&file.drop) else { return };
         let set = intake.files().set_of(&file.destination);
         intake.load(StoredPart::Known(file.path, file.fingerprint, set), now);

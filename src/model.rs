@@ -33,7 +33,10 @@ pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;
 pub use failure::{Failure, FailureKind, ParkReason};
-pub use file::{Fingerprint, IgnoreReason, Observation, PathDigest, Provenance, Seen, SourcePath};
+pub use file::{
+    Catalogued, Fingerprint, IgnoreReason, KnownFile, Observation, PathDigest, Provenance, Seen,
+    SourcePath,
+};
 pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};

@@ -33,9 +33,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
-    Admission, DestinationName, DirectoryName, Disposal, Fingerprint, IgnoreReason, Learned,
-    OpenCleanup, PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing,
-    StoredOutbox, TargetAddress, TargetId, UploadId, UploadState, WallTime,
+    Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, OpenCleanup,
+    PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing, StoredOutbox,
+    TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
 /// Returns whether a daemon runs on a state directory.
@@ -122,16 +122,6 @@ pub struct LoadedUpload {
     pub parts: Vec<PartState>,
     /// The upload whose place it waits for.
     pub waits_for: Option<UploadId>,
-}
-
-/// One file that was uploaded or given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownFile {
-    /// From which drop directory.
-    pub drop: DirectoryName,
-    pub path: PathDigest,
-    pub fingerprint: Fingerprint,
-    pub destination: DestinationName,
 }
 
 /// The answer to a submission, after its commit: what of it could not be stored.

@@ -32,7 +32,7 @@ use crate::config::{Config, Destination as Target, Drop, Told};
 use crate::control::Reply;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
-use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredFile, StoredRun, StoredUpload};
+use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredRun, StoredUpload};
 use crate::model::{
     Call, Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
 };
@@ -292,17 +292,11 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
 
 /// Turns some of what the store has into what the engine takes.
 pub fn portion(portion: rest::Portion) -> Portion {
-    let file = |file: store::KnownFile| StoredFile {
-        drop: file.drop,
-        path: file.path,
-        fingerprint: file.fingerprint,
-        destination: file.destination,
-    };
     match portion {
         rest::Portion::Uploads(uploads) => {
             Portion::Uploads(uploads.into_iter().map(stored_upload).collect())
         }
-        rest::Portion::Known(files) => Portion::Known(files.into_iter().map(file).collect()),
+        rest::Portion::Known(files) => Portion::Known(files),
     }
 }
 

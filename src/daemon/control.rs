@@ -133,10 +133,11 @@ impl Daemon {
     pub(super) fn on_asked(&mut self, ready: Ready) {
         let Ready { wanted, user, answer } = ready;
         let request = match wanted {
-            Wanted::Files(Ok(Found { files, left_out }), to) => {
+            Wanted::Files(Ok(Found { files, known, left_out }), to) => {
                 let destination = Shown(to.as_str());
                 tracing::info!(%destination, "user {user} hands in {} files", files.len());
-                return self.order(Order::HandIn { files, to }, Waiting { answer, left_out });
+                return self
+                    .order(Order::HandIn { files, known, to }, Waiting { answer, left_out });
             }
             Wanted::Files(Err(why), _) => return self.reply(answer, Reply::Refused(why)),
             Wanted::Request(request) => request,

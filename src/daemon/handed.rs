@@ -12,8 +12,9 @@ use rustix::fd::BorrowedFd;
 use crate::config::Config;
 use crate::control::Descriptors;
 use crate::engine::handed::HandedFile;
-use crate::model::SourcePath;
+use crate::model::{Catalogued, DirectoryName, SourcePath};
 use crate::source;
+use crate::store::{self, snapshot::Snapshot};
 
 /// Trees that show what the kernel, the processes and the devices of this machine hold.
 const UNREAL: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -23,6 +24,8 @@ const UNREAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 pub(super) struct Found {
     /// Files that can be admitted.
     pub(super) files: Vec<HandedFile>,
+    /// What the rows know of them.
+    pub(super) known: Catalogued,
     /// What cannot, and why.
     pub(super) left_out: Vec<(String, String)>,
 }
@@ -38,6 +41,16 @@ pub(super) struct Protected {
 struct Inodes(BTreeSet<(u64, u64)>);
 
 impl Protected {
+    /// Returns what the rows know of files that are handed in.
+    fn known(&self, files: &[HandedFile]) -> Result<Catalogued, store::Error> {
+        let (snapshot, drop) = (Snapshot::open(&self.state)?, DirectoryName::handed_in());
+        let mut known = Catalogued::default();
+        for file in files {
+            known.sent.extend(snapshot.known_versions(&drop, &file.path)?);
+        }
+        Ok(known)
+    }
+
     /// Returns what a configuration names.
     pub(super) fn of(config: &Config) -> Self {
         let secrets = config.secret_files().into_iter().map(Path::to_owned);
@@ -109,6 +122,8 @@ impl Offered<'_> {
                 }
             }
         }
+        let known = protected.known(&found.files);
+        found.known = known.map_err(|error| error.to_string())?;
         Ok(found)
     }
 

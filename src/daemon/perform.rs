@@ -10,9 +10,10 @@ use super::workers::{Reply, cancelled, failed};
 use super::{files, hung, parts, people, proofs, receipts, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
-    ByteRange, DirectoryName, Failure, FailureKind, RootIdentity, Seen, SourcePath,
+    ByteRange, DirectoryName, Failure, FailureKind, Observation, RootIdentity, Seen, SourcePath,
 };
 use crate::source::{self, ScanSummary};
+use crate::store;
 use crate::telemetry::scrub;
 
 /// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
@@ -88,8 +89,17 @@ async fn scan_drop(
     let source = drop_of(&away, &drop).or_else(failed)?;
     let walk = move || {
         let source = drop_of(&world, &drop).or_else(failed)?;
-        let take = |observations| {
-            let event = Event::Observed { drop: drop.clone(), observations };
+        let mut unread = None;
+        let take = |observations: Vec<Observation>| {
+            let known = world.readers.lend(|rows| rows.catalogued(&drop, &observations, false));
+            let known = match known.and_then(|known| known) {
+                Ok(known) => known,
+                Err(error) => {
+                    unread = Some(Failure::new(FailureKind::LocalFault, error.to_string()));
+                    return ControlFlow::Break(());
+                }
+            };
+            let event = Event::Observed { drop: drop.clone(), observations, known };
             match world.events.blocking_send(event) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
@@ -99,6 +109,9 @@ async fn scan_drop(
         source.see(source.root.mark().ok());
         let scanned = source::scan(&source.root, (&source.filter, &skip), take);
         source.see(scanned.as_ref().ok().map(|summary| summary.mark));
+        if let Some(failure) = unread {
+            return failed(failure);
+        }
         let summary = match (scanned.map_err(Failure::from), source.root.refused()) {
             (Err(failure), Some(root)) => {
                 return Ok(Outcome::OtherRoot { root, reason: failure.message });
@@ -134,7 +147,11 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
             if observations.iter().any(|one| matches!(one.seen, Seen::File(_))) {
                 root.settle();
             }
-            Ok(Outcome::Looked { observations, root: root.accepted() })
+            let local =
+                |error: store::Error| Failure::new(FailureKind::LocalFault, error.to_string());
+            let known = reader.readers.lend(|rows| rows.catalogued(&name, &observations, true));
+            let known = known.and_then(|known| known).map_err(local)?;
+            Ok(Outcome::Looked { observations, root: root.accepted(), known })
         };
         let mut thread = tokio::task::spawn_blocking(look);
         let progress = || done.load(Ordering::Relaxed) as u64;

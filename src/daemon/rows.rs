@@ -8,10 +8,11 @@ use super::context::World;
 use super::workers::{Reply, off_the_loop};
 use crate::engine::event::{Event, FindHolder, Outcome};
 use crate::engine::{Portion, Stored};
+use crate::model::KnownFile;
 use crate::model::{DirectoryName, Failure, FailureKind};
+use crate::store;
 use crate::store::rest::{self, Again};
 use crate::store::snapshot::Snapshot;
-use crate::store::{self, KnownFile};
 
 /// Files in one piece.
 const ROWS: usize = 1_000;

@@ -16,10 +16,10 @@ use super::orders::{Order, OrderAnswer, OrderId};
 use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ByteRange, Call, DestinationName, DirectoryName, DisposalDoubt, Disposition,
-    Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder, PlaceSource,
-    Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SourcePath, Space, Target,
-    TargetId, UploadId, WallTime, WatchState, WholeDigest,
+    ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
+    Disposition, Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder,
+    PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SourcePath,
+    Space, Target, TargetId, UploadId, WallTime, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -44,6 +44,8 @@ pub enum Event {
         drop: DirectoryName,
         /// What was seen.
         observations: Vec<Observation>,
+        /// What the rows know of these files.
+        known: Catalogued,
     },
     /// Events began or ceased to arrive.
     WatchChanged {
@@ -325,6 +327,8 @@ pub enum Outcome {
         observations: Vec<Observation>,
         /// Which directory the drop directory is.
         root: Option<RootIdentity>,
+        /// What the rows know of these files.
+        known: Catalogued,
     },
     /// The file was read, and compared with what was sent.
     Compared {

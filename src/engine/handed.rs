@@ -9,7 +9,8 @@ use super::Engine;
 use super::sources::Settled;
 use super::turn::Turn;
 use crate::model::{
-    DestinationName, DirectoryName, Fingerprint, Place, Provenance, SourcePath, UploadId,
+    Catalogued, DestinationName, DirectoryName, Fingerprint, Place, Provenance, SourcePath,
+    UploadId,
 };
 
 /// A file that is handed in.
@@ -26,9 +27,31 @@ pub struct HandedFile {
 }
 
 impl Engine {
-    /// Admits a file for a destination. Returns its upload; none where this version was handed in for it
-    /// before.
+    /// Admits files for a destination. Returns the upload of each; none where this version was handed in
+    /// for it before.
     pub(super) fn hand_in(
+        &mut self,
+        files: Vec<HandedFile>,
+        known: &Catalogued,
+        to: &DestinationName,
+        turn: &mut Turn,
+    ) -> Vec<(SourcePath, Option<UploadId>)> {
+        let drop = DirectoryName::handed_in();
+        if let Some(intake) = self.intakes.get_mut(&drop) {
+            intake.borrow_known(known);
+        }
+        let admit = |file: HandedFile| {
+            let upload = self.hand_in_file(&file, to, turn);
+            (file.path, upload)
+        };
+        let admitted = files.into_iter().map(admit).collect();
+        if let Some(intake) = self.intakes.get_mut(&drop) {
+            intake.end_borrow();
+        }
+        admitted
+    }
+
+    fn hand_in_file(
         &mut self,
         file: &HandedFile,
         to: &DestinationName,

@@ -41,8 +41,8 @@ use super::event::{Act, ActId, Outcome, Setback, Walk};
 use super::settings::DirectorySettings;
 use super::ticket::Ticket;
 use crate::model::{
-    DirectoryHealth, FailureKind, IgnoreReason, Monotonic, Now, Observation, Record, RunState,
-    Seen, SourcePath, WallTime, WatchState,
+    Catalogued, DirectoryHealth, FailureKind, IgnoreReason, Monotonic, Now, Observation, Record,
+    RunState, Seen, SourcePath, WallTime, WatchState,
 };
 
 /// Files in one look.
@@ -225,6 +225,16 @@ impl Intake {
             self.scans.want(at);
         }
         self.hint(wants.looks, now);
+    }
+
+    /// Lends what the rows know of files, until [`Self::end_borrow`].
+    pub(super) fn borrow_known(&mut self, known: &Catalogued) {
+        self.files.borrow_known(known);
+    }
+
+    /// Forgets what the rows know of files without open uploads.
+    pub(super) fn end_borrow(&mut self) {
+        self.files.known.end_borrow();
     }
 
     /// Receives one observation. What a scan sees while the rows are being read does not count.
@@ -480,6 +490,7 @@ impl Intake {
             }
             self.disposals.queue(path, true, &self.settings, turn);
         }
+        self.files.known.release(path.digest());
     }
 
     /// Returns the row of its health, when it differs from what was last written.

@@ -1,56 +1,123 @@
 //! What is known of files that were admitted: in which version, for which destinations, and which
 //! of their uploads have not ended.
 //!
-//! Files stay in a drop directory for months, so this holds every path that was ever uploaded and
-//! must be small: path and version are kept as digests, about 21 bytes a file ([`table`], [`filter`]).
-//! It answers about a path that is asked for, and cannot list paths. Two versions of one path with the
-//! same digest do not happen; if they did, the file would wait for its next change.
+//! The rows hold all of it. Memory holds the files of which an upload has not ended, and for as long as
+//! observations are received, what the rows say of their files ([`KnownFiles::borrow`]). It answers about
+//! a path that is asked for, and cannot list paths. Two versions of one path with the same digest do not
+//! happen; if they did, the file would wait for its next change.
 //!
 //! A file whose time of change alone is another one was *touched*: its content may be another one, or
 //! its mode, and until it is compared it is known in no version.
 
 mod filter;
-mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use self::filter::Filter;
-use self::table::{Known, Table, UNKNOWN};
 use crate::model::{Fingerprint, PathDigest, UploadId};
 
 /// Files of one drop directory that were admitted, in their newest version.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFiles {
-    files: Table,
+    files: BTreeMap<PathDigest, Known>,
+    /// The versions of these files, with their paths.
+    versions: BTreeSet<(u64, PathDigest)>,
     /// Uploads that have not ended, by the path of their file.
     live: BTreeSet<(PathDigest, UploadId)>,
-    /// Every version that was ever admitted: a file in one of them under another path may have been
-    /// moved. What is not in here was not, and needs no asking; what is in it by mistake is asked for
-    /// in vain.
-    versions: Filter,
     /// Files that were sent under another path.
     moved: BTreeSet<PathDigest>,
+    /// Files that are known for the observations that are being received only.
+    borrowed: BTreeSet<PathDigest>,
+    /// Versions of files that were sent under other paths than those that are being observed.
+    elsewhere: BTreeSet<u64>,
+    /// Files that were compared and have another content than the rows say.
+    outdated: BTreeSet<PathDigest>,
+}
+
+/// A file that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// The digest of its version, its time of change left out.
+    version: u64,
+    /// What stands for that time, or [`UNKNOWN`].
+    changed: u32,
+    /// Which destinations it was admitted for, by position.
+    covered: u64,
+}
+
+/// Stands for a time of change that is not known.
+const UNKNOWN: u32 = 0;
+
+impl Known {
+    fn of(version: &Fingerprint) -> Self {
+        let changed = version.ctime_ns.map_or(UNKNOWN, |at| digest(at.cast_unsigned()));
+        Self { version: version.version_digest(), changed, covered: 0 }
+    }
+
+    /// As [`Fingerprint::is_untouched`].
+    fn is_untouched(&self, other: &Self) -> bool {
+        let is_known = self.changed != UNKNOWN && other.changed != UNKNOWN;
+        self.version == other.version && (!is_known || self.changed == other.changed)
+    }
+}
+
+/// Half of the bits of a product that mixes all of them; never [`UNKNOWN`].
+fn digest(at: u64) -> u32 {
+    let mixed = at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    u32::from_be_bytes([mixed[0], mixed[1], mixed[2], mixed[3]]).max(1)
 }
 
 impl KnownFiles {
-    /// Tells for which destinations a file was admitted in this version; `None` when what is known
+    /// Notes what a row says of a file that observations are about, or will be. What memory knows of the
+    /// file is newer.
+    pub(crate) fn borrow(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
+        let is_newer = self.files.contains_key(&path) && !self.borrowed.contains(&path);
+        if !is_newer && !self.outdated.contains(&path) {
+            self.borrowed.insert(path);
+            self.admit(path, version, destination);
+        }
+    }
+
+    /// Notes that a file in this version was sent under a path that is not observed.
+    pub(crate) fn borrow_elsewhere(&mut self, version: &Fingerprint) {
+        self.elsewhere.insert(version.version_digest());
+    }
+
+    /// Forgets what rows said, when the observations were received.
+    pub(crate) fn end_borrow(&mut self) {
+        self.elsewhere.clear();
+        for path in std::mem::take(&mut self.borrowed) {
+            self.release(path);
+        }
+    }
+
+    /// Forgets a file of which no upload is open: the rows know it.
+    pub(crate) fn release(&mut self, path: PathDigest) {
+        if self.live(path).is_empty() && !self.borrowed.contains(&path) {
+            self.remove(path);
+        }
+    }
+
+    /// Returns for which destinations a file was admitted in this version; `None` when what is known
     /// of the path, if anything, is another version.
     pub(crate) fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
-        let known = self.files.get(path)?;
+        let known = self.files.get(&path)?;
         known.is_untouched(&Known::of(version)).then_some(known.covered)
     }
 
-    /// Tells whether a file may be in the version that is known, but was touched since.
+    /// Returns whether a file may be in the version that is known, but was touched since.
     pub(crate) fn is_touched(&self, path: PathDigest, version: &Fingerprint) -> bool {
-        let (known, seen) = (self.files.get(path), Known::of(version));
+        let (known, seen) = (self.files.get(&path), Known::of(version));
         known.is_some_and(|known| known.version == seen.version && !known.is_untouched(&seen))
     }
 
-    /// Tells whether a file that is not known may be one that is, under another path.
+    /// Returns whether a file that is not known may be one that is, under another path.
     pub(crate) fn may_be_moved(&self, path: PathDigest, version: &Fingerprint) -> bool {
-        let seen = Known::of(version).version;
-        let is_known = self.files.get(path).is_some_and(|known| known.version == seen);
-        !is_known && self.versions.contains(seen.number())
+        let seen = version.version_digest();
+        let lowest = PathDigest::lowest();
+        let same = self.versions.range((seen, lowest)..).take_while(|(of, _)| *of == seen);
+        let is_known = self.files.get(&path).is_some_and(|known| known.version == seen);
+        !is_known && (self.elsewhere.contains(&seen) || same.count() > 0)
     }
 
     /// Notes that a file was sent under another path.
@@ -58,7 +125,7 @@ impl KnownFiles {
         self.moved.insert(path);
     }
 
-    /// Notes that it is not any more what was sent under another path; tells whether it was.
+    /// Notes that it is not any more what was sent under another path. Returns whether it was.
     pub(crate) fn is_moved_no_more(&mut self, path: PathDigest) -> bool {
         self.moved.remove(&path)
     }
@@ -66,14 +133,15 @@ impl KnownFiles {
     /// Notes that a touched file is still what it was.
     pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
         let seen = Known::of(version);
-        if let Some(known) = self.files.get(path).filter(|k| k.version == seen.version) {
-            self.files.set(path, Known { changed: seen.changed, ..known });
+        if let Some(known) = self.files.get_mut(&path).filter(|k| k.version == seen.version) {
+            known.changed = seen.changed;
         }
     }
 
-    /// Notes that what stands there is another file.
+    /// Notes that what stands there is another file than the rows say.
     pub(crate) fn forget(&mut self, path: PathDigest) {
-        self.files.remove(path);
+        self.outdated.insert(path);
+        self.remove(path);
     }
 
     /// Returns the uploads of a file that have not ended, in the order they were admitted.
@@ -90,22 +158,36 @@ impl KnownFiles {
     /// Notes that a file was admitted in a version, and for a destination. Another version than the
     /// one before is for that destination alone.
     pub(crate) fn admitted(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
+        self.outdated.remove(&path);
+        self.admit(path, version, destination);
+    }
+
+    fn admit(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
-        self.versions.insert(seen.version.number());
-        let mut known = self.files.get(path).filter(|k| k.is_untouched(&seen)).unwrap_or(seen);
+        let before = self.files.get(&path).filter(|known| known.is_untouched(&seen)).copied();
+        let mut known = before.unwrap_or(seen);
         if seen.changed != UNKNOWN {
             known.changed = seen.changed;
         }
         known.covered |= destination;
-        self.files.set(path, known);
+        if before.is_none() {
+            self.remove(path);
+            self.versions.insert((known.version, path));
+        }
+        self.files.insert(path, known);
+    }
+
+    fn remove(&mut self, path: PathDigest) {
+        if let Some(known) = self.files.remove(&path) {
+            self.versions.remove(&(known.version, path));
+        }
     }
 
     /// Notes that a file does not count as sent to a destination in this version after all.
     pub(crate) fn uncover(&mut self, path: PathDigest, version: &Fingerprint, destination: u64) {
         let seen = Known::of(version);
-        if let Some(mut known) = self.files.get(path).filter(|k| k.is_untouched(&seen)) {
+        if let Some(known) = self.files.get_mut(&path).filter(|known| known.is_untouched(&seen)) {
             known.covered &= !destination;
-            self.files.set(path, known);
         }
     }
 
@@ -119,19 +201,19 @@ impl KnownFiles {
     pub(crate) fn ended(&mut self, path: PathDigest, upload: UploadId, is_superseded: bool) {
         self.live.remove(&(path, upload));
         if is_superseded && self.live(path).is_empty() {
-            self.files.remove(path);
+            self.remove(path);
         }
     }
 
-    /// Takes the place of what was known by what the rows say; uploads that have not ended, and files that
-    /// were moved, stay.
+    /// Replaces what is known by what the rows say; uploads that have not ended, and files that were
+    /// moved, stay.
     pub(crate) fn replace(&mut self, read: Self) {
         (self.files, self.versions) = (read.files, read.versions);
     }
 
     /// Replaces every set of destinations, for their positions have changed.
     pub(crate) fn translate(&mut self, translated: impl Fn(u64) -> u64) {
-        self.files.translate(translated);
+        self.files.values_mut().for_each(|known| known.covered = translated(known.covered));
     }
 }
 

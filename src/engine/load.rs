@@ -10,7 +10,7 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, RunEndKey, StoredRun};
 use crate::model::{
-    Admission, DestinationName, DirectoryName, Disposal, Fingerprint, IgnoreReason, Learned, Now,
+    Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, KnownFile, Learned, Now,
     OpenCleanup, PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
     TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
@@ -58,9 +58,10 @@ pub enum Portion {
     Drops(Box<Stored>),
     /// Uploads that are queued, and nothing more.
     Uploads(Vec<StoredUpload>),
-    /// Versions of files whose upload ended well or was given up, at each destination; in the order of
-    /// their uploads, for destinations may be at different versions.
-    Known(Vec<StoredFile>),
+    /// Versions of files whose upload ended well or was given up, at each destination, where another
+    /// upload of the file is open; in the order of their uploads, for destinations may be at different
+    /// versions.
+    Known(Vec<KnownFile>),
     /// That was all.
     End,
 }
@@ -101,27 +102,13 @@ pub struct StoredUpload {
     pub waits_for: Option<UploadId>,
 }
 
-/// One file that was uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredFile {
-    /// From which drop directory.
-    pub drop: DirectoryName,
-    /// Which file.
-    pub path: PathDigest,
-    /// In which version.
-    pub fingerprint: Fingerprint,
-    /// To where.
-    pub destination: DestinationName,
-}
-
-impl StoredFile {
-    pub(super) fn of(admission: &Ticket) -> Self {
-        Self {
-            drop: admission.drop.clone(),
-            path: admission.path.digest(),
-            fingerprint: admission.fingerprint,
-            destination: admission.destination.clone(),
-        }
+/// Returns what an admission makes known of its file.
+fn known_file(admission: &Ticket) -> KnownFile {
+    KnownFile {
+        drop: admission.drop.clone(),
+        path: admission.path.digest(),
+        fingerprint: admission.fingerprint,
+        destination: admission.destination.clone(),
     }
 }
 
@@ -208,7 +195,7 @@ impl Engine {
         let mut uploads = std::mem::take(&mut self.uploads);
         uploads.extend(ended.into_iter().map(|upload| (upload.id(), Box::new(upload))));
         for upload in uploads.values().filter(|upload| !upload.admission.is_sentinel) {
-            self.remember(&StoredFile::of(&upload.admission), turn.now);
+            self.remember(&known_file(&upload.admission), turn.now);
         }
         let ended: Vec<_> = order.iter().filter_map(|id| uploads.remove(id)).collect();
         self.uploads = uploads;

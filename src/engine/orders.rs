@@ -23,8 +23,8 @@ use super::ticket::Ticket;
 use super::turn::Turn;
 use super::upload::Upload;
 use crate::model::{
-    DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord, ParkReason, Record,
-    Scope, SourcePath, Standing, UploadId, Verb, WallTime,
+    Catalogued, DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord,
+    ParkReason, Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -50,6 +50,8 @@ pub enum Order {
     HandIn {
         /// The files.
         files: Vec<HandedFile>,
+        /// What the rows know of them.
+        known: Catalogued,
         /// The destination.
         to: DestinationName,
     },
@@ -127,12 +129,8 @@ impl Engine {
                 self.resend(&to, turn);
                 OrderAnswer::Resending
             }
-            Order::HandIn { files, to } => {
-                let admitted = files.into_iter().map(|file| {
-                    let upload = self.hand_in(&file, &to, turn);
-                    (file.path, upload)
-                });
-                OrderAnswer::HandedIn(admitted.collect())
+            Order::HandIn { files, known, to } => {
+                OrderAnswer::HandedIn(self.hand_in(files, &known, &to, turn))
             }
         };
         turn.answer(id, answer);

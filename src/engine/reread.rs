@@ -16,10 +16,10 @@ use std::time::Duration;
 use super::event::{Act, ActId, Outcome, Setback};
 use super::intake::{Intake, StoredPart};
 use super::known::KnownFiles;
-use super::load::{Loading, StoredFile};
+use super::load::Loading;
 use super::turn::Turn;
 use super::{Engine, Flight, FlightKind, Stored};
-use crate::model::{DestinationName, DirectoryName, Monotonic, Now, Record, UploadId};
+use crate::model::{DestinationName, DirectoryName, KnownFile, Monotonic, Now, Record, UploadId};
 
 /// Rows that could not be read are read again after this.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Takes files that were sent.
-    pub(super) fn take_known(&mut self, files: Vec<StoredFile>, now: Now) {
+    pub(super) fn take_known(&mut self, files: Vec<KnownFile>, now: Now) {
         let is_again = self.loading.as_ref().is_some_and(|loading| loading.again.act.is_some());
         for file in files {
             if !is_again {

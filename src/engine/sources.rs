@@ -9,9 +9,9 @@ use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fact, Failure, FailureKind, Fingerprint,
-    Hold, Now, Observation, ParkReason, Place, Provenance, Record, RootIdentity, SourcePath, Space,
-    UploadId,
+    Admission, ByteCount, Catalogued, DestinationName, DirectoryName, Fact, Failure, FailureKind,
+    Fingerprint, Hold, Now, Observation, ParkReason, Place, Provenance, Record, RootIdentity,
+    SourcePath, Space, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -108,16 +108,18 @@ impl Engine {
         &mut self,
         drop: &DirectoryName,
         observations: &[Observation],
+        known: &Catalogued,
         closeness: Closeness,
         turn: &mut Turn,
     ) {
         // What it means, only the rows tell that are being read: it is looked at again.
-        if self.loading.is_some() {
-            return;
-        }
+        let is_loading = self.loading.is_some();
+        let Some(intake) = self.intakes.get_mut(drop).filter(|_| !is_loading) else { return };
+        intake.borrow_known(known);
         for seen in observations {
             self.with_intake(drop, turn, |intake, turn| intake.observe(seen, closeness, turn));
         }
+        self.with_intake(drop, turn, |intake, _| intake.end_borrow());
     }
 
     /// Hands the reply to an act of a drop directory to the directory.
@@ -153,10 +155,10 @@ impl Engine {
     ) {
         let Some(intake) = self.intakes.get_mut(drop) else { return };
         let reply = reply.ok().filter(|_| self.loading.is_none());
-        if let Some(Outcome::Looked { observations, root }) = reply {
+        if let Some(Outcome::Looked { observations, root, known }) = reply {
             let found = LookReply { observations: &observations, root: root.as_ref() };
             intake.look_ended(Some(found), paths, turn.now);
-            self.on_observed(drop, &observations, Closeness::Look, turn);
+            self.on_observed(drop, &observations, &known, Closeness::Look, turn);
             self.with_intake(drop, turn, |intake, turn| intake.looked(paths, &observations, turn));
         } else {
             intake.look_ended(None, paths, turn.now);

@@ -1,8 +1,8 @@
 //! Collects what one call to the engine decided, and hands it out in the right order.
 //!
 //! All records of one call go into one transaction. Acts that change something at the far side, or
-//! that follow from more than a checkpoint, wait for it; so does a look, or files would be found
-//! faster than they are written down. The others start at once.
+//! that follow from more than a checkpoint, wait for it; so do scans and looks, which compare what they
+//! see with the rows. The others start at once.
 
 use super::event::{Act, ActId, Effect};
 use super::orders::{OrderAnswer, OrderId};
@@ -75,9 +75,8 @@ impl Turn {
     /// Hands everything out; tells whether anything was to be committed.
     pub(crate) fn flush(self, out: &mut Vec<Effect>) -> bool {
         let weighty = self.is_weighty;
-        let follows = |act: &Act| matches!(act, Act::Look { .. }) && !self.records.is_empty();
         let (then, at_once): (Vec<_>, Vec<_>) =
-            self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act) || follows(act));
+            self.acts.into_iter().partition(|(_, act)| weighty || must_wait(act));
         let commits = !self.records.is_empty() || !then.is_empty();
         if commits {
             out.push(Effect::Commit { records: self.records, then });
@@ -99,6 +98,8 @@ fn must_wait(act: &Act) -> bool {
         Act::Call { call, .. } => call.changes(),
         Act::Put(_)
         | Act::CompareContent { .. }
+        | Act::Scan { .. }
+        | Act::Look { .. }
         | Act::FindHolder(_)
         | Act::ReadRows { .. }
         | Act::FindMoved { .. }
@@ -106,9 +107,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::WriteRunReceipt { .. }
         | Act::Dispose { .. }
         | Act::Notify { .. } => true,
-        Act::Scan { .. }
-        | Act::Look { .. }
-        | Act::HashPart { .. }
+        Act::HashPart { .. }
         | Act::HashFile { .. }
         | Act::DigestFile { .. }
         | Act::ReadRun { .. }

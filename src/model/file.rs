@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
 use super::hex::Hex;
+use super::id::{DestinationName, DirectoryName};
 use super::run::Place;
 use super::shown::misleads;
 
@@ -99,6 +100,11 @@ impl PathDigest {
     /// Returns half of it.
     pub fn head(self) -> [u8; 8] {
         self.0.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// Returns the one that is before all others.
+    pub fn lowest() -> Self {
+        Self([0; 16])
     }
 }
 
@@ -192,6 +198,29 @@ fn digest_of(numbers: [u64; 3]) -> u64 {
     numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
     let [a, b, c, d, e, f, g, h, ..]: [u8; 16] = hasher.finalize().into();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// A version of a file that was sent to a destination, or given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFile {
+    /// From which drop directory.
+    pub drop: DirectoryName,
+    /// Its path below the drop directory.
+    pub path: PathDigest,
+    /// In which version.
+    pub fingerprint: Fingerprint,
+    /// To where.
+    pub destination: DestinationName,
+}
+
+/// What the rows know of files that were observed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogued {
+    /// Versions that were sent under the paths that were observed: of two of one path, the later one is
+    /// the newer version.
+    pub sent: Vec<KnownFile>,
+    /// Observed versions that were sent under other paths.
+    pub elsewhere: Vec<Fingerprint>,
 }
 
 /// What one look at a path gave.

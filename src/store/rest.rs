@@ -1,6 +1,7 @@
-//! What a start reads behind its back: uploads that are queued, then what is known of files.
+//! What a start reads behind its back: uploads that are queued, then what is known of their files.
 //!
-//! There may be hundreds of thousands of either, and none is needed before the first part goes. They
+//! There may be hundreds of thousands of them, and none is needed before the first part goes. What is
+//! known of other files is read when they are observed ([`super::snapshot::Snapshot::catalogued`]). They
 //! are read from one view of the database as it was before this life wrote anything, portion by
 //! portion, so that they are never all in memory as rows. *Promises*: what [`super::Loaded`] has is
 //! not among them; the uploads come in the order of their ids, all before the first file; files come in
@@ -17,8 +18,10 @@ use rusqlite::{Connection, InterruptHandle, Row, Rows};
 use super::columns::at;
 use super::rows::{self, IS_OPEN};
 use super::schema::{self, FILE_NAME};
-use super::{Error, KnownFile, Loaded, LoadedUpload, Settings};
-use crate::model::{ByteCount, DestinationName, DirectoryName, Fingerprint, PathDigest, UploadId};
+use super::{Error, Loaded, LoadedUpload, Settings};
+use crate::model::{
+    ByteCount, DestinationName, DirectoryName, Fingerprint, KnownFile, PathDigest, UploadId,
+};
 
 /// How long a stop waits between two looks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -30,8 +33,8 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub enum Portion {
     /// Uploads for which nothing was begun.
     Uploads(Vec<LoadedUpload>),
-    /// Versions of files that were uploaded or given up, by destination: of two of one path, the later
-    /// one is the newer version.
+    /// Versions of files that were uploaded or given up, by destination, where another upload of the file
+    /// is open: of two of one path, the later one is the newer version.
     Known(Vec<KnownFile>),
 }
 
@@ -167,15 +170,13 @@ impl Rest {
         Ok(pages.finish())
     }
 
-    /// Reads what is known of files. Read in the order of the table, for grouped by path it would take
-    /// as long again.
     fn known(&self, size: usize, take: impl FnMut(Vec<KnownFile>) -> bool) -> Result<()> {
         known(&self.connection, size, take)
     }
 }
 
 /// Uploads that do not count as sent are left out: their sources are sent again, to another target.
-const COUNTS: &str = "(r.destination IS NULL OR s.id >= r.before_id OR s.target_id = r.target_id \
+pub(super) const COUNTS: &str = "(r.destination IS NULL OR s.id >= r.before_id OR s.target_id = r.target_id \
     OR EXISTS (SELECT 1 FROM destination_targets d \
         WHERE d.destination = s.destination AND d.target_id = s.target_id))";
 
@@ -230,7 +231,7 @@ impl Again {
     }
 }
 
-/// Reads what is known of files, in the order of their uploads.
+/// Reads what is known of files of which an upload is open, in the order of their uploads.
 fn known(
     connection: &Connection,
     size: usize,
@@ -238,7 +239,9 @@ fn known(
 ) -> Result<()> {
     let sql = format!(
         "SELECT s.id, s.drop_name, s.path, s.destination, s.device, s.inode, \
-            s.size_bytes, s.mtime_ns, s.ctime_ns FROM uploads s \
+            s.size_bytes, s.mtime_ns, s.ctime_ns \
+            FROM (SELECT DISTINCT path, drop_name FROM uploads WHERE {IS_OPEN}) o \
+            JOIN uploads s ON s.path = o.path AND s.drop_name = o.drop_name \
             LEFT JOIN resends r ON r.destination = s.destination \
             WHERE s.stage IN ('receipted', 'abandoned') AND s.sentinel = 0 AND {COUNTS} \
             ORDER BY s.id"
@@ -324,6 +327,8 @@ fn moved(connection: &Connection) -> Result<Moved> {
             AND s.size_bytes = u.size_bytes AND s.mtime_ns = u.mtime_ns \
         LEFT JOIN resends r ON r.destination = s.destination \
         WHERE {COUNTS} AND s.stage = 'receipted' AND s.sentinel = 0 AND i.moved_upload IS NOT NULL \
+        AND EXISTS (SELECT 1 FROM uploads o \
+            WHERE o.path = i.path AND o.drop_name = i.drop_name AND {IS_OPEN}) \
         ORDER BY i.moved_upload"
     );
     let mut statement = connection.prepare(&sql)?;

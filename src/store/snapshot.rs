@@ -18,6 +18,7 @@ use crate::model::{
     RunState, SourcePath, UploadId, WallTime,
 };
 
+mod catalogue;
 mod closed;
 mod files;
 mod health;

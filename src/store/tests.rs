@@ -7,8 +7,9 @@ use super::snapshot::Snapshot;
 use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
-    ByteCount, ETag, Fact, Failure, FailureKind, Md5, ParkReason, PartNumber, PartSize, Provenance,
-    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target, TargetId,
+    ByteCount, ETag, Fact, Failure, FailureKind, Fingerprint, KnownFile, Md5, ParkReason,
+    PartNumber, PartSize, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
+    SourcePath, Target, TargetId,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -312,7 +313,11 @@ fn what_is_queued_comes_in_pages_and_each_once() {
     assert!(pages.iter().all(|page| page.len() <= 10) && pages.len() == 3, "{pages:?}");
     let others = (1..=25).filter(|id| ![7, 9, 10, 24].contains(id)).collect::<Vec<_>>();
     assert_eq!(pages.concat(), others);
-    assert_eq!(files.len(), 1, "what was given up is known");
+    assert_eq!(files, [], "no other upload of what was given up is open");
+    let snapshot = Snapshot::open(directory.path()).expect("opens");
+    let path = SourcePath::from_bytes(&10_i64.to_le_bytes());
+    let known = snapshot.known_versions(&DirectoryName::new("drop"), &path).expect("read");
+    assert_eq!(known.len(), 1, "what was given up is known");
     writer.apply(&[Vec::new()]).expect("written");
 }
 

@@ -10,8 +10,8 @@ use super::settle::Settle;
 use super::turn::{Finding, IntakeTurn, SettledFile};
 use crate::engine::known::KnownFiles;
 use crate::model::{
-    DestinationName, Fingerprint, IgnoreReason, Monotonic, Observation, PathDigest, Place, Record,
-    Seen, SourcePath, UploadId,
+    Catalogued, DestinationName, Fingerprint, IgnoreReason, Monotonic, Observation, PathDigest,
+    Place, Record, Seen, SourcePath, UploadId,
 };
 
 /// See the module's head.
@@ -139,6 +139,15 @@ impl Files {
         self.settle.has_any_below(directory) || self.comparisons.has_any_below(directory)
     }
 
+    /// Lends what the rows know of files.
+    pub(super) fn borrow_known(&mut self, known: &Catalogued) {
+        for file in &known.sent {
+            let set = self.set_of(&file.destination);
+            self.known.borrow(file.path, &file.fingerprint, set);
+        }
+        known.elsewhere.iter().for_each(|version| self.known.borrow_elsewhere(version));
+    }
+
     /// Returns all destinations, as a set of positions.
     pub(super) fn everywhere(&self) -> u64 {
         let count = self.destinations.len();
@@ -240,7 +249,6 @@ impl Files {
                 }
             }
             Compared::Moved(version, place, upload) => {
-                self.known.admitted(digest, &version, self.everywhere());
                 self.known.moved(digest);
                 let (drop, of, at) = (turn.directory(), path.clone(), now.wall);
                 turn.record(Record::Moved { drop, path: of, fingerprint: version, upload, at });

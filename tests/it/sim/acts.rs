@@ -10,8 +10,8 @@ use dropferry::testing::engine::event::{
     Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Walk,
 };
 use dropferry::testing::model::{
-    ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
-    Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
+    ByteCount, ByteRange, Catalogued, ContentMark, DestinationName, DirectoryName, Failure,
+    FailureKind, Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
 use dropferry::testing::platform::{self, contract::PartBody};
 use dropferry::testing::store;
@@ -96,7 +96,8 @@ impl World {
                     skip.iter().any(is_below)
                 };
                 let seen = self.files.keys().filter(|path| self.is_here() && !is_skipped(path));
-                let observations = seen.map(|path| self.observe(path)).collect();
+                let observations: Vec<_> = seen.map(|path| self.observe(path)).collect();
+                let known = self.catalogued(&drop, &observations, false);
                 let walk = Walk {
                     complete: true,
                     is_empty: self.files.is_empty() || !self.is_here(),
@@ -104,12 +105,13 @@ impl World {
                     space: None,
                 };
                 let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
-                return (vec![Event::Observed { drop, observations }], Ok(outcome));
+                return (vec![Event::Observed { drop, observations, known }], Ok(outcome));
             }
             Act::Look { .. } if self.files.is_empty() || self.is_other_root() => Err(away()),
-            Act::Look { paths, .. } => {
-                let observations = paths.iter().map(|path| self.observe(path)).collect();
-                Ok(Outcome::Looked { observations, root: Some(self.root.clone()) })
+            Act::Look { drop, paths } => {
+                let observations: Vec<_> = paths.iter().map(|path| self.observe(path)).collect();
+                let known = self.catalogued(&drop, &observations, true);
+                Ok(Outcome::Looked { observations, root: Some(self.root.clone()), known })
             }
             Act::CompareContent { drop, path, fingerprint, against } => self.compare(
                 ReadFrom { drop, path, fingerprint, is_receipt: false, provenance: None },
@@ -196,6 +198,16 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    fn catalogued(
+        &self,
+        drop: &DirectoryName,
+        observations: &[Observation],
+        has_origins: bool,
+    ) -> Catalogued {
+        let known = self.rows().catalogued(drop, observations, has_origins);
+        known.expect("it can be read")
     }
 
     /// Holds a file against its rows, as the daemon does.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
 use dropferry::testing::engine::{Engine, Stored};
 use dropferry::testing::model::{
-    DirectoryHealth, DirectoryName, FailureKind, Fingerprint, Hold, IgnoreReason, Now, Observation,
-    ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb, WatchState,
+    Catalogued, DirectoryHealth, DirectoryName, FailureKind, Fingerprint, Hold, IgnoreReason, Now,
+    Observation, ParkReason, Place, Record, RootIdentity, Scope, Seen, SourcePath, Stage, Verb,
+    WatchState,
 };
 
 use super::acts::Fault;
@@ -197,6 +198,11 @@ impl Alone {
         self.take(effects);
     }
 
+    fn observed(&mut self, observations: Vec<Observation>) {
+        let (drop, known) = (drop_name(), Catalogued::default());
+        self.tell(Event::Observed { drop, observations, known });
+    }
+
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let (records, acts) = match effect {
@@ -275,11 +281,11 @@ fn a_slow_scan_that_shows_something_now_and_then_is_not_deaf() {
     for _ in 0..20 {
         alone.pass(SCAN_INTERVAL + SCAN_INTERVAL / 2);
         assert!(!alone.is_deaf());
-        alone.tell(Event::Observed { drop: drop_name(), observations: Vec::new() });
+        alone.observed(Vec::new());
     }
     alone.pass(SCAN_INTERVAL * 2);
     assert!(alone.is_deaf());
-    alone.tell(Event::Observed { drop: drop_name(), observations: Vec::new() });
+    alone.observed(Vec::new());
     assert!(!alone.is_deaf(), "it moves again");
 }
 
@@ -297,7 +303,7 @@ fn a_scan_of_a_part_is_no_full_scan_and_says_what_it_did_not_see() {
     };
     for round in 0..4 {
         alone.pass(SCAN_INTERVAL);
-        alone.tell(Event::Observed { drop: drop_name(), observations: vec![closed.clone()] });
+        alone.observed(vec![closed.clone()]);
         alone.scanned(false);
         let is_long = alone.reason().contains("for two scan intervals or longer");
         assert_eq!(is_long, round >= 2, "round {round}: {}", alone.reason());

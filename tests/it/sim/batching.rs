@@ -6,8 +6,8 @@ use std::time::Duration;
 use dropferry::testing::engine::event::{Act, Effect, Event};
 use dropferry::testing::engine::{Engine, Stored};
 use dropferry::testing::model::{
-    ByteCount, DirectoryName, Fingerprint, IgnoreReason, Monotonic, Now, Observation, Place,
-    Record, Seen, SourcePath, WallTime,
+    ByteCount, Catalogued, DirectoryName, Fingerprint, IgnoreReason, Monotonic, Now, Observation,
+    Place, Record, Seen, SourcePath, WallTime,
 };
 use proptest::prelude::*;
 
@@ -96,10 +96,12 @@ proptest! {
         let (mut whole, mut split) = (Told::new(), Told::new());
         let drop = DirectoryName::new("drop");
         for observations in rounds {
-            whole.tell(Event::Observed { drop: drop.clone(), observations: observations.clone() });
+            let known = Catalogued::default;
+            let all = observations.clone();
+            whole.tell(Event::Observed { drop: drop.clone(), observations: all, known: known() });
             for observation in observations {
                 let observations = vec![observation];
-                split.tell(Event::Observed { drop: drop.clone(), observations });
+                split.tell(Event::Observed { drop: drop.clone(), observations, known: known() });
             }
             whole.wait();
             split.wait();

@@ -498,7 +498,9 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
         path,
         seen,
     }];
-    world.tell(&mut life, Event::Observed { drop: DirectoryName::new("drop"), observations });
+    let (drop, known) =
+        (DirectoryName::new("drop"), dropferry::testing::model::Catalogued::default());
+    world.tell(&mut life, Event::Observed { drop, observations, known });
     world.settle(&mut life);
     assert_eq!(check::status(&world).ignored_count, 1);
     check::all_arrived(&world, &life);
