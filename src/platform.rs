@@ -119,7 +119,7 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn call(&self, call: &Call) -> Result<Reply, Failure> {
+    pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
         let _permit = match call {
             Call::ReadBack { .. } => None,
             Call::CheckAccess
@@ -145,7 +145,7 @@ impl Destination {
     ///
     /// # Errors
     /// The platform's.
-    pub async fn put(&self, request: &PutRequest, body: PartBody) -> Result<Reply, Failure> {
+    pub(crate) async fn put(&self, request: &PutRequest, body: PartBody) -> Result<Reply, Failure> {
         self::put(&*self.0.platform, request, body).instrument(self.span()).await
     }
 

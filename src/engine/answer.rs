@@ -63,7 +63,6 @@ impl Answer {
 pub(crate) struct Tried {
     /// Its name, kept with the attempt.
     pub(crate) act: &'static str,
-    /// Which part.
     pub(crate) part: Option<PartNumber>,
     /// Bytes that went in vain.
     pub(crate) sent: ByteCount,

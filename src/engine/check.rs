@@ -5,12 +5,9 @@
 use super::StoredUpload;
 use crate::model::{Hold, PartState, Stage};
 
-/// One broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which upload.
     pub upload: crate::model::UploadId,
-    /// Which invariant.
     pub invariant: &'static str,
 }
 

@@ -26,7 +26,6 @@ const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 /// One drop at one destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunEndKey {
-    /// Where to.
     pub destination: DestinationName,
     /// From which drop directory.
     pub drop: DirectoryName,

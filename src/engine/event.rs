@@ -38,11 +38,12 @@ pub enum Event {
         paths: Vec<SourcePath>,
     },
     /// Something may have changed anywhere in the drop directory.
-    ScanNow { drop: DirectoryName },
+    ScanNow {
+        drop: DirectoryName,
+    },
     /// A scan or a look found these; a scan sends many of them before its outcome.
     Observed {
         drop: DirectoryName,
-        /// What was seen.
         observations: Vec<Observation>,
         /// What the rows know of these files.
         known: Catalogued,
@@ -60,8 +61,10 @@ pub enum Event {
     /// Records of these uploads could not be stored, for their values; told before the commit that they
     /// were in.
     Unstored(Vec<Unstored>),
-    /// An act ended.
-    Outcome { act: ActId, outcome: Result<Outcome, Setback> },
+    Outcome {
+        act: ActId,
+        outcome: Result<Outcome, Setback>,
+    },
     /// So many bytes of parts have gone over the wire to each destination, since the start; told
     /// twice a second while parts are on their way.
     Sent(Vec<(DestinationName, ByteCount)>),
@@ -69,16 +72,16 @@ pub enum Event {
     /// it is another number than before.
     InFlight(Vec<(UploadId, ByteCount)>),
     /// The credential of a destination was replaced.
-    CredentialChanged { destination: DestinationName },
+    CredentialChanged {
+        destination: DestinationName,
+    },
     /// Some of what is stored, where not all was there at the start.
     Stored(super::Portion),
     /// Other settings are in force.
     Reconfigured(Settings),
     /// An operator gave an order; [`Effect::Answer`] answers it.
     Ordered {
-        /// Names it.
         id: OrderId,
-        /// What is ordered.
         order: Order,
     },
     /// Another limit holds for what is sent.
@@ -104,7 +107,6 @@ pub struct Unstored {
 pub enum Effect {
     /// Write these in one transaction, in order; the acts wait for it and for all commits before it.
     Commit {
-        /// What to write.
         records: Vec<Record>,
         /// What to do when it is durable.
         then: Vec<(ActId, Act)>,
@@ -118,9 +120,7 @@ pub enum Effect {
 /// Where bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadFrom {
-    /// Drop directory.
     pub drop: DirectoryName,
-    /// File in it.
     pub path: SourcePath,
     /// The version that is meant.
     pub fingerprint: Fingerprint,
@@ -174,12 +174,7 @@ pub enum Act {
     /// Read one part's range and hash it.
     HashPart { upload: UploadId, part: PartNumber, source: ReadFrom, range: ByteRange },
     /// Read all parts' ranges and digest their digests, to compare with a file that is there.
-    HashFile {
-        upload: UploadId,
-        source: ReadFrom,
-        /// In which layout.
-        mark: ContentMark,
-    },
+    HashFile { upload: UploadId, source: ReadFrom, mark: ContentMark },
     /// Read the whole file once, in order, for its receipt.
     DigestFile { upload: UploadId, source: ReadFrom, digest: WholeDigest },
     /// Render the receipt from rows and make it durable.
@@ -211,7 +206,6 @@ pub enum Act {
     },
     /// Look at the room for the state, and at how long the credentials last.
     Survey,
-    /// Tell people.
     Notify {
         /// What, and by which channel.
         notice: Box<Notice>,
@@ -290,7 +284,6 @@ pub enum ProofsChecked {
     UpTo(UploadId),
     /// All is well.
     Complete,
-    /// The run stays.
     Doubted(DisposalDoubt),
 }
 
@@ -315,11 +308,7 @@ pub enum Outcome {
         walk: Walk,
     },
     /// Nothing was scanned: another directory stands at the path of the drop directory.
-    OtherRoot {
-        root: RootIdentity,
-        /// In words.
-        reason: String,
-    },
+    OtherRoot { root: RootIdentity, reason: String },
     /// What the run says of itself.
     RunRead(Box<RunReading>),
     /// What stood there, one observation for each path asked for that could be looked at.
@@ -351,10 +340,7 @@ pub enum Outcome {
         sent: ByteCount,
     },
     /// The range was read.
-    PartHashed {
-        /// Its digest.
-        md5: Md5,
-    },
+    PartHashed { md5: Md5 },
     /// The file was read.
     FileHashed {
         /// The digest of its digests, in the layout asked for.
@@ -385,9 +371,7 @@ pub enum Outcome {
     ProofsChecked(ProofsChecked),
     /// The source is not there any more.
     Disposed,
-    /// What there is.
     Surveyed {
-        /// The state directory.
         directory: String,
         /// The room on its file system, where it can be told.
         space: Option<Space>,

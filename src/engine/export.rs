@@ -59,7 +59,6 @@ pub(crate) struct Exports {
 pub(crate) enum ExportCall {
     /// Jobs are looked for.
     Find,
-    /// Jobs are started.
     Start,
     /// Jobs are asked about.
     Poll,

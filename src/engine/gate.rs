@@ -44,10 +44,8 @@ struct Told {
     next_try: Option<Monotonic>,
 }
 
-/// A destination's gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// What was configured.
     pub(crate) settings: DestinationSettings,
     /// Which target it has.
     pub(crate) targets: Targets,
@@ -70,13 +68,11 @@ pub(crate) struct Gate {
 /// Whether a destination takes acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GateState {
-    /// It does.
     Open,
     /// It does not, until a probe at `until` finds otherwise.
     Closed {
         /// What `status` calls it.
         state: DestinationState,
-        /// When to probe.
         until: Monotonic,
     },
     /// A probe is under way.
@@ -100,7 +96,6 @@ pub(crate) struct Cleanup {
 }
 
 impl Gate {
-    /// Starts open.
     pub(crate) fn new(settings: DestinationSettings) -> Self {
         Self {
             settings,

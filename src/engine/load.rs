@@ -33,7 +33,6 @@ pub struct Stored {
     pub learned: Vec<(TargetId, Learned)>,
     /// Drops whose end a platform is still to be told.
     pub open_drops: Vec<RunEndKey>,
-    /// Drops as runs.
     pub runs: Vec<StoredRun>,
     /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,

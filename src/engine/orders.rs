@@ -38,21 +38,15 @@ pub enum Order {
     Set {
         /// What is to be done.
         verb: Verb,
-        /// With what.
         scopes: Vec<Scope>,
     },
     /// Sends to a destination's target what its former targets hold, as far as the sources are here.
-    Resend {
-        /// The destination.
-        to: DestinationName,
-    },
+    Resend { to: DestinationName },
     /// Admits files from outside the drop directories.
     HandIn {
-        /// The files.
         files: Vec<HandedFile>,
         /// What the rows know of them.
         known: Catalogued,
-        /// The destination.
         to: DestinationName,
     },
 }
@@ -70,7 +64,6 @@ pub enum OrderAnswer {
     UnknownDestination(DestinationName),
 }
 
-/// What is paused.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses(BTreeSet<Scope>);
 

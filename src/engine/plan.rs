@@ -69,7 +69,6 @@ pub(crate) fn part_size(
 pub(crate) struct Words<'a> {
     /// `{drop}`: the configured name of the drop directory.
     pub(crate) drop: &'a DirectorySettings,
-    /// The file.
     pub(crate) path: &'a SourcePath,
     /// Its run; the file itself where it is alone.
     pub(crate) run: &'a SourcePath,

@@ -123,13 +123,9 @@ fn position(upload: &Upload) -> (Reverse<u8>, u32, UploadId) {
 /// An open upload that has a part to send, as the choice sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contender {
-    /// Which.
     pub(crate) upload: UploadId,
-    /// To where.
     pub(crate) destination: DestinationName,
-    /// From where.
     pub(crate) drop: DirectoryName,
-    /// Its drop's priority.
     pub(crate) priority: i32,
     /// Its place in its drop's order.
     pub(crate) rank: u32,

@@ -11,9 +11,7 @@ use crate::model::{
 /// Everything the engine goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Drop directories.
     pub drops: Vec<DirectorySettings>,
-    /// Configured targets.
     pub destinations: Vec<DestinationSettings>,
     /// Parts on their way at once.
     pub parts_in_flight: PartsInFlight,
@@ -53,7 +51,6 @@ impl PartsInFlight {
 pub enum PartWish {
     /// What goes in some seconds.
     Auto,
-    /// So large.
     Fixed(PartSize),
 }
 
@@ -78,16 +75,13 @@ impl Default for NoticeSettings {
 pub enum DiskFloor {
     /// So many hundredths of it.
     Percent(u8),
-    /// So much.
     Bytes(ByteCount),
 }
 
 /// One way in which people are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelSettings {
-    /// Which.
     pub channel: Channel,
-    /// Of what.
     pub on: BTreeSet<NoticeKind>,
     /// More messages in an hour are one.
     pub per_hour: Option<u32>,
@@ -107,7 +101,6 @@ impl ChannelSettings {
 pub struct DigestSettings {
     /// At which hour, 0 to 23.
     pub hour: i8,
-    /// Of which place.
     pub zone: jiff::tz::TimeZone,
 }
 
@@ -120,7 +113,6 @@ pub struct RetrySettings {
     pub delay_max: Duration,
 }
 
-/// One drop directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectorySettings {
     /// `[drops.NAME]`.
@@ -200,7 +192,6 @@ impl DirectorySettings {
     }
 }
 
-/// One configured target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationSettings {
     /// `[destinations.NAME]`.
@@ -230,10 +221,8 @@ pub struct DestinationSettings {
 /// Where verified files are exported to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportSettings {
-    /// The volume.
     pub volume: String,
     /// What stands before a file's own directories, with the same words in braces as the folder.
     pub prefix: String,
-    /// How.
     pub mode: ExportMode,
 }

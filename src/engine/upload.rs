@@ -45,7 +45,6 @@ const REPORT_DELAY: Duration = Duration::from_secs(30);
 pub(crate) struct Upload {
     /// What was frozen at admission.
     pub(crate) admission: Ticket,
-    /// What is stored.
     pub(crate) state: Sparse<UploadState>,
     /// What is stored about its parts; empty before it is begun.
     pub(crate) parts: Vec<PartState>,
@@ -70,7 +69,6 @@ pub(crate) enum Step {
     ListParts(RemoteUpload),
     /// Read a part that the platform has and we have no checkpoint for.
     HashPart(PartNumber, ByteRange),
-    /// Report accepted parts.
     Report(RemoteUpload, Vec<RemotePart>),
     /// Record the intent, complete.
     Complete(RemoteUpload, Vec<RemotePart>),
@@ -84,7 +82,6 @@ pub(crate) enum Step {
     ReadBack(RemoteFile, PartSize),
     /// Digest the whole source, for the receipt.
     DigestFile(WholeDigest),
-    /// Write the receipt.
     WriteReceipt,
 }
 
@@ -124,7 +121,6 @@ impl Upload {
         Self { admission: admission.into(), state: state.into(), parts, life: Sparse::empty() }
     }
 
-    /// Returns its id.
     pub(crate) fn id(&self) -> UploadId {
         self.admission.id
     }

@@ -106,11 +106,9 @@ pub(crate) struct Flown {
 /// How a part came back, as far as the line is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landing {
-    /// It arrived.
     Arrived,
     /// The line or the far side failed it.
     Trouble,
-    /// Something else did.
     Other,
 }
 
@@ -169,7 +167,6 @@ impl Width {
         self.speed
     }
 
-    /// A part starts.
     pub(crate) fn take_off(&mut self, now: Monotonic) -> Flown {
         // From one part to the next is no pause.
         if self.flying == 0 && now.since(self.counted_to) >= SETTLE {

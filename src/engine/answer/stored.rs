@@ -32,7 +32,6 @@ const DAMAGE_MAX: u32 = 5;
 /// What the storage answered to bytes that were sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Put {
-    /// Its answer.
     pub(crate) stored: Stored,
     /// Digest of the bytes that were read.
     pub(crate) md5: Md5,
@@ -45,7 +44,6 @@ pub(crate) struct Put {
 pub(crate) struct WholePut {
     /// What stands for its upload.
     pub(crate) remote: RemoteUpload,
-    /// The file.
     pub(crate) file: RemoteFile,
     /// The answer to its only part.
     pub(crate) put: Put,

@@ -18,7 +18,6 @@ pub struct Walk {
 /// An upload of a file under a name that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MovedFrom {
-    /// Which.
     pub upload: UploadId,
     /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
     pub is_untouched: bool,

@@ -17,11 +17,8 @@ const MARKERS_MAX: usize = 64;
 /// One run as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRun {
-    /// Its row.
     pub row: RunRow,
-    /// Its words.
     pub words: BTreeMap<String, String>,
-    /// Its samples.
     pub samples: Vec<String>,
 }
 
@@ -104,11 +101,9 @@ pub(super) enum RunStep {
     Read,
     /// A scan at this time.
     Scan(Monotonic),
-    /// To be closed.
     Close,
     /// That its markers are sent.
     SendMarkers,
-    /// Its receipt.
     WriteReceipt,
 }
 

@@ -104,7 +104,6 @@ impl ScanSchedule {
         (!is_full && now.0 >= rest).then_some(since)
     }
 
-    /// Begins a scan.
     pub(super) fn begin(&mut self, act: ActId, is_full: bool, now: Monotonic) {
         if is_full {
             self.full_at = Some(now);

@@ -19,13 +19,10 @@ const ITEMS_MAX: usize = 200;
 /// A completed drop, or files that are drops of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Item {
-    /// The drop directory.
     pub(super) drop: String,
     /// The drop's name; none for files that are drops of their own.
     pub(super) name: Option<String>,
-    /// How many files.
     pub(super) file_count: u64,
-    /// How large.
     pub(super) size_bytes: u64,
 }
 
@@ -76,7 +73,6 @@ impl Content {
 pub(super) struct Day {
     /// When it is over.
     pub(super) due: Monotonic,
-    /// Its date.
     name: String,
     content: Content,
     id: Option<NoticeId>,

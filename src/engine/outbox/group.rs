@@ -54,11 +54,9 @@ impl GroupKey {
 /// A window that is open.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// When it ends.
     pub(super) until: Monotonic,
     /// What fell into it.
     pub(super) files: Files,
-    /// Its notices.
     pub(super) ids: Vec<(Channel, NoticeId)>,
 }
 
@@ -69,7 +67,6 @@ pub(super) struct Files {
     pub(super) first: UploadId,
     /// The first paths.
     pub(super) paths: Vec<String>,
-    /// How many.
     pub(super) count: u64,
     /// How large, together.
     pub(super) size: ByteCount,
@@ -78,7 +75,6 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// One file.
     pub(super) fn one(first: UploadId, of: (&SourcePath, ByteCount), why: Vec<String>) -> Self {
         Self { first, paths: vec![of.0.to_string()], count: 1, size: of.1, why }
     }

@@ -38,7 +38,6 @@ struct Waiting {
     refused_since: Option<WallTime>,
 }
 
-/// One channel's notices.
 #[derive(Debug)]
 pub(super) struct Post {
     /// What it is told of.
@@ -77,7 +76,6 @@ impl Post {
         }
     }
 
-    /// Goes by settings.
     pub(super) fn set(&mut self, settings: &ChannelSettings, now: Now) {
         self.is_configured = true;
         self.on.clone_from(&settings.on);
@@ -111,7 +109,6 @@ impl Post {
         self.waiting.is_empty()
     }
 
-    /// Takes a notice.
     pub(super) fn line_up(&mut self, notice: Notice, due: Monotonic) {
         let waiting = Waiting { attempt_count: 0, refused_since: None, notice };
         self.waiting.insert((due, waiting.notice.id), waiting);

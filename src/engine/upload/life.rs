@@ -81,7 +81,6 @@ pub(crate) struct Damage {
 /// Whether an upload must ask before it acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// It is sure.
     None,
     /// It asks what is true at the platform.
     Ask,
