@@ -394,16 +394,16 @@ WHEN NEW.sentinel = 0 AND NEW.state <> OLD.state BEGIN
 END;
 
 -- Notices to people: one row for each fact and each channel it goes by.
-CREATE TABLE outbox (
+CREATE TABLE notices (
     id INTEGER PRIMARY KEY,
     channel TEXT NOT NULL,
     kind TEXT NOT NULL,
-    -- What it is about: a run's name, an upload's id, a drop directory, a destination.
-    subject TEXT NOT NULL,
-    -- It takes back an earlier one of its kind and subject: readable again, ok again.
+    -- Which notices belong together: what failed for one reason, one condition, one completion.
+    group_key TEXT NOT NULL,
+    -- It says that the condition of its group is over.
     is_over INTEGER NOT NULL DEFAULT 0 CHECK (is_over IN (0, 1)),
-    -- The JSON that is sent, rendered once.
-    body TEXT NOT NULL,
+    -- What it says but its list, as JSON: read by the program alone.
+    facts TEXT NOT NULL,
     created_at_ns INTEGER NOT NULL,
     -- When it is tried, for the first time or again.
     retry_at_ns INTEGER NOT NULL,
@@ -413,17 +413,27 @@ CREATE TABLE outbox (
     sent_at_ns INTEGER,
     -- Since when the receiver has refused it, and when it was given up.
     refused_at_ns INTEGER,
-    given_up_at_ns INTEGER,
-    -- The notice that includes this one, when there were too many to send one by one.
-    folded_into INTEGER
+    given_up_at_ns INTEGER
 ) STRICT;
--- What waits: neither sent, nor given up, nor included in another.
-CREATE INDEX outbox_unsent ON outbox (id)
-    WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL;
-CREATE INDEX outbox_sent ON outbox (sent_at_ns);
--- The last notice of each trouble.
-CREATE INDEX outbox_subject ON outbox (kind, subject, id);
-CREATE INDEX outbox_given_up ON outbox (id) WHERE given_up_at_ns IS NOT NULL;
+-- What waits: neither sent nor given up.
+CREATE INDEX notices_unsent ON notices (id) WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL;
+-- The last notice of each group.
+CREATE INDEX notices_group ON notices (group_key, id);
+CREATE INDEX notices_given_up ON notices (id) WHERE given_up_at_ns IS NOT NULL;
+
+-- What a notice lists: files that failed, runs that were completed.
+CREATE TABLE notice_items (
+    notice_id INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    -- The upload, of a file that failed.
+    upload_id INTEGER,
+    drop_name TEXT NOT NULL,
+    -- A path, as people read it; empty for all files together that are runs of their own.
+    name TEXT NOT NULL,
+    file_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (notice_id, position)
+) STRICT, WITHOUT ROWID;
 
 -- What operators ordered and has not been taken back or carried out.
 CREATE TABLE orders (

@@ -54,11 +54,11 @@ pub struct Config {
     pub network: http::Settings,
     pub destinations: Vec<Destination>,
     pub drops: Vec<Drop>,
-    /// How people are told, and of what.
-    pub notify: Vec<Told>,
-    /// When something is worth telling.
+    /// Who is notified, and of what.
+    pub notify: Vec<ChannelConfig>,
+    /// What is worth a notice.
     pub notices: NoticeSettings,
-    /// Where it is told that the daemon lives.
+    /// The addresses that show that the daemon lives.
     pub heartbeats: Vec<notify::heartbeat::Settings>,
     /// What is allowed, and may not be meant.
     pub warnings: Vec<Problem>,
@@ -86,10 +86,10 @@ pub struct Care {
     pub check_interval: Option<Duration>,
 }
 
-/// One way in which people are told.
+/// A channel by which people are notified.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// Of what, and how often.
+pub struct ChannelConfig {
+    /// Which notices it gets.
     pub settings: ChannelSettings,
     /// What the channel needs.
     pub sender: notify::Sender,
@@ -298,9 +298,9 @@ impl Config {
     /// Returns every file that holds a secret.
     pub fn secret_files(&self) -> Vec<&Path> {
         let credentials = self.destinations.iter().map(|target| target.credential.file());
-        let told = self.notify.iter().flat_map(|told| told.sender.secret_files());
+        let channels = self.notify.iter().flat_map(|channel| channel.sender.secret_files());
         let beats = self.heartbeats.iter().map(|beat| beat.url_file.as_path());
-        credentials.chain(told).chain(beats).collect()
+        credentials.chain(channels).chain(beats).collect()
     }
 
     /// Checks the text of a configuration file.

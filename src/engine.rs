@@ -6,7 +6,7 @@
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
 //! This file only routes. What is on disk in a drop directory, and what becomes of it, is `intake`;
-//! what people are told is `outbox`; what an upload wants
+//! who is notified of what is `notices`; what an upload wants
 //! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
 //! `ends`; who may run is
 //! `schedule`; what the store could not write is `unstored`; whether a
@@ -35,8 +35,8 @@ pub(crate) mod handed;
 mod intake;
 mod known;
 mod load;
+mod notices;
 pub mod orders;
-mod outbox;
 mod outcomes;
 mod place;
 mod plan;
@@ -70,8 +70,8 @@ pub(crate) use intake::StoredRun;
 use intake::{Closeness, Intake, IntakeAct, StoredPart};
 use load::Loading;
 pub use load::{Portion, Stored, StoredUpload};
+use notices::{FailingUpload, Notices};
 use orders::Pauses;
-use outbox::Outbox;
 pub(crate) use plan::{Preview, needs_reading};
 use schedule::{Load, Schedule};
 use settings::Settings;
@@ -124,7 +124,7 @@ pub struct Engine {
     timers: BTreeSet<(Monotonic, UploadId)>,
     parked: BTreeSet<UploadId>,
     ends: Ends,
-    outbox: Outbox,
+    notices: Notices,
     pauses: Pauses,
     /// Every target that was ever known.
     known_targets: BTreeMap<TargetAddress, TargetId>,
@@ -209,7 +209,7 @@ impl Engine {
             timers: BTreeSet::new(),
             parked: BTreeSet::new(),
             ends: Ends::default(),
-            outbox: Outbox::load(&settings.channels, stored.outbox.clone(), now),
+            notices: Notices::load(&settings, stored.notices.clone(), now),
             pauses: Pauses::default(),
             known_targets: BTreeMap::new(),
             former_directories: BTreeMap::new(),
@@ -289,8 +289,36 @@ impl Engine {
     fn end_turn(&mut self, mut turn: Turn, out: &mut Vec<Effect>) {
         self.waits_for_disk = false;
         self.pump(&mut turn);
-        self.tell_people(&mut turn);
+        self.notify(&mut turn);
         self.flush(turn, out);
+    }
+
+    /// Records the notices of a turn, and hands out what is due of them.
+    fn notify(&mut self, turn: &mut Turn) {
+        let failing = |id| {
+            let upload: &Upload = self.uploads.get(&id)?;
+            let ticket = &upload.admission;
+            Some(FailingUpload {
+                drop: ticket.drop.clone(),
+                destination: ticket.destination.clone(),
+                path: ticket.path.clone(),
+                size: ticket.fingerprint.size,
+                unreadable_since: upload.life.failing_since,
+            })
+        };
+        self.notices.end_turn(turn, failing);
+        if self.draining {
+            return;
+        }
+        for act in self.notices.acts(turn.now.monotonic) {
+            let kind = if let Act::Notify { notice } = &act {
+                FlightKind::Notify(notice.id)
+            } else {
+                FlightKind::Survey
+            };
+            let flight = Flight { kind, upload: None, destination: None };
+            self.flights.start(flight, act, turn);
+        }
     }
 
     /// Hands out what a turn decided, and keeps account of what is to become durable by it.
@@ -308,10 +336,10 @@ impl Engine {
         let active = self.gates.iter().filter(|(name, _)| !self.pauses.stops(name));
         let gates = active.filter_map(|(_, gate)| gate.next_deadline());
         let timer = self.timers.first().map(|(at, _)| *at);
-        let people = self.outbox.next_deadline();
+        let notices = self.notices.next_deadline();
         let sources = self.next_attention();
         let receipts = self.finish_by.filter(|_| self.receipts_flying < pump::RECEIPTS_MAX);
-        gates.chain(timer).chain(people).chain(sources).chain(receipts).min()
+        gates.chain(timer).chain(notices).chain(sources).chain(receipts).min()
     }
 
     /// Returns when a drop directory, or something in it, is due.
@@ -384,7 +412,7 @@ impl Engine {
             && self.uploads.values().all(|upload| is_still(upload))
             && self.intakes.values().all(|intake| intake.files().settling_count() == 0)
             && self.gates.values().all(|gate| gate.cleanups.is_empty())
-            && self.outbox.is_empty()
+            && self.notices.is_empty()
     }
 
     /// Tells whether a destination refuses our credential or is closed for maintenance.

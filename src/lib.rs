@@ -75,12 +75,11 @@
 //! | one file of a disposal is set aside | the intent | it stands under its private name in its directory | the next act of the run goes on with it if it is the proved version, else gives it its name again |
 //! | it is copied to another file system | the intent | an unfinished copy under a random name; or a whole one, and the source | the one is removed; the other is compared, then the source goes |
 //! | end of a drop | the open row | the platform knows, not marked | told again |
-//! | notify | the outbox row, in one transaction with its fact | taken, not marked | sent again with the same id |
+//! | notify | the notice's row, in one transaction with its fact | accepted, not marked | sent again with the same id |
 //! | hand a file in | its row, with the file's owner and file system, before it is answered | nothing happened, or it is admitted | it goes on; under its path nothing but that file is read |
 //! | order (pause, give up) | its row, before it is answered | nothing happened, or it holds | it holds; what is given up ends once it is known what was begun for it |
-//! | park, or complete a file, within a window | the row of the first file, rewritten with each further one | nothing happened | the row is sent as it stands; a file that comes afterwards begins another |
-//! | a day of digests | the row of the first drop, rewritten with each further one | nothing happened | the day goes on with its row; a day that has one that was sent gets no other |
-//! | fold what a limit held back | the summary's row and the mark in each of the others, in one transaction | nothing happened | the summary is sent, the others are not |
+//! | add a file to the next notice of its group | its row in the notice's list, in one transaction with its fact | nothing happened | the pause goes on, and so does the list |
+//! | report a period | – (it reads rows, and nothing else) | nothing happened | the next survey finds that the period has no row, and summarises it |
 //! | give a notice up | – | nothing happened | it is tried once more, and given up |
 //! | heartbeat | – | nothing | the next beat comes when the loop turns |
 //! | copy the database | – (another name until it is whole) | a torn copy under that name | the next one removes it |
@@ -149,6 +148,9 @@ pub mod testing {
     }
     pub mod model {
         pub use crate::model::*;
+    }
+    pub mod notify {
+        pub use crate::notify::body;
     }
     pub mod platform {
         #[cfg(feature = "testing")]

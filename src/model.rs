@@ -40,7 +40,10 @@ pub use file::{
 pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
-pub use notice::{Channel, Notice, NoticeId, NoticeKind, RecentNotice, StoredOutbox, UnsentNotice};
+pub use notice::{
+    Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
+    ReportPeriod, StoredNotices, UnsentNotice,
+};
 pub use order::{OrderChange, OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use record::{Admission, Record};

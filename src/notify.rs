@@ -14,12 +14,15 @@
 //! *At a crash* after a channel took a notice and before its row is marked, it is sent again: the same
 //! content with the same id, by which the receiver can tell.
 
+mod body;
 pub(crate) mod command;
 pub(crate) mod heartbeat;
 pub(crate) mod mail;
 mod secret;
 pub(crate) mod webhook;
 mod words;
+
+pub use body::body;
 
 use std::path::Path;
 use std::pin::Pin;

@@ -34,8 +34,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
     Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, OpenCleanup,
-    PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing, StoredOutbox,
-    TargetAddress, TargetId, UploadId, UploadState, WallTime,
+    PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing,
+    StoredNotices, TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
 /// Returns whether a daemon runs on a state directory.
@@ -97,7 +97,7 @@ pub struct Loaded {
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DirectoryName, String, RootIdentity)>,
     /// Notices that are still to be sent.
-    pub outbox: StoredOutbox,
+    pub notices: StoredNotices,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// The rate that was ordered: bytes a second, none is unlimited.

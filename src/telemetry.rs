@@ -249,7 +249,7 @@ pub(crate) struct NotSet;
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::scrub::REDACTED;
     use super::*;

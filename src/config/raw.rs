@@ -57,6 +57,7 @@ pub(super) struct Notify {
     pub(super) webhook: Option<Spanned<Many<Webhook>>>,
     pub(super) mail: Option<Spanned<Many<Mail>>>,
     pub(super) heartbeat: Option<Spanned<Many<Heartbeat>>>,
+    pub(super) report: Text,
     pub(super) unreachable_after: Text,
     pub(super) disk_free_min: Text,
 }
@@ -69,7 +70,6 @@ pub(super) struct Command {
     pub(super) name: Text,
     pub(super) run: Vec<Spanned<String>>,
     pub(super) on: Words,
-    pub(super) per_hour: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,7 +80,6 @@ pub(super) struct Webhook {
     pub(super) secret_file: Text,
     pub(super) format: Text,
     pub(super) on: Words,
-    pub(super) per_hour: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,9 +93,6 @@ pub(super) struct Mail {
     pub(super) user: Text,
     pub(super) credential: Option<Spanned<Credential>>,
     pub(super) on: Words,
-    pub(super) per_hour: Option<Spanned<i64>>,
-    pub(super) digest: Text,
-    pub(super) digest_hour: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

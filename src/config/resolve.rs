@@ -153,7 +153,7 @@ impl Resolver<'_> {
         }
         self.check_apart(&drops, own);
         let network = self.network(raw.network);
-        let voice = self.notify(raw.notify, &network);
+        let notify = self.notify(raw.notify, &network);
         Config {
             path: self.path.to_owned(),
             care: self.care(&mut raw.state),
@@ -165,9 +165,9 @@ impl Resolver<'_> {
             network,
             destinations,
             drops,
-            notify: voice.told,
-            notices: voice.notices,
-            heartbeats: voice.heartbeats,
+            notify: notify.channels,
+            notices: notify.notices,
+            heartbeats: notify.heartbeats,
             warnings: Vec::new(),
         }
     }

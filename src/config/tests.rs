@@ -64,7 +64,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 }
 
 #[test]
-fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
+fn a_program_that_gets_notices_is_one_of_what_there_is() {
     let fine = "[notify]\ncommand = { run = [\"/bin/sh\", \"-c\", \"true\"] }\n";
     assert_eq!(with(fine), "fine");
     let bad = "[notify]\ncommand = { run = [\"sh\"], on = [\"parkd\"] }\n";
@@ -78,8 +78,8 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
     insta::assert_snapshot!(with(bad), @r#"
     DIR/config.toml:10: run = "/etc/passwd" is not executable
     hint: chmod +x /etc/passwd
-    DIR/config.toml:11: on = [] tells nothing
-    hint: allowed: run-completed, parked, upload-stuck, deaf, destination-halted, destination-unreachable, disk-nearly-full, credential-failing, receipts-damaged, gone-at-destination
+    DIR/config.toml:11: on = [] notifies of nothing
+    hint: allowed: run-completed, run-stale, parked, upload-stuck, deaf, destination-halted, destination-unreachable, credential-expiring, disk-low, receipts-damaged, gone-at-destination, replaced, report
     "#);
     insta::assert_snapshot!(with("[notify.command]\nrun = [\"/nowhere/prog\"]\n"), @r#"
     DIR/config.toml:10: run = "/nowhere/prog" is not there
@@ -92,16 +92,17 @@ fn people_are_told_by_a_program_that_is_one_of_what_there_is() {
 }
 
 #[test]
-fn people_are_told_by_any_number_of_channels_each_of_them_checked() {
-    let fine = "[notify]\nunreachable_after = \"30min\"\ndisk_free_min = \"50 GB\"\n\
+fn there_may_be_any_number_of_channels_each_of_them_checked() {
+    let fine = "[notify]\nunreachable_after = \"30min\"\ndisk_free_min = \"50 GB\"\nreport = \"daily\"\n\
         [[notify.mail]]\nto = [\"The lab <seq@lab.example>\"]\nfrom = \"dropferry@lab.example\"\n\
-        smtp = \"smtp.lab.example:587\"\ncredential = { file = \"good.token\" }\ndigest = \"daily\"\n\
+        smtp = \"smtp.lab.example:587\"\ncredential = { file = \"good.token\" }\n\
         [[notify.mail]]\nname = \"night\"\nto = [\"on-call@lab.example\"]\non = [\"deaf\"]\n\
         from = \"dropferry@lab.example\"\nsmtp = \"localhost:25\"\ntls = \"none\"\n";
     assert_eq!(with(fine), "fine");
     let bad = "[notify]\nheartbeat = { every = \"5min\" }\ndisk_free_min = \"some\"\n\
+        report = \"weekly\"\n\
         [[notify.webhook]]\nurl_file = \"t.url\"\nformat = \"slak\"\n\
-        [[notify.webhook]]\nurl_file = \"open.token\"\nper_hour = 0\nnme = \"x\"\n";
+        [[notify.webhook]]\nurl_file = \"open.token\"\nnme = \"x\"\n";
     insta::assert_snapshot!(with(bad), @r#"
     DIR/config.toml:18: unknown key "nme" in [[notify.webhook]]
     hint: did you mean "name"?
@@ -111,29 +112,25 @@ fn people_are_told_by_any_number_of_channels_each_of_them_checked() {
     hint: url_file = "hook.url": a file that holds the address alone
     DIR/config.toml:11: disk_free_min = "some" is not possible
     hint: allowed: 0% to 90%, or a size such as "50 GB"
-    DIR/config.toml:13: url_file DIR/t.url: the address is not a URL
+    DIR/config.toml:12: no channel gets the report
+    hint: a [notify] mail gets it unless its on leaves it out; others with "report" in on
+    DIR/config.toml:14: url_file DIR/t.url: the address is not a URL
     hint: an https:// address; http:// is accepted on this machine only
-    DIR/config.toml:14: format = "slak" is not possible
+    DIR/config.toml:15: format = "slak" is not possible
     hint: did you mean "slack"?
-    DIR/config.toml:16: the credential DIR/open.token may be read by others (mode 644)
+    DIR/config.toml:17: the credential DIR/open.token may be read by others (mode 644)
     hint: chmod 600 DIR/open.token
-    DIR/config.toml:16: url_file DIR/open.token: the address is not a URL
+    DIR/config.toml:17: url_file DIR/open.token: the address is not a URL
     hint: an https:// address; http:// is accepted on this machine only
-    DIR/config.toml:17: per_hour = 0 is not possible
-    hint: allowed: a number from 1 to 1000
     "#);
     let bad = "[notify.mail]\nto = [\"nobody\"]\nsmtp = \"far.example\"\ntls = \"none\"\n\
-        credential = { file = \"good.token\" }\non = [\"parked\"]\ndigest = \"daily\"\ndigest_hour = 24\n";
+        credential = { file = \"good.token\" }\non = [\"parked\"]\n";
     insta::assert_snapshot!(with(bad), @r#"
     DIR/config.toml:9: [notify] mail has no from
     DIR/config.toml:9: a password for far.example would be sent as it is
     hint: leave out tls = "none", or the credential
     DIR/config.toml:10: "nobody" is no mail address
     hint: such as "seq@lab.example" or "The lab <seq@lab.example>"
-    DIR/config.toml:14: digest = "daily" has nothing to tell
-    hint: add "run-completed" to on
-    DIR/config.toml:16: digest_hour = 24 is not possible
-    hint: allowed: 0 to 23, local time
     "#);
     let two = "[[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n\
         [[notify.command]]\nname = \"a\"\nrun = [\"/bin/sh\"]\n";

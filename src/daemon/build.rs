@@ -18,7 +18,7 @@ use super::headline::Headline;
 use super::hung::Hung;
 use super::journal::Journal;
 use super::loader::Loader;
-use super::people::Courier;
+use super::notices::ChannelClient;
 use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
@@ -28,7 +28,7 @@ use super::walker::Walker;
 use super::web::{Render, StatusPage};
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::config::{Config, Destination as Target, Drop, Told};
+use crate::config::{ChannelConfig, Config, Destination as Target, Drop};
 use crate::control::Reply;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
@@ -213,7 +213,7 @@ pub(super) fn world(
         targets: targets.collect(),
         sources,
         senders: config.notify.iter().map(sender).collect(),
-        courier: Courier(Http::new(&config.network).map_err(Error::Configured)?),
+        channel_client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
         state: config.state_directory.clone(),
         receipts: Receipts::default(),
         readers: Readers::new(config.state_directory.clone()),
@@ -235,8 +235,8 @@ fn handed_in(config: &Config) -> Drop {
     }
 }
 
-fn sender(told: &Told) -> (Channel, Sender) {
-    (told.settings.channel.clone(), told.sender.clone())
+fn sender(config: &ChannelConfig) -> (Channel, Sender) {
+    (config.settings.channel.clone(), config.sender.clone())
 }
 
 /// Asks every destination whether it takes our credential.
@@ -285,7 +285,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         memory: config.transfer.memory,
         memory_per_part: MEMORY_PER_PART,
         retry: config.retry,
-        channels: config.notify.iter().map(|told| told.settings.clone()).collect(),
+        channels: config.notify.iter().map(|channel| channel.settings.clone()).collect(),
         notices: config.notices,
     }
 }
@@ -316,7 +316,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         ignored: loaded.ignored,
         unreadable: loaded.unreadable,
         roots: loaded.roots,
-        outbox: loaded.outbox,
+        notices: loaded.notices,
         orders: loaded.orders,
         next_upload: loaded.next_upload,
     }

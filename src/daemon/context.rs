@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::bandwidth::Bandwidth;
 use super::digests::DigestPool;
 use super::hung::Hung;
-use super::people::Courier;
+use super::notices::ChannelClient;
 use super::readers::Readers;
 use super::receipts::Receipts;
 use super::walker::Walker;
@@ -29,10 +29,10 @@ pub(crate) struct World {
     /// Each drop directory's destinations.
     pub(crate) targets: BTreeMap<DirectoryName, Vec<DestinationName>>,
     pub(crate) sources: BTreeMap<DirectoryName, Source>,
-    /// How people are told.
+    /// The channels of notices.
     pub(crate) senders: BTreeMap<Channel, Sender>,
     /// Makes the calls of channels.
-    pub(crate) courier: Courier,
+    pub(crate) channel_client: ChannelClient,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
     /// Receipts that wait to be written.

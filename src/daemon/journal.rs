@@ -58,19 +58,19 @@ impl Journal {
                 }
                 Record::NoticeDelayed { failure, .. } => {
                     let kind = failure.kind.as_str();
-                    tracing::warn!(kind, "people are not told yet: {}", failure.message);
+                    tracing::warn!(kind, "a notice is not accepted yet: {}", failure.message);
                 }
                 Record::NoticeGivenUp { id, failure, .. } => {
                     let kind = failure.kind.as_str();
                     tracing::error!(kind, "notice {} is given up: {}", id.0, failure.message);
                 }
-                Record::NoticeFolded { id, into } => {
-                    tracing::debug!("notice {} is told with {}", id.0, into.0);
-                }
-                Record::NoticeSent { id, .. } => tracing::info!("notice {} is told", id.0),
+                Record::NoticeSent { id, .. } => tracing::info!("notice {} is sent", id.0),
                 Record::Notice(notice) => {
                     let kind = notice.kind.as_str();
-                    tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.subject);
+                    tracing::debug!(kind, "notice {} of {}", notice.id.0, notice.group.as_str());
+                }
+                Record::NoticeFiles { id, file_count, .. } => {
+                    tracing::debug!("notice {} is about {file_count} files more", id.0);
                 }
                 Record::Target { id, address } => tracing::debug!("target {id} is {address}"),
                 Record::Resend { destination, before, .. } => {

@@ -25,7 +25,7 @@ pub(super) fn render(status: &Status, paces: &BTreeMap<DestinationName, Pace>) -
     drops(&mut text, status);
     destinations(&mut text, status);
     widths(&mut text, paces);
-    text.one("notices_waiting", "gauge", "Notices that people were not told yet.", {
+    text.one("notices_waiting", "gauge", "Notices that are not sent yet.", {
         status.notices.waiting_count
     });
     text.one("orders", "gauge", "Orders that stand: pauses, mostly.", status.orders.len() as u64);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::context::{Source, World, drop_of, source_file, to};
 use super::workers::{Reply, cancelled, failed};
-use super::{files, hung, parts, people, proofs, receipts, rows, runs};
+use super::{files, hung, notices, parts, proofs, receipts, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
     ByteRange, DirectoryName, Failure, FailureKind, Observation, RootIdentity, Seen, SourcePath,
@@ -65,8 +65,8 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
             let written = receipts::write(&world, upload).await.or_else(failed);
             written.map(|sha256| Outcome::ReceiptWritten { sha256 })
         }
-        Act::Notify { notice } => people::tell(&world, &notice).await.or_else(failed),
-        Act::Survey => people::survey(world).await,
+        Act::Notify { notice } => notices::send(&world, &notice).await.or_else(failed),
+        Act::Survey(wanted) => notices::survey(world, wanted).await,
         Act::FindHolder(asked) => rows::find_holder(world, *asked).await,
         Act::ReadRows { drops } => rows::read(world, drops).await,
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use seen::{MovedFrom, Walk};
+pub use seen::{MovedFrom, ReportWanted, Survey, Walk};
 
 use super::orders::{Order, OrderAnswer, OrderId};
 use super::settings::Settings;
@@ -19,7 +19,7 @@ use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder,
     PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SourcePath,
-    Space, Target, TargetId, UploadId, WallTime, WatchState, WholeDigest,
+    Target, TargetId, UploadId, WatchState, WholeDigest,
 };
 
 /// Tells one act from another within one life of the process.
@@ -204,10 +204,11 @@ pub enum Act {
         /// Which, and whether all of it is wanted and not only which files were sent.
         drops: Vec<(DirectoryName, bool)>,
     },
-    /// Look at the room for the state, and at how long the credentials last.
-    Survey,
+    /// Look at the free space for the state, at how long the credentials last, and at a period's rows.
+    Survey(Option<ReportWanted>),
+    /// Hand a notice to its channel.
     Notify {
-        /// What, and by which channel.
+        /// The notice.
         notice: Box<Notice>,
     },
 }
@@ -237,7 +238,7 @@ impl Act {
             | Self::CheckProofs(_)
             | Self::Dispose { .. }
             | Self::ReadRows { .. }
-            | Self::Survey
+            | Self::Survey(_)
             | Self::Notify { .. } => None,
         }
     }
@@ -371,15 +372,10 @@ pub enum Outcome {
     ProofsChecked(ProofsChecked),
     /// The source is not there any more.
     Disposed,
-    Surveyed {
-        directory: String,
-        /// The room on its file system, where it can be told.
-        space: Option<Space>,
-        /// When each destination's credential ends, where it says so.
-        expiries: Vec<(DestinationName, Option<WallTime>)>,
-    },
+    /// What a survey found.
+    Surveyed(Survey),
     /// All of it was read.
     RowsRead,
-    /// The channel took the notice.
+    /// The channel accepted the notice.
     Notified,
 }

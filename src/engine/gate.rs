@@ -261,7 +261,6 @@ impl Engine {
         let is_news = gate.told.as_ref() != Some(&told);
         gate.told = Some(told.clone());
         let Told { platform, state, reason, next_try } = told;
-        self.note_state(name, state, reason.as_deref(), turn);
         if is_news {
             turn.record(Record::DestinationHealth {
                 destination: name.clone(),

@@ -11,7 +11,7 @@ use super::upload::Upload;
 use super::{Engine, RunEndKey, StoredRun};
 use crate::model::{
     Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, KnownFile, Learned, Now,
-    OpenCleanup, PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredOutbox,
+    OpenCleanup, PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredNotices,
     TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
@@ -43,7 +43,7 @@ pub struct Stored {
     /// Drop directories: where each was, and which directory, when its files were last seen.
     pub roots: Vec<(DirectoryName, String, RootIdentity)>,
     /// What people are still to be told.
-    pub outbox: StoredOutbox,
+    pub notices: StoredNotices,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// The id after the last one ever given.
@@ -134,7 +134,7 @@ impl Engine {
         if !follows {
             self.end_loading(&mut turn);
         }
-        self.tell_people(&mut turn);
+        self.notify(&mut turn);
         self.flush(turn, out);
     }
 

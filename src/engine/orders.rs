@@ -217,7 +217,7 @@ impl Engine {
         };
         drops.iter().for_each(|drop| self.on_scan_now(drop, turn.now));
         if *scope == Scope::All {
-            self.outbox.retry(turn.now.monotonic);
+            self.notices.retry(turn.now.monotonic);
         }
         ids.iter().filter(|id| self.retry_upload(**id, &lifted, turn)).count()
     }

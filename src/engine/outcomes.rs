@@ -3,7 +3,7 @@
 use super::acts::StepDetail;
 use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use super::event::{ActId, Outcome, Setback};
-use super::gate::GateState;
+use super::gate::{Gate, GateState};
 use super::retry::{self, Closing};
 use super::turn::Turn;
 use super::upload::{Doubt, Upload};
@@ -35,9 +35,9 @@ impl Engine {
             FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
             FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
             FlightKind::Probe => self.on_probed(&flight, reply, turn),
-            FlightKind::Notify(id) => self.on_notified(id, reply, turn),
+            FlightKind::Notify(id) => self.notices.answered(id, reply.err(), turn),
             FlightKind::ReadRows => self.on_rows_read(act, reply, turn),
-            FlightKind::Survey => self.on_surveyed(reply, turn),
+            FlightKind::Survey => self.notices.surveyed(reply, turn.now),
             FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
             FlightKind::Export(call, ids) => {
                 self.on_exports((act, &flight), (call, &ids), reply, turn);
@@ -143,9 +143,17 @@ impl Engine {
             return;
         }
         if gate.is_open() {
-            self.note_answering(name, turn);
+            self.note_answering(name);
         }
         self.record_destination(name, turn);
+    }
+
+    /// Notes that a destination accepts calls.
+    fn note_answering(&mut self, name: &DestinationName) {
+        // An answer that was in flight when the destination was closed says nothing.
+        if self.gates.get(name).is_some_and(Gate::is_open) {
+            self.notices.destination_answered(name);
+        }
     }
 
     pub(super) fn on_credential_changed(&mut self, name: &DestinationName, turn: &Turn) {
@@ -164,7 +172,7 @@ impl Engine {
         match reply {
             Ok(_) => {
                 gate.streak = 0;
-                self.note_answering(name, turn);
+                self.note_answering(name);
             }
             Err(Setback { failure, .. }) => {
                 let Some(closing) = retry::closing(failure.kind) else { return };

@@ -23,7 +23,7 @@ impl Engine {
         self.load_roots(roots, turn.now);
         self.replace_gates(&settings, turn);
         self.schedule = Schedule::default();
-        self.outbox.reconfigure(&settings.channels, turn.now);
+        self.notices.reconfigure(&settings, turn.now);
         self.settings = settings;
         let ids: Vec<_> = self.uploads.keys().copied().collect();
         ids.iter().for_each(|id| self.retarget(*id, turn));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::model::{
     ByteCount, Channel, Closing, DestinationName, DirectoryName, Disposition, ExportMode,
-    NamePolicy, NoticeKind, PartSize, Start, TargetAddress, Traits, Unit, WholeDigest,
+    NamePolicy, NoticeKind, PartSize, ReportPeriod, Space, Start, TargetAddress, Traits, Unit,
+    WholeDigest,
 };
 
 /// Everything the engine goes by.
@@ -21,9 +22,9 @@ pub struct Settings {
     pub memory_per_part: ByteCount,
     /// When to try again.
     pub retry: RetrySettings,
-    /// How people are told, and of what.
+    /// Who is notified, and of what.
     pub channels: Vec<ChannelSettings>,
-    /// When something is worth telling.
+    /// What is worth a notice.
     pub notices: NoticeSettings,
 }
 
@@ -54,23 +55,25 @@ pub enum PartWish {
     Fixed(PartSize),
 }
 
-/// When something is worth telling.
+/// What is worth a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoticeSettings {
-    /// A destination is told of that cannot be reached for this long.
+    /// A destination that is unreachable for this long.
     pub unreachable_after: Duration,
-    /// A file system is told of that has less room than this.
+    /// A file system with less free space than this.
     pub disk_floor: DiskFloor,
+    /// How often a summary is sent, if ever.
+    pub report: Option<ReportPeriod>,
 }
 
 impl Default for NoticeSettings {
     fn default() -> Self {
         let disk_floor = DiskFloor::Percent(5);
-        Self { unreachable_after: Duration::from_hours(1), disk_floor }
+        Self { unreachable_after: Duration::from_hours(1), disk_floor, report: None }
     }
 }
 
-/// How much room a file system should have.
+/// How much free space a file system should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFloor {
     /// So many hundredths of it.
@@ -78,30 +81,33 @@ pub enum DiskFloor {
     Bytes(ByteCount),
 }
 
-/// One way in which people are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelSettings {
-    pub channel: Channel,
-    pub on: BTreeSet<NoticeKind>,
-    /// More messages in an hour are one.
-    pub per_hour: Option<u32>,
-    /// Completions are told of once a day.
-    pub digest: Option<DigestSettings>,
-}
-
-impl ChannelSettings {
-    /// Returns the settings of a channel that is told of everything, each by itself.
-    pub fn plain(channel: Channel) -> Self {
-        Self { channel, on: NoticeKind::ASKED.into(), per_hour: None, digest: None }
+impl DiskFloor {
+    /// Tells whether the space is too little. What was too little is enough with a fifth more, so that a
+    /// space that varies a little is no new condition each time.
+    pub fn is_low(self, space: Space, was_low: bool) -> bool {
+        let floor = match self {
+            Self::Percent(share) => space.total.0 / 100 * u64::from(share),
+            Self::Bytes(size) => size.0,
+        };
+        let floor = if was_low { floor.saturating_add(floor / 5) } else { floor };
+        space.free.0 < floor
     }
 }
 
-/// When a day ends.
+/// A channel by which people are notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DigestSettings {
-    /// At which hour, 0 to 23.
-    pub hour: i8,
-    pub zone: jiff::tz::TimeZone,
+pub struct ChannelSettings {
+    /// Its name.
+    pub channel: Channel,
+    /// The kinds of notices that it gets.
+    pub on: BTreeSet<NoticeKind>,
+}
+
+impl ChannelSettings {
+    /// Returns the settings of a channel that gets every kind.
+    pub fn plain(channel: Channel) -> Self {
+        Self { channel, on: NoticeKind::ALL.into() }
+    }
 }
 
 /// When to try again.

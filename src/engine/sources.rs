@@ -2,8 +2,8 @@
 
 use super::event::{ActId, Outcome, Setback};
 use super::intake::{
-    Askable, Closeness, Finding, Intake, IntakeAct, IntakeTurn, LookReply, SettledFile, StoredPart,
-    Surroundings,
+    Askable, Closeness, CompletedFile, Finding, Intake, IntakeAct, IntakeTurn, LookReply,
+    SettledFile, StoredPart, Surroundings,
 };
 use super::turn::Turn;
 use super::upload::Upload;
@@ -11,7 +11,7 @@ use super::{Engine, Flight, FlightKind, plan};
 use crate::model::{
     Admission, ByteCount, Catalogued, DestinationName, DirectoryName, Fact, Failure, FailureKind,
     Fingerprint, Hold, Now, Observation, ParkReason, Place, Provenance, Record, RootIdentity,
-    SourcePath, Space, UploadId,
+    RunRow, SourcePath, Space, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -79,16 +79,19 @@ impl Engine {
             Finding::Seen(path, open) => self.look_closer(drop, path, &open, turn),
             Finding::Gone(open) => open.into_iter().for_each(|id| self.on_gone(id, turn)),
             Finding::Back => self.release_readers(drop, turn),
-            Finding::Space(space) => self.note_room_of(drop, space, turn),
+            Finding::Space(space) => self.note_space(drop, space),
             Finding::Health => self.write_health(drop, turn),
             Finding::RunCompleted(run, receipt) => {
-                let key = (drop.clone(), run);
-                self.note_completed(&key, turn);
-                self.send_sentinels(&key, &receipt, turn);
+                if let Some(intake) = self.intakes.get(drop)
+                    && let Some(row) = intake.runs().row(&run)
+                {
+                    self.notices.run_completed(row, &intake.settings().destinations, None);
+                }
+                self.send_sentinels(&(drop.clone(), run), &receipt, turn);
             }
-            Finding::FileCompleted(file) => self.note_file(drop, &file, turn),
-            Finding::Doubted(run, doubt) => self.note_doubt(&(drop.clone(), run), &doubt, turn),
-            Finding::DoubtsOver(run) => self.end_doubts(&(drop.clone(), run), turn),
+            Finding::FileCompleted(file) => self.note_file(drop, file, turn.now),
+            Finding::Doubted(run, doubt) => self.notices.doubt_found(drop, &run, Some(&doubt)),
+            Finding::DoubtsOver(run) => self.notices.doubt_found(drop, &run, None),
         }
     }
 
@@ -171,13 +174,20 @@ impl Engine {
         if let Some(row) = self.intakes.get_mut(drop).and_then(Intake::health_row) {
             turn.record(Record::DirectoryHealth(row));
         }
-        self.note_hearing(drop, turn);
     }
 
-    fn note_room_of(&mut self, drop: &DirectoryName, space: Option<Space>, turn: &mut Turn) {
+    fn note_space(&mut self, drop: &DirectoryName, space: Option<Space>) {
         let Some(intake) = self.intakes.get(drop) else { return };
-        let directory = intake.settings().directory.clone();
-        self.note_space(&directory, Some(drop), space, turn);
+        self.notices.space_found(&intake.settings().directory, Some(drop), space);
+    }
+
+    /// Notes a file that is a run of its own, and complete.
+    fn note_file(&mut self, drop: &DirectoryName, file: CompletedFile, now: Now) {
+        let Some(intake) = self.intakes.get(drop) else { return };
+        let mut row = RunRow::opened(drop.clone(), file.path, now.wall);
+        (row.file_count, row.size) = (1, file.size);
+        row.generation = 1;
+        self.notices.run_completed(&row, &intake.settings().destinations, Some(file.upload));
     }
 
     /// What waited because its file could not be read goes on: its whole drop directory was away.

@@ -112,6 +112,6 @@ fn must_wait(act: &Act) -> bool {
         | Act::DigestFile { .. }
         | Act::ReadRun { .. }
         | Act::CheckProofs(_)
-        | Act::Survey => false,
+        | Act::Survey(_) => false,
     }
 }

@@ -41,6 +41,8 @@ pub struct DirectoryHealth {
     pub settling_count: u64,
     /// Which directory it was when its files were last seen.
     pub root: Option<RootIdentity>,
+    /// A scan has seen it since the daemon started. Not stored.
+    pub is_scanned: bool,
 }
 
 /// What a destination's answers have shown of it, for good.

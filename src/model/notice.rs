@@ -1,20 +1,25 @@
-//! What people are told: one notice for each fact that matters to them, and each channel it goes by.
+//! Notices: one message for each fact that people are to know, and each channel it goes by. A notice holds
+//! facts; its wording is made where it is sent.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::bytes::ByteCount;
+use super::id::{DestinationName, DirectoryName, UploadId};
+use super::run::RunOutcome;
 use super::time::WallTime;
 
 /// Names one notice. Given out once, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NoticeId(pub i64);
 
-/// One way by which people are told, by its name: `mail`, or `mail.night` where there are several.
+/// A configured way of notifying people, by its name: `mail`, or `mail.night` where there are several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// Takes a name, as the configuration or a row has it.
+    /// Wraps a name, as the configuration or a row has it.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
@@ -31,71 +36,61 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What a notice is about.
+/// What a notice is about: the closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoticeKind {
-    /// All of a drop is there.
+    /// Every file of a run is at every destination.
     RunCompleted,
-    /// Files stopped until someone acts.
+    /// An open run has not changed for long.
+    RunStale,
+    /// Files are parked until someone acts.
     Parked,
-    /// Files wait for long for what passes by itself, and are still tried.
+    /// Files wait for long for what may pass by itself, and are still tried.
     UploadStuck,
-    /// A drop directory is not heard of, or is heard again.
+    /// A drop directory is unreadable.
     Deaf,
-    /// A destination refuses us, or takes our calls again.
+    /// A destination refuses our calls.
     DestinationHalted,
-    /// A destination cannot be reached for long, or is reached again.
+    /// A destination has been unreachable for long.
     DestinationUnreachable,
-    /// A file system we need has little room, or enough again.
-    DiskNearlyFull,
-    /// A credential ends soon, or does not any more.
-    CredentialFailing,
+    /// A credential expires soon.
+    CredentialExpiring,
+    /// A file system that is needed has little free space.
+    DiskLow,
     /// A receipt is missing, or is not the one that was written.
     ReceiptsDamaged,
-    /// A source stays, for a destination does not have what was sent.
+    /// A source is kept, because a destination does not have what was sent.
     GoneAtDestination,
-    /// What completed within a day.
-    Digest,
-    /// What was too much to be told one by one.
-    Summary,
+    /// An earlier version of a file was replaced at its destination.
+    Replaced,
+    /// The summary of a day or a week.
+    Report,
 }
 
 impl NoticeKind {
-    /// Every kind; those that can be asked for come first.
-    pub const ALL: [Self; 12] = [
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
         Self::RunCompleted,
+        Self::RunStale,
         Self::Parked,
         Self::UploadStuck,
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,
-        Self::DiskNearlyFull,
-        Self::CredentialFailing,
+        Self::CredentialExpiring,
+        Self::DiskLow,
         Self::ReceiptsDamaged,
         Self::GoneAtDestination,
-        Self::Digest,
-        Self::Summary,
+        Self::Replaced,
+        Self::Report,
     ];
-    /// Kinds that a channel can ask for. The others follow from how it is told.
-    pub const ASKED: [Self; 10] = [
-        Self::RunCompleted,
-        Self::Parked,
-        Self::UploadStuck,
+    /// Conditions: they last, and a second notice says that they are over.
+    pub const CONDITIONS: [Self; 7] = [
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,
-        Self::DiskNearlyFull,
-        Self::CredentialFailing,
-        Self::ReceiptsDamaged,
-        Self::GoneAtDestination,
-    ];
-    /// Kinds that last until it is told that they are over.
-    pub const TROUBLES: [Self; 7] = [
-        Self::Deaf,
-        Self::DestinationHalted,
-        Self::DestinationUnreachable,
-        Self::DiskNearlyFull,
-        Self::CredentialFailing,
+        Self::CredentialExpiring,
+        Self::DiskLow,
         Self::ReceiptsDamaged,
         Self::GoneAtDestination,
     ];
@@ -104,17 +99,18 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RunCompleted => "run-completed",
+            Self::RunStale => "run-stale",
             Self::Parked => "parked",
             Self::UploadStuck => "upload-stuck",
             Self::Deaf => "deaf",
             Self::DestinationHalted => "destination-halted",
             Self::DestinationUnreachable => "destination-unreachable",
-            Self::DiskNearlyFull => "disk-nearly-full",
-            Self::CredentialFailing => "credential-failing",
+            Self::CredentialExpiring => "credential-expiring",
+            Self::DiskLow => "disk-low",
             Self::ReceiptsDamaged => "receipts-damaged",
             Self::GoneAtDestination => "gone-at-destination",
-            Self::Digest => "digest",
-            Self::Summary => "summary",
+            Self::Replaced => "replaced",
+            Self::Report => "report",
         }
     }
 
@@ -124,29 +120,214 @@ impl NoticeKind {
     }
 }
 
-/// One message by one channel: a row of the outbox.
+/// Notices that belong together: what failed for one reason, or one condition. Compared, never parsed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NoticeGroup(Arc<str>);
+
+impl NoticeGroup {
+    /// Makes the key of a kind and what distinguishes it; only the last part may hold any character.
+    pub fn new(kind: NoticeKind, parts: &[&str]) -> Self {
+        let words = [&[kind.as_str()], parts].concat();
+        Self(words.join("/").into())
+    }
+
+    /// Wraps a key as a row has it.
+    pub fn stored(key: &str) -> Self {
+        Self(key.into())
+    }
+
+    /// Returns the key as it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A number or a time that a notice states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoticeNumber {
+    /// Files that failed.
+    Count,
+    /// Files of a run or of a period.
+    Files,
+    /// The length of these files together.
+    Bytes,
+    /// Files that came after the run was closed.
+    LateFiles,
+    /// How often the run was completed: late files complete it again.
+    Completions,
+    /// Uploads that an operator gave up.
+    GivenUp,
+    /// Runs that were completed in a period.
+    Runs,
+    /// Uploads that are parked.
+    Parked,
+    /// Their length together.
+    ParkedBytes,
+    /// Free space of a file system.
+    FreeBytes,
+    /// Its size.
+    TotalBytes,
+    /// The end of a credential.
+    ExpiresAt,
+    /// The first moment of a period.
+    From,
+    /// The first moment after it.
+    Until,
+}
+
+impl NoticeNumber {
+    /// Every number.
+    pub const ALL: [Self; 14] = [
+        Self::Count,
+        Self::Files,
+        Self::Bytes,
+        Self::LateFiles,
+        Self::Completions,
+        Self::GivenUp,
+        Self::Runs,
+        Self::Parked,
+        Self::ParkedBytes,
+        Self::FreeBytes,
+        Self::TotalBytes,
+        Self::ExpiresAt,
+        Self::From,
+        Self::Until,
+    ];
+
+    /// Returns its name in messages and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Files => "file_count",
+            Self::Bytes => "size_bytes",
+            Self::LateFiles => "late_file_count",
+            Self::Completions => "completion_count",
+            Self::GivenUp => "given_up_count",
+            Self::Runs => "completed_count",
+            Self::Parked => "parked_count",
+            Self::ParkedBytes => "parked_size_bytes",
+            Self::FreeBytes => "free_bytes",
+            Self::TotalBytes => "total_bytes",
+            Self::ExpiresAt => "expires_at",
+            Self::From => "from",
+            Self::Until => "until",
+        }
+    }
+
+    /// Tells whether it is a time, in nanoseconds since 1970.
+    pub fn is_time(self) -> bool {
+        matches!(self, Self::ExpiresAt | Self::From | Self::Until)
+    }
+}
+
+/// What a notice says. Each kind has the facts that it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NoticeFacts {
+    /// The drop directory.
+    pub drop: Option<DirectoryName>,
+    /// Where a run is complete; or the one destination that it is about.
+    pub destinations: Vec<DestinationName>,
+    /// What it is about: a run, the first file, a drop directory, a destination, a directory.
+    pub name: String,
+    /// The path of a directory.
+    pub directory: Option<String>,
+    /// Why; the word of a reason where files failed.
+    pub reason: Option<String>,
+    /// The reason in full, of the first file.
+    pub detail: Option<String>,
+    /// How a run ended, by its own word.
+    pub outcome: Option<RunOutcome>,
+    /// Numbers and times.
+    pub numbers: BTreeMap<NoticeNumber, u64>,
+    /// Files that failed, or runs that were completed, up to [`ITEMS_MAX`].
+    pub items: Vec<NoticeItem>,
+}
+
+/// Receivers refuse messages of more than about a megabyte: more files or runs than this are counted and
+/// not named. `status` lists all that are parked.
+pub const ITEMS_MAX: usize = 1_000;
+
+impl NoticeFacts {
+    /// States a number.
+    #[must_use]
+    pub fn with(mut self, number: NoticeNumber, value: u64) -> Self {
+        self.numbers.insert(number, value);
+        self
+    }
+
+    /// States a time.
+    #[must_use]
+    pub fn with_time(self, number: NoticeNumber, at: WallTime) -> Self {
+        self.with(number, u64::try_from(at.0).unwrap_or(0))
+    }
+
+    /// Returns a number; zero where it is not stated.
+    pub fn number(&self, number: NoticeNumber) -> u64 {
+        self.numbers.get(&number).copied().unwrap_or(0)
+    }
+
+    /// Adds files that failed for the same reason, and returns those of them that are named.
+    pub fn append(&mut self, more: &Self) -> Vec<NoticeItem> {
+        for number in [NoticeNumber::Count, NoticeNumber::Bytes] {
+            let sum = self.number(number).saturating_add(more.number(number));
+            self.numbers.insert(number, sum);
+        }
+        let room = ITEMS_MAX.saturating_sub(self.items.len());
+        let named: Vec<_> = more.items.iter().take(room).cloned().collect();
+        self.items.extend_from_slice(&named);
+        named
+    }
+}
+
+/// One entry of a notice's list: a file that failed, or a run that was completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeItem {
+    /// The upload, of a file that failed.
+    pub upload: Option<UploadId>,
+    /// Its drop directory.
+    pub drop: DirectoryName,
+    /// The path of the file or run, as people read it; empty for all files that are runs of their own
+    /// together.
+    pub name: String,
+    /// The files of it.
+    pub file_count: u64,
+    /// Their length together.
+    pub size: ByteCount,
+}
+
+/// How often a summary is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportPeriod {
+    /// Each day.
+    Day,
+    /// Each week.
+    Week,
+}
+
+/// One message by one channel: a row of the notices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
+    /// Its id in this state.
     pub id: NoticeId,
-    /// By which way it goes.
+    /// Who gets it.
     pub channel: Channel,
     /// What it is about.
     pub kind: NoticeKind,
-    /// Of that kind, which: a run's name, an upload's id, a drop directory, a destination, a day.
-    pub subject: String,
-    /// It takes back an earlier notice of its kind and subject: heard again, ok again.
+    /// What it belongs to.
+    pub group: NoticeGroup,
+    /// It says that the condition of its group is over.
     pub is_over: bool,
-    /// The JSON that is sent: the same at every try.
-    pub body: String,
-    /// When what it tells of happened.
+    /// What it says.
+    pub facts: NoticeFacts,
+    /// When what it says happened.
     pub at: WallTime,
-    /// Not sent before this time: more of the same may come.
+    /// Not sent before this time: until then files may be added to it.
     pub due: WallTime,
 }
 
 impl Notice {
-    /// Returns the id that receivers see. Ids begin at one in each state: with its time an id is one
-    /// of many states, too.
+    /// Returns the id that receivers see. Ids begin at one in each state: with its time an id is
+    /// unique among many states, too.
     pub fn public_id(&self) -> String {
         format!("{:x}-{}", self.at.0, self.id.0)
     }
@@ -155,36 +336,25 @@ impl Notice {
 /// A notice that was not sent yet, as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsentNotice {
-    /// What is to be sent, due when it is to be tried again.
+    /// The notice, due when it is to be tried again.
     pub notice: Notice,
-    /// How often that was tried.
+    /// How often it was tried.
     pub attempt_count: u32,
     /// Since when its receiver has refused it.
     pub refused_since: Option<WallTime>,
 }
 
-/// What was told lately: it counts against what may be told in an hour.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecentNotice {
-    pub channel: Channel,
-    /// When it was taken.
-    pub sent_at: Option<WallTime>,
-    /// When it was made, or was due.
-    pub due: WallTime,
-    pub body: String,
-}
-
-/// What the outbox holds, as a start reads it.
+/// What a start reads of the notices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StoredOutbox {
+pub struct StoredNotices {
     /// What was not sent yet, in order.
     pub unsent: Vec<UnsentNotice>,
-    /// What was made or sent within the last hour.
-    pub recent: Vec<RecentNotice>,
-    /// The day of each channel's last digest.
-    pub digests: Vec<(Channel, String)>,
-    /// What people were told of and not yet that it is over.
-    pub troubles: Vec<(NoticeKind, String)>,
+    /// When the newest notice of each group was made or sent; that a condition is over does not count.
+    pub latest: Vec<(NoticeGroup, WallTime)>,
+    /// Conditions of which people were notified, and not yet that they are over.
+    pub standing: Vec<NoticeGroup>,
+    /// The end of the last period that was reported.
+    pub reported_until: Option<WallTime>,
     /// The id after the last one ever given.
     pub next: Option<NoticeId>,
 }
@@ -198,6 +368,6 @@ mod tests {
         for kind in NoticeKind::ALL {
             assert_eq!(NoticeKind::parse(kind.as_str()), Some(kind));
         }
-        assert!(NoticeKind::TROUBLES.iter().all(|kind| NoticeKind::ASKED.contains(kind)));
+        assert!(NoticeKind::CONDITIONS.iter().all(|kind| NoticeKind::ALL.contains(kind)));
     }
 }

@@ -1,12 +1,12 @@
 //! What the store writes, one thing at a time: a new upload, a fact about one, or a row of another table.
 
-use super::bytes::PartSize;
+use super::bytes::{ByteCount, PartSize};
 use super::fact::Fact;
 use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
 use super::health::{DestinationState, DirectoryHealth, Learned};
 use super::id::{DestinationName, DirectoryName, UploadId};
-use super::notice::{Notice, NoticeId};
+use super::notice::{Notice, NoticeId, NoticeItem};
 use super::order::OrderRecord;
 use super::remote::Target;
 use super::root::RootIdentity;
@@ -158,32 +158,44 @@ pub enum Record {
         is_done: bool,
         at: WallTime,
     },
-    /// People are to be told; one that was not tried yet takes the place of itself.
+    /// A notice is to be sent.
     Notice(Box<Notice>),
-    /// It was not told, and why.
+    /// More files failed for the reason of a notice that was not tried yet.
+    NoticeFiles {
+        /// The notice.
+        id: NoticeId,
+        /// How many files it is about, named or not.
+        file_count: u64,
+        /// Their length together.
+        size: ByteCount,
+        /// The files that were added and are named.
+        items: Vec<NoticeItem>,
+    },
+    /// A notice was not accepted by its channel, and is tried again.
     NoticeDelayed {
+        /// The notice.
         id: NoticeId,
         /// When it is tried again.
         retry_at: WallTime,
-        /// Why it was not told.
+        /// Why it was not accepted.
         failure: Failure,
         /// Since when its receiver has refused it, when it does.
         refused_since: Option<WallTime>,
     },
-    /// Its receiver refuses it for good: it is not tried any more.
+    /// The receiver of a notice refuses it for good: it is not tried any more.
     NoticeGivenUp {
+        /// The notice.
         id: NoticeId,
+        /// When it was given up.
         at: WallTime,
-        /// Why it was not told.
+        /// Why it was not accepted.
         failure: Failure,
     },
-    /// Another notice tells of it too.
-    NoticeFolded {
-        id: NoticeId,
-        into: NoticeId,
-    },
+    /// A notice was accepted by its channel.
     NoticeSent {
+        /// The notice.
         id: NoticeId,
+        /// When it was accepted.
         at: WallTime,
     },
     /// What an operator ordered, or that it holds no more.

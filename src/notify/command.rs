@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::body;
 use crate::model::{Failure, FailureKind, Notice, Shown, json_shown};
 
 /// What of our environment the program sees.
@@ -51,10 +52,11 @@ const LATER: i32 = 75;
 /// When it cannot be run, ends with another code than 0, or does not end in time; `Unreachable` when
 /// it asks to be run later.
 pub(crate) async fn send(settings: &Settings, notice: &Notice) -> Result<(), Failure> {
-    send_within(settings, notice, TIME_LIMIT).await
+    let line = format!("{}\n", json_shown(&body(notice).to_string()));
+    send_within(settings, line, TIME_LIMIT).await
 }
 
-async fn send_within(settings: &Settings, notice: &Notice, limit: Duration) -> Result<(), Failure> {
+async fn send_within(settings: &Settings, line: String, limit: Duration) -> Result<(), Failure> {
     let Some((program, arguments)) = settings.run.split_first() else {
         return Err(failed("no program is configured".into()));
     };
@@ -63,7 +65,7 @@ async fn send_within(settings: &Settings, notice: &Notice, limit: Duration) -> R
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = Group(pid);
     let mut written = (Vec::new(), Vec::new());
-    let ended = converse(&mut child, format!("{}\n", json_shown(&notice.body)), &mut written);
+    let ended = converse(&mut child, line, &mut written);
     let status = match tokio::time::timeout(limit, ended).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => return Err(failed(format!("{program} cannot be waited for: {error}"))),
@@ -103,14 +105,14 @@ fn start(program: &str, arguments: &[String]) -> std::io::Result<Child> {
 /// Feeds the program and hears it out until it ends.
 async fn converse(
     child: &mut Child,
-    body: String,
+    line: String,
     written: &mut (Vec<u8>, Vec<u8>),
 ) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
             // A program may know enough without reading; its exit code tells.
-            stdin.write_all(body.as_bytes()).await.unwrap_or(());
+            stdin.write_all(line.as_bytes()).await.unwrap_or(());
         }
     };
     let talk = async {
@@ -146,24 +148,10 @@ fn said(written: &(Vec<u8>, Vec<u8>)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Channel, NoticeId, NoticeKind, WallTime};
-
-    fn notice() -> Notice {
-        Notice {
-            id: NoticeId(1),
-            channel: Channel::new("command"),
-            kind: NoticeKind::Parked,
-            subject: "7".into(),
-            is_over: false,
-            body: "{\"id\":\"1\"}".into(),
-            at: WallTime(0),
-            due: WallTime(0),
-        }
-    }
 
     async fn shell(script: &str, limit: Duration) -> Result<(), String> {
         let run = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        let sent = send_within(&Settings { run }, &notice(), limit).await;
+        let sent = send_within(&Settings { run }, "{\"id\":\"1\"}\n".into(), limit).await;
         sent.map_err(|failure| failure.message)
     }
 
@@ -182,7 +170,8 @@ mod tests {
         let long = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1", TIME_LIMIT).await;
         assert!(long.is_err_and(|text| text.len() < OUTPUT_MAX + 100));
         let run = vec!["/nowhere/at all".to_owned()];
-        let none = send(&Settings { run }, &notice()).await.expect_err("not there");
+        let none =
+            send_within(&Settings { run }, String::new(), TIME_LIMIT).await.expect_err("not there");
         assert!(none.message.starts_with("/nowhere/at all cannot be run: "), "{none}");
     }
 

@@ -13,9 +13,8 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls as Encryption, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
-use serde_json::Value;
 
-use super::{Means, secret, words};
+use super::{Means, body, secret, words};
 use crate::model::{Failure, FailureKind, Notice, Shown};
 
 /// A server that takes longer is held to be stuck.
@@ -103,8 +102,7 @@ fn message(settings: &Settings, notice: &Notice) -> Result<Message, Failure> {
         text.parse::<Mailbox>().map_err(|error| unusable(format!("{text:?}: {error}")))
     };
     let from = mailbox(&settings.from)?;
-    let (id, body) = (notice.public_id(), serde_json::from_str(&notice.body));
-    let body: Value = body.unwrap_or_default();
+    let (id, body) = (notice.public_id(), body(notice));
     let place = from.email.domain().to_owned();
     let at = UNIX_EPOCH + Duration::from_nanos(u64::try_from(notice.at.0).unwrap_or(0));
     let mut builder = Message::builder()

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Answer, Means, Parcel, secret, words};
+use super::{Answer, Means, Parcel, body, secret, words};
 use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
 /// What of an answer is repeated.
@@ -49,7 +49,7 @@ pub(crate) async fn send(
     means: Means<'_>,
 ) -> Result<(), Failure> {
     let address = secret::read(&settings.url_file, means)?;
-    let body = settings.format.render(notice);
+    let body = settings.format.render(&body(notice));
     let id = notice.public_id();
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
@@ -106,11 +106,10 @@ pub(super) fn judge(answer: &Answer) -> Result<(), Failure> {
 }
 
 impl Format {
-    fn render(self, notice: &Notice) -> String {
-        let body: Value = serde_json::from_str(&notice.body).unwrap_or_default();
-        let text = words::short(&body);
+    fn render(self, body: &Value) -> String {
+        let text = words::short(body);
         match self {
-            Self::Json => json_shown(&notice.body).into_owned(),
+            Self::Json => json_shown(&body.to_string()).into_owned(),
             Self::Slack => {
                 let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 json!({ "text": text }).to_string()
@@ -135,29 +134,16 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Channel, NoticeId, NoticeKind, WallTime};
-
-    fn notice() -> Notice {
-        Notice {
-            id: NoticeId(1),
-            channel: Channel::new("webhook"),
-            kind: NoticeKind::Parked,
-            subject: "7".into(),
-            is_over: false,
-            body: "{\"id\":\"1\",\"text\":\"a <b> & c\"}".into(),
-            at: WallTime(255),
-            due: WallTime(0),
-        }
-    }
 
     #[test]
     fn each_format_has_its_text_where_its_receiver_looks_for_it() {
-        let slack: Value = serde_json::from_str(&Format::Slack.render(&notice())).expect("JSON");
+        let body = json!({ "id": "1", "text": "a <b> & c" });
+        let slack: Value = serde_json::from_str(&Format::Slack.render(&body)).expect("JSON");
         assert_eq!(slack, json!({ "text": "a &lt;b&gt; &amp; c" }));
-        let teams: Value = serde_json::from_str(&Format::Teams.render(&notice())).expect("JSON");
+        let teams: Value = serde_json::from_str(&Format::Teams.render(&body)).expect("JSON");
         let block = &teams["attachments"][0]["content"]["body"][0];
         assert_eq!((&block["type"], &block["text"]), (&json!("TextBlock"), &json!("a <b> & c")));
-        assert_eq!(Format::Json.render(&notice()), notice().body);
+        assert_eq!(Format::Json.render(&body), body.to_string());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Notices in words for people: what stands in a mail, made of the JSON of a notice. Names and reasons
-//! are escaped: they begin no line and no header.
+//! Notices as people read them: the text of a mail or a chat message, made of the JSON of a notice. Names
+//! and reasons are escaped: they begin no line and no header.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use crate::model::{ByteCount, NoticeKind, Shown};
 
 /// A subject is cut here.
 const SUBJECT_MAX: usize = 120;
-/// Lines of a list; the others are counted.
-const LINES_MAX: usize = 200;
+/// Lines of a list in a chat, whose receivers refuse long messages; the others are counted.
+const CHAT_LINES_MAX: usize = 20;
 /// Facts of a message, and what people call them.
-const LABELS: [(&str, &str); 11] = [
+const LABELS: [(&str, &str); 13] = [
     ("drop", "Drop directory"),
     ("name", "Name"),
     ("destination", "Destination"),
@@ -21,6 +21,8 @@ const LABELS: [(&str, &str); 11] = [
     ("outcome", "The run ended as"),
     ("reason", "Reason"),
     ("expires_at", "Ends"),
+    ("from", "From (UTC)"),
+    ("until", "Until (UTC)"),
     ("at", "Time (UTC)"),
 ];
 
@@ -32,25 +34,19 @@ fn count(body: &Value, key: &str) -> u64 {
     body[key].as_u64().unwrap_or(0)
 }
 
-/// Returns one sentence, and the list of a digest.
+/// Returns one sentence and the beginning of the list.
 pub(super) fn short(body: &Value) -> String {
-    let mut short = text(body, "text");
-    for line in list(body) {
-        short += "\n";
-        short += &line;
-    }
-    short
+    let list = list(body, CHAT_LINES_MAX);
+    [vec![text(body, "text")], list].concat().join("\n")
 }
 
 /// Returns the subject of a mail.
 pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let (name, drop) = (text(body, "name"), text(body, "drop"));
     let subject = match (kind, is_over) {
-        (NoticeKind::RunCompleted, _) if body["paths"].is_array() => {
-            let count = count(body, "file_count");
-            format!("{drop}: {count} {} complete", if count == 1 { "file" } else { "files" })
-        }
         (NoticeKind::RunCompleted, _) => format!("{name} is complete"),
+        (NoticeKind::RunStale, _) => format!("{name} is stale"),
+        (NoticeKind::Replaced, _) => format!("files of {name} were replaced"),
         (NoticeKind::Parked, _) => {
             let count = count(body, "count");
             format!("{drop}: {count} {} parked", if count == 1 { "file" } else { "files" })
@@ -59,8 +55,8 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
             let count = count(body, "count");
             format!("{drop}: {count} {} stuck", if count == 1 { "file" } else { "files" })
         }
-        (NoticeKind::Deaf, false) => format!("drop directory {name} is deaf"),
-        (NoticeKind::Deaf, true) => format!("drop directory {name} is heard again"),
+        (NoticeKind::Deaf, false) => format!("drop directory {name} is unreadable"),
+        (NoticeKind::Deaf, true) => format!("drop directory {name} is readable again"),
         (NoticeKind::DestinationHalted, false) => format!("destination {name} is halted"),
         (NoticeKind::DestinationUnreachable, false) => {
             format!("destination {name} cannot be reached")
@@ -68,10 +64,10 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::DestinationHalted | NoticeKind::DestinationUnreachable, true) => {
             format!("destination {name} is fine again")
         }
-        (NoticeKind::DiskNearlyFull, false) => format!("little room on {name}"),
-        (NoticeKind::DiskNearlyFull, true) => format!("room again on {name}"),
-        (NoticeKind::CredentialFailing, false) => format!("the credential of {name} ends soon"),
-        (NoticeKind::CredentialFailing, true) => format!("the credential of {name} is renewed"),
+        (NoticeKind::DiskLow, false) => format!("little free space on {name}"),
+        (NoticeKind::DiskLow, true) => format!("free space again on {name}"),
+        (NoticeKind::CredentialExpiring, false) => format!("the credential of {name} ends soon"),
+        (NoticeKind::CredentialExpiring, true) => format!("the credential of {name} is renewed"),
         (NoticeKind::ReceiptsDamaged, false) => format!("receipts of {name} are damaged"),
         (NoticeKind::ReceiptsDamaged, true) => format!("receipts of {name} are whole again"),
         (NoticeKind::GoneAtDestination, false) => {
@@ -80,8 +76,7 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
         (NoticeKind::GoneAtDestination, true) => {
             format!("{name} is at every destination as it was sent")
         }
-        (NoticeKind::Digest, _) => format!("{name}: {}", text(body, "text")),
-        (NoticeKind::Summary, _) => format!("{} messages in one", count(body, "count")),
+        (NoticeKind::Report, _) => format!("report: {}", text(body, "text")),
     };
     let cut: String = subject.chars().take(SUBJECT_MAX).collect();
     format!("[dropferry] {cut}")
@@ -89,31 +84,15 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
 
 /// Returns the content of a mail.
 pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
-    let mut mail = match kind {
-        NoticeKind::Summary => {
-            let count = count(body, "count");
-            format!("There was more to tell than one mail at a time: {count} messages.\n\n")
-        }
-        NoticeKind::RunCompleted
-        | NoticeKind::Parked
-        | NoticeKind::UploadStuck
-        | NoticeKind::Deaf
-        | NoticeKind::DestinationHalted
-        | NoticeKind::DestinationUnreachable
-        | NoticeKind::DiskNearlyFull
-        | NoticeKind::CredentialFailing
-        | NoticeKind::ReceiptsDamaged
-        | NoticeKind::GoneAtDestination
-        | NoticeKind::Digest => format!("{}\n\n", text(body, "text")),
-    };
-    // A list has no name of its own; that of a day stands in the subject.
-    let is_list = body["paths"].is_array() || kind == NoticeKind::Digest;
+    let mut mail = format!("{}\n\n", text(body, "text"));
+    // A list has no name of its own.
+    let is_list = body["paths"].is_array() || kind == NoticeKind::Report;
     let labels = LABELS.iter().filter(|(key, _)| *key != "name" || !is_list);
     let facts = labels.filter_map(|(key, label)| Some((label, shown(key, &body[*key])?)));
     for (label, value) in facts {
         mail += &format!("{:18}{value}\n", format!("{label}:"));
     }
-    let listed = list(body);
+    let listed = list(body, usize::MAX);
     if !listed.is_empty() {
         mail += &format!("\n{}\n", listed.join("\n"));
     }
@@ -141,23 +120,23 @@ fn shown(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// What a message is a list of: paths, drops of a day, messages.
-fn list(body: &Value) -> Vec<String> {
+/// What a message is a list of: paths, or the runs of a report.
+fn list(body: &Value, lines_max: usize) -> Vec<String> {
     let items = |key: &str| body[key].as_array().map_or(&[][..], Vec::as_slice);
     let mut lines: Vec<String> = Vec::new();
     let paths = items("paths").iter().filter_map(Value::as_str);
     lines.extend(paths.map(|path| format!("  {}", Shown(path))));
-    for item in items("completed").iter().take(LINES_MAX) {
+    for item in items("completed") {
         let size = ByteCount(count(item, "size_bytes"));
-        let name = Shown(item["name"].as_str().unwrap_or("files that are drops of their own"));
+        let name = Shown(item["name"].as_str().unwrap_or("files that are runs of their own"));
         let (drop, files) = (text(item, "drop"), count(item, "file_count"));
         let files = if files == 1 { "1 file".into() } else { format!("{files} files") };
         lines.push(format!("  {drop}: {name}, {files}, {size}"));
     }
-    let told = items("notices").iter().map(|notice| format!("- {}", text(notice, "text")));
-    lines.extend(told.take(LINES_MAX));
+    let named = lines.len().min(lines_max);
     let counted = ["count", "completed_count"].iter().map(|key| count(body, key)).max();
-    let more = counted.unwrap_or(0).saturating_sub(lines.len() as u64);
+    let more = counted.unwrap_or(0).max(lines.len() as u64) - named as u64;
+    lines.truncate(named);
     if more > 0 && !lines.is_empty() {
         lines.push(format!("  and {more} more"));
     }
@@ -170,7 +149,10 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
         return Some("There is nothing to do.".into());
     }
     let advice = match kind {
-        NoticeKind::RunCompleted | NoticeKind::Digest | NoticeKind::Summary => return None,
+        NoticeKind::RunCompleted
+        | NoticeKind::RunStale
+        | NoticeKind::Replaced
+        | NoticeKind::Report => return None,
         NoticeKind::Parked => format!(
             "They wait until someone acts. `dropferry show {}` says what happened to the first, and \
              `dropferry status` lists all that are parked.",
@@ -181,17 +163,17 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
              hanging? `dropferry show {}` says what happened to the first.",
             count(body, "first_upload")
         ),
-        NoticeKind::Deaf => "Files that arrive there are not seen until it is heard again. Is its \
+        NoticeKind::Deaf => "Files that arrive there are not seen until it is readable again. Is its \
             share mounted, and may the daemon read it?"
             .into(),
-        NoticeKind::DestinationHalted => "Nothing is sent there until it takes our calls again. \
+        NoticeKind::DestinationHalted => "Nothing is sent there until it accepts our calls again. \
             Mostly its credential is to be replaced; the file is read again by itself."
             .into(),
         NoticeKind::DestinationUnreachable => {
             "Nothing is lost: what waits is sent when it answers again.".into()
         }
-        NoticeKind::DiskNearlyFull => "Make room there before it is full.".into(),
-        NoticeKind::CredentialFailing => {
+        NoticeKind::DiskLow => "Make room there before it is full.".into(),
+        NoticeKind::CredentialExpiring => {
             "Replace it in time: the file is read again by itself.".into()
         }
         NoticeKind::ReceiptsDamaged => "Nothing of the run is moved or deleted here. Restore the \
@@ -212,29 +194,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_read_of_a_day() {
+    fn people_read_a_report() {
         let body = json!({
-            "name": "2026-11-21", "text": "2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B",
+            "name": "a week", "text": "1 run is complete: 5 files, 30 B; parked: 1 file, 2 B",
             "completed": [
                 { "drop": "lab", "name": "run1", "file_count": 4, "size_bytes": 20 },
                 { "drop": "lab", "name": null, "file_count": 1, "size_bytes": 10 },
             ],
-            "completed_count": 2, "file_count": 5, "size_bytes": 30, "at": "2026-11-21T06:00:00Z",
+            "completed_count": 1, "file_count": 5, "size_bytes": 30, "at": "2026-11-21T06:00:00Z",
         });
-        let kind = NoticeKind::Digest;
+        let kind = NoticeKind::Report;
         assert_eq!(
             subject(kind, false, &body),
-            "[dropferry] 2026-11-21: 2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B"
+            "[dropferry] report: 1 run is complete: 5 files, 30 B; parked: 1 file, 2 B"
         );
         insta::assert_snapshot!(mail(kind, false, &body), @r"
-        2 drops are complete: 5 files, 30 B; parked: 1 file, 2 B
+        1 run is complete: 5 files, 30 B; parked: 1 file, 2 B
 
         Files:            5
         Size:             30 B
         Time (UTC):       2026-11-21T06:00:00Z
 
           lab: run1, 4 files, 20 B
-          lab: files that are drops of their own, 1 file, 10 B
+          lab: files that are runs of their own, 1 file, 10 B
         ");
     }
 

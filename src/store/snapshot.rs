@@ -22,6 +22,7 @@ mod catalogue;
 mod closed;
 mod files;
 mod health;
+mod report;
 mod runs;
 mod shown;
 mod targets;
@@ -328,13 +329,13 @@ fn ignored_sql(limit: u32) -> String {
 /// The index is named: the planner would take the one of what was sent, where all that was given up
 /// is as well.
 fn notices_sql() -> String {
-    const WAITS: &str = "outbox INDEXED BY outbox_unsent \
-        WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL AND folded_into IS NULL";
+    const WAITS: &str = "notices INDEXED BY notices_unsent \
+        WHERE sent_at_ns IS NULL AND given_up_at_ns IS NULL";
     format!(
         "SELECT count(*), \
         (SELECT failure FROM {WAITS} AND failure IS NOT NULL ORDER BY id LIMIT 1), \
-        (SELECT count(*) FROM outbox WHERE given_up_at_ns IS NOT NULL), \
-        (SELECT channel || ': ' || failure FROM outbox WHERE given_up_at_ns IS NOT NULL \
+        (SELECT count(*) FROM notices WHERE given_up_at_ns IS NOT NULL), \
+        (SELECT channel || ': ' || failure FROM notices WHERE given_up_at_ns IS NOT NULL \
             ORDER BY id DESC LIMIT 1) FROM {WAITS}"
     )
 }

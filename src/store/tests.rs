@@ -452,6 +452,7 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
     let (mut writer, _) = Writer::open(&settings).expect("opened");
     let health = |name: &str| {
         Record::DirectoryHealth(crate::model::DirectoryHealth {
+            is_scanned: true,
             drop: DirectoryName::new(name),
             directory: "/data".into(),
             watch: crate::model::WatchState::Deaf,

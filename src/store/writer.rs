@@ -14,8 +14,8 @@ mod attempts;
 mod files;
 pub(super) mod load;
 mod moves;
+mod notices;
 pub(super) mod orders;
-mod outbox;
 mod rate;
 mod record;
 mod refused;
@@ -85,7 +85,7 @@ impl Writer {
         let loaded = connection
             .pragma_update(None, "wal_autocheckpoint", 0)
             .and_then(|()| moves::land(&connection))
-            .and_then(|()| outbox::prune(&connection))
+            .and_then(|()| notices::prune(&connection))
             .and_then(|_| load::load(&connection))
             .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
         let settings = settings.clone();

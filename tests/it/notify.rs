@@ -1,4 +1,4 @@
-//! Telling people, with the real binary: a program that fails, one that is slow, and a kill between.
+//! Notices, with the real binary: a program that fails, one that is slow, and a kill between.
 
 mod mail;
 mod receiver;
@@ -111,7 +111,7 @@ fn a_program_that_never_succeeds_holds_nothing_up_and_status_says_so() {
 }
 
 #[test]
-fn forty_parked_files_are_one_message() {
+fn forty_parked_files_are_one_message_at_once_and_one_that_waits_for_the_pause() {
     let mut stage = stage("\"parked\"", "");
     for number in 0..40 {
         stage.write(&format!("run1/{number}.txt"), b"first");
@@ -122,11 +122,13 @@ fn forty_parked_files_are_one_message() {
         stage.write(&format!("run1/{number}.txt"), b"another, which stands in its own way");
     }
     stage.until_count("parked", 40);
-    let told = until("people are told", || kept(&stage, "accepted").pop());
-    until_told(&stage);
-    assert_eq!(kept(&stage, "accepted").len(), 1, "one message for all");
-    assert_eq!((&told["count"], &told["reason"]), (&40.into(), &"name-taken".into()));
-    assert_eq!(told["paths"].as_array().map(Vec::len), Some(5));
+    let told = until("the first is sent", || kept(&stage, "accepted").pop());
+    let first = told["count"].as_u64().expect("a count");
+    assert_eq!(told["reason"], "name-taken");
+    assert_eq!(told["paths"].as_array().map(Vec::len), usize::try_from(first).ok());
+    let waiting = stage.status()["notices"]["waiting"].as_u64();
+    assert_eq!(waiting, Some(u64::from(first < 40)), "all others are one message");
+    assert_eq!(kept(&stage, "accepted").len(), 1, "which is not sent within the pause");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `[notify]`: how people are told, and of what.
+//! `[notify]`: who is notified, by which channels, and of what.
 
 mod mail;
 
@@ -13,21 +13,19 @@ use toml::Spanned;
 use super::Resolver;
 use crate::config::many::Many;
 use crate::config::units::parse_size;
-use crate::config::{Told, raw};
+use crate::config::{ChannelConfig, raw};
 use crate::engine::settings::{ChannelSettings, DiskFloor, NoticeSettings};
-use crate::model::{ByteCount, Channel, NoticeKind};
+use crate::model::{ByteCount, Channel, NoticeKind, ReportPeriod};
 use crate::notify::{Sender, command, heartbeat, webhook};
 use crate::platform::credential::read_secret_bytes;
 use crate::platform::http;
 
-/// Messages that people can bear in an hour.
-const PER_HOUR: u32 = 30;
-/// Beats that come faster tell nothing more.
+/// Beats that come faster show nothing more.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// What `[notify]` says.
-pub(super) struct Voice {
-    pub(super) told: Vec<Told>,
+pub(super) struct NotifyConfig {
+    pub(super) channels: Vec<ChannelConfig>,
     pub(super) notices: NoticeSettings,
     pub(super) heartbeats: Vec<heartbeat::Settings>,
 }
@@ -36,7 +34,6 @@ pub(super) struct Voice {
 struct ChannelKeys {
     name: Option<Spanned<String>>,
     on: raw::Words,
-    per_hour: Option<Spanned<i64>>,
 }
 
 /// The tables of one key, each with its place.
@@ -52,74 +49,79 @@ fn tables<T>(many: Option<Spanned<Many<T>>>) -> Vec<(Range<usize>, T)> {
 }
 
 impl Resolver<'_> {
-    pub(super) fn notify(&mut self, raw: raw::Notify, network: &http::Settings) -> Voice {
-        let mut told: Vec<Told> = Vec::new();
+    pub(super) fn notify(&mut self, raw: raw::Notify, network: &http::Settings) -> NotifyConfig {
+        let mut channels: Vec<ChannelConfig> = Vec::new();
         for (span, raw) in tables(raw.command) {
             let (common, sender) = self.command(&span, raw);
-            told.extend(sender.and_then(|sender| self.told("command", common, sender, &told)));
+            self.add_channel("command", common, sender, &mut channels);
         }
         for (span, raw) in tables(raw.webhook) {
             let (common, sender) = self.webhook(&span, raw);
-            told.extend(sender.and_then(|sender| self.told("webhook", common, sender, &told)));
+            self.add_channel("webhook", common, sender, &mut channels);
         }
         for (span, raw) in tables(raw.mail) {
-            let (common, digest, sender) = self.mail(&span, raw, network);
-            let channel = sender.and_then(|sender| self.told("mail", common, sender, &told));
-            told.extend(channel.map(|mut channel| {
-                channel.settings.digest = digest;
-                channel
-            }));
+            let (common, sender) = self.mail(&span, raw, network);
+            self.add_channel("mail", common, sender, &mut channels);
         }
         let heartbeats = tables(raw.heartbeat).into_iter();
         let heartbeats = heartbeats.filter_map(|(span, raw)| self.heartbeat(&span, raw)).collect();
+        let report = self.report(raw.report.as_ref(), &channels);
         let notices = self.notices(raw.unreachable_after, raw.disk_free_min);
-        Voice { told, notices, heartbeats }
+        NotifyConfig { channels, notices: NoticeSettings { report, ..notices }, heartbeats }
+    }
+
+    /// How often a summary is sent. One that no channel gets is a mistake.
+    fn report(
+        &mut self,
+        report: Option<&Spanned<String>>,
+        channels: &[ChannelConfig],
+    ) -> Option<ReportPeriod> {
+        let periods = [("daily", ReportPeriod::Day), ("weekly", ReportPeriod::Week)];
+        let period = self.choice("report", report, &periods);
+        let is_wanted = channels.iter().any(|one| one.settings.on.contains(&NoticeKind::Report));
+        if let Some(report) = report.filter(|_| !is_wanted) {
+            let message = "no channel gets the report".to_owned();
+            let hint = "a [notify] mail gets it unless its on leaves it out; others with \
+                \"report\" in on";
+            self.problem(Some(report.span()), message, Some(hint.into()));
+        }
+        period
     }
 
     /// Names a channel: by its kind, and its own name or its place among several.
-    fn told(
+    fn add_channel(
         &mut self,
         kind: &'static str,
         common: ChannelKeys,
-        sender: Sender,
-        before: &[Told],
-    ) -> Option<Told> {
+        sender: Option<Sender>,
+        channels: &mut Vec<ChannelConfig>,
+    ) {
+        let Some(sender) = sender else { return };
         let is_taken =
-            |name: &str| before.iter().any(|told| told.settings.channel.as_str() == name);
+            |name: &str| channels.iter().any(|one| one.settings.channel.as_str() == name);
         let name = match &common.name {
             Some(name) => {
                 self.check_name(&format!("[notify] {kind}"), name.as_ref(), &name.span());
                 format!("{kind}.{}", name.as_ref())
             }
             None if !is_taken(kind) => kind.to_owned(),
-            None => (2..).map(|n| format!("{kind}-{n}")).find(|name| !is_taken(name))?,
+            None => {
+                let numbered = (2..).map(|n| format!("{kind}-{n}")).find(|name| !is_taken(name));
+                numbered.unwrap_or_default()
+            }
         };
         if is_taken(&name) {
             let message = format!("there are two [notify] {name}");
             let span = common.name.as_ref().map(Spanned::span);
             self.problem(span, message, Some("give each a name of its own".into()));
         }
-        let usual = if kind == "command" { None } else { Some(PER_HOUR) };
-        let per_hour = self.per_hour(common.per_hour).or(usual);
-        let on = self.kinds(common.on);
-        let channel = Channel::new(name);
-        let settings = ChannelSettings { on, per_hour, ..ChannelSettings::plain(channel) };
-        Some(Told { settings, sender })
-    }
-
-    fn per_hour(&mut self, value: Option<Spanned<i64>>) -> Option<u32> {
-        let value = value?;
-        let found = u32::try_from(*value.as_ref()).ok().filter(|count| (1..=1000).contains(count));
-        if found.is_none() {
-            let message = format!("per_hour = {} is not possible", value.as_ref());
-            let hint = "allowed: a number from 1 to 1000".to_owned();
-            self.problem(Some(value.span()), message, Some(hint));
-        }
-        found
+        let on = self.kinds(common.on, kind == "mail");
+        let settings = ChannelSettings { channel: Channel::new(name), on };
+        channels.push(ChannelConfig { settings, sender });
     }
 
     fn command(&mut self, span: &Range<usize>, raw: raw::Command) -> (ChannelKeys, Option<Sender>) {
-        let raw::Command { name, run, on, per_hour } = raw;
+        let raw::Command { name, run, on } = raw;
         match run.first() {
             Some(program) => self.check_program(program),
             None => {
@@ -130,11 +132,11 @@ impl Resolver<'_> {
         }
         let run = run.into_iter().map(Spanned::into_inner).collect();
         let sender = Sender::Command(command::Settings { run });
-        (ChannelKeys { name, on, per_hour }, Some(sender))
+        (ChannelKeys { name, on }, Some(sender))
     }
 
     fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (ChannelKeys, Option<Sender>) {
-        let raw::Webhook { name, url_file, secret_file, format, on, per_hour } = raw;
+        let raw::Webhook { name, url_file, secret_file, format, on } = raw;
         let formats = [
             ("json", webhook::Format::Json),
             ("slack", webhook::Format::Slack),
@@ -148,7 +150,7 @@ impl Resolver<'_> {
             secret_file,
             format: format.unwrap_or(webhook::Format::Json),
         });
-        (ChannelKeys { name, on, per_hour }, settings.map(Sender::Webhook))
+        (ChannelKeys { name, on }, settings.map(Sender::Webhook))
     }
 
     fn heartbeat(
@@ -203,7 +205,8 @@ impl Resolver<'_> {
         let unreachable_after =
             self.duration("unreachable_after", unreachable_after, usual.unreachable_after, min);
         let disk_floor = disk_free_min.and_then(|text| self.disk_floor(&text));
-        NoticeSettings { unreachable_after, disk_floor: disk_floor.unwrap_or(usual.disk_floor) }
+        let disk_floor = disk_floor.unwrap_or(usual.disk_floor);
+        NoticeSettings { unreachable_after, disk_floor, ..usual }
     }
 
     fn disk_floor(&mut self, text: &Spanned<String>) -> Option<DiskFloor> {
@@ -238,12 +241,15 @@ impl Resolver<'_> {
         self.problem(Some(program.span()), message, Some(hint));
     }
 
-    fn kinds(&mut self, on: raw::Words) -> BTreeSet<NoticeKind> {
-        let Some(on) = on else { return NoticeKind::ASKED.into() };
-        let words = NoticeKind::ASKED.map(|kind| (kind.as_str(), kind));
+    fn kinds(&mut self, on: raw::Words, is_mail: bool) -> BTreeSet<NoticeKind> {
+        let Some(on) = on else {
+            let is_usual = |kind: &NoticeKind| is_mail || *kind != NoticeKind::Report;
+            return NoticeKind::ALL.into_iter().filter(is_usual).collect();
+        };
+        let words = NoticeKind::ALL.map(|kind| (kind.as_str(), kind));
         if on.as_ref().is_empty() {
-            let hint = format!("allowed: {}", NoticeKind::ASKED.map(NoticeKind::as_str).join(", "));
-            self.problem(Some(on.span()), "on = [] tells nothing".into(), Some(hint));
+            let hint = format!("allowed: {}", NoticeKind::ALL.map(NoticeKind::as_str).join(", "));
+            self.problem(Some(on.span()), "on = [] notifies of nothing".into(), Some(hint));
         }
         on.as_ref().iter().filter_map(|word| self.choice("on", Some(word), &words)).collect()
     }

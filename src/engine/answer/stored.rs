@@ -101,7 +101,6 @@ impl Upload {
             Verdict::Equal | Verdict::Silent | Verdict::Unproved => {
                 self.life.part_waits.remove(&part);
                 self.life.failing_since = None;
-                self.life.is_told_stuck = false;
                 self.life.unreported_since.get_or_insert(now.monotonic);
                 self.accept(part, put, verdict, now)
             }

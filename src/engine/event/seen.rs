@@ -1,6 +1,8 @@
 //! What scans and comparisons say beside what was seen.
 
-use crate::model::{RootIdentity, Space, UploadId};
+use crate::model::{
+    DestinationName, NoticeFacts, ReportPeriod, RootIdentity, Space, UploadId, WallTime,
+};
 
 /// What a scan says of the drop directory as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +23,26 @@ pub struct MovedFrom {
     pub upload: UploadId,
     /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
     pub is_untouched: bool,
+}
+
+/// Which summary is wanted: of the last period that ended, unless it was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportWanted {
+    /// How long a period is.
+    pub period: ReportPeriod,
+    /// The end of the last period that was reported.
+    pub reported_until: Option<WallTime>,
+}
+
+/// What a survey found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The state directory.
+    pub directory: String,
+    /// The free space of its file system, where it is known.
+    pub space: Option<Space>,
+    /// When each destination's credential expires, where it says so.
+    pub expiries: Vec<(DestinationName, Option<WallTime>)>,
+    /// The summary that was wanted.
+    pub report: Option<NoticeFacts>,
 }

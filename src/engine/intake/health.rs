@@ -109,12 +109,6 @@ impl Health {
         self.last_full_scan_at
     }
 
-    /// Returns why it can neither be scanned nor watched, when it cannot.
-    pub(in crate::engine) fn unreadable_reason(&self) -> Option<&str> {
-        let why = self.watch_reason.as_deref().unwrap_or("it cannot be watched");
-        self.scan_failure().or((self.watch == WatchState::Deaf).then_some(why))
-    }
-
     fn scan_failure(&self) -> Option<&str> {
         match &self.reach {
             Reach::Readable => None,
@@ -272,6 +266,7 @@ impl Health {
             last_full_scan_at: self.last_full_scan_at,
             settling_count: settling_count as u64,
             root: self.root.clone(),
+            is_scanned: self.is_scanned,
         };
         (self.written.as_ref() != Some(&row)).then(|| {
             self.written = Some(row.clone());

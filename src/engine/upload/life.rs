@@ -63,8 +63,6 @@ pub(crate) struct Life {
     pub(crate) is_given_up: bool,
     /// Since when its file cannot be read, though it is there.
     pub(crate) failing_since: Option<Monotonic>,
-    /// People were told of that.
-    pub(crate) is_told_stuck: bool,
     /// No part before this one is open.
     pub(super) cursor: usize,
 }
@@ -125,7 +123,6 @@ impl Life {
             is_superseded: false,
             is_given_up: false,
             failing_since: None,
-            is_told_stuck: false,
             cursor: 0,
         }
     }

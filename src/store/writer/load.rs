@@ -32,7 +32,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         ignored: load_ignored(connection)?,
         unreadable: load_unreadable(connection)?,
         roots: load_roots(connection)?,
-        outbox: super::outbox::load(connection)?,
+        notices: super::notices::load(connection)?,
         orders: super::orders::load(connection)?,
         bandwidth: super::orders::load_bandwidth(connection)?,
         care: super::tend::load(connection)?,

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::moves::Moves;
 use super::refused::Written;
-use super::{Result, files, orders, outbox, runs, targets};
+use super::{Result, files, notices, orders, runs, targets};
 use crate::model::{
     DestinationName, DirectoryHealth, DirectoryName, IgnoreReason, Record, RootIdentity, WallTime,
 };
@@ -69,15 +69,17 @@ pub(super) fn write_record(
         Record::DisposalEnded { drop, run, is_done, at } => {
             runs::end_disposal(connection, drop, run, *is_done, *at)?;
         }
-        Record::Notice(notice) => outbox::write_notice(connection, notice)?,
+        Record::Notice(notice) => notices::write_notice(connection, notice)?,
+        Record::NoticeFiles { id, file_count, size, items } => {
+            notices::add_files(connection, *id, *file_count, *size, items)?;
+        }
         Record::NoticeDelayed { id, retry_at, failure, refused_since } => {
-            outbox::delay(connection, *id, *retry_at, failure, *refused_since)?;
+            notices::delay(connection, *id, *retry_at, failure, *refused_since)?;
         }
         Record::NoticeGivenUp { id, at, failure } => {
-            outbox::give_up(connection, *id, *at, failure)?;
+            notices::give_up(connection, *id, *at, failure)?;
         }
-        Record::NoticeFolded { id, into } => outbox::fold(connection, *id, *into)?,
-        Record::NoticeSent { id, at } => outbox::note_sent(connection, *id, *at)?,
+        Record::NoticeSent { id, at } => notices::note_sent(connection, *id, *at)?,
         Record::Order(order) => orders::write(connection, order)?,
         Record::DestinationLearned { .. } => write_learned(connection, record)?,
         Record::DirectoryHealth(health) => write_drop_health(connection, health)?,

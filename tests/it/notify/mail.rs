@@ -134,21 +134,24 @@ fn a_server_that_is_not_trusted_is_told_nothing() {
 }
 
 #[test]
-fn completions_of_a_day_wait_for_its_end() {
+fn a_report_is_sent_once_for_its_period_also_by_the_next_start() {
     let Some(server) = Server::start("") else { return };
-    let mut stage = server.stage("digest = \"daily\"");
-    stage.write("run1/a.txt", b"hello");
-    stage.write("run2/b.txt", b"world");
+    let mut stage = server.stage("");
+    let config = std::fs::read_to_string(stage.path("config.toml")).expect("read");
+    let config = config.replace("on = [\"run-completed\"]", "on = [\"report\"]");
+    let config = format!("{config}\n[notify]\nreport = \"weekly\"\n");
+    std::fs::write(stage.path("config.toml"), config).expect("written");
     stage.start();
-    super::super::run_states::until_run(&stage, "run1", "completed");
-    super::super::run_states::until_run(&stage, "run2", "completed");
-    let waiting = until("they wait", || stage.status()["notices"]["waiting"].as_u64());
-    assert_eq!(waiting, 1, "one row for both");
+    until("the last week is reported", || server.tries().pop());
+    until_told(&stage);
     stage.signal(Signal::KILL);
     stage.wait_for_end();
     stage.start();
-    stage.write("run3/c.txt", b"again");
-    super::super::run_states::until_run(&stage, "run3", "completed");
-    assert_eq!(stage.status()["notices"]["waiting"], 1, "the day goes on with its row");
-    assert!(server.tries().is_empty(), "the day is not over");
+    stage.write("run1/a.txt", b"hello");
+    super::super::run_states::until_run(&stage, "run1", "completed");
+    until_told(&stage);
+    let tries = server.tries();
+    assert_eq!(tries.len(), 1, "once for its period: {tries:?}");
+    let subject = header(&tries[0], "Subject");
+    assert_eq!(subject, "[dropferry] report: 0 runs are complete: 0 files, 0 B");
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dropferry::testing::daemon::{portion, stored};
 use dropferry::testing::engine::Portion;
 use dropferry::testing::engine::event::{
-    Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Walk,
+    Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Survey, Walk,
 };
 use dropferry::testing::model::{
     ByteCount, ByteRange, Catalogued, ContentMark, DestinationName, DirectoryName, Failure,
@@ -131,11 +131,12 @@ impl World {
             }
             Act::CheckProofs(check) => self.check_proofs(&check),
             Act::Dispose { run, how, before, .. } => self.dispose(&run, &how, before),
-            Act::Survey => Ok(Outcome::Surveyed {
+            Act::Survey(wanted) => Ok(Outcome::Surveyed(Survey {
                 directory: "/state".into(),
                 space: Some(Space { free: ByteCount(self.room), total: ByteCount(100) }),
                 expiries: vec![(DestinationName::new("far"), self.expires_at)],
-            }),
+                report: wanted.and_then(|wanted| self.report(wanted)),
+            })),
             Act::Notify { notice } => {
                 self.told.push(*notice);
                 Ok(Outcome::Notified)
@@ -317,6 +318,6 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::Notify { .. } => "notify",
         Act::FindHolder(_) => "find holder",
         Act::ReadRows { .. } => "read rows",
-        Act::Survey => "survey",
+        Act::Survey(_) => "survey",
     }
 }

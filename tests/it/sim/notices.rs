@@ -1,11 +1,13 @@
-//! What people are told, cut at every effect: nothing twice under two ids, nothing not at all.
+//! Notices, cut at every effect: none is sent under two ids, and none is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dropferry::testing::engine::event::Event;
-use dropferry::testing::engine::settings::{ChannelSettings, DigestSettings};
-use dropferry::testing::model::{Channel, FailureKind, NamePolicy, NoticeKind, RunState, WallTime};
+use dropferry::testing::engine::event::{Event, ReportWanted};
+use dropferry::testing::engine::settings::ChannelSettings;
+use dropferry::testing::model::{
+    Channel, FailureKind, NamePolicy, NoticeFacts, NoticeKind, ReportPeriod, RunState, WallTime,
+};
 use serde_json::Value;
 
 use super::acts::Fault;
@@ -17,8 +19,20 @@ use super::world::{Life, Step, World, traits};
 const STEPS_MAX: usize = 20_000;
 
 impl World {
-    fn tell_people(&mut self) {
+    fn notify_by_mail(&mut self) {
         self.settings.channels = vec![ChannelSettings::plain(Channel::new("mail"))];
+    }
+
+    /// Summarises the day that ended last; days end at 09:00 UTC.
+    pub(super) fn report(&self, wanted: ReportWanted) -> Option<NoticeFacts> {
+        const DAY_NS: i64 = 86_400_000_000_000;
+        const END_NS: i64 = 9 * 3_600_000_000_000;
+        let until = WallTime((self.now.wall.0 - END_NS).div_euclid(DAY_NS) * DAY_NS + END_NS);
+        if wanted.reported_until.is_some_and(|reported| reported >= until) {
+            return None;
+        }
+        let snapshot = self.rows();
+        Some(snapshot.report(WallTime(until.0 - DAY_NS), until).expect("it can be read"))
     }
 
     fn is_told(&self) -> bool {
@@ -31,7 +45,7 @@ impl World {
 
 fn world(seed: u64) -> World {
     let mut world = World::new(seed);
-    world.tell_people();
+    world.notify_by_mail();
     world.write("run/large", b"0123456789");
     world.write("run/empty", b"");
     world
@@ -56,7 +70,7 @@ fn until_told(world: &mut World, life: &mut Life, mut visit: impl FnMut(&World, 
 fn messages(world: &World) -> BTreeMap<String, Value> {
     let mut bodies = BTreeMap::new();
     for notice in &world.told {
-        let body: Value = serde_json::from_str(&notice.body).expect("JSON");
+        let body = dropferry::testing::notify::body(notice);
         let id = body["id"].as_str().expect("a text").to_owned();
         let before = bodies.insert(id.clone(), body.clone());
         assert!(before.is_none_or(|before| before == body), "{id} was sent with two texts");
@@ -99,30 +113,41 @@ fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
     assert!(points > 100, "only {points} crash points were found");
 }
 
+/// The reports that were sent, by the end of their period: the runs that each names.
+fn reports(world: &World) -> BTreeMap<String, Vec<(Value, Value)>> {
+    let messages = messages(world);
+    let mut reports = BTreeMap::new();
+    for report in messages.values().filter(|message| message["kind"] == "report") {
+        let until = report["until"].as_str().expect("a time").to_owned();
+        let runs = report["completed"].as_array().expect("a list").iter();
+        let runs = runs.map(|run| (run["name"].clone(), run["file_count"].clone())).collect();
+        assert!(reports.insert(until, runs).is_none(), "a period is reported once: {messages:?}");
+    }
+    reports
+}
+
 #[test]
-fn every_crash_point_of_a_day_tells_of_each_drop_in_one_digest() {
+fn every_crash_point_reports_each_period_once_with_what_was_completed_in_it() {
     for seed in 1170..1172 {
         let mut first = world(seed);
-        // The world begins at 08:00 UTC.
-        let digest = DigestSettings { hour: 9, zone: jiff::tz::TimeZone::UTC };
-        first.settings.channels[0].digest = Some(digest);
-        let check = |world: &World| {
-            let messages = messages(world);
-            assert_eq!(messages.len(), 1, "one for the day: {messages:?}");
-            let digest = messages.values().next().expect("one");
-            assert_eq!(
-                (&digest["kind"], &digest["name"]),
-                (&"digest".into(), &"2027-01-15".into())
-            );
-            let names = digest["completed"].as_array().expect("a list").iter();
-            let names: Vec<_> = names.map(|item| (&item["name"], &item["file_count"])).collect();
-            assert_eq!(names, [(&"run".into(), &2.into())], "{digest}");
+        first.settings.notices.report = Some(ReportPeriod::Day);
+        // The world begins at 08:00 UTC, and its days end at 09:00: one has ended, one ends in an hour.
+        let report_the_day = |world: &mut World, life: &mut Life| {
+            until_told(world, life, |_, _| {});
+            for minutes in [60, 11] {
+                world.pass(Duration::from_mins(minutes));
+                world.tell(life, Event::Timer);
+                until_told(world, life, |_, _| {});
+            }
+            let reports = reports(world);
+            assert_eq!(reports["2027-01-14T09:00:00Z"], []);
+            assert_eq!(reports["2027-01-15T09:00:00Z"], [("run".into(), 2.into())]);
+            assert_eq!(reports.len(), 2, "{reports:?}");
         };
         let finish = |story: String, mut world: World| {
             told(story, || {
                 let mut life = world.start();
-                until_told(&mut world, &mut life, |_, _| {});
-                check(&world);
+                report_the_day(&mut world, &mut life);
             });
         };
         let (mut points, mut life) = each_crash(&mut first, |at, world| {
@@ -132,7 +157,7 @@ fn every_crash_point_of_a_day_tells_of_each_drop_in_one_digest() {
             points += 1;
             finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
         });
-        check(&first);
+        report_the_day(&mut first, &mut life);
     }
 }
 
@@ -140,7 +165,7 @@ fn every_crash_point_of_a_day_tells_of_each_drop_in_one_digest() {
 fn every_crash_point_tells_of_each_parked_file() {
     for seed in 1110..1114 {
         let mut world = World::with(seed, NamePolicy::Park, traits());
-        world.tell_people();
+        world.notify_by_mail();
         put_there(&world, b"other", true);
         world.write("run/a", b"0123456789");
         let check = |world: &World| {
@@ -176,7 +201,7 @@ fn a_channel_that_fails_is_tried_until_it_takes_the_notice_and_holds_nothing_up(
 #[test]
 fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_next_life() {
     let mut world = World::new(1130);
-    world.tell_people();
+    world.notify_by_mail();
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unauthorized;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
@@ -203,22 +228,20 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
 }
 
 #[test]
-fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one_twice() {
+fn every_crash_point_sends_one_message_for_each_file_that_is_a_run_of_its_own() {
     for seed in 1140..1144 {
         let mut world = World::new(seed);
-        world.tell_people();
+        world.notify_by_mail();
         world.write("a", b"0123456789");
         world.write("b", b"");
         let check = |world: &World| {
-            let mut paths = Vec::new();
+            let mut names = Vec::new();
             for told in messages(world).values().filter(|told| told["kind"] == "run-completed") {
-                let named = told["paths"].as_array().expect("a list").iter();
-                paths.extend(named.map(|path| path.as_str().expect("a path").to_owned()));
-                let count = told["paths"].as_array().map_or(0, Vec::len);
-                assert_eq!(told["file_count"], count);
+                names.push(told["name"].as_str().expect("a path").to_owned());
+                assert_eq!(told["file_count"], 1);
             }
-            paths.sort();
-            assert_eq!(paths, ["a", "b"]);
+            names.sort();
+            assert_eq!(names, ["a", "b"], "no completion is grouped, and none is sent twice");
         };
         each_crash(&mut world, |at, mut world| {
             told(format!("seed {seed}, crash {at}"), || {
@@ -227,11 +250,10 @@ fn every_crash_point_tells_of_files_that_are_drops_of_their_own_and_never_of_one
             });
         });
         check(&world);
-        assert_eq!(messages(&world).len(), 1, "without a crash they are one message");
     }
 }
 
-/// The states that were told of a kind, in order, each once for its message.
+/// The states that notices of a kind name, in order, each message once.
 fn states(world: &World, kind: &str) -> Vec<String> {
     let messages = messages(world);
     let of_kind = messages.values().filter(|message| message["kind"] == kind);
@@ -244,7 +266,7 @@ fn states(world: &World, kind: &str) -> Vec<String> {
 #[test]
 fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_life() {
     let mut world = World::new(1150);
-    world.tell_people();
+    world.notify_by_mail();
     world.settings.notices.unreachable_after = Duration::from_secs(40);
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unreachable;
@@ -270,7 +292,7 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
 #[test]
 fn little_room_and_a_credential_that_ends_are_told_once_and_that_they_are_over() {
     let mut world = World::new(1160);
-    world.tell_people();
+    world.notify_by_mail();
     world.write("run/a", b"0123456789");
     world.room = 4;
     world.expires_at = Some(world.now.wall.after(Duration::from_hours(30)));
@@ -282,13 +304,13 @@ fn little_room_and_a_credential_that_ends_are_told_once_and_that_they_are_over()
     let mut world = world.crashed(&life, false);
     let mut life = world.start();
     until_told(&mut world, &mut life, |_, _| {});
-    assert_eq!(states(&world, "disk-nearly-full"), ["short"], "once, in two lives");
-    assert_eq!(states(&world, "credential-failing"), ["ending"]);
+    assert_eq!(states(&world, "disk-low"), ["short"], "once, in two lives");
+    assert_eq!(states(&world, "credential-expiring"), ["ending"]);
     world.room = 30;
     world.expires_at = None;
     world.pass(Duration::from_hours(1));
     world.tell(&mut life, Event::Timer);
     until_told(&mut world, &mut life, |_, _| {});
-    assert_eq!(states(&world, "disk-nearly-full"), ["short", "ok"]);
-    assert_eq!(states(&world, "credential-failing"), ["ending", "ok"]);
+    assert_eq!(states(&world, "disk-low"), ["short", "ok"]);
+    assert_eq!(states(&world, "credential-expiring"), ["ending", "ok"]);
 }

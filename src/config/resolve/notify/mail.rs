@@ -7,12 +7,8 @@ use toml::Spanned;
 
 use super::{ChannelKeys, Resolver};
 use crate::config::raw;
-use crate::engine::settings::DigestSettings;
 use crate::notify::{Sender, mail};
 use crate::platform::http;
-
-/// When a day ends where nothing else is said: before people come to work.
-const DIGEST_HOUR: i8 = 7;
 
 impl Resolver<'_> {
     pub(super) fn mail(
@@ -20,14 +16,12 @@ impl Resolver<'_> {
         span: &Range<usize>,
         raw: raw::Mail,
         network: &http::Settings,
-    ) -> (ChannelKeys, Option<DigestSettings>, Option<Sender>) {
+    ) -> (ChannelKeys, Option<Sender>) {
         self.check_addresses(span, &raw);
         let server = self.server(span, raw.smtp.as_ref(), raw.tls.as_ref());
         let credential = raw.credential.and_then(|credential| self.password(credential));
-        let digest = self.digest(raw.digest.as_ref(), raw.digest_hour.as_ref());
-        self.check_digest(digest.is_some(), raw.on.as_ref());
-        let common = ChannelKeys { name: raw.name, on: raw.on, per_hour: raw.per_hour };
-        let Some((host, port, tls)) = server else { return (common, digest, None) };
+        let common = ChannelKeys { name: raw.name, on: raw.on };
+        let Some((host, port, tls)) = server else { return (common, None) };
         if tls == mail::Tls::None && credential.is_some() && !is_here(&host) {
             let message = format!("a password for {host} would be sent as it is");
             let hint = "leave out tls = \"none\", or the credential".to_owned();
@@ -43,7 +37,7 @@ impl Resolver<'_> {
             credential,
             ca_file: network.ca_file.clone(),
         };
-        (common, digest, Some(Sender::Mail(settings)))
+        (common, Some(Sender::Mail(settings)))
     }
 
     fn check_addresses(&mut self, span: &Range<usize>, raw: &raw::Mail) {
@@ -116,38 +110,6 @@ impl Resolver<'_> {
         };
         self.check_secret(&file, span);
         Some(file)
-    }
-
-    fn digest(
-        &mut self,
-        digest: Option<&Spanned<String>>,
-        hour: Option<&Spanned<i64>>,
-    ) -> Option<DigestSettings> {
-        let is_asked = self.choice("digest", digest, &[("daily", ())]).is_some();
-        let found = hour.map(|hour| i8::try_from(*hour.as_ref()).ok());
-        let found = found.map(|found| found.filter(|hour| (0..24).contains(hour)));
-        if let (Some(None), Some(hour)) = (found, hour) {
-            let message = format!("digest_hour = {} is not possible", hour.as_ref());
-            let hint = "allowed: 0 to 23, local time".to_owned();
-            self.problem(Some(hour.span()), message, Some(hint));
-        }
-        if let Some(hour) = hour.filter(|_| digest.is_none()) {
-            let message = "digest_hour is for digest = \"daily\" alone".to_owned();
-            self.problem(Some(hour.span()), message, None);
-        }
-        let hour = found.flatten().unwrap_or(DIGEST_HOUR);
-        is_asked.then(|| DigestSettings { hour, zone: jiff::tz::TimeZone::system() })
-    }
-
-    fn check_digest(&mut self, has_digest: bool, on: Option<&Spanned<Vec<Spanned<String>>>>) {
-        let lacks = |on: &&Spanned<Vec<Spanned<String>>>| {
-            on.as_ref().iter().all(|word| word.as_ref() != "run-completed")
-        };
-        if let Some(on) = on.filter(lacks).filter(|_| has_digest) {
-            let message = "digest = \"daily\" has nothing to tell".to_owned();
-            let hint = "add \"run-completed\" to on".to_owned();
-            self.problem(Some(on.span()), message, Some(hint));
-        }
     }
 }
 

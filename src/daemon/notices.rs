@@ -1,0 +1,142 @@
+//! What the daemon does for notices: hands them to their channels, and makes surveys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::{Date, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::context::World;
+use super::workers::{Reply, failed, off_the_loop};
+use crate::engine::event::{Outcome, ReportWanted, Survey};
+use crate::model::{
+    DestinationName, Failure, FailureKind, Notice, NoticeFacts, ReportPeriod, WallTime,
+};
+use crate::notify::{Answer, Carried, Carrier, Means, Parcel};
+use crate::platform::Destination;
+use crate::platform::http::Http;
+use crate::source;
+use crate::store::snapshot::Snapshot;
+use crate::telemetry;
+
+/// What of an answer is read: enough to tell whether it is one.
+const ANSWER_MAX: usize = 1024;
+/// A receiver that takes longer is held to be stuck, however slowly it sends.
+const TIME_LIMIT: Duration = Duration::from_mins(2);
+/// When a day of a report ends, local time: before people come to work.
+const REPORT_HOUR: i8 = 7;
+
+/// Makes the calls of channels by the rules for platforms.
+#[derive(Debug, Clone)]
+pub(crate) struct ChannelClient(pub(crate) Http);
+
+impl Carrier for ChannelClient {
+    fn carry<'a>(&'a self, parcel: Parcel<'a>) -> Carried<'a> {
+        Box::pin(async move {
+            let Parcel { address, headers, body } = parcel;
+            let call = self.0.call_private(address, &headers, body);
+            let late = |_| {
+                let message =
+                    format!("the receiver does not answer within {} s", TIME_LIMIT.as_secs());
+                Failure::new(FailureKind::TimedOut, message)
+            };
+            let answer = tokio::time::timeout(TIME_LIMIT, call).await.map_err(late)??;
+            let pause = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
+            let start = answer.body.get(..ANSWER_MAX).unwrap_or(&answer.body);
+            Ok(Answer {
+                status: answer.status,
+                retry_after: pause.map(Duration::from_secs),
+                text: String::from_utf8_lossy(start).into_owned(),
+            })
+        })
+    }
+}
+
+impl World {
+    /// Returns what channels are handed.
+    pub(super) fn means(&self) -> Means<'_> {
+        let at = self.clock.now().wall;
+        Means { carrier: &self.channel_client, at, keep: telemetry::register_secret }
+    }
+}
+
+/// Hands a notice to its channel.
+pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Failure> {
+    let channel = &notice.channel;
+    let missing = || Failure::new(FailureKind::Unreachable, format!("{channel} is not configured"));
+    let sent = world.senders.get(channel).ok_or_else(missing)?.send(notice, world.means()).await;
+    sent.map_err(|failure| {
+        let message = format!("{channel}: {}", failure.message);
+        Failure { message, ..failure }
+    })?;
+    Ok(Outcome::Notified)
+}
+
+/// Looks at the free space for the state, at how long the credentials last, and at the rows of a period.
+pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> Reply {
+    let look = move || {
+        let expiry = |(name, destination): (&DestinationName, &Destination)| {
+            (name.clone(), destination.credential_expires_at())
+        };
+        Ok(Outcome::Surveyed(Survey {
+            directory: world.state.display().to_string(),
+            space: source::space(&world.state),
+            expiries: world.destinations.iter().map(expiry).collect(),
+            report: wanted.and_then(|wanted| report(&world, wanted)),
+        }))
+    };
+    off_the_loop(look).await.or_else(|setback| failed(setback.failure))
+}
+
+/// Summarises the last period that ended, unless it was reported. What cannot be read now is read by the
+/// next survey.
+fn report(world: &World, wanted: ReportWanted) -> Option<NoticeFacts> {
+    let now = Timestamp::from_nanosecond(i128::from(world.clock.now().wall.0)).ok()?;
+    let (from, until) = last_period(now.to_zoned(TimeZone::system()), wanted.period)?;
+    // A clock that was set back repeats no period.
+    if wanted.reported_until.is_some_and(|reported| reported >= until) {
+        return None;
+    }
+    Snapshot::open(&world.state).and_then(|snapshot| snapshot.report(from, until)).ok()
+}
+
+/// Returns the beginning and the end of the last day or week that ended by a moment.
+fn last_period(now: Zoned, period: ReportPeriod) -> Option<(WallTime, WallTime)> {
+    let end_of = |date: Date| date.at(REPORT_HOUR, 0, 0, 0).to_zoned(now.time_zone().clone());
+    let mut day = now.date();
+    let (is_end, day_count): (fn(Date) -> bool, _) = match period {
+        ReportPeriod::Day => (|_| true, 1),
+        ReportPeriod::Week => (|date| date.weekday() == Weekday::Monday, 7),
+    };
+    while !is_end(day) || end_of(day).ok()? > now {
+        day = day.yesterday().ok()?;
+    }
+    let from = day.checked_sub(jiff::Span::new().days(day_count)).ok()?;
+    let wall = |end: Zoned| i64::try_from(end.timestamp().as_nanosecond()).ok().map(WallTime);
+    Some((wall(end_of(from).ok()?)?, wall(end_of(day).ok()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_ends_at_seven_local_time_also_across_a_change_of_the_clocks() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
+        let ends = |now: &str, period| {
+            let now: jiff::civil::DateTime = now.parse().expect("a time");
+            let now = now.to_zoned(zone.clone()).expect("it exists");
+            let (from, until) = last_period(now, period).expect("representable");
+            [from, until].map(|at| {
+                Timestamp::from_nanosecond(at.0.into()).expect("representable").to_string()
+            })
+        };
+        let day = ["2027-01-14T06:00:00Z", "2027-01-15T06:00:00Z"];
+        assert_eq!(ends("2027-01-15T07:00:00", ReportPeriod::Day), day);
+        assert_eq!(ends("2027-01-16T06:59:59", ReportPeriod::Day), day);
+        let week = ["2027-03-22T06:00:00Z", "2027-03-29T05:00:00Z"];
+        assert_eq!(ends("2027-03-29T07:00:00", ReportPeriod::Week), week, "one hour less");
+        assert_eq!(ends("2027-04-05T06:59:59", ReportPeriod::Week), week);
+    }
+}

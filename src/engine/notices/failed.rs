@@ -1,0 +1,118 @@
+//! The files that failed in a turn: parked, or unreadable for long.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use super::message::Message;
+use crate::engine::turn::Turn;
+use crate::model::{
+    Admission, ByteCount, DestinationName, DirectoryName, Fact, Monotonic, NoticeFacts,
+    NoticeGroup, NoticeItem, NoticeKind, NoticeNumber, Now, Record, SourcePath, UploadId,
+};
+
+/// A file that cannot be read for longer than this is worth a notice.
+const STUCK_AFTER: Duration = Duration::from_hours(1);
+
+/// What a record about an upload does not say of it.
+#[derive(Debug)]
+pub(in crate::engine) struct FailingUpload {
+    pub(in crate::engine) drop: DirectoryName,
+    pub(in crate::engine) destination: DestinationName,
+    pub(in crate::engine) path: SourcePath,
+    pub(in crate::engine) size: ByteCount,
+    /// Since when its file cannot be read.
+    pub(in crate::engine) unreadable_since: Option<Monotonic>,
+}
+
+/// Uploads that were notified as stuck, and since when they are.
+#[derive(Debug, Default)]
+pub(super) struct Stuck(BTreeMap<UploadId, Monotonic>);
+
+impl Stuck {
+    /// Returns one message for each group of files that failed in a turn.
+    pub(super) fn failed_in(
+        &mut self,
+        turn: &Turn,
+        upload: impl Fn(UploadId) -> Option<FailingUpload>,
+    ) -> Vec<Message> {
+        let mut failed = BTreeMap::new();
+        for record in turn.records() {
+            let Some(one) = self.failed_by(record, turn.now, &upload) else { continue };
+            match failed.entry(one.group.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert(one)),
+                Entry::Occupied(mut entry) => {
+                    let message: &mut Message = entry.get_mut();
+                    message.facts.append(&one.facts);
+                }
+            }
+        }
+        failed.into_values().collect()
+    }
+
+    /// Returns the file that a record parks or shows to be stuck.
+    fn failed_by(
+        &mut self,
+        record: &Record,
+        now: Now,
+        upload: &impl Fn(UploadId) -> Option<FailingUpload>,
+    ) -> Option<Message> {
+        if let Record::Admit(admission) = record {
+            let reason = admission.parked?;
+            let parked = FailingUpload::from(&**admission);
+            let text = (reason.as_str(), reason.sentence());
+            return Some(parked.message(NoticeKind::Parked, admission.id, text.0, text.1));
+        }
+        let Record::Upload(id, fact) = record else { return None };
+        if let Fact::Parked { reason, detail, .. } = fact {
+            let parked = upload(*id)?;
+            return Some(parked.message(NoticeKind::Parked, *id, reason.as_str(), detail));
+        }
+        let Fact::AttemptFailed { failure, retry_at: Some(retry_at), .. } = fact else {
+            return None;
+        };
+        let stuck = upload(*id)?;
+        let since = stuck.unreadable_since?;
+        let waited = now.monotonic.since(since) + now.wall.until(*retry_at);
+        if waited < STUCK_AFTER || self.0.insert(*id, since) == Some(since) {
+            return None;
+        }
+        let since = |id| upload(id).and_then(|upload| upload.unreadable_since);
+        self.0.retain(|id, known| since(*id) == Some(*known));
+        let (word, text) = (failure.kind.as_str(), &failure.message);
+        Some(stuck.message(NoticeKind::UploadStuck, *id, word, text))
+    }
+}
+
+impl FailingUpload {
+    fn message(self, kind: NoticeKind, id: UploadId, reason: &str, detail: &str) -> Message {
+        let Self { drop, destination, path, size, .. } = self;
+        let group = NoticeGroup::new(kind, &[drop.as_str(), destination.as_str(), reason]);
+        let (upload, name) = (Some(id), path.to_string());
+        let item =
+            NoticeItem { upload, drop: drop.clone(), name: name.clone(), file_count: 1, size };
+        let facts = NoticeFacts {
+            drop: Some(drop),
+            destinations: vec![destination],
+            name,
+            reason: Some(reason.to_owned()),
+            detail: Some(detail.to_owned()),
+            items: vec![item],
+            ..NoticeFacts::default()
+        };
+        let facts = facts.with(NoticeNumber::Count, 1).with(NoticeNumber::Bytes, size.0);
+        Message { kind, group, is_over: false, facts }
+    }
+}
+
+impl From<&Admission> for FailingUpload {
+    fn from(admission: &Admission) -> Self {
+        Self {
+            drop: admission.drop.clone(),
+            destination: admission.destination.clone(),
+            path: admission.path.clone(),
+            size: admission.fingerprint.size,
+            unreadable_since: None,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Facts as messages: what a record, or what was found, says to people.
+
+use crate::model::{
+    Channel, DestinationName, DestinationState, DirectoryHealth, DirectoryName, Notice,
+    NoticeFacts, NoticeGroup, NoticeId, NoticeKind, NoticeNumber, Record, RunRow, SourcePath,
+    Space, WallTime, WatchState,
+};
+
+/// A notice that has no id and no channel yet.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) kind: NoticeKind,
+    pub(super) group: NoticeGroup,
+    pub(super) is_over: bool,
+    pub(super) facts: NoticeFacts,
+}
+
+impl Message {
+    fn new(kind: NoticeKind, parts: &[&str], is_over: bool, facts: NoticeFacts) -> Self {
+        Self { kind, group: NoticeGroup::new(kind, parts), is_over, facts }
+    }
+
+    /// Makes the notice of a channel.
+    pub(super) fn notice(
+        &self,
+        id: NoticeId,
+        channel: &Channel,
+        at: WallTime,
+        due: WallTime,
+    ) -> Notice {
+        let Self { kind, group, is_over, facts } = self.clone();
+        // The end of a period is how a start knows that it was reported.
+        let until = facts.numbers.get(&NoticeNumber::Until).and_then(|at| i64::try_from(*at).ok());
+        let at = until.map_or(at, WallTime);
+        Notice { id, channel: channel.clone(), kind, group, is_over, facts, at, due }
+    }
+
+    /// Returns the conditions that a record says have begun or are over; also over ones that never began.
+    pub(super) fn conditions_in(record: &Record) -> Vec<Self> {
+        if let Record::DirectoryHealth(health) = record {
+            return Self::directory(health).into_iter().collect();
+        }
+        if let Record::DestinationHealth { destination, state, reason, .. } = record {
+            // After a start a destination is held to be fine before it has answered.
+            let answers = *state != DestinationState::Ok && *state != DestinationState::Unreachable;
+            let reason = reason.as_deref().unwrap_or("it refuses our calls");
+            let is_halted = *state == DestinationState::Halted;
+            let reached = answers.then(|| Self::unreachable(destination, None));
+            let halted = is_halted.then(|| Self::halted(destination, Some(reason)));
+            return reached.into_iter().chain(halted).collect();
+        }
+        Vec::new()
+    }
+
+    /// A drop directory that is unreadable; or readable again, once a scan has seen it.
+    fn directory(health: &DirectoryHealth) -> Option<Self> {
+        let is_deaf = health.watch == WatchState::Deaf;
+        if !is_deaf && !health.is_scanned {
+            return None;
+        }
+        let reason = || health.reason.clone().unwrap_or("it cannot be watched".into());
+        let facts = NoticeFacts {
+            drop: Some(health.drop.clone()),
+            name: health.drop.to_string(),
+            directory: Some(health.directory.clone()),
+            reason: is_deaf.then(reason),
+            ..NoticeFacts::default()
+        };
+        Some(Self::new(NoticeKind::Deaf, &[health.drop.as_str()], !is_deaf, facts))
+    }
+
+    /// A destination that refuses calls; without a reason, it accepts them again.
+    pub(super) fn halted(name: &DestinationName, reason: Option<&str>) -> Self {
+        Self::destination(NoticeKind::DestinationHalted, name, reason)
+    }
+
+    /// A destination that is unreachable for long; without a reason, it is reachable again.
+    pub(super) fn unreachable(name: &DestinationName, reason: Option<&str>) -> Self {
+        Self::destination(NoticeKind::DestinationUnreachable, name, reason)
+    }
+
+    fn destination(kind: NoticeKind, name: &DestinationName, reason: Option<&str>) -> Self {
+        let facts = NoticeFacts {
+            name: name.to_string(),
+            reason: reason.map(str::to_owned),
+            ..NoticeFacts::default()
+        };
+        Self::new(kind, &[name.as_str()], reason.is_none(), facts)
+    }
+
+    /// A run that is not disposed of; without a reason, nothing is wrong with it any more.
+    pub(super) fn run(
+        kind: NoticeKind,
+        drop: &DirectoryName,
+        run: &SourcePath,
+        reason: Option<&str>,
+    ) -> Self {
+        let name = run.to_string();
+        let group = NoticeGroup::new(kind, &[drop.as_str(), &name]);
+        let (drop, is_over) = (Some(drop.clone()), reason.is_none());
+        let reason = reason.map(str::to_owned);
+        let facts = NoticeFacts { drop, name, reason, ..NoticeFacts::default() };
+        Self { kind, group, is_over, facts }
+    }
+
+    /// A credential that expires soon; without a time, it does not.
+    pub(super) fn credential(name: &DestinationName, expires_at: Option<WallTime>) -> Self {
+        let mut facts = NoticeFacts { name: name.to_string(), ..NoticeFacts::default() };
+        if let Some(at) = expires_at {
+            facts = facts.with_time(NoticeNumber::ExpiresAt, at);
+        }
+        let kind = NoticeKind::CredentialExpiring;
+        Self::new(kind, &[name.as_str()], expires_at.is_none(), facts)
+    }
+
+    /// The free space of a file system.
+    pub(super) fn free_space(directory: &str, drop: Option<DirectoryName>, space: Space) -> Self {
+        let (name, directory) = (directory.to_owned(), Some(directory.to_owned()));
+        let facts = NoticeFacts { drop, name, directory, ..NoticeFacts::default() };
+        let facts = facts.with(NoticeNumber::FreeBytes, space.free.0);
+        let facts = facts.with(NoticeNumber::TotalBytes, space.total.0);
+        let group = NoticeGroup::new(NoticeKind::DiskLow, &[&facts.name]);
+        Self { kind: NoticeKind::DiskLow, group, is_over: false, facts }
+    }
+
+    /// A run, or a file that is a run of its own, that is complete at these destinations; `which` tells its
+    /// completions apart.
+    pub(super) fn completed(row: &RunRow, destinations: &[DestinationName], which: &str) -> Self {
+        let facts = NoticeFacts {
+            drop: Some(row.drop.clone()),
+            destinations: destinations.to_vec(),
+            name: row.name.to_string(),
+            outcome: row.outcome.clone(),
+            ..NoticeFacts::default()
+        };
+        let facts = facts
+            .with(NoticeNumber::Files, row.file_count)
+            .with(NoticeNumber::Bytes, row.size.0)
+            .with(NoticeNumber::LateFiles, row.late_count())
+            .with(NoticeNumber::Completions, u64::from(row.generation))
+            .with(NoticeNumber::GivenUp, row.given_up_count);
+        let kind = NoticeKind::RunCompleted;
+        let group = NoticeGroup::new(kind, &[row.drop.as_str(), which, &facts.name]);
+        Self { kind, group, is_over: false, facts }
+    }
+
+    /// The summary of a period.
+    pub(super) fn report(facts: NoticeFacts) -> Self {
+        let until = facts.number(NoticeNumber::Until).to_string();
+        Self::new(NoticeKind::Report, &[&until], false, facts)
+    }
+}
