@@ -164,9 +164,7 @@ pub fn run() -> ExitCode {
             return code.into();
         }
     };
-    let ended = execute(arguments);
-    crate::telemetry::flush();
-    match ended {
+    match execute(arguments) {
         Ok(exit) => exit.into(),
         Err(error) => report(&error).into(),
     }
@@ -174,11 +172,7 @@ pub fn run() -> ExitCode {
 
 fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     let common = &arguments.common;
-    let begin_log = || {
-        let clock = crate::clock::Clock::real();
-        let now = move || clock.now().monotonic;
-        crate::telemetry::init(common.log_format.into(), common.log_level, now)
-    };
+    let begin_log = || crate::telemetry::init(common.log_format.into(), common.log_level);
     match arguments.command {
         Command::Run(arguments) => {
             begin_log()?;

@@ -3,8 +3,8 @@
 //! Owns the subscriber of the process and the scrubber before it. Everything is written to standard
 //! error, as text or as one JSON object a line; or, where standard error is the journal's, to the
 //! journal in records with fields. Text has colours only on a terminal, and not when `NO_COLOR` is
-//! set. What dependencies have to say appears from `warn` on, unless `trace` is asked for. A line
-//! that repeats itself is written a few times and then counted: see `telemetry/repeats.rs`.
+//! set. What dependencies have to say appears from `warn` on, unless `trace` is asked for. Every
+//! line is written: journald has a rate limit of its own, and a search has to find what happened.
 //!
 //! It promises that no registered secret and no value of a signed query string leaves the process
 //! by the log: every line is read once more before it is written, whatever field or message it came
@@ -14,30 +14,26 @@
 //! The reader of a secret registers it with [`register_secret`] before using it. Secrets stay
 //! registered when they are replaced: an old token is still a token.
 //!
-//! At a crash the log ends with the last line written; nothing is buffered but the count of
-//! repeats. `cli` calls [`init`] once, and [`flush`] at the end; everybody else uses `tracing` with
-//! the names in [`field`].
+//! At a crash the log ends with the last line written; nothing is buffered. `cli` calls [`init`] once;
+//! everybody else uses `tracing` with the names in [`field`].
 
 mod journal;
-mod repeats;
 mod scrub;
 mod shown;
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use self::journal::JournalLayer;
-use self::repeats::{Repeats, Sparing};
 use self::scrub::Scrubber;
 pub(crate) use self::scrub::{register_secret, scrub, scrub_secrets};
 use self::shown::ShownFields;
-use crate::model::Monotonic;
 
 /// The names of fields. No event or span uses any other.
 pub mod field {
@@ -155,22 +151,16 @@ pub(crate) struct Error {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Sends the log of this process to standard error, or to the journal behind it. `now` reads the
-/// clock by which repeats are counted.
+/// Sends the log of this process to standard error, or to the journal behind it.
 ///
 /// # Errors
 /// When it was called before.
-pub(crate) fn init(
-    format: Format,
-    level: Level,
-    now: impl Fn() -> Monotonic + Send + Sync + 'static,
-) -> Result<(), Error> {
+pub(crate) fn init(format: Format, level: Level) -> Result<(), Error> {
     let format = match format {
         Format::Auto if journal::is_standard_error() => Format::Journal,
         Format::Auto => Format::Text,
         asked @ (Format::Text | Format::Journal | Format::Json) => asked,
     };
-    let repeats = Arc::new(Repeats::new(now));
     let terminal = io::stderr().is_terminal();
     // By the convention of no-color.org an empty value does not count.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -178,17 +168,12 @@ pub(crate) fn init(
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Scrubber { inner: io::stderr, is_json: format == Format::Json })
         .with_ansi(terminal && !no_color && format == Format::Text);
-    let sparing = Arc::clone(&repeats);
     let lines = match format {
         Format::Auto | Format::Text => {
-            let lines = lines.with_target(level >= Level::Debug).map_fmt_fields(ShownFields);
-            lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
+            lines.with_target(level >= Level::Debug).map_fmt_fields(ShownFields).boxed()
         }
-        Format::Json => {
-            let lines = lines.json().flatten_event(true);
-            lines.map_event_format(|inner| Sparing { inner, repeats: sparing }).boxed()
-        }
-        Format::Journal => JournalLayer::new(journal::SOCKET, sparing)
+        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Journal => JournalLayer::new(journal::SOCKET)
             .map_err(|source| Error { source: Box::new(source) })?
             .boxed(),
     };
@@ -199,23 +184,8 @@ pub(crate) fn init(
     LEVEL.store(level as u8, Ordering::Relaxed);
     // A second initialisation was refused above.
     SET_LEVEL.set(set).unwrap_or(());
-    REPEATS.set(repeats).unwrap_or(());
     Ok(())
 }
-
-/// Says how often lines were repeated that are still being counted.
-pub(crate) fn flush() {
-    let held = REPEATS.get().map(|repeats| repeats.take_held()).unwrap_or_default();
-    for summary in held {
-        match *summary.level() {
-            tracing::Level::ERROR => tracing::error!("{}", summary.text),
-            tracing::Level::WARN => tracing::warn!("{}", summary.text),
-            _ => tracing::info!("{}", summary.text),
-        }
-    }
-}
-
-static REPEATS: OnceLock<Arc<Repeats>> = OnceLock::new();
 
 type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
 

@@ -3,6 +3,9 @@
 //! Each field of [`super::field`] becomes `DROPFERRY_` and its name in upper case; what else a
 //! dependency adds is in the message. Every value passes the scrubber before it leaves.
 //!
+//! It is ours and not the crate `tracing-journald` because that one has no hook by which a value could be
+//! scrubbed before it is sent, and waits without a bound for a journal that does not read.
+//!
 //! *Never* waits for long: when the journal has no room, a record waits for a moment, and if that was
 //! in vain, none waits until one was taken again; what is left out is counted. A record too large for a datagram goes by a sealed memory file; where that
 //! cannot be had, it is cut. Where the journal cannot be reached at all, the line is written to
@@ -15,7 +18,6 @@ use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -32,7 +34,6 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::field;
-use super::repeats::Repeats;
 use super::scrub::scrub;
 use crate::model::Shown;
 
@@ -62,7 +63,6 @@ fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
 pub(super) struct JournalLayer {
     socket: UnixDatagram,
     address: SocketAddrUnix,
-    repeats: Arc<Repeats>,
     /// It had no room for the last record.
     is_stalled: AtomicBool,
     /// Records that found no room.
@@ -148,12 +148,12 @@ impl JournalLayer {
     ///
     /// # Errors
     /// When there is no socket to be had.
-    pub(super) fn new(path: impl AsRef<Path>, repeats: Arc<Repeats>) -> io::Result<Self> {
+    pub(super) fn new(path: impl AsRef<Path>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(WAIT_MAX))?;
         let address = SocketAddrUnix::new(path.as_ref())?;
         let (is_stalled, lost_count) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { socket, address, repeats, is_stalled, lost_count })
+        Ok(Self { socket, address, is_stalled, lost_count })
     }
 
     fn write(&self, event: &Event<'_>, around: Vec<(&'static str, String)>) {
@@ -254,19 +254,13 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let verdict = self.repeats.judge(event);
-        for summary in verdict.before {
-            summary.with_event(|event| self.write(event, Vec::new()));
-        }
-        if verdict.is_written {
-            let mut around = Vec::new();
-            for span in context.event_scope(event).into_iter().flatten() {
-                if let Some(fields) = span.extensions().get::<Fields>() {
-                    around.extend_from_slice(&fields.known);
-                }
+        let mut around = Vec::new();
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                around.extend_from_slice(&fields.known);
             }
-            self.write(event, around);
         }
+        self.write(event, around);
     }
 }
 
@@ -279,7 +273,6 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::model::Monotonic;
     use crate::telemetry::register_secret;
 
     struct Listener {
@@ -296,8 +289,7 @@ mod tests {
         }
 
         fn log(&self, log: impl FnOnce()) {
-            let repeats = Arc::new(Repeats::new(|| Monotonic(std::time::Duration::ZERO)));
-            let journal = JournalLayer::new(self.directory.path().join("socket"), repeats).unwrap();
+            let journal = JournalLayer::new(self.directory.path().join("socket")).unwrap();
             tracing::subscriber::with_default(tracing_subscriber::registry().with(journal), log);
         }
 
