@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod call;
+pub mod code;
 pub mod digest;
 pub mod export;
 pub mod fact;
@@ -29,6 +30,7 @@ pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use call::{
     BeginRequest, Call, CompleteRequest, PartRequest, PutRequest, Reply, Whole, WholeRequest,
 };
+pub use code::Code;
 pub use digest::{ETag, ETagEvidence, ETagLaw, ETagMode, Md5, PartNote, Stored};
 pub use export::{Export, ExportItem, ExportJob, ExportMode, ExportPlace, ExportState, ExportStep};
 pub use fact::Fact;

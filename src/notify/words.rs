@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::model::{ByteCount, NoticeKind, Shown};
+use crate::model::{ByteCount, Code, NoticeKind, Shown};
 
 /// A subject is cut here.
 const SUBJECT_MAX: usize = 120;
@@ -148,43 +148,8 @@ fn advice(kind: NoticeKind, is_over: bool, body: &Value) -> Option<String> {
     if is_over {
         return Some("There is nothing to do.".into());
     }
-    let advice = match kind {
-        NoticeKind::RunCompleted
-        | NoticeKind::RunStale
-        | NoticeKind::Replaced
-        | NoticeKind::Report => return None,
-        NoticeKind::Parked => format!(
-            "They wait until someone acts. `dropferry show {}` says what happened to the first, and \
-             `dropferry status` lists all that are parked.",
-            count(body, "first_upload")
-        ),
-        NoticeKind::UploadStuck => format!(
-            "They are still tried, at least once an hour. Is their disk failing, or their share \
-             hanging? `dropferry show {}` says what happened to the first.",
-            count(body, "first_upload")
-        ),
-        NoticeKind::Deaf => "Files that arrive there are not seen until it is readable again. Is its \
-            share mounted, and may the daemon read it?"
-            .into(),
-        NoticeKind::DestinationHalted => "Nothing is sent there until it accepts our calls again. \
-            Mostly its credential is to be replaced; the file is read again by itself."
-            .into(),
-        NoticeKind::DestinationUnreachable => {
-            "Nothing is lost: what waits is sent when it answers again.".into()
-        }
-        NoticeKind::DiskLow => "Make room there before it is full.".into(),
-        NoticeKind::CredentialExpiring => {
-            "Replace it in time: the file is read again by itself.".into()
-        }
-        NoticeKind::ReceiptsDamaged => "Nothing of the run is moved or deleted here. Restore the \
-            receipt from a backup; `dropferry verify` names every one that does not hold."
-            .into(),
-        NoticeKind::GoneAtDestination => "Nothing of the run is moved or deleted here. \
-            `dropferry verify` asks the destination about each file; bring the files back there, or \
-            set disposition = \"keep\"."
-            .into(),
-    };
-    Some(advice)
+    let first = format!("show {}", count(body, "first_upload"));
+    Code::Notice(kind).cure().map(|cure| cure.replace("show ID", &first))
 }
 
 #[cfg(test)]

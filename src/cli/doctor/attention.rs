@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::cures;
 use super::lines::Checks;
 use crate::cli::render;
-use crate::model::{Hold, ParkReason, UploadId, WallTime};
+use crate::model::{Code, Hold, ParkReason, UploadId, WallTime};
 use crate::store::snapshot::{HeldDisposal, Snapshot, Status};
 
 /// Ids named for each reason.
@@ -27,17 +26,17 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
     closed(&mut checks, status, now);
     if let Some(failure) = &status.notices.failure {
         let found = format!("{} wait to be told: {failure}", status.notices.waiting_count);
-        checks.warn(
-            "notices",
-            found,
-            "mend the channel in [notify]; they are sent by themselves then",
-        );
+        checks.warn("notices", found, cure(Code::NoticesWaiting));
     }
     for HeldDisposal { drop, run, failure } in held {
         let found = format!("{run} of {drop} is not disposed of: {failure}");
-        checks.warn("disposal", found, "mend what the reason names; it is tried again by itself");
+        checks.warn("disposal", found, cure(Code::DisposalHeld));
     }
     checks
+}
+
+fn cure(code: Code) -> &'static str {
+    code.cure().unwrap_or_default()
 }
 
 fn parked(checks: &mut Checks, status: &Status) {
@@ -56,7 +55,7 @@ fn parked(checks: &mut Checks, status: &Status) {
         let plural = if ids.len() == 1 { "upload" } else { "uploads" };
         let found =
             format!("{} {plural} ({}{more}): {}", ids.len(), shown.join(", "), reason.sentence());
-        let cure = cures::of_parked(reason);
+        let cure = cure(Code::Parked(reason));
         // What comes back into the configuration is released by itself.
         let cure = if reason == ParkReason::NotConfigured {
             cure.to_owned()
