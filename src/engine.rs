@@ -262,7 +262,8 @@ impl Engine {
             Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
             Event::ScanNow { drop } => self.on_scan_now(&drop, now),
             Event::Observed { drop, observations, known } => {
-                self.on_observed(&drop, &observations, &known, Closeness::Scan, turn);
+                self.lend_known(&drop, &known);
+                self.on_observed(&drop, &observations, Closeness::Scan, turn);
                 self.with_intake(&drop, turn, |intake, turn| intake.scan_active(turn));
             }
             Event::WatchChanged { drop, watch, reason } => {

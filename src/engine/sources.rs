@@ -107,22 +107,29 @@ impl Engine {
         }
     }
 
+    /// Lends a drop directory what the rows know of the files that are observed next.
+    pub(super) fn lend_known(&mut self, drop: &DirectoryName, known: &Catalogued) {
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.borrow_known(known);
+        }
+    }
+
+    /// Hands observations to their drop directory, and takes back what the rows know of them. While rows
+    /// are being read, what files mean is not known: they are looked at again.
     pub(super) fn on_observed(
         &mut self,
         drop: &DirectoryName,
         observations: &[Observation],
-        known: &Catalogued,
         closeness: Closeness,
         turn: &mut Turn,
     ) {
-        // What it means, only the rows tell that are being read: it is looked at again.
-        let is_loading = self.loading.is_some();
-        let Some(intake) = self.intakes.get_mut(drop).filter(|_| !is_loading) else { return };
-        intake.borrow_known(known);
-        for seen in observations {
+        let is_loaded = self.loading.is_none();
+        for seen in observations.iter().filter(|_| is_loaded) {
             self.with_intake(drop, turn, |intake, turn| intake.observe(seen, closeness, turn));
         }
-        self.with_intake(drop, turn, |intake, _| intake.end_borrow());
+        if let Some(intake) = self.intakes.get_mut(drop) {
+            intake.end_borrow();
+        }
     }
 
     /// Hands the reply to an act of a drop directory to the directory.
@@ -161,7 +168,8 @@ impl Engine {
         if let Some(Outcome::Looked { observations, root, known }) = reply {
             let found = LookReply { observations: &observations, root: root.as_ref() };
             intake.look_ended(Some(found), paths, turn.now);
-            self.on_observed(drop, &observations, &known, Closeness::Look, turn);
+            intake.borrow_known(&known);
+            self.on_observed(drop, &observations, Closeness::Look, turn);
             self.with_intake(drop, turn, |intake, turn| intake.looked(paths, &observations, turn));
         } else {
             intake.look_ended(None, paths, turn.now);
