@@ -70,7 +70,9 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
     for scope in What::read(&snapshot, &arguments.orders.which)?.scopes() {
         match scope {
             Scope::Destination(name) => destinations.push(name.to_string()),
-            other => bail!("{other} is no destination\nhint: dropferry status lists them"),
+            other @ (Scope::All | Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_)) => {
+                bail!("{other} is no destination\nhint: dropferry status lists them")
+            }
         }
     }
     for to in &destinations {

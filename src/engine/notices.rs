@@ -75,7 +75,7 @@ enum Condition {
     Notified,
     /// It began within the pause of its group.
     Held {
-        message: Message,
+        message: Box<Message>,
         until: Monotonic,
     },
 }
@@ -325,7 +325,8 @@ impl Notices {
             return self.begin(message, turn);
         };
         let until = pause.until;
-        self.conditions.insert(message.group.clone(), Condition::Held { message, until });
+        let group = message.group.clone();
+        self.conditions.insert(group, Condition::Held { message: Box::new(message), until });
     }
 
     /// Notifies of a condition that begins.
@@ -341,7 +342,7 @@ impl Notices {
         let now = turn.now.monotonic;
         let due = self.conditions.iter().filter_map(|(group, condition)| match condition {
             Condition::Held { until, message } if *until <= now => {
-                Some((group.clone(), message.clone()))
+                Some((group.clone(), Message::clone(message)))
             }
             Condition::Held { .. } | Condition::Notified => None,
         });

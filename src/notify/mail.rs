@@ -43,7 +43,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
     /// From the server's greeting on; a server that cannot is refused.
-    StartTls,
+    Starttls,
     Always,
     /// Not at all.
     None,
@@ -169,7 +169,7 @@ fn encryption(settings: &Settings) -> Result<Encryption, Failure> {
     }
     let parameters = parameters.build_rustls().map_err(|error| unusable(error.to_string()))?;
     Ok(match settings.tls {
-        Tls::StartTls => Encryption::Required(parameters),
+        Tls::Starttls => Encryption::Required(parameters),
         Tls::Always => Encryption::Wrapper(parameters),
         Tls::None => Encryption::None,
     })

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod shape;
+
 /// Modules by layer, low to high.
 const LAYERS: [(&str, u8); 19] = [
     ("model", 0),

@@ -64,7 +64,7 @@ impl Resolver<'_> {
         tls: Option<&Spanned<String>>,
     ) -> Option<(String, u16, mail::Tls)> {
         let kinds = [
-            ("starttls", mail::Tls::StartTls),
+            ("starttls", mail::Tls::Starttls),
             ("tls", mail::Tls::Always),
             ("none", mail::Tls::None),
         ];
@@ -88,7 +88,7 @@ impl Resolver<'_> {
             self.problem(Some(smtp.span()), message, Some(hint));
             return None;
         };
-        let usual = if port == 465 { mail::Tls::Always } else { mail::Tls::StartTls };
+        let usual = if port == 465 { mail::Tls::Always } else { mail::Tls::Starttls };
         Some((host.to_owned(), port, asked.unwrap_or(usual)))
     }
 
@@ -117,7 +117,7 @@ fn usual_port(tls: Option<mail::Tls>) -> u16 {
     match tls {
         Some(mail::Tls::Always) => 465,
         Some(mail::Tls::None) => 25,
-        Some(mail::Tls::StartTls) | None => 587,
+        Some(mail::Tls::Starttls) | None => 587,
     }
 }
 
