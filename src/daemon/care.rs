@@ -38,6 +38,8 @@ pub(super) struct DatabaseCare {
     /// Nothing has been sent since then.
     idle_since: Option<Monotonic>,
     running: Option<Running>,
+    /// The last copy failed: the failure was logged, and is not again until one succeeds.
+    is_copy_failing: bool,
     sender: mpsc::Sender<Ended>,
     ended: mpsc::Receiver<Ended>,
 }
@@ -76,6 +78,7 @@ impl DatabaseCare {
             started: now,
             idle_since: Some(now.monotonic),
             running: None,
+            is_copy_failing: false,
             sender,
             ended,
         }
@@ -112,10 +115,13 @@ impl DatabaseCare {
             Ended::Backup(Ok(Some(copy))) => {
                 let bytes = std::fs::metadata(&copy).map_or(0, |found| found.len());
                 tracing::info!(path = %copy.display(), bytes, "the database is backed up");
+                self.is_copy_failing = false;
                 true
             }
             Ended::Backup(Err(error)) => {
-                tracing::warn!("the database is not backed up: {error}");
+                if !std::mem::replace(&mut self.is_copy_failing, true) {
+                    tracing::warn!("the database is not backed up: {error}");
+                }
                 false
             }
             Ended::Check(Ok(Some(Verdict { is_sound: true, .. }))) => {
