@@ -227,12 +227,11 @@ impl Intake {
         self.hint(wants.looks, now);
     }
 
-    /// Lends what the rows know of files, until [`Self::end_borrow`].
     pub(super) fn borrow_known(&mut self, known: &Catalogued) {
         self.files.borrow_known(known);
     }
 
-    /// Forgets what the rows know of files without open uploads.
+    /// Forgets what [`Self::borrow_known`] lent of files without open uploads.
     pub(super) fn end_borrow(&mut self) {
         self.files.known.end_borrow();
     }
