@@ -5,13 +5,9 @@
 //! debug: the same events at the same times give the same effects, byte for byte. The shell
 //! (`daemon.rs`) and the simulation drive it in the same way.
 //!
-//! This file only routes. What is on disk in a drop directory, and what becomes of it, is `intake`;
-//! who is notified of what is `notices`; what an upload wants
-//! is `upload`, what an answer means to it is `answer`; exports are `export`, ends of drops are
-//! `ends`; who may run is
-//! `schedule`; what the store could not write is `unstored`; whether a
-//! destination takes anything is `gate`; what a failure leads to is `retry`; what the platform's
-//! part list means is `recover`.
+//! This file only routes. What is on disk in a drop directory, and what becomes of it, is `intake`; a
+//! destination with all its uploads is `transfers`; who is notified of what is `notices`; what the destinations
+//! share is `permits`, `claims` and `targets`; pauses and other orders are `orders`.
 //!
 //! *Decide, commit, act*: everything decided in one call to `handle` is committed in one
 //! transaction. Acts that change something at the far side wait for the commit
@@ -21,16 +17,12 @@
 //! A crash loses this memory and nothing else: [`Engine::load`] builds it again from rows, and
 //! every upload then asks before it acts.
 
-mod acts;
 mod answer;
 pub mod check;
 mod claims;
 mod disk;
-mod ends;
 pub mod event;
-mod export;
 mod flights;
-mod gate;
 pub(crate) mod handed;
 mod intake;
 mod known;
@@ -38,51 +30,44 @@ mod load;
 mod notices;
 pub mod orders;
 mod outcomes;
-mod place;
+mod permits;
 mod plan;
-mod pump;
 mod reconfigure;
 mod recover;
 mod reread;
 mod retry;
-mod schedule;
-mod sentinel;
 pub mod settings;
 mod sources;
 mod targets;
 mod ticket;
+mod transfers;
 mod turn;
 mod unstored;
 mod upload;
 mod width;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use acts::StepDetail;
 use claims::Claims;
-use disk::Disk;
-use ends::Ends;
-pub(crate) use ends::RunEndKey;
-use event::{Act, ActId, Effect, Event};
+use event::{Act, Effect, Event};
 use flights::Flights;
-use gate::Gate;
 pub(crate) use intake::StoredRun;
 use intake::{Closeness, Intake, IntakeAct, StoredPart};
 use load::Loading;
 pub use load::{Portion, Stored, StoredUpload};
 use notices::{FailingUpload, Notices};
-use orders::Pauses;
+use orders::Orders;
+use permits::Permits;
 pub(crate) use plan::{Preview, needs_reading};
-use schedule::{Load, Schedule};
 use settings::Settings;
+use targets::TargetRegistry;
+pub(crate) use transfers::RunEndKey;
+use transfers::{Around, TransferAct, Transfers};
 use turn::Turn;
-use upload::Upload;
-use width::Flown;
 
 use crate::model::{
-    DestinationName, DirectoryName, Hold, KnownFile, Learned, Monotonic, NoticeId, Now,
-    OpenCleanup, PartNumber, RemoteUploadId, RootIdentity, SourcePath, TargetAddress, TargetId,
-    UploadId, UploadState,
+    DestinationName, DirectoryName, KnownFile, Monotonic, NoticeId, Now, RootIdentity, SourcePath,
+    UploadId,
 };
 
 /// What is going on.
@@ -112,46 +97,36 @@ pub struct Pace {
 pub struct Engine {
     settings: Settings,
     intakes: BTreeMap<DirectoryName, Intake>,
-    gates: BTreeMap<DestinationName, Gate>,
-    /// What the answers of destinations have shown of their targets, for good; also of targets that are
-    /// not configured now.
-    learned: BTreeSet<(TargetId, Learned)>,
-    uploads: BTreeMap<UploadId, Box<Upload>>,
-    schedule: Schedule,
-    claims: Claims,
-    load: Load,
-    flights: Flights,
-    timers: BTreeSet<(Monotonic, UploadId)>,
-    parked: BTreeSet<UploadId>,
-    ends: Ends,
+    transfers: BTreeMap<DestinationName, Transfers>,
     notices: Notices,
-    pauses: Pauses,
-    /// Every target that was ever known.
-    known_targets: BTreeMap<TargetAddress, TargetId>,
-    /// Where drop directories were whose names stand for other directories since this life began.
-    former_directories: BTreeMap<DirectoryName, String>,
-    /// Remote uploads that are to be removed at targets that no destination has.
-    cleanups_elsewhere: BTreeSet<OpenCleanup>,
-    /// Uploads that end once it is known what was begun for them.
-    given_up: BTreeSet<UploadId>,
-    /// Parts may be sent.
-    may_send: bool,
-    next_upload: i64,
-    /// What is not durable yet.
-    disk: Disk,
-    /// Uploads that are verified and want nothing but their receipts.
-    finishing: BTreeSet<UploadId>,
-    /// When receipts are written although parts are on their way.
-    finish_by: Option<Monotonic>,
-    /// Receipts that are being written.
-    receipts_flying: usize,
-    /// Something would be sent, were more of what was sent durable.
-    waits_for_disk: bool,
+    orders: Orders,
+    shared: Shared,
     /// Not all that is stored is in memory.
     loading: Option<Loading>,
     draining: bool,
+    /// Where drop directories were whose names stand for other directories since this life began.
+    former_directories: BTreeMap<DirectoryName, String>,
     /// Which directories drop directories were that are not configured.
     gone_roots: Vec<(DirectoryName, String, RootIdentity)>,
+}
+
+/// What the machines share: lent to the one that takes a step.
+#[derive(Debug)]
+struct Shared {
+    flights: Flights,
+    permits: Permits,
+    claims: Claims,
+    targets: TargetRegistry,
+    next_upload: UploadId,
+}
+
+impl Shared {
+    /// Returns the id of the next upload.
+    fn next_id(&mut self) -> UploadId {
+        let id = self.next_upload;
+        self.next_upload = UploadId(id.0 + 1);
+        id
+    }
 }
 
 /// One run of one drop directory.
@@ -159,32 +134,13 @@ type RunKey = (DirectoryName, SourcePath);
 
 /// An act that was handed out and has not come back.
 #[derive(Debug, Clone)]
-struct Flight {
-    kind: FlightKind,
-    upload: Option<UploadId>,
-    destination: Option<DestinationName>,
-}
-
-#[derive(Debug, Clone)]
-enum FlightKind {
-    /// A step of an upload, by its name.
-    Step(&'static str, StepDetail),
-    /// A part in flight, to this remote upload, from this drop directory.
-    Part(PartNumber, RemoteUploadId, DirectoryName, Flown),
-    /// A whole file in flight, from this drop directory.
-    Whole(DirectoryName, Flown),
-    /// An act of a drop directory.
-    Intake(DirectoryName, IntakeAct),
-    /// A clean-up.
-    Abort(RemoteUploadId),
-    Probe,
-    /// The end of a run is told to its platform.
-    Finish(RunEndKey),
+enum Flight {
+    /// An act of a drop directory; with the destination that it calls, if it calls one.
+    Intake(DirectoryName, IntakeAct, Option<DestinationName>),
+    Transfers(DestinationName, TransferAct),
     Notify(NoticeId),
     Survey,
     ReadRows,
-    /// A call about the exports of these uploads.
-    Export(export::ExportCall, Vec<UploadId>),
 }
 
 impl Engine {
@@ -193,40 +149,29 @@ impl Engine {
         let intake = |directory: &settings::DirectorySettings| {
             (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
         };
+        let next_upload = stored.next_upload.unwrap_or(UploadId(1));
         let mut engine = Self {
             intakes: settings.drops.iter().map(intake).collect(),
-            learned: BTreeSet::new(),
-            gates: settings
-                .destinations
-                .iter()
-                .map(|destination| (destination.name.clone(), Gate::new(destination.clone())))
-                .collect(),
-            uploads: BTreeMap::new(),
-            schedule: Schedule::default(),
-            claims: Claims::default(),
-            load: Load::default(),
-            flights: Flights::new(),
-            timers: BTreeSet::new(),
-            parked: BTreeSet::new(),
-            ends: Ends::default(),
+            transfers: BTreeMap::new(),
             notices: Notices::load(&settings, stored.notices.clone(), now),
-            pauses: Pauses::default(),
-            known_targets: BTreeMap::new(),
-            former_directories: BTreeMap::new(),
-            cleanups_elsewhere: BTreeSet::new(),
-            given_up: BTreeSet::new(),
-            may_send: true,
-            next_upload: stored.next_upload.map_or(1, |id| id.0),
-            disk: Disk::new(stored.next_upload.unwrap_or(UploadId(1))),
-            finishing: BTreeSet::new(),
-            finish_by: None,
-            receipts_flying: 0,
-            waits_for_disk: false,
+            orders: Orders::default(),
+            shared: Shared {
+                flights: Flights::new(),
+                permits: Permits::new(next_upload),
+                claims: Claims::default(),
+                targets: TargetRegistry::default(),
+                next_upload,
+            },
             loading: Some(Loading::default()),
             draining: false,
+            former_directories: BTreeMap::new(),
             gone_roots: Vec::new(),
             settings,
         };
+        for destination in engine.settings.destinations.clone() {
+            let transfers = engine.add_transfers(&destination.name);
+            transfers.configure(destination, now.monotonic);
+        }
         engine.take_stored(stored, now, out);
         engine
     }
@@ -247,7 +192,7 @@ impl Engine {
         let mut turn = Turn::new(now);
         let mut moves = false;
         for event in events {
-            moves |= event != Event::Committed || self.waits_for_disk;
+            moves |= event != Event::Committed || self.shared.permits.waits_for_disk();
             self.take(event, &mut turn);
         }
         if moves {
@@ -272,23 +217,38 @@ impl Engine {
                 });
             }
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
-            Event::Committed => self.disk.committed(),
+            Event::Committed => self.shared.permits.disk().committed(),
             Event::Unstored(refused) => self.on_unstored(refused, turn),
-            Event::Sent(sent) => self.on_sent(&sent, now.monotonic),
-            Event::InFlight(counts) => self.on_in_flight(counts, turn),
+            Event::Sent(sent) => {
+                for (name, bytes) in sent {
+                    if let Some(transfers) = self.transfers.get_mut(&name) {
+                        transfers.bytes_sent(bytes.0, now.monotonic);
+                    }
+                }
+            }
+            Event::InFlight(counts) => {
+                for (id, bytes) in counts {
+                    self.with_owner(id, turn, |t, turn| t.bytes_in_flight(id, bytes, turn));
+                }
+            }
             Event::CredentialChanged { destination } => {
-                self.on_credential_changed(&destination, turn);
+                if let Some(transfers) = self.transfers.get_mut(&destination) {
+                    transfers.credential_changed(now.monotonic);
+                }
             }
             Event::Stored(portion) => self.on_stored(portion, turn),
             Event::Reconfigured(settings) => self.on_reconfigured(settings, turn),
             Event::Ordered { id, order } => self.on_ordered(id, order, turn),
-            Event::RateChanged { bytes_per_second } => self.on_rate_changed(bytes_per_second, now),
+            Event::RateChanged { bytes_per_second } => {
+                self.shared.permits.set_may_send(bytes_per_second != Some(0));
+                self.transfers.values_mut().for_each(|t| t.rate_changed(now.monotonic));
+            }
             Event::Drain => self.draining = true,
         }
     }
 
     fn end_turn(&mut self, mut turn: Turn, out: &mut Vec<Effect>) {
-        self.waits_for_disk = false;
+        self.shared.permits.begin_turn();
         self.pump(&mut turn);
         self.notify(&mut turn);
         self.flush(turn, out);
@@ -297,7 +257,7 @@ impl Engine {
     /// Records the notices of a turn, and hands out what is due of them.
     fn notify(&mut self, turn: &mut Turn) {
         let failing = |id| {
-            let upload: &Upload = self.uploads.get(&id)?;
+            let upload = self.transfers.values().find_map(|transfers| transfers.upload(id))?;
             let ticket = &upload.admission;
             Some(FailingUpload {
                 drop: ticket.drop.clone(),
@@ -312,20 +272,19 @@ impl Engine {
             return;
         }
         for act in self.notices.acts(turn.now.monotonic) {
-            let kind = if let Act::Notify { notice } = &act {
-                FlightKind::Notify(notice.id)
+            let flight = if let Act::Notify { notice } = &act {
+                Flight::Notify(notice.id)
             } else {
-                FlightKind::Survey
+                Flight::Survey
             };
-            let flight = Flight { kind, upload: None, destination: None };
-            self.flights.start(flight, act, turn);
+            self.shared.flights.start(flight, act, turn);
         }
     }
 
     /// Hands out what a turn decided, and keeps account of what is to become durable by it.
     fn flush(&mut self, turn: Turn, out: &mut Vec<Effect>) {
         if turn.flush(out) {
-            self.disk.handed_over();
+            self.shared.permits.disk().handed_over();
         }
     }
 
@@ -334,13 +293,11 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let active = self.gates.iter().filter(|(name, _)| !self.pauses.stops(name));
-        let gates = active.filter_map(|(_, gate)| gate.next_deadline());
-        let timer = self.timers.first().map(|(at, _)| *at);
+        let (around, receipts) = (self.around(), self.shared.permits.receipt_room());
+        let transfers = self.transfers.values();
+        let transfers = transfers.filter_map(|t| t.next_deadline(around, receipts));
         let notices = self.notices.next_deadline();
-        let sources = self.next_attention();
-        let receipts = self.finish_by.filter(|_| self.receipts_flying < pump::RECEIPTS_MAX);
-        gates.chain(timer).chain(notices).chain(sources).chain(receipts).min()
+        transfers.chain(notices).chain(self.next_attention()).min()
     }
 
     /// Returns when a drop directory, or something in it, is due.
@@ -348,39 +305,34 @@ impl Engine {
         if let Some(loading) = &self.loading {
             return loading.again.next_deadline();
         }
-        let has_run_slot = self.flights.has_run_slot();
+        let has_run_slot = self.shared.flights.has_run_slot();
         let intakes = self.intakes.values();
-        let intakes = intakes.filter_map(|intake| intake.next_deadline(has_run_slot));
-        intakes.chain(self.next_end()).min()
+        intakes.filter_map(|intake| intake.next_deadline(has_run_slot)).min()
     }
 
     /// Tells whether a part is on its way.
     pub fn has_parts_on_their_way(&self) -> bool {
-        self.load.total() > 0
+        self.shared.permits.part_count() > 0
     }
 
     /// Returns how each destination is sent to.
     pub fn paces(&self) -> impl Iterator<Item = (&DestinationName, Pace)> {
-        self.gates.iter().map(|(name, gate)| {
-            let bytes_per_second = gate.width.bytes_per_second();
-            let pace =
-                Pace { width: self.width(name), flying: gate.width.flying(), bytes_per_second };
-            (name, pace)
-        })
+        let transfers = self.transfers.iter();
+        transfers.filter_map(|(name, t)| Some((name, t.pace(&self.settings)?)))
     }
 
     /// Tells whether nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.flights.is_empty()
+        self.shared.flights.is_empty()
     }
 
     /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
     pub fn is_landed(&self) -> bool {
-        let is_aside = |kind: &FlightKind| {
-            matches!(kind, FlightKind::Intake(_, act) if act.only_reads())
-                || matches!(kind, FlightKind::Probe | FlightKind::Survey)
+        let is_aside = |flight: &Flight| {
+            matches!(flight, Flight::Intake(_, act, _) if act.only_reads())
+                || matches!(flight, Flight::Transfers(_, TransferAct::Probe) | Flight::Survey)
         };
-        self.flights.kinds().all(is_aside)
+        self.shared.flights.all().all(is_aside)
     }
 
     /// Tells whether all that is stored is in memory.
@@ -391,54 +343,48 @@ impl Engine {
     /// Tells whether anything is done for an upload, a drop or a remote upload; scans, looks, probes
     /// and notices are none of these.
     pub fn is_working(&self) -> bool {
-        let is_aside = |kind: &FlightKind| {
+        let is_aside = |flight: &Flight| {
             matches!(
-                kind,
-                FlightKind::Intake(_, IntakeAct::Scan | IntakeAct::Look(_))
-                    | FlightKind::Probe
-                    | FlightKind::Notify(_)
+                flight,
+                Flight::Intake(_, IntakeAct::Scan | IntakeAct::Look(_), _)
+                    | Flight::Transfers(_, TransferAct::Probe)
+                    | Flight::Notify(_)
             )
         };
-        self.loading.is_some() || self.flights.kinds().any(|kind| !is_aside(kind))
+        self.loading.is_some() || self.shared.flights.all().any(|flight| !is_aside(flight))
     }
 
     /// Tells whether every admitted upload has ended or is parked, and nothing settles.
     pub fn is_quiet(&self) -> bool {
-        // One that waits for a place goes on when the one that has it moves.
-        let is_still = |upload: &Upload| {
-            matches!(upload.state.hold, Hold::Parked { .. }) || upload.life.waits_for.is_some()
-        };
         self.is_loaded()
-            && self.flights.is_empty()
-            && self.uploads.values().all(|upload| is_still(upload))
+            && self.shared.flights.is_empty()
+            && self.transfers.values().all(Transfers::is_quiet)
             && self.intakes.values().all(|intake| intake.files().settling_count() == 0)
-            && self.gates.values().all(|gate| gate.cleanups.is_empty())
             && self.notices.is_empty()
     }
 
     /// Tells whether a destination refuses our credential or is closed for maintenance.
     pub fn has_halted(&self) -> bool {
-        self.gates.values().any(Gate::is_halted)
+        self.transfers.values().any(Transfers::is_halted)
     }
 
     /// Counts what is going on, for one line of status.
     pub fn counts(&self) -> Counts {
+        let open: usize = self.transfers.values().map(|t| t.uploads().count()).sum();
+        let parked = self.transfers.values().map(Transfers::parked_count).sum();
         Counts {
-            going: self.uploads.len() - self.parked.len(),
-            parked: self.parked.len(),
+            going: open - parked,
+            parked,
             settling: self.intakes.values().map(|intake| intake.files().settling_count()).sum(),
         }
     }
 
     /// Returns every upload that has not ended as it would be stored, for comparison with rows.
     pub fn stored_uploads(&self) -> Vec<StoredUpload> {
-        let stored = |upload: &Upload| StoredUpload {
-            admission: upload.admission.admission(),
-            state: UploadState::clone(&upload.state),
-            parts: upload.parts.clone(),
-            waits_for: upload.life.waits_for,
-        };
-        self.uploads.values().map(|upload| stored(upload)).collect()
+        let stored = self.transfers.values().flat_map(Transfers::stored_uploads);
+        let mut stored: Vec<_> = stored.collect();
+        stored.sort_by_key(|upload| upload.admission.id);
+        stored
     }
 
     /// Notes that a file version was admitted for a destination.
@@ -448,7 +394,49 @@ impl Engine {
         intake.load(StoredPart::Known(file.path, file.fingerprint, set), now);
     }
 
-    fn start(&mut self, flight: Flight, act: Act, turn: &mut Turn) -> ActId {
-        self.flights.start(flight, act, turn)
+    fn around(&self) -> Around<'_> {
+        Around {
+            settings: &self.settings,
+            intakes: &self.intakes,
+            orders: &self.orders,
+            loading: self.loading.as_ref(),
+        }
+    }
+
+    /// Starts everything that may run. The order is fixed, so that the same state always leads to the same
+    /// acts: waits that are over, drop directories, each destination in turn, receipts, and then parts over
+    /// all destinations until permits or memory are used up.
+    fn pump(&mut self, turn: &mut Turn) {
+        if self.draining {
+            return;
+        }
+        self.with_all_transfers(turn, Transfers::wake);
+        self.start_reading(turn);
+        self.with_intakes(turn, Intake::check_stalled);
+        // What files mean, only all that is stored tells: one that is not known yet would be sent again.
+        if self.is_loaded() {
+            self.with_intakes(turn, Intake::advance);
+        }
+        self.with_all_transfers(turn, Transfers::advance);
+        self.with_all_transfers(turn, Transfers::write_receipts);
+        self.send_parts(turn);
+    }
+
+    fn send_parts(&mut self, turn: &mut Turn) {
+        let mut contenders = Vec::new();
+        let names: Vec<_> = self.transfers.keys().cloned().collect();
+        for name in names {
+            contenders.extend(self.with_transfers(&name, turn, Transfers::contenders));
+        }
+        let mut contenders = contenders.concat();
+        while self.shared.permits.has_part(&self.settings)
+            && let Some(index) = self.shared.permits.choose(&contenders)
+        {
+            let (id, name) = (contenders[index].upload, contenders[index].destination.clone());
+            match self.with_transfers(&name, turn, |t, turn| t.send(id, turn)) {
+                Some(true) => contenders[index].flying_count += 1,
+                Some(false) | None => drop(contenders.swap_remove(index)),
+            }
+        }
     }
 }

@@ -18,19 +18,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Engine;
-use super::event::FindHolder;
 use super::known::Filter;
 use super::ticket::Ticket;
-use super::turn::Turn;
-use super::upload::{Doubt, Upload};
-use crate::model::{
-    Fact, Hold, OpenCleanup, PathDigest, PlaceHolder, PlaceSource, Record, SourcePath, Stage,
-    TargetId, UploadId,
-};
+use super::upload::Upload;
+use crate::model::{Hold, PathDigest, PlaceHolder, Stage, TargetId, UploadId};
 
 /// What stands for a place.
-type PlaceDigest = [u8; 8];
+pub(super) type PlaceDigest = [u8; 8];
 
 /// Which open uploads hold places, and which wait for them.
 #[derive(Debug, Default)]
@@ -55,247 +49,66 @@ pub(crate) enum Owner {
 }
 
 impl Claims {
-    fn holder(&self, place: PlaceDigest) -> Option<UploadId> {
+    /// Returns the upload that holds a place.
+    pub(super) fn holder(&self, place: PlaceDigest) -> Option<UploadId> {
         self.holders.get(&place).copied()
     }
 
-    /// Returns the upload that has waited longest for a place.
-    fn next(&self, place: PlaceDigest) -> Option<UploadId> {
+    /// Gives a free place to an upload.
+    pub(super) fn hold(&mut self, place: PlaceDigest, id: UploadId) {
+        self.waiting.remove(&(place, id));
+        self.holders.insert(place, id);
+    }
+
+    /// Has an upload wait for a place.
+    pub(super) fn wait(&mut self, place: PlaceDigest, id: UploadId) {
+        self.waiting.insert((place, id));
+    }
+
+    /// Gives up the claim of an upload; tells whether it held the place.
+    pub(super) fn leave(&mut self, place: PlaceDigest, id: UploadId) -> bool {
+        self.waiting.remove(&(place, id));
+        let held = self.holder(place) == Some(id);
+        if held {
+            self.holders.remove(&place);
+        }
+        held
+    }
+
+    /// Returns the uploads that wait for a place, the one that has waited longest first.
+    pub(super) fn waiting(&self, place: PlaceDigest) -> Vec<UploadId> {
         let range = (place, UploadId(i64::MIN))..=(place, UploadId(i64::MAX));
-        self.waiting.range(range).next().map(|(_, id)| *id)
+        self.waiting.range(range).map(|(_, id)| *id).collect()
+    }
+
+    /// Returns every place that is waited for, with who waits.
+    pub(super) fn all_waiting(&self) -> Vec<(PlaceDigest, UploadId)> {
+        self.waiting.iter().copied().collect()
+    }
+
+    /// Forgets every claim: which targets are the same has changed.
+    pub(super) fn forget(&mut self) {
+        self.holders.clear();
+        self.waiting.clear();
+    }
+
+    /// Notes that an upload of ours made or found a file at a place.
+    pub(super) fn fill(&mut self, place: PlaceDigest) {
+        self.filled.insert(u64::from_be_bytes(place));
+    }
+
+    /// Tells whether an upload of ours may have made or found a file at a place in this life.
+    pub(super) fn is_filled(&self, place: PlaceDigest) -> bool {
+        self.filled.contains(u64::from_be_bytes(place))
     }
 }
 
 impl Ticket {
-    fn place_digest(&self, target: TargetId) -> PlaceDigest {
+    /// Returns what stands for its place at a target.
+    pub(super) fn place_digest(&self, target: TargetId) -> PlaceDigest {
         let mut place = target.0.to_be_bytes().to_vec();
         place.extend_from_slice(self.target_path().as_bytes());
         PathDigest::of(&place).head()
-    }
-}
-
-impl Engine {
-    /// Returns what stands for an upload's place; none where the platform has no places, or the
-    /// destination is not configured.
-    fn place_digest(&self, upload: &Upload) -> Option<PlaceDigest> {
-        let gate = self.gates.get(&upload.admission.destination)?;
-        let target = upload.admission.target_id;
-        let target = if gate.targets.has(target) { gate.targets.canonical() } else { target };
-        gate.settings.traits.has_places.then(|| upload.admission.place_digest(target))
-    }
-
-    /// Claims an upload's place, or has it wait for the upload that holds it.
-    pub(super) fn claim(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get(&id) else { return };
-        if upload.state.stage.is_end() || upload.rests() {
-            return;
-        }
-        let (awaited, has_begun) = (upload.life.waits_for, upload.state.stage != Stage::Queued);
-        let Some(place) = self.place_digest(upload) else {
-            return self.stop_waiting(id, turn);
-        };
-        let holder = self.claims.holder(place).filter(|holder| *holder != id);
-        // At a start, the one that it waited for may not have been loaded.
-        let is_early = self.loading.is_some() && awaited.is_some() && !has_begun;
-        match holder {
-            None if !is_early => {
-                self.claims.waiting.remove(&(place, id));
-                self.claims.holders.insert(place, id);
-                self.stop_waiting(id, turn);
-                self.doubt_owner(id, place);
-            }
-            holder => {
-                self.claims.waiting.insert((place, id));
-                self.await_place(id, holder.or(awaited), turn);
-            }
-        }
-    }
-
-    /// A file of ours may stand at a place that an upload has claimed.
-    fn doubt_owner(&mut self, id: UploadId, place: PlaceDigest) {
-        let is_filled = self.claims.filled.contains(u64::from_be_bytes(place));
-        if let Some(upload) = self.uploads.get_mut(&id).filter(|_| is_filled) {
-            upload.life.is_place_filled = true;
-        }
-    }
-
-    fn stop_waiting(&mut self, id: UploadId, turn: &mut Turn) {
-        if self.uploads.get(&id).is_some_and(|upload| upload.life.waits_for.is_some()) {
-            self.await_place(id, None, turn);
-        }
-    }
-
-    fn await_place(&mut self, id: UploadId, holder: Option<UploadId>, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
-        if upload.life.waits_for != holder {
-            upload.life.waits_for = holder;
-            turn.record(Record::PlaceAwaited { upload: id, holder });
-        }
-    }
-
-    /// Gives up an upload's claim. The one that has waited longest for the place has it from here on.
-    pub(super) fn unclaim(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(place) = self.uploads.get(&id).and_then(|upload| self.place_digest(upload)) else {
-            return;
-        };
-        self.claims.waiting.remove(&(place, id));
-        if self.claims.holder(place) != Some(id) {
-            return;
-        }
-        self.claims.holders.remove(&place);
-        if let Some(next) = self.claims.next(place) {
-            self.claim(next, turn);
-            self.place(next, turn);
-        }
-        self.name_holder(place, turn);
-    }
-
-    /// Has the rows of all that wait for a place name the upload that holds it.
-    fn name_holder(&mut self, place: PlaceDigest, turn: &mut Turn) {
-        let Some(holder) = self.claims.holder(place) else { return };
-        let range = (place, UploadId(i64::MIN))..=(place, UploadId(i64::MAX));
-        let waiting: Vec<_> = self.claims.waiting.range(range).map(|(_, id)| *id).collect();
-        waiting.into_iter().for_each(|id| self.await_place(id, Some(holder), turn));
-    }
-
-    /// Claims every place anew: which targets are the same has changed. What was begun goes first.
-    pub(super) fn claim_all(&mut self, turn: &mut Turn) {
-        let filled = std::mem::take(&mut self.claims.filled);
-        self.claims = Claims { filled, ..Claims::default() };
-        let mut ids: Vec<_> = self.uploads.values().map(|u| (u.claim_order(), u.id())).collect();
-        ids.sort_unstable();
-        for (_, id) in ids {
-            self.claim(id, turn);
-            self.restart_waiting(id, turn);
-        }
-    }
-
-    /// What was begun at a place that another upload turns out to hold begins again when it is free.
-    fn restart_waiting(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get(&id) else { return };
-        let Some(remote) = upload.unfinished_remote().filter(|_| upload.life.waits_for.is_some())
-        else {
-            return;
-        };
-        let destination = upload.admission.destination.clone();
-        let target = upload.admission.target_id;
-        self.clean_up(OpenCleanup { destination, target, remote }, turn);
-        self.record(id, Fact::RemoteGone, turn);
-        if let Some(upload) = self.uploads.get_mut(&id) {
-            (upload.life.doubt, upload.life.control) = (Doubt::Ask, None);
-        }
-    }
-
-    /// All uploads are in memory: a place that only those claim that wait for it is the first one's.
-    pub(super) fn claim_free(&mut self, turn: &mut Turn) {
-        let waiting: Vec<_> = self.claims.waiting.iter().copied().collect();
-        for (place, id) in waiting {
-            if self.claims.holder(place).is_none() {
-                self.claim(id, turn);
-                self.place(id, turn);
-            }
-            self.name_holder(place, turn);
-        }
-    }
-
-    /// Notes what a fact means for the place of an upload, before it is applied.
-    pub(super) fn leave_place(&mut self, id: UploadId, fact: &Fact, turn: &mut Turn) {
-        let is_queued =
-            self.uploads.get(&id).is_some_and(|upload| upload.state.stage == Stage::Queued);
-        let leaves = match fact {
-            Fact::Renamed { .. } | Fact::Retargeted { .. } => true,
-            Fact::ReceiptWritten { .. } | Fact::SourceChanged { .. } | Fact::Abandoned { .. } => {
-                true
-            }
-            Fact::Parked { .. } => is_queued,
-            Fact::BeginIntended { .. }
-            | Fact::Begun { .. }
-            | Fact::PartAccepted { .. }
-            | Fact::PartsReported { .. }
-            | Fact::PartReopened { .. }
-            | Fact::ETagModeLearned { .. }
-            | Fact::CompleteIntended { .. }
-            | Fact::CompleteWithdrawn
-            | Fact::Completed { .. }
-            | Fact::FoundPresent { .. }
-            | Fact::Described
-            | Fact::Verified { .. }
-            | Fact::Digested { .. }
-            | Fact::ExportIntended { .. }
-            | Fact::ExportStarted { .. }
-            | Fact::ExportFailed { .. }
-            | Fact::Exported { .. }
-            | Fact::AttemptFailed { .. }
-            | Fact::PartSizeRaised { .. }
-            | Fact::InFlight { .. }
-            | Fact::SentInVain { .. }
-            | Fact::Released
-            | Fact::RemoteGone => false,
-        };
-        if leaves {
-            self.unclaim(id, turn);
-        }
-    }
-
-    /// Notes what a fact means for the place of an upload, once it is applied.
-    pub(super) fn take_place(&mut self, id: UploadId, fact: &Fact, turn: &mut Turn) {
-        if matches!(fact, Fact::Renamed { .. } | Fact::Retargeted { .. } | Fact::Released) {
-            self.claim(id, turn);
-        }
-        if matches!(fact, Fact::Completed { .. } | Fact::FoundPresent { .. }) {
-            self.hold_place(id, matches!(fact, Fact::Completed { .. }), turn);
-        }
-    }
-
-    fn hold_place(&mut self, id: UploadId, is_made: bool, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get(&id) else { return };
-        let gate = self.gates.get(&upload.admission.destination);
-        let Some(source) = self.place_source(upload) else { return };
-        // It may have been completed although its destination is not configured any more.
-        if gate.is_none_or(|gate| gate.settings.traits.has_places) {
-            let place = self.place_digest(upload);
-            turn.record(Record::PlaceHeld {
-                target: upload.admission.target_id,
-                place: upload.admission.target(),
-                holder: PlaceHolder { upload: id, source },
-                is_made,
-            });
-            if let Some(place) = place {
-                self.claims.filled.insert(u64::from_be_bytes(place));
-            }
-        }
-    }
-
-    /// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one source
-    /// however its drop directory is named, or if it was handed in.
-    fn place_source(&self, upload: &Upload) -> Option<PlaceSource> {
-        let Ticket { drop, path, is_sentinel, .. } = &upload.admission;
-        if *is_sentinel {
-            let (directory, path) =
-                (format!("receipts of {drop}"), upload.admission.sentinel_run());
-            return Some(PlaceSource { directory, path });
-        }
-        let directory = match &upload.life.directory {
-            Some(directory) => &**directory,
-            None => self.intakes.get(drop)?.settings().directory.as_str(),
-        };
-        let above = directory.trim_matches('/');
-        let path = match above.is_empty() {
-            true => path.clone(),
-            false => SourcePath::from_bytes(above.as_bytes()).child(path.as_bytes()),
-        };
-        Some(PlaceSource { directory: "/".to_owned(), path })
-    }
-
-    /// Returns what is asked about the owner of an upload's place.
-    pub(super) fn find_holder(&self, upload: &Upload) -> Option<FindHolder> {
-        let gate = self.gates.get(&upload.admission.destination)?;
-        Some(FindHolder {
-            upload: upload.id(),
-            targets: gate.targets.all().to_vec(),
-            place: upload.admission.target(),
-            source: self.place_source(upload)?,
-        })
     }
 }
 
@@ -309,11 +122,12 @@ impl Upload {
     }
 
     /// Tells whether nothing was begun for it and nothing will be until someone acts.
-    fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
     }
 
-    fn claim_order(&self) -> u8 {
+    /// Returns when its claim comes after those of others: what was begun goes first.
+    pub(super) fn claim_order(&self) -> u8 {
         match (&self.state.stage, self.life.waits_for) {
             (Stage::Queued, None) => 1,
             (Stage::Queued, Some(_)) => 2,

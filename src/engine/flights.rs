@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Flight;
 use super::event::{Act, ActId};
 use super::intake::IntakeAct;
 use super::turn::Turn;
-use super::{Flight, FlightKind};
 use crate::model::DirectoryName;
 
 /// Acts in flight, by their ids. An id is never used again in one life of the process.
@@ -52,14 +52,14 @@ impl Flights {
     }
 
     /// Returns what is in flight.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = &FlightKind> {
-        self.flights.values().map(|flight| &flight.kind)
+    pub(super) fn all(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.values()
     }
 
     /// Returns the acts of drop directories.
     pub(super) fn intake_acts(&self) -> impl Iterator<Item = (&DirectoryName, &IntakeAct)> {
-        self.kinds().filter_map(|kind| {
-            if let FlightKind::Intake(directory, act) = kind {
+        self.all().filter_map(|flight| {
+            if let Flight::Intake(directory, act, _) = flight {
                 Some((directory, act))
             } else {
                 None

@@ -6,7 +6,7 @@
 //! upload; whoever handed it in hands it in again.
 
 use super::Engine;
-use super::sources::Settled;
+use super::transfers::{Settled, Transfers};
 use super::turn::Turn;
 use crate::model::{
     Catalogued, DestinationName, DirectoryName, Fingerprint, Place, Provenance, SourcePath,
@@ -69,13 +69,13 @@ impl Engine {
             // Uploads of another version have an end.
             None => {
                 let live = files.known().live(digest);
-                live.into_iter().for_each(|id| self.end_changed(id, turn));
+                self.with_owners(live, turn, Transfers::end_changed);
             }
         }
         let (path, place, version) = (&file.path, Place::alone(&file.path), file.version);
         let provenance = Some(file.provenance);
-        let settled =
-            Settled { path, name: &file.name, place, version, is_unreadable: false, provenance };
-        self.admit_to(&drop, to.clone(), &settled, turn)
+        let (drop, name, is_unreadable) = (&drop, &file.name, false);
+        let settled = Settled { drop, path, name, place, version, is_unreadable, provenance };
+        self.admit_to(to, &settled, turn)
     }
 }

@@ -6,6 +6,7 @@ use super::event::Effect;
 use super::intake::StoredPart;
 use super::reread::Reread;
 use super::ticket::Ticket;
+use super::transfers::{Transfers, UploadEnded};
 use super::turn::Turn;
 use super::upload::Upload;
 use super::{Engine, RunEndKey, StoredRun};
@@ -69,7 +70,7 @@ pub enum Portion {
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     /// Uploads that ended meanwhile, in the order of their ends.
-    ended: Vec<Upload>,
+    ended: Vec<UploadEnded>,
     /// Uploads that miss their source: whether it stands under another path is to be found out.
     missing: BTreeSet<UploadId>,
     /// What is read again for another configuration.
@@ -78,8 +79,8 @@ pub(super) struct Loading {
 
 impl Loading {
     /// Notes that an upload has ended.
-    pub(super) fn ended(&mut self, upload: Upload) {
-        self.ended.push(upload);
+    pub(super) fn ended(&mut self, ended: UploadEnded) {
+        self.ended.push(ended);
     }
 
     /// Notes that the source of an upload is not there.
@@ -115,12 +116,19 @@ impl Engine {
     /// Takes what is stored, or what of it does not follow.
     pub(super) fn take_stored(&mut self, mut stored: Stored, now: Now, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now);
-        self.take_orders(std::mem::take(&mut stored.orders));
-        self.take_targets(&stored);
-        self.learned.extend(std::mem::take(&mut stored.learned));
-        self.cleanups_elsewhere = std::mem::take(&mut stored.cleanups).into_iter().collect();
+        self.orders.load(std::mem::take(&mut stored.orders));
+        let learned = std::mem::take(&mut stored.learned);
+        let cleanups = std::mem::take(&mut stored.cleanups);
+        self.shared.targets.load(&stored.targets, learned, cleanups);
+        for (destination, targets) in std::mem::take(&mut stored.in_force) {
+            if let Some(transfers) = self.transfers.get_mut(&destination) {
+                transfers.load_targets(targets);
+            }
+        }
         for key in std::mem::take(&mut stored.open_drops) {
-            self.open_drop(key, now);
+            self.add_transfers(&key.destination);
+            let name = key.destination.clone();
+            self.with_transfers(&name, &mut turn, |t, turn| t.load_run(key, turn));
         }
         self.assign_targets(&mut turn);
         self.note_directories(&stored.roots);
@@ -129,8 +137,7 @@ impl Engine {
         let disposals = self.take_drops(stored, now);
         self.take_uploads(uploads, &mut turn);
         self.load_disposals(disposals, now);
-        let names: Vec<_> = self.gates.keys().cloned().collect();
-        names.iter().for_each(|name| self.record_destination(name, &mut turn));
+        self.with_all_transfers(&mut turn, Transfers::write_health);
         if !follows {
             self.end_loading(&mut turn);
         }
@@ -190,51 +197,57 @@ impl Engine {
     /// did at the start, are newer than what is known of files, so they are noted after it.
     pub(super) fn end_loading(&mut self, turn: &mut Turn) {
         let Some(Loading { ended, missing, again: _ }) = self.loading.take() else { return };
-        let order: Vec<_> = ended.iter().map(|upload| upload.id()).collect();
-        let mut uploads = std::mem::take(&mut self.uploads);
-        uploads.extend(ended.into_iter().map(|upload| (upload.id(), Box::new(upload))));
-        for upload in uploads.values().filter(|upload| !upload.admission.is_sentinel) {
-            self.remember(&known_file(&upload.admission), turn.now);
+        let open = self.transfers.values().flat_map(Transfers::uploads).map(Upload::id);
+        let ended_ids = ended.iter().map(|ended| ended.ticket.id);
+        let mut ids: Vec<_> = open.chain(ended_ids).collect();
+        ids.sort_unstable();
+        for id in ids {
+            let open = self.upload(id).map(|upload| &upload.admission);
+            let over = || Some(&ended.iter().find(|ended| ended.ticket.id == id)?.ticket);
+            let Some(ticket) = open.or_else(over).filter(|ticket| !ticket.is_sentinel) else {
+                continue;
+            };
+            let file = known_file(ticket);
+            self.remember(&file, turn.now);
         }
-        let ended: Vec<_> = order.iter().filter_map(|id| uploads.remove(id)).collect();
-        self.uploads = uploads;
-        ended.iter().for_each(|upload| self.end_known(upload, turn));
-        missing.into_iter().for_each(|id| self.end_if_moved(id, turn));
-        self.claim_free(turn);
+        ended.iter().for_each(|ended| self.end_known(ended, turn));
+        self.with_owners(missing, turn, Transfers::end_if_moved);
+        for (place, id) in self.shared.claims.all_waiting() {
+            if self.shared.claims.holder(place).is_none() {
+                self.with_owners([id], turn, Transfers::claim);
+                self.with_owners([id], turn, Transfers::place);
+            }
+            self.name_holder(place, turn);
+        }
     }
 
     fn take_uploads(&mut self, uploads: impl IntoIterator<Item = StoredUpload>, turn: &mut Turn) {
         for upload in uploads {
-            let StoredUpload { admission, state, parts, waits_for } = upload;
-            let mut upload = Upload::loaded(admission, state, parts);
-            if waits_for.is_some() {
-                upload.life.waits_for = waits_for;
-            }
+            let mut upload = Upload::restored(upload);
             if let Some(directory) = self.former_directories.get(&upload.admission.drop) {
                 upload.life.directory = Some(directory.as_str().into());
             }
-            self.take_upload(Box::new(upload), turn);
+            self.load_upload(upload, turn);
         }
     }
 
-    pub(super) fn take_upload(&mut self, mut upload: Box<Upload>, turn: &mut Turn) {
-        let id = upload.id();
-        self.next_upload = self.next_upload.max(id.0 + 1);
-        self.join(&mut upload, turn);
-        self.uploads.insert(id, upload);
-        self.claim(id, turn);
-        self.retarget(id, turn);
-        self.park_or_release(id, turn);
-        self.give_up_stored(id, turn);
+    pub(super) fn load_upload(&mut self, mut upload: Upload, turn: &mut Turn) {
+        let (id, name) = (upload.id(), upload.admission.destination.clone());
+        self.shared.next_upload = self.shared.next_upload.max(UploadId(id.0 + 1));
+        self.join(&mut upload, turn.now);
+        self.add_transfers(&name);
+        self.with_transfers(&name, turn, |t, turn| t.load(Box::new(upload), turn));
+        if self.orders.gives_up(id) {
+            self.abandon(&[id], turn);
+        }
     }
 
-    /// Has an upload count for its file, its run, and its drop at the destination.
-    pub(super) fn join(&mut self, upload: &mut Upload, turn: &mut Turn) {
-        self.join_drop(&upload.admission, turn);
+    /// Has an upload count for its file and its run.
+    pub(super) fn join(&mut self, upload: &mut Upload, now: Now) {
         if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
             // One name for all, and not one for each.
             upload.admission.run = intake.runs().shared(&upload.admission.run);
-            intake.joined(&upload.admission, turn.now);
+            intake.joined(&upload.admission, now);
         }
     }
 }

@@ -20,11 +20,12 @@ use super::Engine;
 use super::answer::Answer;
 use super::handed::HandedFile;
 use super::ticket::Ticket;
+use super::transfers::Transfers;
 use super::turn::Turn;
 use super::upload::Upload;
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord,
-    ParkReason, Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
+    Catalogued, DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord, Record,
+    Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -64,41 +65,21 @@ pub enum OrderAnswer {
     UnknownDestination(DestinationName),
 }
 
+/// What operators ordered and is not over.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses(BTreeSet<Scope>);
-
-impl Pauses {
-    /// Tells whether an upload may not start anything.
-    pub(super) fn cover(&self, upload: &Ticket) -> bool {
-        !self.0.is_empty()
-            && (self.stops(&upload.destination)
-                || self.0.contains(&Scope::Upload(upload.id))
-                || self.cover_run(&upload.drop, &upload.run))
-    }
-
-    /// Tells whether no call may be made at a destination.
-    pub(super) fn stops(&self, destination: &DestinationName) -> bool {
-        !self.0.is_empty()
-            && (self.0.contains(&Scope::All)
-                || self.0.contains(&Scope::Destination(destination.clone())))
-    }
-
-    /// Tells whether nothing may be done with a run.
-    pub(super) fn cover_run(&self, drop: &DirectoryName, run: &SourcePath) -> bool {
-        !self.0.is_empty()
-            && (self.0.contains(&Scope::All)
-                || self.0.contains(&Scope::Drop(drop.clone()))
-                || self.0.contains(&Scope::Run(drop.clone(), run.clone())))
-    }
+pub(super) struct Orders {
+    paused: BTreeSet<Scope>,
+    /// Uploads that end once it is known what was begun for them.
+    given_up: BTreeSet<UploadId>,
 }
 
-impl Engine {
-    /// Takes the orders that stand, as they were stored.
-    pub(super) fn take_orders(&mut self, orders: Vec<(Standing, Scope, WallTime)>) {
+impl Orders {
+    /// Loads the orders that stand, as they were stored.
+    pub(super) fn load(&mut self, orders: Vec<(Standing, Scope, WallTime)>) {
         for (standing, scope, _) in orders {
             match (standing, scope) {
                 (Standing::Paused, scope) => {
-                    self.pauses.0.insert(scope);
+                    self.paused.insert(scope);
                 }
                 (Standing::GivenUp, Scope::Upload(id)) => {
                     self.given_up.insert(id);
@@ -108,6 +89,54 @@ impl Engine {
         }
     }
 
+    /// Tells whether an upload is given up, as soon as it is known what was begun for it.
+    pub(super) fn gives_up(&self, id: UploadId) -> bool {
+        self.given_up.contains(&id)
+    }
+
+    /// Tells whether an upload may not start anything. One that is given up has a question left.
+    pub(super) fn hold(&self, upload: &Ticket) -> bool {
+        // Asked whenever an upload moves, and there is hardly ever a pause.
+        self.cover(upload) && !self.gives_up(upload.id)
+    }
+
+    /// An upload has ended: no order about it stands any more.
+    pub(super) fn ended(&mut self, id: UploadId, turn: &mut Turn) {
+        let scope = Scope::Upload(id);
+        if self.given_up.remove(&id) {
+            let scope = scope.clone();
+            turn.record(Record::Order(OrderRecord::Over { standing: Standing::GivenUp, scope }));
+        }
+        if self.paused.remove(&scope) {
+            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
+        }
+    }
+
+    /// Tells whether a pause covers an upload.
+    fn cover(&self, upload: &Ticket) -> bool {
+        !self.paused.is_empty()
+            && (self.stops(&upload.destination)
+                || self.paused.contains(&Scope::Upload(upload.id))
+                || self.cover_run(&upload.drop, &upload.run))
+    }
+
+    /// Tells whether no call may be made at a destination.
+    pub(super) fn stops(&self, destination: &DestinationName) -> bool {
+        !self.paused.is_empty()
+            && (self.paused.contains(&Scope::All)
+                || self.paused.contains(&Scope::Destination(destination.clone())))
+    }
+
+    /// Tells whether nothing may be done with a run.
+    pub(super) fn cover_run(&self, drop: &DirectoryName, run: &SourcePath) -> bool {
+        !self.paused.is_empty()
+            && (self.paused.contains(&Scope::All)
+                || self.paused.contains(&Scope::Drop(drop.clone()))
+                || self.paused.contains(&Scope::Run(drop.clone(), run.clone())))
+    }
+}
+
+impl Engine {
     /// Carries out an order, and answers it.
     pub(super) fn on_ordered(&mut self, id: OrderId, order: Order, turn: &mut Turn) {
         let answer = match order {
@@ -115,7 +144,7 @@ impl Engine {
                 let changes = scopes.into_iter().map(|scope| self.change(verb, scope, turn));
                 OrderAnswer::Changed(changes.collect())
             }
-            Order::Resend { to } | Order::HandIn { to, .. } if !self.gates.contains_key(&to) => {
+            Order::Resend { to } | Order::HandIn { to, .. } if !self.is_configured(&to) => {
                 OrderAnswer::UnknownDestination(to)
             }
             Order::Resend { to } => {
@@ -138,26 +167,36 @@ impl Engine {
         OrderChange { of: scope, is_known, upload_count: count as u64 }
     }
 
+    fn is_configured(&self, name: &DestinationName) -> bool {
+        self.transfers.get(name).is_some_and(Transfers::is_configured)
+    }
+
+    /// Returns the uploads that are meant, in order.
+    fn ids_in(&self, scope: &Scope) -> Vec<UploadId> {
+        if let Scope::Upload(id) = scope {
+            return vec![*id];
+        }
+        let all = self.transfers.values().flat_map(Transfers::uploads);
+        let mut ids: Vec<_> = all.filter(|upload| is_in(upload, scope)).map(Upload::id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     fn knows(&self, scope: &Scope) -> bool {
         match scope {
             Scope::All => true,
-            Scope::Destination(name) => self.gates.contains_key(name),
+            Scope::Destination(name) => self.is_configured(name),
             Scope::Drop(name) => self.intakes.contains_key(name),
             Scope::Run(drop, run) => {
                 self.intakes.get(drop).is_some_and(|intake| intake.runs().row(run).is_some())
-                    || self.uploads.values().any(|upload| is_in(upload, scope))
+                    || !self.ids_in(scope).is_empty()
             }
-            Scope::Upload(id) => self.uploads.contains_key(id),
+            Scope::Upload(id) => self.upload(*id).is_some(),
         }
     }
 
     fn carry_out(&mut self, verb: Verb, scope: &Scope, turn: &mut Turn) -> usize {
-        let ids = if let Scope::Upload(id) = scope {
-            vec![*id]
-        } else {
-            let uploads = self.uploads.iter();
-            uploads.filter(|(_, upload)| is_in(upload, scope)).map(|(id, _)| *id).collect()
-        };
+        let ids = self.ids_in(scope);
         match verb {
             Verb::Pause => self.pause(scope, &ids, turn),
             Verb::Resume => self.resume(scope, &ids, turn),
@@ -184,32 +223,32 @@ impl Engine {
     }
 
     fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        if self.pauses.0.insert(scope.clone()) {
+        if self.orders.paused.insert(scope.clone()) {
             let (standing, scope) = (Standing::Paused, scope.clone());
             turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now.wall }));
         }
-        ids.iter().for_each(|id| self.place(*id, turn));
+        self.with_owners(ids.iter().copied(), turn, Transfers::place);
         ids.len()
     }
 
     /// Takes a pause back; taking back the pause of everything takes back every pause.
     fn resume(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
         let over: Vec<_> = match *scope == Scope::All {
-            true => std::mem::take(&mut self.pauses.0).into_iter().collect(),
-            false => self.pauses.0.take(scope).into_iter().collect(),
+            true => std::mem::take(&mut self.orders.paused).into_iter().collect(),
+            false => self.orders.paused.take(scope).into_iter().collect(),
         };
         for scope in over {
             turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
         }
-        ids.iter().for_each(|id| self.place(*id, turn));
+        self.with_owners(ids.iter().copied(), turn, Transfers::place);
         let is_free = |id: &&UploadId| {
-            self.uploads.get(id).is_some_and(|upload| !self.pauses.cover(&upload.admission))
+            self.upload(**id).is_some_and(|upload| !self.orders.cover(&upload.admission))
         };
         ids.iter().filter(is_free).count()
     }
 
     fn retry(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        let lifted = self.retry_gates(scope, turn.now);
+        let lifted = self.lift(scope, turn.now);
         let drops: Vec<_> = match scope {
             Scope::All => self.intakes.keys().cloned().collect(),
             Scope::Drop(drop) | Scope::Run(drop, _) => vec![drop.clone()],
@@ -219,105 +258,52 @@ impl Engine {
         if *scope == Scope::All {
             self.notices.retry(turn.now.monotonic);
         }
-        ids.iter().filter(|id| self.retry_upload(**id, &lifted, turn)).count()
+        let mut retried = 0;
+        for id in ids {
+            let is_lifted = |u: &Upload| lifted.contains(&u.admission.destination);
+            let is_lifted = self.upload(*id).is_some_and(is_lifted);
+            let is_retried = self.with_owner(*id, turn, |t, turn| t.retry(*id, is_lifted, turn));
+            retried += usize::from(is_retried == Some(true));
+        }
+        retried
     }
 
     /// Ends the waits of closed destinations, also those that the far side asked for: the operator may
     /// know better. Returns which had one.
-    fn retry_gates(&mut self, scope: &Scope, now: Now) -> BTreeSet<DestinationName> {
+    fn lift(&mut self, scope: &Scope, now: Now) -> BTreeSet<DestinationName> {
         let is_meant = |name: &DestinationName| match scope {
             Scope::All => true,
             Scope::Destination(asked) => asked == name,
             Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
         };
-        let meant = self.gates.iter_mut().filter(|(name, _)| is_meant(name));
-        let lifted = meant.filter_map(|(name, gate)| gate.lift(now.monotonic).then_some(name));
+        let meant = self.transfers.iter_mut().filter(|(name, _)| is_meant(name));
+        let lifted = meant.filter_map(|(name, t)| t.lift(now.monotonic).then_some(name));
         lifted.cloned().collect()
-    }
-
-    /// Has an upload go on, and tells whether something had held it up.
-    fn retry_upload(
-        &mut self,
-        id: UploadId,
-        lifted: &BTreeSet<DestinationName>,
-        turn: &mut Turn,
-    ) -> bool {
-        let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        upload.hurry();
-        let is_released = match upload.state.hold {
-            Hold::Waiting { .. } => true,
-            Hold::Parked { reason } => reason != ParkReason::NotConfigured,
-            Hold::None => return lifted.contains(&upload.admission.destination),
-        };
-        if is_released {
-            self.record(id, Fact::Released, turn);
-        }
-        is_released
     }
 
     /// A run of which something was given up is not all there, and says so.
     fn note_given_up(&mut self, id: UploadId) {
-        let Some(upload) = self.uploads.get(&id).filter(|_| !self.given_up.contains(&id)) else {
-            return;
-        };
+        let transfers = self.transfers.values().find_map(|transfers| transfers.upload(id));
+        let Some(upload) = transfers.filter(|_| !self.orders.gives_up(id)) else { return };
         if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
             intake.given_up(&upload.admission);
         }
     }
 
-    fn abandon(&mut self, ids: &[UploadId], turn: &mut Turn) -> usize {
+    /// Gives uploads up; again, where one was given up before it was known what was begun for it.
+    pub(super) fn abandon(&mut self, ids: &[UploadId], turn: &mut Turn) -> usize {
         for id in ids {
-            let Some(upload) = self.uploads.get_mut(id) else { continue };
-            let can_ask = self.gates.contains_key(&upload.admission.destination);
-            let answer = upload.give_up(can_ask, turn.now);
+            let at = turn.now;
+            let answer = self.transfers.values_mut().find_map(|t| t.give_up(*id, at));
+            let Some(answer) = answer else { continue };
             let is_over = answer.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. }));
-            if !is_over && self.given_up.insert(*id) {
-                let (standing, scope) = (Standing::GivenUp, Scope::Upload(*id));
-                turn.record(Record::Order(OrderRecord::Stands {
-                    standing,
-                    scope,
-                    at: turn.now.wall,
-                }));
+            if !is_over && self.orders.given_up.insert(*id) {
+                let (standing, scope, at) = (Standing::GivenUp, Scope::Upload(*id), at.wall);
+                turn.record(Record::Order(OrderRecord::Stands { standing, scope, at }));
             }
-            self.settle_answer(*id, answer, turn);
+            self.with_owner(*id, turn, |t, turn| t.settle_answer(*id, answer, turn));
         }
         ids.len()
-    }
-
-    /// Tells whether an upload may not start anything. One that is given up has a question left.
-    pub(super) fn is_paused(&self, id: UploadId) -> bool {
-        // Asked whenever an upload moves, and there is hardly ever a pause.
-        if self.pauses.0.is_empty() {
-            return false;
-        }
-        let upload = self.uploads.get(&id);
-        upload.is_some_and(|upload| self.pauses.cover(&upload.admission))
-            && !self.given_up.contains(&id)
-    }
-
-    /// Marks a loaded upload that was given up before it was known what was begun for it.
-    pub(super) fn give_up_stored(&mut self, id: UploadId, turn: &mut Turn) {
-        if self.given_up.contains(&id) {
-            self.abandon(&[id], turn);
-        }
-    }
-
-    /// An upload has ended: nothing stands of it any more.
-    pub(super) fn end_orders(&mut self, id: UploadId, turn: &mut Turn) {
-        let scope = Scope::Upload(id);
-        if self.given_up.remove(&id) {
-            let scope = scope.clone();
-            turn.record(Record::Order(OrderRecord::Over { standing: Standing::GivenUp, scope }));
-        }
-        if self.pauses.0.remove(&scope) {
-            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
-        }
-    }
-
-    /// Another limit of bytes per second holds: the search for the width starts again under it.
-    pub(super) fn on_rate_changed(&mut self, bytes_per_second: Option<u64>, now: Now) {
-        self.may_send = bytes_per_second != Some(0);
-        self.gates.values_mut().for_each(|gate| gate.width.begin_anew(now.monotonic));
     }
 }
 
@@ -328,13 +314,13 @@ fn is_in(upload: &Upload, scope: &Scope) -> bool {
 
 impl Upload {
     /// What failed is tried again at once.
-    fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         self.life.part_waits.clear();
         self.life.hold_until = None;
     }
 
     /// Ends the upload for good; not before it is known what was begun for it.
-    fn give_up(&mut self, can_ask: bool, now: Now) -> Answer {
+    pub(super) fn give_up(&mut self, can_ask: bool, now: Now) -> Answer {
         use crate::model::Stage::{
             Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
         };

@@ -1,19 +1,12 @@
-//! The engine's ear for the world: one outcome for each act, routed to whom it concerns.
+//! Routes the outcome of each act to what asked for it, and what a destination finds to whom it concerns.
 
-use super::acts::StepDetail;
-use super::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
+use super::claims::PlaceDigest;
 use super::event::{ActId, Outcome, Setback};
-use super::gate::{Gate, GateState};
-use super::retry::{self, Closing};
+use super::transfers::{Around, TransferFinding, TransferTurn, Transfers, UploadEnded};
 use super::turn::Turn;
-use super::upload::{Doubt, Upload};
-use super::width::{Flown, Landing};
-use super::{Engine, Flight, FlightKind};
-use crate::model::{
-    ByteCount, Describes, DestinationName, DestinationState, Fact, Failure, FailureKind, Learned,
-    Monotonic, NamePolicy, Now, OpenCleanup, PartNumber, Record, RemoteUpload, RemoteUploadId,
-    Reply, Stage, UploadId, Whole,
-};
+use super::upload::Upload;
+use super::{Engine, Flight};
+use crate::model::{DestinationName, Fact, Reply, UploadId};
 
 impl Engine {
     pub(super) fn on_outcome(
@@ -22,377 +15,186 @@ impl Engine {
         reply: Result<Outcome, Setback>,
         turn: &mut Turn,
     ) {
-        let Some(flight) = self.flights.remove(act) else { return };
-        let is_former = self.is_at_former(act, &flight);
-        if !is_former {
-            self.note_reply(&flight, &reply, turn);
-        }
-        self.note_source(&flight, &reply, turn);
-        match flight.kind.clone() {
-            FlightKind::Intake(drop, what) => {
+        let Some(flight) = self.shared.flights.remove(act) else { return };
+        match flight {
+            Flight::Intake(drop, what, destination) => {
+                if let Some(name) = destination {
+                    self.with_transfers(&name, turn, |t, turn| t.note_reply(act, &reply, turn));
+                }
+                self.note_source(&drop, &what, &reply, turn.now);
                 self.on_intake_reply(&drop, (act, &what), reply, turn);
             }
-            FlightKind::Abort(remote) => self.on_aborted((act, &flight), &remote, reply, turn),
-            FlightKind::Probe | FlightKind::Finish(_) if is_former => {}
-            FlightKind::Probe => self.on_probed(&flight, reply, turn),
-            FlightKind::Notify(id) => self.notices.answered(id, reply.err(), turn),
-            FlightKind::ReadRows => self.on_rows_read(act, reply, turn),
-            FlightKind::Survey => self.notices.surveyed(reply, turn.now),
-            FlightKind::Finish(key) => self.on_drop_finished(&key, &reply, turn),
-            FlightKind::Export(call, ids) => {
-                self.on_exports((act, &flight), (call, &ids), reply, turn);
+            Flight::Transfers(name, what) => {
+                let reply = reply.map(|outcome| self.without_used(what.upload(), outcome));
+                self.with_transfers(&name, turn, |t, turn| t.on_reply(act, what, reply, turn));
             }
-            FlightKind::Part(part, remote, drop, flown) => {
-                if let Some(name) = &flight.destination {
-                    self.load.remove(name, &drop);
-                    self.land(name, flown, &reply, turn);
-                }
-                if !is_former {
-                    self.on_part(&flight, (part, &remote), reply, turn);
-                }
-            }
-            FlightKind::Whole(drop, flown) => {
-                if let Some(name) = &flight.destination {
-                    self.load.remove(name, &drop);
-                    self.land(name, flown, &reply, turn);
-                }
-                self.on_step((act, "put whole"), &flight, reply, turn);
-            }
-            FlightKind::Step(name, detail) => {
-                self.receipts_flying -= usize::from(detail == StepDetail::Receipt);
-                self.on_step((act, name), &flight, reply, turn);
-            }
-        }
-    }
-
-    fn land(
-        &mut self,
-        name: &DestinationName,
-        part: Flown,
-        reply: &Result<Outcome, Setback>,
-        turn: &Turn,
-    ) {
-        let Some(gate) = self.gates.get_mut(name) else { return };
-        let landing = match reply {
-            Ok(_) => Landing::Arrived,
-            Err(setback) => Landing::of_failure(setback.failure.kind),
-        };
-        gate.width.land(part, landing, turn.now.monotonic);
-    }
-
-    pub(super) fn on_sent(&mut self, sent: &[(DestinationName, ByteCount)], now: Monotonic) {
-        for (name, bytes) in sent {
-            if let Some(gate) = self.gates.get_mut(name) {
-                gate.width.tick(bytes.0, now);
-            }
-        }
-    }
-
-    /// Records what is in flight, where that is another number than it was.
-    pub(super) fn on_in_flight(&mut self, counts: Vec<(UploadId, ByteCount)>, turn: &mut Turn) {
-        for (id, bytes) in counts {
-            let is_news = self.uploads.get(&id).is_some_and(|upload| {
-                !upload.state.stage.is_end() && upload.state.bytes_in_flight != bytes
-            });
-            if is_news {
-                self.record(id, Fact::InFlight { bytes }, turn);
-            }
-        }
-    }
-
-    fn on_aborted(
-        &mut self,
-        (act, flight): (ActId, &Flight),
-        remote: &RemoteUploadId,
-        reply: Result<Outcome, Setback>,
-        turn: &mut Turn,
-    ) {
-        let Some(name) = &flight.destination else { return };
-        let target = self.target_of(act, name);
-        let what = OpenCleanup { destination: name.clone(), target, remote: remote.clone() };
-        let (retry, Some(gate)) = (self.settings.retry, self.gates.get_mut(name)) else { return };
-        let Some(cleanup) = gate.cleanups.get_mut(remote).filter(|c| c.act == Some(act)) else {
-            if reply.is_ok() && self.cleanups_elsewhere.remove(&what) {
-                turn.record(Record::CleanupDone { what });
-            }
-            return;
-        };
-        let what = OpenCleanup { target: cleanup.target, ..what };
-        let Err(Setback { failure, .. }) = reply else {
-            gate.cleanups.remove(remote);
-            turn.record(Record::CleanupDone { what });
-            return;
-        };
-        cleanup.act = None;
-        cleanup.failure_count += 1;
-        let delay = retry::delay(retry, cleanup.failure_count, cleanup.failure_count.into());
-        cleanup.due = turn.now.monotonic.after(delay);
-        let retry_at = turn.now.wall.after(delay);
-        turn.record(Record::CleanupDelayed { what, retry_at, failure });
-    }
-
-    fn on_probed(&mut self, flight: &Flight, reply: Result<Outcome, Setback>, turn: &mut Turn) {
-        let Some(name) = &flight.destination else { return };
-        let Some(gate) = self.gates.get_mut(name) else { return };
-        let failure = reply.err().map(|setback| setback.failure);
-        let failed = failure.as_ref().map(|failure| {
-            let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
-            (retry::closing(failure.kind).unwrap_or(unreachable), failure)
-        });
-        if !gate.on_probed(failed, self.settings.retry, turn.now.monotonic) {
-            return;
-        }
-        if gate.is_open() {
-            self.note_answering(name);
-        }
-        self.record_destination(name, turn);
-    }
-
-    /// Notes that a destination accepts calls.
-    fn note_answering(&mut self, name: &DestinationName) {
-        // An answer that was in flight when the destination was closed says nothing.
-        if self.gates.get(name).is_some_and(Gate::is_open) {
-            self.notices.destination_answered(name);
-        }
-    }
-
-    pub(super) fn on_credential_changed(&mut self, name: &DestinationName, turn: &Turn) {
-        if let Some(gate) = self.gates.get_mut(name)
-            && let GateState::Closed { state: DestinationState::Halted, until } = &mut gate.state
-        {
-            *until = turn.now.monotonic;
-        }
-    }
-
-    /// Counts a reply for or against its destination.
-    fn note_reply(&mut self, flight: &Flight, reply: &Result<Outcome, Setback>, turn: &mut Turn) {
-        let is_probe = matches!(flight.kind, FlightKind::Probe);
-        let Some(name) = flight.destination.as_ref().filter(|_| !is_probe) else { return };
-        let Some(gate) = self.gates.get_mut(name) else { return };
-        match reply {
-            Ok(_) => {
-                gate.streak = 0;
-                self.note_answering(name);
-            }
-            Err(Setback { failure, .. }) => {
-                let Some(closing) = retry::closing(failure.kind) else { return };
-                let (retry, now) = (self.settings.retry, turn.now.monotonic);
-                if gate.fail(closing, failure, retry, now) {
-                    self.record_destination(name, turn);
-                }
-            }
-        }
-    }
-
-    /// Whether a failure is the destination's misfortune rather than the act's own.
-    pub(super) fn is_closed(&self, flight: &Flight) -> bool {
-        let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
-        gate.is_some_and(|gate| !gate.is_open())
-    }
-
-    fn on_part(
-        &mut self,
-        flight: &Flight,
-        part: (PartNumber, &RemoteUploadId),
-        reply: Result<Outcome, Setback>,
-        turn: &mut Turn,
-    ) {
-        let (number, remote) = part;
-        let Some(id) = flight.upload else { return };
-        let (retry, closed) = (self.settings.retry, self.is_closed(flight));
-        let etags = self.etag_memory(flight);
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let is_current =
-            matches!(&upload.state.stage, Stage::Sending { remote: r } if r.id == *remote);
-        if !is_current || !upload.life.flying.remove(&number) {
-            let is_over = upload.state.stage.is_end();
-            let answer = if is_over { Answer::default() } else { in_vain(sent_by(&reply)) };
-            return self.settle_answer(id, answer, turn);
-        }
-        let answer = match reply {
-            Ok(Outcome::Sent { reply: Reply::PartStored(stored), md5, sent }) => {
-                upload.on_part_put(number, Put { stored, md5, sent }, etags, turn.now)
-            }
-            Ok(other) => mismatched(upload, &other, retry, turn.now),
-            Err(Setback { failure, sent }) => {
-                let tried = Tried { act: "put part", part: Some(number), sent, closed };
-                upload.on_failed(failure, tried, retry, turn.now)
-            }
-        };
-        self.settle_answer(id, answer, turn);
-    }
-
-    fn on_step(
-        &mut self,
-        (act, name): (ActId, &'static str),
-        flight: &Flight,
-        reply: Result<Outcome, Setback>,
-        turn: &mut Turn,
-    ) {
-        let Some(id) = flight.upload else { return };
-        let is_expected = self.uploads.get(&id).is_some_and(|u| u.life.control == Some(act));
-        if !is_expected {
-            if let (Ok(Outcome::Replied(Reply::Begun(remote))), Some(name)) =
-                (reply, &flight.destination)
-            {
-                let (destination, target) = (name.clone(), self.target_of(act, name));
-                self.clean_up(OpenCleanup { destination, target, remote: remote.id }, turn);
-            }
-            return;
-        }
-        let (retry, closed) = (self.settings.retry, self.is_closed(flight));
-        let answer = match reply {
-            Ok(outcome) => self.answer_step(id, flight, outcome, turn.now),
-            Err(Setback { failure, sent }) => {
-                let tried = Tried { closed, sent, ..Tried::plain(name) };
-                let Some(upload) = self.uploads.get_mut(&id) else { return };
-                upload.life.control = None;
-                upload.life.is_whole_flying = false;
-                if is_digest_lost(&flight.kind, failure.kind) {
-                    let lost = Fact::Digested { md5: None, sha256: None };
-                    return self.settle_answer(id, Answer::fact(lost), turn);
-                }
-                upload.on_failed(failure, tried, retry, turn.now)
-            }
-        };
-        self.settle_answer(id, answer, turn);
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome of another act is one case")]
-    fn answer_step(&mut self, id: UploadId, flight: &Flight, outcome: Outcome, now: Now) -> Answer {
-        let retry = self.settings.retry;
-        let upload = self.uploads.get(&id);
-        let gate = upload.and_then(|upload| self.gates.get(&upload.admission.destination));
-        let policy = gate.zip(upload).map_or(NamePolicy::Park, |(g, u)| u.name_policy(&g.settings));
-        let reports = gate.is_some_and(|gate| gate.settings.traits.reports_parts);
-        let is_told_all =
-            gate.is_some_and(|gate| gate.settings.traits.describes != Describes::AfterCompletion);
-        let reply = match outcome {
-            Outcome::Replied(Reply::BegunFound(found)) => {
-                Outcome::Replied(Reply::BegunFound(self.not_in_use(id, found)))
-            }
-            other => other,
-        };
-        let etags = self.etag_memory(flight);
-        let parts = if let FlightKind::Step(_, StepDetail::Parts(parts)) = &flight.kind {
-            parts.clone()
-        } else {
-            Vec::new()
-        };
-        let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
-        upload.life.control = None;
-        upload.life.is_whole_flying = false;
-        match reply {
-            Outcome::HolderFound(holder) => upload.on_holder_found(holder, policy, now),
-            Outcome::FileHashed { mark } => upload.on_file_hashed(mark, policy, now),
-            Outcome::PartHashed { md5 } => {
-                let part = parts.first();
-                part.map_or_else(Answer::default, |part| upload.on_part_hashed(*part, md5, now))
-            }
-            Outcome::FileDigested { md5, sha256 } => Answer::fact(Fact::Digested { md5, sha256 }),
-            Outcome::ReceiptWritten { sha256 } => {
-                Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
-            }
-            Outcome::Sent { reply: Reply::WholeStored(whole), md5, sent } => {
-                let Whole { remote, stored, file } = whole;
-                let put = Put { stored, md5, sent };
-                upload.on_whole_put(WholePut { remote, file, put, is_told_all }, etags, now)
-            }
-            Outcome::Replied(reply) => match reply {
-                Reply::Located(found) => upload.on_located(found, policy, now),
-                Reply::Begun(remote) => upload.on_begun(remote, Doubt::None, now),
-                Reply::BegunFound(found) => upload.on_found_begun(found, now),
-                Reply::PartsListed(parts) => upload.on_parts_listed(parts, reports),
-                Reply::PartsReported => upload.on_reported(parts, now),
-                Reply::Completed(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
-                Reply::CompletionFound(completion) => upload.on_completion_found(completion, now),
-                Reply::Inspected(found) => upload.on_inspected(found, etags, retry, now),
-                Reply::Described => Answer::fact(Fact::Described),
-                other => mismatched(upload, &Outcome::Replied(other), retry, now),
-            },
-            other => mismatched(upload, &other, retry, now),
-        }
-    }
-
-    /// What is known of the ETags at an upload's target.
-    fn etag_memory(&self, flight: &Flight) -> ETagMemory {
-        let upload = flight.upload.and_then(|id| self.uploads.get(&id));
-        let gate = flight.destination.as_ref().and_then(|name| self.gates.get(name));
-        upload.zip(gate).map_or_else(ETagMemory::default, |(upload, gate)| ETagMemory {
-            law: gate.settings.traits.etags,
-            md5_seen: self.learned.contains(&(upload.admission.target_id, Learned::ETagsAreMd5s)),
-            sends_whole: gate.settings.traits.sends_whole,
-        })
-    }
-
-    /// Notes what an answer shows of a target, the first time.
-    fn learn(&mut self, id: UploadId, answer: &Answer, turn: &mut Turn) {
-        let Some(upload) = self.uploads.get(&id) else { return };
-        let (destination, target) =
-            (upload.admission.destination.clone(), upload.admission.target_id);
-        let md5s = answer.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
-        let strange = answer.strange_digest.clone();
-        let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
-        for (what, detail) in md5s.into_iter().chain(strange) {
-            if self.learned.insert((target, what)) {
-                let (destination, at) = (destination.clone(), turn.now.wall);
-                turn.record(Record::DestinationLearned { destination, target, what, detail, at });
-            }
+            Flight::Notify(id) => self.notices.answered(id, reply.err(), turn),
+            Flight::Survey => self.notices.surveyed(reply, turn.now),
+            Flight::ReadRows => self.on_rows_read(act, reply, turn),
         }
     }
 
     /// Leaves out remote uploads that other uploads of ours are using: never adopted, never removed.
-    fn not_in_use(&self, except: UploadId, found: Vec<RemoteUpload>) -> Vec<RemoteUpload> {
-        let is_used = |remote: &RemoteUpload| {
-            self.uploads.values().any(|upload| {
-                upload.id() != except
-                    && upload.state.stage.remote().is_some_and(|used| used.id == remote.id)
+    fn without_used(&self, except: Option<UploadId>, outcome: Outcome) -> Outcome {
+        let Outcome::Replied(Reply::BegunFound(mut found)) = outcome else { return outcome };
+        found.retain(|remote| {
+            let mut all = self.transfers.values().flat_map(Transfers::uploads);
+            !all.any(|upload| {
+                let used = upload.state.stage.remote();
+                Some(upload.id()) != except && used.is_some_and(|used| used.id == remote.id)
             })
+        });
+        Outcome::Replied(Reply::BegunFound(found))
+    }
+
+    /// Returns the uploads of a destination; one that was not there has none yet.
+    pub(super) fn add_transfers(&mut self, name: &DestinationName) -> &mut Transfers {
+        let none = || Transfers::new(name.clone());
+        self.transfers.entry(name.clone()).or_insert_with(none)
+    }
+
+    /// Lets a destination take a step, and acts on what it finds.
+    pub(super) fn with_transfers<R>(
+        &mut self,
+        name: &DestinationName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Transfers, &mut TransferTurn<'_>) -> R,
+    ) -> Option<R> {
+        let transfers = self.transfers.get_mut(name)?;
+        let around = Around {
+            settings: &self.settings,
+            intakes: &self.intakes,
+            orders: &self.orders,
+            loading: self.loading.as_ref(),
         };
-        found.into_iter().filter(|remote| !is_used(remote)).collect()
-    }
-
-    pub(super) fn settle_answer(&mut self, id: UploadId, answer: Answer, turn: &mut Turn) {
-        self.learn(id, &answer, turn);
-        for remote in answer.cleanups {
-            let Some(upload) = self.uploads.get(&id) else { break };
-            let destination = upload.admission.destination.clone();
-            let target = upload.admission.target_id;
-            self.clean_up(OpenCleanup { destination, target, remote }, turn);
+        let mut lent = TransferTurn::new(turn, &mut self.shared, around);
+        let returned = step(transfers, &mut lent);
+        for finding in lent.into_findings() {
+            self.on_transfer_finding(name, finding, turn);
         }
-        for fact in answer.facts {
-            self.record(id, fact, turn);
+        Some(returned)
+    }
+
+    /// Lets every destination take a step.
+    pub(super) fn with_all_transfers(
+        &mut self,
+        turn: &mut Turn,
+        step: impl Fn(&mut Transfers, &mut TransferTurn<'_>),
+    ) {
+        let names: Vec<_> = self.transfers.keys().cloned().collect();
+        for name in names {
+            self.with_transfers(&name, turn, &step);
         }
-        self.place(id, turn);
-        self.park_if_out(id, turn);
-        self.end_if_moved(id, turn);
     }
-}
 
-/// Returns how many bytes an act sent, whatever came of it.
-fn sent_by(reply: &Result<Outcome, Setback>) -> ByteCount {
-    if let Ok(Outcome::Sent { sent, .. }) | Err(Setback { sent, .. }) = reply {
-        *sent
-    } else {
-        ByteCount(0)
+    /// Lets the destination of an upload take a step; none when there is no such upload.
+    pub(super) fn with_owner<R>(
+        &mut self,
+        id: UploadId,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Transfers, &mut TransferTurn<'_>) -> R,
+    ) -> Option<R> {
+        let mut transfers = self.transfers.iter();
+        let (name, _) = transfers.find(|(_, transfers)| transfers.upload(id).is_some())?;
+        self.with_transfers(&name.clone(), turn, step)
     }
-}
 
-/// An outcome that does not belong to its act is a defect of the shell: tried again, never trusted.
-fn mismatched(
-    upload: &mut Upload,
-    outcome: &Outcome,
-    retry: super::settings::RetrySettings,
-    now: Now,
-) -> Answer {
-    debug_assert!(false, "an outcome of another act: {outcome:?}");
-    upload.life.doubt = Doubt::Ask;
-    let failure = Failure::new(FailureKind::LocalFault, "the answer belongs to another question");
-    upload.on_failed(failure, Tried::plain("unknown"), retry, now)
-}
+    /// Lets the destination of each of these uploads take a step with it.
+    pub(super) fn with_owners(
+        &mut self,
+        ids: impl IntoIterator<Item = UploadId>,
+        turn: &mut Turn,
+        step: impl Fn(&mut Transfers, UploadId, &mut TransferTurn<'_>),
+    ) {
+        for id in ids {
+            self.with_owner(id, turn, |transfers, turn| step(transfers, id, turn));
+        }
+    }
 
-/// A source that was taken away after it arrived has no digest any more; that it arrived is proved.
-fn is_digest_lost(kind: &FlightKind, failure: FailureKind) -> bool {
-    let is_digest = matches!(kind, FlightKind::Step(_, StepDetail::Digest));
-    is_digest && matches!(failure, FailureKind::SourceGone | FailureKind::SourceChanged)
+    /// Records a fact about an upload.
+    pub(super) fn record(&mut self, id: UploadId, fact: Fact, turn: &mut Turn) {
+        self.with_owner(id, turn, |transfers, turn| transfers.record(id, fact, turn));
+    }
+
+    /// Returns an upload that has not ended.
+    pub(super) fn upload(&self, id: UploadId) -> Option<&Upload> {
+        self.transfers.values().find_map(|transfers| transfers.upload(id))
+    }
+
+    /// Returns the uploads that have not ended, in order.
+    pub(super) fn upload_ids(&self) -> Vec<UploadId> {
+        let all = self.transfers.values().flat_map(Transfers::uploads);
+        let mut ids: Vec<_> = all.map(Upload::id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn on_transfer_finding(
+        &mut self,
+        name: &DestinationName,
+        finding: TransferFinding,
+        turn: &mut Turn,
+    ) {
+        match finding {
+            TransferFinding::Ended(ended) => self.on_ended(ended, turn),
+            TransferFinding::Freed(place) => self.hand_over(place, turn),
+            TransferFinding::Missing(id) => {
+                if let Some(loading) = &mut self.loading {
+                    loading.misses(id);
+                }
+            }
+            TransferFinding::SourceAway(drop) => self.on_scan_now(&drop, turn.now),
+            TransferFinding::Answering => self.notices.destination_answered(name),
+        }
+    }
+
+    /// An upload has ended: its orders are over, and its file and run may go on.
+    fn on_ended(&mut self, ended: UploadEnded, turn: &mut Turn) {
+        self.orders.ended(ended.ticket.id, turn);
+        if ended.ticket.is_sentinel {
+            return;
+        }
+        if let Some(intake) = self.intakes.get_mut(&ended.ticket.drop) {
+            intake.left(&ended.ticket, turn.now.monotonic);
+        }
+        match &mut self.loading {
+            Some(loading) => loading.ended(ended),
+            None => self.end_known(&ended, turn),
+        }
+    }
+
+    /// Notes what the end of an upload means for its file.
+    pub(super) fn end_known(&mut self, ended: &UploadEnded, turn: &mut Turn) {
+        let UploadEnded { ticket, end } = ended;
+        self.with_intake(&ticket.drop, turn, |intake, turn| intake.ended(ticket, *end, turn));
+    }
+
+    /// A place was given up: the upload that has waited longest for it has it from here on.
+    fn hand_over(&mut self, place: PlaceDigest, turn: &mut Turn) {
+        let next = self.shared.claims.waiting(place).first().copied();
+        let is_free = self.shared.claims.holder(place).is_none();
+        if let Some(next) = next.filter(|_| is_free) {
+            self.with_owners([next], turn, Transfers::claim);
+            self.with_owners([next], turn, Transfers::place);
+        }
+        self.name_holder(place, turn);
+    }
+
+    /// Has the rows of all that wait for a place name the upload that holds it.
+    pub(super) fn name_holder(&mut self, place: PlaceDigest, turn: &mut Turn) {
+        let Some(holder) = self.shared.claims.holder(place) else { return };
+        for id in self.shared.claims.waiting(place) {
+            self.with_owner(id, turn, |t, turn| t.await_place(id, Some(holder), turn));
+        }
+    }
+
+    /// Finds the targets of every destination; what is to be removed at one that is there again is queued.
+    pub(super) fn assign_targets(&mut self, turn: &mut Turn) {
+        self.with_all_transfers(turn, Transfers::assign_target);
+        for what in self.shared.targets.take_cleanups() {
+            let name = what.destination.clone();
+            self.add_transfers(&name);
+            self.with_transfers(&name, turn, |t, turn| t.queue_cleanup(what, turn));
+        }
+    }
 }

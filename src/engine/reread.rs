@@ -17,8 +17,10 @@ use super::event::{Act, ActId, Outcome, Setback};
 use super::intake::{Intake, StoredPart};
 use super::known::KnownFiles;
 use super::load::Loading;
+use super::transfers::Transfers;
 use super::turn::Turn;
-use super::{Engine, Flight, FlightKind, Stored};
+use super::upload::Upload;
+use super::{Engine, Flight, Stored};
 use crate::model::{DestinationName, DirectoryName, KnownFile, Monotonic, Now, Record, UploadId};
 
 /// Rows that could not be read are read again after this.
@@ -67,11 +69,11 @@ impl Reread {
 impl Engine {
     /// Has what a destination's former targets hold sent to its target, as far as the sources are here.
     pub(super) fn resend(&mut self, to: &DestinationName, turn: &mut Turn) {
-        let Some(gate) = self.gates.get(to) else { return };
+        let Some(target) = self.transfers.get(to).and_then(Transfers::target) else { return };
         turn.record(Record::Resend {
             destination: to.clone(),
-            target: gate.targets.own(),
-            before: UploadId(self.next_upload),
+            target,
+            before: self.shared.next_upload,
         });
         let of_it = self.intakes.iter().filter(|(_, intake)| {
             let settings = intake.settings();
@@ -100,8 +102,7 @@ impl Engine {
         }
         let drops = loading.again.drops.iter().map(|(name, unread)| (name.clone(), unread.is_new));
         let act = Act::ReadRows { drops: drops.collect() };
-        let kind = FlightKind::ReadRows;
-        let id = self.start(Flight { kind, upload: None, destination: None }, act, turn);
+        let id = self.shared.flights.start(Flight::ReadRows, act, turn);
         if let Some(loading) = &mut self.loading {
             loading.again.act = Some(id);
             loading
@@ -128,16 +129,23 @@ impl Engine {
         let disposals = self.take_drops(stored, turn.now);
         self.load_disposals(disposals, turn.now);
         for name in &names {
-            let of_drop = self.uploads.values().filter(|upload| upload.admission.drop == *name);
-            let ids: Vec<_> = of_drop.map(|upload| upload.id()).collect();
+            let all = self.transfers.values().flat_map(Transfers::uploads);
+            let of_drop = all.filter(|upload| upload.admission.drop == *name);
+            let mut ids: Vec<_> = of_drop.map(Upload::id).collect();
+            ids.sort_unstable();
             ids.into_iter().for_each(|id| self.join_again(id, turn));
         }
     }
 
     fn join_again(&mut self, id: UploadId, turn: &mut Turn) {
-        let Some(mut upload) = self.uploads.remove(&id) else { return };
-        self.join(&mut upload, turn);
-        self.uploads.insert(id, upload);
+        self.with_owners([id], turn, Transfers::join_run);
+        for transfers in self.transfers.values_mut() {
+            let Some(upload) = transfers.upload_mut(id) else { continue };
+            if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
+                upload.admission.run = intake.runs().shared(&upload.admission.run);
+                intake.joined(&upload.admission, turn.now);
+            }
+        }
     }
 
     /// Takes files that were sent.
@@ -178,8 +186,8 @@ impl Engine {
             self.load_part(&name, StoredPart::AllKnown(unread.known), turn.now);
         }
         self.end_loading(turn);
-        let ids: Vec<_> = self.uploads.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.park_or_release(id, turn));
+        let ids = self.upload_ids();
+        self.with_owners(ids, turn, Transfers::park_or_release);
         // What a scan saw before the rows were read was not compared with them.
         names.iter().for_each(|name| self.on_scan_now(name, turn.now));
     }

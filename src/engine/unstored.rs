@@ -5,49 +5,33 @@
 //! retries it: then it asks before it acts. Acts that were under way for it come back to an upload that
 //! does not wait for them. The record that parks it tells the store that memory agrees again.
 
+use super::Engine;
 use super::event::Unstored;
 use super::turn::Turn;
 use super::upload::Upload;
-use super::{Engine, StoredUpload};
-use crate::model::{Fact, ParkReason, UploadId};
+use crate::model::{Fact, ParkReason};
 
 impl Engine {
     pub(super) fn on_unstored(&mut self, refused: Vec<Unstored>, turn: &mut Turn) {
         for Unstored { upload, stored, why } in refused {
             match stored {
                 Some(stored) => {
-                    self.take_again(*stored, turn);
+                    let is_there = self.with_owner(upload, turn, |transfers, turn| {
+                        transfers.reload(&stored, turn)
+                    });
+                    if is_there.is_none() {
+                        self.load_upload(Upload::restored(*stored), turn);
+                    }
                     let reason = ParkReason::CannotBeStored;
-                    let parked = Fact::Parked { reason, detail: why, at: turn.now.wall };
-                    self.record(upload, parked, turn);
+                    self.record(
+                        upload,
+                        Fact::Parked { reason, detail: why, at: turn.now.wall },
+                        turn,
+                    );
                 }
-                None => self.end_unstored(upload, turn),
+                // It has no row: its file is known in this life, and looked at again in the next.
+                None => self.record(upload, Fact::Abandoned { at: turn.now.wall }, turn),
             }
         }
-    }
-
-    /// Puts an upload as its row has it in the place of the one in memory.
-    fn take_again(&mut self, stored: StoredUpload, turn: &mut Turn) {
-        let StoredUpload { admission, state, parts, waits_for } = stored;
-        let mut upload = Box::new(Upload::loaded(admission, state, parts));
-        let id = upload.id();
-        if waits_for.is_some() {
-            upload.life.waits_for = waits_for;
-        }
-        self.unclaim(id, turn);
-        let Some(old) = self.uploads.remove(&id) else { return self.take_upload(upload, turn) };
-        self.schedule.remove(&old);
-        if let Some(at) = old.life.timer {
-            self.timers.remove(&(at, id));
-        }
-        upload.admission.run = old.admission.run.clone();
-        upload.life.directory.clone_from(&old.life.directory);
-        self.uploads.insert(id, upload);
-        self.claim(id, turn);
-    }
-
-    /// Ends an upload that has no row: its file is known in this life, and looked at again in the next.
-    fn end_unstored(&mut self, id: UploadId, turn: &mut Turn) {
-        self.record(id, Fact::Abandoned { at: turn.now.wall }, turn);
     }
 }

@@ -27,6 +27,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 pub(crate) use self::life::{Damage, Doubt, Life};
+use super::StoredUpload;
 use super::claims::Owner;
 use super::ticket::{AtStart, Sparse, Ticket};
 use crate::model::remote::ContentMark;
@@ -119,6 +120,16 @@ impl Upload {
     /// Takes an upload as it was stored.
     pub(crate) fn loaded(admission: Admission, state: UploadState, parts: Vec<PartState>) -> Self {
         Self { admission: admission.into(), state: state.into(), parts, life: Sparse::empty() }
+    }
+
+    /// Takes an upload as its row has it.
+    pub(crate) fn restored(stored: StoredUpload) -> Self {
+        let StoredUpload { admission, state, parts, waits_for } = stored;
+        let mut upload = Self::loaded(admission, state, parts);
+        if waits_for.is_some() {
+            upload.life.waits_for = waits_for;
+        }
+        upload
     }
 
     pub(crate) fn id(&self) -> UploadId {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::act::IntakeAct;
 use super::run::StoredRun;
+use crate::engine::Flight;
 use crate::engine::event::{Act, ActId};
 use crate::engine::flights::Flights;
 use crate::engine::known::KnownFiles;
 use crate::engine::retry;
 use crate::engine::settings::RetrySettings;
 use crate::engine::turn::Turn;
-use crate::engine::{Flight, FlightKind};
 use crate::model::{
     ByteCount, DestinationName, DirectoryName, Disposal, DisposalDoubt, Fingerprint, IgnoreReason,
     Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, Space, UploadId,
@@ -183,8 +183,7 @@ impl<'a> IntakeTurn<'a> {
 
     /// Hands out an act of the drop directory.
     pub(super) fn start(&mut self, what: IntakeAct, act: Act) -> ActId {
-        let kind = FlightKind::Intake(self.directory.clone(), what);
-        self.flights.start(Flight { kind, upload: None, destination: None }, act, self.turn)
+        self.start_at(None, what, act)
     }
 
     /// Hands out an act that calls a destination.
@@ -194,8 +193,8 @@ impl<'a> IntakeTurn<'a> {
         what: IntakeAct,
         act: Act,
     ) -> ActId {
-        let kind = FlightKind::Intake(self.directory.clone(), what);
-        self.flights.start(Flight { kind, upload: None, destination }, act, self.turn)
+        let flight = Flight::Intake(self.directory.clone(), what, destination);
+        self.flights.start(flight, act, self.turn)
     }
 
     /// Returns the delay before something is tried again that has failed so often.

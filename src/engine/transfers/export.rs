@@ -18,17 +18,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::answer::{Answer, Tried};
-use super::event::{Act, ActId, Outcome, Setback};
-use super::gate::Gate;
-use super::retry::{self, Verdict};
-use super::settings::RetrySettings;
-use super::turn::Turn;
-use super::upload::{Doubt, Upload};
-use super::{Engine, Flight, FlightKind, plan};
+use super::circuit::Gate;
+use super::{TransferAct, TransferTurn, Transfers};
+use crate::engine::answer::{Answer, Tried};
+use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::plan;
+use crate::engine::retry::{self, Verdict};
+use crate::engine::settings::RetrySettings;
+use crate::engine::upload::{Doubt, Upload};
 use crate::model::{
-    Call, DestinationName, ExportId, ExportItem, ExportJob, ExportPlace, ExportState, ExportStep,
-    Fact, Failure, FailureKind, Hold, Monotonic, ParkReason, RemoteFile, Reply, Stage, UploadId,
+    ByteCount, Call, ExportId, ExportItem, ExportJob, ExportPlace, ExportState, ExportStep, Fact,
+    Failure, FailureKind, Hold, Monotonic, Now, ParkReason, RemoteFile, Reply, Stage, UploadId,
 };
 
 /// Files in one call: the most that Seven Bridges takes.
@@ -41,9 +41,9 @@ const POLLS_EAGER: u32 = 30;
 
 /// The exports of one destination.
 #[derive(Debug, Default)]
-pub(crate) struct Exports {
+pub(super) struct Exports {
     /// Uploads whose file is to be exported, or is.
-    pub(crate) pending: BTreeSet<UploadId>,
+    pending: BTreeSet<UploadId>,
     /// The call under way that starts or finds jobs.
     flight: Option<ActId>,
     /// The call under way that asks about jobs.
@@ -51,12 +51,38 @@ pub(crate) struct Exports {
     /// Since when a file waits for others.
     ready_since: Option<Monotonic>,
     /// When something is to be done by itself.
-    pub(crate) due: Option<Monotonic>,
+    due: Option<Monotonic>,
+}
+
+impl Exports {
+    /// Notes whether the file of an upload is to be exported now, or is being.
+    pub(super) fn set_pending(&mut self, id: UploadId, is_pending: bool) {
+        let _was_pending = match is_pending {
+            true => self.pending.insert(id),
+            false => self.pending.remove(&id),
+        };
+    }
+
+    pub(super) fn due(&self) -> Option<Monotonic> {
+        self.due
+    }
+
+    /// Forgets everything: the destination has another target, or none.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    fn call_under_way(&mut self, call: ExportCall) -> &mut Option<ActId> {
+        match call {
+            ExportCall::Find | ExportCall::Start => &mut self.flight,
+            ExportCall::Poll => &mut self.poll,
+        }
+    }
 }
 
 /// What a call about exports was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExportCall {
+pub(in crate::engine) enum ExportCall {
     /// Jobs are looked for.
     Find,
     Start,
@@ -74,11 +100,11 @@ enum Want {
 
 impl Upload {
     /// Tells whether its file is to be exported, or is being.
-    pub(crate) fn wants_export(&self, gate: Option<&Gate>) -> bool {
+    pub(super) fn wants_export(&self, gate: Option<&Gate>) -> bool {
         matches!(self.state.stage, Stage::Verified { .. })
             && match &self.state.export {
                 Some(export) => export.step != ExportStep::Done,
-                None => gate.is_some_and(|gate| gate.settings.export.is_some()),
+                None => gate.is_some_and(|gate| gate.settings().export.is_some()),
             }
     }
 
@@ -112,13 +138,7 @@ impl Upload {
     }
 
     /// A job, or the refusal to make one, failed for this file alone.
-    fn on_export_failed(
-        &mut self,
-        failure: Failure,
-        settings: RetrySettings,
-        turn: &Turn,
-    ) -> Answer {
-        let now = turn.now;
+    fn on_export_failed(&mut self, failure: Failure, settings: RetrySettings, now: Now) -> Answer {
         let seed = u64::try_from(self.id().0).unwrap_or(0);
         let is_passing = matches!(retry::judge(failure.kind), Verdict::Again | Verdict::Close(_));
         let delay = retry::delay(settings, self.state.attempt_count + 1, seed);
@@ -128,7 +148,7 @@ impl Upload {
             act: "export",
             part: None,
             failure,
-            sent: crate::model::ByteCount(0),
+            sent: ByteCount(0),
             retry_at: is_passing.then(|| now.wall.after(delay)),
             at: now.wall,
         };
@@ -138,21 +158,21 @@ impl Upload {
     }
 }
 
-impl Engine {
-    /// Does what is due for the exports of one destination.
-    pub(super) fn export(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let Some(gate) = self.gates.get(name).filter(|gate| !gate.exports.pending.is_empty())
-        else {
+impl Transfers {
+    /// Does what is due for the exports of the destination.
+    pub(super) fn export(&mut self, turn: &mut TransferTurn<'_>) {
+        if self.exports.pending.is_empty() {
             return;
-        };
+        }
+        let now = turn.now().monotonic;
         let (mut finds, mut starts, mut polls) = (Vec::new(), Vec::new(), Vec::new());
         let mut next_poll: Option<Monotonic> = None;
-        for id in &gate.exports.pending {
+        for id in &self.exports.pending {
             let Some(upload) = self.uploads.get(id) else { continue };
             match upload.want() {
                 Some(Want::Find) => finds.push(*id),
                 Some(Want::Start) => starts.push(*id),
-                Some(Want::Poll(_)) if upload.life.poll.0 <= turn.now.monotonic => polls.push(*id),
+                Some(Want::Poll(_)) if upload.life.poll.0 <= now => polls.push(*id),
                 Some(Want::Poll(_)) => {
                     let at = upload.life.poll.0;
                     next_poll = Some(next_poll.map_or(at, |next| next.min(at)));
@@ -160,176 +180,170 @@ impl Engine {
                 None => {}
             }
         }
-        let (calls_free, polls_free) = (gate.exports.flight.is_none(), gate.exports.poll.is_none());
-        let linger_end = self.linger(name, starts.len(), turn.now.monotonic);
-        if calls_free && !finds.is_empty() {
-            self.find_exports(name, &finds, turn);
-        } else if calls_free && linger_end.is_some_and(|end| end <= turn.now.monotonic) {
-            self.start_exports(name, &starts, turn);
+        let is_free = self.exports.flight.is_none();
+        let linger_end = self.linger(starts.len(), turn);
+        if is_free && !finds.is_empty() {
+            let (ids, items) = self.items(&finds, turn);
+            self.start_export(ExportCall::Find, ids, Call::FindExports(items), turn);
+        } else if is_free && linger_end.is_some_and(|end| end <= now) {
+            self.start_exports(&starts, turn);
         }
-        if polls_free && !polls.is_empty() {
-            self.poll_exports(name, &polls, turn);
+        if self.exports.poll.is_none() && !polls.is_empty() {
+            self.poll_exports(&polls, turn);
         }
-        if let Some(gate) = self.gates.get_mut(name) {
-            let linger_end = linger_end.filter(|end| *end > turn.now.monotonic);
-            gate.exports.due = linger_end.into_iter().chain(next_poll).min();
-        }
+        let linger_end = linger_end.filter(|end| *end > now);
+        self.exports.due = linger_end.into_iter().chain(next_poll).min();
     }
 
     /// Returns until when files that could be exported wait for others.
-    fn linger(
-        &mut self,
-        name: &DestinationName,
-        ready: usize,
-        now: Monotonic,
-    ) -> Option<Monotonic> {
-        let is_alone = !self.schedule.has_any(name);
-        let linger = self.settings.retry.delay_min * LINGER;
-        let exports = &mut self.gates.get_mut(name)?.exports;
+    fn linger(&mut self, ready: usize, turn: &TransferTurn<'_>) -> Option<Monotonic> {
         if ready == 0 {
-            exports.ready_since = None;
+            self.exports.ready_since = None;
             return None;
         }
-        let since = *exports.ready_since.get_or_insert(now);
-        Some(if ready >= BATCH_MAX || is_alone { since } else { since.after(linger) })
+        let since = *self.exports.ready_since.get_or_insert(turn.now().monotonic);
+        let goes_now = ready >= BATCH_MAX || !self.queue.has_any();
+        Some(if goes_now { since } else { since.after(turn.retry().delay_min * LINGER) })
     }
 
-    fn find_exports(&mut self, name: &DestinationName, ids: &[UploadId], turn: &mut Turn) {
-        let (ids, items) = self.items(name, ids);
-        let act = Act::call(name, Call::FindExports(items));
-        self.fly_exports(name, (ExportCall::Find, ids), act, turn);
-    }
-
-    fn start_exports(&mut self, name: &DestinationName, ids: &[UploadId], turn: &mut Turn) {
-        let Some(mode) = self.gates.get(name).and_then(|gate| gate.settings.export.as_ref()) else {
-            return;
-        };
-        let mode = mode.mode;
-        let (ids, items) = self.items(name, ids);
+    fn start_exports(&mut self, ids: &[UploadId], turn: &mut TransferTurn<'_>) {
+        let export = self.gate.as_ref().and_then(|gate| gate.settings().export.as_ref());
+        let Some(mode) = export.map(|export| export.mode) else { return };
+        let (ids, items) = self.items(ids, turn);
         for (id, item) in ids.iter().zip(&items) {
             let step = self.uploads.get(id).and_then(|upload| upload.state.export.as_ref());
             if !step.is_some_and(|export| matches!(export.step, ExportStep::Intended { .. })) {
-                let (place, at) = (item.place.clone(), turn.now.wall);
+                let (place, at) = (item.place.clone(), turn.now().wall);
                 self.record(*id, Fact::ExportIntended { place, at }, turn);
             }
         }
-        if let Some(gate) = self.gates.get_mut(name) {
-            gate.exports.ready_since = None;
-        }
-        let act = Act::call(name, Call::StartExports { items, mode });
-        self.fly_exports(name, (ExportCall::Start, ids), act, turn);
+        self.exports.ready_since = None;
+        self.start_export(ExportCall::Start, ids, Call::StartExports { items, mode }, turn);
     }
 
-    fn poll_exports(&mut self, name: &DestinationName, ids: &[UploadId], turn: &mut Turn) {
+    fn poll_exports(&mut self, ids: &[UploadId], turn: &mut TransferTurn<'_>) {
         let job = |id: &UploadId| match self.uploads.get(id)?.want()? {
             Want::Poll(job) => Some((*id, job)),
             Want::Find | Want::Start => None,
         };
         let (ids, jobs) = ids.iter().filter_map(job).take(BATCH_MAX).unzip();
-        let act = Act::call(name, Call::PollExports(jobs));
-        self.fly_exports(name, (ExportCall::Poll, ids), act, turn);
+        self.start_export(ExportCall::Poll, ids, Call::PollExports(jobs), turn);
     }
 
-    fn fly_exports(
+    fn start_export(
         &mut self,
-        name: &DestinationName,
-        (call, ids): (ExportCall, Vec<UploadId>),
-        act: Act,
-        turn: &mut Turn,
+        call: ExportCall,
+        uploads: Vec<UploadId>,
+        what: Call,
+        turn: &mut TransferTurn<'_>,
     ) {
-        let kind = FlightKind::Export(call, ids.clone());
-        let flight = Flight { kind, upload: None, destination: Some(name.clone()) };
-        let id = self.start(flight, act, turn);
-        for upload in ids {
+        let act = Act::call(&self.name, what);
+        let kept = TransferAct::Export { call, uploads: uploads.clone() };
+        let id = turn.start(&self.name, kept, act);
+        for upload in uploads {
             if let Some(upload) = self.uploads.get_mut(&upload) {
                 upload.life.control = Some(id);
             }
         }
-        let Some(gate) = self.gates.get_mut(name) else { return };
-        match call {
-            ExportCall::Find | ExportCall::Start => gate.exports.flight = Some(id),
-            ExportCall::Poll => gate.exports.poll = Some(id),
-        }
+        *self.exports.call_under_way(call) = Some(id);
     }
 
     /// Returns what is asked for, for the first of these uploads that one call takes.
-    fn items(&self, name: &DestinationName, ids: &[UploadId]) -> (Vec<UploadId>, Vec<ExportItem>) {
+    fn items(&self, ids: &[UploadId], turn: &TransferTurn<'_>) -> (Vec<UploadId>, Vec<ExportItem>) {
         let item = |id: &UploadId| {
             let upload = self.uploads.get(id)?;
             let file = upload.verified_file()?.id.clone();
-            Some((*id, ExportItem { file, place: self.export_place(name, upload)? }))
+            Some((*id, ExportItem { file, place: self.export_place(upload, turn)? }))
         };
         ids.iter().filter_map(item).take(BATCH_MAX).unzip()
     }
 
     /// Returns where a file is exported to: as it was frozen, else as configured.
-    fn export_place(&self, name: &DestinationName, upload: &Upload) -> Option<ExportPlace> {
+    fn export_place(&self, upload: &Upload, turn: &TransferTurn<'_>) -> Option<ExportPlace> {
         if let Some(export) = &upload.state.export {
             return Some(export.place.clone());
         }
-        let export = self.gates.get(name)?.settings.export.as_ref()?;
-        let words = self.words(upload)?;
-        let mut names = plan::folders(&export.prefix, words);
+        let export = self.gate.as_ref()?.settings().export.as_ref()?;
+        let mut names = plan::folders(&export.prefix, turn.words(&upload.admission)?);
         names.push(upload.admission.target_name().to_owned());
         Some(ExportPlace { volume: export.volume.clone(), location: names.join("/") })
     }
 
-    pub(super) fn on_exports(
+    /// Receives the reply to a call about exports.
+    pub(super) fn exports_replied(
         &mut self,
-        (act, flight): (ActId, &Flight),
-        (call, ids): (ExportCall, &[UploadId]),
-        reply: Result<Outcome, Setback>,
-        turn: &mut Turn,
+        act: ActId,
+        call: ExportCall,
+        ids: &[UploadId],
+        reply: &Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
     ) {
-        if let Some(gate) = flight.destination.as_ref().and_then(|name| self.gates.get_mut(name)) {
-            match call {
-                ExportCall::Find | ExportCall::Start => gate.exports.flight = None,
-                ExportCall::Poll => gate.exports.poll = None,
-            }
-        }
-        let closed = self.is_closed(flight);
+        *self.exports.call_under_way(call) = None;
+        let (retry, now) = (turn.retry(), turn.now());
+        let closed = self.gate.as_ref().is_some_and(|gate| !gate.is_open());
         for (index, id) in ids.iter().enumerate() {
-            let is_ours = self.uploads.get(id).is_some_and(|u| u.life.control == Some(act));
-            if !is_ours {
+            let Some(upload) = self.upload(*id).filter(|u| u.life.control == Some(act)) else {
                 continue;
-            }
-            let known = flight.destination.as_ref().zip(self.uploads.get(id));
-            let place = known.and_then(|(name, upload)| self.export_place(name, upload));
+            };
+            let place = self.export_place(upload, turn);
             let Some(upload) = self.uploads.get_mut(id) else { continue };
             upload.life.control = None;
-            let answer = match &reply {
+            let answer = match reply {
                 Ok(Outcome::Replied(Reply::ExportsFound(jobs))) => {
-                    found(upload, jobs.get(index), place, turn)
+                    upload.on_export_found(jobs.get(index), place, now)
                 }
                 Ok(Outcome::Replied(Reply::ExportsStarted(jobs))) => {
-                    self.on_export_started(*id, jobs.get(index), turn)
+                    upload.on_export_started(jobs.get(index), retry, now)
                 }
                 Ok(Outcome::Replied(Reply::ExportsPolled(states))) => {
-                    self.on_export_polled(*id, states.get(index), turn)
+                    upload.on_export_polled(states.get(index), retry, now)
                 }
                 Ok(_) => Answer::default(),
-                Err(setback) => self.on_exports_failed(*id, call, (&setback.failure, closed), turn),
+                Err(setback) => {
+                    let tried = Tried { closed, ..Tried::plain("export") };
+                    upload.on_exports_failed(call, &setback.failure, tried, (retry, now))
+                }
             };
             self.settle_answer(*id, answer, turn);
         }
     }
+}
+
+impl Upload {
+    /// A job of ours was found, or none.
+    fn on_export_found(
+        &mut self,
+        job: Option<&Option<ExportJob>>,
+        place: Option<ExportPlace>,
+        now: Now,
+    ) -> Answer {
+        self.life.doubt = Doubt::None;
+        let (Some(Some(job)), Some(place)) = (job, place) else { return Answer::default() };
+        let at = now.wall;
+        let intended = self.state.export.is_none().then_some(Fact::ExportIntended { place, at });
+        let id = job.id.clone();
+        let what = match &job.state {
+            ExportState::Pending => Fact::ExportStarted { job: id, at },
+            ExportState::Completed => Fact::Exported { job: id, at },
+            ExportState::Failed(_) => return Answer::default(),
+        };
+        Answer { facts: intended.into_iter().chain([what]).collect(), ..Answer::default() }
+    }
 
     fn on_export_started(
         &mut self,
-        id: UploadId,
         started: Option<&Result<ExportId, Failure>>,
-        turn: &Turn,
+        settings: RetrySettings,
+        now: Now,
     ) -> Answer {
-        let settings = self.settings.retry;
-        let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
         match started {
             Some(Ok(job)) => {
-                upload.life.poll = (turn.now.monotonic.after(settings.delay_min * LINGER), 0);
-                Answer::fact(Fact::ExportStarted { job: job.clone(), at: turn.now.wall })
+                self.life.poll = (now.monotonic.after(settings.delay_min * LINGER), 0);
+                Answer::fact(Fact::ExportStarted { job: job.clone(), at: now.wall })
             }
-            Some(Err(failure)) => upload.on_export_failed(failure.clone(), settings, turn),
+            Some(Err(failure)) => self.on_export_failed(failure.clone(), settings, now),
             None => {
-                upload.life.doubt = Doubt::Ask;
+                self.life.doubt = Doubt::Ask;
                 Answer::default()
             }
         }
@@ -337,32 +351,25 @@ impl Engine {
 
     fn on_export_polled(
         &mut self,
-        id: UploadId,
         state: Option<&Result<ExportState, Failure>>,
-        turn: &Turn,
+        settings: RetrySettings,
+        now: Now,
     ) -> Answer {
-        let settings = self.settings.retry;
-        let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
-        let ExportStep::Started { job } =
-            upload.state.export.as_ref().map_or(&ExportStep::Failed, |export| &export.step).clone()
-        else {
-            return Answer::default();
-        };
+        let step = self.state.export.as_ref().map(|export| export.step.clone());
+        let Some(ExportStep::Started { job }) = step else { return Answer::default() };
         match state {
-            Some(Ok(ExportState::Completed)) => {
-                Answer::fact(Fact::Exported { job, at: turn.now.wall })
-            }
+            Some(Ok(ExportState::Completed)) => Answer::fact(Fact::Exported { job, at: now.wall }),
             Some(Ok(ExportState::Failed(failure))) => {
-                upload.on_export_failed(failure.clone(), settings, turn)
+                self.on_export_failed(failure.clone(), settings, now)
             }
             // A job that is not known any more may have ended either way: it is looked for.
-            Some(Err(failure)) if failure.kind == FailureKind::NotFound => upload.on_export_failed(
+            Some(Err(failure)) if failure.kind == FailureKind::NotFound => self.on_export_failed(
                 Failure { kind: FailureKind::ServerFault, ..failure.clone() },
                 settings,
-                turn,
+                now,
             ),
             Some(Ok(ExportState::Pending) | Err(_)) | None => {
-                upload.ask_later(settings, turn.now.monotonic);
+                self.ask_later(settings, now.monotonic);
                 Answer::default()
             }
         }
@@ -371,59 +378,35 @@ impl Engine {
     /// The call failed for all files in it: what is true is asked for before it is repeated.
     fn on_exports_failed(
         &mut self,
-        id: UploadId,
         call: ExportCall,
-        (failure, closed): (&Failure, bool),
-        turn: &Turn,
+        failure: &Failure,
+        tried: Tried,
+        at: (RetrySettings, Now),
     ) -> Answer {
-        let settings = self.settings.retry;
-        let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
+        let (settings, now) = at;
         let is_passing = matches!(
             retry::judge(failure.kind),
             Verdict::Again | Verdict::Close(_) | Verdict::Nothing
         );
         match call {
             ExportCall::Poll => {
-                upload.ask_later(settings, turn.now.monotonic);
+                self.ask_later(settings, now.monotonic);
                 Answer::default()
             }
             ExportCall::Start if !is_passing => {
-                upload.on_export_failed(failure.clone(), settings, turn)
+                self.on_export_failed(failure.clone(), settings, now)
             }
             ExportCall::Find | ExportCall::Start => {
-                upload.life.doubt = Doubt::Ask;
-                let tried = Tried { closed, ..Tried::plain("export") };
-                upload.on_failed(failure.clone(), tried, settings, turn.now)
+                self.life.doubt = Doubt::Ask;
+                self.on_failed(failure.clone(), tried, settings, now)
             }
         }
     }
-}
 
-impl Upload {
     fn ask_later(&mut self, settings: RetrySettings, now: Monotonic) {
         let count = self.life.poll.1 + 1;
         let slower = if count > POLLS_EAGER { 5 } else { 1 };
         let pause: Duration = settings.delay_min * LINGER * slower;
         self.life.poll = (now.after(pause), count);
     }
-}
-
-/// A job of ours was found, or none.
-fn found(
-    upload: &mut Upload,
-    job: Option<&Option<ExportJob>>,
-    place: Option<ExportPlace>,
-    turn: &Turn,
-) -> Answer {
-    upload.life.doubt = Doubt::None;
-    let (Some(Some(job)), Some(place)) = (job, place) else { return Answer::default() };
-    let at = turn.now.wall;
-    let intended = upload.state.export.is_none().then_some(Fact::ExportIntended { place, at });
-    let id = job.id.clone();
-    let what = match &job.state {
-        ExportState::Pending => Fact::ExportStarted { job: id, at },
-        ExportState::Completed => Fact::Exported { job: id, at },
-        ExportState::Failed(_) => return Answer::default(),
-    };
-    Answer { facts: intended.into_iter().chain([what]).collect(), ..Answer::default() }
 }

@@ -1,36 +1,66 @@
 //! Turns what an upload wants into an act, with its intent recorded first where one is needed.
 
-use super::claims::Owner;
-use super::event::{Act, ReadFrom, Sending};
-use super::plan;
-use super::settings::{DestinationSettings, PartWish};
-use super::ticket::Ticket;
-use super::turn::Turn;
-use super::upload::{Step, Upload};
-use super::{Engine, Flight, FlightKind};
+use super::circuit::Gate;
+use super::{TransferAct, TransferTurn, Transfers};
+use crate::engine::claims::Owner;
+use crate::engine::event::{Act, ReadFrom, Sending};
+use crate::engine::plan;
+use crate::engine::settings::{DestinationSettings, PartWish};
+use crate::engine::ticket::Ticket;
+use crate::engine::upload::{Doubt, Step, Upload, Wants};
 use crate::model::{
-    BeginRequest, ByteRange, Call, CompleteRequest, Description, Fact, Monotonic, NamePolicy,
-    PartNumber, PartRequest, PartSize, PutRequest, RemoteFile, RemotePart, RemoteUpload, Stage,
-    UploadId, WholeRequest,
+    BeginRequest, ByteRange, Call, CompleteRequest, Describes, Description, Fact, Monotonic,
+    NamePolicy, PartNumber, PartRequest, PartSize, PutRequest, RemoteFile, RemotePart,
+    RemoteUpload, Stage, UploadId, WholeRequest,
 };
 
 /// What the answer to a step is judged by, besides its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StepDetail {
-    None,
-    /// The parts that are reported, or the one that is hashed.
-    Parts(Vec<PartNumber>),
+pub(in crate::engine) enum StepDetail {
+    /// A call; a report has the parts that it reports.
+    Call(Vec<PartNumber>),
+    /// It reads rows or the source.
+    Local,
+    /// This part is hashed.
+    HashPart(PartNumber),
     /// The whole file is digested.
     Digest,
     Receipt,
 }
 
-impl Engine {
-    pub(super) fn take_step(&mut self, id: UploadId, step: Step, turn: &mut Turn) {
-        let at = turn.now.wall;
+impl StepDetail {
+    pub(super) fn is_call(&self) -> bool {
+        matches!(self, Self::Call(_))
+    }
+}
+
+impl Transfers {
+    /// Starts the next step of an upload, if it wants one.
+    pub(super) fn step_upload(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
+        if turn.waits_for_directory(upload) {
+            return;
+        }
+        let settings = gate.settings();
+        // Our digest is left with a file where it will prove that a file met again is the same.
+        let proves = settings.when_name_taken == NamePolicy::SkipIfSame;
+        let has_words = proves || !settings.metadata.is_empty() || !settings.tags.is_empty();
+        let wants = Wants {
+            describes: has_words && settings.traits.describes == Describes::AfterCompletion,
+            digest: turn.wanted_digest(&upload.admission),
+            replaces: settings.traits.has_places && upload.replaces(settings),
+        };
+        if let Some(step) = upload.step(&settings.traits, wants, turn.now().monotonic) {
+            self.take_step(id, step, turn);
+        }
+    }
+
+    fn take_step(&mut self, id: UploadId, step: Step, turn: &mut TransferTurn<'_>) {
+        let at = turn.now().wall;
+        let is_sending = self.upload(id).is_some_and(Upload::is_sending);
         let intent = if step == Step::Begin {
             Some(Fact::BeginIntended { part_size: self.part_size_to_begin(id), at })
-        } else if matches!(step, Step::Complete(..)) && self.is_sending(id) {
+        } else if matches!(step, Step::Complete(..)) && is_sending {
             Some(Fact::CompleteIntended { at })
         } else {
             None
@@ -40,24 +70,22 @@ impl Engine {
             self.be_sure(id);
         }
         let Some(upload) = self.uploads.get(&id) else { return };
-        let Some((kind, act)) = self.act_for(upload, step) else { return };
-        let is_receipt = matches!(kind, FlightKind::Step(_, StepDetail::Receipt));
-        self.receipts_flying += usize::from(is_receipt);
-        let is_call = matches!(act, Act::Call { .. });
-        let destination = is_call.then(|| upload.admission.destination.clone());
-        let flight = Flight { kind, upload: Some(id), destination };
-        let act_id = self.start(flight, act, turn);
+        let Some((what, act)) = self.act_for(upload, step, turn) else { return };
+        if matches!(what, TransferAct::Step { detail: StepDetail::Receipt, .. }) {
+            turn.shared.permits.take_receipt();
+        }
+        let act = turn.start(&self.name, what, act);
         if let Some(upload) = self.uploads.get_mut(&id) {
-            upload.life.control = Some(act_id);
+            upload.life.control = Some(act);
         }
     }
 
-    /// What is measured by then says more than what was known at admission.
+    /// Returns the part size to begin with: what is measured by then says more than what was known at
+    /// admission.
     fn part_size_to_begin(&self, id: UploadId) -> Option<PartSize> {
-        let upload = self.uploads.get(&id)?;
-        let gate = self.gates.get(&upload.admission.destination)?;
-        let is_auto = gate.settings.part_size == PartWish::Auto;
-        let (limits, wish) = (&gate.settings.traits.limits, gate.wish(upload.size()));
+        let (upload, gate) = (self.uploads.get(&id)?, self.gate.as_ref()?);
+        let is_auto = gate.settings().part_size == PartWish::Auto;
+        let (limits, wish) = (&gate.settings().traits.limits, gate.wish(upload.size()));
         // Smaller parts than an earlier upload of it had may be why it was begun again.
         let is_first = upload.state.restart_count == 0;
         let wish = if is_first { wish } else { wish.max(upload.admission.part_size) };
@@ -65,25 +93,27 @@ impl Engine {
         planned.filter(|planned| is_auto && *planned != upload.admission.part_size)
     }
 
-    fn is_sending(&self, id: UploadId) -> bool {
-        self.uploads.get(&id).is_some_and(|u| matches!(u.state.stage, Stage::Sending { .. }))
-    }
-
-    fn act_for(&self, upload: &Upload, step: Step) -> Option<(FlightKind, Act)> {
-        let (id, none) = (upload.id(), StepDetail::None);
-        let local = |name, detail, act| Some((FlightKind::Step(name, detail), act));
+    fn act_for(
+        &self,
+        upload: &Upload,
+        step: Step,
+        turn: &TransferTurn<'_>,
+    ) -> Option<(TransferAct, Act)> {
+        let id = upload.id();
+        let local = |name, detail, act| Some((TransferAct::Step { upload: id, name, detail }, act));
+        let begin = || self.begin(upload, turn);
         let call = match step {
             Step::FindHolder => {
-                let asked = self.find_holder(upload)?;
-                return local("find holder", none, Act::FindHolder(Box::new(asked)));
+                let asked = self.find_holder(upload, turn)?;
+                return local("find holder", StepDetail::Local, Act::FindHolder(Box::new(asked)));
             }
             Step::HashFile(mark) => {
                 let act = Act::HashFile { upload: id, source: upload.source(), mark };
-                return local("hash file", none, act);
+                return local("hash file", StepDetail::Local, act);
             }
             Step::HashPart(part, range) => {
                 let act = Act::HashPart { upload: id, part, source: upload.source(), range };
-                return local("hash part", StepDetail::Parts(vec![part]), act);
+                return local("hash part", StepDetail::HashPart(part), act);
             }
             Step::DigestFile(digest) => {
                 let act = Act::DigestFile { upload: id, source: upload.source(), digest };
@@ -94,53 +124,79 @@ impl Engine {
                 return local("write receipt", StepDetail::Receipt, act);
             }
             Step::Locate => Call::Locate(upload.admission.target()),
-            Step::Begin => Call::Begin(self.begin(upload)?),
-            Step::FindBegun => {
-                Call::FindBegun { request: self.begin(upload)?, since: upload.admission.at }
-            }
+            Step::Begin => Call::Begin(begin()?),
+            Step::FindBegun => Call::FindBegun { request: begin()?, since: upload.admission.at },
             Step::ListParts(remote) => Call::ListParts(remote),
             Step::Report(remote, parts) => Call::ReportParts { remote, parts },
-            Step::Complete(remote, parts) => Call::Complete(self.complete(upload, remote, parts)?),
+            Step::Complete(remote, parts) => {
+                Call::Complete(upload.complete(remote, parts, begin()?)?)
+            }
             Step::FindCompleted(remote, parts) => {
-                Call::FindCompleted(self.complete(upload, remote, parts)?)
+                Call::FindCompleted(upload.complete(remote, parts, begin()?)?)
             }
             Step::Describe(file) => {
-                let description = self.description(upload, &file)?;
+                let description = self.description(upload, &file, turn)?;
                 Call::Describe { file: file.id, description }
             }
             Step::ReadBack(file, part_size) => Call::ReadBack { file: file.id, part_size },
             Step::Inspect(file) => Call::Inspect(file.id),
         };
-        let detail = if let Call::ReportParts { parts, .. } = &call {
-            StepDetail::Parts(parts.iter().map(|part| part.number).collect())
+        let parts = if let Call::ReportParts { parts, .. } = &call {
+            parts.iter().map(|part| part.number).collect()
         } else {
-            none
+            Vec::new()
         };
-        let (name, destination) = (call.name(), upload.admission.destination.clone());
-        let act = Act::Call { upload: Some(id), destination, call: Box::new(call) };
-        Some((FlightKind::Step(name, detail), act))
+        let (name, detail) = (call.name(), StepDetail::Call(parts));
+        let act =
+            Act::Call { upload: Some(id), destination: self.name.clone(), call: Box::new(call) };
+        Some((TransferAct::Step { upload: id, name, detail }, act))
     }
 
-    pub(super) fn begin(&self, upload: &Upload) -> Option<BeginRequest> {
-        let gate = self.gates.get(&upload.admission.destination)?;
+    pub(super) fn begin(&self, upload: &Upload, turn: &TransferTurn<'_>) -> Option<BeginRequest> {
+        let settings = self.gate.as_ref().map(Gate::settings)?;
         Some(BeginRequest {
             target: upload.admission.target(),
             size: upload.size(),
             part_size: upload.admission.part_size,
-            overwrite: upload.replaces(&gate.settings),
-            description: plan::description(&gate.settings, self.words(upload)?),
+            overwrite: upload.replaces(settings),
+            description: plan::description(settings, turn.words(&upload.admission)?),
             token: upload.token(),
             replaces: upload.life.replaces.clone(),
         })
     }
 
-    fn complete(
+    fn description(
         &self,
         upload: &Upload,
+        file: &RemoteFile,
+        turn: &TransferTurn<'_>,
+    ) -> Option<Description> {
+        let settings = self.gate.as_ref().map(Gate::settings)?;
+        let words = turn.words(&upload.admission)?;
+        let mark = upload.content_mark().or(file.mark);
+        Some(Description { mark, ..plan::description(settings, words) })
+    }
+
+    /// Marks an upload as sure of itself: its intent is being recorded in this very turn.
+    pub(super) fn be_sure(&mut self, id: UploadId) {
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            upload.life.doubt = Doubt::None;
+        }
+    }
+}
+
+impl Upload {
+    fn is_sending(&self) -> bool {
+        matches!(self.state.stage, Stage::Sending { .. })
+    }
+
+    fn complete(
+        &self,
         remote: RemoteUpload,
         parts: Vec<RemotePart>,
+        begun: BeginRequest,
     ) -> Option<CompleteRequest> {
-        let since = match upload.state.stage {
+        let since = match self.state.stage {
             Stage::Completing { since, .. } => since,
             Stage::Queued
             | Stage::Beginning { .. }
@@ -150,30 +206,9 @@ impl Engine {
             | Stage::Receipted { .. }
             | Stage::Ended(_) => return None,
         };
-        Some(CompleteRequest { remote, parts, begun: self.begin(upload)?, since })
+        Some(CompleteRequest { remote, parts, begun, since })
     }
 
-    pub(super) fn words<'a>(&'a self, upload: &'a Upload) -> Option<plan::Words<'a>> {
-        let intake = self.intakes.get(&upload.admission.drop)?;
-        let admission = &upload.admission;
-        Some(plan::Words {
-            drop: intake.settings(),
-            path: &admission.path,
-            run: &admission.run,
-            reading: intake.runs().reading(&admission.run),
-            at: admission.at,
-        })
-    }
-
-    fn description(&self, upload: &Upload, file: &RemoteFile) -> Option<Description> {
-        let gate = self.gates.get(&upload.admission.destination)?;
-        let words = self.words(upload)?;
-        let mark = upload.content_mark().or(file.mark);
-        Some(Description { mark, ..plan::description(&gate.settings, words) })
-    }
-}
-
-impl Upload {
     /// A sentinel speaks of its run as it is: it takes the place of the one before.
     pub(super) fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
         if self.admission.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
@@ -187,7 +222,7 @@ impl Upload {
     }
 
     /// Returns a text that no other upload carries: not of another database either.
-    pub(super) fn token(&self) -> String {
+    pub(in crate::engine) fn token(&self) -> String {
         let Ticket { id, at, path, .. } = &self.admission;
         format!("{:x}-{:x}-{}", id.0, at.0, path.digest())
     }

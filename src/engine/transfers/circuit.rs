@@ -11,17 +11,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Engine;
-use super::event::ActId;
-use super::export::Exports;
-use super::plan;
-use super::retry::{self, Closing, SOURCE_DELAY_MAX};
-use super::settings::{DestinationSettings, RetrySettings};
-use super::targets::Targets;
-use super::turn::Turn;
-use super::width::Width;
+use super::target::Targets;
+use super::{TransferAct, TransferFinding, TransferTurn};
+use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::plan;
+use crate::engine::retry::{self, Closing, SOURCE_DELAY_MAX};
+use crate::engine::settings::{DestinationSettings, RetrySettings};
+use crate::engine::width::Width;
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, Failure, Monotonic, PartSize, Record,
+    ByteCount, Call, DestinationState, Failure, Monotonic, Now, OpenCleanup, PartSize, Record,
     RemoteUploadId, TargetId, WallTime,
 };
 
@@ -44,30 +42,27 @@ struct Told {
     next_try: Option<Monotonic>,
 }
 
+/// A configured destination, and whether it takes acts.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) settings: DestinationSettings,
-    /// Which target it has.
-    pub(crate) targets: Targets,
-    /// Whether it takes acts.
-    pub(crate) state: GateState,
-    /// Why it does not, for people.
-    pub(crate) reason: Option<String>,
+pub(super) struct Gate {
+    settings: DestinationSettings,
+    targets: Targets,
+    state: GateState,
+    /// Why it takes none, for people.
+    reason: Option<String>,
     /// What its row says.
     told: Option<Told>,
     /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
-    pub(crate) streak: u32,
-    /// How many parts may be on their way to it.
-    pub(crate) width: Width,
-    /// Files on their way to a volume.
-    pub(crate) exports: Exports,
+    streak: u32,
+    /// How many parts may be in flight to it.
+    width: Width,
     /// Remote uploads to remove: when to try again, how often it failed, the act under way.
-    pub(crate) cleanups: BTreeMap<RemoteUploadId, Cleanup>,
+    cleanups: BTreeMap<RemoteUploadId, Cleanup>,
 }
 
 /// Whether a destination takes acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum GateState {
+enum GateState {
     Open,
     /// It does not, until a probe at `until` finds otherwise.
     Closed {
@@ -84,19 +79,18 @@ pub(crate) enum GateState {
 
 /// One remote upload to remove.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cleanup {
+struct Cleanup {
     /// Where it was begun.
-    pub(crate) target: TargetId,
-    /// Not before.
-    pub(crate) due: Monotonic,
-    /// How often it failed.
-    pub(crate) failure_count: u32,
+    target: TargetId,
+    due: Monotonic,
+    failure_count: u32,
     /// The act under way.
-    pub(crate) act: Option<ActId>,
+    act: Option<ActId>,
 }
 
 impl Gate {
-    pub(crate) fn new(settings: DestinationSettings) -> Self {
+    /// Starts open.
+    pub(super) fn new(settings: DestinationSettings) -> Self {
         Self {
             settings,
             targets: Targets::default(),
@@ -105,23 +99,54 @@ impl Gate {
             told: None,
             streak: 0,
             width: Width::new(),
-            exports: Exports::default(),
             cleanups: BTreeMap::new(),
         }
     }
 
+    pub(super) fn settings(&self) -> &DestinationSettings {
+        &self.settings
+    }
+
+    pub(super) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    pub(super) fn targets_mut(&mut self) -> &mut Targets {
+        &mut self.targets
+    }
+
+    pub(super) fn width(&self) -> &Width {
+        &self.width
+    }
+
+    pub(super) fn width_mut(&mut self) -> &mut Width {
+        &mut self.width
+    }
+
+    /// Adopts other settings. What made it wait may be what was changed.
+    pub(super) fn configure(&mut self, settings: DestinationSettings, now: Monotonic) {
+        self.lift(now);
+        self.settings = settings;
+    }
+
+    /// Forgets what it learned of its former target; what is in flight there still counts for its width.
+    pub(super) fn move_to_other_target(&mut self) {
+        self.open();
+        self.streak = 0;
+    }
+
     /// Tells whether acts may start.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.state == GateState::Open
     }
 
     /// Returns the part size to wish for.
-    pub(crate) fn wish(&self, size: ByteCount) -> PartSize {
+    pub(super) fn wish(&self, size: ByteCount) -> PartSize {
         plan::wish(self.settings.part_size, size, self.width.speed())
     }
 
     /// Tells whether it refuses us, rather than failing.
-    pub(crate) fn is_halted(&self) -> bool {
+    pub(super) fn is_halted(&self) -> bool {
         matches!(
             self.state,
             GateState::Closed { state: DestinationState::Halted, .. }
@@ -130,7 +155,7 @@ impl Gate {
     }
 
     /// Counts a failure that may close it, and tells whether it did, or made it stay closed for longer.
-    pub(crate) fn fail(
+    fn fail(
         &mut self,
         closing: Closing,
         why: &Failure,
@@ -156,7 +181,7 @@ impl Gate {
     }
 
     /// Takes the answer to a probe, and tells whether that changed anything.
-    pub(crate) fn on_probed(
+    fn on_probed(
         &mut self,
         failed: Option<(Closing, &Failure)>,
         retry: RetrySettings,
@@ -175,12 +200,12 @@ impl Gate {
     }
 
     /// Has it take acts.
-    pub(crate) fn open(&mut self) {
+    fn open(&mut self) {
         (self.state, self.reason) = (GateState::Open, None);
     }
 
     /// Ends the wait of a closed one, whatever it waits for, and tells whether there was one.
-    pub(crate) fn lift(&mut self, now: Monotonic) -> bool {
+    pub(super) fn lift(&mut self, now: Monotonic) -> bool {
         let GateState::Closed { until, .. } = &mut self.state else { return false };
         *until = now;
         true
@@ -207,70 +232,177 @@ impl Gate {
         let asked = closing.pause.map(|pause| pause.max(retry.delay_min));
         now.after(asked.unwrap_or_else(|| retry::delay(retry, self.streak.max(1), seed)))
     }
-
-    /// Queues a remote upload for removal.
-    pub(crate) fn clean_up(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
-        let cleanup = Cleanup { target, due, failure_count: 0, act: None };
-        self.cleanups.entry(remote).or_insert(cleanup);
-    }
 }
 
 /// Converts a stored wall-clock deadline to our clock: clamped, so that a clock that was set back
 /// parks nothing for a year.
-pub(crate) fn clamp(until: WallTime, retry: RetrySettings, now: crate::model::Now) -> Monotonic {
+pub(in crate::engine) fn clamp(until: WallTime, retry: RetrySettings, now: Now) -> Monotonic {
     let longest = retry.delay_max.max(retry.delay_min * 10).max(SOURCE_DELAY_MAX);
     now.monotonic.after(now.wall.until(until).min(longest))
 }
 
 impl Gate {
     /// Returns when it wants attention by itself.
-    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
             GateState::Probing { .. } => None,
             GateState::Open => {
                 let waiting = self.cleanups.values().filter(|cleanup| cleanup.act.is_none());
-                let cleanup = self.cleanup_room().and_then(|_| waiting.map(|c| c.due).min());
-                cleanup.into_iter().chain(self.exports.due).min()
+                self.cleanup_room().and_then(|_| waiting.map(|cleanup| cleanup.due).min())
             }
         }
     }
 
-    /// Returns how many clean-ups may start, unless none may.
-    pub(crate) fn cleanup_room(&self) -> Option<usize> {
-        let flying = self.cleanups.values().filter(|cleanup| cleanup.act.is_some()).count();
-        CLEANUP_MAX.checked_sub(flying).filter(|room| *room > 0)
+    /// Opens a throttled destination whose pause is over; has another one probed.
+    pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
+        let GateState::Closed { state, until } = self.state else { return };
+        if until > turn.now().monotonic {
+            return;
+        }
+        if state == DestinationState::Throttled {
+            self.open();
+            return self.write_health(turn);
+        }
+        self.state = GateState::Probing { state };
+        let act = Act::call(&self.settings.name, Call::CheckAccess);
+        turn.start(&self.settings.name, TransferAct::Probe, act);
     }
-}
 
-impl Engine {
-    /// Records how a destination is doing.
-    pub(super) fn record_destination(&mut self, name: &DestinationName, turn: &mut Turn) {
-        let Some(gate) = self.gates.get_mut(name) else { return };
-        let state = match &gate.state {
+    /// Receives the reply to a probe.
+    pub(super) fn probed(&mut self, reply: Result<Outcome, Setback>, turn: &mut TransferTurn<'_>) {
+        let failure = reply.err().map(|setback| setback.failure);
+        let failed = failure.as_ref().map(|failure| {
+            let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
+            (retry::closing(failure.kind).unwrap_or(unreachable), failure)
+        });
+        if self.on_probed(failed, turn.retry(), turn.now().monotonic) {
+            if self.is_open() {
+                turn.find(TransferFinding::Answering);
+            }
+            self.write_health(turn);
+        }
+    }
+
+    /// Counts a reply for or against the destination.
+    pub(super) fn note_reply(
+        &mut self,
+        reply: &Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        match reply {
+            Ok(_) => {
+                self.streak = 0;
+                // An answer that was in flight when the destination was closed says nothing.
+                if self.is_open() {
+                    turn.find(TransferFinding::Answering);
+                }
+            }
+            Err(Setback { failure, .. }) => {
+                let Some(closing) = retry::closing(failure.kind) else { return };
+                if self.fail(closing, failure, turn.retry(), turn.now().monotonic) {
+                    self.write_health(turn);
+                }
+            }
+        }
+    }
+
+    /// Writes how it is doing, when that differs from what was last written.
+    pub(super) fn write_health(&mut self, turn: &mut TransferTurn<'_>) {
+        let state = match &self.state {
             GateState::Open => DestinationState::Ok,
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
-        let now = turn.now.monotonic;
+        let now = turn.now();
         let told = Told {
-            platform: gate.settings.platform.clone(),
+            platform: self.settings.platform.clone(),
             state,
-            reason: gate.reason.clone(),
-            next_try: gate.next_try().filter(|at| *at >= now.after(TOLD_WAIT)),
+            reason: self.reason.clone(),
+            next_try: self.next_try().filter(|at| *at >= now.monotonic.after(TOLD_WAIT)),
         };
-        let is_news = gate.told.as_ref() != Some(&told);
-        gate.told = Some(told.clone());
+        let is_news = self.told.as_ref() != Some(&told);
+        self.told = Some(told.clone());
         let Told { platform, state, reason, next_try } = told;
         if is_news {
             turn.record(Record::DestinationHealth {
-                destination: name.clone(),
+                destination: self.settings.name.clone(),
                 platform,
                 state,
                 reason,
-                next_try_at: next_try.map(|at| turn.now.wall.after(at.since(now))),
-                at: turn.now.wall,
+                next_try_at: next_try.map(|at| now.wall.after(at.since(now.monotonic))),
+                at: now.wall,
             });
         }
+    }
+
+    /// Returns how many clean-ups may start, unless none may.
+    fn cleanup_room(&self) -> Option<usize> {
+        let count = self.cleanups.values().filter(|cleanup| cleanup.act.is_some()).count();
+        CLEANUP_MAX.checked_sub(count).filter(|room| *room > 0)
+    }
+
+    /// Tells whether no remote upload is to be removed.
+    pub(super) fn is_clean(&self) -> bool {
+        self.cleanups.is_empty()
+    }
+
+    /// Queues a remote upload for removal.
+    pub(super) fn clean_up(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
+        let cleanup = Cleanup { target, due, failure_count: 0, act: None };
+        self.cleanups.entry(remote).or_insert(cleanup);
+    }
+
+    /// Returns what was queued for removal, and forgets it.
+    pub(super) fn take_cleanups(&mut self) -> Vec<OpenCleanup> {
+        let destination = &self.settings.name;
+        let what = |(remote, cleanup): (_, Cleanup)| OpenCleanup {
+            destination: destination.clone(),
+            target: cleanup.target,
+            remote,
+        };
+        std::mem::take(&mut self.cleanups).into_iter().map(what).collect()
+    }
+
+    /// Has remote uploads removed.
+    pub(super) fn clean(&mut self, turn: &mut TransferTurn<'_>) {
+        let Some(room) = self.cleanup_room() else { return };
+        let (name, now) = (&self.settings.name, turn.now().monotonic);
+        let due = self.cleanups.iter_mut().filter(|(_, c)| c.act.is_none() && c.due <= now);
+        for (remote, cleanup) in due.take(room) {
+            let act = Act::call(name, Call::Abort(remote.clone()));
+            cleanup.act = Some(turn.start(name, TransferAct::Abort(remote.clone()), act));
+        }
+    }
+
+    /// Receives the reply to a clean-up.
+    pub(super) fn cleaned(
+        &mut self,
+        act: ActId,
+        remote: RemoteUploadId,
+        reply: Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        let destination = self.settings.name.clone();
+        let what = OpenCleanup { destination, target: self.targets.at(act), remote };
+        let cleanup = self.cleanups.get_mut(&what.remote).filter(|c| c.act == Some(act));
+        let Some(cleanup) = cleanup else {
+            if reply.is_ok() && turn.shared.targets.cleanup_done(&what) {
+                turn.record(Record::CleanupDone { what });
+            }
+            return;
+        };
+        let what = OpenCleanup { target: cleanup.target, ..what };
+        let Err(Setback { failure, .. }) = reply else {
+            self.cleanups.remove(&what.remote);
+            return turn.record(Record::CleanupDone { what });
+        };
+        cleanup.act = None;
+        cleanup.failure_count += 1;
+        let count = cleanup.failure_count;
+        let delay = retry::delay(turn.retry(), count, count.into());
+        cleanup.due = turn.now().monotonic.after(delay);
+        let retry_at = turn.now().wall.after(delay);
+        turn.record(Record::CleanupDelayed { what, retry_at, failure });
     }
 }
 

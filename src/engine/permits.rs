@@ -1,0 +1,199 @@
+//! What all destinations share: parts in flight, the memory for them, receipts being written, and how far
+//! the disk is behind.
+//!
+//! Of all open uploads with a part to send, the next one is chosen by priority, then by who has the fewest
+//! parts in flight: destination, drop directory, upload; then by rank and age. So a new small file goes
+//! before the ninth part of a big one, and drop directories share evenly.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::disk::Disk;
+use super::settings::{PartsInFlight, Settings};
+use crate::model::{DestinationName, DirectoryName, UploadId};
+
+/// Receipts that are written at once.
+const RECEIPTS_MAX: usize = 256;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Permits {
+    load: Load,
+    disk: Disk,
+    may_send: bool,
+    receipt_count: usize,
+    /// Something would be sent, were more of what was sent durable.
+    waits_for_disk: bool,
+}
+
+/// An open upload that has a part to send, as the choice sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Contender {
+    pub upload: UploadId,
+    pub destination: DestinationName,
+    pub drop: DirectoryName,
+    /// Its drop directory's priority.
+    pub priority: i32,
+    /// Its place in its drop directory's order.
+    pub rank: u32,
+    /// Its parts in flight.
+    pub flying_count: u32,
+}
+
+/// Parts in flight, by destination and by drop directory.
+#[derive(Debug, Default)]
+struct Load {
+    by_destination: BTreeMap<DestinationName, u32>,
+    by_drop: BTreeMap<DirectoryName, u32>,
+}
+
+impl Permits {
+    /// Starts with nothing in flight, and everything durable.
+    pub(super) fn new(next_upload: UploadId) -> Self {
+        Self {
+            load: Load::default(),
+            disk: Disk::new(next_upload),
+            may_send: true,
+            receipt_count: 0,
+            waits_for_disk: false,
+        }
+    }
+
+    /// Sets whether parts may be sent at all.
+    pub(super) fn set_may_send(&mut self, may_send: bool) {
+        self.may_send = may_send;
+    }
+
+    /// Returns what is not durable yet.
+    pub(super) fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// Begins a turn; tells whether something has waited for the disk since the last one.
+    pub(super) fn begin_turn(&mut self) -> bool {
+        std::mem::take(&mut self.waits_for_disk)
+    }
+
+    /// Tells whether something waits for the disk.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.waits_for_disk
+    }
+
+    /// Tells whether one more part may be in flight.
+    pub(super) fn has_part(&self, settings: &Settings) -> bool {
+        let in_flight = self.part_count();
+        let by_memory = settings.memory.0 / settings.memory_per_part.0.max(1);
+        self.may_send
+            && u64::from(in_flight) < by_memory.max(1)
+            && match settings.parts_in_flight {
+                PartsInFlight::Auto => true,
+                PartsInFlight::Fixed(count) => in_flight < count,
+            }
+    }
+
+    /// Tells whether a crash would cost no more than `room` bytes, were more sent now.
+    pub(super) fn may_be_ahead(&mut self, room: u64) -> bool {
+        let is_within = self.disk.unproved_bytes() <= room;
+        self.waits_for_disk |= !is_within;
+        is_within
+    }
+
+    /// Returns how many parts are in flight.
+    pub(super) fn part_count(&self) -> u32 {
+        self.load.by_destination.values().sum()
+    }
+
+    /// Counts one part more.
+    pub(super) fn take_part(&mut self, destination: &DestinationName, drop: &DirectoryName) {
+        *self.load.by_destination.entry(destination.clone()).or_default() += 1;
+        *self.load.by_drop.entry(drop.clone()).or_default() += 1;
+    }
+
+    /// Counts one part less.
+    pub(super) fn return_part(&mut self, destination: &DestinationName, drop: &DirectoryName) {
+        if let Some(count) = self.load.by_destination.get_mut(destination) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = self.load.by_drop.get_mut(drop) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Returns how many more receipts may be written.
+    pub(super) fn receipt_room(&self) -> usize {
+        RECEIPTS_MAX.saturating_sub(self.receipt_count)
+    }
+
+    /// Counts one receipt more.
+    pub(super) fn take_receipt(&mut self) {
+        self.receipt_count += 1;
+    }
+
+    /// Counts one receipt less.
+    pub(super) fn return_receipt(&mut self) {
+        self.receipt_count = self.receipt_count.saturating_sub(1);
+    }
+
+    /// Returns the position of the contender whose turn it is.
+    pub(super) fn choose(&self, contenders: &[Contender]) -> Option<usize> {
+        let load = &self.load;
+        let key = |contender: &Contender| {
+            (
+                Reverse(contender.priority),
+                load.by_destination.get(&contender.destination).copied().unwrap_or(0),
+                load.by_drop.get(&contender.drop).copied().unwrap_or(0),
+                contender.flying_count,
+                contender.rank,
+                contender.upload,
+            )
+        };
+        (0..contenders.len()).min_by_key(|index| key(&contenders[*index]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contender(upload: i64, drop: &str, flying_count: u32) -> Contender {
+        Contender {
+            upload: UploadId(upload),
+            destination: DestinationName::new("d"),
+            drop: DirectoryName::new(drop),
+            priority: 0,
+            rank: 0,
+            flying_count,
+        }
+    }
+
+    fn permits() -> Permits {
+        Permits::new(UploadId(1))
+    }
+
+    fn chosen(permits: &Permits, contenders: &[Contender]) -> Option<i64> {
+        permits.choose(contenders).map(|index| contenders[index].upload.0)
+    }
+
+    #[test]
+    fn the_drop_with_fewer_parts_on_their_way_goes_first() {
+        let mut permits = permits();
+        permits.take_part(&DestinationName::new("d"), &DirectoryName::new("busy"));
+        let both = [contender(1, "busy", 0), contender(2, "idle", 0)];
+        assert_eq!(chosen(&permits, &both), Some(2));
+    }
+
+    #[test]
+    fn a_small_new_file_goes_before_another_part_of_a_big_one() {
+        assert_eq!(chosen(&permits(), &[contender(1, "a", 3), contender(2, "a", 0)]), Some(2));
+    }
+
+    #[test]
+    fn priority_goes_before_fairness_and_rank_before_age() {
+        let permits = permits();
+        let urgent = Contender { priority: 1, ..contender(9, "a", 5) };
+        assert_eq!(chosen(&permits, &[contender(1, "a", 0), urgent]), Some(9));
+        let late = Contender { rank: 1, ..contender(1, "a", 0) };
+        assert_eq!(chosen(&permits, &[late, contender(2, "a", 0)]), Some(2));
+        assert_eq!(chosen(&permits, &[]), None);
+    }
+}

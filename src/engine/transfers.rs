@@ -1,0 +1,414 @@
+//! One destination and all its uploads.
+//!
+//! Owns the uploads that have not ended and where each of them is: ready or open ([`queue`]), waiting on a
+//! timer, parked, exported ([`export`]), finishing. Owns the circuit of its destination, its width, its
+//! clean-ups ([`circuit`]) and the ends of its runs ([`run_end`]). An upload moves by facts alone
+//! ([`place`]); what it wants next is a step ([`steps`]) or a part ([`send`]), and what comes back is
+//! judged in [`reply`]. Nothing else holds an upload: what it means elsewhere that one ended, or freed its
+//! place, is a value ([`TransferFinding`]).
+//!
+//! A destination that is not configured keeps its uploads, parked.
+//!
+//! At a crash nothing is lost: uploads, clean-ups and open runs are rows, and every upload that is loaded
+//! asks before it acts.
+
+mod admit;
+mod circuit;
+mod export;
+mod place;
+mod places;
+mod queue;
+mod reply;
+mod run_end;
+mod send;
+mod steps;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) use admit::{Sentinel, Settled};
+use circuit::Gate;
+use export::{ExportCall, Exports};
+use queue::Queue;
+pub(crate) use run_end::RunEndKey;
+use run_end::RunEnds;
+pub(super) use steps::StepDetail;
+
+use super::event::{Act, ActId};
+use super::intake::{Askable, Intake, UploadEnd};
+use super::load::Loading;
+use super::orders::Orders;
+use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
+use super::ticket::Ticket;
+use super::turn::Turn;
+use super::upload::Upload;
+use super::width::Flown;
+use super::{Flight, Pace, Shared, StoredUpload, plan};
+use crate::engine::claims::PlaceDigest;
+use crate::model::{
+    DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
+    UploadId, UploadState, WholeDigest,
+};
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    name: DestinationName,
+    /// None while no destination of this name is configured.
+    gate: Option<Gate>,
+    uploads: BTreeMap<UploadId, Box<Upload>>,
+    queue: Queue,
+    timers: BTreeSet<(Monotonic, UploadId)>,
+    parked: BTreeSet<UploadId>,
+    /// Uploads that are verified and want nothing but their receipts.
+    finishing: BTreeSet<UploadId>,
+    /// When receipts are written although parts are in flight.
+    finish_by: Option<Monotonic>,
+    exports: Exports,
+    ends: RunEnds,
+}
+
+/// An act of a destination, as the engine remembers it until it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TransferAct {
+    /// A step of an upload, by its name.
+    Step {
+        upload: UploadId,
+        name: &'static str,
+        detail: StepDetail,
+    },
+    /// A part in flight, to this remote upload, from this drop directory.
+    Part {
+        upload: UploadId,
+        part: PartNumber,
+        remote: RemoteUploadId,
+        drop: DirectoryName,
+        flown: Flown,
+    },
+    /// A whole file in flight.
+    Whole {
+        upload: UploadId,
+        drop: DirectoryName,
+        flown: Flown,
+    },
+    /// A call about the exports of these uploads.
+    Export {
+        call: ExportCall,
+        uploads: Vec<UploadId>,
+    },
+    /// A clean-up.
+    Abort(RemoteUploadId),
+    Probe,
+    /// The end of a run is told to the platform.
+    FinishRun(RunEndKey),
+}
+
+impl TransferAct {
+    /// Returns whether its reply says something of the destination.
+    fn is_call(&self) -> bool {
+        match self {
+            Self::Step { detail, .. } => detail.is_call(),
+            Self::Part { .. }
+            | Self::Whole { .. }
+            | Self::Export { .. }
+            | Self::Abort(_)
+            | Self::Probe
+            | Self::FinishRun(_) => true,
+        }
+    }
+
+    /// Returns the upload on whose behalf it is done, where it is one's.
+    pub(super) fn upload(&self) -> Option<UploadId> {
+        match self {
+            Self::Step { upload, .. } | Self::Part { upload, .. } | Self::Whole { upload, .. } => {
+                Some(*upload)
+            }
+            Self::Export { .. } | Self::Abort(_) | Self::Probe | Self::FinishRun(_) => None,
+        }
+    }
+}
+
+/// What a destination has found, for those whom it concerns.
+#[derive(Debug)]
+pub(super) enum TransferFinding {
+    Ended(UploadEnded),
+    /// A place was given up: the upload that has waited longest for it has it from here on.
+    Freed(PlaceDigest),
+    /// The file of this upload is not there; whether it stands elsewhere is found out once all is loaded.
+    Missing(UploadId),
+    /// The storage of the drop directory failed at an act.
+    SourceAway(DirectoryName),
+    /// The destination accepts calls.
+    Answering,
+}
+
+/// An upload that has ended.
+#[derive(Debug)]
+pub(super) struct UploadEnded {
+    pub ticket: Ticket,
+    pub end: UploadEnd,
+}
+
+/// What the rest of the engine says to a destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub settings: &'a Settings,
+    pub intakes: &'a BTreeMap<DirectoryName, Intake>,
+    pub orders: &'a Orders,
+    /// Not all that is stored is in memory.
+    pub loading: Option<&'a Loading>,
+}
+
+/// One step of one destination.
+#[derive(Debug)]
+pub(super) struct TransferTurn<'a> {
+    turn: &'a mut Turn,
+    shared: &'a mut Shared,
+    around: Around<'a>,
+    findings: Vec<TransferFinding>,
+}
+
+impl<'a> TransferTurn<'a> {
+    pub(super) fn new(turn: &'a mut Turn, shared: &'a mut Shared, around: Around<'a>) -> Self {
+        Self { turn, shared, around, findings: Vec::new() }
+    }
+
+    pub(super) fn into_findings(self) -> Vec<TransferFinding> {
+        self.findings
+    }
+
+    fn now(&self) -> Now {
+        self.turn.now
+    }
+
+    fn retry(&self) -> RetrySettings {
+        self.around.settings.retry
+    }
+
+    fn record(&mut self, record: Record) {
+        self.turn.record(record);
+    }
+
+    fn find(&mut self, finding: TransferFinding) {
+        self.findings.push(finding);
+    }
+
+    fn start(&mut self, to: &DestinationName, what: TransferAct, act: Act) -> ActId {
+        self.shared.flights.start(Flight::Transfers(to.clone(), what), act, self.turn)
+    }
+
+    fn intake(&self, drop: &DirectoryName) -> Option<&'a Intake> {
+        self.around.intakes.get(drop)
+    }
+
+    /// Returns what templates may say of an upload.
+    fn words<'u>(&self, ticket: &'u Ticket) -> Option<plan::Words<'u>>
+    where
+        'a: 'u,
+    {
+        let intake = self.intake(&ticket.drop)?;
+        Some(plan::Words {
+            drop: intake.settings(),
+            path: &ticket.path,
+            run: &ticket.run,
+            reading: intake.runs().reading(&ticket.run),
+            at: ticket.at,
+        })
+    }
+
+    /// Returns the digest of the whole file that the receipt of an upload shall hold.
+    fn wanted_digest(&self, ticket: &Ticket) -> Option<WholeDigest> {
+        let intake = self.intake(&ticket.drop).filter(|_| !ticket.is_sentinel);
+        intake.and_then(|intake| intake.settings().whole_digest)
+    }
+
+    /// Tells whether an upload waits for its drop directory to be back.
+    fn waits_for_directory(&self, upload: &Upload) -> bool {
+        let intake = self.intake(&upload.admission.drop);
+        intake.is_some_and(|intake| intake.health().is_away()) && upload.needs_source()
+    }
+}
+
+impl Transfers {
+    /// Starts without uploads and without a configuration.
+    pub(super) fn new(name: DestinationName) -> Self {
+        Self {
+            name,
+            gate: None,
+            uploads: BTreeMap::new(),
+            queue: Queue::default(),
+            timers: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            finishing: BTreeSet::new(),
+            finish_by: None,
+            exports: Exports::default(),
+            ends: RunEnds::default(),
+        }
+    }
+
+    pub(super) fn is_configured(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    pub(super) fn upload(&self, id: UploadId) -> Option<&Upload> {
+        self.uploads.get(&id).map(|upload| &**upload)
+    }
+
+    pub(super) fn uploads(&self) -> impl Iterator<Item = &Upload> {
+        self.uploads.values().map(|upload| &**upload)
+    }
+
+    pub(super) fn upload_mut(&mut self, id: UploadId) -> Option<&mut Upload> {
+        self.uploads.get_mut(&id).map(|upload| &mut **upload)
+    }
+
+    pub(super) fn parked_count(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Returns the uploads that have not ended, as they would be stored.
+    pub(super) fn stored_uploads(&self) -> impl Iterator<Item = StoredUpload> {
+        self.uploads().map(|upload| StoredUpload {
+            admission: upload.admission.admission(),
+            state: UploadState::clone(&upload.state),
+            parts: upload.parts.clone(),
+            waits_for: upload.life.waits_for,
+        })
+    }
+
+    /// Tells whether every upload is parked or waits for another one, and nothing is to be removed.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_still = |upload: &Upload| {
+            matches!(upload.state.hold, Hold::Parked { .. }) || upload.life.waits_for.is_some()
+        };
+        self.uploads().all(is_still) && self.gate.as_ref().is_none_or(Gate::is_clean)
+    }
+
+    /// Tells whether the destination refuses our credential or is closed for maintenance.
+    pub(super) fn is_halted(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_halted)
+    }
+
+    /// Returns how the destination is sent to.
+    pub(super) fn pace(&self, settings: &Settings) -> Option<Pace> {
+        let width = self.gate.as_ref()?.width();
+        let bytes_per_second = width.bytes_per_second();
+        Some(Pace { width: self.width(settings), flying: width.flying(), bytes_per_second })
+    }
+
+    /// Returns how many parts may be in flight to the destination.
+    fn width(&self, settings: &Settings) -> u32 {
+        match (settings.parts_in_flight, &self.gate) {
+            (PartsInFlight::Auto, Some(gate)) => gate.width().get(),
+            (auto_or_fixed, _) => auto_or_fixed.most(),
+        }
+    }
+
+    /// Returns whether a drop directory may have the destination asked about its files.
+    pub(super) fn askable(&self, is_paused: bool) -> Askable {
+        match &self.gate {
+            None => Askable::Unknown,
+            Some(gate) if !gate.settings().traits.can_inspect => Askable::Never,
+            Some(gate) if !gate.is_open() => Askable::Closed,
+            Some(_) if is_paused => Askable::Paused,
+            Some(_) => Askable::Now,
+        }
+    }
+
+    /// Returns when it wants attention by itself.
+    pub(super) fn next_deadline(
+        &self,
+        around: Around<'_>,
+        receipt_room: usize,
+    ) -> Option<Monotonic> {
+        let is_stopped = around.orders.stops(&self.name);
+        let gate = self.gate.as_ref().filter(|_| !is_stopped);
+        let is_open = gate.is_some_and(Gate::is_open);
+        let exports = self.exports.due().filter(|_| is_open);
+        let end = self.ends.next_deadline().filter(|_| is_open && around.loading.is_none());
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let receipts = self.finish_by.filter(|_| receipt_room > 0);
+        let gate = gate.and_then(Gate::next_deadline);
+        [gate, exports, end, timer, receipts].into_iter().flatten().min()
+    }
+
+    /// Releases uploads whose wait is over.
+    pub(super) fn wake(&mut self, turn: &mut TransferTurn<'_>) {
+        let now = turn.now().monotonic;
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.timers.pop_first() else { break };
+            let is_over = |upload: &Upload| {
+                matches!(upload.state.hold, Hold::Waiting { .. })
+                    && upload.life.hold_until.is_some_and(|until| until <= now)
+            };
+            match self.upload(id).is_some_and(is_over) {
+                true => self.record(id, Fact::Released, turn),
+                false => self.place(id, turn),
+            }
+        }
+    }
+
+    /// Does what is due at an open destination: clean-ups, one step of every open upload, exports, ends
+    /// of runs. Has a closed one probed.
+    pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
+        let Some(gate) = self.gate.as_mut().filter(|_| !turn.around.orders.stops(&self.name))
+        else {
+            return;
+        };
+        gate.advance(turn);
+        if !gate.is_open() {
+            return;
+        }
+        gate.clean(turn);
+        self.queue.open_more(self.width(turn.around.settings));
+        for id in self.queue.open() {
+            self.step_upload(id, turn);
+        }
+        self.export(turn);
+        if turn.around.loading.is_none() {
+            self.ends.advance(&self.name, turn);
+        }
+    }
+
+    /// Adopts the configuration of the destination. What made it wait may be what was changed.
+    pub(super) fn configure(&mut self, settings: DestinationSettings, now: Monotonic) {
+        self.queue = Queue::default();
+        match &mut self.gate {
+            Some(gate) => gate.configure(settings, now),
+            None => self.gate = Some(Gate::new(settings)),
+        }
+    }
+
+    /// Searches the width anew: another limit of bytes per second holds.
+    pub(super) fn rate_changed(&mut self, now: Monotonic) {
+        if let Some(gate) = &mut self.gate {
+            gate.width_mut().begin_anew(now);
+        }
+    }
+
+    /// Notes how many bytes of parts have gone since the start.
+    pub(super) fn bytes_sent(&mut self, bytes: u64, now: Monotonic) {
+        if let Some(gate) = &mut self.gate {
+            gate.width_mut().tick(bytes, now);
+        }
+    }
+
+    /// Has a destination that was halted tried at once: its credential was replaced.
+    pub(super) fn credential_changed(&mut self, now: Monotonic) {
+        if let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_halted()) {
+            gate.lift(now);
+        }
+    }
+
+    /// Ends the wait of a closed destination; tells whether there was one.
+    pub(super) fn lift(&mut self, now: Monotonic) -> bool {
+        self.gate.as_mut().is_some_and(|gate| gate.lift(now))
+    }
+
+    /// Writes how the destination is doing, when that differs from what was last written.
+    pub(super) fn write_health(&mut self, turn: &mut TransferTurn<'_>) {
+        if let Some(gate) = &mut self.gate {
+            gate.write_health(turn);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Moves one upload by a fact, and puts it where it belongs then.
+//!
+//! This is the only way by which an upload in memory moves: the law first, then the store's line, then
+//! its place among those that are ready, wait, are parked, exported, finish, or are gone.
+
+use super::{TransferFinding, TransferTurn, Transfers, UploadEnded, circuit};
+use crate::engine::answer::Answer;
+use crate::engine::intake::UploadEnd;
+use crate::engine::upload::Upload;
+use crate::model::{
+    EndReason, Fact, Hold, Learned, OpenCleanup, ParkReason, Record, Stage, UploadId,
+};
+
+impl Transfers {
+    /// Applies one fact to memory and lines it up for the store.
+    ///
+    /// What the law forbids is a defect of ours: the upload parks with reason `bug`, the rest goes on.
+    pub(in crate::engine) fn record(
+        &mut self,
+        id: UploadId,
+        fact: Fact,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        self.leave_place(id, &fact, turn);
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let fact = match upload.apply(&fact) {
+            Ok(()) => fact,
+            Err(illegal) => {
+                debug_assert!(false, "upload {id}: {illegal}");
+                let parked = Fact::Parked {
+                    reason: ParkReason::Bug,
+                    detail: illegal.to_string(),
+                    at: turn.now().wall,
+                };
+                if upload.apply(&parked).is_err() {
+                    return;
+                }
+                parked
+            }
+        };
+        let disk = turn.shared.permits.disk();
+        if matches!(fact, Fact::Begun { .. }) {
+            disk.begun(id);
+        }
+        if let Fact::PartAccepted { part, .. } = fact {
+            disk.accepted(upload.length_of(part));
+        }
+        turn.turn.fact(id, fact.clone());
+        self.take_place(id, &fact, turn);
+        self.place(id, turn);
+    }
+
+    /// Records what follows from an answer, and puts the upload where it belongs.
+    pub(in crate::engine) fn settle_answer(
+        &mut self,
+        id: UploadId,
+        answer: Answer,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        self.learn(id, &answer, turn);
+        for remote in answer.cleanups {
+            let Some(upload) = self.uploads.get(&id) else { break };
+            let (destination, target) = (self.name.clone(), upload.admission.target_id);
+            self.clean_up(OpenCleanup { destination, target, remote }, turn);
+        }
+        for fact in answer.facts {
+            self.record(id, fact, turn);
+        }
+        self.place(id, turn);
+        self.park_if_out(id, turn);
+        self.end_if_moved(id, turn);
+    }
+
+    /// Notes what an answer shows of a target, the first time.
+    fn learn(&mut self, id: UploadId, answer: &Answer, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let target = upload.admission.target_id;
+        let md5s = answer.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
+        let strange = answer.strange_digest.clone();
+        let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
+        for (what, detail) in md5s.into_iter().chain(strange) {
+            if turn.shared.targets.learn(target, what) {
+                let (destination, at) = (self.name.clone(), turn.now().wall);
+                turn.record(Record::DestinationLearned { destination, target, what, detail, at });
+            }
+        }
+    }
+
+    /// Puts an upload where it belongs after it moved: ready, waiting on a timer, or gone.
+    pub(in crate::engine) fn place(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let now = turn.now();
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let is_paused = turn.around.orders.hold(&upload.admission);
+        let wants_digest = turn.wanted_digest(&upload.admission).is_some();
+        if let Some(old) = upload.life.timer {
+            upload.life.timer = None;
+            self.timers.remove(&(old, id));
+        }
+        let _was_elsewhere = match upload.state.hold {
+            Hold::Parked { .. } => self.parked.insert(id),
+            Hold::None | Hold::Waiting { .. } => self.parked.remove(&id),
+        };
+        let is_free = upload.state.hold == Hold::None && !is_paused;
+        let exports = upload.wants_export(self.gate.as_ref());
+        self.exports.set_pending(id, exports && is_free);
+        let is_finishing = is_free && !exports && upload.is_finishing(wants_digest);
+        let _was_finishing = match is_finishing {
+            true => self.finishing.insert(id),
+            false => self.finishing.remove(&id),
+        };
+        if upload.state.stage.is_end() {
+            self.queue.remove(upload);
+            self.forget(id, turn);
+            return;
+        }
+        match upload.state.hold {
+            Hold::None => {
+                upload.end_wait();
+                let is_waiting = upload.life.waits_for.is_some();
+                if exports || is_paused || is_finishing || is_waiting {
+                    self.queue.remove(upload);
+                } else {
+                    self.queue.ready(upload);
+                }
+            }
+            Hold::Parked { .. } => {
+                upload.end_wait();
+                self.queue.remove(upload);
+                return;
+            }
+            Hold::Waiting { until } => {
+                let clamped = || circuit::clamp(until, turn.retry(), now);
+                upload.life.hold_until.get_or_insert_with(clamped);
+                self.queue.remove(upload);
+            }
+        }
+        if let Some(at) = upload.next_deadline(now.monotonic) {
+            upload.life.timer = Some(at);
+            self.timers.insert((at, id));
+        }
+    }
+
+    fn forget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.remove(&id) else { return };
+        self.parked.remove(&id);
+        let Upload { admission: ticket, state, .. } = *upload;
+        if !ticket.is_sentinel {
+            self.ends.leave(&ticket, turn);
+        }
+        let end = match &state.stage {
+            Stage::Ended(EndReason::SourceChanged) => UploadEnd::Superseded,
+            Stage::Receipted { .. } => UploadEnd::Receipted,
+            Stage::Queued
+            | Stage::Beginning { .. }
+            | Stage::Sending { .. }
+            | Stage::Completing { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Ended(_) => UploadEnd::Abandoned,
+        };
+        turn.find(TransferFinding::Ended(UploadEnded { ticket, end }));
+    }
+
+    /// Ends an upload whose source is another version, and queues what it began for removal.
+    pub(in crate::engine) fn end_changed(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let now = turn.now();
+        if let Some(answer) = self.uploads.get_mut(&id).map(|upload| upload.end_changed(now)) {
+            self.settle_answer(id, answer, turn);
+        }
+    }
+
+    /// Ends an upload that waits for a file which stands under another path: it is sent from there.
+    pub(in crate::engine) fn end_if_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
+            return;
+        };
+        if turn.around.loading.is_some() {
+            return turn.find(TransferFinding::Missing(id));
+        }
+        if self.uploads().any(|other| other.is_of_same_file(&upload.admission)) {
+            self.end_changed(id, turn);
+        }
+    }
+
+    /// A file was admitted: uploads that wait for it under another path have an end.
+    pub(in crate::engine) fn end_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(admitted) = self.uploads.get(&id).map(|upload| &upload.admission) else { return };
+        let waits = |other: &UploadId| {
+            let other = self.uploads.get(other);
+            other.is_some_and(|other| other.misses_source() && other.is_of_same_file(admitted))
+        };
+        let moved: Vec<_> = self.parked.iter().copied().filter(waits).collect();
+        moved.into_iter().for_each(|id| self.end_changed(id, turn));
+    }
+
+    /// Parks an upload again that an answer has moved although its drop directory or destination is out.
+    fn park_if_out(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let is_out = |upload: &Upload| {
+            upload.state.hold == Hold::None
+                && (self.gate.is_none() || turn.intake(&upload.admission.drop).is_none())
+        };
+        if self.upload(id).is_some_and(is_out) {
+            self.park_or_release(id, turn);
+        }
+    }
+
+    /// Parks an upload whose drop directory or destination is gone, releases one whose are back.
+    pub(in crate::engine) fn park_or_release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let drop = &upload.admission.drop;
+        if turn.around.loading.is_some_and(|loading| loading.again.has_new(drop)) {
+            return;
+        }
+        let is_configured = self.gate.is_some() && turn.intake(drop).is_some();
+        let is_parked_for_it =
+            upload.state.hold == Hold::Parked { reason: ParkReason::NotConfigured };
+        let fact = match (is_configured, is_parked_for_it) {
+            (false, false) => Some(Fact::Parked {
+                reason: ParkReason::NotConfigured,
+                detail: ParkReason::NotConfigured.sentence().into(),
+                at: turn.now().wall,
+            }),
+            (true, true) => Some(Fact::Released),
+            (false, true) | (true, false) => None,
+        };
+        match fact {
+            Some(fact) => self.record(id, fact, turn),
+            None => self.place(id, turn),
+        }
+    }
+}

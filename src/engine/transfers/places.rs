@@ -1,0 +1,191 @@
+//! The places of a destination's uploads at its target: claimed, waited for, given up
+//! ([`crate::engine::claims`]).
+
+use super::{TransferFinding, TransferTurn, Transfers};
+use crate::engine::claims::PlaceDigest;
+use crate::engine::event::FindHolder;
+use crate::engine::ticket::Ticket;
+use crate::engine::upload::{Doubt, Upload};
+use crate::model::{
+    Fact, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
+};
+
+impl Transfers {
+    /// Returns what stands for an upload's place; none where the platform has no places, or the
+    /// destination is not configured.
+    fn place_of(&self, upload: &Upload) -> Option<PlaceDigest> {
+        let gate = self.gate.as_ref()?;
+        let target = upload.admission.target_id;
+        let targets = gate.targets();
+        let target = if targets.has(target) { targets.canonical() } else { target };
+        let has_places = gate.settings().traits.has_places;
+        has_places.then(|| upload.admission.place_digest(target))
+    }
+
+    /// Claims an upload's place, or has it wait for the upload that holds it.
+    pub(in crate::engine) fn claim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        if upload.state.stage.is_end() || upload.rests() {
+            return;
+        }
+        let (awaited, has_begun) = (upload.life.waits_for, upload.state.stage != Stage::Queued);
+        let Some(place) = self.place_of(upload) else { return self.await_place(id, None, turn) };
+        let claims = &mut turn.shared.claims;
+        let holder = claims.holder(place).filter(|holder| *holder != id);
+        // At a start, the one that it waited for may not have been loaded.
+        let is_early = turn.around.loading.is_some() && awaited.is_some() && !has_begun;
+        match holder {
+            None if !is_early => {
+                claims.hold(place, id);
+                let is_filled = claims.is_filled(place);
+                self.await_place(id, None, turn);
+                // A file of ours may stand at the place.
+                if let Some(upload) = self.uploads.get_mut(&id).filter(|_| is_filled) {
+                    upload.life.is_place_filled = true;
+                }
+            }
+            holder => {
+                claims.wait(place, id);
+                self.await_place(id, holder.or(awaited), turn);
+            }
+        }
+    }
+
+    /// Notes for which upload another one waits, if for any.
+    pub(in crate::engine) fn await_place(
+        &mut self,
+        id: UploadId,
+        holder: Option<UploadId>,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        if upload.life.waits_for != holder {
+            upload.life.waits_for = holder;
+            turn.record(Record::PlaceAwaited { upload: id, holder });
+        }
+    }
+
+    /// Gives up an upload's claim.
+    pub(super) fn unclaim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let place = self.uploads.get(&id).and_then(|upload| self.place_of(upload));
+        if let Some(place) = place.filter(|place| turn.shared.claims.leave(*place, id)) {
+            turn.find(TransferFinding::Freed(place));
+        }
+    }
+
+    /// Has what was begun at a place that another upload turns out to hold begin again when it is free.
+    pub(in crate::engine) fn restart_waiting(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some(remote) = upload.unfinished_remote().filter(|_| upload.life.waits_for.is_some())
+        else {
+            return;
+        };
+        let (destination, target) = (self.name.clone(), upload.admission.target_id);
+        self.clean_up(OpenCleanup { destination, target, remote }, turn);
+        self.record(id, Fact::RemoteGone, turn);
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            (upload.life.doubt, upload.life.control) = (Doubt::Ask, None);
+        }
+    }
+
+    /// Notes what a fact means for the place of an upload, before it is applied.
+    pub(super) fn leave_place(&mut self, id: UploadId, fact: &Fact, turn: &mut TransferTurn<'_>) {
+        let is_queued = self.upload(id).is_some_and(|upload| upload.state.stage == Stage::Queued);
+        let leaves = match fact {
+            Fact::Renamed { .. }
+            | Fact::Retargeted { .. }
+            | Fact::ReceiptWritten { .. }
+            | Fact::SourceChanged { .. }
+            | Fact::Abandoned { .. } => true,
+            Fact::Parked { .. } => is_queued,
+            Fact::BeginIntended { .. }
+            | Fact::Begun { .. }
+            | Fact::PartAccepted { .. }
+            | Fact::PartsReported { .. }
+            | Fact::PartReopened { .. }
+            | Fact::ETagModeLearned { .. }
+            | Fact::CompleteIntended { .. }
+            | Fact::CompleteWithdrawn
+            | Fact::Completed { .. }
+            | Fact::FoundPresent { .. }
+            | Fact::Described
+            | Fact::Verified { .. }
+            | Fact::Digested { .. }
+            | Fact::ExportIntended { .. }
+            | Fact::ExportStarted { .. }
+            | Fact::ExportFailed { .. }
+            | Fact::Exported { .. }
+            | Fact::AttemptFailed { .. }
+            | Fact::PartSizeRaised { .. }
+            | Fact::InFlight { .. }
+            | Fact::SentInVain { .. }
+            | Fact::Released
+            | Fact::RemoteGone => false,
+        };
+        if leaves {
+            self.unclaim(id, turn);
+        }
+    }
+
+    /// Notes what a fact means for the place of an upload, once it is applied.
+    pub(super) fn take_place(&mut self, id: UploadId, fact: &Fact, turn: &mut TransferTurn<'_>) {
+        if matches!(fact, Fact::Renamed { .. } | Fact::Retargeted { .. } | Fact::Released) {
+            self.claim(id, turn);
+        }
+        if matches!(fact, Fact::Completed { .. } | Fact::FoundPresent { .. }) {
+            self.fill_place(id, matches!(fact, Fact::Completed { .. }), turn);
+        }
+    }
+
+    fn fill_place(&mut self, id: UploadId, is_made: bool, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get(&id) else { return };
+        let Some(source) = place_source(upload, turn) else { return };
+        // It may have been completed although its destination is not configured any more.
+        if self.gate.as_ref().is_none_or(|gate| gate.settings().traits.has_places) {
+            let place = self.place_of(upload);
+            turn.record(Record::PlaceHeld {
+                target: upload.admission.target_id,
+                place: upload.admission.target(),
+                holder: PlaceHolder { upload: id, source },
+                is_made,
+            });
+            if let Some(place) = place {
+                turn.shared.claims.fill(place);
+            }
+        }
+    }
+
+    /// Returns what is asked about the owner of an upload's place.
+    pub(super) fn find_holder(
+        &self,
+        upload: &Upload,
+        turn: &TransferTurn<'_>,
+    ) -> Option<FindHolder> {
+        Some(FindHolder {
+            upload: upload.id(),
+            targets: self.gate.as_ref()?.targets().all().to_vec(),
+            place: upload.admission.target(),
+            source: place_source(upload, turn)?,
+        })
+    }
+}
+
+/// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one source
+/// however its drop directory is named, or if it was handed in.
+fn place_source(upload: &Upload, turn: &TransferTurn<'_>) -> Option<PlaceSource> {
+    let Ticket { drop, path, is_sentinel, .. } = &upload.admission;
+    if *is_sentinel {
+        let (directory, path) = (format!("receipts of {drop}"), upload.admission.sentinel_run());
+        return Some(PlaceSource { directory, path });
+    }
+    let directory = match &upload.life.directory {
+        Some(directory) => &**directory,
+        None => turn.intake(drop)?.settings().directory.as_str(),
+    };
+    let above = directory.trim_matches('/');
+    let path = match above.is_empty() {
+        true => path.clone(),
+        false => SourcePath::from_bytes(above.as_bytes()).child(path.as_bytes()),
+    };
+    Some(PlaceSource { directory: "/".to_owned(), path })
+}

@@ -1,0 +1,107 @@
+//! Which uploads of one destination may run now.
+//!
+//! An upload is *ready* when it may go on and has no place, and *open* when it has one. Places are counted
+//! for each drop directory, in two lanes: uploads of one part, and larger ones, so that neither many small
+//! files nor one big file keeps the other waiting. An upload that waits, parks or ends gives its place
+//! back; what was begun before gets a place before what was not.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::upload::Upload;
+use crate::model::{DirectoryName, Stage, UploadId};
+
+/// Large uploads of a lane that have a place at least.
+const LARGE_MIN: usize = 4;
+/// Small ones: most of their time is calls besides their part.
+const SMALL_MIN: usize = 8;
+
+/// Ready and open uploads.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lanes: BTreeMap<LaneKey, Lane>,
+}
+
+/// One drop directory, small or large files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct LaneKey {
+    drop: DirectoryName,
+    is_small: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    ready: BTreeSet<(Reverse<u8>, u32, UploadId)>,
+    open: BTreeSet<UploadId>,
+}
+
+impl Queue {
+    /// Lines an upload up, unless it has a place already.
+    pub(super) fn ready(&mut self, upload: &Upload) {
+        let lane = self.lanes.entry(LaneKey::of(upload)).or_default();
+        if !lane.open.contains(&upload.id()) {
+            lane.ready.insert(position(upload));
+        }
+    }
+
+    /// Removes an upload: it waits, parks or ended.
+    pub(super) fn remove(&mut self, upload: &Upload) {
+        if let Some(lane) = self.lanes.get_mut(&LaneKey::of(upload)) {
+            lane.open.remove(&upload.id());
+            let (_, rank, id) = position(upload);
+            (0..=PROGRESS_MAX).for_each(|progress| {
+                lane.ready.remove(&(Reverse(progress), rank, id));
+            });
+        }
+    }
+
+    /// Gives free places to ready uploads: to as many large ones in a lane as parts may be in flight, and
+    /// to twice as many small ones.
+    pub(super) fn open_more(&mut self, width: u32) {
+        let width = width as usize;
+        let (large_max, small_max) = (width.max(LARGE_MIN), (width * 2).max(SMALL_MIN));
+        for (key, lane) in &mut self.lanes {
+            let room = if key.is_small { small_max } else { large_max };
+            while lane.open.len() < room {
+                let Some((_, _, id)) = lane.ready.pop_first() else { break };
+                lane.open.insert(id);
+            }
+        }
+    }
+
+    /// Tells whether any upload is ready or open.
+    pub(super) fn has_any(&self) -> bool {
+        self.lanes.values().any(|lane| !lane.ready.is_empty() || !lane.open.is_empty())
+    }
+
+    /// Tells whether small files wait for a place.
+    pub(super) fn has_small_ready(&self) -> bool {
+        self.lanes.iter().any(|(key, lane)| key.is_small && !lane.ready.is_empty())
+    }
+
+    /// Returns the open uploads.
+    pub(super) fn open(&self) -> Vec<UploadId> {
+        self.lanes.values().flat_map(|lane| lane.open.iter().copied()).collect()
+    }
+}
+
+impl LaneKey {
+    fn of(upload: &Upload) -> Self {
+        Self { drop: upload.admission.drop.clone(), is_small: upload.admission.is_small }
+    }
+}
+
+/// The highest progress that [`position`] gives.
+const PROGRESS_MAX: u8 = 5;
+
+fn position(upload: &Upload) -> (Reverse<u8>, u32, UploadId) {
+    let progress = match upload.state.stage {
+        Stage::Queued => 0,
+        Stage::Beginning { .. } => 1,
+        Stage::Sending { .. } => 2,
+        Stage::Completing { .. } => 3,
+        Stage::Completed { .. } | Stage::Verified { .. } => 4,
+        Stage::Receipted { .. } | Stage::Ended(_) => PROGRESS_MAX,
+    };
+    (Reverse(progress), upload.admission.rank, upload.id())
+}

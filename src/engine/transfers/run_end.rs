@@ -1,0 +1,212 @@
+//! The ends of drops, for platforms that want to be told of them.
+//!
+//! A drop is at its end at a destination when every upload of it there has ended, its exports too,
+//! nothing of it has changed for a while, and a scan since then has shown nothing more of it. A drop
+//! that goes on after its end is a new one to the platform. That a drop is open is a row; telling its end may be repeated, so a crash in between
+//! costs one call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{TransferAct, TransferTurn};
+use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::ticket::Ticket;
+use crate::engine::{plan, retry};
+use crate::model::{
+    Call, DestinationName, DirectoryName, Monotonic, Record, SourcePath, UploadId, WallTime,
+};
+
+/// A drop is at its end after this many quiet periods without a change.
+const CLOSING: u32 = 10;
+/// How often a drop is looked at whose drop directory is not configured.
+const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
+
+/// One drop at one destination.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunEndKey {
+    /// Where to.
+    pub destination: DestinationName,
+    /// From which drop directory.
+    pub drop: DirectoryName,
+    /// The drop's own name, which is its top folder there.
+    pub name: String,
+}
+
+/// What is going on in it.
+#[derive(Debug)]
+struct Open {
+    live: BTreeSet<UploadId>,
+    quiet_since: WallTime,
+    next_look: Monotonic,
+    failure_count: u32,
+    act: Option<ActId>,
+}
+
+/// The open runs of one destination.
+#[derive(Debug, Default)]
+pub(super) struct RunEnds {
+    open: BTreeMap<RunEndKey, Open>,
+    /// Those that are still, by when they are looked at: every event asks for the first of them.
+    still: BTreeSet<(Monotonic, RunEndKey)>,
+}
+
+impl RunEnds {
+    /// Changes a run, and what is known of when it is looked at.
+    fn change(&mut self, key: &RunEndKey, change: impl FnOnce(&mut Open)) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        let before = open.is_still().then_some(open.next_look);
+        change(open);
+        let after = open.is_still().then_some(open.next_look);
+        if let Some(at) = before {
+            self.still.remove(&(at, key.clone()));
+        }
+        if let Some(at) = after {
+            self.still.insert((at, key.clone()));
+        }
+    }
+
+    fn remove(&mut self, key: &RunEndKey) {
+        if let Some(open) = self.open.remove(key) {
+            self.still.remove(&(open.next_look, key.clone()));
+        }
+    }
+
+    /// Forgets the open runs: the destination has another target, which does not know them. Those of whose
+    /// files open uploads go to the new target are opened there.
+    pub(super) fn forget(&mut self, name: &DestinationName, turn: &mut TransferTurn<'_>) {
+        let keys: Vec<_> = self.open.keys().cloned().collect();
+        for key in keys {
+            self.remove(&key);
+            record_finished(name, key, turn);
+        }
+    }
+
+    /// Loads an open run.
+    pub(super) fn load(&mut self, key: RunEndKey, turn: &TransferTurn<'_>) {
+        let now = turn.now();
+        let open = Open {
+            live: BTreeSet::new(),
+            quiet_since: now.wall,
+            next_look: now.monotonic.after(closing_of(&key, turn)),
+            failure_count: 0,
+            act: None,
+        };
+        self.open.entry(key.clone()).or_insert(open);
+        self.change(&key, |_| {});
+    }
+
+    /// Notes that an upload belongs to a run; one that was not open is opened.
+    pub(super) fn join(&mut self, ticket: &Ticket, turn: &mut TransferTurn<'_>) {
+        let Some(key) = RunEndKey::of(ticket) else { return };
+        if !self.open.contains_key(&key) {
+            let (destination, at) = (ticket.destination.clone(), turn.now().wall);
+            let (drop, name) = (key.drop.clone(), key.name.clone());
+            turn.record(Record::RunOpened { destination, drop, name, at });
+            self.load(key.clone(), turn);
+        }
+        self.change(&key, |open| {
+            open.live.insert(ticket.id);
+        });
+    }
+
+    /// Notes that an upload has ended.
+    pub(super) fn leave(&mut self, ticket: &Ticket, turn: &TransferTurn<'_>) {
+        if self.open.is_empty() {
+            return;
+        }
+        let Some(key) = RunEndKey::of(ticket) else { return };
+        let (now, closing) = (turn.now(), closing_of(&key, turn));
+        self.change(&key, |open| {
+            open.live.remove(&ticket.id);
+            open.quiet_since = now.wall;
+            open.next_look = now.monotonic.after(closing);
+        });
+    }
+
+    /// Returns when a run may be at its end.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        self.still.first().map(|(at, _)| *at)
+    }
+
+    /// Tells the platform of runs that are at their end.
+    pub(super) fn advance(&mut self, name: &DestinationName, turn: &mut TransferTurn<'_>) {
+        let now = turn.now().monotonic;
+        let due = self.still.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<_> = due.map(|(_, key)| key.clone()).collect();
+        for key in due {
+            let act = self.is_at_its_end(&key, turn).then(|| {
+                let act = Act::call(name, Call::FinishRun(key.name.clone()));
+                turn.start(name, TransferAct::FinishRun(key.clone()), act)
+            });
+            let next_look = now.after(closing_of(&key, turn));
+            self.change(&key, |open| {
+                open.act = act;
+                open.next_look = next_look;
+            });
+        }
+    }
+
+    /// Whether nothing of a run moves, and a scan since it is still would have shown what came.
+    fn is_at_its_end(&self, key: &RunEndKey, turn: &TransferTurn<'_>) -> bool {
+        let intake = turn.intake(&key.drop).zip(self.open.get(key));
+        intake.is_some_and(|(intake, open)| intake.is_still(open.quiet_since, |path| key.has(path)))
+    }
+
+    /// Receives the reply to what the platform was told.
+    pub(super) fn finished(
+        &mut self,
+        name: &DestinationName,
+        key: RunEndKey,
+        reply: &Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        let (retry, now) = (turn.retry(), turn.now().monotonic);
+        let is_told = reply.is_ok();
+        self.change(&key, |open| {
+            open.act = None;
+            if !is_told {
+                open.failure_count += 1;
+                let delay = retry::delay(retry, open.failure_count, u64::from(open.failure_count));
+                open.next_look = now.after(delay);
+            }
+        });
+        // A file that came meanwhile belongs to the run that follows.
+        if is_told && self.open.get(&key).is_some_and(|open| open.live.is_empty()) {
+            self.remove(&key);
+            record_finished(name, key, turn);
+        }
+    }
+}
+
+fn record_finished(name: &DestinationName, key: RunEndKey, turn: &mut TransferTurn<'_>) {
+    let RunEndKey { drop, name: run, .. } = key;
+    let (destination, at) = (name.clone(), turn.now().wall);
+    turn.record(Record::RunFinished { destination, drop, name: run, at });
+}
+
+fn closing_of(key: &RunEndKey, turn: &TransferTurn<'_>) -> Duration {
+    let intake = turn.intake(&key.drop);
+    intake.map_or(CLOSING_UNKNOWN, |intake| intake.settings().quiet_period * CLOSING)
+}
+
+impl Open {
+    fn is_still(&self) -> bool {
+        self.live.is_empty() && self.act.is_none()
+    }
+}
+
+impl RunEndKey {
+    fn of(admission: &Ticket) -> Option<Self> {
+        Some(Self {
+            destination: admission.destination.clone(),
+            drop: admission.drop.clone(),
+            name: admission.top_folder()?.to_owned(),
+        })
+    }
+
+    /// Tells whether a file of the drop directory belongs to it.
+    fn has(&self, path: &SourcePath) -> bool {
+        let first = path.directories().next().unwrap_or_else(|| path.file_name());
+        plan::readable(first) == self.name
+    }
+}

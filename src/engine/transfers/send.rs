@@ -1,0 +1,184 @@
+//! Parts: which uploads have one to send, and sending it. How many may be in flight over all destinations
+//! is [`crate::engine::permits`].
+
+use std::time::Duration;
+
+use super::circuit::Gate;
+use super::{TransferAct, TransferTurn, Transfers};
+use crate::engine::Flight;
+use crate::engine::event::Act;
+use crate::engine::permits::Contender;
+use crate::engine::upload::Doubt;
+use crate::model::{ETagMode, Fact, Learned, Stage, UploadId};
+
+/// A file of no more is sent in a moment, on lines that are any good.
+const SHORT_BYTES: u64 = 64 * 1024;
+/// How long receipts wait for each other while small files wait for their turn.
+const RECEIPT_DELAY: Duration = Duration::from_secs(5);
+
+impl Transfers {
+    /// Has receipts written. They take no place from uploads that have something to send, and wait for
+    /// each other a while as long as more small files are to be sent: many are made durable at once.
+    pub(in crate::engine) fn write_receipts(&mut self, turn: &mut TransferTurn<'_>) {
+        let now = turn.now().monotonic;
+        if self.finishing.is_empty() {
+            self.finish_by = None;
+            return;
+        }
+        let due = *self.finish_by.get_or_insert(now.after(RECEIPT_DELAY));
+        let is_sending = turn.shared.permits.part_count() > 0;
+        if is_sending && self.queue.has_small_ready() && due > now {
+            return;
+        }
+        let room = turn.shared.permits.receipt_room();
+        let due: Vec<_> = self.finishing.iter().copied().take(room).collect();
+        for id in due {
+            self.step_upload(id, turn);
+            if self.upload(id).is_some_and(|upload| upload.life.control.is_some()) {
+                self.finishing.remove(&id);
+            }
+        }
+        if turn.shared.permits.receipt_room() > 0 {
+            // Whatever is left cannot be finished as things are.
+            let is_left = !self.finishing.is_empty();
+            self.finish_by = is_left.then(|| now.after(RECEIPT_DELAY));
+        }
+    }
+
+    /// Tells whether one more part may be in flight to the destination.
+    fn has_room(&self, turn: &TransferTurn<'_>) -> bool {
+        let width = self.width(turn.around.settings);
+        self.gate.as_ref().is_some_and(|gate| gate.width().flying() < width)
+    }
+
+    /// Returns the open uploads with a part to send.
+    pub(in crate::engine) fn contenders(&mut self, turn: &mut TransferTurn<'_>) -> Vec<Contender> {
+        let is_open = self.gate.as_ref().is_some_and(Gate::is_open);
+        if !is_open || !self.has_room(turn) {
+            return Vec::new();
+        }
+        let mut contenders = Vec::new();
+        for id in self.queue.open() {
+            if self.may_send_more(id, turn) {
+                contenders.extend(self.contender(id, turn));
+            }
+        }
+        contenders
+    }
+
+    fn contender(&self, id: UploadId, turn: &TransferTurn<'_>) -> Option<Contender> {
+        let upload = self.uploads.get(&id)?;
+        let intake = turn.intake(&upload.admission.drop)?;
+        Some(Contender {
+            upload: id,
+            destination: self.name.clone(),
+            drop: upload.admission.drop.clone(),
+            priority: intake.settings().priority,
+            rank: upload.admission.rank,
+            flying_count: u32::try_from(upload.life.flying.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Whether an upload has a part to send. One part alone where parts must go in turn, and until
+    /// the first answer tells what the ETags are worth.
+    fn may_send_more(&mut self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
+        if self.upload(id).is_none_or(|upload| turn.waits_for_directory(upload)) {
+            return false;
+        }
+        if self.goes_whole(id) {
+            return true;
+        }
+        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+        let target = upload.admission.target_id;
+        let md5_seen = turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s);
+        let is_first = upload.state.etag_mode == ETagMode::Unknown && !md5_seen;
+        let in_turn = upload.state.stage.remote().is_some_and(|remote| remote.sequential);
+        if (is_first || in_turn) && !upload.life.flying.is_empty() {
+            return false;
+        }
+        upload.next_part(turn.now().monotonic).is_some()
+    }
+
+    /// Whether all of an upload is to be sent in one request, and is not in flight yet.
+    fn goes_whole(&self, id: UploadId) -> bool {
+        let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return false };
+        let settings = gate.settings();
+        let replaces = settings.traits.has_places && upload.replaces(settings);
+        upload.life.control.is_none()
+            && upload.goes_whole(&settings.traits)
+            && !upload.asks_for_owner(replaces)
+    }
+
+    /// Sends the next part of an upload; tells whether it has one more that may be sent.
+    pub(in crate::engine) fn send(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
+        self.has_room(turn) && self.send_part(id, turn) && self.may_send_more(id, turn)
+    }
+
+    fn send_part(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        // A crash costs no more than what may be in flight twice.
+        let width = self.width(turn.around.settings);
+        let room = u64::from(width) * upload.admission.part_size.get();
+        if !turn.shared.permits.may_be_ahead(room) {
+            return false;
+        }
+        if self.goes_whole(id) {
+            return self.send_whole(id, turn);
+        }
+        let Stage::Sending { remote } = upload.state.stage.clone() else { return false };
+        let begun = if remote.part_count == 1 { self.begin(upload, turn) } else { None };
+        let (Some(upload), Some(gate)) = (self.uploads.get_mut(&id), &mut self.gate) else {
+            return false;
+        };
+        let Some(part) = upload.take_next_part(turn.now().monotonic) else { return false };
+        let drop = upload.admission.drop.clone();
+        turn.shared.permits.take_part(&self.name, &drop);
+        let what = TransferAct::Part {
+            upload: id,
+            part,
+            remote: remote.id.clone(),
+            drop,
+            flown: gate.width_mut().take_off(turn.now().monotonic),
+        };
+        let act = Act::Put(upload.put_part(part, remote, begun));
+        let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
+        match turn.shared.permits.disk().has_begun(id) {
+            true => turn.turn.free_act(act_id, act),
+            false => turn.turn.act(act_id, act),
+        }
+        true
+    }
+
+    /// Sends all of an upload. Its admission is all the intent there is: by the token that follows from
+    /// it, what was sent is known again.
+    fn send_whole(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let (looks, takes_time) = (upload.life.doubt == Doubt::Ask, upload.size().0 > SHORT_BYTES);
+        if takes_time {
+            // Nothing depends on it; but people see that it is being sent.
+            let at = turn.now().wall;
+            self.record(id, Fact::BeginIntended { part_size: None, at }, turn);
+        }
+        let Some(upload) = self.uploads.get(&id) else { return false };
+        let Some(begun) = self.begin(upload, turn) else { return false };
+        let Some(gate) = &mut self.gate else { return false };
+        let is_new = begun.replaces.is_none();
+        let act = Act::Put(upload.put_whole(begun, looks));
+        let drop = upload.admission.drop.clone();
+        turn.shared.permits.take_part(&self.name, &drop);
+        let flown = gate.width_mut().take_off(turn.now().monotonic);
+        let what = TransferAct::Whole { upload: id, drop, flown };
+        let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
+        // An object that a row calls completed is written over once that row says otherwise.
+        match turn.shared.permits.disk().has(id) && is_new {
+            true => turn.turn.free_act(act_id, act),
+            false => turn.turn.act(act_id, act),
+        }
+        self.be_sure(id);
+        if let Some(upload) = self.uploads.get_mut(&id) {
+            upload.life.control = Some(act_id);
+            upload.life.is_whole_flying = true;
+        }
+        true
+    }
+}

@@ -1,0 +1,171 @@
+//! Which target a destination has, and what follows for its uploads when that is another one
+//! ([`crate::engine::targets`]).
+
+use super::{TransferTurn, Transfers};
+use crate::engine::event::ActId;
+use crate::engine::plan;
+use crate::engine::upload::Upload;
+use crate::model::{Fact, OpenCleanup, Record, RemoteUploadId, Stage, TargetId, UploadId};
+
+/// The targets of one destination.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    /// Its own, and then those that are declared to be the same.
+    current: Vec<TargetId>,
+    /// From which act on it had which target.
+    history: Vec<(ActId, TargetId)>,
+}
+
+impl Targets {
+    /// Returns its own target.
+    pub(super) fn own(&self) -> TargetId {
+        self.current.first().copied().unwrap_or_default()
+    }
+
+    /// Tells whether a target is its own, or declared to be the same.
+    pub(super) fn has(&self, target: TargetId) -> bool {
+        self.current.contains(&target)
+    }
+
+    /// Returns all of them.
+    pub(super) fn all(&self) -> &[TargetId] {
+        &self.current
+    }
+
+    /// Returns the one id that stands for all of them, whatever the destination's name.
+    pub(super) fn canonical(&self) -> TargetId {
+        self.current.iter().min().copied().unwrap_or_default()
+    }
+
+    /// Returns the target that an act was made at.
+    pub(super) fn at(&self, act: ActId) -> TargetId {
+        let before = self.history.iter().rev().find(|(since, _)| *since <= act);
+        before.map_or_else(|| self.own(), |(_, target)| *target)
+    }
+}
+
+impl Targets {
+    /// Sets the targets that were stored.
+    pub(super) fn load(&mut self, targets: Vec<TargetId>) {
+        self.current = targets;
+    }
+}
+
+impl Upload {
+    /// Returns the remote upload of which no file was made.
+    pub(super) fn unfinished_remote(&self) -> Option<RemoteUploadId> {
+        let is_unfinished =
+            matches!(self.state.stage, Stage::Sending { .. } | Stage::Completing { .. });
+        self.state.stage.remote().filter(|_| is_unfinished).map(|remote| remote.id.clone())
+    }
+}
+
+impl Transfers {
+    /// Sets the targets that the destination had, as they were stored.
+    pub(in crate::engine) fn load_targets(&mut self, targets: Vec<TargetId>) {
+        if let Some(gate) = &mut self.gate {
+            gate.targets_mut().load(targets);
+        }
+    }
+
+    /// Returns the destination's own target.
+    pub(in crate::engine) fn target(&self) -> Option<TargetId> {
+        self.gate.as_ref().map(|gate| gate.targets().own())
+    }
+
+    /// Finds the targets of the destination.
+    pub(in crate::engine) fn assign_target(&mut self, turn: &mut TransferTurn<'_>) {
+        let Some(gate) = &mut self.gate else { return };
+        let settings = gate.settings();
+        let own = turn.shared.targets.id_of(&settings.address, turn.turn);
+        let same = settings.same_as.iter().filter_map(|at| turn.shared.targets.known(at));
+        let mut current = vec![own];
+        current.extend(same.filter(|same| *same != own));
+        let targets = gate.targets_mut();
+        if targets.current == current {
+            return;
+        }
+        let is_new = targets.current.is_empty();
+        let is_other = !is_new && !current.contains(&targets.own());
+        targets.current.clone_from(&current);
+        targets.history.push((turn.shared.flights.next(), own));
+        turn.record(Record::TargetsInForce { destination: self.name.clone(), targets: current });
+        if is_other {
+            gate.move_to_other_target();
+            turn.shared.targets.keep_cleanups(gate.take_cleanups());
+            self.exports.forget();
+            self.ends.forget(&self.name, turn);
+        }
+    }
+
+    /// Forgets the configuration of the destination: it has none any more. Returns what was to be removed
+    /// there.
+    pub(in crate::engine) fn unconfigure(&mut self) -> Vec<OpenCleanup> {
+        self.queue = super::Queue::default();
+        self.exports.forget();
+        self.gate.take().map(|mut gate| gate.take_cleanups()).unwrap_or_default()
+    }
+
+    /// Tells whether an act was made at a target that the destination no longer has.
+    pub(super) fn is_at_former(&self, act: ActId) -> bool {
+        let targets = self.gate.as_ref().map(|gate| gate.targets());
+        targets.is_some_and(|targets| !targets.has(targets.at(act)))
+    }
+
+    /// Has an open upload begin anew where the destination has another target than it goes to. One that
+    /// is verified and wants nothing but its receipt gets that.
+    pub(in crate::engine) fn retarget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
+        let admission = &upload.admission;
+        let is_verified = matches!(upload.state.stage, Stage::Verified { .. });
+        if gate.targets().has(admission.target_id)
+            || upload.state.stage.is_end()
+            || (is_verified && !upload.wants_export(Some(gate)))
+        {
+            return;
+        }
+        let is_ending = upload.life.is_superseded || turn.around.orders.gives_up(id);
+        if is_ending && !is_verified {
+            let answer = upload.superseded(turn.now());
+            return self.settle_answer(id, answer, turn);
+        }
+        let (limits, wish) = (&gate.settings().traits.limits, gate.wish(upload.size()));
+        let planned = plan::part_size(limits, wish, upload.size());
+        let fact = Fact::Retargeted {
+            target: gate.targets().own(),
+            part_size: planned.unwrap_or(admission.part_size),
+        };
+        let cleanup = upload.unfinished_remote().map(|remote| OpenCleanup {
+            destination: self.name.clone(),
+            target: admission.target_id,
+            remote,
+        });
+        if let Some(what) = cleanup {
+            self.clean_up(what, turn);
+        }
+        self.record(id, fact, turn);
+        if let Err(reason) = planned {
+            let (detail, at) = (reason.sentence().to_owned(), turn.now().wall);
+            self.record(id, Fact::Parked { reason, detail, at }, turn);
+        }
+    }
+
+    /// Has a remote upload removed where it was begun.
+    pub(super) fn clean_up(&mut self, what: OpenCleanup, turn: &mut TransferTurn<'_>) {
+        self.queue_cleanup(what.clone(), turn);
+        let at = turn.now().wall;
+        turn.record(Record::CleanupQueued { what, at });
+    }
+
+    /// Notes a remote upload that is to be removed, now or when its target is there again.
+    pub(in crate::engine) fn queue_cleanup(
+        &mut self,
+        what: OpenCleanup,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        match self.gate.as_mut().filter(|gate| gate.targets().has(what.target)) {
+            Some(gate) => gate.clean_up(what.remote, what.target, turn.now().monotonic),
+            None => turn.shared.targets.keep_cleanups(vec![what]),
+        }
+    }
+}
