@@ -8,17 +8,17 @@ use regex::Regex;
 use super::{Source, root, sources};
 
 /// Lines of the product, without tests and the sandbox.
-const LINES_MAX: usize = 57_120;
+const LINES_MAX: usize = 57_770;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
 const NAMES_TWICE_MAX: usize = 64;
 /// Functions that take a tuple as one parameter.
 const TUPLE_PARAMETERS_MAX: usize = 58;
 /// Files with an `impl Engine`.
-const ENGINE_FILES_MAX: usize = 18;
+const ENGINE_FILES_MAX: usize = 9;
 /// Fields in `engine/` that other files may write.
-const OPEN_FIELDS_MAX: usize = 235;
+const OPEN_FIELDS_MAX: usize = 239;
 /// Fields of one struct.
-const FIELDS_MAX: usize = 28;
+const FIELDS_MAX: usize = 26;
 /// Names that several modules may define, for they are used with the module's name.
 const SHARED_NAMES: [&str; 4] = ["Error", "Result", "Kind", "Settings"];
 
