@@ -17,7 +17,6 @@
 //! A crash loses this memory and nothing else: [`Engine::load`] builds it again from rows, and
 //! every upload then asks before it acts.
 
-mod answer;
 pub mod check;
 mod claims;
 mod disk;
@@ -33,7 +32,6 @@ mod outcomes;
 mod permits;
 mod plan;
 mod reconfigure;
-mod recover;
 mod reread;
 mod retry;
 pub mod settings;
@@ -43,8 +41,6 @@ mod ticket;
 mod transfers;
 mod turn;
 mod unstored;
-mod upload;
-mod width;
 
 use std::collections::BTreeMap;
 

@@ -39,7 +39,7 @@
 //!
 //! # The crash table
 //! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
-//! where it has none. `engine/upload.rs` keeps the table, the simulation in `tests/it/sim` cuts at
+//! where it has none. `engine/transfers/upload.rs` keeps the table, the simulation in `tests/it/sim` cuts at
 //! every row of it.
 //!
 //! | step | durable before | killed after the act, before its record | on restart |

@@ -20,8 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::Filter;
 use super::ticket::Ticket;
-use super::upload::Upload;
-use crate::model::{Hold, PathDigest, PlaceHolder, Stage, TargetId, UploadId};
+use crate::model::{PathDigest, PlaceHolder, TargetId, UploadId};
 
 /// What stands for a place.
 pub(super) type PlaceDigest = [u8; 8];
@@ -109,38 +108,5 @@ impl Ticket {
         let mut place = target.0.to_be_bytes().to_vec();
         place.extend_from_slice(self.target_path().as_bytes());
         PathDigest::of(&place).head()
-    }
-}
-
-impl Upload {
-    /// Tells whether it must be known whose a file under its name is: before that is replaced, and once
-    /// one was found.
-    pub(crate) fn asks_for_owner(&self, replaces: bool) -> bool {
-        self.state.stage == Stage::Queued
-            && self.life.owner == Owner::Unknown
-            && (replaces || self.life.is_place_filled || self.life.found.is_some())
-    }
-
-    /// Tells whether nothing was begun for it and nothing will be until someone acts.
-    pub(super) fn rests(&self) -> bool {
-        self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
-    }
-
-    /// Returns when its claim comes after those of others: what was begun goes first.
-    pub(super) fn claim_order(&self) -> u8 {
-        match (&self.state.stage, self.life.waits_for) {
-            (Stage::Queued, None) => 1,
-            (Stage::Queued, Some(_)) => 2,
-            (
-                Stage::Beginning { .. }
-                | Stage::Sending { .. }
-                | Stage::Completing { .. }
-                | Stage::Completed { .. }
-                | Stage::Verified { .. }
-                | Stage::Receipted { .. }
-                | Stage::Ended(_),
-                _,
-            ) => 0,
-        }
     }
 }

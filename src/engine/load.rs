@@ -6,9 +6,8 @@ use super::event::Effect;
 use super::intake::StoredPart;
 use super::reread::Reread;
 use super::ticket::Ticket;
-use super::transfers::{Transfers, UploadEnded};
+use super::transfers::{Transfers, Upload, UploadEnded};
 use super::turn::Turn;
-use super::upload::Upload;
 use super::{Engine, RunEndKey, StoredRun};
 use crate::model::{
     Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, KnownFile, Learned, Now,

@@ -17,15 +17,13 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use super::answer::Answer;
 use super::handed::HandedFile;
 use super::ticket::Ticket;
-use super::transfers::Transfers;
+use super::transfers::{Transfers, Upload};
 use super::turn::Turn;
-use super::upload::Upload;
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fact, Hold, Now, OrderChange, OrderRecord, Record,
-    Scope, SourcePath, Standing, UploadId, Verb, WallTime,
+    Catalogued, DestinationName, DirectoryName, Fact, Now, OrderChange, OrderRecord, Record, Scope,
+    SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -310,35 +308,4 @@ impl Engine {
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
     let Ticket { id, destination, drop, run, .. } = &upload.admission;
     scope.covers((*id, destination), (drop, run))
-}
-
-impl Upload {
-    /// What failed is tried again at once.
-    pub(super) fn hurry(&mut self) {
-        self.life.part_waits.clear();
-        self.life.hold_until = None;
-    }
-
-    /// Ends the upload for good; not before it is known what was begun for it.
-    pub(super) fn give_up(&mut self, can_ask: bool, now: Now) -> Answer {
-        use crate::model::Stage::{
-            Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
-        };
-        self.life.is_given_up = true;
-        match self.state.stage {
-            Queued | Sending { .. } => self.end_changed(now),
-            Beginning { .. } if can_ask => {
-                let mut answer = self.end_changed(now);
-                // It may not be held up by what it waits for: it has only a question left.
-                if answer.facts.is_empty() && self.state.hold != Hold::None {
-                    answer.facts.push(Fact::Released);
-                }
-                answer
-            }
-            Beginning { .. } | Completing { .. } | Completed { .. } | Verified { .. } => {
-                self.superseded(now)
-            }
-            Receipted { .. } | Ended(_) => Answer::default(),
-        }
-    }
 }

@@ -2,9 +2,8 @@
 
 use super::claims::PlaceDigest;
 use super::event::{ActId, Outcome, Setback};
-use super::transfers::{Around, TransferFinding, TransferTurn, Transfers, UploadEnded};
+use super::transfers::{Around, TransferFinding, TransferTurn, Transfers, Upload, UploadEnded};
 use super::turn::Turn;
-use super::upload::Upload;
 use super::{Engine, Flight};
 use crate::model::{DestinationName, Fact, Reply, UploadId};
 

@@ -17,9 +17,8 @@ use super::event::{Act, ActId, Outcome, Setback};
 use super::intake::{Intake, StoredPart};
 use super::known::KnownFiles;
 use super::load::Loading;
-use super::transfers::Transfers;
+use super::transfers::{Transfers, Upload};
 use super::turn::Turn;
-use super::upload::Upload;
 use super::{Engine, Flight, Stored};
 use crate::model::{DestinationName, DirectoryName, KnownFile, Monotonic, Now, Record, UploadId};
 

@@ -28,7 +28,12 @@ pub struct Settings {
     pub notices: NoticeSettings,
 }
 
-/// How many parts are on their way at once.
+/// Most parts in flight to one destination, where the configuration names no number: more connections take
+/// memory and the far side's patience; one of them carries 4 MiB a round trip, so all of them fill a
+/// gigabit at a second's round trip.
+pub(super) const WIDTH_MAX: u32 = 32;
+
+/// How many parts are in flight at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartsInFlight {
     /// As many to each destination as bring something.
@@ -41,7 +46,7 @@ impl PartsInFlight {
     /// Returns the most that may be on their way to one destination.
     pub fn most(self) -> u32 {
         match self {
-            Self::Auto => super::width::WIDTH_MAX,
+            Self::Auto => WIDTH_MAX,
             Self::Fixed(count) => count,
         }
     }

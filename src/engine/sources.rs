@@ -5,9 +5,8 @@ use super::intake::{
     Askable, Closeness, CompletedFile, Finding, Intake, IntakeAct, IntakeTurn, LookReply,
     ReceiptFile, SettledFile, StoredPart, Surroundings,
 };
-use super::transfers::{Sentinel, Settled, Transfers};
+use super::transfers::{Sentinel, Settled, Transfers, Upload};
 use super::turn::Turn;
-use super::upload::Upload;
 use super::{Engine, RunKey};
 use crate::model::{
     Catalogued, DestinationName, DirectoryName, FailureKind, Now, Observation, Record,

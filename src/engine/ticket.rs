@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_queued_upload_is_small() {
         // 216, and its target, its root and its provenance: what proves where it came from and went to.
-        assert!(size_of::<super::super::upload::Upload>() <= 216 + 8 + 16 + 8);
+        assert!(size_of::<crate::engine::transfers::Upload>() <= 216 + 8 + 16 + 8);
     }
 
     #[derive(Debug, PartialEq)]

@@ -18,11 +18,14 @@ mod export;
 mod place;
 mod places;
 mod queue;
+mod recover;
 mod reply;
 mod run_end;
 mod send;
 mod steps;
 mod target;
+mod upload;
+mod width;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +36,8 @@ use queue::Queue;
 pub(crate) use run_end::RunEndKey;
 use run_end::RunEnds;
 pub(super) use steps::StepDetail;
+pub(super) use upload::Upload;
+use width::Flown;
 
 use super::event::{Act, ActId};
 use super::intake::{Askable, Intake, UploadEnd};
@@ -41,8 +46,6 @@ use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
 use super::ticket::Ticket;
 use super::turn::Turn;
-use super::upload::Upload;
-use super::width::Flown;
 use super::{Flight, Pace, Shared, StoredUpload, plan};
 use crate::engine::claims::PlaceDigest;
 use crate::model::{

@@ -7,8 +7,8 @@
 
 use super::Engine;
 use super::event::Unstored;
+use super::transfers::Upload;
 use super::turn::Turn;
-use super::upload::Upload;
 use crate::model::{Fact, ParkReason};
 
 impl Engine {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::upload::Answer;
+use super::upload::Upload;
 use super::{TransferTurn, Transfers};
 use crate::engine::StoredUpload;
-use crate::engine::answer::Answer;
 use crate::engine::plan;
-use crate::engine::upload::Upload;
 use crate::model::{
     Admission, ByteCount, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Hold, Now,
     ParkReason, Place, Provenance, Record, SourcePath, Target, UploadId,

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::target::Targets;
+use super::width::Width;
 use super::{TransferAct, TransferFinding, TransferTurn};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::plan;
 use crate::engine::retry::{self, Closing, SOURCE_DELAY_MAX};
 use crate::engine::settings::{DestinationSettings, RetrySettings};
-use crate::engine::width::Width;
 use crate::model::{
     ByteCount, Call, DestinationState, Failure, Monotonic, Now, OpenCleanup, PartSize, Record,
     RemoteUploadId, TargetId, WallTime,

@@ -19,13 +19,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::circuit::Gate;
+use super::upload::{Answer, Tried};
+use super::upload::{Doubt, Upload};
 use super::{TransferAct, TransferTurn, Transfers};
-use crate::engine::answer::{Answer, Tried};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::plan;
 use crate::engine::retry::{self, Verdict};
 use crate::engine::settings::RetrySettings;
-use crate::engine::upload::{Doubt, Upload};
 use crate::model::{
     ByteCount, Call, ExportId, ExportItem, ExportJob, ExportPlace, ExportState, ExportStep, Fact,
     Failure, FailureKind, Hold, Monotonic, Now, ParkReason, RemoteFile, Reply, Stage, UploadId,

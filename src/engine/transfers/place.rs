@@ -3,10 +3,10 @@
 //! This is the only way by which an upload in memory moves: the law first, then the store's line, then
 //! its place among those that are ready, wait, are parked, exported, finish, or are gone.
 
+use super::upload::Answer;
+use super::upload::Upload;
 use super::{TransferFinding, TransferTurn, Transfers, UploadEnded, circuit};
-use crate::engine::answer::Answer;
 use crate::engine::intake::UploadEnd;
-use crate::engine::upload::Upload;
 use crate::model::{
     EndReason, Fact, Hold, Learned, OpenCleanup, ParkReason, Record, Stage, UploadId,
 };

@@ -1,13 +1,13 @@
 //! The places of a destination's uploads at its target: claimed, waited for, given up
 //! ([`crate::engine::claims`]).
 
+use super::upload::{Doubt, Upload};
 use super::{TransferFinding, TransferTurn, Transfers};
-use crate::engine::claims::PlaceDigest;
+use crate::engine::claims::{Owner, PlaceDigest};
 use crate::engine::event::FindHolder;
 use crate::engine::ticket::Ticket;
-use crate::engine::upload::{Doubt, Upload};
 use crate::model::{
-    Fact, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
+    Fact, Hold, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
 };
 
 impl Transfers {
@@ -167,6 +167,39 @@ impl Transfers {
             place: upload.admission.target(),
             source: place_source(upload, turn)?,
         })
+    }
+}
+
+impl Upload {
+    /// Tells whether it must be known whose a file under its name is: before that is replaced, and once
+    /// one was found.
+    pub(super) fn asks_for_owner(&self, replaces: bool) -> bool {
+        self.state.stage == Stage::Queued
+            && self.life.owner == Owner::Unknown
+            && (replaces || self.life.is_place_filled || self.life.found.is_some())
+    }
+
+    /// Tells whether nothing was begun for it and nothing will be until someone acts.
+    pub(in crate::engine) fn rests(&self) -> bool {
+        self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
+    }
+
+    /// Returns when its claim comes after those of others: what was begun goes first.
+    pub(in crate::engine) fn claim_order(&self) -> u8 {
+        match (&self.state.stage, self.life.waits_for) {
+            (Stage::Queued, None) => 1,
+            (Stage::Queued, Some(_)) => 2,
+            (
+                Stage::Beginning { .. }
+                | Stage::Sending { .. }
+                | Stage::Completing { .. }
+                | Stage::Completed { .. }
+                | Stage::Verified { .. }
+                | Stage::Receipted { .. }
+                | Stage::Ended(_),
+                _,
+            ) => 0,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::upload::Upload;
+use super::upload::Upload;
 use crate::model::{DirectoryName, Stage, UploadId};
 
 /// Large uploads of a lane that have a place at least.

@@ -1,12 +1,12 @@
 //! What comes back for one act of a destination, handed to the upload or the part of the destination that
 //! it concerns.
 
+use super::upload::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
+use super::upload::{Doubt, Upload};
+use super::width::{Flown, Landing};
 use super::{StepDetail, TransferAct, TransferFinding, TransferTurn, Transfers};
-use crate::engine::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 use crate::engine::event::{ActId, Outcome, Setback};
 use crate::engine::settings::RetrySettings;
-use crate::engine::upload::{Doubt, Upload};
-use crate::engine::width::{Flown, Landing};
 use crate::model::{
     ByteCount, Describes, DirectoryName, Fact, Failure, FailureKind, Learned, NamePolicy, Now,
     OpenCleanup, PartNumber, RemoteUploadId, Reply, Stage, UploadId, Whole,

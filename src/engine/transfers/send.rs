@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::circuit::Gate;
+use super::upload::Doubt;
 use super::{TransferAct, TransferTurn, Transfers};
 use crate::engine::Flight;
 use crate::engine::event::Act;
 use crate::engine::permits::Contender;
-use crate::engine::upload::Doubt;
 use crate::model::{ETagMode, Fact, Learned, Stage, UploadId};
 
 /// A file of no more is sent in a moment, on lines that are any good.

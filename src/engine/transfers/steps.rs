@@ -1,13 +1,13 @@
 //! Turns what an upload wants into an act, with its intent recorded first where one is needed.
 
 use super::circuit::Gate;
+use super::upload::{Doubt, Step, Upload, Wants};
 use super::{TransferAct, TransferTurn, Transfers};
 use crate::engine::claims::Owner;
 use crate::engine::event::{Act, ReadFrom, Sending};
 use crate::engine::plan;
 use crate::engine::settings::{DestinationSettings, PartWish};
 use crate::engine::ticket::Ticket;
-use crate::engine::upload::{Doubt, Step, Upload, Wants};
 use crate::model::{
     BeginRequest, ByteRange, Call, CompleteRequest, Describes, Description, Fact, Monotonic,
     NamePolicy, PartNumber, PartRequest, PartSize, PutRequest, RemoteFile, RemotePart,

@@ -1,10 +1,10 @@
 //! Which target a destination has, and what follows for its uploads when that is another one
 //! ([`crate::engine::targets`]).
 
+use super::upload::Upload;
 use super::{TransferTurn, Transfers};
 use crate::engine::event::ActId;
 use crate::engine::plan;
-use crate::engine::upload::Upload;
 use crate::model::{Fact, OpenCleanup, Record, RemoteUploadId, Stage, TargetId, UploadId};
 
 /// The targets of one destination.

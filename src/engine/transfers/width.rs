@@ -17,11 +17,9 @@
 
 use std::time::Duration;
 
+use crate::engine::settings::WIDTH_MAX;
 use crate::model::{FailureKind, Monotonic};
 
-/// More connections than this take memory and the far side's patience; one of them carries 4 MiB a
-/// round trip, so all of them fill a gigabit at a second's round trip.
-pub(crate) const WIDTH_MAX: u32 = 32;
 /// One part says nothing about two; many would hold each other up for minutes on a slow line.
 const WIDTH_START: u32 = 2;
 /// At the start, parts that end at once prove enough for one more, up to so many.

@@ -12,24 +12,26 @@
 //! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
 //! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent, or reads it back; one that differs is replaced |
-//! | verified | is there an export job of ours? (`engine/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
+//! | verified | is there an export job of ours? (`transfers/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
 //!
 //! Doubt comes back whenever an answer is lost: to `begin` and `complete`, because repeating those
 //! blindly makes a second file; never to a part, because sending the same bytes under the same
 //! number is harmless. An upload asks for one thing at a time, its parts excepted.
 //!
-//! Nothing here does I/O or knows which platform it speaks to; `engine/answer.rs` turns what came
-//! back into facts, `engine.rs` turns a [`Step`] into an act.
+//! Nothing here does I/O or knows which platform it speaks to; [`answer`] turns what came back into
+//! facts, `transfers/steps.rs` turns a [`Step`] into an act.
 
+mod answer;
 mod life;
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
+pub(crate) use self::answer::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
 pub(crate) use self::life::{Damage, Doubt, Life};
-use super::StoredUpload;
-use super::claims::Owner;
-use super::ticket::{AtStart, Sparse, Ticket};
+use crate::engine::StoredUpload;
+use crate::engine::claims::Owner;
+use crate::engine::ticket::{AtStart, Sparse, Ticket};
 use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
@@ -234,6 +236,12 @@ impl Upload {
         self.life.is_whole_flying
             || matches!(self.state.stage, Stage::Beginning { .. })
                 && (self.life.control.is_some() || self.life.doubt != Doubt::None)
+    }
+
+    /// Ends every wait: what failed is tried again at once.
+    pub(crate) fn hurry(&mut self) {
+        self.life.part_waits.clear();
+        self.life.hold_until = None;
     }
 
     /// Notes that it does not wait any more.

@@ -1,11 +1,11 @@
 //! What a failure means for one upload: again, elsewhere, from the begin, parked, or the end.
 
-use super::super::retry::{self, Verdict};
-use super::super::settings::RetrySettings;
-use super::super::upload::{Doubt, Upload};
+use super::super::{Doubt, Upload};
 use super::{Answer, COMPLETE_PAUSE, REFUSAL_MAX, RESTART_MAX, Tried};
+use crate::engine::retry::{self, Verdict};
+use crate::engine::settings::RetrySettings;
 use crate::model::{
-    ByteCount, Fact, Failure, FailureKind, Now, ParkReason, PartSize, RemoteUploadId, Stage,
+    ByteCount, Fact, Failure, FailureKind, Hold, Now, ParkReason, PartSize, RemoteUploadId, Stage,
     WallTime,
 };
 
@@ -235,6 +235,29 @@ impl Upload {
             | Stage::Verified { .. }
             | Stage::Receipted { .. }
             | Stage::Ended(_) => Answer::default(),
+        }
+    }
+
+    /// Ends the upload for good; not before it is known what was begun for it.
+    pub(crate) fn give_up(&mut self, can_ask: bool, now: Now) -> Answer {
+        use crate::model::Stage::{
+            Beginning, Completed, Completing, Ended, Queued, Receipted, Sending, Verified,
+        };
+        self.life.is_given_up = true;
+        match self.state.stage {
+            Queued | Sending { .. } => self.end_changed(now),
+            Beginning { .. } if can_ask => {
+                let mut answer = self.end_changed(now);
+                // It may not be held up by what it waits for: it has only a question left.
+                if answer.facts.is_empty() && self.state.hold != Hold::None {
+                    answer.facts.push(Fact::Released);
+                }
+                answer
+            }
+            Beginning { .. } | Completing { .. } | Completed { .. } | Verified { .. } => {
+                self.superseded(now)
+            }
+            Receipted { .. } | Ended(_) => Answer::default(),
         }
     }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 mod failed;
 mod stored;
 
-pub(super) use failed::in_vain;
+pub(crate) use self::failed::in_vain;
 
 pub(crate) use self::stored::{ETagMemory, Put, WholePut};
-use super::claims::Owner;
-use super::upload::{Doubt, Upload};
+use super::{Doubt, Upload};
+use crate::engine::claims::Owner;
+use crate::engine::plan;
+use crate::engine::transfers::recover;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Completion, Fact, NamePolicy, Now, ParkReason, PartNumber, PartState, PlaceHolder,
@@ -180,8 +182,8 @@ impl Upload {
         if self.life.name_version > RENAME_MAX {
             return Answer::park(ParkReason::NameTaken, "a hundred names are taken", now.wall);
         }
-        let original = super::plan::readable(self.admission.path.file_name());
-        let name = super::plan::next_name(&original, self.life.name_version);
+        let original = plan::readable(self.admission.path.file_name());
+        let name = plan::next_name(&original, self.life.name_version);
         Answer::fact(Fact::Renamed { name })
     }
 
@@ -274,7 +276,7 @@ impl Upload {
     ) -> Answer {
         self.life.doubt = Doubt::None;
         let Some(listed) = listed else { return Answer::default() };
-        let compared = super::recover::compare(&self.parts, &listed, reports);
+        let compared = recover::compare(&self.parts, &listed, reports);
         self.life.doubtful = compared.doubtful;
         Answer { facts: compared.repairs, ..Answer::default() }
     }

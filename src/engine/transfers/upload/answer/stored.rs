@@ -16,9 +16,9 @@
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
 //! | many parts, each proved, and the file's digest differs | verified: a rule of its own, told once for each destination |
 
-use super::super::settings::RetrySettings;
-use super::super::upload::{Damage, Upload, digest_of};
+use super::super::{Damage, Upload, digest_of};
 use super::{Answer, RESTART_MAX, Tried};
+use crate::engine::settings::RetrySettings;
 use crate::model::digest::Verdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
