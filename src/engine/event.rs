@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use seen::{MovedFrom, ReportWanted, Survey, Walk};
 
 use super::orders::{Order, OrderAnswer, OrderId};
@@ -23,11 +25,10 @@ use crate::model::{
 };
 
 /// Tells one act from another within one life of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ActId(pub u64);
 
-/// Something the engine is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A deadline may have passed.
     Timer,
@@ -51,9 +52,7 @@ pub enum Event {
     /// Events began or ceased to arrive.
     WatchChanged {
         drop: DirectoryName,
-        /// How it is watched.
         watch: WatchState,
-        /// Why not by events.
         reason: Option<String>,
     },
     /// The oldest [`Effect::Commit`] that was not told of has landed.
@@ -71,13 +70,11 @@ pub enum Event {
     /// So many bytes of each of these uploads are in flight; told about once a second, of those of which
     /// it is another number than before.
     InFlight(Vec<(UploadId, ByteCount)>),
-    /// The credential of a destination was replaced.
     CredentialChanged {
         destination: DestinationName,
     },
     /// Some of what is stored, where not all was there at the start.
     Stored(super::Portion),
-    /// Other settings are in force.
     Reconfigured(Settings),
     /// An operator gave an order; [`Effect::Answer`] answers it.
     Ordered {
@@ -94,7 +91,7 @@ pub enum Event {
 }
 
 /// An upload of which a record could not be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unstored {
     pub upload: UploadId,
     /// What its row says; none where it has none.
@@ -106,18 +103,13 @@ pub struct Unstored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write these in one transaction, in order; the acts wait for it and for all commits before it.
-    Commit {
-        records: Vec<Record>,
-        /// What to do when it is durable.
-        then: Vec<(ActId, Act)>,
-    },
+    Commit { records: Vec<Record>, then: Vec<(ActId, Act)> },
     /// Start this at once: it may be repeated without harm.
     Start(ActId, Act),
     /// Answer an order, once every commit before this is durable.
     Answer(OrderId, OrderAnswer),
 }
 
-/// Where bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadFrom {
     pub drop: DirectoryName,
@@ -130,7 +122,6 @@ pub struct ReadFrom {
     pub provenance: Option<Provenance>,
 }
 
-/// One act in the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Walk a drop directory; observations come by [`Event::Observed`], the end by [`Outcome::Scanned`].
@@ -142,9 +133,15 @@ pub enum Act {
         root: Option<RootIdentity>,
     },
     /// Read what a run says of itself.
-    ReadRun { drop: DirectoryName, run: SourcePath },
+    ReadRun {
+        drop: DirectoryName,
+        run: SourcePath,
+    },
     /// Look at these files; the answer comes by [`Outcome::Looked`].
-    Look { drop: DirectoryName, paths: Vec<SourcePath> },
+    Look {
+        drop: DirectoryName,
+        paths: Vec<SourcePath>,
+    },
     /// Compare a file with what was last sent of it, as the rows have it, by reading it once.
     CompareContent {
         drop: DirectoryName,
@@ -162,23 +159,36 @@ pub enum Act {
     },
     /// Find out, from the rows, which other source of ours has a place.
     FindHolder(Box<FindHolder>),
-    /// Make a call at a destination.
     Call {
         /// The upload on whose behalf it is made, unless it is made for several or for none.
         upload: Option<UploadId>,
         destination: DestinationName,
         call: Box<Call>,
     },
-    /// Send bytes of a file.
     Put(Box<Sending>),
     /// Read one part's range and hash it.
-    HashPart { upload: UploadId, part: PartNumber, source: ReadFrom, range: ByteRange },
+    HashPart {
+        upload: UploadId,
+        part: PartNumber,
+        source: ReadFrom,
+        range: ByteRange,
+    },
     /// Read all parts' ranges and digest their digests, to compare with a file that is there.
-    HashFile { upload: UploadId, source: ReadFrom, mark: ContentMark },
+    HashFile {
+        upload: UploadId,
+        source: ReadFrom,
+        mark: ContentMark,
+    },
     /// Read the whole file once, in order, for its receipt.
-    DigestFile { upload: UploadId, source: ReadFrom, digest: WholeDigest },
+    DigestFile {
+        upload: UploadId,
+        source: ReadFrom,
+        digest: WholeDigest,
+    },
     /// Render the receipt from rows and make it durable.
-    WriteReceipt { upload: UploadId },
+    WriteReceipt {
+        upload: UploadId,
+    },
     /// Render a run's receipt from rows and make it durable.
     WriteRunReceipt {
         drop: DirectoryName,
@@ -206,9 +216,7 @@ pub enum Act {
     },
     /// Look at the free space for the state, at how long the credentials last, and at a period's rows.
     Survey(Option<ReportWanted>),
-    /// Hand a notice to its channel.
     Notify {
-        /// The notice.
         notice: Box<Notice>,
     },
 }
@@ -258,10 +266,8 @@ pub struct Sending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FindHolder {
     pub upload: UploadId,
-    /// Targets that are the same.
     pub targets: Vec<TargetId>,
     pub place: Target,
-    /// The source that asks.
     pub source: PlaceSource,
 }
 
@@ -279,7 +285,7 @@ pub struct ProofCheck {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProofsChecked {
     /// All is well up to this upload, and there may be more.
     UpTo(UploadId),
@@ -289,7 +295,7 @@ pub enum ProofsChecked {
 }
 
 /// How an act failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setback {
     pub failure: Failure,
     /// Bytes that went over the wire in vain.
@@ -297,19 +303,20 @@ pub struct Setback {
 }
 
 /// How an act ended well.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The walk came to its end.
     Scanned {
-        /// How many paths were seen.
         seen_count: u64,
-        /// How long it took.
         elapsed: Duration,
         /// What it says of the drop directory as a whole.
         walk: Walk,
     },
     /// Nothing was scanned: another directory stands at the path of the drop directory.
-    OtherRoot { root: RootIdentity, reason: String },
+    OtherRoot {
+        root: RootIdentity,
+        reason: String,
+    },
     /// What the run says of itself.
     RunRead(Box<RunReading>),
     /// What stood there, one observation for each path asked for that could be looked at.
@@ -329,50 +336,38 @@ pub enum Outcome {
     MovedFound(Vec<Option<MovedFrom>>),
     /// The other source of ours that has the place, or none.
     HolderFound(Option<PlaceHolder>),
-    /// The platform replied to a call.
     Replied(Reply),
     /// Bytes of a file were read and sent.
     Sent {
-        /// What was replied to them.
         reply: Reply,
         /// Digest of the bytes that were read.
         md5: Md5,
-        /// How many went over the wire.
         sent: ByteCount,
     },
-    /// The range was read.
-    PartHashed { md5: Md5 },
-    /// The file was read.
+    PartHashed {
+        md5: Md5,
+    },
     FileHashed {
         /// The digest of its digests, in the layout asked for.
         mark: ContentMark,
     },
-    /// The whole file was read.
     FileDigested {
-        /// Its MD5, when asked for.
         md5: Option<Md5>,
-        /// Its SHA-256, when asked for.
         sha256: Option<[u8; 32]>,
     },
-    /// The receipt is durable.
     ReceiptWritten {
-        /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
-    /// The run's receipt is durable.
     RunReceiptWritten {
         /// Its path below the directory of receipts.
         path: SourcePath,
-        /// Which version of it.
         fingerprint: Fingerprint,
-        /// SHA-256 of its bytes.
         sha256: [u8; 32],
     },
     /// Some files of a run were asked about, and their receipts checked.
     ProofsChecked(ProofsChecked),
     /// The source is not there any more.
     Disposed,
-    /// What a survey found.
     Surveyed(Survey),
     /// All of it was read.
     RowsRead,

@@ -5,6 +5,8 @@
 //! destination. From there on it is an upload like any other. A file that changes afterwards ends its
 //! upload; whoever handed it in hands it in again.
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::transfers::{Settled, Transfers};
 use super::turn::Turn;
@@ -14,7 +16,7 @@ use crate::model::{
 };
 
 /// A file that is handed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandedFile {
     /// Its path, relative to the root of the file system.
     pub path: SourcePath,

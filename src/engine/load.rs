@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Effect;
 use super::intake::StoredPart;
 use super::reread::Reread;
@@ -16,7 +18,7 @@ use crate::model::{
 };
 
 /// What the store holds, as the engine is told at start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// Uploads that have not ended; where more follows, those that are more than queued.
     pub uploads: Vec<StoredUpload>,
@@ -51,7 +53,7 @@ pub struct Stored {
 }
 
 /// What is stored and follows the start, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Portion {
     /// Drop directories that another configuration put in: their runs, disposals and ignored paths.
     Drops(Box<Stored>),
@@ -89,7 +91,7 @@ impl Loading {
 }
 
 /// One upload as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredUpload {
     /// What was frozen at admission, with the name in force.
     pub admission: Admission,

@@ -16,6 +16,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::handed::HandedFile;
 use super::ticket::Ticket;
@@ -27,11 +29,11 @@ use crate::model::{
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderId(pub u64);
 
 /// Something an operator orders.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Pauses, resumes, retries, gives up, or accepts other directories.
     Set {

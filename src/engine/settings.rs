@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
     ByteCount, Channel, Closing, DestinationName, DirectoryName, Disposition, ExportMode,
     NamePolicy, NoticeKind, PartSize, ReportPeriod, Space, Start, TargetAddress, Traits, Unit,
@@ -10,7 +12,7 @@ use crate::model::{
 };
 
 /// Everything the engine goes by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub drops: Vec<DirectorySettings>,
     pub destinations: Vec<DestinationSettings>,
@@ -20,11 +22,9 @@ pub struct Settings {
     pub memory: ByteCount,
     /// What one part on its way holds in memory, at most.
     pub memory_per_part: ByteCount,
-    /// When to try again.
     pub retry: RetrySettings,
     /// Who is notified, and of what.
     pub channels: Vec<ChannelSettings>,
-    /// What is worth a notice.
     pub notices: NoticeSettings,
 }
 
@@ -34,7 +34,7 @@ pub struct Settings {
 pub(super) const WIDTH_MAX: u32 = 32;
 
 /// How many parts are in flight at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartsInFlight {
     /// As many to each destination as bring something.
     Auto,
@@ -52,16 +52,14 @@ impl PartsInFlight {
     }
 }
 
-/// How large a part is wished for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartWish {
     /// What goes in some seconds.
     Auto,
     Fixed(PartSize),
 }
 
-/// What is worth a notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeSettings {
     /// A destination that is unreachable for this long.
     pub unreachable_after: Duration,
@@ -78,8 +76,7 @@ impl Default for NoticeSettings {
     }
 }
 
-/// How much free space a file system should have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskFloor {
     /// So many hundredths of it.
     Percent(u8),
@@ -100,9 +97,8 @@ impl DiskFloor {
 }
 
 /// A channel by which people are notified.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelSettings {
-    /// Its name.
     pub channel: Channel,
     /// The kinds of notices that it gets.
     pub on: BTreeSet<NoticeKind>,
@@ -115,8 +111,7 @@ impl ChannelSettings {
     }
 }
 
-/// When to try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetrySettings {
     /// The first delay's ceiling.
     pub delay_min: Duration,
@@ -124,7 +119,7 @@ pub struct RetrySettings {
     pub delay_max: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectorySettings {
     /// `[drops.NAME]`.
     pub name: DirectoryName,
@@ -132,7 +127,6 @@ pub struct DirectorySettings {
     pub directory: String,
     /// One upload for each.
     pub destinations: Vec<DestinationName>,
-    /// What a drop is.
     pub unit: Unit,
     /// No change for this long means settled.
     pub quiet_period: Duration,
@@ -142,9 +136,7 @@ pub struct DirectorySettings {
     pub scan_interval: Duration,
     /// Higher goes first.
     pub priority: i32,
-    /// When files are sent.
     pub start: Start,
-    /// How its runs are closed.
     pub closing: Closing,
     /// Names or metadata at a destination are made of what a run says of itself.
     pub needs_words: bool,
@@ -152,7 +144,6 @@ pub struct DirectorySettings {
     pub whole_digest: Option<WholeDigest>,
     /// The name under which a completed run's receipt is sent.
     pub sentinel: Option<String>,
-    /// What happens to sources.
     pub disposition: Disposition,
     /// How long after completion.
     pub disposition_grace: Duration,
@@ -203,7 +194,7 @@ impl DirectorySettings {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationSettings {
     /// `[destinations.NAME]`.
     pub name: DestinationName,
@@ -215,22 +206,18 @@ pub struct DestinationSettings {
     pub same_as: Vec<TargetAddress>,
     /// How the platform differs from others.
     pub traits: Traits,
-    /// The part size to wish for.
     pub part_size: PartWish,
     /// Remote folder, with `{drop}`, `{run}` and `{date}`; empty for the top.
     pub folder: String,
-    /// What to do when the name is taken.
     pub when_name_taken: NamePolicy,
     /// Metadata to set on each file; values may hold the same words in braces.
     pub metadata: Vec<(String, String)>,
-    /// Tags to set on each file.
     pub tags: Vec<String>,
     /// Where verified files are exported to, if anywhere.
     pub export: Option<ExportSettings>,
 }
 
-/// Where verified files are exported to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSettings {
     pub volume: String,
     /// What stands before a file's own directories, with the same words in braces as the folder.

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 
+use serde::{Deserialize, Serialize};
+
 /// A count of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct ByteCount(pub u64);
 
 impl ByteCount {
@@ -42,12 +46,11 @@ impl fmt::Display for ByteCount {
 pub struct ByteRange {
     /// First byte, counted from the start of the file.
     pub offset: u64,
-    /// How many bytes.
     pub length: u64,
 }
 
 /// The length of every part but the last, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartSize(NonZeroU64);
 
 impl PartSize {
@@ -59,7 +62,6 @@ impl PartSize {
         NonZeroU64::new(bytes).filter(|bytes| bytes.get() <= Self::MAX).map(Self)
     }
 
-    /// Returns the size in bytes.
     pub fn get(self) -> u64 {
         self.0.get()
     }
@@ -78,7 +80,7 @@ impl PartSize {
 }
 
 /// Which part of an upload: counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartNumber(NonZeroU32);
 
 impl PartNumber {
@@ -113,7 +115,7 @@ impl fmt::Display for PartNumber {
 }
 
 /// What a platform allows a part plan to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartLimits {
     /// Smallest part, the last excepted.
     pub size_min: ByteCount,
@@ -124,11 +126,10 @@ pub struct PartLimits {
 }
 
 /// Room on a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Space {
     /// What we may fill.
     pub free: ByteCount,
-    /// How large it is.
     pub total: ByteCount,
 }
 

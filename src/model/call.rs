@@ -5,6 +5,8 @@
 //! `platform::put` make them, for the daemon and for the simulation; a [`Reply`] comes back. None of
 //! them holds an address or a credential.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     ByteCount, Completion, Description, ETag, ExportId, ExportItem, ExportJob, ExportMode,
     ExportState, Failure, FailureKind, PartNumber, PartSize, RemoteFile, RemoteFileId, RemotePart,
@@ -16,71 +18,47 @@ use super::{
 pub enum Call {
     /// Asks whether the credential is accepted and lets us write to the target.
     CheckAccess,
-    /// Looks a file up by its place and name.
     Locate(Target),
-    /// Asks for a remote upload.
     Begin(BeginRequest),
     /// Looks for unfinished remote uploads of ours.
     FindBegun {
-        /// What was to be begun.
         request: BeginRequest,
         /// Not before this time, by our clock.
         since: WallTime,
     },
-    /// Asks which parts the platform knows.
     ListParts(RemoteUpload),
-    /// Tells the platform about accepted parts.
     ReportParts {
-        /// The upload of the parts.
         remote: RemoteUpload,
-        /// What the storage said about each part.
         parts: Vec<RemotePart>,
     },
-    /// Asks the platform to put the parts together.
     Complete(CompleteRequest),
-    /// Asks whether the parts were put together.
     FindCompleted(CompleteRequest),
-    /// Asks about a file by its id.
     Inspect(RemoteFileId),
     /// Reads a file back, and digests it.
     ReadBack {
-        /// The file.
         file: RemoteFileId,
         /// Length of the parts over which its digest is taken.
         part_size: PartSize,
     },
-    /// Sets metadata and tags.
     Describe {
-        /// The file.
         file: RemoteFileId,
-        /// Its metadata and tags.
         description: Description,
     },
-    /// Looks for jobs that export these files.
     FindExports(Vec<ExportItem>),
-    /// Starts jobs that export these files.
     StartExports {
-        /// The files, and where each goes.
         items: Vec<ExportItem>,
-        /// How they are exported.
         mode: ExportMode,
     },
-    /// Asks for the state of these jobs.
     PollExports(Vec<ExportId>),
     /// Tells the platform that a run is complete, by the name of its top folder.
     FinishRun(String),
-    /// Removes an unfinished remote upload.
     Abort(RemoteUploadId),
 }
 
-/// What is asked for at begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeginRequest {
-    /// Where the file shall stand.
     pub target: Target,
-    /// Its length.
     pub size: ByteCount,
-    /// The part size we wish for.
     pub part_size: PartSize,
     /// Replace a file of that name.
     pub overwrite: bool,
@@ -113,14 +91,11 @@ impl BeginRequest {
     }
 }
 
-/// What is asked for at complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompleteRequest {
-    /// The remote upload.
     pub remote: RemoteUpload,
     /// Every part with its ETag, in order.
     pub parts: Vec<RemotePart>,
-    /// What was asked for when it was begun.
     pub begun: BeginRequest,
     /// When completing was decided, by our clock.
     pub since: WallTime,
@@ -129,7 +104,6 @@ pub struct CompleteRequest {
 /// One operation that bytes of a file go with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutRequest {
-    /// Sends one part.
     Part(PartRequest),
     /// Sends a file of one part, which makes it.
     Whole(WholeRequest),
@@ -138,9 +112,7 @@ pub enum PutRequest {
 /// Which part of which upload is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartRequest {
-    /// The remote upload.
     pub remote: RemoteUpload,
-    /// The part.
     pub part: PartNumber,
     /// What was asked for when it was begun, where the upload has no other part: sending it may make the
     /// file.
@@ -161,34 +133,27 @@ impl PartRequest {
 /// A file that is sent in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WholeRequest {
-    /// What is asked for.
     pub begun: BeginRequest,
     /// It is not known whether a file of that name is there.
     pub looks: bool,
 }
 
 /// What a platform replied to an operation that succeeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// The credential is accepted.
     AccessChecked,
     /// The file of that name, or none.
     Located(Option<RemoteFile>),
-    /// The remote upload.
     Begun(RemoteUpload),
     /// Remote uploads that match; the newest first.
     BegunFound(Vec<RemoteUpload>),
     /// The parts that the platform knows, where it can tell.
     PartsListed(Option<Vec<RemotePart>>),
-    /// The platform knows of the parts.
     PartsReported,
-    /// The file exists.
     Completed(RemoteFile),
-    /// What became of a complete.
     CompletionFound(Completion),
     /// The file with that id, or none; where it was read back, with the digest of what was read.
     Inspected(Option<RemoteFile>),
-    /// Metadata and tags are set.
     Described,
     /// A job for each item, or none; in order.
     ExportsFound(Vec<Option<ExportJob>>),
@@ -196,18 +161,14 @@ pub enum Reply {
     ExportsStarted(Vec<Result<ExportId, Failure>>),
     /// The state of each job; in order.
     ExportsPolled(Vec<Result<ExportState, Failure>>),
-    /// The platform knows that the run is complete.
     RunFinished,
-    /// The remote upload is gone.
     Aborted,
-    /// The storage took the part.
     PartStored(Stored),
-    /// The storage took the file.
     WholeStored(Whole),
 }
 
 /// What came of a file that was sent in one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
     /// What stands for the upload that was never begun.
     pub remote: RemoteUpload,

@@ -7,14 +7,11 @@ use super::failure::ParkReason;
 use super::file::IgnoreReason;
 use super::notice::NoticeKind;
 
-/// One code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// An upload is parked.
     Parked(ParkReason),
     /// A path is not uploaded.
     Ignored(IgnoreReason),
-    /// People are notified.
     Notice(NoticeKind),
     /// A channel does not accept notices.
     NoticesWaiting,
@@ -32,7 +29,6 @@ impl Code {
         parked.chain(ignored).chain(notices).chain(others)
     }
 
-    /// Returns its word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Parked(reason) => reason.as_str(),

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::hex::Hex;
 
-/// An MD5 digest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Md5(pub [u8; 16]);
 
 impl Md5 {
@@ -42,7 +43,7 @@ impl fmt::Debug for Md5 {
 /// The remote's word for an accepted part, without the quotes around it.
 ///
 /// Empty where a storage gives none and the platform does not ask for one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ETag(String);
 
 impl ETag {
@@ -52,7 +53,6 @@ impl ETag {
         Self(value.strip_prefix("W/").unwrap_or(value).trim_matches('"').to_owned())
     }
 
-    /// Returns the bare text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,7 +65,7 @@ impl fmt::Display for ETag {
 }
 
 /// What a storage answered to a part, or to a file of one part, that it took.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     pub etag: ETag,
     /// The answer names a key (of a key service, or the customer's): then the ETag is no digest.
@@ -75,7 +75,7 @@ pub struct Stored {
 }
 
 /// What a platform is to be told of a part, as its client wrote it: opaque to everybody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNote(Box<str>);
 
 impl PartNote {
@@ -100,7 +100,7 @@ impl From<ETag> for Stored {
 }
 
 /// What a platform's documents promise of its ETags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ETagLaw {
     /// They are MD5s. One that is not told proves nothing; any other one is damage.
     Md5s,
@@ -112,7 +112,7 @@ pub enum ETagLaw {
 }
 
 /// How the content of one upload's parts is proved. It is learned per upload and kept in its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ETagMode {
     /// No part accepted yet.
     Unknown,
@@ -154,7 +154,6 @@ pub enum Verdict {
     Silent,
     /// It looks like a digest and is none: the bytes must be read back.
     Unproved,
-    /// The part is damaged.
     Differs,
 }
 

@@ -1,11 +1,13 @@
 //! Exports of completed files to an attached volume, in words of the engine.
 
+use serde::{Deserialize, Serialize};
+
 use super::failure::Failure;
 use super::id::{ExportId, RemoteFileId};
 use super::time::WallTime;
 
 /// Where a file is exported to. Frozen when the export is intended.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExportPlace {
     pub volume: String,
     /// The object's key, below the volume's own prefix.
@@ -13,26 +15,24 @@ pub struct ExportPlace {
 }
 
 /// What is durable about one upload's export.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     pub place: ExportPlace,
-    /// How far it is.
     pub step: ExportStep,
 }
 
-/// How far an export is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExportStep {
     /// We asked, or were about to ask, for a job.
     Intended {
-        /// Since when, by our clock.
         since: WallTime,
     },
     /// The platform has a job for us.
-    Started { job: ExportId },
+    Started {
+        job: ExportId,
+    },
     /// The job failed, or none was made: there is certainly none under way.
     Failed,
-    /// The file is on the volume.
     Done,
 }
 
@@ -44,7 +44,7 @@ pub struct ExportItem {
 }
 
 /// How exports are made at a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportMode {
     /// The file stays at the platform; else it is moved out of it.
     pub copy_only: bool,
@@ -53,18 +53,16 @@ pub struct ExportMode {
 }
 
 /// A job, as the platform tells of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportJob {
     pub id: ExportId,
     pub state: ExportState,
 }
 
-/// How a job stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExportState {
     /// It waits or runs.
     Pending,
-    /// The file is on the volume.
     Completed,
     Failed(Failure),
 }

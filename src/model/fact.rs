@@ -19,11 +19,13 @@ pub enum Fact {
     BeginIntended {
         /// The part size to wish for, where it is another than at admission.
         part_size: Option<PartSize>,
-        /// When, by our clock.
         at: WallTime,
     },
     /// The platform has an upload for us; its part layout is frozen from here on.
-    Begun { remote: RemoteUpload, at: WallTime },
+    Begun {
+        remote: RemoteUpload,
+        at: WallTime,
+    },
     /// The checkpoint: the storage has this part.
     PartAccepted {
         part: PartNumber,
@@ -37,8 +39,9 @@ pub enum Fact {
         sent: ByteCount,
         at: WallTime,
     },
-    /// The platform knows of these parts.
-    PartsReported { parts: Vec<PartNumber> },
+    PartsReported {
+        parts: Vec<PartNumber>,
+    },
     /// A part that was accepted must be sent again.
     PartReopened {
         part: PartNumber,
@@ -46,24 +49,29 @@ pub enum Fact {
         was_reported: bool,
     },
     /// What this upload's ETags are worth.
-    ETagModeLearned { mode: ETagMode },
+    ETagModeLearned {
+        mode: ETagMode,
+    },
     /// We are about to ask the platform to put the parts together.
     CompleteIntended {
-        /// When, by our clock.
         at: WallTime,
     },
     /// The platform refused to complete and still has the upload: parts are checked again.
     CompleteWithdrawn,
     /// The file exists at the platform.
-    Completed { file: RemoteFile, at: WallTime },
+    Completed {
+        file: RemoteFile,
+        at: WallTime,
+    },
     /// The file was there before and is the same: nothing is sent.
-    FoundPresent { file: RemoteFile, at: WallTime },
+    FoundPresent {
+        file: RemoteFile,
+        at: WallTime,
+    },
     /// Another name was chosen, because the wished one is taken.
     Renamed {
-        /// The name at the destination.
         name: String,
     },
-    /// Metadata and tags are set.
     Described,
     /// The platform's file was compared with what we sent.
     Verified {
@@ -77,21 +85,22 @@ pub enum Fact {
     },
     /// The whole source was digested for the receipt, or cannot be any more.
     Digested {
-        /// MD5 of the whole file.
         md5: Option<Md5>,
-        /// SHA-256 of the whole file.
         sha256: Option<[u8; 32]>,
     },
     /// We are about to ask the platform to export the file.
     ExportIntended {
         place: ExportPlace,
-        /// When, by our clock.
         at: WallTime,
     },
     /// The platform has an export job for us.
-    ExportStarted { job: ExportId, at: WallTime },
-    /// The job failed, or the platform would not make one.
-    ExportFailed { message: String },
+    ExportStarted {
+        job: ExportId,
+        at: WallTime,
+    },
+    ExportFailed {
+        message: String,
+    },
     /// The file is on the volume.
     Exported {
         job: ExportId,
@@ -100,7 +109,6 @@ pub enum Fact {
     },
     /// The receipt is on disk, under its name, synced.
     ReceiptWritten {
-        /// SHA-256 of the receipt file.
         sha256: [u8; 32],
         at: WallTime,
     },
@@ -111,7 +119,9 @@ pub enum Fact {
         bytes: ByteCount,
     },
     /// Bytes went over the wire in vain, and nothing failed: what was in flight was cut.
-    SentInVain { bytes: ByteCount },
+    SentInVain {
+        bytes: ByteCount,
+    },
     /// An act failed and will be tried again.
     AttemptFailed {
         act: &'static str,
@@ -136,7 +146,6 @@ pub enum Fact {
     RemoteGone,
     /// The platform found the parts too small: it is begun again with parts of this size.
     PartSizeRaised {
-        /// The part size to wish for.
         part_size: PartSize,
     },
     /// The destination has another target: begin again there, all parts open.
@@ -146,9 +155,13 @@ pub enum Fact {
         part_size: PartSize,
     },
     /// The source is another version now: this upload ends, a new one is made of the new version.
-    SourceChanged { at: WallTime },
+    SourceChanged {
+        at: WallTime,
+    },
     /// The operator gave the upload up.
-    Abandoned { at: WallTime },
+    Abandoned {
+        at: WallTime,
+    },
 }
 
 impl Fact {

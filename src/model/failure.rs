@@ -3,12 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// No pause that a far side asks for is longer: a header that says "in a year", or a clock over there
 /// that is wrong, must not stop a destination for a year.
 pub const PAUSE_MAX: Duration = Duration::from_hours(1);
 
 /// What went wrong, as far as behaviour depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailureKind {
     /// No connection, or it broke.
     Unreachable,
@@ -22,17 +24,13 @@ pub enum FailureKind {
     },
     /// The platform is closed for maintenance.
     Maintenance,
-    /// The credential is not accepted.
     Unauthorized,
     /// The credential is accepted and may not do this.
     Forbidden,
     /// What was named is not there.
     NotFound,
-    /// The upload in progress is not there any more.
     UploadGone,
-    /// The upload was completed before.
     AlreadyCompleted,
-    /// A file of that name is there.
     NameTaken,
     /// The storage refused or corrupted the part; send it again.
     PartRejected,
@@ -52,7 +50,6 @@ pub enum FailureKind {
     ServerFault,
     /// The source is another version than planned.
     SourceChanged,
-    /// The source is not there.
     SourceGone,
     /// The source may not be read, or reading it failed.
     SourceUnreadable,
@@ -100,13 +97,12 @@ impl FailureKind {
 }
 
 /// One failed act: its kind for the policy, the rest for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What the policy goes by.
     pub kind: FailureKind,
     /// Lower-case fragment that names the noun; no secrets, no signed URL.
     pub message: String,
-    /// HTTP status, when there was an answer.
     pub status: Option<u16>,
     /// The platform's id of the request, for its support desk.
     pub request_id: Option<String>,
@@ -135,15 +131,13 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Why an upload stopped until someone or something acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ParkReason {
     /// A different file of that name is at the destination.
     NameTaken,
     /// A file of another source of ours is at the destination under that name.
     PlaceTakenByOurs,
-    /// The source is not there.
     SourceMissing,
-    /// The source may not be read.
     SourceUnreadable,
     /// The destination does not let us write.
     Forbidden,
@@ -151,7 +145,6 @@ pub enum ParkReason {
     TargetMissing,
     /// The platform calls our request wrong.
     BadRequest,
-    /// The file is too large for the platform.
     TooLarge,
     /// The platform cannot carry this name.
     NameNotAllowed,
@@ -167,7 +160,6 @@ pub enum ParkReason {
     CompletionUnknown,
     /// The platform would not export the file to the volume.
     ExportRefused,
-    /// No room at the destination.
     Quota,
     /// The platform lost the upload again and again.
     RestartedTooOften,

@@ -21,33 +21,42 @@ use super::shown::misleads;
 /// (see [`misleads`]) are escaped (`\xff`, `\\`, `\n`, `\u{202e}`), so two different paths never look
 /// the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Vec<u8>", into = "Vec<u8>")]
+#[serde(from = "WrittenPath", into = "WrittenPath")]
 pub struct SourcePath(Arc<[u8]>);
 
-impl From<Vec<u8>> for SourcePath {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+/// A path in JSON: a string where it is UTF-8.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenPath {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<WrittenPath> for SourcePath {
+    fn from(written: WrittenPath) -> Self {
+        match written {
+            WrittenPath::Text(text) => Self(text.into_bytes().into()),
+            WrittenPath::Bytes(bytes) => Self(bytes.into()),
+        }
     }
 }
 
-impl From<SourcePath> for Vec<u8> {
+impl From<SourcePath> for WrittenPath {
     fn from(path: SourcePath) -> Self {
-        path.0.to_vec()
+        let not_text = |error: std::string::FromUtf8Error| Self::Bytes(error.into_bytes());
+        String::from_utf8(path.0.to_vec()).map_or_else(not_text, Self::Text)
     }
 }
 
 impl SourcePath {
-    /// Wraps the bytes of a relative path.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    /// Returns the raw bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Returns the path for the file system.
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
@@ -57,7 +66,6 @@ impl SourcePath {
         PathDigest::of(&self.0)
     }
 
-    /// Returns the last component.
     pub fn file_name(&self) -> &[u8] {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.0)
     }
@@ -88,7 +96,7 @@ impl std::borrow::Borrow<[u8]> for SourcePath {
 }
 
 /// A digest of a path: 16 bytes, however long the path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PathDigest([u8; 16]);
 
 impl PathDigest {
@@ -141,12 +149,11 @@ impl fmt::Debug for SourcePath {
 /// The time of modification can be set, and a file made anew may get the inode of the one before, so
 /// inode, size and time may hide another content. The time of change cannot be set; but it moves also
 /// when only the mode, the owner, the name or the number of links does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Device number. A hint only: a share that is mounted again may get another.
     pub device: u64,
     pub inode: u64,
-    /// Length in bytes.
     pub size: ByteCount,
     /// Time of last modification, nanoseconds since 1970.
     pub mtime_ns: i64,
@@ -177,7 +184,7 @@ impl Fingerprint {
 
 /// Whose a file is and on which file system it lies: what a file that was handed in must still be
 /// when it is read, for the daemon may read more than who handed it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The number of the user whose it is.
     pub owner: u32,
@@ -201,20 +208,17 @@ fn digest_of(numbers: [u64; 3]) -> u64 {
 }
 
 /// A version of a file that was sent to a destination, or given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownFile {
-    /// From which drop directory.
     pub drop: DirectoryName,
     /// Its path below the drop directory.
     pub path: PathDigest,
-    /// In which version.
     pub fingerprint: Fingerprint,
-    /// To where.
     pub destination: DestinationName,
 }
 
 /// What the rows know of files that were observed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogued {
     /// Versions that were sent under the paths that were observed: of two of one path, the later one is
     /// the newer version.
@@ -224,17 +228,16 @@ pub struct Catalogued {
 }
 
 /// What one look at a path gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// Where we looked, relative to the drop directory.
     pub path: SourcePath,
     pub seen: Seen,
-    /// Where it stands among others.
     pub place: Place,
 }
 
 /// What stood at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// A regular file that we may open.
     File(Fingerprint),
@@ -247,17 +250,15 @@ pub enum Seen {
 }
 
 /// Why a path is never uploaded. Each is a row that an operator can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IgnoreReason {
     /// A symbolic link that leads out of the drop directory.
     LinkOutside,
     /// A symbolic link to a directory: what it shows is seen under its own name.
     LinkToDirectory,
-    /// A symbolic link to nothing.
     LinkBroken,
     Socket,
     Fifo,
-    /// A block or character device.
     Device,
     /// `include` does not match it, or `exclude` does.
     Filtered,
@@ -270,7 +271,6 @@ pub enum IgnoreReason {
     HardLink,
     /// It was uploaded under another name, and moved since.
     Moved,
-    /// The database cannot hold its row.
     CannotBeStored,
 }
 
@@ -331,6 +331,22 @@ impl IgnoreReason {
             }
             Self::Moved => "was uploaded under another name and moved since",
             Self::CannotBeStored => "a value of it cannot be stored in the database",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_json_is_a_string_where_it_is_text_and_is_read_back_either_way() {
+        for (bytes, json) in
+            [(&b"run/a \xc3\xa4"[..], "\"run/a ä\""), (b"a\xff", "[97,255]"), (b"", "\"\"")]
+        {
+            let path = SourcePath::from_bytes(bytes);
+            assert_eq!(serde_json::to_string(&path).expect("written"), json);
+            assert_eq!(serde_json::from_str::<SourcePath>(json).expect("read"), path);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! How drop directories and destinations are doing.
 
+use serde::{Deserialize, Serialize};
+
 use super::id::DirectoryName;
 use super::root::RootIdentity;
 use super::time::WallTime;
 
-/// How a drop directory is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WatchState {
     /// By events, with scans for truth.
     Events,
@@ -31,7 +32,6 @@ pub struct DirectoryHealth {
     pub drop: DirectoryName,
     /// Its directory, for people.
     pub directory: String,
-    /// How it is watched.
     pub watch: WatchState,
     /// Why not by events, and what of it is not seen.
     pub reason: Option<String>,
@@ -46,7 +46,7 @@ pub struct DirectoryHealth {
 }
 
 /// What a destination's answers have shown of it, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Learned {
     /// An ETag has equalled the MD5 of what was sent: another one is damage.
     ETagsAreMd5s,
@@ -72,7 +72,6 @@ impl Learned {
     }
 }
 
-/// How a destination is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DestinationState {
     /// It takes our calls.

@@ -2,42 +2,26 @@
 //! facts; its wording is made where it is sent.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
-use super::id::{DestinationName, DirectoryName, UploadId};
+use super::id::{DestinationName, DirectoryName, UploadId, text_id};
 use super::run::RunOutcome;
 use super::time::WallTime;
 
 /// Names one notice. Given out once, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NoticeId(pub i64);
 
-/// A configured way of notifying people, by its name: `mail`, or `mail.night` where there are several.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Channel(Arc<str>);
-
-impl Channel {
-    /// Wraps a name, as the configuration or a row has it.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-
-    /// Returns the name, which is also its word in the database.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+text_id! {
+    /// A configured way of notifying people, by its name: `mail`, or `mail.night` where there are several.
+    /// The name is its word in the database.
+    Channel
 }
 
 /// What a notice is about: the closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NoticeKind {
     /// Every file of a run is at every destination.
     RunCompleted,
@@ -47,7 +31,6 @@ pub enum NoticeKind {
     Parked,
     /// Files wait for long for what may pass by itself, and are still tried.
     UploadStuck,
-    /// A drop directory is unreadable.
     Deaf,
     /// A destination refuses our calls.
     DestinationHalted,
@@ -68,7 +51,6 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
-    /// Every kind.
     pub const ALL: [Self; 13] = [
         Self::RunCompleted,
         Self::RunStale,
@@ -120,30 +102,20 @@ impl NoticeKind {
     }
 }
 
-/// Notices that belong together: what failed for one reason, or one condition. Compared, never parsed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NoticeGroup(Arc<str>);
+text_id! {
+    /// Notices that belong together: what failed for one reason, or one condition. Compared, never parsed.
+    NoticeGroup
+}
 
 impl NoticeGroup {
     /// Makes the key of a kind and what distinguishes it; only the last part may hold any character.
-    pub fn new(kind: NoticeKind, parts: &[&str]) -> Self {
-        let words = [&[kind.as_str()], parts].concat();
-        Self(words.join("/").into())
-    }
-
-    /// Wraps a key as a row has it.
-    pub fn stored(key: &str) -> Self {
-        Self(key.into())
-    }
-
-    /// Returns the key as it is stored.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn of(kind: NoticeKind, parts: &[&str]) -> Self {
+        Self::new([&[kind.as_str()], parts].concat().join("/"))
     }
 }
 
 /// A number or a time that a notice states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NoticeNumber {
     /// Files that failed.
     Count,
@@ -155,19 +127,13 @@ pub enum NoticeNumber {
     LateFiles,
     /// How often the run was completed: late files complete it again.
     Completions,
-    /// Uploads that an operator gave up.
     GivenUp,
     /// Runs that were completed in a period.
     Runs,
-    /// Uploads that are parked.
     Parked,
-    /// Their length together.
     ParkedBytes,
-    /// Free space of a file system.
     FreeBytes,
-    /// Its size.
     TotalBytes,
-    /// The end of a credential.
     ExpiresAt,
     /// The first moment of a period.
     From,
@@ -176,7 +142,6 @@ pub enum NoticeNumber {
 }
 
 impl NoticeNumber {
-    /// Every number.
     pub const ALL: [Self; 14] = [
         Self::Count,
         Self::Files,
@@ -221,15 +186,13 @@ impl NoticeNumber {
 }
 
 /// What a notice says. Each kind has the facts that it needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeFacts {
-    /// The drop directory.
     pub drop: Option<DirectoryName>,
     /// Where a run is complete; or the one destination that it is about.
     pub destinations: Vec<DestinationName>,
     /// What it is about: a run, the first file, a drop directory, a destination, a directory.
     pub name: String,
-    /// The path of a directory.
     pub directory: Option<String>,
     /// Why; the word of a reason where files failed.
     pub reason: Option<String>,
@@ -237,7 +200,6 @@ pub struct NoticeFacts {
     pub detail: Option<String>,
     /// How a run ended, by its own word.
     pub outcome: Option<RunOutcome>,
-    /// Numbers and times.
     pub numbers: BTreeMap<NoticeNumber, u64>,
     /// Files that failed, or runs that were completed, up to [`ITEMS_MAX`].
     pub items: Vec<NoticeItem>,
@@ -248,14 +210,12 @@ pub struct NoticeFacts {
 pub const ITEMS_MAX: usize = 1_000;
 
 impl NoticeFacts {
-    /// States a number.
     #[must_use]
     pub fn with(mut self, number: NoticeNumber, value: u64) -> Self {
         self.numbers.insert(number, value);
         self
     }
 
-    /// States a time.
     #[must_use]
     pub fn with_time(self, number: NoticeNumber, at: WallTime) -> Self {
         self.with(number, u64::try_from(at.0).unwrap_or(0))
@@ -280,44 +240,34 @@ impl NoticeFacts {
 }
 
 /// One entry of a notice's list: a file that failed, or a run that was completed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoticeItem {
     /// The upload, of a file that failed.
     pub upload: Option<UploadId>,
-    /// Its drop directory.
     pub drop: DirectoryName,
     /// The path of the file or run, as people read it; empty for all files that are runs of their own
     /// together.
     pub name: String,
-    /// The files of it.
     pub file_count: u64,
-    /// Their length together.
     pub size: ByteCount,
 }
 
 /// How often a summary is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReportPeriod {
-    /// Each day.
     Day,
-    /// Each week.
     Week,
 }
 
 /// One message by one channel: a row of the notices.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Its id in this state.
     pub id: NoticeId,
-    /// Who gets it.
     pub channel: Channel,
-    /// What it is about.
     pub kind: NoticeKind,
-    /// What it belongs to.
     pub group: NoticeGroup,
     /// It says that the condition of its group is over.
     pub is_over: bool,
-    /// What it says.
     pub facts: NoticeFacts,
     /// When what it says happened.
     pub at: WallTime,
@@ -334,18 +284,17 @@ impl Notice {
 }
 
 /// A notice that was not sent yet, as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsentNotice {
     /// The notice, due when it is to be tried again.
     pub notice: Notice,
-    /// How often it was tried.
     pub attempt_count: u32,
     /// Since when its receiver has refused it.
     pub refused_since: Option<WallTime>,
 }
 
 /// What a start reads of the notices.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredNotices {
     /// What was not sent yet, in order.
     pub unsent: Vec<UnsentNotice>,

@@ -13,11 +13,9 @@ use super::time::WallTime;
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     All,
-    /// All that goes to one destination.
     Destination(DestinationName),
     /// All of one drop directory.
     Drop(DirectoryName),
-    /// All of one run.
     Run(DirectoryName, SourcePath),
     Upload(UploadId),
 }
@@ -65,19 +63,16 @@ pub enum Verb {
     AcceptRoot,
 }
 
-/// What an order changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderChange {
-    /// What the order was about.
     pub of: Scope,
     /// There is such a thing, and it has not ended.
     pub is_known: bool,
-    /// Uploads that the order affects.
     pub upload_count: u64,
 }
 
 /// What stands of an order until it is taken back or carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Standing {
     Paused,
     /// It is to be given up, as soon as it is known what was begun for it.

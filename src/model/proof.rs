@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::ByteCount;
 use super::digest::{ETag, ETagMode, Md5};
 use super::file::SourcePath;
@@ -15,7 +17,6 @@ use super::remote::{ContentMark, RemoteFile};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentFile {
     pub size: ByteCount,
-    /// The digest over its parts.
     pub mark: Option<ContentMark>,
     /// The digest that the destination told of it when it was verified.
     pub told: Option<ContentMark>,
@@ -31,14 +32,12 @@ pub struct ArrivedFile {
     pub upload: UploadId,
     pub path: SourcePath,
     pub sent: SentFile,
-    /// The file at the destination.
     pub remote: RemoteFileId,
-    /// SHA-256 of its receipt.
     pub receipt_sha256: Option<[u8; 32]>,
 }
 
 /// Why a run is not disposed of, when that is more than a passing failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisposalDoubt {
     /// A receipt is missing, or is not the one that was written.
     ReceiptDamaged(String),
@@ -69,10 +68,14 @@ pub enum RemoteStanding {
     OtherParts,
     /// The size is the same, and its digest is of another kind.
     OtherKind,
-    /// It has another size.
-    OtherSize { there: ByteCount, sent: ByteCount },
-    /// It has another digest.
-    OtherDigest { there: Md5, sent: Md5 },
+    OtherSize {
+        there: ByteCount,
+        sent: ByteCount,
+    },
+    OtherDigest {
+        there: Md5,
+        sent: Md5,
+    },
     /// It has another ETag than when it was verified, or none: it was replaced since.
     Replaced,
     /// The destination does not tell its size.

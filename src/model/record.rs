@@ -1,5 +1,7 @@
 //! What the store writes, one thing at a time: a new upload, a fact about one, or a row of another table.
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::{ByteCount, PartSize};
 use super::fact::Fact;
 use super::failure::{Failure, ParkReason};
@@ -14,22 +16,18 @@ use super::run::{Disposal, RunRow};
 use super::target::{OpenCleanup, PlaceHolder, TargetAddress, TargetId};
 use super::time::WallTime;
 
-/// One thing to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Admit(Box<Admission>),
-    /// Something about an upload.
     Upload(UploadId, Fact),
     /// An unfinished remote upload that must be removed, with or without an upload of ours behind it.
     CleanupQueued {
         what: OpenCleanup,
-        /// When it was queued.
         at: WallTime,
     },
     /// That clean-up failed and will be tried again.
     CleanupDelayed {
         what: OpenCleanup,
-        /// When to try again.
         retry_at: WallTime,
         failure: Failure,
     },
@@ -39,7 +37,6 @@ pub enum Record {
     },
     /// A target that was not known before.
     Target {
-        /// Its id from here on.
         id: TargetId,
         address: TargetAddress,
     },
@@ -88,14 +85,12 @@ pub enum Record {
     Touched {
         drop: DirectoryName,
         path: SourcePath,
-        /// As it stands there.
         fingerprint: Fingerprint,
     },
     /// A file that was sent stands under another name since: it is not sent again.
     Moved {
         drop: DirectoryName,
         path: SourcePath,
-        /// As it stands there.
         fingerprint: Fingerprint,
         /// Its upload, under its old name.
         upload: UploadId,
@@ -105,18 +100,14 @@ pub enum Record {
     /// A drop whose end the platform wants to be told.
     RunOpened {
         destination: DestinationName,
-        /// From which drop directory.
         drop: DirectoryName,
-        /// The drop's own name.
         name: String,
         at: WallTime,
     },
     /// The platform was told of a drop's end.
     RunFinished {
         destination: DestinationName,
-        /// From which drop directory.
         drop: DirectoryName,
-        /// The drop's own name.
         name: String,
         at: WallTime,
     },
@@ -124,7 +115,6 @@ pub enum Record {
     Unit(Box<RunRow>),
     /// What a run says of itself.
     RunWords {
-        /// In which drop directory.
         drop: DirectoryName,
         run: SourcePath,
         words: Vec<(String, String)>,
@@ -134,68 +124,52 @@ pub enum Record {
     DisposalQueued(Disposal),
     /// We are about to dispose of it.
     DisposalIntended {
-        /// In which drop directory.
         drop: DirectoryName,
         run: SourcePath,
         at: WallTime,
     },
     /// It was not disposed of, and why.
     DisposalDelayed {
-        /// In which drop directory.
         drop: DirectoryName,
         run: SourcePath,
-        /// When it is tried again.
         retry_at: WallTime,
-        /// Why it was not done.
         failure: Failure,
     },
     /// It is disposed of, or stays after all.
     DisposalEnded {
-        /// In which drop directory.
         drop: DirectoryName,
         run: SourcePath,
         /// It is not there any more.
         is_done: bool,
         at: WallTime,
     },
-    /// A notice is to be sent.
     Notice(Box<Notice>),
     /// More files failed for the reason of a notice that was not tried yet.
     NoticeFiles {
-        /// The notice.
         id: NoticeId,
         /// How many files it is about, named or not.
         file_count: u64,
-        /// Their length together.
         size: ByteCount,
         /// The files that were added and are named.
         items: Vec<NoticeItem>,
     },
     /// A notice was not accepted by its channel, and is tried again.
     NoticeDelayed {
-        /// The notice.
         id: NoticeId,
-        /// When it is tried again.
         retry_at: WallTime,
-        /// Why it was not accepted.
         failure: Failure,
         /// Since when its receiver has refused it, when it does.
         refused_since: Option<WallTime>,
     },
     /// The receiver of a notice refuses it for good: it is not tried any more.
     NoticeGivenUp {
-        /// The notice.
         id: NoticeId,
-        /// When it was given up.
         at: WallTime,
-        /// Why it was not accepted.
         failure: Failure,
     },
     /// A notice was accepted by its channel.
     NoticeSent {
-        /// The notice.
         id: NoticeId,
-        /// When it was accepted.
         at: WallTime,
     },
     /// What an operator ordered, or that it holds no more.
@@ -213,14 +187,12 @@ pub enum Record {
         detail: String,
         at: WallTime,
     },
-    /// How a destination is doing.
     DestinationHealth {
         destination: DestinationName,
         /// Platform's name, for status while the daemon is down.
         platform: String,
         /// `ok`, `throttled`, `unreachable` or `halted`.
         state: DestinationState,
-        /// Why, when not ok.
         reason: Option<String>,
         /// When it is called again, while it is not.
         next_try_at: Option<WallTime>,
@@ -229,14 +201,11 @@ pub enum Record {
 }
 
 /// A new upload with its frozen plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
-    /// Its id, given by the engine.
     pub id: UploadId,
-    /// From which drop directory.
     pub drop: DirectoryName,
     pub path: SourcePath,
-    /// Which version of it.
     pub fingerprint: Fingerprint,
     /// Whose it was and where it lay when it was handed in; none of what a drop directory holds.
     pub provenance: Option<Box<Provenance>>,

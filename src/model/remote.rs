@@ -1,11 +1,13 @@
 //! Remote things, in words that fit every platform.
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
 use super::digest::{ETag, ETagLaw, Md5, PartNote};
 use super::id::{RemoteFileId, RemoteUploadId};
 
 /// Where a file shall stand at its destination. Frozen at admission.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
     /// Folder names from the top of the project or bucket down; empty for the top itself.
     pub folders: Vec<String>,
@@ -13,7 +15,7 @@ pub struct Target {
 }
 
 /// An upload in progress at a platform, with its frozen part layout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteUpload {
     pub id: RemoteUploadId,
     /// Length of every part but the last, as the platform settled it.
@@ -29,14 +31,13 @@ pub struct OpenUpload {
     pub id: RemoteUploadId,
     /// Where its file would stand, for people: a key, or a name.
     pub place: String,
-    /// Length of the file, where told.
     pub size: Option<ByteCount>,
     /// When it was begun, by the platform's clock, where told.
     pub begun_at: Option<super::time::WallTime>,
 }
 
 /// A part the platform says it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemotePart {
     /// What is reported of it instead of the ETag.
     pub note: Option<PartNote>,
@@ -44,13 +45,11 @@ pub struct RemotePart {
     pub etag: ETag,
 }
 
-/// A file that exists at the platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteFile {
     pub id: RemoteFileId,
     /// The name it really has; a platform may have renamed it.
     pub name: String,
-    /// Its length, where the platform told.
     pub size: Option<ByteCount>,
     /// The digest that dropferry left with it, where it did.
     pub mark: Option<ContentMark>,
@@ -63,9 +62,8 @@ pub struct RemoteFile {
 }
 
 /// What a file says of the request that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maker {
-    /// The token of the request.
     pub token: String,
     /// The file's ETag, by which it is replaced and no other.
     pub etag: ETag,
@@ -80,7 +78,7 @@ impl RemoteFile {
 
 /// A digest over the digests of all parts, left with a remote file so that sameness can be proved
 /// later without a download: MD5 of the concatenated part MD5s, at a given part size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentMark {
     /// Part size the digest was taken with.
     pub part_size: PartSize,
@@ -99,29 +97,27 @@ pub struct Description {
 }
 
 /// What to do when a file of the same name is at the destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NamePolicy {
     /// The same content counts as uploaded; another parks the upload.
     SkipIfSame,
     Overwrite,
-    /// Upload under another name.
     Rename,
     Park,
 }
 
 /// When a platform takes metadata and tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Describes {
     /// With the request that begins the upload.
     AtBegin,
     /// By a call of its own once the file exists.
     AfterCompletion,
-    /// Not at all.
     Never,
 }
 
 /// What became of a remote upload that was to be completed, as far as the platform can tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completion {
     /// It was completed: here is the file.
     Done(RemoteFile),
@@ -134,13 +130,11 @@ pub enum Completion {
 }
 
 /// How a platform differs from the others, as data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traits {
-    /// What a part plan may be.
     pub limits: PartLimits,
     /// Accepted parts must be reported before completing.
     pub reports_parts: bool,
-    /// Most parts in one report.
     pub report_max: u32,
     /// When metadata and tags can be said.
     pub describes: Describes,

@@ -6,23 +6,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::ByteCount;
 use super::digest::Md5;
 use super::file::SourcePath;
 use super::id::{DirectoryName, UploadId};
 use super::time::WallTime;
 
-/// What a drop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
-    /// Each file.
     File,
     /// Each directory: those at the top, or where the profile says.
     Directory,
 }
 
 /// What a file is to its run, by its path alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     Plain,
     /// Rewritten while the run is open: sent after it is closed.
@@ -32,13 +32,12 @@ pub enum Role {
 }
 
 /// Where a file stands among others, by its path alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// How many bytes of the path name its run; all of them where the file is its own run.
     pub run_length: u32,
     /// Smaller goes first within a drop directory.
     pub rank: u32,
-    /// What it is to its run.
     pub role: Role,
 }
 
@@ -66,8 +65,7 @@ pub(crate) fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RunState {
     /// Files may still come.
     Open,
@@ -100,7 +98,7 @@ impl RunState {
 }
 
 /// What a run's own files and its name say of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReading {
     /// `{run_id}`, `{instrument}`, `{flowcell}`, `{date}`, `{sample}`, as far as they are known.
     pub words: BTreeMap<String, String>,
@@ -113,7 +111,6 @@ pub struct RunReading {
     pub closers: Vec<u64>,
     /// The same for people: `CopyComplete.txt`.
     pub waits_for: String,
-    /// How the run ended, where it says so.
     pub outcome: Option<RunOutcome>,
     /// Files that a manifest of the run lists and that are not there; the first few.
     pub missing: Vec<String>,
@@ -135,26 +132,22 @@ impl RunReading {
 }
 
 /// How a run ended, by its own word.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// The word: `RunCompleted`, `OutcomeFailed`.
     pub word: String,
-    /// Whether it is a word for success.
     pub is_success: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRow {
-    /// In which drop directory.
     pub drop: DirectoryName,
     pub name: SourcePath,
-    /// How far it is.
     pub state: RunState,
     /// What it waits for, or what is wrong with it.
     pub reason: Option<String>,
     /// Files of it, at the last scan.
     pub file_count: u64,
-    /// Their length together.
     pub size: ByteCount,
     /// Files of it when it was closed.
     pub closed_file_count: u64,
@@ -162,15 +155,12 @@ pub struct RunRow {
     pub generation: u32,
     /// Uploads of its files that an operator gave up.
     pub given_up_count: u64,
-    /// When it was first seen.
     pub opened_at: WallTime,
-    /// When it was closed.
     pub closed_at: Option<WallTime>,
     /// When all of it was there, the last time.
     pub completed_at: Option<WallTime>,
     /// SHA-256 of its newest receipt.
     pub receipt_sha256: Option<[u8; 32]>,
-    /// How the run ended, by its own word.
     pub outcome: Option<RunOutcome>,
 }
 
@@ -208,16 +198,13 @@ impl RunRow {
 #[derive(Debug, Clone)]
 pub struct RunFile {
     pub upload: UploadId,
-    /// From which drop directory.
     pub drop: String,
     pub path: SourcePath,
     pub size: ByteCount,
     /// Its time of modification, nanoseconds since 1970.
     pub mtime_ns: i64,
     pub destination: String,
-    /// The remote file's id.
     pub remote_id: String,
-    /// The remote file's name.
     pub remote_name: String,
     /// MD5 of the whole file: asked for, or known because it went in one part.
     pub md5: Option<Md5>,
@@ -227,14 +214,12 @@ pub struct RunFile {
     pub parts_md5: Option<Md5>,
     /// The digest over parts is of parts of this length.
     pub part_size_bytes: Option<u64>,
-    /// SHA-256 of its receipt.
     pub receipt_sha256: Option<[u8; 32]>,
-    /// When it was completed.
     pub completed_at: Option<WallTime>,
 }
 
 /// What happens to a source when all of its run is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disposition {
     Keep,
     /// It is moved below this directory.
@@ -243,21 +228,17 @@ pub enum Disposition {
 }
 
 /// Digests of whole files, for receipts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WholeDigest {
-    /// MD5.
     Md5,
-    /// SHA-256.
     Sha256,
 }
 
 /// A disposal that is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disposal {
-    /// In which drop directory.
     pub drop: DirectoryName,
     pub run: SourcePath,
-    /// The run is a file.
     pub is_file: bool,
     /// Not before this time.
     pub due: WallTime,
@@ -266,16 +247,15 @@ pub struct Disposal {
 }
 
 /// When files of a run are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// As they settle, those that are rewritten all run long excepted.
     AsFilesSettle,
-    /// When the run is closed.
     WhenRunClosed,
 }
 
 /// How the runs of a drop directory are closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
     /// The profile reads what a run says of itself; otherwise it closes for want of change.
     pub reads_runs: bool,

@@ -6,11 +6,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::SourcePath;
 use super::id::{DestinationName, RemoteUploadId, UploadId};
 
 /// Names one target for as long as the database lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct TargetId(pub u32);
 
 impl fmt::Display for TargetId {
@@ -20,7 +24,7 @@ impl fmt::Display for TargetId {
 }
 
 /// Where a target is. Two destinations with the same address are one target.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetAddress {
     pub platform: String,
     /// The platform's address, in its canonical form.
@@ -62,17 +66,15 @@ impl FormerTarget {
 }
 
 /// A remote upload that is to be removed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OpenCleanup {
-    /// The destination it was begun for.
     pub destination: DestinationName,
-    /// The target it was begun at.
     pub target: TargetId,
     pub remote: RemoteUploadId,
 }
 
 /// A source as the owner of a place: a path below a drop directory, whatever the name of that is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceSource {
     /// The drop directory's path; of a sentinel, what stands for the receipts of its drop directory.
     pub directory: String,
@@ -87,7 +89,7 @@ impl fmt::Display for PlaceSource {
 }
 
 /// The upload that made what stands at a place, and its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceHolder {
     pub upload: UploadId,
     pub source: PlaceSource,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A moment on a clock that never goes back, counted from the start of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Monotonic(pub Duration);
 
 impl Monotonic {
@@ -19,7 +21,7 @@ impl Monotonic {
 }
 
 /// A moment on the wall clock, in nanoseconds since 1970 UTC. May jump in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
 impl WallTime {
@@ -35,7 +37,7 @@ impl WallTime {
 }
 
 /// The two clocks, read together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// For intervals and deadlines.
     pub monotonic: Monotonic,

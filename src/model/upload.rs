@@ -17,6 +17,8 @@
 //! ```
 //! While it is Verified its file may be exported: intended ─► started ─► done, or failed and again.
 
+use serde::{Deserialize, Serialize};
+
 use super::bytes::ByteCount;
 use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::{Export, ExportStep};
@@ -26,15 +28,11 @@ use super::remote::{RemoteFile, RemoteUpload};
 use super::time::WallTime;
 
 /// What is durable about one upload, its parts excepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadState {
-    /// How far it is.
     pub stage: Stage,
-    /// Whether it may go on.
     pub hold: Hold,
-    /// What its ETags are worth.
     pub etag_mode: ETagMode,
-    /// Parts with a checkpoint.
     pub accepted_count: u32,
     /// Parts the platform knows of.
     pub reported_count: u32,
@@ -42,7 +40,6 @@ pub struct UploadState {
     pub restart_count: u32,
     /// Failed attempts since the last success.
     pub attempt_count: u32,
-    /// Metadata and tags are set.
     pub described: bool,
     /// The whole source was digested, where the receipt wants that.
     pub digested: bool,
@@ -95,13 +92,12 @@ impl UploadState {
 }
 
 /// How far an upload is. What a stage needs, it carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Admitted; nothing exists remotely.
     Queued,
     /// We asked, or were about to ask, for a remote upload.
     Beginning {
-        /// Since when, by our clock.
         since: WallTime,
     },
     Sending {
@@ -110,10 +106,8 @@ pub enum Stage {
     /// We asked, or were about to ask, to put the parts together.
     Completing {
         remote: RemoteUpload,
-        /// Since when, by our clock.
         since: WallTime,
     },
-    /// The file exists remotely.
     Completed {
         file: RemoteFile,
         /// The layout it was sent in; `None` when it was found there.
@@ -164,21 +158,18 @@ impl Stage {
 }
 
 /// Ends other than a receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EndReason {
     /// The source became another version.
     SourceChanged,
-    /// The operator gave it up.
     Abandoned,
 }
 
 /// Whether an upload may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
     None,
-    /// Not before this time.
     Waiting {
-        /// When it goes on.
         until: WallTime,
     },
     /// Not until someone or something acts.
@@ -188,7 +179,7 @@ pub enum Hold {
 }
 
 /// What is durable about one part.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum PartState {
     #[default]
     Open,
@@ -196,7 +187,6 @@ pub enum PartState {
     Accepted {
         /// Digest of the bytes we read.
         md5: Md5,
-        /// What the storage answered.
         etag: ETag,
         /// What is to be reported instead of the ETag.
         note: Option<PartNote>,
@@ -205,7 +195,6 @@ pub enum PartState {
     Reported {
         /// Digest of the bytes we read.
         md5: Md5,
-        /// What the storage answered.
         etag: ETag,
     },
 }

@@ -1,13 +1,14 @@
 //! What scans and comparisons say beside what was seen.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
     DestinationName, NoticeFacts, ReportPeriod, RootIdentity, Space, UploadId, WallTime,
 };
 
 /// What a scan says of the drop directory as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
-    /// Every directory was read to its end.
     pub complete: bool,
     /// Nothing at all stands in the drop directory.
     pub is_empty: bool,
@@ -18,7 +19,7 @@ pub struct Walk {
 }
 
 /// An upload of a file under a name that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedFrom {
     pub upload: UploadId,
     /// Its time of change is that of the upload: a directory above it was renamed, and nothing else.
@@ -28,21 +29,17 @@ pub struct MovedFrom {
 /// Which summary is wanted: of the last period that ended, unless it was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportWanted {
-    /// How long a period is.
     pub period: ReportPeriod,
     /// The end of the last period that was reported.
     pub reported_until: Option<WallTime>,
 }
 
-/// What a survey found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
-    /// The state directory.
     pub directory: String,
     /// The free space of its file system, where it is known.
     pub space: Option<Space>,
     /// When each destination's credential expires, where it says so.
     pub expiries: Vec<(DestinationName, Option<WallTime>)>,
-    /// The summary that was wanted.
     pub report: Option<NoticeFacts>,
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::files::Closeness;
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
@@ -15,7 +17,7 @@ use crate::model::{
 const MARKERS_MAX: usize = 64;
 
 /// One run as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRun {
     pub row: RunRow,
     pub words: BTreeMap<String, String>,

@@ -87,7 +87,7 @@ impl Stuck {
 impl FailingUpload {
     fn message(self, kind: NoticeKind, id: UploadId, reason: &str, detail: &str) -> Message {
         let Self { drop, destination, path, size, .. } = self;
-        let group = NoticeGroup::new(kind, &[drop.as_str(), destination.as_str(), reason]);
+        let group = NoticeGroup::of(kind, &[drop.as_str(), destination.as_str(), reason]);
         let (upload, name) = (Some(id), path.to_string());
         let item =
             NoticeItem { upload, drop: drop.clone(), name: name.clone(), file_count: 1, size };

@@ -17,7 +17,7 @@ pub(super) struct Message {
 
 impl Message {
     fn new(kind: NoticeKind, parts: &[&str], is_over: bool, facts: NoticeFacts) -> Self {
-        Self { kind, group: NoticeGroup::new(kind, parts), is_over, facts }
+        Self { kind, group: NoticeGroup::of(kind, parts), is_over, facts }
     }
 
     /// Makes the notice of a channel.
@@ -96,7 +96,7 @@ impl Message {
         reason: Option<&str>,
     ) -> Self {
         let name = run.to_string();
-        let group = NoticeGroup::new(kind, &[drop.as_str(), &name]);
+        let group = NoticeGroup::of(kind, &[drop.as_str(), &name]);
         let (drop, is_over) = (Some(drop.clone()), reason.is_none());
         let reason = reason.map(str::to_owned);
         let facts = NoticeFacts { drop, name, reason, ..NoticeFacts::default() };
@@ -119,7 +119,7 @@ impl Message {
         let facts = NoticeFacts { drop, name, directory, ..NoticeFacts::default() };
         let facts = facts.with(NoticeNumber::FreeBytes, space.free.0);
         let facts = facts.with(NoticeNumber::TotalBytes, space.total.0);
-        let group = NoticeGroup::new(NoticeKind::DiskLow, &[&facts.name]);
+        let group = NoticeGroup::of(NoticeKind::DiskLow, &[&facts.name]);
         Self { kind: NoticeKind::DiskLow, group, is_over: false, facts }
     }
 
@@ -140,7 +140,7 @@ impl Message {
             .with(NoticeNumber::Completions, u64::from(row.generation))
             .with(NoticeNumber::GivenUp, row.given_up_count);
         let kind = NoticeKind::RunCompleted;
-        let group = NoticeGroup::new(kind, &[row.drop.as_str(), which, &facts.name]);
+        let group = NoticeGroup::of(kind, &[row.drop.as_str(), which, &facts.name]);
         Self { kind, group, is_over: false, facts }
     }
 

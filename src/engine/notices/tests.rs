@@ -229,7 +229,7 @@ fn a_condition_is_notified_once_and_once_that_it_is_over() {
 
 #[test]
 fn a_condition_that_was_notified_before_a_start_is_not_notified_again() {
-    let group = NoticeGroup::new(NoticeKind::Deaf, &["lab"]);
+    let group = NoticeGroup::of(NoticeKind::Deaf, &["lab"]);
     let stored = StoredNotices { standing: vec![group], ..StoredNotices::default() };
     let mut notices = notices(stored);
     assert_eq!(health(&mut notices, true, false, 0).len(), 0);

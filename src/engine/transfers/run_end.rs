@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{TransferAct, TransferTurn};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::ticket::Ticket;
@@ -22,7 +24,7 @@ const CLOSING: u32 = 10;
 const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 
 /// One drop at one destination.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunEndKey {
     /// Where to.
     pub destination: DestinationName,

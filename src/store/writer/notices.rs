@@ -185,7 +185,7 @@ fn load_standing(connection: &Connection) -> Result<Vec<NoticeGroup>> {
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
         let is_over: bool = row.get(1)?;
-        Ok((!is_over).then_some(NoticeGroup::stored(row.get_ref(0)?.as_str()?)))
+        Ok((!is_over).then_some(NoticeGroup::new(row.get_ref(0)?.as_str()?)))
     })?;
     rows.filter_map(Result::transpose).collect()
 }
@@ -200,7 +200,7 @@ fn load_latest(connection: &Connection) -> Result<Vec<(NoticeGroup, WallTime)>> 
     );
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
-        Ok((NoticeGroup::stored(row.get_ref(0)?.as_str()?), WallTime(row.get(1)?)))
+        Ok((NoticeGroup::new(row.get_ref(0)?.as_str()?), WallTime(row.get(1)?)))
     })?;
     rows.collect()
 }
@@ -231,7 +231,7 @@ fn read_unsent(connection: &Connection, row: &Row<'_>) -> Result<Option<UnsentNo
         id,
         channel: Channel::new(row.get_ref("channel")?.as_str()?),
         kind,
-        group: NoticeGroup::stored(row.get_ref("group_key")?.as_str()?),
+        group: NoticeGroup::new(row.get_ref("group_key")?.as_str()?),
         is_over: row.get("is_over")?,
         facts,
         at: WallTime(row.get("created_at_ns")?),

@@ -20,7 +20,7 @@ fn notice(id: i64, kind: NoticeKind, day: i64, facts: NoticeFacts) -> Notice {
         id: NoticeId(id),
         channel: Channel::new("mail"),
         kind,
-        group: NoticeGroup::new(kind, &["lab"]),
+        group: NoticeGroup::of(kind, &["lab"]),
         is_over: id % 2 == 0,
         facts,
         at,
@@ -63,7 +63,7 @@ fn old_notices_go_and_what_a_start_must_know_stays() {
     prune(&connection).expect("pruned");
     assert_eq!(ids(&connection), [3, 4, 5, 7]);
     let stored = load(&connection).expect("read");
-    let group = |kind| NoticeGroup::new(kind, &["lab"]);
+    let group = |kind| NoticeGroup::of(kind, &["lab"]);
     assert_eq!(stored.standing, [group(NoticeKind::Deaf)]);
     assert_eq!(stored.next, Some(NoticeId(8)));
     assert_eq!(stored.reported_until, Some(WallTime(102 * DAY_NS)));
