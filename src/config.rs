@@ -303,6 +303,14 @@ impl Config {
         credentials.chain(channels).chain(beats).collect()
     }
 
+    /// Refuses a file of our own that lies in a drop directory: it would be uploaded.
+    ///
+    /// # Errors
+    /// In which it lies.
+    pub(crate) fn check_apart(&self, what: &str, file: &Path) -> Result<(), Problems> {
+        resolve::check_apart(self, what, file)
+    }
+
     /// Checks the text of a configuration file.
     ///
     /// # Errors

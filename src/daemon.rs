@@ -34,6 +34,7 @@ mod pulse;
 mod rates;
 mod readers;
 mod receipts;
+pub mod recording;
 mod reload;
 mod rows;
 mod runs;
@@ -243,8 +244,7 @@ impl Daemon {
         if events.is_empty() {
             return;
         }
-        let mut effects = Vec::new();
-        self.engine.handle_all(self.clock.now(), events, &mut effects);
+        let effects = self.engine.handle_all(self.clock.now(), events);
         self.take_effects(effects);
     }
 

@@ -96,6 +96,8 @@
 //! - Acts do not wait for commits one by one. The engine says which must
 //!   ([`engine::event::Effect`]): all that change something at the far side. Parts wait too, so that a
 //!   kill never costs more of them than may be on their way, however slow the disk is.
+//! - The vocabulary is not of `std` alone: it derives `serde`, for what goes over the control socket and into a
+//!   recording (`daemon/recording.rs`) is what the engine works with, and no copy of it.
 //! - A receipt has one fact, written after the file is durable: rendering it twice gives the same
 //!   bytes, so a separate record of the rendering would buy nothing.
 //! - An export is a part of its upload's row, before the receipt: the receipt says where the file went.
@@ -136,7 +138,7 @@ pub mod testing {
         pub use crate::control::{Reply, Request, ask};
     }
     pub mod daemon {
-        pub use crate::daemon::{clients, data_of, desk, portion, stored};
+        pub use crate::daemon::{clients, data_of, desk, portion, recording, stored};
     }
     pub mod digest {
         pub use crate::digest::{Hasher, Width, advance, digest_many};

@@ -1,5 +1,7 @@
 //! `run`: the daemon, in the foreground.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use rustix::fs::Mode;
 
@@ -16,25 +18,30 @@ pub(super) struct RunArguments {
     /// Start without a database although receipts or backups of one are there
     #[arg(long)]
     new_state: bool,
+    /// Append all that happens to FILE, for a replay: paths and names, and no secrets
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Result<Exit> {
     keep_memory_private();
     rustix::process::umask(rustix::process::umask(UMASK) | UMASK);
-    let config = common.load()?;
-    config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
-    let asked = common.config.clone();
+    let (asked, recording) = (common.config.clone(), arguments.record.clone());
     let reader = move || {
         let environment = |name: &str| std::env::var(name).ok();
-        Config::load(&locate(asked.as_deref(), &environment), &environment)
+        let config = Config::load(&locate(asked.as_deref(), &environment), &environment)?;
+        recording.iter().try_for_each(|file| config.check_apart("the recording", file))?;
+        Ok(config)
     };
+    let config = reader()?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{}", warning.message));
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let is_new_state = arguments.new_state;
+    let (is_new_state, recording) = (arguments.new_state, arguments.record.clone());
     let ended = runtime.block_on(async {
-        let setup =
-            Setup { config, reader: Box::new(reader), render: status::rendered, is_new_state };
+        let reader = Box::new(reader);
+        let setup = Setup { config, reader, render: status::rendered, is_new_state, recording };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });

@@ -52,6 +52,13 @@ pub(super) fn resolve(
     Ok(Config { warnings, ..config })
 }
 
+/// Refuses a file that lies in a drop directory.
+pub(super) fn check_apart(config: &Config, what: &str, file: &Path) -> Result<(), Problems> {
+    let mut resolver = Resolver::new(&config.path, "", &|_| None);
+    resolver.check_apart(&config.drops, vec![Own::secret(what.to_owned(), file)]);
+    resolver.end().map(drop)
+}
+
 /// Where the socket of a daemon is that systemd runs.
 const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
 

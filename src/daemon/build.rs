@@ -1,6 +1,7 @@
 //! Builds the daemon from its configuration: adapters, rows, engine, watches.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -23,6 +24,7 @@ use super::pulse::Pulse;
 use super::rates::Rates;
 use super::readers::Readers;
 use super::receipts::Receipts;
+use super::recording::{EngineStart, RecordedEngine, Recording};
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::web::{Render, StatusPage};
@@ -32,7 +34,7 @@ use crate::config::{ChannelConfig, Config, Destination as Target, Drop};
 use crate::control::Reply;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
-use crate::engine::{Engine, Portion, RunEndKey, Stored, StoredRun, StoredUpload};
+use crate::engine::{Portion, RunEndKey, Stored, StoredRun, StoredUpload};
 use crate::model::{
     Call, Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
 };
@@ -51,7 +53,7 @@ const EVENTS_MAX: usize = 4;
 
 /// The daemon. Built by [`Daemon::start`], run by `run`.
 pub(crate) struct Daemon {
-    pub(super) engine: Engine,
+    pub(super) engine: RecordedEngine,
     pub(super) store: Store,
     pub(super) thread: Thread,
     pub(super) loader: Loader,
@@ -95,6 +97,8 @@ pub(crate) struct Setup {
     pub render: Render,
     /// The state is begun without a database, although receipts or copies of one are there.
     pub is_new_state: bool,
+    /// Where all that happens is recorded, if anywhere.
+    pub recording: Option<PathBuf>,
 }
 
 /// Why a daemon cannot start, or must end.
@@ -137,8 +141,10 @@ impl Daemon {
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world((config, &loaded.roots), &clock, sender, bandwidth)?);
         let care = DatabaseCare::new(config, &loaded.care, now);
-        let mut first_effects = Vec::new();
-        let engine = Engine::load(engine_settings(config), stored(loaded), now, &mut first_effects);
+        let recording = setup.recording.as_deref().map(recording).transpose()?;
+        let (version, settings) = (runner.version.clone(), engine_settings(config));
+        let start = EngineStart { version, now, settings, stored: stored(loaded) };
+        let (engine, first_effects) = RecordedEngine::load(recording, start);
         let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
         let loader = Loader::start(rest).map_err(Error::Store)?;
         let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));
@@ -171,6 +177,12 @@ impl Daemon {
             setup,
         })
     }
+}
+
+fn recording(path: &Path) -> Result<Recording, Error> {
+    let refused =
+        |error| Error::Configured(format!("--record {} is refused: {error}", path.display()));
+    Recording::open(path).map_err(refused)
 }
 
 /// Which directory each drop directory was: its name, its configured path, its identity.

@@ -26,6 +26,7 @@ mod orders;
 mod others;
 mod places;
 mod platforms;
+mod recording;
 mod roots;
 mod run_states;
 mod runs;

@@ -28,6 +28,7 @@ mod runs;
 mod scenarios;
 mod seeds;
 mod touched;
+mod twin;
 mod unstored;
 mod widths;
 mod world;

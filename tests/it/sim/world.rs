@@ -30,6 +30,7 @@ use dropferry::testing::store::writer::{Applied, Writer};
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
 use super::receipts::Receipts;
+use super::twin::{self, Twin};
 
 pub(super) const PART: u64 = 4;
 pub(super) const PARTS_IN_FLIGHT: u32 = 2;
@@ -81,6 +82,8 @@ pub(super) struct World {
     pub(super) room: u64,
     /// When the credential ends.
     pub(super) expires_at: Option<WallTime>,
+    /// What a recording would hold is replayed at once.
+    pub(super) is_replayed: bool,
     /// Of this file the far side says a length that no row can hold.
     pub(super) absurd: Option<&'static str>,
     /// What the checks and the acts read the rows with: to open one costs more than all that is read.
@@ -94,6 +97,7 @@ pub(super) struct World {
 /// One life of the daemon: what a crash destroys.
 pub(super) struct Life {
     pub(super) engine: Engine,
+    twin: Option<Twin>,
     writer: Writer,
     /// What is stored and not in memory yet, row by row.
     rest: VecDeque<Portion>,
@@ -227,6 +231,7 @@ impl World {
             told: Vec::new(),
             room: 50,
             expires_at: None,
+            is_replayed: false,
             absurd: None,
             root: RootIdentity::new("first"),
             expects: None,
@@ -273,6 +278,7 @@ impl World {
             told: self.told.clone(),
             room: self.room,
             expires_at: self.expires_at,
+            is_replayed: self.is_replayed,
             absurd: self.absurd,
             root: self.root.clone(),
             expects: self.expects.clone(),
@@ -372,9 +378,15 @@ impl World {
         let mut effects = Vec::new();
         tell_trace("a life starts", &self.now);
         self.pass(Duration::from_secs(1));
+        let twin = self.is_replayed.then(|| Twin::load(&self.settings, &stored, self.now));
         let engine = Engine::load(self.settings.clone(), stored, self.now, &mut effects);
+        let twin = twin.map(|(twin, again)| {
+            twin::assert_equal(&effects, &again);
+            twin
+        });
         let mut life = Life {
             engine,
+            twin,
             writer,
             rest,
             pending: Vec::new(),
@@ -552,7 +564,9 @@ impl World {
     pub(super) fn tell(&self, life: &mut Life, event: Event) {
         tell_trace("engine is told", &event);
         let mut effects = Vec::new();
+        let again = life.twin.as_mut().map(|twin| twin.handle(self.now, &event));
         life.engine.handle(self.now, event, &mut effects);
+        again.iter().for_each(|again| twin::assert_equal(&effects, again));
         life.take(effects);
     }
 }
