@@ -141,9 +141,9 @@ fn record() -> Stage {
 }
 
 fn event_kinds(recording: &str) -> BTreeSet<String> {
-    let name = |event: &Value| match event {
-        Value::String(name) => name.clone(),
-        event => event.as_object().and_then(|of| of.keys().next()).expect("a name").clone(),
+    let name = |event: &Value| {
+        let first = event.as_object().and_then(|of| of.keys().next());
+        event.as_str().or(first.map(String::as_str)).expect("a name").to_owned()
     };
     let lines = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let turns = lines.filter_map(|line| line["turn"]["events"].as_array().cloned());
@@ -215,4 +215,20 @@ fn a_recording_is_refused_where_it_would_be_uploaded_or_replace_something() {
     }
     assert_eq!(fs::read(stage.path("config.toml")).expect("read"), config);
     assert!(!stage.path("elsewhere").exists() && !stage.drop().join("recording").exists());
+}
+
+#[test]
+fn a_configuration_that_would_upload_the_recording_is_refused() {
+    let mut stage = Stage::new(Options::default());
+    fs::create_dir(stage.path("records")).expect("made");
+    let mut run = stage.command("run");
+    run.arg("--record").arg(stage.path("records/recording"));
+    stage.start_as(run);
+    until("it is ready", || stage.log().contains("started").then_some(()));
+    let config = fs::read_to_string(stage.path("config.toml")).expect("read");
+    let more = "[drops.two]\ndirectory = \"records\"\ndestinations = [\"to-sevenbridges\"]\n";
+    fs::write(stage.path("config.toml"), format!("{config}\n{more}")).expect("written");
+    stage.signal(Signal::HUP);
+    until("it is refused", || stage.log().contains("the old one stays").then_some(()));
+    assert!(stage.log().contains("the recording"), "{}", stage.log());
 }

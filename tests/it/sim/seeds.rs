@@ -60,7 +60,7 @@ fn new_world(seed: u64, dice: &mut Random) -> World {
         world.settings.destinations.iter_mut().for_each(|far| far.metadata.clear());
     }
     world.is_disk_slow = dice.per_mille(100);
-    world.is_replayed = seed % REPLAYED == 0;
+    world.is_replayed = seed.is_multiple_of(REPLAYED);
     let mut state = world.fake.state();
     state.lists_no_parts = lists_no_parts;
     state.is_opaque = dice.per_mille(200);
