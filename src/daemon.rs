@@ -129,7 +129,7 @@ impl Daemon {
     }
 
     fn is_idle(&self) -> bool {
-        self.engine.is_landed() && self.commits.is_empty()
+        self.engine.view().is_landed() && self.commits.is_empty()
     }
 
     async fn wait(&mut self) -> Wake {
@@ -144,7 +144,7 @@ impl Daemon {
         tokio::select! {
             signal = self.signals.next() => Wake::Signal(signal),
             Some(commit) = self.commits.next() => Wake::Landed(commit),
-            asked = self.control.next(), if self.engine.is_loaded() => Wake::Asked(asked),
+            asked = self.control.next(), if self.engine.view().is_loaded() => Wake::Asked(asked),
             portion = self.loader.next() => Wake::Stored(portion),
             answer = self.web.next() => Wake::Pulse(answer),
             ended = self.care.next() => Wake::Cared(ended),
@@ -161,7 +161,7 @@ impl Daemon {
         let watchdog = self.watchdog.map(|(_, due)| due);
         let (rates, care, pulse) =
             (self.rates.deadline(), self.care.deadline(), self.pulse.next_deadline());
-        let meters = self.engine.has_parts_on_their_way().then_some(self.meters_due);
+        let meters = self.engine.view().has_parts_in_flight().then_some(self.meters_due);
         let state = Some(self.state_due);
         let own = [credential, meters, watchdog, rates, care, pulse, state, self.phase.deadline()];
         own.into_iter().chain([engine]).flatten().min()
@@ -172,7 +172,7 @@ impl Daemon {
             Wake::Signal(Signal::Drain | Signal::Abort) => self.on_stop(),
             Wake::Signal(Signal::Reload) => self.on_reload(),
             Wake::Signal(Signal::Dump) => {
-                let counts = self.engine.counts();
+                let counts = self.engine.view().counts();
                 tracing::info!(
                     "{} going, {} parked, {} not settled",
                     counts.going,
@@ -330,7 +330,7 @@ impl Daemon {
     }
 
     fn watches_credentials(&self) -> bool {
-        self.phase == Phase::Running && self.engine.has_halted()
+        self.phase == Phase::Running && self.engine.view().has_halted()
     }
 
     fn look_for_credentials(&mut self) {
@@ -357,7 +357,7 @@ impl Daemon {
             *due = now.after(*interval);
         }
         if self.phase == Phase::Running && self.headline.is_due(now) {
-            let counts = self.engine.counts();
+            let counts = self.engine.view().counts();
             let line = self.headline.line(now, counts, &self.journal, &self.setup.config);
             told(sdnotify::status(&line));
         }

@@ -7,7 +7,8 @@
 //!
 //! This file only routes. What is on disk in a drop directory, and what becomes of it, is `intake`; a
 //! destination with all its uploads is `transfers`; who is notified of what is `notices`; what the destinations
-//! share is `permits`, `claims` and `targets`; pauses and other orders are `orders`.
+//! share is `permits`, `claims` and `targets`; pauses and other orders are `orders`; what is still being read
+//! from the rows is `loading`. What one machine says to another is a `dispatch`, and is delivered here.
 //!
 //! *Decide, commit, act*: everything decided in one call to `handle` is committed in one
 //! transaction. Acts that change something at the far side wait for the commit
@@ -20,73 +21,57 @@
 pub mod check;
 mod claims;
 mod disk;
+mod dispatch;
 pub mod event;
 mod flights;
 pub(crate) mod handed;
 mod intake;
 mod known;
 mod load;
+mod loading;
 mod notices;
 pub mod orders;
-mod outcomes;
 mod permits;
 mod plan;
+mod receive;
 mod reconfigure;
-mod reread;
 mod retry;
+mod roots;
+mod scene;
 pub mod settings;
-mod sources;
 mod targets;
 mod ticket;
 mod transfers;
 mod turn;
-mod unstored;
+mod view;
 
 use std::collections::BTreeMap;
 
 use claims::Claims;
+use dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
 use event::{Act, Effect, Event};
 use flights::Flights;
 pub(crate) use intake::StoredRun;
-use intake::{Closeness, Intake, IntakeAct, StoredPart};
-use load::Loading;
+use intake::{Askable, Closeness, Intake, IntakeAct, IntakeTurn, Surroundings, UploadEnd};
 pub use load::{Portion, Stored, StoredUpload};
+use loading::Loading;
 use notices::{FailingUpload, Notices};
 use orders::Orders;
 use permits::Permits;
 pub(crate) use plan::{Preview, needs_reading};
+use roots::RootRegistry;
+use scene::Scene;
 use settings::Settings;
 use targets::TargetRegistry;
+use ticket::UploadFile;
 pub(crate) use transfers::RunEndKey;
-use transfers::{Around, TransferAct, Transfers};
+use transfers::{Around, TransferAct, TransferTurn, Transfers};
 use turn::Turn;
+pub(crate) use view::{Counts, Pace};
 
 use crate::model::{
-    DestinationName, DirectoryName, KnownFile, Monotonic, NoticeId, Now, RootIdentity, SourcePath,
-    UploadId,
+    DestinationName, DirectoryName, Monotonic, NoticeId, Now, SourcePath, UploadId,
 };
-
-/// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Uploads that are queued, sending or waiting.
-    pub going: usize,
-    /// Uploads that are parked.
-    pub parked: usize,
-    /// Files that are not settled.
-    pub settling: usize,
-}
-
-/// How a destination is sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// Parts that may be on their way.
-    pub width: u32,
-    /// Parts that are.
-    pub flying: u32,
-    /// Bytes that went in a second, when that was last measured.
-    pub bytes_per_second: u64,
-}
 
 /// The engine. See the module's head.
 #[derive(Debug)]
@@ -97,13 +82,6 @@ pub struct Engine {
     notices: Notices,
     orders: Orders,
     shared: Shared,
-    /// Not all that is stored is in memory.
-    loading: Option<Loading>,
-    draining: bool,
-    /// Where drop directories were whose names stand for other directories since this life began.
-    former_directories: BTreeMap<DirectoryName, String>,
-    /// Which directories drop directories were that are not configured.
-    gone_roots: Vec<(DirectoryName, String, RootIdentity)>,
 }
 
 /// What the machines share: lent to the one that takes a step.
@@ -113,6 +91,9 @@ struct Shared {
     permits: Permits,
     claims: Claims,
     targets: TargetRegistry,
+    roots: RootRegistry,
+    /// Not all that is stored is in memory.
+    loading: Option<Loading>,
     next_upload: UploadId,
 }
 
@@ -124,9 +105,6 @@ impl Shared {
         id
     }
 }
-
-/// One run of one drop directory.
-type RunKey = (DirectoryName, SourcePath);
 
 /// An act that was handed out and has not come back.
 #[derive(Debug, Clone)]
@@ -141,7 +119,7 @@ enum Flight {
 
 impl Engine {
     /// Starts from what is stored. This is recovery; there is no other start.
-    pub fn load(settings: Settings, stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
+    pub fn load(settings: Settings, mut stored: Stored, now: Now, out: &mut Vec<Effect>) -> Self {
         let intake = |directory: &settings::DirectorySettings| {
             (directory.name.clone(), Intake::new(directory.clone(), now.monotonic))
         };
@@ -149,27 +127,56 @@ impl Engine {
         let mut engine = Self {
             intakes: settings.drops.iter().map(intake).collect(),
             transfers: BTreeMap::new(),
-            notices: Notices::load(&settings, stored.notices.clone(), now),
-            orders: Orders::default(),
+            notices: Notices::load(&settings, std::mem::take(&mut stored.notices), now),
+            orders: Orders::load(std::mem::take(&mut stored.orders)),
             shared: Shared {
                 flights: Flights::new(),
                 permits: Permits::new(next_upload),
                 claims: Claims::default(),
-                targets: TargetRegistry::default(),
+                targets: TargetRegistry::load(&mut stored),
+                roots: RootRegistry::default(),
+                loading: Some(Loading::new()),
                 next_upload,
             },
-            loading: Some(Loading::default()),
-            draining: false,
-            former_directories: BTreeMap::new(),
-            gone_roots: Vec::new(),
             settings,
         };
-        for destination in engine.settings.destinations.clone() {
-            let transfers = engine.add_transfers(&destination.name);
-            transfers.configure(destination, now.monotonic);
-        }
-        engine.take_stored(stored, now, out);
+        reconfigure::transfers(
+            &engine.settings,
+            &mut engine.transfers,
+            &mut engine.shared.targets,
+            now.monotonic,
+        );
+        let mut turn = Turn::new(now);
+        engine.take_stored(stored, &mut turn);
+        engine.notify(&mut turn);
+        engine.flush(turn, out);
         engine
+    }
+
+    fn take_stored(&mut self, mut stored: Stored, turn: &mut Turn) {
+        for (destination, targets) in std::mem::take(&mut stored.in_force) {
+            if let Some(transfers) = self.transfers.get_mut(&destination) {
+                transfers.load_targets(targets);
+            }
+        }
+        let open_runs = std::mem::take(&mut stored.open_drops).into_iter();
+        let open_runs = open_runs
+            .map(|key| Dispatch::Transfers(key.destination.clone(), ToTransfers::LoadRun(key)));
+        self.deliver(open_runs, turn);
+        self.assign_targets(turn);
+        let roots = std::mem::take(&mut stored.roots);
+        self.shared.roots.begin(&roots, &self.intakes);
+        let uploads = std::mem::take(&mut stored.uploads);
+        let (follows, disposals) = (stored.follows, std::mem::take(&mut stored.disposals));
+        self.deliver(load::directories(stored), turn);
+        let roots = self.shared.roots.load(roots, &self.intakes);
+        self.deliver(roots, turn);
+        self.deliver(load::uploads(uploads), turn);
+        self.deliver(load::disposals(disposals), turn);
+        self.with_all_transfers(turn, Transfers::write_health);
+        if !follows {
+            self.end_loading(turn);
+        }
     }
 
     /// Takes one event and appends what is to be done.
@@ -192,7 +199,10 @@ impl Engine {
             self.take(event, &mut turn);
         }
         if moves {
-            self.end_turn(turn, out);
+            self.shared.permits.begin_turn();
+            self.pump(&mut turn);
+            self.notify(&mut turn);
+            self.flush(turn, out);
         }
     }
 
@@ -200,10 +210,14 @@ impl Engine {
         let now = turn.now;
         match event {
             Event::Timer => {}
-            Event::Hint { drop, paths } => self.on_hint(&drop, paths, now),
-            Event::ScanNow { drop } => self.on_scan_now(&drop, now),
+            Event::Hint { drop, paths } => {
+                self.deliver([Dispatch::Intake(drop, ToIntake::Hint(paths))], turn);
+            }
+            Event::ScanNow { drop } => {
+                self.deliver([Dispatch::Intake(drop, ToIntake::ScanNow)], turn);
+            }
             Event::Observed { drop, observations, known } => {
-                self.lend_known(&drop, &known);
+                self.with_intake(&drop, turn, |intake, _| intake.borrow_known(&known));
                 self.on_observed(&drop, &observations, Closeness::Scan, turn);
                 self.with_intake(&drop, turn, |intake, turn| intake.scan_active(turn));
             }
@@ -214,7 +228,9 @@ impl Engine {
             }
             Event::Outcome { act, outcome } => self.on_outcome(act, outcome, turn),
             Event::Committed => self.shared.permits.disk().committed(),
-            Event::Unstored(refused) => self.on_unstored(refused, turn),
+            Event::Unstored(refused) => {
+                refused.into_iter().for_each(|refused| self.on_unstored(refused, turn));
+            }
             Event::Sent(sent) => {
                 for (name, bytes) in sent {
                     if let Some(transfers) = self.transfers.get_mut(&name) {
@@ -223,9 +239,10 @@ impl Engine {
                 }
             }
             Event::InFlight(counts) => {
-                for (id, bytes) in counts {
-                    self.with_owner(id, turn, |t, turn| t.bytes_in_flight(id, bytes, turn));
-                }
+                let counts = counts.into_iter();
+                let counts =
+                    counts.map(|(id, bytes)| Dispatch::Upload(id, ToUpload::InFlight(bytes)));
+                self.deliver(counts, turn);
             }
             Event::CredentialChanged { destination } => {
                 if let Some(transfers) = self.transfers.get_mut(&destination) {
@@ -239,163 +256,126 @@ impl Engine {
                 self.shared.permits.set_may_send(bytes_per_second != Some(0));
                 self.transfers.values_mut().for_each(|t| t.rate_changed(now.monotonic));
             }
-            Event::Drain => self.draining = true,
+            Event::Drain => self.orders.drain(),
         }
     }
 
-    fn end_turn(&mut self, mut turn: Turn, out: &mut Vec<Effect>) {
-        self.shared.permits.begin_turn();
-        self.pump(&mut turn);
-        self.notify(&mut turn);
-        self.flush(turn, out);
+    /// Delivers what machines say: each with all that follows from it before the next.
+    fn deliver(&mut self, said: impl IntoIterator<Item = Dispatch>, turn: &mut Turn) {
+        for what in said {
+            match what {
+                Dispatch::Intake(name, what) => {
+                    self.with_intake(&name, turn, |intake, turn| intake.receive(what, turn));
+                }
+                Dispatch::Transfers(name, what) => {
+                    let none = || Transfers::new(name.clone());
+                    self.transfers.entry(name.clone()).or_insert_with(none);
+                    self.with_transfers(&name, turn, |t, turn| t.receive(what, turn));
+                }
+                Dispatch::Upload(id, what) => {
+                    if let Some(name) = self.scene().owner(id) {
+                        self.with_transfers(&name, turn, |t, turn| t.receive_for(id, what, turn));
+                    }
+                }
+                Dispatch::Notices(what) => self.notices.receive(what, turn.now),
+                Dispatch::UploadEnded(file, end) => self.on_ended(file, end, turn),
+                Dispatch::UploadGivenUp(id) => {
+                    self.orders.give_up(id, turn);
+                    self.deliver([Dispatch::Upload(id, ToUpload::Place)], turn);
+                }
+                Dispatch::PlaceFreed(place) => {
+                    self.deliver(self.shared.claims.hand_over(place), turn);
+                }
+                Dispatch::PlaceTaken(place) => {
+                    self.deliver(self.shared.claims.name_holder(place), turn);
+                }
+                Dispatch::SourceMissing(id) => {
+                    if let Some(loading) = &mut self.shared.loading {
+                        loading.misses(id);
+                    }
+                }
+                Dispatch::DirectoryBack(drop) => {
+                    self.with_all_transfers(turn, |t, turn| t.release_readers(&drop, turn));
+                }
+            }
+        }
     }
 
-    /// Records the notices of a turn, and hands out what is due of them.
-    fn notify(&mut self, turn: &mut Turn) {
-        let failing = |id| {
-            let upload = self.transfers.values().find_map(|transfers| transfers.upload(id))?;
-            let ticket = &upload.admission;
-            Some(FailingUpload {
-                drop: ticket.drop.clone(),
-                destination: ticket.destination.clone(),
-                path: ticket.path.clone(),
-                size: ticket.fingerprint.size,
-                unreadable_since: upload.life.failing_since,
-            })
+    /// Lets a drop directory take a step, and delivers what it says.
+    fn with_intake<R>(
+        &mut self,
+        name: &DirectoryName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Intake, &mut IntakeTurn<'_>) -> R,
+    ) -> Option<R> {
+        let intake = self.intakes.get_mut(name)?;
+        let (orders, transfers) = (&self.orders, &self.transfers);
+        let is_paused = |run: &SourcePath| orders.cover_run(name, run);
+        let destination = |to: &DestinationName| {
+            transfers.get(to).map_or(Askable::Unknown, |t| t.askable(orders.stops(to)))
         };
-        self.notices.end_turn(turn, failing);
-        if self.draining {
+        let around = Surroundings {
+            retry: self.settings.retry,
+            next_upload: self.shared.next_upload,
+            is_loading: self.shared.loading.is_some(),
+            is_paused: &is_paused,
+            destination: &destination,
+        };
+        let mut lent = IntakeTurn::new(name, turn, &mut self.shared.flights, around);
+        let returned = step(intake, &mut lent);
+        let said = lent.into_said();
+        self.deliver(said, turn);
+        Some(returned)
+    }
+
+    /// Lets every drop directory take a step.
+    fn with_intakes(&mut self, turn: &mut Turn, step: impl Fn(&mut Intake, &mut IntakeTurn<'_>)) {
+        let names: Vec<_> = self.intakes.keys().cloned().collect();
+        for name in names {
+            self.with_intake(&name, turn, &step);
+        }
+    }
+
+    /// Lets a destination take a step, and delivers what it says.
+    fn with_transfers<R>(
+        &mut self,
+        name: &DestinationName,
+        turn: &mut Turn,
+        step: impl FnOnce(&mut Transfers, &mut TransferTurn<'_>) -> R,
+    ) -> Option<R> {
+        let transfers = self.transfers.get_mut(name)?;
+        let around =
+            Around { settings: &self.settings, intakes: &self.intakes, orders: &self.orders };
+        let mut lent = TransferTurn::new(turn, &mut self.shared, around);
+        let returned = step(transfers, &mut lent);
+        let said = lent.into_said();
+        self.deliver(said, turn);
+        Some(returned)
+    }
+
+    /// Lets every destination take a step.
+    fn with_all_transfers(
+        &mut self,
+        turn: &mut Turn,
+        step: impl Fn(&mut Transfers, &mut TransferTurn<'_>),
+    ) {
+        let names: Vec<_> = self.transfers.keys().cloned().collect();
+        for name in names {
+            self.with_transfers(&name, turn, &step);
+        }
+    }
+
+    /// An upload has ended: its orders are over, and its file and run may go on.
+    fn on_ended(&mut self, file: UploadFile, end: UploadEnd, turn: &mut Turn) {
+        self.orders.ended(file.id, turn);
+        if file.is_sentinel {
             return;
         }
-        for act in self.notices.acts(turn.now.monotonic) {
-            let flight = if let Act::Notify { notice } = &act {
-                Flight::Notify(notice.id)
-            } else {
-                Flight::Survey
-            };
-            self.shared.flights.start(flight, act, turn);
-        }
-    }
-
-    /// Hands out what a turn decided, and keeps account of what is to become durable by it.
-    fn flush(&mut self, turn: Turn, out: &mut Vec<Effect>) {
-        if turn.flush(out) {
-            self.shared.permits.disk().handed_over();
-        }
-    }
-
-    /// Returns when [`Event::Timer`] is due, if ever.
-    pub fn next_deadline(&self) -> Option<Monotonic> {
-        if self.draining {
-            return None;
-        }
-        let (around, receipts) = (self.around(), self.shared.permits.receipt_room());
-        let transfers = self.transfers.values();
-        let transfers = transfers.filter_map(|t| t.next_deadline(around, receipts));
-        let notices = self.notices.next_deadline();
-        transfers.chain(notices).chain(self.next_attention()).min()
-    }
-
-    /// Returns when a drop directory, or something in it, is due.
-    fn next_attention(&self) -> Option<Monotonic> {
-        if let Some(loading) = &self.loading {
-            return loading.again.next_deadline();
-        }
-        let has_run_slot = self.shared.flights.has_run_slot();
-        let intakes = self.intakes.values();
-        intakes.filter_map(|intake| intake.next_deadline(has_run_slot)).min()
-    }
-
-    /// Tells whether a part is on its way.
-    pub fn has_parts_on_their_way(&self) -> bool {
-        self.shared.permits.part_count() > 0
-    }
-
-    /// Returns how each destination is sent to.
-    pub fn paces(&self) -> impl Iterator<Item = (&DestinationName, Pace)> {
-        let transfers = self.transfers.iter();
-        transfers.filter_map(|(name, t)| Some((name, t.pace(&self.settings)?)))
-    }
-
-    /// Tells whether nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.shared.flights.is_empty()
-    }
-
-    /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
-    pub fn is_landed(&self) -> bool {
-        let is_aside = |flight: &Flight| {
-            matches!(flight, Flight::Intake(_, act, _) if act.only_reads())
-                || matches!(flight, Flight::Transfers(_, TransferAct::Probe) | Flight::Survey)
-        };
-        self.shared.flights.all().all(is_aside)
-    }
-
-    /// Tells whether all that is stored is in memory.
-    pub fn is_loaded(&self) -> bool {
-        self.loading.is_none()
-    }
-
-    /// Tells whether anything is done for an upload, a drop or a remote upload; scans, looks, probes
-    /// and notices are none of these.
-    pub fn is_working(&self) -> bool {
-        let is_aside = |flight: &Flight| {
-            matches!(
-                flight,
-                Flight::Intake(_, IntakeAct::Scan | IntakeAct::Look(_), _)
-                    | Flight::Transfers(_, TransferAct::Probe)
-                    | Flight::Notify(_)
-            )
-        };
-        self.loading.is_some() || self.shared.flights.all().any(|flight| !is_aside(flight))
-    }
-
-    /// Tells whether every admitted upload has ended or is parked, and nothing settles.
-    pub fn is_quiet(&self) -> bool {
-        self.is_loaded()
-            && self.shared.flights.is_empty()
-            && self.transfers.values().all(Transfers::is_quiet)
-            && self.intakes.values().all(|intake| intake.files().settling_count() == 0)
-            && self.notices.is_empty()
-    }
-
-    /// Tells whether a destination refuses our credential or is closed for maintenance.
-    pub fn has_halted(&self) -> bool {
-        self.transfers.values().any(Transfers::is_halted)
-    }
-
-    /// Counts what is going on, for one line of status.
-    pub fn counts(&self) -> Counts {
-        let open: usize = self.transfers.values().map(|t| t.uploads().count()).sum();
-        let parked = self.transfers.values().map(Transfers::parked_count).sum();
-        Counts {
-            going: open - parked,
-            parked,
-            settling: self.intakes.values().map(|intake| intake.files().settling_count()).sum(),
-        }
-    }
-
-    /// Returns every upload that has not ended as it would be stored, for comparison with rows.
-    pub fn stored_uploads(&self) -> Vec<StoredUpload> {
-        let stored = self.transfers.values().flat_map(Transfers::stored_uploads);
-        let mut stored: Vec<_> = stored.collect();
-        stored.sort_by_key(|upload| upload.admission.id);
-        stored
-    }
-
-    /// Notes that a file version was admitted for a destination.
-    fn remember(&mut self, file: &KnownFile, now: Now) {
-        let Some(intake) = self.intakes.get_mut(&file.drop) else { return };
-        let set = intake.files().set_of(&file.destination);
-        intake.load(StoredPart::Known(file.path, file.fingerprint, set), now);
-    }
-
-    fn around(&self) -> Around<'_> {
-        Around {
-            settings: &self.settings,
-            intakes: &self.intakes,
-            orders: &self.orders,
-            loading: self.loading.as_ref(),
+        let drop = file.drop.clone();
+        self.deliver([Dispatch::Intake(drop.clone(), ToIntake::Left(file.clone()))], turn);
+        match &mut self.shared.loading {
+            Some(loading) => loading.ended(file, end),
+            None => self.deliver([Dispatch::Intake(drop, ToIntake::Ended(file, end))], turn),
         }
     }
 
@@ -403,14 +383,14 @@ impl Engine {
     /// acts: waits that are over, drop directories, each destination in turn, receipts, and then parts over
     /// all destinations until permits or memory are used up.
     fn pump(&mut self, turn: &mut Turn) {
-        if self.draining {
+        if self.orders.is_draining() {
             return;
         }
         self.with_all_transfers(turn, Transfers::wake);
         self.start_reading(turn);
         self.with_intakes(turn, Intake::check_stalled);
         // What files mean, only all that is stored tells: one that is not known yet would be sent again.
-        if self.is_loaded() {
+        if self.shared.loading.is_none() {
             self.with_intakes(turn, Intake::advance);
         }
         self.with_all_transfers(turn, Transfers::advance);
@@ -434,5 +414,50 @@ impl Engine {
                 Some(false) | None => drop(contenders.swap_remove(index)),
             }
         }
+    }
+
+    /// Records the notices of a turn, and hands out what is due of them.
+    fn notify(&mut self, turn: &mut Turn) {
+        let scene = Scene { intakes: &self.intakes, transfers: &self.transfers };
+        self.notices.end_turn(turn, |id| scene.upload(id).map(FailingUpload::of));
+        if self.orders.is_draining() {
+            return;
+        }
+        for act in self.notices.acts(turn.now.monotonic) {
+            let flight = if let Act::Notify { notice } = &act {
+                Flight::Notify(notice.id)
+            } else {
+                Flight::Survey
+            };
+            self.shared.flights.start(flight, act, turn);
+        }
+    }
+
+    /// Hands out what a turn decided, and keeps account of what is to become durable by it.
+    fn flush(&mut self, turn: Turn, out: &mut Vec<Effect>) {
+        if turn.flush(out) {
+            self.shared.permits.disk().handed_over();
+        }
+    }
+
+    /// Returns when [`Event::Timer`] is due, if ever.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.orders.is_draining() {
+            return None;
+        }
+        let around =
+            Around { settings: &self.settings, intakes: &self.intakes, orders: &self.orders };
+        let transfers = self.transfers.values();
+        let transfers = transfers.filter_map(|t| t.next_deadline(around, &self.shared));
+        let has_run_slot = self.shared.flights.has_run_slot();
+        let intakes = match &self.shared.loading {
+            Some(loading) => loading.next_deadline(),
+            None => self.intakes.values().filter_map(|i| i.next_deadline(has_run_slot)).min(),
+        };
+        transfers.chain(self.notices.next_deadline()).chain(intakes).min()
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { intakes: &self.intakes, transfers: &self.transfers }
     }
 }

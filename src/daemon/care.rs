@@ -252,7 +252,7 @@ impl Daemon {
     /// Looks whether something is due for the database.
     pub(super) fn care_for_database(&mut self) {
         if self.phase == Phase::Running {
-            let is_sending = self.engine.is_working();
+            let is_sending = self.engine.view().is_working();
             self.care.look(&self.store, is_sending, self.clock.now());
         }
     }

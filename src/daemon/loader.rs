@@ -55,21 +55,21 @@ impl Daemon {
     /// Takes a piece of what is stored.
     pub(super) fn on_stored(&mut self, portion: Portion) {
         self.tell(Event::Stored(portion));
-        if self.engine.is_loaded() {
+        if self.engine.view().is_loaded() {
             tracing::debug!("all that is stored is in memory");
         }
     }
 
     /// Reads the configuration again when that was asked for while rows were read.
     pub(super) fn reload_if_waiting(&mut self) {
-        if self.engine.is_loaded() && std::mem::take(&mut self.loader.reload_waits) {
+        if self.engine.view().is_loaded() && std::mem::take(&mut self.loader.reload_waits) {
             self.reload();
         }
     }
 
     /// Reads the configuration again, once all that is stored is in memory.
     pub(super) fn on_reload(&mut self) {
-        match self.engine.is_loaded() {
+        match self.engine.view().is_loaded() {
             true => self.reload(),
             false => self.loader.reload_waits = true,
         }

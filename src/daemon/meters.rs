@@ -136,7 +136,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Daemon {
     /// Tells the engine what went, when that is due.
     pub(super) fn read_meters(&mut self, now: Monotonic) {
-        if self.meters_due > now || !self.engine.has_parts_on_their_way() {
+        if self.meters_due > now || !self.engine.view().has_parts_in_flight() {
             return;
         }
         self.meters_due = now.after(INTERVAL);
@@ -146,7 +146,7 @@ impl Daemon {
         if !in_flight.is_empty() {
             self.tell(Event::InFlight(in_flight));
         }
-        let paces = self.engine.paces().map(|(name, pace)| (name.clone(), pace)).collect();
+        let paces = self.engine.view().paces().map(|(name, pace)| (name.clone(), pace)).collect();
         *lock(&self.world.bandwidth.meters.paces) = paces;
     }
 }

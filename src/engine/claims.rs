@@ -18,7 +18,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dispatch::{Dispatch, ToUpload};
 use super::known::Filter;
+use super::scene::Scene;
 use super::ticket::Ticket;
 use crate::model::{PathDigest, PlaceHolder, TargetId, UploadId};
 
@@ -75,20 +77,42 @@ impl Claims {
     }
 
     /// Returns the uploads that wait for a place, the one that has waited longest first.
-    pub(super) fn waiting(&self, place: PlaceDigest) -> Vec<UploadId> {
+    fn waiting(&self, place: PlaceDigest) -> Vec<UploadId> {
         let range = (place, UploadId(i64::MIN))..=(place, UploadId(i64::MAX));
         self.waiting.range(range).map(|(_, id)| *id).collect()
     }
 
-    /// Returns every place that is waited for, with who waits.
-    pub(super) fn all_waiting(&self) -> Vec<(PlaceDigest, UploadId)> {
-        self.waiting.iter().copied().collect()
+    /// Returns every place that is waited for.
+    pub(super) fn all_awaited(&self) -> BTreeSet<PlaceDigest> {
+        self.waiting.iter().map(|(place, _)| *place).collect()
     }
 
-    /// Forgets every claim: which targets are the same has changed.
-    pub(super) fn forget(&mut self) {
+    /// Forgets every claim, for which targets are the same has changed, and has them made anew. What was
+    /// begun goes first.
+    pub(super) fn renew(&mut self, scene: Scene<'_>) -> Vec<Dispatch> {
         self.holders.clear();
         self.waiting.clear();
+        let claims = |id| {
+            let claims = [ToUpload::Claim, ToUpload::RestartWaiting];
+            claims.map(|what| Dispatch::Upload(id, what))
+        };
+        scene.ids_by(|upload| Some(upload.claim_order())).into_iter().flat_map(claims).collect()
+    }
+
+    /// Gives a free place to the upload that has waited longest for it.
+    pub(super) fn hand_over(&self, place: PlaceDigest) -> Vec<Dispatch> {
+        let next = self.waiting(place).first().copied();
+        let next = next.filter(|_| self.holder(place).is_none()).into_iter();
+        let goes_on = next.flat_map(|next| {
+            [ToUpload::Claim, ToUpload::Place].map(|what| Dispatch::Upload(next, what))
+        });
+        goes_on.chain([Dispatch::PlaceTaken(place)]).collect()
+    }
+
+    /// Has the rows of all that wait for a place name the upload that holds it.
+    pub(super) fn name_holder(&self, place: PlaceDigest) -> Vec<Dispatch> {
+        let Some(holder) = self.holder(place) else { return Vec::new() };
+        Dispatch::uploads(self.waiting(place), ToUpload::AwaitPlace(holder)).collect()
     }
 
     /// Notes that an upload of ours made or found a file at a place.

@@ -7,13 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
-use super::transfers::{Settled, Transfers};
-use super::turn::Turn;
-use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fingerprint, Place, Provenance, SourcePath,
-    UploadId,
-};
+use super::transfers::Settled;
+use crate::model::{DirectoryName, Fingerprint, Place, Provenance, SourcePath};
 
 /// A file that is handed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,56 +23,19 @@ pub struct HandedFile {
     pub provenance: Provenance,
 }
 
-impl Engine {
-    /// Admits files for a destination. Returns the upload of each; none where this version was handed in
-    /// for it before.
-    pub(super) fn hand_in(
-        &mut self,
-        files: Vec<HandedFile>,
-        known: &Catalogued,
-        to: &DestinationName,
-        turn: &mut Turn,
-    ) -> Vec<(SourcePath, Option<UploadId>)> {
-        let drop = DirectoryName::handed_in();
-        if let Some(intake) = self.intakes.get_mut(&drop) {
-            intake.borrow_known(known);
+impl HandedFile {
+    /// Returns what is admitted of it.
+    pub(super) fn into_settled(self) -> Settled {
+        let Self { path, name, version, provenance } = self;
+        Settled {
+            drop: DirectoryName::handed_in(),
+            place: Place::alone(&path),
+            path,
+            name,
+            version,
+            is_unreadable: false,
+            may_be_moved: false,
+            provenance: Some(provenance),
         }
-        let admit = |file: HandedFile| {
-            let upload = self.hand_in_file(&file, to, turn);
-            (file.path, upload)
-        };
-        let admitted = files.into_iter().map(admit).collect();
-        if let Some(intake) = self.intakes.get_mut(&drop) {
-            intake.end_borrow();
-        }
-        admitted
-    }
-
-    fn hand_in_file(
-        &mut self,
-        file: &HandedFile,
-        to: &DestinationName,
-        turn: &mut Turn,
-    ) -> Option<UploadId> {
-        let (drop, digest) = (DirectoryName::handed_in(), file.path.digest());
-        let files = self.intakes.get(&drop)?.files();
-        let set = files.set_of(to);
-        if set == 0 {
-            return None;
-        }
-        match files.known().covered(digest, &file.version) {
-            Some(covered) if covered & set != 0 => return None,
-            Some(_) => {}
-            // Uploads of another version have an end.
-            None => {
-                let live = files.known().live(digest);
-                self.with_owners(live, turn, Transfers::end_changed);
-            }
-        }
-        let (path, place, version) = (&file.path, Place::alone(&file.path), file.version);
-        let provenance = Some(file.provenance);
-        let (drop, name, is_unreadable) = (&drop, &file.name, false);
-        let settled = Settled { drop, path, name, place, version, is_unreadable, provenance };
-        self.admit_to(to, &settled, turn)
     }
 }

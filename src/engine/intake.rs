@@ -2,8 +2,8 @@
 //!
 //! Owns the files that settle, are known, compared or ignored ([`files`], [`settle`], [`compare`]), the
 //! health of the directory ([`health`]), its scans ([`scans`]), its runs ([`runs`], [`run`]) and their
-//! disposal ([`disposal`]). It knows of uploads no more than their ids: what it finds is a value
-//! ([`Finding`]) for who owns them, and what becomes of them is told to it ([`Intake::ended`]).
+//! disposal ([`disposal`]). It knows of uploads no more than their ids: what it finds it says to who owns them
+//! ([`Dispatch`]), and hears what becomes of them ([`ToIntake`]).
 //!
 //! At a crash nothing is lost but what scans find again: runs, disposals and ignored paths are rows.
 
@@ -17,6 +17,7 @@ mod runs;
 mod scans;
 mod settle;
 mod turn;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,14 +33,12 @@ pub(crate) use run::StoredRun;
 use runs::{RunWants, Runs};
 use scans::{RunningScan, ScanSchedule};
 use settle::Settle;
-pub(super) use turn::{
-    Askable, CompletedFile, Finding, IntakeTurn, LookReply, ReceiptFile, SettledFile, StoredPart,
-    Surroundings, UploadEnd,
-};
+use turn::SettledFile;
+pub(super) use turn::{Askable, IntakeTurn, LookReply, StoredPart, Surroundings, UploadEnd};
 
+use super::dispatch::{Dispatch, ToIntake, ToNotices, ToUpload};
 use super::event::{Act, ActId, Outcome, Setback, Walk};
 use super::settings::DirectorySettings;
-use super::ticket::Ticket;
 use crate::model::{
     Catalogued, DirectoryHealth, FailureKind, IgnoreReason, Monotonic, Now, Observation, Record,
     RunState, Seen, SourcePath, WallTime, WatchState,
@@ -76,6 +75,28 @@ impl Intake {
         }
     }
 
+    /// Receives what another machine says.
+    pub(super) fn receive(&mut self, what: ToIntake, turn: &mut IntakeTurn<'_>) {
+        let now = turn.now();
+        match what {
+            ToIntake::ScanNow => self.scan_now(now.monotonic),
+            ToIntake::Hint(paths) => self.hint(paths, now.monotonic),
+            ToIntake::Load(part) => self.load(part, now),
+            ToIntake::Forget => *self = Self::new(self.settings.clone(), now.monotonic),
+            ToIntake::AcceptRoot => self.accept_root(turn),
+            ToIntake::WriteHealth => {
+                if let Some(row) = self.health_row() {
+                    turn.record(Record::DirectoryHealth(row));
+                }
+            }
+            ToIntake::Admitted(file) => self.admitted(&file, now),
+            ToIntake::Joined(file) => self.joined(&file, now),
+            ToIntake::GivenUp(file) => self.runs.note_given_up(&file),
+            ToIntake::Left(file) => self.runs.leave(&file, now.monotonic),
+            ToIntake::Ended(file, end) => self.ended(&file, end, turn),
+        }
+    }
+
     /// Replaces the settings, and keeps what is known.
     pub(super) fn reconfigure(&mut self, settings: DirectorySettings) {
         self.files.set_destinations(settings.destinations.clone());
@@ -84,7 +105,7 @@ impl Intake {
     }
 
     /// Adds something that is stored.
-    pub(super) fn load(&mut self, part: StoredPart, now: Now) {
+    fn load(&mut self, part: StoredPart, now: Now) {
         let files = &mut self.files;
         match part {
             StoredPart::Ignored(path, IgnoreReason::Moved) => files.known.moved(path),
@@ -93,7 +114,10 @@ impl Intake {
             StoredPart::Run(run) => self.runs.load(run, now.monotonic),
             StoredPart::Root(root) => self.health.load_root(root),
             StoredPart::Disposal(what) => self.disposals.load(what, now),
-            StoredPart::Known(path, version, set) => files.known.admitted(path, &version, set),
+            StoredPart::Known(file) => {
+                let set = files.set_of(&file.destination);
+                files.known.admitted(file.path, &file.fingerprint, set);
+            }
             StoredPart::AllKnown(known) => files.known.replace(known),
         }
     }
@@ -158,17 +182,15 @@ impl Intake {
         turn: &mut IntakeTurn<'_>,
     ) {
         self.health.set_watch(watch, reason);
-        turn.find(Finding::Health);
+        turn.write_health();
     }
 
-    /// Accepts the other directory that stands at the path. Returns whether there is one.
-    pub(super) fn accept_root(&mut self, turn: &mut IntakeTurn<'_>) -> bool {
-        let has_other = self.health.accept_other();
-        if has_other {
+    /// Accepts the other directory that stands at the path, if one does.
+    fn accept_root(&mut self, turn: &mut IntakeTurn<'_>) {
+        if self.health.accept_other() {
             self.scan_now(turn.now().monotonic);
-            turn.find(Finding::Health);
+            turn.write_health();
         }
-        has_other
     }
 
     /// Starts what is due: steps of runs, disposals, looks, scans and comparisons.
@@ -197,7 +219,7 @@ impl Intake {
     /// Notes that no scan has shown anything for long, when that is so.
     pub(super) fn check_stalled(&mut self, turn: &mut IntakeTurn<'_>) {
         if self.health.note_stalled(self.settings.scan_interval, turn.now().monotonic) {
-            turn.find(Finding::Health);
+            turn.write_health();
         }
     }
 
@@ -289,12 +311,15 @@ impl Intake {
             Notice::MaybeMoved(version) => {
                 self.files.comparisons.queue_origin(path, place, version);
             }
-            Notice::Changed(open) => turn.find(Finding::Changed(open)),
-            Notice::Readable(open) => turn.find(match closeness {
-                Closeness::Scan => Finding::Seen(path.clone(), open),
-                Closeness::Look => Finding::Readable(open),
-            }),
-            Notice::Gone(open) => turn.find(Finding::Gone(open)),
+            Notice::Changed(open) => turn.tell_uploads(open, ToUpload::Changed),
+            Notice::Readable(open) => {
+                let what = match closeness {
+                    Closeness::Scan => ToUpload::Seen(path.clone()),
+                    Closeness::Look => ToUpload::Readable,
+                };
+                turn.tell_uploads(open, what);
+            }
+            Notice::Gone(open) => turn.tell_uploads(open, ToUpload::SourceGone),
         }
     }
 
@@ -303,7 +328,7 @@ impl Intake {
         // What is seen may change what is said to be missed.
         let was_stalled = self.health.record_scan_activity(turn.now().monotonic);
         if was_stalled || self.health.is_partial() {
-            turn.find(Finding::Health);
+            turn.write_health();
         }
     }
 
@@ -331,7 +356,7 @@ impl Intake {
                 self.grant(wants, turn.now().monotonic);
             }
             IntakeAct::WriteRunReceipt(run) => {
-                if self.runs.receipt_written(run, reply, turn) {
+                if self.runs.receipt_written(run, &self.settings, reply, turn) {
                     self.disposals.queue(run, false, &self.settings, turn);
                 }
             }
@@ -345,8 +370,9 @@ impl Intake {
         &mut self,
         reply: Option<LookReply<'_>>,
         paths: &[SourcePath],
-        now: Now,
+        turn: &IntakeTurn<'_>,
     ) {
+        let now = turn.now();
         self.files.is_looking = false;
         match reply {
             Some(LookReply { observations, root }) if self.settings.is_scanned => {
@@ -394,17 +420,21 @@ impl Intake {
         }
         let pause = self.health.pause(self.settings.scan_interval);
         self.scans.end(pause, self.settings.quiet_period, now);
-        turn.find(Finding::Health);
+        turn.write_health();
     }
 
     /// A scan came to its end.
     fn walked(&mut self, walk: Walk, scan: RunningScan, turn: &mut IntakeTurn<'_>) {
         let now = turn.now();
         if self.health.scan_ended(walk.root, walk.is_empty) {
-            turn.find(Finding::Back);
+            turn.say(Dispatch::DirectoryBack(turn.directory()));
         }
         self.health.set_free_space(walk.space.map(|space| space.free));
-        turn.find(Finding::Space(walk.space));
+        turn.say(Dispatch::Notices(ToNotices::Space {
+            directory: self.settings.directory.clone(),
+            drop: turn.directory(),
+            space: walk.space,
+        }));
         if !walk.complete {
             self.health.scan_missed_some(self.settings.scan_interval, now.monotonic);
             return;
@@ -436,64 +466,11 @@ impl Intake {
                 self.runs.wake(&run, turn.now().monotonic);
             }
         }
-        turn.find(Finding::Health);
-    }
-
-    /// Notes that a file was admitted for a destination.
-    pub(super) fn admitted(&mut self, admission: &Ticket, now: Now) {
-        let set = self.files.set_of(&admission.destination);
-        self.files.known.admitted(admission.path.digest(), &admission.fingerprint, set);
-        self.joined(admission, now);
-    }
-
-    /// Notes that an upload of a file has not ended.
-    pub(super) fn joined(&mut self, admission: &Ticket, now: Now) {
-        if !admission.is_sentinel {
-            self.files.known.began(admission.path.digest(), admission.id);
-        }
-        if self.runs.join(admission, now) {
-            self.scans.want(now.monotonic);
-        }
-    }
-
-    /// Notes that an upload of a run was given up by an operator.
-    pub(super) fn given_up(&mut self, admission: &Ticket) {
-        self.runs.note_given_up(admission);
-    }
-
-    /// Notes that an upload has ended: its run may go on.
-    pub(super) fn left(&mut self, admission: &Ticket, now: Monotonic) {
-        self.runs.leave(admission, now);
-    }
-
-    /// Notes what the end of an upload means for its file.
-    pub(super) fn ended(&mut self, admission: &Ticket, end: UploadEnd, turn: &mut IntakeTurn<'_>) {
-        let Ticket { id, path, fingerprint, .. } = admission;
-        let is_superseded = end == UploadEnd::Superseded;
-        let set = self.files.set_of(&admission.destination);
-        let known = &mut self.files.known;
-        if is_superseded {
-            // The same version may be back, while uploads of it to other destinations go on.
-            known.uncover(path.digest(), fingerprint, set);
-        }
-        known.ended(path.digest(), *id, is_superseded);
-        if is_superseded && self.settings.is_scanned {
-            // Whatever saw that it is another version, its run waits for that one to settle.
-            self.hint(vec![path.clone()], turn.now().monotonic);
-        }
-        if admission.run == *path && self.files.is_everywhere(path, fingerprint) {
-            // A file that is its own run is disposed of when its last upload has its receipt.
-            if end == UploadEnd::Receipted {
-                let (path, size, upload) = (path.clone(), fingerprint.size, *id);
-                turn.find(Finding::FileCompleted(CompletedFile { path, size, upload }));
-            }
-            self.disposals.queue(path, true, &self.settings, turn);
-        }
-        self.files.known.release(path.digest());
+        turn.write_health();
     }
 
     /// Returns the row of its health, when it differs from what was last written.
-    pub(super) fn health_row(&mut self) -> Option<DirectoryHealth> {
+    fn health_row(&mut self) -> Option<DirectoryHealth> {
         let (files, count) = (&self.files, self.files.settling_count());
         self.health.row(&self.settings, count, || files.ignored.unseen())
     }

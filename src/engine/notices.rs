@@ -32,6 +32,7 @@ use self::failed::Stuck;
 use self::message::Message;
 use self::outages::Outages;
 use self::queue::Queue;
+use super::dispatch::ToNotices;
 use super::event::{Act, Outcome, ReportWanted, Setback};
 use super::settings::{ChannelSettings, NoticeSettings, Settings};
 use super::turn::Turn;
@@ -157,7 +158,7 @@ impl Notices {
     }
 
     /// Has every channel tried at once.
-    pub(super) fn retry(&mut self, now: Monotonic) {
+    fn retry(&mut self, now: Monotonic) {
         self.queues.values_mut().for_each(|queue| queue.hurry(now));
     }
 
@@ -174,8 +175,23 @@ impl Notices {
         looks.into_iter().any(|kind| self.is_wanted(kind)) || self.reports()
     }
 
+    /// Receives what another machine says.
+    pub(super) fn receive(&mut self, what: ToNotices, now: Now) {
+        match what {
+            ToNotices::RunCompleted { row, destinations, upload } => {
+                self.run_completed(&row, &destinations, upload);
+            }
+            ToNotices::Doubt { drop, run, doubt } => self.doubt_found(&drop, &run, doubt.as_ref()),
+            ToNotices::Space { directory, drop, space } => {
+                self.space_found(&directory, Some(&drop), space);
+            }
+            ToNotices::DestinationAnswered(name) => self.destination_answered(&name),
+            ToNotices::Retry => self.retry(now.monotonic),
+        }
+    }
+
     /// Notes a run that was completed; of a file that is a run of its own, with its upload.
-    pub(super) fn run_completed(
+    fn run_completed(
         &mut self,
         row: &RunRow,
         destinations: &[DestinationName],
@@ -186,7 +202,7 @@ impl Notices {
     }
 
     /// Notes that a destination accepts calls.
-    pub(super) fn destination_answered(&mut self, name: &DestinationName) {
+    fn destination_answered(&mut self, name: &DestinationName) {
         self.outages.end(name);
         if !self.conditions.is_empty() {
             self.found.push(Message::unreachable(name, None));
@@ -195,7 +211,7 @@ impl Notices {
     }
 
     /// Notes why a run that is to be disposed of stays; or that nothing speaks against it any more.
-    pub(super) fn doubt_found(
+    fn doubt_found(
         &mut self,
         drop: &DirectoryName,
         run: &SourcePath,
@@ -219,12 +235,7 @@ impl Notices {
     }
 
     /// Notes the free space of the file system that a drop directory, or the state, lies on.
-    pub(super) fn space_found(
-        &mut self,
-        directory: &str,
-        drop: Option<&DirectoryName>,
-        space: Option<Space>,
-    ) {
+    fn space_found(&mut self, directory: &str, drop: Option<&DirectoryName>, space: Option<Space>) {
         let Some(space) = space else { return };
         let mut message = Message::free_space(directory, drop.cloned(), space);
         let was_low = self.conditions.contains_key(&message.group);

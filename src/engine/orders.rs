@@ -18,13 +18,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::dispatch::{Dispatch, ToIntake, ToNotices, ToTransfers, ToUpload};
 use super::handed::HandedFile;
+use super::scene::Scene;
 use super::ticket::Ticket;
 use super::transfers::{Transfers, Upload};
 use super::turn::Turn;
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fact, Now, OrderChange, OrderRecord, Record, Scope,
+    Catalogued, DestinationName, DirectoryName, Hold, OrderChange, OrderRecord, Record, Scope,
     SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
@@ -71,21 +72,40 @@ pub(super) struct Orders {
     paused: BTreeSet<Scope>,
     /// Uploads that end once it is known what was begun for them.
     given_up: BTreeSet<UploadId>,
+    is_draining: bool,
 }
 
 impl Orders {
-    /// Loads the orders that stand, as they were stored.
-    pub(super) fn load(&mut self, orders: Vec<(Standing, Scope, WallTime)>) {
+    /// Takes the orders that stand, as they were stored.
+    pub(super) fn load(orders: Vec<(Standing, Scope, WallTime)>) -> Self {
+        let mut loaded = Self::default();
         for (standing, scope, _) in orders {
             match (standing, scope) {
                 (Standing::Paused, scope) => {
-                    self.paused.insert(scope);
+                    loaded.paused.insert(scope);
                 }
                 (Standing::GivenUp, Scope::Upload(id)) => {
-                    self.given_up.insert(id);
+                    loaded.given_up.insert(id);
                 }
                 (Standing::GivenUp, _) => {}
             }
+        }
+        loaded
+    }
+
+    /// Starts nothing more: the daemon stops.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Notes that an upload is given up, and ends once it is known what was begun for it.
+    pub(super) fn give_up(&mut self, id: UploadId, turn: &mut Turn) {
+        if self.given_up.insert(id) {
+            stands(Standing::GivenUp, Scope::Upload(id), turn);
         }
     }
 
@@ -104,11 +124,10 @@ impl Orders {
     pub(super) fn ended(&mut self, id: UploadId, turn: &mut Turn) {
         let scope = Scope::Upload(id);
         if self.given_up.remove(&id) {
-            let scope = scope.clone();
-            turn.record(Record::Order(OrderRecord::Over { standing: Standing::GivenUp, scope }));
+            over(Standing::GivenUp, scope.clone(), turn);
         }
         if self.paused.remove(&scope) {
-            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
+            over(Standing::Paused, scope, turn);
         }
     }
 
@@ -136,175 +155,140 @@ impl Orders {
     }
 }
 
-impl Engine {
-    /// Carries out an order, and answers it.
-    pub(super) fn on_ordered(&mut self, id: OrderId, order: Order, turn: &mut Turn) {
-        let answer = match order {
-            Order::Set { verb, scopes } => {
-                let changes = scopes.into_iter().map(|scope| self.change(verb, scope, turn));
-                OrderAnswer::Changed(changes.collect())
-            }
-            Order::Resend { to } | Order::HandIn { to, .. } if !self.is_configured(&to) => {
-                OrderAnswer::UnknownDestination(to)
-            }
-            Order::Resend { to } => {
-                self.resend(&to, turn);
-                OrderAnswer::Resending
-            }
-            Order::HandIn { files, known, to } => {
-                OrderAnswer::HandedIn(self.hand_in(files, &known, &to, turn))
+impl Orders {
+    /// Carries out an order for one scope. Returns what it changes, and what is said to the machines.
+    pub(super) fn change(
+        &mut self,
+        verb: Verb,
+        scope: Scope,
+        scene: Scene<'_>,
+        turn: &mut Turn,
+    ) -> (OrderChange, Vec<Dispatch>) {
+        let ids = match scope {
+            Scope::Upload(id) => vec![id],
+            Scope::All | Scope::Destination(_) | Scope::Drop(_) | Scope::Run(..) => {
+                scene.ids(|upload| is_in(upload, &scope))
             }
         };
-        turn.answer(id, answer);
-    }
-
-    fn change(&mut self, verb: Verb, scope: Scope, turn: &mut Turn) -> OrderChange {
-        let is_known = match verb {
-            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon => self.knows(&scope),
-            Verb::AcceptRoot => self.accept_roots(&scope, turn),
-        };
-        let count = if is_known { self.carry_out(verb, &scope, turn) } else { 0 };
-        OrderChange { of: scope, is_known, upload_count: count as u64 }
-    }
-
-    fn is_configured(&self, name: &DestinationName) -> bool {
-        self.transfers.get(name).is_some_and(Transfers::is_configured)
-    }
-
-    /// Returns the uploads that are meant, in order.
-    fn ids_in(&self, scope: &Scope) -> Vec<UploadId> {
-        if let Scope::Upload(id) = scope {
-            return vec![*id];
-        }
-        let all = self.transfers.values().flat_map(Transfers::uploads);
-        let mut ids: Vec<_> = all.filter(|upload| is_in(upload, scope)).map(Upload::id).collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    fn knows(&self, scope: &Scope) -> bool {
-        match scope {
-            Scope::All => true,
-            Scope::Destination(name) => self.is_configured(name),
-            Scope::Drop(name) => self.intakes.contains_key(name),
-            Scope::Run(drop, run) => {
-                self.intakes.get(drop).is_some_and(|intake| intake.runs().row(run).is_some())
-                    || !self.ids_in(scope).is_empty()
+        let (is_known, count, said) = match verb {
+            Verb::AcceptRoot => {
+                let said = accept_roots(&scope, scene);
+                (!said.is_empty(), ids.len(), said)
             }
-            Scope::Upload(id) => self.upload(*id).is_some(),
-        }
-    }
-
-    fn carry_out(&mut self, verb: Verb, scope: &Scope, turn: &mut Turn) -> usize {
-        let ids = self.ids_in(scope);
-        match verb {
-            Verb::Pause => self.pause(scope, &ids, turn),
-            Verb::Resume => self.resume(scope, &ids, turn),
-            Verb::Retry => self.retry(scope, &ids, turn),
-            Verb::Abandon => {
-                ids.iter().for_each(|id| self.note_given_up(*id));
-                self.abandon(&ids, turn)
+            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Abandon
+                if !knows(&scope, &ids, scene) =>
+            {
+                (false, 0, Vec::new())
             }
-            Verb::AcceptRoot => ids.len(),
-        }
+            Verb::Pause => (true, ids.len(), self.pause(&scope, &ids, turn)),
+            Verb::Resume => {
+                let said = self.resume(&scope, &ids, turn);
+                let is_free = |id: &&UploadId| {
+                    scene.upload(**id).is_some_and(|upload| !self.cover(&upload.admission))
+                };
+                (true, ids.iter().filter(is_free).count(), said)
+            }
+            Verb::Retry => {
+                let goes_on = |id: &&UploadId| goes_on(**id, &scope, scene);
+                (true, ids.iter().filter(goes_on).count(), retry(&scope, &ids, scene))
+            }
+            Verb::Abandon => (true, ids.len(), self.abandon(&ids, scene)),
+        };
+        let upload_count = if is_known { count as u64 } else { 0 };
+        (OrderChange { of: scope, is_known, upload_count }, said)
     }
 
-    /// Accepts the other directories that stand at paths; tells whether there were any.
-    fn accept_roots(&mut self, scope: &Scope, turn: &mut Turn) -> bool {
-        let drops: Vec<_> = match scope {
-            Scope::All => self.intakes.keys().cloned().collect(),
-            Scope::Drop(drop) => vec![drop.clone()],
-            Scope::Destination(_) | Scope::Run(..) | Scope::Upload(_) => Vec::new(),
-        };
-        let mut accept = |drop: &&DirectoryName| {
-            self.with_intake(drop, turn, |intake, turn| intake.accept_root(turn)) == Some(true)
-        };
-        drops.iter().filter(|drop| accept(drop)).count() > 0
-    }
-
-    fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        if self.orders.paused.insert(scope.clone()) {
-            let (standing, scope) = (Standing::Paused, scope.clone());
-            turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now.wall }));
+    fn pause(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> Vec<Dispatch> {
+        if self.paused.insert(scope.clone()) {
+            stands(Standing::Paused, scope.clone(), turn);
         }
-        self.with_owners(ids.iter().copied(), turn, Transfers::place);
-        ids.len()
+        Dispatch::uploads(ids.iter().copied(), ToUpload::Place).collect()
     }
 
     /// Takes a pause back; taking back the pause of everything takes back every pause.
-    fn resume(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        let over: Vec<_> = match *scope == Scope::All {
-            true => std::mem::take(&mut self.orders.paused).into_iter().collect(),
-            false => self.orders.paused.take(scope).into_iter().collect(),
+    fn resume(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> Vec<Dispatch> {
+        let ended: Vec<_> = match *scope == Scope::All {
+            true => std::mem::take(&mut self.paused).into_iter().collect(),
+            false => self.paused.take(scope).into_iter().collect(),
         };
-        for scope in over {
-            turn.record(Record::Order(OrderRecord::Over { standing: Standing::Paused, scope }));
-        }
-        self.with_owners(ids.iter().copied(), turn, Transfers::place);
-        let is_free = |id: &&UploadId| {
-            self.upload(**id).is_some_and(|upload| !self.orders.cover(&upload.admission))
-        };
-        ids.iter().filter(is_free).count()
-    }
-
-    fn retry(&mut self, scope: &Scope, ids: &[UploadId], turn: &mut Turn) -> usize {
-        let lifted = self.lift(scope, turn.now);
-        let drops: Vec<_> = match scope {
-            Scope::All => self.intakes.keys().cloned().collect(),
-            Scope::Drop(drop) | Scope::Run(drop, _) => vec![drop.clone()],
-            Scope::Destination(_) | Scope::Upload(_) => Vec::new(),
-        };
-        drops.iter().for_each(|drop| self.on_scan_now(drop, turn.now));
-        if *scope == Scope::All {
-            self.notices.retry(turn.now.monotonic);
-        }
-        let mut retried = 0;
-        for id in ids {
-            let is_lifted = |u: &Upload| lifted.contains(&u.admission.destination);
-            let is_lifted = self.upload(*id).is_some_and(is_lifted);
-            let is_retried = self.with_owner(*id, turn, |t, turn| t.retry(*id, is_lifted, turn));
-            retried += usize::from(is_retried == Some(true));
-        }
-        retried
-    }
-
-    /// Ends the waits of closed destinations, also those that the far side asked for: the operator may
-    /// know better. Returns which had one.
-    fn lift(&mut self, scope: &Scope, now: Now) -> BTreeSet<DestinationName> {
-        let is_meant = |name: &DestinationName| match scope {
-            Scope::All => true,
-            Scope::Destination(asked) => asked == name,
-            Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
-        };
-        let meant = self.transfers.iter_mut().filter(|(name, _)| is_meant(name));
-        let lifted = meant.filter_map(|(name, t)| t.lift(now.monotonic).then_some(name));
-        lifted.cloned().collect()
+        ended.into_iter().for_each(|scope| over(Standing::Paused, scope, turn));
+        Dispatch::uploads(ids.iter().copied(), ToUpload::Place).collect()
     }
 
     /// A run of which something was given up is not all there, and says so.
-    fn note_given_up(&mut self, id: UploadId) {
-        let transfers = self.transfers.values().find_map(|transfers| transfers.upload(id));
-        let Some(upload) = transfers.filter(|_| !self.orders.gives_up(id)) else { return };
-        if let Some(intake) = self.intakes.get_mut(&upload.admission.drop) {
-            intake.given_up(&upload.admission);
-        }
+    fn abandon(&self, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
+        let is_new = |id: &&UploadId| !self.gives_up(**id);
+        let files = ids.iter().filter(is_new).filter_map(|id| scene.upload(*id));
+        let files = files.map(|upload| upload.admission.file());
+        let notes = files.map(|file| Dispatch::Intake(file.drop.clone(), ToIntake::GivenUp(file)));
+        notes.chain(Dispatch::uploads(ids.iter().copied(), ToUpload::GiveUp)).collect()
     }
+}
 
-    /// Gives uploads up; again, where one was given up before it was known what was begun for it.
-    pub(super) fn abandon(&mut self, ids: &[UploadId], turn: &mut Turn) -> usize {
-        for id in ids {
-            let at = turn.now;
-            let answer = self.transfers.values_mut().find_map(|t| t.give_up(*id, at));
-            let Some(answer) = answer else { continue };
-            let is_over = answer.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. }));
-            if !is_over && self.orders.given_up.insert(*id) {
-                let (standing, scope, at) = (Standing::GivenUp, Scope::Upload(*id), at.wall);
-                turn.record(Record::Order(OrderRecord::Stands { standing, scope, at }));
-            }
-            self.with_owner(*id, turn, |t, turn| t.settle_answer(*id, answer, turn));
+/// Records that an order stands.
+fn stands(standing: Standing, scope: Scope, turn: &mut Turn) {
+    turn.record(Record::Order(OrderRecord::Stands { standing, scope, at: turn.now.wall }));
+}
+
+/// Records that an order is over.
+fn over(standing: Standing, scope: Scope, turn: &mut Turn) {
+    turn.record(Record::Order(OrderRecord::Over { standing, scope }));
+}
+
+fn knows(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> bool {
+    match scope {
+        Scope::All => true,
+        Scope::Destination(name) => scene.is_configured(name),
+        Scope::Drop(name) => scene.intakes.contains_key(name),
+        Scope::Run(drop, run) => {
+            scene.intakes.get(drop).is_some_and(|intake| intake.runs().row(run).is_some())
+                || !ids.is_empty()
         }
-        ids.len()
+        Scope::Upload(id) => scene.upload(*id).is_some(),
     }
+}
+
+/// Has the other directories that stand at paths accepted.
+fn accept_roots(scope: &Scope, scene: Scene<'_>) -> Vec<Dispatch> {
+    let is_meant = |name: &DirectoryName| match scope {
+        Scope::All => true,
+        Scope::Drop(drop) => drop == name,
+        Scope::Destination(_) | Scope::Run(..) | Scope::Upload(_) => false,
+    };
+    let others = scene.intakes.iter().filter(|(name, i)| is_meant(name) && i.health().has_other());
+    others.map(|(name, _)| Dispatch::Intake(name.clone(), ToIntake::AcceptRoot)).collect()
+}
+
+/// Tells whether the wait of a destination is ended by an order to retry: also one that the far side asked
+/// for, for the operator may know better.
+fn lifts(scope: &Scope, name: &DestinationName) -> bool {
+    match scope {
+        Scope::All => true,
+        Scope::Destination(asked) => asked == name,
+        Scope::Drop(_) | Scope::Run(..) | Scope::Upload(_) => false,
+    }
+}
+
+/// Tells whether an upload that is retried goes on by that.
+fn goes_on(id: UploadId, scope: &Scope, scene: Scene<'_>) -> bool {
+    let Some(upload) = scene.upload(id) else { return false };
+    let to = &upload.admission.destination;
+    let waits = lifts(scope, to) && scene.transfers.get(to).is_some_and(Transfers::waits);
+    upload.is_held_up() || (waits && upload.state.hold == Hold::None)
+}
+
+fn retry(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
+    let destinations = scene.transfers.keys().filter(|name| lifts(scope, name));
+    let lifts = destinations.map(|name| Dispatch::Transfers(name.clone(), ToTransfers::Lift));
+    let drops: Vec<_> = match scope {
+        Scope::All => scene.intakes.keys().cloned().collect(),
+        Scope::Drop(drop) | Scope::Run(drop, _) => vec![drop.clone()],
+        Scope::Destination(_) | Scope::Upload(_) => Vec::new(),
+    };
+    let scans = drops.into_iter().map(|drop| Dispatch::Intake(drop, ToIntake::ScanNow));
+    let notices = (*scope == Scope::All).then_some(Dispatch::Notices(ToNotices::Retry));
+    let uploads = Dispatch::uploads(ids.iter().copied(), ToUpload::Retry);
+    lifts.chain(scans).chain(notices).chain(uploads).collect()
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {

@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::load::Stored;
 use super::turn::Turn;
 use crate::model::{Learned, OpenCleanup, Record, TargetAddress, TargetId};
 
 /// Every target that was ever known, and what holds for it whichever destination has it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TargetRegistry {
     known: BTreeMap<TargetAddress, TargetId>,
     /// What the answers of destinations have shown of their targets, for good; also of targets that are
@@ -26,16 +27,14 @@ pub(super) struct TargetRegistry {
 }
 
 impl TargetRegistry {
-    /// Loads what is stored.
-    pub(super) fn load(
-        &mut self,
-        known: &[(TargetId, TargetAddress)],
-        learned: Vec<(TargetId, Learned)>,
-        cleanups: Vec<OpenCleanup>,
-    ) {
-        self.known.extend(known.iter().map(|(id, address)| (address.clone(), *id)));
-        self.learned.extend(learned);
-        self.cleanups.extend(cleanups);
+    /// Takes what is stored.
+    pub(super) fn load(stored: &mut Stored) -> Self {
+        let known = std::mem::take(&mut stored.targets).into_iter();
+        Self {
+            known: known.map(|(id, address)| (address, id)).collect(),
+            learned: std::mem::take(&mut stored.learned).into_iter().collect(),
+            cleanups: std::mem::take(&mut stored.cleanups).into_iter().collect(),
+        }
     }
 
     /// Returns the id of a target, when it was ever known.

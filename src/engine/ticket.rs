@@ -39,7 +39,32 @@ pub(crate) struct Ticket {
     folders_length: u32,
 }
 
+/// What drop directories know of an upload.
+#[derive(Debug, Clone)]
+pub(super) struct UploadFile {
+    pub(super) id: UploadId,
+    pub(super) drop: DirectoryName,
+    pub(super) path: SourcePath,
+    pub(super) run: SourcePath,
+    pub(super) is_sentinel: bool,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) destination: DestinationName,
+}
+
 impl Ticket {
+    /// Returns what its drop directory knows of it.
+    pub(super) fn file(&self) -> UploadFile {
+        UploadFile {
+            id: self.id,
+            drop: self.drop.clone(),
+            path: self.path.clone(),
+            run: self.run.clone(),
+            is_sentinel: self.is_sentinel,
+            fingerprint: self.fingerprint,
+            destination: self.destination.clone(),
+        }
+    }
+
     /// Returns where the file shall stand.
     pub(crate) fn target(&self) -> Target {
         let folders = self.target[..self.folders_length as usize].split_terminator('/');

@@ -5,7 +5,7 @@
 //! clean-ups ([`circuit`]) and the ends of its runs ([`run_end`]). An upload moves by facts alone
 //! ([`place`]); what it wants next is a step ([`steps`]) or a part ([`send`]), and what comes back is
 //! judged in [`reply`]. Nothing else holds an upload: what it means elsewhere that one ended, or freed its
-//! place, is a value ([`TransferFinding`]).
+//! place, is said ([`Dispatch`]).
 //!
 //! A destination that is not configured keeps its uploads, parked.
 //!
@@ -39,15 +39,14 @@ pub(super) use steps::StepDetail;
 pub(super) use upload::Upload;
 use width::Flown;
 
+use super::dispatch::{Dispatch, ToTransfers, ToUpload};
 use super::event::{Act, ActId};
-use super::intake::{Askable, Intake, UploadEnd};
-use super::load::Loading;
+use super::intake::{Askable, Intake};
 use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
 use super::ticket::Ticket;
 use super::turn::Turn;
 use super::{Flight, Pace, Shared, StoredUpload, plan};
-use crate::engine::claims::PlaceDigest;
 use crate::model::{
     DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
     UploadId, UploadState, WholeDigest,
@@ -131,35 +130,12 @@ impl TransferAct {
     }
 }
 
-/// What a destination has found, for those whom it concerns.
-#[derive(Debug)]
-pub(super) enum TransferFinding {
-    Ended(UploadEnded),
-    /// A place was given up: the upload that has waited longest for it has it from here on.
-    Freed(PlaceDigest),
-    /// The file of this upload is not there; whether it stands elsewhere is found out once all is loaded.
-    Missing(UploadId),
-    /// The storage of the drop directory failed at an act.
-    SourceAway(DirectoryName),
-    /// The destination accepts calls.
-    Answering,
-}
-
-/// An upload that has ended.
-#[derive(Debug)]
-pub(super) struct UploadEnded {
-    pub ticket: Ticket,
-    pub end: UploadEnd,
-}
-
 /// What the rest of the engine says to a destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     pub settings: &'a Settings,
     pub intakes: &'a BTreeMap<DirectoryName, Intake>,
     pub orders: &'a Orders,
-    /// Not all that is stored is in memory.
-    pub loading: Option<&'a Loading>,
 }
 
 /// One step of one destination.
@@ -168,16 +144,16 @@ pub(super) struct TransferTurn<'a> {
     turn: &'a mut Turn,
     shared: &'a mut Shared,
     around: Around<'a>,
-    findings: Vec<TransferFinding>,
+    said: Vec<Dispatch>,
 }
 
 impl<'a> TransferTurn<'a> {
     pub(super) fn new(turn: &'a mut Turn, shared: &'a mut Shared, around: Around<'a>) -> Self {
-        Self { turn, shared, around, findings: Vec::new() }
+        Self { turn, shared, around, said: Vec::new() }
     }
 
-    pub(super) fn into_findings(self) -> Vec<TransferFinding> {
-        self.findings
+    pub(super) fn into_said(self) -> Vec<Dispatch> {
+        self.said
     }
 
     fn now(&self) -> Now {
@@ -192,8 +168,8 @@ impl<'a> TransferTurn<'a> {
         self.turn.record(record);
     }
 
-    fn find(&mut self, finding: TransferFinding) {
-        self.findings.push(finding);
+    fn say(&mut self, what: Dispatch) {
+        self.said.push(what);
     }
 
     fn start(&mut self, to: &DestinationName, what: TransferAct, act: Act) -> ActId {
@@ -261,10 +237,6 @@ impl Transfers {
         self.uploads.values().map(|upload| &**upload)
     }
 
-    pub(super) fn upload_mut(&mut self, id: UploadId) -> Option<&mut Upload> {
-        self.uploads.get_mut(&id).map(|upload| &mut **upload)
-    }
-
     pub(super) fn parked_count(&self) -> usize {
         self.parked.len()
     }
@@ -319,16 +291,13 @@ impl Transfers {
     }
 
     /// Returns when it wants attention by itself.
-    pub(super) fn next_deadline(
-        &self,
-        around: Around<'_>,
-        receipt_room: usize,
-    ) -> Option<Monotonic> {
+    pub(super) fn next_deadline(&self, around: Around<'_>, shared: &Shared) -> Option<Monotonic> {
+        let (is_loading, receipt_room) = (shared.loading.is_some(), shared.permits.receipt_room());
         let is_stopped = around.orders.stops(&self.name);
         let gate = self.gate.as_ref().filter(|_| !is_stopped);
         let is_open = gate.is_some_and(Gate::is_open);
         let exports = self.exports.due().filter(|_| is_open);
-        let end = self.ends.next_deadline().filter(|_| is_open && around.loading.is_none());
+        let end = self.ends.next_deadline().filter(|_| is_open && !is_loading);
         let timer = self.timers.first().map(|(at, _)| *at);
         let receipts = self.finish_by.filter(|_| receipt_room > 0);
         let gate = gate.and_then(Gate::next_deadline);
@@ -368,7 +337,7 @@ impl Transfers {
             self.step_upload(id, turn);
         }
         self.export(turn);
-        if turn.around.loading.is_none() {
+        if turn.shared.loading.is_none() {
             self.ends.advance(&self.name, turn);
         }
     }
@@ -403,9 +372,61 @@ impl Transfers {
         }
     }
 
-    /// Ends the wait of a closed destination; tells whether there was one.
-    pub(super) fn lift(&mut self, now: Monotonic) -> bool {
-        self.gate.as_mut().is_some_and(|gate| gate.lift(now))
+    /// Tells whether the destination is closed, and waits.
+    pub(super) fn waits(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::waits)
+    }
+
+    /// Tells whether the destination is closed.
+    fn is_closed(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.is_open())
+    }
+
+    /// Receives what another machine says.
+    pub(super) fn receive(&mut self, what: ToTransfers, turn: &mut TransferTurn<'_>) {
+        match what {
+            ToTransfers::Admit(settled) => self.admit(&settled, turn),
+            ToTransfers::AdmitSentinel(sentinel) => self.admit_sentinel(&sentinel, turn),
+            ToTransfers::Load(upload) => self.load(upload, turn),
+            ToTransfers::LoadRun(key) => self.ends.load(key, turn),
+            ToTransfers::QueueCleanup(what) => self.queue_cleanup(what, turn),
+            ToTransfers::Lift => {
+                if let Some(gate) = &mut self.gate {
+                    gate.lift(turn.now().monotonic);
+                }
+            }
+        }
+    }
+
+    /// Receives what another machine says to an upload.
+    pub(super) fn receive_for(
+        &mut self,
+        id: UploadId,
+        what: ToUpload,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        match what {
+            ToUpload::Changed => self.end_changed(id, turn),
+            ToUpload::Seen(path) => self.seen(id, path, turn),
+            ToUpload::Readable => self.release(id, turn),
+            ToUpload::SourceGone => self.source_gone(id, turn),
+            ToUpload::EndIfMoved => self.end_if_moved(id, turn),
+            ToUpload::Place => self.place(id, turn),
+            ToUpload::Claim => self.claim(id, turn),
+            ToUpload::AwaitPlace(holder) => self.await_place(id, Some(holder), turn),
+            ToUpload::ParkOrRelease => self.park_or_release(id, turn),
+            ToUpload::Retarget => self.retarget(id, turn),
+            ToUpload::RestartWaiting => self.restart_waiting(id, turn),
+            ToUpload::JoinRun => self.join_run(id, turn),
+            ToUpload::Rejoin => {
+                self.join_run(id, turn);
+                self.join_intake(id, turn);
+            }
+            ToUpload::Retry => self.retry(id, turn),
+            ToUpload::GiveUp => self.give_up(id, turn),
+            ToUpload::InFlight(bytes) => self.bytes_in_flight(id, bytes, turn),
+            ToUpload::Record(fact) => self.record(id, fact, turn),
+        }
     }
 
     /// Writes how the destination is doing, when that differs from what was last written.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::ask::Asked;
 use super::act::IntakeAct;
-use super::turn::{Finding, IntakeTurn};
+use super::turn::IntakeTurn;
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::retry;
 use crate::engine::settings::{DirectorySettings, RetrySettings};
@@ -193,7 +193,7 @@ impl Disposals {
         self.waiting.remove(run);
         let (drop, at) = (turn.directory(), turn.now().wall);
         turn.record(Record::DisposalEnded { drop, run: run.clone(), is_done, at });
-        turn.find(Finding::DoubtsOver(run.clone()));
+        turn.doubt_found(run, None);
     }
 
     /// Returns a disposal whose act has come back; one that was queued again meanwhile has none.

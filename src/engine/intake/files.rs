@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{Compared, Comparisons};
 use super::settle::Settle;
-use super::turn::{Finding, IntakeTurn, SettledFile};
+use super::turn::{IntakeTurn, SettledFile};
+use crate::engine::dispatch::{Dispatch, ToTransfers, ToUpload};
 use crate::engine::known::KnownFiles;
+use crate::engine::transfers::Settled;
 use crate::model::{
     Catalogued, DestinationName, Fingerprint, IgnoreReason, Monotonic, Observation, PathDigest,
     Place, Record, Seen, SourcePath, UploadId,
@@ -220,14 +222,14 @@ impl Files {
         if self.known.is_moved_no_more(file.path.digest()) {
             turn.record(Record::NotIgnored { drop: turn.directory(), path: file.path.clone() });
         }
-        turn.find(Finding::Settled(file));
+        admit(file, turn);
     }
 
     /// Notes that nothing is in the drop directory: every file of it was removed by someone. Returns
     /// whether any file settled before the scan that found this began.
     pub(super) fn all_gone(&mut self, scan_started: Monotonic, turn: &mut IntakeTurn<'_>) -> bool {
         self.comparisons.clear();
-        turn.find(Finding::Gone(self.known.all_live().collect()));
+        turn.tell_uploads(self.known.all_live().collect(), ToUpload::SourceGone);
         self.settle.forget_before(scan_started)
     }
 
@@ -368,6 +370,30 @@ impl Files {
             true if may_be_moved() => Notice::MaybeMoved(version),
             true => Notice::Settled(version, unreadable.cloned()),
         }
+    }
+}
+
+/// Has a file admitted for each destination that lacks this version. What parked for want of it at another
+/// one goes on.
+fn admit(file: SettledFile, turn: &mut IntakeTurn<'_>) {
+    let SettledFile { path, place, version, unreadable, missing, open, may_be_moved } = file;
+    let is_unreadable = unreadable.is_some();
+    if !is_unreadable {
+        turn.tell_uploads(open, ToUpload::Readable);
+    }
+    let drop = turn.directory();
+    let settled = Settled {
+        drop,
+        name: path.clone(),
+        path,
+        place,
+        version,
+        is_unreadable,
+        may_be_moved,
+        provenance: None,
+    };
+    for destination in missing {
+        turn.say(Dispatch::Transfers(destination, ToTransfers::Admit(settled.clone())));
     }
 }
 

@@ -181,6 +181,11 @@ impl Health {
         self.reach = Reach::Away { reason, other: Some(other) };
     }
 
+    /// Tells whether another directory stands at the path.
+    pub(in crate::engine) fn has_other(&self) -> bool {
+        matches!(&self.reach, Reach::Away { other: Some(_), .. })
+    }
+
     /// Accepts the other directory that stands at its path. Returns whether there is one.
     pub(super) fn accept_other(&mut self) -> bool {
         let Reach::Away { other, .. } = &mut self.reach else { return false };

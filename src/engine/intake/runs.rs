@@ -17,10 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::act::IntakeAct;
 use super::run::{RunStep, SeenFile, StoredRun, TrackedRun};
-use super::turn::{Finding, IntakeTurn, ReceiptFile};
+use super::turn::IntakeTurn;
+use crate::engine::dispatch::{Dispatch, ToTransfers};
 use crate::engine::event::{Act, Outcome, Setback};
 use crate::engine::settings::DirectorySettings;
-use crate::engine::ticket::Ticket;
+use crate::engine::ticket::UploadFile;
+use crate::engine::transfers::Sentinel;
 use crate::model::{
     FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState, SourcePath,
 };
@@ -73,7 +75,7 @@ impl Runs {
     }
 
     /// Notes that an upload of a run was given up by an operator.
-    pub(super) fn note_given_up(&mut self, admission: &Ticket) {
+    pub(super) fn note_given_up(&mut self, admission: &UploadFile) {
         let run = self.tracked.get_mut(&admission.run).filter(|_| !admission.is_sentinel);
         if let Some(run) = run {
             run.note_given_up();
@@ -91,7 +93,7 @@ impl Runs {
     }
 
     /// Notes that an upload belongs to a run. Returns whether a scan is wanted.
-    pub(super) fn join(&mut self, admission: &Ticket, now: Now) -> bool {
+    pub(super) fn join(&mut self, admission: &UploadFile, now: Now) -> bool {
         if admission.run == admission.path || admission.is_sentinel {
             return false;
         }
@@ -106,7 +108,7 @@ impl Runs {
     }
 
     /// Notes that an upload has ended.
-    pub(super) fn leave(&mut self, admission: &Ticket, now: Monotonic) {
+    pub(super) fn leave(&mut self, admission: &UploadFile, now: Monotonic) {
         let run = self.tracked.get_mut(&admission.run);
         if run.is_some_and(|run| run.leave(admission.id)) {
             self.wake(&admission.run, now);
@@ -257,6 +259,7 @@ impl Runs {
     pub(super) fn receipt_written(
         &mut self,
         name: &SourcePath,
+        directory: &DirectorySettings,
         reply: Result<Outcome, Setback>,
         turn: &mut IntakeTurn<'_>,
     ) -> bool {
@@ -268,8 +271,14 @@ impl Runs {
         let is_completed = run.complete(sha256, turn.now());
         if is_completed {
             write_row(run, turn);
-            let receipt = ReceiptFile { path, version: fingerprint };
-            turn.find(Finding::RunCompleted(name.clone(), receipt));
+            turn.say(super::uploads::completed(run.row().clone(), directory, None));
+            let Some(as_name) = directory.sentinel.clone() else { return true };
+            let (drop, run) = (turn.directory(), name.clone());
+            let sentinel = Sentinel { drop, run, path, version: fingerprint, name: as_name };
+            for to in &directory.destinations {
+                let admit = ToTransfers::AdmitSentinel(sentinel.clone());
+                turn.say(Dispatch::Transfers(to.clone(), admit));
+            }
         }
         is_completed
     }

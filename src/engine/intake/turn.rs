@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::act::IntakeAct;
 use super::run::StoredRun;
 use crate::engine::Flight;
+use crate::engine::dispatch::{Dispatch, ToIntake, ToNotices, ToUpload};
 use crate::engine::event::{Act, ActId};
 use crate::engine::flights::Flights;
 use crate::engine::known::KnownFiles;
@@ -12,8 +13,8 @@ use crate::engine::retry;
 use crate::engine::settings::RetrySettings;
 use crate::engine::turn::Turn;
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, Disposal, DisposalDoubt, Fingerprint, IgnoreReason,
-    Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, Space, UploadId,
+    DestinationName, DirectoryName, Disposal, DisposalDoubt, Fingerprint, IgnoreReason, KnownFile,
+    Now, Observation, PathDigest, Place, Record, RootIdentity, SourcePath, UploadId,
 };
 
 /// Files compared at once: reading them must not slow down what is written beside them.
@@ -23,35 +24,6 @@ const COMPARES_MAX: usize = 2;
 const RUN_ACTS_MAX: usize = 4;
 /// Runs about which destinations are asked at once.
 const ASKS_MAX: usize = 2;
-
-/// What a drop directory has found, for who owns the uploads and for people.
-#[derive(Debug)]
-pub(in crate::engine) enum Finding {
-    /// The file is settled: admit it.
-    Settled(SettledFile),
-    /// The file is another version than the one these uploads were planned for.
-    Changed(Vec<UploadId>),
-    /// A look opened the file of these uploads.
-    Readable(Vec<UploadId>),
-    /// A scan saw the file of these uploads; whether it can be opened, a look tells.
-    Seen(SourcePath, Vec<UploadId>),
-    /// The file of these uploads is not there.
-    Gone(Vec<UploadId>),
-    /// The drop directory was away and can be read again.
-    Back,
-    /// The room on the file system of the drop directory.
-    Space(Option<Space>),
-    /// The health of the drop directory may be another one.
-    Health,
-    /// A run was completed; its receipt is this file below the directory of receipts.
-    RunCompleted(SourcePath, ReceiptFile),
-    /// A file that is its own run is at every destination.
-    FileCompleted(CompletedFile),
-    /// A run that is to be disposed of stays.
-    Doubted(SourcePath, DisposalDoubt),
-    /// Nothing speaks against the disposal of a run any more.
-    DoubtsOver(SourcePath),
-}
 
 /// A file that is to be sent.
 #[derive(Debug)]
@@ -69,21 +41,6 @@ pub(in crate::engine) struct SettledFile {
     pub may_be_moved: bool,
 }
 
-/// A file that is its own run, and the upload that was its last.
-#[derive(Debug)]
-pub(in crate::engine) struct CompletedFile {
-    pub path: SourcePath,
-    pub size: ByteCount,
-    pub upload: UploadId,
-}
-
-/// The receipt of a run as a file.
-#[derive(Debug, Clone)]
-pub(in crate::engine) struct ReceiptFile {
-    pub path: SourcePath,
-    pub version: Fingerprint,
-}
-
 /// Something that is stored of a drop directory.
 #[derive(Debug)]
 pub(in crate::engine) enum StoredPart {
@@ -93,8 +50,8 @@ pub(in crate::engine) enum StoredPart {
     /// Which directory it was when its files were last seen.
     Root(RootIdentity),
     Disposal(Disposal),
-    /// A version of a file was admitted for the destinations of this set.
-    Known(PathDigest, Fingerprint, u64),
+    /// A version of a file that was admitted for a destination.
+    Known(KnownFile),
     /// All versions of files that were admitted.
     AllKnown(KnownFiles),
 }
@@ -144,7 +101,7 @@ pub(in crate::engine) struct IntakeTurn<'a> {
     turn: &'a mut Turn,
     flights: &'a mut Flights,
     around: Surroundings<'a>,
-    findings: Vec<Finding>,
+    said: Vec<Dispatch>,
 }
 
 impl<'a> IntakeTurn<'a> {
@@ -154,11 +111,11 @@ impl<'a> IntakeTurn<'a> {
         flights: &'a mut Flights,
         around: Surroundings<'a>,
     ) -> Self {
-        Self { directory, turn, flights, around, findings: Vec::new() }
+        Self { directory, turn, flights, around, said: Vec::new() }
     }
 
-    pub(in crate::engine) fn into_findings(self) -> Vec<Finding> {
-        self.findings
+    pub(in crate::engine) fn into_said(self) -> Vec<Dispatch> {
+        self.said
     }
 
     pub(super) fn now(&self) -> Now {
@@ -177,8 +134,24 @@ impl<'a> IntakeTurn<'a> {
         self.turn.record(record);
     }
 
-    pub(super) fn find(&mut self, finding: Finding) {
-        self.findings.push(finding);
+    pub(super) fn say(&mut self, what: Dispatch) {
+        self.said.push(what);
+    }
+
+    /// Says the same to several uploads.
+    pub(super) fn tell_uploads(&mut self, ids: Vec<UploadId>, what: ToUpload) {
+        self.said.extend(Dispatch::uploads(ids, what));
+    }
+
+    /// Says why a run that is to be disposed of stays; or that nothing speaks against it any more.
+    pub(super) fn doubt_found(&mut self, run: &SourcePath, doubt: Option<DisposalDoubt>) {
+        let (drop, run) = (self.directory(), run.clone());
+        self.say(Dispatch::Notices(ToNotices::Doubt { drop, run, doubt }));
+    }
+
+    /// Has the health of the drop directory written, should it be another one.
+    pub(super) fn write_health(&mut self) {
+        self.say(Dispatch::Intake(self.directory.clone(), ToIntake::WriteHealth));
     }
 
     /// Hands out an act of the drop directory.

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use super::message::Message;
+use crate::engine::transfers::Upload;
 use crate::engine::turn::Turn;
 use crate::model::{
     Admission, ByteCount, DestinationName, DirectoryName, Fact, Monotonic, NoticeFacts,
@@ -17,12 +18,25 @@ const STUCK_AFTER: Duration = Duration::from_hours(1);
 /// What a record about an upload does not say of it.
 #[derive(Debug)]
 pub(in crate::engine) struct FailingUpload {
-    pub(in crate::engine) drop: DirectoryName,
-    pub(in crate::engine) destination: DestinationName,
-    pub(in crate::engine) path: SourcePath,
-    pub(in crate::engine) size: ByteCount,
+    pub(super) drop: DirectoryName,
+    pub(super) destination: DestinationName,
+    pub(super) path: SourcePath,
+    pub(super) size: ByteCount,
     /// Since when its file cannot be read.
-    pub(in crate::engine) unreadable_since: Option<Monotonic>,
+    pub(super) unreadable_since: Option<Monotonic>,
+}
+
+impl FailingUpload {
+    pub(in crate::engine) fn of(upload: &Upload) -> Self {
+        let ticket = &upload.admission;
+        Self {
+            drop: ticket.drop.clone(),
+            destination: ticket.destination.clone(),
+            path: ticket.path.clone(),
+            size: ticket.fingerprint.size,
+            unreadable_since: upload.life.failing_since,
+        }
+    }
 }
 
 /// Uploads that were notified as stuck, and since when they are.

@@ -2,55 +2,58 @@
 
 use std::sync::Arc;
 
-use super::upload::Answer;
 use super::upload::Upload;
 use super::{TransferTurn, Transfers};
 use crate::engine::StoredUpload;
+use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::plan;
+use crate::engine::settings::DirectorySettings;
+use crate::engine::ticket::UploadFile;
 use crate::model::{
     Admission, ByteCount, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Hold, Now,
     ParkReason, Place, Provenance, Record, SourcePath, Target, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
-pub(in crate::engine) struct Settled<'a> {
-    pub drop: &'a DirectoryName,
-    pub path: &'a SourcePath,
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct Settled {
+    pub drop: DirectoryName,
+    pub path: SourcePath,
     /// Its path as the destination sees it.
-    pub name: &'a SourcePath,
+    pub name: SourcePath,
     pub place: Place,
     pub version: Fingerprint,
     pub is_unreadable: bool,
+    /// A file in this version was sent under another path.
+    pub may_be_moved: bool,
     /// Whose it is and where it lies, where that was asked.
     pub provenance: Option<Provenance>,
 }
 
 /// The receipt of a completed run, which is sent to the destination.
-pub(in crate::engine) struct Sentinel<'a> {
-    pub drop: &'a DirectoryName,
-    pub run: &'a SourcePath,
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct Sentinel {
+    pub drop: DirectoryName,
+    pub run: SourcePath,
     /// Its path below the directory of receipts.
-    pub path: &'a SourcePath,
+    pub path: SourcePath,
     pub version: Fingerprint,
     /// The name under which it is sent.
-    pub name: &'a str,
+    pub name: String,
 }
 
 impl Transfers {
-    /// Admits a file. Returns its upload; none where the destination or the drop directory is not
-    /// configured.
-    pub(in crate::engine) fn admit(
-        &mut self,
-        settled: &Settled<'_>,
-        turn: &mut TransferTurn<'_>,
-    ) -> Option<UploadId> {
-        let (intake, gate) = (turn.intake(settled.drop)?, self.gate.as_ref()?);
+    /// Admits a file, unless the destination or the drop directory is not configured.
+    pub(super) fn admit(&mut self, settled: &Settled, turn: &mut TransferTurn<'_>) {
+        let Some((intake, gate)) = turn.intake(&settled.drop).zip(self.gate.as_ref()) else {
+            return;
+        };
         let to = gate.settings();
-        let run = intake.runs().shared(&settled.place.run(settled.path));
+        let run = intake.runs().shared(&settled.place.run(&settled.path));
         let words = plan::Words {
             drop: intake.settings(),
-            path: settled.name,
-            run: if settled.place.is_alone(settled.path) { settled.name } else { &run },
+            path: &settled.name,
+            run: if settled.place.is_alone(&settled.path) { &settled.name } else { &run },
             reading: intake.runs().reading(&run),
             at: turn.now().wall,
         };
@@ -77,24 +80,36 @@ impl Transfers {
         let id = admission.id;
         turn.shared.permits.disk().admitted(id);
         self.insert(admission, turn);
-        Some(id)
+        self.tell_intake(id, ToIntake::Admitted, turn);
+        if settled.may_be_moved {
+            self.end_moved(id, turn);
+        }
+    }
+
+    /// Says something of an upload to its drop directory.
+    fn tell_intake(
+        &self,
+        id: UploadId,
+        what: impl FnOnce(UploadFile) -> ToIntake,
+        turn: &mut TransferTurn<'_>,
+    ) {
+        if let Some(upload) = self.uploads.get(&id) {
+            let file = upload.admission.file();
+            turn.say(Dispatch::Intake(file.drop.clone(), what(file)));
+        }
     }
 
     /// Admits the receipt of a run.
-    pub(in crate::engine) fn admit_sentinel(
-        &mut self,
-        sentinel: &Sentinel<'_>,
-        turn: &mut TransferTurn<'_>,
-    ) {
-        let Some((intake, gate)) = turn.intake(sentinel.drop).zip(self.gate.as_ref()) else {
+    pub(super) fn admit_sentinel(&mut self, sentinel: &Sentinel, turn: &mut TransferTurn<'_>) {
+        let Some((intake, gate)) = turn.intake(&sentinel.drop).zip(self.gate.as_ref()) else {
             return;
         };
         let below = [sentinel.run.as_bytes(), b"/", sentinel.name.as_bytes()].concat();
         let words = plan::Words {
             drop: intake.settings(),
             path: &SourcePath::from_bytes(&below),
-            run: sentinel.run,
-            reading: intake.runs().reading(sentinel.run),
+            run: &sentinel.run,
+            reading: intake.runs().reading(&sentinel.run),
             at: turn.now().wall,
         };
         let wish = gate.wish(sentinel.version.size);
@@ -110,7 +125,7 @@ impl Transfers {
             is_sentinel: true,
             destination: self.name.clone(),
             target_id: gate.targets().own(),
-            target: Target { folders, name: sentinel.name.to_owned() },
+            target: Target { folders, name: sentinel.name.clone() },
             part_size: planned.unwrap_or(wish),
             rank: 0,
             at: turn.now().wall,
@@ -139,52 +154,55 @@ impl Transfers {
         }
     }
 
-    /// Loads a run that is open at the destination.
-    pub(in crate::engine) fn load_run(
-        &mut self,
-        key: super::RunEndKey,
-        turn: &mut TransferTurn<'_>,
-    ) {
-        self.ends.load(key, turn);
-    }
-
-    /// Loads an upload.
-    pub(in crate::engine) fn load(&mut self, upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
-        let id = upload.id();
+    /// Loads an upload. One that was given up goes on being that.
+    pub(super) fn load(&mut self, mut upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
+        let (id, drop) = (upload.id(), &upload.admission.drop);
+        if let Some(directory) = turn.shared.roots.former(drop) {
+            upload.life.directory = Some(directory.into());
+        }
+        turn.shared.next_upload = turn.shared.next_upload.max(UploadId(id.0 + 1));
         self.uploads.insert(id, upload);
+        self.join_intake(id, turn);
         self.join_run(id, turn);
         self.claim(id, turn);
         self.retarget(id, turn);
         self.park_or_release(id, turn);
+        if turn.around.orders.gives_up(id) {
+            self.give_up(id, turn);
+        }
     }
 
-    /// Puts an upload as its row has it in the place of the one in memory; tells whether there was one.
-    pub(in crate::engine) fn reload(
-        &mut self,
-        stored: &StoredUpload,
-        turn: &mut TransferTurn<'_>,
-    ) -> bool {
+    /// Has an upload count for its file and its run.
+    pub(super) fn join_intake(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
+        let Some(intake) = turn.intake(&upload.admission.drop) else { return };
+        // One name for all, and not one for each.
+        upload.admission.run = intake.runs().shared(&upload.admission.run);
+        self.tell_intake(id, ToIntake::Joined, turn);
+    }
+
+    /// Puts an upload as its row has it in the place of the one in memory.
+    pub(in crate::engine) fn reload(&mut self, stored: StoredUpload, turn: &mut TransferTurn<'_>) {
         let id = stored.admission.id;
         self.unclaim(id, turn);
-        let Some(old) = self.uploads.remove(&id) else { return false };
+        let Some(old) = self.uploads.remove(&id) else { return };
         self.queue.remove(&old);
         if let Some(at) = old.life.timer {
             self.timers.remove(&(at, id));
         }
-        let mut upload = Box::new(Upload::restored(stored.clone()));
+        let mut upload = Box::new(Upload::restored(stored));
         upload.admission.run = old.admission.run.clone();
         upload.life.directory.clone_from(&old.life.directory);
         self.uploads.insert(id, upload);
         self.claim(id, turn);
-        true
     }
 
     /// Has the uploads of a drop directory remember its directory, for its name stands for another one or
     /// for none.
-    pub(in crate::engine) fn keep_directory(&mut self, drop: &DirectoryName, directory: &Arc<str>) {
-        let of_drop = self.uploads.values_mut().filter(|u| u.admission.drop == *drop);
-        for upload in of_drop {
-            upload.life.directory.get_or_insert_with(|| Arc::clone(directory));
+    pub(in crate::engine) fn keep_directory(&mut self, left: &DirectorySettings) {
+        let directory: Arc<str> = left.directory.as_str().into();
+        for upload in self.uploads.values_mut().filter(|u| u.admission.drop == left.name) {
+            upload.life.directory.get_or_insert_with(|| Arc::clone(&directory));
         }
     }
 
@@ -240,31 +258,32 @@ impl Transfers {
         }
     }
 
-    /// Has an upload go on; tells whether something had held it up. That the wait of the destination was
-    /// ended counts as well.
-    pub(in crate::engine) fn retry(
-        &mut self,
-        id: UploadId,
-        is_lifted: bool,
-        turn: &mut TransferTurn<'_>,
-    ) -> bool {
-        let Some(upload) = self.uploads.get_mut(&id) else { return false };
+    /// Has an upload go on that something holds up.
+    pub(super) fn retry(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let Some(upload) = self.uploads.get_mut(&id) else { return };
         upload.hurry();
-        let is_released = match upload.state.hold {
-            Hold::Waiting { .. } => true,
-            Hold::Parked { reason } => reason != ParkReason::NotConfigured,
-            Hold::None => return is_lifted,
-        };
-        if is_released {
+        if upload.is_held_up() {
             self.record(id, Fact::Released, turn);
         }
-        is_released
     }
 
-    /// Gives an upload up, and returns what follows from that.
-    pub(in crate::engine) fn give_up(&mut self, id: UploadId, now: Now) -> Option<Answer> {
-        let can_ask = self.gate.is_some();
-        self.uploads.get_mut(&id).map(|upload| upload.give_up(can_ask, now))
+    /// Gives an upload up; one of which it is not known what was begun for it ends later.
+    pub(super) fn give_up(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
+        let (can_ask, now) = (self.gate.is_some(), turn.now());
+        let answer = self.uploads.get_mut(&id).map(|upload| upload.give_up(can_ask, now));
+        let Some(answer) = answer else { return };
+        if !answer.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. })) {
+            turn.say(Dispatch::UploadGivenUp(id));
+        }
+        self.settle_answer(id, answer, turn);
+    }
+
+    /// A scan saw the file of an upload: where it waits for that, a look tells whether it can be opened.
+    pub(super) fn seen(&self, id: UploadId, path: SourcePath, turn: &mut TransferTurn<'_>) {
+        if let Some(upload) = self.upload(id).filter(|upload| upload.waits_for_source()) {
+            let drop = upload.admission.drop.clone();
+            turn.say(Dispatch::Intake(drop, ToIntake::Hint(vec![path])));
+        }
     }
 }
 

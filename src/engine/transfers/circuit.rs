@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use super::target::Targets;
 use super::width::Width;
-use super::{TransferAct, TransferFinding, TransferTurn};
+use super::{TransferAct, TransferTurn};
+use crate::engine::dispatch::{Dispatch, ToNotices};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::plan;
 use crate::engine::retry::{self, Closing, SOURCE_DELAY_MAX};
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
-    ByteCount, Call, DestinationState, Failure, Monotonic, Now, OpenCleanup, PartSize, Record,
-    RemoteUploadId, TargetId, WallTime,
+    ByteCount, Call, DestinationName, DestinationState, Failure, Monotonic, Now, OpenCleanup,
+    PartSize, Record, RemoteUploadId, TargetId, WallTime,
 };
 
 /// Clean-ups under way at one destination.
@@ -204,11 +205,16 @@ impl Gate {
         (self.state, self.reason) = (GateState::Open, None);
     }
 
-    /// Ends the wait of a closed one, whatever it waits for, and tells whether there was one.
-    pub(super) fn lift(&mut self, now: Monotonic) -> bool {
-        let GateState::Closed { until, .. } = &mut self.state else { return false };
-        *until = now;
-        true
+    /// Tells whether it is closed, and waits.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.state, GateState::Closed { .. })
+    }
+
+    /// Ends the wait of a closed one, whatever it waits for.
+    pub(super) fn lift(&mut self, now: Monotonic) {
+        if let GateState::Closed { until, .. } = &mut self.state {
+            *until = now;
+        }
     }
 
     /// Returns when it takes acts again, or is asked whether it does, while it is closed.
@@ -278,7 +284,7 @@ impl Gate {
         });
         if self.on_probed(failed, turn.retry(), turn.now().monotonic) {
             if self.is_open() {
-                turn.find(TransferFinding::Answering);
+                turn.say(answered(&self.settings.name));
             }
             self.write_health(turn);
         }
@@ -295,7 +301,7 @@ impl Gate {
                 self.streak = 0;
                 // An answer that was in flight when the destination was closed says nothing.
                 if self.is_open() {
-                    turn.find(TransferFinding::Answering);
+                    turn.say(answered(&self.settings.name));
                 }
             }
             Err(Setback { failure, .. }) => {
@@ -404,6 +410,11 @@ impl Gate {
         let retry_at = turn.now().wall.after(delay);
         turn.record(Record::CleanupDelayed { what, retry_at, failure });
     }
+}
+
+/// Says that a destination accepts calls.
+fn answered(name: &DestinationName) -> Dispatch {
+    Dispatch::Notices(ToNotices::DestinationAnswered(name.clone()))
 }
 
 #[cfg(test)]
@@ -532,9 +543,10 @@ mod tests {
     fn any_wait_is_lifted() {
         for kind in [throttled(Some(3600)), FailureKind::Unauthorized, FailureKind::Maintenance] {
             let mut gate = gate();
-            assert!(!gate.lift(at(0)), "an open one has none");
+            assert!(!gate.waits(), "an open one has no wait");
             fail(&mut gate, kind, 0);
-            assert!(gate.lift(at(9)));
+            assert!(gate.waits());
+            gate.lift(at(9));
             assert_eq!(closed(&gate).map(|(_, until)| until), Some(9), "{kind:?}");
         }
     }

@@ -3,9 +3,9 @@
 //! This is the only way by which an upload in memory moves: the law first, then the store's line, then
 //! its place among those that are ready, wait, are parked, exported, finish, or are gone.
 
-use super::upload::Answer;
-use super::upload::Upload;
-use super::{TransferFinding, TransferTurn, Transfers, UploadEnded, circuit};
+use super::upload::{Answer, Upload};
+use super::{TransferTurn, Transfers, circuit};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::intake::UploadEnd;
 use crate::model::{
     EndReason, Fact, Hold, Learned, OpenCleanup, ParkReason, Record, Stage, UploadId,
@@ -158,7 +158,7 @@ impl Transfers {
             | Stage::Verified { .. }
             | Stage::Ended(_) => UploadEnd::Abandoned,
         };
-        turn.find(TransferFinding::Ended(UploadEnded { ticket, end }));
+        turn.say(Dispatch::UploadEnded(ticket.file(), end));
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.
@@ -174,8 +174,8 @@ impl Transfers {
         let Some(upload) = self.uploads.get(&id).filter(|upload| upload.misses_source()) else {
             return;
         };
-        if turn.around.loading.is_some() {
-            return turn.find(TransferFinding::Missing(id));
+        if turn.shared.loading.is_some() {
+            return turn.say(Dispatch::SourceMissing(id));
         }
         if self.uploads().any(|other| other.is_of_same_file(&upload.admission)) {
             self.end_changed(id, turn);
@@ -208,7 +208,7 @@ impl Transfers {
     pub(in crate::engine) fn park_or_release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
         let drop = &upload.admission.drop;
-        if turn.around.loading.is_some_and(|loading| loading.again.has_new(drop)) {
+        if turn.shared.loading.as_ref().is_some_and(|loading| loading.has_new(drop)) {
             return;
         }
         let is_configured = self.gate.is_some() && turn.intake(drop).is_some();

@@ -2,8 +2,9 @@
 //! ([`crate::engine::claims`]).
 
 use super::upload::{Doubt, Upload};
-use super::{TransferFinding, TransferTurn, Transfers};
+use super::{TransferTurn, Transfers};
 use crate::engine::claims::{Owner, PlaceDigest};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::event::FindHolder;
 use crate::engine::ticket::Ticket;
 use crate::model::{
@@ -30,12 +31,12 @@ impl Transfers {
         }
         let (awaited, has_begun) = (upload.life.waits_for, upload.state.stage != Stage::Queued);
         let Some(place) = self.place_of(upload) else { return self.await_place(id, None, turn) };
-        let claims = &mut turn.shared.claims;
-        let holder = claims.holder(place).filter(|holder| *holder != id);
+        let holder = turn.shared.claims.holder(place).filter(|holder| *holder != id);
         // At a start, the one that it waited for may not have been loaded.
-        let is_early = turn.around.loading.is_some() && awaited.is_some() && !has_begun;
+        let is_early = turn.shared.loading.is_some() && awaited.is_some() && !has_begun;
         match holder {
             None if !is_early => {
+                let claims = &mut turn.shared.claims;
                 claims.hold(place, id);
                 let is_filled = claims.is_filled(place);
                 self.await_place(id, None, turn);
@@ -45,7 +46,7 @@ impl Transfers {
                 }
             }
             holder => {
-                claims.wait(place, id);
+                turn.shared.claims.wait(place, id);
                 self.await_place(id, holder.or(awaited), turn);
             }
         }
@@ -69,7 +70,7 @@ impl Transfers {
     pub(super) fn unclaim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let place = self.uploads.get(&id).and_then(|upload| self.place_of(upload));
         if let Some(place) = place.filter(|place| turn.shared.claims.leave(*place, id)) {
-            turn.find(TransferFinding::Freed(place));
+            turn.say(Dispatch::PlaceFreed(place));
         }
     }
 

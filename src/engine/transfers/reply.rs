@@ -1,10 +1,10 @@
 //! What comes back for one act of a destination, handed to the upload or the part of the destination that
 //! it concerns.
 
-use super::upload::{Answer, ETagMemory, Put, Tried, WholePut, in_vain};
-use super::upload::{Doubt, Upload};
+use super::upload::{Answer, Doubt, ETagMemory, Put, Tried, Upload, WholePut, in_vain};
 use super::width::{Flown, Landing};
-use super::{StepDetail, TransferAct, TransferFinding, TransferTurn, Transfers};
+use super::{StepDetail, TransferAct, TransferTurn, Transfers};
+use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::event::{ActId, Outcome, Setback};
 use crate::engine::settings::RetrySettings;
 use crate::model::{
@@ -85,7 +85,8 @@ impl Transfers {
         let is_away = |setback: &Setback| matches!(setback.failure.kind, FailureKind::SourceAway);
         let upload = what.upload().and_then(|id| self.uploads.get(&id));
         if let Some(upload) = upload.filter(|_| reply.as_ref().is_err_and(is_away)) {
-            turn.find(TransferFinding::SourceAway(upload.admission.drop.clone()));
+            let drop = upload.admission.drop.clone();
+            turn.say(Dispatch::Intake(drop, ToIntake::ScanNow));
         }
     }
 
@@ -118,11 +119,6 @@ impl Transfers {
         if self.upload(id).is_some_and(is_news) {
             self.record(id, Fact::InFlight { bytes }, turn);
         }
-    }
-
-    /// Whether a failure is the destination's misfortune rather than the act's own.
-    fn is_closed(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| !gate.is_open())
     }
 
     fn on_part(

@@ -238,6 +238,15 @@ impl Upload {
                 && (self.life.control.is_some() || self.life.doubt != Doubt::None)
     }
 
+    /// Tells whether something holds it up that an operator can end.
+    pub(in crate::engine) fn is_held_up(&self) -> bool {
+        match self.state.hold {
+            Hold::Waiting { .. } => true,
+            Hold::Parked { reason } => reason != ParkReason::NotConfigured,
+            Hold::None => false,
+        }
+    }
+
     /// Ends every wait: what failed is tried again at once.
     pub(crate) fn hurry(&mut self) {
         self.life.part_waits.clear();

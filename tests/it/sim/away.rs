@@ -37,7 +37,7 @@ fn until(world: &mut World, life: &mut Life, reached: impl Fn(&World, &Life) -> 
 
 fn is_sending(_: &World, life: &Life) -> bool {
     let is = |stage: &Stage| matches!(stage, Stage::Sending { .. });
-    life.engine.stored_uploads().iter().any(|upload| is(&upload.state.stage))
+    life.engine.view().stored_uploads().iter().any(|upload| is(&upload.state.stage))
 }
 
 fn watch(world: &World) -> (String, String) {
@@ -52,7 +52,7 @@ fn is_deaf(world: &World, _: &Life) -> bool {
 
 fn is_parked(life: &Life) -> bool {
     let parked = |hold: &Hold| matches!(hold, Hold::Parked { .. });
-    life.engine.stored_uploads().iter().any(|upload| parked(&upload.state.hold))
+    life.engine.view().stored_uploads().iter().any(|upload| parked(&upload.state.hold))
 }
 
 /// A share that is away.
@@ -139,7 +139,7 @@ fn files_removed_from_the_same_directory_are_missing() {
     world.settle(&mut life);
     assert_ne!(watch(&world).0, "deaf");
     let missing = Hold::Parked { reason: ParkReason::SourceMissing };
-    let stored = life.engine.stored_uploads();
+    let stored = life.engine.view().stored_uploads();
     assert!(!stored.is_empty() && stored.iter().all(|upload| upload.state.hold == missing));
     check::at_rest(&world, &life);
 }
@@ -153,10 +153,10 @@ fn another_directory_is_the_drop_directory_once_an_operator_accepts_it() {
     assert!(!accept(&mut world, &mut life), "there is no other");
     world.root = RootIdentity::new("another");
     until(&mut world, &mut life, is_deaf);
-    let before = life.engine.stored_uploads().len();
+    let before = life.engine.view().stored_uploads().len();
     world.write("run/others", TEN);
     pass(&mut world, &mut life, Duration::from_hours(1));
-    assert_eq!(life.engine.stored_uploads().len(), before, "nothing of another is admitted");
+    assert_eq!(life.engine.view().stored_uploads().len(), before, "nothing of another is admitted");
     assert!(!is_parked(&life));
     assert!(accept(&mut world, &mut life));
     world.settle(&mut life);
@@ -339,7 +339,7 @@ fn a_file_that_cannot_be_read_for_hours_waits_longer_each_time_and_is_tried_all_
     world.faults = (1..1_000).map(fault).collect();
     let mut life = world.start();
     let waits = |_: &World, life: &Life| {
-        let stored = life.engine.stored_uploads();
+        let stored = life.engine.view().stored_uploads();
         stored.iter().any(|upload| matches!(upload.state.hold, Hold::Waiting { .. }))
     };
     until(&mut world, &mut life, waits);

@@ -62,7 +62,7 @@ fn completed(world: &World) -> BTreeSet<UploadId> {
 
 /// No remote upload without an owner.
 fn no_orphans(world: &World, life: &Life) {
-    let stored = life.engine.stored_uploads();
+    let stored = life.engine.view().stored_uploads();
     let owned: Vec<_> = stored.iter().filter_map(|upload| upload.state.stage.remote()).collect();
     let state = world.fake.state();
     let is_owned = |id: &&String| owned.iter().any(|remote| remote.id.as_str() == id.as_str());

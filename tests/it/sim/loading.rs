@@ -24,7 +24,7 @@ fn no_scan_and_no_look_comes_before_all_that_is_stored() {
         world.write("run/late", b"late");
         let mut world = world.crashed(&life, false);
         let mut life = world.start();
-        while !life.engine.is_loaded() {
+        while !life.engine.view().is_loaded() {
             let step = world.step(&mut life);
             assert!(!matches!(step, Step::Act("scan" | "look")), "seed {seed}: {step:?}");
         }

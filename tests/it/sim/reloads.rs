@@ -61,7 +61,7 @@ fn what_is_taken_out_and_put_back_sends_nothing_again() {
             }
         }
         let restarted = world.crashed(&life, false).run();
-        assert_eq!(restarted.engine.stored_uploads().len(), 0);
+        assert_eq!(restarted.engine.view().stored_uploads().len(), 0);
         assert_eq!(sent(&world), before.0);
     }
 }

@@ -111,13 +111,15 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     world.write("run/large", TEN);
     world.fake.state().is_revoked = true;
     let mut life = world.start();
-    while !life.engine.has_halted() {
+    while !life.engine.view().has_halted() {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
-    assert!(life.engine.stored_uploads().iter().all(|upload| upload.state.hold == Hold::None));
+    assert!(
+        life.engine.view().stored_uploads().iter().all(|upload| upload.state.hold == Hold::None)
+    );
     world.fake.state().is_revoked = false;
     let since = world.now.monotonic;
-    let destination = life.engine.stored_uploads()[0].admission.destination.clone();
+    let destination = life.engine.view().stored_uploads()[0].admission.destination.clone();
     world.tell(&mut life, Event::CredentialChanged { destination });
     world.settle(&mut life);
     assert!(world.now.monotonic.since(since) < Duration::from_mins(1), "it waited for a probe");
@@ -127,7 +129,7 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
 /// Steps until an upload is in a stage.
 fn until_stage(world: &mut World, life: &mut Life, reached: impl Fn(&Stage) -> bool) {
     for _ in 0..10_000 {
-        if life.engine.stored_uploads().iter().any(|upload| reached(&upload.state.stage)) {
+        if life.engine.view().stored_uploads().iter().any(|upload| reached(&upload.state.stage)) {
             return;
         }
         assert_ne!(world.step(life), Step::Quiet, "the run ended before the stage was reached");
@@ -171,10 +173,16 @@ fn a_file_that_vanishes_parks_and_goes_on_when_it_is_back() {
     let kept = std::mem::take(&mut world.files);
     world.settle(&mut life);
     let parked = Hold::Parked { reason: ParkReason::SourceMissing };
-    assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+    assert_eq!(life.engine.view().stored_uploads()[0].state.hold, parked);
     world.files = kept;
     world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") });
-    while life.engine.stored_uploads().first().is_some_and(|upload| upload.state.hold == parked) {
+    while life
+        .engine
+        .view()
+        .stored_uploads()
+        .first()
+        .is_some_and(|upload| upload.state.hold == parked)
+    {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
     world.settle(&mut life);
@@ -333,7 +341,7 @@ fn a_taken_name_is_treated_by_policy() {
         let (world, life) = clash(policy, b"other", true);
         assert_eq!(content(&world), std::slice::from_ref(&old));
         let parked = Hold::Parked { reason: ParkReason::NameTaken };
-        assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+        assert_eq!(life.engine.view().stored_uploads()[0].state.hold, parked);
     }
 }
 
@@ -344,7 +352,7 @@ fn an_equal_length_is_no_proof_that_a_file_is_there() {
     {
         let (world, life) = clash(NamePolicy::SkipIfSame, there, is_marked);
         let parked = Hold::Parked { reason: ParkReason::NameTaken };
-        assert_eq!(life.engine.stored_uploads()[0].state.hold, parked);
+        assert_eq!(life.engine.view().stored_uploads()[0].state.hold, parked);
         assert_eq!(world.fake.state().files.len(), 1);
     }
 }
@@ -356,7 +364,12 @@ fn a_wait_that_ended_while_the_daemon_was_down_is_over_at_start() {
     world.faults =
         vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::ServerFault }];
     let mut life = world.start();
-    while !life.engine.stored_uploads().iter().any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
+    while !life
+        .engine
+        .view()
+        .stored_uploads()
+        .iter()
+        .any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
         || !life.is_durable()
     {
         assert_ne!(world.step(&mut life), Step::Quiet);
@@ -470,7 +483,12 @@ fn a_clock_that_is_set_back_parks_nothing() {
     world.faults =
         vec![Fault { act: "begin", nth: 1, after: false, kind: FailureKind::ServerFault }];
     let mut life = world.start();
-    while !life.engine.stored_uploads().iter().any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
+    while !life
+        .engine
+        .view()
+        .stored_uploads()
+        .iter()
+        .any(|u| matches!(u.state.hold, Hold::Waiting { .. }))
     {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
@@ -488,7 +506,7 @@ fn ignored_and_unreadable_files_have_a_reason_and_recover() {
     world.write("run/a", TEN);
     let mut life = world.start();
     // Until then nothing that is seen is taken.
-    while !life.engine.is_loaded() {
+    while !life.engine.view().is_loaded() {
         world.step(&mut life);
     }
     let path = SourcePath::from_bytes(b"run/pipe");

@@ -131,7 +131,7 @@ fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
         world.write("run/large", OLD);
         let mut life = world.start();
         let is_half = |life: &Life| {
-            life.engine.stored_uploads().iter().any(|upload| {
+            life.engine.view().stored_uploads().iter().any(|upload| {
                 matches!(upload.state.stage, Stage::Sending { .. })
                     && upload.state.accepted_count > 0
             })

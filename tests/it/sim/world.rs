@@ -414,7 +414,7 @@ impl World {
                 return;
             }
         }
-        panic!("the run does not come to rest: {:#?}", life.engine.stored_uploads());
+        panic!("the run does not come to rest: {:#?}", life.engine.view().stored_uploads());
     }
 
     /// Lets one thing happen: an act, a commit, or the passing of time.
@@ -464,7 +464,7 @@ impl World {
     /// and their answers come afterwards.
     pub(super) fn reconfigure(&mut self, life: &mut Life, settings: Settings, far: Option<Fake>) {
         // Another configuration waits until all that is stored is in memory.
-        while !life.engine.is_loaded() {
+        while !life.engine.view().is_loaded() {
             self.step(life);
         }
         life.commit_all();
@@ -537,7 +537,7 @@ impl World {
 
     fn wait(&mut self, life: &mut Life) -> Step {
         let is_idle = life.is_still();
-        if is_idle && life.rest.is_empty() && life.engine.is_quiet() && life.has_scanned {
+        if is_idle && life.rest.is_empty() && life.engine.view().is_quiet() && life.has_scanned {
             return Step::Quiet;
         }
         if is_idle && !life.rest.is_empty() {
@@ -593,7 +593,7 @@ impl Life {
 
     /// Returns every upload that the rows must hold, in memory or not.
     pub(super) fn stored_uploads(&self) -> Vec<StoredUpload> {
-        with_rest(self.engine.stored_uploads(), &self.rest)
+        with_rest(self.engine.view().stored_uploads(), &self.rest)
     }
 
     /// Counts the parts that are on their way.
@@ -621,7 +621,7 @@ impl Life {
         effects.iter().for_each(|effect| tell_trace("  decides", effect));
         let tasks = self.desk.receive(effects, &(), |_, answer| Some(answer));
         self.carry_out(tasks);
-        for upload in self.engine.stored_uploads() {
+        for upload in self.engine.view().stored_uploads() {
             assert_eq!(check::check(&upload), [], "memory of {}", upload.admission.id);
         }
     }

@@ -8,15 +8,15 @@ use regex::Regex;
 use super::{Source, root, sources};
 
 /// Lines of the product, without tests and the sandbox.
-const LINES_MAX: usize = 57_770;
+const LINES_MAX: usize = 57_960;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
 const NAMES_TWICE_MAX: usize = 64;
 /// Functions that take a tuple as one parameter.
 const TUPLE_PARAMETERS_MAX: usize = 58;
 /// Files with an `impl Engine`.
-const ENGINE_FILES_MAX: usize = 9;
+const ENGINE_FILES_MAX: usize = 3;
 /// Fields in `engine/` that other files may write.
-const OPEN_FIELDS_MAX: usize = 239;
+const OPEN_FIELDS_MAX: usize = 232;
 /// Fields of one struct.
 const FIELDS_MAX: usize = 26;
 /// Names that several modules may define, for they are used with the module's name.

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::super::act::IntakeAct;
-use super::super::turn::{Askable, Finding, IntakeTurn};
+use super::super::turn::{Askable, IntakeTurn};
 use super::{DisposalView, Disposals, record_delay};
 use crate::engine::event::{Act, ActId, Outcome, ProofCheck, ProofsChecked, Setback};
 use crate::model::{
@@ -191,12 +191,12 @@ impl Disposals {
             }
             ProofsChecked::Doubted(doubt) => {
                 let failure = Failure::new(FailureKind::NotFound, doubt.text());
-                turn.find(Finding::Doubted(run.clone(), doubt));
+                turn.doubt_found(run, Some(doubt));
                 return self.delay(run, failure, turn);
             }
         }
         if asked.next().is_none() {
-            turn.find(Finding::DoubtsOver(run.clone()));
+            turn.doubt_found(run, None);
         }
         self.to_ask.insert(run.clone());
     }
@@ -216,7 +216,7 @@ impl Disposals {
         let message = format!("{destination} does not say what it has: {}", failure.message);
         if count == UNANSWERED_MAX && !is_closed {
             let doubt = DisposalDoubt::GoneAtDestination(message.clone());
-            turn.find(Finding::Doubted(run.clone(), doubt));
+            turn.doubt_found(run, Some(doubt));
         }
         let delay = if is_closed { Duration::ZERO } else { turn.retry_delay(count) };
         record_delay(run, Failure { message, ..failure }, delay, turn);

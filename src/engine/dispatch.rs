@@ -1,0 +1,136 @@
+//! What the machines of the engine say to each other.
+//!
+//! A machine that takes a step says what concerns others; the engine delivers it once the step has ended, in
+//! order, and each with all that follows from it before the next. So no machine holds another one, and none
+//! changes in the middle of its own step.
+
+use super::claims::PlaceDigest;
+use super::intake::{StoredPart, UploadEnd};
+use super::ticket::UploadFile;
+use super::transfers::{RunEndKey, Sentinel, Settled, Upload};
+use crate::model::{
+    ByteCount, DestinationName, DirectoryName, DisposalDoubt, Fact, OpenCleanup, RunRow,
+    SourcePath, Space, UploadId,
+};
+
+/// What is said, and to whom.
+#[derive(Debug)]
+pub(super) enum Dispatch {
+    Intake(DirectoryName, ToIntake),
+    Transfers(DestinationName, ToTransfers),
+    /// To the destination that has the upload; to none once it has ended.
+    Upload(UploadId, ToUpload),
+    Notices(ToNotices),
+    /// An upload has ended.
+    UploadEnded(UploadFile, UploadEnd),
+    /// An upload was given up, and ends once it is known what was begun for it.
+    UploadGivenUp(UploadId),
+    /// A place was given up: the upload that has waited longest for it has it from here on.
+    PlaceFreed(PlaceDigest),
+    /// The rows of the uploads that wait for a place name the one that holds it.
+    PlaceTaken(PlaceDigest),
+    /// The file of this upload is not there; whether it stands elsewhere is found out once all is loaded.
+    SourceMissing(UploadId),
+    /// A drop directory was away and can be read again.
+    DirectoryBack(DirectoryName),
+}
+
+/// What a drop directory is told.
+#[derive(Debug)]
+pub(super) enum ToIntake {
+    ScanNow,
+    /// Something may have happened at these paths.
+    Hint(Vec<SourcePath>),
+    /// Something that is stored of it.
+    Load(StoredPart),
+    /// Everything that is known of it is read again.
+    Forget,
+    /// The other directory that stands at its path is accepted.
+    AcceptRoot,
+    /// Its health may be another one.
+    WriteHealth,
+    /// A file was admitted for a destination.
+    Admitted(UploadFile),
+    /// An upload of a file has not ended.
+    Joined(UploadFile),
+    /// An operator gave an upload up.
+    GivenUp(UploadFile),
+    /// An upload has ended: its run may go on.
+    Left(UploadFile),
+    /// What the end of an upload means for its file.
+    Ended(UploadFile, UploadEnd),
+}
+
+/// What a destination is told.
+#[derive(Debug)]
+pub(super) enum ToTransfers {
+    Admit(Settled),
+    AdmitSentinel(Sentinel),
+    Load(Box<Upload>),
+    /// A run that is open at its platform.
+    LoadRun(RunEndKey),
+    QueueCleanup(OpenCleanup),
+    /// Its wait is over, also where the far side asked for it.
+    Lift,
+}
+
+/// What an upload is told.
+#[derive(Debug, Clone)]
+pub(super) enum ToUpload {
+    /// Its file is another version.
+    Changed,
+    /// A scan saw its file; whether it can be opened, a look tells.
+    Seen(SourcePath),
+    /// A look opened its file.
+    Readable,
+    /// Its file is not there.
+    SourceGone,
+    /// Its file may stand under another path.
+    EndIfMoved,
+    /// What holds it up may be another thing than before.
+    Place,
+    Claim,
+    /// The upload that holds its place is this one.
+    AwaitPlace(UploadId),
+    /// Its drop directory or its destination may be configured, or not any more.
+    ParkOrRelease,
+    /// Its destination may have another target.
+    Retarget,
+    /// What was begun for it begins again where its place turns out to be another one's.
+    RestartWaiting,
+    JoinRun,
+    /// Its drop directory and its run are known again.
+    Rejoin,
+    /// An operator has it tried at once.
+    Retry,
+    /// An operator gives it up.
+    GiveUp,
+    /// Bytes of it are in flight.
+    InFlight(ByteCount),
+    Record(Fact),
+}
+
+/// What people may have to be notified of.
+#[derive(Debug)]
+pub(super) enum ToNotices {
+    /// A run was completed, or a file that is a run of its own, by this upload.
+    RunCompleted { row: Box<RunRow>, destinations: Vec<DestinationName>, upload: Option<UploadId> },
+    /// A run that is to be disposed of stays; nothing speaks against it any more where there is no doubt.
+    Doubt { drop: DirectoryName, run: SourcePath, doubt: Option<DisposalDoubt> },
+    /// The room on the file system of a drop directory.
+    Space { directory: String, drop: DirectoryName, space: Option<Space> },
+    /// A destination accepts calls.
+    DestinationAnswered(DestinationName),
+    /// Notices that wait are sent at once.
+    Retry,
+}
+
+impl Dispatch {
+    /// Says the same to several uploads.
+    pub(super) fn uploads(
+        ids: impl IntoIterator<Item = UploadId>,
+        what: ToUpload,
+    ) -> impl Iterator<Item = Self> {
+        ids.into_iter().map(move |id| Self::Upload(id, what.clone()))
+    }
+}

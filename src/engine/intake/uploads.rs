@@ -1,0 +1,86 @@
+//! What becomes of uploads, as their drop directory hears it.
+
+use super::Intake;
+use super::turn::{IntakeTurn, UploadEnd};
+use crate::engine::dispatch::{Dispatch, ToNotices};
+use crate::engine::settings::DirectorySettings;
+use crate::engine::ticket::UploadFile;
+use crate::model::{DestinationName, Fingerprint, Now, PathDigest, RunRow, UploadId};
+
+impl Intake {
+    /// Returns the uploads that a file which is handed in for a destination ends: those of other versions of
+    /// it. None where this version was handed in for it before, or the destination is not one of ours.
+    pub(in crate::engine) fn judge_handed(
+        &self,
+        path: PathDigest,
+        version: &Fingerprint,
+        to: &DestinationName,
+    ) -> Option<Vec<UploadId>> {
+        let set = self.files.set_of(to);
+        match self.files.known().covered(path, version) {
+            _ if set == 0 => None,
+            Some(covered) if covered & set != 0 => None,
+            Some(_) => Some(Vec::new()),
+            None => Some(self.files.known().live(path)),
+        }
+    }
+
+    /// Notes that a file was admitted for a destination.
+    pub(super) fn admitted(&mut self, admission: &UploadFile, now: Now) {
+        let set = self.files.set_of(&admission.destination);
+        self.files.known.admitted(admission.path.digest(), &admission.fingerprint, set);
+        self.joined(admission, now);
+    }
+
+    /// Notes that an upload of a file has not ended.
+    pub(super) fn joined(&mut self, admission: &UploadFile, now: Now) {
+        if !admission.is_sentinel {
+            self.files.known.began(admission.path.digest(), admission.id);
+        }
+        if self.runs.join(admission, now) {
+            self.scans.want(now.monotonic);
+        }
+    }
+
+    /// Notes what the end of an upload means for its file.
+    pub(super) fn ended(
+        &mut self,
+        admission: &UploadFile,
+        end: UploadEnd,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        let UploadFile { id, path, fingerprint, .. } = admission;
+        let is_superseded = end == UploadEnd::Superseded;
+        let set = self.files.set_of(&admission.destination);
+        let known = &mut self.files.known;
+        if is_superseded {
+            // The same version may be back, while uploads of it to other destinations go on.
+            known.uncover(path.digest(), fingerprint, set);
+        }
+        known.ended(path.digest(), *id, is_superseded);
+        if is_superseded && self.settings.is_scanned {
+            // Whatever saw that it is another version, its run waits for that one to settle.
+            self.hint(vec![path.clone()], turn.now().monotonic);
+        }
+        if admission.run == *path && self.files.is_everywhere(path, fingerprint) {
+            // A file that is its own run is disposed of when its last upload has its receipt.
+            if end == UploadEnd::Receipted {
+                let mut row = RunRow::opened(turn.directory(), path.clone(), turn.now().wall);
+                (row.file_count, row.size, row.generation) = (1, fingerprint.size, 1);
+                turn.say(completed(row, &self.settings, Some(*id)));
+            }
+            self.disposals.queue(path, true, &self.settings, turn);
+        }
+        self.files.known.release(path.digest());
+    }
+}
+
+/// Says that a run was completed.
+pub(super) fn completed(
+    row: RunRow,
+    settings: &DirectorySettings,
+    upload: Option<UploadId>,
+) -> Dispatch {
+    let (row, destinations) = (Box::new(row), settings.destinations.clone());
+    Dispatch::Notices(ToNotices::RunCompleted { row, destinations, upload })
+}

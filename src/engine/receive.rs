@@ -1,0 +1,270 @@
+//! What the events mean that concern more than one machine: outcomes, observations, orders, what is stored,
+//! other settings.
+
+use super::dispatch::{Dispatch, ToIntake, ToTransfers, ToUpload};
+use super::event::{ActId, Outcome, Setback, Unstored};
+use super::handed::HandedFile;
+use super::intake::{Closeness, Intake, IntakeAct, IntakeTurn, LookReply, StoredPart};
+use super::load::{self, Portion};
+use super::loading::{self, Loading};
+use super::orders::{Order, OrderAnswer, OrderId};
+use super::scene::Scene;
+use super::settings::Settings;
+use super::transfers::Transfers;
+use super::turn::Turn;
+use super::{Engine, Flight, Shared, reconfigure};
+use crate::model::{
+    Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Observation, OpenCleanup,
+    ParkReason, Record, SourcePath, UploadId,
+};
+
+/// How an act came back.
+type ActResult = Result<Outcome, Setback>;
+
+impl Engine {
+    pub(super) fn on_outcome(&mut self, act: ActId, reply: ActResult, turn: &mut Turn) {
+        let Some(flight) = self.shared.flights.remove(act) else { return };
+        match flight {
+            Flight::Intake(drop, what, destination) => {
+                if let Some(name) = destination {
+                    self.with_transfers(&name, turn, |t, turn| t.note_reply(act, &reply, turn));
+                }
+                // Whether the drop directory is away, a scan tells.
+                let is_away = |s: &Setback| matches!(s.failure.kind, FailureKind::SourceAway);
+                if what.reads_files() && reply.as_ref().is_err_and(is_away) {
+                    self.deliver([Dispatch::Intake(drop.clone(), ToIntake::ScanNow)], turn);
+                }
+                match &what {
+                    IntakeAct::Look(paths) => self.on_looked(&drop, paths, reply, turn),
+                    IntakeAct::Scan
+                    | IntakeAct::Compare(_)
+                    | IntakeAct::FindMoved(_)
+                    | IntakeAct::ReadRun(_)
+                    | IntakeAct::WriteRunReceipt(_)
+                    | IntakeAct::CheckProofs(_)
+                    | IntakeAct::Dispose(_) => {
+                        self.with_intake(&drop, turn, |i, turn| {
+                            i.on_reply(act, &what, reply, turn)
+                        });
+                    }
+                }
+            }
+            Flight::Transfers(name, what) => {
+                let scene = self.scene();
+                let reply = reply.map(|outcome| scene.without_used(what.upload(), outcome));
+                self.with_transfers(&name, turn, |t, turn| t.on_reply(act, what, reply, turn));
+            }
+            Flight::Notify(id) => self.notices.answered(id, reply.err(), turn),
+            Flight::Survey => self.notices.surveyed(reply, turn.now),
+            Flight::ReadRows => self.on_rows_read(act, reply.is_ok(), turn),
+        }
+    }
+
+    /// Hands observations to their drop directory, and takes back what the rows know of them. While rows
+    /// are being read, what files mean is not known: they are looked at again.
+    pub(super) fn on_observed(
+        &mut self,
+        drop: &DirectoryName,
+        observations: &[Observation],
+        closeness: Closeness,
+        turn: &mut Turn,
+    ) {
+        let is_loaded = self.shared.loading.is_none();
+        for seen in observations.iter().filter(|_| is_loaded) {
+            self.with_intake(drop, turn, |intake, turn| intake.observe(seen, closeness, turn));
+        }
+        self.with_intake(drop, turn, |intake, _| intake.end_borrow());
+    }
+
+    fn on_looked(
+        &mut self,
+        drop: &DirectoryName,
+        paths: &[SourcePath],
+        reply: ActResult,
+        turn: &mut Turn,
+    ) {
+        let reply = reply.ok().filter(|_| self.shared.loading.is_none());
+        if let Some(Outcome::Looked { observations, root, known }) = reply {
+            let found = LookReply { observations: &observations, root: root.as_ref() };
+            self.with_intake(drop, turn, |intake, turn| {
+                intake.look_ended(Some(found), paths, turn);
+                intake.borrow_known(&known);
+            });
+            self.on_observed(drop, &observations, Closeness::Look, turn);
+            self.with_intake(drop, turn, |intake, turn| intake.looked(paths, &observations, turn));
+        } else {
+            self.with_intake(drop, turn, |intake, turn| intake.look_ended(None, paths, turn));
+        }
+        self.deliver([Dispatch::Intake(drop.clone(), ToIntake::WriteHealth)], turn);
+    }
+
+    pub(super) fn on_ordered(&mut self, id: OrderId, order: Order, turn: &mut Turn) {
+        let answer = match order {
+            Order::Set { verb, scopes } => {
+                let change = |scope| {
+                    let scene = Scene { intakes: &self.intakes, transfers: &self.transfers };
+                    let (change, said) = self.orders.change(verb, scope, scene, turn);
+                    self.deliver(said, turn);
+                    change
+                };
+                OrderAnswer::Changed(scopes.into_iter().map(change).collect())
+            }
+            Order::Resend { to } | Order::HandIn { to, .. } if !self.scene().is_configured(&to) => {
+                OrderAnswer::UnknownDestination(to)
+            }
+            Order::Resend { to } => {
+                self.resend(&to, turn);
+                OrderAnswer::Resending
+            }
+            Order::HandIn { files, known, to } => {
+                OrderAnswer::HandedIn(self.hand_in(files, &known, &to, turn))
+            }
+        };
+        turn.answer(id, answer);
+    }
+
+    /// Admits files for a destination. Returns the upload of each; none where this version was handed in
+    /// for it before.
+    fn hand_in(
+        &mut self,
+        files: Vec<HandedFile>,
+        known: &Catalogued,
+        to: &DestinationName,
+        turn: &mut Turn,
+    ) -> Vec<(SourcePath, Option<UploadId>)> {
+        let drop = DirectoryName::handed_in();
+        self.with_intake(&drop, turn, |intake, _| intake.borrow_known(known));
+        let admit = |file: HandedFile| {
+            let judge = |i: &mut Intake, _: &mut IntakeTurn<'_>| {
+                i.judge_handed(file.path.digest(), &file.version, to)
+            };
+            let Some(changed) = self.with_intake(&drop, turn, judge).flatten() else {
+                return (file.path, None);
+            };
+            self.deliver(Dispatch::uploads(changed, ToUpload::Changed), turn);
+            let (path, id) = (file.path.clone(), self.shared.next_upload);
+            let admit = ToTransfers::Admit(file.into_settled());
+            self.deliver([Dispatch::Transfers(to.clone(), admit)], turn);
+            (path, (self.shared.next_upload != id).then_some(id))
+        };
+        let admitted = files.into_iter().map(admit).collect();
+        self.with_intake(&drop, turn, |intake, _| intake.end_borrow());
+        admitted
+    }
+
+    /// Memory goes back to what the rows say: it moves when a decision is made, ahead of the disk. An upload
+    /// of which the disk refuses a record for its own values is taken from its row again, as at a start, and
+    /// stays parked until an operator retries it: then it asks before it acts. Acts that were under way for
+    /// it come back to an upload that does not wait for them. The record that parks it tells the store that
+    /// memory agrees again.
+    pub(super) fn on_unstored(&mut self, refused: Unstored, turn: &mut Turn) {
+        let Unstored { upload, stored, why } = refused;
+        let at = turn.now.wall;
+        let Some(stored) = stored else {
+            // It has no row: its file is known in this life, and looked at again in the next.
+            let ends = ToUpload::Record(Fact::Abandoned { at });
+            return self.deliver([Dispatch::Upload(upload, ends)], turn);
+        };
+        match self.scene().owner(upload) {
+            Some(name) => {
+                self.with_transfers(&name, turn, |t, turn| t.reload(*stored, turn));
+            }
+            None => self.deliver(load::uploads(vec![*stored]), turn),
+        }
+        let reason = ParkReason::CannotBeStored;
+        let parks = ToUpload::Record(Fact::Parked { reason, detail: why, at });
+        self.deliver([Dispatch::Upload(upload, parks)], turn);
+    }
+
+    pub(super) fn on_stored(&mut self, portion: Portion, turn: &mut Turn) {
+        if portion == Portion::End {
+            return self.end_loading(turn);
+        }
+        let Shared { loading, roots, .. } = &mut self.shared;
+        let Some(loading) = loading else { return };
+        let scene = Scene { intakes: &self.intakes, transfers: &self.transfers };
+        let said = loading.received(portion, roots, scene);
+        self.deliver(said, turn);
+    }
+
+    /// Has what a destination's former targets hold sent to its target, as far as the sources are here.
+    fn resend(&mut self, to: &DestinationName, turn: &mut Turn) {
+        let Some(target) = self.transfers.get(to).and_then(Transfers::target) else { return };
+        let (destination, before) = (to.clone(), self.shared.next_upload);
+        turn.record(Record::Resend { destination, target, before });
+        self.read_again(loading::directories_of(to, self.scene()), turn);
+    }
+
+    /// Has the rows of these drop directories read.
+    fn read_again(&mut self, unread: loading::UnreadDirectories, turn: &mut Turn) {
+        if unread.is_empty() {
+            return;
+        }
+        self.intakes.values_mut().for_each(Intake::discard_scan);
+        let loading = self.shared.loading.get_or_insert_with(Loading::new);
+        loading.read(unread, turn.now.monotonic);
+        self.start_reading(turn);
+    }
+
+    /// Starts the act that reads rows, when it is due.
+    pub(super) fn start_reading(&mut self, turn: &mut Turn) {
+        let Some(loading) = &mut self.shared.loading else { return };
+        let Some(act) = loading.act(turn.now.monotonic) else { return };
+        loading.begun(self.shared.flights.start(Flight::ReadRows, act, turn));
+    }
+
+    fn on_rows_read(&mut self, act: ActId, is_read: bool, turn: &mut Turn) {
+        let Some(loading) = &mut self.shared.loading else { return };
+        let Some(read) = loading.rows_read(act, is_read, turn.now.monotonic) else { return };
+        let scans: Vec<_> =
+            read.keys().map(|name| Dispatch::Intake(name.clone(), ToIntake::ScanNow)).collect();
+        let known =
+            |(name, known)| Dispatch::Intake(name, ToIntake::Load(StoredPart::AllKnown(known)));
+        self.deliver(read.into_iter().map(known), turn);
+        self.end_loading(turn);
+        let ids = self.scene().ids(|_| true);
+        self.deliver(Dispatch::uploads(ids, ToUpload::ParkOrRelease), turn);
+        // What a scan saw before the rows were read was not compared with them.
+        self.deliver(scans, turn);
+    }
+
+    pub(super) fn end_loading(&mut self, turn: &mut Turn) {
+        let Some(loading) = self.shared.loading.take() else { return };
+        let said = loading.end(&self.shared.claims, self.scene());
+        self.deliver(said, turn);
+    }
+
+    pub(super) fn on_reconfigured(&mut self, settings: Settings, turn: &mut Turn) {
+        let roots = self.shared.roots.all(&self.intakes);
+        let replaced = reconfigure::intakes(&settings, &mut self.intakes, turn.now.monotonic);
+        for left in &replaced.left {
+            self.transfers.values_mut().for_each(|transfers| transfers.keep_directory(left));
+        }
+        let roots = self.shared.roots.load(roots, &self.intakes);
+        self.deliver(roots, turn);
+        self.notices.reconfigure(&settings, turn.now);
+        self.settings = settings;
+        let (transfers, targets) = (&mut self.transfers, &mut self.shared.targets);
+        reconfigure::transfers(&self.settings, transfers, targets, turn.now.monotonic);
+        self.assign_targets(turn);
+        self.with_all_transfers(turn, Transfers::write_health);
+        let ids = self.scene().ids(|_| true);
+        self.deliver(Dispatch::uploads(ids.clone(), ToUpload::Retarget), turn);
+        let scene = Scene { intakes: &self.intakes, transfers: &self.transfers };
+        let claims = self.shared.claims.renew(scene);
+        self.deliver(claims, turn);
+        self.deliver(Dispatch::uploads(ids.clone(), ToUpload::JoinRun), turn);
+        self.read_again(replaced.unread, turn);
+        self.deliver(Dispatch::uploads(ids, ToUpload::ParkOrRelease), turn);
+    }
+
+    /// Finds the targets of every destination; what is to be removed at one that is there again is queued.
+    pub(super) fn assign_targets(&mut self, turn: &mut Turn) {
+        self.with_all_transfers(turn, Transfers::assign_target);
+        let cleanups = self.shared.targets.take_cleanups().into_iter();
+        let queue = |what: OpenCleanup| {
+            Dispatch::Transfers(what.destination.clone(), ToTransfers::QueueCleanup(what))
+        };
+        self.deliver(cleanups.map(queue), turn);
+    }
+}

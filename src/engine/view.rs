@@ -1,0 +1,123 @@
+//! What can be asked of the engine between its turns. It only reads.
+
+use super::intake::IntakeAct;
+use super::transfers::{TransferAct, Transfers};
+use super::{Engine, Flight, StoredUpload};
+use crate::model::{DestinationName, DirectoryName, RootIdentity};
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Uploads that are queued, sending or waiting.
+    pub going: usize,
+    /// Uploads that are parked.
+    pub parked: usize,
+    /// Files that are not settled.
+    pub settling: usize,
+}
+
+/// How a destination is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Parts that may be in flight.
+    pub width: u32,
+    /// Parts that are.
+    pub flying: u32,
+    /// Bytes that went in a second, when that was last measured.
+    pub bytes_per_second: u64,
+}
+
+/// See the module's head.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a>(&'a Engine);
+
+impl Engine {
+    /// Returns what can be asked of it.
+    pub fn view(&self) -> View<'_> {
+        View(self)
+    }
+}
+
+impl<'a> View<'a> {
+    /// Tells whether a part is in flight.
+    pub fn has_parts_in_flight(self) -> bool {
+        self.0.shared.permits.part_count() > 0
+    }
+
+    /// Returns how each destination is sent to.
+    pub fn paces(self) -> impl Iterator<Item = (&'a DestinationName, Pace)> {
+        let transfers = self.0.transfers.iter();
+        transfers.filter_map(move |(name, t)| Some((name, t.pace(&self.0.settings)?)))
+    }
+
+    /// Tells whether nothing is under way.
+    pub fn is_idle(self) -> bool {
+        self.0.shared.flights.is_empty()
+    }
+
+    /// Tells whether nothing is under way but looking and comparing, which a stop need not wait for.
+    pub fn is_landed(self) -> bool {
+        let is_aside = |flight: &Flight| {
+            matches!(flight, Flight::Intake(_, act, _) if act.only_reads())
+                || matches!(flight, Flight::Transfers(_, TransferAct::Probe) | Flight::Survey)
+        };
+        self.0.shared.flights.all().all(is_aside)
+    }
+
+    /// Tells whether all that is stored is in memory.
+    pub fn is_loaded(self) -> bool {
+        self.0.shared.loading.is_none()
+    }
+
+    /// Tells whether anything is done for an upload, a run or a remote upload; scans, looks, probes
+    /// and notices are none of these.
+    pub fn is_working(self) -> bool {
+        let is_aside = |flight: &Flight| {
+            matches!(
+                flight,
+                Flight::Intake(_, IntakeAct::Scan | IntakeAct::Look(_), _)
+                    | Flight::Transfers(_, TransferAct::Probe)
+                    | Flight::Notify(_)
+            )
+        };
+        !self.is_loaded() || self.0.shared.flights.all().any(|flight| !is_aside(flight))
+    }
+
+    /// Tells whether every admitted upload has ended or is parked, and nothing settles.
+    pub fn is_quiet(self) -> bool {
+        self.is_loaded()
+            && self.is_idle()
+            && self.0.transfers.values().all(Transfers::is_quiet)
+            && self.settling_count() == 0
+            && self.0.notices.is_empty()
+    }
+
+    /// Tells whether a destination refuses our credential or is closed for maintenance.
+    pub fn has_halted(self) -> bool {
+        self.0.transfers.values().any(Transfers::is_halted)
+    }
+
+    /// Counts what is going on, for one line of status.
+    pub fn counts(self) -> Counts {
+        let open: usize = self.0.transfers.values().map(|t| t.uploads().count()).sum();
+        let parked = self.0.transfers.values().map(Transfers::parked_count).sum();
+        Counts { going: open - parked, parked, settling: self.settling_count() }
+    }
+
+    fn settling_count(self) -> usize {
+        self.0.intakes.values().map(|intake| intake.files().settling_count()).sum()
+    }
+
+    /// Returns every upload that has not ended as it would be stored, for comparison with rows.
+    pub fn stored_uploads(self) -> Vec<StoredUpload> {
+        let stored = self.0.transfers.values().flat_map(Transfers::stored_uploads);
+        let mut stored: Vec<_> = stored.collect();
+        stored.sort_by_key(|upload| upload.admission.id);
+        stored
+    }
+
+    /// Returns which directories the drop directories were, those that are not configured included.
+    pub fn roots(self) -> Vec<(DirectoryName, String, RootIdentity)> {
+        self.0.shared.roots.all(&self.0.intakes)
+    }
+}
