@@ -24,7 +24,7 @@ mod disk;
 mod dispatch;
 pub mod event;
 mod flights;
-pub(crate) mod handed;
+pub mod handed;
 mod intake;
 mod known;
 mod load;

@@ -145,7 +145,7 @@ pub mod testing {
     }
     pub mod engine {
         pub use crate::engine::{
-            Engine, Portion, Stored, StoredUpload, check, event, orders, settings,
+            Engine, Portion, Stored, StoredUpload, check, event, handed, orders, settings,
         };
     }
     pub mod model {

@@ -43,6 +43,9 @@ pub struct State {
     pub bytes_received: u64,
     /// Bytes received beyond the first whole arrival of each part.
     pub bytes_received_again: u64,
+    /// Bytes received for each upload of whoever sends, by its token, and the length of its file: its
+    /// uploads here may be several.
+    received: BTreeMap<String, (u64, u64)>,
     pub calls: BTreeMap<&'static str, u64>,
     pub now: WallTimeOrZero,
     /// It does not answer.
@@ -198,7 +201,9 @@ impl Fake {
             return refuse(FailureKind::UploadGone, "no such upload");
         };
         let again = upload.stored.insert(*part, (stored.etag.clone(), bytes)).is_some();
+        let (token, size) = (upload.request.token.clone(), upload.request.size);
         state.arrived(length, again);
+        state.arrived_for(token, size, length);
         Ok(stored)
     }
 

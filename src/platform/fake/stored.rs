@@ -5,7 +5,7 @@ use md5::{Digest, Md5 as Hasher};
 use super::{Fake, File, Result, State, refuse};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
+    ByteCount, Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
     RemotePart, RemoteUploadId, Stored,
 };
 use crate::platform::contract::{PartBody, Whole, WholeRequest};
@@ -29,6 +29,7 @@ impl Fake {
         let is_ours = standing.is_some_and(|file| file.token.as_ref() == Some(&begun.token));
         let is_sound = is_ours && standing.is_some_and(|file| file.bytes == bytes);
         state.arrived(bytes.len() as u64, is_ours);
+        state.arrived_for(begun.token.clone(), begun.size, bytes.len() as u64);
         let bytes = state.damage(bytes);
         let stored = state.tell(&bytes);
         match there {
@@ -112,6 +113,17 @@ impl State {
             (false, false, false) => md5.to_string(),
         };
         Stored { etag: ETag::from_header(&text), is_keyed, note: None }
+    }
+
+    /// Counts bytes that arrived for an upload of whoever sends.
+    pub(super) fn arrived_for(&mut self, token: String, size: ByteCount, length: u64) {
+        let (received, whole) = self.received.entry(token).or_default();
+        (*received, *whole) = (*received + length, size.0);
+    }
+
+    /// Returns the bytes received beyond the length of each file, whatever remote uploads they were for.
+    pub fn bytes_beyond_files(&self) -> u64 {
+        self.received.values().map(|(received, whole)| received.saturating_sub(*whole)).sum()
     }
 
     /// Changes a byte, each time in another way, as long as that is planned.

@@ -19,7 +19,7 @@ use super::world::{Life, Step, World, traits};
 const STEPS_MAX: usize = 20_000;
 
 impl World {
-    fn notify_by_mail(&mut self) {
+    pub(super) fn notify_by_mail(&mut self) {
         self.settings.channels = vec![ChannelSettings::plain(Channel::new("mail"))];
     }
 
@@ -67,7 +67,7 @@ fn until_told(world: &mut World, life: &mut Life, mut visit: impl FnMut(&World, 
 }
 
 /// Every message, by its id: the same each time it was sent.
-fn messages(world: &World) -> BTreeMap<String, Value> {
+pub(super) fn messages(world: &World) -> BTreeMap<String, Value> {
     let mut bodies = BTreeMap::new();
     for notice in &world.told {
         let body = dropferry::testing::notify::body(notice);

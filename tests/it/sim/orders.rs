@@ -108,7 +108,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
                     let stage = stage(id);
                     assert!(matches!(stage, Some(Stage::Ended(_))), "{id}: {stage:?}");
                 }
-                check::ended(&world, &life);
+                check::at_rest(&world, &life);
             });
         });
     }

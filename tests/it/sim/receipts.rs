@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dropferry::testing::daemon::data_of;
-use dropferry::testing::model::UploadId;
+use dropferry::testing::model::{EndReason, Stage, UploadId};
 use dropferry::testing::receipt;
 use dropferry::testing::store::snapshot::Detail;
 use sha2::{Digest, Sha256};
@@ -18,9 +18,14 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    /// Renders the receipt of an upload from its rows and renames it into place.
-    pub(super) fn rename(&mut self, detail: Detail, upload: UploadId) {
-        self.unsynced.insert(upload, rendered(detail));
+    /// Renders the receipt of an upload from its rows and renames it into place. Nothing is written, as in
+    /// the daemon, where the upload was given up since it was asked for.
+    pub(super) fn rename(&mut self, detail: Detail, upload: UploadId) -> bool {
+        let is_asked_for = detail.upload.state.stage != Stage::Ended(EndReason::Abandoned);
+        if is_asked_for {
+            self.unsynced.insert(upload, rendered(detail));
+        }
+        is_asked_for
     }
 
     /// Syncs the directory; returns the digest of the receipt.

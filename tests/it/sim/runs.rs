@@ -6,7 +6,7 @@ use std::time::Duration;
 use dropferry::testing::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
 use dropferry::testing::model::{
     DirectoryName, DisposalDoubt, Disposition, Failure, FailureKind, NoticeKind, RemoteStanding,
-    RootIdentity, RunState, SourcePath, UploadId, WallTime,
+    RootIdentity, RunState, SourcePath, Stage, UploadId, WallTime,
 };
 use dropferry::testing::platform::contract::Platform;
 use dropferry::testing::receipt;
@@ -23,7 +23,7 @@ impl World {
     /// Writes the run's receipt as the daemon does. Every file that stands in the run must have
     /// arrived and have its own receipt by then.
     pub(super) fn write_run_receipt(&mut self, run: &SourcePath, generation: u32) -> Outcome {
-        self.assert_proved(run);
+        self.assert_proved(run, false);
         let snapshot = self.rows();
         let drop = DirectoryName::new("drop");
         let row = snapshot.run(&drop, run).expect("it can be read").expect("it is stored");
@@ -87,7 +87,7 @@ impl World {
                 return Err(Failure::new(FailureKind::SourceChanged, "not all of it is proved"));
             }
         }
-        self.assert_proved(run);
+        self.assert_proved(run, true);
         paths.iter().for_each(|path| drop(self.files.remove(path)));
         self.disposed.extend(paths);
         Ok(Outcome::Disposed)
@@ -99,13 +99,16 @@ impl World {
         self.files.keys().filter(is_of).cloned().collect()
     }
 
-    /// Every file of the run is at the far end as it stands here, and has a durable receipt.
-    fn assert_proved(&self, run: &SourcePath) {
+    /// Every file of the run is at the far end as it stands here, and has a durable receipt; one that was
+    /// given up may be missing there, unless it is to leave.
+    fn assert_proved(&self, run: &SourcePath, is_leaving: bool) {
         let status = super::check::status(self);
         for path in self.paths_of(run) {
             let (version, bytes) = &self.files[&path];
             let is_it = |u: &&Upload| {
-                u.admission.path == path && u.admission.fingerprint.same_version(version)
+                u.admission.path == path
+                    && u.admission.fingerprint.same_version(version)
+                    && (is_leaving || !matches!(u.state.stage, Stage::Ended(_)))
             };
             let mut uploads = status.uploads.iter().filter(is_it).peekable();
             if uploads.peek().is_none() {

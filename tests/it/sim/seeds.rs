@@ -1,119 +1,186 @@
-//! Random runs: platforms of every kind, faults, outages, crashes, power cuts and files that change,
-//! all by a seed. `DROPFERRY_SIM_SEEDS=20000` runs more of them, `DROPFERRY_SIM_FIRST=1234` from there.
+//! Random runs: platforms of every kind, faults, outages, crashes, power cuts, stops, files that change,
+//! orders, reloads, files that are handed in, exports, notices and disposal, all by a seed.
+//!
+//! `DROPFERRY_SIM_SEEDS=20000` runs more of them, `DROPFERRY_SIM_FIRST=1234` from there. One that fails is
+//! shrunk, and `DROPFERRY_SIM_SAVE=NAME` writes what is left of it to `scripts/`.
+
+use std::collections::BTreeSet;
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{
-    DirectoryName, EndReason, Hold, NamePolicy, ParkReason, PartSize, SourcePath, Stage, Traits,
+    DestinationName, DirectoryName, EndReason, Hold, NamePolicy, ParkReason, Scope, SourcePath,
+    Stage, Verb,
 };
+use dropferry::testing::store::snapshot::Upload;
 
 use super::check;
-use super::crashes::told;
+use super::notices::messages;
 use super::random::Random;
-use super::world::{Life, World, traits};
+use super::script::{HANDED, Script, directory, happen};
+use super::shrink::{self, holds};
+use super::world::{Life, World};
 
 const SEED_COUNT: u64 = 1000;
 /// One seed in so many is replayed as it goes: that costs as much again.
 const REPLAYED: u64 = 10;
-const PATHS: [&str; 3] = ["run/a", "run/b.txt", "other/c"];
-/// Files are written anew under every policy but this one, where it only parks.
-const POLICIES: [NamePolicy; 4] =
-    [NamePolicy::SkipIfSame, NamePolicy::Overwrite, NamePolicy::Rename, NamePolicy::Park];
+/// So many tests share the seeds, for they run side by side.
+const TEST_COUNT: u64 = 4;
+const PATHS: [&str; 4] = ["run/a", "run/b.txt", "other/c", "alone"];
+const SCOPES: [&str; 6] = ["all", "far", "second", "drop", "run", "other"];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
-#[test]
-fn no_order_fault_or_crash_loses_or_doubles_anything() {
+/// Runs the seeds that are one test's.
+fn each_seed_of(test: u64) {
     let first = number("DROPFERRY_SIM_FIRST").unwrap_or(0);
     for seed in first..first + number("DROPFERRY_SIM_SEEDS").unwrap_or(SEED_COUNT) {
-        let story = format!("DROPFERRY_SIM_FIRST={seed} DROPFERRY_SIM_SEEDS=1");
-        told(story, || one_run(seed));
+        if seed % TEST_COUNT == test {
+            holds(&script_of(seed), run);
+        }
     }
 }
 
-fn one_run(seed: u64) {
+#[test]
+fn no_order_fault_or_crash_loses_or_doubles_anything() {
+    each_seed_of(0);
+}
+
+#[test]
+fn no_order_fault_or_crash_loses_or_doubles_anything_either() {
+    each_seed_of(1);
+}
+
+#[test]
+fn no_order_fault_or_crash_loses_or_doubles_anything_as_well() {
+    each_seed_of(2);
+}
+
+#[test]
+fn no_order_fault_or_crash_loses_or_doubles_anything_at_last() {
+    each_seed_of(3);
+}
+
+/// Scripts that once failed.
+#[test]
+fn every_script_that_was_kept_holds() {
+    let files = std::fs::read_dir(directory()).expect("the scripts are there");
+    let files: Vec<_> = files.map(|file| file.expect("an entry").path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("it can be read");
+        holds(&Script::parse(&text), run);
+    }
+}
+
+#[test]
+fn a_script_is_its_text_and_shrinks_to_the_lines_that_it_takes() {
+    let script = script_of(7);
+    assert_eq!(Script::parse(&script.to_string()), script);
+    let mut long = script_of(8);
+    long.events = (0..20).map(|at| (at, format!("hint {at}"))).collect();
+    long.events[11].1 = "crash".to_owned();
+    long.events[3].1 = "down".to_owned();
+    let small = shrink::shrunk(&long, |script| {
+        let has = |wanted: &str| script.events.iter().any(|(_, line)| line == wanted);
+        has("crash") && has("down")
+    });
+    let left: Vec<_> = small.events.iter().map(|(at, line)| (*at, line.as_str())).collect();
+    assert_eq!(left, [(3, "down"), (11, "crash")]);
+    assert_eq!(small.world, Vec::<String>::new());
+}
+
+/// Makes the script of a seed.
+fn script_of(seed: u64) -> Script {
     let mut dice = Random(seed ^ 0x5eed);
-    let mut world = new_world(seed, &mut dice);
-    let mut life = world.start();
-    for _ in 0..20 + dice.below(300) {
-        world.step(&mut life);
-        if dice.per_mille(30) {
-            life = mischief(&mut world, life, &mut dice);
+    let mut world = Vec::new();
+    // Files are written anew under every policy but the last, where it only parks.
+    world.push(format!("policy {}", dice.choose(&["skip", "overwrite", "rename", "park"])));
+    for (line, per_mille) in [
+        ("reports-no-parts", 500),
+        ("lists-no-parts", 500),
+        ("second-destination", 300),
+        ("no-metadata", 300),
+        ("slow-disk", 100),
+        ("opaque", 200),
+        ("silent", 200),
+        ("exports", 200),
+        ("notices", 300),
+        ("delete", 200),
+    ] {
+        if dice.per_mille(per_mille) {
+            world.push(line.to_owned());
         }
     }
-    come_to_rest(&mut world, &mut life);
-    verify(&world, &life);
-}
-
-fn new_world(seed: u64, dice: &mut Random) -> World {
-    let (reports_parts, lists_no_parts) =
-        dice.choose(&[(true, false), (true, true), (false, false), (false, true)]);
-    let traits = Traits { reports_parts, ..traits() };
-    let mut world = World::with(seed, dice.choose(&POLICIES), traits);
-    world.fault_rate = dice.choose(&[0, 10, 60]);
-    world.delay_rate = dice.choose(&[0, 30]);
-    if dice.per_mille(300) {
-        world.add_destination();
+    for (key, value) in [
+        ("faults", dice.choose(&[0, 10, 60])),
+        ("delays", dice.choose(&[0, 30])),
+        ("part-size", dice.choose(&[0, 0, 3, 7])),
+    ] {
+        if value > 0 {
+            world.push(format!("{key} {value}"));
+        }
     }
-    if dice.per_mille(300) {
-        world.settings.destinations.iter_mut().for_each(|far| far.metadata.clear());
+    if seed.is_multiple_of(REPLAYED) {
+        world.push("replayed".to_owned());
     }
-    world.is_disk_slow = dice.per_mille(100);
-    world.is_replayed = seed.is_multiple_of(REPLAYED);
-    let mut state = world.fake.state();
-    state.lists_no_parts = lists_no_parts;
-    state.is_opaque = dice.per_mille(200);
-    state.is_silent = dice.per_mille(200);
-    state.part_size = dice.choose(&[None, None, PartSize::new(3), PartSize::new(7)]);
-    drop(state);
+    let mut events = Vec::new();
     for path in &PATHS[..dice.below(PATHS.len() + 1)] {
-        write(&mut world, path, dice);
+        events.push((0, format!("write {path} {}", dice.below(25))));
     }
-    world
+    let steps = 20 + u32::try_from(dice.below(300)).expect("small");
+    for at in 1..steps {
+        if dice.per_mille(30) {
+            events.push((at, event(&mut dice)));
+        }
+        if dice.per_mille(15) {
+            events.push((at, format!("hint {}", dice.choose(&PATHS))));
+        }
+    }
+    Script { seed, steps, world, events }
 }
 
-fn write(world: &mut World, path: &str, dice: &mut Random) {
-    let length = dice.below(25);
-    world.write(path, &dice.content(length));
-}
-
-/// Lets something happen that nobody asked for.
-fn mischief(world: &mut World, mut life: Life, dice: &mut Random) -> Life {
+/// Chooses something that happens.
+fn event(dice: &mut Random) -> String {
     let path = dice.choose(&PATHS);
-    match dice.below(11) {
-        0..=2 => {
-            *world = world.crashed(&life, false);
-            return world.start();
-        }
-        3 => {
-            *world = world.crashed(&life, true);
-            return world.start();
-        }
-        4 => write(world, path, dice),
-        5 => {
-            world.files.remove(&SourcePath::from_bytes(path.as_bytes()));
-        }
-        6 => {
-            let mut state = world.fake.state();
-            state.is_down = !state.is_down;
-        }
-        7 => {
-            let mut state = world.fake.state();
-            state.is_revoked = !state.is_revoked;
-        }
-        8 => {
-            let mut state = world.fake.state();
-            state.uploads.pop_first();
-        }
-        9 => world.now.wall.0 += 1_000_000_000 * dice.choose(&[-50, -20, 20, 50]),
-        _ => world.tell(&mut life, Event::ScanNow { drop: DirectoryName::new("drop") }),
+    match dice.below(20) {
+        0..=2 => "crash".to_owned(),
+        3 => "power-cut".to_owned(),
+        4 => "stop".to_owned(),
+        5 | 6 => format!("write {path} {}", dice.below(25)),
+        7 => format!("remove {path}"),
+        8 => dice.choose(&["down", "up"]).to_owned(),
+        9 => dice.choose(&["revoke", "renew"]).to_owned(),
+        10 => "lose-upload".to_owned(),
+        11 => format!("clock {}", dice.choose(&[-50, -20, 20, 50])),
+        12 => format!("pass {}", dice.choose(&[1, 5, 40])),
+        13 => "scan".to_owned(),
+        14 => format!("hand-in home/{} {}", dice.choose(&["x", "y"]), dice.below(25)),
+        15 => format!("take-out {}", dice.choose(&["drop", "destination", "directory"])),
+        16 => "put-back".to_owned(),
+        17 => format!("pause {}", dice.choose(&SCOPES)),
+        18 => format!("{} {}", dice.choose(&["resume", "retry"]), dice.choose(&SCOPES)),
+        _ => format!("{} {}", dice.choose(&["abandon", "retry"]), dice.choose(&SCOPES)),
     }
-    if dice.per_mille(500) {
-        let paths = vec![SourcePath::from_bytes(path.as_bytes())];
-        world.tell(&mut life, Event::Hint { drop: DirectoryName::new("drop"), paths });
+}
+
+fn run(script: &Script, slot: &mut Option<World>) {
+    let world = slot.insert(script.make_world());
+    let whole = world.settings.clone();
+    let mut life = world.start();
+    let mut events = script.events.iter().peekable();
+    for step in 0..script.steps {
+        while let Some((_, line)) = events.next_if(|(at, _)| *at <= step) {
+            life = happen(line, world, life, &whole);
+        }
+        world.step(&mut life);
     }
-    life
+    if world.settings != whole {
+        world.reconfigure(&mut life, whole, None);
+    }
+    come_to_rest(world, &mut life);
+    verify(world, &life);
 }
 
 /// Ends every disturbance, and lets a fresh scan see what there is.
@@ -122,24 +189,28 @@ fn come_to_rest(world: &mut World, life: &mut Life) {
     let mut state = world.fake.state();
     (state.is_down, state.is_revoked) = (false, false);
     drop(state);
+    let drop_name = DirectoryName::new("drop");
+    let run = |name: &str| Scope::Run(drop_name.clone(), SourcePath::from_bytes(name.as_bytes()));
+    let far = |name: &str| Scope::Destination(DestinationName::new(name));
+    for scope in [Scope::All, far("far"), far("second"), Scope::Drop(drop_name.clone())] {
+        world.order(life, Verb::Resume, scope);
+    }
+    for scope in [run("run"), run("other")] {
+        world.order(life, Verb::Resume, scope);
+    }
     life.has_scanned = false;
-    world.tell(life, Event::ScanNow { drop: DirectoryName::new("drop") });
+    world.tell(life, Event::ScanNow { drop: drop_name });
     world.settle(life);
 }
 
 fn verify(world: &World, life: &Life) {
     check::at_rest(world, life);
+    messages(world);
+    one_job_each(world);
     let uploads = check::status(world).uploads;
-    for (path, (version, _)) in &world.files {
-        let of_version = |u: &&dropferry::testing::store::snapshot::Upload| {
-            u.admission.path == *path && u.admission.fingerprint == *version
-        };
-        let ends: Vec<_> = uploads.iter().filter(of_version).collect();
-        assert_eq!(ends.len(), world.settings.destinations.len(), "uploads of {path} as it stands");
-        for end in ends {
-            let is_end = matches!(end.state.stage, Stage::Receipted { .. })
-                || end.state.hold == Hold::Parked { reason: ParkReason::NameTaken };
-            assert!(is_end, "{path} ends as {:?}", end.state);
+    for path in world.files.keys() {
+        for destination in destinations_of(world, path) {
+            assert_one_end(world, &uploads, (path, destination));
         }
     }
     let mut completed = 0;
@@ -150,7 +221,7 @@ fn verify(world: &World, life: &Life) {
                 completed += 1;
                 true
             }
-            (Stage::Ended(EndReason::SourceChanged), Hold::None) => true,
+            (Stage::Ended(EndReason::SourceChanged | EndReason::Abandoned), Hold::None) => true,
             (_, Hold::Parked { reason: ParkReason::NameTaken | ParkReason::SourceMissing }) => true,
             (_, _) => false,
         };
@@ -163,23 +234,67 @@ fn verify(world: &World, life: &Life) {
             }
         }
     }
-    far_side_holds(world, completed);
+    far_side_holds(world, &uploads, completed);
+}
+
+/// A file that was handed in goes to one destination, and all others to each.
+fn destinations_of<'a>(world: &'a World, path: &SourcePath) -> Vec<&'a DestinationName> {
+    let all = world.settings.destinations.iter().map(|far| &far.name);
+    all.take(if path.as_bytes().starts_with(HANDED) { 1 } else { usize::MAX }).collect()
+}
+
+/// The version that stands there has one upload that did not end without a file, unless it was given up.
+fn assert_one_end(world: &World, uploads: &[Upload], key: (&SourcePath, &DestinationName)) {
+    let version = world.files[key.0].0;
+    let is_it = |u: &&Upload| {
+        (&u.admission.path, &u.admission.destination) == key && u.admission.fingerprint == version
+    };
+    let (ended, live): (Vec<_>, Vec<_>) =
+        uploads.iter().filter(is_it).partition(|u| matches!(u.state.stage, Stage::Ended(_)));
+    let is_given_up = ended.iter().any(|u| u.state.stage == Stage::Ended(EndReason::Abandoned));
+    match &live[..] {
+        [] => assert!(is_given_up, "{key:?} has no upload"),
+        [upload] => {
+            let is_end = matches!(upload.state.stage, Stage::Receipted { .. })
+                || upload.state.hold == Hold::Parked { reason: ParkReason::NameTaken };
+            assert!(is_end, "{key:?} ends as {:?}", upload.state);
+        }
+        several => panic!("{key:?} has {} uploads", several.len()),
+    }
+}
+
+/// No file has two export jobs that did not fail.
+fn one_job_each(world: &World) {
+    let state = world.fake.state();
+    let jobs: Vec<_> = state.jobs.iter().filter(|job| job.end.is_none()).collect();
+    for (index, job) in jobs.iter().enumerate() {
+        let is_again = jobs[..index].iter().any(|before| before.item == job.item);
+        assert!(!is_again, "two jobs for {:?}", job.item);
+    }
 }
 
 /// As many files as completed uploads, or as names where they replace each other.
-fn far_side_holds(world: &World, completed: usize) {
+fn far_side_holds(world: &World, uploads: &[Upload], completed: usize) {
     let far = world.fake.state();
-    let names: std::collections::BTreeSet<_> =
+    let names: BTreeSet<_> =
         far.files.values().map(|file| (&file.target.folders, &file.target.name)).collect();
     assert_eq!(names.len(), far.files.len(), "a name stands twice");
     if world.settings.destinations[0].when_name_taken == NamePolicy::Overwrite {
-        for (path, (_, bytes)) in &world.files {
+        let is_given_up = |path: &SourcePath| {
+            let mut of_path = uploads.iter().filter(|upload| upload.admission.path == *path);
+            of_path.any(|upload| upload.state.stage == Stage::Ended(EndReason::Abandoned))
+        };
+        for (path, (_, bytes)) in world.files.iter().filter(|(path, _)| !is_given_up(path)) {
             let name = String::from_utf8_lossy(path.file_name()).into_owned();
             let found: Vec<_> = far.files.values().filter(|f| f.target.name == name).collect();
-            assert_eq!(found.len(), world.settings.destinations.len(), "{path} at the far end");
+            assert_eq!(found.len(), destinations_of(world, path).len(), "{path} at the far end");
             assert!(found.iter().all(|file| file.bytes == *bytes), "{path} has another content");
         }
     } else {
-        assert_eq!(far.files.len(), completed, "files at the far end and completed uploads");
+        // What is given up when it is there already stays there.
+        let given_up = |u: &&Upload| u.state.stage == Stage::Ended(EndReason::Abandoned);
+        let given_up = uploads.iter().filter(given_up).count();
+        let expected = completed..=completed + given_up;
+        assert!(expected.contains(&far.files.len()), "{} files there", far.files.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The world of one simulated run: files, far side, disk, clock, and what happens next.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use dropferry::testing::store::writer::{Applied, Writer};
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
 use super::receipts::Receipts;
+use super::story;
 use super::twin::{self, Twin};
 
 pub(super) const PART: u64 = 4;
@@ -362,6 +363,24 @@ impl World {
         self.rows.get_or_init(|| Snapshot::open(self.state()).expect("the state can be read"))
     }
 
+    fn has_scans(&self) -> bool {
+        self.settings.drops.iter().any(|drop| drop.is_scanned)
+    }
+
+    /// Returns the most bytes that are on their way at a time.
+    pub(super) fn in_flight_max(&self) -> u64 {
+        let part = self.fake.state().part_size.map_or(PART, |size| size.get().max(PART));
+        u64::from(PARTS_IN_FLIGHT) * part * self.settings.destinations.len() as u64
+    }
+
+    /// Does something of which the engine learns nothing: all that is sent then may be sent again.
+    pub(super) fn explaining_bytes<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.fake.state().bytes_received;
+        let done = act(self);
+        self.allowance += self.fake.state().bytes_received - before;
+        done
+    }
+
     /// Opens the disk and starts a life from it.
     pub(super) fn start(&mut self) -> Life {
         let settings = store::Settings { directory: self.state().to_owned(), is_new: false };
@@ -376,7 +395,7 @@ impl World {
             assert_same(&expected, &uploads);
         }
         let mut effects = Vec::new();
-        tell_trace("a life starts", &self.now);
+        story::line(&self.now, || "a life starts".to_owned());
         self.pass(Duration::from_secs(1));
         let twin = self.is_replayed.then(|| Twin::load(&self.settings, &stored, self.now));
         let engine = Engine::load(self.settings.clone(), stored, self.now, &mut effects);
@@ -394,7 +413,7 @@ impl World {
             writes: VecDeque::new(),
             told: VecDeque::new(),
             answers: Vec::new(),
-            has_scanned: false,
+            has_scanned: !self.has_scans(),
         };
         life.take(effects);
         life
@@ -433,6 +452,7 @@ impl World {
         let index = self.random.below(if is_held { life.pending.len() } else { count });
         if index == life.pending.len() {
             let together = 1 + self.random.below(life.writes.len());
+            story::line(&self.now, || format!("commit of {together}"));
             life.commit(together);
             return Step::Committed;
         }
@@ -445,6 +465,7 @@ impl World {
                 }
             }
             Pending::Sync(id, upload) => {
+                story::line(&self.now, || format!("u{} sync receipt", upload.0));
                 let sha256 = self.receipts.sync(upload);
                 let outcome = Ok(Outcome::ReceiptWritten { sha256 });
                 self.tell(life, Event::Outcome { act: id, outcome });
@@ -473,7 +494,7 @@ impl World {
         for pending in pending {
             match pending {
                 Pending::Act(id, act) if !matches!(*act, Act::WriteReceipt { .. }) => {
-                    let (observed, outcome) = self.perform(*act);
+                    let (observed, outcome) = self.explaining_bytes(|world| world.perform(*act));
                     late.extend(observed);
                     late.push(Event::Outcome { act: id, outcome });
                 }
@@ -486,7 +507,7 @@ impl World {
         }
         self.tell(life, Event::Reconfigured(settings));
         late.into_iter().for_each(|event| self.tell(life, event));
-        life.has_scanned = self.settings.drops.is_empty();
+        life.has_scanned = !self.has_scans();
     }
 
     /// Brings all that is stored into memory, as the daemon does before it takes an order.
@@ -498,24 +519,35 @@ impl World {
 
     fn rename(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
         let fault = self.fault_for("write receipt");
+        story::line(&self.now, || {
+            format!(
+                "u{} rename receipt{}",
+                upload.0,
+                if fault.is_some() { " -> failed" } else { "" }
+            )
+        });
+        let mut is_renamed = false;
         if fault.is_none_or(|fault| fault.after) {
             let detail = self.rows().detail(upload).expect("it can be read").expect("it is stored");
-            self.receipts.rename(detail, upload);
+            is_renamed = self.receipts.rename(detail, upload);
         }
-        match fault {
-            Some(_) => {
-                let outcome = Err(setback(FailureKind::LocalFault));
-                self.tell(life, Event::Outcome { act: id, outcome });
-            }
-            None => life.pending.push(Pending::Sync(id, upload)),
+        if is_renamed && fault.is_none() {
+            life.pending.push(Pending::Sync(id, upload));
+        } else {
+            let outcome = Err(setback(FailureKind::LocalFault));
+            self.tell(life, Event::Outcome { act: id, outcome });
         }
         Step::Act("rename receipt")
     }
 
     fn do_act(&mut self, life: &mut Life, id: ActId, act: Act) -> Step {
         let name = name_of(&act);
+        let label = story::is_printed().then(|| story::label(&act));
         let is_absurd = self.is_absurd(&act);
         let (observed, mut outcome) = self.perform(act);
+        story::line(&self.now, || {
+            format!("{} -> {}", label.unwrap_or_default(), story::result(&outcome))
+        });
         if let Ok(Outcome::Replied(Reply::Completed(file))) = &mut outcome
             && is_absurd
         {
@@ -562,7 +594,6 @@ impl World {
     }
 
     pub(super) fn tell(&self, life: &mut Life, event: Event) {
-        tell_trace("engine is told", &event);
         let mut effects = Vec::new();
         let again = life.twin.as_mut().map(|twin| twin.handle(self.now, &event));
         life.engine.handle(self.now, event, &mut effects);
@@ -578,17 +609,21 @@ impl Life {
         self.writes.is_empty() && self.told.iter().all(|event| *event == Event::Committed)
     }
 
-    /// Counts the acts of runs that were decided and have not come back.
-    pub(super) fn run_act_count(&self) -> usize {
+    /// Returns the acts that were decided and have not come back.
+    fn under_way(&self) -> impl Iterator<Item = &Act> {
         let pending = self.pending.iter().filter_map(|pending| match pending {
             Pending::Act(_, act) => Some(act.as_ref()),
             Pending::Sync(..) => None,
         });
-        let waiting = self.desk.held_back();
+        pending.chain(self.desk.held_back())
+    }
+
+    /// Counts the acts of runs that were decided and have not come back.
+    pub(super) fn run_act_count(&self) -> usize {
         let is_runs = |act: &&Act| {
             matches!(act, Act::ReadRun { .. } | Act::WriteRunReceipt { .. } | Act::Dispose { .. })
         };
-        pending.chain(waiting).filter(is_runs).count()
+        self.under_way().filter(is_runs).count()
     }
 
     /// Returns every upload that the rows must hold, in memory or not.
@@ -598,12 +633,18 @@ impl Life {
 
     /// Counts the parts that are on their way.
     pub(super) fn part_act_count(&self) -> usize {
-        let pending = self.pending.iter().filter_map(|pending| match pending {
-            Pending::Act(_, act) => Some(act.as_ref()),
-            Pending::Sync(..) => None,
-        });
-        let waiting = self.desk.held_back();
-        pending.chain(waiting).filter(|act| name_of(act) == "put part").count()
+        self.under_way().filter(|act| name_of(act) == "put part").count()
+    }
+
+    /// Counts the bytes that are on their way for uploads that have ended: what was begun for them at the
+    /// far side may be removed before they arrive.
+    pub(super) fn bytes_in_vain(&self) -> u64 {
+        let live = self.engine.view().stored_uploads();
+        let live: BTreeSet<_> = live.iter().map(|upload| upload.admission.id).collect();
+        let ended =
+            self.under_way().filter(|act| act.upload().is_some_and(|id| !live.contains(&id)));
+        let length = |act: &Act| if let Act::Put(sending) = act { sending.range.length } else { 0 };
+        ended.map(length).sum()
     }
 
     /// Tells whether nothing is pending that was decided.
@@ -618,7 +659,6 @@ impl Life {
     }
 
     pub(super) fn take(&mut self, effects: Vec<Effect>) {
-        effects.iter().for_each(|effect| tell_trace("  decides", effect));
         let tasks = self.desk.receive(effects, &(), |_, answer| Some(answer));
         self.carry_out(tasks);
         for upload in self.engine.view().stored_uploads() {
@@ -628,7 +668,6 @@ impl Life {
 
     /// Makes what waited longest durable, in one transaction, and starts what waited for it.
     fn commit(&mut self, count: usize) {
-        tell_trace("commits", &count);
         let batches: Vec<_> = self.writes.drain(..count).collect();
         let applied = self.writer.apply(&batches).expect("the disk takes it");
         let Applied { illegal, refused } = applied;
@@ -652,14 +691,6 @@ impl Life {
     }
 }
 
-/// Prints what happens, when `DROPFERRY_SIM_TRACE` is set: for a look at one seed.
-#[expect(clippy::print_stdout, reason = "captured unless the test fails")]
-fn tell_trace(what: &str, detail: &dyn std::fmt::Debug) {
-    if std::env::var_os("DROPFERRY_SIM_TRACE").is_some() {
-        println!("{what} {detail:?}");
-    }
-}
-
 /// A directory with the database that every first start makes, made once.
 fn new_state() -> tempfile::TempDir {
     static BLANK: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -680,7 +711,6 @@ fn directory() -> tempfile::TempDir {
     made.expect("a directory")
 }
 
-/// Uploads as they lived on are the uploads as they were stored.
 /// Adds the uploads that follow.
 fn with_rest(mut uploads: Vec<StoredUpload>, rest: &VecDeque<Portion>) -> Vec<StoredUpload> {
     for portion in rest {
@@ -704,6 +734,7 @@ fn read_rest(settings: &store::Settings, loaded: &store::Loaded) -> VecDeque<Por
     rest
 }
 
+/// Uploads as they lived on are the uploads as they were stored.
 pub(super) fn assert_same(lived: &[StoredUpload], loaded: &[StoredUpload]) {
     assert_eq!(lived.len(), loaded.len(), "uploads in memory and in rows");
     for (lived, loaded) in lived.iter().zip(loaded) {
