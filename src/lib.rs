@@ -125,6 +125,10 @@ pub(crate) mod store;
 pub(crate) mod telemetry;
 pub(crate) mod web;
 
+#[cfg(test)]
+#[path = "../tests/it/skipped.rs"]
+mod skipped;
+
 /// What the integration tests and the benches drive. It is no interface: it changes with them.
 #[doc(hidden)]
 pub mod testing {

@@ -176,6 +176,8 @@ fn kind_of(error: &io::Error) -> FailureKind {
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+
     use super::*;
 
     pub(super) fn settings() -> Settings {
@@ -203,6 +205,17 @@ mod tests {
 
     pub(super) fn path(bytes: impl AsRef<[u8]>) -> SourcePath {
         SourcePath::from_bytes(bytes.as_ref())
+    }
+
+    /// Runs `act` in a thread without capabilities: modes of files hold also where root runs the tests.
+    pub(super) fn without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        let act = || {
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(act).join().unwrap())
     }
 
     #[test]

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::fuse::{Fuse, Sick};
-use super::shares::{skipped, start_apart};
+use super::shares::start_apart;
+use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, noise, until};
 
 const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
@@ -41,7 +42,7 @@ fn stage_with_share(platform: &'static [&'static str]) -> Option<(Stage, Fuse)> 
     match Fuse::mount(stage.pid(), &stage.drop().join("share"), BTreeMap::new()) {
         Ok(fuse) => Some((stage, with_files(fuse, files))),
         Err(why) => {
-            skipped(&format!("no FUSE here: {why}"));
+            skipped_by_machine(&format!("no FUSE here: {why}"));
             None
         }
     }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage, noise, until, walk};
 use super::witness::{
     PART, Witness, begin_and_hold, objects, options, release, stage_with, until_it_runs,
@@ -60,7 +61,7 @@ fn a_file_that_is_moved_before_its_upload_arrives_under_its_new_name_alone() {
     until_it_settles(&stage);
     fs::rename(stage.drop().join("run/a"), stage.drop().join("other/b")).expect("moved");
     if stage.ledger()["begun_count"] != 0 {
-        println!("not asserted: the machine stood still for a quiet period");
+        skipped_by_machine("the machine stood still for a quiet period");
         return;
     }
     stage.until_count("completed", 1);
@@ -111,14 +112,13 @@ fn a_file_with_an_old_time_is_sent_like_any_other() {
 
 /// Removes a file and makes another one in its place, with the time of the first; if the file system
 /// gives it the same inode, only the time of change tells them apart.
-#[expect(clippy::print_stdout, reason = "what is not asserted is said")]
 fn reuse_inode(place: &Path, bytes: &[u8]) {
     let (inode, time) = (fs::metadata(place).expect("seen").ino(), time_of(place));
     fs::remove_file(place).expect("removed");
     fs::write(place, bytes).expect("written");
     set_time(place, time);
     if fs::metadata(place).expect("seen").ino() != inode {
-        println!("not asserted: the file system gave another inode");
+        skipped_by_machine("the file system gave another inode");
     }
 }
 

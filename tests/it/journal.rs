@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::shares::{skipped, start_apart};
+use super::shares::start_apart;
+use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage, TOKEN, noise};
 
 /// Takes records until it is told that no more come.
@@ -81,7 +82,7 @@ fn the_journal_gets_fields_and_no_secret() {
 #[test]
 fn without_a_journal_lines_go_to_standard_error_as_text() {
     if Path::new("/run/systemd/journal/socket").exists() {
-        skipped("a journal listens here");
+        skipped_by_machine("a journal listens here");
         return;
     }
     let mut stage = Stage::new(Options::default());

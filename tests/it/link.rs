@@ -88,7 +88,9 @@ impl Line {
         let mut words = line.split_whitespace().skip(1).map(|word| word.parse().expect("a pid"));
         let (Some(near), Some(far)) = (words.next(), words.next()) else {
             program.wait().expect("reaped");
-            super::shares::skipped("network namespaces and TUN devices are not to be had here");
+            super::skipped::skipped_by_machine(
+                "network namespaces and TUN devices are not to be had here",
+            );
             return None;
         };
         Some(Self { program, _input: input, near, far, _directory: directory })
@@ -233,7 +235,7 @@ fn auto_is_about_as_fast_as_the_best_width_on_fast_lines() {
 
 fn compare(amounts: &[(Kind, Vec<usize>)]) {
     if std::env::var_os("DROPFERRY_LINKS").is_none_or(|word| word != "all") {
-        super::shares::skipped("DROPFERRY_LINKS=all compares all widths");
+        super::skipped::skipped_by_machine("DROPFERRY_LINKS=all compares all widths");
         return;
     }
     let mut behind = Vec::new();

@@ -34,6 +34,7 @@ mod scale;
 mod sequencer;
 mod shares;
 mod sim;
+mod skipped;
 mod stage;
 mod start;
 mod state;

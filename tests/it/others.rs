@@ -1,7 +1,7 @@
 //! Programs of others: real S3 servers for our client, and vendors' clients for our sandbox.
 //!
-//! `tests/servers/install` puts them below `target/servers`. Where they are not, a test says so and
-//! passes, unless `DROPFERRY_OTHERS=required`, as in CI.
+//! `tests/servers/install` puts them below `target/servers`. Where they are not, a test is skipped,
+//! and with `DROPFERRY_OTHERS=required`, as in CI, it fails.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use super::skipped::skipped;
 use super::stage::{Options, Outside, Stage, noise, until, walk};
 
 pub(crate) fn root() -> &'static Path {
@@ -17,15 +18,12 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Returns where a program of others is, or says that the test is skipped.
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let program = root().join("target/servers/venv/bin").join(name);
     if program.exists() {
         return Some(program);
     }
-    let is_required = std::env::var_os("DROPFERRY_OTHERS").is_some_and(|word| word == "required");
-    assert!(!is_required, "{name} is not installed: run tests/servers/install");
-    println!("skipped: {name} is not installed; tests/servers/install does it");
+    skipped(&format!("{name} is not installed: run tests/servers/install"));
     None
 }
 

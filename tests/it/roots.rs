@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::shares::skipped;
+use super::skipped::skipped;
 use super::stage::{Options, Stage, until, walk};
 use super::witness::{objects, until_still};
 

@@ -2,7 +2,7 @@
 //! limits and lose events: the real binary on real file systems.
 //!
 //! Mounts are made in the daemon's own namespace, so nobody else sees them. Where namespaces are not
-//! to be had, a test says so and passes.
+//! to be had, a test is skipped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::fuse::{Fuse, Mood};
+use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, noise, until};
 
 /// Scans that never come by themselves: what is found, events or their loss have led to.
@@ -27,7 +28,7 @@ pub(crate) fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool
     match tried {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
-            skipped(&String::from_utf8_lossy(&output.stderr));
+            skipped_by_machine(&String::from_utf8_lossy(&output.stderr));
             return false;
         }
         Err(error) => {
@@ -41,11 +42,6 @@ pub(crate) fn start_apart(stage: &mut Stage, flags: &str, prepare: &str) -> bool
     apart.args([flags, "sh", "-c", &script]).arg(run.get_program()).args(run.get_args());
     stage.start_as(apart);
     true
-}
-
-#[expect(clippy::print_stdout, reason = "whoever reads the tests' output must know")]
-pub(crate) fn skipped(why: &str) {
-    println!("not asserted: {why}");
 }
 
 /// Runs a script in the daemon's namespaces, with its drop directory as `$1`.
@@ -328,7 +324,7 @@ fn with_fuse(stage: &mut Stage) -> Option<Fuse> {
     match Fuse::mount(stage.pid(), &stage.path("drop"), files) {
         Ok(fuse) => Some(fuse),
         Err(why) => {
-            skipped(&format!("no FUSE here: {why}"));
+            skipped_by_machine(&format!("no FUSE here: {why}"));
             None
         }
     }

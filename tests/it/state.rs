@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::shares::skipped;
+use super::skipped::{skipped, skipped_by_machine};
 use super::stage::{Options, Stage, until, walk};
 
 const DATABASE: [&str; 3] = ["dropferry.db", "dropferry.db-wal", "dropferry.db-shm"];
@@ -241,13 +241,13 @@ fn write_longest(drop: &Path, count: u32) -> bool {
 fn files_of_any_length_park_and_stop_nothing() {
     let memory = Path::new("/dev/shm");
     let Ok(place) = tempfile::tempdir_in(memory) else {
-        return skipped("there is no file system in memory");
+        return skipped_by_machine("there is no file system in memory");
     };
     for run in ["file", "directory"] {
         let drop_directory = place.path().join(run);
         fs::create_dir_all(drop_directory.join("run")).expect("made");
         if !write_longest(&drop_directory.join("run"), 4) {
-            return skipped("the file system in memory takes no file of that length");
+            return skipped_by_machine("the file system in memory takes no file of that length");
         }
         let mut stage = match run {
             "file" => Stage::new(Options { drop: FILES, ..Options::default() }),

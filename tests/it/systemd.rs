@@ -1,8 +1,8 @@
 //! The package and its service, on a machine whose first process is systemd.
 //!
 //! `DROPFERRY_PACKAGE` names the .deb that is tried, `systemd/package` makes it. Without one, or where
-//! `tests/servers/machine install` has not been run, a test says so and passes; not so with
-//! `DROPFERRY_OTHERS=required`. Where namespaces are not to be had, it says so and passes.
+//! namespaces are not to be had, the tests are skipped; so they are where `tests/servers/machine install`
+//! has not been run, unless `DROPFERRY_OTHERS=required`: then they fail.
 
 mod machine;
 

@@ -15,6 +15,7 @@ use super::super::tests::path;
 use super::body::Ending;
 use super::*;
 use crate::model::Provenance;
+use crate::skipped::skipped_by_machine;
 
 const CHUNK: u64 = CHUNK_BYTES as u64;
 static GO: AtomicBool = AtomicBool::new(false);
@@ -425,7 +426,7 @@ async fn parts_that_are_read_again_keep_to_the_budget() {
 fn cold_pages_are_forgotten_and_warm_ones_stay() {
     // The system may keep pages that somebody else looks at just then: so it is asked some times.
     let Some(is_forgotten) = (0..8).find_map(|_| cold_pages_are_forgotten()) else {
-        eprintln!("skipped: the file system of the temporary directory keeps its pages");
+        skipped_by_machine("the file system of the temporary directory keeps its pages");
         return;
     };
     assert!(is_forgotten, "its pages are gone again");

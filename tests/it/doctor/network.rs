@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
+use super::super::skipped::skipped;
 use super::super::stage::{Options, Stage};
 use super::{configure_more, doctor};
 
@@ -174,7 +175,7 @@ fn a_certificate_that_is_not_trusted_is_told_with_its_issuer() {
         .arg(&certificate)
         .output();
     let Ok(made) = made else {
-        println!("skipped: openssl is not installed");
+        skipped("openssl is not installed");
         return;
     };
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use super::super::skipped::{skipped, skipped_by_machine};
 use super::super::stage::until;
 
 pub(super) struct Machine {
@@ -23,18 +24,10 @@ fn script() -> PathBuf {
     root().join("tests/servers/machine")
 }
 
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
-fn skipped(why: &str) {
-    let is_required = std::env::var_os("DROPFERRY_OTHERS").is_some_and(|word| word == "required");
-    assert!(!is_required, "{why}");
-    println!("skipped: {why}");
-}
-
 /// Returns the package that is tried, unless the test is skipped.
-#[expect(clippy::print_stdout, reason = "a skipped test says why")]
 pub(super) fn package() -> Option<PathBuf> {
     let Some(package) = std::env::var_os("DROPFERRY_PACKAGE") else {
-        println!("skipped: DROPFERRY_PACKAGE names no .deb; systemd/package makes one");
+        skipped_by_machine("DROPFERRY_PACKAGE names no .deb; systemd/package makes one");
         return None;
     };
     let package = root().join(package);
@@ -50,9 +43,8 @@ pub(super) fn package() -> Option<PathBuf> {
     }
     let probe = apart().args(["sweep", "dropferry-probe"]).output().expect("unshare runs");
     if !probe.status.success() {
-        // Nothing that could be installed would change that.
         let why = String::from_utf8_lossy(&probe.stderr).into_owned();
-        println!("skipped: namespaces are not to be had: {why}");
+        skipped_by_machine(&format!("namespaces are not to be had: {why}"));
         return None;
     }
     Some(package)
