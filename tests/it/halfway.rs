@@ -10,7 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::FallocateFlags;
 use serde_json::json;
@@ -18,12 +18,10 @@ use serde_json::json;
 use super::skipped::skipped_by_machine;
 use super::stage::{Stage, noise, until};
 use super::witness::{
-    PART, Witness, begin_and_hold, objects, release, stage_with, until_it_runs, until_it_settles,
-    until_still,
+    PART, PATIENT, QUICK, Witness, begin_and_hold, change_after_upload, change_during_upload,
+    objects, release, stage_with, until_it_runs, until_it_settles, until_still,
 };
 
-const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
-const PATIENT: &str = "quiet_period = \"2s\"\nscan_interval = \"500ms\"";
 /// The quiet period of the patient ones.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -113,37 +111,9 @@ fn pauses_shorter_than_the_quiet_period_settle_nothing() {
 
 #[test]
 fn a_file_that_grows_after_its_upload_is_sent_whole_once_more() {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("run/a");
-    let mut witness = Witness::default();
-    stage.write("run/a", &noise(3 * PART, 1));
-    witness.see(&place);
-    stage.start();
-    witness.until_whole(&stage);
-    append(&place, &noise(PART, 2));
-    witness.see(&place);
-    witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 2);
+    let write = |place: &Path| append(place, &noise(3 * PART, 1));
+    let stage = change_after_upload(write, |place| append(place, &noise(PART, 2)));
     assert_eq!((begun(&stage), stage.count("completed")), (Some(2), 2));
-}
-
-/// Does something to a file in the middle of its upload: the old upload ends, and what stands there
-/// is sent whole.
-fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("run/a");
-    let mut witness = Witness::default();
-    begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
-    witness.see(&place);
-    change(&stage, &place);
-    witness.see(&place);
-    stage.until_count("abandoned", 1);
-    release(&stage);
-    witness.until_whole(&stage);
-    let whole = fs::read(&place).expect("read");
-    assert_eq!(objects(&stage), [("run/a".to_owned(), whole)], "the old version is nowhere");
-    assert_eq!(begun(&stage), Some(2));
-    assert_eq!(stage.count("completed"), 1);
 }
 
 #[test]
@@ -208,17 +178,16 @@ fn a_change_between_the_last_part_and_the_end_is_a_version_of_its_own() {
 
 #[test]
 fn a_file_rewritten_in_place_after_its_upload_is_sent_whole_once_more() {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("run/a");
-    let mut witness = Witness::default();
-    stage.write("run/a", &noise(3 * PART, 1));
-    witness.see(&place);
-    stage.start();
-    witness.until_whole(&stage);
-    overwrite(&place, PART as u64, &noise(PART, 2));
-    witness.see(&place);
-    witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 2);
+    let write = |place: &Path| append(place, &noise(3 * PART, 1));
+    change_after_upload(write, |place| overwrite(place, PART as u64, &noise(PART, 2)));
+}
+
+/// Zeros that rest for a quiet period are a version like any other; what is promised is that they
+/// are never mixed with what comes.
+#[test]
+fn a_preallocated_file_that_rests_is_sent_as_zeros_and_again_when_it_is_filled() {
+    let make = |place: &Path| preallocate(place, 3 * PART as u64);
+    change_after_upload(make, |place| overwrite(place, 0, &noise(3 * PART, 1)));
 }
 
 fn preallocate(place: &Path, length: u64) {
@@ -226,21 +195,8 @@ fn preallocate(place: &Path, length: u64) {
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length).expect("allocated");
 }
 
-#[test]
-fn a_preallocated_file_that_is_filled_without_rest_is_sent_once() {
-    let mut stage = stage_with(PATIENT);
-    let place = stage.drop().join("preallocated");
-    stage.start();
-    preallocate(&place, 12 * 9000);
-    let witness = keep_changing(&stage, &place, 0, |round| {
-        overwrite(&place, round * 9000, &noise(9000, round));
-    });
-    witness.until_whole(&stage);
-}
-
-/// As a share does that sets its times itself: the size is final, and the time never moves.
-#[test]
-fn a_preallocated_file_whose_time_is_set_back_after_each_write_is_sent_once() {
+/// Fills a preallocated file in pauses that are shorter than the quiet period.
+fn fill_preallocated(after_each: impl Fn(&fs::File, SystemTime)) {
     let mut stage = stage_with(PATIENT);
     let place = stage.drop().join("preallocated");
     stage.start();
@@ -249,26 +205,20 @@ fn a_preallocated_file_whose_time_is_set_back_after_each_write_is_sent_once() {
     let witness = keep_changing(&stage, &place, 0, |round| {
         let file = OpenOptions::new().write(true).open(&place).expect("opened");
         file.write_all_at(&noise(9000, round), round * 9000).expect("written");
-        file.set_modified(time).expect("set");
+        after_each(&file, time);
     });
     witness.until_whole(&stage);
 }
 
-/// Zeros that rest for a quiet period are a version like any other; what is promised is that they
-/// are never mixed with what comes.
 #[test]
-fn a_preallocated_file_that_rests_is_sent_as_zeros_and_again_when_it_is_filled() {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("preallocated");
-    let mut witness = Witness::default();
-    preallocate(&place, 3 * PART as u64);
-    witness.see(&place);
-    stage.start();
-    witness.until_whole(&stage);
-    overwrite(&place, 0, &noise(3 * PART, 1));
-    witness.see(&place);
-    witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 2);
+fn a_preallocated_file_that_is_filled_without_rest_is_sent_once() {
+    fill_preallocated(|_, _| ());
+}
+
+/// As a share does that sets its times itself: the size is final, and the time never moves.
+#[test]
+fn a_preallocated_file_whose_time_is_set_back_after_each_write_is_sent_once() {
+    fill_preallocated(|file, time| file.set_modified(time).expect("set"));
 }
 
 #[test]

@@ -12,12 +12,9 @@ use serde_json::json;
 use super::skipped::skipped_by_machine;
 use super::stage::{Options, Stage, noise, until, walk};
 use super::witness::{
-    PART, Witness, begin_and_hold, objects, options, release, stage_with, until_it_runs,
-    until_it_settles, until_still,
+    PART, PATIENT, QUICK, Witness, begin_and_hold, change_after_upload, change_during_upload,
+    objects, options, release, stage_with, until_it_runs, until_it_settles, until_still,
 };
-
-const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
-const PATIENT: &str = "quiet_period = \"2s\"\nscan_interval = \"500ms\"";
 
 fn bytes_received(stage: &Stage) -> u64 {
     stage.ledger()["bytes_received"].as_u64().expect("a count")
@@ -130,19 +127,11 @@ fn overwrite_and_set_back(place: &Path, bytes: &[u8]) {
     file.set_modified(time).expect("set");
 }
 
-/// Changes a file that was sent so that inode, size and time stay: what stands there is sent.
+/// What stands there is sent, whether it is changed after its upload or in the middle of it.
 fn hide_another_content(hide: impl Fn(&Path, &[u8])) {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("run/a");
-    let mut witness = Witness::default();
-    stage.write("run/a", &noise(3 * PART, 1));
-    witness.see(&place);
-    stage.start();
-    witness.until_whole(&stage);
-    hide(&place, &noise(3 * PART, 2));
-    witness.see(&place);
-    witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 2);
+    let write = |place: &Path| fs::write(place, noise(3 * PART, 1)).expect("written");
+    change_after_upload(write, |place| hide(place, &noise(3 * PART, 2)));
+    change_during_upload(|_, place| hide(place, &noise(6 * PART, 2)));
 }
 
 #[test]
@@ -169,31 +158,6 @@ fn another_content_that_came_while_the_daemon_was_down_is_another_version() {
     witness.see(&place);
     stage.start();
     witness.until_whole(&stage);
-}
-
-/// The same during the upload: it ends, and nothing is mixed.
-fn hide_another_content_during_upload(hide: impl Fn(&Path, &[u8])) {
-    let mut stage = stage_with(QUICK);
-    let place = stage.drop().join("run/a");
-    let mut witness = Witness::default();
-    begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
-    witness.see(&place);
-    hide(&place, &noise(6 * PART, 2));
-    witness.see(&place);
-    stage.until_count("abandoned", 1);
-    release(&stage);
-    witness.until_whole(&stage);
-    assert_eq!(objects(&stage).len(), 1);
-}
-
-#[test]
-fn another_file_of_the_same_inode_size_and_time_ends_an_upload_that_is_under_way() {
-    hide_another_content_during_upload(reuse_inode);
-}
-
-#[test]
-fn another_content_of_the_same_inode_size_and_time_ends_an_upload_that_is_under_way() {
-    hide_another_content_during_upload(overwrite_and_set_back);
 }
 
 /// The row has the time of change of the file as it stands.

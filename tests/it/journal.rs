@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-
+use super::daemon::stage_with_secrets;
 use super::shares::start_apart;
 use super::skipped::skipped_by_machine;
-use super::stage::{Options, Stage, TOKEN, noise};
+use super::stage::{Options, Stage, TOKEN};
 
 /// Takes records until it is told that no more come.
 fn records(socket: &UnixDatagram, is_over: &AtomicBool) -> Vec<String> {
@@ -27,17 +26,7 @@ fn records(socket: &UnixDatagram, is_over: &AtomicBool) -> Vec<String> {
 
 #[test]
 fn the_journal_gets_fields_and_no_secret() {
-    let mut stage = Stage::new(Options {
-        level: "trace",
-        switches: "{\"part_size\": 1048576}",
-        ..Options::default()
-    });
-    let rules = json!([
-        {"operation": "put", "nth": 2, "action": {"answer": {"status": 403, "body": {"token": TOKEN}}}},
-        {"operation": "initialise", "action": {"answer": {"status": 500, "body": {"message": TOKEN}}}},
-    ]);
-    stage.tell("faults", &rules.to_string());
-    stage.write("run/large", &noise(3 << 20, 13));
+    let mut stage = stage_with_secrets();
     let place = stage.path("journal");
     fs::create_dir(&place).expect("made");
     let socket = UnixDatagram::bind(place.join("socket")).expect("bound");

@@ -38,6 +38,7 @@ fn stage_at(platform: &str, options: Options) -> Stage {
         "s3" => &["s3"],
         "basespace" => &["basespace"],
         "gjirafa-vp" => &["gjirafa-vp"],
+        "sevenbridges" => &["sevenbridges"],
         other => panic!("no such platform: {other}"),
     };
     Stage::new(Options { platforms, ..options })

@@ -8,10 +8,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, noise, until};
 
 /// Length of a part at the far end.
 pub(crate) const PART: usize = 64 * 1024;
+/// Settles at once.
+pub(crate) const QUICK: &str = "quiet_period = \"50ms\"\nscan_interval = \"500ms\"";
+/// Settles after some time in which a test can act.
+pub(crate) const PATIENT: &str = "quiet_period = \"2s\"\nscan_interval = \"500ms\"";
 
 /// Every version of a file that ever stood on disk, oldest first.
 #[derive(Debug, Default)]
@@ -70,6 +74,42 @@ pub(crate) fn begin_and_hold(stage: &mut Stage, name: &str, bytes: &[u8]) {
     until("two parts are there and the third is refused", || {
         (stage.ledger()["calls"]["put"].as_u64() >= Some(before + 3)).then_some(())
     });
+}
+
+/// Has a file made and sent whole, changes it, and has it sent whole once more.
+pub(crate) fn change_after_upload(make: impl FnOnce(&Path), change: impl FnOnce(&Path)) -> Stage {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    fs::create_dir_all(stage.drop().join("run")).expect("made");
+    let mut witness = Witness::default();
+    make(&place);
+    witness.see(&place);
+    stage.start();
+    witness.until_whole(&stage);
+    change(&place);
+    witness.see(&place);
+    witness.until_whole(&stage);
+    assert_eq!(objects(&stage).len(), 2);
+    stage
+}
+
+/// Does something to a file in the middle of its upload: the old upload ends, and what stands there
+/// is sent whole.
+pub(crate) fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
+    let mut stage = stage_with(QUICK);
+    let place = stage.drop().join("run/a");
+    let mut witness = Witness::default();
+    begin_and_hold(&mut stage, "run/a", &noise(6 * PART, 1));
+    witness.see(&place);
+    change(&stage, &place);
+    witness.see(&place);
+    stage.until_count("abandoned", 1);
+    release(&stage);
+    witness.until_whole(&stage);
+    let whole = fs::read(&place).expect("read");
+    assert_eq!(objects(&stage), [("run/a".to_owned(), whole)], "the old version is nowhere");
+    assert_eq!(stage.ledger()["begun_count"], 2);
+    assert_eq!(stage.count("completed"), 1);
 }
 
 /// Waits until the daemon watches: what comes from here on is told by events.

@@ -10,10 +10,11 @@ type Row = (&'static str, &'static str);
 
 /// Loses one answer to each call that begins or ends a file: the first, or a later one.
 fn lose_answers(stage: &Stage, nth: u64) {
-    let operations = ["create", "put-object", "initiate", "start", "single", "complete", "success"];
-    let rules = operations.map(
-        |operation| json!({"operation": operation, "nth": nth, "when": "after", "action": "reset"}),
-    );
+    let begins = ["create", "put-object", "initiate", "initialise", "start", "single"];
+    let operations = begins.into_iter().chain(["complete", "success"]);
+    let rules: Vec<_> = operations
+        .map(|name| json!({"operation": name, "nth": nth, "when": "after", "action": "reset"}))
+        .collect();
     stage.tell("faults", &json!(rules).to_string());
 }
 
@@ -59,6 +60,27 @@ fn parks(platform: &str, row: Row, paths: &[&str], (why, there): (&str, usize)) 
     }
     assert_eq!(stage.files().len(), there, "{row:?}");
     assert_eq!(stage.ledger()["breaches"], json!([]), "{row:?}");
+}
+
+#[test]
+fn every_switch_of_sevenbridges_leads_to_the_same_end() {
+    all_arrives(
+        "sevenbridges",
+        &[
+            ("{\"storage_etag\": \"kms\", \"part_size\": 1048576}", ""),
+            ("{\"storage_etag\": \"none\", \"part_size\": 1048576}", ""),
+            ("{\"expires_format\": \"ms\"}", ""),
+            ("{\"expires_format\": \"s\"}", ""),
+            ("{\"expires_format\": \"missing\"}", ""),
+            (
+                "{\"success_codes_under_report\": true, \"sequential\": true, \"part_size\": 1048576}",
+                "",
+            ),
+            ("{\"put_headers\": {\"x-amz-server-side-encryption\": \"AES256\"}}", ""),
+            ("{\"upper_case_types\": true, \"second_init_refused\": true}", ""),
+            ("{\"clash_at_complete\": true, \"swap_8004_8005\": true}", ""),
+        ],
+    );
 }
 
 #[test]

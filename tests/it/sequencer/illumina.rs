@@ -1,5 +1,6 @@
 //! What the Illumina instruments have in common: documents, InterOp, cycles, thumbnails, locks.
 
+use super::Words;
 use super::script::Script;
 
 /// Filters are known after this cycle.
@@ -197,7 +198,17 @@ pub(super) fn paired(count: usize) -> Vec<Read> {
     vec![read(12 * count, false), read(3, true), read(3, true), read(12 * count, false)]
 }
 
-/// A word as instruments set it for a sample.
-pub(super) fn samples(script: &mut Script, count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("S{}-{number}", script.digits(4))).collect()
+/// Opens the folder of a run, and returns the names of its samples.
+pub(super) fn open(script: &mut Script, info: &RunInfo, sample_count: usize) -> Vec<String> {
+    let sample = |number| format!("S{}-{number}", script.digits(4));
+    let samples: Vec<_> = (1..=sample_count).map(sample).collect();
+    let words = Words {
+        run_id: info.id.clone(),
+        instrument: info.instrument.clone(),
+        flowcell: info.flowcell.clone(),
+        date: "2026-03-01".into(),
+        samples: samples.clone(),
+    };
+    script.open(&info.id, words);
+    samples
 }

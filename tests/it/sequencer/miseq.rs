@@ -1,21 +1,12 @@
 //! MiSeq: a file a tile and cycle, `runParameters.xml` in small letters, local analysis at the end.
 
+use super::Phase;
 use super::illumina::{self, Read, RunInfo};
 use super::script::Script;
-use super::{Phase, Words};
 
 pub(super) fn write(script: &mut Script) {
     let info = describe(script);
-    let samples = illumina::samples(script, 2);
-    let words = Words {
-        run_id: info.id.clone(),
-        instrument: info.instrument.clone(),
-        flowcell: info.flowcell.clone(),
-        date: "2026-03-01".into(),
-        samples: samples.clone(),
-    };
-    let folder = info.id.clone();
-    script.open(&folder, words);
+    let samples = illumina::open(script, &info, 2);
     script.write_first("RunInfo.xml", info.xml());
     script.write_first("runParameters.xml", info.parameters("MiSeq Control Software"));
     script.write_first("SampleSheet.csv", illumina::sheet_v1("3/1/2026", &samples));

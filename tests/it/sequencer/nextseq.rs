@@ -1,8 +1,8 @@
 //! NextSeq 2000: one lane of cbcl, the run's end told in `RunCompletionStatus.xml`.
 
+use super::Phase;
 use super::illumina::{self, RunInfo};
 use super::script::Script;
-use super::{Phase, Words};
 
 pub(super) fn write(script: &mut Script) {
     let instrument = format!("VH00{}", script.digits(3));
@@ -12,24 +12,15 @@ pub(super) fn write(script: &mut Script) {
         version: 6,
         id: format!("260301_{instrument}_{number}_{flowcell}"),
         number,
-        flowcell: flowcell.clone(),
-        instrument: instrument.clone(),
+        flowcell,
+        instrument,
         date: "2026-03-01T17:26:34Z".into(),
         reads: illumina::paired(script.scale.count),
         lanes: 1,
         surfaces: 2,
         tiles: 2,
     };
-    let samples = illumina::samples(script, 2);
-    let words = Words {
-        run_id: info.id.clone(),
-        instrument,
-        flowcell,
-        date: "2026-03-01".into(),
-        samples: samples.clone(),
-    };
-    let folder = info.id.clone();
-    script.open(&folder, words);
+    let samples = illumina::open(script, &info, 2);
     script.write_first("RunInfo.xml", info.xml());
     script.write_first("RunParameters.xml", info.parameters("NextSeq 1000/2000 Control Software"));
     script.write_first("SampleSheet.csv", illumina::sheet_v2("pool 3", &samples));

@@ -1,21 +1,12 @@
 //! NovaSeq 6000: cycles as cbcl, `SequenceComplete.txt` long before `CopyComplete.txt`.
 
+use super::Phase;
 use super::illumina::{self, RunInfo};
 use super::script::Script;
-use super::{Phase, Words};
 
 pub(super) fn write(script: &mut Script) {
     let info = describe(script);
-    let samples = illumina::samples(script, 3);
-    let words = Words {
-        run_id: info.id.clone(),
-        instrument: info.instrument.clone(),
-        flowcell: info.flowcell.clone(),
-        date: "2026-03-01".into(),
-        samples: samples.clone(),
-    };
-    let folder = info.id.clone();
-    script.open(&folder, words);
+    let samples = illumina::open(script, &info, 3);
     start(script, &info, &samples);
     script.phase(Phase::Running);
     for cycle in 1..=info.cycle_count() {

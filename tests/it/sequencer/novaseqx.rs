@@ -2,22 +2,13 @@
 
 use md5::{Digest, Md5};
 
+use super::Phase;
 use super::illumina::{self, RunInfo};
 use super::script::{Script, hex};
-use super::{Phase, Words};
 
 pub(super) fn write(script: &mut Script) {
     let info = describe(script);
-    let samples = illumina::samples(script, 4);
-    let words = Words {
-        run_id: info.id.clone(),
-        instrument: info.instrument.clone(),
-        flowcell: info.flowcell.clone(),
-        date: "2026-03-01".into(),
-        samples: samples.clone(),
-    };
-    let folder = info.id.clone();
-    script.open(&folder, words);
+    let samples = illumina::open(script, &info, 4);
     script.write_first("RunInfo.xml", info.xml());
     script.write_first("RunParameters.xml", info.parameters("NovaSeqX Control Software"));
     script.write_first("SampleSheet.csv", illumina::sheet_v2("week 9", &samples));
