@@ -3,25 +3,31 @@
 //! Reads the database, whether the daemon runs or not.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::what::What;
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::model::{
     ByteCount, FormerTarget, RunState, Scope, Shown, Standing, WallTime, json_shown,
 };
+use crate::store::Kind;
 use crate::store::snapshot::{Database, DisposalShown, Run, RunShown, Snapshot, Status, Upload};
-use crate::store::{Error, Kind};
 
 /// Uploads shown to people before "and so many more".
 const LINES_MAX: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
+    /// An upload's id, a destination, a drop directory, DROP/RUN, the end of a path, or a glob; all when
+    /// left out
+    #[arg(value_name = "WHAT")]
+    which: Vec<OsString>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,17 +67,21 @@ fn read(
     directory: &std::path::Path,
     arguments: &StatusArguments,
     now: WallTime,
-) -> Result<(Status, Vec<Run>), Error> {
+) -> anyhow::Result<(Status, Vec<Run>)> {
     match Snapshot::open(directory) {
-        Ok(snapshot) => {
+        Ok(mut snapshot) => {
+            if !arguments.which.is_empty() {
+                let what = What::read(&snapshot, &arguments.which)?;
+                snapshot.select(&what.scopes())?;
+            }
             let runs = if arguments.json { Vec::new() } else { snapshot.runs()? };
             Ok((snapshot.status(arguments.all, now)?, runs))
         }
-        Err(error) if error.kind == Kind::Missing => {
+        Err(error) if error.kind == Kind::Missing && arguments.which.is_empty() => {
             render::talk("no daemon has run on this state yet");
             Ok((Status::default(), Vec::new()))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -97,11 +107,12 @@ pub(super) fn rendered(status: &Status) -> String {
 /// Renders the contract's JSON.
 fn to_json(status: &Status) -> Value {
     let daemon = status.daemon.as_ref();
+    let settling = status.selection.counts_settling().then_some(status.settling_count);
     let mut counts =
-        BTreeMap::from([("settling", status.settling_count), ("ignored", status.ignored_count)]);
+        BTreeMap::from([("settling", settling), ("ignored", Some(status.ignored_count))]);
     for word in ["queued", "sending", "waiting", "completed", "parked", "abandoned"] {
         let tally = status.tallies.iter().find(|tally| tally.state == word);
-        counts.insert(word, tally.map_or(0, |tally| tally.upload_count));
+        counts.insert(word, Some(tally.map_or(0, |tally| tally.upload_count)));
     }
     let sum = |of: fn(&crate::store::snapshot::Tally) -> u64| -> u64 {
         status
@@ -114,6 +125,7 @@ fn to_json(status: &Status) -> Value {
     let (accepted, in_flight) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_in_flight));
     // What was in flight when the daemon ended was cut, and will be sent again.
     let (in_flight, cut) = if status.is_running { (in_flight, 0) } else { (0, in_flight) };
+    let rate = status.selection.measures_rate().then_some(status.rate_bytes_per_second);
     let drops = status.drops.iter().map(|drop| {
         json!({
             "name": drop.name, "directory": drop.directory, "watch": drop.watch,
@@ -142,7 +154,7 @@ fn to_json(status: &Status) -> Value {
         "counts": counts,
         "bytes": {
             "total": sum(|t| t.size_bytes), "accepted": accepted,
-            "rate_per_second": status.rate_bytes_per_second,
+            "rate_per_second": rate,
             "in_flight": in_flight, "sent_again": sum(|t| t.bytes_sent_again).saturating_add(cut),
         },
         "database": database_json(&status.database),
@@ -310,7 +322,10 @@ fn progress(status: &Status) -> String {
     let live: Vec<_> = status.tallies.iter().filter(|t| t.state != "abandoned").collect();
     let total = live.iter().map(|tally| tally.size_bytes).fold(0, u64::saturating_add);
     let accepted = live.iter().map(|tally| tally.accepted_bytes).fold(0, u64::saturating_add);
-    let mut words = vec![format!("{} settling", status.settling_count)];
+    let mut words = Vec::new();
+    if status.selection.counts_settling() {
+        words.push(format!("{} settling", status.settling_count));
+    }
     words.extend(
         status.tallies.iter().map(|tally| format!("{} {}", tally.upload_count, tally.state)),
     );
@@ -322,7 +337,7 @@ fn progress(status: &Status) -> String {
         render::bytes(total),
         render::percent(accepted, total)
     ));
-    let rate = status.rate_bytes_per_second;
+    let rate = if status.selection.measures_rate() { status.rate_bytes_per_second } else { 0 };
     if let Some(seconds) = total.saturating_sub(accepted).checked_div(rate) {
         let eta = render::duration(seconds);
         text.push_str(&format!(", {}/s, about {eta} left", render::bytes(rate)));

@@ -3,7 +3,8 @@
 //! A word is an upload's id; a destination; a drop directory; `DROP/RUN`, or `DROP/` and the path of a file
 //! or a directory; a run, a file or a directory alone, by its path or any end of it, where only one is
 //! meant; a glob. The first of these that fits is meant. A word that fits nothing is refused with the
-//! nearest names, and one that fits several things with their list.
+//! nearest names, and one that fits several things with their list. `NAME/` is a drop directory and
+//! `NAME:` a destination, where both have the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -34,7 +35,7 @@ pub(super) enum WhatError {
     #[error("{} is no upload, destination, drop directory, run or file\nhint: {hint}", Shown(word))]
     Nothing { word: String, hint: String },
     #[error(
-        "{} may be {list}\nhint: write DROP/RUN, more of the path, or DROP/ for a drop directory",
+        "{} may be {list}\nhint: write DROP/RUN, more of the path, DROP/ for a drop directory, or DESTINATION: for a destination",
         Shown(word)
     )]
     Several { word: String, list: String },
@@ -171,8 +172,9 @@ impl WordResolver<'_> {
         let directory = word.strip_suffix(b"/").unwrap_or(word);
         let is_drop = |name: &&DirectoryName| name.as_str().as_bytes() == directory;
         let drops = self.names.directories.iter().filter(is_drop).cloned().map(Scope::Drop);
+        let destination = word.strip_suffix(b":").unwrap_or(word);
         let destinations = self.names.destinations.iter().cloned();
-        let destinations = destinations.filter(|name| name.as_str().as_bytes() == word);
+        let destinations = destinations.filter(|name| name.as_str().as_bytes() == destination);
         let scopes = drops.chain(destinations.map(Scope::Destination));
         scopes.map(|scope| (scope.to_string(), vec![scope])).collect()
     }

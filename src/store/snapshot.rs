@@ -24,6 +24,7 @@ mod files;
 mod health;
 mod report;
 mod runs;
+mod selection;
 mod shown;
 mod targets;
 mod what;
@@ -31,6 +32,7 @@ mod what;
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTally};
+pub use self::selection::Selection;
 pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
@@ -54,11 +56,8 @@ const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 pub struct Snapshot {
     connection: Connection,
     directory: PathBuf,
+    selection: Selection,
 }
-
-/// What settles in drop directories that are configured.
-const SETTLING: &str =
-    "SELECT ifnull(sum(settling_count), 0) FROM drop_health WHERE is_configured = 1";
 
 impl Snapshot {
     /// Opens the state of a directory.
@@ -67,14 +66,14 @@ impl Snapshot {
     /// See [`super::Kind`]; `Missing` when no daemon ever ran there.
     pub fn open(directory: &Path) -> std::result::Result<Self, Error> {
         let connection = schema::open_for_reading(directory)?;
-        Ok(Self { connection, directory: directory.to_owned() })
+        Ok(Self { connection, directory: directory.to_owned(), selection: Selection::All })
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
         Error::sqlite("read", &self.directory.join(FILE_NAME), source)
     }
 
-    /// Returns everything `status` shows. `now` judges whether the shown rate is fresh.
+    /// Returns everything `status` shows of what is selected. `now` judges whether the shown rate is fresh.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -89,26 +88,34 @@ impl Snapshot {
         let (daemon, rate) = self.read_daemon(now)?;
         let is_running =
             lock::is_taken(&self.directory) == Some(true) || self.is_process_alive()?;
-        let count = |sql: &str| connection.query_row(sql, [], |row| rows::unsigned_at(row, 0));
         let orders = super::writer::orders::load(connection)?;
         let mut uploads = self.list_uploads(all)?;
         uploads.iter_mut().for_each(|upload| upload.note_orders(&orders));
-        let destinations =
-            self.list("SELECT * FROM destination_health ORDER BY destination", read_destination)?;
-        let mut tallies = self.list("SELECT * FROM tallies ORDER BY state", read_tally)?;
+        let destinations = self.list(
+            &format!(
+                "SELECT * FROM destination_health WHERE {} ORDER BY destination",
+                self.selection.of_destinations()
+            ),
+            read_destination,
+        )?;
+        let mut tallies = self.read_tallies()?;
         self.note_closed(&destinations, &mut tallies, &mut uploads)?;
-        let status = Status {
+        let mut status = Status {
+            selection: self.selection,
             is_running,
             daemon,
             drops: self.list(
-                "SELECT * FROM drop_health WHERE is_configured = 1 ORDER BY drop_name",
+                &format!(
+                    "SELECT * FROM drop_health WHERE is_configured = 1 AND {} ORDER BY drop_name",
+                    self.selection.of_drops()
+                ),
                 read_drop,
             )?,
             destinations,
             tallies,
             former_targets: self.read_former()?,
-            settling_count: count(SETTLING)?,
-            ignored_count: count("SELECT path_count FROM ignored_tally")?,
+            settling_count: self.count_settling()?,
+            ignored_count: self.count_ignored()?,
             ignored: self.list_ignored(all)?,
             rate_bytes_per_second: if is_running { rate } else { 0 },
             notices: self.read_notices()?,
@@ -118,6 +125,9 @@ impl Snapshot {
             uploads,
         };
         transaction.finish()?;
+        if self.selection != Selection::All {
+            status.keep_listed();
+        }
         Ok(status)
     }
 
@@ -143,7 +153,7 @@ impl Snapshot {
     }
 
     fn list_ignored(&self, all: bool) -> Result<Vec<Ignored>> {
-        let sql = ignored_sql(if all { IGNORED_MAX } else { ENDED_SHOWN });
+        let sql = ignored_sql(self.selection, if all { IGNORED_MAX } else { ENDED_SHOWN });
         let read = |row: &Row<'_>| {
             let reason = IgnoreReason::parse(row.get_ref(2)?.as_str()?);
             Ok(Ignored {
@@ -156,9 +166,9 @@ impl Snapshot {
     }
 
     fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {
-        let mut uploads = self.list(&open_sql(), read_upload)?;
+        let mut uploads = self.list(&open_sql(self.selection), read_upload)?;
         uploads.iter_mut().try_for_each(|upload| self.name_awaited(upload))?;
-        uploads.extend(self.list(&ended_sql(all), read_upload)?);
+        uploads.extend(self.list(&ended_sql(self.selection, all), read_upload)?);
         Ok(uploads)
     }
 
@@ -175,14 +185,18 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Returns the newest runs: how many of their files are there.
+    /// Returns the newest runs of what is selected: how many of their files are there.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
-        let sql = "SELECT drop_name, run, destination, upload_count, completed_count, \
-            parked_count, state, reason, ifnull(given_up_count, 0) FROM run_tallies LEFT JOIN runs USING (drop_name, run) \
-            WHERE upload_count > 0 ORDER BY newest_id DESC LIMIT 20";
+        let sql = format!(
+            "SELECT drop_name, run, destination, upload_count, completed_count, parked_count, \
+            state, reason, ifnull(given_up_count, 0) FROM run_tallies \
+            LEFT JOIN runs USING (drop_name, run) WHERE upload_count > 0 AND {} \
+            ORDER BY newest_id DESC LIMIT 20",
+            self.selection.of_run_tallies()
+        );
         let read = |row: &Row<'_>| {
             let state = row.get_ref(6)?.as_str_or_null()?.and_then(RunState::parse);
             Ok(Run {
@@ -197,7 +211,7 @@ impl Snapshot {
                 given_up_count: rows::unsigned_at(row, 8)?,
             })
         };
-        self.list(sql, read).map_err(|source| self.failed(source))
+        self.list(&sql, read).map_err(|source| self.failed(source))
     }
 
     fn read_daemon(&self, now: WallTime) -> Result<(Option<Daemon>, u64)> {
@@ -310,19 +324,25 @@ impl Snapshot {
     }
 }
 
-fn open_sql() -> String {
-    format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id LIMIT {OPEN_MAX}")
+fn open_sql(selection: Selection) -> String {
+    let is_selected = selection.of_uploads();
+    format!("SELECT * FROM uploads WHERE {IS_OPEN} AND {is_selected} ORDER BY id LIMIT {OPEN_MAX}")
 }
 
-fn ended_sql(all: bool) -> String {
+fn ended_sql(selection: Selection, all: bool) -> String {
     let limit = if all { String::new() } else { format!("LIMIT {ENDED_SHOWN}") };
-    format!("SELECT * FROM uploads WHERE {IS_ENDED} ORDER BY ended_at_ns DESC, id DESC {limit}")
+    let is_selected = selection.of_uploads();
+    format!(
+        "SELECT * FROM uploads WHERE {IS_ENDED} AND {is_selected} \
+        ORDER BY ended_at_ns DESC, id DESC {limit}"
+    )
 }
 
-fn ignored_sql(limit: u32) -> String {
+fn ignored_sql(selection: Selection, limit: u32) -> String {
     format!(
-        "SELECT drop_name, path, reason FROM ignored \
-        ORDER BY at_ns DESC, drop_name, path LIMIT {limit}"
+        "SELECT drop_name, path, reason FROM ignored WHERE {} \
+        ORDER BY at_ns DESC, drop_name, path LIMIT {limit}",
+        selection.of_ignored()
     )
 }
 
@@ -455,8 +475,14 @@ mod tests {
     fn what_status_shows_is_found_by_indexes() {
         let directory = tempfile::tempdir().unwrap();
         let connection = schema::open_for_writing(directory.path()).unwrap();
-        let shown =
-            [open_sql(), ended_sql(false), ignored_sql(1), notices_sql(), runs::newest_sql(1)];
+        let all = Selection::All;
+        let shown = [
+            open_sql(all),
+            ended_sql(all, false),
+            ignored_sql(all, 1),
+            notices_sql(),
+            runs::newest_sql(all, 1),
+        ];
         for sql in shown {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = statement.query_map([], |row| row.get::<_, String>("detail")).unwrap();

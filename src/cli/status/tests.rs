@@ -6,7 +6,7 @@ use crate::model::{
     ParkReason, PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId,
     UploadId, UploadState,
 };
-use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Tally};
+use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Selection, Tally};
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
@@ -68,6 +68,7 @@ fn status() -> Status {
     };
     let until = NOW.after(Duration::from_secs(90));
     Status {
+        selection: Selection::All,
         orders: Vec::new(),
         former_targets: Vec::new(),
         database: Database::default(),

@@ -1,9 +1,10 @@
 //! Uploads whose destination takes no calls: they wait for it, and no row of theirs says so.
 
+use super::selection::SUMS;
 use super::shown::{Destination, Tally, Upload, Wait};
-use super::{Result, Snapshot, read_destination};
+use super::{Result, Snapshot, read_destination, read_tally};
 use crate::model::{Hold, Stage};
-use crate::store::rows::{self, IS_OPEN};
+use crate::store::rows::IS_OPEN;
 
 impl Snapshot {
     /// Has uploads that wait for their destination be shown so, and counted so.
@@ -34,25 +35,13 @@ impl Snapshot {
     /// Counts what a closed destination holds up, by the state that its rows alone would show.
     fn tally_held(&self, destination: &Destination) -> Result<Vec<Tally>> {
         let sql = format!(
-            "SELECT state, count(*), CAST(total(size_bytes) AS INTEGER), \
-            CAST(total(accepted_bytes) AS INTEGER), CAST(total(bytes_sent) AS INTEGER), \
-            CAST(total(max(0, bytes_sent - accepted_bytes)) AS INTEGER), \
-            CAST(total(bytes_in_flight) AS INTEGER) FROM uploads WHERE {IS_OPEN} AND destination = ?1 \
-            AND hold = 'none' AND stage <> 'verified' GROUP BY state"
+            "SELECT state, count(*) AS upload_count, {SUMS} FROM uploads \
+            WHERE {IS_OPEN} AND destination = ?1 AND hold = 'none' AND stage <> 'verified' AND {} \
+            GROUP BY state",
+            self.selection.of_uploads()
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let held = statement.query_map([&destination.name], |row| {
-            Ok(Tally {
-                state: row.get(0)?,
-                upload_count: rows::unsigned_at(row, 1)?,
-                size_bytes: rows::unsigned_at(row, 2)?,
-                accepted_bytes: rows::unsigned_at(row, 3)?,
-                bytes_sent: rows::unsigned_at(row, 4)?,
-                bytes_sent_again: rows::unsigned_at(row, 5)?,
-                bytes_in_flight: rows::unsigned_at(row, 6)?,
-            })
-        })?;
-        held.collect()
+        statement.query_map([&destination.name], read_tally)?.collect()
     }
 }
 

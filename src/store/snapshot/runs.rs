@@ -6,6 +6,7 @@ use std::io;
 use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
+use super::selection::Selection;
 use crate::model::{
     ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, Md5, RemoteFileId,
     RootIdentity, RunFile, RunRow, SentFile, SourcePath, UploadId, WallTime,
@@ -109,8 +110,9 @@ const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.p
     AND n.stage = 'receipted') ORDER BY u.path, u.destination";
 
 /// What lists the newest runs.
-pub(super) fn newest_sql(limit: u32) -> String {
-    format!("SELECT * FROM runs ORDER BY opened_at_ns DESC, run LIMIT {limit}")
+pub(super) fn newest_sql(selection: Selection, limit: u32) -> String {
+    let is_selected = selection.of_runs();
+    format!("SELECT * FROM runs WHERE {is_selected} ORDER BY opened_at_ns DESC, run LIMIT {limit}")
 }
 
 impl Snapshot {
@@ -131,7 +133,7 @@ impl Snapshot {
 
     /// Lists runs, the newest first.
     pub(super) fn read_runs(&self, limit: u32) -> Result<Vec<RunShown>> {
-        let rows = self.list(&newest_sql(limit), rows::read_run)?;
+        let rows = self.list(&newest_sql(self.selection, limit), rows::read_run)?;
         rows.into_iter().map(|row| self.shown(row)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! What a snapshot shows, as plain values, and the contract's words for it.
 
-use super::RunShown;
+use super::{RunShown, Selection};
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Md5, ParkReason, PartNumber,
@@ -11,6 +11,8 @@ use crate::store::care::Cared;
 /// Everything `status` shows.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
+    /// What is listed and counted.
+    pub selection: Selection,
     /// A daemon holds the lock.
     pub is_running: bool,
     /// Process, version and start of the daemon that last ran.
@@ -27,7 +29,7 @@ pub struct Status {
     pub ignored_count: u64,
     /// Of these, some: which, and why.
     pub ignored: Vec<Ignored>,
-    /// Bytes accepted each second, lately.
+    /// Bytes accepted each second, lately, of all uploads together.
     pub rate_bytes_per_second: u64,
     /// Notices that are still to be sent.
     pub notices: Notices,

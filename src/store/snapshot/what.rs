@@ -113,17 +113,7 @@ impl Snapshot {
         scope: &Scope,
         limit: usize,
     ) -> std::result::Result<Vec<UploadId>, Error> {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let (condition, key) = match scope {
-            Scope::All => ("1 = 1", vec![]),
-            Scope::Destination(name) => ("destination = ?1", vec![text(name.as_str())]),
-            Scope::Drop(name) => ("drop_name = ?1", vec![text(name.as_str())]),
-            Scope::Run(drop, run) => {
-                let run = Value::Blob(run.as_bytes().to_vec());
-                ("drop_name = ?1 AND run = ?2", vec![text(drop.as_str()), run])
-            }
-            Scope::Upload(id) => ("id = ?1", vec![Value::Integer(id.0)]),
-        };
+        let (condition, key) = condition(scope);
         let read = || -> Result<Vec<UploadId>> {
             let sql =
                 format!("SELECT id FROM uploads WHERE {condition} ORDER BY id DESC LIMIT {limit}");
@@ -132,6 +122,21 @@ impl Snapshot {
             ids?.map(|id| id.map(UploadId)).collect()
         };
         read().map_err(|source| self.failed(source))
+    }
+}
+
+/// Returns the condition on the rows of `uploads` that are meant, and its parameters.
+pub(super) fn condition(scope: &Scope) -> (&'static str, Vec<Value>) {
+    let text = |text: &str| Value::Text(text.to_owned());
+    match scope {
+        Scope::All => ("TRUE", vec![]),
+        Scope::Destination(name) => ("destination = ?1", vec![text(name.as_str())]),
+        Scope::Drop(name) => ("drop_name = ?1", vec![text(name.as_str())]),
+        Scope::Run(drop, run) => {
+            let run = Value::Blob(run.as_bytes().to_vec());
+            ("drop_name = ?1 AND run = ?2", vec![text(drop.as_str()), run])
+        }
+        Scope::Upload(id) => ("id = ?1", vec![Value::Integer(id.0)]),
     }
 }
 
