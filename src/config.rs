@@ -33,30 +33,22 @@ use crate::{source, web};
 /// The commented default configuration, which documents every key.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
-/// What the daemon goes by.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from.
     pub path: PathBuf,
     /// Where rows and receipts are kept.
     pub state_directory: PathBuf,
-    /// How the database is cared for.
     pub care: Care,
     /// Where operators ask the running daemon.
     pub control_socket: PathBuf,
     /// Where the status page is served, if anywhere.
     pub web: Option<web::Settings>,
-    /// How much at once.
     pub transfer: Transfer,
-    /// When to try again.
     pub retry: RetrySettings,
-    /// How to reach the network.
     pub network: http::Settings,
     pub destinations: Vec<Destination>,
     pub drops: Vec<Drop>,
-    /// Who is notified, and of what.
     pub notify: Vec<ChannelConfig>,
-    /// What is worth a notice.
     pub notices: NoticeSettings,
     /// The addresses that show that the daemon lives.
     pub heartbeats: Vec<notify::heartbeat::Settings>,
@@ -73,34 +65,26 @@ pub struct Places {
     pub control_sockets: Vec<PathBuf>,
 }
 
-/// How the database is cared for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Care {
     /// How long parts and attempts of ended uploads are kept; none is for ever.
     pub keep_parts: Option<Duration>,
     /// How often it is copied; none is never.
     pub backup_interval: Option<Duration>,
-    /// How many copies are kept.
     pub backups_kept: usize,
     /// How often it is checked; none is never.
     pub check_interval: Option<Duration>,
 }
 
-/// A channel by which people are notified.
 #[derive(Debug, Clone)]
 pub struct ChannelConfig {
-    /// Which notices it gets.
     pub settings: ChannelSettings,
-    /// What the channel needs.
     pub sender: notify::Sender,
 }
 
-/// How much at once.
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// Parts on their way.
     pub parts_in_flight: PartsInFlight,
-    /// The part size to wish for.
     pub part_size: PartWish,
     /// Ceiling for part buffers.
     pub memory: ByteCount,
@@ -112,20 +96,14 @@ pub struct Transfer {
 
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// `[destinations.NAME]`.
     pub name: DestinationName,
-    /// Which platform, and what it needs.
     pub platform: Platform,
     /// Other addresses of the same target.
     pub same_as: Vec<TargetAddress>,
-    /// Where its credential is kept.
     pub credential: CredentialSource,
     pub folder: String,
-    /// What to do when the name is taken.
     pub when_name_taken: NamePolicy,
-    /// Metadata for each file.
     pub metadata: Vec<(String, String)>,
-    /// Tags for each file.
     pub tags: Vec<String>,
     /// Where verified files are exported to.
     pub export: Option<ExportSettings>,
@@ -158,10 +136,8 @@ impl Destination {
     }
 }
 
-/// A platform and what it needs.
 #[derive(Debug, Clone)]
 pub enum Platform {
-    /// Seven Bridges and its kin.
     SevenBridges(sevenbridges::Settings),
     GjirafaVp(gjirafa_vp::Settings),
     /// Any S3-compatible storage.
@@ -265,18 +241,12 @@ pub(crate) fn locate(asked: Option<&Path>, environment: Environment<'_>) -> Path
 
 impl Config {
     /// Reads and checks a configuration file.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
     pub fn load(path: &Path, environment: Environment<'_>) -> Result<Self, Problems> {
         Self::parse(path, &read(path)?, environment)
     }
 
     /// Reads of a configuration file only where the state and the control socket are, for those who
     /// only look or ask: a drop directory or a credential that is away is what they are asked about.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is no configuration at all.
     pub fn load_places(path: &Path, environment: Environment<'_>) -> Result<Places, Problems> {
         let text = read(path)?;
         resolve::places(path, &text, parse_raw(path, &text)?, environment)
@@ -284,9 +254,6 @@ impl Config {
 
     /// Reads of a configuration file only which drop directories it names, and looks at none: one may
     /// lie on a share that does not answer.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is no configuration at all.
     pub fn load_drop_directories(
         path: &Path,
         environment: Environment<'_>,
@@ -312,9 +279,6 @@ impl Config {
     }
 
     /// Checks the text of a configuration file.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
     pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
         resolve::resolve(path, text, parse_raw(path, text)?, environment)
     }

@@ -40,19 +40,15 @@ pub(crate) const SCOPES_MAX: usize = 1000;
 /// The longest request: so many things with paths of usual length fit.
 const REQUEST_MAX: usize = 1024 * 1024;
 
-/// What is asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Carry out an order.
     Order {
-        /// What is to be done.
         verb: Verb,
         of: Vec<Scope>,
     },
     /// Send to a destination's target what its former targets hold.
     Resend {
-        /// The name of the destination.
         to: String,
     },
     /// Send these files once. Each comes with a descriptor that the peer opened for reading, in the
@@ -64,7 +60,6 @@ pub enum Request {
         /// when there is none.
         #[serde(default)]
         below: Option<Vec<u8>>,
-        /// The name of a destination.
         to: String,
     },
     /// Say or change how fast is sent.
@@ -84,7 +79,6 @@ pub enum Request {
 #[serde(rename_all = "kebab-case")]
 pub enum RateOrder {
     Configured,
-    /// As fast as it goes.
     Unlimited,
     /// So many bytes a second; zero stops.
     BytesPerSecond(u64),
@@ -109,7 +103,6 @@ impl Request {
     }
 }
 
-/// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
@@ -122,7 +115,6 @@ pub enum Reply {
         /// Paths that are not uploaded, and why.
         left_out: Vec<(String, String)>,
     },
-    /// How fast is sent.
     Bandwidth {
         /// Bytes a second; none is unlimited.
         bytes_per_second: Option<u64>,
@@ -131,13 +123,11 @@ pub enum Reply {
     },
     /// What former targets hold is sent again.
     Resending,
-    /// Which lines are logged.
     LogLevel(String),
     /// It was not done, and why.
     Refused(String),
 }
 
-/// A file that was handed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handed {
     /// Its path, for people.
@@ -150,11 +140,9 @@ pub struct Handed {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub request: Request,
-    /// What came with it.
     pub descriptors: Descriptors,
     /// Who asks: a user's number.
     pub user: u32,
-    /// Where the answer goes.
     pub answer: oneshot::Sender<Reply>,
 }
 
@@ -166,10 +154,7 @@ pub enum Error {
     NotRunning { path: PathBuf },
     /// Nobody listens, although a daemon runs.
     #[error("a daemon runs, but its control socket {} is not there", path.display())]
-    SocketGone {
-        /// Where it should be.
-        path: PathBuf,
-    },
+    SocketGone { path: PathBuf },
     /// The socket's file may not be used, or cannot be made.
     #[error("the control socket {} cannot be used", path.display())]
     Unusable {

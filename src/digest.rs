@@ -30,7 +30,6 @@ const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 /// A step's worth of a message.
 type Block = [u8; BLOCK];
 
-/// One message in progress.
 #[derive(Clone)]
 pub struct Hasher {
     state: [u32; 4],

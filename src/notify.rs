@@ -37,7 +37,6 @@ pub enum Sender {
     Command(command::Settings),
     /// An address is posted to.
     Webhook(webhook::Settings),
-    /// A mail is sent.
     Mail(mail::Settings),
 }
 
@@ -58,7 +57,6 @@ impl Sender {
 /// A call to an address of the operator's own.
 #[derive(Debug)]
 pub struct Parcel<'a> {
-    /// The address: a secret.
     pub address: &'a str,
     pub headers: Vec<(&'static str, String)>,
     /// What is posted; without it the address is merely asked for.
@@ -70,11 +68,9 @@ pub struct Answer {
     pub status: u16,
     /// How long to wait, when that is said.
     pub retry_after: Option<Duration>,
-    /// The body, as text.
     pub text: String,
 }
 
-/// An answer to come.
 pub(crate) type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>>;
 
 /// Makes a call by the daemon's rules for the network: proxy, certificates, time-outs, no redirects.
@@ -94,9 +90,6 @@ pub struct Means<'a> {
 
 impl Sender {
     /// Sends a notice, once.
-    ///
-    /// # Errors
-    /// Why it was not taken, for people.
     pub async fn send(&self, notice: &Notice, means: Means<'_>) -> Result<(), Failure> {
         match self {
             Self::Command(settings) => command::send(settings, notice).await,

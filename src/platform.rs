@@ -116,9 +116,6 @@ impl Destination {
 
     /// Makes a call. Reading a file back may take as long as sending it did, so it keeps no other call
     /// waiting.
-    ///
-    /// # Errors
-    /// The platform's.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
         let _permit = match call {
             Call::ReadBack { .. } => None,
@@ -142,9 +139,6 @@ impl Destination {
     }
 
     /// Sends bytes of a file. Needs no permit.
-    ///
-    /// # Errors
-    /// The platform's.
     pub(crate) async fn put(&self, request: &PutRequest, body: PartBody) -> Result<Reply, Failure> {
         self::put(&*self.0.platform, request, body).instrument(self.span()).await
     }
@@ -155,9 +149,6 @@ impl Destination {
 }
 
 /// Makes a call at a platform.
-///
-/// # Errors
-/// The platform's.
 pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure> {
     let exports = || {
         let none = || Failure::new(FailureKind::BadRequest, "the platform has no exports");
@@ -207,9 +198,6 @@ pub async fn call(platform: &dyn Platform, call: &Call) -> Result<Reply, Failure
 }
 
 /// Sends bytes of a file to a platform.
-///
-/// # Errors
-/// The platform's.
 pub async fn put(
     platform: &dyn Platform,
     request: &PutRequest,

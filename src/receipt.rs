@@ -37,7 +37,6 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct ReceiptData {
     pub upload: UploadId,
-    /// From which drop directory.
     pub drop: String,
     pub path: SourcePath,
     pub size: ByteCount,
@@ -47,9 +46,7 @@ pub struct ReceiptData {
     pub root: Option<RootIdentity>,
     pub destination: String,
     pub platform: String,
-    /// The remote file's id.
     pub remote_id: String,
-    /// The remote file's name.
     pub remote_name: String,
     /// Length of every part but the last.
     pub part_size: PartSize,
@@ -63,9 +60,7 @@ pub struct ReceiptData {
     pub whole_sha256: Option<[u8; 32]>,
     /// When the upload was begun; `None` when the file was there before.
     pub begun_at: Option<WallTime>,
-    /// When it was completed.
     pub completed_at: Option<WallTime>,
-    /// When it was verified.
     pub verified_at: Option<WallTime>,
     /// Where the file was exported to, if anywhere.
     pub export: Option<ReceiptExport>,
@@ -75,11 +70,9 @@ pub struct ReceiptData {
     pub remote_mark: Option<ContentMark>,
     /// Bytes that went over the wire.
     pub bytes_sent: u64,
-    /// Failed attempts on record.
     pub attempt_count: usize,
 }
 
-/// Where a file was exported to.
 #[derive(Debug, Clone)]
 pub struct ReceiptExport {
     pub volume: String,
@@ -209,7 +202,6 @@ fn whole_digests(data: &ReceiptData) -> serde_json::Map<String, serde_json::Valu
     md5.into_iter().chain(sha256).collect()
 }
 
-/// Returns the directory of all receipts.
 pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }
@@ -285,21 +277,15 @@ pub(crate) fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 
 /// Why a receipt does not prove anything.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Damage {
-    /// It is not there.
     #[error("is missing")]
     Missing,
-    /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It is not the one that was written.
     #[error("is not the one that was written: its SHA-256 is another")]
     Changed,
 }
 
 /// Checks that a receipt is the one that was written, by the digest that its row holds.
-///
-/// # Errors
-/// Why it is not.
 pub(crate) fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
     let is_missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -367,7 +353,6 @@ impl<'a> PendingReceipt<'a> {
         Ok(self)
     }
 
-    /// Gives it its name.
     fn name(self) -> io::Result<[u8; 32]> {
         fs::rename(&self.temporary, self.place)?;
         Ok(self.digest)

@@ -24,9 +24,6 @@ pub(crate) fn ready(status: &str) -> io::Result<()> {
 }
 
 /// Says in one line what is going on; shown by `systemctl status`.
-///
-/// # Errors
-/// See [`ready`].
 pub(crate) fn status(text: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Status(&one_line(text))])
 }
@@ -40,17 +37,11 @@ pub(crate) fn reloading() -> io::Result<()> {
 }
 
 /// Says that the daemon drains and will exit.
-///
-/// # Errors
-/// See [`ready`].
 pub(crate) fn stopping(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))])
 }
 
 /// Says that the loop has turned.
-///
-/// # Errors
-/// See [`ready`].
 pub(crate) fn watchdog() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Watchdog])
 }

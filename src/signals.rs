@@ -21,7 +21,6 @@ use tokio::sync::mpsc;
 /// Signals that wait for the loop. People and supervisors send few.
 const WAITING_MAX: usize = 16;
 
-/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// Start nothing more, finish what flies, then stop: the first SIGTERM or SIGINT.
@@ -36,9 +35,6 @@ pub(crate) enum Signal {
 
 /// Makes a write beyond the limit of a file's length fail, as one on a full disk does, where the signal
 /// that comes with it would end the process. Programs that are started have it by default again.
-///
-/// # Errors
-/// When the operating system refuses the handler.
 pub(crate) fn survive_file_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
 }
@@ -52,9 +48,6 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Takes over the four signals from their default effects.
-    ///
-    /// # Errors
-    /// When the operating system refuses a handler or a thread.
     pub(crate) fn listen() -> io::Result<Self> {
         let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let handle = caught.handle();

@@ -61,9 +61,7 @@ pub(crate) use watch::{Watch, WatchHint, network_file_system};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub name: DirectoryName,
-    /// Where it is: an absolute path.
     pub directory: PathBuf,
-    /// What its drops are.
     pub unit: Unit,
     /// Files that are wanted; empty means all. See [`filter`] for how patterns are read.
     pub include: Vec<String>,

@@ -43,7 +43,6 @@ pub(crate) fn is_in_use(directory: &Path) -> bool {
     lock::is_taken(directory) == Some(true)
 }
 
-/// Where the state is kept.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The state directory; made when missing.
@@ -54,9 +53,6 @@ pub struct Settings {
 
 /// Checks what is known of a state directory before anything is opened in it: who may write there,
 /// what is under the store's names, whether its database was lost.
-///
-/// # Errors
-/// What a start would refuse.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
     directory::check(path)?;
     directory::lack(path).map_or(Ok(()), |lack| directory::refuse_loss(path, lack))
@@ -88,9 +84,7 @@ pub struct Loaded {
     pub open_drops: Vec<(DestinationName, DirectoryName, String)>,
     /// Drops as runs, with their words; the samples of its sheet are words named `samples`.
     pub runs: Vec<(RunRow, RunWords)>,
-    /// Sources that are to be disposed of.
     pub disposals: Vec<Disposal>,
-    /// Paths that are not uploaded.
     pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
     /// Of these, directories that may not be read.
     pub unreadable: Vec<(DirectoryName, SourcePath)>,
@@ -102,7 +96,6 @@ pub struct Loaded {
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// The rate that was ordered: bytes a second, none is unlimited.
     pub bandwidth: Option<Option<u64>>,
-    /// How the database is cared for.
     pub care: care::Cared,
     /// The id after the last one ever given.
     pub next_upload: Option<UploadId>,
@@ -111,12 +104,10 @@ pub struct Loaded {
 /// Words of a run and what it says under them.
 pub(crate) type RunWords = Vec<(String, String)>;
 
-/// One upload as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedUpload {
     /// What was frozen, with the name in force.
     pub admission: Admission,
-    /// How far it is.
     pub state: UploadState,
     /// Its parts in order, when it has a layout.
     pub parts: Vec<PartState>,
@@ -150,21 +141,21 @@ pub(crate) enum Tend {
     /// Removes parts and failed attempts of uploads that ended before a moment.
     Prune {
         ended_before: WallTime,
-        /// When they are removed.
         at: WallTime,
     },
     /// Gives free pages back to the file system.
     FreePages,
     /// Folds the WAL into the database and cuts it, unless a reader holds it.
     FoldLog,
-    /// Notes how a copy ended.
     BackupEnded {
         at: WallTime,
         /// Why there is none.
         failure: Option<String>,
     },
-    /// Notes what a check found.
-    Checked { at: WallTime, verdict: care::Verdict },
+    Checked {
+        at: WallTime,
+        verdict: care::Verdict,
+    },
 }
 
 /// Whether there is more of the same to do.
@@ -183,9 +174,6 @@ enum Submission {
 
 impl Store {
     /// Lets a writer run on a thread of its own, once all was read that a start needs.
-    ///
-    /// # Errors
-    /// When there is no such thread to be had, or nothing can be written.
     pub(crate) fn start(
         mut writer: writer::Writer,
         runner: &Runner,
@@ -248,7 +236,6 @@ impl Thread {
 /// What went wrong with the state.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// What we were doing.
     doing: &'static str,
     path: PathBuf,
     pub kind: Kind,
@@ -264,16 +251,12 @@ pub enum Kind {
         /// The newest this program knows.
         known: usize,
     },
-    /// The database is damaged.
     Corrupt {
-        /// What the check said.
         detail: String,
     },
-    /// There is no database.
     Missing,
     /// There is none, or an empty one, beside what an earlier one left.
     Lost {
-        /// What is missing of it.
         lack: &'static str,
         remains: &'static str,
     },
@@ -292,9 +275,13 @@ pub enum Kind {
         cure: String,
     },
     /// A migration failed; the database is as it was.
-    Migration { detail: String },
+    Migration {
+        detail: String,
+    },
     /// The disk or SQLite failed.
-    Failed { detail: String },
+    Failed {
+        detail: String,
+    },
     /// A commit failed before; nothing is written any more.
     Poisoned,
 }

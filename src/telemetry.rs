@@ -44,9 +44,7 @@ pub mod field {
     pub const PATH: &str = "path";
     pub const PART: &str = "part";
     pub const PART_COUNT: &str = "part_count";
-    /// How many bytes.
     pub const BYTES: &str = "bytes";
-    /// How many times it was tried.
     pub const ATTEMPT: &str = "attempt";
     /// When it is tried again, RFC 3339 UTC.
     pub const RETRY_AT: &str = "retry_at";
@@ -54,10 +52,8 @@ pub mod field {
     pub const STATUS: &str = "status";
     /// The platform's id of a request.
     pub const REQUEST_ID: &str = "request_id";
-    /// How long it took.
     pub const ELAPSED_MS: &str = "elapsed_ms";
 
-    /// All of them.
     pub const ALL: [&str; 13] = [
         UPLOAD_ID,
         DESTINATION,
@@ -88,7 +84,6 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Level {
     /// A person must act.
@@ -128,7 +123,6 @@ impl Level {
     }
 }
 
-/// A word that is no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("log level \"{0}\" is not one of error, warn, info, debug, trace")]
 pub(crate) struct UnknownLevel(String);
@@ -152,9 +146,6 @@ pub(crate) struct Error {
 }
 
 /// Sends the log of this process to standard error, or to the journal behind it.
-///
-/// # Errors
-/// When it was called before.
 pub(crate) fn init(format: Format, level: Level) -> Result<(), Error> {
     let format = match format {
         Format::Auto if journal::is_standard_error() => Format::Journal,
@@ -191,13 +182,9 @@ type SetLevel = Box<dyn Fn(Level) -> bool + Send + Sync>;
 
 /// Changes the level of the running log.
 static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
-/// The level in force.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// Changes which lines are written from here on.
-///
-/// # Errors
-/// When there is no log, or it cannot be changed.
 pub(crate) fn set_level(level: Level) -> Result<(), NotSet> {
     if SET_LEVEL.get().is_some_and(|set| set(level)) {
         LEVEL.store(level as u8, Ordering::Relaxed);
@@ -206,7 +193,6 @@ pub(crate) fn set_level(level: Level) -> Result<(), NotSet> {
     Err(NotSet)
 }
 
-/// Returns the level in force.
 pub(crate) fn level() -> Level {
     Level::ALL[usize::from(LEVEL.load(Ordering::Relaxed)).min(Level::ALL.len() - 1)]
 }

@@ -51,10 +51,8 @@ const STYLE: &str = include_str!("web/style.css");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// Where the page is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The address to listen at.
     pub address: SocketAddr,
     /// Names it answers to, besides the node's own, `localhost` and addresses of this machine.
     pub hosts: Vec<String>,
@@ -65,7 +63,6 @@ pub(crate) type Read = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct View {
-    /// The JSON of `status`.
     pub status: Read,
     pub metrics: Read,
     /// Why the daemon cannot do its work; empty when it can.
@@ -81,9 +78,6 @@ impl std::fmt::Debug for View {
 }
 
 /// Takes the address.
-///
-/// # Errors
-/// When it is taken, or not this machine's.
 pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

@@ -10,17 +10,11 @@ use crate::control::{self, Error, Reply, Request};
 use crate::store;
 
 /// Sends a request to the daemon of this configuration, and returns its answer.
-///
-/// # Errors
-/// When no daemon listens, or it refuses.
 pub(super) fn ask(common: &Common, request: &Request) -> anyhow::Result<Reply> {
     hand_in(common, request, &[])
 }
 
 /// As [`ask`], with open files.
-///
-/// # Errors
-/// As [`ask`].
 pub(super) fn hand_in(
     common: &Common,
     request: &Request,
@@ -34,9 +28,6 @@ pub(super) fn hand_in(
 }
 
 /// Says why no daemon can be asked, before anything else is found to be missing.
-///
-/// # Errors
-/// When no daemon listens.
 pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     reach(common, async |path| control::reach(&path).await)
 }
@@ -75,9 +66,6 @@ fn reach<T>(
 }
 
 /// An answer to another question is a defect of the daemon.
-///
-/// # Errors
-/// Always.
 pub(super) fn odd<T>(reply: &Reply) -> anyhow::Result<T> {
     bail!("the daemon answers another question: {reply:?}")
 }

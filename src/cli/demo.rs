@@ -93,7 +93,6 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
     proof::prove(&sandbox, &expected, &drop, &stage)
 }
 
-/// The places of one demonstration.
 struct DemoPlaces {
     vendors: Vec<Vendor>,
     config: PathBuf,

@@ -11,17 +11,11 @@ use crate::receipt::rfc3339;
 use crate::telemetry::{scrub, scrub_secrets};
 
 /// Prints data.
-///
-/// # Errors
-/// When standard output is closed or full.
 pub(super) fn data(text: &str) -> io::Result<()> {
     document(&lines_shown(&scrub_secrets(text)))
 }
 
 /// Prints what the program says of itself, as it is.
-///
-/// # Errors
-/// As [`data`].
 pub(super) fn document(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -32,17 +26,11 @@ pub(super) fn document(text: &str) -> io::Result<()> {
 }
 
 /// Prints a value as JSON.
-///
-/// # Errors
-/// As [`data`].
 pub(super) fn json(value: &serde_json::Value) -> io::Result<()> {
     data(&json_shown(&format!("{value:#}")))
 }
 
 /// Clears a terminal.
-///
-/// # Errors
-/// As [`data`].
 pub(super) fn clear() -> io::Result<()> {
     io::stdout().lock().write_all(b"\x1b[H\x1b[2J")
 }

@@ -186,7 +186,6 @@ fn database_json(database: &Database) -> Value {
     })
 }
 
-/// Renders one order that stands.
 fn order_json((standing, scope, since): &(Standing, Scope, WallTime)) -> Value {
     json!({
         "standing": standing.as_str(), "of": scope.to_string(), "since": render::time(Some(*since)),

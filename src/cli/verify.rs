@@ -44,7 +44,6 @@ pub(super) struct VerifyArguments {
     json: bool,
 }
 
-/// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileVerdict {
     Same,
@@ -67,7 +66,6 @@ impl FileVerdict {
     }
 }
 
-/// A verdict, and by what.
 type JudgedFile = (FileVerdict, String);
 
 /// What is asked, and whom.

@@ -99,7 +99,6 @@ impl What {
     }
 }
 
-/// Tells whether a path is that of a directory, or of something in it.
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

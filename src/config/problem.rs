@@ -4,12 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The line, counted from 1, when it stands on one.
     pub line: Option<usize>,
-    /// What was found, and what is allowed.
     pub message: String,
     /// How to mend it, when we know.
     pub hint: Option<String>,

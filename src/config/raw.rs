@@ -135,7 +135,6 @@ pub(super) struct Transfer {
     pub(super) timetable: Vec<Spanned<Period>>,
 }
 
-/// One period of the timetable.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Period {
@@ -145,7 +144,6 @@ pub(super) struct Period {
     pub(super) bandwidth: Text,
 }
 
-/// One text, or a list of them.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Texts {
@@ -153,7 +151,6 @@ pub(super) enum Texts {
     All(Vec<String>),
 }
 
-/// A number, or `"auto"`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Count {
@@ -191,7 +188,6 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Its keys, which are no keys of a platform.
     pub(super) const KEYS: [&str; 7] = [
         "platform",
         "base_url",

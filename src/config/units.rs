@@ -43,25 +43,16 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// Parses `64 MiB`.
-///
-/// # Errors
-/// Says what is allowed.
 pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
     scaled(text, &SIZES).ok_or(SIZE)
 }
 
 /// Parses `5min`.
-///
-/// # Errors
-/// Says what is allowed.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     scaled(text, &DURATIONS).map(Duration::from_millis).ok_or(DURATION)
 }
 
 /// Parses `50 MB/s`; `None` is `unlimited`.
-///
-/// # Errors
-/// Says what is allowed.
 pub(crate) fn parse_rate(text: &str) -> Result<Option<u64>, UnitError> {
     match text.trim() {
         "unlimited" => Ok(None),

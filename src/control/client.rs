@@ -16,9 +16,6 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks a running daemon, and passes open files with the request.
-///
-/// # Errors
-/// When none listens, or it does not answer.
 pub async fn ask(path: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
     let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
     let mut wire = Wire::new(connect(path).await?);
@@ -40,7 +37,6 @@ pub async fn ask(path: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Re
     serde_json::from_slice(&reply).map_err(|error| no_answer(error.to_string()))
 }
 
-/// Connects to the daemon.
 async fn connect(path: &Path) -> Result<UnixStream, Error> {
     UnixStream::connect(path).await.map_err(|source| {
         let (path, kind) = (path.to_owned(), source.kind());
@@ -52,9 +48,6 @@ async fn connect(path: &Path) -> Result<UnixStream, Error> {
 }
 
 /// Returns whether a daemon listens, without asking it anything.
-///
-/// # Errors
-/// When none listens, or it cannot be reached.
 pub(crate) async fn reach(path: &Path) -> Result<(), Error> {
     connect(path).await.map(drop)
 }

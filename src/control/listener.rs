@@ -84,7 +84,6 @@ fn said(error: &Error) -> String {
     format!("{error}{why}{hint}")
 }
 
-/// A socket, at its path.
 #[derive(Debug)]
 struct Socket {
     listener: UnixListener,

@@ -13,7 +13,6 @@ use tokio::net::UnixStream;
 
 use super::FILES_MAX;
 
-/// Read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Of a line that is too long so much is read and forgotten, so that its sender gets to read the
 /// refusal.
@@ -60,7 +59,6 @@ pub(super) enum WireLine {
     End,
 }
 
-/// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: UnixStream,

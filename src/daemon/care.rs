@@ -97,7 +97,6 @@ impl DatabaseCare {
         }
     }
 
-    /// Waits for a job to end.
     pub(super) async fn next(&mut self) -> Ended {
         match self.ended.recv().await {
             Some(ended) => ended,

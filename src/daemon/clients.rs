@@ -18,9 +18,6 @@ use crate::platform::sevenbridges::SevenBridges;
 use crate::platform::{Destination, Shared};
 
 /// Builds the client of every destination, in order.
-///
-/// # Errors
-/// When something that was configured cannot be used.
 pub fn clients(
     config: &Config,
     clock: &Clock,
@@ -95,7 +92,6 @@ impl Accounts {
     }
 }
 
-/// Builds the client of a platform.
 fn client(target: &Target, link: Link) -> Result<SharedPlatform, Failure> {
     Ok(match &target.platform {
         Platform::SevenBridges(settings) => Arc::new(SevenBridges::new(settings, link)?),

@@ -29,7 +29,6 @@ pub(crate) struct World {
     /// Each drop directory's destinations.
     pub(crate) targets: BTreeMap<DirectoryName, Vec<DestinationName>>,
     pub(crate) sources: BTreeMap<DirectoryName, Source>,
-    /// The channels of notices.
     pub(crate) senders: BTreeMap<Channel, Sender>,
     /// Makes the calls of channels.
     pub(crate) channel_client: ChannelClient,
@@ -65,7 +64,6 @@ pub(crate) struct Source {
     pub(crate) digests: DigestPool,
     /// Reads that do not come back.
     pub(crate) hung: Hung,
-    /// The thread of its scans.
     pub(crate) walker: Walker,
     /// Which directory scans see at its path: its watch must be on that one.
     pub(crate) seen: tokio::sync::watch::Sender<Option<RootMark>>,

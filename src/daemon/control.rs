@@ -49,7 +49,6 @@ pub(super) struct Control {
     asked: mpsc::Receiver<Asked>,
     /// What is never handed in.
     protected: Arc<Protected>,
-    /// Searches for what is handed in.
     searches: JoinSet<Ready>,
     /// Operators whose orders the engine has not answered.
     waiting: BTreeMap<OrderId, Waiting>,
@@ -172,7 +171,6 @@ impl Daemon {
         self.order(Order::Set { verb, scopes }, Waiting { answer, left_out: Vec::new() });
     }
 
-    /// Hands an order to the engine.
     fn order(&mut self, order: Order, waiting: Waiting) {
         let id = OrderId(self.control.next_order);
         self.control.next_order += 1;

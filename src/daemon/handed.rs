@@ -19,7 +19,6 @@ use crate::store::{self, snapshot::Snapshot};
 /// Trees that show what the kernel, the processes and the devices of this machine hold.
 const UNREAL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// What was found of what is handed in.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Files that can be admitted.
@@ -41,7 +40,6 @@ pub(super) struct Protected {
 struct Inodes(BTreeSet<(u64, u64)>);
 
 impl Protected {
-    /// Returns what the rows know of files that are handed in.
     fn known(&self, files: &[HandedFile]) -> Result<Catalogued, store::Error> {
         let (snapshot, drop) = (Snapshot::open(&self.state)?, DirectoryName::handed_in());
         let mut known = Catalogued::default();
@@ -83,10 +81,8 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Files that are offered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offered<'a> {
-    /// Where they are: absolute paths.
     pub(super) paths: &'a [Vec<u8>],
     /// Below which directory their names begin.
     pub(super) below: Option<&'a [u8]>,
@@ -94,9 +90,6 @@ pub(super) struct Offered<'a> {
 
 impl Offered<'_> {
     /// Looks at each file and its descriptor.
-    ///
-    /// # Errors
-    /// What is wrong with the request as a whole.
     pub(super) fn find(
         self,
         descriptors: &Descriptors,

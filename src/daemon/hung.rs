@@ -39,7 +39,6 @@ const HUNG_MAX: usize = 4;
 /// Tells whether a read that was left has come back.
 type HasReturned = Box<dyn FnMut() -> bool + Send>;
 
-/// A read that was left.
 struct Left {
     path: SourcePath,
     device: u64,
@@ -101,7 +100,6 @@ pub(super) fn failing(path: &SourcePath, why: &str) -> Failure {
     Failure::new(FailureKind::SourceFailing, format!("cannot read {path}: {why}"))
 }
 
-/// Says that a read was given up.
 pub(super) fn given_up(path: &SourcePath) -> Failure {
     failing(path, "its storage does not answer")
 }
@@ -161,7 +159,6 @@ impl Attend for Watched<'_> {
     }
 }
 
-/// What is read, and until when.
 pub(super) struct Reading {
     /// The drop directory; none of a file of our own.
     pub(super) drop: Option<DirectoryName>,

@@ -18,11 +18,9 @@ const WARN_FROM: u32 = 3;
 /// What the log must remember between lines.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    /// Failures of each upload that has not ended.
     failures: BTreeMap<UploadId, u32>,
     /// What was last said of each run that has not completed.
     runs: BTreeMap<(DirectoryName, SourcePath), (RunState, Option<String>)>,
-    /// Drops that are deaf.
     pub(super) deaf: BTreeSet<DirectoryName>,
     /// What was last said of each destination.
     pub(super) destinations: BTreeMap<DestinationName, (DestinationState, Option<String>)>,

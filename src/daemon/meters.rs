@@ -60,7 +60,6 @@ impl Drop for InFlight {
     }
 }
 
-/// The parts in flight.
 #[derive(Debug, Default)]
 struct PartMeters {
     begun_count: u64,
@@ -118,7 +117,6 @@ impl Meters {
         if is_due { lock(&self.parts).news() } else { Vec::new() }
     }
 
-    /// Returns how each destination is sent to.
     pub(crate) fn paces(&self) -> BTreeMap<DestinationName, Pace> {
         lock(&self.paces).clone()
     }

@@ -61,7 +61,6 @@ impl World {
     }
 }
 
-/// Hands a notice to its channel.
 pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Failure> {
     let channel = &notice.channel;
     let missing = || Failure::new(FailureKind::Unreachable, format!("{channel} is not configured"));

@@ -38,7 +38,6 @@ impl Pulse {
 }
 
 impl Daemon {
-    /// Sends the beats that are due.
     pub(super) fn beat(&mut self, now: Monotonic) {
         let Pulse { due, running } = &mut self.pulse;
         while running.try_join_next().is_some() {}

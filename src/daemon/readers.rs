@@ -26,9 +26,6 @@ impl Readers {
     }
 
     /// Lends one, and has it back when it was used.
-    ///
-    /// # Errors
-    /// When the database cannot be opened.
     pub(crate) fn lend<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> Result<T, Error> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let snapshot = kept.map_or_else(|| Snapshot::open(&self.state), Ok)?;

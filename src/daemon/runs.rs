@@ -55,7 +55,6 @@ fn receipt_of(
     Ok(Outcome::RunReceiptWritten { path: place, fingerprint, sha256 })
 }
 
-/// What is disposed of, and how.
 pub(super) struct Disposing {
     pub(super) drop: DirectoryName,
     pub(super) run: SourcePath,

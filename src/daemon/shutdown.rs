@@ -14,7 +14,6 @@ pub(crate) const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 /// Whether and how the daemon stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It does its work.
     Running,
     /// It starts nothing and waits for what flies, until then.
     Draining {

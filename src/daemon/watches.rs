@@ -32,18 +32,15 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Why a watch ends whose directory is not the one at the path.
 const ANOTHER: &str = "another directory stands at the path of the drop directory, or none";
 
-/// One drop directory to watch.
 pub(super) struct WatchedDirectory {
     pub(super) drop: DirectoryName,
     pub(super) root: Arc<DirectoryRoot>,
-    /// What of it is wanted.
     pub(super) filter: Filter,
     /// Which directory scans see there.
     pub(super) seen: Receiver<Option<RootMark>>,
     pub(super) events: Sender<Event>,
 }
 
-/// Why a watch ended.
 enum End {
     /// The kernel's queue overflowed: the next watch sees what this one missed.
     Lost,

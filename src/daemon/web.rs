@@ -19,7 +19,6 @@ pub(crate) type Render = fn(&Status) -> String;
 pub(super) struct StatusPage {
     pulses: mpsc::Receiver<oneshot::Sender<()>>,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
-    /// What is served by.
     settings: Option<Settings>,
     server: JoinSet<()>,
     render: Render,

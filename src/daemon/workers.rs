@@ -47,7 +47,6 @@ impl Workers {
         self.running.abort_all();
     }
 
-    /// Tells whether everything was cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut
     }

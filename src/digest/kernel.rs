@@ -259,7 +259,6 @@ pub(super) use x86::{
     avx2::ROOM as AVX2_ROOM, avx512::ROOM as AVX512_ROOM, sse2::ROOM as SSE2_ROOM,
 };
 
-/// A block as words.
 #[inline]
 fn words(block: &Block) -> [u32; 16] {
     let (words, _) = block.as_chunks();

@@ -9,12 +9,10 @@ use jiff::civil::{DateTime, Time, Weekday};
 /// Bytes a second; `None` is unlimited, zero stops.
 pub(crate) type Rate = Option<u64>;
 
-/// The days of a week, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Days(u8);
 
 impl Days {
-    /// Every day.
     pub const ALL: Self = Self(0b111_1111);
 
     #[must_use]
@@ -34,12 +32,10 @@ impl Days {
 /// A stretch of some days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
-    /// On which days it begins.
     pub days: Days,
     pub from: Time,
     /// When it ends; midnight is the end of the day, and an earlier time is one of the next day.
     pub until: Time,
-    /// What holds in it.
     pub rate: Rate,
 }
 
@@ -55,7 +51,6 @@ impl Period {
     }
 }
 
-/// A week of periods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Timetable(Vec<Period>);
 

@@ -72,7 +72,6 @@ impl PartSize {
         u32::try_from(size.0.div_ceil(self.get()).max(1)).ok()
     }
 
-    /// Returns the bytes of part `number` in a file of `size`.
     pub fn range_of(self, number: PartNumber, size: ByteCount) -> ByteRange {
         let offset = u64::from(number.get() - 1).saturating_mul(self.get()).min(size.0);
         ByteRange { offset, length: self.get().min(size.0 - offset) }

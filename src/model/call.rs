@@ -82,9 +82,6 @@ impl BeginRequest {
     }
 
     /// Returns the upload of that id, in parts of the size that we wish for, in any order.
-    ///
-    /// # Errors
-    /// As [`Self::part_count`].
     pub fn remote(&self, id: RemoteUploadId) -> Result<RemoteUpload, Failure> {
         let (part_size, part_count) = (self.part_size, self.part_count()?);
         Ok(RemoteUpload { id, part_size, part_count, sequential: false })

@@ -87,7 +87,6 @@ impl PartNote {
         (text.len() <= Self::BYTES_MAX).then(|| Self(text.into()))
     }
 
-    /// Returns it as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -116,7 +115,6 @@ pub enum ETagLaw {
 pub enum ETagMode {
     /// No part accepted yet.
     Unknown,
-    /// Each ETag is the MD5 of its part.
     Md5,
     /// The storage said that its ETags are no digests: each part was sent with its MD5, and the size
     /// must agree.

@@ -22,7 +22,6 @@ pub enum FailureKind {
         /// How long, when said; never longer than [`PAUSE_MAX`].
         after: Option<Duration>,
     },
-    /// The platform is closed for maintenance.
     Maintenance,
     Unauthorized,
     /// The credential is accepted and may not do this.

@@ -105,7 +105,6 @@ impl PathDigest {
         Self(md5::Md5::digest(path).into())
     }
 
-    /// Returns half of it.
     pub fn head(self) -> [u8; 8] {
         self.0.first_chunk().copied().unwrap_or_default()
     }
@@ -193,7 +192,6 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Returns it for an owner and the numbers of a file system.
     pub fn new(owner: u32, file_system: [u64; 3]) -> Self {
         Self { owner, file_system: digest_of(file_system) }
     }

@@ -25,7 +25,6 @@ macro_rules! text_id {
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
-            /// Wraps the text as it is.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into().into())
             }

@@ -36,7 +36,6 @@ pub enum NoticeKind {
     DestinationHalted,
     /// A destination has been unreachable for long.
     DestinationUnreachable,
-    /// A credential expires soon.
     CredentialExpiring,
     /// A file system that is needed has little free space.
     DiskLow,
@@ -289,7 +288,6 @@ pub struct UnsentNotice {
     /// The notice, due when it is to be tried again.
     pub notice: Notice,
     pub attempt_count: u32,
-    /// Since when its receiver has refused it.
     pub refused_since: Option<WallTime>,
 }
 

@@ -14,7 +14,6 @@ use super::time::WallTime;
 pub enum Scope {
     All,
     Destination(DestinationName),
-    /// All of one drop directory.
     Drop(DirectoryName),
     Run(DirectoryName, SourcePath),
     Upload(UploadId),
@@ -49,7 +48,6 @@ impl std::fmt::Display for Scope {
     }
 }
 
-/// What is to be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
@@ -94,7 +92,6 @@ impl Standing {
     }
 }
 
-/// What is written of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderRecord {
     Stands {

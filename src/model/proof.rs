@@ -20,7 +20,6 @@ pub struct SentFile {
     pub mark: Option<ContentMark>,
     /// The digest that the destination told of it when it was verified.
     pub told: Option<ContentMark>,
-    /// The ETag that it had then, where files have one.
     pub etag: Option<ETag>,
     /// What the destination's ETags were worth.
     pub etag_mode: ETagMode,

@@ -111,7 +111,6 @@ pub enum Record {
         name: String,
         at: WallTime,
     },
-    /// A run as it stands.
     Unit(Box<RunRow>),
     /// What a run says of itself.
     RunWords {
@@ -214,7 +213,6 @@ pub struct Admission {
     /// It is the receipt of its run, to tell others that all is there: read from the receipts.
     pub is_sentinel: bool,
     pub destination: DestinationName,
-    /// The target that this name has.
     pub target_id: TargetId,
     /// Under which name there.
     pub target: Target,

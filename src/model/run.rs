@@ -149,7 +149,6 @@ pub struct RunRow {
     /// Files of it, at the last scan.
     pub file_count: u64,
     pub size: ByteCount,
-    /// Files of it when it was closed.
     pub closed_file_count: u64,
     /// How often it was completed: late files complete it again.
     pub generation: u32,
@@ -240,7 +239,6 @@ pub struct Disposal {
     pub drop: DirectoryName,
     pub run: SourcePath,
     pub is_file: bool,
-    /// Not before this time.
     pub due: WallTime,
     /// It was decided, and may have been done in part.
     pub is_intended: bool,

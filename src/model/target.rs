@@ -78,7 +78,6 @@ pub struct OpenCleanup {
 pub struct PlaceSource {
     /// The drop directory's path; of a sentinel, what stands for the receipts of its drop directory.
     pub directory: String,
-    /// The path below it.
     pub path: SourcePath,
 }
 

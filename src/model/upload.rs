@@ -52,7 +52,6 @@ pub struct UploadState {
 }
 
 impl UploadState {
-    /// Returns the state of an upload that was just admitted.
     pub fn admitted(parked: Option<ParkReason>) -> Self {
         Self {
             stage: Stage::Queued,
@@ -183,7 +182,6 @@ pub enum Hold {
 pub enum PartState {
     #[default]
     Open,
-    /// The storage has it.
     Accepted {
         /// Digest of the bytes we read.
         md5: Md5,
@@ -223,9 +221,6 @@ pub struct IllegalFact {
 }
 
 /// Applies one fact to an upload, or says why it may not be.
-///
-/// # Errors
-/// [`IllegalFact`] when the law does not list the fact for this stage.
 pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, IllegalFact> {
     let mut next = state.clone();
     match fact {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{Means, Parcel, secret, webhook};
 use crate::model::Failure;
 
-/// Where to, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub url_file: PathBuf,
@@ -17,9 +16,6 @@ pub struct Settings {
 }
 
 /// Sends one beat.
-///
-/// # Errors
-/// Why it did not arrive.
 pub(crate) async fn send(settings: &Settings, means: Means<'_>) -> Result<(), Failure> {
     let address = secret::read(&settings.url_file, means)?;
     let parcel = Parcel { address: &address, headers: Vec::new(), body: None };

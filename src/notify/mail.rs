@@ -22,7 +22,6 @@ const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// What of a server's words is repeated.
 const WORDS_MAX: usize = 300;
 
-/// Where to, and by which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub to: Vec<String>,
@@ -45,7 +44,6 @@ pub enum Tls {
     /// From the server's greeting on; a server that cannot is refused.
     Starttls,
     Always,
-    /// Not at all.
     None,
 }
 

@@ -16,7 +16,6 @@ use sha2::Sha256;
 use super::{Answer, Means, Parcel, body, secret, words};
 use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
-/// What of an answer is repeated.
 const ANSWER_MAX: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,7 +40,6 @@ pub(super) fn short(body: &Value) -> String {
     [vec![text(body, "text")], list].concat().join("\n")
 }
 
-/// Returns the subject of a mail.
 pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let (name, drop) = (text(body, "name"), text(body, "drop"));
     let subject = match (kind, is_over) {
@@ -82,7 +81,6 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     format!("[dropferry] {cut}")
 }
 
-/// Returns the content of a mail.
 pub(super) fn mail(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let mut mail = format!("{}\n\n", text(body, "text"));
     // A list has no name of its own.

@@ -32,9 +32,6 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Resu
 }
 
 /// Parses a list that may be long, into items that keep little of it.
-///
-/// # Errors
-/// As [`parse`].
 pub(super) fn parse_list<T: serde::de::DeserializeOwned>(
     response: &Response,
 ) -> Result<T, Failure> {
@@ -133,9 +130,6 @@ pub(super) fn is_keyed(response: &Response) -> bool {
 }
 
 /// Turns failures of these kinds into nothing.
-///
-/// # Errors
-/// The other failures.
 pub(super) fn unless<T>(
     kinds: &[FailureKind],
     answer: Result<T, Failure>,
@@ -158,7 +152,6 @@ fn redirect_host(response: &Response) -> String {
     host.map_or_else(String::new, |host| format!(", to {}", clip(host)))
 }
 
-/// Makes a failure of an answer.
 pub(super) fn answered(response: &Response, kind: FailureKind, message: String) -> Failure {
     Failure { kind, message, status: Some(response.status), request_id: response.request_id() }
 }
@@ -189,7 +182,6 @@ pub(super) fn patience(status: u16, pause: Option<Duration>) -> Option<FailureKi
     }
 }
 
-/// Parses the `Date` header.
 pub(super) fn parse_date(text: &str) -> Option<WallTime> {
     wall_time(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?)
 }

@@ -32,9 +32,6 @@ pub(super) struct Api {
 impl Api {
     /// Takes the address to which paths are added, and the header that carries the token behind a
     /// prefix.
-    ///
-    /// # Errors
-    /// When the address is none.
     pub(super) fn new(
         address: &str,
         (token_header, token_prefix): (&str, &str),
@@ -49,9 +46,6 @@ impl Api {
 
     /// Returns an address below the base; whatever means something in an address is escaped.
     /// Segments without a character are left out.
-    ///
-    /// # Errors
-    /// When there can be nothing below the base.
     pub(super) fn url<'a>(
         &self,
         segments: impl IntoIterator<Item = &'a str>,
@@ -90,9 +84,6 @@ impl Api {
     }
 
     /// Sends the bytes of a part, which is not budgeted.
-    ///
-    /// # Errors
-    /// As [`Self::send`].
     pub(super) async fn send_part(
         &self,
         method: Method,
@@ -108,9 +99,6 @@ impl Api {
 
     /// Judges an answer at the platform's time, and learns from its failure: a refused token is
     /// forgotten, and a pause that is asked for is made.
-    ///
-    /// # Errors
-    /// The judge's.
     pub(super) fn judged<T>(
         &self,
         judge: impl FnOnce(WallTime) -> Result<T, Failure>,
@@ -151,9 +139,6 @@ pub(super) fn json_headers(has_content: bool) -> HeaderMap {
 }
 
 /// Writes a body.
-///
-/// # Errors
-/// `LocalFault` when it cannot be written.
 pub(super) fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
     serde_json::to_vec(body).map(Bytes::from).map_err(|error| {
         Failure::new(FailureKind::LocalFault, format!("the request cannot be written: {error}"))

@@ -95,7 +95,6 @@ pub(crate) struct BaseSpace {
     posts: Posts,
 }
 
-/// One request to the platform.
 #[derive(Debug)]
 struct BaseSpaceRequest<'a> {
     call: BaseSpaceCall,
@@ -131,9 +130,6 @@ impl<'a> BaseSpaceRequest<'a> {
 
 impl BaseSpace {
     /// Builds the client.
-    ///
-    /// # Errors
-    /// When the base URL is none.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
             api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,

@@ -89,7 +89,6 @@ pub(super) fn part(part: u32, etag: &str) -> RemotePart {
     RemotePart { number: number(part), etag: ETag::from_header(etag), note: None }
 }
 
-/// A body with its digest.
 pub(super) fn body(bytes: &'static [u8]) -> PartBody {
     use md5::{Digest, Md5};
     let md5 = Some(crate::model::Md5(Md5::digest(bytes).into()));
@@ -112,7 +111,6 @@ pub(super) fn floods(bytes_max: usize) -> impl Iterator<Item = String> {
     many.chain(long)
 }
 
-/// A list of that many pieces, or as many as fit.
 fn listed(piece: &str, count: usize, bytes_max: usize) -> String {
     let count = count.min(bytes_max.saturating_sub(100) / (piece.len() + 1)).max(1);
     let mut list = String::with_capacity(count * (piece.len() + 1) + 100);
@@ -151,7 +149,6 @@ pub(super) fn peak_mib(test: &str, act: impl FnOnce()) -> Option<u64> {
     Some(peak.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))) / 1024)
 }
 
-/// An answer with this body.
 pub(super) fn answer(body: String) -> super::http::Response {
     let headers = reqwest::header::HeaderMap::new();
     super::http::Response { status: 200, headers, body: body.into() }

@@ -22,7 +22,6 @@ use crate::model::{
 
 pub use crate::model::call::{BeginRequest, CompleteRequest, PartRequest, Whole, WholeRequest};
 
-/// The answer of an operation.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
 
 /// One part's bytes, on their way.

@@ -26,7 +26,6 @@ const FILE_MAX: u64 = 64 * 1024;
 /// Keys under which tools write when temporary keys end.
 const ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "expiration"];
 
-/// Where a credential is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialSource {
     /// A file that holds the token alone.
@@ -35,12 +34,7 @@ pub enum CredentialSource {
     /// by an ACL, whose mask shows as bits of a group.
     Given(PathBuf),
     /// An INI file of the vendor's own tools.
-    Profile {
-        file: PathBuf,
-        section: String,
-        /// The key of the token.
-        key: &'static str,
-    },
+    Profile { file: PathBuf, section: String, key: &'static str },
 }
 
 impl CredentialSource {
@@ -57,7 +51,6 @@ impl CredentialSource {
         Self::Profile { file, section: section.into(), key: "auth_token" }
     }
 
-    /// Returns the file that holds it.
     pub fn file(&self) -> &Path {
         match self {
             Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => file,

@@ -92,7 +92,6 @@ impl Job {
     }
 }
 
-/// A wall time that starts at zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallTimeOrZero(pub WallTime);
 
@@ -105,9 +104,7 @@ impl Default for WallTimeOrZero {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub target: Target,
-    /// What is in it.
     pub bytes: Vec<u8>,
-    /// What was said of it.
     pub description: Description,
     created_at: WallTime,
     /// Of the request that made it.
@@ -115,7 +112,6 @@ pub struct File {
     etag: ETag,
 }
 
-/// An upload in progress.
 #[derive(Debug, Clone)]
 pub struct Upload {
     /// Its place in the order of all that was begun.

@@ -101,9 +101,6 @@ pub(crate) struct GjirafaVp {
 
 impl GjirafaVp {
     /// Builds the client.
-    ///
-    /// # Errors
-    /// When the base URL is none.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let header = (settings.auth_header.as_str(), settings.auth_prefix.as_str());
         let api = Api::new(&settings.base_url, header, link)?;

@@ -143,7 +143,6 @@ impl fmt::Debug for Http {
 pub(crate) struct Request {
     /// Header lines; values that are secret must be marked so.
     pub headers: HeaderMap,
-    /// A body that is small.
     pub body: Option<Bytes>,
     /// The answer takes long to make.
     pub patience: Option<Patience>,
@@ -175,7 +174,6 @@ struct Limits {
 pub(crate) struct Response {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The body, whole.
     pub body: Bytes,
 }
 
@@ -343,7 +341,6 @@ impl fmt::Display for RequestPlace {
     }
 }
 
-/// Returns whether a header can have this name.
 pub(crate) fn is_header_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }

@@ -34,7 +34,6 @@ pub(crate) struct Probe {
 /// What an answer, of any status, shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answered {
-    /// How long it took.
     pub took: Duration,
     /// How far the far side's clock is ahead of ours, in seconds, where it says its time.
     pub clock_ahead_s: Option<i64>,
@@ -43,11 +42,8 @@ pub(crate) struct Answered {
 /// The first thing in the way.
 #[derive(Debug)]
 pub(crate) enum Obstacle {
-    /// The name has no address.
     Name(String),
-    /// The certificate is not trusted.
     Certificate {
-        /// What is wrong with it.
         why: String,
         /// Who issued the topmost certificate that was shown, where that is known.
         issuer: Option<String>,
@@ -59,9 +55,6 @@ pub(crate) enum Obstacle {
 }
 
 /// Asks an address for anything at all.
-///
-/// # Errors
-/// When the settings cannot be used; says which.
 pub(crate) async fn probe(
     settings: &Settings,
     base_url: &str,

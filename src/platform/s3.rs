@@ -90,7 +90,6 @@ pub struct Settings {
 /// How objects are encrypted at rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Encryption {
-    /// As the bucket says.
     #[default]
     Bucket,
     /// By the storage's own key.
@@ -106,13 +105,11 @@ pub(crate) struct S3 {
     addressing: Addressing,
     encryption: Encryption,
     link: Link,
-    /// Which names are free.
     names: Names,
     /// The storage refuses `If-None-Match`.
     ignores_conditions: AtomicBool,
 }
 
-/// One request to the storage.
 #[derive(Debug, Default)]
 struct S3Request<'a> {
     /// The object; `None` for the bucket.
@@ -142,9 +139,6 @@ impl<'a> S3Request<'a> {
 
 impl S3 {
     /// Builds the client.
-    ///
-    /// # Errors
-    /// When the base URL is none, or cannot carry the bucket.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
             addressing: Addressing::new(settings)?,

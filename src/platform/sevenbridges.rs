@@ -88,9 +88,6 @@ pub(crate) struct SevenBridges {
 
 impl SevenBridges {
     /// Builds the client.
-    ///
-    /// # Errors
-    /// When the base URL is none.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());

@@ -33,7 +33,6 @@ struct Head<'a> {
     dropferry_version: &'static str,
 }
 
-/// One file at one destination.
 #[derive(Serialize)]
 struct FileLine<'a> {
     path: String,

@@ -43,9 +43,7 @@ static HAS_OPENAT2: LazyLock<bool> = LazyLock::new(|| {
 pub(super) struct Stat {
     pub(super) file_type: FileType,
     pub(super) fingerprint: Fingerprint,
-    /// Names that it has.
     pub(super) link_count: u32,
-    /// The user it belongs to.
     pub(super) owner: u32,
 }
 
@@ -82,7 +80,6 @@ impl Root {
         Ok(Self { directory: directory.to_owned(), fd, found, owner })
     }
 
-    /// Returns the path it was opened by.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -143,7 +140,6 @@ impl Root {
         location_of(&self.fd).map_err(|error| self.not_looked_at(error))
     }
 
-    /// Returns which directory it is.
     pub(super) fn found(&self) -> Result<OpenRoot, Error> {
         if let Some(found) = self.found.get() {
             return Ok(found.clone());

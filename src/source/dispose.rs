@@ -32,13 +32,10 @@ use super::scan::scan_below;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{Disposition, FailureKind, Fingerprint, Observation, Seen, SourcePath};
 
-/// What is disposed of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Disposable<'a> {
     pub root: &'a DirectoryRoot,
-    /// The run in it.
     pub run: &'a SourcePath,
-    /// The run is a file.
     pub is_file: bool,
 }
 

@@ -25,7 +25,6 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Begins to guard `root`.
     pub(super) fn start(root: &Path) -> Result<Self, Errno> {
         let handle = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let ends = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;

@@ -58,9 +58,7 @@ pub(crate) fn settings() -> Settings {
 /// What was proved of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Proof {
-    /// Which version of it.
     pub fingerprint: Fingerprint,
-    /// Whose it is, and where it lies.
     pub provenance: Provenance,
 }
 
@@ -70,7 +68,6 @@ pub(crate) enum Unproved {
     /// The descriptor says nothing about reading.
     #[error("it was not opened for reading")]
     NotForReading,
-    /// It is no file.
     #[error("it is not a regular file")]
     NotRegular,
     /// It is on a file system of the kernel.
@@ -92,9 +89,6 @@ impl From<Errno> for Unproved {
 
 /// Proves that the file at `path`, which has no symbolic link in it, is the one that `shown` was
 /// opened on, and that both may be read.
-///
-/// # Errors
-/// Why it is not.
 pub(crate) fn prove(path: &Path, shown: BorrowedFd<'_>) -> Result<Proof, Unproved> {
     let flags = rustix::fs::fcntl_getfl(shown)?;
     let access = flags & OFlags::ACCMODE;

@@ -38,9 +38,6 @@ pub(crate) fn look(
 }
 
 /// As [`look()`], and counts the paths that were looked at: who waits sees at which one it hangs.
-///
-/// # Errors
-/// As [`look()`].
 pub(crate) fn look_counting(
     root: &DirectoryRoot,
     filter: &Filter,
@@ -128,7 +125,6 @@ pub(super) fn special(file_type: FileType) -> Seen {
     }
 }
 
-/// What a link leads to.
 enum LinkTarget {
     File(SourcePath, Stat),
     Other(Seen),

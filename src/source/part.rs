@@ -144,9 +144,6 @@ impl PartReader {
 
     /// Reads all of `source` in parts of `part_size` and returns the digest over the parts' digests.
     /// Blocks.
-    ///
-    /// # Errors
-    /// As [`Self::hash_range`].
     pub(crate) fn hash_file(
         &self,
         source: &SourceFile,
@@ -170,9 +167,6 @@ impl PartReader {
 
     /// Reads ranges side by side and returns their digests, in order. Blocks. The first that fails ends
     /// the others.
-    ///
-    /// # Errors
-    /// As [`Self::hash_range`].
     pub(crate) fn hash_ranges(
         &self,
         source: &SourceFile,

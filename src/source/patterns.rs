@@ -8,15 +8,12 @@
 
 use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-/// A pattern that could not be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("pattern \"{pattern}\" in {list} is not understood")]
 pub struct PatternError {
     /// Which setting it is in: `include`, `exclude` or `order`.
     pub list: &'static str,
-    /// The pattern as it was written.
     pub pattern: String,
-    /// What is wrong with it.
     #[source]
     pub source: globset::Error,
 }
@@ -24,7 +21,6 @@ pub struct PatternError {
 /// Which letters are the same, in which list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// The list, for errors.
     pub(super) list: &'static str,
     /// Large and small letters are the same.
     pub(super) ignores_case: bool,
@@ -41,7 +37,6 @@ impl Rules {
         Self { list, ignores_case: true }
     }
 
-    /// Compiles one pattern as it is.
     pub(super) fn compile(self, pattern: &str) -> Result<globset::Glob, PatternError> {
         GlobBuilder::new(pattern)
             .literal_separator(true)

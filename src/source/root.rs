@@ -75,7 +75,6 @@ struct RootState {
     location: Option<PathBuf>,
     /// The directory that was last accepted.
     accepted: Option<OpenRoot>,
-    /// The one that was refused since.
     refused: Option<RootIdentity>,
 }
 
@@ -122,7 +121,6 @@ impl DirectoryRoot {
         }
     }
 
-    /// Returns which directory was last accepted.
     pub fn accepted(&self) -> Option<RootIdentity> {
         self.state().accepted.as_ref().map(|found| found.identity.clone())
     }
@@ -142,14 +140,10 @@ impl DirectoryRoot {
     }
 
     /// Opens it by its path, and returns the mark of the directory that is there.
-    ///
-    /// # Errors
-    /// As [`DirectoryRoot::check`].
     pub fn mark(&self) -> Result<RootMark, Error> {
         Ok(self.open()?.found()?.mark)
     }
 
-    /// Opens it by its path.
     pub(super) fn open(&self) -> Result<Root, Error> {
         let root = Root::open(&self.path)?;
         let mark = root.mark()?;
@@ -211,7 +205,6 @@ impl DirectoryRoot {
     }
 }
 
-/// Returns the mark of an open directory.
 pub(super) fn mark_of(fd: impl AsFd) -> Result<RootMark, Errno> {
     let mask = StatxFlags::INO | StatxFlags::MNT_ID | UNIQUE_MOUNT;
     let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;

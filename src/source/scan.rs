@@ -42,7 +42,6 @@ const PULSE_DIRECTORIES: u64 = 64;
 /// What the kernel lists at once: a thousand names or so. One listing serves the whole walk.
 const LISTING_BYTES: usize = 64 << 10;
 
-/// How a scan ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanSummary {
     /// How many observations were given.

@@ -213,7 +213,6 @@ enum WatchNotice {
     Failed(String),
 }
 
-/// Notices that no one has taken.
 #[derive(Debug, Default)]
 struct PendingPaths {
     paths: BTreeSet<SourcePath>,
@@ -373,9 +372,6 @@ fn refuse_remote(root: &Path) -> Result<(), Error> {
 }
 
 /// Returns the name of the file system of a directory, if it is one that other machines write to.
-///
-/// # Errors
-/// When the directory cannot be looked at.
 pub(crate) fn network_file_system(directory: &Path) -> io::Result<Option<&'static str>> {
     Ok(remote_name(rustix::fs::statfs(directory)?.f_type))
 }

@@ -54,7 +54,6 @@ impl Halt {
         }
     }
 
-    /// Returns whether the end was asked for.
     pub(crate) fn is_asked(&self) -> bool {
         self.0.is_asked.load(Ordering::Relaxed)
     }
@@ -69,12 +68,10 @@ impl Halt {
 /// How the database was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Nothing is wrong with it.
     pub is_sound: bool,
     pub detail: Option<String>,
 }
 
-/// How the database is cared for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cared {
     /// When it was last copied.

@@ -30,7 +30,6 @@ const BACKUPS: &str = "backups";
 /// Directories looked into for a first receipt.
 const LOOKED_INTO_MAX: usize = 10_000;
 
-/// Makes the state directory where it is missing.
 pub(super) fn make(directory: &Path) -> Result<(), Error> {
     DirBuilder::new()
         .recursive(true)

@@ -131,7 +131,6 @@ pub(super) fn etag_mode(word: &str) -> Result<ETagMode> {
     ETagMode::parse(word).ok_or_else(|| damaged("etag_mode"))
 }
 
-/// Reads how far an upload is.
 pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
     let mode: String = row.get(at!("etag_mode"))?;
     Ok(UploadState {
@@ -401,7 +400,6 @@ pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> Result<[(&'static
     ])
 }
 
-/// Returns the columns of a remote file.
 pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 7]> {
     let size = file.size.map(|size| exact(size.0)).transpose()?;
     let [mark_part_size, mark_md5] = mark_columns(file.mark.as_ref())?;

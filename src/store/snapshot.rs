@@ -74,9 +74,6 @@ impl Snapshot {
     }
 
     /// Returns everything `status` shows of what is selected. `now` judges whether the shown rate is fresh.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn status(&self, all: bool, now: WallTime) -> std::result::Result<Status, Error> {
         self.read_status(all, now).map_err(|source| self.failed(source))
     }
@@ -186,9 +183,6 @@ impl Snapshot {
     }
 
     /// Returns the newest runs of what is selected: how many of their files are there.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
         let sql = format!(
             "SELECT drop_name, run, destination, upload_count, completed_count, parked_count, \
@@ -240,9 +234,6 @@ impl Snapshot {
     }
 
     /// Returns the newest upload of a file to a destination.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn newest(
         &self,
         drop: &DirectoryName,
@@ -259,9 +250,6 @@ impl Snapshot {
     }
 
     /// Returns one upload in full, if there is one of that id.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn detail(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
         self.read_detail(id).map_err(|source| self.failed(source))
     }
@@ -280,9 +268,6 @@ impl Snapshot {
     }
 
     /// Lists every export that was ever intended, the newest upload first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn exports(&self) -> std::result::Result<Vec<(Upload, Export)>, Error> {
         let sql = "SELECT * FROM uploads WHERE export_state IS NOT NULL ORDER BY id DESC";
         let read = |row: &Row<'_>| Ok((read_upload(row)?, read_shown_export(row)?));

@@ -59,7 +59,6 @@ fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
     stream == format!("{device}:{inode}")
 }
 
-/// The layer that writes to the journal.
 pub(super) struct JournalLayer {
     socket: UnixDatagram,
     address: SocketAddrUnix,
@@ -145,9 +144,6 @@ fn push(record: &mut Vec<u8>, name: &str, value: &str, value_max: usize) {
 
 impl JournalLayer {
     /// Writes to the journal that listens at `path`, or will.
-    ///
-    /// # Errors
-    /// When there is no socket to be had.
     pub(super) fn new(path: impl AsRef<Path>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(WAIT_MAX))?;

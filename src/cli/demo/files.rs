@@ -11,9 +11,7 @@ use anyhow::Context;
 use crate::model::{DirectoryName, Seen, SourcePath};
 use crate::source::{DirectoryRoot, Filter, Profile, Settings, scan};
 
-/// The large file.
 const LARGE: u64 = 640 * 1024 * 1024;
-/// How many small ones.
 const SMALL_COUNT: u64 = 300;
 /// Text that is repeated, each time shifted.
 const BLOCK: usize = 1 << 20;

@@ -12,7 +12,6 @@ use super::{DemoPlaces, PART_SIZE, PARTS_IN_FLIGHT};
 use crate::cli::{Exit, render};
 use crate::sandbox::{RemoteFile, Sandbox, Vendor};
 
-/// What was found at one platform.
 struct ProofFound {
     row: Vec<String>,
     wrong: Vec<String>,

@@ -20,7 +20,6 @@ const WALK_LIMIT: Duration = Duration::from_secs(5);
 /// A run that is written meets a full disk soon.
 const SPACE_LOW: u64 = 1 << 30;
 
-/// What a walk saw.
 #[derive(Debug, Default)]
 struct Walked {
     directory_count: u64,

@@ -22,7 +22,6 @@ impl State {
     }
 }
 
-/// One line.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) group: &'static str,

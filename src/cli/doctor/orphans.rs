@@ -132,7 +132,6 @@ fn judge(
     }
 }
 
-/// What was found at one destination.
 struct OrphansFound<'a> {
     target: &'a Destination,
     client: &'a SharedPlatform,

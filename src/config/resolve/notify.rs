@@ -23,20 +23,17 @@ use crate::platform::http;
 /// Beats that come faster show nothing more.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
-/// What `[notify]` says.
 pub(super) struct NotifyConfig {
     pub(super) channels: Vec<ChannelConfig>,
     pub(super) notices: NoticeSettings,
     pub(super) heartbeats: Vec<heartbeat::Settings>,
 }
 
-/// What every channel has.
 struct ChannelKeys {
     name: Option<Spanned<String>>,
     on: raw::Words,
 }
 
-/// The tables of one key, each with its place.
 fn tables<T>(many: Option<Spanned<Many<T>>>) -> Vec<(Range<usize>, T)> {
     let Some(many) = many else { return Vec::new() };
     let span = many.span();

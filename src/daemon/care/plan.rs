@@ -21,7 +21,6 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 const TIDY_MIN: Duration = Duration::from_secs(1);
 const TIDY_MAX: Duration = Duration::from_hours(1);
 
-/// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CareJob {
     /// Copies it, whatever else happens.
@@ -32,7 +31,6 @@ pub(super) enum CareJob {
     Check,
 }
 
-/// When one thing is due.
 #[derive(Debug, Clone, Copy)]
 struct Due {
     every: Option<Duration>,
@@ -75,7 +73,6 @@ pub(super) fn present(started: Now, now: Now) -> WallTime {
     now.wall.min(started.wall.after(lived))
 }
 
-/// When everything is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     backup: Due,

@@ -90,7 +90,6 @@ pub(super) struct ListingDoubt {
 #[derive(Debug, Default)]
 struct Listing {
     files: HashMap<PathDigest, Vec<Known>>,
-    /// When all of it was asked for.
     whole_at: Option<Moment>,
     /// When the newest of it was asked for.
     fresh_at: Option<Moment>,
@@ -127,7 +126,6 @@ enum Reach {
     None,
     /// From the newest back to this time.
     Since(WallTime),
-    /// All of it.
     Whole,
 }
 
@@ -140,7 +138,6 @@ pub(super) struct Listings {
 }
 
 impl Listings {
-    /// Acts on what is known of an AppResult.
     fn with<T>(&self, app_result: &str, now: Monotonic, act: impl FnOnce(&mut Listing) -> T) -> T {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= LISTINGS_MAX && !known.contains_key(app_result) {

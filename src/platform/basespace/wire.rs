@@ -70,7 +70,6 @@ pub(super) fn response<T: serde::de::DeserializeOwned>(response: &Response) -> R
     parse_list::<BaseSpaceEnvelope<T>>(response).map(|envelope| envelope.response)
 }
 
-/// One page of a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct BaseSpacePage<T> {
@@ -108,7 +107,6 @@ pub(super) struct AppResult {
     app_session: Option<AppSession>,
 }
 
-/// What an AppResult belongs to.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct AppSession {
@@ -222,7 +220,6 @@ fn etag(text: Option<&str>) -> Option<ETag> {
     text.map(ETag::from_header).filter(|etag| !etag.as_str().is_empty())
 }
 
-/// A part that was received.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Part {

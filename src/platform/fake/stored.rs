@@ -99,7 +99,6 @@ impl Fake {
 }
 
 impl State {
-    /// What it answers to bytes that it stored.
     pub(super) fn tell(&mut self, bytes: &[u8]) -> Stored {
         let md5 = Md5(Hasher::digest(bytes).into());
         let is_keyed = self.is_opaque && !self.is_silent;
@@ -145,7 +144,6 @@ impl State {
         made.map(|(id, file)| file.show(id))
     }
 
-    /// Tells whether a file has the ETag by which it is to be replaced.
     pub(super) fn is_at(&self, file: &str, replaces: Option<&ETag>) -> bool {
         replaces.is_some() && self.files.get(file).map(|file| &file.etag) == replaces
     }

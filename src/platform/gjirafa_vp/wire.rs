@@ -198,7 +198,6 @@ pub(super) fn file(key: &str, request: &BeginRequest) -> RemoteFile {
     RemoteFile::known_as(id, file_name(&request.target.name), Some(request.size))
 }
 
-/// Returns what the id of a file holds.
 pub(super) fn remembered(id: &RemoteFileId) -> Option<RemoteFile> {
     let (key, size) = id.as_str().rsplit_once(':')?;
     Some(RemoteFile::known_as(id.clone(), key, Some(ByteCount(size.parse().ok()?))))

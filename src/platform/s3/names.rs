@@ -32,7 +32,6 @@ const PAGES_MAX: usize = 3;
 /// Folders that are remembered: those of the runs that are being sent.
 const FOLDERS_MAX: usize = 64;
 
-/// What is known of folders.
 #[derive(Debug, Default)]
 pub(super) struct Names(Mutex<BTreeMap<String, NamedFolder>>);
 
@@ -45,7 +44,6 @@ struct NamedFolder {
     list: Option<List>,
 }
 
-/// The names that are taken.
 #[derive(Debug)]
 struct List {
     scope: ListScope,
@@ -54,7 +52,6 @@ struct List {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListScope {
-    /// Names in the folder.
     Folder,
     /// And in those below it.
     Tree,

@@ -183,7 +183,6 @@ pub(super) fn names(body: &[u8]) -> Option<Names> {
     Some(Names { names: names.collect::<Option<_>>()?, next })
 }
 
-/// Returns whether a body is that of a completed upload.
 pub(super) fn is_completed(body: &[u8]) -> bool {
     parse(body).is_some_and(|root| root.name != "Error" && root.child("ETag").is_some())
 }

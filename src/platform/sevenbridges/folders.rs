@@ -18,7 +18,6 @@ use crate::platform::answer;
 /// Folders remembered at most: a drop directory may make one for every run, for years.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// Where a folder path leads.
 pub(super) enum FolderPath {
     /// To this folder, or to the project's top.
     Folder(Option<String>),

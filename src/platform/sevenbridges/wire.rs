@@ -31,7 +31,6 @@ const HEADERS_MAX: usize = 32;
 /// Real names have at most 255 characters; a longer one is no answer to anything we asked.
 const NAME_MAX: usize = 4096;
 
-/// Body of an initialisation.
 #[derive(Debug, Serialize)]
 pub(super) struct BeginBody<'a> {
     #[serde(flatten)]
@@ -50,7 +49,6 @@ pub(super) enum FolderPlace<'a> {
 }
 
 impl<'a> FolderPlace<'a> {
-    /// Returns it as a query parameter.
     pub(super) fn query(self) -> (&'static str, &'a str) {
         match self {
             Self::Project(id) => ("project", id),
@@ -59,7 +57,6 @@ impl<'a> FolderPlace<'a> {
     }
 }
 
-/// Body of a new folder.
 #[derive(Debug, Serialize)]
 pub(super) struct FolderBody<'a> {
     #[serde(flatten)]
@@ -147,7 +144,6 @@ impl SevenBridgesUpload {
 #[derive(Debug, Deserialize)]
 struct ListedParts(#[serde(deserialize_with = "list")] Vec<ListedPart>);
 
-/// A part in a list.
 #[derive(Debug, Deserialize)]
 struct ListedPart {
     part_number: u32,
@@ -201,7 +197,6 @@ impl ListedPart {
     }
 }
 
-/// A part in reports.
 #[derive(Debug, Serialize)]
 pub(super) struct Part {
     part_number: u32,
@@ -214,7 +209,6 @@ struct PartResponse {
 }
 
 impl Part {
-    /// Returns a report of a part.
     pub(super) fn report(part: &RemotePart) -> Self {
         let etag = || BTreeMap::from([("ETag".to_owned(), Value::String(part.etag.to_string()))]);
         let noted = part.note.as_ref().and_then(|note| serde_json::from_str(note.as_str()).ok());
@@ -223,7 +217,6 @@ impl Part {
     }
 }
 
-/// Body of a report of several parts.
 #[derive(Debug, Serialize)]
 pub(super) struct ReportBody {
     pub(super) parts: Vec<Part>,
@@ -343,7 +336,6 @@ impl SignedPart {
     }
 }
 
-/// A file or folder.
 #[derive(Debug, Deserialize)]
 pub(super) struct SevenBridgesFile {
     id: Option<String>,
@@ -382,7 +374,6 @@ impl SevenBridgesFile {
     }
 }
 
-/// A page of a list.
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct SevenBridgesPage<T> {
@@ -412,7 +403,6 @@ impl SevenBridgesProject {
     }
 }
 
-/// The owner of a token.
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenOwner {
     pub(super) username: Option<String>,

@@ -38,7 +38,6 @@ pub(in crate::source) fn is_private(name: &[u8]) -> bool {
     name.starts_with(PREFIX) || name.starts_with(LONG_PREFIX)
 }
 
-/// Returns the private name of a file.
 pub(super) fn private_name(path: &SourcePath) -> OsString {
     let short = [PREFIX, path.file_name()].concat();
     OsString::from_vec(match short.len() <= NAME_MAX {
@@ -52,7 +51,6 @@ pub(super) fn own_name(private: &[u8]) -> Option<&[u8]> {
     private.strip_prefix(PREFIX)
 }
 
-/// Returns the private names in a directory.
 pub(super) fn private_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut found = Vec::new();
     let mut listing = Dir::read_from(directory)?;

@@ -84,7 +84,6 @@ impl<'a> Place<'a> {
         unproved(path, &format!("{place} {why}"))
     }
 
-    /// Moves a file to its place.
     pub(super) fn take(&mut self, aside: &Aside<'_>) -> Result<(), Error> {
         let path = aside.path;
         let directory = self.directory(path)?;

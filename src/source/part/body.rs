@@ -85,7 +85,6 @@ struct PartReread {
     is_proved: bool,
 }
 
-/// What a thread read.
 #[derive(Debug)]
 struct ReadStep {
     file: Arc<File>,

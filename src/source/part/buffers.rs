@@ -57,7 +57,6 @@ impl Buffers {
         Some(self.room(Some(permit)))
     }
 
-    /// Waits for room for that many buffers.
     pub(super) async fn some(&self, count: u32) -> Room {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.0.room).acquire_many_owned(count).await.ok();
@@ -74,7 +73,6 @@ impl Buffers {
     }
 }
 
-/// A share of the budget.
 #[derive(Debug, Clone)]
 pub(crate) struct Room(Arc<Share>);
 

@@ -41,7 +41,6 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub file: SourceFile,
-    /// Which bytes.
     pub range: ByteRange,
     /// Memory for all of it, where its bytes are to be kept.
     pub room: Option<Room>,
@@ -67,7 +66,6 @@ pub(crate) struct Kept {
 /// Parts that one thread digests side by side, each with its tag.
 pub(crate) struct Together<T> {
     group: Mutex<PartGroup<T>>,
-    /// Steps that have ended.
     step_count: AtomicU64,
 }
 
@@ -81,7 +79,6 @@ struct PartGroup<T> {
     is_split: bool,
 }
 
-/// A part in progress.
 struct PartJob {
     wanted: Wanted,
     file: Arc<File>,

@@ -18,7 +18,6 @@ const MARKERS_MAX: usize = 64;
 /// Units of time, in seconds.
 const TIMES: [(&str, u64); 3] = [("min", 60), ("h", 3_600), ("d", 86_400)];
 
-/// Returns what a profile is based on.
 pub(super) fn base(name: &Spanned<String>) -> Result<raw::File, ProfileError> {
     let Some(index) = NAMES.iter().position(|known| known == name.as_ref()) else {
         let message = format!("based_on = {:?} is no profile that is compiled in", name.as_ref());
@@ -98,7 +97,6 @@ fn markers(raw: &raw::File) -> Result<Vec<String>, ProfileError> {
     Ok(markers)
 }
 
-/// Returns the patterns of a list, each of which is one.
 fn patterns(rules: Rules, list: Option<&raw::Patterns>) -> Result<Vec<String>, ProfileError> {
     let mut kept = Vec::new();
     for pattern in list.into_iter().flatten() {

@@ -8,7 +8,6 @@ use crate::source::patterns::{Candidates, Ordered, Patterns};
 /// What a profile says of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) struct Class {
-    /// What it is to its run.
     pub(in crate::source) role: Role,
     /// The position of the first pattern of `first` that matches.
     pub(in crate::source) first: Option<usize>,
@@ -20,7 +19,6 @@ impl Class {
 
 #[derive(Debug, Clone)]
 pub(super) struct Matching {
-    /// Directories that are runs.
     pub(super) runs: GlobSet,
     /// Markers, by position; below the run.
     pub(super) markers: Vec<GlobMatcher>,

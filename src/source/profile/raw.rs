@@ -49,7 +49,6 @@ impl File {
     }
 }
 
-/// Something for each word.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, bound = "T: Deserialize<'de> + Default")]
 pub(super) struct Words<T> {

@@ -7,7 +7,6 @@ use regex::bytes::Regex;
 /// Files of a run by a pattern, one matcher for each component of the path below the run.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct FilePattern {
-    /// As it was written.
     pub(in crate::source) text: String,
     /// Directories, then the file.
     pub(in crate::source) parts: Vec<GlobMatcher>,
@@ -55,7 +54,6 @@ impl XmlPath {
     }
 }
 
-/// When a run is closed.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct CloseRule {
     /// Words that must match one of their patterns, all of them.
@@ -66,7 +64,6 @@ pub(in crate::source) struct CloseRule {
     pub(in crate::source) waits_for: String,
 }
 
-/// Where the names of samples are.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct SamplesRule {
     pub(in crate::source) file: FilePattern,
@@ -104,7 +101,6 @@ pub(in crate::source) enum Column {
     Name(String),
 }
 
-/// All of it.
 #[derive(Debug, Clone, Default)]
 pub(in crate::source) struct Reading {
     pub(in crate::source) identified_by: Vec<FilePattern>,

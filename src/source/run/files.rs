@@ -27,11 +27,9 @@ pub(super) struct RunFolder<'a> {
     root: Root,
     run: &'a SourcePath,
     is_directory: bool,
-    /// What was found, by pattern.
     found: BTreeMap<String, Rc<[SourcePath]>>,
     /// The file read last, up to how many bytes: several words are in one.
     last: Option<(SourcePath, u64, Option<Rc<str>>)>,
-    /// What was not read.
     notes: BTreeSet<String>,
 }
 

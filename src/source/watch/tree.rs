@@ -41,12 +41,10 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Watches a directory in the tree and all below it.
     pub(super) fn watch_below(&self, directory: SourcePath) -> notify::Result<()> {
         if self.try_watch(&directory)? { self.watch_listed(directory) } else { Ok(()) }
     }
 
-    /// Watches all below a directory that is watched.
     fn watch_listed(&self, directory: SourcePath) -> notify::Result<()> {
         let mut pending = vec![directory];
         while let Some(above) = pending.pop() {

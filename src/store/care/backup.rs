@@ -16,7 +16,6 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Error, Halt, Kind, WallTime, schema, verdict_of};
 use crate::store::schema::FILE_NAME;
 
-/// Where copies are, in the state directory.
 const DIRECTORY: &str = "backups";
 /// How the name of a copy begins; the moment follows.
 const PREFIX: &str = "dropferry-";
@@ -34,7 +33,6 @@ const RESERVE_MAX: u64 = 256 << 20;
 /// How copies are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backups {
-    /// That many are kept.
     pub kept: usize,
     /// The time that the copy is named by.
     pub at: WallTime,

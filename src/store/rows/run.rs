@@ -5,7 +5,6 @@ use rusqlite::Row;
 use super::{Result, damaged, unsigned};
 use crate::model::{ByteCount, DirectoryName, RunOutcome, RunRow, RunState, SourcePath, WallTime};
 
-/// Reads a run's row.
 pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
     let state: String = row.get("state")?;
     let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };

@@ -16,9 +16,6 @@ use crate::store::{Error, rows};
 impl Snapshot {
     /// Returns what is known of the observed files. With `has_origins` also which of them, not known
     /// under their own path, were sent under another one.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn catalogued(
         &self,
         directory: &DirectoryName,
@@ -43,9 +40,6 @@ impl Snapshot {
     }
 
     /// Returns what is known of one file.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn known_versions(
         &self,
         directory: &DirectoryName,

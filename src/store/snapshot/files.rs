@@ -24,9 +24,6 @@ pub struct Sent {
 impl Snapshot {
     /// Returns the digest over parts of what was last sent of a file, or by one upload of it under
     /// another path, if that was this version, its time of change left out.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn sent_mark(
         &self,
         file: (&DirectoryName, &SourcePath),
@@ -58,9 +55,6 @@ impl Snapshot {
 
     /// Returns the paths under which a file was sent to every one of `targets` in this version, its
     /// time of change left out; the newest first, and its own path not among them.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn sent_elsewhere(
         &self,
         file: (&DirectoryName, &SourcePath),
@@ -108,9 +102,6 @@ impl Snapshot {
     }
 
     /// Returns the upload of a file that was moved to `path` since, with its old path.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn moved_to(
         &self,
         path: &SourcePath,

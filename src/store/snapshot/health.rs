@@ -14,15 +14,12 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Damages named at most.
 const DAMAGES_MAX: u32 = 10;
-/// Rows in one page.
 const PAGE: u32 = 1_000;
 
 #[derive(Debug, Clone, Copy)]
 pub struct FileHealth {
-    /// How many migrations it has had.
     pub version: usize,
     pub size_bytes: u64,
-    /// Length of its WAL.
     pub wal_bytes: u64,
 }
 
@@ -32,9 +29,7 @@ pub type ReadUpload = (UploadId, std::result::Result<LoadedUpload, String>);
 /// What the rows know of a remote upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
-    /// This upload is in it, or was and is completed.
     Upload(UploadId),
-    /// It is queued to be removed.
     Queued,
     /// It was ours: its upload has ended, or it was removed as far as the platform said.
     Ended,
@@ -44,9 +39,6 @@ pub enum Ownership {
 
 impl Snapshot {
     /// Returns version and length of the database.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn file_health(&self) -> std::result::Result<FileHealth, Error> {
         let version = schema::version(&self.connection).map_err(|source| self.failed(source))?;
         let path = self.directory.join(FILE_NAME);
@@ -57,9 +49,6 @@ impl Snapshot {
     }
 
     /// Reads every page of the database, and returns what is wrong with them. Takes its time.
-    ///
-    /// # Errors
-    /// When the database cannot be read at all.
     pub fn damages(&self) -> std::result::Result<Vec<String>, Error> {
         let sql = format!("PRAGMA quick_check({DAMAGES_MAX})");
         let said = self.list(&sql, |row| row.get::<_, String>(0));
@@ -69,9 +58,6 @@ impl Snapshot {
     }
 
     /// Reads the page of unfinished uploads that follows an upload, each for itself.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn unfinished(&self, after: UploadId) -> std::result::Result<Vec<ReadUpload>, Error> {
         let sql = format!(
             "SELECT * FROM uploads WHERE {IS_OPEN} AND id > {} ORDER BY id LIMIT {PAGE}",
@@ -86,9 +72,6 @@ impl Snapshot {
     }
 
     /// Returns what the rows know of remote uploads at a destination; the others are left out.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn owners(
         &self,
         destination: &DestinationName,
@@ -141,9 +124,6 @@ impl Snapshot {
 
     /// Returns the uploads at a destination that are being begun: a remote upload of theirs may be
     /// there that no row names yet.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn beginning(
         &self,
         destination: &DestinationName,

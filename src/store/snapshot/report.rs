@@ -10,15 +10,11 @@ use crate::model::{
 use crate::store::Error;
 use crate::store::rows::{self, IS_ENDED};
 
-/// Runs that were completed.
 const RUNS: &str = "SELECT drop_name, run, file_count, size_bytes FROM runs \
     WHERE completed_at_ns >= ?1 AND completed_at_ns < ?2 ORDER BY completed_at_ns";
 
 impl Snapshot {
     /// Returns what was completed from one moment until another, and what is parked.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn report(
         &self,
         from: WallTime,

@@ -15,13 +15,10 @@ use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
-/// A run as it is listed.
 #[derive(Debug, Clone)]
 pub struct RunShown {
     pub row: RunRow,
-    /// What it says of itself.
     pub words: BTreeMap<String, String>,
-    /// Its uploads at each destination.
     pub tallies: Vec<RunTally>,
     /// Whether its source was disposed of, or why not yet.
     pub disposal: Option<DisposalShown>,
@@ -39,7 +36,6 @@ pub struct RunTally {
 /// The state of the disposal of a run's source.
 #[derive(Debug, Clone)]
 pub struct DisposalShown {
-    /// When it is due.
     pub due_at: WallTime,
     /// Why the last try failed.
     pub failure: Option<String>,
@@ -49,7 +45,6 @@ pub struct DisposalShown {
 /// A run that is to be disposed of, and stays.
 #[derive(Debug, Clone)]
 pub struct HeldDisposal {
-    /// From which drop directory.
     pub drop: String,
     pub run: SourcePath,
     pub failure: String,
@@ -58,10 +53,8 @@ pub struct HeldDisposal {
 /// Which run's rows are read.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRef<'a> {
-    /// In which drop directory.
     pub drop: &'a DirectoryName,
     pub run: &'a SourcePath,
-    /// It is a file.
     pub is_file: bool,
 }
 
@@ -109,7 +102,6 @@ const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.p
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
     AND n.stage = 'receipted') ORDER BY u.path, u.destination";
 
-/// What lists the newest runs.
 pub(super) fn newest_sql(selection: Selection, limit: u32) -> String {
     let is_selected = selection.of_runs();
     format!("SELECT * FROM runs WHERE {is_selected} ORDER BY opened_at_ns DESC, run LIMIT {limit}")
@@ -117,9 +109,6 @@ pub(super) fn newest_sql(selection: Selection, limit: u32) -> String {
 
 impl Snapshot {
     /// Returns the row of one run.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn run(
         &self,
         drop: &DirectoryName,
@@ -157,9 +146,6 @@ impl Snapshot {
     }
 
     /// Returns the state of the disposal of a run; none when its source stays.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn disposal(
         &self,
         drop: &DirectoryName,
@@ -180,9 +166,6 @@ impl Snapshot {
     }
 
     /// Returns some runs whose disposal is held up, and why.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn held_disposals(&self, count_max: u32) -> std::result::Result<Vec<HeldDisposal>, Error> {
         let sql = format!(
             "SELECT drop_name, run, failure FROM disposals \
@@ -195,10 +178,6 @@ impl Snapshot {
         self.list(&sql, read).map_err(|source| self.failed(source))
     }
 
-    /// Returns every run that has a receipt of its own.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn receipted_runs(&self) -> std::result::Result<Vec<RunRow>, Error> {
         let sql = "SELECT * FROM runs WHERE receipt_sha256 IS NOT NULL ORDER BY drop_name, run";
         self.list(sql, rows::read_run).map_err(|source| self.failed(source))
@@ -214,9 +193,6 @@ impl Snapshot {
     }
 
     /// Hands out every file of a run that has a receipt, in the order of their paths.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or the taker fails.
     pub fn run_files(
         &self,
         drop: &DirectoryName,
@@ -230,9 +206,6 @@ impl Snapshot {
     }
 
     /// Hands out every file that has a receipt, of one drop directory or of all.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or the taker fails.
     pub fn receipted_files(
         &self,
         drop: Option<&str>,
@@ -261,9 +234,6 @@ impl Snapshot {
     }
 
     /// Counts the files of a run that have arrived for a destination at none of the targets that it has.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn completed_at_former(&self, run: &RunRef<'_>) -> std::result::Result<u64, Error> {
         let of = run.condition();
         let sql = format!(
@@ -279,9 +249,6 @@ impl Snapshot {
     }
 
     /// Returns the versions of a run's files that are proved to be at every one of its destinations.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn proved_files(
         &self,
         what: &Proving<'_>,
@@ -324,9 +291,6 @@ impl Snapshot {
 
     /// Returns some files of a run that have arrived at a destination, the newest upload of each path,
     /// in the order of their ids: those after one upload.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn arrived_files(
         &self,
         run: &RunRef<'_>,

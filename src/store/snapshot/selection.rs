@@ -13,7 +13,6 @@ use crate::store::Error;
 /// Which rows a snapshot lists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Selection {
-    /// Everything.
     #[default]
     All,
     /// Whole drop directories, for which settling files are counted.
@@ -48,12 +47,10 @@ const OWNERS: &str = "INSERT OR IGNORE INTO selected_runs
         SELECT destination FROM selected_uploads JOIN uploads USING (id);";
 
 impl Selection {
-    /// The condition on a row of `uploads`.
     pub(super) fn of_uploads(self) -> &'static str {
         self.condition("id IN temp.selected_uploads")
     }
 
-    /// The condition on a row of `runs`.
     pub(super) fn of_runs(self) -> &'static str {
         self.condition("(drop_name, run) IN (SELECT drop_name, run FROM temp.selected_runs)")
     }
@@ -76,7 +73,6 @@ impl Selection {
         self.condition("destination IN temp.selected_destinations")
     }
 
-    /// The condition on a row of `ignored`.
     pub(super) fn of_ignored(self) -> &'static str {
         self.condition(
             "EXISTS (SELECT 1 FROM temp.selected_paths s WHERE s.drop_name = ignored.drop_name \
@@ -104,9 +100,6 @@ impl Selection {
 
 impl Snapshot {
     /// Has `status` and `runs` show only these things, and what they belong to.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn select(&mut self, scopes: &[Scope]) -> std::result::Result<(), Error> {
         self.fill_tables(scopes).map_err(|source| self.failed(source))?;
         let is_directory = |scope: &Scope| matches!(scope, Scope::Drop(_));
@@ -173,7 +166,6 @@ impl Snapshot {
         self.connection.query_row(&sql, [], |row| rows::unsigned_at(row, 0))
     }
 
-    /// Counts paths that are not uploaded.
     pub(super) fn count_ignored(&self) -> Result<u64> {
         let sql = match self.selection {
             Selection::All => "SELECT path_count FROM ignored_tally".to_owned(),

@@ -8,10 +8,8 @@ use crate::model::{
 };
 use crate::store::care::Cared;
 
-/// Everything `status` shows.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
-    /// What is listed and counted.
     pub selection: Selection,
     /// A daemon holds the lock.
     pub is_running: bool,
@@ -25,7 +23,6 @@ pub struct Status {
     pub tallies: Vec<Tally>,
     /// Files seen and not yet quiet.
     pub settling_count: u64,
-    /// Paths that are not uploaded.
     pub ignored_count: u64,
     /// Of these, some: which, and why.
     pub ignored: Vec<Ignored>,
@@ -46,16 +43,13 @@ pub struct Status {
 pub struct Database {
     /// Its last copy and its last check.
     pub care: Cared,
-    /// Length of the file.
     pub size_bytes: u64,
-    /// Length of the WAL beside it.
     pub wal_bytes: u64,
 }
 
 /// Notices that are still to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notices {
-    /// How many notices wait.
     pub waiting_count: u64,
     /// Why the oldest that failed was not taken.
     pub failure: Option<String>,
@@ -68,12 +62,10 @@ pub struct Notices {
 /// One directory at the top of a drop directory: what a technician calls a run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// In which drop directory.
     pub drop: String,
     /// Its name; empty for the files beside the directories.
     pub name: SourcePath,
     pub destination: String,
-    /// Uploads of its files.
     pub upload_count: u64,
     pub completed_count: u64,
     pub parked_count: u64,
@@ -85,10 +77,8 @@ pub struct Run {
     pub given_up_count: u64,
 }
 
-/// A path that is not uploaded.
 #[derive(Debug, Clone)]
 pub struct Ignored {
-    /// In which drop directory.
     pub drop: String,
     pub path: SourcePath,
     pub reason: IgnoreReason,
@@ -136,14 +126,12 @@ pub struct Wait {
     pub until: Option<WallTime>,
 }
 
-/// Uploads in one state.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     pub state: String,
     pub upload_count: u64,
     /// Length of their files.
     pub size_bytes: u64,
-    /// Bytes of these that were accepted.
     pub accepted_bytes: u64,
     /// Bytes sent for them, also in vain.
     pub bytes_sent: u64,
@@ -153,14 +141,10 @@ pub struct Tally {
     pub bytes_in_flight: u64,
 }
 
-/// One upload, as a line.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// What was frozen at admission.
     pub admission: Admission,
-    /// How far it is.
     pub state: UploadState,
-    /// Bytes accepted.
     pub accepted_bytes: u64,
     /// The layout's part size, or the wished one.
     pub part_size_bytes: u64,
@@ -168,13 +152,9 @@ pub struct Upload {
     pub part_count: u32,
     /// Why it is parked, in full.
     pub park_detail: Option<String>,
-    /// The last failure.
     pub last_error: Option<String>,
-    /// The remote file's id.
     pub remote_id: Option<String>,
-    /// When it was completed.
     pub completed_at: Option<WallTime>,
-    /// What was ordered of it, or of what it belongs to.
     pub ordered: Option<Standing>,
     /// What it waits for together with all others of its destination.
     pub waits_for: Option<Wait>,
@@ -190,21 +170,14 @@ pub struct Awaited {
     pub file: Option<String>,
 }
 
-/// One upload in full.
 #[derive(Debug, Clone)]
 pub struct Detail {
     pub upload: Upload,
-    /// The remote upload's id.
     pub remote_upload_id: Option<String>,
-    /// The name at the destination.
     pub remote_name: Option<String>,
-    /// When it was begun.
     pub begun_at: Option<WallTime>,
-    /// When it was verified.
     pub verified_at: Option<WallTime>,
-    /// When its receipt was durable.
     pub receipted_at: Option<WallTime>,
-    /// SHA-256 of its receipt.
     pub receipt_sha256: Option<[u8; 32]>,
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
@@ -215,17 +188,14 @@ pub struct Detail {
     pub whole_sha256: Option<[u8; 32]>,
     /// Its export, once one was intended.
     pub export: Option<Export>,
-    /// Platform of its destination.
     pub platform: String,
     /// When its parts and attempts were removed, for it ended long ago.
     pub pruned_at: Option<WallTime>,
-    /// Parts that were accepted.
     pub parts: Vec<Part>,
     /// Failed attempts, the newest first.
     pub attempts: Vec<Attempt>,
 }
 
-/// An export to an attached volume.
 #[derive(Debug, Clone)]
 pub struct Export {
     pub volume: String,
@@ -235,7 +205,6 @@ pub struct Export {
     pub job: Option<String>,
     /// How the last job failed.
     pub error: Option<String>,
-    /// When it was decided.
     pub intended_at: Option<WallTime>,
     /// When the platform had a job.
     pub started_at: Option<WallTime>,
@@ -251,7 +220,6 @@ pub struct Part {
     pub etag: ETag,
     /// The platform was told.
     pub reported: bool,
-    /// When it was accepted.
     pub accepted_at: WallTime,
 }
 
@@ -279,7 +247,6 @@ impl Awaited {
 }
 
 impl Upload {
-    /// Notes what was ordered of it.
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
         let Admission { id, destination, drop, run, .. } = &self.admission;
         let is_meant = |scope: &Scope| scope.covers((*id, destination), (drop, run));

@@ -14,9 +14,6 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 impl Snapshot {
     /// Returns another source than `source` to which what is at a place belongs, at any of
     /// `targets`, with its newest upload.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn place_holder(
         &self,
         targets: &[TargetId],
@@ -76,9 +73,6 @@ impl Snapshot {
     }
 
     /// Returns what was completed for a destination at other targets than these.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn completed_elsewhere(
         &self,
         destination: &DestinationName,
@@ -98,9 +92,6 @@ impl Snapshot {
     }
 
     /// Returns where a target is.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn target_address(
         &self,
         target: TargetId,
@@ -115,9 +106,6 @@ impl Snapshot {
     }
 
     /// Returns the ids of targets, of those that are known.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn target_ids(
         &self,
         addresses: &[TargetAddress],

@@ -29,9 +29,6 @@ pub struct KnownNames {
 
 impl Snapshot {
     /// Returns what has a name of its own.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn names(&self) -> std::result::Result<KnownNames, Error> {
         let read = || -> Result<KnownNames> {
             let directories = "SELECT drop_name FROM drop_health ORDER BY drop_name";
@@ -52,18 +49,12 @@ impl Snapshot {
     }
 
     /// Returns the files of a path, at most one in each drop directory.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn files_at(&self, path: &SourcePath) -> std::result::Result<FileUploads, Error> {
         let sql = "SELECT drop_name, path, id FROM uploads WHERE path = ?1 ORDER BY id DESC";
         self.files(sql, &[path.as_bytes()], |_, _| true)
     }
 
     /// Returns the files below a directory, in whichever drop directories have it.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn files_below(&self, directory: &SourcePath) -> std::result::Result<FileUploads, Error> {
         // The byte after a slash is a zero.
         let (from, to) =
@@ -74,9 +65,6 @@ impl Snapshot {
     }
 
     /// Returns the files that a condition holds for. Reads the paths of all uploads.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn files_where(
         &self,
         is_meant: impl Fn(&str, &[u8]) -> bool,
@@ -105,9 +93,6 @@ impl Snapshot {
     }
 
     /// Returns the newest uploads of what is named, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
     pub fn uploads_of(
         &self,
         scope: &Scope,
