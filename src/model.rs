@@ -25,6 +25,7 @@ pub mod shown;
 pub mod target;
 pub mod time;
 pub mod upload;
+pub mod words;
 
 pub use bytes::{ByteCount, ByteRange, PartLimits, PartNumber, PartSize, Space};
 pub use call::{

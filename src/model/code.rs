@@ -44,7 +44,7 @@ impl Code {
         match self {
             Self::Parked(reason) => reason.sentence(),
             Self::Ignored(reason) => reason.sentence(),
-            Self::Notice(kind) => text_of_notice(kind),
+            Self::Notice(kind) => kind.sentence(),
             Self::NoticesWaiting => "notices wait for a channel that does not accept them",
             Self::DisposalHeld => "the source of a run is not disposed of",
         }
@@ -131,24 +131,6 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
         | IgnoreReason::Fifo
         | IgnoreReason::Device
         | IgnoreReason::Moved => None,
-    }
-}
-
-fn text_of_notice(kind: NoticeKind) -> &'static str {
-    match kind {
-        NoticeKind::RunCompleted => "a run is complete at every destination",
-        NoticeKind::RunStale => "an open run has not changed for long",
-        NoticeKind::Parked => "files are parked",
-        NoticeKind::UploadStuck => "files wait for an hour or longer, and are still tried",
-        NoticeKind::Deaf => "a drop directory is unreadable",
-        NoticeKind::DestinationHalted => "a destination refuses our calls",
-        NoticeKind::DestinationUnreachable => "a destination is unreachable",
-        NoticeKind::CredentialExpiring => "a credential ends soon",
-        NoticeKind::DiskLow => "a file system has little free space",
-        NoticeKind::ReceiptsDamaged => "a receipt is missing, or is not the one that was written",
-        NoticeKind::GoneAtDestination => "a destination does not have a file as it was sent",
-        NoticeKind::Replaced => "an earlier version was replaced at its destination",
-        NoticeKind::Report => "the summary of a day or a week",
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::hex::Hex;
+use super::words::words;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Md5(pub [u8; 16]);
@@ -110,36 +111,18 @@ pub enum ETagLaw {
     },
 }
 
-/// How the content of one upload's parts is proved. It is learned per upload and kept in its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ETagMode {
-    /// No part accepted yet.
-    Unknown,
-    Md5,
-    /// The storage said that its ETags are no digests: each part was sent with its MD5, and the size
-    /// must agree.
-    Opaque,
-    /// ETags that look like digests are none: the whole file is read back before it counts.
-    ReadBack,
-}
-
-impl ETagMode {
-    /// Every mode, for reading rows back.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::Md5, Self::Opaque, Self::ReadBack];
-
-    /// Returns the word kept in the database and shown in receipts.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Md5 => "md5",
-            Self::Opaque => "opaque",
-            Self::ReadBack => "read-back",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+words! {
+    /// How the content of one upload's parts is proved. It is learned per upload and kept in its row.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum ETagMode {
+        /// No part accepted yet.
+        Unknown = "unknown";
+        Md5 = "md5";
+        /// The storage said that its ETags are no digests: each part was sent with its MD5, and the size
+        /// must agree.
+        Opaque = "opaque";
+        /// ETags that look like digests are none: the whole file is read back before it counts.
+        ReadBack = "read-back";
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::words;
+
 /// No pause that a far side asks for is longer: a header that says "in a year", or a clock over there
 /// that is wrong, must not stop a destination for a year.
 pub const PAUSE_MAX: Duration = Duration::from_hours(1);
@@ -129,132 +131,37 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Why an upload stopped until someone or something acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum ParkReason {
-    /// A different file of that name is at the destination.
-    NameTaken,
-    /// A file of another source of ours is at the destination under that name.
-    PlaceTakenByOurs,
-    SourceMissing,
-    SourceUnreadable,
-    /// The destination does not let us write.
-    Forbidden,
-    /// Project, folder or bucket is not there.
-    TargetMissing,
-    /// The platform calls our request wrong.
-    BadRequest,
-    TooLarge,
-    /// The platform cannot carry this name.
-    NameNotAllowed,
-    /// The same part arrived damaged again and again.
-    PartCorrupt,
-    /// The platform refused to complete, again and again.
-    CompleteRefused,
-    /// The file at the destination is not as long as the source.
-    SizeDiffers,
-    /// The file at the destination has another digest than what was sent.
-    ContentDiffers,
-    /// The platform cannot tell whether the upload was completed.
-    CompletionUnknown,
-    /// The platform would not export the file to the volume.
-    ExportRefused,
-    Quota,
-    /// The platform lost the upload again and again.
-    RestartedTooOften,
-    /// The drop or destination is not in the configuration any more.
-    NotConfigured,
-    /// The database cannot hold a value of it: a number that is out of range, a row that breaks a rule.
-    CannotBeStored,
-    /// A defect of dropferry: the law forbade what happened.
-    Bug,
-}
-
-impl ParkReason {
-    /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 20] = [
-        Self::NameTaken,
-        Self::PlaceTakenByOurs,
-        Self::SourceMissing,
-        Self::SourceUnreadable,
-        Self::Forbidden,
-        Self::TargetMissing,
-        Self::BadRequest,
-        Self::TooLarge,
-        Self::NameNotAllowed,
-        Self::PartCorrupt,
-        Self::CompleteRefused,
-        Self::SizeDiffers,
-        Self::ContentDiffers,
-        Self::CompletionUnknown,
-        Self::ExportRefused,
-        Self::Quota,
-        Self::RestartedTooOften,
-        Self::NotConfigured,
-        Self::CannotBeStored,
-        Self::Bug,
-    ];
-
-    /// Returns the word kept in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NameTaken => "name-taken",
-            Self::PlaceTakenByOurs => "place-taken-by-ours",
-            Self::SourceMissing => "source-missing",
-            Self::SourceUnreadable => "source-unreadable",
-            Self::Forbidden => "forbidden",
-            Self::TargetMissing => "target-missing",
-            Self::BadRequest => "bad-request",
-            Self::TooLarge => "too-large",
-            Self::NameNotAllowed => "name-not-allowed",
-            Self::PartCorrupt => "part-corrupt",
-            Self::CompleteRefused => "complete-refused",
-            Self::SizeDiffers => "size-differs",
-            Self::ContentDiffers => "content-differs",
-            Self::CompletionUnknown => "completion-unknown",
-            Self::ExportRefused => "export-refused",
-            Self::Quota => "quota",
-            Self::RestartedTooOften => "restarted-too-often",
-            Self::NotConfigured => "not-configured",
-            Self::CannotBeStored => "cannot-be-stored",
-            Self::Bug => "bug",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-
-    /// Says it to an operator.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Self::NameTaken => "a file of that name, not proved the same, is at the destination",
-            Self::PlaceTakenByOurs => {
-                "another file of ours, not proved the same, has this name at the destination"
-            }
-            Self::SourceMissing => "the source file is not there",
-            Self::SourceUnreadable => "the source file may not be read",
-            Self::Forbidden => "the destination does not let this credential write",
-            Self::TargetMissing => "the project or folder at the destination is not there",
-            Self::BadRequest => "the platform calls the request wrong",
-            Self::TooLarge => {
-                "the file is too large for the platform: split it, or send it to another destination"
-            }
-            Self::NameNotAllowed => "the platform cannot carry this name",
-            Self::PartCorrupt => "what was sent is stored damaged, again and again",
-            Self::CompleteRefused => "the platform refused to put the parts together",
-            Self::SizeDiffers => "the file at the destination has another size than the source",
-            Self::ContentDiffers => "the file at the destination has another digest than was sent",
-            Self::CompletionUnknown => {
-                "the platform cannot tell whether the upload was completed: look there before retrying"
-            }
-            Self::ExportRefused => "the platform would not export the file to the volume",
-            Self::Quota => "no room at the destination",
-            Self::RestartedTooOften => "the platform lost the upload five times",
-            Self::NotConfigured => "its drop or destination is not in the configuration",
-            Self::CannotBeStored => "a value of it cannot be stored in the database",
-            Self::Bug => "a defect of dropferry; please report it with the log",
-        }
+words! {
+    /// Why an upload stopped until someone or something acts.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum ParkReason {
+        NameTaken = "name-taken", "a file of that name, not proved the same, is at the destination";
+        /// A file of another source of ours is at the destination under that name.
+        PlaceTakenByOurs = "place-taken-by-ours",
+            "another file of ours, not proved the same, has this name at the destination";
+        SourceMissing = "source-missing", "the source file is not there";
+        SourceUnreadable = "source-unreadable", "the source file may not be read";
+        Forbidden = "forbidden", "the destination does not let this credential write";
+        TargetMissing = "target-missing", "the project or folder at the destination is not there";
+        BadRequest = "bad-request", "the platform calls the request wrong";
+        TooLarge = "too-large",
+            "the file is too large for the platform: split it, or send it to another destination";
+        NameNotAllowed = "name-not-allowed", "the platform cannot carry this name";
+        PartCorrupt = "part-corrupt", "what was sent is stored damaged, again and again";
+        CompleteRefused = "complete-refused", "the platform refused to put the parts together";
+        SizeDiffers = "size-differs",
+            "the file at the destination has another size than the source";
+        ContentDiffers = "content-differs",
+            "the file at the destination has another digest than was sent";
+        CompletionUnknown = "completion-unknown",
+            "the platform cannot tell whether the upload was completed: look there before retrying";
+        ExportRefused = "export-refused", "the platform would not export the file to the volume";
+        Quota = "quota", "no room at the destination";
+        RestartedTooOften = "restarted-too-often", "the platform lost the upload five times";
+        NotConfigured = "not-configured", "its drop or destination is not in the configuration";
+        /// The database cannot hold a value of it: a number that is out of range, a row that breaks a rule.
+        CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
+        /// A defect of dropferry: the law forbade what happened.
+        Bug = "bug", "a defect of dropferry; please report it with the log";
     }
 }

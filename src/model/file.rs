@@ -14,6 +14,7 @@ use super::hex::Hex;
 use super::id::{DestinationName, DirectoryName};
 use super::run::Place;
 use super::shown::misleads;
+use super::words::words;
 
 /// A path relative to its drop directory, as raw bytes: names need not be UTF-8.
 ///
@@ -247,89 +248,26 @@ pub enum Seen {
     Gone,
 }
 
-/// Why a path is never uploaded. Each is a row that an operator can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum IgnoreReason {
-    /// A symbolic link that leads out of the drop directory.
-    LinkOutside,
-    /// A symbolic link to a directory: what it shows is seen under its own name.
-    LinkToDirectory,
-    LinkBroken,
-    Socket,
-    Fifo,
-    Device,
-    /// `include` does not match it, or `exclude` does.
-    Filtered,
-    /// The profile leaves it out, and `include` does not ask for it.
-    ByProfile,
-    /// A directory that may not be read.
-    DirectoryUnreadable,
-    /// Another name of a file whose owner is neither that of its directory nor that of the drop
-    /// directory.
-    HardLink,
-    /// It was uploaded under another name, and moved since.
-    Moved,
-    CannotBeStored,
-}
-
-impl IgnoreReason {
-    /// Every reason, for the tests and for reading rows back.
-    pub const ALL: [Self; 12] = [
-        Self::LinkOutside,
-        Self::LinkToDirectory,
-        Self::LinkBroken,
-        Self::Socket,
-        Self::Fifo,
-        Self::Device,
-        Self::Filtered,
-        Self::ByProfile,
-        Self::DirectoryUnreadable,
-        Self::HardLink,
-        Self::Moved,
-        Self::CannotBeStored,
-    ];
-
-    /// Returns the word kept in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LinkOutside => "link-outside",
-            Self::LinkToDirectory => "link-to-directory",
-            Self::LinkBroken => "link-broken",
-            Self::Socket => "socket",
-            Self::Fifo => "fifo",
-            Self::Device => "device",
-            Self::Filtered => "filtered",
-            Self::ByProfile => "by-profile",
-            Self::DirectoryUnreadable => "directory-unreadable",
-            Self::HardLink => "hard-link",
-            Self::Moved => "moved",
-            Self::CannotBeStored => "cannot-be-stored",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-
-    /// Says it to an operator.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Self::LinkOutside => "symbolic link that leads out of the drop directory",
-            Self::LinkToDirectory => "symbolic link to a directory",
-            Self::LinkBroken => "symbolic link to nothing",
-            Self::Socket => "socket, not a file",
-            Self::Fifo => "named pipe, not a file",
-            Self::Device => "device, not a file",
-            Self::Filtered => "left out by include or exclude",
-            Self::ByProfile => "left out by the profile",
-            Self::DirectoryUnreadable => "directory that may not be read",
-            Self::HardLink => {
-                "hard link to a file of another owner than its directory and the drop directory"
-            }
-            Self::Moved => "was uploaded under another name and moved since",
-            Self::CannotBeStored => "a value of it cannot be stored in the database",
-        }
+words! {
+    /// Why a path is never uploaded. Each is a row that an operator can read.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum IgnoreReason {
+        LinkOutside = "link-outside", "symbolic link that leads out of the drop directory";
+        /// A symbolic link to a directory: what it shows is seen under its own name.
+        LinkToDirectory = "link-to-directory", "symbolic link to a directory";
+        LinkBroken = "link-broken", "symbolic link to nothing";
+        Socket = "socket", "socket, not a file";
+        Fifo = "fifo", "named pipe, not a file";
+        Device = "device", "device, not a file";
+        Filtered = "filtered", "left out by include or exclude";
+        ByProfile = "by-profile", "left out by the profile";
+        DirectoryUnreadable = "directory-unreadable", "directory that may not be read";
+        /// Another name of a file whose owner is neither that of its directory nor that of the drop
+        /// directory.
+        HardLink = "hard-link",
+            "hard link to a file of another owner than its directory and the drop directory";
+        Moved = "moved", "was uploaded under another name and moved since";
+        CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
     }
 }
 

@@ -5,24 +5,16 @@ use serde::{Deserialize, Serialize};
 use super::id::DirectoryName;
 use super::root::RootIdentity;
 use super::time::WallTime;
+use super::words::words;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum WatchState {
-    /// By events, with scans for truth.
-    Events,
-    Scanning,
-    /// Not at all: neither events nor a full scan in time.
-    Deaf,
-}
-
-impl WatchState {
-    /// Returns the word used in the database and in `status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Scanning => "scanning",
-            Self::Deaf => "deaf",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum WatchState {
+        /// By events, with scans for truth.
+        Events = "events";
+        Scanning = "scanning";
+        /// Not at all: neither events nor a full scan in time.
+        Deaf = "deaf";
     }
 }
 
@@ -45,53 +37,27 @@ pub struct DirectoryHealth {
     pub is_scanned: bool,
 }
 
-/// What a destination's answers have shown of it, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Learned {
-    /// An ETag has equalled the MD5 of what was sent: another one is damage.
-    ETagsAreMd5s,
-    /// The digest of a file of many parts is made by another rule than that of S3.
-    FinalDigestsDiffer,
-}
-
-impl Learned {
-    /// All of it, for reading rows back.
-    pub const ALL: [Self; 2] = [Self::ETagsAreMd5s, Self::FinalDigestsDiffer];
-
-    /// Returns the word kept in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ETagsAreMd5s => "etags-are-md5s",
-            Self::FinalDigestsDiffer => "final-digests-differ",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|learned| learned.as_str() == word)
+words! {
+    /// What a destination's answers have shown of it, for good.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum Learned {
+        /// An ETag has equalled the MD5 of what was sent: another one is damage.
+        ETagsAreMd5s = "etags-are-md5s";
+        /// The digest of a file of many parts is made by another rule than that of S3.
+        FinalDigestsDiffer = "final-digests-differ";
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DestinationState {
-    /// It takes our calls.
-    Ok,
-    /// It asked for a pause.
-    Throttled,
-    /// It does not answer; tried again for as long as it lasts.
-    Unreachable,
-    /// It refuses our credential, or is closed for maintenance.
-    Halted,
-}
-
-impl DestinationState {
-    /// Returns the word used in the database and in `status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Throttled => "throttled",
-            Self::Unreachable => "unreachable",
-            Self::Halted => "halted",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum DestinationState {
+        /// It takes our calls.
+        Ok = "ok";
+        /// It asked for a pause.
+        Throttled = "throttled";
+        /// It does not answer; tried again for as long as it lasts.
+        Unreachable = "unreachable";
+        /// It refuses our credential, or is closed for maintenance.
+        Halted = "halted";
     }
 }

@@ -9,6 +9,7 @@ use super::bytes::ByteCount;
 use super::id::{DestinationName, DirectoryName, UploadId, text_id};
 use super::run::RunOutcome;
 use super::time::WallTime;
+use super::words::words;
 
 /// Names one notice. Given out once, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,51 +21,31 @@ text_id! {
     Channel
 }
 
-/// What a notice is about: the closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum NoticeKind {
-    /// Every file of a run is at every destination.
-    RunCompleted,
-    /// An open run has not changed for long.
-    RunStale,
-    /// Files are parked until someone acts.
-    Parked,
-    /// Files wait for long for what may pass by itself, and are still tried.
-    UploadStuck,
-    Deaf,
-    /// A destination refuses our calls.
-    DestinationHalted,
-    /// A destination has been unreachable for long.
-    DestinationUnreachable,
-    CredentialExpiring,
-    /// A file system that is needed has little free space.
-    DiskLow,
-    /// A receipt is missing, or is not the one that was written.
-    ReceiptsDamaged,
-    /// A source is kept, because a destination does not have what was sent.
-    GoneAtDestination,
-    /// An earlier version of a file was replaced at its destination.
-    Replaced,
-    /// The summary of a day or a week.
-    Report,
+words! {
+    /// What a notice is about: the closed list.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum NoticeKind {
+        RunCompleted = "run-completed", "a run is complete at every destination";
+        RunStale = "run-stale", "an open run has not changed for long";
+        Parked = "parked", "files are parked";
+        /// Files wait for long for what may pass by itself, and are still tried.
+        UploadStuck = "upload-stuck", "files wait for an hour or longer, and are still tried";
+        Deaf = "deaf", "a drop directory is unreadable";
+        DestinationHalted = "destination-halted", "a destination refuses our calls";
+        DestinationUnreachable = "destination-unreachable", "a destination is unreachable";
+        CredentialExpiring = "credential-expiring", "a credential ends soon";
+        DiskLow = "disk-low", "a file system has little free space";
+        ReceiptsDamaged = "receipts-damaged",
+            "a receipt is missing, or is not the one that was written";
+        /// A source is kept, because a destination does not have what was sent.
+        GoneAtDestination = "gone-at-destination",
+            "a destination does not have a file as it was sent";
+        Replaced = "replaced", "an earlier version was replaced at its destination";
+        Report = "report", "the summary of a day or a week";
+    }
 }
 
 impl NoticeKind {
-    pub const ALL: [Self; 13] = [
-        Self::RunCompleted,
-        Self::RunStale,
-        Self::Parked,
-        Self::UploadStuck,
-        Self::Deaf,
-        Self::DestinationHalted,
-        Self::DestinationUnreachable,
-        Self::CredentialExpiring,
-        Self::DiskLow,
-        Self::ReceiptsDamaged,
-        Self::GoneAtDestination,
-        Self::Replaced,
-        Self::Report,
-    ];
     /// Conditions: they last, and a second notice says that they are over.
     pub const CONDITIONS: [Self; 7] = [
         Self::Deaf,
@@ -75,30 +56,6 @@ impl NoticeKind {
         Self::ReceiptsDamaged,
         Self::GoneAtDestination,
     ];
-
-    /// Returns its word in the configuration, in messages and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RunCompleted => "run-completed",
-            Self::RunStale => "run-stale",
-            Self::Parked => "parked",
-            Self::UploadStuck => "upload-stuck",
-            Self::Deaf => "deaf",
-            Self::DestinationHalted => "destination-halted",
-            Self::DestinationUnreachable => "destination-unreachable",
-            Self::CredentialExpiring => "credential-expiring",
-            Self::DiskLow => "disk-low",
-            Self::ReceiptsDamaged => "receipts-damaged",
-            Self::GoneAtDestination => "gone-at-destination",
-            Self::Replaced => "replaced",
-            Self::Report => "report",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
 }
 
 text_id! {
@@ -113,71 +70,36 @@ impl NoticeGroup {
     }
 }
 
-/// A number or a time that a notice states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum NoticeNumber {
-    /// Files that failed.
-    Count,
-    /// Files of a run or of a period.
-    Files,
-    /// The length of these files together.
-    Bytes,
-    /// Files that came after the run was closed.
-    LateFiles,
-    /// How often the run was completed: late files complete it again.
-    Completions,
-    GivenUp,
-    /// Runs that were completed in a period.
-    Runs,
-    Parked,
-    ParkedBytes,
-    FreeBytes,
-    TotalBytes,
-    ExpiresAt,
-    /// The first moment of a period.
-    From,
-    /// The first moment after it.
-    Until,
+words! {
+    /// A number or a time that a notice states.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum NoticeNumber {
+        /// Files that failed.
+        Count = "count";
+        /// Files of a run or of a period.
+        Files = "file_count";
+        /// The length of these files together.
+        Bytes = "size_bytes";
+        /// Files that came after the run was closed.
+        LateFiles = "late_file_count";
+        /// How often the run was completed: late files complete it again.
+        Completions = "completion_count";
+        GivenUp = "given_up_count";
+        /// Runs that were completed in a period.
+        Runs = "completed_count";
+        Parked = "parked_count";
+        ParkedBytes = "parked_size_bytes";
+        FreeBytes = "free_bytes";
+        TotalBytes = "total_bytes";
+        ExpiresAt = "expires_at";
+        /// The first moment of a period.
+        From = "from";
+        /// The first moment after it.
+        Until = "until";
+    }
 }
 
 impl NoticeNumber {
-    pub const ALL: [Self; 14] = [
-        Self::Count,
-        Self::Files,
-        Self::Bytes,
-        Self::LateFiles,
-        Self::Completions,
-        Self::GivenUp,
-        Self::Runs,
-        Self::Parked,
-        Self::ParkedBytes,
-        Self::FreeBytes,
-        Self::TotalBytes,
-        Self::ExpiresAt,
-        Self::From,
-        Self::Until,
-    ];
-
-    /// Returns its name in messages and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Files => "file_count",
-            Self::Bytes => "size_bytes",
-            Self::LateFiles => "late_file_count",
-            Self::Completions => "completion_count",
-            Self::GivenUp => "given_up_count",
-            Self::Runs => "completed_count",
-            Self::Parked => "parked_count",
-            Self::ParkedBytes => "parked_size_bytes",
-            Self::FreeBytes => "free_bytes",
-            Self::TotalBytes => "total_bytes",
-            Self::ExpiresAt => "expires_at",
-            Self::From => "from",
-            Self::Until => "until",
-        }
-    }
-
     /// Tells whether it is a time, in nanoseconds since 1970.
     pub fn is_time(self) -> bool {
         matches!(self, Self::ExpiresAt | Self::From | Self::Until)

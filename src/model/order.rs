@@ -7,6 +7,7 @@ use super::file::SourcePath;
 use super::id::{DestinationName, DirectoryName, UploadId};
 use super::shown::Shown;
 use super::time::WallTime;
+use super::words::words;
 
 /// What an order is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,26 +70,13 @@ pub struct OrderChange {
     pub upload_count: u64,
 }
 
-/// What stands of an order until it is taken back or carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Standing {
-    Paused,
-    /// It is to be given up, as soon as it is known what was begun for it.
-    GivenUp,
-}
-
-impl Standing {
-    /// Returns the word kept in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Paused => "paused",
-            Self::GivenUp => "given-up",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Paused, Self::GivenUp].into_iter().find(|standing| standing.as_str() == word)
+words! {
+    /// What stands of an order until it is taken back or carried out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum Standing {
+        Paused = "paused";
+        /// It is to be given up, as soon as it is known what was begun for it.
+        GivenUp = "given-up";
     }
 }
 

@@ -13,6 +13,7 @@ use super::digest::Md5;
 use super::file::SourcePath;
 use super::id::{DirectoryName, UploadId};
 use super::time::WallTime;
+use super::words::words;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
@@ -65,35 +66,17 @@ pub(crate) fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RunState {
-    /// Files may still come.
-    Open,
-    /// Its writer is done with it, by its markers or for want of change.
-    Closed,
-    /// Every file of it is at every destination, with its receipt.
-    Completed,
-    /// It was taken away before it was completed.
-    Gone,
-}
-
-impl RunState {
-    /// Every state, for reading rows back.
-    pub const ALL: [Self; 4] = [Self::Open, Self::Closed, Self::Completed, Self::Gone];
-
-    /// Returns the word used in the database and in `status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::Completed => "completed",
-            Self::Gone => "gone",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum RunState {
+        /// Files may still come.
+        Open = "open";
+        /// Its writer is done with it, by its markers or for want of change.
+        Closed = "closed";
+        /// Every file of it is at every destination, with its receipt.
+        Completed = "completed";
+        /// It was taken away before it was completed.
+        Gone = "gone";
     }
 }
 
