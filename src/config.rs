@@ -288,8 +288,8 @@ fn read(path: &Path) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))
 }
 
-fn parse_raw<'a>(path: &Path, text: &'a str) -> Result<raw::File<'a>, Problems> {
-    raw::File::parse(text).map_err(|error| {
+fn parse_raw<'a>(path: &Path, text: &'a str) -> Result<raw::FileKeys<'a>, Problems> {
+    raw::FileKeys::parse(text).map_err(|error| {
         let problems = vec![Problem::syntax(text, &error, &[])];
         Problems { path: path.to_owned(), problems }
     })

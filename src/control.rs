@@ -138,7 +138,7 @@ pub struct Handed {
 
 /// A request on its way to the daemon's loop.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub request: Request,
     pub descriptors: Descriptors,
     /// Who asks: a user's number.

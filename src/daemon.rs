@@ -47,7 +47,7 @@ mod workers;
 pub(crate) use build::{Daemon, Error, Setup, check_destinations, destination_settings};
 pub use build::{portion, stored};
 pub use clients::clients;
-pub use receipts::data_of;
+pub use receipts::receipt_of;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -83,7 +83,7 @@ enum Wake {
     Pulse(oneshot::Sender<()>),
     Signal(Signal),
     Event(Event),
-    Reply(ActId, workers::Reply),
+    Reply(ActId, workers::ActReply),
     Landed(Commit),
     Stored(Result<crate::engine::Portion, crate::store::Error>),
     Cared(care::Ended),
@@ -219,7 +219,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn on_reply(&mut self, act: ActId, reply: workers::Reply, heard: &mut Vec<Event>) {
+    fn on_reply(&mut self, act: ActId, reply: workers::ActReply, heard: &mut Vec<Event>) {
         if let Ok(Outcome::Scanned { seen_count, elapsed, .. }) = &reply {
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(elapsed_ms, "a scan saw {seen_count} paths");

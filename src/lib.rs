@@ -142,7 +142,7 @@ pub mod testing {
         pub use crate::control::{Reply, Request, ask};
     }
     pub mod daemon {
-        pub use crate::daemon::{clients, data_of, desk, portion, recording, stored};
+        pub use crate::daemon::{clients, desk, portion, receipt_of, recording, stored};
     }
     pub mod digest {
         pub use crate::digest::{Hasher, Width, advance, digest_many};

@@ -64,14 +64,15 @@ pub struct Parcel<'a> {
 }
 
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ChannelAnswer {
     pub status: u16,
     /// How long to wait, when that is said.
     pub retry_after: Option<Duration>,
     pub text: String,
 }
 
-pub(crate) type Carried<'a> = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send + 'a>>;
+pub(crate) type Carried<'a> =
+    Pin<Box<dyn Future<Output = Result<ChannelAnswer, Failure>> + Send + 'a>>;
 
 /// Makes a call by the daemon's rules for the network: proxy, certificates, time-outs, no redirects.
 pub trait Carrier: Send + Sync {

@@ -14,7 +14,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 pub use run::{run_path, write_run};
@@ -35,8 +36,28 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Everything a receipt says.
 #[derive(Debug, Clone)]
-pub struct ReceiptData {
+pub struct Receipt {
     pub upload: UploadId,
+    pub source: ReceiptSource,
+    pub target: ReceiptTarget,
+    /// Length of every part but the last.
+    pub part_size: PartSize,
+    /// Every part in order; empty when the file was there before.
+    pub parts: Vec<ReceiptPart>,
+    pub digests: ReceiptDigests,
+    /// When the upload was begun; `None` when the file was there before.
+    pub begun_at: Option<WallTime>,
+    pub completed_at: Option<WallTime>,
+    pub verified_at: Option<WallTime>,
+    /// Where the file was exported to, if anywhere.
+    pub export: Option<ReceiptExport>,
+    /// Bytes that went over the wire.
+    pub bytes_sent: u64,
+    pub attempt_count: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReceiptSource {
     pub drop: String,
     pub path: SourcePath,
     pub size: ByteCount,
@@ -44,42 +65,38 @@ pub struct ReceiptData {
     pub mtime_ns: i64,
     /// Which directory the drop directory was that it was read from.
     pub root: Option<RootIdentity>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReceiptTarget {
     pub destination: String,
     pub platform: String,
     pub remote_id: String,
     pub remote_name: String,
-    /// Length of every part but the last.
-    pub part_size: PartSize,
-    /// Every part in order; empty when the file was there before.
-    pub parts: Vec<ReceiptPart>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ReceiptDigests {
     /// Digest over all parts.
     pub mark: Option<ContentMark>,
+    /// The digest that the platform reports for the file, where it has one.
+    pub remote_mark: Option<ContentMark>,
+    /// How the content of its parts was proved; `None` when the file was there before.
+    pub etag_mode: Option<ETagMode>,
     /// MD5 of the whole file, where it was asked for.
     pub whole_md5: Option<Md5>,
     /// SHA-256 of the whole file, where it was asked for.
     pub whole_sha256: Option<[u8; 32]>,
-    /// When the upload was begun; `None` when the file was there before.
-    pub begun_at: Option<WallTime>,
-    pub completed_at: Option<WallTime>,
-    pub verified_at: Option<WallTime>,
-    /// Where the file was exported to, if anywhere.
-    pub export: Option<ReceiptExport>,
-    /// How the content of its parts was proved; `None` when the file was there before.
-    pub etag_mode: Option<ETagMode>,
-    /// The digest that the platform reports for the file, where it has one.
-    pub remote_mark: Option<ContentMark>,
-    /// Bytes that went over the wire.
-    pub bytes_sent: u64,
-    pub attempt_count: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ReceiptExport {
     pub volume: String,
     /// The object's key, below the volume's own prefix.
     pub location: String,
     pub job: String,
     /// When it was known to be there.
+    #[serde(rename = "exported_at", serialize_with = "serialize_time")]
     pub at: Option<WallTime>,
 }
 
@@ -93,45 +110,6 @@ pub struct ReceiptPart {
 }
 
 #[derive(Serialize)]
-struct Receipt<'a> {
-    schema: u32,
-    upload_id: i64,
-    drop: &'a str,
-    path: String,
-    size_bytes: u64,
-    mtime: String,
-    root: Option<&'a str>,
-    destination: &'a str,
-    platform: &'a str,
-    remote_id: &'a str,
-    remote_name: &'a str,
-    part_size_bytes: u64,
-    parts: Vec<PartLine>,
-    content_digest: Option<String>,
-    remote_digest: Option<String>,
-    etag_mode: Option<&'static str>,
-    whole_file_digests: serde_json::Map<String, serde_json::Value>,
-    already_there: bool,
-    begun_at: Option<String>,
-    completed_at: Option<String>,
-    verified_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    export: Option<Exported<'a>>,
-    bytes_sent: u64,
-    bytes_sent_again: u64,
-    attempt_count: usize,
-    dropferry_version: &'static str,
-}
-
-#[derive(Serialize)]
-struct Exported<'a> {
-    volume: &'a str,
-    location: &'a str,
-    job: &'a str,
-    exported_at: Option<String>,
-}
-
-#[derive(Serialize)]
 struct PartLine {
     number: u32,
     offset: u64,
@@ -140,66 +118,83 @@ struct PartLine {
     etag: String,
 }
 
+fn serialize_time<S: Serializer>(at: &Option<WallTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(rfc3339).serialize(serializer)
+}
+
+impl Serialize for Receipt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { source, target, digests, .. } = self;
+        let accepted = if self.parts.is_empty() { 0 } else { source.size.0 };
+        let content =
+            digests.mark.map(|mark| format!("{}-{}", mark.md5_of_parts, self.parts.len()));
+        let remote = digests.remote_mark.map(|mark| mark.md5_of_parts.to_string());
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("schema", &1)?;
+        map.serialize_entry("upload_id", &self.upload.0)?;
+        map.serialize_entry("drop", &source.drop)?;
+        map.serialize_entry("path", &source.path.to_string())?;
+        map.serialize_entry("size_bytes", &source.size.0)?;
+        map.serialize_entry("mtime", &rfc3339(WallTime(source.mtime_ns)))?;
+        map.serialize_entry("root", &source.root.as_ref().map(RootIdentity::as_str))?;
+        map.serialize_entry("destination", &target.destination)?;
+        map.serialize_entry("platform", &target.platform)?;
+        map.serialize_entry("remote_id", &target.remote_id)?;
+        map.serialize_entry("remote_name", &target.remote_name)?;
+        map.serialize_entry("part_size_bytes", &self.part_size.get())?;
+        map.serialize_entry("parts", &self.part_lines())?;
+        map.serialize_entry("content_digest", &content)?;
+        map.serialize_entry("remote_digest", &remote)?;
+        map.serialize_entry("etag_mode", &digests.etag_mode.map(ETagMode::as_str))?;
+        map.serialize_entry("whole_file_digests", &digests.of_the_whole())?;
+        map.serialize_entry("already_there", &self.parts.is_empty())?;
+        map.serialize_entry("begun_at", &self.begun_at.map(rfc3339))?;
+        map.serialize_entry("completed_at", &self.completed_at.map(rfc3339))?;
+        map.serialize_entry("verified_at", &self.verified_at.map(rfc3339))?;
+        if let Some(export) = &self.export {
+            map.serialize_entry("export", export)?;
+        }
+        map.serialize_entry("bytes_sent", &self.bytes_sent)?;
+        map.serialize_entry("bytes_sent_again", &self.bytes_sent.saturating_sub(accepted))?;
+        map.serialize_entry("attempt_count", &self.attempt_count)?;
+        map.serialize_entry("dropferry_version", env!("CARGO_PKG_VERSION"))?;
+        map.end()
+    }
+}
+
+impl Receipt {
+    fn part_lines(&self) -> Vec<PartLine> {
+        let line = |part: &ReceiptPart| {
+            let range = self.part_size.range_of(part.number, self.source.size);
+            PartLine {
+                number: part.number.get(),
+                offset: range.offset,
+                length: range.length,
+                md5: part.md5.to_string(),
+                etag: part.etag.to_string(),
+            }
+        };
+        self.parts.iter().map(line).collect()
+    }
+}
+
+impl ReceiptDigests {
+    fn of_the_whole(&self) -> BTreeMap<&'static str, String> {
+        let md5 = self.whole_md5.map(|md5| ("md5", md5.to_string()));
+        let sha256 = self.whole_sha256.map(|sha256| ("sha256", Hex(&sha256).to_string()));
+        md5.into_iter().chain(sha256).collect()
+    }
+}
+
 /// Returns a moment as RFC 3339 in UTC, or the start of time when it cannot be written so.
 pub(crate) fn rfc3339(at: WallTime) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default().to_string()
 }
 
 /// Returns the receipt's bytes: JSON, indented, ending in a line feed.
-pub fn render(data: &ReceiptData) -> Vec<u8> {
-    let part = |part: &ReceiptPart| {
-        let range = data.part_size.range_of(part.number, data.size);
-        PartLine {
-            number: part.number.get(),
-            offset: range.offset,
-            length: range.length,
-            md5: part.md5.to_string(),
-            etag: part.etag.to_string(),
-        }
-    };
-    let accepted = if data.parts.is_empty() { 0 } else { data.size.0 };
-    let receipt = Receipt {
-        schema: 1,
-        upload_id: data.upload.0,
-        drop: &data.drop,
-        path: data.path.to_string(),
-        size_bytes: data.size.0,
-        mtime: rfc3339(WallTime(data.mtime_ns)),
-        root: data.root.as_ref().map(RootIdentity::as_str),
-        destination: &data.destination,
-        platform: &data.platform,
-        remote_id: &data.remote_id,
-        remote_name: &data.remote_name,
-        part_size_bytes: data.part_size.get(),
-        parts: data.parts.iter().map(part).collect(),
-        content_digest: data.mark.map(|mark| format!("{}-{}", mark.md5_of_parts, data.parts.len())),
-        remote_digest: data.remote_mark.map(|mark| mark.md5_of_parts.to_string()),
-        etag_mode: data.etag_mode.map(ETagMode::as_str),
-        whole_file_digests: whole_digests(data),
-        already_there: data.parts.is_empty(),
-        begun_at: data.begun_at.map(rfc3339),
-        completed_at: data.completed_at.map(rfc3339),
-        verified_at: data.verified_at.map(rfc3339),
-        export: data.export.as_ref().map(|export| Exported {
-            volume: &export.volume,
-            location: &export.location,
-            job: &export.job,
-            exported_at: export.at.map(rfc3339),
-        }),
-        bytes_sent: data.bytes_sent,
-        bytes_sent_again: data.bytes_sent.saturating_sub(accepted),
-        attempt_count: data.attempt_count,
-        dropferry_version: env!("CARGO_PKG_VERSION"),
-    };
-    let text = serde_json::to_string_pretty(&receipt).expect("plain values always serialise");
+pub fn render(receipt: &Receipt) -> Vec<u8> {
+    let text = serde_json::to_string_pretty(receipt).expect("plain values always serialise");
     format!("{}\n", json_shown(&text)).into_bytes()
-}
-
-fn whole_digests(data: &ReceiptData) -> serde_json::Map<String, serde_json::Value> {
-    let md5 = data.whole_md5.map(|md5| ("md5".to_owned(), md5.to_string().into()));
-    let sha256 =
-        data.whole_sha256.map(|sha256| ("sha256".to_owned(), Hex(&sha256).to_string().into()));
-    md5.into_iter().chain(sha256).collect()
 }
 
 pub fn directory(state: &Path) -> PathBuf {
@@ -276,7 +271,7 @@ pub(crate) fn write_all(receipts: &[(PathBuf, Vec<u8>)]) -> Vec<io::Result<[u8; 
 
 /// Why a receipt does not prove anything.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Damage {
+pub(crate) enum ReceiptDamage {
     #[error("is missing")]
     Missing,
     #[error("cannot be read: {0}")]
@@ -286,20 +281,20 @@ pub(crate) enum Damage {
 }
 
 /// Checks that a receipt is the one that was written, by the digest that its row holds.
-pub(crate) fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), Damage> {
+pub(crate) fn check(place: &Path, written: Option<[u8; 32]>) -> Result<(), ReceiptDamage> {
     let is_missing = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     };
     let damage = |error: io::Error| match is_missing(&error) {
-        true => Damage::Missing,
-        false => Damage::Unreadable(error),
+        true => ReceiptDamage::Missing,
+        false => ReceiptDamage::Unreadable(error),
     };
     // A pipe in its place would be waited for.
     if !fs::symlink_metadata(place).map_err(damage)?.is_file() {
-        return Err(Damage::Unreadable(io::Error::other("it is no file")));
+        return Err(ReceiptDamage::Unreadable(io::Error::other("it is no file")));
     }
     let found = sha256_of(place).map_err(damage)?;
-    if written == Some(found) { Ok(()) } else { Err(Damage::Changed) }
+    if written == Some(found) { Ok(()) } else { Err(ReceiptDamage::Changed) }
 }
 
 /// Returns what is wrong with the receipt of a run as a whole, in words.
@@ -386,18 +381,22 @@ mod tests {
 
     use super::*;
 
-    fn data() -> ReceiptData {
-        ReceiptData {
+    fn data() -> Receipt {
+        Receipt {
             upload: UploadId(17),
-            drop: "novaseq".into(),
-            path: SourcePath::from_bytes(b"run 1/a\xff.gz"),
-            size: ByteCount(5),
-            mtime_ns: 1_000_000_000,
-            root: Some(RootIdentity::new("ext4 ab /data 7")),
-            destination: "cavatica".into(),
-            platform: "sevenbridges".into(),
-            remote_id: "65a1".into(),
-            remote_name: "a%FF.gz".into(),
+            source: ReceiptSource {
+                drop: "novaseq".into(),
+                path: SourcePath::from_bytes(b"run 1/a\xff.gz"),
+                size: ByteCount(5),
+                mtime_ns: 1_000_000_000,
+                root: Some(RootIdentity::new("ext4 ab /data 7")),
+            },
+            target: ReceiptTarget {
+                destination: "cavatica".into(),
+                platform: "sevenbridges".into(),
+                remote_id: "65a1".into(),
+                remote_name: "a%FF.gz".into(),
+            },
             part_size: PartSize::new(4).expect("not zero"),
             parts: (1..=2)
                 .map(|number| ReceiptPart {
@@ -406,15 +405,11 @@ mod tests {
                     etag: ETag::from_header("\"e\""),
                 })
                 .collect(),
-            mark: None,
-            whole_md5: None,
-            whole_sha256: None,
+            digests: ReceiptDigests { etag_mode: Some(ETagMode::Md5), ..ReceiptDigests::default() },
             begun_at: Some(WallTime(0)),
             completed_at: None,
             verified_at: None,
             export: None,
-            etag_mode: Some(ETagMode::Md5),
-            remote_mark: None,
             bytes_sent: 9,
             attempt_count: 1,
         }
@@ -439,7 +434,7 @@ mod tests {
     #[test]
     fn names_keep_their_bytes_and_fit_the_file_system() {
         let state = Path::new("/s");
-        let place = path_for(state, "d", &data().path, UploadId(17));
+        let place = path_for(state, "d", &data().source.path, UploadId(17));
         assert_eq!(place.as_os_str().as_bytes(), b"/s/receipts/d/run 1/a\xff.gz.17.json");
         let long = SourcePath::from_bytes(&[b'n'; 255]);
         let other = SourcePath::from_bytes(&[vec![b'n'; 254], vec![b'm']].concat());
@@ -478,7 +473,7 @@ mod tests {
     #[test]
     fn writing_again_gives_the_same_file() {
         let directory = tempfile::tempdir().expect("a directory");
-        let place = path_for(directory.path(), "d", &data().path, UploadId(17));
+        let place = path_for(directory.path(), "d", &data().source.path, UploadId(17));
         let bytes = render(&data());
         let first = write(&place, &bytes).expect("written");
         assert_eq!(write(&place, &bytes).expect("written again"), first);

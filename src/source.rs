@@ -46,7 +46,7 @@ pub use filter::Filter;
 pub(crate) use handed::prove;
 pub(crate) use look::{look, look_counting};
 pub(crate) use part::{
-    Attend, Digested, MEMORY_PER_PART, PartBytes, PartReader, Room, Together, Wanted,
+    Attend, Digested, MEMORY_PER_PART, PartBytes, PartReader, Room, Together, WantedRange,
 };
 pub(crate) use patterns::PatternError;
 pub use profile::Profile;

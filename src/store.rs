@@ -154,7 +154,7 @@ pub(crate) enum Tend {
     },
     Checked {
         at: WallTime,
-        verdict: care::Verdict,
+        verdict: care::CheckVerdict,
     },
 }
 

@@ -103,13 +103,13 @@ pub(crate) async fn serve(listener: TcpListener, view: View, hosts: Vec<String>)
             drop(connections.join_next().await);
         }
         let Ok(local) = stream.local_addr() else { continue };
-        let ours = Names { local: local.ip(), hosts: Arc::clone(&hosts) };
+        let ours = HostNames { local: local.ip(), hosts: Arc::clone(&hosts) };
         let router = router(view.clone(), ours);
         oldest_first.push_back(connections.spawn(converse(stream, router)));
     }
 }
 
-fn router(view: View, ours: Names) -> Router {
+fn router(view: View, ours: HostNames) -> Router {
     let page = |kind: &'static str, text: &'static str| get(async move || typed(kind, text.into()));
     Router::new()
         .route("/", page("text/html; charset=utf-8", PAGE))
@@ -172,7 +172,7 @@ fn typed(kind: &'static str, text: String) -> Response {
 }
 
 /// Refuses what is no reading, and what was meant for another machine.
-async fn guard(State(ours): State<Names>, request: Request, next: Next) -> Response {
+async fn guard(State(ours): State<HostNames>, request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return (StatusCode::METHOD_NOT_ALLOWED, "nothing is changed here\n").into_response();
     }
@@ -189,13 +189,13 @@ async fn guard(State(ours): State<Names>, request: Request, next: Next) -> Respo
 
 /// What this machine is called.
 #[derive(Debug, Clone)]
-struct Names {
+struct HostNames {
     /// The address that a connection came to.
     local: IpAddr,
     hosts: Arc<[String]>,
 }
 
-impl Names {
+impl HostNames {
     /// Returns whether a request names this machine and no other: by one `Host`, and by its target where
     /// that is absolute.
     fn are_asked(&self, request: &Request) -> bool {
@@ -244,9 +244,9 @@ fn without_port(host: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn names() -> Names {
+    fn names() -> HostNames {
         let hosts = ["seq-07.lab.example".to_owned(), "10.9.8.7".to_owned()];
-        Names { local: IpAddr::from([10, 0, 0, 7]), hosts: hosts.into() }
+        HostNames { local: IpAddr::from([10, 0, 0, 7]), hosts: hosts.into() }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use self::lines::{Check, Checks, State};
+use self::lines::{CheckState, Checks, DoctorCheck};
 pub(super) use self::shares::{AnswersArguments, answer};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
@@ -145,7 +145,7 @@ fn online(
 /// What was found so far.
 struct Report {
     json: bool,
-    checks: Vec<Check>,
+    checks: Vec<DoctorCheck>,
 }
 
 impl Report {
@@ -159,23 +159,23 @@ impl Report {
         Ok(())
     }
 
-    fn count(&self, state: State) -> usize {
+    fn count(&self, state: CheckState) -> usize {
         self.checks.iter().filter(|check| check.state == state).count()
     }
 
     fn has_failed(&self) -> bool {
-        self.count(State::Fail) > 0
+        self.count(CheckState::Fail) > 0
     }
 
     fn end(&self) -> std::io::Result<()> {
         if !self.json {
-            let (warned, failed) = (self.count(State::Warn), self.count(State::Fail));
+            let (warned, failed) = (self.count(CheckState::Warn), self.count(CheckState::Fail));
             return render::data(&format!(
                 "\n{} ok, {warned} to look at, {failed} failed",
-                self.count(State::Ok)
+                self.count(CheckState::Ok)
             ));
         }
-        let check = |check: &Check| {
+        let check = |check: &DoctorCheck| {
             json!({
                 "group": check.group, "name": check.name, "state": check.state.word(),
                 "found": check.found, "cure": check.cure,

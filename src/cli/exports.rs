@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Exit, render};
-use crate::store::snapshot::{Export, Snapshot, Upload};
+use crate::store::snapshot::{ExportShown, Snapshot, UploadShown};
 
 #[derive(Debug, Args)]
 pub(super) struct ExportsArguments {
@@ -34,7 +34,7 @@ pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::
     Ok(Exit::Fine)
 }
 
-fn row((upload, export): &(Upload, Export)) -> Vec<String> {
+fn row((upload, export): &(UploadShown, ExportShown)) -> Vec<String> {
     let since = export.exported_at.or(export.started_at).or(export.intended_at);
     vec![
         upload.admission.id.to_string(),
@@ -46,7 +46,7 @@ fn row((upload, export): &(Upload, Export)) -> Vec<String> {
     ]
 }
 
-fn to_json((upload, export): &(Upload, Export)) -> Value {
+fn to_json((upload, export): &(UploadShown, ExportShown)) -> Value {
     json!({
         "upload_id": upload.admission.id.0,
         "drop": upload.admission.drop.as_str(),

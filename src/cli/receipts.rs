@@ -28,7 +28,7 @@ pub(super) struct ReceiptsArguments {
     which: Option<OsString>,
     /// How they are written; md5sum and sha256sum lines are relative to the drop directory
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: ReceiptFormat,
     /// Only what went to this destination
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct ReceiptsArguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum ReceiptFormat {
     Table,
     Json,
     Csv,
@@ -68,9 +68,9 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     let what = what.transpose()?;
     let form = match arguments.format {
         _ if arguments.print => Form::Json,
-        Format::Table | Format::Csv => Form::Text,
-        Format::Json => Form::Json,
-        Format::Md5sum | Format::Sha256sum => Form::Bytes,
+        ReceiptFormat::Table | ReceiptFormat::Csv => Form::Text,
+        ReceiptFormat::Json => Form::Json,
+        ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Form::Bytes,
     };
     let mut listing = ReceiptListing {
         out: Lines::new(form),
@@ -122,17 +122,17 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
 impl<W: Write> ReceiptListing<'_, W> {
     fn begin(&mut self) -> io::Result<()> {
         match self.arguments.format {
-            Format::Json => self.out.write_all(b"["),
-            Format::Csv => self.out.write_all(
+            ReceiptFormat::Json => self.out.write_all(b"["),
+            ReceiptFormat::Csv => self.out.write_all(
                 b"drop,path,size_bytes,mtime,destination,remote_id,remote_name,md5,sha256,\
                   completed_at,upload_id\n",
             ),
-            Format::Table | Format::Md5sum | Format::Sha256sum => Ok(()),
+            ReceiptFormat::Table | ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Ok(()),
         }
     }
 
     fn end(&mut self) -> io::Result<()> {
-        if self.arguments.format == Format::Json {
+        if self.arguments.format == ReceiptFormat::Json {
             self.out.write_all(b"\n]\n")?;
         }
         self.out.flush()
@@ -152,7 +152,7 @@ impl<W: Write> ReceiptListing<'_, W> {
             return if is_damaged { Ok(()) } else { self.print(file) };
         }
         match self.arguments.format {
-            Format::Table => writeln!(
+            ReceiptFormat::Table => writeln!(
                 self.out,
                 "{:>7}  {}  {:>10}  {}: {}  {}",
                 file.upload.to_string(),
@@ -162,10 +162,12 @@ impl<W: Write> ReceiptListing<'_, W> {
                 file.path,
                 file.destination
             ),
-            Format::Json => self.add_json(file),
-            Format::Csv => self.add_csv(file),
-            Format::Md5sum => self.add_sum(file, file.md5.map(|md5| md5.to_string())),
-            Format::Sha256sum => self.add_sum(file, file.sha256.map(|sha| Hex(&sha).to_string())),
+            ReceiptFormat::Json => self.add_json(file),
+            ReceiptFormat::Csv => self.add_csv(file),
+            ReceiptFormat::Md5sum => self.add_sum(file, file.md5.map(|md5| md5.to_string())),
+            ReceiptFormat::Sha256sum => {
+                self.add_sum(file, file.sha256.map(|sha| Hex(&sha).to_string()))
+            }
         }
     }
 

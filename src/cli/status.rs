@@ -17,7 +17,9 @@ use crate::model::{
     ByteCount, FormerTarget, RunState, Scope, Shown, Standing, WallTime, json_shown,
 };
 use crate::store::Kind;
-use crate::store::snapshot::{Database, DisposalShown, Run, RunShown, Snapshot, Status, Upload};
+use crate::store::snapshot::{
+    Database, DisposalShown, Run, RunShown, Snapshot, Status, UploadShown,
+};
 
 /// Uploads shown to people before "and so many more".
 const LINES_MAX: usize = 20;
@@ -232,7 +234,7 @@ fn left_out(status: &Status) -> u64 {
 }
 
 /// Renders one upload as the contract's JSON has it.
-pub(super) fn upload_json(upload: &Upload) -> Value {
+pub(super) fn upload_json(upload: &UploadShown) -> Value {
     json!({
         "id": upload.admission.id.0,
         "drop": upload.admission.drop.as_str(),
@@ -342,7 +344,7 @@ fn progress(status: &Status) -> String {
         text.push_str(&format!(", {}/s, about {eta} left", render::bytes(rate)));
     }
     text.push('\n');
-    let moving = |upload: &&Upload| matches!(upload.word(), "sending" | "waiting");
+    let moving = |upload: &&UploadShown| matches!(upload.word(), "sending" | "waiting");
     let mut rows: Vec<_> = status.uploads.iter().filter(moving).map(line).collect();
     let more = rows.len().saturating_sub(LINES_MAX);
     rows.truncate(LINES_MAX);
@@ -379,7 +381,7 @@ fn run_line(run: &Run) -> Vec<String> {
     vec![name, there, note]
 }
 
-fn line(upload: &Upload) -> Vec<String> {
+fn line(upload: &UploadShown) -> Vec<String> {
     vec![
         upload.admission.id.to_string(),
         upload.word().to_owned(),

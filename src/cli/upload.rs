@@ -52,7 +52,7 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
     ask::check(common)?;
     let mut offered = Vec::new();
     for path in &arguments.paths {
-        offered.push(Offered::find(path)?);
+        offered.push(OpenedFile::find(path)?);
     }
     let mut handed_in = HandedIn::default();
     for offered in offered {
@@ -85,7 +85,7 @@ pub(super) fn execute(common: &Common, arguments: &UploadArguments) -> anyhow::R
 
 /// What one path leads to.
 #[derive(Debug, Default)]
-struct Offered {
+struct OpenedFile {
     /// Where names begin.
     below: PathBuf,
     files: Vec<PathBuf>,
@@ -93,7 +93,7 @@ struct Offered {
     left_out: Vec<(PathBuf, String)>,
 }
 
-impl Offered {
+impl OpenedFile {
     /// Finds a file, or all files below a directory.
     fn find(path: &Path) -> anyhow::Result<Self> {
         let unusable = || format!("{} cannot be handed in", path.display());
@@ -146,7 +146,7 @@ struct HandedIn {
 
 impl HandedIn {
     /// Hands in what one path leads to, some files at a time.
-    fn take(&mut self, common: &Common, offered: Offered, to: &str) -> anyhow::Result<()> {
+    fn take(&mut self, common: &Common, offered: OpenedFile, to: &str) -> anyhow::Result<()> {
         offered.left_out.into_iter().for_each(|(path, why)| self.leave_out(&path, why));
         for paths in offered.files.chunks(FILES_MAX) {
             let opened: Vec<_> = paths.iter().filter_map(|path| self.open(path)).collect();

@@ -109,7 +109,7 @@ fn is_end(path: &[u8], end: &[u8]) -> bool {
 }
 
 /// The things that a word may mean: each by its name, with what it stands for.
-type Candidates = BTreeMap<String, Vec<Scope>>;
+type Meanings = BTreeMap<String, Vec<Scope>>;
 
 struct WordResolver<'a> {
     snapshot: &'a Snapshot,
@@ -156,7 +156,7 @@ impl WordResolver<'_> {
         }
     }
 
-    fn upload(&self, word: &OsStr) -> Result<Candidates, Error> {
+    fn upload(&self, word: &OsStr) -> Result<Meanings, Error> {
         let id = word.to_str().and_then(|text| text.parse().ok()).map(UploadId);
         let scope = id.map(Scope::Upload);
         let is_there = match &scope {
@@ -167,7 +167,7 @@ impl WordResolver<'_> {
         Ok(found.into_iter().collect())
     }
 
-    fn named(&self, word: &[u8]) -> Candidates {
+    fn named(&self, word: &[u8]) -> Meanings {
         let directory = word.strip_suffix(b"/").unwrap_or(word);
         let is_drop = |name: &&DirectoryName| name.as_str().as_bytes() == directory;
         let drops = self.names.directories.iter().filter(is_drop).cloned().map(Scope::Drop);
@@ -179,7 +179,7 @@ impl WordResolver<'_> {
     }
 
     /// Reads `DROP/PATH`.
-    fn in_directory(&self, word: &[u8]) -> Result<Candidates, Error> {
+    fn in_directory(&self, word: &[u8]) -> Result<Meanings, Error> {
         for drop in &self.names.directories {
             let rest = word.strip_prefix(drop.as_str().as_bytes());
             if let Some(path) = rest.and_then(|rest| rest.strip_prefix(b"/")) {
@@ -190,11 +190,11 @@ impl WordResolver<'_> {
                 }
             }
         }
-        Ok(Candidates::new())
+        Ok(Meanings::new())
     }
 
     /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
-    fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Candidates, Error> {
+    fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
         let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
         let mut files = self.snapshot.files_at(path)?;
         files.retain(|(name, _), _| is_here(name));
@@ -223,7 +223,7 @@ impl WordResolver<'_> {
     }
 
     /// Adds runs. A run that is a file stands there as a file already.
-    fn add_runs(&self, found: &mut Candidates, is_meant: impl Fn(&NamedPath) -> bool) {
+    fn add_runs(&self, found: &mut Meanings, is_meant: impl Fn(&NamedPath) -> bool) {
         for (drop, run) in self.names.runs.iter().filter(|place| is_meant(place)) {
             let scope = Scope::Run(drop.clone(), run.clone());
             found.entry(scope.to_string()).or_insert_with(|| vec![scope]);
@@ -285,7 +285,7 @@ impl WordResolver<'_> {
 }
 
 /// Files by their names, each with all of its uploads.
-fn candidates(files: FileUploads) -> Candidates {
+fn candidates(files: FileUploads) -> Meanings {
     let named = |((drop, path), ids): (NamedPath, Vec<UploadId>)| {
         let name = Scope::Run(drop, path).to_string();
         (name, ids.into_iter().map(Scope::Upload).collect())

@@ -12,33 +12,33 @@ type Text = Option<Spanned<String>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File<'a> {
-    pub(super) state: State,
-    pub(super) control: Control,
-    pub(super) web: Web,
-    pub(super) transfer: Transfer,
-    pub(super) retry: Retry,
-    pub(super) network: Network,
-    pub(super) destinations: BTreeMap<String, Spanned<Destination>>,
-    pub(super) drops: BTreeMap<String, Spanned<Drop>>,
-    pub(super) notify: Notify,
+pub(super) struct FileKeys<'a> {
+    pub(super) state: StateKeys,
+    pub(super) control: ControlKeys,
+    pub(super) web: WebKeys,
+    pub(super) transfer: TransferKeys,
+    pub(super) retry: RetryKeys,
+    pub(super) network: NetworkKeys,
+    pub(super) destinations: BTreeMap<String, Spanned<DestinationKeys>>,
+    pub(super) drops: BTreeMap<String, Spanned<DropKeys>>,
+    pub(super) notify: NotifyKeys,
     /// The tables of the destinations, to be read again by platform.
     #[serde(skip)]
     tables: DeTable<'a>,
 }
 
-impl<'a> File<'a> {
+impl<'a> FileKeys<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
         let root = DeTable::parse(text)?;
         let tables =
             root.get_ref().get("destinations").and_then(|value| value.get_ref().as_table());
         let tables = tables.cloned().unwrap_or_default();
-        let file = File::deserialize(toml::Deserializer::from(root))?;
+        let file = FileKeys::deserialize(toml::Deserializer::from(root))?;
         Ok(Self { tables, ..file })
     }
 
     /// Takes out each destination, with its table.
-    pub(super) fn destinations(&mut self) -> Vec<(String, Spanned<Destination>, DeTable<'a>)> {
+    pub(super) fn destinations(&mut self) -> Vec<(String, Spanned<DestinationKeys>, DeTable<'a>)> {
         let mut tables = std::mem::take(&mut self.tables);
         let table = |(name, destination): (String, _)| {
             let DeValue::Table(table) = tables.remove(name.as_str())?.into_inner() else {
@@ -52,59 +52,59 @@ impl<'a> File<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Notify {
-    pub(super) command: Option<Spanned<Many<Command>>>,
-    pub(super) webhook: Option<Spanned<Many<Webhook>>>,
-    pub(super) mail: Option<Spanned<Many<Mail>>>,
-    pub(super) heartbeat: Option<Spanned<Many<Heartbeat>>>,
+pub(super) struct NotifyKeys {
+    pub(super) command: Option<Spanned<Many<CommandKeys>>>,
+    pub(super) webhook: Option<Spanned<Many<WebhookKeys>>>,
+    pub(super) mail: Option<Spanned<Many<MailKeys>>>,
+    pub(super) heartbeat: Option<Spanned<Many<HeartbeatKeys>>>,
     pub(super) report: Text,
     pub(super) unreachable_after: Text,
     pub(super) disk_free_min: Text,
 }
 
-pub(super) type Words = Option<Spanned<Vec<Spanned<String>>>>;
+pub(super) type WordList = Option<Spanned<Vec<Spanned<String>>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Command {
+pub(super) struct CommandKeys {
     pub(super) name: Text,
     pub(super) run: Vec<Spanned<String>>,
-    pub(super) on: Words,
+    pub(super) on: WordList,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Webhook {
+pub(super) struct WebhookKeys {
     pub(super) name: Text,
     pub(super) url_file: Text,
     pub(super) secret_file: Text,
     pub(super) format: Text,
-    pub(super) on: Words,
+    pub(super) on: WordList,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Mail {
+pub(super) struct MailKeys {
     pub(super) name: Text,
     pub(super) to: Vec<Spanned<String>>,
     pub(super) from: Text,
     pub(super) smtp: Text,
     pub(super) tls: Text,
     pub(super) user: Text,
-    pub(super) credential: Option<Spanned<Credential>>,
-    pub(super) on: Words,
+    pub(super) credential: Option<Spanned<CredentialKeys>>,
+    pub(super) on: WordList,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Heartbeat {
+pub(super) struct HeartbeatKeys {
     pub(super) url_file: Text,
     pub(super) every: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct State {
+pub(super) struct StateKeys {
     pub(super) directory: Text,
     pub(super) keep_parts: Text,
     pub(super) backup_interval: Text,
@@ -114,30 +114,30 @@ pub(super) struct State {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Control {
+pub(super) struct ControlKeys {
     pub(super) socket: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Web {
+pub(super) struct WebKeys {
     pub(super) listen: Text,
     pub(super) hosts: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Transfer {
+pub(super) struct TransferKeys {
     pub(super) parts_in_flight: Option<Spanned<Count>>,
     pub(super) part_size: Text,
     pub(super) memory: Text,
     pub(super) bandwidth: Text,
-    pub(super) timetable: Vec<Spanned<Period>>,
+    pub(super) timetable: Vec<Spanned<PeriodKeys>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Period {
+pub(super) struct PeriodKeys {
     pub(super) days: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) from: Text,
     pub(super) until: Text,
@@ -160,14 +160,14 @@ pub(super) enum Count {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Retry {
+pub(super) struct RetryKeys {
     pub(super) delay_min: Text,
     pub(super) delay_max: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Network {
+pub(super) struct NetworkKeys {
     pub(super) proxy: Text,
     pub(super) ca_file: Text,
     pub(super) inactivity_timeout: Text,
@@ -177,17 +177,17 @@ pub(super) struct Network {
 /// `platform` names: `serde(flatten)` would lose the position of each value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Destination {
+pub(super) struct DestinationKeys {
     pub(super) platform: Text,
     pub(super) base_url: Text,
-    pub(super) credential: Option<Spanned<Credential>>,
+    pub(super) credential: Option<Spanned<CredentialKeys>>,
     pub(super) when_name_taken: Text,
     pub(super) same_as: Option<Spanned<Texts>>,
     pub(super) calls_per_second: Option<Spanned<f64>>,
     pub(super) part_size_min: Text,
 }
 
-impl Destination {
+impl DestinationKeys {
     pub(super) const KEYS: [&str; 7] = [
         "platform",
         "base_url",
@@ -206,7 +206,7 @@ pub(super) struct SevenBridgesKeys {
     pub(super) folder: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) tags: Vec<String>,
-    pub(super) export: Option<Spanned<Export>>,
+    pub(super) export: Option<Spanned<ExportKeys>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,7 +241,7 @@ pub(super) struct S3Keys {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Export {
+pub(super) struct ExportKeys {
     pub(super) volume: Text,
     pub(super) prefix: String,
     pub(super) copy_only: Option<bool>,
@@ -250,7 +250,7 @@ pub(super) struct Export {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Credential {
+pub(super) struct CredentialKeys {
     pub(super) file: Text,
     pub(super) systemd: Text,
     pub(super) profile: Text,
@@ -258,7 +258,7 @@ pub(super) struct Credential {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Drop {
+pub(super) struct DropKeys {
     pub(super) directory: Text,
     pub(super) destinations: Vec<Spanned<String>>,
     pub(super) unit: Text,

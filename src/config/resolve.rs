@@ -43,7 +43,7 @@ struct Resolver<'a> {
 pub(super) fn resolve(
     path: &Path,
     text: &str,
-    raw: raw::File<'_>,
+    raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Result<Config, Problems> {
     let mut resolver = Resolver::new(path, text, environment);
@@ -66,7 +66,7 @@ const SYSTEM_SOCKET: &str = "/run/dropferry/control.sock";
 pub(super) fn places(
     path: &Path,
     text: &str,
-    raw: raw::File<'_>,
+    raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Result<Places, Problems> {
     let mut resolver = Resolver::new(path, text, environment);
@@ -88,11 +88,11 @@ const SOCKET_NAME: &str = "control.sock";
 pub(super) fn drop_directories(
     path: &Path,
     text: &str,
-    raw: raw::File<'_>,
+    raw: raw::FileKeys<'_>,
     environment: Environment<'_>,
 ) -> Vec<(String, PathBuf)> {
     let resolver = Resolver::new(path, text, environment);
-    let place = |(name, drop): (String, Spanned<raw::Drop>)| {
+    let place = |(name, drop): (String, Spanned<raw::DropKeys>)| {
         let directory = drop.into_inner().directory?;
         Some((name, resolver.below(directory.as_ref())))
     };
@@ -116,7 +116,7 @@ impl<'a> Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn file(&mut self, mut raw: raw::File<'_>) -> Config {
+    fn file(&mut self, mut raw: raw::FileKeys<'_>) -> Config {
         let destinations = raw.destinations().into_iter();
         let destinations: Vec<_> = destinations
             .filter_map(|(name, common, table)| self.destination(name, common, table))
@@ -292,7 +292,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn retry(&mut self, raw: raw::Retry) -> RetrySettings {
+    fn retry(&mut self, raw: raw::RetryKeys) -> RetrySettings {
         let tick = Duration::from_millis(1);
         let span = raw.delay_max.as_ref().map(Spanned::span);
         let delay_min = self.duration("delay_min", raw.delay_min, Duration::from_secs(1), tick);
@@ -303,7 +303,7 @@ impl Resolver<'_> {
         RetrySettings { delay_min, delay_max }
     }
 
-    fn network(&mut self, raw: raw::Network) -> http::Settings {
+    fn network(&mut self, raw: raw::NetworkKeys) -> http::Settings {
         let ca_file = raw.ca_file.map(|file| (file.span(), self.below(file.as_ref())));
         if let Some((span, file)) = ca_file.as_ref().filter(|(_, file)| !file.is_file()) {
             let message = format!("ca_file {} is not there", file.display());

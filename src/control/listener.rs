@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::place::{self, SocketPlace};
 use super::wire::{Wire, WireLine};
-use super::{Asked, Descriptors, Error, REQUEST_MAX, Reply, Request};
+use super::{Descriptors, Error, REQUEST_MAX, ReceivedRequest, Reply, Request};
 
 /// A peer sends its line, and reads its answer, within this time.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Listener {
     }
 
     /// Takes conversations until it is dropped, and hands on what is asked.
-    pub(crate) async fn serve(self, asked: mpsc::Sender<Asked>) {
+    pub(crate) async fn serve(self, asked: mpsc::Sender<ReceivedRequest>) {
         let Self { path, mut socket } = self;
         let mut peers = Peers::default();
         let mut problem: Option<String> = None;
@@ -115,7 +115,7 @@ struct Peer {
 
 impl Peers {
     /// Takes conversations, for ever.
-    async fn accept(&mut self, socket: &Socket, asked: &mpsc::Sender<Asked>) {
+    async fn accept(&mut self, socket: &Socket, asked: &mpsc::Sender<ReceivedRequest>) {
         loop {
             self.make_room().await;
             let Ok((stream, _)) = socket.listener.accept().await else {
@@ -153,7 +153,7 @@ impl Peers {
 async fn converse(
     stream: UnixStream,
     path: &Path,
-    asked: &mpsc::Sender<Asked>,
+    asked: &mpsc::Sender<ReceivedRequest>,
     is_served: &AtomicBool,
 ) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
@@ -185,7 +185,7 @@ async fn answer(
     line: &[u8],
     descriptors: Descriptors,
     user: u32,
-    asked: &mpsc::Sender<Asked>,
+    asked: &mpsc::Sender<ReceivedRequest>,
 ) -> Reply {
     let request: Request = match serde_json::from_slice(line) {
         Ok(request) => request,
@@ -196,7 +196,7 @@ async fn answer(
     }
     let (answer, reply) = oneshot::channel();
     let exchange = async {
-        let sent = asked.send(Asked { request, descriptors, user, answer }).await;
+        let sent = asked.send(ReceivedRequest { request, descriptors, user, answer }).await;
         sent.is_ok().then_some(reply.await.ok()).flatten()
     };
     match tokio::time::timeout(ANSWER_LIMIT, exchange).await {

@@ -20,7 +20,7 @@ use super::Daemon;
 use super::shutdown::Phase;
 use crate::config;
 use crate::model::{Monotonic, Now, WallTime};
-use crate::store::care::{self, Backups, Cared, Halt, Verdict};
+use crate::store::care::{self, Backups, Cared, CheckVerdict, Halt};
 use crate::store::{Error, Store, Tend, Tended};
 
 /// From this length on the WAL is folded while idle: twice what it has in regular use.
@@ -55,7 +55,7 @@ struct Running {
 #[derive(Debug)]
 pub(super) enum Ended {
     Backup(Result<Option<PathBuf>, Error>),
-    Check(Result<Option<Verdict>, Error>),
+    Check(Result<Option<CheckVerdict>, Error>),
     Tidy(Result<Option<()>, Error>),
 }
 
@@ -123,11 +123,11 @@ impl DatabaseCare {
                 }
                 false
             }
-            Ended::Check(Ok(Some(Verdict { is_sound: true, .. }))) => {
+            Ended::Check(Ok(Some(CheckVerdict { is_sound: true, .. }))) => {
                 tracing::info!("the database is sound");
                 true
             }
-            Ended::Check(Ok(Some(Verdict { detail, .. }))) => {
+            Ended::Check(Ok(Some(CheckVerdict { detail, .. }))) => {
                 let detail = detail.unwrap_or_default();
                 tracing::error!("the database is damaged: {detail}; restore a backup");
                 true
@@ -212,7 +212,7 @@ impl Work {
         made
     }
 
-    fn check(&self) -> Result<Option<Verdict>, Error> {
+    fn check(&self) -> Result<Option<CheckVerdict>, Error> {
         let verdict = care::check(&self.directory, &self.halt)?;
         if let Some(verdict) = verdict.clone() {
             self.tend(Tend::Checked { at: self.at, verdict })?;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Daemon;
 use super::handed::{self, Found, Protected};
 use crate::config::Config;
-use crate::control::{Asked, Handed, Listener, RateOrder, Reply, Request};
+use crate::control::{Handed, Listener, RateOrder, ReceivedRequest, Reply, Request};
 use crate::engine::event::Event;
 use crate::engine::orders::{Order, OrderAnswer, OrderId};
 use crate::limiter::Rate;
@@ -37,7 +37,7 @@ enum Wanted {
 
 /// An operator whose order the engine carries out.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingRequest {
     answer: oneshot::Sender<Reply>,
     /// What of a hand-in was refused beforehand, and why.
     left_out: Vec<(String, String)>,
@@ -46,12 +46,12 @@ struct Waiting {
 /// The socket's requests, as they come.
 #[derive(Debug)]
 pub(super) struct Control {
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<ReceivedRequest>,
     /// What is never handed in.
     protected: Arc<Protected>,
     searches: JoinSet<Ready>,
     /// Operators whose orders the engine has not answered.
-    waiting: BTreeMap<OrderId, Waiting>,
+    waiting: BTreeMap<OrderId, WaitingRequest>,
     next_order: u64,
     _server: JoinSet<()>,
 }
@@ -102,13 +102,13 @@ impl Control {
         id: OrderId,
         answered: OrderAnswer,
     ) -> Option<(oneshot::Sender<Reply>, Reply)> {
-        let Waiting { answer, left_out } = self.waiting.remove(&id)?;
+        let WaitingRequest { answer, left_out } = self.waiting.remove(&id)?;
         Some((answer, reply_of(answered, left_out)))
     }
 
     /// Files that are handed in are looked at aside, however long their disk takes.
-    fn search(&mut self, asked: Asked) -> Option<Ready> {
-        let Asked { request, descriptors, user, answer } = asked;
+    fn search(&mut self, asked: ReceivedRequest) -> Option<Ready> {
+        let ReceivedRequest { request, descriptors, user, answer } = asked;
         let Request::Upload { paths, below, to } = request else {
             return Some(Ready { wanted: Wanted::Request(request), user, answer });
         };
@@ -135,8 +135,10 @@ impl Daemon {
             Wanted::Files(Ok(Found { files, known, left_out }), to) => {
                 let destination = Shown(to.as_str());
                 tracing::info!(%destination, "user {user} hands in {} files", files.len());
-                return self
-                    .order(Order::HandIn { files, known, to }, Waiting { answer, left_out });
+                return self.order(
+                    Order::HandIn { files, known, to },
+                    WaitingRequest { answer, left_out },
+                );
             }
             Wanted::Files(Err(why), _) => return self.reply(answer, Reply::Refused(why)),
             Wanted::Request(request) => request,
@@ -147,7 +149,7 @@ impl Daemon {
                 let to = DestinationName::new(to);
                 let destination = Shown(to.as_str());
                 tracing::info!(%destination, "user {user} orders: send again what its former targets hold");
-                let waiting = Waiting { answer, left_out: Vec::new() };
+                let waiting = WaitingRequest { answer, left_out: Vec::new() };
                 return self.order(Order::Resend { to }, waiting);
             }
             Request::Bandwidth { set } => {
@@ -168,10 +170,10 @@ impl Daemon {
         if verb == Verb::Retry {
             self.lift_pauses(&scopes);
         }
-        self.order(Order::Set { verb, scopes }, Waiting { answer, left_out: Vec::new() });
+        self.order(Order::Set { verb, scopes }, WaitingRequest { answer, left_out: Vec::new() });
     }
 
-    fn order(&mut self, order: Order, waiting: Waiting) {
+    fn order(&mut self, order: Order, waiting: WaitingRequest) {
         let id = OrderId(self.control.next_order);
         self.control.next_order += 1;
         self.control.waiting.insert(id, waiting);

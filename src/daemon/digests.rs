@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 
 use self::queue::{DigestQueue, For};
 use super::context::{Source, World, drop_of};
-use super::hung::{self, Patience, TICK};
+use super::hung::{self, ReadPatience, TICK};
 use crate::model::{DirectoryName, Failure, FailureKind, Monotonic, UploadId};
-use crate::source::{Digested, Together, Wanted};
+use crate::source::{Digested, Together, WantedRange};
 
 mod queue;
 
@@ -29,7 +29,7 @@ pub(crate) struct DigestPool {
 struct DigestThread {
     together: Arc<Together<For>>,
     thread: JoinHandle<()>,
-    patience: Patience,
+    patience: ReadPatience,
     /// When it is checked next.
     due: Monotonic,
 }
@@ -39,7 +39,7 @@ pub(super) async fn digest(
     world: &Arc<World>,
     drop: &DirectoryName,
     part_of: Option<UploadId>,
-    wanted: Wanted,
+    wanted: WantedRange,
 ) -> Result<Digested, Failure> {
     let source = drop_of(world, drop)?;
     let (answer, mut answered) = oneshot::channel();
@@ -71,7 +71,7 @@ fn start(world: &Arc<World>, drop: &DirectoryName, together: Together<For>) -> D
     let (reader, name, parts) = (Arc::clone(world), drop.clone(), Arc::clone(&together));
     let thread = tokio::task::spawn_blocking(move || serve(&reader, &name, &parts));
     let due = world.clock.now().monotonic.after(TICK);
-    DigestThread { together, thread, patience: Patience::default(), due }
+    DigestThread { together, thread, patience: ReadPatience::default(), due }
 }
 
 fn serve(world: &World, drop: &DirectoryName, together: &Together<For>) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::context::{World, drop_of};
-use super::hung::{self, Reading, Watched};
-use super::workers::{Reply, off_the_loop};
+use super::hung::{self, Watched, WatchedRead};
+use super::workers::{ActReply, off_the_loop};
 use crate::engine::event::{MovedFrom, Outcome};
 use crate::model::{DirectoryName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
 use crate::source::{self, SourceFile};
@@ -20,8 +20,8 @@ pub(super) async fn compare(
     (drop, path): (DirectoryName, SourcePath),
     fingerprint: Fingerprint,
     against: Option<UploadId>,
-) -> Reply {
-    let what = Reading {
+) -> ActReply {
+    let what = WatchedRead {
         drop: Some(drop.clone()),
         path: path.clone(),
         device: fingerprint.device,
@@ -47,7 +47,7 @@ pub(super) async fn find_moved(
     world: Arc<World>,
     drop: DirectoryName,
     files: Vec<(SourcePath, Fingerprint)>,
-) -> Reply {
+) -> ActReply {
     let find = move || {
         let source = drop_of(&world, &drop)?;
         let targets = world.targets.get(&drop).map_or(&[][..], Vec::as_slice);

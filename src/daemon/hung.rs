@@ -106,12 +106,12 @@ pub(super) fn given_up(path: &SourcePath) -> Failure {
 
 /// Counts ticks without any progress.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct ReadPatience {
     progress: u64,
     still: u32,
 }
 
-impl Patience {
+impl ReadPatience {
     /// Takes note of what was done until a tick, and returns for how many nothing was.
     pub(super) fn tick(&mut self, progress: u64) -> u32 {
         self.still = if progress == self.progress { self.still + 1 } else { 0 };
@@ -134,7 +134,7 @@ pub(super) async fn unless_still<T>(
     progress: impl Fn() -> u64,
     wait: impl Future<Output = T>,
 ) -> Option<T> {
-    let (mut wait, mut patience) = (pin!(wait), Patience::default());
+    let (mut wait, mut patience) = (pin!(wait), ReadPatience::default());
     loop {
         if let Ok(done) = tokio::time::timeout(TICK, wait.as_mut()).await {
             return Some(done);
@@ -159,7 +159,7 @@ impl Attend for Watched<'_> {
     }
 }
 
-pub(super) struct Reading {
+pub(super) struct WatchedRead {
     /// The drop directory; none of a file of our own.
     pub(super) drop: Option<DirectoryName>,
     pub(super) path: SourcePath,
@@ -172,7 +172,7 @@ pub(super) struct Reading {
 /// Reads on a thread of its own, and leaves it when it hangs.
 pub(super) async fn read<T: Send + 'static>(
     world: &Arc<World>,
-    what: Reading,
+    what: WatchedRead,
     work: impl FnOnce(&World, &Watched<'_>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Setback> {
     let refuse = |failure| Err(Setback { failure, sent: ByteCount(0) });
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn slow_reads_are_not_still_ones() {
-        let mut patience = Patience::default();
+        let mut patience = ReadPatience::default();
         assert_eq!([1, 1, 1, 2, 2].map(|done| patience.tick(done)), [0, 1, 2, 0, 1]);
     }
 }

@@ -8,12 +8,12 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::context::World;
-use super::workers::{Reply, failed, off_the_loop};
+use super::workers::{ActReply, failed, off_the_loop};
 use crate::engine::event::{Outcome, ReportWanted, Survey};
 use crate::model::{
     DestinationName, Failure, FailureKind, Notice, NoticeFacts, ReportPeriod, WallTime,
 };
-use crate::notify::{Answer, Carried, Carrier, Means, Parcel};
+use crate::notify::{Carried, Carrier, ChannelAnswer, Means, Parcel};
 use crate::platform::Destination;
 use crate::platform::http::Http;
 use crate::source;
@@ -44,7 +44,7 @@ impl Carrier for ChannelClient {
             let answer = tokio::time::timeout(TIME_LIMIT, call).await.map_err(late)??;
             let pause = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
             let start = answer.body.get(..ANSWER_MAX).unwrap_or(&answer.body);
-            Ok(Answer {
+            Ok(ChannelAnswer {
                 status: answer.status,
                 retry_after: pause.map(Duration::from_secs),
                 text: String::from_utf8_lossy(start).into_owned(),
@@ -73,7 +73,7 @@ pub(super) async fn send(world: &World, notice: &Notice) -> Result<Outcome, Fail
 }
 
 /// Looks at the free space for the state, at how long the credentials last, and at the rows of a period.
-pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> Reply {
+pub(super) async fn survey(world: Arc<World>, wanted: Option<ReportWanted>) -> ActReply {
     let look = move || {
         let expiry = |(name, destination): (&DestinationName, &Destination)| {
             (name.clone(), destination.credential_expires_at())

@@ -16,11 +16,11 @@ use super::context::{World, drop_of, source_file, to};
 use super::digests::digest;
 use super::hung::{self, TICK, given_up};
 use super::meters::Meter;
-use super::workers::{Reply, failed};
+use super::workers::{ActReply, failed};
 use crate::engine::event::{Outcome, ReadFrom, Sending, Setback};
 use crate::model::{ByteCount, DirectoryName, Failure, FailureKind, Md5, SourcePath};
 use crate::platform::contract::PartBody;
-use crate::source::{PartBytes, Room, Wanted};
+use crate::source::{PartBytes, Room, WantedRange};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -30,7 +30,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 const KEPT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads a range of a file, sends it, and says how many bytes went.
-pub(super) async fn put(world: &Arc<World>, sending: Sending) -> Reply {
+pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let destination = to(world, &sending.destination).or_else(failed)?;
     let (length, upload) = (ByteCount(sending.range.length), sending.upload);
     let ReadFrom { drop, path, is_receipt, .. } = sending.source.clone();
@@ -79,7 +79,7 @@ async fn prepare(world: &Arc<World>, sending: &Sending) -> Result<(Md5, PartByte
     let file = source_file(world, sending.source.clone()).or_else(failed)?;
     let is_part = range.length < file.fingerprint.size.0;
     let room = if is_part { None } else { room_to_keep(world, range.length) };
-    let wanted = Wanted { file: file.clone(), range, room };
+    let wanted = WantedRange { file: file.clone(), range, room };
     let part_of = is_part.then_some(sending.upload);
     let digested = digest(world, &drop, part_of, wanted).await.or_else(failed)?;
     let bytes = match digested.kept {

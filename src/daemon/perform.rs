@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::context::{Source, World, drop_of, source_file, to};
-use super::workers::{Reply, cancelled, failed};
+use super::workers::{ActReply, cancelled, failed};
 use super::{files, hung, notices, parts, proofs, receipts, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
@@ -17,14 +17,14 @@ use crate::store;
 use crate::telemetry::scrub;
 
 /// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
-pub(crate) async fn perform(world: Arc<World>, act: Act) -> Reply {
+pub(crate) async fn perform(world: Arc<World>, act: Act) -> ActReply {
     act_out(world, act).await.map_err(|mut setback| {
         setback.failure.message = scrub(&setback.failure.message).into_owned();
         setback
     })
 }
 
-async fn act_out(world: Arc<World>, act: Act) -> Reply {
+async fn act_out(world: Arc<World>, act: Act) -> ActReply {
     match act {
         Act::Scan { drop, skip, root } => scan_drop(world, drop, skip, root).await,
         Act::ReadRun { drop, run } => runs::read(world, drop, run).await,
@@ -72,10 +72,10 @@ async fn act_out(world: Arc<World>, act: Act) -> Reply {
     }
 }
 
-fn reading(from: ReadFrom) -> hung::Reading {
+fn reading(from: ReadFrom) -> hung::WatchedRead {
     let drop = (!from.is_receipt).then_some(from.drop);
     let device = from.fingerprint.device;
-    hung::Reading { drop, path: from.path, device, may_wait: false }
+    hung::WatchedRead { drop, path: from.path, device, may_wait: false }
 }
 
 async fn scan_drop(
@@ -83,7 +83,7 @@ async fn scan_drop(
     drop: DirectoryName,
     skip: Arc<BTreeSet<SourcePath>>,
     root: Option<RootIdentity>,
-) -> Reply {
+) -> ActReply {
     let started = world.clock.now().monotonic;
     let away = Arc::clone(&world);
     let source = drop_of(&away, &drop).or_else(failed)?;
@@ -133,7 +133,7 @@ async fn scan_drop(
 const UNKNOWN_DEVICE: u64 = 0;
 
 /// Looks at paths; one at which it hangs is left out, as if its storage had failed.
-async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>) -> Reply {
+async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>) -> ActReply {
     let source = drop_of(&world, &drop).or_else(failed)?;
     loop {
         paths.retain(|path| !source.hung.is(path));
@@ -171,7 +171,7 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
     }
 }
 
-async fn hash_part(world: Arc<World>, from: ReadFrom, range: ByteRange) -> Reply {
+async fn hash_part(world: Arc<World>, from: ReadFrom, range: ByteRange) -> ActReply {
     let (file, what) = (source_file(&world, from.clone()), reading(from));
     let hash =
         move |world: &World, stop: &hung::Watched<'_>| world.parts.hash_range(&file?, range, stop);

@@ -29,7 +29,7 @@ struct Batch {
 }
 
 /// Checks the receipts of a batch of files, and asks the destination about each of them.
-pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::Reply {
+pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::ActReply {
     let (local, asked) = (Arc::clone(&world), check.clone());
     let read = move || {
         let read = |snapshot: &Snapshot| read(snapshot, &local.state, &asked);

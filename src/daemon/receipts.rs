@@ -12,18 +12,20 @@ use tokio::sync::oneshot;
 use super::context::World;
 use super::line::{ServedQueue, served};
 use crate::model::{ETagMode, Failure, FailureKind, PartSize, Stage, UploadId};
-use crate::receipt::{self, ReceiptData, ReceiptExport, ReceiptPart};
-use crate::store::snapshot::{Detail, Snapshot};
+use crate::receipt::{
+    self, Receipt, ReceiptDigests, ReceiptExport, ReceiptPart, ReceiptSource, ReceiptTarget,
+};
+use crate::store::snapshot::{Detail, PartShown, Snapshot};
 
 /// Receipts in one go: they share the disk's waits, and are in memory together.
 const TOGETHER_MAX: usize = 128;
 
 /// Receipts that wait to be written.
-pub(crate) type Receipts = ServedQueue<Asked>;
+pub(crate) type Receipts = ServedQueue<AwaitedReceipt>;
 
 /// A receipt that somebody waits for.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AwaitedReceipt {
     upload: UploadId,
     answer: oneshot::Sender<Result<[u8; 32], Failure>>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Asked {
 /// Writes the receipt of an upload, with those of others that are asked for meanwhile.
 pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 32], Failure> {
     let (answer, answered) = oneshot::channel();
-    if world.receipts.join(Asked { upload, answer }) {
+    if world.receipts.join(AwaitedReceipt { upload, answer }) {
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world));
     }
@@ -83,17 +85,17 @@ fn render(
 ) -> Result<(PathBuf, Vec<u8>), Failure> {
     let detail = snapshot.detail(upload).map_err(|error| local(error.to_string()))?;
     let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
-    let data = data_of(detail)
+    let receipt = receipt_of(detail)
         .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;
-    let place = receipt::path_for(&world.state, &data.drop, &data.path, upload);
-    Ok((place, receipt::render(&data)))
+    let place = receipt::path_for(&world.state, &receipt.source.drop, &receipt.source.path, upload);
+    Ok((place, receipt::render(&receipt)))
 }
 
 /// Returns what the receipt of an upload says; `None` before it is verified.
-pub fn data_of(detail: Detail) -> Option<ReceiptData> {
-    let upload = detail.upload;
-    let file = match &upload.state.stage {
-        Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),
+pub fn receipt_of(detail: Detail) -> Option<Receipt> {
+    let (admission, state) = (detail.upload.admission, detail.upload.state);
+    let file = match state.stage {
+        Stage::Verified { file, .. } | Stage::Receipted { file } => file,
         Stage::Queued
         | Stage::Beginning { .. }
         | Stage::Sending { .. }
@@ -101,27 +103,34 @@ pub fn data_of(detail: Detail) -> Option<ReceiptData> {
         | Stage::Completed { .. }
         | Stage::Ended(_) => return None,
     };
-    let parts = detail.parts.into_iter();
-    Some(ReceiptData {
-        upload: upload.admission.id,
-        drop: upload.admission.drop.as_str().to_owned(),
-        path: upload.admission.path,
-        size: upload.admission.fingerprint.size,
-        mtime_ns: upload.admission.fingerprint.mtime_ns,
-        root: upload.admission.root.clone(),
-        destination: upload.admission.destination.as_str().to_owned(),
-        platform: detail.platform,
-        remote_id: file.id.as_str().to_owned(),
-        remote_name: file.name,
-        part_size: PartSize::new(upload.part_size_bytes)?,
-        parts: parts
-            .map(|part| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag })
-            .collect(),
-        mark: detail.mark.or(file.mark),
-        whole_md5: detail.whole_md5,
-        whole_sha256: detail.whole_sha256,
+    let part =
+        |part: PartShown| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag };
+    Some(Receipt {
+        upload: admission.id,
+        source: ReceiptSource {
+            drop: admission.drop.as_str().to_owned(),
+            path: admission.path,
+            size: admission.fingerprint.size,
+            mtime_ns: admission.fingerprint.mtime_ns,
+            root: admission.root,
+        },
+        target: ReceiptTarget {
+            destination: admission.destination.as_str().to_owned(),
+            platform: detail.platform,
+            remote_id: file.id.as_str().to_owned(),
+            remote_name: file.name,
+        },
+        part_size: PartSize::new(detail.upload.part_size_bytes)?,
+        parts: detail.parts.into_iter().map(part).collect(),
+        digests: ReceiptDigests {
+            mark: detail.mark.or(file.mark),
+            remote_mark: file.mark,
+            etag_mode: Some(state.etag_mode).filter(|mode| *mode != ETagMode::Unknown),
+            whole_md5: detail.whole_md5,
+            whole_sha256: detail.whole_sha256,
+        },
         begun_at: detail.begun_at,
-        completed_at: upload.completed_at,
+        completed_at: detail.upload.completed_at,
         verified_at: detail.verified_at,
         export: detail.export.map(|export| ReceiptExport {
             volume: export.volume,
@@ -129,9 +138,7 @@ pub fn data_of(detail: Detail) -> Option<ReceiptData> {
             job: export.job.unwrap_or_default(),
             at: export.exported_at,
         }),
-        etag_mode: Some(upload.state.etag_mode).filter(|mode| *mode != ETagMode::Unknown),
-        remote_mark: file.mark,
-        bytes_sent: upload.state.bytes_sent.0,
+        bytes_sent: state.bytes_sent.0,
         attempt_count: detail.attempts.len(),
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::build::{portion, stored};
 use super::context::World;
-use super::workers::{Reply, off_the_loop};
+use super::workers::{ActReply, off_the_loop};
 use crate::engine::event::{Event, FindHolder, Outcome};
 use crate::engine::{Portion, Stored};
 use crate::model::KnownFile;
@@ -22,7 +22,7 @@ fn local(why: store::Error) -> Failure {
 }
 
 /// Finds out which other source of ours has a place.
-pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> Reply {
+pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply {
     let find = move || {
         let FindHolder { targets, place, source, .. } = what;
         let find = |snapshot: &Snapshot| snapshot.place_holder(&targets, &place, &source);
@@ -32,7 +32,7 @@ pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> Reply {
 }
 
 /// Reads what the rows have of drop directories, and hands it over piece by piece.
-pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -> Reply {
+pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -> ActReply {
     let read = move || {
         let hand_over = |portion| world.events.blocking_send(Event::Stored(portion)).is_ok();
         let settings = store::Settings { directory: world.state.clone(), is_new: false };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::{World, drop_of};
-use super::workers::{Reply, off_the_loop};
+use super::workers::{ActReply, off_the_loop};
 use crate::engine::event::Outcome;
 use crate::model::{
     DirectoryName, Disposition, Failure, FailureKind, RunFile, SourcePath, UploadId,
@@ -12,14 +12,14 @@ use crate::receipt;
 use crate::source;
 use crate::store::snapshot::{Proving, RunRef, Snapshot};
 
-type Key = (DirectoryName, SourcePath);
+type RunKey = (DirectoryName, SourcePath);
 
 fn local(why: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::LocalFault, why.to_string())
 }
 
 /// Reads what a run says of itself.
-pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> Reply {
+pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> ActReply {
     let read = move || {
         let source = drop_of(&world, &drop)?;
         source::read_run(&source.root, &run, &source.profile).map_err(Failure::from)
@@ -28,7 +28,7 @@ pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath
 }
 
 /// Renders a run's receipt from rows, as they are read, and makes it durable.
-pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) -> Reply {
+pub(super) async fn write_receipt(world: Arc<World>, key: RunKey, generation: u32) -> ActReply {
     let write = move || {
         world
             .readers
@@ -41,7 +41,7 @@ pub(super) async fn write_receipt(world: Arc<World>, key: Key, generation: u32) 
 fn receipt_of(
     world: &World,
     snapshot: &Snapshot,
-    (drop, run): &Key,
+    (drop, run): &RunKey,
     generation: u32,
 ) -> Result<Outcome, Failure> {
     let row = snapshot.run(drop, run).map_err(local)?;
@@ -65,7 +65,7 @@ pub(super) struct Disposing {
 }
 
 /// Disposes of a run's source, when every file of it has a receipt at every destination.
-pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> Reply {
+pub(super) async fn dispose(world: Arc<World>, what: Disposing) -> ActReply {
     let dispose = move || {
         let Disposing { drop, run, is_file, how, before } = &what;
         let source = drop_of(&world, drop)?;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use tokio::sync::oneshot;
 
-use super::workers::{Reply, cancelled, failed};
+use super::workers::{ActReply, cancelled, failed};
 use crate::model::{Failure, FailureKind};
 
 type WalkJob = Box<dyn FnOnce() + Send>;
@@ -25,7 +25,7 @@ pub(crate) struct Walker {
 
 impl Walker {
     /// Runs a walk after those before it.
-    pub(crate) async fn run(&self, walk: impl FnOnce() -> Reply + Send + 'static) -> Reply {
+    pub(crate) async fn run(&self, walk: impl FnOnce() -> ActReply + Send + 'static) -> ActReply {
         let (answer, walked) = oneshot::channel();
         // Whoever was cut needs no answer.
         let job: WalkJob = Box::new(move || drop(answer.send(walk())));

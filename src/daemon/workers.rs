@@ -12,21 +12,25 @@ use crate::engine::event::{ActId, Outcome, Setback};
 use crate::model::{ByteCount, Failure, FailureKind};
 
 /// What an act gave.
-pub(crate) type Reply = Result<Outcome, Setback>;
+pub(crate) type ActReply = Result<Outcome, Setback>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    running: JoinSet<(ActId, Reply)>,
+    running: JoinSet<(ActId, ActReply)>,
     cut: bool,
 }
 
 impl Workers {
-    pub(crate) fn start(&mut self, id: ActId, act: impl Future<Output = Reply> + Send + 'static) {
+    pub(crate) fn start(
+        &mut self,
+        id: ActId,
+        act: impl Future<Output = ActReply> + Send + 'static,
+    ) {
         self.running.spawn(async move { (id, act.await) });
     }
 
     /// Waits for the next act to end; never returns while none runs.
-    pub(crate) async fn next(&mut self) -> (ActId, Reply) {
+    pub(crate) async fn next(&mut self) -> (ActId, ActReply) {
         loop {
             match self.running.join_next().await {
                 Some(Ok(ended)) => return ended,
@@ -38,7 +42,7 @@ impl Workers {
     }
 
     /// Takes an act that has ended already, if any has.
-    pub(crate) fn try_next(&mut self) -> Option<(ActId, Reply)> {
+    pub(crate) fn try_next(&mut self) -> Option<(ActId, ActReply)> {
         self.running.try_join_next().and_then(Result::ok)
     }
 
@@ -53,7 +57,7 @@ impl Workers {
 }
 
 /// The outcome of an act that was given up because the daemon stops.
-pub(crate) fn cancelled() -> Reply {
+pub(crate) fn cancelled() -> ActReply {
     failed(Failure::new(FailureKind::Cancelled, "the daemon stops"))
 }
 

@@ -32,9 +32,9 @@ pub struct Settings {
 }
 
 /// Kills the program and all it started, unless it has ended.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(pid) = self.0 {
             // It may have ended just now.
@@ -63,7 +63,7 @@ async fn send_within(settings: &Settings, line: String, limit: Duration) -> Resu
     let mut child = start(program, arguments)
         .map_err(|error| failed(format!("{program} cannot be run: {error}")))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut group = Group(pid);
+    let mut group = ProcessGroup(pid);
     let mut written = (Vec::new(), Vec::new());
     let ended = converse(&mut child, line, &mut written);
     let status = match tokio::time::timeout(limit, ended).await {

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Answer, Means, Parcel, body, secret, words};
+use super::{ChannelAnswer, Means, Parcel, body, secret, words};
 use crate::model::{Failure, FailureKind, Hex, Notice, Shown, json_shown};
 
 const ANSWER_MAX: usize = 200;
@@ -24,12 +24,12 @@ pub struct Settings {
     /// Holds what requests are signed with.
     pub secret_file: Option<PathBuf>,
     /// What the receiver understands.
-    pub format: Format,
+    pub format: WebhookFormat,
 }
 
 /// What a receiver understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum WebhookFormat {
     /// All that is known of the notice, with a sentence as `text`.
     Json,
     /// Slack, and those that take its messages: Mattermost, Rocket.Chat.
@@ -73,7 +73,7 @@ fn signature(key: &str, seconds: i64, body: &str) -> String {
 }
 
 /// Turns an answer into whether the notice was taken.
-pub(super) fn judge(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn judge(answer: &ChannelAnswer) -> Result<(), Failure> {
     let text = answer.text.trim_start();
     let start: String = text.chars().take(9).collect::<String>().to_ascii_lowercase();
     let is_page = start.starts_with("<!doctype") || start.starts_with("<html");
@@ -104,7 +104,7 @@ pub(super) fn judge(answer: &Answer) -> Result<(), Failure> {
     }
 }
 
-impl Format {
+impl WebhookFormat {
     fn render(self, body: &Value) -> String {
         let text = words::short(body);
         match self {
@@ -137,12 +137,12 @@ mod tests {
     #[test]
     fn each_format_has_its_text_where_its_receiver_looks_for_it() {
         let body = json!({ "id": "1", "text": "a <b> & c" });
-        let slack: Value = serde_json::from_str(&Format::Slack.render(&body)).expect("JSON");
+        let slack: Value = serde_json::from_str(&WebhookFormat::Slack.render(&body)).expect("JSON");
         assert_eq!(slack, json!({ "text": "a &lt;b&gt; &amp; c" }));
-        let teams: Value = serde_json::from_str(&Format::Teams.render(&body)).expect("JSON");
+        let teams: Value = serde_json::from_str(&WebhookFormat::Teams.render(&body)).expect("JSON");
         let block = &teams["attachments"][0]["content"]["body"][0];
         assert_eq!((&block["type"], &block["text"]), (&json!("TextBlock"), &json!("a <b> & c")));
-        assert_eq!(Format::Json.render(&body), body.to_string());
+        assert_eq!(WebhookFormat::Json.render(&body), body.to_string());
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn taken_is_what_the_receiver_itself_takes() {
         let answer = |status, text: &str| {
-            let answer = Answer { status, retry_after: None, text: text.into() };
+            let answer = ChannelAnswer { status, retry_after: None, text: text.into() };
             judge(&answer).map_err(|failure| failure.kind)
         };
         for (status, text) in [(200, "ok"), (202, ""), (204, ""), (200, "1"), (201, "{}")] {

@@ -52,12 +52,12 @@ impl Link {
 /// Budget and clock difference of one account. Copies share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<AccountState>>,
     time: TimeSource,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct AccountState {
     budget: CallBudget,
     /// The platform's clock minus ours, nanoseconds.
     clock_offset_ns: i64,
@@ -70,11 +70,11 @@ impl Account {
     pub(crate) fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
         let time = time.into();
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
-        let shared = Shared { budget, clock_offset_ns: 0, doubted_offset_ns: None };
+        let shared = AccountState { budget, clock_offset_ns: 0, doubted_offset_ns: None };
         Self { shared: Arc::new(Mutex::new(shared)), time }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Shared) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut AccountState) -> T) -> T {
         act(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

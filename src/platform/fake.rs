@@ -31,14 +31,14 @@ const CLOCK_SLACK: Duration = Duration::from_mins(5);
 #[derive(Debug, Clone)]
 pub struct Fake {
     traits: Traits,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FakeState>>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct State {
-    pub files: BTreeMap<String, File>,
+pub struct FakeState {
+    pub files: BTreeMap<String, FakeFile>,
     /// Uploads in progress by id.
-    pub uploads: BTreeMap<String, Upload>,
+    pub uploads: BTreeMap<String, FakeUpload>,
     /// Bytes received, also again.
     pub bytes_received: u64,
     /// Bytes received beyond the first whole arrival of each part.
@@ -65,7 +65,7 @@ pub struct State {
     /// Drops that were finished, with how many files were there then.
     pub finished: Vec<(String, usize)>,
     /// Export jobs, the oldest first.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<FakeJob>,
     /// How the next jobs end, by how their location ends.
     pub bad_jobs: Vec<(String, FailureKind)>,
     /// The part size it settles on, whatever is wished.
@@ -74,7 +74,7 @@ pub struct State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct FakeJob {
     /// What it was asked to do.
     pub item: ExportItem,
     /// Questions until it ends.
@@ -82,7 +82,7 @@ pub struct Job {
     pub end: Option<FailureKind>,
 }
 
-impl Job {
+impl FakeJob {
     fn state(&self) -> ExportState {
         match self.end {
             _ if self.questions_left > 0 => ExportState::Pending,
@@ -102,7 +102,7 @@ impl Default for WallTimeOrZero {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub struct FakeFile {
     pub target: Target,
     pub bytes: Vec<u8>,
     pub description: Description,
@@ -113,7 +113,7 @@ pub struct File {
 }
 
 #[derive(Debug, Clone)]
-pub struct Upload {
+pub struct FakeUpload {
     /// Its place in the order of all that was begun.
     serial: u64,
     request: BeginRequest,
@@ -141,11 +141,11 @@ impl Fake {
     }
 
     /// Returns everything it holds, to look at or to change.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, operation: &'static str) -> Result<MutexGuard<'_, State>> {
+    fn enter(&self, operation: &'static str) -> Result<MutexGuard<'_, FakeState>> {
         let mut state = self.state();
         *state.calls.entry(operation).or_default() += 1;
         match (state.is_down, state.is_revoked) {
@@ -168,7 +168,7 @@ impl Fake {
         };
         let id = RemoteUploadId::new(state.new_id("upload"));
         let remote = RemoteUpload { id, part_size, part_count, sequential: false };
-        let upload = Upload {
+        let upload = FakeUpload {
             serial: state.counter,
             request: request.clone(),
             remote: remote.clone(),
@@ -237,7 +237,7 @@ impl Fake {
         let id = state.new_id("file");
         let etag = ETag::from_header(&format!("{id}-parts"));
         let token = Some(upload.request.token.clone());
-        let file = File {
+        let file = FakeFile {
             target,
             bytes: upload.stored.into_values().flat_map(|(_, bytes)| bytes).collect(),
             description: match self.traits.describes {
@@ -275,7 +275,7 @@ impl Fake {
         &self,
         operation: &'static str,
         id: &RemoteUploadId,
-        act: impl FnOnce(&mut Upload) -> T,
+        act: impl FnOnce(&mut FakeUpload) -> T,
     ) -> Result<T> {
         let mut state = self.enter(operation)?;
         match state.uploads.get_mut(id.as_str()) {
@@ -285,7 +285,7 @@ impl Fake {
     }
 }
 
-impl State {
+impl FakeState {
     fn new_id(&mut self, what: &str) -> String {
         self.counter += 1;
         format!("{what}-{}", self.counter)
@@ -303,7 +303,7 @@ impl State {
             let made = self.made_by(&request.remote.id);
             return made.map_or(Completion::Pending, Completion::Done);
         }
-        let is_ours = |file: &&File| {
+        let is_ours = |file: &&FakeFile| {
             file.bytes.len() as u64 == request.begun.size.0
                 && file.created_at.after(CLOCK_SLACK) >= request.since
         };
@@ -321,7 +321,7 @@ impl State {
     }
 }
 
-impl File {
+impl FakeFile {
     fn show(&self, id: &str) -> RemoteFile {
         RemoteFile {
             id: RemoteFileId::new(id),
@@ -352,7 +352,7 @@ impl Platform for Fake {
     fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {
         let found = self.enter("locate").map(|state| {
             let id = state.find(target)?;
-            let show = |file: &File| RemoteFile { maker: file.maker(), ..file.show(&id) };
+            let show = |file: &FakeFile| RemoteFile { maker: file.maker(), ..file.show(&id) };
             state.files.get(&id).map(show)
         });
         Box::pin(std::future::ready(found))
@@ -368,7 +368,7 @@ impl Platform for Fake {
         since: WallTime,
     ) -> Answer<'a, Vec<RemoteUpload>> {
         let found = self.enter("find begun").map(|state| {
-            let is_ours = |upload: &&Upload| {
+            let is_ours = |upload: &&FakeUpload| {
                 upload.request.target == request.target
                     && upload.initiated_at.after(CLOCK_SLACK) >= since
             };

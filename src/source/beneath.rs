@@ -49,7 +49,7 @@ pub(super) struct Stat {
 
 /// Where a symbolic link leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum LinkEnd {
     /// To this path in the drop directory.
     Inside(SourcePath),
     /// Out of the drop directory.
@@ -109,19 +109,19 @@ impl Root {
     }
 
     /// Finds out where the link at `path` leads.
-    pub(super) fn resolve(&self, path: &SourcePath) -> Link {
+    pub(super) fn resolve(&self, path: &SourcePath) -> LinkEnd {
         let resolved = fs::canonicalize(&self.directory)
             .and_then(|root| Ok((fs::canonicalize(root.join(path.as_path()))?, root)));
         let (target, root) = match resolved {
             Ok(resolved) => resolved,
             Err(error) => {
                 let passing = Errno::from_io_error(&error).filter(|errno| is_passing(*errno));
-                return passing.map_or(Link::Broken, Link::Failing);
+                return passing.map_or(LinkEnd::Broken, LinkEnd::Failing);
             }
         };
         match target.strip_prefix(&root) {
-            Ok(inside) => Link::Inside(SourcePath::from_bytes(inside.as_os_str().as_bytes())),
-            Err(_) => Link::Outside,
+            Ok(inside) => LinkEnd::Inside(SourcePath::from_bytes(inside.as_os_str().as_bytes())),
+            Err(_) => LinkEnd::Outside,
         }
     }
 
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(root.open_directory(&path("dir")).unwrap_err(), Errno::NOTDIR);
         assert_eq!(root.open_file(&path("dir/file")).unwrap_err(), Errno::LOOP);
         assert_eq!(root.stat(&path("dir/file")).unwrap_err(), Errno::LOOP);
-        assert_eq!(root.resolve(&path("dir")), Link::Outside);
+        assert_eq!(root.resolve(&path("dir")), LinkEnd::Outside);
     }
 
     #[test]
@@ -378,7 +378,7 @@ mod tests {
         symlink("real", outer.path().join("drop")).unwrap();
         let root = Root::open(&outer.path().join("drop")).unwrap();
         assert!(root.open_file(&path("file")).is_ok());
-        assert_eq!(root.resolve(&path("link")), Link::Inside(path("file")));
+        assert_eq!(root.resolve(&path("link")), LinkEnd::Inside(path("file")));
         assert!(root.is_still_there().unwrap());
     }
 }

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 
 use self::aside::Aside;
 pub(super) use self::aside::is_private;
-use self::place::Place;
+use self::place::MoveTarget;
 use super::beneath::Root;
 use super::scan::scan_below;
 use super::{DirectoryRoot, Error, Filter};
@@ -86,7 +86,9 @@ impl DisposalAct<'_> {
         // A rename that was made of a link and a removal shows one file under both names.
         files.retain(|path, version| left.get(path).is_none_or(|l| l.inode != version.inode));
         let mut place = match how {
-            Disposition::Move(to) => Some(Place::open(Path::new(to), self.root, self.what.run)?),
+            Disposition::Move(to) => {
+                Some(MoveTarget::open(Path::new(to), self.root, self.what.run)?)
+            }
             Disposition::Keep | Disposition::Delete => None,
         };
         let mut parents = Parents { root: self.root, last: None };
@@ -119,7 +121,7 @@ impl DisposalAct<'_> {
         parent: &OwnedFd,
         path: &SourcePath,
         version: Fingerprint,
-        mut place: Option<&mut Place<'_>>,
+        mut place: Option<&mut MoveTarget<'_>>,
     ) -> Result<(), Error> {
         let stat = match aside::look(parent, name_of(path)) {
             Err(Errno::NOENT) => return Ok(()),
@@ -290,7 +292,7 @@ impl Parents<'_> {
     }
 }
 
-fn finish(aside: &Aside<'_>, place: Option<&mut Place<'_>>) -> Result<(), Error> {
+fn finish(aside: &Aside<'_>, place: Option<&mut MoveTarget<'_>>) -> Result<(), Error> {
     match place {
         Some(place) => place.take(aside),
         None => aside.remove(),

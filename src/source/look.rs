@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::beneath::{Link, Root, Stat, is_exhausted, is_passing, words};
+use super::beneath::{LinkEnd, Root, Stat, is_exhausted, is_passing, words};
 use super::dispose::is_private;
 use super::{DirectoryRoot, Error, Filter};
 use crate::model::{IgnoreReason, Observation, Seen, SourcePath};
@@ -133,13 +133,13 @@ enum LinkTarget {
 fn target_of(root: &Root, path: &SourcePath) -> Result<LinkTarget, Errno> {
     let ignored = |reason| Ok(LinkTarget::Other(Seen::Ignored(reason)));
     let target = match root.resolve(path) {
-        Link::Inside(target) if target.as_bytes().is_empty() => {
+        LinkEnd::Inside(target) if target.as_bytes().is_empty() => {
             return ignored(IgnoreReason::LinkToDirectory);
         }
-        Link::Inside(target) => target,
-        Link::Outside => return ignored(IgnoreReason::LinkOutside),
-        Link::Broken => return ignored(IgnoreReason::LinkBroken),
-        Link::Failing(errno) => return Err(errno),
+        LinkEnd::Inside(target) => target,
+        LinkEnd::Outside => return ignored(IgnoreReason::LinkOutside),
+        LinkEnd::Broken => return ignored(IgnoreReason::LinkBroken),
+        LinkEnd::Failing(errno) => return Err(errno),
     };
     match root.stat(&target) {
         Ok(stat) if stat.file_type == FileType::RegularFile => Ok(LinkTarget::File(target, stat)),

@@ -49,7 +49,7 @@ use rustix::io::ReadWriteFlags;
 pub(crate) use self::body::PartBytes;
 pub(crate) use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES};
-pub(crate) use self::lockstep::{Digested, Together, Wanted};
+pub(crate) use self::lockstep::{Digested, Together, WantedRange};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
 use crate::digest::{Hasher, Width};
@@ -179,7 +179,7 @@ impl PartReader {
         let more = |_: usize, under_way: usize| {
             let count =
                 if stop.has_failed.get() { 0 } else { self.lanes().saturating_sub(under_way) };
-            let wanted = |range| Wanted { file: source.clone(), range, room: None };
+            let wanted = |range| WantedRange { file: source.clone(), range, room: None };
             left.by_ref().take(count).map(|(index, range)| (wanted(*range), index)).collect()
         };
         let done = |index: usize, digested: Result<Digested, Failure>| match digested {

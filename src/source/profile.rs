@@ -61,7 +61,7 @@ pub enum ProfileError {
 #[derive(Debug, Clone)]
 pub struct Profile {
     name: String,
-    raw: raw::File,
+    raw: raw::ProfileKeys,
     quiet_periods: u32,
     stale_after: Duration,
     markers: Vec<String>,
@@ -101,7 +101,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`] names the first thing that is wrong, with its place and what is allowed.
     pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
-        let own: raw::File = toml::from_str(text)?;
+        let own: raw::ProfileKeys = toml::from_str(text)?;
         let raw = match own.based_on.clone() {
             Some(base) => own.or(check::base(&base)?),
             None => own,

@@ -97,7 +97,7 @@ fn walk(
         root: found.identity,
         mark: found.mark,
     };
-    let mut walk = Walker {
+    let mut walk = TreeWalk {
         root,
         filter,
         skip,
@@ -118,7 +118,7 @@ fn walk(
     Ok(summary)
 }
 
-struct Walker<'a, F> {
+struct TreeWalk<'a, F> {
     root: Root,
     filter: &'a Filter,
     skip: &'a BTreeSet<SourcePath>,
@@ -143,7 +143,7 @@ impl From<Errno> for DirectoryHalt {
     }
 }
 
-impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> Walker<'_, F> {
+impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
     fn run(&mut self) -> Result<ControlFlow<()>, Error> {
         let mut listing = Vec::with_capacity(LISTING_BYTES);
         while let Some(path) = self.pending.pop() {

@@ -67,7 +67,7 @@ impl Halt {
 
 /// How the database was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct CheckVerdict {
     pub is_sound: bool,
     pub detail: Option<String>,
 }
@@ -81,7 +81,7 @@ pub struct Cared {
     /// When it was last checked to the end.
     pub checked_at: Option<WallTime>,
     /// What that check found.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<CheckVerdict>,
 }
 
 /// Returns the length of the database and of the WAL beside it, as far as they are there.
@@ -95,7 +95,7 @@ pub(crate) fn sizes(directory: &Path) -> (u64, u64) {
 ///
 /// # Errors
 /// When it cannot be opened or read, which says nothing about whether it is sound.
-pub(crate) fn check(directory: &Path, halt: &Halt) -> Result<Option<Verdict>, Error> {
+pub(crate) fn check(directory: &Path, halt: &Halt) -> Result<Option<CheckVerdict>, Error> {
     let connection = schema::open_for_reading(directory)?;
     let pragma = format!("PRAGMA integrity_check({FINDINGS_MAX})");
     verdict_of(&connection, &pragma, halt)
@@ -106,7 +106,7 @@ fn verdict_of(
     connection: &Connection,
     pragma: &str,
     halt: &Halt,
-) -> Result<Option<Verdict>, rusqlite::Error> {
+) -> Result<Option<CheckVerdict>, rusqlite::Error> {
     halt.reach(connection);
     if halt.is_asked() {
         return Ok(None);
@@ -115,12 +115,12 @@ fn verdict_of(
         connection.prepare(pragma)?.query_map([], |row| row.get(0))?.collect()
     };
     match read() {
-        Ok(found) if found == ["ok"] => Ok(Some(Verdict { is_sound: true, detail: None })),
-        Ok(found) => Ok(Some(Verdict { is_sound: false, detail: Some(found.join("; ")) })),
+        Ok(found) if found == ["ok"] => Ok(Some(CheckVerdict { is_sound: true, detail: None })),
+        Ok(found) => Ok(Some(CheckVerdict { is_sound: false, detail: Some(found.join("; ")) })),
         Err(error) => match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => Ok(None),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Ok(Some(Verdict { is_sound: false, detail: Some(error.to_string()) }))
+                Ok(Some(CheckVerdict { is_sound: false, detail: Some(error.to_string()) }))
             }
             _ => Err(error),
         },

@@ -31,13 +31,13 @@ mod what;
 
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
-pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTally};
+pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTallyShown};
 pub use self::selection::Selection;
 pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
-    Attempt, Awaited, Daemon, Database, Destination, Detail, Drop, Export, Ignored, Notices, Part,
-    Run, Status, Tally, Upload, Wait,
+    Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
+    Ignored, NoticesShown, PartShown, Run, Status, Tally, UploadShown, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -138,9 +138,9 @@ impl Snapshot {
         self.connection.prepare_cached(sql)?.query_map([], read)?.collect()
     }
 
-    fn read_notices(&self) -> Result<Notices> {
+    fn read_notices(&self) -> Result<NoticesShown> {
         self.connection.query_row(&notices_sql(), [], |row| {
-            Ok(Notices {
+            Ok(NoticesShown {
                 waiting_count: rows::unsigned_at(row, 0)?,
                 failure: row.get(1)?,
                 given_up_count: rows::unsigned_at(row, 2)?,
@@ -162,7 +162,7 @@ impl Snapshot {
         self.list(&sql, read)
     }
 
-    fn list_uploads(&self, all: bool) -> Result<Vec<Upload>> {
+    fn list_uploads(&self, all: bool) -> Result<Vec<UploadShown>> {
         let mut uploads = self.list(&open_sql(self.selection), read_upload)?;
         uploads.iter_mut().try_for_each(|upload| self.name_awaited(upload))?;
         uploads.extend(self.list(&ended_sql(self.selection, all), read_upload)?);
@@ -170,7 +170,7 @@ impl Snapshot {
     }
 
     /// Reads which file an upload waits for.
-    fn name_awaited(&self, upload: &mut Upload) -> Result<()> {
+    fn name_awaited(&self, upload: &mut UploadShown) -> Result<()> {
         let Some(awaited) = &mut upload.awaits else { return Ok(()) };
         let sql = "SELECT drop_name, path FROM uploads WHERE id = ?1";
         let read = |row: &Row<'_>| {
@@ -208,9 +208,9 @@ impl Snapshot {
         self.list(&sql, read).map_err(|source| self.failed(source))
     }
 
-    fn read_daemon(&self, now: WallTime) -> Result<(Option<Daemon>, u64)> {
+    fn read_daemon(&self, now: WallTime) -> Result<(Option<DaemonShown>, u64)> {
         let row = self.connection.query_row("SELECT * FROM daemon WHERE id = 1", [], |row| {
-            let daemon = Daemon {
+            let daemon = DaemonShown {
                 pid: row.get("pid")?,
                 version: row.get("version")?,
                 started_at: WallTime(row.get("started_at_ns")?),
@@ -220,7 +220,7 @@ impl Snapshot {
             Ok((daemon, if is_fresh { rate } else { 0 }))
         });
         // One that has only claimed the state has not introduced itself yet.
-        let introduced = |daemon: &Daemon| !daemon.version.is_empty();
+        let introduced = |daemon: &DaemonShown| !daemon.version.is_empty();
         let row = row.optional()?;
         Ok(row.map_or((None, 0), |(daemon, rate)| (Some(daemon).filter(introduced), rate)))
     }
@@ -239,8 +239,8 @@ impl Snapshot {
         drop: &DirectoryName,
         path: &SourcePath,
         destination: &DestinationName,
-    ) -> std::result::Result<Option<Upload>, Error> {
-        let find = || -> Result<Option<Upload>> {
+    ) -> std::result::Result<Option<UploadShown>, Error> {
+        let find = || -> Result<Option<UploadShown>> {
             let sql = "SELECT * FROM uploads WHERE path = ?1 AND drop_name = ?2 \
                 AND destination = ?3 ORDER BY id DESC LIMIT 1";
             let key = (path.as_bytes(), drop.as_str(), destination.as_str());
@@ -268,14 +268,14 @@ impl Snapshot {
     }
 
     /// Lists every export that was ever intended, the newest upload first.
-    pub fn exports(&self) -> std::result::Result<Vec<(Upload, Export)>, Error> {
+    pub fn exports(&self) -> std::result::Result<Vec<(UploadShown, ExportShown)>, Error> {
         let sql = "SELECT * FROM uploads WHERE export_state IS NOT NULL ORDER BY id DESC";
         let read = |row: &Row<'_>| Ok((read_upload(row)?, read_shown_export(row)?));
         let listed = self.list(sql, read).map_err(|error| self.failed(error))?;
         Ok(listed.into_iter().filter_map(|(upload, export)| Some((upload, export?))).collect())
     }
 
-    fn parts(&self, id: UploadId) -> Result<Vec<Part>> {
+    fn parts(&self, id: UploadId) -> Result<Vec<PartShown>> {
         let sql = "SELECT number, md5, etag, reported, accepted_at_ns FROM parts \
             WHERE upload_id = ?1 ORDER BY number";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -284,7 +284,7 @@ impl Snapshot {
             let md5 = rows::md5_of(row.get_ref(1)?.as_blob()?, "parts.md5")?;
             let etag = ETag::from_header(row.get_ref(2)?.as_str()?);
             let (reported, accepted_at) = (row.get(3)?, WallTime(row.get(4)?));
-            Ok(Part { number, md5, etag, reported, accepted_at })
+            Ok(PartShown { number, md5, etag, reported, accepted_at })
         })?;
         parts.collect()
     }
@@ -345,8 +345,8 @@ fn notices_sql() -> String {
     )
 }
 
-fn read_drop(row: &Row<'_>) -> Result<Drop> {
-    Ok(Drop {
+fn read_drop(row: &Row<'_>) -> Result<DropShown> {
+    Ok(DropShown {
         name: row.get("drop_name")?,
         directory: row.get("directory")?,
         watch: row.get("watch")?,
@@ -355,8 +355,8 @@ fn read_drop(row: &Row<'_>) -> Result<Drop> {
     })
 }
 
-fn read_destination(row: &Row<'_>) -> Result<Destination> {
-    Ok(Destination {
+fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
+    Ok(DestinationShown {
         name: row.get("destination")?,
         platform: row.get("platform")?,
         state: row.get("state")?,
@@ -382,12 +382,12 @@ fn time(row: &Row<'_>, column: usize) -> Result<Option<WallTime>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(WallTime))
 }
 
-fn read_upload(row: &Row<'_>) -> Result<Upload> {
+fn read_upload(row: &Row<'_>) -> Result<UploadShown> {
     let (admission, state) = (rows::read_admission(row)?, rows::read_state(row)?);
     let layout = rows::read_remote(row)?;
     let part_size = layout.as_ref().map_or(admission.part_size, |remote| remote.part_size);
     let wished = admission.part_size.count_for(admission.fingerprint.size).unwrap_or(0);
-    Ok(Upload {
+    Ok(UploadShown {
         part_size_bytes: PartSize::get(part_size),
         part_count: layout.map_or(wished, |remote| remote.part_count),
         accepted_bytes: rows::unsigned_at(row, at!("accepted_bytes"))?,
@@ -433,9 +433,9 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
     })
 }
 
-fn read_shown_export(row: &Row<'_>) -> Result<Option<Export>> {
+fn read_shown_export(row: &Row<'_>) -> Result<Option<ExportShown>> {
     let Some(state) = row.get::<_, Option<String>>(at!("export_state"))? else { return Ok(None) };
-    Ok(Some(Export {
+    Ok(Some(ExportShown {
         volume: row.get(at!("export_volume"))?,
         location: row.get(at!("export_location"))?,
         state,
@@ -448,7 +448,7 @@ fn read_shown_export(row: &Row<'_>) -> Result<Option<Export>> {
 }
 
 /// The length of a file as it was at admission.
-pub fn size_of(upload: &Upload) -> ByteCount {
+pub fn size_of(upload: &UploadShown) -> ByteCount {
     upload.admission.fingerprint.size
 }
 

@@ -266,7 +266,7 @@ fn what_the_law_forbids_parks_that_upload_and_stops_no_other() {
     let applied = writer.apply(&[vec![bad], vec![good]]).expect("written");
     assert_eq!((applied.illegal.len(), applied.refused.len()), (1, 0));
     let status = Snapshot::open(directory.path()).expect("opens").status(true, AT).expect("read");
-    let words: Vec<_> = status.uploads.iter().map(snapshot::Upload::word).collect();
+    let words: Vec<_> = status.uploads.iter().map(snapshot::UploadShown::word).collect();
     assert_eq!(words, ["parked", "sending"]);
 }
 

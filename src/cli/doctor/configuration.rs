@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lines::{Checks, State};
+use super::lines::{CheckState, Checks};
 use super::{Configured, LIMIT, bounded};
 use crate::cli::Common;
 use crate::config::{Problem, Problems};
@@ -39,7 +39,7 @@ pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
             for warning in &config.warnings {
                 let line = warning.line.map_or("file".to_owned(), |line| format!("line {line}"));
                 let cure = warning.hint.clone();
-                checks.add((&line, State::Warn), warning.message.clone(), cure);
+                checks.add((&line, CheckState::Warn), warning.message.clone(), cure);
             }
             Some(Arc::new(config))
         }

@@ -4,7 +4,7 @@ use super::lines::Checks;
 use crate::cli::{Common, ask, render};
 use crate::clock::Clock;
 use crate::control;
-use crate::store::snapshot::{Daemon, Status};
+use crate::store::snapshot::{DaemonShown, Status};
 
 pub(super) fn check(status: Option<&Status>, clock: &Clock) -> Checks {
     let mut checks = Checks::of("daemon");
@@ -48,7 +48,7 @@ pub(super) fn check_socket(common: &Common, status: Option<&Status>) -> Checks {
     checks
 }
 
-fn version(checks: &mut Checks, daemon: &Daemon) {
+fn version(checks: &mut Checks, daemon: &DaemonShown) {
     let ours = env!("CARGO_PKG_VERSION");
     if daemon.version == ours {
         return checks.ok("version", ours);
@@ -58,7 +58,7 @@ fn version(checks: &mut Checks, daemon: &Daemon) {
 }
 
 /// A supervisor that wants to be told says so in the environment, of which nothing else is looked at.
-fn watchdog(checks: &mut Checks, daemon: &Daemon) {
+fn watchdog(checks: &mut Checks, daemon: &DaemonShown) {
     let Ok(environment) = std::fs::read(format!("/proc/{}/environ", daemon.pid)) else { return };
     let mut variables = environment.split(|byte| *byte == 0);
     let wanted = variables.find_map(|variable| variable.strip_prefix(b"WATCHDOG_USEC="));

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use futures_util::future::join_all;
 
-use super::lines::{Check, Checks, State};
+use super::lines::{CheckState, Checks, DoctorCheck};
 use super::{LIMIT, cures};
 use crate::cli::render;
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ pub(super) async fn check(
         .zip(clients)
         .map(|(target, (_, client))| one(target, client, &config.network, &time));
     for lines in join_all(asked).await {
-        for Check { name, state, found, cure, .. } in lines.into_list() {
+        for DoctorCheck { name, state, found, cure, .. } in lines.into_list() {
             checks.add((&name, state), found, cure);
         }
     }
@@ -139,6 +139,6 @@ fn refused(checks: &mut Checks, name: &str, failure: &Failure, cure: String) {
         failure.kind,
         FailureKind::Throttled { .. } | FailureKind::Maintenance | FailureKind::ServerFault
     );
-    let state = if passes { State::Warn } else { State::Fail };
+    let state = if passes { CheckState::Warn } else { CheckState::Fail };
     checks.add((name, state), failure.to_string(), Some(cure));
 }

@@ -6,13 +6,13 @@ use crate::model::Shown;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum CheckState {
     Ok,
     Warn,
     Fail,
 }
 
-impl State {
+impl CheckState {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -23,16 +23,16 @@ impl State {
 }
 
 #[derive(Debug)]
-pub(super) struct Check {
+pub(super) struct DoctorCheck {
     pub(super) group: &'static str,
     /// Of what, within the group: a destination, a drop directory, a quantity.
     pub(super) name: String,
-    pub(super) state: State,
+    pub(super) state: CheckState,
     pub(super) found: String,
     pub(super) cure: Option<String>,
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for DoctorCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, found) = (Shown(&self.name), Shown(&self.found));
         write!(f, "{:<4}  {} {name}: {found}", self.state.word(), self.group)?;
@@ -47,7 +47,7 @@ impl fmt::Display for Check {
 #[derive(Debug)]
 pub(super) struct Checks {
     group: &'static str,
-    list: Vec<Check>,
+    list: Vec<DoctorCheck>,
 }
 
 impl Checks {
@@ -56,28 +56,34 @@ impl Checks {
     }
 
     pub(super) fn ok(&mut self, name: &str, found: impl Into<String>) {
-        self.add((name, State::Ok), found.into(), None);
+        self.add((name, CheckState::Ok), found.into(), None);
     }
 
     pub(super) fn warn(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
-        self.add((name, State::Warn), found.into(), Some(cure.into()));
+        self.add((name, CheckState::Warn), found.into(), Some(cure.into()));
     }
 
     pub(super) fn fail(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
-        self.add((name, State::Fail), found.into(), Some(cure.into()));
+        self.add((name, CheckState::Fail), found.into(), Some(cure.into()));
     }
 
     /// Adds a line with whatever cure is known.
     pub(super) fn add(
         &mut self,
-        (name, state): (&str, State),
+        (name, state): (&str, CheckState),
         found: String,
         cure: Option<String>,
     ) {
-        self.list.push(Check { group: self.group, name: name.to_owned(), state, found, cure });
+        self.list.push(DoctorCheck {
+            group: self.group,
+            name: name.to_owned(),
+            state,
+            found,
+            cure,
+        });
     }
 
-    pub(super) fn into_list(self) -> Vec<Check> {
+    pub(super) fn into_list(self) -> Vec<DoctorCheck> {
         self.list
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::LIMIT;
-use super::lines::{Checks, State};
+use super::lines::{CheckState, Checks};
 use crate::cli::render;
 use crate::config::{Config, Destination};
 use crate::model::{
@@ -73,7 +73,7 @@ pub(super) async fn check(
             }
         };
         match judge_all(&config.state_directory, target, &listed, (wish.older_than, now)) {
-            Err(error) => checks.add((name, State::Warn), error.to_string(), error.hint()),
+            Err(error) => checks.add((name, CheckState::Warn), error.to_string(), error.hint()),
             Ok(verdicts) => {
                 let found = OrphansFound { target, client, listed: &listed, verdicts, now };
                 found.tell(&mut checks, wish);
@@ -175,7 +175,7 @@ impl OrphansFound<'_> {
             let found = format!("{}: not provably ours, left alone", self.shown(upload));
             let cure = "if nobody needs it, remove it with the platform's own tools";
             let is_old = upload.begun_at.is_some_and(|at| at.after(wish.older_than) <= self.now);
-            let state = if is_old { State::Warn } else { State::Ok };
+            let state = if is_old { CheckState::Warn } else { CheckState::Ok };
             checks.add((name, state), found, Some(cure.to_owned()).filter(|_| is_old));
         }
         let more = [OrphanVerdict::Ours, OrphanVerdict::Young, OrphanVerdict::Unknown]

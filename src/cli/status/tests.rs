@@ -6,11 +6,13 @@ use crate::model::{
     ParkReason, PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId,
     UploadId, UploadState,
 };
-use crate::store::snapshot::{Daemon, Destination, Drop, Ignored, Notices, Selection, Tally};
+use crate::store::snapshot::{
+    DaemonShown, DestinationShown, DropShown, Ignored, NoticesShown, Selection, Tally,
+};
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
 
-fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
+fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> UploadShown {
     let admission = Admission {
         run: SourcePath::from_bytes(b"run1"),
         provenance: None,
@@ -34,7 +36,7 @@ fn upload(id: i64, path: &str, stage: Stage, hold: Hold) -> Upload {
         parked: None,
         root: None,
     };
-    Upload {
+    UploadShown {
         admission,
         state: UploadState { stage, hold, accepted_count: 1, ..UploadState::admitted(None) },
         accepted_bytes: 100,
@@ -72,22 +74,22 @@ fn status() -> Status {
         orders: Vec::new(),
         former_targets: Vec::new(),
         database: Database::default(),
-        notices: Notices::default(),
+        notices: NoticesShown::default(),
         runs: Vec::new(),
         is_running: true,
-        daemon: Some(Daemon {
+        daemon: Some(DaemonShown {
             pid: 4711,
             version: "0.1.0".into(),
             started_at: WallTime(NOW.0 - 7_260_000_000_000),
         }),
-        drops: vec![Drop {
+        drops: vec![DropShown {
             name: "novaseq".into(),
             directory: "/data/novaseq".into(),
             watch: "scanning".into(),
             reason: Some("NFS gives no events".into()),
             last_full_scan_at: Some(WallTime(NOW.0 - 125_000_000_000)),
         }],
-        destinations: vec![Destination {
+        destinations: vec![DestinationShown {
             name: "cavatica".into(),
             platform: "sevenbridges".into(),
             state: "ok".into(),

@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_hours(24);
 const BACKUPS_MAX: usize = 1_000;
 
 impl Resolver<'_> {
-    pub(super) fn care(&mut self, raw: &mut raw::State) -> Care {
+    pub(super) fn care(&mut self, raw: &mut raw::StateKeys) -> Care {
         let (keep, backup) = (raw.keep_parts.take(), raw.backup_interval.take());
         let check = raw.check_interval.take();
         Care {

@@ -46,7 +46,7 @@ impl Resolver<'_> {
     pub(super) fn destination(
         &mut self,
         name: String,
-        raw: Spanned<raw::Destination>,
+        raw: Spanned<raw::DestinationKeys>,
         table: DeTable<'_>,
     ) -> Option<Destination> {
         let (span, mut raw) = (raw.span(), raw.into_inner());
@@ -81,11 +81,11 @@ impl Resolver<'_> {
     /// Reads the keys of a destination's platform. A key that the platform does not have is refused:
     /// ignoring it would be a promise that is not kept.
     fn keys<T: DeserializeOwned>(&mut self, mut table: DeTable<'_>) -> Option<T> {
-        for key in raw::Destination::KEYS {
+        for key in raw::DestinationKeys::KEYS {
             table.remove(key);
         }
         let keys = T::deserialize(toml::Deserializer::from(Spanned::new(0..0, table)));
-        let refuse = |error| Problem::syntax(self.text, &error, &raw::Destination::KEYS);
+        let refuse = |error| Problem::syntax(self.text, &error, &raw::DestinationKeys::KEYS);
         keys.map_err(|error| self.problems.push(refuse(error))).ok()
     }
 
@@ -164,7 +164,7 @@ impl Resolver<'_> {
         &mut self,
         name: &str,
         platform: &str,
-        raw: Option<Spanned<raw::Credential>>,
+        raw: Option<Spanned<raw::CredentialKeys>>,
         span: &Range<usize>,
     ) -> Option<CredentialSource> {
         let hint = "{ file = \"…\" }, { systemd = \"…\" } or { profile = \"…\" }";

@@ -20,7 +20,7 @@ impl Resolver<'_> {
     pub(super) fn drop(
         &mut self,
         name: String,
-        raw: Spanned<raw::Drop>,
+        raw: Spanned<raw::DropKeys>,
         destinations: &[Destination],
     ) -> Option<Drop> {
         let (span, raw) = (raw.span(), raw.into_inner());

@@ -31,7 +31,7 @@ pub(super) struct NotifyConfig {
 
 struct ChannelKeys {
     name: Option<Spanned<String>>,
-    on: raw::Words,
+    on: raw::WordList,
 }
 
 fn tables<T>(many: Option<Spanned<Many<T>>>) -> Vec<(Range<usize>, T)> {
@@ -46,7 +46,11 @@ fn tables<T>(many: Option<Spanned<Many<T>>>) -> Vec<(Range<usize>, T)> {
 }
 
 impl Resolver<'_> {
-    pub(super) fn notify(&mut self, raw: raw::Notify, network: &http::Settings) -> NotifyConfig {
+    pub(super) fn notify(
+        &mut self,
+        raw: raw::NotifyKeys,
+        network: &http::Settings,
+    ) -> NotifyConfig {
         let mut channels: Vec<ChannelConfig> = Vec::new();
         for (span, raw) in tables(raw.command) {
             let (common, sender) = self.command(&span, raw);
@@ -117,8 +121,12 @@ impl Resolver<'_> {
         channels.push(ChannelConfig { settings, sender });
     }
 
-    fn command(&mut self, span: &Range<usize>, raw: raw::Command) -> (ChannelKeys, Option<Sender>) {
-        let raw::Command { name, run, on } = raw;
+    fn command(
+        &mut self,
+        span: &Range<usize>,
+        raw: raw::CommandKeys,
+    ) -> (ChannelKeys, Option<Sender>) {
+        let raw::CommandKeys { name, run, on } = raw;
         match run.first() {
             Some(program) => self.check_program(program),
             None => {
@@ -132,12 +140,16 @@ impl Resolver<'_> {
         (ChannelKeys { name, on }, Some(sender))
     }
 
-    fn webhook(&mut self, span: &Range<usize>, raw: raw::Webhook) -> (ChannelKeys, Option<Sender>) {
-        let raw::Webhook { name, url_file, secret_file, format, on } = raw;
+    fn webhook(
+        &mut self,
+        span: &Range<usize>,
+        raw: raw::WebhookKeys,
+    ) -> (ChannelKeys, Option<Sender>) {
+        let raw::WebhookKeys { name, url_file, secret_file, format, on } = raw;
         let formats = [
-            ("json", webhook::Format::Json),
-            ("slack", webhook::Format::Slack),
-            ("teams", webhook::Format::Teams),
+            ("json", webhook::WebhookFormat::Json),
+            ("slack", webhook::WebhookFormat::Slack),
+            ("teams", webhook::WebhookFormat::Teams),
         ];
         let format = self.choice("format", format.as_ref(), &formats);
         let secret_file = secret_file.map(|file| self.secret_file(&file));
@@ -145,7 +157,7 @@ impl Resolver<'_> {
         let settings = url_file.map(|url_file| webhook::Settings {
             url_file,
             secret_file,
-            format: format.unwrap_or(webhook::Format::Json),
+            format: format.unwrap_or(webhook::WebhookFormat::Json),
         });
         (ChannelKeys { name, on }, settings.map(Sender::Webhook))
     }
@@ -153,7 +165,7 @@ impl Resolver<'_> {
     fn heartbeat(
         &mut self,
         span: &Range<usize>,
-        raw: raw::Heartbeat,
+        raw: raw::HeartbeatKeys,
     ) -> Option<heartbeat::Settings> {
         let url_file = self.url_file("heartbeat", raw.url_file, span);
         let every = self.duration("every", raw.every, Duration::from_mins(5), EVERY_MIN);
@@ -238,7 +250,7 @@ impl Resolver<'_> {
         self.problem(Some(program.span()), message, Some(hint));
     }
 
-    fn kinds(&mut self, on: raw::Words, is_mail: bool) -> BTreeSet<NoticeKind> {
+    fn kinds(&mut self, on: raw::WordList, is_mail: bool) -> BTreeSet<NoticeKind> {
         let Some(on) = on else {
             let is_usual = |kind: &NoticeKind| is_mail || *kind != NoticeKind::Report;
             return NoticeKind::ALL.into_iter().filter(is_usual).collect();

@@ -22,7 +22,7 @@ const DAYS: [(&str, Weekday); 7] = [
 ];
 
 impl Resolver<'_> {
-    pub(super) fn transfer(&mut self, raw: raw::Transfer) -> Transfer {
+    pub(super) fn transfer(&mut self, raw: raw::TransferKeys) -> Transfer {
         Transfer {
             parts_in_flight: self.parts_in_flight(raw.parts_in_flight),
             part_size: self.part_size(raw.part_size),
@@ -74,12 +74,12 @@ impl Resolver<'_> {
         PartsInFlight::Auto
     }
 
-    fn timetable(&mut self, raw: Vec<Spanned<raw::Period>>) -> Timetable {
+    fn timetable(&mut self, raw: Vec<Spanned<raw::PeriodKeys>>) -> Timetable {
         let periods: Vec<_> = raw.into_iter().filter_map(|period| self.period(period)).collect();
         Timetable::new(periods)
     }
 
-    fn period(&mut self, raw: Spanned<raw::Period>) -> Option<Period> {
+    fn period(&mut self, raw: Spanned<raw::PeriodKeys>) -> Option<Period> {
         let (span, raw) = (raw.span(), raw.into_inner());
         let days = self.days(raw.days);
         let given = [("from", &raw.from), ("until", &raw.until), ("bandwidth", &raw.bandwidth)];

@@ -13,7 +13,7 @@ const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 837
 
 impl Resolver<'_> {
     /// Reads where the status page is served.
-    pub(super) fn web(&mut self, raw: raw::Web) -> Option<Settings> {
+    pub(super) fn web(&mut self, raw: raw::WebKeys) -> Option<Settings> {
         let hosts: Vec<_> = raw.hosts.iter().filter_map(|host| self.host(host)).collect();
         self.address(raw.listen).map(|address| Settings { address, hosts })
     }

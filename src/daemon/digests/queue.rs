@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::model::{ByteRange, Failure, UploadId};
-use crate::source::{Digested, SourceFile, Wanted};
+use crate::source::{Digested, SourceFile, WantedRange};
 
 /// What is read again shall still lie in memory; and parts of the largest size that is chosen here
 /// shall fill eight lanes.
@@ -41,8 +41,8 @@ pub(super) struct DigestQueue(Mutex<Queued>);
 
 #[derive(Debug, Default)]
 struct Queued {
-    asked: VecDeque<(Wanted, For)>,
-    ahead: VecDeque<(Wanted, For)>,
+    asked: VecDeque<(WantedRange, For)>,
+    ahead: VecDeque<(WantedRange, For)>,
     /// The one that was asked for last is the last.
     courses: VecDeque<Course>,
     is_served: bool,
@@ -67,7 +67,7 @@ enum PartDigest {
 
 impl DigestQueue {
     /// Queues a digest; returns whether the caller must start a thread that serves the queue.
-    pub(super) fn join(&self, wanted: Wanted, answer: DigestAnswer) -> bool {
+    pub(super) fn join(&self, wanted: WantedRange, answer: DigestAnswer) -> bool {
         let mut queue = self.lock();
         queue.asked.push_back((wanted, For::One(answer)));
         queue.wants_thread()
@@ -78,7 +78,7 @@ impl DigestQueue {
     pub(super) fn join_part(
         &self,
         upload: UploadId,
-        wanted: Wanted,
+        wanted: WantedRange,
         answer: DigestAnswer,
         lanes: usize,
     ) -> bool {
@@ -101,7 +101,7 @@ impl DigestQueue {
         }
         for range in course.following(range, lanes) {
             course.parts.insert(range.offset, PartDigest::InProgress(None));
-            let wanted = Wanted { file: course.file.clone(), range, room: None };
+            let wanted = WantedRange { file: course.file.clone(), range, room: None };
             queue.ahead.push_back((wanted, For::Part(upload, range.offset)));
         }
         queue.courses.push_back(course);
@@ -111,7 +111,12 @@ impl DigestQueue {
 
     /// Removes what somebody waits for, at most so many, and fills the lanes with what follows. None ends
     /// the service, unless some are in progress.
-    pub(super) fn take(&self, most: usize, in_progress: usize, lanes: usize) -> Vec<(Wanted, For)> {
+    pub(super) fn take(
+        &self,
+        most: usize,
+        in_progress: usize,
+        lanes: usize,
+    ) -> Vec<(WantedRange, For)> {
         let mut queue = self.lock();
         let count = queue.asked.len().min(most);
         let mut taken: Vec<_> = queue.asked.drain(..count).collect();
@@ -170,8 +175,7 @@ impl Queued {
 
     /// Moves a part that was to be digested ahead to those that somebody waits for.
     fn hurry(&mut self, upload: UploadId, at: u64) {
-        let is_it =
-            |(_, whom): &(Wanted, For)| matches!(whom, For::Part(u, a) if (*u, *a) == (upload, at));
+        let is_it = |(_, whom): &(WantedRange, For)| matches!(whom, For::Part(u, a) if (*u, *a) == (upload, at));
         let index = self.ahead.iter().position(is_it);
         self.asked.extend(index.and_then(|index| self.ahead.remove(index)));
     }
@@ -258,8 +262,8 @@ mod tests {
         ByteRange { offset, length: 10.min(125 - offset) }
     }
 
-    fn wanted(file: &SourceFile, index: u64) -> Wanted {
-        Wanted { file: file.clone(), range: part(index), room: None }
+    fn wanted(file: &SourceFile, index: u64) -> WantedRange {
+        WantedRange { file: file.clone(), range: part(index), room: None }
     }
 
     type Answered = oneshot::Receiver<Result<Digested, Failure>>;
@@ -270,11 +274,11 @@ mod tests {
         (serves, answered)
     }
 
-    fn indexes(taken: &[(Wanted, For)]) -> Vec<u64> {
+    fn indexes(taken: &[(WantedRange, For)]) -> Vec<u64> {
         taken.iter().map(|(wanted, _)| wanted.range.offset / 10).collect()
     }
 
-    fn digest(digests: &DigestQueue, taken: Vec<(Wanted, For)>) {
+    fn digest(digests: &DigestQueue, taken: Vec<(WantedRange, For)>) {
         let mut left = taken;
         let reader = PartReader::new(ByteCount(0));
         reader.digest_together(

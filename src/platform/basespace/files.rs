@@ -247,7 +247,7 @@ impl BaseSpace {
             let ask = BaseSpaceRequest::get(BaseSpaceCall::Look, format!("files/{id}/parts"))
                 .query("Offset", &offset)
                 .query("Limit", "1000");
-            let page: wire::BaseSpacePage<wire::Part> = self.ask(ask).await?;
+            let page: wire::BaseSpacePage<wire::BaseSpacePart> = self.ask(ask).await?;
             let is_empty = page.items.is_empty();
             for part in page.items {
                 let number = part.number.and_then(PartNumber::new);
@@ -381,7 +381,11 @@ impl BaseSpace {
 }
 
 /// Judges the platform's word for a part: its digest is the engine's to compare.
-fn check_part(part: &wire::Part, number: PartNumber, length: u64) -> Result<ETag, Failure> {
+fn check_part(
+    part: &wire::BaseSpacePart,
+    number: PartNumber,
+    length: u64,
+) -> Result<ETag, Failure> {
     if part.number.is_some_and(|told| told != number.get()) {
         return Err(bad("the number of another part"));
     }

@@ -31,11 +31,11 @@ const PAGE_LIMIT: &str = "1000";
 const PAGES_MAX: usize = 1000;
 
 /// A digest of a path, which is shorter.
-type PathDigest = [u8; 16];
+type ListedPath = [u8; 16];
 
 /// A file that was listed or made.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct ListedFile {
     pub(super) id: String,
     pub(super) size: Option<ByteCount>,
     pub(super) etag: Option<ETag>,
@@ -44,7 +44,7 @@ pub(super) struct Known {
     noted_at: Option<Monotonic>,
 }
 
-impl Known {
+impl ListedFile {
     fn new(file: &wire::BaseSpaceFile, noted_at: Option<Monotonic>) -> Self {
         Self {
             id: file.id.clone(),
@@ -89,7 +89,7 @@ pub(super) struct ListingDoubt {
 /// The files of one AppResult.
 #[derive(Debug, Default)]
 struct Listing {
-    files: HashMap<PathDigest, Vec<Known>>,
+    files: HashMap<ListedPath, Vec<ListedFile>>,
     whole_at: Option<Moment>,
     /// When the newest of it was asked for.
     fresh_at: Option<Moment>,
@@ -97,21 +97,23 @@ struct Listing {
 }
 
 impl Listing {
-    fn get(&self, path: &str) -> Vec<Known> {
+    fn get(&self, path: &str) -> Vec<ListedFile> {
         self.files.get(&digest(path)).cloned().unwrap_or_default()
     }
 
-    fn put(&mut self, path: &str, known: Known) {
+    fn put(&mut self, path: &str, known: ListedFile) {
         let files = self.files.entry(digest(path)).or_default();
         match files.iter_mut().find(|file| file.id == known.id) {
-            Some(file) => *file = Known { noted_at: file.noted_at.or(known.noted_at), ..known },
+            Some(file) => {
+                *file = ListedFile { noted_at: file.noted_at.or(known.noted_at), ..known }
+            }
             None => files.push(known),
         }
     }
 
     /// Forgets everything but what was completed lately.
     fn clear(&mut self, now: Monotonic) {
-        let is_new = |file: &Known| file.noted_at.is_some_and(|at| now.since(at) < LAG_MAX);
+        let is_new = |file: &ListedFile| file.noted_at.is_some_and(|at| now.since(at) < LAG_MAX);
         self.files.retain(|_, files| {
             files.retain(is_new);
             !files.is_empty()
@@ -121,7 +123,7 @@ impl Listing {
 
 /// How far a list must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum ListingReach {
     /// No list is needed.
     None,
     /// From the newest back to this time.
@@ -151,20 +153,20 @@ impl Listings {
         act(listing)
     }
 
-    fn reach(&self, app_result: &str, now: Monotonic, doubt: Option<ListingDoubt>) -> Reach {
+    fn reach(&self, app_result: &str, now: Monotonic, doubt: Option<ListingDoubt>) -> ListingReach {
         self.with(app_result, now, |listing| {
             let (Some(whole), Some(fresh)) = (listing.whole_at, listing.fresh_at) else {
-                return Reach::Whole;
+                return ListingReach::Whole;
             };
             let is_sure =
                 doubt.is_none_or(|doubt| doubt.until.is_some_and(|until| until < fresh.monotonic));
             if now.since(whole.monotonic) >= WHOLE_FOR {
-                Reach::Whole
+                ListingReach::Whole
             } else if is_sure && now.since(fresh.monotonic) < FRESH_FOR {
-                Reach::None
+                ListingReach::None
             } else {
                 let from = doubt.map_or(fresh.theirs, |doubt| doubt.from.min(fresh.theirs));
-                Reach::Since(before(from))
+                ListingReach::Since(before(from))
             }
         })
     }
@@ -176,7 +178,7 @@ pub(super) fn before(at: WallTime) -> WallTime {
     WallTime(at.0.saturating_sub(slack))
 }
 
-fn digest(path: &str) -> PathDigest {
+fn digest(path: &str) -> ListedPath {
     use md5::{Digest, Md5};
     Md5::digest(path).into()
 }
@@ -190,7 +192,7 @@ impl BaseSpace {
     }
 
     /// Returns the complete files of that path that are remembered.
-    pub(super) fn remembered(&self, app_result: &str, path: &str) -> Vec<Known> {
+    pub(super) fn remembered(&self, app_result: &str, path: &str) -> Vec<ListedFile> {
         self.listings.with(app_result, self.moment().monotonic, |listing| listing.get(path))
     }
 
@@ -200,16 +202,16 @@ impl BaseSpace {
         app_result: &str,
         path: &str,
         doubt: Option<ListingDoubt>,
-    ) -> Result<Vec<Known>, Failure> {
+    ) -> Result<Vec<ListedFile>, Failure> {
         let reach = || self.listings.reach(app_result, self.moment().monotonic, doubt);
-        if reach() == Reach::None {
+        if reach() == ListingReach::None {
             return Ok(self.remembered(app_result, path));
         }
         let _alone = self.listings.listing.lock().await;
         let since = match reach() {
-            Reach::None => return Ok(self.remembered(app_result, path)),
-            Reach::Since(since) => Some(since),
-            Reach::Whole => None,
+            ListingReach::None => return Ok(self.remembered(app_result, path)),
+            ListingReach::Since(since) => Some(since),
+            ListingReach::Whole => None,
         };
         let at = self.moment();
         let files = self.list_files(app_result, since).await?;
@@ -221,7 +223,7 @@ impl BaseSpace {
             }
             let complete =
                 files.iter().filter(|file| file.status() == wire::UploadStatus::Complete);
-            complete.for_each(|file| listing.put(file.path(), Known::new(file, None)));
+            complete.for_each(|file| listing.put(file.path(), ListedFile::new(file, None)));
         });
         Ok(self.remembered(app_result, path))
     }
@@ -263,7 +265,7 @@ impl BaseSpace {
     /// Notes a file that this client completed.
     pub(super) fn note(&self, app_result: &str, path: &str, file: &wire::BaseSpaceFile) {
         let now = self.moment().monotonic;
-        let known = Known::new(file, Some(now));
+        let known = ListedFile::new(file, Some(now));
         self.listings.with(app_result, now, |listing| listing.put(path, known));
     }
 

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use reqwest::Method;
 
 use super::answers::{BaseSpaceCall, is_conflict};
-use super::listing::{Known, ListingDoubt};
+use super::listing::{ListedFile, ListingDoubt};
 use super::places::Goal;
 use super::{BaseSpace, BaseSpaceRequest, wire};
 use crate::model::{
@@ -101,16 +101,16 @@ pub(super) fn single_of(id: &RemoteUploadId) -> Option<&str> {
 
 /// What a path that was looked up shows.
 enum FoundPath {
-    Ours(Known),
+    Ours(ListedFile),
     Another,
     Nothing,
 }
 
 /// Judges the files of a path by what we send: by the digest where there is one, else by the length,
 /// for nothing stood there when it was begun. Files without bytes are the same, whatever a digest says.
-fn judge(files: Vec<Known>, size: ByteCount, md5: Option<Md5>) -> FoundPath {
+fn judge(files: Vec<ListedFile>, size: ByteCount, md5: Option<Md5>) -> FoundPath {
     let is_there = !files.is_empty();
-    let is_ours = |file: &Known| {
+    let is_ours = |file: &ListedFile| {
         let told = file.etag.as_ref().and_then(|etag| Md5::parse(etag.as_str()));
         let is_told_so = told.zip(md5).is_none_or(|(told, sent)| told == sent);
         file.size == Some(size) && (is_told_so || size == ByteCount(0))

@@ -531,7 +531,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
                 [before, &flood, after].iter().for_each(|piece| body.push_str(piece));
                 let answer = bench::answer(body);
                 drop(wire::response::<wire::BaseSpacePage<wire::BaseSpaceFile>>(&answer));
-                drop(wire::response::<wire::BaseSpacePage<wire::Part>>(&answer));
+                drop(wire::response::<wire::BaseSpacePage<wire::BaseSpacePart>>(&answer));
                 drop(wire::response::<wire::BaseSpaceFile>(&answer));
                 drop(wire::response::<wire::AppResult>(&answer));
                 drop(wire::said(&answer.body));

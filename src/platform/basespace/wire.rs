@@ -222,7 +222,7 @@ fn etag(text: Option<&str>) -> Option<ETag> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Part {
+pub(super) struct BaseSpacePart {
     pub(super) number: Option<u32>,
     #[serde(default, deserialize_with = "file_size")]
     pub(super) size: Option<u64>,
@@ -230,7 +230,7 @@ pub(super) struct Part {
     etag: Option<String>,
 }
 
-impl Part {
+impl BaseSpacePart {
     pub(super) fn etag(&self) -> Option<ETag> {
         etag(self.etag.as_deref())
     }

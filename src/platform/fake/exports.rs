@@ -1,6 +1,6 @@
 //! Export jobs of the platform in memory.
 
-use super::{Fake, Job, refuse};
+use super::{Fake, FakeJob, refuse};
 use crate::model::{
     ExportId, ExportItem, ExportJob, ExportMode, ExportState, Failure, FailureKind,
 };
@@ -31,7 +31,7 @@ impl Exports for Fake {
                 let ends = |(end, _): &(String, FailureKind)| item.place.location.ends_with(end);
                 let end = state.bad_jobs.iter().position(ends);
                 let end = end.map(|index| state.bad_jobs.remove(index).1);
-                state.jobs.push(Job { item: item.clone(), questions_left: 1, end });
+                state.jobs.push(FakeJob { item: item.clone(), questions_left: 1, end });
                 Ok(ExportId::new((state.jobs.len() - 1).to_string()))
             };
             items.iter().map(start).collect()

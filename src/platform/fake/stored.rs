@@ -2,7 +2,7 @@
 
 use md5::{Digest, Md5 as Hasher};
 
-use super::{Fake, File, Result, State, refuse};
+use super::{Fake, FakeFile, FakeState, Result, refuse};
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Description, ETag, FailureKind, Md5, PartNumber, PartSize, RemoteFile, RemoteFileId,
@@ -53,7 +53,7 @@ impl Fake {
             part_size: remote.part_size,
             md5_of_parts: Md5(Hasher::digest(md5.0).into()),
         });
-        let file = File {
+        let file = FakeFile {
             target: begun.target.clone(),
             bytes,
             description: Description { mark, ..begun.description.clone() },
@@ -72,7 +72,7 @@ impl Fake {
         let made = state.made_by(upload);
         let file = made.and_then(|made| state.files.get(made.id.as_str()));
         let number = PartNumber::from_index(0);
-        let part = |file: &File| RemotePart { number, etag: file.etag.clone(), note: None };
+        let part = |file: &FakeFile| RemotePart { number, etag: file.etag.clone(), note: None };
         Ok((!state.lists_no_parts).then(|| file.map(part).into_iter().collect()))
     }
 
@@ -98,7 +98,7 @@ impl Fake {
     }
 }
 
-impl State {
+impl FakeState {
     pub(super) fn tell(&mut self, bytes: &[u8]) -> Stored {
         let md5 = Md5(Hasher::digest(bytes).into());
         let is_keyed = self.is_opaque && !self.is_silent;

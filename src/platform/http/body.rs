@@ -24,10 +24,10 @@ const SLICE_MAX: usize = 128 * 1024;
 
 /// Counts whenever something moves. The watcher looks now and then, and is not woken for it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Arc<Moves>);
+pub(super) struct Progress(Arc<ProgressCount>);
 
 #[derive(Debug, Default)]
-struct Moves {
+struct ProgressCount {
     count: AtomicU64,
     waits_for_source: AtomicBool,
     is_sent: AtomicBool,

@@ -164,14 +164,14 @@ pub(super) fn uploads(body: &[u8]) -> Option<Uploads> {
 
 /// One page of the names in a folder.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct ListedNames {
     pub(super) names: Vec<String>,
     /// What asks for the next page.
     pub(super) next: Option<String>,
 }
 
 /// Reads a page of objects; `None` when it is none, or its continuation cannot be asked for.
-pub(super) fn names(body: &[u8]) -> Option<Names> {
+pub(super) fn names(body: &[u8]) -> Option<ListedNames> {
     let root = parse(body).filter(|root| root.name == "ListBucketResult")?;
     let is_truncated = root.text_of("IsTruncated")? == "true";
     let next = root.text_of("NextContinuationToken").map(str::to_owned).filter(|_| is_truncated);
@@ -180,7 +180,7 @@ pub(super) fn names(body: &[u8]) -> Option<Names> {
     }
     // A name may begin or end with white space.
     let names = root.all("Contents").map(|element| Some(element.child("Key")?.text.clone()));
-    Some(Names { names: names.collect::<Option<_>>()?, next })
+    Some(ListedNames { names: names.collect::<Option<_>>()?, next })
 }
 
 pub(super) fn is_completed(body: &[u8]) -> bool {

@@ -38,7 +38,7 @@ struct ExportDestination<'a> {
 }
 
 #[derive(Serialize)]
-struct Item<'a> {
+struct ExportLine<'a> {
     source: ExportSource<'a>,
     destination: ExportDestination<'a>,
     overwrite: bool,
@@ -46,7 +46,7 @@ struct Item<'a> {
 
 #[derive(Serialize)]
 struct Items<'a> {
-    items: Vec<Item<'a>>,
+    items: Vec<ExportLine<'a>>,
 }
 
 #[derive(Serialize)]
@@ -154,7 +154,7 @@ impl SevenBridges {
         items: &[ExportItem],
         mode: ExportMode,
     ) -> Result<Vec<Result<ExportId, Failure>>, Failure> {
-        let items_of = items.iter().map(|item| Item {
+        let items_of = items.iter().map(|item| ExportLine {
             source: ExportSource { file: item.file.as_str() },
             destination: ExportDestination {
                 volume: &item.place.volume,

@@ -335,7 +335,7 @@ async fn every_header_that_is_asked_for_is_collected_and_reported() {
         let stored = bench.platform.put_part(&sending("u", 3), body(b"b")).await.expect("taken");
         let (number, etag, note) = (bench::part(3, "").number, stored.etag, stored.note);
         let part = RemotePart { number, etag, note };
-        let told = serde_json::to_value(super::wire::Part::report(&part)).expect("JSON");
+        let told = serde_json::to_value(super::wire::ReportedPart::report(&part)).expect("JSON");
         let expected = json!({"part_number": 3, "response": {"headers": reported}});
         assert_eq!(told, expected, "{asked}");
     }

@@ -243,7 +243,8 @@ impl SevenBridges {
             return Ok(());
         }
         let url = self.url(&format!("upload/multipart/{}", remote.id), &[])?;
-        let body = wire::ReportBody { parts: parts.iter().map(wire::Part::report).collect() };
+        let body =
+            wire::ReportBody { parts: parts.iter().map(wire::ReportedPart::report).collect() };
         self.call_json(SevenBridgesCall::Upload, Method::POST, url, &body).await.map(drop)
     }
 

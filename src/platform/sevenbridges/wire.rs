@@ -69,7 +69,7 @@ pub(super) struct FolderBody<'a> {
 /// Body of a completion: a list of the parts that were not reported before, which is empty.
 #[derive(Debug, Serialize)]
 pub(super) struct CompleteBody {
-    pub(super) parts: [Part; 0],
+    pub(super) parts: [ReportedPart; 0],
 }
 
 /// An upload in progress, in any of the calls that tell of it.
@@ -198,7 +198,7 @@ impl ListedPart {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Part {
+pub(super) struct ReportedPart {
     part_number: u32,
     response: Option<PartResponse>,
 }
@@ -208,7 +208,7 @@ struct PartResponse {
     headers: Option<BTreeMap<String, Value>>,
 }
 
-impl Part {
+impl ReportedPart {
     pub(super) fn report(part: &RemotePart) -> Self {
         let etag = || BTreeMap::from([("ETag".to_owned(), Value::String(part.etag.to_string()))]);
         let noted = part.note.as_ref().and_then(|note| serde_json::from_str(note.as_str()).ok());
@@ -219,7 +219,7 @@ impl Part {
 
 #[derive(Debug, Serialize)]
 pub(super) struct ReportBody {
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<ReportedPart>,
 }
 
 /// An address that is as good as a credential: it prints as `[redacted]`.

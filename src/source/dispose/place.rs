@@ -31,7 +31,7 @@ const DIRECTORY: OFlags =
 
 /// An open directory that files are moved to, and the one below it that the last file went to.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct MoveTarget<'a> {
     to: &'a Path,
     top: OwnedFd,
     current: Option<(SourcePath, OwnedFd)>,
@@ -39,7 +39,7 @@ pub(super) struct Place<'a> {
     partial: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> MoveTarget<'a> {
     /// Opens the directory, which must be another than the drop directory.
     pub(super) fn open(to: &'a Path, root: &Root, unit: &SourcePath) -> Result<Self, Error> {
         let failed = |errno| Error::of_file("open", &shown(to), errno);

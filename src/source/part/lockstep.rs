@@ -39,7 +39,7 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 
 /// A part whose digest is wanted.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct WantedRange {
     pub file: SourceFile,
     pub range: ByteRange,
     /// Memory for all of it, where its bytes are to be kept.
@@ -71,7 +71,7 @@ pub(crate) struct Together<T> {
 
 struct PartGroup<T> {
     /// Parts whose file is not open yet.
-    come: VecDeque<(Wanted, T)>,
+    come: VecDeque<(WantedRange, T)>,
     jobs: VecDeque<(PartJob, T)>,
     /// What the thread reads: it is nowhere else meanwhile.
     busy: Option<(SourceFile, T)>,
@@ -80,7 +80,7 @@ struct PartGroup<T> {
 }
 
 struct PartJob {
-    wanted: Wanted,
+    wanted: WantedRange,
     file: Arc<File>,
     is_cold: bool,
     at: u64,
@@ -198,7 +198,7 @@ impl PartReader {
     pub(crate) fn digest_together<T>(
         &self,
         together: &Together<T>,
-        mut more: impl FnMut(usize, usize) -> Vec<(Wanted, T)>,
+        mut more: impl FnMut(usize, usize) -> Vec<(WantedRange, T)>,
         mut done: impl FnMut(T, Result<Digested, Failure>),
         stop: &impl Attend,
     ) {
@@ -283,7 +283,7 @@ fn each<T>(
     Ok(())
 }
 
-impl Wanted {
+impl WantedRange {
     /// Returns the file, where another part of it is in the group: it was written back when it was opened,
     /// and what was stored into it since moved its times.
     fn shared_file<T>(&self, jobs: &VecDeque<(PartJob, T)>) -> Option<Arc<File>> {
@@ -300,7 +300,7 @@ impl Wanted {
 }
 
 impl PartJob {
-    fn begin(wanted: Wanted, shared: Option<Arc<File>>) -> Result<Self, Failure> {
+    fn begin(wanted: WantedRange, shared: Option<Arc<File>>) -> Result<Self, Failure> {
         let file = wanted.open(shared)?;
         prepare_to_read(&file, wanted.range);
         let is_cold = is_cold(&file, wanted.range);
@@ -349,7 +349,8 @@ impl PartJob {
     }
 
     fn end(self) -> Digested {
-        let Self { wanted: Wanted { range, room, .. }, file, is_cold, hasher, chunks, .. } = self;
+        let Self { wanted: WantedRange { range, room, .. }, file, is_cold, hasher, chunks, .. } =
+            self;
         let cold = is_cold.then_some(ColdPages { file, range });
         let kept = room.map(|_| Kept { chunks, cold });
         Digested { md5: hasher.finish(), kept, is_cold }
@@ -380,7 +381,7 @@ mod tests {
         for name in ["hung", "one", "two"] {
             std::fs::write(root.path().join(name), bytes(name)).unwrap();
             let range = ByteRange { offset: 0, length: LENGTH };
-            let wanted = Wanted { file: source(root.path(), name), range, room: None };
+            let wanted = WantedRange { file: source(root.path(), name), range, room: None };
             together.lock().come.push_back((wanted, name));
         }
         let reader = PartReader::new(ByteCount(0));

@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::super::beneath::{Link, Root, Stat, stat_fd};
+use super::super::beneath::{LinkEnd, Root, Stat, stat_fd};
 use super::super::handed::provenance;
 use super::super::{Error, SourceFile};
 use super::CHUNK_BYTES;
@@ -107,10 +107,12 @@ pub(super) fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> 
 
 fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {
     match root.resolve(path) {
-        Link::Inside(target) => Ok(target),
-        Link::Outside => Err(Error::changed(path, "it leads out of the drop directory".to_owned())),
-        Link::Broken => Err(Error::of_file("follow", path, Errno::NOENT)),
-        Link::Failing(errno) => Err(Error::of_file("follow", path, errno)),
+        LinkEnd::Inside(target) => Ok(target),
+        LinkEnd::Outside => {
+            Err(Error::changed(path, "it leads out of the drop directory".to_owned()))
+        }
+        LinkEnd::Broken => Err(Error::of_file("follow", path, Errno::NOENT)),
+        LinkEnd::Failing(errno) => Err(Error::of_file("follow", path, errno)),
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::fs::FileType;
 
 use super::super::DirectoryRoot;
-use super::super::beneath::{Link, Root};
+use super::super::beneath::{LinkEnd, Root};
 use super::super::tests::path;
 use super::body::Ending;
 use super::*;
@@ -31,7 +31,7 @@ fn digest(bytes: &[u8]) -> Md5 {
 pub(super) fn source(root: &Path, name: &str) -> SourceFile {
     let directory = Root::open(root).unwrap();
     let mut stat = directory.stat(&path(name)).unwrap();
-    if let (FileType::Symlink, Link::Inside(target)) =
+    if let (FileType::Symlink, LinkEnd::Inside(target)) =
         (stat.file_type, directory.resolve(&path(name)))
     {
         stat = directory.stat(&target).unwrap();
@@ -300,7 +300,7 @@ fn mark_is_the_digest_over_the_parts_digests() {
 }
 
 /// Digests parts that are all there from the start, in order.
-fn together(reader: &PartReader, wanted: Vec<Wanted>) -> Vec<Result<Digested, Failure>> {
+fn together(reader: &PartReader, wanted: Vec<WantedRange>) -> Vec<Result<Digested, Failure>> {
     let mut left: Vec<_> = wanted.into_iter().enumerate().map(|(tag, one)| (one, tag)).collect();
     let mut ends: Vec<_> = Vec::new();
     let more = |most: usize, _| left.drain(..left.len().min(most)).collect();
@@ -309,8 +309,8 @@ fn together(reader: &PartReader, wanted: Vec<Wanted>) -> Vec<Result<Digested, Fa
     ends.into_iter().map(|(_, end)| end).collect()
 }
 
-fn wanted(source: &SourceFile, range: ByteRange, room: Option<Room>) -> Wanted {
-    Wanted { file: source.clone(), range, room }
+fn wanted(source: &SourceFile, range: ByteRange, room: Option<Room>) -> WantedRange {
+    WantedRange { file: source.clone(), range, room }
 }
 
 fn kept(

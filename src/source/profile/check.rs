@@ -18,7 +18,7 @@ const MARKERS_MAX: usize = 64;
 /// Units of time, in seconds.
 const TIMES: [(&str, u64); 3] = [("min", 60), ("h", 3_600), ("d", 86_400)];
 
-pub(super) fn base(name: &Spanned<String>) -> Result<raw::File, ProfileError> {
+pub(super) fn base(name: &Spanned<String>) -> Result<raw::ProfileKeys, ProfileError> {
     let Some(index) = NAMES.iter().position(|known| known == name.as_ref()) else {
         let message = format!("based_on = {:?} is no profile that is compiled in", name.as_ref());
         return Err(refuse(name.span(), message, format!("allowed: {}", NAMES.join(", "))));
@@ -27,7 +27,7 @@ pub(super) fn base(name: &Spanned<String>) -> Result<raw::File, ProfileError> {
 }
 
 /// Checks and compiles a whole profile.
-pub(super) fn profile(name: &str, raw: raw::File) -> Result<Profile, ProfileError> {
+pub(super) fn profile(name: &str, raw: raw::ProfileKeys) -> Result<Profile, ProfileError> {
     let markers = markers(&raw)?;
     let matching = matching(&raw, &markers)?;
     Ok(Profile {
@@ -80,7 +80,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Returns every marker once, by first mention.
-fn markers(raw: &raw::File) -> Result<Vec<String>, ProfileError> {
+fn markers(raw: &raw::ProfileKeys) -> Result<Vec<String>, ProfileError> {
     let mut markers: Vec<String> = Vec::new();
     let rules = raw.closes.iter().flatten();
     for marker in rules.flat_map(|rule| rule.as_ref().any_of.iter().flatten()) {
@@ -97,7 +97,7 @@ fn markers(raw: &raw::File) -> Result<Vec<String>, ProfileError> {
     Ok(markers)
 }
 
-fn patterns(rules: Rules, list: Option<&raw::Patterns>) -> Result<Vec<String>, ProfileError> {
+fn patterns(rules: Rules, list: Option<&raw::PatternKeys>) -> Result<Vec<String>, ProfileError> {
     let mut kept = Vec::new();
     for pattern in list.into_iter().flatten() {
         let bare = pattern.as_ref().trim_start_matches('/');
@@ -125,11 +125,11 @@ fn together(error: &PatternError) -> ProfileError {
     }
 }
 
-fn matching(raw: &raw::File, markers: &[String]) -> Result<Matching, ProfileError> {
+fn matching(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Matching, ProfileError> {
     for marker in raw.closes.iter().flatten().flat_map(|rule| &rule.as_ref().any_of) {
         patterns(Rules::loose("any_of"), Some(marker))?;
     }
-    let list = |name, list: &Option<raw::Patterns>| patterns(Rules::loose(name), list.as_ref());
+    let list = |name, list: &Option<raw::PatternKeys>| patterns(Rules::loose(name), list.as_ref());
     let runs = list("runs", &raw.runs)?;
     let (first, held) = (list("first", &raw.first)?, list("held", &raw.held)?);
     let written_once = list("written_once", &raw.written_once)?;

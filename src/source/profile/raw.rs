@@ -3,30 +3,30 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-type Text = Option<Spanned<String>>;
-pub(super) type Patterns = Vec<Spanned<String>>;
+type TextKey = Option<Spanned<String>>;
+pub(super) type PatternKeys = Vec<Spanned<String>>;
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
-    pub(super) based_on: Text,
+pub(super) struct ProfileKeys {
+    pub(super) based_on: TextKey,
     pub(super) description: Option<String>,
-    pub(super) runs: Option<Patterns>,
+    pub(super) runs: Option<PatternKeys>,
     pub(super) quiet_periods: Option<Spanned<i64>>,
-    pub(super) stale_after: Text,
-    pub(super) first: Option<Patterns>,
-    pub(super) held: Option<Patterns>,
-    pub(super) written_once: Option<Patterns>,
-    pub(super) left_out: Option<Patterns>,
-    pub(super) identified_by: Option<Patterns>,
+    pub(super) stale_after: TextKey,
+    pub(super) first: Option<PatternKeys>,
+    pub(super) held: Option<PatternKeys>,
+    pub(super) written_once: Option<PatternKeys>,
+    pub(super) left_out: Option<PatternKeys>,
+    pub(super) identified_by: Option<PatternKeys>,
     pub(super) closes: Option<Vec<Spanned<Closes>>>,
-    pub(super) words: Words<Vec<Spanned<Origin>>>,
+    pub(super) words: WordKeys<Vec<Spanned<OriginKeys>>>,
     pub(super) samples: Option<Vec<Spanned<Samples>>>,
-    pub(super) outcome: Option<Vec<Spanned<Outcome>>>,
+    pub(super) outcome: Option<Vec<Spanned<OutcomeKeys>>>,
     pub(super) manifest: Option<Vec<Spanned<Manifest>>>,
 }
 
-impl File {
+impl ProfileKeys {
     /// Takes from `base` what is not said here.
     pub(super) fn or(self, base: Self) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl File {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, bound = "T: Deserialize<'de> + Default")]
-pub(super) struct Words<T> {
+pub(super) struct WordKeys<T> {
     pub(super) run_id: Option<T>,
     pub(super) instrument: Option<T>,
     pub(super) flowcell: Option<T>,
@@ -59,7 +59,7 @@ pub(super) struct Words<T> {
     pub(super) sample: Option<T>,
 }
 
-impl<T> Words<T> {
+impl<T> WordKeys<T> {
     fn or(self, base: Self) -> Self {
         Self {
             run_id: self.run_id.or(base.run_id),
@@ -86,53 +86,53 @@ impl<T> Words<T> {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Closes {
-    pub(super) when: Words<Patterns>,
-    pub(super) any_of: Vec<Patterns>,
+    pub(super) when: WordKeys<PatternKeys>,
+    pub(super) any_of: Vec<PatternKeys>,
     pub(super) note: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Origin {
-    pub(super) file: Text,
-    pub(super) xml: Text,
-    pub(super) json: Text,
-    pub(super) key: Text,
-    pub(super) name: Text,
-    pub(super) path: Text,
+pub(super) struct OriginKeys {
+    pub(super) file: TextKey,
+    pub(super) xml: TextKey,
+    pub(super) json: TextKey,
+    pub(super) key: TextKey,
+    pub(super) name: TextKey,
+    pub(super) path: TextKey,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Samples {
-    pub(super) file: Text,
+    pub(super) file: TextKey,
     pub(super) sections: Vec<String>,
     pub(super) columns: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Outcome {
-    pub(super) file: Text,
-    pub(super) xml: Text,
-    pub(super) json: Text,
-    pub(super) key: Text,
+pub(super) struct OutcomeKeys {
+    pub(super) file: TextKey,
+    pub(super) xml: TextKey,
+    pub(super) json: TextKey,
+    pub(super) key: TextKey,
     pub(super) success: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Manifest {
-    pub(super) file: Text,
-    pub(super) separator: Text,
-    pub(super) column: Option<Spanned<Column>>,
-    pub(super) paths: Text,
+    pub(super) file: TextKey,
+    pub(super) separator: TextKey,
+    pub(super) column: Option<Spanned<ColumnKeys>>,
+    pub(super) paths: TextKey,
 }
 
 /// A column's number, counted from 1, or its name in the first line.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Column {
+pub(super) enum ColumnKeys {
     Number(i64),
     Name(String),
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::spot;
 use super::text::decoded;
 use crate::model::SourcePath;
-use crate::source::beneath::{Link, Root, is_exhausted, stat_fd};
+use crate::source::beneath::{LinkEnd, Root, is_exhausted, stat_fd};
 use crate::source::profile::{FilePattern, Spot};
 use crate::source::{DirectoryRoot, Error};
 
@@ -164,9 +164,9 @@ impl<'a> RunFolder<'a> {
         let file_type = self.root.stat(path)?.file_type;
         if file_type == FileType::Symlink {
             return Ok(match self.root.resolve(path) {
-                Link::Inside(target) => Some(target),
-                Link::Outside | Link::Broken => None,
-                Link::Failing(errno) => return Err(errno),
+                LinkEnd::Inside(target) => Some(target),
+                LinkEnd::Outside | LinkEnd::Broken => None,
+                LinkEnd::Failing(errno) => return Err(errno),
             });
         }
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))

@@ -1,7 +1,7 @@
 //! Uploads whose destination takes no calls: they wait for it, and no row of theirs says so.
 
 use super::selection::SUMS;
-use super::shown::{Destination, Tally, Upload, Wait};
+use super::shown::{DestinationShown, Tally, UploadShown, Wait};
 use super::{Result, Snapshot, read_destination, read_tally};
 use crate::model::{Hold, Stage};
 use crate::store::rows::IS_OPEN;
@@ -10,9 +10,9 @@ impl Snapshot {
     /// Has uploads that wait for their destination be shown so, and counted so.
     pub(super) fn note_closed(
         &self,
-        destinations: &[Destination],
+        destinations: &[DestinationShown],
         tallies: &mut [Tally],
-        uploads: &mut [Upload],
+        uploads: &mut [UploadShown],
     ) -> Result<()> {
         for destination in destinations.iter().filter(|destination| !destination.is_open()) {
             uploads.iter_mut().for_each(|upload| upload.note_closed(destination));
@@ -24,7 +24,7 @@ impl Snapshot {
     }
 
     /// As [`Self::note_closed`], of one upload.
-    pub(super) fn note_closed_for(&self, upload: &mut Upload) -> Result<()> {
+    pub(super) fn note_closed_for(&self, upload: &mut UploadShown) -> Result<()> {
         let sql = "SELECT * FROM destination_health";
         let destinations = self.list(sql, read_destination)?;
         let closed = destinations.iter().filter(|destination| !destination.is_open());
@@ -33,7 +33,7 @@ impl Snapshot {
     }
 
     /// Counts what a closed destination holds up, by the state that its rows alone would show.
-    fn tally_held(&self, destination: &Destination) -> Result<Vec<Tally>> {
+    fn tally_held(&self, destination: &DestinationShown) -> Result<Vec<Tally>> {
         let sql = format!(
             "SELECT state, count(*) AS upload_count, {SUMS} FROM uploads \
             WHERE {IS_OPEN} AND destination = ?1 AND hold = 'none' AND stage <> 'verified' AND {} \
@@ -62,15 +62,15 @@ fn recount(tallies: &mut [Tally], held: &Tally) {
     }
 }
 
-impl Destination {
+impl DestinationShown {
     /// Returns whether it takes calls.
     fn is_open(&self) -> bool {
         self.state == "ok"
     }
 }
 
-impl Upload {
-    fn note_closed(&mut self, destination: &Destination) {
+impl UploadShown {
+    fn note_closed(&mut self, destination: &DestinationShown) {
         let is_there = self.admission.destination.as_str() == destination.name;
         // What is verified needs no call for its receipt.
         let needs_calls =

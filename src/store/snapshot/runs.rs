@@ -19,14 +19,14 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 pub struct RunShown {
     pub row: RunRow,
     pub words: BTreeMap<String, String>,
-    pub tallies: Vec<RunTally>,
+    pub tallies: Vec<RunTallyShown>,
     /// Whether its source was disposed of, or why not yet.
     pub disposal: Option<DisposalShown>,
 }
 
 /// Uploads of one run at one destination.
 #[derive(Debug, Clone)]
-pub struct RunTally {
+pub struct RunTallyShown {
     pub destination: String,
     pub upload_count: u64,
     pub completed_count: u64,
@@ -134,7 +134,7 @@ impl Snapshot {
         let sql = "SELECT destination, upload_count, completed_count, parked_count \
             FROM run_tallies WHERE drop_name = ?1 AND run = ?2";
         let tallies = self.rows_of(sql, key, |row| {
-            Ok(RunTally {
+            Ok(RunTallyShown {
                 destination: row.get(0)?,
                 upload_count: rows::unsigned_at(row, 1)?,
                 completed_count: rows::unsigned_at(row, 2)?,

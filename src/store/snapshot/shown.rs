@@ -14,9 +14,9 @@ pub struct Status {
     /// A daemon holds the lock.
     pub is_running: bool,
     /// Process, version and start of the daemon that last ran.
-    pub daemon: Option<Daemon>,
-    pub drops: Vec<Drop>,
-    pub destinations: Vec<Destination>,
+    pub daemon: Option<DaemonShown>,
+    pub drops: Vec<DropShown>,
+    pub destinations: Vec<DestinationShown>,
     /// What was completed at targets that their destinations no longer have.
     pub former_targets: Vec<FormerTarget>,
     /// Uploads by the word for their state.
@@ -29,14 +29,14 @@ pub struct Status {
     /// Bytes accepted each second, lately, of all uploads together.
     pub rate_bytes_per_second: u64,
     /// Notices that are still to be sent.
-    pub notices: Notices,
+    pub notices: NoticesShown,
     /// What operators ordered, and since when.
     pub orders: Vec<(Standing, Scope, WallTime)>,
     /// Drops as runs, the newest first.
     pub runs: Vec<RunShown>,
     pub database: Database,
     /// Unfinished uploads, then ended ones, the newest first.
-    pub uploads: Vec<Upload>,
+    pub uploads: Vec<UploadShown>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Database {
 
 /// Notices that are still to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notices {
+pub struct NoticesShown {
     pub waiting_count: u64,
     /// Why the oldest that failed was not taken.
     pub failure: Option<String>,
@@ -86,14 +86,14 @@ pub struct Ignored {
 
 /// Who runs or last ran.
 #[derive(Debug, Clone)]
-pub struct Daemon {
+pub struct DaemonShown {
     pub pid: u32,
     pub version: String,
     pub started_at: WallTime,
 }
 
 #[derive(Debug, Clone)]
-pub struct Drop {
+pub struct DropShown {
     pub name: String,
     pub directory: String,
     /// `events`, `scanning` or `deaf`.
@@ -105,7 +105,7 @@ pub struct Drop {
 }
 
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub struct DestinationShown {
     pub name: String,
     pub platform: String,
     /// `ok`, `throttled`, `unreachable` or `halted`.
@@ -142,7 +142,7 @@ pub struct Tally {
 }
 
 #[derive(Debug, Clone)]
-pub struct Upload {
+pub struct UploadShown {
     pub admission: Admission,
     pub state: UploadState,
     pub accepted_bytes: u64,
@@ -172,7 +172,7 @@ pub struct Awaited {
 
 #[derive(Debug, Clone)]
 pub struct Detail {
-    pub upload: Upload,
+    pub upload: UploadShown,
     pub remote_upload_id: Option<String>,
     pub remote_name: Option<String>,
     pub begun_at: Option<WallTime>,
@@ -187,17 +187,17 @@ pub struct Detail {
     /// SHA-256 of the whole file, where it was asked for.
     pub whole_sha256: Option<[u8; 32]>,
     /// Its export, once one was intended.
-    pub export: Option<Export>,
+    pub export: Option<ExportShown>,
     pub platform: String,
     /// When its parts and attempts were removed, for it ended long ago.
     pub pruned_at: Option<WallTime>,
-    pub parts: Vec<Part>,
+    pub parts: Vec<PartShown>,
     /// Failed attempts, the newest first.
     pub attempts: Vec<Attempt>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Export {
+pub struct ExportShown {
     pub volume: String,
     pub location: String,
     /// `intended`, `started`, `failed` or `completed`.
@@ -213,7 +213,7 @@ pub struct Export {
 }
 
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct PartShown {
     pub number: PartNumber,
     /// Digest of its bytes.
     pub md5: Md5,
@@ -246,7 +246,7 @@ impl Awaited {
     }
 }
 
-impl Upload {
+impl UploadShown {
     pub(super) fn note_orders(&mut self, orders: &[(Standing, Scope, WallTime)]) {
         let Admission { id, destination, drop, run, .. } = &self.admission;
         let is_meant = |scope: &Scope| scope.covers((*id, destination), (drop, run));

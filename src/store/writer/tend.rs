@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, TransactionBehavior};
 
 use super::{Result, Writer};
 use crate::model::WallTime;
-use crate::store::care::{Cared, Verdict};
+use crate::store::care::{Cared, CheckVerdict};
 use crate::store::rows::IS_ENDED;
 use crate::store::schema::BUSY_TIMEOUT;
 use crate::store::{Tend, Tended};
@@ -129,7 +129,7 @@ pub(in crate::store) fn load(connection: &Connection) -> Result<Cared> {
             backup_at: time("backup_at_ns")?,
             backup_failure: row.get("backup_failure")?,
             checked_at: time("checked_at_ns")?,
-            verdict: is_sound.map(|is_sound| Verdict { is_sound, detail }),
+            verdict: is_sound.map(|is_sound| CheckVerdict { is_sound, detail }),
         })
     })
 }

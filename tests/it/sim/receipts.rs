@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dropferry::testing::daemon::data_of;
+use dropferry::testing::daemon::receipt_of;
 use dropferry::testing::model::{EndReason, Stage, UploadId};
 use dropferry::testing::receipt;
 use dropferry::testing::store::snapshot::Detail;
@@ -55,5 +55,5 @@ pub(super) fn digest_of(bytes: &[u8]) -> [u8; 32] {
 
 /// Returns the receipt's bytes, from rows alone.
 pub(super) fn rendered(detail: Detail) -> Vec<u8> {
-    receipt::render(&data_of(detail).expect("a receipt is asked for when the rows are ready"))
+    receipt::render(&receipt_of(detail).expect("a receipt is asked for when the rows are ready"))
 }

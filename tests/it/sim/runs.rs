@@ -10,7 +10,7 @@ use dropferry::testing::model::{
 };
 use dropferry::testing::platform::contract::Platform;
 use dropferry::testing::receipt;
-use dropferry::testing::store::snapshot::{Proving, RunRef, Upload};
+use dropferry::testing::store::snapshot::{Proving, RunRef, UploadShown};
 
 use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
@@ -105,7 +105,7 @@ impl World {
         let status = super::check::status(self);
         for path in self.paths_of(run) {
             let (version, bytes) = &self.files[&path];
-            let is_it = |u: &&Upload| {
+            let is_it = |u: &&UploadShown| {
                 u.admission.path == path
                     && u.admission.fingerprint.same_version(version)
                     && (is_leaving || !matches!(u.state.stage, Stage::Ended(_)))

@@ -11,7 +11,7 @@ use dropferry::testing::model::{
     DestinationName, DirectoryName, EndReason, Hold, NamePolicy, ParkReason, Scope, SourcePath,
     Stage, Verb,
 };
-use dropferry::testing::store::snapshot::Upload;
+use dropferry::testing::store::snapshot::UploadShown;
 
 use super::check;
 use super::notices::messages;
@@ -244,9 +244,9 @@ fn destinations_of<'a>(world: &'a World, path: &SourcePath) -> Vec<&'a Destinati
 }
 
 /// The version that stands there has one upload that did not end without a file, unless it was given up.
-fn assert_one_end(world: &World, uploads: &[Upload], key: (&SourcePath, &DestinationName)) {
+fn assert_one_end(world: &World, uploads: &[UploadShown], key: (&SourcePath, &DestinationName)) {
     let version = world.files[key.0].0;
-    let is_it = |u: &&Upload| {
+    let is_it = |u: &&UploadShown| {
         (&u.admission.path, &u.admission.destination) == key && u.admission.fingerprint == version
     };
     let (ended, live): (Vec<_>, Vec<_>) =
@@ -274,7 +274,7 @@ fn one_job_each(world: &World) {
 }
 
 /// As many files as completed uploads, or as names where they replace each other.
-fn far_side_holds(world: &World, uploads: &[Upload], completed: usize) {
+fn far_side_holds(world: &World, uploads: &[UploadShown], completed: usize) {
     let far = world.fake.state();
     let names: BTreeSet<_> =
         far.files.values().map(|file| (&file.target.folders, &file.target.name)).collect();
@@ -292,7 +292,7 @@ fn far_side_holds(world: &World, uploads: &[Upload], completed: usize) {
         }
     } else {
         // What is given up when it is there already stays there.
-        let given_up = |u: &&Upload| u.state.stage == Stage::Ended(EndReason::Abandoned);
+        let given_up = |u: &&UploadShown| u.state.stage == Stage::Ended(EndReason::Abandoned);
         let given_up = uploads.iter().filter(given_up).count();
         let expected = completed..=completed + given_up;
         assert!(expected.contains(&far.files.len()), "{} files there", far.files.len());

@@ -41,7 +41,11 @@ impl Resolver<'_> {
         Some(TargetKeys { metadata: raw.metadata, tags: raw.tags, export, ..target })
     }
 
-    fn export(&mut self, name: &str, raw: Option<Spanned<raw::Export>>) -> Option<ExportSettings> {
+    fn export(
+        &mut self,
+        name: &str,
+        raw: Option<Spanned<raw::ExportKeys>>,
+    ) -> Option<ExportSettings> {
         let raw = raw?;
         let (span, raw) = (raw.span(), raw.into_inner());
         let of = ("export of destination", name);

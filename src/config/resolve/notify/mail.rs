@@ -14,7 +14,7 @@ impl Resolver<'_> {
     pub(super) fn mail(
         &mut self,
         span: &Range<usize>,
-        raw: raw::Mail,
+        raw: raw::MailKeys,
         network: &http::Settings,
     ) -> (ChannelKeys, Option<Sender>) {
         self.check_addresses(span, &raw);
@@ -40,7 +40,7 @@ impl Resolver<'_> {
         (common, Some(Sender::Mail(settings)))
     }
 
-    fn check_addresses(&mut self, span: &Range<usize>, raw: &raw::Mail) {
+    fn check_addresses(&mut self, span: &Range<usize>, raw: &raw::MailKeys) {
         for (key, is_missing) in [("to", raw.to.is_empty()), ("from", raw.from.is_none())] {
             if is_missing {
                 let message = format!("[notify] mail has no {key}");
@@ -93,7 +93,7 @@ impl Resolver<'_> {
     }
 
     /// Where the password is: a file, or what systemd hands over.
-    fn password(&mut self, raw: Spanned<raw::Credential>) -> Option<PathBuf> {
+    fn password(&mut self, raw: Spanned<raw::CredentialKeys>) -> Option<PathBuf> {
         let span = raw.span();
         let inner = raw.into_inner();
         let file = match (inner.file, inner.systemd, inner.profile) {

@@ -21,7 +21,7 @@ const NO_CHANGE: &str = "no change";
 type SpotKeys<'a> = [(&'static str, Option<&'a Spanned<String>>); 4];
 
 /// Checks and compiles it.
-pub(super) fn reading(raw: &raw::File, markers: &[String]) -> Result<Reading, ProfileError> {
+pub(super) fn reading(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Reading, ProfileError> {
     let closes = raw.closes.as_deref().unwrap_or_default();
     let is_default = |rule: &Spanned<raw::Closes>| rule.as_ref().when.given().next().is_none();
     if let Some(early) = closes.iter().rev().skip(1).find(|rule| is_default(rule)) {
@@ -106,7 +106,7 @@ fn required_file(
     }
 }
 
-fn origin(word: &'static str, one: &Spanned<raw::Origin>) -> Result<Origin, ProfileError> {
+fn origin(word: &'static str, one: &Spanned<raw::OriginKeys>) -> Result<Origin, ProfileError> {
     let raw = one.as_ref();
     let keys: SpotKeys<'_> = [
         ("xml", raw.xml.as_ref()),
@@ -173,7 +173,7 @@ fn samples_rule(one: &Spanned<raw::Samples>) -> Result<SamplesRule, ProfileError
     })
 }
 
-fn outcome_rule(one: &Spanned<raw::Outcome>) -> Result<OutcomeRule, ProfileError> {
+fn outcome_rule(one: &Spanned<raw::OutcomeKeys>) -> Result<OutcomeRule, ProfileError> {
     let raw = one.as_ref();
     let keys: SpotKeys<'_> = [
         ("xml", raw.xml.as_ref()),
@@ -205,11 +205,11 @@ fn manifest_rule(one: &Spanned<raw::Manifest>) -> Result<ManifestRule, ProfileEr
     })
 }
 
-fn column(value: Option<&Spanned<raw::Column>>) -> Result<Column, ProfileError> {
+fn column(value: Option<&Spanned<raw::ColumnKeys>>) -> Result<Column, ProfileError> {
     let Some(value) = value else { return Ok(Column::Number(0)) };
     match value.as_ref() {
-        raw::Column::Name(name) => Ok(Column::Name(name.clone())),
-        raw::Column::Number(number) => match usize::try_from(*number) {
+        raw::ColumnKeys::Name(name) => Ok(Column::Name(name.clone())),
+        raw::ColumnKeys::Number(number) => match usize::try_from(*number) {
             Ok(number @ 1..=1_000) => Ok(Column::Number(number - 1)),
             Ok(_) | Err(_) => {
                 let hint = "allowed: a number from 1, or the column's name".to_owned();
