@@ -42,7 +42,7 @@ const REQUEST_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     Order {
         verb: Verb,
         of: Vec<Scope>,
@@ -84,7 +84,7 @@ pub enum RateOrder {
     BytesPerSecond(u64),
 }
 
-impl Request {
+impl ControlRequest {
     /// Says what of a request is more than one may hold.
     fn excess(&self) -> Option<String> {
         match self {
@@ -139,7 +139,7 @@ pub struct Handed {
 /// A request on its way to the daemon's loop.
 #[derive(Debug)]
 pub(crate) struct ReceivedRequest {
-    pub request: Request,
+    pub request: ControlRequest,
     pub descriptors: Descriptors,
     /// Who asks: a user's number.
     pub user: u32,

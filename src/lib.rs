@@ -139,7 +139,7 @@ pub mod testing {
         pub use crate::config::{Config, DEFAULT};
     }
     pub mod control {
-        pub use crate::control::{Reply, Request, ask};
+        pub use crate::control::{ControlRequest, Reply, ask};
     }
     pub mod daemon {
         pub use crate::daemon::{clients, desk, portion, receipt_of, recording, stored};

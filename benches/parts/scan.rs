@@ -30,7 +30,7 @@ pub(crate) fn measure() {
         let (root, filter) = (DirectoryRoot::at(drop.path()), filter(drop.path(), profile));
         table.case(format!("scan, profile {profile}"), move || {
             let mut count = 0;
-            let seen = scan(&root, (&filter, &BTreeSet::new()), |batch| {
+            let seen = scan(&root, &filter, &BTreeSet::new(), |batch| {
                 count += batch.len();
                 ControlFlow::Continue(())
             });

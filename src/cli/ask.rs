@@ -6,18 +6,18 @@ use anyhow::bail;
 use rustix::fd::BorrowedFd;
 
 use super::Common;
-use crate::control::{self, Error, Reply, Request};
+use crate::control::{self, ControlRequest, Error, Reply};
 use crate::store;
 
 /// Sends a request to the daemon of this configuration, and returns its answer.
-pub(super) fn ask(common: &Common, request: &Request) -> anyhow::Result<Reply> {
+pub(super) fn ask(common: &Common, request: &ControlRequest) -> anyhow::Result<Reply> {
     hand_in(common, request, &[])
 }
 
 /// As [`ask`], with open files.
 pub(super) fn hand_in(
     common: &Common,
-    request: &Request,
+    request: &ControlRequest,
     files: &[BorrowedFd<'_>],
 ) -> anyhow::Result<Reply> {
     let reply = reach(common, async |path| control::ask(&path, request, files).await)?;

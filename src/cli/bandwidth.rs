@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Common, Exit, ask, render};
 use crate::config::parse_rate;
-use crate::control::{RateOrder, Reply, Request};
+use crate::control::{ControlRequest, RateOrder, Reply};
 
 #[derive(Debug, Args)]
 pub(super) struct BandwidthArguments {
@@ -27,8 +27,10 @@ pub(super) fn execute(common: &Common, arguments: &BandwidthArguments) -> anyhow
             bail!("{rate:?} is no rate\nhint: allowed: {}, or \"configured\"", unit.allowed)
         }
     };
-    let reply = ask::ask(common, &Request::Bandwidth { set })?;
-    let Reply::Bandwidth { bytes_per_second, is_ordered } = reply else { return ask::odd(&reply) };
+    let reply = ask::ask(common, &ControlRequest::Bandwidth { set })?;
+    let Reply::Bandwidth { bytes_per_second, is_ordered } = reply else {
+        return ask::odd(&reply);
+    };
     if arguments.json {
         render::json(&json!({
             "schema": 1, "bytes_per_second": bytes_per_second, "is_ordered": is_ordered,

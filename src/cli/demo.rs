@@ -82,7 +82,7 @@ async fn demonstrate(arguments: &DemoArguments, home: &Path) -> anyhow::Result<E
         Some(vendor) => vec![vendor],
         None => Vendor::ALL.to_vec(),
     };
-    let stage = DemoPlaces::set(home, &drop, (&sandbox, &token), vendors)?;
+    let stage = DemoPlaces::set(home, &drop, &sandbox, &token, vendors)?;
     for vendor in &stage.vendors {
         let (title, url) = (vendor.title(), sandbox.base_url(*vendor));
         render::data(&format!("the sandbox stands in for {title} at {url}"))?;
@@ -105,7 +105,8 @@ impl DemoPlaces {
     fn set(
         home: &Path,
         drop: &Path,
-        (sandbox, token): (&Sandbox, &str),
+        sandbox: &Sandbox,
+        token: &str,
         vendors: Vec<Vendor>,
     ) -> anyhow::Result<Self> {
         let keys = format!(

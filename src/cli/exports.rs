@@ -20,7 +20,8 @@ pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::
     let mut exports = Snapshot::open(&common.state_directory()?)?.exports()?;
     exports.retain(|(_, export)| arguments.all || arguments.json || export.state != "completed");
     if arguments.json {
-        let shown: Vec<_> = exports.iter().map(to_json).collect();
+        let shown: Vec<_> =
+            exports.iter().map(|(upload, export)| to_json(upload, export)).collect();
         render::json(&json!({"schema": 1, "exports": shown}))?;
         return Ok(Exit::Fine);
     }
@@ -29,12 +30,14 @@ pub(super) fn execute(common: &Common, arguments: &ExportsArguments) -> anyhow::
         return Ok(Exit::Fine);
     }
     let head = ["upload", "file", "to", "state", "since", "because"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head.to_vec()).chain(exports.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(head.to_vec())
+        .chain(exports.iter().map(|(upload, export)| row(upload, export)))
+        .collect();
     render::data(&render::table(&rows))?;
     Ok(Exit::Fine)
 }
 
-fn row((upload, export): &(UploadShown, ExportShown)) -> Vec<String> {
+fn row(upload: &UploadShown, export: &ExportShown) -> Vec<String> {
     let since = export.exported_at.or(export.started_at).or(export.intended_at);
     vec![
         upload.admission.id.to_string(),
@@ -46,7 +49,7 @@ fn row((upload, export): &(UploadShown, ExportShown)) -> Vec<String> {
     ]
 }
 
-fn to_json((upload, export): &(UploadShown, ExportShown)) -> Value {
+fn to_json(upload: &UploadShown, export: &ExportShown) -> Value {
     json!({
         "upload_id": upload.admission.id.0,
         "drop": upload.admission.drop.as_str(),

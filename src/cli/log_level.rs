@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, Exit, ask, parse_level, render};
-use crate::control::{Reply, Request};
+use crate::control::{ControlRequest, Reply};
 use crate::telemetry::Level;
 
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(super) struct LogLevelArguments {
 
 pub(super) fn execute(common: &Common, arguments: &LogLevelArguments) -> anyhow::Result<Exit> {
     let set = arguments.level.map(|level| level.as_str().to_owned());
-    let reply = ask::ask(common, &Request::LogLevel { set })?;
+    let reply = ask::ask(common, &ControlRequest::LogLevel { set })?;
     let Reply::LogLevel(level) = reply else { return ask::odd(&reply) };
     if arguments.json {
         render::json(&json!({ "schema": 1, "log_level": level }))?;

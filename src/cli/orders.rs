@@ -9,7 +9,7 @@ use serde_json::json;
 use super::what::What;
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
-use crate::control::{Reply, Request};
+use crate::control::{ControlRequest, Reply};
 use crate::model::{DestinationName, DirectoryName, OrderChange, Scope, Verb};
 use crate::store::snapshot::Snapshot;
 
@@ -82,7 +82,7 @@ pub(super) fn retry(common: &Common, arguments: &RetryArguments) -> anyhow::Resu
     }
     let mut resent = Vec::new();
     for to in &destinations {
-        let reply = ask::ask(common, &Request::Resend { to: to.clone() })?;
+        let reply = ask::ask(common, &ControlRequest::Resend { to: to.clone() })?;
         if !matches!(reply, Reply::Resending) {
             return ask::odd(&reply);
         }
@@ -111,7 +111,7 @@ pub(super) fn execute(
     ask::check(common)?;
     let mut changes = Vec::new();
     for some in scopes(common, arguments)?.chunks(SCOPES_AT_ONCE) {
-        let reply = ask::ask(common, &Request::Order { verb, of: some.to_vec() })?;
+        let reply = ask::ask(common, &ControlRequest::Order { verb, of: some.to_vec() })?;
         let Reply::Changed(changed) = reply else { return ask::odd(&reply) };
         changes.extend(changed);
     }

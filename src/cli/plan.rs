@@ -52,21 +52,17 @@ fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
     let drop = planner.drop;
     let filter = Filter::new(&drop.source)?;
     let mut printed = Ok(());
-    scan(
-        &DirectoryRoot::at(&drop.source.directory),
-        (&filter, &BTreeSet::new()),
-        |observations| {
-            let mut lines = String::new();
-            for seen in &observations {
-                for line in planner.lines_of(seen) {
-                    lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
-                    lines.push('\n');
-                }
+    scan(&DirectoryRoot::at(&drop.source.directory), &filter, &BTreeSet::new(), |observations| {
+        let mut lines = String::new();
+        for seen in &observations {
+            for line in planner.lines_of(seen) {
+                lines.push_str(&if json { json_line(&line) } else { sentence(&line) });
+                lines.push('\n');
             }
-            printed = if lines.is_empty() { Ok(()) } else { render::data(&lines) };
-            if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        },
-    )?;
+        }
+        printed = if lines.is_empty() { Ok(()) } else { render::data(&lines) };
+        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     printed?;
     Ok(())
 }

@@ -127,6 +127,8 @@ fn to_json(status: &Status) -> Value {
     let (accepted, in_flight) = (sum(|t| t.accepted_bytes), sum(|t| t.bytes_in_flight));
     // What was in flight when the daemon ended was cut, and will be sent again.
     let (in_flight, cut) = if status.is_running { (in_flight, 0) } else { (0, in_flight) };
+    let orders =
+        status.orders.iter().map(|(standing, scope, at)| order_json(*standing, scope, *at));
     let rate = status.selection.measures_rate().then_some(status.rate_bytes_per_second);
     let drops = status.drops.iter().map(|drop| {
         json!({
@@ -165,7 +167,7 @@ fn to_json(status: &Status) -> Value {
             "given_up": status.notices.given_up_count,
             "given_up_why": status.notices.given_up_why,
         },
-        "orders": status.orders.iter().map(order_json).collect::<Vec<_>>(),
+        "orders": orders.collect::<Vec<_>>(),
         "runs": status.runs.iter().map(run_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
         "uploads_left_out": left_out(status),
@@ -188,9 +190,9 @@ fn database_json(database: &Database) -> Value {
     })
 }
 
-fn order_json((standing, scope, since): &(Standing, Scope, WallTime)) -> Value {
+fn order_json(standing: Standing, scope: &Scope, since: WallTime) -> Value {
     json!({
-        "standing": standing.as_str(), "of": scope.to_string(), "since": render::time(Some(*since)),
+        "standing": standing.as_str(), "of": scope.to_string(), "since": render::time(Some(since)),
     })
 }
 

@@ -21,7 +21,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::OFlags;
 
 use super::{Common, Exit, ask, render, status};
-use crate::control::{FILES_MAX, Handed, Reply, Request};
+use crate::control::{ControlRequest, FILES_MAX, Handed, Reply};
 use crate::model::{Observation, Seen, Shown, SourcePath, UploadId};
 use crate::source::{self, DirectoryRoot, Filter};
 use crate::store::snapshot::{Detail, Snapshot};
@@ -111,7 +111,7 @@ impl OpenedFile {
                     false => ControlFlow::Continue(()),
                 }
             };
-            source::scan(&DirectoryRoot::at(&real), (&filter, &BTreeSet::new()), batch)
+            source::scan(&DirectoryRoot::at(&real), &filter, &BTreeSet::new(), batch)
                 .with_context(unusable)?;
         } else {
             let asked = vec![SourcePath::from_bytes(name.as_bytes())];
@@ -150,14 +150,16 @@ impl HandedIn {
         offered.left_out.into_iter().for_each(|(path, why)| self.leave_out(&path, why));
         for paths in offered.files.chunks(FILES_MAX) {
             let opened: Vec<_> = paths.iter().filter_map(|path| self.open(path)).collect();
-            let request = Request::Upload {
+            let request = ControlRequest::Upload {
                 paths: opened.iter().map(|(path, _)| bytes(path)).collect(),
                 below: Some(bytes(&offered.below)),
                 to: to.to_owned(),
             };
             let files: Vec<BorrowedFd<'_>> = opened.iter().map(|(_, file)| file.as_fd()).collect();
             let reply = ask::hand_in(common, &request, &files)?;
-            let Reply::HandedIn { uploads, left_out } = reply else { return ask::odd(&reply) };
+            let Reply::HandedIn { uploads, left_out } = reply else {
+                return ask::odd(&reply);
+            };
             self.uploads.extend(uploads);
             self.left_out.extend(left_out);
         }

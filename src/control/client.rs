@@ -8,7 +8,7 @@ use rustix::fd::BorrowedFd;
 use tokio::net::UnixStream;
 
 use super::wire::{Wire, WireLine};
-use super::{Error, Reply, Request};
+use super::{ControlRequest, Error, Reply};
 
 /// An answer names each thing that was ordered.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
@@ -16,7 +16,11 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks a running daemon, and passes open files with the request.
-pub async fn ask(path: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
+pub async fn ask(
+    path: &Path,
+    request: &ControlRequest,
+    files: &[BorrowedFd<'_>],
+) -> Result<Reply, Error> {
     let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
     let mut wire = Wire::new(connect(path).await?);
     let exchange = async {

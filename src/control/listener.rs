@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::place::{self, SocketPlace};
 use super::wire::{Wire, WireLine};
-use super::{Descriptors, Error, REQUEST_MAX, ReceivedRequest, Reply, Request};
+use super::{ControlRequest, Descriptors, Error, REQUEST_MAX, ReceivedRequest, Reply};
 
 /// A peer sends its line, and reads its answer, within this time.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
@@ -187,7 +187,7 @@ async fn answer(
     user: u32,
     asked: &mpsc::Sender<ReceivedRequest>,
 ) -> Reply {
-    let request: Request = match serde_json::from_slice(line) {
+    let request: ControlRequest = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => return Reply::Refused(format!("that is no request: {error}")),
     };

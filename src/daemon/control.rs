@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Daemon;
 use super::handed::{self, Found, Protected};
 use crate::config::Config;
-use crate::control::{Handed, Listener, RateOrder, ReceivedRequest, Reply, Request};
+use crate::control::{ControlRequest, Handed, Listener, RateOrder, ReceivedRequest, Reply};
 use crate::engine::event::Event;
 use crate::engine::orders::{Order, OrderAnswer, OrderId};
 use crate::limiter::Rate;
@@ -31,7 +31,7 @@ pub(super) struct Ready {
 
 #[derive(Debug)]
 enum Wanted {
-    Request(Request),
+    Request(ControlRequest),
     Files(Result<Found, String>, DestinationName),
 }
 
@@ -109,7 +109,7 @@ impl Control {
     /// Files that are handed in are looked at aside, however long their disk takes.
     fn search(&mut self, asked: ReceivedRequest) -> Option<Ready> {
         let ReceivedRequest { request, descriptors, user, answer } = asked;
-        let Request::Upload { paths, below, to } = request else {
+        let ControlRequest::Upload { paths, below, to } = request else {
             return Some(Ready { wanted: Wanted::Request(request), user, answer });
         };
         let to = DestinationName::new(to);
@@ -144,22 +144,22 @@ impl Daemon {
             Wanted::Request(request) => request,
         };
         let (verb, of) = match request {
-            Request::Order { verb, of } => (verb, of),
-            Request::Resend { to } => {
+            ControlRequest::Order { verb, of } => (verb, of),
+            ControlRequest::Resend { to } => {
                 let to = DestinationName::new(to);
                 let destination = Shown(to.as_str());
                 tracing::info!(%destination, "user {user} orders: send again what its former targets hold");
                 let waiting = WaitingRequest { answer, left_out: Vec::new() };
                 return self.order(Order::Resend { to }, waiting);
             }
-            Request::Bandwidth { set } => {
+            ControlRequest::Bandwidth { set } => {
                 let reply = self.order_bandwidth(set, user);
                 return self.reply(answer, reply);
             }
-            Request::LogLevel { set } => {
+            ControlRequest::LogLevel { set } => {
                 return self.reply(answer, order_level(set.as_deref(), user));
             }
-            Request::Upload { .. } => {
+            ControlRequest::Upload { .. } => {
                 return self.reply(answer, Reply::Refused("its files were not looked for".into()));
             }
         };

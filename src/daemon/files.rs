@@ -17,7 +17,8 @@ fn local(why: crate::store::Error) -> Failure {
 /// Reads a file once and compares it with what was last sent of it, or by one upload.
 pub(super) async fn compare(
     world: Arc<World>,
-    (drop, path): (DirectoryName, SourcePath),
+    drop: DirectoryName,
+    path: SourcePath,
     fingerprint: Fingerprint,
     against: Option<UploadId>,
 ) -> ActReply {

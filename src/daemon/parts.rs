@@ -43,7 +43,7 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
     let has_hung = Arc::new(AtomicBool::new(false));
     let chunks = Patient::new(bytes, world, (drop, path.clone(), device), Arc::clone(&has_hung));
-    let chunks = Paced::new(chunks, &world.bandwidth, (Arc::clone(sent), Arc::clone(&meter)));
+    let chunks = Paced::new(chunks, &world.bandwidth, Arc::clone(sent), Arc::clone(&meter));
     let header = destination.traits().wants_md5_first.then_some(md5);
     let body = PartBody { length, md5: header, chunks: chunks.boxed() };
     let done = destination.put(&sending.request, body).await;
@@ -167,7 +167,8 @@ impl Paced {
     fn new(
         chunks: Patient,
         pacer: &Arc<Bandwidth>,
-        (counter, meter): (Arc<AtomicU64>, Arc<Meter>),
+        counter: Arc<AtomicU64>,
+        meter: Arc<Meter>,
     ) -> Self {
         let (pacer, slice) = (Arc::clone(pacer), pacer.slice());
         Self { chunks, rest: Bytes::new(), waiting: None, slice, pacer, counter, meter }

@@ -45,7 +45,7 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
         }
         Act::Look { drop, paths } => look(world, drop, paths).await,
         Act::CompareContent { drop, path, fingerprint, against } => {
-            files::compare(world, (drop, path), fingerprint, against).await
+            files::compare(world, drop, path, fingerprint, against).await
         }
         Act::FindMoved { drop, files: asked } => files::find_moved(world, drop, asked).await,
         Act::Call { destination, call, .. } => {
@@ -107,7 +107,7 @@ async fn scan_drop(
         };
         source.root.expect(root);
         source.see(source.root.mark().ok());
-        let scanned = source::scan(&source.root, (&source.filter, &skip), take);
+        let scanned = source::scan(&source.root, &source.filter, &skip, take);
         source.see(scanned.as_ref().ok().map(|summary| summary.mark));
         if let Some(failure) = unread {
             return failed(failure);

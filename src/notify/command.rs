@@ -64,7 +64,7 @@ async fn send_within(settings: &Settings, line: String, limit: Duration) -> Resu
         .map_err(|error| failed(format!("{program} cannot be run: {error}")))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = ProcessGroup(pid);
-    let mut written = (Vec::new(), Vec::new());
+    let mut written = Written::default();
     let ended = converse(&mut child, line, &mut written);
     let status = match tokio::time::timeout(limit, ended).await {
         Ok(Ok(status)) => status,
@@ -103,10 +103,16 @@ fn start(program: &str, arguments: &[String]) -> std::io::Result<Child> {
 }
 
 /// Feeds the program and hears it out until it ends.
+#[derive(Default)]
+struct Written {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
 async fn converse(
     child: &mut Child,
     line: String,
-    written: &mut (Vec<u8>, Vec<u8>),
+    written: &mut Written,
 ) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
@@ -116,7 +122,7 @@ async fn converse(
         }
     };
     let talk = async {
-        tokio::join!(feed, hear(stdout, &mut written.0), hear(stderr, &mut written.1));
+        tokio::join!(feed, hear(stdout, &mut written.stdout), hear(stderr, &mut written.stderr));
     };
     tokio::pin!(talk);
     let status = tokio::select! {
@@ -138,8 +144,8 @@ async fn hear(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 }
 
 /// What the program wrote, errors first, as the end of a sentence.
-fn said(written: &(Vec<u8>, Vec<u8>)) -> String {
-    let both = [&written.1[..], b" ", &written.0[..]].concat();
+fn said(written: &Written) -> String {
+    let both = [&written.stderr[..], b" ", &written.stdout[..]].concat();
     let text = String::from_utf8_lossy(&both);
     let words: Vec<_> = text.split_whitespace().collect();
     if words.is_empty() { String::new() } else { format!(": {}", Shown(&words.join(" "))) }

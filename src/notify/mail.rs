@@ -68,13 +68,14 @@ pub(crate) async fn send(
         Ok(Err(error)) => Err(failure(settings, &error)),
         Err(_) => Err(unsent(
             settings,
-            (FailureKind::TimedOut, &format!("no end within {} s", TIME_LIMIT.as_secs())),
+            FailureKind::TimedOut,
+            &format!("no end within {} s", TIME_LIMIT.as_secs()),
         )),
     }
 }
 
-fn unsent(settings: &Settings, why: (FailureKind, &str)) -> Failure {
-    Failure::new(why.0, format!("the mail is not taken by {}: {}", settings.host, why.1))
+fn unsent(settings: &Settings, kind: FailureKind, why: &str) -> Failure {
+    Failure::new(kind, format!("the mail is not taken by {}: {}", settings.host, why))
 }
 
 /// Tells a refusal of this message from the server's own misfortune.
@@ -91,11 +92,11 @@ fn failure(settings: &Settings, error: &lettre::transport::smtp::Error) -> Failu
     };
     let said = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     let said: String = said.chars().take(WORDS_MAX).collect();
-    Failure { status, ..unsent(settings, (kind, &Shown(&said).to_string())) }
+    Failure { status, ..unsent(settings, kind, &Shown(&said).to_string()) }
 }
 
 fn message(settings: &Settings, notice: &Notice) -> Result<Message, Failure> {
-    let unusable = |why: String| unsent(settings, (FailureKind::BadRequest, &why));
+    let unusable = |why: String| unsent(settings, FailureKind::BadRequest, &why);
     let mailbox = |text: &String| {
         text.parse::<Mailbox>().map_err(|error| unusable(format!("{text:?}: {error}")))
     };

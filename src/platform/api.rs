@@ -34,7 +34,8 @@ impl Api {
     /// prefix.
     pub(super) fn new(
         address: &str,
-        (token_header, token_prefix): (&str, &str),
+        token_header: &str,
+        token_prefix: &str,
         link: Link,
     ) -> Result<Self, Failure> {
         let mut base = base_url(address)?;
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_read_again_and_a_pause_is_made() {
         let (link, file) = link("first", Some(1.0), frozen(WallTime(0)));
-        let api = Api::new("https://far.example", ("x-key", "Bearer "), link).expect("an API");
+        let api = Api::new("https://far.example", "x-key", "Bearer ", link).expect("an API");
         let sent = || {
             let headers = api.authorised(json_headers(false)).expect("a token");
             headers["x-key"].to_str().expect("text").to_owned()

@@ -132,7 +132,7 @@ impl BaseSpace {
     /// Builds the client.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         Ok(Self {
-            api: Api::new(&settings.base_url, ("x-access-token", ""), link)?,
+            api: Api::new(&settings.base_url, "x-access-token", "", link)?,
             place: settings.place.clone(),
             places: PlaceIds::default(),
             listings: Listings::default(),

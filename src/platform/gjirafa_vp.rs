@@ -102,8 +102,8 @@ pub(crate) struct GjirafaVp {
 impl GjirafaVp {
     /// Builds the client.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
-        let header = (settings.auth_header.as_str(), settings.auth_prefix.as_str());
-        let api = Api::new(&settings.base_url, header, link)?;
+        let Settings { base_url, auth_header, auth_prefix, .. } = settings;
+        let api = Api::new(base_url, auth_header, auth_prefix, link)?;
         let (project, addresses) = (settings.project.clone(), Addresses::default());
         Ok(Self { api, project, addresses })
     }

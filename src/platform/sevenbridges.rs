@@ -89,7 +89,7 @@ pub(crate) struct SevenBridges {
 impl SevenBridges {
     /// Builds the client.
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
-        let api = Api::new(&settings.base_url, ("x-sbg-auth-token", ""), link)?;
+        let api = Api::new(&settings.base_url, "x-sbg-auth-token", "", link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());
         Ok(Self { api, project, folders })
     }

@@ -73,7 +73,7 @@ pub fn write_run(
     let temporary = parent.join(format!(".{}.partial", Hex(&Sha256::digest(name)[..8])));
     let mut out =
         Hashing { file: BufWriter::new(File::create(&temporary)?), sha256: Sha256::new() };
-    write_json(&mut out, (row, generation), files)?;
+    write_json(&mut out, row, generation, files)?;
     let Hashing { file, sha256 } = out;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
@@ -96,7 +96,8 @@ fn fingerprint(found: &fs::Metadata) -> Fingerprint {
 
 fn write_json(
     out: &mut impl Write,
-    (row, generation): (&RunRow, u32),
+    row: &RunRow,
+    generation: u32,
     files: impl FnOnce(&mut dyn FnMut(RunFile) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let head = Head {

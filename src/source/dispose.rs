@@ -598,7 +598,8 @@ mod tests {
         let patterns = filter(&[], &[], &[]);
         let scanned = super::super::scan(
             &DirectoryRoot::at(place.root()),
-            (&patterns, &BTreeSet::new()),
+            &patterns,
+            &BTreeSet::new(),
             |batch| {
                 seen.extend(batch);
                 ControlFlow::Continue(())

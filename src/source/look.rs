@@ -346,7 +346,8 @@ mod tests {
         let looked = look(&DirectoryRoot::at(root.path()), &plain, vec![path("file")]);
         let scanned = super::super::scan(
             &DirectoryRoot::at(root.path()),
-            (&plain, &Default::default()),
+            &plain,
+            &Default::default(),
             |_| ControlFlow::Continue(()),
         );
         drop(handles);

@@ -66,10 +66,11 @@ pub struct ScanSummary {
 /// not be read (`SourceAway`), or this process ran out of handles or memory (`LocalFault`).
 pub fn scan(
     root: &DirectoryRoot,
-    (filter, skip): (&Filter, &BTreeSet<SourcePath>),
+    filter: &Filter,
+    skip: &BTreeSet<SourcePath>,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    walk(root.open_anew()?, (filter, skip), SourcePath::from_bytes(b""), batch)
+    walk(root.open_anew()?, filter, skip, SourcePath::from_bytes(b""), batch)
 }
 
 /// Walks one directory of the drop directory `root`, as [`scan`] does.
@@ -79,12 +80,13 @@ pub(super) fn scan_below(
     filter: &Filter,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
-    walk(root.open()?, (filter, &BTreeSet::new()), directory.clone(), batch)
+    walk(root.open()?, filter, &BTreeSet::new(), directory.clone(), batch)
 }
 
 fn walk(
     root: Root,
-    (filter, skip): (&Filter, &BTreeSet<SourcePath>),
+    filter: &Filter,
+    skip: &BTreeSet<SourcePath>,
     from: SourcePath,
     batch: impl FnMut(Vec<Observation>) -> ControlFlow<()>,
 ) -> Result<ScanSummary, Error> {
@@ -306,7 +308,7 @@ mod tests {
 
     fn scan_all(root: &Path, filter: &Filter) -> (BTreeMap<SourcePath, Seen>, ScanSummary) {
         let mut found = BTreeMap::new();
-        let summary = scan(&DirectoryRoot::at(root), (filter, &BTreeSet::new()), |batch| {
+        let summary = scan(&DirectoryRoot::at(root), filter, &BTreeSet::new(), |batch| {
             assert!(batch.len() <= BATCH_MAX);
             for one in batch {
                 assert!(found.insert(one.path, one.seen).is_none(), "seen twice");
@@ -337,7 +339,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         (0..200).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
         let mut signs = 0;
-        scan(&DirectoryRoot::at(root.path()), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+        scan(&DirectoryRoot::at(root.path()), &filter(&[], &[], &[]), &BTreeSet::new(), |_| {
             signs += 1;
             ControlFlow::Continue(())
         })
@@ -517,14 +519,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let plain = filter(&[], &[], &[]);
         let missing = root.path().join("missing");
-        let kind =
-            |path: &Path| {
-                scan(&DirectoryRoot::at(path), (&plain, &BTreeSet::new()), |_| {
-                    ControlFlow::Continue(())
-                })
+        let kind = |path: &Path| {
+            scan(&DirectoryRoot::at(path), &plain, &BTreeSet::new(), |_| ControlFlow::Continue(()))
                 .unwrap_err()
                 .kind
-            };
+        };
         assert_eq!(kind(&missing), FailureKind::SourceAway);
         fs::write(&missing, "a file").unwrap();
         assert_eq!(kind(&missing), FailureKind::SourceAway);
@@ -537,7 +536,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("a"), "").unwrap();
         let result =
-            scan(&DirectoryRoot::at(&root), (&filter(&[], &[], &[]), &BTreeSet::new()), |_| {
+            scan(&DirectoryRoot::at(&root), &filter(&[], &[], &[]), &BTreeSet::new(), |_| {
                 fs::rename(&root, outer.path().join("moved")).unwrap();
                 fs::create_dir(&root).unwrap();
                 ControlFlow::Continue(())
@@ -562,15 +561,12 @@ mod tests {
         assert_eq!((summary.seen_count, summary.directory_count), (20_000, 21));
 
         let mut batches = 0;
-        let summary = scan(
-            &DirectoryRoot::at(root.path()),
-            (&filter(&[], &[], &[]), &BTreeSet::new()),
-            |_| {
+        let summary =
+            scan(&DirectoryRoot::at(root.path()), &filter(&[], &[], &[]), &BTreeSet::new(), |_| {
                 batches += 1;
                 if batches == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-        )
-        .unwrap();
+            })
+            .unwrap();
         assert_eq!(batches, 3);
         assert_eq!(summary.seen_count, 3_000);
         assert!(!summary.complete);

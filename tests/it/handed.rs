@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use dropferry::testing::control::{self, Reply, Request};
+use dropferry::testing::control::{self, ControlRequest, Reply};
 use rustix::fd::{AsFd, BorrowedFd};
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn what_cannot_be_handed_in_is_refused_with_its_reason() {
 
 /// Asks the daemon to send `path`, with the file at `shown` as the proof.
 fn offer(stage: &Stage, path: &Path, shown: &[&File]) -> Reply {
-    let request = Request::Upload {
+    let request = ControlRequest::Upload {
         paths: vec![path.as_os_str().as_bytes().to_vec()],
         below: None,
         to: "to-sevenbridges".into(),

@@ -96,7 +96,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();
-    scan(&DirectoryRoot::at(drop), (&filter, &BTreeSet::new()), |observations| {
+    scan(&DirectoryRoot::at(drop), &filter, &BTreeSet::new(), |observations| {
         for seen in observations {
             if let Seen::File(version) = seen.seen {
                 files.push(Expected { path: seen.path, size: version.size.0 });

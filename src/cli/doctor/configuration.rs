@@ -39,7 +39,7 @@ pub(super) fn check(common: &Common, is_silent: bool) -> Configured {
             for warning in &config.warnings {
                 let line = warning.line.map_or("file".to_owned(), |line| format!("line {line}"));
                 let cure = warning.hint.clone();
-                checks.add((&line, CheckState::Warn), warning.message.clone(), cure);
+                checks.add(&line, CheckState::Warn, warning.message.clone(), cure);
             }
             Some(Arc::new(config))
         }

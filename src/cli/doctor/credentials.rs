@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config, status: Option<&Status>, now: WallTime) -> 
     let started = started.and_then(|status| status.daemon.as_ref()).map(|d| d.started_at);
     let user = owner_of(&config.state_directory);
     for target in &config.destinations {
-        one(&mut checks, target, user, (started, now));
+        one(&mut checks, target, user, started, now);
     }
     checks
 }
@@ -30,7 +30,8 @@ fn one(
     checks: &mut Checks,
     target: &Destination,
     user: Option<u32>,
-    (started, now): (Option<WallTime>, WallTime),
+    started: Option<WallTime>,
+    now: WallTime,
 ) {
     let (name, file) = (target.name.as_str(), target.credential.file());
     let credential = Credential::new(target.credential.clone());

@@ -20,7 +20,7 @@ pub(super) fn check(directory: &Path, status: &Result<Status, Error>) -> Checks 
     let mut checks = Checks::of("database");
     if let Err(error) = status {
         let state = if error.kind == Kind::Missing { CheckState::Warn } else { CheckState::Fail };
-        checks.add(("file", state), error.to_string(), error.hint());
+        checks.add("file", state, error.to_string(), error.hint());
         // What cannot be opened has no pages to be read.
         if matches!(error.kind, Kind::Missing | Kind::Lost { .. } | Kind::Refused { .. }) {
             return checks;
@@ -81,7 +81,7 @@ fn rows(checks: &mut Checks, directory: &Path) {
             "ask again when less is going on",
         ),
         Some(Err(error)) => {
-            checks.add(("rows", CheckState::Fail), error.to_string(), error.hint());
+            checks.add("rows", CheckState::Fail, error.to_string(), error.hint());
         }
         Some(Ok((count, sick))) if sick.is_empty() => {
             checks.ok("rows", format!("{count} unfinished uploads hold together"));

@@ -33,7 +33,7 @@ pub(super) async fn check(
         .map(|(target, (_, client))| one(target, client, &config.network, &time));
     for lines in join_all(asked).await {
         for DoctorCheck { name, state, found, cure, .. } in lines.into_list() {
-            checks.add((&name, state), found, cure);
+            checks.add(&name, state, found, cure);
         }
     }
     checks
@@ -65,7 +65,7 @@ async fn one(
         }
         Some(Ok(Probe { host, by_proxy, answer })) => match answer {
             Ok(answered) => {
-                told(&mut checks, (name, &host), by_proxy, answered);
+                told(&mut checks, name, &host, by_proxy, answered);
                 host
             }
             Err(obstacle) => {
@@ -89,7 +89,7 @@ async fn one(
     checks
 }
 
-fn told(checks: &mut Checks, (name, host): (&str, &str), by_proxy: bool, answered: Answered) {
+fn told(checks: &mut Checks, name: &str, host: &str, by_proxy: bool, answered: Answered) {
     let way = if by_proxy { " by a proxy" } else { "" };
     let took = answered.took.as_millis();
     checks.ok(name, format!("{host} answers{way} in {took} ms"));
@@ -140,5 +140,5 @@ fn refused(checks: &mut Checks, name: &str, failure: &Failure, cure: String) {
         FailureKind::Throttled { .. } | FailureKind::Maintenance | FailureKind::ServerFault
     );
     let state = if passes { CheckState::Warn } else { CheckState::Fail };
-    checks.add((name, state), failure.to_string(), Some(cure));
+    checks.add(name, state, failure.to_string(), Some(cure));
 }

@@ -56,21 +56,22 @@ impl Checks {
     }
 
     pub(super) fn ok(&mut self, name: &str, found: impl Into<String>) {
-        self.add((name, CheckState::Ok), found.into(), None);
+        self.add(name, CheckState::Ok, found.into(), None);
     }
 
     pub(super) fn warn(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
-        self.add((name, CheckState::Warn), found.into(), Some(cure.into()));
+        self.add(name, CheckState::Warn, found.into(), Some(cure.into()));
     }
 
     pub(super) fn fail(&mut self, name: &str, found: impl Into<String>, cure: impl Into<String>) {
-        self.add((name, CheckState::Fail), found.into(), Some(cure.into()));
+        self.add(name, CheckState::Fail, found.into(), Some(cure.into()));
     }
 
     /// Adds a line with whatever cure is known.
     pub(super) fn add(
         &mut self,
-        (name, state): (&str, CheckState),
+        name: &str,
+        state: CheckState,
         found: String,
         cure: Option<String>,
     ) {

@@ -72,8 +72,8 @@ pub(super) async fn check(
                 continue;
             }
         };
-        match judge_all(&config.state_directory, target, &listed, (wish.older_than, now)) {
-            Err(error) => checks.add((name, CheckState::Warn), error.to_string(), error.hint()),
+        match judge_all(&config.state_directory, target, &listed, wish.older_than, now) {
+            Err(error) => checks.add(name, CheckState::Warn, error.to_string(), error.hint()),
             Ok(verdicts) => {
                 let found = OrphansFound { target, client, listed: &listed, verdicts, now };
                 found.tell(&mut checks, wish);
@@ -98,7 +98,8 @@ fn judge_all(
     state: &Path,
     target: &Destination,
     listed: &[OpenUpload],
-    (older_than, now): (Duration, WallTime),
+    older_than: Duration,
+    now: WallTime,
 ) -> Result<Vec<OrphanVerdict>, Error> {
     let ids: BTreeSet<_> = listed.iter().map(|upload| upload.id.clone()).collect();
     let (owners, beginning) = match Snapshot::open(state) {
@@ -107,7 +108,7 @@ fn judge_all(
         Err(error) if error.kind == Kind::Missing => (BTreeMap::new(), Vec::new()),
         Err(error) => return Err(error),
     };
-    let judge = |upload: &OpenUpload| judge(upload, &owners, &beginning, (older_than, now));
+    let judge = |upload: &OpenUpload| judge(upload, &owners, &beginning, older_than, now);
     Ok(listed.iter().map(judge).collect())
 }
 
@@ -115,7 +116,8 @@ fn judge(
     upload: &OpenUpload,
     owners: &BTreeMap<RemoteUploadId, Ownership>,
     beginning: &[(UploadId, Target)],
-    (older_than, now): (Duration, WallTime),
+    older_than: Duration,
+    now: WallTime,
 ) -> OrphanVerdict {
     let is_named = |target: &Target| upload.place.rsplit('/').next() == Some(&target.name);
     match owners.get(&upload.id) {
@@ -176,7 +178,7 @@ impl OrphansFound<'_> {
             let cure = "if nobody needs it, remove it with the platform's own tools";
             let is_old = upload.begun_at.is_some_and(|at| at.after(wish.older_than) <= self.now);
             let state = if is_old { CheckState::Warn } else { CheckState::Ok };
-            checks.add((name, state), found, Some(cure.to_owned()).filter(|_| is_old));
+            checks.add(name, state, found, Some(cure.to_owned()).filter(|_| is_old));
         }
         let more = [OrphanVerdict::Ours, OrphanVerdict::Young, OrphanVerdict::Unknown]
             .map(|v| self.with(v).count());
@@ -197,8 +199,9 @@ impl OrphansFound<'_> {
                 .ok(name, format!("{} unfinished uploads are left as they are", ours.len()));
         }
         // An answer may have taken long: rows are asked again.
-        let limits = (wish.older_than, self.now);
-        let Ok(verdicts) = judge_all(&config.state_directory, self.target, &ours, limits) else {
+        let state = &config.state_directory;
+        let verdicts = judge_all(state, self.target, &ours, wish.older_than, self.now);
+        let Ok(verdicts) = verdicts else {
             return checks.warn(name, "the rows cannot be read again", "ask again");
         };
         let both = ours.iter().zip(verdicts);
@@ -250,7 +253,7 @@ mod tests {
         let beginning = [(UploadId(3), target("a.bam"))];
         let known = |ownership| BTreeMap::from([(RemoteUploadId::new("u"), ownership)]);
         let verdict = |ownership, begun_at| {
-            judge(&open("u", begun_at), &known(ownership), &beginning, (HOUR, NOW))
+            judge(&open("u", begun_at), &known(ownership), &beginning, HOUR, NOW)
         };
         assert_eq!(verdict(Ownership::Ended, old), OrphanVerdict::Ours);
         assert_eq!(verdict(Ownership::Ended, Some(NOW)), OrphanVerdict::Young);
@@ -260,7 +263,7 @@ mod tests {
             assert_eq!(verdict(ownership, old), OrphanVerdict::Needed, "{ownership:?}");
         }
         let unknown = |beginning: &[_]| {
-            judge(&open("u", old), &BTreeMap::new(), beginning, (Duration::ZERO, NOW))
+            judge(&open("u", old), &BTreeMap::new(), beginning, Duration::ZERO, NOW)
         };
         assert_eq!(unknown(&beginning), OrphanVerdict::Needed, "it may be the one being begun");
         assert_eq!(unknown(&[(UploadId(3), target("b.bam"))]), OrphanVerdict::Unknown);

@@ -16,10 +16,10 @@ impl Resolver<'_> {
         let (keep, backup) = (raw.keep_parts.take(), raw.backup_interval.take());
         let check = raw.check_interval.take();
         Care {
-            keep_parts: self.duration_or("forever", ("keep_parts", keep), 90 * DAY),
-            backup_interval: self.duration_or("never", ("backup_interval", backup), DAY),
+            keep_parts: self.duration_or("forever", "keep_parts", keep, 90 * DAY),
+            backup_interval: self.duration_or("never", "backup_interval", backup, DAY),
             backups_kept: self.backups_kept(raw.backups_kept.take()),
-            check_interval: self.duration_or("never", ("check_interval", check), 7 * DAY),
+            check_interval: self.duration_or("never", "check_interval", check, 7 * DAY),
         }
     }
 
@@ -27,7 +27,8 @@ impl Resolver<'_> {
     fn duration_or(
         &mut self,
         word: &str,
-        (key, value): (&str, Option<Spanned<String>>),
+        key: &str,
+        value: Option<Spanned<String>>,
         default: Duration,
     ) -> Option<Duration> {
         if value.as_ref().is_some_and(|value| value.as_ref() == word) {

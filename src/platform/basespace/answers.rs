@@ -48,8 +48,8 @@ pub(super) fn refusal(call: BaseSpaceCall, response: &Response, now: WallTime) -
         return not_a_page(response).err();
     }
     let status = status_of(response.status, &said);
-    let kind = kind_of(call, (status, response), &said, now);
-    let message = message(call, (status, response), &said);
+    let kind = kind_of(call, status, response, &said, now);
+    let message = message(call, status, response, &said);
     Some(Failure { status: Some(status), ..answered(response, kind, message) })
 }
 
@@ -71,7 +71,7 @@ fn status_of(status: u16, said: &Complaint) -> u16 {
     }
 }
 
-fn message(call: BaseSpaceCall, (status, response): (u16, &Response), said: &Complaint) -> String {
+fn message(call: BaseSpaceCall, status: u16, response: &Response, said: &Complaint) -> String {
     let what = match (&said.message, &said.code) {
         (Some(message), Some(code)) => format!(": {} ({})", clip(message), clip(code)),
         (Some(text), None) | (None, Some(text)) => format!(": {}", clip(text)),
@@ -90,7 +90,8 @@ fn message(call: BaseSpaceCall, (status, response): (u16, &Response), said: &Com
 
 fn kind_of(
     call: BaseSpaceCall,
-    (status, response): (u16, &Response),
+    status: u16,
+    response: &Response,
     said: &Complaint,
     now: WallTime,
 ) -> FailureKind {

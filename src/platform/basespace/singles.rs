@@ -148,18 +148,18 @@ impl BaseSpace {
         let goal = self.goal(&request.only()?.target)?;
         let (size, md5) = (body.length, body.md5);
         if !self.posts.is_unsent(app_result, &goal.path)
-            && let Some(etag) = self.arrived(app_result, &goal, (size, md5)).await?
+            && let Some(etag) = self.arrived(app_result, &goal, size, md5).await?
         {
             drain(body).await?;
             return Ok(etag);
         }
         match self.post(app_result, &goal, body).await {
             Ok(file) => {
-                let etag = self.check_posted(app_result, &goal, (&file, size))?;
+                let etag = self.check_posted(app_result, &goal, &file, size)?;
                 self.undamaged(&file, etag, md5.filter(|_| size.0 > 0)).await
             }
             Err(failure) if is_conflict(&failure) => {
-                self.arrived(app_result, &goal, (size, md5)).await?.ok_or(failure)
+                self.arrived(app_result, &goal, size, md5).await?.ok_or(failure)
             }
             Err(failure) => Err(self.refused_in(&goal, app_result, failure).await),
         }
@@ -173,7 +173,8 @@ impl BaseSpace {
         &self,
         app_result: &str,
         goal: &Goal,
-        (size, md5): (ByteCount, Option<Md5>),
+        size: ByteCount,
+        md5: Option<Md5>,
     ) -> Result<Option<ETag>, Failure> {
         let doubt = self.doubt_of(app_result, goal);
         let found = match self.look_up(app_result, &goal.path, Some(doubt)).await {
@@ -234,7 +235,8 @@ impl BaseSpace {
         &self,
         app_result: &str,
         goal: &Goal,
-        (file, size): (&wire::BaseSpaceFile, ByteCount),
+        file: &wire::BaseSpaceFile,
+        size: ByteCount,
     ) -> Result<ETag, Failure> {
         if file.status() != wire::UploadStatus::Complete {
             let message = "the platform took the file and does not call it complete";

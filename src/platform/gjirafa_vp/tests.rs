@@ -247,7 +247,7 @@ fn one_answer_costs_little_memory_whatever_it_holds() {
     use crate::platform::http::ANSWER_MAX;
     let name = "platform::gjirafa_vp::tests::one_answer_costs_little_memory_whatever_it_holds";
     let list = |answer: &Response| {
-        drop(wire::judge::<Vec<wire::ListedPart>>(GjirafaCall::List("k"), answer, WallTime(0)));
+        drop(wire::judge::<Vec<wire::GjirafaPart>>(GjirafaCall::List("k"), answer, WallTime(0)));
         drop(wire::judge::<Value>(GjirafaCall::Success("k"), answer, WallTime(0)));
     };
     let flooded = |bytes_max: usize, read: &dyn Fn(&Response)| {

@@ -205,7 +205,7 @@ impl GjirafaVp {
     }
 
     /// Lists the parts that arrived; none did of an upload that has no list and is open.
-    async fn listing(&self, key: &str) -> Result<Vec<wire::ListedPart>, Failure> {
+    async fn listing(&self, key: &str) -> Result<Vec<wire::GjirafaPart>, Failure> {
         let listed: Result<_, Failure> = self.call(GjirafaCall::List(key), None).await;
         let is_gone = listed.as_ref().is_err_and(|failure| GONE.contains(&failure.kind));
         if is_gone && self.is_open(key).await? { Ok(Vec::new()) } else { listed }

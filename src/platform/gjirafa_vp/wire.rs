@@ -123,7 +123,7 @@ pub(super) struct Begun {
 /// A part that arrived.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ListedPart {
+pub(super) struct GjirafaPart {
     part_number: u32,
     size: u64,
     /// With quotes or without, as it must be repeated.
@@ -154,9 +154,9 @@ pub(super) fn file_name(name: &str) -> String {
 }
 
 /// Returns the parts of a listing that have a planned length; only the last may be shorter.
-pub(super) fn whole_parts(listed: &[ListedPart], remote: &RemoteUpload) -> Vec<RemotePart> {
+pub(super) fn whole_parts(listed: &[GjirafaPart], remote: &RemoteUpload) -> Vec<RemotePart> {
     let full = remote.part_size.get();
-    let part = |part: &ListedPart| {
+    let part = |part: &GjirafaPart| {
         let is_last = part.part_number == remote.part_count;
         let is_whole = part.size == full || (is_last && (1..full).contains(&part.size));
         let number = PartNumber::new(part.part_number).filter(|_| is_whole)?;
@@ -171,7 +171,7 @@ pub(super) fn whole_parts(listed: &[ListedPart], remote: &RemoteUpload) -> Vec<R
 /// `CompleteRefused` when a part is missing, or another than we sent.
 pub(super) fn proved<'a>(
     request: &CompleteRequest,
-    listed: &'a [ListedPart],
+    listed: &'a [GjirafaPart],
 ) -> Result<Vec<(u32, &'a str)>, Failure> {
     let refused = |what: String| Failure::new(FailureKind::CompleteRefused, what);
     let count = request.remote.part_count as usize;
@@ -181,7 +181,7 @@ pub(super) fn proved<'a>(
     let prove = |(index, sent): (usize, &RemotePart)| {
         let number = PartNumber::from_index(index);
         let planned = request.remote.part_size.range_of(number, request.begun.size).length;
-        let is_ours = |found: &&ListedPart| {
+        let is_ours = |found: &&GjirafaPart| {
             let etag = ETag::from_header(&found.e_tag);
             sent.number == number && found.size == planned && etag == sent.etag
         };

@@ -89,7 +89,8 @@ impl S3 {
     /// Makes an object of one part.
     async fn put_object(
         &self,
-        (key, token): (&str, &str),
+        key: &str,
+        token: &str,
         begun: &BeginRequest,
         body: PartBody,
     ) -> Result<Response, Failure> {
@@ -105,11 +106,12 @@ impl S3 {
     /// Sends the only part of an upload that was begun.
     pub(super) async fn put_only_part(
         &self,
-        (key, token): (&str, &str),
+        key: &str,
+        token: &str,
         begun: &BeginRequest,
         body: PartBody,
     ) -> Result<Stored, Failure> {
-        match self.put_object((key, token), begun, body).await {
+        match self.put_object(key, token, begun, body).await {
             Ok(response) => stored(&response),
             Err(failure) => self.ours_or(failure, key, token).await.map(|(stored, _)| stored),
         }
@@ -147,7 +149,7 @@ impl S3 {
             }
         }
         let (length, md5) = (body.length, body.md5);
-        match self.put_object((&key, &begun.token), &begun, body).await {
+        match self.put_object(&key, &begun.token, &begun, body).await {
             Ok(response) => {
                 self.names.take(&key);
                 let stored = stored(&response)?;

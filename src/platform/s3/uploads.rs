@@ -158,7 +158,7 @@ impl S3 {
     ) -> Result<Stored, Failure> {
         let (key, upload) = match resource(&request.remote.id)? {
             Resource::Single(key, token) => {
-                return self.put_only_part((key, token), request.only()?, body).await;
+                return self.put_only_part(key, token, request.only()?, body).await;
             }
             Resource::Upload(key, upload) => (key, upload),
         };

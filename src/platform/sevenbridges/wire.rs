@@ -163,8 +163,8 @@ struct ListedHeaders {
 
 impl<'de> Deserialize<'de> for ListedHeaders {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Lines;
-        impl<'de> Visitor<'de> for Lines {
+        struct HeaderLines;
+        impl<'de> Visitor<'de> for HeaderLines {
             type Value = ListedHeaders;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +184,7 @@ impl<'de> Deserialize<'de> for ListedHeaders {
                 Ok(headers)
             }
         }
-        deserializer.deserialize_map(Lines)
+        deserializer.deserialize_map(HeaderLines)
     }
 }
 

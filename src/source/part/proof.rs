@@ -40,7 +40,7 @@ fn open_and(source: &SourceFile, write_back: impl FnOnce(&File)) -> Result<File,
         }
         opened => opened,
     };
-    let file = File::from(fd.map_err(|errno| not_read(&root, source, ("open", errno)))?);
+    let file = File::from(fd.map_err(|errno| not_read(&root, source, "open", errno))?);
     write_back(&file);
     prove_open(source, &file).or_else(|changed| say_gone(&root, source, changed))?;
     Ok(file)
@@ -51,7 +51,7 @@ fn open_and(source: &SourceFile, write_back: impl FnOnce(&File)) -> Result<File,
 /// The path comes first: to replace a file changes the open one as well.
 pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     let root = source.root.open()?;
-    let doing = |errno| not_read(&root, source, ("look at", errno));
+    let doing = |errno| not_read(&root, source, "look at", errno);
     let mut stat = root.stat(&source.path).map_err(doing)?;
     if stat.file_type == FileType::Symlink && source.provenance.is_none() {
         stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
@@ -64,7 +64,7 @@ pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
 fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Error> {
     match root.stat(&source.path) {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
-            Err(not_read(root, source, ("look at", errno)))
+            Err(not_read(root, source, "look at", errno))
         }
         Ok(_) | Err(_) => Err(changed),
     }
@@ -72,8 +72,7 @@ fn say_gone(root: &Root, source: &SourceFile, changed: Error) -> Result<(), Erro
 
 /// Says why a file is not read: that it is not there is known only where anything is, and that it
 /// may not be read only where the drop directory may.
-fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> Error {
-    let (doing, errno) = failed;
+fn not_read(root: &Root, source: &SourceFile, doing: &'static str, errno: Errno) -> Error {
     let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
     match root.is_empty() {
         Ok(true) if is_missing => Error::empty(source.root.path()),
@@ -85,7 +84,7 @@ fn not_read(root: &Root, source: &SourceFile, failed: (&'static str, Errno)) -> 
 /// As [`not_read`], of a file that is open.
 pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::Error) -> Error {
     match (source.root.open(), Errno::from_io_error(&error)) {
-        (Ok(root), Some(errno)) => not_read(&root, source, (doing, errno)),
+        (Ok(root), Some(errno)) => not_read(&root, source, doing, errno),
         (Ok(_), None) => Error::of_file(doing, &source.path, error),
         (Err(away), _) => away,
     }

@@ -1,7 +1,5 @@
 //! Files that a run lists and that are not there.
 
-use std::rc::Rc;
-
 use super::files::RunFolder;
 use super::sheet::cells;
 use crate::model::SourcePath;
@@ -26,7 +24,7 @@ pub(super) fn missing(
     for rule in rules {
         for path in folder.find(&rule.file)? {
             if let Some(text) = folder.read(&path, LIST_MAX)? {
-                look(folder, rule, &(path, text), &mut missing)?;
+                look(folder, rule, &path, &text, &mut missing)?;
             }
         }
     }
@@ -36,7 +34,8 @@ pub(super) fn missing(
 fn look(
     folder: &mut RunFolder<'_>,
     rule: &ManifestRule,
-    (list, text): &(SourcePath, Rc<str>),
+    list: &SourcePath,
+    text: &str,
     missing: &mut Vec<String>,
 ) -> Result<(), Error> {
     let run = folder.run().file_name().to_owned();

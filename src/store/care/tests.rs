@@ -74,7 +74,7 @@ fn a_copy_that_is_not_wanted_any_more_leaves_nothing() {
 #[test]
 fn a_sound_database_is_and_a_damaged_one_is_not() {
     let (directory, connection) = filled(500);
-    let sound = Verdict { is_sound: true, detail: None };
+    let sound = CheckVerdict { is_sound: true, detail: None };
     assert_eq!(check(directory.path(), &Halt::default()).unwrap(), Some(sound));
     connection.execute_batch("CREATE INDEX odd ON more (text)").unwrap();
     // An index that does not fit its table any more.
@@ -119,7 +119,7 @@ fn what_was_done_is_written_and_read_back_and_free_pages_go() {
     let runner = crate::store::Runner { pid: 1, version: "0".into(), started_at: AT };
     let (store, thread) = Store::start(writer, &runner).unwrap();
     let tend = |tend| store.tend(tend).blocking_recv().unwrap().unwrap();
-    let verdict = Verdict { is_sound: false, detail: Some("odd".into()) };
+    let verdict = CheckVerdict { is_sound: false, detail: Some("odd".into()) };
     tend(Tend::BackupEnded { at: AT, failure: None });
     tend(Tend::BackupEnded { at: AT.after(Duration::from_secs(1)), failure: Some("full".into()) });
     tend(Tend::Checked { at: AT, verdict: verdict.clone() });

@@ -141,7 +141,7 @@ impl Snapshot {
                 parked_count: rows::unsigned_at(row, 3)?,
             })
         })?;
-        let disposal = self.read_disposal(key)?;
+        let disposal = self.read_disposal(&row.drop, &row.name)?;
         Ok(RunShown { words: words.into_iter().collect(), tallies, disposal, row })
     }
 
@@ -151,14 +151,18 @@ impl Snapshot {
         drop: &DirectoryName,
         run: &SourcePath,
     ) -> std::result::Result<Option<DisposalShown>, Error> {
-        let read = self.read_disposal((drop.as_str(), run.as_bytes()));
+        let read = self.read_disposal(drop, run);
         read.map_err(|source| self.failed(source))
     }
 
-    fn read_disposal(&self, key: (&str, &[u8])) -> Result<Option<DisposalShown>> {
+    fn read_disposal(
+        &self,
+        drop: &DirectoryName,
+        run: &SourcePath,
+    ) -> Result<Option<DisposalShown>> {
         let sql = "SELECT due_at_ns, failure, is_done FROM disposals \
             WHERE drop_name = ?1 AND run = ?2 AND (is_done OR ended_at_ns IS NULL)";
-        let disposal = self.rows_of(sql, key, |row| {
+        let disposal = self.rows_of(sql, (drop.as_str(), run.as_bytes()), |row| {
             let due_at = WallTime(row.get(0)?);
             Ok(DisposalShown { due_at, failure: row.get(1)?, is_done: row.get(2)? })
         })?;
@@ -186,7 +190,7 @@ impl Snapshot {
     pub(super) fn rows_of<T>(
         &self,
         sql: &str,
-        key: (&str, &[u8]),
+        key: impl rusqlite::Params,
         read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         self.connection.prepare_cached(sql)?.query_map(key, read)?.collect()

@@ -8,11 +8,11 @@ use regex::Regex;
 use super::{Source, root, sources};
 
 /// Lines of the product, without tests and the sandbox.
-const LINES_MAX: usize = 57_960;
+const LINES_MAX: usize = 57_342;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
-const NAMES_TWICE_MAX: usize = 64;
+const NAMES_TWICE_MAX: usize = 24;
 /// Functions that take a tuple as one parameter.
-const TUPLE_PARAMETERS_MAX: usize = 58;
+const TUPLE_PARAMETERS_MAX: usize = 26;
 /// Files with an `impl Engine`.
 const ENGINE_FILES_MAX: usize = 3;
 /// Fields in `engine/` that other files may write.
