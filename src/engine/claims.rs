@@ -22,9 +22,8 @@ use super::dispatch::{Dispatch, ToUpload};
 use super::known::Filter;
 use super::scene::Scene;
 use super::ticket::Ticket;
-use crate::model::{PathDigest, PlaceHolder, TargetId, UploadId};
+use crate::model::{PathDigest, TargetId, UploadId};
 
-/// What stands for a place.
 pub(super) type PlaceDigest = [u8; 8];
 
 /// Which open uploads hold places, and which wait for them.
@@ -37,31 +36,16 @@ pub(super) struct Claims {
     filled: Filter,
 }
 
-/// What is known of the source that a file at an upload's place belongs to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// It was not asked for.
-    #[default]
-    Unknown,
-    /// No other source of ours.
-    NoneOfOurs,
-    /// Another source of ours.
-    Ours(Box<PlaceHolder>),
-}
-
 impl Claims {
-    /// Returns the upload that holds a place.
     pub(super) fn holder(&self, place: PlaceDigest) -> Option<UploadId> {
         self.holders.get(&place).copied()
     }
 
-    /// Gives a free place to an upload.
     pub(super) fn hold(&mut self, place: PlaceDigest, id: UploadId) {
         self.waiting.remove(&(place, id));
         self.holders.insert(place, id);
     }
 
-    /// Has an upload wait for a place.
     pub(super) fn wait(&mut self, place: PlaceDigest, id: UploadId) {
         self.waiting.insert((place, id));
     }
@@ -115,7 +99,6 @@ impl Claims {
         Dispatch::uploads(self.waiting(place), ToUpload::AwaitPlace(holder)).collect()
     }
 
-    /// Notes that an upload of ours made or found a file at a place.
     pub(super) fn fill(&mut self, place: PlaceDigest) {
         self.filled.insert(u64::from_be_bytes(place));
     }
@@ -127,7 +110,6 @@ impl Claims {
 }
 
 impl Ticket {
-    /// Returns what stands for its place at a target.
     pub(super) fn place_digest(&self, target: TargetId) -> PlaceDigest {
         let mut place = target.0.to_be_bytes().to_vec();
         place.extend_from_slice(self.target_path().as_bytes());

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 
 use crate::model::UploadId;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Disk {
     /// Commits under way, in order.
@@ -28,32 +27,26 @@ struct Group {
     bytes: u64,
     /// The upload after the last one that was admitted.
     admitted_to: Option<UploadId>,
-    /// Uploads that were begun.
     begun: Vec<UploadId>,
 }
 
 impl Disk {
-    /// Starts with everything durable.
     pub(crate) fn new(next_upload: UploadId) -> Self {
         Self { commits: VecDeque::new(), next: Group::default(), durable_to: next_upload }
     }
 
-    /// Notes that a part was accepted.
     pub(crate) fn accepted(&mut self, bytes: u64) {
         self.next.bytes += bytes;
     }
 
-    /// Notes that an upload was admitted.
     pub(crate) fn admitted(&mut self, id: UploadId) {
         self.next.admitted_to = Some(UploadId(id.0 + 1));
     }
 
-    /// Notes that an upload was begun.
     pub(crate) fn begun(&mut self, id: UploadId) {
         self.next.begun.push(id);
     }
 
-    /// Tells whether it is durable that an upload was begun.
     pub(crate) fn has_begun(&self, id: UploadId) -> bool {
         !self.commits.iter().chain([&self.next]).any(|group| group.begun.contains(&id))
     }
@@ -74,7 +67,6 @@ impl Disk {
         self.commits.iter().map(|group| group.bytes).sum::<u64>() + self.next.bytes
     }
 
-    /// Tells whether an upload's admission is durable.
     pub(crate) fn has(&self, id: UploadId) -> bool {
         id < self.durable_to
     }

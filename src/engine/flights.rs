@@ -16,12 +16,10 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Starts with none.
     pub(super) fn new() -> Self {
         Self { flights: BTreeMap::new(), next: ActId(1) }
     }
 
-    /// Registers an act that is about to be handed out.
     pub(super) fn register(&mut self, flight: Flight) -> ActId {
         let act = self.next;
         self.next = ActId(act.0 + 1);
@@ -36,27 +34,22 @@ impl Flights {
         id
     }
 
-    /// Returns the id of the next act.
     pub(super) fn next(&self) -> ActId {
         self.next
     }
 
-    /// Removes an act that has come back.
     pub(super) fn remove(&mut self, act: ActId) -> Option<Flight> {
         self.flights.remove(&act)
     }
 
-    /// Returns whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.flights.is_empty()
     }
 
-    /// Returns what is in flight.
     pub(super) fn all(&self) -> impl Iterator<Item = &Flight> {
         self.flights.values()
     }
 
-    /// Returns the acts of drop directories.
     pub(super) fn intake_acts(&self) -> impl Iterator<Item = (&DirectoryName, &IntakeAct)> {
         self.all().filter_map(|flight| {
             if let Flight::Intake(directory, act, _) = flight {

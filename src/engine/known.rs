@@ -120,7 +120,6 @@ impl KnownFiles {
         !is_known && (self.elsewhere.contains(&seen) || same.count() > 0)
     }
 
-    /// Notes that a file was sent under another path.
     pub(crate) fn moved(&mut self, path: PathDigest) {
         self.moved.insert(path);
     }
@@ -150,7 +149,6 @@ impl KnownFiles {
         self.live.range(range).map(|(_, id)| *id).collect()
     }
 
-    /// Returns every upload that has not ended.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = UploadId> {
         self.live.iter().map(|(_, id)| *id)
     }
@@ -191,7 +189,6 @@ impl KnownFiles {
         }
     }
 
-    /// Notes that an upload of a file goes on.
     pub(crate) fn began(&mut self, path: PathDigest, upload: UploadId) {
         self.live.insert((path, upload));
     }

@@ -147,7 +147,7 @@ impl Loading {
         let disposals = stored.disposals.clone();
         said.extend(load::directories(stored));
         said.extend(load::disposals(disposals));
-        let of_drops = scene.ids(|upload| names.contains(&&upload.admission.drop));
+        let of_drops = scene.ids(|upload| names.contains(&&upload.ticket().drop));
         said.extend(Dispatch::uploads(of_drops, ToUpload::Rejoin));
         said
     }
@@ -190,8 +190,8 @@ impl Loading {
     /// did at the start, are newer than what is known of files, so they are noted after it.
     pub(super) fn end(self, claims: &Claims, scene: Scene<'_>) -> Vec<Dispatch> {
         let Self { ended, missing, .. } = self;
-        let open = scene.ids(|upload| !upload.admission.is_sentinel).into_iter();
-        let open = open.filter_map(|id| Some(scene.upload(id)?.admission.file()));
+        let open = scene.ids(|upload| !upload.ticket().is_sentinel).into_iter();
+        let open = open.filter_map(|id| Some(scene.upload(id)?.ticket().file()));
         let over = ended.iter().map(|(file, _)| file).filter(|file| !file.is_sentinel);
         let mut files: Vec<_> = open.chain(over.cloned()).collect();
         files.sort_by_key(|file| file.id);

@@ -184,7 +184,7 @@ impl Orders {
             Verb::Resume => {
                 let said = self.resume(&scope, &ids, turn);
                 let is_free = |id: &&UploadId| {
-                    scene.upload(**id).is_some_and(|upload| !self.cover(&upload.admission))
+                    scene.upload(**id).is_some_and(|upload| !self.cover(upload.ticket()))
                 };
                 (true, ids.iter().filter(is_free).count(), said)
             }
@@ -219,7 +219,7 @@ impl Orders {
     fn abandon(&self, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
         let is_new = |id: &&UploadId| !self.gives_up(**id);
         let files = ids.iter().filter(is_new).filter_map(|id| scene.upload(*id));
-        let files = files.map(|upload| upload.admission.file());
+        let files = files.map(|upload| upload.ticket().file());
         let notes = files.map(|file| Dispatch::Intake(file.drop.clone(), ToIntake::GivenUp(file)));
         notes.chain(Dispatch::uploads(ids.iter().copied(), ToUpload::GiveUp)).collect()
     }
@@ -272,9 +272,9 @@ fn lifts(scope: &Scope, name: &DestinationName) -> bool {
 /// Tells whether an upload that is retried goes on by that.
 fn goes_on(id: UploadId, scope: &Scope, scene: Scene<'_>) -> bool {
     let Some(upload) = scene.upload(id) else { return false };
-    let to = &upload.admission.destination;
+    let to = &upload.ticket().destination;
     let waits = lifts(scope, to) && scene.transfers.get(to).is_some_and(Transfers::waits);
-    upload.is_held_up() || (waits && upload.state.hold == Hold::None)
+    upload.is_held_up() || (waits && upload.state().hold == Hold::None)
 }
 
 fn retry(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
@@ -292,6 +292,6 @@ fn retry(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
 }
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
-    let Ticket { id, destination, drop, run, .. } = &upload.admission;
+    let Ticket { id, destination, drop, run, .. } = upload.ticket();
     scope.covers((*id, destination), (drop, run))
 }

@@ -15,7 +15,6 @@ use crate::model::{DestinationName, DirectoryName, UploadId};
 /// Receipts that are written at once.
 const RECEIPTS_MAX: usize = 256;
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Permits {
     load: Load,
@@ -32,11 +31,9 @@ pub(super) struct Contender {
     pub upload: UploadId,
     pub destination: DestinationName,
     pub drop: DirectoryName,
-    /// Its drop directory's priority.
     pub priority: i32,
     /// Its place in its drop directory's order.
     pub rank: u32,
-    /// Its parts in flight.
     pub flying_count: u32,
 }
 
@@ -48,7 +45,6 @@ struct Load {
 }
 
 impl Permits {
-    /// Starts with nothing in flight, and everything durable.
     pub(super) fn new(next_upload: UploadId) -> Self {
         Self {
             load: Load::default(),
@@ -59,12 +55,10 @@ impl Permits {
         }
     }
 
-    /// Sets whether parts may be sent at all.
     pub(super) fn set_may_send(&mut self, may_send: bool) {
         self.may_send = may_send;
     }
 
-    /// Returns what is not durable yet.
     pub(super) fn disk(&mut self) -> &mut Disk {
         &mut self.disk
     }
@@ -74,12 +68,10 @@ impl Permits {
         std::mem::take(&mut self.waits_for_disk)
     }
 
-    /// Tells whether something waits for the disk.
     pub(super) fn waits_for_disk(&self) -> bool {
         self.waits_for_disk
     }
 
-    /// Tells whether one more part may be in flight.
     pub(super) fn has_part(&self, settings: &Settings) -> bool {
         let in_flight = self.part_count();
         let by_memory = settings.memory.0 / settings.memory_per_part.0.max(1);
@@ -98,18 +90,15 @@ impl Permits {
         is_within
     }
 
-    /// Returns how many parts are in flight.
     pub(super) fn part_count(&self) -> u32 {
         self.load.by_destination.values().sum()
     }
 
-    /// Counts one part more.
     pub(super) fn take_part(&mut self, destination: &DestinationName, drop: &DirectoryName) {
         *self.load.by_destination.entry(destination.clone()).or_default() += 1;
         *self.load.by_drop.entry(drop.clone()).or_default() += 1;
     }
 
-    /// Counts one part less.
     pub(super) fn return_part(&mut self, destination: &DestinationName, drop: &DirectoryName) {
         if let Some(count) = self.load.by_destination.get_mut(destination) {
             *count = count.saturating_sub(1);
@@ -119,17 +108,14 @@ impl Permits {
         }
     }
 
-    /// Returns how many more receipts may be written.
     pub(super) fn receipt_room(&self) -> usize {
         RECEIPTS_MAX.saturating_sub(self.receipt_count)
     }
 
-    /// Counts one receipt more.
     pub(super) fn take_receipt(&mut self) {
         self.receipt_count += 1;
     }
 
-    /// Counts one receipt less.
     pub(super) fn return_receipt(&mut self) {
         self.receipt_count = self.receipt_count.saturating_sub(1);
     }

@@ -14,7 +14,7 @@ use crate::model::{DestinationState, FailureKind, ParkReason};
 
 /// What a failure leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Remedy {
     /// The same act again, after a delay from [`delay`].
     Again,
     /// The destination takes nothing for a while; the act is tried again when it does.
@@ -39,10 +39,10 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closing {
     /// What `status` calls it.
-    pub(crate) state: DestinationState,
+    pub(super) state: DestinationState,
     /// How long, where the kind of failure says so. Else the failure may be the request's alone: it closes
     /// the destination only when the one before it failed as well, and for an exponential delay.
-    pub(crate) pause: Option<Duration>,
+    pub(super) pause: Option<Duration>,
 }
 
 /// How often a refused credential or a platform under maintenance is tried again.
@@ -53,9 +53,9 @@ const HALT_PAUSE: Duration = Duration::from_mins(5);
 pub(crate) const SOURCE_DELAY_MAX: Duration = Duration::from_hours(1);
 
 /// Turns a failure into what follows from it.
-pub(crate) fn judge(kind: FailureKind) -> Verdict {
+pub(crate) fn judge(kind: FailureKind) -> Remedy {
     use DestinationState::{Halted, Throttled, Unreachable};
-    let close = |state, pause| Verdict::Close(Closing { state, pause });
+    let close = |state, pause| Remedy::Close(Closing { state, pause });
     match kind {
         FailureKind::Unreachable => close(Unreachable, None),
         FailureKind::Throttled { after } => {
@@ -68,26 +68,26 @@ pub(crate) fn judge(kind: FailureKind) -> Verdict {
         | FailureKind::PartRejected
         | FailureKind::SourceAway
         | FailureKind::SourceFailing
-        | FailureKind::LocalFault => Verdict::Again,
-        FailureKind::Forbidden => Verdict::Park(ParkReason::Forbidden),
-        FailureKind::NotFound => Verdict::Park(ParkReason::TargetMissing),
-        FailureKind::Damaged => Verdict::Park(ParkReason::PartCorrupt),
-        FailureKind::Quota => Verdict::Park(ParkReason::Quota),
-        FailureKind::BadRequest => Verdict::Park(ParkReason::BadRequest),
-        FailureKind::SourceGone => Verdict::Park(ParkReason::SourceMissing),
-        FailureKind::SourceUnreadable => Verdict::Park(ParkReason::SourceUnreadable),
-        FailureKind::SourceChanged => Verdict::SourceChanged,
-        FailureKind::UploadGone | FailureKind::AlreadyCompleted => Verdict::Gone,
-        FailureKind::CompleteRefused => Verdict::Refused,
-        FailureKind::PartsTooSmall => Verdict::LargerParts,
-        FailureKind::NameTaken => Verdict::NameTaken,
-        FailureKind::Cancelled => Verdict::Nothing,
+        | FailureKind::LocalFault => Remedy::Again,
+        FailureKind::Forbidden => Remedy::Park(ParkReason::Forbidden),
+        FailureKind::NotFound => Remedy::Park(ParkReason::TargetMissing),
+        FailureKind::Damaged => Remedy::Park(ParkReason::PartCorrupt),
+        FailureKind::Quota => Remedy::Park(ParkReason::Quota),
+        FailureKind::BadRequest => Remedy::Park(ParkReason::BadRequest),
+        FailureKind::SourceGone => Remedy::Park(ParkReason::SourceMissing),
+        FailureKind::SourceUnreadable => Remedy::Park(ParkReason::SourceUnreadable),
+        FailureKind::SourceChanged => Remedy::SourceChanged,
+        FailureKind::UploadGone | FailureKind::AlreadyCompleted => Remedy::Gone,
+        FailureKind::CompleteRefused => Remedy::Refused,
+        FailureKind::PartsTooSmall => Remedy::LargerParts,
+        FailureKind::NameTaken => Remedy::NameTaken,
+        FailureKind::Cancelled => Remedy::Nothing,
     }
 }
 
 /// Returns why a failure of this kind closes its destination, when it does.
 pub(crate) fn closing(kind: FailureKind) -> Option<Closing> {
-    if let Verdict::Close(closing) = judge(kind) { Some(closing) } else { None }
+    if let Remedy::Close(closing) = judge(kind) { Some(closing) } else { None }
 }
 
 /// Returns how long to wait before attempt `attempt` (the first retry is 1).

@@ -52,7 +52,7 @@ impl<'a> Scene<'a> {
         let Outcome::Replied(Reply::BegunFound(mut found)) = outcome else { return outcome };
         found.retain(|remote| {
             !self.uploads().any(|upload| {
-                let used = upload.state.stage.remote();
+                let used = upload.stage().remote();
                 Some(upload.id()) != except && used.is_some_and(|used| used.id == remote.id)
             })
         });

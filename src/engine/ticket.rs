@@ -65,7 +65,6 @@ impl Ticket {
         }
     }
 
-    /// Returns where the file shall stand.
     pub(crate) fn target(&self) -> Target {
         let folders = self.target[..self.folders_length as usize].split_terminator('/');
         Target {
@@ -74,7 +73,6 @@ impl Ticket {
         }
     }
 
-    /// Returns the file's name at its destination.
     pub(crate) fn target_name(&self) -> &str {
         &self.target[self.folders_length as usize..]
     }
@@ -96,13 +94,11 @@ impl Ticket {
         self.target[..self.folders_length as usize].split_terminator('/').next()
     }
 
-    /// Gives it another name at its destination.
     pub(crate) fn rename(&mut self, name: &str) {
         let folders = &self.target[..self.folders_length as usize];
         self.target = [folders, name].concat().into();
     }
 
-    /// Returns the admission in full.
     pub(crate) fn admission(&self) -> Admission {
         Admission {
             id: self.id,
@@ -157,11 +153,9 @@ impl From<Admission> for Ticket {
 }
 
 /// What something is before anything happened to it.
-pub(crate) trait AtStart: 'static {
+pub(crate) trait AtStart: Clone + 'static {
     /// Returns it; one for all.
     fn at_start() -> &'static Self;
-    /// Makes one of one's own.
-    fn new_at_start() -> Self;
 }
 
 /// A value that takes room only once it is written to; until then it reads as it was at the start.
@@ -191,7 +185,7 @@ impl<T: AtStart> Deref for Sparse<T> {
 
 impl<T: AtStart> DerefMut for Sparse<T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.get_or_insert_with(|| Box::new(T::new_at_start()))
+        self.0.get_or_insert_with(|| Box::new(T::at_start().clone()))
     }
 }
 
@@ -257,16 +251,12 @@ mod tests {
         assert!(size_of::<crate::engine::transfers::Upload>() <= 216 + 8 + 16 + 8);
     }
 
-    #[derive(Debug, PartialEq)]
+    #[derive(Debug, Clone, PartialEq)]
     struct Count(u32);
 
     impl AtStart for Count {
         fn at_start() -> &'static Self {
             &Self(1)
-        }
-
-        fn new_at_start() -> Self {
-            Self(1)
         }
     }
 

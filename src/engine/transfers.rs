@@ -31,12 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use admit::{Sentinel, Settled};
 use circuit::Gate;
-use export::{ExportCall, Exports};
+use export::Exports;
 use queue::Queue;
 pub(crate) use run_end::RunEndKey;
 use run_end::RunEnds;
-pub(super) use steps::StepDetail;
 pub(super) use upload::Upload;
+use upload::{ExportCall, UploadStep};
 use width::Flown;
 
 use super::dispatch::{Dispatch, ToTransfers, ToUpload};
@@ -49,10 +49,9 @@ use super::turn::Turn;
 use super::{Flight, Pace, Shared, StoredUpload, plan};
 use crate::model::{
     DestinationName, DirectoryName, Fact, Hold, Monotonic, Now, PartNumber, Record, RemoteUploadId,
-    UploadId, UploadState, WholeDigest,
+    UploadId, WholeDigest,
 };
 
-/// See the module's head.
 #[derive(Debug)]
 pub(super) struct Transfers {
     name: DestinationName,
@@ -73,58 +72,42 @@ pub(super) struct Transfers {
 /// An act of a destination, as the engine remembers it until it comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TransferAct {
-    /// A step of an upload, by its name.
-    Step {
-        upload: UploadId,
-        name: &'static str,
-        detail: StepDetail,
-    },
-    /// A part in flight, to this remote upload, from this drop directory.
-    Part {
-        upload: UploadId,
-        part: PartNumber,
-        remote: RemoteUploadId,
-        drop: DirectoryName,
-        flown: Flown,
-    },
-    /// A whole file in flight.
+    Step(UploadStep),
+    Part(PartFlight),
     Whole {
         upload: UploadId,
         drop: DirectoryName,
         flown: Flown,
     },
-    /// A call about the exports of these uploads.
     Export {
         call: ExportCall,
         uploads: Vec<UploadId>,
     },
-    /// A clean-up.
     Abort(RemoteUploadId),
     Probe,
-    /// The end of a run is told to the platform.
+    /// The end of a run is reported to the platform.
     FinishRun(RunEndKey),
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartFlight {
+    upload: UploadId,
+    part: PartNumber,
+    remote: RemoteUploadId,
+    drop: DirectoryName,
+    flown: Flown,
+}
+
 impl TransferAct {
-    /// Returns whether its reply says something of the destination.
     fn is_call(&self) -> bool {
-        match self {
-            Self::Step { detail, .. } => detail.is_call(),
-            Self::Part { .. }
-            | Self::Whole { .. }
-            | Self::Export { .. }
-            | Self::Abort(_)
-            | Self::Probe
-            | Self::FinishRun(_) => true,
-        }
+        !matches!(self, Self::Step(step) if !step.detail.is_call())
     }
 
     /// Returns the upload on whose behalf it is done, where it is one's.
     pub(super) fn upload(&self) -> Option<UploadId> {
         match self {
-            Self::Step { upload, .. } | Self::Part { upload, .. } | Self::Whole { upload, .. } => {
-                Some(*upload)
-            }
+            Self::Step(step) => Some(step.upload),
+            Self::Part(PartFlight { upload, .. }) | Self::Whole { upload, .. } => Some(*upload),
             Self::Export { .. } | Self::Abort(_) | Self::Probe | Self::FinishRun(_) => None,
         }
     }
@@ -138,7 +121,6 @@ pub(super) struct Around<'a> {
     pub orders: &'a Orders,
 }
 
-/// One step of one destination.
 #[derive(Debug)]
 pub(super) struct TransferTurn<'a> {
     turn: &'a mut Turn,
@@ -180,7 +162,6 @@ impl<'a> TransferTurn<'a> {
         self.around.intakes.get(drop)
     }
 
-    /// Returns what templates may say of an upload.
     fn words<'u>(&self, ticket: &'u Ticket) -> Option<plan::Words<'u>>
     where
         'a: 'u,
@@ -201,15 +182,13 @@ impl<'a> TransferTurn<'a> {
         intake.and_then(|intake| intake.settings().whole_digest)
     }
 
-    /// Tells whether an upload waits for its drop directory to be back.
     fn waits_for_directory(&self, upload: &Upload) -> bool {
-        let intake = self.intake(&upload.admission.drop);
+        let intake = self.intake(&upload.ticket().drop);
         intake.is_some_and(|intake| intake.health().is_away()) && upload.needs_source()
     }
 }
 
 impl Transfers {
-    /// Starts without uploads and without a configuration.
     pub(super) fn new(name: DestinationName) -> Self {
         Self {
             name,
@@ -241,37 +220,28 @@ impl Transfers {
         self.parked.len()
     }
 
-    /// Returns the uploads that have not ended, as they would be stored.
     pub(super) fn stored_uploads(&self) -> impl Iterator<Item = StoredUpload> {
-        self.uploads().map(|upload| StoredUpload {
-            admission: upload.admission.admission(),
-            state: UploadState::clone(&upload.state),
-            parts: upload.parts.clone(),
-            waits_for: upload.life.waits_for,
-        })
+        self.uploads().map(Upload::stored)
     }
 
     /// Tells whether every upload is parked or waits for another one, and nothing is to be removed.
     pub(super) fn is_quiet(&self) -> bool {
         let is_still = |upload: &Upload| {
-            matches!(upload.state.hold, Hold::Parked { .. }) || upload.life.waits_for.is_some()
+            matches!(upload.state().hold, Hold::Parked { .. }) || upload.awaited().is_some()
         };
         self.uploads().all(is_still) && self.gate.as_ref().is_none_or(Gate::is_clean)
     }
 
-    /// Tells whether the destination refuses our credential or is closed for maintenance.
     pub(super) fn is_halted(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::is_halted)
     }
 
-    /// Returns how the destination is sent to.
     pub(super) fn pace(&self, settings: &Settings) -> Option<Pace> {
         let width = self.gate.as_ref()?.width();
         let bytes_per_second = width.bytes_per_second();
         Some(Pace { width: self.width(settings), flying: width.flying(), bytes_per_second })
     }
 
-    /// Returns how many parts may be in flight to the destination.
     fn width(&self, settings: &Settings) -> u32 {
         match (settings.parts_in_flight, &self.gate) {
             (PartsInFlight::Auto, Some(gate)) => gate.width().get(),
@@ -290,7 +260,6 @@ impl Transfers {
         }
     }
 
-    /// Returns when it wants attention by itself.
     pub(super) fn next_deadline(&self, around: Around<'_>, shared: &Shared) -> Option<Monotonic> {
         let (is_loading, receipt_room) = (shared.loading.is_some(), shared.permits.receipt_room());
         let is_stopped = around.orders.stops(&self.name);
@@ -304,16 +273,11 @@ impl Transfers {
         [gate, exports, end, timer, receipts].into_iter().flatten().min()
     }
 
-    /// Releases uploads whose wait is over.
     pub(super) fn wake(&mut self, turn: &mut TransferTurn<'_>) {
         let now = turn.now().monotonic;
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.timers.pop_first() else { break };
-            let is_over = |upload: &Upload| {
-                matches!(upload.state.hold, Hold::Waiting { .. })
-                    && upload.life.hold_until.is_some_and(|until| until <= now)
-            };
-            match self.upload(id).is_some_and(is_over) {
+            match self.upload(id).is_some_and(|upload| upload.is_hold_over(now)) {
                 true => self.record(id, Fact::Released, turn),
                 false => self.place(id, turn),
             }
@@ -351,14 +315,13 @@ impl Transfers {
         }
     }
 
-    /// Searches the width anew: another limit of bytes per second holds.
+    /// Searches the width again: another limit of bytes per second holds.
     pub(super) fn rate_changed(&mut self, now: Monotonic) {
         if let Some(gate) = &mut self.gate {
-            gate.width_mut().begin_anew(now);
+            gate.width_mut().restart(now);
         }
     }
 
-    /// Notes how many bytes of parts have gone since the start.
     pub(super) fn bytes_sent(&mut self, bytes: u64, now: Monotonic) {
         if let Some(gate) = &mut self.gate {
             gate.width_mut().tick(bytes, now);
@@ -375,11 +338,6 @@ impl Transfers {
     /// Tells whether the destination is closed, and waits.
     pub(super) fn waits(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::waits)
-    }
-
-    /// Tells whether the destination is closed.
-    fn is_closed(&self) -> bool {
-        self.gate.as_ref().is_some_and(|gate| !gate.is_open())
     }
 
     /// Receives what another machine says.
@@ -429,7 +387,6 @@ impl Transfers {
         }
     }
 
-    /// Writes how the destination is doing, when that differs from what was last written.
     pub(super) fn write_health(&mut self, turn: &mut TransferTurn<'_>) {
         if let Some(gate) = &mut self.gate {
             gate.write_health(turn);

@@ -28,13 +28,13 @@ pub(in crate::engine) struct FailingUpload {
 
 impl FailingUpload {
     pub(in crate::engine) fn of(upload: &Upload) -> Self {
-        let ticket = &upload.admission;
+        let ticket = upload.ticket();
         Self {
             drop: ticket.drop.clone(),
             destination: ticket.destination.clone(),
             path: ticket.path.clone(),
             size: ticket.fingerprint.size,
-            unreadable_since: upload.life.failing_since,
+            unreadable_since: upload.unreadable_since(),
         }
     }
 }

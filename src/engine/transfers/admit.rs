@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::upload::Upload;
+use super::upload::{Tried, Upload};
 use super::{TransferTurn, Transfers};
 use crate::engine::StoredUpload;
 use crate::engine::dispatch::{Dispatch, ToIntake};
@@ -10,8 +10,8 @@ use crate::engine::plan;
 use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::model::{
-    Admission, ByteCount, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Hold, Now,
-    ParkReason, Place, Provenance, Record, SourcePath, Target, UploadId,
+    Admission, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now, ParkReason, Place,
+    Provenance, Record, SourcePath, Target, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -45,10 +45,7 @@ pub(in crate::engine) struct Sentinel {
 impl Transfers {
     /// Admits a file, unless the destination or the drop directory is not configured.
     pub(super) fn admit(&mut self, settled: &Settled, turn: &mut TransferTurn<'_>) {
-        let Some((intake, gate)) = turn.intake(&settled.drop).zip(self.gate.as_ref()) else {
-            return;
-        };
-        let to = gate.settings();
+        let Some(intake) = turn.intake(&settled.drop) else { return };
         let run = intake.runs().shared(&settled.place.run(&settled.path));
         let words = plan::Words {
             drop: intake.settings(),
@@ -57,25 +54,17 @@ impl Transfers {
             reading: intake.runs().reading(&run),
             at: turn.now().wall,
         };
-        let wish = gate.wish(settled.version.size);
-        let planned = plan::part_size(&to.traits.limits, wish, settled.version.size);
+        let Some(planned) = self.admission(&settled.path, settled.version, words, turn) else {
+            return;
+        };
         let unreadable = settled.is_unreadable.then_some(ParkReason::SourceUnreadable);
         let admission = Admission {
-            id: turn.shared.next_id(),
-            drop: settled.drop.clone(),
-            path: settled.path.clone(),
-            fingerprint: settled.version,
-            target: plan::target(to, words),
-            part_size: planned.unwrap_or(wish),
             rank: settled.place.rank,
-            at: turn.now().wall,
-            parked: planned.err().or(unreadable),
+            parked: planned.parked.or(unreadable),
             root: intake.health().root().cloned(),
             run,
-            is_sentinel: false,
             provenance: settled.provenance.map(Box::new),
-            target_id: gate.targets().own(),
-            destination: self.name.clone(),
+            ..planned
         };
         let id = admission.id;
         turn.shared.permits.disk().admitted(id);
@@ -94,16 +83,13 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         if let Some(upload) = self.uploads.get(&id) {
-            let file = upload.admission.file();
+            let file = upload.ticket().file();
             turn.say(Dispatch::Intake(file.drop.clone(), what(file)));
         }
     }
 
-    /// Admits the receipt of a run.
     pub(super) fn admit_sentinel(&mut self, sentinel: &Sentinel, turn: &mut TransferTurn<'_>) {
-        let Some((intake, gate)) = turn.intake(&sentinel.drop).zip(self.gate.as_ref()) else {
-            return;
-        };
+        let Some(intake) = turn.intake(&sentinel.drop) else { return };
         let below = [sentinel.run.as_bytes(), b"/", sentinel.name.as_bytes()].concat();
         let words = plan::Words {
             drop: intake.settings(),
@@ -112,27 +98,41 @@ impl Transfers {
             reading: intake.runs().reading(&sentinel.run),
             at: turn.now().wall,
         };
-        let wish = gate.wish(sentinel.version.size);
-        let planned = plan::part_size(&gate.settings().traits.limits, wish, sentinel.version.size);
-        let folders = plan::folders(&gate.settings().folder, words);
-        let admission = Admission {
+        let planned = self.admission(&sentinel.path, sentinel.version, words, turn);
+        let Some(planned) = planned else { return };
+        let target = Target { name: sentinel.name.to_owned(), ..planned.target };
+        let admission = Admission { is_sentinel: true, target, ..planned };
+        self.insert(admission, turn);
+    }
+
+    /// Returns the admission of a version of a file, alone in its run, to where the destination is now.
+    fn admission(
+        &self,
+        path: &SourcePath,
+        version: Fingerprint,
+        words: plan::Words<'_>,
+        turn: &mut TransferTurn<'_>,
+    ) -> Option<Admission> {
+        let gate = self.gate.as_ref()?;
+        let wish = gate.wish(version.size);
+        let planned = gate.plan(wish, version.size);
+        Some(Admission {
             id: turn.shared.next_id(),
-            drop: sentinel.drop.clone(),
-            run: sentinel.path.clone(),
-            path: sentinel.path.clone(),
-            fingerprint: sentinel.version,
+            drop: words.drop.name.clone(),
+            run: path.clone(),
+            path: path.clone(),
+            fingerprint: version,
             provenance: None,
-            is_sentinel: true,
+            is_sentinel: false,
             destination: self.name.clone(),
             target_id: gate.targets().own(),
-            target: Target { folders, name: sentinel.name.clone() },
+            target: plan::target(gate.settings(), words),
             part_size: planned.unwrap_or(wish),
             rank: 0,
             at: turn.now().wall,
             parked: planned.err(),
             root: None,
-        };
-        self.insert(admission, turn);
+        })
     }
 
     fn insert(&mut self, admission: Admission, turn: &mut TransferTurn<'_>) {
@@ -145,20 +145,19 @@ impl Transfers {
         self.place(id, turn);
     }
 
-    /// Opens the run of an upload, where the platform is told of the ends of runs.
     pub(in crate::engine) fn join_run(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let wants = self.gate.as_ref().is_some_and(|gate| gate.settings().traits.finishes_drops);
-        let upload = self.uploads.get(&id).filter(|upload| !upload.admission.is_sentinel);
+        let upload = self.uploads.get(&id).filter(|upload| !upload.ticket().is_sentinel);
         if let Some(upload) = upload.filter(|_| wants) {
-            self.ends.join(&upload.admission, turn);
+            self.ends.join(upload.ticket(), turn);
         }
     }
 
     /// Loads an upload. One that was given up goes on being that.
     pub(super) fn load(&mut self, mut upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
-        let (id, drop) = (upload.id(), &upload.admission.drop);
+        let (id, drop) = (upload.id(), &upload.ticket().drop);
         if let Some(directory) = turn.shared.roots.former(drop) {
-            upload.life.directory = Some(directory.into());
+            upload.keep_directory(&directory.into());
         }
         turn.shared.next_upload = turn.shared.next_upload.max(UploadId(id.0 + 1));
         self.uploads.insert(id, upload);
@@ -175,9 +174,9 @@ impl Transfers {
     /// Has an upload count for its file and its run.
     pub(super) fn join_intake(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let Some(intake) = turn.intake(&upload.admission.drop) else { return };
+        let Some(intake) = turn.intake(&upload.ticket().drop) else { return };
         // One name for all, and not one for each.
-        upload.admission.run = intake.runs().shared(&upload.admission.run);
+        upload.share_run(|run| intake.runs().shared(run));
         self.tell_intake(id, ToIntake::Joined, turn);
     }
 
@@ -185,14 +184,16 @@ impl Transfers {
     pub(in crate::engine) fn reload(&mut self, stored: StoredUpload, turn: &mut TransferTurn<'_>) {
         let id = stored.admission.id;
         self.unclaim(id, turn);
-        let Some(old) = self.uploads.remove(&id) else { return };
+        let Some(mut old) = self.uploads.remove(&id) else { return };
         self.queue.remove(&old);
-        if let Some(at) = old.life.timer {
+        if let Some(at) = old.take_timer() {
             self.timers.remove(&(at, id));
         }
         let mut upload = Box::new(Upload::restored(stored));
-        upload.admission.run = old.admission.run.clone();
-        upload.life.directory.clone_from(&old.life.directory);
+        upload.share_run(|_| old.ticket().run.clone());
+        if let Some(directory) = old.directory() {
+            upload.keep_directory(directory);
+        }
         self.uploads.insert(id, upload);
         self.claim(id, turn);
     }
@@ -201,9 +202,8 @@ impl Transfers {
     /// for none.
     pub(in crate::engine) fn keep_directory(&mut self, left: &DirectorySettings) {
         let directory: Arc<str> = left.directory.as_str().into();
-        for upload in self.uploads.values_mut().filter(|u| u.admission.drop == left.name) {
-            upload.life.directory.get_or_insert_with(|| Arc::clone(&directory));
-        }
+        let of_drop = self.uploads.values_mut().filter(|u| u.ticket().drop == left.name);
+        of_drop.for_each(|upload| upload.keep_directory(&directory));
     }
 
     /// A look found a file that can be read: what parked for want of it goes on.
@@ -219,11 +219,7 @@ impl Transfers {
         drop: &DirectoryName,
         turn: &mut TransferTurn<'_>,
     ) {
-        let waits = |upload: &&Upload| {
-            upload.admission.drop == *drop
-                && upload.life.failing_since.is_some()
-                && matches!(upload.state.hold, Hold::Waiting { .. })
-        };
+        let waits = |upload: &&Upload| upload.ticket().drop == *drop && upload.waits_to_read();
         let ids: Vec<_> = self.uploads().filter(waits).map(Upload::id).collect();
         ids.into_iter().for_each(|id| self.record(id, Fact::Released, turn));
     }
@@ -236,9 +232,9 @@ impl Transfers {
         };
         let Some(upload) = self.uploads.get(&id) else { return };
         let at = turn.now().wall;
-        match upload.state.stage {
+        match upload.stage() {
             Queued | Beginning { .. } => {
-                if !upload.life.is_superseded {
+                if !upload.is_ending() {
                     self.record(id, gone(turn.now()), turn);
                     self.end_changed(id, turn);
                 }
@@ -272,7 +268,7 @@ impl Transfers {
         let (can_ask, now) = (self.gate.is_some(), turn.now());
         let answer = self.uploads.get_mut(&id).map(|upload| upload.give_up(can_ask, now));
         let Some(answer) = answer else { return };
-        if !answer.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. })) {
+        if !answer.gives_up() {
             turn.say(Dispatch::UploadGivenUp(id));
         }
         self.settle_answer(id, answer, turn);
@@ -281,21 +277,13 @@ impl Transfers {
     /// A scan saw the file of an upload: where it waits for that, a look tells whether it can be opened.
     pub(super) fn seen(&self, id: UploadId, path: SourcePath, turn: &mut TransferTurn<'_>) {
         if let Some(upload) = self.upload(id).filter(|upload| upload.waits_for_source()) {
-            let drop = upload.admission.drop.clone();
+            let drop = upload.ticket().drop.clone();
             turn.say(Dispatch::Intake(drop, ToIntake::Hint(vec![path])));
         }
     }
 }
 
-/// Says with an upload why it ends, for `show`.
 fn gone(now: Now) -> Fact {
     let message = "the file was removed or moved before anything was sent";
-    Fact::AttemptFailed {
-        act: "look",
-        part: None,
-        failure: Failure::new(FailureKind::SourceGone, message),
-        sent: ByteCount(0),
-        retry_at: None,
-        at: now.wall,
-    }
+    Tried::plain("look").failed(Failure::new(FailureKind::SourceGone, message), None, now)
 }

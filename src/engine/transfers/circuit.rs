@@ -21,10 +21,9 @@ use crate::engine::retry::{self, Closing, SOURCE_DELAY_MAX};
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
     ByteCount, Call, DestinationName, DestinationState, Failure, Monotonic, Now, OpenCleanup,
-    PartSize, Record, RemoteUploadId, TargetId, WallTime,
+    ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
 };
 
-/// Clean-ups under way at one destination.
 const CLEANUP_MAX: usize = 2;
 /// One broken connection is a request's own misfortune; a second in a row is the destination's.
 const STREAK_MAX: u32 = 2;
@@ -32,11 +31,11 @@ const STREAK_MAX: u32 = 2;
 const SAME_END: Duration = Duration::from_secs(1);
 
 /// A wait shorter than this is over when its end is read: a try is then under way.
-const TOLD_WAIT: Duration = Duration::from_secs(2);
+const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 /// What a destination's row says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
+struct HealthRow {
     platform: String,
     state: DestinationState,
     reason: Option<String>,
@@ -51,53 +50,43 @@ pub(super) struct Gate {
     state: GateState,
     /// Why it takes none, for people.
     reason: Option<String>,
-    /// What its row says.
-    told: Option<Told>,
+    row: Option<HealthRow>,
     /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
     streak: u32,
-    /// How many parts may be in flight to it.
     width: Width,
     /// Remote uploads to remove: when to try again, how often it failed, the act under way.
     cleanups: BTreeMap<RemoteUploadId, Cleanup>,
 }
 
-/// Whether a destination takes acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum GateState {
     Open,
     /// It does not, until a probe at `until` finds otherwise.
     Closed {
-        /// What `status` calls it.
         state: DestinationState,
         until: Monotonic,
     },
-    /// A probe is under way.
     Probing {
-        /// What `status` calls it.
         state: DestinationState,
     },
 }
 
-/// One remote upload to remove.
 #[derive(Debug, Clone, Copy)]
 struct Cleanup {
-    /// Where it was begun.
     target: TargetId,
     due: Monotonic,
     failure_count: u32,
-    /// The act under way.
     act: Option<ActId>,
 }
 
 impl Gate {
-    /// Starts open.
     pub(super) fn new(settings: DestinationSettings) -> Self {
         Self {
             settings,
             targets: Targets::default(),
             state: GateState::Open,
             reason: None,
-            told: None,
+            row: None,
             streak: 0,
             width: Width::new(),
             cleanups: BTreeMap::new(),
@@ -130,20 +119,27 @@ impl Gate {
         self.settings = settings;
     }
 
+    pub(super) fn exports(&self) -> bool {
+        self.settings.export.is_some()
+    }
+
     /// Forgets what it learned of its former target; what is in flight there still counts for its width.
     pub(super) fn move_to_other_target(&mut self) {
         self.open();
         self.streak = 0;
     }
 
-    /// Tells whether acts may start.
     pub(super) fn is_open(&self) -> bool {
         self.state == GateState::Open
     }
 
-    /// Returns the part size to wish for.
     pub(super) fn wish(&self, size: ByteCount) -> PartSize {
         plan::wish(self.settings.part_size, size, self.width.speed())
+    }
+
+    /// Returns the part size for a file where that size is wished for.
+    pub(super) fn plan(&self, wish: PartSize, size: ByteCount) -> Result<PartSize, ParkReason> {
+        plan::part_size(&self.settings.traits.limits, wish, size)
     }
 
     /// Tells whether it refuses us, rather than failing.
@@ -200,7 +196,6 @@ impl Gate {
         true
     }
 
-    /// Has it take acts.
     fn open(&mut self) {
         (self.state, self.reason) = (GateState::Open, None);
     }
@@ -248,7 +243,6 @@ pub(in crate::engine) fn clamp(until: WallTime, retry: RetrySettings, now: Now) 
 }
 
 impl Gate {
-    /// Returns when it wants attention by itself.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
@@ -275,13 +269,11 @@ impl Gate {
         turn.start(&self.settings.name, TransferAct::Probe, act);
     }
 
-    /// Receives the reply to a probe.
     pub(super) fn probed(&mut self, reply: Result<Outcome, Setback>, turn: &mut TransferTurn<'_>) {
         let failure = reply.err().map(|setback| setback.failure);
-        let failed = failure.as_ref().map(|failure| {
-            let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
-            (retry::closing(failure.kind).unwrap_or(unreachable), failure)
-        });
+        let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
+        let closing = |failure: &Failure| retry::closing(failure.kind).unwrap_or(unreachable);
+        let failed = failure.as_ref().map(|failure| (closing(failure), failure));
         if self.on_probed(failed, turn.retry(), turn.now().monotonic) {
             if self.is_open() {
                 turn.say(answered(&self.settings.name));
@@ -320,24 +312,20 @@ impl Gate {
             GateState::Closed { state, .. } | GateState::Probing { state } => *state,
         };
         let now = turn.now();
-        let told = Told {
+        let row = HealthRow {
             platform: self.settings.platform.clone(),
             state,
             reason: self.reason.clone(),
-            next_try: self.next_try().filter(|at| *at >= now.monotonic.after(TOLD_WAIT)),
+            next_try: self.next_try().filter(|at| *at >= now.monotonic.after(SHORT_WAIT)),
         };
-        let is_news = self.told.as_ref() != Some(&told);
-        self.told = Some(told.clone());
-        let Told { platform, state, reason, next_try } = told;
-        if is_news {
-            turn.record(Record::DestinationHealth {
-                destination: self.settings.name.clone(),
-                platform,
-                state,
-                reason,
-                next_try_at: next_try.map(|at| now.wall.after(at.since(now.monotonic))),
-                at: now.wall,
-            });
+        if self.row.as_ref() != Some(&row) {
+            let HealthRow { platform, state, reason, next_try } = row.clone();
+            let next_try_at = next_try.map(|at| now.wall.after(at.since(now.monotonic)));
+            let (destination, at) = (self.settings.name.clone(), now.wall);
+            let health =
+                Record::DestinationHealth { destination, platform, state, reason, next_try_at, at };
+            turn.record(health);
+            self.row = Some(row);
         }
     }
 
@@ -347,12 +335,10 @@ impl Gate {
         CLEANUP_MAX.checked_sub(count).filter(|room| *room > 0)
     }
 
-    /// Tells whether no remote upload is to be removed.
     pub(super) fn is_clean(&self) -> bool {
         self.cleanups.is_empty()
     }
 
-    /// Queues a remote upload for removal.
     pub(super) fn clean_up(&mut self, remote: RemoteUploadId, target: TargetId, due: Monotonic) {
         let cleanup = Cleanup { target, due, failure_count: 0, act: None };
         self.cleanups.entry(remote).or_insert(cleanup);
@@ -369,7 +355,6 @@ impl Gate {
         std::mem::take(&mut self.cleanups).into_iter().map(what).collect()
     }
 
-    /// Has remote uploads removed.
     pub(super) fn clean(&mut self, turn: &mut TransferTurn<'_>) {
         let Some(room) = self.cleanup_room() else { return };
         let (name, now) = (&self.settings.name, turn.now().monotonic);
@@ -380,7 +365,6 @@ impl Gate {
         }
     }
 
-    /// Receives the reply to a clean-up.
     pub(super) fn cleaned(
         &mut self,
         act: ActId,

@@ -3,13 +3,12 @@
 //! This is the only way by which an upload in memory moves: the law first, then the store's line, then
 //! its place among those that are ready, wait, are parked, exported, finish, or are gone.
 
-use super::upload::{Answer, Upload};
-use super::{TransferTurn, Transfers, circuit};
+use super::circuit::{self, Gate};
+use super::upload::{Decision, Upload};
+use super::{TransferTurn, Transfers};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::intake::UploadEnd;
-use crate::model::{
-    EndReason, Fact, Hold, Learned, OpenCleanup, ParkReason, Record, Stage, UploadId,
-};
+use crate::model::{EndReason, Fact, Hold, OpenCleanup, ParkReason, Record, Stage, UploadId};
 
 impl Transfers {
     /// Applies one fact to memory and lines it up for the store.
@@ -54,16 +53,16 @@ impl Transfers {
     pub(in crate::engine) fn settle_answer(
         &mut self,
         id: UploadId,
-        answer: Answer,
+        mut answer: Decision,
         turn: &mut TransferTurn<'_>,
     ) {
         self.learn(id, &answer, turn);
-        for remote in answer.cleanups {
+        for remote in answer.take_cleanups() {
             let Some(upload) = self.uploads.get(&id) else { break };
-            let (destination, target) = (self.name.clone(), upload.admission.target_id);
+            let (destination, target) = (self.name.clone(), upload.ticket().target_id);
             self.clean_up(OpenCleanup { destination, target, remote }, turn);
         }
-        for fact in answer.facts {
+        for fact in answer.into_facts() {
             self.record(id, fact, turn);
         }
         self.place(id, turn);
@@ -72,13 +71,10 @@ impl Transfers {
     }
 
     /// Notes what an answer shows of a target, the first time.
-    fn learn(&mut self, id: UploadId, answer: &Answer, turn: &mut TransferTurn<'_>) {
+    fn learn(&mut self, id: UploadId, answer: &Decision, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        let target = upload.admission.target_id;
-        let md5s = answer.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
-        let strange = answer.strange_digest.clone();
-        let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
-        for (what, detail) in md5s.into_iter().chain(strange) {
+        let target = upload.ticket().target_id;
+        for (what, detail) in answer.learned() {
             if turn.shared.targets.learn(target, what) {
                 let (destination, at) = (self.name.clone(), turn.now().wall);
                 turn.record(Record::DestinationLearned { destination, target, what, detail, at });
@@ -90,33 +86,32 @@ impl Transfers {
     pub(in crate::engine) fn place(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let now = turn.now();
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let is_paused = turn.around.orders.hold(&upload.admission);
-        let wants_digest = turn.wanted_digest(&upload.admission).is_some();
-        if let Some(old) = upload.life.timer {
-            upload.life.timer = None;
+        let is_paused = turn.around.orders.hold(upload.ticket());
+        let wants_digest = turn.wanted_digest(upload.ticket()).is_some();
+        if let Some(old) = upload.take_timer() {
             self.timers.remove(&(old, id));
         }
-        let _was_elsewhere = match upload.state.hold {
+        let _was_elsewhere = match upload.state().hold {
             Hold::Parked { .. } => self.parked.insert(id),
             Hold::None | Hold::Waiting { .. } => self.parked.remove(&id),
         };
-        let is_free = upload.state.hold == Hold::None && !is_paused;
-        let exports = upload.wants_export(self.gate.as_ref());
+        let is_free = upload.state().hold == Hold::None && !is_paused;
+        let exports = upload.wants_export(self.gate.as_ref().is_some_and(Gate::exports));
         self.exports.set_pending(id, exports && is_free);
         let is_finishing = is_free && !exports && upload.is_finishing(wants_digest);
         let _was_finishing = match is_finishing {
             true => self.finishing.insert(id),
             false => self.finishing.remove(&id),
         };
-        if upload.state.stage.is_end() {
+        if upload.stage().is_end() {
             self.queue.remove(upload);
             self.forget(id, turn);
             return;
         }
-        match upload.state.hold {
+        match upload.state().hold {
             Hold::None => {
-                upload.end_wait();
-                let is_waiting = upload.life.waits_for.is_some();
+                upload.end_hold();
+                let is_waiting = upload.awaited().is_some();
                 if exports || is_paused || is_finishing || is_waiting {
                     self.queue.remove(upload);
                 } else {
@@ -124,18 +119,18 @@ impl Transfers {
                 }
             }
             Hold::Parked { .. } => {
-                upload.end_wait();
+                upload.end_hold();
                 self.queue.remove(upload);
                 return;
             }
             Hold::Waiting { until } => {
                 let clamped = || circuit::clamp(until, turn.retry(), now);
-                upload.life.hold_until.get_or_insert_with(clamped);
+                upload.hold_until(clamped);
                 self.queue.remove(upload);
             }
         }
         if let Some(at) = upload.next_deadline(now.monotonic) {
-            upload.life.timer = Some(at);
+            upload.set_timer(at);
             self.timers.insert((at, id));
         }
     }
@@ -143,11 +138,10 @@ impl Transfers {
     fn forget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.parked.remove(&id);
-        let Upload { admission: ticket, state, .. } = *upload;
-        if !ticket.is_sentinel {
-            self.ends.leave(&ticket, turn);
+        if !upload.ticket().is_sentinel {
+            self.ends.leave(upload.ticket(), turn);
         }
-        let end = match &state.stage {
+        let end = match upload.stage() {
             Stage::Ended(EndReason::SourceChanged) => UploadEnd::Superseded,
             Stage::Receipted { .. } => UploadEnd::Receipted,
             Stage::Queued
@@ -158,7 +152,7 @@ impl Transfers {
             | Stage::Verified { .. }
             | Stage::Ended(_) => UploadEnd::Abandoned,
         };
-        turn.say(Dispatch::UploadEnded(ticket.file(), end));
+        turn.say(Dispatch::UploadEnded(upload.ticket().file(), end));
     }
 
     /// Ends an upload whose source is another version, and queues what it began for removal.
@@ -177,14 +171,14 @@ impl Transfers {
         if turn.shared.loading.is_some() {
             return turn.say(Dispatch::SourceMissing(id));
         }
-        if self.uploads().any(|other| other.is_of_same_file(&upload.admission)) {
+        if self.uploads().any(|other| other.is_of_same_file(upload.ticket())) {
             self.end_changed(id, turn);
         }
     }
 
     /// A file was admitted: uploads that wait for it under another path have an end.
     pub(in crate::engine) fn end_moved(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
-        let Some(admitted) = self.uploads.get(&id).map(|upload| &upload.admission) else { return };
+        let Some(admitted) = self.uploads.get(&id).map(|upload| upload.ticket()) else { return };
         let waits = |other: &UploadId| {
             let other = self.uploads.get(other);
             other.is_some_and(|other| other.misses_source() && other.is_of_same_file(admitted))
@@ -196,8 +190,8 @@ impl Transfers {
     /// Parks an upload again that an answer has moved although its drop directory or destination is out.
     fn park_if_out(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let is_out = |upload: &Upload| {
-            upload.state.hold == Hold::None
-                && (self.gate.is_none() || turn.intake(&upload.admission.drop).is_none())
+            upload.state().hold == Hold::None
+                && (self.gate.is_none() || turn.intake(&upload.ticket().drop).is_none())
         };
         if self.upload(id).is_some_and(is_out) {
             self.park_or_release(id, turn);
@@ -207,13 +201,13 @@ impl Transfers {
     /// Parks an upload whose drop directory or destination is gone, releases one whose are back.
     pub(in crate::engine) fn park_or_release(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        let drop = &upload.admission.drop;
+        let drop = &upload.ticket().drop;
         if turn.shared.loading.as_ref().is_some_and(|loading| loading.has_new(drop)) {
             return;
         }
         let is_configured = self.gate.is_some() && turn.intake(drop).is_some();
         let is_parked_for_it =
-            upload.state.hold == Hold::Parked { reason: ParkReason::NotConfigured };
+            upload.state().hold == Hold::Parked { reason: ParkReason::NotConfigured };
         let fact = match (is_configured, is_parked_for_it) {
             (false, false) => Some(Fact::Parked {
                 reason: ParkReason::NotConfigured,

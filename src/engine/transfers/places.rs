@@ -1,14 +1,14 @@
 //! The places of a destination's uploads at its target: claimed, waited for, given up
 //! ([`crate::engine::claims`]).
 
-use super::upload::{Doubt, Upload};
+use super::upload::Upload;
 use super::{TransferTurn, Transfers};
-use crate::engine::claims::{Owner, PlaceDigest};
+use crate::engine::claims::PlaceDigest;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::event::FindHolder;
 use crate::engine::ticket::Ticket;
 use crate::model::{
-    Fact, Hold, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
+    Fact, OpenCleanup, PlaceHolder, PlaceSource, Record, SourcePath, Stage, UploadId,
 };
 
 impl Transfers {
@@ -16,20 +16,20 @@ impl Transfers {
     /// destination is not configured.
     fn place_of(&self, upload: &Upload) -> Option<PlaceDigest> {
         let gate = self.gate.as_ref()?;
-        let target = upload.admission.target_id;
+        let target = upload.ticket().target_id;
         let targets = gate.targets();
         let target = if targets.has(target) { targets.canonical() } else { target };
         let has_places = gate.settings().traits.has_places;
-        has_places.then(|| upload.admission.place_digest(target))
+        has_places.then(|| upload.ticket().place_digest(target))
     }
 
     /// Claims an upload's place, or has it wait for the upload that holds it.
     pub(in crate::engine) fn claim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        if upload.state.stage.is_end() || upload.rests() {
+        if upload.stage().is_end() || upload.rests() {
             return;
         }
-        let (awaited, has_begun) = (upload.life.waits_for, upload.state.stage != Stage::Queued);
+        let (awaited, has_begun) = (upload.awaited(), *upload.stage() != Stage::Queued);
         let Some(place) = self.place_of(upload) else { return self.await_place(id, None, turn) };
         let holder = turn.shared.claims.holder(place).filter(|holder| *holder != id);
         // At a start, the one that it waited for may not have been loaded.
@@ -42,7 +42,7 @@ impl Transfers {
                 self.await_place(id, None, turn);
                 // A file of ours may stand at the place.
                 if let Some(upload) = self.uploads.get_mut(&id).filter(|_| is_filled) {
-                    upload.life.is_place_filled = true;
+                    upload.fill_place();
                 }
             }
             holder => {
@@ -52,7 +52,6 @@ impl Transfers {
         }
     }
 
-    /// Notes for which upload another one waits, if for any.
     pub(in crate::engine) fn await_place(
         &mut self,
         id: UploadId,
@@ -60,13 +59,11 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         let Some(upload) = self.uploads.get_mut(&id) else { return };
-        if upload.life.waits_for != holder {
-            upload.life.waits_for = holder;
+        if upload.await_place(holder) {
             turn.record(Record::PlaceAwaited { upload: id, holder });
         }
     }
 
-    /// Gives up an upload's claim.
     pub(super) fn unclaim(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let place = self.uploads.get(&id).and_then(|upload| self.place_of(upload));
         if let Some(place) = place.filter(|place| turn.shared.claims.leave(*place, id)) {
@@ -77,53 +74,27 @@ impl Transfers {
     /// Has what was begun at a place that another upload turns out to hold begin again when it is free.
     pub(in crate::engine) fn restart_waiting(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.get(&id) else { return };
-        let Some(remote) = upload.unfinished_remote().filter(|_| upload.life.waits_for.is_some())
-        else {
+        let Some(remote) = upload.unfinished_remote().filter(|_| upload.awaited().is_some()) else {
             return;
         };
-        let (destination, target) = (self.name.clone(), upload.admission.target_id);
+        let (destination, target) = (self.name.clone(), upload.ticket().target_id);
         self.clean_up(OpenCleanup { destination, target, remote }, turn);
         self.record(id, Fact::RemoteGone, turn);
         if let Some(upload) = self.uploads.get_mut(&id) {
-            (upload.life.doubt, upload.life.control) = (Doubt::Ask, None);
+            upload.doubt_act();
         }
     }
 
     /// Notes what a fact means for the place of an upload, before it is applied.
     pub(super) fn leave_place(&mut self, id: UploadId, fact: &Fact, turn: &mut TransferTurn<'_>) {
-        let is_queued = self.upload(id).is_some_and(|upload| upload.state.stage == Stage::Queued);
-        let leaves = match fact {
-            Fact::Renamed { .. }
-            | Fact::Retargeted { .. }
-            | Fact::ReceiptWritten { .. }
-            | Fact::SourceChanged { .. }
-            | Fact::Abandoned { .. } => true,
-            Fact::Parked { .. } => is_queued,
-            Fact::BeginIntended { .. }
-            | Fact::Begun { .. }
-            | Fact::PartAccepted { .. }
-            | Fact::PartsReported { .. }
-            | Fact::PartReopened { .. }
-            | Fact::ETagModeLearned { .. }
-            | Fact::CompleteIntended { .. }
-            | Fact::CompleteWithdrawn
-            | Fact::Completed { .. }
-            | Fact::FoundPresent { .. }
-            | Fact::Described
-            | Fact::Verified { .. }
-            | Fact::Digested { .. }
-            | Fact::ExportIntended { .. }
-            | Fact::ExportStarted { .. }
-            | Fact::ExportFailed { .. }
-            | Fact::Exported { .. }
-            | Fact::AttemptFailed { .. }
-            | Fact::PartSizeRaised { .. }
-            | Fact::InFlight { .. }
-            | Fact::SentInVain { .. }
-            | Fact::Released
-            | Fact::RemoteGone => false,
-        };
-        if leaves {
+        let is_queued = self.upload(id).is_some_and(|upload| *upload.stage() == Stage::Queued);
+        let rests = is_queued && matches!(fact, Fact::Parked { .. });
+        let ends = matches!(
+            fact,
+            Fact::ReceiptWritten { .. } | Fact::SourceChanged { .. } | Fact::Abandoned { .. }
+        );
+        let moves = matches!(fact, Fact::Renamed { .. } | Fact::Retargeted { .. });
+        if rests || ends || moves {
             self.unclaim(id, turn);
         }
     }
@@ -145,8 +116,8 @@ impl Transfers {
         if self.gate.as_ref().is_none_or(|gate| gate.settings().traits.has_places) {
             let place = self.place_of(upload);
             turn.record(Record::PlaceHeld {
-                target: upload.admission.target_id,
-                place: upload.admission.target(),
+                target: upload.ticket().target_id,
+                place: upload.ticket().target(),
                 holder: PlaceHolder { upload: id, source },
                 is_made,
             });
@@ -156,7 +127,6 @@ impl Transfers {
         }
     }
 
-    /// Returns what is asked about the owner of an upload's place.
     pub(super) fn find_holder(
         &self,
         upload: &Upload,
@@ -165,54 +135,21 @@ impl Transfers {
         Some(FindHolder {
             upload: upload.id(),
             targets: self.gate.as_ref()?.targets().all().to_vec(),
-            place: upload.admission.target(),
+            place: upload.ticket().target(),
             source: place_source(upload, turn)?,
         })
-    }
-}
-
-impl Upload {
-    /// Tells whether it must be known whose a file under its name is: before that is replaced, and once
-    /// one was found.
-    pub(super) fn asks_for_owner(&self, replaces: bool) -> bool {
-        self.state.stage == Stage::Queued
-            && self.life.owner == Owner::Unknown
-            && (replaces || self.life.is_place_filled || self.life.found.is_some())
-    }
-
-    /// Tells whether nothing was begun for it and nothing will be until someone acts.
-    pub(in crate::engine) fn rests(&self) -> bool {
-        self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
-    }
-
-    /// Returns when its claim comes after those of others: what was begun goes first.
-    pub(in crate::engine) fn claim_order(&self) -> u8 {
-        match (&self.state.stage, self.life.waits_for) {
-            (Stage::Queued, None) => 1,
-            (Stage::Queued, Some(_)) => 2,
-            (
-                Stage::Beginning { .. }
-                | Stage::Sending { .. }
-                | Stage::Completing { .. }
-                | Stage::Completed { .. }
-                | Stage::Verified { .. }
-                | Stage::Receipted { .. }
-                | Stage::Ended(_),
-                _,
-            ) => 0,
-        }
     }
 }
 
 /// Returns the source of an upload, as the owner of a place: the file's own path, so that it is one source
 /// however its drop directory is named, or if it was handed in.
 fn place_source(upload: &Upload, turn: &TransferTurn<'_>) -> Option<PlaceSource> {
-    let Ticket { drop, path, is_sentinel, .. } = &upload.admission;
+    let Ticket { drop, path, is_sentinel, .. } = upload.ticket();
     if *is_sentinel {
-        let (directory, path) = (format!("receipts of {drop}"), upload.admission.sentinel_run());
+        let (directory, path) = (format!("receipts of {drop}"), upload.ticket().sentinel_run());
         return Some(PlaceSource { directory, path });
     }
-    let directory = match &upload.life.directory {
+    let directory = match upload.directory() {
         Some(directory) => &**directory,
         None => turn.intake(drop)?.settings().directory.as_str(),
     };

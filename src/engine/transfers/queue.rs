@@ -16,7 +16,6 @@ const LARGE_MIN: usize = 4;
 /// Small ones: most of their time is calls besides their part.
 const SMALL_MIN: usize = 8;
 
-/// Ready and open uploads.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lanes: BTreeMap<LaneKey, Lane>,
@@ -44,7 +43,6 @@ impl Queue {
         }
     }
 
-    /// Removes an upload: it waits, parks or ended.
     pub(super) fn remove(&mut self, upload: &Upload) {
         if let Some(lane) = self.lanes.get_mut(&LaneKey::of(upload)) {
             lane.open.remove(&upload.id());
@@ -69,17 +67,14 @@ impl Queue {
         }
     }
 
-    /// Tells whether any upload is ready or open.
     pub(super) fn has_any(&self) -> bool {
         self.lanes.values().any(|lane| !lane.ready.is_empty() || !lane.open.is_empty())
     }
 
-    /// Tells whether small files wait for a place.
     pub(super) fn has_small_ready(&self) -> bool {
         self.lanes.iter().any(|(key, lane)| key.is_small && !lane.ready.is_empty())
     }
 
-    /// Returns the open uploads.
     pub(super) fn open(&self) -> Vec<UploadId> {
         self.lanes.values().flat_map(|lane| lane.open.iter().copied()).collect()
     }
@@ -87,7 +82,7 @@ impl Queue {
 
 impl LaneKey {
     fn of(upload: &Upload) -> Self {
-        Self { drop: upload.admission.drop.clone(), is_small: upload.admission.is_small }
+        Self { drop: upload.ticket().drop.clone(), is_small: upload.ticket().is_small }
     }
 }
 
@@ -95,7 +90,7 @@ impl LaneKey {
 const PROGRESS_MAX: u8 = 5;
 
 fn position(upload: &Upload) -> (Reverse<u8>, u32, UploadId) {
-    let progress = match upload.state.stage {
+    let progress = match upload.stage() {
         Stage::Queued => 0,
         Stage::Beginning { .. } => 1,
         Stage::Sending { .. } => 2,
@@ -103,5 +98,5 @@ fn position(upload: &Upload) -> (Reverse<u8>, u32, UploadId) {
         Stage::Completed { .. } | Stage::Verified { .. } => 4,
         Stage::Receipted { .. } | Stage::Ended(_) => PROGRESS_MAX,
     };
-    (Reverse(progress), upload.admission.rank, upload.id())
+    (Reverse(progress), upload.ticket().rank, upload.id())
 }

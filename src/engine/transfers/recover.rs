@@ -20,16 +20,15 @@ use crate::model::{ETag, Fact, Md5, PartNumber, PartState, RemotePart};
 
 /// What the comparison leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Compared {
-    /// Facts that bring our rows in line.
-    pub(crate) repairs: Vec<Fact>,
+pub(super) struct Compared {
+    pub(super) repairs: Vec<Fact>,
     /// Parts that must be read and compared before they count.
-    pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
+    pub(super) unproved: BTreeMap<PartNumber, ETag>,
 }
 
 /// Compares `ours`, in order from part 1, with what the platform listed; `reports` where it learns
 /// of a part only by our report.
-pub(crate) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> Compared {
+pub(super) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> Compared {
     let theirs: BTreeMap<_, _> = listed.iter().map(|part| (part.number, &part.etag)).collect();
     let mut compared = Compared::default();
     let mut reported = Vec::new();
@@ -38,7 +37,7 @@ pub(crate) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) 
         let reopen = |was_reported| Fact::PartReopened { part: number, was_reported };
         match (part, theirs.get(&number)) {
             (PartState::Open, Some(etag)) if Md5::parse(etag.as_str()).is_some() => {
-                compared.doubtful.insert(number, (*etag).clone());
+                compared.unproved.insert(number, (*etag).clone());
             }
             (PartState::Open, Some(_) | None) => {}
             (PartState::Accepted { .. }, None) if reports => {}
@@ -111,6 +110,6 @@ mod tests {
                 Fact::PartsReported { parts: vec![part(4)] },
             ]
         );
-        assert_eq!(compared.doubtful, BTreeMap::from([(part(2), etag(md5_like))]));
+        assert_eq!(compared.unproved, BTreeMap::from([(part(2), etag(md5_like))]));
     }
 }

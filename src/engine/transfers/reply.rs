@@ -1,19 +1,17 @@
 //! What comes back for one act of a destination, handed to the upload or the part of the destination that
 //! it concerns.
 
-use super::upload::{Answer, Doubt, ETagMemory, Put, Tried, Upload, WholePut, in_vain};
+use super::circuit::Gate;
+use super::upload::{AnswerContext, Decision, StepDetail, Upload, UploadStep};
 use super::width::{Flown, Landing};
-use super::{StepDetail, TransferAct, TransferTurn, Transfers};
+use super::{PartFlight, TransferAct, TransferTurn, Transfers};
 use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::event::{ActId, Outcome, Setback};
-use crate::engine::settings::RetrySettings;
 use crate::model::{
-    ByteCount, Describes, DirectoryName, Fact, Failure, FailureKind, Learned, NamePolicy, Now,
-    OpenCleanup, PartNumber, RemoteUploadId, Reply, Stage, UploadId, Whole,
+    ByteCount, DirectoryName, Fact, FailureKind, Learned, OpenCleanup, Reply, UploadId,
 };
 
 impl Transfers {
-    /// Receives the reply to one of its acts.
     pub(in crate::engine) fn on_reply(
         &mut self,
         act: ActId,
@@ -42,22 +40,23 @@ impl Transfers {
             TransferAct::Export { call, uploads } => {
                 self.exports_replied(act, call, &uploads, &reply, turn);
             }
-            TransferAct::Part { upload, part, remote, drop, flown } => {
-                self.land(flown, &drop, &reply, turn);
+            TransferAct::Part(flight) => {
+                self.land(flight.flown, &flight.drop, &reply, turn);
                 if !is_former {
-                    self.on_part(upload, (part, &remote), reply, turn);
+                    self.on_part(&flight, reply, turn);
                 }
             }
             TransferAct::Whole { upload, drop, flown } => {
                 self.land(flown, &drop, &reply, turn);
-                let tried = Tried::plain("put whole");
-                self.on_step(act, (upload, StepDetail::Call(Vec::new())), tried, reply, turn);
+                let detail = StepDetail::Call(Vec::new());
+                let step = UploadStep { upload, name: "put whole", detail };
+                self.on_step(act, &step, reply, turn);
             }
-            TransferAct::Step { upload, name, detail } => {
-                if detail == StepDetail::Receipt {
+            TransferAct::Step(step) => {
+                if step.detail == StepDetail::Receipt {
                     turn.shared.permits.return_receipt();
                 }
-                self.on_step(act, (upload, detail), Tried::plain(name), reply, turn);
+                self.on_step(act, &step, reply, turn);
             }
         }
     }
@@ -85,12 +84,11 @@ impl Transfers {
         let is_away = |setback: &Setback| matches!(setback.failure.kind, FailureKind::SourceAway);
         let upload = what.upload().and_then(|id| self.uploads.get(&id));
         if let Some(upload) = upload.filter(|_| reply.as_ref().is_err_and(is_away)) {
-            let drop = upload.admission.drop.clone();
+            let drop = upload.ticket().drop.clone();
             turn.say(Dispatch::Intake(drop, ToIntake::ScanNow));
         }
     }
 
-    /// Gives a part's permit back, and tells the width how it came back.
     fn land(
         &mut self,
         flown: Flown,
@@ -115,7 +113,7 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         let is_news =
-            |upload: &Upload| !upload.state.stage.is_end() && upload.state.bytes_in_flight != bytes;
+            |upload: &Upload| !upload.stage().is_end() && upload.state().bytes_in_flight != bytes;
         if self.upload(id).is_some_and(is_news) {
             self.record(id, Fact::InFlight { bytes }, turn);
         }
@@ -123,44 +121,31 @@ impl Transfers {
 
     fn on_part(
         &mut self,
-        id: UploadId,
-        part: (PartNumber, &RemoteUploadId),
+        flight: &PartFlight,
         reply: Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
-        let (number, remote) = part;
-        let (retry, now, closed) = (turn.retry(), turn.now(), self.is_closed());
-        let etags = self.etag_memory(id, turn);
-        let Some(upload) = self.uploads.get_mut(&id) else { return };
-        let is_current =
-            matches!(&upload.state.stage, Stage::Sending { remote: r } if r.id == *remote);
-        if !is_current || !upload.life.flying.remove(&number) {
-            let is_over = upload.state.stage.is_end();
-            let answer = if is_over { Answer::default() } else { in_vain(sent_by(&reply)) };
-            return self.settle_answer(id, answer, turn);
-        }
-        let answer = match reply {
-            Ok(Outcome::Sent { reply: Reply::PartStored(stored), md5, sent }) => {
-                upload.on_part_put(number, Put { stored, md5, sent }, etags, now)
-            }
-            Ok(other) => mismatched(upload, &other, retry, now),
-            Err(Setback { failure, sent }) => {
-                let tried = Tried { act: "put part", part: Some(number), sent, closed };
-                upload.on_failed(failure, tried, retry, now)
-            }
+        let PartFlight { upload: id, part, remote, .. } = flight;
+        let Some(upload) = self.uploads.get_mut(id) else { return };
+        let answer = if upload.land_part(*part, remote) {
+            let context = context(upload, self.gate.as_ref(), turn);
+            upload.on_part(*part, reply, context)
+        } else {
+            let is_over = upload.stage().is_end();
+            Decision::in_vain(if is_over { ByteCount(0) } else { sent_by(&reply) })
         };
-        self.settle_answer(id, answer, turn);
+        self.settle_answer(*id, answer, turn);
     }
 
     fn on_step(
         &mut self,
         act: ActId,
-        (id, detail): (UploadId, StepDetail),
-        tried: Tried,
+        step: &UploadStep,
         reply: Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
-        let Some(upload) = self.uploads.get_mut(&id).filter(|u| u.life.control == Some(act)) else {
+        let upload = self.uploads.get_mut(&step.upload);
+        let Some(upload) = upload.and_then(|upload| upload.end_act(act).then_some(upload)) else {
             if let Ok(Outcome::Replied(Reply::Begun(remote))) = reply {
                 let target = self.gate.as_ref().map(|gate| gate.targets().at(act));
                 let (destination, target) = (self.name.clone(), target.unwrap_or_default());
@@ -168,111 +153,33 @@ impl Transfers {
             }
             return;
         };
-        upload.life.control = None;
-        upload.life.is_whole_flying = false;
-        let answer = match reply {
-            Ok(outcome) => self.answer_step(id, &detail, outcome, turn),
-            Err(Setback { failure, .. }) if is_digest_lost(&detail, failure.kind) => {
-                Answer::fact(Fact::Digested { md5: None, sha256: None })
-            }
-            Err(Setback { failure, sent }) => {
-                let closed = detail.is_call() && self.is_closed();
-                let tried = Tried { closed, sent, ..tried };
-                let Some(upload) = self.uploads.get_mut(&id) else { return };
-                upload.on_failed(failure, tried, turn.retry(), turn.now())
-            }
-        };
-        self.settle_answer(id, answer, turn);
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome of another act is one case")]
-    fn answer_step(
-        &mut self,
-        id: UploadId,
-        detail: &StepDetail,
-        outcome: Outcome,
-        turn: &TransferTurn<'_>,
-    ) -> Answer {
-        let now = turn.now();
-        let settings = self.gate.as_ref().map(|gate| gate.settings());
-        let named = settings.zip(self.upload(id));
-        let policy = named.map_or(NamePolicy::Park, |(to, upload)| upload.name_policy(to));
-        let is_told_all =
-            settings.is_some_and(|to| to.traits.describes != Describes::AfterCompletion);
-        let etags = match detail.is_call() {
-            true => self.etag_memory(id, turn),
-            false => ETagMemory::default(),
-        };
-        let Some(upload) = self.uploads.get_mut(&id) else { return Answer::default() };
-        match (outcome, detail) {
-            (Outcome::HolderFound(holder), _) => upload.on_holder_found(holder, policy, now),
-            (Outcome::FileHashed { mark }, _) => upload.on_file_hashed(mark, policy, now),
-            (Outcome::PartHashed { md5 }, StepDetail::HashPart(part)) => {
-                upload.on_part_hashed(*part, md5, now)
-            }
-            (Outcome::FileDigested { md5, sha256 }, _) => {
-                Answer::fact(Fact::Digested { md5, sha256 })
-            }
-            (Outcome::ReceiptWritten { sha256 }, _) => {
-                Answer::fact(Fact::ReceiptWritten { sha256, at: now.wall })
-            }
-            (Outcome::Sent { reply: Reply::WholeStored(whole), md5, sent }, _) => {
-                let Whole { remote, stored, file } = whole;
-                let put = Put { stored, md5, sent };
-                upload.on_whole_put(WholePut { remote, file, put, is_told_all }, etags, now)
-            }
-            (Outcome::Replied(reply), StepDetail::Call(reported)) => {
-                let reports = self.gate.as_ref().is_some_and(|g| g.settings().traits.reports_parts);
-                match reply {
-                    Reply::Located(found) => upload.on_located(found, policy, now),
-                    Reply::Begun(remote) => upload.on_begun(remote, Doubt::None, now),
-                    Reply::BegunFound(found) => upload.on_found_begun(found, now),
-                    Reply::PartsListed(parts) => upload.on_parts_listed(parts, reports),
-                    Reply::PartsReported => upload.on_reported(reported.clone(), now),
-                    Reply::Completed(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
-                    Reply::CompletionFound(found) => upload.on_completion_found(found, now),
-                    Reply::Inspected(found) => upload.on_inspected(found, etags, turn.retry(), now),
-                    Reply::Described => Answer::fact(Fact::Described),
-                    other => mismatched(upload, &Outcome::Replied(other), turn.retry(), now),
-                }
-            }
-            (other, _) => mismatched(upload, &other, turn.retry(), now),
-        }
-    }
-
-    /// What is known of the ETags at an upload's target.
-    fn etag_memory(&self, id: UploadId, turn: &TransferTurn<'_>) -> ETagMemory {
-        let Some((upload, gate)) = self.uploads.get(&id).zip(self.gate.as_ref()) else {
-            return ETagMemory::default();
-        };
-        let (target, traits) = (upload.admission.target_id, &gate.settings().traits);
-        ETagMemory {
-            law: traits.etags,
-            md5_seen: turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s),
-            sends_whole: traits.sends_whole,
-        }
+        let context = context(upload, self.gate.as_ref(), turn);
+        let is_closed = context.is_closed && step.detail.is_call();
+        let answer = upload.on_step(step, reply, AnswerContext { is_closed, ..context });
+        self.settle_answer(step.upload, answer, turn);
     }
 }
 
-/// Returns how many bytes an act sent, whatever came of it.
+/// Returns what an answer for an upload is judged by.
+pub(super) fn context<'a>(
+    upload: &Upload,
+    gate: Option<&'a Gate>,
+    turn: &TransferTurn<'_>,
+) -> AnswerContext<'a> {
+    let target = upload.ticket().target_id;
+    AnswerContext {
+        destination: gate.map(Gate::settings),
+        md5_seen: turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s),
+        is_closed: gate.is_some_and(|gate| !gate.is_open()),
+        retry: turn.retry(),
+        now: turn.now(),
+    }
+}
+
 fn sent_by(reply: &Result<Outcome, Setback>) -> ByteCount {
     if let Ok(Outcome::Sent { sent, .. }) | Err(Setback { sent, .. }) = reply {
         *sent
     } else {
         ByteCount(0)
     }
-}
-
-/// An outcome that does not belong to its act is a defect of the shell: tried again, never trusted.
-fn mismatched(upload: &mut Upload, outcome: &Outcome, retry: RetrySettings, now: Now) -> Answer {
-    debug_assert!(false, "an outcome of another act: {outcome:?}");
-    upload.life.doubt = Doubt::Ask;
-    let failure = Failure::new(FailureKind::LocalFault, "the answer belongs to another question");
-    upload.on_failed(failure, Tried::plain("unknown"), retry, now)
-}
-
-/// A source that was removed after it arrived has no digest any more; that it arrived is proved.
-fn is_digest_lost(detail: &StepDetail, failure: FailureKind) -> bool {
-    *detail == StepDetail::Digest
-        && matches!(failure, FailureKind::SourceGone | FailureKind::SourceChanged)
 }

@@ -26,15 +26,12 @@ const CLOSING_UNKNOWN: Duration = Duration::from_hours(1);
 /// One drop at one destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunEndKey {
-    /// Where to.
     pub destination: DestinationName,
-    /// From which drop directory.
     pub drop: DirectoryName,
     /// The drop's own name, which is its top folder there.
     pub name: String,
 }
 
-/// What is going on in it.
 #[derive(Debug)]
 struct Open {
     live: BTreeSet<UploadId>,
@@ -44,7 +41,6 @@ struct Open {
     act: Option<ActId>,
 }
 
-/// The open runs of one destination.
 #[derive(Debug, Default)]
 pub(super) struct RunEnds {
     open: BTreeMap<RunEndKey, Open>,
@@ -83,7 +79,6 @@ impl RunEnds {
         }
     }
 
-    /// Loads an open run.
     pub(super) fn load(&mut self, key: RunEndKey, turn: &TransferTurn<'_>) {
         let now = turn.now();
         let open = Open {
@@ -111,7 +106,6 @@ impl RunEnds {
         });
     }
 
-    /// Notes that an upload has ended.
     pub(super) fn leave(&mut self, ticket: &Ticket, turn: &TransferTurn<'_>) {
         if self.open.is_empty() {
             return;
@@ -125,7 +119,6 @@ impl RunEnds {
         });
     }
 
-    /// Returns when a run may be at its end.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.still.first().map(|(at, _)| *at)
     }
@@ -206,7 +199,6 @@ impl RunEndKey {
         })
     }
 
-    /// Tells whether a file of the drop directory belongs to it.
     fn has(&self, path: &SourcePath) -> bool {
         let first = path.directories().next().unwrap_or_else(|| path.file_name());
         plan::readable(first) == self.name

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::circuit::Gate;
-use super::upload::Doubt;
-use super::{TransferAct, TransferTurn, Transfers};
+use super::upload::Upload;
+use super::{PartFlight, TransferAct, TransferTurn, Transfers};
 use crate::engine::Flight;
 use crate::engine::event::Act;
 use crate::engine::permits::Contender;
@@ -34,7 +34,7 @@ impl Transfers {
         let due: Vec<_> = self.finishing.iter().copied().take(room).collect();
         for id in due {
             self.step_upload(id, turn);
-            if self.upload(id).is_some_and(|upload| upload.life.control.is_some()) {
+            if self.upload(id).is_some_and(Upload::is_busy) {
                 self.finishing.remove(&id);
             }
         }
@@ -45,13 +45,11 @@ impl Transfers {
         }
     }
 
-    /// Tells whether one more part may be in flight to the destination.
     fn has_room(&self, turn: &TransferTurn<'_>) -> bool {
         let width = self.width(turn.around.settings);
         self.gate.as_ref().is_some_and(|gate| gate.width().flying() < width)
     }
 
-    /// Returns the open uploads with a part to send.
     pub(in crate::engine) fn contenders(&mut self, turn: &mut TransferTurn<'_>) -> Vec<Contender> {
         let is_open = self.gate.as_ref().is_some_and(Gate::is_open);
         if !is_open || !self.has_room(turn) {
@@ -68,14 +66,14 @@ impl Transfers {
 
     fn contender(&self, id: UploadId, turn: &TransferTurn<'_>) -> Option<Contender> {
         let upload = self.uploads.get(&id)?;
-        let intake = turn.intake(&upload.admission.drop)?;
+        let intake = turn.intake(&upload.ticket().drop)?;
         Some(Contender {
             upload: id,
             destination: self.name.clone(),
-            drop: upload.admission.drop.clone(),
+            drop: upload.ticket().drop.clone(),
             priority: intake.settings().priority,
-            rank: upload.admission.rank,
-            flying_count: u32::try_from(upload.life.flying.len()).unwrap_or(u32::MAX),
+            rank: upload.ticket().rank,
+            flying_count: u32::try_from(upload.in_flight_count()).unwrap_or(u32::MAX),
         })
     }
 
@@ -89,11 +87,11 @@ impl Transfers {
             return true;
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
-        let target = upload.admission.target_id;
+        let target = upload.ticket().target_id;
         let md5_seen = turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s);
-        let is_first = upload.state.etag_mode == ETagMode::Unknown && !md5_seen;
-        let in_turn = upload.state.stage.remote().is_some_and(|remote| remote.sequential);
-        if (is_first || in_turn) && !upload.life.flying.is_empty() {
+        let is_first = upload.state().etag_mode == ETagMode::Unknown && !md5_seen;
+        let in_turn = upload.stage().remote().is_some_and(|remote| remote.sequential);
+        if (is_first || in_turn) && upload.in_flight_count() > 0 {
             return false;
         }
         upload.next_part(turn.now().monotonic).is_some()
@@ -101,12 +99,8 @@ impl Transfers {
 
     /// Whether all of an upload is to be sent in one request, and is not in flight yet.
     fn goes_whole(&self, id: UploadId) -> bool {
-        let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return false };
-        let settings = gate.settings();
-        let replaces = settings.traits.has_places && upload.replaces(settings);
-        upload.life.control.is_none()
-            && upload.goes_whole(&settings.traits)
-            && !upload.asks_for_owner(replaces)
+        let upload = self.uploads.get(&id).zip(self.gate.as_ref());
+        upload.is_some_and(|(upload, gate)| upload.goes_whole(gate.settings()))
     }
 
     /// Sends the next part of an upload; tells whether it has one more that may be sent.
@@ -118,28 +112,25 @@ impl Transfers {
         let Some(upload) = self.uploads.get(&id) else { return false };
         // A crash costs no more than what may be in flight twice.
         let width = self.width(turn.around.settings);
-        let room = u64::from(width) * upload.admission.part_size.get();
+        let room = u64::from(width) * upload.ticket().part_size.get();
         if !turn.shared.permits.may_be_ahead(room) {
             return false;
         }
         if self.goes_whole(id) {
             return self.send_whole(id, turn);
         }
-        let Stage::Sending { remote } = upload.state.stage.clone() else { return false };
+        let Stage::Sending { remote } = upload.stage().clone() else { return false };
         let begun = if remote.part_count == 1 { self.begin(upload, turn) } else { None };
         let (Some(upload), Some(gate)) = (self.uploads.get_mut(&id), &mut self.gate) else {
             return false;
         };
         let Some(part) = upload.take_next_part(turn.now().monotonic) else { return false };
-        let drop = upload.admission.drop.clone();
+        let drop = upload.ticket().drop.clone();
         turn.shared.permits.take_part(&self.name, &drop);
-        let what = TransferAct::Part {
-            upload: id,
-            part,
-            remote: remote.id.clone(),
-            drop,
-            flown: gate.width_mut().take_off(turn.now().monotonic),
-        };
+        let flown = gate.width_mut().take_off(turn.now().monotonic);
+        let remote_id = remote.id.clone();
+        let what =
+            TransferAct::Part(PartFlight { upload: id, part, remote: remote_id, drop, flown });
         let act = Act::Put(upload.put_part(part, remote, begun));
         let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
         match turn.shared.permits.disk().has_begun(id) {
@@ -153,8 +144,7 @@ impl Transfers {
     /// it, what was sent is known again.
     fn send_whole(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) -> bool {
         let Some(upload) = self.uploads.get(&id) else { return false };
-        let (looks, takes_time) = (upload.life.doubt == Doubt::Ask, upload.size().0 > SHORT_BYTES);
-        if takes_time {
+        if upload.size().0 > SHORT_BYTES {
             // Nothing depends on it; but people see that it is being sent.
             let at = turn.now().wall;
             self.record(id, Fact::BeginIntended { part_size: None, at }, turn);
@@ -163,8 +153,8 @@ impl Transfers {
         let Some(begun) = self.begin(upload, turn) else { return false };
         let Some(gate) = &mut self.gate else { return false };
         let is_new = begun.replaces.is_none();
-        let act = Act::Put(upload.put_whole(begun, looks));
-        let drop = upload.admission.drop.clone();
+        let act = Act::Put(upload.put_whole(begun));
+        let drop = upload.ticket().drop.clone();
         turn.shared.permits.take_part(&self.name, &drop);
         let flown = gate.width_mut().take_off(turn.now().monotonic);
         let what = TransferAct::Whole { upload: id, drop, flown };
@@ -174,10 +164,8 @@ impl Transfers {
             true => turn.turn.free_act(act_id, act),
             false => turn.turn.act(act_id, act),
         }
-        self.be_sure(id);
         if let Some(upload) = self.uploads.get_mut(&id) {
-            upload.life.control = Some(act_id);
-            upload.life.is_whole_flying = true;
+            upload.start_whole(act_id);
         }
         true
     }

@@ -1,13 +1,10 @@
 //! Which target a destination has, and what follows for its uploads when that is another one
 //! ([`crate::engine::targets`]).
 
-use super::upload::Upload;
 use super::{TransferTurn, Transfers};
 use crate::engine::event::ActId;
-use crate::engine::plan;
-use crate::model::{Fact, OpenCleanup, Record, RemoteUploadId, Stage, TargetId, UploadId};
+use crate::model::{Fact, OpenCleanup, Record, Stage, TargetId, UploadId};
 
-/// The targets of one destination.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     /// Its own, and then those that are declared to be the same.
@@ -17,17 +14,15 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// Returns its own target.
     pub(super) fn own(&self) -> TargetId {
         self.current.first().copied().unwrap_or_default()
     }
 
-    /// Tells whether a target is its own, or declared to be the same.
+    /// Returns whether a target is its own, or declared to be the same.
     pub(super) fn has(&self, target: TargetId) -> bool {
         self.current.contains(&target)
     }
 
-    /// Returns all of them.
     pub(super) fn all(&self) -> &[TargetId] {
         &self.current
     }
@@ -37,43 +32,27 @@ impl Targets {
         self.current.iter().min().copied().unwrap_or_default()
     }
 
-    /// Returns the target that an act was made at.
     pub(super) fn at(&self, act: ActId) -> TargetId {
         let before = self.history.iter().rev().find(|(since, _)| *since <= act);
         before.map_or_else(|| self.own(), |(_, target)| *target)
     }
-}
 
-impl Targets {
-    /// Sets the targets that were stored.
     pub(super) fn load(&mut self, targets: Vec<TargetId>) {
         self.current = targets;
     }
 }
 
-impl Upload {
-    /// Returns the remote upload of which no file was made.
-    pub(super) fn unfinished_remote(&self) -> Option<RemoteUploadId> {
-        let is_unfinished =
-            matches!(self.state.stage, Stage::Sending { .. } | Stage::Completing { .. });
-        self.state.stage.remote().filter(|_| is_unfinished).map(|remote| remote.id.clone())
-    }
-}
-
 impl Transfers {
-    /// Sets the targets that the destination had, as they were stored.
     pub(in crate::engine) fn load_targets(&mut self, targets: Vec<TargetId>) {
         if let Some(gate) = &mut self.gate {
             gate.targets_mut().load(targets);
         }
     }
 
-    /// Returns the destination's own target.
     pub(in crate::engine) fn target(&self) -> Option<TargetId> {
         self.gate.as_ref().map(|gate| gate.targets().own())
     }
 
-    /// Finds the targets of the destination.
     pub(in crate::engine) fn assign_target(&mut self, turn: &mut TransferTurn<'_>) {
         let Some(gate) = &mut self.gate else { return };
         let settings = gate.settings();
@@ -106,31 +85,30 @@ impl Transfers {
         self.gate.take().map(|mut gate| gate.take_cleanups()).unwrap_or_default()
     }
 
-    /// Tells whether an act was made at a target that the destination no longer has.
+    /// Returns whether an act was made at a target that the destination no longer has.
     pub(super) fn is_at_former(&self, act: ActId) -> bool {
         let targets = self.gate.as_ref().map(|gate| gate.targets());
         targets.is_some_and(|targets| !targets.has(targets.at(act)))
     }
 
-    /// Has an open upload begin anew where the destination has another target than it goes to. One that
+    /// Has an open upload begin again where the destination has another target than it goes to. One that
     /// is verified and wants nothing but its receipt gets that.
     pub(in crate::engine) fn retarget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
-        let admission = &upload.admission;
-        let is_verified = matches!(upload.state.stage, Stage::Verified { .. });
+        let admission = upload.ticket();
+        let is_verified = matches!(upload.stage(), Stage::Verified { .. });
         if gate.targets().has(admission.target_id)
-            || upload.state.stage.is_end()
-            || (is_verified && !upload.wants_export(Some(gate)))
+            || upload.stage().is_end()
+            || (is_verified && !upload.wants_export(gate.exports()))
         {
             return;
         }
-        let is_ending = upload.life.is_superseded || turn.around.orders.gives_up(id);
+        let is_ending = upload.is_ending() || turn.around.orders.gives_up(id);
         if is_ending && !is_verified {
-            let answer = upload.superseded(turn.now());
+            let answer = upload.end_now(turn.now());
             return self.settle_answer(id, answer, turn);
         }
-        let (limits, wish) = (&gate.settings().traits.limits, gate.wish(upload.size()));
-        let planned = plan::part_size(limits, wish, upload.size());
+        let planned = gate.plan(gate.wish(upload.size()), upload.size());
         let fact = Fact::Retargeted {
             target: gate.targets().own(),
             part_size: planned.unwrap_or(admission.part_size),

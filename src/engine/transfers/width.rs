@@ -10,7 +10,7 @@
 //!
 //! *Never fooled*: by an idle queue, since a window in which fewer parts flew than might have
 //! proves nothing; by a rate that was ordered, since more parts bring nothing under it and
-//! [`Width::begin_anew`] starts the search again when it is lifted; by small files, since parts are
+//! [`Width::restart`] starts the search again when it is lifted; by small files, since parts are
 //! counted beside bytes.
 //!
 //! *At a crash* it is forgotten, and found again in seconds. A destination's gate owns one.
@@ -45,7 +45,6 @@ const HOLD_MIN: Duration = Duration::from_secs(10);
 /// No hold is longer: lines change within minutes.
 const HOLD_MAX: Duration = Duration::from_secs(160);
 
-/// See the module's head.
 #[derive(Debug, Clone)]
 pub(crate) struct Width {
     width: u32,
@@ -70,7 +69,6 @@ pub(crate) struct Width {
     speed: Option<u64>,
 }
 
-/// Where a window began.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     at: Monotonic,
@@ -79,14 +77,12 @@ struct Mark {
     flown: Duration,
 }
 
-/// A width that is being tried.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     from: u32,
     base: Goodput,
 }
 
-/// What a window showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Goodput {
     bytes_per_second: u64,
@@ -94,7 +90,6 @@ struct Goodput {
     parts: Option<u64>,
 }
 
-/// A part on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flown {
     number: u64,
@@ -122,7 +117,6 @@ impl Landing {
 }
 
 impl Width {
-    /// Knows nothing.
     pub(crate) fn new() -> Self {
         let zero = Monotonic(Duration::ZERO);
         Self {
@@ -145,17 +139,14 @@ impl Width {
         }
     }
 
-    /// Returns how many parts may be on their way.
     pub(crate) fn get(&self) -> u32 {
         self.width
     }
 
-    /// Returns how many are.
     pub(crate) fn flying(&self) -> u32 {
         self.flying
     }
 
-    /// Returns the bytes that went in a second, in the last window.
     pub(crate) fn bytes_per_second(&self) -> u64 {
         self.found.map_or(0, |found| found.bytes_per_second)
     }
@@ -176,7 +167,6 @@ impl Width {
         Flown { number: self.taken_off_count, since: now }
     }
 
-    /// A part is back.
     pub(crate) fn land(&mut self, part: Flown, how: Landing, now: Monotonic) {
         self.count(now);
         self.flying = self.flying.saturating_sub(1);
@@ -234,7 +224,7 @@ impl Width {
     }
 
     /// What held the line back may be gone: the search begins again from here.
-    pub(crate) fn begin_anew(&mut self, now: Monotonic) {
+    pub(crate) fn restart(&mut self, now: Monotonic) {
         self.give_up_trial(now);
         self.is_young = true;
         self.goes_down = false;
@@ -292,13 +282,11 @@ impl Width {
     fn judge(&mut self, found: Goodput, now: Monotonic) {
         match self.trial.take() {
             None => self.go_on(found, now),
-            Some(trial) if self.width > trial.from => {
-                match found.gains(trial.base, (trial.from, self.width)) {
-                    true => self.win(found, now),
-                    false => self.lose(trial, now),
-                }
-            }
-            Some(trial) => match found.keeps(trial.base, (self.width, trial.from)) {
+            Some(trial) if self.width > trial.from => match trial.gains(found, self.width) {
+                true => self.win(found, now),
+                false => self.lose(trial, now),
+            },
+            Some(trial) => match trial.keeps(found, self.width) {
                 true => self.win(found.best(trial.base), now),
                 false => self.lose(trial, now),
             },
@@ -364,31 +352,33 @@ impl Width {
     }
 }
 
-impl Goodput {
-    /// Whether more parts brought a sixth of what they could have.
-    fn gains(self, base: Self, (from, to): (u32, u32)) -> bool {
-        let (from, to) = (u64::from(from), u64::from(to));
+impl Trial {
+    /// Returns whether more parts, up to `width`, brought a sixth of what they could have.
+    fn gains(self, found: Goodput, width: u32) -> bool {
+        let (from, to, base) = (u64::from(self.from), u64::from(width), self.base);
         let has = |now: u64, before: u64| {
             u128::from(now) * u128::from(6 * from) > u128::from(before) * u128::from(5 * from + to)
         };
-        has(self.bytes_per_second, base.bytes_per_second)
-            || self.parts.zip(base.parts).is_some_and(|(now, before)| has(now, before))
+        has(found.bytes_per_second, base.bytes_per_second)
+            || found.parts.zip(base.parts).is_some_and(|(now, before)| has(now, before))
     }
 
-    /// Whether fewer parts cost no more than an eighth of what they could have.
-    fn keeps(self, base: Self, (to, from): (u32, u32)) -> bool {
-        let (from, to) = (u64::from(from), u64::from(to));
+    /// Returns whether fewer parts, down to `width`, cost no more than an eighth of what they could have.
+    fn keeps(self, found: Goodput, width: u32) -> bool {
+        let (from, to, base) = (u64::from(self.from), u64::from(width), self.base);
         let has = |now: u64, before: u64| {
             u128::from(now) * u128::from(8 * from) >= u128::from(before) * u128::from(7 * from + to)
         };
-        let parts_keep = match (self.parts, base.parts) {
+        let parts_keep = match (found.parts, base.parts) {
             (Some(now), Some(before)) => has(now, before),
             (None, Some(_)) => false,
             (Some(_) | None, None) => true,
         };
-        has(self.bytes_per_second, base.bytes_per_second) && parts_keep
+        has(found.bytes_per_second, base.bytes_per_second) && parts_keep
     }
+}
 
+impl Goodput {
     /// What was lost a little at a time is counted from where it began.
     fn best(self, other: Self) -> Self {
         Self {

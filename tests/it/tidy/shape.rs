@@ -10,13 +10,13 @@ use super::{Source, root, sources};
 /// Lines of the product, without tests and the sandbox.
 const LINES_MAX: usize = 57_342;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
-const NAMES_TWICE_MAX: usize = 24;
+const NAMES_TWICE_MAX: usize = 23;
 /// Functions that take a tuple as one parameter.
-const TUPLE_PARAMETERS_MAX: usize = 26;
+const TUPLE_PARAMETERS_MAX: usize = 21;
 /// Files with an `impl Engine`.
 const ENGINE_FILES_MAX: usize = 3;
 /// Fields in `engine/` that other files may write.
-const OPEN_FIELDS_MAX: usize = 232;
+const OPEN_FIELDS_MAX: usize = 176;
 /// Fields of one struct.
 const FIELDS_MAX: usize = 26;
 /// Names that several modules may define, for they are used with the module's name.

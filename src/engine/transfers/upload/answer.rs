@@ -2,313 +2,264 @@
 //!
 //! Success hangs on exactly one arm each: a file counts as completed when the platform said so to
 //! our complete, or when the platform found it after a complete whose answer was lost; as verified
-//! when its length equals the source's, and its content is proved (`answer/stored.rs`).
+//! when its length equals the source's, and its content is proved (`stored.rs`). What a failure leads to is
+//! in `failed.rs`.
 
-use std::time::Duration;
-
-mod failed;
-mod stored;
-
-pub(crate) use self::failed::in_vain;
-
-pub(crate) use self::stored::{ETagMemory, Put, WholePut};
-use super::{Doubt, Upload};
-use crate::engine::claims::Owner;
-use crate::engine::plan;
-use crate::engine::transfers::recover;
-use crate::model::remote::ContentMark;
+use super::life::Doubt;
+use super::stored::Put;
+use super::{StepDetail, Upload, UploadStep};
+use crate::engine::event::{Outcome, Setback};
+use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
-    ByteCount, Completion, Fact, NamePolicy, Now, ParkReason, PartNumber, PartState, PlaceHolder,
-    RemoteFile, RemotePart, RemoteUpload, RemoteUploadId, Stage, WallTime,
+    ByteCount, Completion, Fact, Failure, FailureKind, Learned, Now, ParkReason, PartNumber,
+    RemoteFile, RemoteUpload, RemoteUploadId, Reply, Stage, Traits, WallTime,
 };
 
-/// A complete is refused this often before the upload starts over.
-const REFUSAL_MAX: u32 = 3;
-/// The platform may lose an upload this often in one life of the daemon. What a kill loses, an address
-/// that was in memory alone, is not the platform's doing: it costs one in each life.
-const RESTART_MAX: u32 = 5;
-/// Names tried under the policy `rename`.
-const RENAME_MAX: u32 = 100;
-/// After a complete without answer: the platform may still be at it.
-const COMPLETE_PAUSE: Duration = Duration::from_secs(10);
-
 /// What follows from an outcome.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// What happened, in order.
-    pub(crate) facts: Vec<Fact>,
-    /// Remote uploads that must be removed.
-    pub(crate) cleanups: Vec<RemoteUploadId>,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(super) facts: Vec<Fact>,
+    pub(super) cleanups: Vec<RemoteUploadId>,
     /// An ETag was the MD5 of what was sent.
-    pub(crate) is_md5_seen: bool,
+    pub(super) is_md5_seen: bool,
     /// The digest of a file of many proved parts is made by another rule: both digests, for people.
-    pub(crate) strange_digest: Option<String>,
+    pub(super) strange_digest: Option<String>,
 }
 
-impl Answer {
+impl Decision {
+    pub(crate) const NONE: Self =
+        Self { facts: Vec::new(), cleanups: Vec::new(), is_md5_seen: false, strange_digest: None };
+
     pub(crate) fn fact(fact: Fact) -> Self {
-        Self { facts: vec![fact], ..Self::default() }
+        Self::of(vec![fact])
+    }
+
+    pub(crate) fn of(facts: Vec<Fact>) -> Self {
+        Self { facts, ..Self::NONE }
+    }
+
+    /// Counts bytes that were sent in vain where nothing else does.
+    pub(crate) fn in_vain(bytes: ByteCount) -> Self {
+        let facts = (bytes.0 > 0).then_some(Fact::SentInVain { bytes });
+        Self::of(facts.into_iter().collect())
     }
 
     /// The file is there as it should be. Who made it is not kept.
-    fn present(file: RemoteFile, now: Now) -> Self {
+    pub(super) fn present(file: RemoteFile, now: Now) -> Self {
         Self::fact(Fact::FoundPresent { file: RemoteFile { maker: None, ..file }, at: now.wall })
     }
 
-    fn park(reason: ParkReason, detail: impl Into<String>, at: WallTime) -> Self {
+    pub(super) fn park(reason: ParkReason, detail: impl Into<String>, at: WallTime) -> Self {
         Self::fact(Fact::Parked { reason, detail: detail.into(), at })
+    }
+
+    pub(super) fn after(mut self, fact: Fact) -> Self {
+        self.facts.insert(0, fact);
+        self
+    }
+
+    pub(crate) fn gives_up(&self) -> bool {
+        self.facts.iter().any(|fact| matches!(fact, Fact::Abandoned { .. }))
+    }
+
+    /// Returns what it shows of a target, with the details for people.
+    pub(crate) fn learned(&self) -> impl Iterator<Item = (Learned, String)> {
+        let md5s = self.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
+        let strange = self.strange_digest.clone();
+        md5s.into_iter().chain(strange.map(|detail| (Learned::FinalDigestsDiffer, detail)))
+    }
+
+    pub(crate) fn take_cleanups(&mut self) -> Vec<RemoteUploadId> {
+        std::mem::take(&mut self.cleanups)
+    }
+
+    pub(crate) fn into_facts(self) -> Vec<Fact> {
+        self.facts
+    }
+}
+
+/// What an answer is judged by, besides the upload that it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerContext<'a> {
+    /// None while no destination of this name is configured.
+    pub(in crate::engine::transfers) destination: Option<&'a DestinationSettings>,
+    /// An ETag of the target has equalled the MD5 of what was sent.
+    pub(in crate::engine::transfers) md5_seen: bool,
+    /// The destination accepts nothing any more; a failed call goes again when it does.
+    pub(in crate::engine::transfers) is_closed: bool,
+    pub(in crate::engine::transfers) retry: RetrySettings,
+    pub(in crate::engine::transfers) now: Now,
+}
+
+impl<'a> AnswerContext<'a> {
+    pub(super) fn traits(self) -> Option<&'a Traits> {
+        self.destination.map(|to| &to.traits)
     }
 }
 
 /// What a failed act was, as far as its failure is judged by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tried {
-    /// Its name, kept with the attempt.
-    pub(crate) act: &'static str,
-    pub(crate) part: Option<PartNumber>,
-    /// Bytes that went in vain.
-    pub(crate) sent: ByteCount,
-    /// The destination takes nothing any more; the act goes again when it does.
-    pub(crate) closed: bool,
+    pub(super) act: &'static str,
+    pub(super) part: Option<PartNumber>,
+    pub(super) sent: ByteCount,
+}
+
+impl Tried {
+    /// An act without part and bytes.
+    pub(crate) fn plain(act: &'static str) -> Self {
+        Self { act, part: None, sent: ByteCount(0) }
+    }
+
+    pub(crate) fn failed(self, failure: Failure, retry_at: Option<WallTime>, now: Now) -> Fact {
+        let Self { act, part, sent } = self;
+        Fact::AttemptFailed { act, part, failure, sent, retry_at, at: now.wall }
+    }
 }
 
 impl Upload {
-    /// A file of our name is there, or none is.
-    pub(crate) fn on_located(
+    pub(crate) fn on_part(
         &mut self,
-        found: Option<RemoteFile>,
-        policy: NamePolicy,
-        now: Now,
-    ) -> Answer {
-        self.life.replaces = None;
-        let Some(file) = found else {
-            self.life.doubt = Doubt::None;
-            return Answer::default();
-        };
-        // What this very upload made there is no stranger's: the same content counts, another is damage.
-        if let Some(maker) = file.maker.as_ref().filter(|maker| maker.token == self.token()) {
-            if file.size == Some(self.size()) && file.mark.is_some() {
-                self.life.found = Some(file);
-            } else {
-                self.life.replaces = Some(maker.etag.clone());
-                self.life.doubt = Doubt::None;
+        part: PartNumber,
+        reply: Result<Outcome, Setback>,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        match reply {
+            Ok(Outcome::Sent { reply: Reply::PartStored(stored), md5, sent }) => {
+                self.on_part_put(part, Put { stored, md5, sent }, context)
             }
-            return Answer::default();
-        }
-        if self.life.owner == Owner::Unknown {
-            // Whose it is comes first, and then this again.
-            self.life.found = Some(file);
-            return Answer::default();
-        }
-        if let Owner::Ours(holder) = &self.life.owner {
-            let holder = (**holder).clone();
-            return self.meet_ours(file, &holder, policy, now);
-        }
-        match policy {
-            NamePolicy::Overwrite => {
-                self.life.doubt = Doubt::None;
-                Answer::default()
-            }
-            NamePolicy::Rename => self.rename(now),
-            // An equal length proves sameness only when it is zero, and then whatever a digest says.
-            NamePolicy::SkipIfSame if file.size == Some(ByteCount(0)) && self.size().0 == 0 => {
-                Answer::present(file, now)
-            }
-            NamePolicy::SkipIfSame if file.size == Some(self.size()) && file.mark.is_some() => {
-                self.life.found = Some(file);
-                Answer::default()
-            }
-            NamePolicy::SkipIfSame | NamePolicy::Park => {
-                Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall)
+            Ok(other) => self.on_mismatch(&other, context),
+            Err(Setback { failure, sent }) => {
+                self.on_failed(failure, Tried { act: "put part", part: Some(part), sent }, context)
             }
         }
     }
 
-    /// The rows say whose a file under our name is.
-    pub(crate) fn on_holder_found(
+    pub(crate) fn on_step(
         &mut self,
-        holder: Option<PlaceHolder>,
-        policy: NamePolicy,
-        now: Now,
-    ) -> Answer {
-        if self.state.stage != Stage::Queued {
-            return Answer::default();
-        }
-        self.life.owner = holder.map_or(Owner::NoneOfOurs, |holder| Owner::Ours(Box::new(holder)));
-        match self.life.found.take() {
-            Some(file) => self.on_located(Some(file), policy, now),
-            None => Answer::default(),
+        step: &UploadStep,
+        reply: Result<Outcome, Setback>,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        match reply {
+            Ok(outcome) => self.on_outcome(&step.detail, outcome, context),
+            // A source that was removed after it arrived has no digest any more; that it arrived is proved.
+            Err(Setback { failure, .. })
+                if step.detail == StepDetail::Digest
+                    && matches!(
+                        failure.kind,
+                        FailureKind::SourceGone | FailureKind::SourceChanged
+                    ) =>
+            {
+                Decision::fact(Fact::Digested { md5: None, sha256: None })
+            }
+            Err(Setback { failure, sent }) => {
+                self.on_failed(failure, Tried { act: step.name, part: None, sent }, context)
+            }
         }
     }
 
-    /// A file of another source of ours has our name: it is never replaced. The same content is
-    /// complete.
-    fn meet_ours(
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome of another act is one case")]
+    fn on_outcome(
         &mut self,
-        file: RemoteFile,
-        holder: &PlaceHolder,
-        policy: NamePolicy,
-        now: Now,
-    ) -> Answer {
-        if file.size == Some(self.size()) {
-            if self.size().0 == 0 {
-                return Answer::present(file, now);
+        detail: &StepDetail,
+        outcome: Outcome,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        let (now, at) = (context.now, context.now.wall);
+        match (outcome, detail) {
+            (Outcome::HolderFound(holder), _) => self.on_holder_found(holder, context),
+            (Outcome::FileHashed { mark }, _) => self.on_file_hashed(mark, context),
+            (Outcome::PartHashed { md5 }, StepDetail::HashPart(part)) => {
+                self.on_part_hashed(*part, md5, now)
             }
-            if file.mark.is_some() {
-                self.life.found = Some(file);
-                return Answer::default();
+            (Outcome::FileDigested { md5, sha256 }, _) => {
+                Decision::fact(Fact::Digested { md5, sha256 })
             }
+            (Outcome::ReceiptWritten { sha256 }, _) => {
+                Decision::fact(Fact::ReceiptWritten { sha256, at })
+            }
+            (Outcome::Sent { reply: Reply::WholeStored(whole), md5, sent }, _) => {
+                self.on_whole_put(whole, md5, sent, context)
+            }
+            (Outcome::Replied(reply), StepDetail::Call(reported)) => match reply {
+                Reply::Located(found) => self.on_located(found, context),
+                Reply::Begun(remote) => self.adopt(remote, Doubt::None, now),
+                Reply::BegunFound(found) => self.on_found_begun(found, now),
+                Reply::PartsListed(parts) => self.on_parts_listed(parts, context),
+                Reply::PartsReported => self.on_reported(reported, now),
+                Reply::Completed(file) => Decision::fact(Fact::Completed { file, at }),
+                Reply::CompletionFound(found) => self.on_completion_found(found, now),
+                Reply::Inspected(found) => self.on_inspected(found, context),
+                Reply::Described => Decision::fact(Fact::Described),
+                other => self.on_mismatch(&Outcome::Replied(other), context),
+            },
+            (other, _) => self.on_mismatch(&other, context),
         }
-        self.differ_from_ours(holder, policy, now)
     }
 
-    fn differ_from_ours(&mut self, holder: &PlaceHolder, policy: NamePolicy, now: Now) -> Answer {
-        if policy == NamePolicy::Rename {
-            return self.rename(now);
-        }
-        let own = &self.admission;
-        let PlaceHolder { upload, source } = holder;
-        let detail = format!(
-            "upload {upload} of {source} holds {}, and {}/{} is another file",
-            own.target_path(),
-            own.drop,
-            own.path,
-        );
-        Answer::park(ParkReason::PlaceTakenByOurs, detail, now.wall)
-    }
-
-    fn rename(&mut self, now: Now) -> Answer {
-        self.life.name_version += 1;
-        if self.life.name_version > RENAME_MAX {
-            return Answer::park(ParkReason::NameTaken, "a hundred names are taken", now.wall);
-        }
-        let original = plan::readable(self.admission.path.file_name());
-        let name = plan::next_name(&original, self.life.name_version);
-        Answer::fact(Fact::Renamed { name })
+    /// An outcome that does not belong to its act is a defect of the shell: tried again, never trusted.
+    fn on_mismatch(&mut self, outcome: &Outcome, context: AnswerContext<'_>) -> Decision {
+        debug_assert!(false, "an outcome of another act: {outcome:?}");
+        self.life.doubt = Doubt::Ask;
+        let why = "the answer belongs to another question";
+        let failure = Failure::new(FailureKind::LocalFault, why);
+        self.on_failed(failure, Tried::plain("unknown"), context)
     }
 
     /// What became of a complete whose answer was lost, or whose upload is said to be gone.
-    pub(crate) fn on_completion_found(&mut self, completion: Completion, now: Now) -> Answer {
+    fn on_completion_found(&mut self, completion: Completion, now: Now) -> Decision {
         match completion {
-            Completion::Done(file) => Answer::fact(Fact::Completed { file, at: now.wall }),
+            Completion::Done(file) => Decision::fact(Fact::Completed { file, at: now.wall }),
             Completion::Pending => {
                 self.life.doubt = Doubt::None;
-                Answer::default()
+                Decision::NONE
             }
-            Completion::Gone => self.start_over(Vec::new(), now),
-            Completion::Unknown(why) => Answer::park(ParkReason::CompletionUnknown, why, now.wall),
-        }
-    }
-
-    /// The source was read in the layout of the file that stands there.
-    pub(crate) fn on_file_hashed(
-        &mut self,
-        mark: ContentMark,
-        policy: NamePolicy,
-        now: Now,
-    ) -> Answer {
-        let holder = match &self.life.owner {
-            Owner::Ours(holder) => Some((**holder).clone()),
-            Owner::Unknown | Owner::NoneOfOurs => None,
-        };
-        match self.life.found.take() {
-            Some(file) if file.mark == Some(mark) => Answer::present(file, now),
-            Some(RemoteFile { maker: Some(maker), .. }) if maker.token == self.token() => {
-                self.life.replaces = Some(maker.etag);
-                self.life.doubt = Doubt::None;
-                Answer::default()
+            Completion::Gone => self.start_over(now),
+            Completion::Unknown(why) => {
+                Decision::park(ParkReason::CompletionUnknown, why, now.wall)
             }
-            Some(file) => match holder {
-                Some(holder) => self.differ_from_ours(&holder, policy, now),
-                None => Answer::park(ParkReason::NameTaken, name_taken(&file), now.wall),
-            },
-            None => Answer::default(),
         }
     }
 
     /// The platform has an upload for us; one that was found may have parts, so they are asked for.
-    pub(crate) fn on_begun(&mut self, remote: RemoteUpload, doubt: Doubt, now: Now) -> Answer {
+    fn adopt(&mut self, remote: RemoteUpload, doubt: Doubt, now: Now) -> Decision {
         if !matches!(self.state.stage, Stage::Beginning { .. }) {
-            return Answer { cleanups: vec![remote.id], ..Answer::default() };
+            return Decision { cleanups: vec![remote.id], ..Decision::NONE };
         }
-        if self.life.is_superseded {
-            return Answer { cleanups: vec![remote.id], ..self.superseded(now) };
+        if self.is_ending() {
+            return Decision { cleanups: vec![remote.id], ..self.end_now(now) };
         }
         if !self.fits_in(&remote) {
             let detail = "the platform's part size and part count do not cover the file";
-            let answer = Answer::park(ParkReason::BadRequest, detail, now.wall);
-            return Answer { cleanups: vec![remote.id], ..answer };
+            let parked = Decision::park(ParkReason::BadRequest, detail, now.wall);
+            return Decision { cleanups: vec![remote.id], ..parked };
         }
         self.life.doubt = doubt;
-        self.life.name_taken = false;
-        Answer::fact(Fact::Begun { remote, at: now.wall })
+        self.life.name.accepted();
+        Decision::fact(Fact::Begun { remote, at: now.wall })
     }
 
     /// Remote uploads that may be ours: the newest in which the file fits is adopted, the others,
     /// begun for other versions of it too, are removed.
-    pub(crate) fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Answer {
-        let is_wanted = |remote: &RemoteUpload| !self.life.is_superseded && self.fits_in(remote);
+    fn on_found_begun(&mut self, found: Vec<RemoteUpload>, now: Now) -> Decision {
+        let is_wanted = |remote: &RemoteUpload| !self.is_ending() && self.fits_in(remote);
         let (wanted, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_wanted);
         let mut wanted = wanted.into_iter();
         let mut answer = match wanted.next() {
-            Some(newest) => self.on_begun(newest, Doubt::Ask, now),
-            None if self.life.is_superseded => self.superseded(now),
+            Some(newest) => self.adopt(newest, Doubt::Ask, now),
+            None if self.is_ending() => self.end_now(now),
             None => self.on_none_begun(now),
         };
         answer.cleanups.extend(wanted.chain(others).map(|remote| remote.id));
         answer
     }
 
-    fn on_none_begun(&mut self, now: Now) -> Answer {
+    fn on_none_begun(&mut self, now: Now) -> Decision {
         self.life.doubt = Doubt::None;
-        if std::mem::take(&mut self.life.name_taken) {
-            return self.start_over(Vec::new(), now);
+        match self.life.name.take_refused() {
+            true => self.start_over(now),
+            false => Decision::NONE,
         }
-        Answer::default()
     }
-
-    /// Compares what the platform knows with what we know; what has a checkpoint counts where it
-    /// cannot tell.
-    pub(crate) fn on_parts_listed(
-        &mut self,
-        listed: Option<Vec<RemotePart>>,
-        reports: bool,
-    ) -> Answer {
-        self.life.doubt = Doubt::None;
-        let Some(listed) = listed else { return Answer::default() };
-        let compared = recover::compare(&self.parts, &listed, reports);
-        self.life.doubtful = compared.doubtful;
-        Answer { facts: compared.repairs, ..Answer::default() }
-    }
-
-    /// The platform was told of these parts.
-    pub(crate) fn on_reported(&mut self, parts: Vec<PartNumber>, now: Now) -> Answer {
-        let still = |part: &PartNumber| {
-            matches!(self.parts.get(part.index()), Some(PartState::Accepted { .. }))
-        };
-        let parts: Vec<_> = parts.into_iter().filter(still).collect();
-        let pending = self.state.accepted_count - self.state.reported_count;
-        let left = pending as usize > parts.len();
-        self.life.unreported_since = left.then_some(now.monotonic);
-        if parts.is_empty() {
-            return Answer::default();
-        }
-        Answer::fact(Fact::PartsReported { parts })
-    }
-}
-
-impl Tried {
-    /// An act without part and bytes.
-    pub(crate) fn plain(act: &'static str) -> Self {
-        Self { act, part: None, sent: ByteCount(0), closed: false }
-    }
-}
-
-fn name_taken(file: &RemoteFile) -> String {
-    let size = file.size.map_or(String::new(), |size| format!(" of {} bytes", size.0));
-    let proof = match file.mark {
-        Some(_) => "its digest does not prove the same content",
-        None => "there is no digest to compare",
-    };
-    format!("file {}{size} stands under this name, and {proof}", file.id)
 }

@@ -1,87 +1,76 @@
-//! What an upload knows only in this life of the process.
+//! What an upload knows only in this life of the process, and what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::engine::claims::Owner;
+use super::Upload;
+use super::export::JobPoll;
+use super::failed::UploadEnding;
+use super::name::NameMemory;
+use super::parts::PartMemory;
 use crate::engine::event::ActId;
 use crate::engine::ticket::AtStart;
-use crate::model::{ETag, Monotonic, PartNumber, RemoteFile, UploadId};
+use crate::model::{Hold, Monotonic, ParkReason, Stage, UploadId};
 
 /// What an upload knows only in this life of the process.
-#[derive(Debug)]
-pub(crate) struct Life {
-    /// Whether it must ask before it acts.
-    pub(crate) doubt: Doubt,
-    /// The act under way that is not a part.
-    pub(crate) control: Option<ActId>,
-    /// Parts on their way.
-    pub(crate) flying: BTreeSet<PartNumber>,
-    /// Parts that failed: when they go again, and how often they failed.
-    pub(crate) part_waits: BTreeMap<PartNumber, (Monotonic, u32)>,
-    /// Parts that did not arrive as they were read.
-    pub(crate) damage: BTreeMap<PartNumber, Damage>,
-    /// A damaged file of this upload stands at its place, with this ETag.
-    pub(crate) replaces: Option<ETag>,
-    /// Parts that the platform has and we have no checkpoint for: to be read and compared.
-    pub(crate) doubtful: BTreeMap<PartNumber, ETag>,
-    /// A file that stands under our name, to be compared.
-    pub(crate) found: Option<RemoteFile>,
-    /// What the rows say of the source that a file under our name belongs to.
-    pub(crate) owner: Owner,
-    /// An upload of ours made or found a file under our name in this life.
-    pub(crate) is_place_filled: bool,
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) doubt: Doubt,
+    /// The act in flight that is not a part.
+    act: Option<UploadAct>,
+    pub(super) name: NameMemory,
+    pub(super) parts: PartMemory,
+    pub(super) waits: Waits,
+    pub(super) poll: JobPoll,
+    /// It ends so, once what may have been begun for it is found and removed.
+    pub(super) ending: Option<UploadEnding>,
     /// The drop directory that its file is in, where its name stands for another one by now.
-    pub(crate) directory: Option<Arc<str>>,
-    /// The upload that holds our place.
-    pub(crate) waits_for: Option<UploadId>,
-    /// Since when accepted parts wait to be reported.
-    pub(crate) unreported_since: Option<Monotonic>,
+    directory: Option<Arc<str>>,
     /// How often the platform refused to complete.
-    pub(crate) refusal_count: u32,
+    pub(super) refusal_count: u32,
     /// How often the platform did not have the upload any more.
-    pub(crate) lost_count: u32,
-    /// The platform said at begin that the name is taken.
-    pub(crate) name_taken: bool,
-    /// The platform knows a file of our name, and whose it is must be asked before anything is sent.
-    pub(crate) name_met: bool,
-    /// All of it is on its way, in one request.
-    pub(crate) is_whole_flying: bool,
-    /// When its export job is asked about, and how often it was.
-    pub(crate) poll: (Monotonic, u32),
-    /// Until when it waits, by the clock that never goes back.
-    pub(crate) hold_until: Option<Monotonic>,
-    /// When the engine looks at it by itself.
-    pub(crate) timer: Option<Monotonic>,
-    /// How many names were tried.
-    pub(crate) name_version: u32,
-    /// The source is another version, and what may have been begun for this one is to be found and
-    /// removed before the upload ends.
-    pub(crate) is_superseded: bool,
-    /// The operator gave it up.
-    pub(crate) is_given_up: bool,
-    /// Since when its file cannot be read, though it is there.
-    pub(crate) failing_since: Option<Monotonic>,
-    /// No part before this one is open.
-    pub(super) cursor: usize,
-}
-
-/// What is known of a part that did not arrive as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Damage {
-    /// How often that was so.
-    pub(crate) count: u32,
-    /// The ETag that the storage gave to what it has.
-    pub(crate) etag: ETag,
+    pub(super) lost_count: u32,
 }
 
 /// Whether an upload must ask before it acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(super) enum Doubt {
     None,
     /// It asks what is true at the platform.
     Ask,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Waits {
+    /// The upload that holds its place.
+    place: Option<UploadId>,
+    /// The end of its hold, by the clock that never goes back.
+    hold_until: Option<Monotonic>,
+    /// When the engine looks at it by itself.
+    timer: Option<Monotonic>,
+    /// Since when its file cannot be read, though it is there.
+    unreadable_since: Option<Monotonic>,
+}
+
+impl Waits {
+    pub(super) const fn new() -> Self {
+        Self { place: None, hold_until: None, timer: None, unreadable_since: None }
+    }
+
+    /// Returns what is left of them when the upload goes to another target.
+    pub(super) fn at_other_target(&self) -> Self {
+        Self { place: self.place, timer: self.timer, ..Self::new() }
+    }
+
+    /// Notes whether its file can be read; what was found first counts.
+    pub(super) fn note_readable(&mut self, is_readable: bool, now: Monotonic) {
+        self.unreadable_since = (!is_readable).then(|| self.unreadable_since.unwrap_or(now));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UploadAct {
+    id: ActId,
+    is_whole: bool,
 }
 
 impl AtStart for Life {
@@ -89,57 +78,164 @@ impl AtStart for Life {
         static AT_START: Life = Life::new();
         &AT_START
     }
-
-    fn new_at_start() -> Self {
-        Self::new()
-    }
 }
 
 impl Life {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             doubt: Doubt::Ask,
-            control: None,
-            flying: BTreeSet::new(),
-            part_waits: BTreeMap::new(),
-            damage: BTreeMap::new(),
-            replaces: None,
-            doubtful: BTreeMap::new(),
-            found: None,
-            owner: Owner::Unknown,
-            is_place_filled: false,
+            act: None,
+            name: NameMemory::new(),
+            parts: PartMemory::new(),
+            waits: Waits::new(),
+            poll: JobPoll::new(),
+            ending: None,
             directory: None,
-            waits_for: None,
-            unreported_since: None,
             refusal_count: 0,
             lost_count: 0,
-            name_taken: false,
-            name_met: false,
-            is_whole_flying: false,
-            poll: (Monotonic(Duration::ZERO), 0),
-            hold_until: None,
-            timer: None,
-            name_version: 1,
-            is_superseded: false,
-            is_given_up: false,
-            failing_since: None,
-            cursor: 0,
         }
     }
 
-    /// Whose the place is may change meanwhile.
-    pub(super) fn forget_owner(&mut self) {
-        if self.owner != Owner::Unknown || self.found.is_some() {
-            self.owner = Owner::Unknown;
-            self.found = None;
+    /// Starts again for another target: what was learned at the old one says nothing of it.
+    pub(super) fn move_to_other_target(&mut self) {
+        let (waits, directory) = (self.waits.at_other_target(), self.directory.take());
+        *self = Self { waits, directory, ..Self::new() };
+    }
+}
+
+impl Upload {
+    /// Returns whether an act of it is in flight that is not a part.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.life.act.is_some()
+    }
+
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.life.doubt == Doubt::Ask
+    }
+
+    pub(crate) fn be_sure(&mut self) {
+        self.life.doubt = Doubt::None;
+    }
+
+    pub(crate) fn start_act(&mut self, id: ActId) {
+        self.life.act = Some(UploadAct { id, is_whole: false });
+    }
+
+    /// Notes the act that sends all of it. The admission is all the intent there is.
+    pub(crate) fn start_whole(&mut self, id: ActId) {
+        self.be_sure();
+        self.life.act = Some(UploadAct { id, is_whole: true });
+    }
+
+    /// Notes that an act is over; returns whether it is the one that was in flight.
+    pub(crate) fn end_act(&mut self, id: ActId) -> bool {
+        self.life.act.is_some_and(|act| act.id == id) && self.life.act.take().is_some()
+    }
+
+    /// Drops the act in flight: what comes of it is found by asking.
+    pub(crate) fn doubt_act(&mut self) {
+        (self.life.doubt, self.life.act) = (Doubt::Ask, None);
+    }
+
+    /// Returns whether a remote upload may have been begun that we do not know of.
+    pub(super) fn may_have_begun(&self) -> bool {
+        self.life.act.is_some_and(|act| act.is_whole)
+            || matches!(self.state.stage, Stage::Beginning { .. })
+                && (self.is_busy() || self.is_in_doubt())
+    }
+
+    /// Returns the drop directory that its file is in, where its name stands for another one by now.
+    pub(crate) fn directory(&self) -> Option<&Arc<str>> {
+        self.life.directory.as_ref()
+    }
+
+    /// Remembers the directory of its drop directory, unless it remembers one.
+    pub(crate) fn keep_directory(&mut self, directory: &Arc<str>) {
+        self.life.directory.get_or_insert_with(|| Arc::clone(directory));
+    }
+
+    pub(crate) fn awaited(&self) -> Option<UploadId> {
+        self.life.waits.place
+    }
+
+    /// Notes which upload holds its place; returns whether that is another one than before.
+    pub(crate) fn await_place(&mut self, holder: Option<UploadId>) -> bool {
+        if self.awaited() == holder {
+            return false;
+        }
+        self.life.waits.place = holder;
+        true
+    }
+
+    /// Returns whether nothing was begun for it and nothing will be until someone acts.
+    pub(crate) fn rests(&self) -> bool {
+        self.state.stage == Stage::Queued && matches!(self.state.hold, Hold::Parked { .. })
+    }
+
+    /// Returns when its claim comes after those of others: what was begun goes first.
+    pub(crate) fn claim_order(&self) -> u8 {
+        match (self.state.stage == Stage::Queued, self.awaited()) {
+            (false, _) => 0,
+            (true, None) => 1,
+            (true, Some(_)) => 2,
         }
     }
 
-    pub(super) fn forget_parts(&mut self) {
-        self.part_waits.clear();
-        self.doubtful.clear();
-        self.flying.clear();
-        self.unreported_since = None;
-        self.cursor = 0;
+    pub(crate) fn hold_until(&mut self, until: impl FnOnce() -> Monotonic) {
+        self.life.waits.hold_until.get_or_insert_with(until);
+    }
+
+    pub(crate) fn end_hold(&mut self) {
+        if self.life.waits.hold_until.is_some() {
+            self.life.waits.hold_until = None;
+        }
+    }
+
+    pub(crate) fn is_hold_over(&self, now: Monotonic) -> bool {
+        matches!(self.state.hold, Hold::Waiting { .. })
+            && self.life.waits.hold_until.is_some_and(|until| until <= now)
+    }
+
+    /// Ends every wait: what failed is tried again at once.
+    pub(crate) fn hurry(&mut self) {
+        self.life.parts.hurry();
+        self.life.waits.hold_until = None;
+    }
+
+    /// Returns the next time at which it wants attention by itself. A part or a report that is due
+    /// already gets it at every turn of the engine; a hold is released by its timer alone, also one
+    /// that was over when it was loaded.
+    pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let ahead = self.life.parts.deadlines().filter(|at| *at > now);
+        ahead.chain(self.life.waits.hold_until).min()
+    }
+
+    pub(crate) fn take_timer(&mut self) -> Option<Monotonic> {
+        self.life.waits.timer?;
+        self.life.waits.timer.take()
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Monotonic) {
+        self.life.waits.timer = Some(at);
+    }
+
+    pub(crate) fn unreadable_since(&self) -> Option<Monotonic> {
+        self.life.waits.unreadable_since
+    }
+
+    pub(crate) fn waits_to_read(&self) -> bool {
+        self.unreadable_since().is_some() && matches!(self.state.hold, Hold::Waiting { .. })
+    }
+
+    /// Returns whether it is parked for a reason that looking at the source can lift.
+    pub(crate) fn waits_for_source(&self) -> bool {
+        matches!(
+            self.state.hold,
+            Hold::Parked { reason: ParkReason::SourceMissing | ParkReason::SourceUnreadable }
+        )
+    }
+
+    pub(crate) fn misses_source(&self) -> bool {
+        self.state.hold == Hold::Parked { reason: ParkReason::SourceMissing }
     }
 }

@@ -177,7 +177,7 @@ fn a_line_that_was_limited_is_searched_again_when_the_limit_is_gone() {
     line.run(&mut width, MINUTES);
     assert!(width.get() <= 3, "{}", width.get());
     line.capacity = 100_000_000;
-    width.begin_anew(line.now);
+    width.restart(line.now);
     line.run(&mut width, Duration::from_mins(1));
     assert!(width.get() >= 12, "{}", width.get());
 }

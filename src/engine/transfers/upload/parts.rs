@@ -1,0 +1,235 @@
+//! What an upload remembers of its parts that no row says: which are in flight, wait, were damaged, or are
+//! to be read and compared. Lost with the process, it costs questions and bytes sent again, nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::answer::{AnswerContext, Decision};
+use super::life::Doubt;
+use super::{Step, Upload};
+use crate::engine::transfers::recover;
+use crate::model::{
+    ETag, Fact, Hold, Monotonic, Now, PartNumber, PartState, RemotePart, RemoteUpload,
+    RemoteUploadId, Stage, Traits,
+};
+
+/// A report waits at most this long for more parts to join it.
+const REPORT_DELAY: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub(super) struct PartMemory {
+    in_flight: BTreeSet<PartNumber>,
+    failed: BTreeMap<PartNumber, PartFailures>,
+    /// Parts that did not arrive as they were read.
+    damage: BTreeMap<PartNumber, PartDamage>,
+    /// Parts that the platform has and we have no checkpoint for: to be read and compared.
+    unproved: BTreeMap<PartNumber, ETag>,
+    /// Since when accepted parts wait to be reported.
+    unreported_since: Option<Monotonic>,
+    /// No part before this one is open.
+    cursor: usize,
+}
+
+/// How often a part failed.
+#[derive(Debug, Clone, Copy)]
+struct PartFailures {
+    count: u32,
+    retry_at: Monotonic,
+}
+
+/// How often a part did not arrive as it was read.
+#[derive(Debug, Clone)]
+struct PartDamage {
+    count: u32,
+    /// What the storage calls what it has.
+    etag: ETag,
+}
+
+impl PartMemory {
+    pub(super) const fn new() -> Self {
+        Self {
+            in_flight: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            damage: BTreeMap::new(),
+            unproved: BTreeMap::new(),
+            unreported_since: None,
+            cursor: 0,
+        }
+    }
+
+    /// Forgets the parts of one remote upload, but for the damage: what comes next may be damaged alike.
+    pub(super) fn forget_layout(&mut self) {
+        *self = Self { damage: std::mem::take(&mut self.damage), ..Self::new() };
+    }
+
+    pub(super) fn is_none_in_flight(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Returns the next open part that may be sent, moving the cursor past closed parts.
+    fn next(&mut self, states: &[PartState], now: Monotonic) -> Option<PartNumber> {
+        let is_open = |part: &PartState| *part == PartState::Open;
+        self.cursor += states[self.cursor..].iter().take_while(|part| !is_open(part)).count();
+        let rest = states.iter().enumerate().skip(self.cursor).filter(|(_, part)| is_open(part));
+        rest.map(|(index, _)| PartNumber::from_index(index)).find(|number| {
+            !self.in_flight.contains(number)
+                && !self.unproved.contains_key(number)
+                && self.failed.get(number).is_none_or(|failed| failed.retry_at <= now)
+        })
+    }
+
+    pub(super) fn reopened(&mut self, index: usize) {
+        self.cursor = self.cursor.min(index);
+    }
+
+    pub(super) fn failure_count(&self, part: PartNumber) -> u32 {
+        self.failed.get(&part).map_or(0, |failed| failed.count)
+    }
+
+    /// Counts a failure of a part, which goes again at `retry_at`.
+    pub(super) fn failed(&mut self, part: PartNumber, retry_at: Monotonic) {
+        let count = self.failure_count(part) + 1;
+        self.failed.insert(part, PartFailures { count, retry_at });
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.failed.clear();
+    }
+
+    pub(super) fn arrived(&mut self, part: PartNumber, now: Monotonic) {
+        self.failed.remove(&part);
+        self.unreported_since.get_or_insert(now);
+    }
+
+    pub(super) fn reported(&mut self) {
+        self.unreported_since = None;
+    }
+
+    fn report_deadline(&self) -> Option<Monotonic> {
+        self.unreported_since.map(|since| since.after(REPORT_DELAY))
+    }
+
+    /// Returns when failed parts go again and accepted ones are reported although they are few.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Monotonic> {
+        self.failed.values().map(|failed| failed.retry_at).chain(self.report_deadline())
+    }
+
+    pub(super) fn damaged_as(&self, part: PartNumber) -> Option<&ETag> {
+        self.damage.get(&part).map(|damage| &damage.etag)
+    }
+
+    /// Notes what the storage has instead of a part; returns how often that was counted.
+    pub(super) fn damaged(&mut self, part: PartNumber, etag: &ETag, is_counted: bool) -> u32 {
+        let damage = self.damage.entry(part);
+        let damage = damage.or_insert_with(|| PartDamage { count: 0, etag: etag.clone() });
+        damage.etag.clone_from(etag);
+        damage.count += u32::from(is_counted);
+        damage.count
+    }
+
+    pub(super) fn forget_damage(&mut self, part: PartNumber) {
+        self.damage.remove(&part);
+    }
+
+    pub(super) fn take_unproved(&mut self, part: PartNumber) -> Option<ETag> {
+        self.unproved.remove(&part)
+    }
+}
+
+impl Upload {
+    pub(crate) fn in_flight_count(&self) -> usize {
+        self.life.parts.in_flight.len()
+    }
+
+    pub(crate) fn next_part(&mut self, now: Monotonic) -> Option<PartNumber> {
+        let may_send = matches!(self.state.stage, Stage::Sending { .. })
+            && self.state.hold == Hold::None
+            && self.life.doubt == Doubt::None;
+        if may_send { self.life.parts.next(&self.parts, now) } else { None }
+    }
+
+    /// Returns the next part to send, and counts it as in flight.
+    pub(crate) fn take_next_part(&mut self, now: Monotonic) -> Option<PartNumber> {
+        let part = self.next_part(now)?;
+        self.life.parts.in_flight.insert(part);
+        Some(part)
+    }
+
+    /// Notes that a part is back; returns whether it was in flight to the remote upload that it has.
+    pub(crate) fn land_part(&mut self, part: PartNumber, remote: &RemoteUploadId) -> bool {
+        let is_current = matches!(&self.state.stage, Stage::Sending { remote: current } if current.id == *remote);
+        is_current && self.life.parts.in_flight.remove(&part)
+    }
+
+    /// Returns what an upload wants that has a remote upload and is sure of its parts.
+    pub(super) fn sending_step(
+        &self,
+        remote: &RemoteUpload,
+        traits: &Traits,
+        now: Monotonic,
+    ) -> Option<Step> {
+        let memory = &self.life.parts;
+        if let Some(number) = memory.unproved.keys().next() {
+            return Some(Step::HashPart(*number, remote.part_size.range_of(*number, self.size())));
+        }
+        let all_accepted =
+            self.state.accepted_count == remote.part_count && memory.is_none_in_flight();
+        let pending = self.state.accepted_count - self.state.reported_count;
+        let overdue = memory.report_deadline().is_some_and(|deadline| deadline <= now);
+        if traits.reports_parts
+            && pending > 0
+            && (all_accepted || pending >= traits.report_max || overdue)
+        {
+            let unreported = |part: &PartState| matches!(part, PartState::Accepted { .. });
+            let parts = self.remote_parts(unreported, traits.report_max as usize);
+            return Some(Step::Report(remote.clone(), parts));
+        }
+        all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
+    }
+
+    pub(super) fn all_parts(&self) -> Vec<RemotePart> {
+        self.remote_parts(|_| true, usize::MAX)
+    }
+
+    fn remote_parts(&self, wanted: impl Fn(&PartState) -> bool, limit: usize) -> Vec<RemotePart> {
+        let numbered = self.parts.iter().enumerate().filter(|(_, part)| wanted(part));
+        let parts = numbered.filter_map(|(index, part)| {
+            let (_, etag) = part.checkpoint()?;
+            Some(RemotePart {
+                number: PartNumber::from_index(index),
+                etag: etag.clone(),
+                note: part.note().cloned(),
+            })
+        });
+        parts.take(limit).collect()
+    }
+
+    /// Compares what the platform knows with what we know; what has a checkpoint counts where it
+    /// cannot tell.
+    pub(super) fn on_parts_listed(
+        &mut self,
+        listed: Option<Vec<RemotePart>>,
+        context: AnswerContext<'_>,
+    ) -> Decision {
+        self.life.doubt = Doubt::None;
+        let Some(listed) = listed else { return Decision::NONE };
+        let reports = context.traits().is_some_and(|traits| traits.reports_parts);
+        let compared = recover::compare(&self.parts, &listed, reports);
+        self.life.parts.unproved = compared.unproved;
+        Decision::of(compared.repairs)
+    }
+
+    pub(super) fn on_reported(&mut self, parts: &[PartNumber], now: Now) -> Decision {
+        let still = |part: &PartNumber| {
+            matches!(self.parts.get(part.index()), Some(PartState::Accepted { .. }))
+        };
+        let parts: Vec<_> = parts.iter().copied().filter(still).collect();
+        let pending = self.state.accepted_count - self.state.reported_count;
+        let is_left = pending as usize > parts.len();
+        self.life.parts.unreported_since = is_left.then_some(now.monotonic);
+        if parts.is_empty() {
+            return Decision::NONE;
+        }
+        Decision::fact(Fact::PartsReported { parts })
+    }
+}
