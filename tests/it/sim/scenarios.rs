@@ -38,16 +38,16 @@ fn calls(world: &World, operation: &str) -> u64 {
 #[test]
 fn a_lost_answer_makes_no_second_upload_and_sends_no_more_than_its_part_again() {
     // Whose answer is lost, how often something is called in all, and the bytes that are sent again.
-    let cases: [(&str, &[(&str, u64)], u64); 4] = [
-        ("begin", &[("begin", 1), ("find begun", 1)], 0),
-        ("put part", &[], 4),
-        ("report parts", &[], 0),
-        ("complete", &[("begin", 1), ("complete", 1)], 0),
+    let cases = [
+        ("begin", vec![("begin", 1), ("find begun", 1)], 0),
+        ("put part", vec![], 4),
+        ("report parts", vec![], 0),
+        ("complete", vec![("begin", 1), ("complete", 1)], 0),
     ];
     for (act, counts, again) in cases {
         let world = run_with(vec![lost(act, 1)]);
         for (operation, count) in counts {
-            assert_eq!(calls(&world, operation), *count, "{operation}, a lost answer to {act}");
+            assert_eq!(calls(&world, operation), count, "{operation}, a lost answer to {act}");
         }
         assert_eq!(world.fake.state().bytes_received_again, again, "a lost answer to {act}");
     }
