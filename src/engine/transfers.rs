@@ -31,12 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use admit::{Sentinel, Settled};
 use circuit::Gate;
-use export::Exports;
+use export::{ExportFlight, Exports};
 use queue::Queue;
 pub(crate) use run_end::RunEndKey;
 use run_end::RunEnds;
 pub(super) use upload::Upload;
-use upload::{ExportCall, UploadStep};
+use upload::UploadStep;
 use width::Flown;
 
 use super::dispatch::{Dispatch, ToTransfers, ToUpload};
@@ -79,10 +79,7 @@ pub(super) enum TransferAct {
         drop: DirectoryName,
         flown: Flown,
     },
-    Export {
-        call: ExportCall,
-        uploads: Vec<UploadId>,
-    },
+    Export(ExportFlight),
     Abort(RemoteUploadId),
     Probe,
     /// The end of a run is reported to the platform.
@@ -108,7 +105,7 @@ impl TransferAct {
         match self {
             Self::Step(step) => Some(step.upload),
             Self::Part(PartFlight { upload, .. }) | Self::Whole { upload, .. } => Some(*upload),
-            Self::Export { .. } | Self::Abort(_) | Self::Probe | Self::FinishRun(_) => None,
+            Self::Export(_) | Self::Abort(_) | Self::Probe | Self::FinishRun(_) => None,
         }
     }
 }

@@ -157,7 +157,7 @@ impl Transfers {
     pub(super) fn load(&mut self, mut upload: Box<Upload>, turn: &mut TransferTurn<'_>) {
         let (id, drop) = (upload.id(), &upload.ticket().drop);
         if let Some(directory) = turn.shared.roots.former(drop) {
-            upload.keep_directory(&directory.into());
+            upload.keep_directory(&directory);
         }
         turn.shared.next_upload = turn.shared.next_upload.max(UploadId(id.0 + 1));
         self.uploads.insert(id, upload);

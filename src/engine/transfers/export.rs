@@ -37,6 +37,13 @@ pub(super) struct Exports {
     due: Option<Monotonic>,
 }
 
+/// A call about exports in flight, with the uploads that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct ExportFlight {
+    call: ExportCall,
+    uploads: Vec<UploadId>,
+}
+
 impl Exports {
     /// Notes whether the file of an upload is to be exported now, or is being.
     pub(super) fn set_pending(&mut self, id: UploadId, is_pending: bool) {
@@ -137,7 +144,7 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         let act = Act::call(&self.name, what);
-        let kept = TransferAct::Export { call, uploads: uploads.clone() };
+        let kept = TransferAct::Export(ExportFlight { call, uploads: uploads.clone() });
         let id = turn.start(&self.name, kept, act);
         for upload in uploads {
             if let Some(upload) = self.uploads.get_mut(&upload) {
@@ -171,13 +178,13 @@ impl Transfers {
     pub(super) fn exports_replied(
         &mut self,
         act: ActId,
-        call: ExportCall,
-        ids: &[UploadId],
+        flight: &ExportFlight,
         reply: &Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
-        *self.exports.call_under_way(call) = None;
-        for (index, id) in ids.iter().enumerate() {
+        let ExportFlight { call, uploads } = flight;
+        *self.exports.call_under_way(*call) = None;
+        for (index, id) in uploads.iter().enumerate() {
             if !self.uploads.get_mut(id).is_some_and(|upload| upload.end_act(act)) {
                 continue;
             }
@@ -195,7 +202,7 @@ impl Transfers {
                     upload.on_export_polled(states.get(index), context)
                 }
                 Ok(_) => Decision::NONE,
-                Err(setback) => upload.on_exports_failed(call, &setback.failure, context),
+                Err(setback) => upload.on_exports_failed(*call, &setback.failure, context),
             };
             self.settle_answer(*id, answer, turn);
         }

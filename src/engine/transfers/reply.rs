@@ -37,9 +37,7 @@ impl Transfers {
                 }
             }
             TransferAct::FinishRun(key) => self.ends.finished(&self.name, key, &reply, turn),
-            TransferAct::Export { call, uploads } => {
-                self.exports_replied(act, call, &uploads, &reply, turn);
-            }
+            TransferAct::Export(flight) => self.exports_replied(act, &flight, &reply, turn),
             TransferAct::Part(flight) => {
                 self.land(flight.flown, &flight.drop, &reply, turn);
                 if !is_former {
