@@ -67,7 +67,6 @@ pub(super) fn directories_of(to: &DestinationName, scene: Scene<'_>) -> UnreadDi
 }
 
 impl Loading {
-    /// Starts waiting for what follows a start.
     pub(super) fn new() -> Self {
         Self {
             ended: Vec::new(),
@@ -78,17 +77,14 @@ impl Loading {
         }
     }
 
-    /// Notes that an upload has ended.
     pub(super) fn ended(&mut self, file: UploadFile, end: UploadEnd) {
         self.ended.push((file, end));
     }
 
-    /// Notes that the source of an upload is not there.
     pub(super) fn misses(&mut self, upload: UploadId) {
         self.missing.insert(upload);
     }
 
-    /// Has drop directories read.
     pub(super) fn read(&mut self, unread: UnreadDirectories, now: Monotonic) {
         (self.unread, self.act, self.due) = (unread, None, now);
     }
