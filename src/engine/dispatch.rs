@@ -21,7 +21,6 @@ pub(super) enum Dispatch {
     /// To the destination that has the upload; to none once it has ended.
     Upload(UploadId, ToUpload),
     Notices(ToNotices),
-    /// An upload has ended.
     UploadEnded(UploadFile, UploadEnd),
     /// An upload was given up, and ends once it is known what was begun for it.
     UploadGivenUp(UploadId),
@@ -35,7 +34,7 @@ pub(super) enum Dispatch {
     DirectoryBack(DirectoryName),
 }
 
-/// What a drop directory is told.
+/// Messages to a drop directory.
 #[derive(Debug)]
 pub(super) enum ToIntake {
     ScanNow,
@@ -49,11 +48,9 @@ pub(super) enum ToIntake {
     AcceptRoot,
     /// Its health may be another one.
     WriteHealth,
-    /// A file was admitted for a destination.
     Admitted(UploadFile),
     /// An upload of a file has not ended.
     Joined(UploadFile),
-    /// An operator gave an upload up.
     GivenUp(UploadFile),
     /// An upload has ended: its run may go on.
     Left(UploadFile),
@@ -61,7 +58,7 @@ pub(super) enum ToIntake {
     Ended(UploadFile, UploadEnd),
 }
 
-/// What a destination is told.
+/// Messages to a destination.
 #[derive(Debug)]
 pub(super) enum ToTransfers {
     Admit(Settled),
@@ -74,16 +71,14 @@ pub(super) enum ToTransfers {
     Lift,
 }
 
-/// What an upload is told.
+/// Messages to an upload.
 #[derive(Debug, Clone)]
 pub(super) enum ToUpload {
     /// Its file is another version.
     Changed,
     /// A scan saw its file; whether it can be opened, a look tells.
     Seen(SourcePath),
-    /// A look opened its file.
     Readable,
-    /// Its file is not there.
     SourceGone,
     /// Its file may stand under another path.
     EndIfMoved,
@@ -103,7 +98,6 @@ pub(super) enum ToUpload {
     Rejoin,
     /// An operator has it tried at once.
     Retry,
-    /// An operator gives it up.
     GiveUp,
     /// Bytes of it are in flight.
     InFlight(ByteCount),

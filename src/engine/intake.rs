@@ -303,9 +303,9 @@ impl Intake {
                 reason,
                 at: turn.now().wall,
             }),
-            Notice::Settled(version, unreadable) => {
+            Notice::Settled(version, is_unreadable) => {
                 let file = self.files.settled(path, place, version);
-                self.files.announce(SettledFile { unreadable, ..file }, turn);
+                self.files.announce(SettledFile { is_unreadable, ..file }, turn);
             }
             Notice::Touched(version) => self.files.comparisons.queue_touched(path, version),
             Notice::MaybeMoved(version) => {

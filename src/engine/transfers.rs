@@ -97,7 +97,15 @@ pub(super) struct PartFlight {
 
 impl TransferAct {
     fn is_call(&self) -> bool {
-        !matches!(self, Self::Step(step) if !step.detail.is_call())
+        match self {
+            Self::Step(step) => step.detail.is_call(),
+            Self::Part(_)
+            | Self::Whole { .. }
+            | Self::Export(_)
+            | Self::Abort(_)
+            | Self::Probe
+            | Self::FinishRun(_) => true,
+        }
     }
 
     /// Returns the upload on whose behalf it is done, where it is one's.

@@ -35,8 +35,8 @@ pub(in crate::engine) struct Files {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Notice {
     Nothing,
-    /// The file is settled: admit it. The text says why it may not be read, when it may not.
-    Settled(Fingerprint, Option<String>),
+    /// The file is settled: admit it; true where it may not be read.
+    Settled(Fingerprint, bool),
     /// The file is settled, and may be one that was sent under another path.
     MaybeMoved(Fingerprint),
     /// The file was touched since it was sent, and is quiet again: compare it.
@@ -207,7 +207,7 @@ impl Files {
             path: path.clone(),
             place,
             version,
-            unreadable: None,
+            is_unreadable: false,
             missing: self.missing(digest, &version),
             open: self.known.live(digest),
             may_be_moved: self.known.may_be_moved(digest, &version),
@@ -306,11 +306,11 @@ impl Files {
     ) -> Notice {
         match &seen.seen {
             Seen::File(version) => {
-                let found = FoundFile { version: *version, unreadable: None, closeness };
+                let found = FoundFile { version: *version, is_unreadable: false, closeness };
                 self.observe_file(&seen.path, found, now, may_go)
             }
-            Seen::Unreadable(version, why) => {
-                let found = FoundFile { version: *version, unreadable: Some(why), closeness };
+            Seen::Unreadable(version, _) => {
+                let found = FoundFile { version: *version, is_unreadable: true, closeness };
                 self.observe_file(&seen.path, found, now, may_go)
             }
             Seen::Ignored(reason) => {
@@ -330,18 +330,18 @@ impl Files {
     fn observe_file(
         &mut self,
         path: &SourcePath,
-        found: FoundFile<'_>,
+        found: FoundFile,
         now: Monotonic,
         may_go: impl FnOnce() -> bool,
     ) -> Notice {
-        let FoundFile { version, unreadable, closeness } = found;
+        let FoundFile { version, is_unreadable, closeness } = found;
         let digest = path.digest();
         let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
         if covered == Some(self.everywhere()) {
             self.settle.forget(path);
-            return match (live.is_empty(), unreadable) {
-                (true, _) | (false, Some(_)) => Notice::Nothing,
-                (false, None) => Notice::Readable(live),
+            return match (live.is_empty(), is_unreadable) {
+                (true, _) | (false, true) => Notice::Nothing,
+                (false, false) => Notice::Readable(live),
             };
         }
         if covered.is_none() && !live.is_empty() {
@@ -353,7 +353,7 @@ impl Files {
         }
         let is_touched = self.known.is_touched(digest, &version);
         let is_wanted = !self.comparisons.has(path, &version)
-            && if is_touched { unreadable.is_none() } else { may_go() };
+            && if is_touched { !is_unreadable } else { may_go() };
         if !is_wanted {
             self.settle.forget(path);
             return Notice::Nothing;
@@ -363,12 +363,12 @@ impl Files {
             return Notice::Nothing;
         }
         let is_settled = self.settle.looked(path, version, now);
-        let may_be_moved = || unreadable.is_none() && self.known.may_be_moved(digest, &version);
+        let may_be_moved = || !is_unreadable && self.known.may_be_moved(digest, &version);
         match is_settled {
             false => Notice::Nothing,
             true if is_touched => Notice::Touched(version),
             true if may_be_moved() => Notice::MaybeMoved(version),
-            true => Notice::Settled(version, unreadable.cloned()),
+            true => Notice::Settled(version, is_unreadable),
         }
     }
 }
@@ -376,8 +376,7 @@ impl Files {
 /// Has a file admitted for each destination that lacks this version. What parked for want of it at another
 /// one goes on.
 fn admit(file: SettledFile, turn: &mut IntakeTurn<'_>) {
-    let SettledFile { path, place, version, unreadable, missing, open, may_be_moved } = file;
-    let is_unreadable = unreadable.is_some();
+    let SettledFile { path, place, version, is_unreadable, missing, open, may_be_moved } = file;
     if !is_unreadable {
         turn.tell_uploads(open, ToUpload::Readable);
     }
@@ -398,8 +397,8 @@ fn admit(file: SettledFile, turn: &mut IntakeTurn<'_>) {
 }
 
 /// A file as it was found.
-struct FoundFile<'a> {
+struct FoundFile {
     version: Fingerprint,
-    unreadable: Option<&'a String>,
+    is_unreadable: bool,
     closeness: Closeness,
 }

@@ -31,8 +31,7 @@ pub(in crate::engine) struct SettledFile {
     pub path: SourcePath,
     pub place: Place,
     pub version: Fingerprint,
-    /// Why it may not be read, when it may not.
-    pub unreadable: Option<String>,
+    pub is_unreadable: bool,
     /// Destinations that do not have this version.
     pub missing: Vec<DestinationName>,
     /// Uploads of the file that have not ended.
