@@ -167,7 +167,7 @@ pub mod testing {
         }
     }
     pub mod receipt {
-        pub use crate::receipt::{directory, render, run_path, write_run};
+        pub use crate::receipt::{directory, ledger, line, place, render, run_path, write_run};
     }
     pub mod sandbox {
         pub use crate::sandbox::{Sandbox, Settings, Vendor, faults};

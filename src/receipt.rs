@@ -7,6 +7,9 @@
 //! Names may be any bytes, so a name that would be too long with its suffix is cut and marked with
 //! a digest of the whole.
 
+pub mod ledger;
+pub mod line;
+pub mod place;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,505 @@
+//! What a line of a ledger says: its kinds, their members, and how both are written as JSON.
+//!
+//! A line is one JSON object without spaces. Its members stand in a fixed order: those that every line has,
+//! those of its kind, its own digest. Members without a value are left out. `ledger.rs` adds the digest
+//! and knows how lines are chained.
+//!
+//! A reader ignores members that it does not know, and takes a line of an unknown kind as
+//! [`LineBody::Other`]: a ledger of a later version can still be checked.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::rfc3339;
+use crate::model::words::words;
+use crate::model::{ETagMode, Hex, Md5, SourcePath, UploadId, WallTime};
+
+words! {
+    /// The kinds of lines.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum LineKind {
+        /// A file was sent and verified.
+        Upload = "upload";
+        /// What stood at a place was replaced by another version.
+        Superseded = "superseded";
+        /// A file is on a volume.
+        Exported = "exported";
+        /// Every file of a run is at every destination.
+        RunCompleted = "run-completed";
+        /// An operator closed a run by hand.
+        ClosedByHand = "closed-by-hand";
+        /// A run or a file has another name from here on.
+        Renamed = "renamed";
+        /// A file was at the destination already, and was verified there: no byte was sent.
+        FoundAgain = "found-again";
+        /// Another host goes on with the run.
+        Handover = "handover";
+    }
+}
+
+/// What a line says besides what every line has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LineBody {
+    Upload(Box<UploadLine>),
+    FoundAgain(Box<UploadLine>),
+    Exported(ExportedLine),
+    RunCompleted(Box<RunCompletedLine>),
+    /// A kind that this version reads and does not write, or does not know.
+    Other {
+        kind: String,
+        members: serde_json::Map<String, serde_json::Value>,
+    },
+}
+
+/// One file that is verified at one destination. All that is needed to make its row again stands in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UploadLine {
+    pub source: LineSource,
+    pub target: LineTarget,
+    pub proof: LineProof,
+    pub course: LineCourse,
+}
+
+/// Which upload it is, and the local file that was sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineSource {
+    pub id: UploadId,
+    pub drop: String,
+    /// The run's path as people read it; none of a file that is its own run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Its bytes in base64, where the text is not the name to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_bytes: Option<String>,
+    /// The file's path below the drop directory, as people read it.
+    pub path: String,
+    /// Its bytes in base64, where the text is not the name to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_bytes: Option<String>,
+    pub size: u64,
+    /// Time of last modification, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctime_ns: Option<i64>,
+    pub inode: u64,
+    /// Which directory the drop directory was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// It is the file that tells others that its run is complete.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sentinel: bool,
+}
+
+impl LineSource {
+    /// Returns the file's path; `None` when the line's `path_bytes` is no base64.
+    pub fn path(&self) -> Option<SourcePath> {
+        path_of(&self.path, self.path_bytes.as_deref())
+    }
+
+    /// Returns the path of its run, which is the file's own where it is its own run.
+    pub fn run(&self) -> Option<SourcePath> {
+        let Some(run) = &self.run else { return self.path() };
+        path_of(run, self.run_bytes.as_deref())
+    }
+}
+
+/// Where the file stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineTarget {
+    pub destination: LineDestination,
+    /// The number of the target in the database that wrote the line.
+    pub target: u32,
+    /// The key, or the folder and the name, at the destination.
+    pub place: String,
+    pub remote_id: String,
+    /// The name that it has there.
+    pub remote_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// What the storage told versions of it apart by when it was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_etag: Option<String>,
+}
+
+impl LineTarget {
+    /// Returns the folders of its place, joined, and its name.
+    pub fn folder_and_name(&self) -> (&str, &str) {
+        self.place.rsplit_once('/').unwrap_or(("", &self.place))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineDestination {
+    pub name: String,
+    pub platform: String,
+    pub base_url: String,
+    /// The bucket, of a platform that has buckets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// The project or `AppResult`, of one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
+impl LineDestination {
+    /// Returns the bucket or the project.
+    pub fn container(&self) -> &str {
+        self.bucket.as_deref().or(self.project.as_deref()).unwrap_or_default()
+    }
+}
+
+/// What proves that the content there is the content here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineProof {
+    /// How the content of the parts was proved; none where nothing was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "etag_mode")]
+    pub etag_mode: Option<ETagMode>,
+    /// How often the run had been completed when the file was admitted, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+    /// The upload whose file this one replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<UploadId>,
+    /// The order that decided over a name that was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_by: Option<String>,
+    /// Length of every part but the last.
+    pub part_size: u64,
+    /// Every part in order; none where nothing was sent.
+    #[serde(default)]
+    pub parts: Vec<LinePart>,
+    /// The MD5 over the MD5s of the parts, and how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_digest: Option<String>,
+    /// The digest that the destination told of the file, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "md5_text")]
+    pub remote_digest: Option<Md5>,
+    /// The length of the parts that [`Self::remote_digest`] is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_part_size: Option<u64>,
+    #[serde(default)]
+    pub whole_file_digests: WholeFileDigests,
+}
+
+impl LineProof {
+    /// Returns the MD5 over the MD5s of the parts.
+    pub fn md5_of_parts(&self) -> Option<Md5> {
+        Md5::parse(self.content_digest.as_deref()?.split('-').next()?)
+    }
+
+    /// Returns the MD5 of the whole file: asked for, or known because it went in one part.
+    pub fn whole_md5(&self) -> Option<Md5> {
+        let only = || self.parts.first().filter(|_| self.parts.len() == 1).map(|part| part.md5);
+        self.whole_file_digests.md5.or_else(only)
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WholeFileDigests {
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "md5_text")]
+    pub md5: Option<Md5>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "sha256_text")]
+    pub sha256: Option<[u8; 32]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinePart {
+    pub number: u32,
+    pub offset: u64,
+    pub length: u64,
+    #[serde(with = "md5_text::required")]
+    pub md5: Md5,
+    /// The storage's word for it.
+    pub etag: String,
+}
+
+/// How the upload went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineCourse {
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub begun_at: Option<WallTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub completed_at: Option<WallTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub verified_at: Option<WallTime>,
+    pub bytes_sent: u64,
+    pub bytes_sent_again: u64,
+    /// Attempts that failed.
+    pub attempt_count: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportedLine {
+    pub id: UploadId,
+    pub volume: String,
+    /// The object's key, below the volume's own prefix.
+    pub location: String,
+    pub job: String,
+    /// When it was known to be there.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub exported_at: Option<WallTime>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunCompletedLine {
+    pub drop: String,
+    /// The run's path as people read it.
+    pub run: String,
+    /// Its bytes in base64, where the text is not the name to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_bytes: Option<String>,
+    /// How often the run has been completed, this time included.
+    pub wave: u32,
+    pub file_count: u64,
+    pub bytes: u64,
+    /// Files that came after the run was closed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_file_count: u64,
+    /// Uploads that an operator gave up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub given_up_count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub opened_at: Option<WallTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub closed_at: Option<WallTime>,
+    /// How the run ended, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
+
+impl RunCompletedLine {
+    /// Returns the run's path; `None` when the line's `run_bytes` is no base64.
+    pub fn run(&self) -> Option<SourcePath> {
+        path_of(&self.run, self.run_bytes.as_deref())
+    }
+}
+
+/// Returns a path as a line has it: a text for people, and its bytes where those are not the text's.
+pub fn path_texts(path: &SourcePath) -> (String, Option<String>) {
+    let text = path.to_string();
+    let bytes = (text.as_bytes() != path.as_bytes()).then(|| STANDARD.encode(path.as_bytes()));
+    (text, bytes)
+}
+
+fn path_of(text: &str, bytes: Option<&str>) -> Option<SourcePath> {
+    match bytes {
+        Some(bytes) => Some(SourcePath::from_bytes(&STANDARD.decode(bytes).ok()?)),
+        None => Some(SourcePath::from_bytes(text.as_bytes())),
+    }
+}
+
+impl LineBody {
+    /// Returns the word for its kind.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Upload(_) => LineKind::Upload.as_str(),
+            Self::FoundAgain(_) => LineKind::FoundAgain.as_str(),
+            Self::Exported(_) => LineKind::Exported.as_str(),
+            Self::RunCompleted(_) => LineKind::RunCompleted.as_str(),
+            Self::Other { kind, .. } => kind,
+        }
+    }
+
+    /// Returns the file that it is about: verified at its destination.
+    pub fn upload(&self) -> Option<&UploadLine> {
+        match self {
+            Self::Upload(line) | Self::FoundAgain(line) => Some(line),
+            Self::Exported(_) | Self::RunCompleted(_) | Self::Other { .. } => None,
+        }
+    }
+
+    /// Writes its members, each with a comma before it.
+    pub(super) fn write_members(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Upload(line) | Self::FoundAgain(line) => {
+                write_members(out, &line.source);
+                write_members(out, &line.target);
+                write_members(out, &line.proof);
+                write_members(out, &line.course);
+            }
+            Self::Exported(line) => write_members(out, line),
+            Self::RunCompleted(line) => write_members(out, line),
+            Self::Other { members, .. } => write_members(out, members),
+        }
+    }
+
+    /// Reads what a line of a kind says.
+    ///
+    /// # Errors
+    /// When members of its kind are missing or are of another type.
+    pub(super) fn parse(kind: &str, text: &[u8]) -> serde_json::Result<Self> {
+        match LineKind::parse(kind) {
+            Some(LineKind::Upload) => Ok(Self::Upload(Box::new(UploadLine::parse(text)?))),
+            Some(LineKind::FoundAgain) => Ok(Self::FoundAgain(Box::new(UploadLine::parse(text)?))),
+            Some(LineKind::Exported) => Ok(Self::Exported(serde_json::from_slice(text)?)),
+            Some(LineKind::RunCompleted) => {
+                Ok(Self::RunCompleted(Box::new(serde_json::from_slice(text)?)))
+            }
+            Some(
+                LineKind::Superseded
+                | LineKind::ClosedByHand
+                | LineKind::Renamed
+                | LineKind::Handover,
+            )
+            | None => {
+                let mut members: serde_json::Map<String, serde_json::Value> =
+                    serde_json::from_slice(text)?;
+                for common in ["kind", "seq", "prev", "at", "host", "version", "sha256"] {
+                    members.remove(common);
+                }
+                Ok(Self::Other { kind: kind.to_owned(), members })
+            }
+        }
+    }
+}
+
+impl UploadLine {
+    /// Each group takes its members out of the same text: reading them through one flattened structure
+    /// would build a copy of the whole first.
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        fn group<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+            serde_json::from_slice(text)
+        }
+        Ok(Self {
+            source: group(text)?,
+            target: group(text)?,
+            proof: group(text)?,
+            course: group(text)?,
+        })
+    }
+}
+
+/// Writes the members of a value that is written as an object, each with a comma before it.
+fn write_members(out: &mut Vec<u8>, value: &impl Serialize) {
+    let start = out.len();
+    serde_json::to_writer(&mut *out, value).expect("plain values always serialise");
+    // `{}` has no members.
+    if out.len() - start <= 2 {
+        out.truncate(start);
+        return;
+    }
+    out[start] = b',';
+    out.pop();
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Moments as RFC 3339 in UTC.
+mod moment {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &Option<WallTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        at.map(rfc3339).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<WallTime>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_moment(&text).map(Some).ok_or_else(|| D::Error::custom("no time: RFC 3339"))
+    }
+}
+
+/// Reads a moment that [`rfc3339`] wrote.
+pub fn parse_moment(text: &str) -> Option<WallTime> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(at.as_nanosecond()).ok().map(WallTime)
+}
+
+mod md5_text {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        md5: &Option<Md5>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match md5 {
+            Some(md5) => serializer.collect_str(md5),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Md5>, D::Error> {
+        required::deserialize(deserializer).map(Some)
+    }
+
+    pub(super) mod required {
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            md5: &Md5,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(md5)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Md5, D::Error> {
+            let text = <&str>::deserialize(deserializer)?;
+            Md5::parse(text).ok_or_else(|| D::Error::custom("no MD5: 32 hexadecimal digits"))
+        }
+    }
+}
+
+mod sha256_text {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        sha256: &Option<[u8; 32]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match sha256 {
+            Some(sha256) => serializer.collect_str(&Hex(sha256)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<[u8; 32]>, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        let wrong = || D::Error::custom("no SHA-256: 64 hexadecimal digits");
+        parse_sha256(text).map(Some).ok_or_else(wrong)
+    }
+}
+
+/// Reads 64 hexadecimal digits.
+pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+    let (head, tail) = text.split_at_checked(32)?;
+    let (head, tail) = (Md5::parse(head)?, Md5::parse(tail)?);
+    [head.0, tail.0].concat().try_into().ok()
+}
+
+mod etag_mode {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        mode: &Option<ETagMode>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        mode.map(ETagMode::as_str).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ETagMode>, D::Error> {
+        // A mode of a later version proves nothing that this one knows of.
+        Ok(ETagMode::parse(<&str>::deserialize(deserializer)?))
+    }
+}
