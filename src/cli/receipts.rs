@@ -1,24 +1,35 @@
-//! `receipts`: what has arrived, as a list, as the receipts themselves, or as lines that other
-//! programs check.
+//! `receipts`: what has arrived, as a list, as the lines of the ledgers themselves, as a page to print, or as
+//! lines that other programs check; and whether the ledgers hold.
 //!
-//! Reads the rows, from which the receipts were rendered; `--print` shows the files. Each receipt that is
-//! listed is checked by the digest in its row.
+//! Reads ledgers, and of the database only what a word means: without one, drop directories and runs are still
+//! found. Every line is checked as it is read; of a ledger that is damaged only what stands before the damage
+//! is shown.
 
+mod check;
+mod entry;
+mod html;
+mod newest;
+mod rows;
+mod shelf;
+
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::Args;
 use serde_json::json;
 
+use self::entry::{Entry, SumFormat};
+use self::newest::NewestLines;
+use self::shelf::{CheckedLedger, RunLedgers, Shelf};
 use super::render::{Form, Lines};
 use super::what::What;
 use super::{Common, Exit, render};
-use crate::model::{Hex, RunFile, Shown};
-use crate::receipt;
+use crate::model::{Hex, Scope, Shown, UploadId, WallTime};
+use crate::receipt::line::{UploadLine, parse_sha256};
+use crate::receipt::rfc3339;
+use crate::store::Kind;
 use crate::store::snapshot::Snapshot;
-
-/// Damaged receipts that are named; the others are counted.
-const DAMAGE_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ReceiptsArguments {
@@ -32,9 +43,23 @@ pub(super) struct ReceiptsArguments {
     /// Only what went to this destination
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
-    /// Print the receipts themselves
-    #[arg(long, conflicts_with = "format")]
+    /// Print the lines of the ledgers themselves
+    #[arg(long, conflicts_with_all = ["format", "check"])]
     print: bool,
+    /// Verify the chain of each ledger, from its first line to its last
+    #[arg(long, conflicts_with_all = ["format", "destination"])]
+    check: bool,
+    /// The SHA-256 of a line, from a notice or a page: say whether it is the last one
+    #[arg(long, value_name = "HASH", requires = "check", value_parser = head)]
+    head: Option<WantedHead>,
+}
+
+/// The digest of a line that a ledger is to have.
+#[derive(Debug, Clone, Copy)]
+struct WantedHead([u8; 32]);
+
+fn head(text: &str) -> Result<WantedHead, String> {
+    parse_sha256(text).map(WantedHead).ok_or_else(|| "allowed: 64 hexadecimal digits".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,209 +69,365 @@ enum ReceiptFormat {
     Csv,
     Md5sum,
     Sha256sum,
+    Html,
 }
 
-/// Writes the lines of one listing.
-struct ReceiptListing<'a, W> {
-    out: W,
-    arguments: &'a ReceiptsArguments,
-    state: &'a std::path::Path,
-    count: u64,
-    without_digest: u64,
-    /// What is wrong with receipts: the first few, and how many.
-    damage: Vec<String>,
-    damaged_count: u64,
-    /// The path before, for a file that went to several destinations is one line to `md5sum`.
-    last: Option<(String, crate::model::SourcePath)>,
+impl ReceiptFormat {
+    fn sums(self) -> Option<SumFormat> {
+        match self {
+            Self::Md5sum => Some(SumFormat::Md5),
+            Self::Sha256sum => Some(SumFormat::Sha256),
+            Self::Table | Self::Json | Self::Csv | Self::Html => None,
+        }
+    }
 }
 
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
     let state = common.state_directory()?;
-    let snapshot = Snapshot::open(&state)?;
-    let what =
-        arguments.which.as_ref().map(|word| What::read(&snapshot, std::slice::from_ref(word)));
+    let shelf = Shelf::read(&state)?;
+    if shelf.is_empty() {
+        return rows::execute(&state, arguments);
+    }
+    let snapshot = match Snapshot::open(&state) {
+        Ok(snapshot) => Some(snapshot),
+        Err(error) if is_lost(&error) => {
+            render::talk(&format!(
+                "{error}\nhint: drop directories and runs are found by their ledgers"
+            ));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let what = arguments
+        .which
+        .as_ref()
+        .map(|word| What::read_with(snapshot.as_ref(), shelf.names(), std::slice::from_ref(word)));
     let what = what.transpose()?;
-    let form = match arguments.format {
-        _ if arguments.print => Form::Json,
-        ReceiptFormat::Table | ReceiptFormat::Csv => Form::Text,
-        ReceiptFormat::Json => Form::Json,
-        ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Form::Bytes,
-    };
-    let mut listing = ReceiptListing {
-        out: Lines::new(form),
-        arguments,
-        state: &state,
-        count: 0,
-        without_digest: 0,
-        damage: Vec::new(),
-        damaged_count: 0,
-        last: None,
-    };
+    let runs = shelf.chosen(what.as_ref(), snapshot.as_ref())?;
+    let filter = LineFilter { what: what.as_ref(), destination: arguments.destination.as_deref() };
+    let chosen = Chosen { shelf: &shelf, runs, filter };
+    if arguments.check {
+        return check::execute(&chosen, arguments.head.map(|head| head.0));
+    }
+    let mut listing = Listing::new(arguments);
     listing.begin()?;
-    snapshot.receipted_files(None, &mut |file| {
-        let is_there = arguments.destination.as_ref().is_none_or(|name| *name == file.destination);
-        match is_there && what.as_ref().is_none_or(|what| what.covers_file(&file)) {
-            true => listing.add(&file),
-            false => Ok(()),
-        }
-    })?;
-    for run in snapshot.receipted_runs()? {
-        if what.as_ref().is_none_or(|what| what.covers_run(&run)) {
-            listing.note(receipt::run_damage(&state, &run));
-        }
-    }
+    chosen.runs.iter().try_for_each(|run| listing.add_run(&chosen, run))?;
     listing.end()?;
-    let (count, without_digest) = (listing.count, listing.without_digest);
-    if listing.damaged_count > 0 {
-        listing.damage.iter().for_each(|damage| render::talk(damage));
-        render::talk(&format!(
-            "{} receipts do not hold\nhint: restore them from a backup of the state directory",
-            listing.damaged_count
-        ));
-        return Ok(Exit::Failed);
-    }
-    if without_digest > 0 {
-        render::talk(&format!(
-            "{without_digest} files in several parts have no digest of the whole file\n\
-             hint: whole_file_digest = \"md5\" or \"sha256\" in [drops.NAME] makes one from then on"
-        ));
-        return Ok(Exit::Failed);
-    }
-    if count == 0 && arguments.which.is_some() {
-        render::talk("there is no receipt of that");
-        return Ok(Exit::Failed);
-    }
-    Ok(Exit::Fine)
+    Ok(listing.found.judge(arguments.which.is_some()))
 }
 
-impl<W: Write> ReceiptListing<'_, W> {
+/// Tells whether nothing of a database can be read that is not there any more.
+fn is_lost(error: &crate::store::Error) -> bool {
+    match error.kind {
+        Kind::Missing | Kind::Corrupt { .. } | Kind::Lost { .. } => true,
+        Kind::Locked
+        | Kind::Newer { .. }
+        | Kind::Gone
+        | Kind::Foreign { .. }
+        | Kind::Refused { .. }
+        | Kind::Migration { .. }
+        | Kind::Failed { .. }
+        | Kind::Poisoned => false,
+    }
+}
+
+/// What was asked for: the runs whose ledgers are read, and which of their lines are meant.
+struct Chosen<'a> {
+    shelf: &'a Shelf,
+    runs: Vec<&'a RunLedgers>,
+    filter: LineFilter<'a>,
+}
+
+/// Which lines are meant.
+struct LineFilter<'a> {
+    what: Option<&'a What>,
+    destination: Option<&'a str>,
+}
+
+impl LineFilter<'_> {
+    /// Tells whether a line of a file is meant.
+    fn covers(&self, entry: &Entry<'_>) -> bool {
+        self.destination.is_none_or(|name| name == entry.destination.name)
+            && self.what.is_none_or(|what| entry.with_file(|file| what.covers(file)))
+    }
+
+    /// Returns which lines of a run are meant, to be asked in their order.
+    fn of_run(&self, run: &RunLedgers) -> RunFilter<'_> {
+        let is_all = |scope: Scope| match scope {
+            Scope::All => true,
+            Scope::Drop(drop) => drop == run.drop,
+            Scope::Run(drop, name) => drop == run.drop && run.run.as_ref() == Some(&name),
+            Scope::Destination(_) | Scope::Upload(_) => false,
+        };
+        let is_all = self.destination.is_none()
+            && self.what.is_none_or(|what| what.scopes().into_iter().any(is_all));
+        RunFilter { filter: self, is_all, uploads: HashSet::new() }
+    }
+}
+
+/// Which lines of a run are meant: all, or those of files that are and what was done to these.
+struct RunFilter<'a> {
+    filter: &'a LineFilter<'a>,
+    is_all: bool,
+    uploads: HashSet<UploadId>,
+}
+
+impl RunFilter<'_> {
+    fn includes(&mut self, entry: &Entry<'_>) -> bool {
+        let is_meant = self.is_all
+            || match entry.is_of_file() {
+                true => self.filter.covers(entry),
+                false => entry.upload().is_some_and(|id| self.uploads.contains(&id)),
+            };
+        if is_meant && !self.is_all {
+            self.uploads.extend(entry.upload());
+        }
+        is_meant
+    }
+}
+
+/// The columns of CSV.
+const CSV_HEADER: [&str; 11] = [
+    "drop",
+    "path",
+    "size_bytes",
+    "mtime",
+    "destination",
+    "remote_id",
+    "remote_name",
+    "md5",
+    "sha256",
+    "completed_at",
+    "upload_id",
+];
+
+/// What was listed, and what could not be.
+#[derive(Debug, Default)]
+struct ListedReceipts {
+    count: u64,
+    without_digest: u64,
+    damage: Vec<String>,
+}
+
+impl ListedReceipts {
+    fn note(&mut self, checked: &[CheckedLedger]) {
+        let damage = checked.iter().filter_map(|one| {
+            let fault = one.fault.as_ref()?;
+            Some(format!("the ledger {} does not hold: {fault}", one.name))
+        });
+        self.damage.extend(damage);
+    }
+
+    fn judge(&self, is_named: bool) -> Exit {
+        self.damage.iter().for_each(|damage| render::talk(damage));
+        if !self.damage.is_empty() {
+            render::talk("hint: restore it from a backup of the state directory");
+        }
+        if self.without_digest > 0 {
+            let files = match self.without_digest {
+                1 => "1 file in several parts has".to_owned(),
+                count => format!("{count} files in several parts have"),
+            };
+            render::talk(&format!(
+                "{files} no digest of the whole file\n\
+                 hint: whole_file_digest = \"md5\" or \"sha256\" in [drops.NAME] makes one from then on"
+            ));
+        }
+        let is_empty = self.count == 0 && self.damage.is_empty() && is_named;
+        if is_empty {
+            render::talk("there is no receipt of that");
+        }
+        match is_empty || self.without_digest > 0 || !self.damage.is_empty() {
+            true => Exit::Failed,
+            false => Exit::Fine,
+        }
+    }
+}
+
+/// Writes the lines of one listing.
+struct Listing<'a> {
+    out: Lines<io::StdoutLock<'static>>,
+    arguments: &'a ReceiptsArguments,
+    found: ListedReceipts,
+}
+
+impl<'a> Listing<'a> {
+    fn new(arguments: &'a ReceiptsArguments) -> Self {
+        let form = match arguments.format {
+            _ if arguments.print => Form::Bytes,
+            ReceiptFormat::Table | ReceiptFormat::Csv | ReceiptFormat::Html => Form::Text,
+            ReceiptFormat::Json => Form::Json,
+            ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Form::Bytes,
+        };
+        Self { out: Lines::new(form), arguments, found: ListedReceipts::default() }
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         match self.arguments.format {
             ReceiptFormat::Json => self.out.write_all(b"["),
-            ReceiptFormat::Csv => self.out.write_all(
-                b"drop,path,size_bytes,mtime,destination,remote_id,remote_name,md5,sha256,\
-                  completed_at,upload_id\n",
-            ),
+            ReceiptFormat::Csv => self.add_record(CSV_HEADER),
+            ReceiptFormat::Html => html::begin(&mut self.out),
             ReceiptFormat::Table | ReceiptFormat::Md5sum | ReceiptFormat::Sha256sum => Ok(()),
         }
     }
 
     fn end(&mut self) -> io::Result<()> {
-        if self.arguments.format == ReceiptFormat::Json {
-            self.out.write_all(b"\n]\n")?;
+        match self.arguments.format {
+            ReceiptFormat::Json => self.out.write_all(b"\n]\n")?,
+            ReceiptFormat::Html => html::end(&mut self.out)?,
+            ReceiptFormat::Table
+            | ReceiptFormat::Csv
+            | ReceiptFormat::Md5sum
+            | ReceiptFormat::Sha256sum => {}
         }
         self.out.flush()
     }
 
-    fn note(&mut self, damage: Option<String>) {
-        self.damaged_count += u64::from(damage.is_some());
-        self.damage.extend(damage.filter(|_| self.damage.len() < DAMAGE_SHOWN));
-    }
-
-    fn add(&mut self, file: &RunFile) -> io::Result<()> {
-        self.count += 1;
-        let damage = receipt::file_damage(self.state, file);
-        let is_damaged = damage.is_some();
-        self.note(damage);
+    fn add_run(&mut self, chosen: &Chosen<'_>, run: &RunLedgers) -> anyhow::Result<()> {
+        let Chosen { shelf, filter, .. } = chosen;
         if self.arguments.print {
-            return if is_damaged { Ok(()) } else { self.print(file) };
+            return self.print_run(chosen, run);
         }
-        match self.arguments.format {
-            ReceiptFormat::Table => writeln!(
-                self.out,
-                "{:>7}  {}  {:>10}  {}: {}  {}",
-                file.upload.to_string(),
-                file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
-                render::bytes(file.size.0),
-                file.drop,
-                file.path,
-                file.destination
-            ),
-            ReceiptFormat::Json => self.add_json(file),
-            ReceiptFormat::Csv => self.add_csv(file),
-            ReceiptFormat::Md5sum => self.add_sum(file, file.md5.map(|md5| md5.to_string())),
-            ReceiptFormat::Sha256sum => {
-                self.add_sum(file, file.sha256.map(|sha| Hex(&sha).to_string()))
+        if self.arguments.format == ReceiptFormat::Html {
+            return html::write_run(&mut self.out, chosen, run, &mut self.found);
+        }
+        let mut newest = NewestLines::new(self.arguments.format.sums());
+        let checked = shelf.check(run, |position, line| {
+            let entry: Entry<'_> = serde_json::from_slice(&line.raw)?;
+            if entry.is_of_file() && filter.covers(&entry) {
+                newest.note(position, &entry);
             }
+            anyhow::Ok(())
+        })?;
+        self.found.note(&checked);
+        shelf.reread(&checked, |position, raw| {
+            let entry: Entry<'_> = serde_json::from_slice(raw)?;
+            let is_meant = entry.is_of_file() && filter.covers(&entry);
+            match is_meant && newest.is_newest(position, &entry) {
+                true => self.add(&entry, raw),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Prints lines as they are: those of the files that are meant and what was done to them, or all.
+    fn print_run(&mut self, chosen: &Chosen<'_>, run: &RunLedgers) -> anyhow::Result<()> {
+        let mut meant = chosen.filter.of_run(run);
+        let checked = chosen.shelf.check(run, |_, line| {
+            if meant.includes(&serde_json::from_slice(&line.raw)?) {
+                self.found.count += 1;
+                self.out.write_all(&line.raw)?;
+                self.out.write_all(b"\n")?;
+            }
+            anyhow::Ok(())
+        })?;
+        self.found.note(&checked);
+        Ok(())
+    }
+
+    fn add(&mut self, entry: &Entry<'_>, raw: &[u8]) -> anyhow::Result<()> {
+        self.found.count += 1;
+        if let Some(format) = self.arguments.format.sums() {
+            return Ok(self.add_sum(entry, format)?);
         }
+        let line = UploadLine::parse(raw)?;
+        Ok(match self.arguments.format {
+            ReceiptFormat::Json => self.add_json(&line)?,
+            ReceiptFormat::Csv => self.add_csv(&line)?,
+            ReceiptFormat::Table
+            | ReceiptFormat::Md5sum
+            | ReceiptFormat::Sha256sum
+            | ReceiptFormat::Html => self.add_row(&line)?,
+        })
     }
 
-    fn print(&mut self, file: &RunFile) -> io::Result<()> {
-        let place = receipt::path_for(self.state, &file.drop, &file.path, file.upload);
-        let receipt = std::fs::read(&place);
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", place.display()))
-        };
-        self.out.write_all(&receipt.map_err(named)?)
+    fn add_row(
+        &mut self,
+        UploadLine { source, target, course, .. }: &UploadLine,
+    ) -> io::Result<()> {
+        writeln!(
+            self.out,
+            "{:>7}  {}  {:>10}  {}: {}  {}",
+            source.id.to_string(),
+            course.completed_at.map(rfc3339).unwrap_or_default(),
+            render::bytes(source.size),
+            Shown(&source.drop),
+            Shown(&source.path),
+            Shown(&target.destination.name)
+        )
     }
 
-    fn add_json(&mut self, file: &RunFile) -> io::Result<()> {
-        self.out.write_all(if self.count == 1 { b"\n" } else { b",\n" })?;
+    fn add_json(&mut self, line: &UploadLine) -> io::Result<()> {
+        let UploadLine { source, target, proof, course } = line;
+        self.out.write_all(if self.found.count == 1 { b"\n" } else { b",\n" })?;
         let value = json!({
-            "drop": file.drop, "path": file.path.to_string(), "size_bytes": file.size.0,
-            "mtime": receipt::rfc3339(crate::model::WallTime(file.mtime_ns)),
-            "destination": file.destination, "remote_id": file.remote_id,
-            "remote_name": file.remote_name, "md5": file.md5.map(|md5| md5.to_string()),
-            "sha256": file.sha256.map(|sha256| Hex(&sha256).to_string()),
-            "parts_md5": file.parts_md5.map(|md5| md5.to_string()),
-            "part_size_bytes": file.part_size_bytes,
-            "completed_at": render::time(file.completed_at), "upload_id": file.upload.0,
+            "drop": source.drop, "run": source.run, "path": source.path, "size_bytes": source.size,
+            "mtime": rfc3339(WallTime(source.mtime_ns)), "destination": target.destination.name,
+            "place": target.place, "remote_id": target.remote_id,
+            "remote_name": target.remote_name, "md5": proof.whole_md5().map(|md5| md5.to_string()),
+            "sha256": proof.whole_file_digests.sha256.map(|sha256| Hex(&sha256).to_string()),
+            "parts_md5": proof.md5_of_parts().map(|md5| md5.to_string()),
+            "part_size_bytes": proof.part_size,
+            "completed_at": render::time(course.completed_at), "upload_id": source.id.0,
         });
         serde_json::to_writer(&mut self.out, &value).map_err(io::Error::from)
     }
 
-    fn add_csv(&mut self, file: &RunFile) -> io::Result<()> {
+    fn add_csv(&mut self, line: &UploadLine) -> io::Result<()> {
+        let UploadLine { source, target, proof, course } = line;
+        let sha256 = proof.whole_file_digests.sha256;
         let fields = [
-            file.drop.clone(),
-            file.path.to_string(),
-            file.size.0.to_string(),
-            receipt::rfc3339(crate::model::WallTime(file.mtime_ns)),
-            file.destination.clone(),
-            file.remote_id.clone(),
-            file.remote_name.clone(),
-            file.md5.map(|md5| md5.to_string()).unwrap_or_default(),
-            file.sha256.map(|sha256| Hex(&sha256).to_string()).unwrap_or_default(),
-            file.completed_at.map(receipt::rfc3339).unwrap_or_default(),
-            file.upload.to_string(),
+            source.drop.clone(),
+            source.path.clone(),
+            source.size.to_string(),
+            rfc3339(WallTime(source.mtime_ns)),
+            target.destination.name.clone(),
+            target.remote_id.clone(),
+            target.remote_name.clone(),
+            proof.whole_md5().map(|md5| md5.to_string()).unwrap_or_default(),
+            sha256.map(|sha256| Hex(&sha256).to_string()).unwrap_or_default(),
+            course.completed_at.map(rfc3339).unwrap_or_default(),
+            source.id.to_string(),
         ];
-        writeln!(self.out, "{}", fields.map(|field| cell(&field)).join(","))
+        self.add_record(fields.map(|field| cell(&field)))
+    }
+
+    fn add_record<const N: usize, F: AsRef<[u8]>>(&mut self, fields: [F; N]) -> io::Result<()> {
+        let mut record =
+            csv::WriterBuilder::new().buffer_capacity(1 << 10).from_writer(&mut self.out);
+        record.write_record(fields)?;
+        // Dropped, it would also flush what it writes to.
+        record.into_inner().map(drop).map_err(csv::IntoInnerError::into_error)
     }
 
     /// One line as the GNU programs write and check it: a name with a backslash or a line break is
     /// escaped, and the line begins with a backslash then.
-    fn add_sum(&mut self, file: &RunFile, digest: Option<String>) -> io::Result<()> {
-        let key = (file.drop.clone(), file.path.clone());
-        if self.last.as_ref() == Some(&key) {
-            return Ok(());
-        }
-        let Some(digest) = digest else {
-            self.without_digest += 1;
+    fn add_sum(&mut self, entry: &Entry<'_>, format: SumFormat) -> io::Result<()> {
+        let Some(digest) = entry.digest(format) else {
+            self.found.without_digest += 1;
             return Ok(());
         };
-        self.last = Some(key);
-        let name = file.path.as_bytes();
+        let name = entry.path();
         let is_odd = name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'));
         write!(self.out, "{}{digest}  ", if is_odd { "\\" } else { "" })?;
-        for byte in name {
-            match byte {
-                b'\\' => self.out.write_all(b"\\\\")?,
-                b'\n' => self.out.write_all(b"\\n")?,
-                b'\r' => self.out.write_all(b"\\r")?,
-                byte => self.out.write_all(&[*byte])?,
-            }
+        for piece in name.split_inclusive(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+            let (plain, escaped): (_, &[u8]) = match piece {
+                [plain @ .., b'\\'] => (plain, b"\\\\"),
+                [plain @ .., b'\n'] => (plain, b"\\n"),
+                [plain @ .., b'\r'] => (plain, b"\\r"),
+                plain => (plain, b""),
+            };
+            self.out.write_all(plain)?;
+            self.out.write_all(escaped)?;
         }
         self.out.write_all(b"\n")
     }
 }
 
-/// A field of RFC 4180: escaped, quoted when it must be, and never a formula of a spreadsheet.
+/// What a field holds, with nothing that misleads, and never a formula of a spreadsheet.
 fn cell(field: &str) -> String {
     let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let field = format!("{}{}", if is_formula { "'" } else { "" }, Shown(field));
-    match field.contains(['"', ',']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field,
-    }
+    format!("{}{}", if is_formula { "'" } else { "" }, Shown(field))
 }
 
 #[cfg(test)]
@@ -257,14 +438,14 @@ mod tests {
     fn a_cell_is_no_formula_and_holds_no_line_break() {
         for (field, written) in [
             ("a b", "a b"),
-            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("a,\"b\"", "a,\"b\""),
             ("=1+1", "'=1+1"),
             ("+1", "'+1"),
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\t=1", "'\\t=1"),
             ("\r=1", "'\\r=1"),
-            ("=HYPERLINK(\"x\",1)", "\"'=HYPERLINK(\"\"x\"\",1)\""),
+            ("=HYPERLINK(\"x\",1)", "'=HYPERLINK(\"x\",1)"),
             ("a\u{1b}[2J\nb", "a\\u{1b}[2J\\nb"),
         ] {
             assert_eq!(cell(field), written);

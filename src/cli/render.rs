@@ -70,12 +70,14 @@ impl Lines<io::StdoutLock<'static>> {
 
 impl<W: Write> Lines<W> {
     fn write_line(&mut self) -> io::Result<()> {
-        let text = String::from_utf8_lossy(&self.line);
-        let text = scrub_secrets(&text);
-        match self.form {
-            Form::Text => self.out.write_all(lines_shown(&text).as_bytes())?,
-            Form::Json => self.out.write_all(json_shown(&text).as_bytes())?,
-            Form::Bytes => self.out.write_all(&self.line)?,
+        if self.form == Form::Bytes {
+            self.out.write_all(&self.line)?;
+        } else {
+            let text = String::from_utf8_lossy(&self.line);
+            let text = scrub_secrets(&text);
+            let shown =
+                if self.form == Form::Json { json_shown(&text) } else { lines_shown(&text) };
+            self.out.write_all(shown.as_bytes())?;
         }
         self.line.clear();
         Ok(())

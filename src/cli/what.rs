@@ -29,6 +29,14 @@ pub(super) struct What {
     others: BTreeSet<Scope>,
 }
 
+/// One file at one destination, which a word may mean.
+pub(super) struct MeantFile<'a> {
+    pub(super) upload: UploadId,
+    pub(super) drop: &'a str,
+    pub(super) path: &'a [u8],
+    pub(super) destination: &'a str,
+}
+
 /// Why a word does not name anything.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WhatError {
@@ -45,7 +53,26 @@ pub(super) enum WhatError {
 
 impl What {
     pub(super) fn read(snapshot: &Snapshot, words: &[OsString]) -> Result<Self, WhatError> {
-        let resolver = WordResolver { snapshot, names: snapshot.names()? };
+        Self::resolve(WordResolver { snapshot: Some(snapshot), names: snapshot.names()? }, words)
+    }
+
+    /// Reads words that may also name what only the ledgers know; without a database that alone.
+    pub(super) fn read_with(
+        snapshot: Option<&Snapshot>,
+        known: KnownNames,
+        words: &[OsString],
+    ) -> Result<Self, WhatError> {
+        let mut names = snapshot.map(Snapshot::names).transpose()?.unwrap_or_default();
+        names.directories.extend(known.directories);
+        names.directories.sort();
+        names.directories.dedup();
+        names.runs.extend(known.runs);
+        names.runs.sort();
+        names.runs.dedup();
+        Self::resolve(WordResolver { snapshot, names }, words)
+    }
+
+    fn resolve(resolver: WordResolver<'_>, words: &[OsString]) -> Result<Self, WhatError> {
         let mut what = Self::default();
         for word in words {
             what.extend(resolver.resolve(word)?);
@@ -77,12 +104,21 @@ impl What {
     }
 
     pub(super) fn covers_file(&self, file: &RunFile) -> bool {
+        self.covers(&MeantFile {
+            upload: file.upload,
+            drop: &file.drop,
+            path: file.path.as_bytes(),
+            destination: &file.destination,
+        })
+    }
+
+    pub(super) fn covers(&self, file: &MeantFile<'_>) -> bool {
         let is_meant = |scope: &Scope| match scope {
             Scope::All => true,
             Scope::Destination(name) => name.as_str() == file.destination,
             Scope::Drop(name) => name.as_str() == file.drop,
             Scope::Run(drop, run) => {
-                drop.as_str() == file.drop && is_below(file.path.as_bytes(), run.as_bytes())
+                drop.as_str() == file.drop && is_below(file.path, run.as_bytes())
             }
             Scope::Upload(id) => *id == file.upload,
         };
@@ -99,7 +135,7 @@ impl What {
     }
 }
 
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
+pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
@@ -112,7 +148,8 @@ fn is_end(path: &[u8], end: &[u8]) -> bool {
 type Meanings = BTreeMap<String, Vec<Scope>>;
 
 struct WordResolver<'a> {
-    snapshot: &'a Snapshot,
+    /// None where the database is lost: no upload and no single file is known by its name then.
+    snapshot: Option<&'a Snapshot>,
     names: KnownNames,
 }
 
@@ -132,7 +169,7 @@ impl WordResolver<'_> {
         }
         if found.is_empty() {
             let is_meant = |_: &str, other: &[u8]| is_end(other, path.as_bytes());
-            found = candidates(self.snapshot.files_where(is_meant)?);
+            found = candidates(self.files(|snapshot| snapshot.files_where(is_meant))?);
             self.add_runs(&mut found, |place| is_end(place.1.as_bytes(), path.as_bytes()));
         }
         if found.is_empty() && bytes.iter().any(|byte| b"*?[{".contains(byte)) {
@@ -159,12 +196,19 @@ impl WordResolver<'_> {
     fn upload(&self, word: &OsStr) -> Result<Meanings, Error> {
         let id = word.to_str().and_then(|text| text.parse().ok()).map(UploadId);
         let scope = id.map(Scope::Upload);
-        let is_there = match &scope {
-            Some(scope) => !self.snapshot.uploads_of(scope, 1)?.is_empty(),
-            None => false,
+        let is_there = match (&scope, self.snapshot) {
+            (Some(scope), Some(snapshot)) => !snapshot.uploads_of(scope, 1)?.is_empty(),
+            (Some(_), None) | (None, _) => false,
         };
         let found = scope.filter(|_| is_there).map(|scope| (scope.to_string(), vec![scope]));
         Ok(found.into_iter().collect())
+    }
+
+    fn files(
+        &self,
+        read: impl FnOnce(&Snapshot) -> Result<FileUploads, Error>,
+    ) -> Result<FileUploads, Error> {
+        self.snapshot.map_or_else(|| Ok(FileUploads::new()), read)
     }
 
     fn named(&self, word: &[u8]) -> Meanings {
@@ -196,7 +240,7 @@ impl WordResolver<'_> {
     /// Returns what has exactly this path: files, else runs, else directories of runs or of files.
     fn at(&self, path: &SourcePath, drop: Option<&DirectoryName>) -> Result<Meanings, Error> {
         let is_here = |name: &DirectoryName| drop.is_none_or(|drop| drop == name);
-        let mut files = self.snapshot.files_at(path)?;
+        let mut files = self.files(|snapshot| snapshot.files_at(path))?;
         files.retain(|(name, _), _| is_here(name));
         let mut found = candidates(files);
         self.add_runs(&mut found, |(name, run)| is_here(name) && run == path);
@@ -207,7 +251,7 @@ impl WordResolver<'_> {
                     below.entry(name).or_default().push(Scope::Run(name.clone(), run.clone()));
                 }
             }
-            let files = self.snapshot.files_below(path)?;
+            let files = self.files(|snapshot| snapshot.files_below(path))?;
             for ((name, _), ids) in files.iter().filter(|((name, _), _)| is_here(name)) {
                 let scopes = below.entry(name).or_default();
                 if !scopes.iter().any(|scope| matches!(scope, Scope::Run(..))) {
@@ -256,7 +300,7 @@ impl WordResolver<'_> {
             found = runs.map(|(drop, run)| Scope::Run(drop.clone(), run.clone())).collect();
         }
         if found.is_empty() {
-            let files = self.snapshot.files_where(is_meant)?;
+            let files = self.files(|snapshot| snapshot.files_where(is_meant))?;
             found = files.into_values().flatten().map(Scope::Upload).collect();
         }
         Ok(found)

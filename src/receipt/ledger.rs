@@ -12,6 +12,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 use super::line::{LineBody, parse_sha256};
@@ -168,6 +169,23 @@ struct CommonMembers {
     version: String,
 }
 
+impl CommonMembers {
+    /// Reads them without the members of the kind, which are most of the line: every line has these first.
+    fn read(raw: &[u8]) -> serde_json::Result<Self> {
+        // No text holds these signs: its quotes are escaped.
+        const LAST: &[u8] = b",\"version\":\"";
+        let last = raw.windows(LAST.len()).position(|signs| signs == LAST);
+        let end = last.and_then(|at| {
+            let value = &raw[at + LAST.len()..];
+            Some(at + LAST.len() + value.iter().position(|sign| *sign == b'"')? + 1)
+        });
+        match end {
+            Some(end) => serde_json::from_slice(&[&raw[..end], b"}"].concat()),
+            None => serde_json::from_slice(raw),
+        }
+    }
+}
+
 /// Reads a ledger line by line, and checks each. It ends at the end, or behind the first fault.
 #[derive(Debug)]
 pub struct LedgerReader<R> {
@@ -212,15 +230,17 @@ impl<R: BufRead> LedgerReader<R> {
         let line = count + 1;
         let no_line = |why: &str| LedgerFault::NoLine { line, offset, why: why.to_owned() };
         let said = own_digest(&raw).ok_or_else(|| no_line("it does not end in its sha256"))?;
-        let common: CommonMembers =
-            serde_json::from_slice(&raw).map_err(|error| no_line(&error.to_string()))?;
         let text = &raw[..raw.len() - DIGEST_LENGTH];
         let sha256: [u8; 32] =
             Sha256::new().chain_update(text).chain_update(b"}").finalize().into();
         if sha256 != said {
+            // What is no JSON was never written as a line.
+            serde_json::from_slice::<IgnoredAny>(&raw)
+                .map_err(|error| no_line(&error.to_string()))?;
             let (said, found) = (Hex(&said).to_string(), Hex(&sha256).to_string());
             return Err(LedgerFault::Changed { line, said, found });
         }
+        let common = CommonMembers::read(&raw).map_err(|error| no_line(&error.to_string()))?;
         let CommonMembers { kind, seq, prev, at, host, version } = common;
         if seq != line {
             return Err(LedgerFault::OutOfOrder { line, seq });

@@ -358,7 +358,7 @@ impl LineBody {
 impl UploadLine {
     /// Each group takes its members out of the same text: reading them through one flattened structure
     /// would build a copy of the whole first.
-    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+    pub(crate) fn parse(text: &[u8]) -> serde_json::Result<Self> {
         fn group<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
             serde_json::from_slice(text)
         }

@@ -26,6 +26,7 @@ mod orders;
 mod others;
 mod places;
 mod platforms;
+mod receipts;
 mod recording;
 mod roots;
 mod run_states;

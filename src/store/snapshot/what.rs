@@ -18,7 +18,7 @@ pub type NamedPath = (DirectoryName, SourcePath);
 pub type FileUploads = BTreeMap<NamedPath, Vec<UploadId>>;
 
 /// Everything that has a name of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct KnownNames {
     /// Drop directories, also those that were taken out of the configuration.
     pub directories: Vec<DirectoryName>,

@@ -1,0 +1,94 @@
+//! Which line of a file is its newest: a file that was replaced later counts once.
+
+use std::collections::HashMap;
+
+use super::entry::{Entry, SumFormat};
+use crate::model::PathDigest;
+
+/// The newest line of each file of one run: some tens of bytes a file, whatever its name.
+///
+/// A file is a path at a destination. For lines of sums it is a path, wherever it went: its newest version, and
+/// of that a line that has the digest.
+#[derive(Debug)]
+pub(super) struct NewestLines {
+    sums: Option<SumFormat>,
+    lines: HashMap<PathDigest, NewestLine>,
+    /// Some file has more than one line.
+    has_older: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct NewestLine {
+    /// Its position among the lines of the run.
+    position: u64,
+    version: (u64, i64),
+    has_digest: bool,
+}
+
+impl NewestLines {
+    pub(super) fn new(sums: Option<SumFormat>) -> Self {
+        Self { sums, lines: HashMap::new(), has_older: false }
+    }
+
+    /// Notes a line of a file, in the order of the lines.
+    pub(super) fn note(&mut self, position: u64, entry: &Entry<'_>) {
+        let has_digest = self.sums.is_none_or(|format| entry.digest(format).is_some());
+        let line = NewestLine { position, version: (entry.size, entry.mtime_ns), has_digest };
+        let known = self.lines.entry(self.key(entry)).or_insert(line);
+        self.has_older |= known.position != position;
+        if line.has_digest || !known.has_digest || known.version != line.version {
+            *known = line;
+        }
+    }
+
+    /// Tells whether the line at a position, one of those that were noted, is the newest of its file.
+    pub(super) fn is_newest(&self, position: u64, entry: &Entry<'_>) -> bool {
+        !self.has_older
+            || self.lines.get(&self.key(entry)).is_some_and(|line| line.position == position)
+    }
+
+    /// Returns how many files there are.
+    pub(super) fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn key(&self, entry: &Entry<'_>) -> PathDigest {
+        let destination = match self.sums {
+            None => entry.destination.name.as_bytes(),
+            Some(SumFormat::Md5 | SumFormat::Sha256) => b"",
+        };
+        // No name has a zero in it.
+        let file = [entry.drop.as_bytes(), b"\0", destination, b"\0", &entry.path()].concat();
+        PathDigest::of(&file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(destination: &str, size: u32, digest: &str) -> String {
+        format!(
+            r#"{{"kind":"upload","drop":"lab","path":"a","size":{size},
+                "destination":{{"name":"{destination}"}},"whole_file_digests":{{{digest}}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_file_counts_once_by_its_newest_version_and_by_a_line_that_has_its_digest() {
+        let md5 = r#""md5":"ab""#;
+        let lines =
+            [line("far", 1, md5), line("near", 1, md5), line("far", 2, md5), line("near", 2, "")];
+        let entries = lines.each_ref().map(|line| serde_json::from_str::<Entry<'_>>(line).unwrap());
+        for (sums, expected) in [
+            (None, [false, false, true, true]),
+            (Some(SumFormat::Md5), [false, false, true, false]),
+            (Some(SumFormat::Sha256), [false, false, false, true]),
+        ] {
+            let mut newest = NewestLines::new(sums);
+            (0..).zip(&entries).for_each(|(at, entry)| newest.note(at, entry));
+            let found = std::array::from_fn(|at| newest.is_newest(at as u64, &entries[at]));
+            assert_eq!(found, expected, "{sums:?}");
+        }
+    }
+}

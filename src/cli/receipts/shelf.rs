@@ -1,0 +1,205 @@
+//! Which ledgers there are, whose they are, and their lines.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::cli::what::{What, is_below};
+use crate::model::{DirectoryName, Scope, SourcePath};
+use crate::receipt::ledger::{LedgerFault, LedgerHead, LedgerLine, LedgerReader};
+use crate::receipt::line::LineBody;
+use crate::receipt::place::{LedgerName, ledgers, unescaped};
+use crate::store::snapshot::{KnownNames, Snapshot};
+
+/// Uploads whose ledger is looked up; of more, all ledgers are read.
+const LOOKED_UP_MAX: usize = 1_000;
+const READ_BYTES: usize = 256 << 10;
+
+/// All ledgers of a state directory.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    state: PathBuf,
+    runs: Vec<RunLedgers>,
+}
+
+/// The ledgers of one run, or of the files of a drop directory that are their own runs, in order.
+#[derive(Debug)]
+pub(super) struct RunLedgers {
+    pub(super) drop: DirectoryName,
+    /// None of files that are their own runs.
+    pub(super) run: Option<SourcePath>,
+    pub(super) names: Vec<LedgerName>,
+}
+
+/// How far a ledger holds, and why no further.
+#[derive(Debug)]
+pub(super) struct CheckedLedger {
+    pub(super) name: LedgerName,
+    pub(super) head: LedgerHead,
+    pub(super) fault: Option<LedgerFault>,
+}
+
+impl Shelf {
+    pub(super) fn read(state: &Path) -> io::Result<Self> {
+        let mut by_run: BTreeMap<_, Vec<LedgerName>> = BTreeMap::new();
+        for name in ledgers(state)? {
+            by_run.entry(owner_of(state, &name)).or_default().push(name);
+        }
+        let run = |((drop, run), mut names): (_, Vec<LedgerName>)| {
+            names.sort_by_key(|name| (name.numbered(1), name.number()));
+            RunLedgers { drop, run, names }
+        };
+        Ok(Self { state: state.to_owned(), runs: by_run.into_iter().map(run).collect() })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Returns the drop directories and the runs that have a ledger.
+    pub(super) fn names(&self) -> KnownNames {
+        let run = |one: &RunLedgers| Some((one.drop.clone(), one.run.clone()?));
+        KnownNames {
+            directories: self.runs.iter().map(|one| one.drop.clone()).collect(),
+            destinations: Vec::new(),
+            runs: self.runs.iter().filter_map(run).collect(),
+        }
+    }
+
+    /// Returns the runs whose ledgers may have lines of what is meant.
+    pub(super) fn chosen(
+        &self,
+        what: Option<&What>,
+        snapshot: Option<&Snapshot>,
+    ) -> anyhow::Result<Vec<&RunLedgers>> {
+        let Some(what) = what else { return Ok(self.runs.iter().collect()) };
+        let mut scopes = what.scopes();
+        let is_upload = |scope: &Scope| matches!(scope, Scope::Upload(_));
+        if scopes.iter().filter(|scope| is_upload(scope)).count() > LOOKED_UP_MAX {
+            return Ok(self.runs.iter().collect());
+        }
+        for scope in &mut scopes {
+            let Scope::Upload(id) = scope else { continue };
+            let detail = snapshot.map(|snapshot| snapshot.detail(*id)).transpose()?.flatten();
+            if let Some(detail) = detail {
+                let admission = detail.upload.admission;
+                *scope = Scope::Run(admission.drop, admission.run);
+            }
+        }
+        let is_meant = |one: &&RunLedgers| scopes.iter().any(|scope| self.may_have(one, scope));
+        Ok(self.runs.iter().filter(is_meant).collect())
+    }
+
+    fn may_have(&self, one: &RunLedgers, scope: &Scope) -> bool {
+        match scope {
+            Scope::All | Scope::Destination(_) | Scope::Upload(_) => true,
+            Scope::Drop(drop) => *drop == one.drop,
+            Scope::Run(drop, run) => {
+                let is_own = |own: &SourcePath| is_below(own.as_bytes(), run.as_bytes());
+                let has_own = |other: &RunLedgers| {
+                    other.drop == *drop && other.run.as_ref().is_some_and(is_own)
+                };
+                // Where the run has a ledger, its lines stand nowhere else.
+                has_own(one)
+                    || (one.drop == *drop && one.run.is_none() && !self.runs.iter().any(has_own))
+            }
+        }
+    }
+
+    /// Reads and checks the lines of a run, with their positions; in each ledger up to the first that does not
+    /// hold.
+    pub(super) fn check<E>(
+        &self,
+        run: &RunLedgers,
+        mut each: impl FnMut(u64, &LedgerLine) -> Result<(), E>,
+    ) -> Result<Vec<CheckedLedger>, E> {
+        let mut position = 0;
+        let check = |name| {
+            self.check_one(name, |line| {
+                each(position, line)?;
+                position += 1;
+                Ok(())
+            })
+        };
+        run.names.iter().map(check).collect()
+    }
+
+    pub(super) fn check_one<E>(
+        &self,
+        name: &LedgerName,
+        mut each: impl FnMut(&LedgerLine) -> Result<(), E>,
+    ) -> Result<CheckedLedger, E> {
+        let mut checked =
+            CheckedLedger { name: name.clone(), head: LedgerHead::EMPTY, fault: None };
+        match open(&name.path(&self.state)) {
+            Err(error) => checked.fault = Some(error.into()),
+            Ok(file) => {
+                let mut lines = LedgerReader::new(file);
+                for line in &mut lines {
+                    match line {
+                        Ok(line) => each(&line)?,
+                        Err(fault) => checked.fault = Some(fault),
+                    }
+                }
+                checked.head = lines.head();
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Reads lines that were checked, once more.
+    pub(super) fn reread<E: From<io::Error>>(
+        &self,
+        checked: &[CheckedLedger],
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut line, mut position) = (Vec::new(), 0);
+        for CheckedLedger { name, head, .. } in checked.iter().filter(|one| one.head.count > 0) {
+            let mut file = open(&name.path(&self.state))?.take(head.length);
+            for _ in 0..head.count {
+                line.clear();
+                file.read_until(b'\n', &mut line)?;
+                each(position, &line)?;
+                position += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whose a ledger is: by its name, or by its first line where the name was cut.
+fn owner_of(state: &Path, name: &LedgerName) -> (DirectoryName, Option<SourcePath>) {
+    let first = name.numbered(1);
+    let file = first.as_str().rsplit('/').next().unwrap_or_default();
+    let file = file.strip_suffix(".jsonl").unwrap_or(file);
+    let said = || first_line_owner(&name.path(state));
+    let drop = unescaped(name.drop()).map(|drop| String::from_utf8_lossy(&drop).into_owned());
+    let drop = drop.or_else(|| said().map(|(drop, _)| drop));
+    let run = || {
+        let run = unescaped(file).map(|run| SourcePath::from_bytes(&run));
+        let run = run.or_else(|| said().and_then(|(_, run)| run));
+        run.unwrap_or_else(|| SourcePath::from_bytes(file.as_bytes()))
+    };
+    let drop = DirectoryName::new(drop.unwrap_or_else(|| name.drop().to_owned()));
+    (drop, (!name.is_of_files()).then(run))
+}
+
+fn first_line_owner(path: &Path) -> Option<(String, Option<SourcePath>)> {
+    let line = LedgerReader::new(open(path).ok()?).next()?.ok()?;
+    match line.body().ok()? {
+        LineBody::Upload(line) | LineBody::FoundAgain(line) => {
+            Some((line.source.drop.clone(), line.source.run()))
+        }
+        LineBody::RunCompleted(line) => Some((line.drop.clone(), line.run())),
+        LineBody::Exported(_) | LineBody::Other { .. } => None,
+    }
+}
+
+/// Opens a ledger. A pipe in its place would be waited for.
+fn open(path: &Path) -> io::Result<BufReader<File>> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(BufReader::with_capacity(READ_BYTES, File::open(path)?))
+}
