@@ -219,7 +219,12 @@ impl Engine {
             Event::Observed { drop, observations, known } => {
                 self.with_intake(&drop, turn, |intake, _| intake.borrow_known(&known));
                 self.on_observed(&drop, &observations, Closeness::Scan, turn);
-                self.with_intake(&drop, turn, |intake, turn| intake.scan_active(turn));
+                let is_loaded = self.shared.loading.is_none();
+                let unchanged = if is_loaded { &known.unchanged[..] } else { &[] };
+                self.with_intake(&drop, turn, |intake, turn| {
+                    intake.observe_unchanged(unchanged, now);
+                    intake.scan_active(turn);
+                });
             }
             Event::WatchChanged { drop, watch, reason } => {
                 self.with_intake(&drop, turn, |intake, turn| {

@@ -38,7 +38,7 @@ pub use fact::Fact;
 pub use failure::{Failure, FailureKind, ParkReason};
 pub use file::{
     Catalogued, Fingerprint, IgnoreReason, KnownFile, Observation, PathDigest, Provenance, Seen,
-    SourcePath,
+    SourcePath, UnchangedFiles,
 };
 pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
@@ -57,7 +57,7 @@ pub use remote::{
 pub use root::RootIdentity;
 pub use run::{
     Closing, Disposal, Disposition, Place, Role, RunFile, RunOutcome, RunReading, RunRow, RunState,
-    Start, Unit, WholeDigest,
+    RunTally, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use target::{FormerTarget, OpenCleanup, PlaceHolder, PlaceSource, TargetAddress, TargetId};

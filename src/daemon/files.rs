@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use super::context::{World, drop_of};
 use super::hung::{self, Watched, WatchedRead};
-use super::workers::{ActReply, off_the_loop};
+use super::workers::{ActReply, local, off_the_loop};
 use crate::engine::event::{MovedFrom, Outcome};
-use crate::model::{DirectoryName, Failure, FailureKind, Fingerprint, Seen, SourcePath, UploadId};
+use crate::model::{DirectoryName, Failure, Fingerprint, Seen, SourcePath, UploadId};
 use crate::source::{self, SourceFile};
 use crate::store::snapshot::{Sent, Snapshot};
-
-fn local(why: crate::store::Error) -> Failure {
-    Failure::new(FailureKind::LocalFault, why.to_string())
-}
 
 /// Reads a file once and compares it with what was last sent of it, or by one upload.
 pub(super) async fn compare(

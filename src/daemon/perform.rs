@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::context::{Source, World, drop_of, source_file, to};
-use super::workers::{ActReply, cancelled, failed};
+use super::workers::{ActReply, cancelled, failed, local};
 use super::{files, hung, notices, parts, proofs, receipts, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
     ByteRange, DirectoryName, Failure, FailureKind, Observation, RootIdentity, Seen, SourcePath,
 };
 use crate::source::{self, ScanSummary};
-use crate::store;
+use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
 /// Does one act. What a failure says is kept, so no secret may be in it, whoever said it.
@@ -78,6 +79,9 @@ fn reading(from: ReadFrom) -> hung::WatchedRead {
     hung::WatchedRead { drop, path: from.path, device, may_wait: false }
 }
 
+/// Batches of a walk that wait to be compared; the walk waits then.
+const BATCHES_MAX: usize = 2;
+
 async fn scan_drop(
     world: Arc<World>,
     drop: DirectoryName,
@@ -89,29 +93,21 @@ async fn scan_drop(
     let source = drop_of(&away, &drop).or_else(failed)?;
     let walk = move || {
         let source = drop_of(&world, &drop).or_else(failed)?;
-        let mut unread = None;
-        let take = |observations: Vec<Observation>| {
-            let known = world.readers.lend(|rows| rows.catalogued(&drop, &observations, false));
-            let known = match known.and_then(|known| known) {
-                Ok(known) => known,
-                Err(error) => {
-                    unread = Some(Failure::new(FailureKind::LocalFault, error.to_string()));
-                    return ControlFlow::Break(());
-                }
-            };
-            let event = Event::Observed { drop: drop.clone(), observations, known };
-            match world.events.blocking_send(event) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        };
         source.root.expect(root);
         source.see(source.root.mark().ok());
-        let scanned = source::scan(&source.root, &source.filter, &skip, take);
+        let (scanned, compared) = std::thread::scope(|scope| {
+            let (batches, inbox) = sync_channel(BATCHES_MAX);
+            let (reader, name) = (&world, &drop);
+            let comparing = scope.spawn(move || compare(reader, name, inbox));
+            let take = move |batch| match batches.send(batch) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            };
+            let scanned = source::scan(&source.root, &source.filter, &skip, take);
+            (scanned, comparing.join())
+        });
         source.see(scanned.as_ref().ok().map(|summary| summary.mark));
-        if let Some(failure) = unread {
-            return failed(failure);
-        }
+        compared.unwrap_or(Ok(())).or_else(failed)?;
         let summary = match (scanned.map_err(Failure::from), source.root.refused()) {
             (Err(failure), Some(root)) => {
                 return Ok(Outcome::OtherRoot { root, reason: failure.message });
@@ -127,6 +123,24 @@ async fn scan_drop(
         Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, space } })
     };
     source.walker.run(walk).await
+}
+
+/// Holds what a walk sees against the rows, beside the walk, and passes on what is not as it was sent.
+fn compare(
+    world: &World,
+    drop: &DirectoryName,
+    batches: Receiver<Vec<Observation>>,
+) -> Result<(), Failure> {
+    let destinations = world.targets.get(drop).map_or(&[][..], Vec::as_slice);
+    for mut observations in batches {
+        let read = |rows: &Snapshot| rows.differences(drop, destinations, &mut observations);
+        let known = world.readers.lend(read).and_then(|known| known).map_err(local)?;
+        let event = Event::Observed { drop: drop.clone(), observations, known };
+        if world.events.blocking_send(event).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Of a path that hangs when it is looked at nothing is known.
@@ -147,9 +161,7 @@ async fn look(world: Arc<World>, drop: DirectoryName, mut paths: Vec<SourcePath>
             if observations.iter().any(|one| matches!(one.seen, Seen::File(_))) {
                 root.settle();
             }
-            let local =
-                |error: store::Error| Failure::new(FailureKind::LocalFault, error.to_string());
-            let known = reader.readers.lend(|rows| rows.catalogued(&name, &observations, true));
+            let known = reader.readers.lend(|rows| rows.catalogued(&name, &observations));
             let known = known.and_then(|known| known).map_err(local)?;
             Ok(Outcome::Looked { observations, root: root.accepted(), known })
         };

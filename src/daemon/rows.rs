@@ -5,21 +5,16 @@ use std::sync::Arc;
 
 use super::build::{portion, stored};
 use super::context::World;
-use super::workers::{ActReply, off_the_loop};
+use super::workers::{ActReply, local, off_the_loop};
 use crate::engine::event::{Event, FindHolder, Outcome};
 use crate::engine::{Portion, Stored};
-use crate::model::KnownFile;
-use crate::model::{DirectoryName, Failure, FailureKind};
+use crate::model::{DirectoryName, Failure, FailureKind, KnownFile};
 use crate::store;
 use crate::store::rest::{self, Again};
 use crate::store::snapshot::Snapshot;
 
 /// Files in one piece.
 const ROWS: usize = 1_000;
-
-fn local(why: store::Error) -> Failure {
-    Failure::new(FailureKind::LocalFault, why.to_string())
-}
 
 /// Finds out which other source of ours has a place.
 pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply {

@@ -66,6 +66,11 @@ pub(crate) fn failed<T>(failure: Failure) -> Result<T, Setback> {
     Err(Setback { failure, sent: ByteCount(0) })
 }
 
+/// What failed here, and not at a destination.
+pub(crate) fn local(why: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::LocalFault, why.to_string())
+}
+
 /// Runs what blocks on a thread of its own.
 pub(crate) async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,

@@ -41,7 +41,7 @@ use super::event::{Act, ActId, Outcome, Setback, Walk};
 use super::settings::DirectorySettings;
 use crate::model::{
     Catalogued, DirectoryHealth, FailureKind, IgnoreReason, Monotonic, Now, Observation, Record,
-    RunState, Seen, SourcePath, WallTime, WatchState,
+    RunState, Seen, SourcePath, UnchangedFiles, WallTime, WatchState,
 };
 
 /// Files in one look.
@@ -258,6 +258,24 @@ impl Intake {
         self.files.known.end_borrow();
     }
 
+    /// Receives what a scan saw as it was sent.
+    pub(super) fn observe_unchanged(&mut self, files: &[UnchangedFiles], now: Now) {
+        if self.scans.is_void() {
+            return;
+        }
+        for files in files {
+            let is_new = self.runs.observe_unchanged(&self.settings, files, now);
+            self.found_run(is_new, now.monotonic);
+        }
+    }
+
+    /// Has another scan made for a run that was found just now, where runs say when they are closed.
+    fn found_run(&mut self, is_new: bool, now: Monotonic) {
+        if is_new && self.settings.closing.reads_runs {
+            self.scans.want(now);
+        }
+    }
+
     /// Receives one observation. What a scan sees while the rows are being read does not count.
     pub(super) fn observe(
         &mut self,
@@ -273,9 +291,7 @@ impl Intake {
             let (path, place, version) = (&seen.path, seen.place, *version);
             let file = SeenFile { path, place, version, closeness };
             let is_new = self.runs.observe(&self.settings, file, now);
-            if is_new && self.settings.closing.reads_runs {
-                self.scans.want(now.monotonic);
-            }
+            self.found_run(is_new, now.monotonic);
         }
         let (runs, settings) = (&self.runs, &self.settings);
         let may_go = || runs.admits(&seen.path, seen.place, settings);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::ByteCount;
 use super::hex::Hex;
 use super::id::{DestinationName, DirectoryName};
-use super::run::Place;
+use super::run::{Place, RunTally};
 use super::shown::misleads;
 use super::words::words;
 
@@ -224,6 +224,16 @@ pub struct Catalogued {
     pub sent: Vec<KnownFile>,
     /// Observed versions that were sent under other paths.
     pub elsewhere: Vec<Fingerprint>,
+    /// Files that a scan saw as they were sent to every destination, which are not among its
+    /// observations.
+    pub unchanged: Vec<UnchangedFiles>,
+}
+
+/// Files of one run that are as they were sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnchangedFiles {
+    pub run: SourcePath,
+    pub tally: RunTally,
 }
 
 /// What one look at a path gave.

@@ -4,13 +4,14 @@
 //! It is named by its path below the drop directory.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
 use super::digest::Md5;
-use super::file::SourcePath;
+use super::file::{Fingerprint, SourcePath};
 use super::id::{DirectoryName, UploadId};
 use super::time::WallTime;
 use super::words::words;
@@ -58,6 +59,30 @@ impl Place {
     /// Tells whether the file is its own run.
     pub fn is_alone(&self, path: &SourcePath) -> bool {
         self.run_length as usize >= path.as_bytes().len()
+    }
+}
+
+/// What one scan saw of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTally {
+    pub count: u64,
+    pub bytes: u64,
+    /// A sum over all files that does not depend on their order.
+    pub sum: u64,
+}
+
+impl RunTally {
+    pub fn add(&mut self, path: &SourcePath, version: &Fingerprint) {
+        let mut hasher = DefaultHasher::new();
+        let times = (version.mtime_ns, version.ctime_ns);
+        (path.as_bytes(), version.inode, version.size.0, times).hash(&mut hasher);
+        self.merge(&Self { count: 1, bytes: version.size.0, sum: hasher.finish() });
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.sum = self.sum.wrapping_add(other.sum);
     }
 }
 

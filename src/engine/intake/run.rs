@@ -1,7 +1,6 @@
 //! One run: what scans have counted of it, and what it wants next.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,7 @@ use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
     ByteCount, Closing, Fingerprint, Monotonic, Now, Place, Role, RunReading, RunRow, RunState,
-    SourcePath, Start, UploadId,
+    RunTally, SourcePath, Start, UploadId,
 };
 
 /// Markers of one run that are remembered by path; more than any sequencer writes.
@@ -44,9 +43,9 @@ pub(in crate::engine) struct TrackedRun {
 #[derive(Debug)]
 struct RunScans {
     /// What the scan under way has seen.
-    seen: RunTally,
+    seen: SeenRun,
     /// What the last whole scan saw.
-    last: Option<RunTally>,
+    last: Option<SeenRun>,
     /// How many scans in a row saw the same, and since when.
     same_count: u32,
     same_since: Monotonic,
@@ -56,6 +55,14 @@ struct RunScans {
     is_skipped: bool,
     /// A whole scan has seen it since it was closed.
     is_seen_closed: bool,
+}
+
+/// What one scan saw of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct SeenRun {
+    files: RunTally,
+    /// Markers that are there, by position.
+    markers: u64,
 }
 
 #[derive(Debug, Default)]
@@ -72,17 +79,6 @@ struct Attempts {
     act: Option<ActId>,
     failure_count: u32,
     not_before: Monotonic,
-}
-
-/// What one scan saw of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct RunTally {
-    count: u64,
-    bytes: u64,
-    /// A sum over all files that does not depend on their order.
-    sum: u64,
-    /// Markers that are there, by position.
-    markers: u64,
 }
 
 /// A file of a run, as it was seen.
@@ -114,22 +110,10 @@ fn bit(position: u8) -> u64 {
     1 << position.min(63)
 }
 
-impl RunTally {
-    fn add(&mut self, file: SeenFile<'_>) {
-        let mut hasher = DefaultHasher::new();
-        let version = file.version;
-        let times = (version.mtime_ns, version.ctime_ns);
-        (file.path.as_bytes(), version.inode, version.size.0, times).hash(&mut hasher);
-        self.count += 1;
-        self.bytes = self.bytes.saturating_add(version.size.0);
-        self.sum = self.sum.wrapping_add(hasher.finish());
-    }
-}
-
 impl RunScans {
     fn new(now: Monotonic) -> Self {
         Self {
-            seen: RunTally::default(),
+            seen: SeenRun::default(),
             last: None,
             same_count: 0,
             same_since: now,
@@ -232,7 +216,7 @@ impl TrackedRun {
         if file.closeness != Closeness::Scan {
             return;
         }
-        self.scans.seen.add(file);
+        self.scans.seen.files.add(file.path, &file.version);
         if let Role::Marker(position) = file.place.role {
             self.scans.seen.markers |= bit(position);
             if self.markers.positions.len() < MARKERS_MAX {
@@ -241,9 +225,14 @@ impl TrackedRun {
         }
     }
 
+    /// Counts files that a scan saw as they were sent.
+    pub(super) fn observe_unchanged(&mut self, files: &RunTally) {
+        self.scans.seen.files.merge(files);
+    }
+
     /// Begins a scan. Returns whether the scan leaves it out: it has been over, and the same, since then.
     pub(super) fn begin_scan(&mut self, rest_since: Option<Monotonic>) -> bool {
-        self.scans.seen = RunTally::default();
+        self.scans.seen = SeenRun::default();
         self.scans.is_skipped = rest_since.is_some_and(|since| self.is_at_rest(since));
         self.scans.is_skipped
     }
@@ -269,15 +258,15 @@ impl TrackedRun {
         scans.last_started = started;
         scans.is_seen_closed |=
             self.row.state == RunState::Closed && started >= self.attempts.not_before;
-        match (self.row.state, seen.count) {
+        match (self.row.state, seen.files.count) {
             (RunState::Open, 0) if self.open.is_empty() => self.row.state = RunState::Gone,
             (RunState::Gone, 1..) => self.row.state = RunState::Open,
             // A run that was disposed of still had the files it had.
             (RunState::Completed | RunState::Gone, 0) => return,
             (RunState::Open | RunState::Closed | RunState::Completed, _) => {}
         }
-        self.row.file_count = seen.count;
-        self.row.size = ByteCount(seen.bytes);
+        self.row.file_count = seen.files.count;
+        self.row.size = ByteCount(seen.files.bytes);
     }
 
     /// Returns what the run wants; `is_settling`: files of it are seen and not quiet.
@@ -300,7 +289,7 @@ impl TrackedRun {
 
     fn open_step(&self, closing: Closing, is_settling: bool, now: Monotonic) -> RunStep {
         let Some(last) = self.scans.last else { return RunStep::Nothing };
-        if closing.reads_runs && self.read_of != Some(last.sum) {
+        if closing.reads_runs && self.read_of != Some(last.files.sum) {
             return RunStep::Read;
         }
         if !self.has_markers(last.markers) || !self.reading.missing.is_empty() {
@@ -378,7 +367,7 @@ impl TrackedRun {
     /// words or samples are other ones.
     pub(super) fn apply_reading(&mut self, mut reading: RunReading) -> bool {
         self.attempt_ended();
-        self.read_of = self.scans.last.map(|last| last.sum);
+        self.read_of = self.scans.last.map(|last| last.files.sum);
         if self.reading.is_identified {
             reading.words.extend(self.reading.words.clone());
             reading.is_identified = true;

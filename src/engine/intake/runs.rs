@@ -25,6 +25,7 @@ use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
     FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState, SourcePath,
+    UnchangedFiles,
 };
 
 /// See the module's head.
@@ -141,14 +142,36 @@ impl Runs {
             return false;
         }
         let run = &file.path.as_bytes()[..file.place.run_length as usize];
+        self.observe_run(run, directory, now, |tracked| tracked.observe(file))
+    }
+
+    /// Counts files that a scan saw as they were sent. Returns whether their run was not known before.
+    pub(super) fn observe_unchanged(
+        &mut self,
+        directory: &DirectorySettings,
+        files: &UnchangedFiles,
+        now: Now,
+    ) -> bool {
+        let note = |tracked: &mut TrackedRun| tracked.observe_unchanged(&files.tally);
+        self.observe_run(files.run.as_bytes(), directory, now, note)
+    }
+
+    /// Notes something of a run, which is opened when it is not known. Returns whether it was not.
+    fn observe_run(
+        &mut self,
+        run: &[u8],
+        directory: &DirectorySettings,
+        now: Now,
+        note: impl FnOnce(&mut TrackedRun),
+    ) -> bool {
         if let Some(tracked) = self.tracked.get_mut(run) {
-            tracked.observe(file);
+            note(tracked);
             return false;
         }
         let run = SourcePath::from_bytes(run);
         let row = RunRow::opened(directory.name.clone(), run.clone(), now.wall);
         let mut tracked = TrackedRun::new(row, now.monotonic);
-        tracked.observe(file);
+        note(&mut tracked);
         self.tracked.insert(run, tracked);
         true
     }

@@ -10,8 +10,8 @@ use dropferry::testing::engine::event::{
     Act, Event, FindHolder, MovedFrom, Outcome, ReadFrom, Sending, Setback, Survey, Walk,
 };
 use dropferry::testing::model::{
-    ByteCount, ByteRange, Catalogued, ContentMark, DestinationName, DirectoryName, Failure,
-    FailureKind, Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
+    ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
+    Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
 };
 use dropferry::testing::platform::{self, contract::PartBody};
 use dropferry::testing::store;
@@ -102,8 +102,11 @@ impl World {
                     skip.iter().any(is_below)
                 };
                 let seen = self.files.keys().filter(|path| self.is_here() && !is_skipped(path));
-                let observations: Vec<_> = seen.map(|path| self.observe(path)).collect();
-                let known = self.catalogued(&drop, &observations, false);
+                let mut observations: Vec<_> = seen.map(|path| self.observe(path)).collect();
+                let of_drop = self.settings.drops.iter().find(|settings| settings.name == drop);
+                let to = of_drop.map_or(&[][..], |settings| &settings.destinations);
+                let known = self.rows().differences(&drop, to, &mut observations);
+                let known = known.expect("it can be read");
                 let walk = Walk {
                     complete: true,
                     is_empty: self.files.is_empty() || !self.is_here(),
@@ -116,7 +119,8 @@ impl World {
             Act::Look { .. } if self.files.is_empty() || self.is_other_root() => Err(away()),
             Act::Look { drop, paths } => {
                 let observations: Vec<_> = paths.iter().map(|path| self.observe(path)).collect();
-                let known = self.catalogued(&drop, &observations, true);
+                let known = self.rows().catalogued(&drop, &observations);
+                let known = known.expect("it can be read");
                 Ok(Outcome::Looked { observations, root: Some(self.root.clone()), known })
             }
             Act::CompareContent { drop, path, fingerprint, against } => self.compare(
@@ -205,16 +209,6 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
-    }
-
-    fn catalogued(
-        &self,
-        drop: &DirectoryName,
-        observations: &[Observation],
-        has_origins: bool,
-    ) -> Catalogued {
-        let known = self.rows().catalogued(drop, observations, has_origins);
-        known.expect("it can be read")
     }
 
     /// Holds a file against its rows, as the daemon does.
