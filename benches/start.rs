@@ -158,8 +158,8 @@ impl Bench {
         connection.execute(cared, [now().0]).expect("written");
         let runs = "INSERT INTO runs (drop_name, run, state, file_count, size_bytes, \
             closed_file_count, generation, opened_at_ns, closed_at_ns, completed_at_ns, \
-            receipt_sha256) SELECT drop_name, run, 'completed', count(*), sum(size_bytes), \
-            count(*), 1, ?1, ?1, ?1, zeroblob(32) FROM uploads WHERE id > 10 GROUP BY 1, 2";
+            receipt_sha256, ledger, ledger_seq, ledger_offset) SELECT drop_name, run, 'completed', count(*), sum(size_bytes), \
+            count(*), 1, ?1, ?1, ?1, zeroblob(32), 'lab/run.jsonl', 1, 0 FROM uploads WHERE id > 10 GROUP BY 1, 2";
         connection.execute(runs, [now().0]).expect("written");
         fs::copy(self.path("state/dropferry.db"), self.path("known.db")).expect("copied");
     }

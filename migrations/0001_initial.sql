@@ -97,6 +97,10 @@ CREATE TABLE uploads (
     waits_for INTEGER,
     -- What the storage told versions of the file apart by when it was verified.
     remote_etag TEXT,
+    -- Where the line is that is its receipt: in which ledger, which it is, at which byte it begins.
+    ledger_id INTEGER,
+    ledger_seq INTEGER CHECK (ledger_seq > 0),
+    ledger_offset INTEGER CHECK (ledger_offset >= 0),
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
@@ -109,7 +113,8 @@ CREATE TABLE uploads (
     CHECK ((stage <> 'completed' AND stage <> 'verified' AND stage <> 'receipted')
         OR (remote_file_id IS NOT NULL AND completed_at_ns IS NOT NULL)),
     CHECK (stage NOT IN ('verified', 'receipted') OR verified_at_ns IS NOT NULL),
-    CHECK (stage <> 'receipted' OR receipt_sha256 IS NOT NULL),
+    CHECK (stage <> 'receipted' OR (receipt_sha256 IS NOT NULL AND ledger_id IS NOT NULL
+        AND ledger_seq IS NOT NULL AND ledger_offset IS NOT NULL)),
     CHECK ((stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned')
         OR hold = 'none'),
     CHECK (reported_count <= accepted_count)
@@ -334,8 +339,13 @@ CREATE TABLE runs (
     outcome_is_success INTEGER,
     -- Uploads of it that an operator gave up: it is not all there.
     given_up_count INTEGER NOT NULL DEFAULT 0,
+    -- Where the line is that says that it is completed; its digest is receipt_sha256.
+    ledger TEXT,
+    ledger_seq INTEGER,
+    ledger_offset INTEGER,
     PRIMARY KEY (drop_name, run),
-    CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL))
+    CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
+    CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_newest ON runs (opened_at_ns DESC, run);
 
@@ -520,3 +530,16 @@ WHEN NEW.stage = 'receipted' AND NEW.sentinel = 0 BEGIN
     INSERT INTO target_tallies VALUES (NEW.destination, NEW.target_id, 1)
     ON CONFLICT DO UPDATE SET completed_count = completed_count + 1;
 END;
+
+-- Ledgers of receipts: how far each is known to be durable.
+CREATE TABLE ledgers (
+    id INTEGER PRIMARY KEY,
+    -- Its path below the directory of receipts.
+    name TEXT NOT NULL UNIQUE,
+    length_bytes INTEGER NOT NULL CHECK (length_bytes >= 0),
+    line_count INTEGER NOT NULL CHECK (line_count >= 0),
+    head_sha256 BLOB NOT NULL CHECK (length(head_sha256) = 32),
+    -- Why it is damaged; NULL when it is not known to be.
+    damage TEXT
+) STRICT;
+CREATE INDEX ledgers_damaged ON ledgers (id) WHERE damage IS NOT NULL;

@@ -47,7 +47,7 @@ mod workers;
 pub(crate) use build::{Daemon, Error, Setup, check_destinations, destination_settings};
 pub use build::{portion, stored};
 pub use clients::clients;
-pub use receipts::receipt_of;
+pub use receipts::{LineSubject, append, receipt_of};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

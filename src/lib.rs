@@ -63,13 +63,17 @@
 //! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
 //! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
-//! | receipt | the verified row, the export done | file present, row missing | rendered again: the same bytes, for every value comes from rows |
+//! | receipt | the verified row, the export done | its line stands in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; a tail that is no whole line is cut off, kept beside the ledger, and its lines are appended again |
+//! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |
+//! | cut a torn tail | its copy beside the ledger, synced | it stands there still | cut again, kept again |
+//! | line of an export | the line of its upload, in one write | both, the first, or none | the one that lacks is appended |
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
 //! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
 //! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
-//! | receipt of a drop | every upload's receipt | file present, row missing | written again: the same bytes |
-//! | sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
+//! | line that a run is complete | every upload's receipt | it stands in the ledger, no row names it | where it is the last line and says the same it is adopted; else one more is appended |
+//! | make the sentinel | the line that its run is complete | it stands below `STATE/sentinels`, no row names it | made again of the same lines: the same bytes |
+//! | send the sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
 //! | ask before a source goes | – (it asks, and nothing else) | nothing changed | every destination is asked about every file again |
 //! | dispose | the intent; before it: receipts as they were written, every file at every destination as it was sent, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |
 //! | one file of a disposal is set aside | the intent | it stands under its private name in its directory | the next act of the run goes on with it if it is the proved version, else gives it its name again |
@@ -98,9 +102,9 @@
 //!   kill never costs more of them than may be on their way, however slow the disk is.
 //! - The vocabulary is not of `std` alone: it derives `serde`, for what goes over the control socket and into a
 //!   recording (`daemon/recording.rs`) is what the engine works with, and no copy of it.
-//! - A receipt has one fact, written after the file is durable: rendering it twice gives the same
-//!   bytes, so a separate record of the rendering would buy nothing.
-//! - An export is a part of its upload's row, before the receipt: the receipt says where the file went.
+//! - A receipt has one fact, written after its line is durable: a line that no row names is found when it is
+//!   asked for again, so an intent would buy nothing.
+//! - An export is done before the receipt, and is a line of its own behind that of its upload.
 //! - `find_completed` is an operation of its own: platforms differ most in what they can tell then.
 //! - Wrapping a platform to inject faults proved needless: the simulation does it around any act, and
 //!   the sandbox before and after any call.
@@ -142,7 +146,9 @@ pub mod testing {
         pub use crate::control::{ControlRequest, Reply, ask};
     }
     pub mod daemon {
-        pub use crate::daemon::{clients, desk, portion, receipt_of, recording, stored};
+        pub use crate::daemon::{
+            LineSubject, append, clients, desk, portion, receipt_of, recording, stored,
+        };
     }
     pub mod digest {
         pub use crate::digest::{Hasher, Width, advance, digest_many};
@@ -167,7 +173,7 @@ pub mod testing {
         }
     }
     pub mod receipt {
-        pub use crate::receipt::{directory, ledger, line, place, render, run_path, write_run};
+        pub use crate::receipt::{Appender, check, directory, ledger, line, place, sentinel};
     }
     pub mod sandbox {
         pub use crate::sandbox::{Sandbox, Settings, Vendor, faults};

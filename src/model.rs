@@ -14,6 +14,7 @@ pub mod file;
 pub mod health;
 pub mod hex;
 pub mod id;
+pub mod ledger;
 pub mod notice;
 pub mod order;
 pub mod proof;
@@ -43,6 +44,9 @@ pub use file::{
 pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
+pub use ledger::{
+    DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, SentinelFile, WrittenLine,
+};
 pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
     ReportPeriod, StoredNotices, UnsentNotice,

@@ -9,7 +9,6 @@ mod check;
 mod entry;
 mod html;
 mod newest;
-mod rows;
 mod shelf;
 
 use std::collections::HashSet;
@@ -85,9 +84,6 @@ impl ReceiptFormat {
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
     let state = common.state_directory()?;
     let shelf = Shelf::read(&state)?;
-    if shelf.is_empty() {
-        return rows::execute(&state, arguments);
-    }
     let snapshot = match Snapshot::open(&state) {
         Ok(snapshot) => Some(snapshot),
         Err(error) if is_lost(&error) => {

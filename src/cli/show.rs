@@ -115,7 +115,8 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
         "restart_count": detail.upload.state.restart_count,
         "last_error": detail.upload.last_error,
         "pruned_at": render::time(detail.pruned_at),
-        "receipt": receipt_of(detail, state),
+        "receipt": receipt_of(detail, state).map(|(ledger, _)| ledger),
+        "receipt_line": detail.receipt.as_ref().map(|line| line.seq),
         "parts": parts.collect::<Vec<_>>(),
         "attempts": attempts.collect::<Vec<_>>(),
     });
@@ -125,11 +126,11 @@ fn to_json(detail: &Detail, state: &Path) -> Value {
     shown
 }
 
-/// Returns where the receipt is, once there is one.
-fn receipt_of(detail: &Detail, state: &Path) -> Option<String> {
-    let Admission { drop, path, id, .. } = &detail.upload.admission;
-    detail.receipted_at?;
-    Some(receipt::path_for(state, drop.as_str(), path, *id).display().to_string())
+/// Returns where the line is that is its receipt, once there is one.
+fn receipt_of(detail: &Detail, state: &Path) -> Option<(String, u64)> {
+    let line = detail.receipt.as_ref()?;
+    let path = receipt::directory(state).join(line.ledger.as_str());
+    Some((path.display().to_string(), line.seq))
 }
 
 /// Returns how the disposal of the run of a file stands, if its source is to go.
@@ -186,7 +187,10 @@ fn to_text(detail: &Detail, disposal: Option<&DisposalShown>, state: &Path) -> S
     rows.extend(detail.export.as_ref().map(|export| {
         row("export", format!("{} to {}: {}", export.state, export.volume, export.location))
     }));
-    rows.extend(receipt_of(detail, state).map(|place| row("receipt file", place)));
+    rows.extend(
+        receipt_of(detail, state)
+            .map(|(ledger, line)| row("receipt line", format!("{line} of {ledger}"))),
+    );
     rows.extend(detail.pruned_at.map(|_| {
         let kept = match detail.receipted_at {
             Some(_) => "the parts stand in the receipt",

@@ -14,7 +14,7 @@ use super::what::What;
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
 use crate::model::{
-    ByteCount, FormerTarget, RunState, Scope, Shown, Standing, WallTime, json_shown,
+    ByteCount, DamagedLedger, FormerTarget, RunState, Scope, Shown, Standing, WallTime, json_shown,
 };
 use crate::store::Kind;
 use crate::store::snapshot::{
@@ -98,7 +98,8 @@ fn check(status: &Status, common: &Common) -> Exit {
 fn judge(status: &Status) -> Exit {
     let is_parked = status.tallies.iter().any(|t| t.state == "parked" && t.upload_count > 0);
     let is_deaf = status.drops.iter().any(|drop| drop.watch == "deaf");
-    if is_parked || is_deaf { Exit::Attention } else { Exit::Fine }
+    let is_damaged = !status.database.damaged_ledgers.is_empty();
+    if is_parked || is_deaf || is_damaged { Exit::Attention } else { Exit::Fine }
 }
 
 /// Renders the contract's JSON, as text.
@@ -179,7 +180,7 @@ fn to_json(status: &Status) -> Value {
 
 /// Renders how the database itself is.
 fn database_json(database: &Database) -> Value {
-    let Database { care, size_bytes, wal_bytes } = database;
+    let Database { care, size_bytes, wal_bytes, .. } = database;
     let verdict = care.verdict.as_ref();
     json!({
         "checked_at": render::time(care.checked_at),
@@ -438,6 +439,16 @@ fn ailing(database: &Database) -> String {
         let detail = verdict.detail.as_deref().unwrap_or("nothing more is known");
         text.push_str(&format!("\nthe database is damaged: {}\n", Shown(detail)));
         text.push_str("hint: stop the daemon and restore a backup, see docs/backup.md\n");
+    }
+    for DamagedLedger { ledger, why } in &database.damaged_ledgers {
+        text.push_str(&format!(
+            "\nthe ledger {} is damaged: {}\n",
+            Shown(ledger.as_str()),
+            Shown(why)
+        ));
+    }
+    if !database.damaged_ledgers.is_empty() {
+        text.push_str("hint: restore it from a backup of the state directory\n");
     }
     if let Some(failure) = &care.backup_failure {
         text.push_str(&format!("\nthe database was not backed up: {}\n", Shown(failure)));

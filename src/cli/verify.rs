@@ -187,10 +187,8 @@ impl Verifier<'_> {
     /// Returns what is wrong with the receipt of an upload that has one.
     fn damage(&self, detail: &Detail) -> Option<String> {
         detail.receipted_at?;
-        let Admission { drop, path, id, .. } = &detail.upload.admission;
         let state = &self.config.state_directory;
-        let place = receipt::path_for(state, drop.as_str(), path, *id);
-        let damage = receipt::check(&place, detail.receipt_sha256).err()?;
+        let damage = receipt::check(state, detail.receipt.as_ref()).err()?;
         Some(format!("its receipt {damage}"))
     }
 

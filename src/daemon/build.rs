@@ -227,7 +227,7 @@ pub(super) fn world(
         senders: config.notify.iter().map(sender).collect(),
         channel_client: ChannelClient(Http::new(&config.network).map_err(Error::Configured)?),
         state: config.state_directory.clone(),
-        receipts: Receipts::default(),
+        receipts: Receipts::new(config.state_directory.clone()),
         readers: Readers::new(config.state_directory.clone()),
         events,
         parts: PartReader::new(config.transfer.memory),

@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) channel_client: ChannelClient,
     /// Where the rows and the receipts are.
     pub(crate) state: PathBuf,
-    /// Receipts that wait to be written.
+    /// Lines of ledgers that wait to be written.
     pub(crate) receipts: Receipts,
     /// Views of the rows.
     pub(crate) readers: Readers,
@@ -87,12 +87,12 @@ pub(super) fn drop_of<'a>(world: &'a World, name: &DirectoryName) -> Result<&'a 
 }
 
 pub(super) fn source_file(world: &World, from: ReadFrom) -> Result<SourceFile, Failure> {
-    let root = match from.is_receipt {
-        true => Arc::new(DirectoryRoot::at(receipt::directory(&world.state))),
+    let root = match from.is_sentinel {
+        true => Arc::new(DirectoryRoot::at(receipt::sentinel::directory(&world.state))),
         false => Arc::clone(&drop_of(world, &from.drop)?.root),
     };
     let ReadFrom { path, fingerprint, provenance, .. } = from;
-    if provenance.is_none() && !from.is_receipt && from.drop == DirectoryName::handed_in() {
+    if provenance.is_none() && !from.is_sentinel && from.drop == DirectoryName::handed_in() {
         let why = format!("whose {path} was when it was handed in is not known");
         return Err(Failure::new(FailureKind::SourceChanged, why));
     }

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    ByteCount, DestinationName, DestinationState, DirectoryHealth, DirectoryName, Fact, Failure,
-    Learned, OpenCleanup, OrderRecord, PartNumber, Record, RunRow, RunState, SourcePath, UploadId,
-    WatchState,
+    ByteCount, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
+    Fact, Failure, Learned, OpenCleanup, OrderRecord, PartNumber, Record, RunRow, RunState,
+    SourcePath, UploadId, WatchState, WrittenLine,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -50,6 +50,7 @@ impl Journal {
                     tracing::info!(%destination, path = name, "all of the drop is there");
                 }
                 Record::Unit(row) => self.note_run(row),
+                Record::LedgerAppended(written) => note_ledger(written),
                 Record::DisposalDelayed { run, failure, .. } => note_disposal(run, failure),
                 Record::DisposalEnded { run, is_done: true, .. } => {
                     tracing::info!(path = run.to_string(), "its source is disposed of");
@@ -165,7 +166,8 @@ impl Journal {
             Fact::FoundPresent { .. } => {
                 tracing::info!(upload_id, "the same file is there: nothing is sent");
             }
-            Fact::ReceiptWritten { .. } => {
+            Fact::ReceiptWritten { written, .. } => {
+                note_ledger(written);
                 self.failures.remove(&id);
                 tracing::info!(upload_id, "verified, and its receipt is durable");
             }
@@ -245,6 +247,13 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
             "it makes the digests of files of many parts by a rule of its own, so that only their \
              parts and sizes are compared: {detail}"
         ),
+    }
+}
+
+/// Logs that a ledger was found damaged.
+fn note_ledger(written: &WrittenLine) {
+    if let Some(DamagedLedger { ledger, why }) = &written.damaged {
+        tracing::error!("the ledger {ledger} is damaged: {why}; what comes goes into the next one");
     }
 }
 

@@ -33,8 +33,8 @@ const KEPT_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let destination = to(world, &sending.destination).or_else(failed)?;
     let (length, upload) = (ByteCount(sending.range.length), sending.upload);
-    let ReadFrom { drop, path, is_receipt, .. } = sending.source.clone();
-    let hung = drop_of(world, &drop).ok().filter(|_| !is_receipt).map(|source| &source.hung);
+    let ReadFrom { drop, path, is_sentinel, .. } = sending.source.clone();
+    let hung = drop_of(world, &drop).ok().filter(|_| !is_sentinel).map(|source| &source.hung);
     let device = sending.source.fingerprint.device;
     hung.map_or(Ok(()), |hung| hung.check(&path, device)).or_else(failed)?;
     let (md5, bytes) = prepare(world, &sending).await?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::context::{Source, World, drop_of, source_file, to};
+use super::receipts::LineSubject;
 use super::workers::{ActReply, cancelled, failed, local};
 use super::{files, hung, notices, parts, proofs, receipts, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
@@ -29,8 +30,9 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
     match act {
         Act::Scan { drop, skip, root } => scan_drop(world, drop, skip, root).await,
         Act::ReadRun { drop, run } => runs::read(world, drop, run).await,
-        Act::WriteRunReceipt { drop, run, generation } => {
-            runs::write_receipt(world, (drop, run), generation).await
+        Act::WriteRunReceipt { drop, run, generation, has_sentinel } => {
+            runs::write_receipt(&world, LineSubject::Run { drop, run, generation }, has_sentinel)
+                .await
         }
         Act::CheckProofs(check) => proofs::check(world, *check).await,
         Act::Dispose { drop, run, is_file, how, before } => {
@@ -63,8 +65,8 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
             hung::read(&world, what, hash).await.map(|mark| Outcome::FileHashed { mark })
         }
         Act::WriteReceipt { upload } => {
-            let written = receipts::write(&world, upload).await.or_else(failed);
-            written.map(|sha256| Outcome::ReceiptWritten { sha256 })
+            let written = receipts::write(&world, LineSubject::Upload(upload)).await;
+            written.map(|written| Outcome::ReceiptWritten(Box::new(written))).or_else(failed)
         }
         Act::Notify { notice } => notices::send(&world, &notice).await.or_else(failed),
         Act::Survey(wanted) => notices::survey(world, wanted).await,
@@ -74,7 +76,7 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
 }
 
 fn reading(from: ReadFrom) -> hung::WatchedRead {
-    let drop = (!from.is_receipt).then_some(from.drop);
+    let drop = (!from.is_sentinel).then_some(from.drop);
     let device = from.fingerprint.device;
     hung::WatchedRead { drop, path: from.path, device, may_wait: false }
 }

@@ -89,8 +89,7 @@ fn read(
         damage = row.and_then(|row| receipt::run_damage(state, &row));
     }
     let of_file = |file: &ArrivedFile| {
-        let place = receipt::path_for(state, check.drop.as_str(), &file.path, file.upload);
-        let damage = receipt::check(&place, file.receipt_sha256).err()?;
+        let damage = receipt::check(state, file.receipt.as_ref()).err()?;
         Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
     };
     let damage = damage.or_else(|| files.iter().find_map(of_file));

@@ -1,39 +1,71 @@
-//! From rows to receipts.
+//! From rows to lines of ledgers.
 //!
-//! Receipts that are asked for while others are being written are written together: a thread takes
-//! whatever waits, and ends when nothing does. *At a crash* an act that was not answered is done again,
-//! with the same bytes.
+//! Lines that are asked for while others are being written are written together: a thread takes
+//! whatever waits, and ends when nothing does. *At a crash* an act that was not answered is done again; a line
+//! that was written already is found by the appender.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::context::World;
 use super::line::{ServedQueue, served};
-use crate::model::{ETagMode, Failure, FailureKind, PartSize, Stage, UploadId};
-use crate::receipt::{
-    self, Receipt, ReceiptDigests, ReceiptExport, ReceiptPart, ReceiptSource, ReceiptTarget,
+use crate::model::{
+    DirectoryName, ETagMode, Failure, FailureKind, Hex, KnownLedger, PartSize, RemoteFile,
+    RootIdentity, RunRow, SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
 };
+use crate::receipt::line::{
+    ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof, LineSource,
+    LineTarget, RunCompletedLine, UploadLine, WholeFileDigests, path_texts,
+};
+use crate::receipt::place::LedgerName;
+use crate::receipt::{Appender, LedgerRows, WantedLine, WantedLines};
 use crate::store::snapshot::{Detail, PartShown, Snapshot};
 
-/// Receipts in one go: they share the disk's waits, and are in memory together.
-const TOGETHER_MAX: usize = 128;
+/// Lines in one go: they share the disk's waits, and are in memory together.
+const TOGETHER_MAX: usize = 256;
 
-/// Receipts that wait to be written.
-pub(crate) type Receipts = ServedQueue<AwaitedReceipt>;
-
-/// A receipt that somebody waits for.
+/// Lines that wait to be written, and the appender that writes them.
 #[derive(Debug)]
-pub(crate) struct AwaitedReceipt {
-    upload: UploadId,
-    answer: oneshot::Sender<Result<[u8; 32], Failure>>,
+pub(crate) struct Receipts {
+    waiting: ServedQueue<AwaitedLine>,
+    appender: Mutex<Appender>,
 }
 
-/// Writes the receipt of an upload, with those of others that are asked for meanwhile.
-pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 32], Failure> {
+/// What a line is to say.
+#[derive(Debug)]
+pub enum LineSubject {
+    /// That an upload is verified.
+    Upload(UploadId),
+    /// That a run is complete, for the how manieth time.
+    Run { drop: DirectoryName, run: SourcePath, generation: u32 },
+}
+
+/// A line that somebody waits for.
+#[derive(Debug)]
+struct AwaitedLine {
+    subject: LineSubject,
+    answer: oneshot::Sender<Result<WrittenLine, Failure>>,
+}
+
+impl Receipts {
+    pub(super) fn new(state: PathBuf) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let appender = Mutex::new(Appender::new(state, host));
+        Self { waiting: ServedQueue::default(), appender }
+    }
+}
+
+/// Has a line written, with those that others ask for meanwhile.
+pub(super) async fn write(
+    world: &Arc<World>,
+    subject: LineSubject,
+) -> Result<WrittenLine, Failure> {
     let (answer, answered) = oneshot::channel();
-    if world.receipts.join(AwaitedReceipt { upload, answer }) {
+    if world.receipts.waiting.join(AwaitedLine { subject, answer }) {
         let world = Arc::clone(world);
         tokio::task::spawn_blocking(move || serve(&world));
     }
@@ -41,35 +73,61 @@ pub(super) async fn write(world: &Arc<World>, upload: UploadId) -> Result<[u8; 3
 }
 
 fn serve(world: &World) {
+    let Receipts { waiting, appender } = &world.receipts;
     loop {
-        let asked = world.receipts.take(TOGETHER_MAX);
-        if asked.is_empty() {
+        let (subjects, answers): (Vec<_>, Vec<_>) = waiting
+            .take(TOGETHER_MAX)
+            .into_iter()
+            .map(|asked| (asked.subject, asked.answer))
+            .unzip();
+        if subjects.is_empty() {
             return;
         }
-        let rendered = world.readers.lend(|snapshot| {
-            asked.iter().map(|asked| render(world, snapshot, asked.upload)).collect::<Vec<_>>()
+        let at = world.clock.now().wall;
+        let mut appender = appender.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = world.readers.lend(|rows| append(&mut appender, rows, at, &subjects));
+        let written = written.unwrap_or_else(|error| {
+            subjects.iter().map(|_| Err(local(error.to_string()))).collect()
         });
-        let rendered = rendered
-            .unwrap_or_else(|error| asked.iter().map(|_| Err(local(error.to_string()))).collect());
-        let (ready, asked): (Vec<_>, Vec<_>) = rendered
-            .into_iter()
-            .zip(asked)
-            .filter_map(|(rendered, asked)| match rendered {
-                Ok(ready) => Some((ready, asked)),
-                Err(failure) => {
-                    // Whoever asked may be gone.
-                    asked.answer.send(Err(failure)).ok();
-                    None
-                }
-            })
-            .unzip();
-        let written = receipt::write_all(&ready);
-        for ((written, asked), (place, _)) in written.into_iter().zip(asked).zip(&ready) {
-            let written = written.map_err(|error| {
-                local(format!("the receipt {} cannot be written: {error}", place.display()))
-            });
-            asked.answer.send(written).ok();
+        for (written, answer) in written.into_iter().zip(answers) {
+            // Whoever asked may be gone.
+            if answer.send(written).is_err() {
+                appender.forget();
+            }
         }
+    }
+}
+
+/// Makes lines from rows and makes them durable. Returns, for each subject, its line.
+pub fn append(
+    appender: &mut Appender,
+    rows: &Snapshot,
+    at: WallTime,
+    subjects: &[LineSubject],
+) -> Vec<Result<WrittenLine, Failure>> {
+    let (mut wanted, mut places) = (Vec::new(), Vec::new());
+    for subject in subjects {
+        places.push(wanted_of(rows, subject).map(|lines| wanted.push(lines)));
+    }
+    let mut written = appender.append(at, &wanted, &RowsOf(rows)).into_iter();
+    let answer = |place: Result<(), Failure>| {
+        place?;
+        let none = || Err(io::Error::other("it was not answered"));
+        let written = written.next().unwrap_or_else(none);
+        written.map_err(|error| local(format!("a receipt cannot be written: {error}")))
+    };
+    places.into_iter().map(answer).collect()
+}
+
+struct RowsOf<'a>(&'a Snapshot);
+
+impl LedgerRows for RowsOf<'_> {
+    fn known(&self, ledger: &str) -> io::Result<KnownLedger> {
+        self.0.known_ledger(ledger).map_err(io::Error::other)
+    }
+
+    fn awaiting(&self) -> io::Result<BTreeSet<UploadId>> {
+        self.0.awaiting_receipts().map_err(io::Error::other)
     }
 }
 
@@ -77,25 +135,71 @@ fn local(why: String) -> Failure {
     Failure::new(FailureKind::LocalFault, why)
 }
 
-/// Renders a receipt from rows, and says where it shall stand.
-fn render(
-    world: &World,
-    snapshot: &Snapshot,
-    upload: UploadId,
-) -> Result<(PathBuf, Vec<u8>), Failure> {
-    let detail = snapshot.detail(upload).map_err(|error| local(error.to_string()))?;
-    let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
-    let receipt = receipt_of(detail)
-        .ok_or_else(|| local(format!("upload {upload} is not verified, and so has no receipt")))?;
-    let place = receipt::path_for(&world.state, &receipt.source.drop, &receipt.source.path, upload);
-    Ok((place, receipt::render(&receipt)))
+fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Failure> {
+    match subject {
+        LineSubject::Upload(upload) => {
+            let detail = rows.detail(*upload).map_err(|error| local(error.to_string()))?;
+            let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
+            let ledger = ledger_of(&detail);
+            let not_verified =
+                || local(format!("upload {upload} is not verified, and so has no receipt"));
+            let exported = exported_of(&detail);
+            let body = receipt_of(detail).ok_or_else(not_verified)?;
+            Ok(WantedLines { ledger, what: WantedLine::Upload { body, exported } })
+        }
+        LineSubject::Run { drop, run, generation } => {
+            let row = rows.run(drop, run).map_err(|error| local(error.to_string()))?;
+            let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
+            let ledger = LedgerName::of_run(drop.as_str(), run);
+            let completed = Box::new(completed_of(&row, *generation));
+            Ok(WantedLines { ledger, what: WantedLine::RunCompleted(completed) })
+        }
+    }
+}
+
+/// Returns the first ledger of its name in which the line of an upload stands: that of its run, or of the month
+/// in which a file of its own was admitted.
+fn ledger_of(detail: &Detail) -> LedgerName {
+    let admission = &detail.upload.admission;
+    let drop = admission.drop.as_str();
+    match admission.run == admission.path {
+        true => LedgerName::of_files(drop, admission.at),
+        false => LedgerName::of_run(drop, &admission.run),
+    }
+}
+
+fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
+    let (run, run_bytes) = path_texts(&row.name);
+    RunCompletedLine {
+        drop: row.drop.as_str().to_owned(),
+        run,
+        run_bytes,
+        wave: generation,
+        file_count: row.file_count,
+        bytes: row.size.0,
+        late_file_count: row.late_count(),
+        given_up_count: row.given_up_count,
+        opened_at: Some(row.opened_at),
+        closed_at: row.closed_at,
+        outcome: row.outcome.as_ref().map(|outcome| outcome.word.clone()),
+    }
+}
+
+fn exported_of(detail: &Detail) -> Option<ExportedLine> {
+    let export = detail.export.as_ref().filter(|export| export.exported_at.is_some())?;
+    Some(ExportedLine {
+        id: detail.upload.admission.id,
+        volume: export.volume.clone(),
+        location: export.location.clone(),
+        job: export.job.clone().unwrap_or_default(),
+        exported_at: export.exported_at,
+    })
 }
 
 /// Returns what the receipt of an upload says; `None` before it is verified.
-pub fn receipt_of(detail: Detail) -> Option<Receipt> {
-    let (admission, state) = (detail.upload.admission, detail.upload.state);
-    let file = match state.stage {
-        Stage::Verified { file, .. } | Stage::Receipted { file } => file,
+pub fn receipt_of(detail: Detail) -> Option<LineBody> {
+    let file = match &detail.upload.state.stage {
+        Stage::Verified { file, .. } | Stage::Receipted { file } => file.clone(),
         Stage::Queued
         | Stage::Beginning { .. }
         | Stage::Sending { .. }
@@ -103,42 +207,117 @@ pub fn receipt_of(detail: Detail) -> Option<Receipt> {
         | Stage::Completed { .. }
         | Stage::Ended(_) => return None,
     };
-    let part =
-        |part: PartShown| ReceiptPart { number: part.number, md5: part.md5, etag: part.etag };
-    Some(Receipt {
-        upload: admission.id,
-        source: ReceiptSource {
-            drop: admission.drop.as_str().to_owned(),
-            path: admission.path,
-            size: admission.fingerprint.size,
-            mtime_ns: admission.fingerprint.mtime_ns,
-            root: admission.root,
+    let is_found = detail.parts.is_empty();
+    let course = course_of(&detail);
+    let source = source_of(&detail);
+    let line = Box::new(UploadLine {
+        source,
+        proof: proof_of(&detail, &file)?,
+        target: target_of(detail, file),
+        course,
+    });
+    Some(if is_found { LineBody::FoundAgain(line) } else { LineBody::Upload(line) })
+}
+
+fn source_of(detail: &Detail) -> LineSource {
+    let admission = &detail.upload.admission;
+    let (path, path_bytes) = path_texts(&admission.path);
+    let run = (admission.run != admission.path).then(|| path_texts(&admission.run));
+    let (run, run_bytes) = run.map_or((None, None), |(run, bytes)| (Some(run), bytes));
+    LineSource {
+        id: admission.id,
+        drop: admission.drop.as_str().to_owned(),
+        run,
+        run_bytes,
+        path,
+        path_bytes,
+        size: admission.fingerprint.size.0,
+        mtime_ns: admission.fingerprint.mtime_ns,
+        ctime_ns: admission.fingerprint.ctime_ns,
+        inode: admission.fingerprint.inode,
+        root: admission.root.as_ref().map(|root: &RootIdentity| root.as_str().to_owned()),
+        sentinel: admission.is_sentinel,
+    }
+}
+
+fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
+    let admission = detail.upload.admission;
+    let address = detail.target.unwrap_or_else(|| TargetAddress {
+        platform: detail.platform,
+        base_url: String::new(),
+        container: String::new(),
+    });
+    let (bucket, project) = match address.has_buckets() {
+        true => (Some(address.container), None),
+        false => (None, Some(address.container)),
+    };
+    let mut place = admission.target.folders.join("/");
+    if !place.is_empty() {
+        place.push('/');
+    }
+    place.push_str(&admission.target.name);
+    LineTarget {
+        destination: LineDestination {
+            name: admission.destination.as_str().to_owned(),
+            platform: address.platform,
+            base_url: address.base_url,
+            bucket,
+            project,
         },
-        target: ReceiptTarget {
-            destination: admission.destination.as_str().to_owned(),
-            platform: detail.platform,
-            remote_id: file.id.as_str().to_owned(),
-            remote_name: file.name,
-        },
-        part_size: PartSize::new(detail.upload.part_size_bytes)?,
-        parts: detail.parts.into_iter().map(part).collect(),
-        digests: ReceiptDigests {
-            mark: detail.mark.or(file.mark),
-            remote_mark: file.mark,
-            etag_mode: Some(state.etag_mode).filter(|mode| *mode != ETagMode::Unknown),
-            whole_md5: detail.whole_md5,
-            whole_sha256: detail.whole_sha256,
-        },
+        target: admission.target_id.0,
+        place,
+        remote_id: file.id.as_str().to_owned(),
+        remote_name: file.name,
+        version_id: None,
+        remote_etag: file.etag.map(|etag| etag.as_str().to_owned()),
+    }
+}
+
+fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
+    let part_size = PartSize::new(detail.upload.part_size_bytes)?;
+    let size = detail.upload.admission.fingerprint.size;
+    let part = |part: &PartShown| {
+        let range = part_size.range_of(part.number, size);
+        LinePart {
+            number: part.number.get(),
+            offset: range.offset,
+            length: range.length,
+            md5: part.md5,
+            etag: part.etag.as_str().to_owned(),
+        }
+    };
+    let content = detail.mark.or(file.mark);
+    let mode = detail.upload.state.etag_mode;
+    let remote_size = file.mark.map(|mark| mark.part_size.get());
+    // The digest is over parts of its own size, which is that of the upload where anything was sent.
+    let part_size_told = content.map_or(part_size, |mark| mark.part_size);
+    Some(LineProof {
+        etag_mode: Some(mode).filter(|mode| *mode != ETagMode::Unknown),
+        wave: None,
+        supersedes: None,
+        forced_by: None,
+        part_size: if detail.parts.is_empty() { part_size_told } else { part_size }.get(),
+        parts: detail.parts.iter().map(part).collect(),
+        content_digest: content.map(|mark| {
+            let count = mark.part_size.count_for(size).unwrap_or(1);
+            format!("{}-{count}", Hex(&mark.md5_of_parts.0))
+        }),
+        remote_digest: file.mark.map(|mark| mark.md5_of_parts),
+        remote_part_size: remote_size.filter(|remote| *remote != part_size_told.get()),
+        whole_file_digests: WholeFileDigests { md5: detail.whole_md5, sha256: detail.whole_sha256 },
+    })
+}
+
+fn course_of(detail: &Detail) -> LineCourse {
+    let size = detail.upload.admission.fingerprint.size.0;
+    let accepted = if detail.parts.is_empty() { 0 } else { size };
+    let bytes_sent = detail.upload.state.bytes_sent.0;
+    LineCourse {
         begun_at: detail.begun_at,
         completed_at: detail.upload.completed_at,
         verified_at: detail.verified_at,
-        export: detail.export.map(|export| ReceiptExport {
-            volume: export.volume,
-            location: export.location,
-            job: export.job.unwrap_or_default(),
-            at: export.exported_at,
-        }),
-        bytes_sent: state.bytes_sent.0,
-        attempt_count: detail.attempts.len(),
-    })
+        bytes_sent,
+        bytes_sent_again: bytes_sent.saturating_sub(accepted),
+        attempt_count: detail.attempts.len() as u64,
+    }
 }

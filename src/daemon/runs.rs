@@ -1,18 +1,16 @@
-//! The acts of runs: reading what one says of itself, its receipt, its disposal.
+//! The acts of runs: reading what one says of itself, the line that says that it is complete, its disposal.
 
 use std::sync::Arc;
 
 use super::context::{World, drop_of};
-use super::workers::{ActReply, off_the_loop};
+use super::receipts::{self, LineSubject};
+use super::workers::{ActReply, failed, off_the_loop};
 use crate::engine::event::Outcome;
-use crate::model::{
-    DirectoryName, Disposition, Failure, FailureKind, RunFile, SourcePath, UploadId,
-};
-use crate::receipt;
+use crate::model::{DirectoryName, Disposition, Failure, FailureKind, SourcePath, UploadId};
+use crate::receipt::place::LedgerName;
+use crate::receipt::sentinel;
 use crate::source;
 use crate::store::snapshot::{Proving, RunRef, Snapshot};
-
-type RunKey = (DirectoryName, SourcePath);
 
 fn local(why: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::LocalFault, why.to_string())
@@ -27,32 +25,32 @@ pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath
     off_the_loop(read).await.map(|reading| Outcome::RunRead(Box::new(reading)))
 }
 
-/// Renders a run's receipt from rows, as they are read, and makes it durable.
-pub(super) async fn write_receipt(world: Arc<World>, key: RunKey, generation: u32) -> ActReply {
+/// Makes the line durable that says that a run is complete, and the file that tells others of it, where one
+/// is wanted.
+pub(super) async fn write_receipt(
+    world: &Arc<World>,
+    subject: LineSubject,
+    has_sentinel: bool,
+) -> ActReply {
+    let LineSubject::Run { drop, run, .. } = &subject else {
+        return failed(local("an upload is no run"));
+    };
+    let (ledger, run) = (LedgerName::of_run(drop.as_str(), run), run.clone());
+    let written = match receipts::write(world, subject).await {
+        Ok(written) => Box::new(written),
+        Err(failure) => return failed(failure),
+    };
+    if !has_sentinel {
+        return Ok(Outcome::RunReceiptWritten { written, sentinel: None });
+    }
+    let world = Arc::clone(world);
     let write = move || {
-        world
-            .readers
-            .lend(|snapshot| receipt_of(&world, snapshot, &key, generation))
-            .map_err(local)?
+        let sentinel = sentinel::write(&world.state, &run, &ledger, &written.line);
+        let sentinel = sentinel
+            .map_err(|error| local(format!("the sentinel of {run} cannot be written: {error}")))?;
+        Ok(Outcome::RunReceiptWritten { written, sentinel: Some(sentinel) })
     };
     off_the_loop(write).await
-}
-
-fn receipt_of(
-    world: &World,
-    snapshot: &Snapshot,
-    (drop, run): &RunKey,
-    generation: u32,
-) -> Result<Outcome, Failure> {
-    let row = snapshot.run(drop, run).map_err(local)?;
-    let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
-    let place = receipt::run_path(drop.as_str(), run, generation);
-    let files =
-        |take: &mut dyn FnMut(RunFile) -> std::io::Result<()>| snapshot.run_files(drop, run, take);
-    let written = receipt::write_run(&world.state, &place, (&row, generation), files);
-    let (sha256, fingerprint) = written
-        .map_err(|error| local(format!("the receipt {place} cannot be written: {error}")))?;
-    Ok(Outcome::RunReceiptWritten { path: place, fingerprint, sha256 })
 }
 
 pub(super) struct Disposing {

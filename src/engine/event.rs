@@ -20,8 +20,8 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder,
-    PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SourcePath,
-    Target, TargetId, UploadId, WatchState, WholeDigest,
+    PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SentinelFile,
+    SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -116,8 +116,8 @@ pub struct ReadFrom {
     pub path: SourcePath,
     /// The version that is meant.
     pub fingerprint: Fingerprint,
-    /// The path is one of a receipt, below the directory of receipts.
-    pub is_receipt: bool,
+    /// The path is one of a sentinel, below the directory of sentinels.
+    pub is_sentinel: bool,
     /// Whose it was and where it lay when it was handed in.
     pub provenance: Option<Provenance>,
 }
@@ -185,16 +185,18 @@ pub enum Act {
         source: ReadFrom,
         digest: WholeDigest,
     },
-    /// Render the receipt from rows and make it durable.
+    /// Make the line durable that is the receipt, from rows.
     WriteReceipt {
         upload: UploadId,
     },
-    /// Render a run's receipt from rows and make it durable.
+    /// Make the line durable that says that a run is complete, from rows.
     WriteRunReceipt {
         drop: DirectoryName,
         run: SourcePath,
         /// For the how manieth time it is completed.
         generation: u32,
+        /// Make the file as well that tells others of it.
+        has_sentinel: bool,
     },
     /// Ask a destination about some files of a run that is to be disposed of, and check their receipts.
     CheckProofs(Box<ProofCheck>),
@@ -355,14 +357,11 @@ pub enum Outcome {
         md5: Option<Md5>,
         sha256: Option<[u8; 32]>,
     },
-    ReceiptWritten {
-        sha256: [u8; 32],
-    },
+    ReceiptWritten(Box<WrittenLine>),
     RunReceiptWritten {
-        /// Its path below the directory of receipts.
-        path: SourcePath,
-        fingerprint: Fingerprint,
-        sha256: [u8; 32],
+        written: Box<WrittenLine>,
+        /// The file that tells others of it, where one is wanted.
+        sentinel: Option<SentinelFile>,
     },
     /// Some files of a run were asked about, and their receipts checked.
     ProofsChecked(ProofsChecked),

@@ -8,6 +8,7 @@ use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
 use super::id::ExportId;
+use super::ledger::WrittenLine;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
 use super::target::TargetId;
 use super::time::WallTime;
@@ -107,9 +108,9 @@ pub enum Fact {
         /// When we learned of it.
         at: WallTime,
     },
-    /// The receipt is on disk, under its name, synced.
+    /// The line that is its receipt stands in its ledger, synced.
     ReceiptWritten {
-        sha256: [u8; 32],
+        written: Box<WrittenLine>,
         at: WallTime,
     },
     /// So many bytes of it are in flight: sent, and part of no checkpoint and of no failure yet. Recorded

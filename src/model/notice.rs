@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
 use super::id::{DestinationName, DirectoryName, UploadId, text_id};
+use super::ledger::LineRef;
 use super::run::RunOutcome;
 use super::time::WallTime;
 use super::words::words;
@@ -121,6 +122,9 @@ pub struct NoticeFacts {
     pub detail: Option<String>,
     /// How a run ended, by its own word.
     pub outcome: Option<RunOutcome>,
+    /// The head of the ledger of a run that is complete: how many lines it has with the one that says so.
+    #[serde(default)]
+    pub ledger: Option<LineRef>,
     pub numbers: BTreeMap<NoticeNumber, u64>,
     /// Files that failed, or runs that were completed, up to [`ITEMS_MAX`].
     pub items: Vec<NoticeItem>,

@@ -11,6 +11,7 @@ use super::bytes::ByteCount;
 use super::digest::{ETag, ETagMode, Md5};
 use super::file::SourcePath;
 use super::id::{RemoteFileId, UploadId};
+use super::ledger::LineRef;
 use super::remote::{ContentMark, RemoteFile};
 
 /// What is known here of a file that was sent.
@@ -32,7 +33,8 @@ pub struct ArrivedFile {
     pub path: SourcePath,
     pub sent: SentFile,
     pub remote: RemoteFileId,
-    pub receipt_sha256: Option<[u8; 32]>,
+    /// The line that is its receipt.
+    pub receipt: Option<LineRef>,
 }
 
 /// Why a run is not disposed of, when that is more than a passing failure.

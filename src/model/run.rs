@@ -13,6 +13,7 @@ use super::bytes::ByteCount;
 use super::digest::Md5;
 use super::file::{Fingerprint, SourcePath};
 use super::id::{DirectoryName, UploadId};
+use super::ledger::LineRef;
 use super::time::WallTime;
 use super::words::words;
 
@@ -166,8 +167,8 @@ pub struct RunRow {
     pub closed_at: Option<WallTime>,
     /// When all of it was there, the last time.
     pub completed_at: Option<WallTime>,
-    /// SHA-256 of its newest receipt.
-    pub receipt_sha256: Option<[u8; 32]>,
+    /// The line that said so.
+    pub receipt: Option<LineRef>,
     pub outcome: Option<RunOutcome>,
 }
 
@@ -187,7 +188,7 @@ impl RunRow {
             opened_at: at,
             closed_at: None,
             completed_at: None,
-            receipt_sha256: None,
+            receipt: None,
             outcome: None,
         }
     }
@@ -221,7 +222,8 @@ pub struct RunFile {
     pub parts_md5: Option<Md5>,
     /// The digest over parts is of parts of this length.
     pub part_size_bytes: Option<u64>,
-    pub receipt_sha256: Option<[u8; 32]>,
+    /// The line that is its receipt.
+    pub receipt: Option<LineRef>,
     pub completed_at: Option<WallTime>,
 }
 

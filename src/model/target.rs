@@ -33,6 +33,13 @@ pub struct TargetAddress {
     pub container: String,
 }
 
+impl TargetAddress {
+    /// Tells whether its container is called a bucket.
+    pub fn has_buckets(&self) -> bool {
+        self.platform == "s3"
+    }
+}
+
 impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} at {}", self.platform, self.container, self.base_url)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, Notice, NoticeFacts, NoticeItem, NoticeKind,
+    ByteCount, DestinationName, DirectoryName, Hex, Notice, NoticeFacts, NoticeItem, NoticeKind,
     NoticeNumber, ParkReason, WallTime,
 };
 
@@ -39,6 +39,12 @@ pub fn body(notice: &Notice) -> Value {
             body["outcome"] = facts.outcome.as_ref().map(|outcome| &*outcome.word).into();
             let is_success = facts.outcome.as_ref().map(|outcome| outcome.is_success);
             body["outcome_is_success"] = is_success.into();
+            body["ledger"] = facts.ledger.as_ref().map_or(Value::Null, |head| {
+                json!({
+                    "name": head.ledger.as_str(), "count": head.seq,
+                    "sha256": Hex(&head.sha256).to_string(),
+                })
+            });
         }
         NoticeKind::Parked | NoticeKind::UploadStuck => {
             let first = facts.items.first().and_then(|item| item.upload);
@@ -132,6 +138,9 @@ fn text(notice: &Notice) -> String {
         NoticeKind::ReceiptsDamaged | NoticeKind::GoneAtDestination if is_over => {
             format!("{name} of {drop} is proved again")
         }
+        NoticeKind::ReceiptsDamaged if facts.drop.is_none() => {
+            format!("the ledger {name} is damaged: {why}; what comes goes into the next one")
+        }
         NoticeKind::ReceiptsDamaged => format!("a receipt of {name} of {drop} is damaged: {why}"),
         NoticeKind::GoneAtDestination => format!("{name} of {drop} is not disposed of: {why}"),
         NoticeKind::RunStale => format!("{name} of {drop} is stale: {why}"),
@@ -156,6 +165,9 @@ fn completed_text(facts: &NoticeFacts, drop: &str) -> String {
     }
     if let Some(outcome) = &facts.outcome {
         text += &format!("; the run ended as {}", outcome.word);
+    }
+    if let Some(head) = &facts.ledger {
+        text += &format!("; head of its ledger: line {}, {}", head.seq, Hex(&head.sha256));
     }
     text
 }

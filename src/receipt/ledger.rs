@@ -26,16 +26,7 @@ const DIGEST_LENGTH: usize = DIGEST_MEMBER.len() + 64 + 2;
 /// A longer line is none: ten thousand parts, the longest names and ETags need less.
 const LINE_MAX: u64 = 16 << 20;
 
-/// How far a ledger goes: what its next line continues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LedgerHead {
-    /// Lines.
-    pub count: u64,
-    /// Digest of the last one; zeros when there is none.
-    pub sha256: [u8; 32],
-    /// Bytes.
-    pub length: u64,
-}
+pub use crate::model::LedgerHead;
 
 impl LedgerHead {
     /// The head of a ledger without lines.
@@ -191,6 +182,8 @@ impl CommonMembers {
 pub struct LedgerReader<R> {
     input: R,
     head: LedgerHead,
+    /// It begins at the start, or behind a head: what the first line follows is known.
+    knows_before: bool,
     is_over: bool,
 }
 
@@ -201,7 +194,14 @@ impl<R: BufRead> LedgerReader<R> {
 
     /// Reads what follows a head; the input stands there already.
     pub fn behind(input: R, head: LedgerHead) -> Self {
-        Self { input, head, is_over: false }
+        Self { input, head, knows_before: true, is_over: false }
+    }
+
+    /// Reads from a line on, which begins at `offset`; what it follows is taken from itself.
+    pub fn at(input: R, seq: u64, offset: u64) -> Self {
+        let count = seq.saturating_sub(1);
+        let head = LedgerHead { count, sha256: [0; 32], length: offset };
+        Self { input, head, knows_before: false, is_over: false }
     }
 
     /// Returns how far the lines that were read hold.
@@ -221,6 +221,7 @@ impl<R: BufRead> LedgerReader<R> {
             return Err(LedgerFault::Torn { line: count + 1, offset });
         }
         let line = self.check(raw)?;
+        self.knows_before = true;
         self.head = LedgerHead { count: line.seq, sha256: line.sha256, length: offset + length };
         Ok(Some(line))
     }
@@ -245,6 +246,10 @@ impl<R: BufRead> LedgerReader<R> {
         if seq != line {
             return Err(LedgerFault::OutOfOrder { line, seq });
         }
+        let before = match parse_sha256(&prev) {
+            Some(named) if !self.knows_before => named,
+            Some(_) | None => before,
+        };
         if parse_sha256(&prev) != Some(before) {
             let before = Hex(&before).to_string();
             return Err(LedgerFault::Unchained { line, said: prev, before });

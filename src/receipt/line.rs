@@ -7,14 +7,17 @@
 //! A reader ignores members that it does not know, and takes a line of an unknown kind as
 //! [`LineBody::Other`]: a ledger of a later version can still be checked.
 
+mod texts;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::rfc3339;
+use self::texts::{etag_mode, md5_text, moment, sha256_text};
+pub use self::texts::{parse_moment, parse_sha256};
 use crate::model::words::words;
-use crate::model::{ETagMode, Hex, Md5, SourcePath, UploadId, WallTime};
+use crate::model::{ETagMode, Md5, SourcePath, UploadId, WallTime};
 
 words! {
     /// The kinds of lines.
@@ -392,114 +395,4 @@ fn is_zero(count: &u64) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_false(value: &bool) -> bool {
     !*value
-}
-
-/// Moments as RFC 3339 in UTC.
-mod moment {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        at: &Option<WallTime>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        at.map(rfc3339).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<WallTime>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        super::parse_moment(&text).map(Some).ok_or_else(|| D::Error::custom("no time: RFC 3339"))
-    }
-}
-
-/// Reads a moment that [`rfc3339`] wrote.
-pub fn parse_moment(text: &str) -> Option<WallTime> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    i64::try_from(at.as_nanosecond()).ok().map(WallTime)
-}
-
-mod md5_text {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        md5: &Option<Md5>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match md5 {
-            Some(md5) => serializer.collect_str(md5),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Md5>, D::Error> {
-        required::deserialize(deserializer).map(Some)
-    }
-
-    pub(super) mod required {
-        use super::*;
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            md5: &Md5,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            serializer.collect_str(md5)
-        }
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Md5, D::Error> {
-            let text = <&str>::deserialize(deserializer)?;
-            Md5::parse(text).ok_or_else(|| D::Error::custom("no MD5: 32 hexadecimal digits"))
-        }
-    }
-}
-
-mod sha256_text {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        sha256: &Option<[u8; 32]>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match sha256 {
-            Some(sha256) => serializer.collect_str(&Hex(sha256)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<[u8; 32]>, D::Error> {
-        let text = <&str>::deserialize(deserializer)?;
-        let wrong = || D::Error::custom("no SHA-256: 64 hexadecimal digits");
-        parse_sha256(text).map(Some).ok_or_else(wrong)
-    }
-}
-
-/// Reads 64 hexadecimal digits.
-pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
-    let (head, tail) = text.split_at_checked(32)?;
-    let (head, tail) = (Md5::parse(head)?, Md5::parse(tail)?);
-    [head.0, tail.0].concat().try_into().ok()
-}
-
-mod etag_mode {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        mode: &Option<ETagMode>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        mode.map(ETagMode::as_str).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<ETagMode>, D::Error> {
-        // A mode of a later version proves nothing that this one knows of.
-        Ok(ETagMode::parse(<&str>::deserialize(deserializer)?))
-    }
 }

@@ -76,6 +76,9 @@ const COLUMNS: &[&str] = &[
     "target_id",
     "waits_for",
     "remote_etag",
+    "ledger_id",
+    "ledger_seq",
+    "ledger_offset",
 ];
 
 /// How many they are: where what a query adds to them is.

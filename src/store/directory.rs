@@ -26,6 +26,7 @@ const STICKY: u32 = 0o1000;
 const FILES: [&str; 5] =
     [FILE_NAME, "dropferry.db-wal", "dropferry.db-shm", "dropferry.db-journal", lock::FILE_NAME];
 const RECEIPTS: &str = "receipts";
+const SENTINELS: &str = "sentinels";
 const BACKUPS: &str = "backups";
 /// Directories looked into for a first receipt.
 const LOOKED_INTO_MAX: usize = 10_000;
@@ -75,7 +76,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
 
 /// Refuses what another user has put under the names of the store.
 fn check_owners(directory: &Path, us: u32) -> Result<(), Error> {
-    for name in FILES.iter().chain(&[RECEIPTS, BACKUPS]) {
+    for name in FILES.iter().chain(&[RECEIPTS, SENTINELS, BACKUPS]) {
         let path = directory.join(name);
         let owner = fs::symlink_metadata(&path).ok().map(|found| found.uid());
         if let Some(owner) = owner.filter(|owner| *owner != us) {
@@ -91,7 +92,7 @@ pub(super) fn check_kinds(directory: &Path) -> Result<(), Error> {
     for name in FILES {
         check_kind(&directory.join(name), "file", FileType::is_file)?;
     }
-    for name in [RECEIPTS, BACKUPS] {
+    for name in [RECEIPTS, SENTINELS, BACKUPS] {
         check_kind(&directory.join(name), "directory", FileType::is_dir)?;
     }
     check_wal(directory)

@@ -17,9 +17,10 @@ use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EndReason, Export,
-    ExportId, ExportPlace, ExportStep, Fingerprint, Hold, Md5, ParkReason, PartNote, PartNumber,
-    PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
-    RootIdentity, SourcePath, Stage, Target, TargetId, UploadId, UploadState, WallTime,
+    ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason,
+    PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload,
+    RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId, UploadId, UploadState,
+    WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -83,6 +84,17 @@ pub(super) fn mark(row: &Row<'_>, size: usize, digest: usize) -> Result<Option<C
 
 fn part_size(bytes: i64, column: &str) -> Result<PartSize> {
     u64::try_from(bytes).ok().and_then(PartSize::new).ok_or_else(|| damaged(column))
+}
+
+/// Reads which line is a receipt, where there is one: its ledger's name is the column `ledger`.
+pub(super) fn read_line(row: &Row<'_>) -> Result<Option<LineRef>> {
+    let Some(sha256) = row.get("receipt_sha256")? else { return Ok(None) };
+    Ok(Some(LineRef {
+        ledger: LedgerPath::new(row.get::<_, String>("ledger")?),
+        seq: unsigned(row, "ledger_seq")?,
+        offset: unsigned(row, "ledger_offset")?,
+        sha256,
+    }))
 }
 
 /// Reads what was frozen at admission; like all that follows, of a row that begins with every column

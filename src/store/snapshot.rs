@@ -15,13 +15,14 @@ use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
-    RunState, SourcePath, UploadId, WallTime,
+    RunState, SourcePath, TargetAddress, UploadId, WallTime,
 };
 
 mod catalogue;
 mod closed;
 mod files;
 mod health;
+mod ledgers;
 mod report;
 mod runs;
 mod selection;
@@ -131,7 +132,8 @@ impl Snapshot {
     fn read_database(&self) -> Result<Database> {
         let care = super::writer::tend::load(&self.connection)?;
         let (size_bytes, wal_bytes) = super::care::sizes(&self.directory);
-        Ok(Database { care, size_bytes, wal_bytes })
+        let damaged_ledgers = self.read_damaged_ledgers()?;
+        Ok(Database { care, size_bytes, wal_bytes, damaged_ledgers })
     }
 
     fn list<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
@@ -255,8 +257,11 @@ impl Snapshot {
     }
 
     fn read_detail(&self, id: UploadId) -> Result<Option<Detail>> {
-        let sql = "SELECT uploads.*, ifnull(platform, '') AS platform FROM uploads \
-            LEFT JOIN destination_health USING (destination) WHERE id = ?1";
+        let sql = "SELECT uploads.*, ifnull(h.platform, '') AS platform, l.name AS ledger, \
+            t.platform AS target_platform, t.base_url, t.container FROM uploads \
+            LEFT JOIN destination_health h ON h.destination = uploads.destination \
+            LEFT JOIN ledgers l ON l.id = uploads.ledger_id \
+            LEFT JOIN targets t ON t.id = uploads.target_id WHERE uploads.id = ?1";
         let detail =
             self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
         let Some(mut detail) = detail else { return Ok(None) };
@@ -422,15 +427,22 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         receipted_at: time(row, at!("receipted_at_ns"))?,
         ended_at: time(row, at!("ended_at_ns"))?,
         mark,
-        receipt_sha256: row.get(at!("receipt_sha256"))?,
+        receipt: rows::read_line(row)?,
         whole_md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
         whole_sha256: row.get(at!("whole_sha256"))?,
         export: read_shown_export(row)?,
         platform: row.get(COLUMN_COUNT)?,
+        target: read_target(row)?,
         pruned_at: time(row, at!("pruned_at_ns"))?,
         parts: Vec::new(),
         attempts: Vec::new(),
     })
+}
+
+fn read_target(row: &Row<'_>) -> Result<Option<TargetAddress>> {
+    let Some(platform) = row.get(COLUMN_COUNT + 2)? else { return Ok(None) };
+    let (base_url, container) = (row.get(COLUMN_COUNT + 3)?, row.get(COLUMN_COUNT + 4)?);
+    Ok(Some(TargetAddress { platform, base_url, container }))
 }
 
 fn read_shown_export(row: &Row<'_>) -> Result<Option<ExportShown>> {

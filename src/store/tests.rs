@@ -7,9 +7,9 @@ use super::snapshot::Snapshot;
 use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
 use crate::model::{
-    ByteCount, ETag, Fact, Failure, FailureKind, Fingerprint, KnownFile, Md5, ParkReason,
-    PartNumber, PartSize, Provenance, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId,
-    SourcePath, Target, TargetId,
+    ByteCount, ETag, Fact, Failure, FailureKind, Fingerprint, KnownFile, LedgerHead, LedgerPath,
+    LineRef, Md5, ParkReason, PartNumber, PartSize, Provenance, RemoteFile, RemoteFileId,
+    RemoteUpload, RemoteUploadId, SourcePath, Target, TargetId, WrittenLine,
 };
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -79,7 +79,17 @@ fn fact(index: usize) -> Fact {
         10 => Fact::Completed { file, at: AT },
         11 => Fact::Described,
         12 => Fact::Verified { mark: file.mark, there: None, etag: None, at: AT },
-        13 => Fact::ReceiptWritten { sha256: [5; 32], at: AT },
+        13 => {
+            let line = LineRef {
+                ledger: LedgerPath::new("d/r.jsonl"),
+                seq: 1,
+                offset: 0,
+                sha256: [5; 32],
+            };
+            let head = LedgerHead { count: 1, sha256: [5; 32], length: 9 };
+            let written = Box::new(WrittenLine { line, head, damaged: None });
+            Fact::ReceiptWritten { written, at: AT }
+        }
         14 => Fact::AttemptFailed {
             act: "complete",
             part: Some(number),

@@ -11,7 +11,9 @@
 //! refuses for its own values parks its upload as well (`refused`).
 
 mod attempts;
+mod exports;
 mod files;
+mod ledgers;
 pub(super) mod load;
 mod moves;
 mod notices;

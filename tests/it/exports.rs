@@ -49,12 +49,11 @@ fn three_hundred_files_are_exported_by_three_starts_and_bulk_questions() {
     assert!(refused["error"].as_str().is_some_and(|why| why.contains("9107")), "{refused}");
     let said = String::from_utf8_lossy(&stage.output("status", &[]).stdout).into_owned();
     assert!(said.contains("already contains a file"), "{said}");
-    let receipts = super::stage::walk(&stage.path("state/receipts"));
-    assert_eq!(receipts.len(), 299, "a receipt is written after the export");
-    let text = std::fs::read_to_string(&receipts[0]).expect("read");
-    let receipt: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(receipt["export"]["volume"], "lab/archive");
-    let location = receipt["export"]["location"].as_str().expect("a text");
+    assert_eq!(stage.receipts().len(), 299, "a receipt is written after the export");
+    let exported = stage.lines_of("exported");
+    assert_eq!(exported.len(), 299, "each has a line of its own");
+    assert_eq!(exported[0]["volume"], "lab/archive");
+    let location = exported[0]["location"].as_str().expect("a text");
     assert!(location.starts_with("raw/lab/run/"), "{location}");
 }
 

@@ -80,7 +80,12 @@ fn each_completion_is_accepted_once_by_a_program_that_fails_twice_under_one_id()
     assert_eq!((&told["schema"], &told["kind"]), (&1.into(), &"run-completed".into()));
     assert_eq!((&told["drop"], &told["name"]), (&"lab".into(), &"run1".into()));
     assert_eq!((&told["file_count"], &told["late_file_count"]), (&1.into(), &0.into()));
-    assert_eq!(told["text"], "run1 of lab is all at to-sevenbridges: 1 file, 5 B");
+    let sentence = "run1 of lab is all at to-sevenbridges: 1 file, 5 B";
+    assert_eq!(told["text"], with_head(&stage, "run1", sentence));
+    let line = &stage.lines_of("run-completed")[0];
+    let head = &told["ledger"];
+    assert_eq!((&head["sha256"], &head["count"]), (&line["sha256"], &line["seq"]));
+    assert_eq!(head["name"], "lab/run1.jsonl");
     assert!(told["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{told}");
 
     stage.write("run1/late.txt", b"late");
@@ -146,4 +151,12 @@ fn a_notice_that_was_taken_and_not_marked_is_sent_again_with_its_id() {
     until_told(&stage);
     let tries = kept(&stage, "try");
     assert_eq!(tries, [first.clone(), first], "again, and the same");
+}
+
+/// What is told of a run that is complete ends in the head of its ledger.
+fn with_head(stage: &Stage, run: &str, sentence: &str) -> String {
+    let lines = stage.lines_of("run-completed");
+    let line = lines.iter().find(|line| line["run"] == run).expect("it is completed");
+    let sha256 = line["sha256"].as_str().expect("a text");
+    format!("{sentence}; head of its ledger: line {}, {sha256}", line["seq"])
 }

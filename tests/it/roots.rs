@@ -101,10 +101,8 @@ fn a_link_that_came_while_the_daemon_was_stopped_is_refused_until_it_is_accepted
     stage.write("first", b"one");
     stage.start();
     stage.until_count("completed", 1);
-    let receipts = walk(&stage.path("state/receipts"));
-    let receipt = fs::read_to_string(&receipts[0]).expect("read");
-    let receipt: serde_json::Value = serde_json::from_str(&receipt).expect("JSON");
-    let root = receipt["root"].as_str().expect("a root");
+    let receipts = stage.receipts();
+    let root = receipts[0]["root"].as_str().expect("a root");
     assert!(root.contains(&format!("{} ", stage.drop().file_name().expect("a name").display())));
     stop(&mut stage);
     swap_for_link(&stage, &outside);

@@ -1,13 +1,12 @@
 //! Drops as runs, with the real binary: closed, completed, receipts, late files, disposal.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::stage::{Options, Stage, is_drop_receipt, noise, until, walk};
+use super::stage::{Options, Stage, noise, until, walk};
 
 fn with(drop: &'static str) -> Stage {
     Stage::new(Options { drop, ..Options::default() })
@@ -21,11 +20,6 @@ pub(crate) fn until_run(stage: &Stage, name: &str, state: &str) -> Value {
     until(&format!("{name} is {state}"), || run(stage, name).filter(|run| run["state"] == state))
 }
 
-fn receipts(stage: &Stage) -> Vec<PathBuf> {
-    let all = walk(&stage.path("state/receipts")).into_iter();
-    all.filter(|path| is_drop_receipt(path)).collect()
-}
-
 #[test]
 fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_ones() {
     let mut stage =
@@ -37,11 +31,18 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
     let done = until_run(&stage, "run1", "completed");
     assert_eq!((&done["file_count"], &done["late_file_count"]), (&2.into(), &0.into()));
     stage.until_count("completed", 4);
-    let receipt = stage.path("state/receipts/lab/run1.drop-1.json");
-    let receipt: Value = serde_json::from_slice(&fs::read(receipt).expect("read")).expect("JSON");
-    assert_eq!((&receipt["file_count"], &receipt["name"]), (&2.into(), &"run1".into()));
-    assert_eq!(receipt["files"][0]["path"], "run1/a.txt");
-    assert_eq!(receipt["files"][0]["md5"], "5d41402abc4b2a76b9719d911017c592");
+    let completed = stage.lines_of("run-completed");
+    let line = &completed[0];
+    assert_eq!((&line["file_count"], &line["run"]), (&2.into(), &"run1".into()));
+    assert_eq!((&line["wave"], &line["bytes"]), (&1.into(), &((3 << 20) + 5).into()));
+    let sent = stage.path("state/sentinels/lab/run1.drop-1.json");
+    let sent: Value = serde_json::from_slice(&fs::read(sent).expect("read")).expect("JSON");
+    assert_eq!((&sent["file_count"], &sent["name"]), (&2.into(), &"run1".into()));
+    let of = |path: &str| sent["files"].as_array()?.iter().find(|file| file["path"] == path);
+    let digest = of("run1/a.txt").map(|file| file["md5"].clone());
+    assert_eq!(digest, Some("5d41402abc4b2a76b9719d911017c592".into()));
+    assert_eq!(sent["ledger"]["sha256"], line["sha256"], "it names the head of the ledger");
+    assert_eq!((&sent["ledger"]["count"], &line["seq"]), (&3.into(), &3.into()));
     let sentinel = stage.files().into_iter().find(|file| file["name"] == "ALL.json");
     assert!(sentinel.is_some_and(|file| file["size"].as_u64() > Some(100)), "the far side knows");
 
@@ -52,7 +53,7 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
     let done = until_run(&stage, "run1", "completed");
     assert_eq!(done["late_file_count"], 1);
     stage.until_count("completed", 6);
-    assert_eq!(receipts(&stage).len(), 2, "one for each time it was completed");
+    assert_eq!(stage.lines_of("run-completed").len(), 2, "one for each time it was completed");
     assert_eq!(stage.files().iter().filter(|file| file["name"] == "ALL.json").count(), 1);
 }
 
@@ -120,7 +121,7 @@ fn a_drop_that_is_all_there_is_deleted_as_a_whole_and_not_before() {
     });
     assert_eq!(done["state"], "completed");
     assert_eq!(stage.count("completed"), 4);
-    assert_eq!(receipts(&stage).len(), 2);
+    assert_eq!(stage.lines_of("run-completed").len(), 2);
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
     while !walk(&stage.drop()).is_empty() {
         // The next kill comes when some things have happened since the last one.
         let here = || walk(&stage.drop()).len();
-        let done = || walk(&stage.path("state/receipts")).len() + contents.len() - here();
+        let done = || stage.lines().len() + contents.len() - here();
         let before = done();
         until("something happens", || (done() >= before + 7 || here() == 0).then_some(()));
         stage.signal(Signal::KILL);
@@ -220,7 +221,7 @@ fn kills_while_sources_are_disposed_of_never_take_a_file_that_is_not_proved() {
 
 /// What is not here any more is at the far end as it was, and has a receipt.
 fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Vec<u8>>) {
-    let there = super::witness::objects(stage);
+    let (there, receipts) = (super::witness::objects(stage), stage.receipts());
     for (path, bytes) in contents {
         let name = path.strip_prefix("/runs/").expect("below");
         if stage.drop().join(name).exists() {
@@ -228,9 +229,11 @@ fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Ve
         }
         let found = there.iter().filter(|(path, content)| path == name && content == bytes);
         assert_eq!(found.count(), 1, "{name} is gone here and not once there");
-        let receipts = walk(&stage.path("state/receipts/lab"));
-        let prefix = format!("{}.", stage.path("state/receipts/lab").join(name).display());
-        let is_receipt = |place: &PathBuf| place.to_string_lossy().starts_with(&prefix);
-        assert!(receipts.iter().any(is_receipt), "{name} is gone here and has no receipt");
+        let is_of = |line: &&Value| line["path"] == name;
+        assert_eq!(
+            receipts.iter().filter(is_of).count(),
+            1,
+            "{name} is gone here and has no receipt"
+        );
     }
 }

@@ -2,12 +2,11 @@
 //! completes by itself, what names it goes first, markers last, and its receipt lists every file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use serde_json::{Value, json};
 
 use super::sequencer::{Expected, Instrument, Phase, Player, Run, Unit, expected};
-use super::stage::{Options, Stage, is_drop_receipt, until, walk};
+use super::stage::{Options, Stage, until};
 use super::witness::{objects, until_it_runs};
 
 /// Uploads that may be open at once.
@@ -86,16 +85,17 @@ fn assert_arrived(stage: &Stage, expected: &Expected) {
     assert_eq!(stage.count("parked"), 0);
 }
 
-/// The newest receipt of a run lists every file of it that arrived.
+/// Before the line that a run is complete stands one for every file of it that arrived.
 fn assert_receipted(stage: &Stage, expected: &Expected, run: &Unit) {
     let shown = until_completed(stage, run);
     let generation = &shown["completion_count"];
-    let place = format!("state/receipts/lab/{}.drop-{generation}.json", run.name);
-    let bytes = fs::read(stage.path(&place)).expect("the receipt is there");
-    let receipt: Value = serde_json::from_slice(&bytes).expect("JSON");
-    let files = receipt["files"].as_array().expect("a list").iter();
+    let lines = stage.lines();
+    let is_of = |line: &&Value| line["run"] == *run.name;
+    let is_it = |line: &Value| line["kind"] == "run-completed" && line["wave"] == *generation;
+    let of_run: Vec<_> = lines.iter().filter(is_of).collect();
+    let end = of_run.iter().position(|line| is_it(line)).expect("it is completed");
     let listed: BTreeSet<_> =
-        files.map(|file| file["path"].as_str().expect("a text").to_owned()).collect();
+        of_run[..end].iter().filter_map(|line| line["path"].as_str().map(str::to_owned)).collect();
     let below = format!("{}/", run.name);
     let wanted: BTreeSet<_> =
         expected.arrive.keys().filter(|path| path.starts_with(&below)).cloned().collect();
@@ -129,16 +129,11 @@ fn assert_order(stage: &Stage, expected: &Expected, run: &Unit) {
 
 /// What names the run was begun before all but the few that may be under way beside it.
 fn assert_first(stage: &Stage, expected: &Expected) {
-    let receipts = walk(&stage.path("state/receipts/lab"));
-    let of_files = receipts.iter().filter(|path| !is_drop_receipt(path));
-    let mut begun: Vec<_> = of_files
-        .map(|path| {
-            let receipt: Value =
-                serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
-            let text = |key: &str| receipt[key].as_str().expect("a text").to_owned();
-            (text("begun_at"), text("path"))
-        })
-        .collect();
+    let begun = stage.receipts().into_iter().map(|line| {
+        let text = |key: &str| line[key].as_str().expect("a text").to_owned();
+        (text("begun_at"), text("path"))
+    });
+    let mut begun: Vec<_> = begun.collect();
     begun.sort();
     assert!(begun.len() > 2 * BESIDE, "too few files to tell");
     for first in &expected.first {

@@ -1,6 +1,7 @@
 //! A stage for the real binary: a sandbox in its own process, a drop directory, a configuration.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use dropferry::testing::receipt::ledger::LedgerReader;
+use dropferry::testing::receipt::place::ledgers;
 use serde_json::Value;
 
 /// The longest any wait may take before it counts as a failure.
@@ -400,12 +403,41 @@ impl Stage {
             assert_eq!(ledger["breaches"], serde_json::json!([]), "{platform}: rules were broken");
             self.assert_few_orphans(platform, &ledger);
         }
-        // A drop's receipt may be under way, under another name.
-        let is_whole = |path: &&PathBuf| path.extension().is_some_and(|kind| kind == "json");
-        let receipts = walk(&self.path("state/receipts"));
-        let receipts =
-            receipts.iter().filter(is_whole).filter(|path| !is_drop_receipt(path)).count();
-        assert_eq!(receipts, here.len() * self.options.platforms.len(), "receipts");
+        let receipts = self.receipts();
+        assert_eq!(receipts.len(), here.len() * self.options.platforms.len(), "receipts");
+        let ids: BTreeSet<_> = receipts.iter().map(|line| line["id"].as_i64()).collect();
+        assert_eq!(ids.len(), receipts.len(), "one line for each upload");
+    }
+
+    /// Every line of every ledger. Each chain holds; a line at its end may be under way.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let mut lines = Vec::new();
+        for ledger in ledgers(&self.path("state")).expect("listed") {
+            let file = File::open(ledger.path(&self.path("state"))).expect("it opens");
+            for line in LedgerReader::new(BufReader::new(file)) {
+                match line {
+                    Ok(line) => {
+                        line.body().expect("it fits its kind");
+                        lines.push(serde_json::from_slice(&line.raw).expect("JSON"));
+                    }
+                    Err(fault) => assert!(fault.is_torn(), "{ledger}: {fault}"),
+                }
+            }
+        }
+        lines
+    }
+
+    /// The lines of one kind.
+    pub(crate) fn lines_of(&self, kind: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["kind"] == kind).collect()
+    }
+
+    /// The lines that prove files, those excepted that tell of runs.
+    pub(crate) fn receipts(&self) -> Vec<Value> {
+        let is_file = |line: &Value| {
+            (line["kind"] == "upload" || line["kind"] == "found-again") && line["sentinel"] != true
+        };
+        self.lines().into_iter().filter(is_file).collect()
     }
 
     /// Where uploads cannot be looked up, one whose begin had no answer stays behind, and at Gjirafa
@@ -485,12 +517,6 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Tells a drop's receipt, `<drop>.drop-<n>.json`, from that of an upload, `<path>.<id>.json`.
-pub(crate) fn is_drop_receipt(path: &Path) -> bool {
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    stem.and_then(|stem| Some(stem.rsplit_once(".drop-")?.1.parse::<u32>().is_ok())) == Some(true)
 }
 
 pub(crate) fn walk(directory: &Path) -> Vec<PathBuf> {

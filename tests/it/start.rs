@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dropferry::testing::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
-    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
-    TargetId, UploadId, WallTime,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, LedgerHead,
+    LedgerPath, LineRef, Md5, PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload,
+    RemoteUploadId, SourcePath, Target, TargetId, UploadId, WallTime, WrittenLine,
 };
 use dropferry::testing::store::{Settings, writer::Writer};
 use rusqlite::Connection;
@@ -151,7 +151,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         Fact::CompleteIntended { at: AT },
         Fact::Completed { file, at: AT },
         Fact::Verified { mark: None, there: None, etag: None, at: AT },
-        Fact::ReceiptWritten { sha256: [5; 32], at: AT },
+        Fact::ReceiptWritten { written: written(1), at: AT },
     ]
 }
 
@@ -199,4 +199,17 @@ fn damage_in_a_large_database_ends_the_daemon_and_deletes_nothing() {
     assert_eq!(status.code(), Some(4), "{said}");
     assert!(said.contains("the database is damaged") && said.contains("hint: "), "{said}");
     assert!(fs::metadata(&path).expect("there").len() >= length, "nothing is deleted");
+}
+
+/// A line that is the receipt of an upload.
+fn written(id: i64) -> Box<WrittenLine> {
+    let seq = id.unsigned_abs();
+    let line = LineRef {
+        ledger: LedgerPath::new("lab/run.jsonl"),
+        seq,
+        offset: seq * 1000,
+        sha256: [5; 32],
+    };
+    let head = LedgerHead { count: seq, sha256: [5; 32], length: (seq + 1) * 1000 };
+    Box::new(WrittenLine { line, head, damaged: None })
 }

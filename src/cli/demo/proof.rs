@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
@@ -10,6 +10,8 @@ use md5::{Digest, Md5};
 use super::files::Expected;
 use super::{DemoPlaces, PART_SIZE, PARTS_IN_FLIGHT};
 use crate::cli::{Exit, render};
+use crate::receipt;
+use crate::receipt::ledger::LedgerReader;
 use crate::sandbox::{RemoteFile, Sandbox, Vendor};
 
 struct ProofFound {
@@ -28,7 +30,7 @@ pub(super) fn prove(
     let here = digests(expected, drop)?;
     let found: Vec<_> =
         stage.vendors.iter().map(|vendor| compare(sandbox, *vendor, expected, &here)).collect();
-    let receipts = count_receipts(&stage.state.join("receipts"));
+    let receipts = count_receipts(&stage.state)?;
     let wanted = expected.len() * stage.vendors.len();
     // On their way, and as many that arrived before that was written down.
     let bound = 2 * PART_SIZE * PARTS_IN_FLIGHT;
@@ -142,18 +144,13 @@ fn digest(files: &[PathBuf]) -> io::Result<[u8; 16]> {
     Ok(hasher.finalize().into())
 }
 
-/// Counts the receipts of uploads; that of a drop, `<drop>.drop-<n>.json`, stands beside them.
-fn count_receipts(directory: &Path) -> usize {
-    let entries = directory.read_dir().into_iter().flatten().filter_map(Result::ok);
-    let counts = entries.map(|entry| {
-        let (path, name) = (entry.path(), entry.file_name());
-        let stem = name.to_string_lossy().strip_suffix(".json").map(str::to_owned);
-        let number = stem.as_deref().and_then(|stem| stem.rsplit('.').next());
-        match number {
-            _ if path.is_dir() => count_receipts(&path),
-            Some(number) => usize::from(number.parse::<u64>().is_ok()),
-            None => 0,
+/// Counts the receipts of uploads, in ledgers that hold.
+fn count_receipts(state: &Path) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for ledger in receipt::place::ledgers(state)? {
+        for line in LedgerReader::new(BufReader::new(File::open(ledger.path(state))?)) {
+            count += usize::from(line?.body()?.upload().is_some());
         }
-    });
-    counts.sum()
+    }
+    Ok(count)
 }

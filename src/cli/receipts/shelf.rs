@@ -53,10 +53,6 @@ impl Shelf {
         Ok(Self { state: state.to_owned(), runs: by_run.into_iter().map(run).collect() })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Returns the drop directories and the runs that have a ledger.
     pub(super) fn names(&self) -> KnownNames {
         let run = |one: &RunLedgers| Some((one.drop.clone(), one.run.clone()?));

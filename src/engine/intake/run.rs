@@ -8,8 +8,8 @@ use super::files::Closeness;
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, Closing, Fingerprint, Monotonic, Now, Place, Role, RunReading, RunRow, RunState,
-    RunTally, SourcePath, Start, UploadId,
+    ByteCount, Closing, Fingerprint, LineRef, Monotonic, Now, Place, Role, RunReading, RunRow,
+    RunState, RunTally, SourcePath, Start, UploadId,
 };
 
 /// Markers of one run that are remembered by path; more than any sequencer writes.
@@ -315,8 +315,8 @@ impl TrackedRun {
         self.attempts.not_before = now.monotonic;
     }
 
-    /// Notes that its receipt is durable. Returns whether that completes it: files may have come.
-    pub(super) fn complete(&mut self, receipt_sha256: [u8; 32], now: Now) -> bool {
+    /// Notes that the line that completes it is durable. Returns whether that completes it: files may have come.
+    pub(super) fn complete(&mut self, receipt: LineRef, now: Now) -> bool {
         self.attempt_ended();
         if !self.open.is_empty() {
             return false;
@@ -325,7 +325,7 @@ impl TrackedRun {
         self.row.reason = None;
         self.row.generation += 1;
         self.row.completed_at = Some(now.wall);
-        self.row.receipt_sha256 = Some(receipt_sha256);
+        self.row.receipt = Some(receipt);
         true
     }
 

@@ -233,7 +233,8 @@ impl Runs {
             RunStep::WriteReceipt => {
                 let generation = run.row().generation + 1;
                 let (drop, of) = (turn.directory(), name.clone());
-                let act = Act::WriteRunReceipt { drop, run: of, generation };
+                let has_sentinel = directory.sentinel.is_some();
+                let act = Act::WriteRunReceipt { drop, run: of, generation, has_sentinel };
                 run.attempt_begun(turn.start(IntakeAct::WriteRunReceipt(name.clone()), act));
             }
         }
@@ -286,18 +287,21 @@ impl Runs {
         reply: Result<Outcome, Setback>,
         turn: &mut IntakeTurn<'_>,
     ) -> bool {
-        let Ok(Outcome::RunReceiptWritten { path, fingerprint, sha256 }) = reply else {
+        let Ok(Outcome::RunReceiptWritten { written, sentinel }) = reply else {
             self.put_off(name, turn);
             return false;
         };
         let Some(run) = self.tracked.get_mut(name) else { return false };
-        let is_completed = run.complete(sha256, turn.now());
+        let is_completed = run.complete(written.line.clone(), turn.now());
+        turn.record(Record::LedgerAppended(written));
         if is_completed {
             write_row(run, turn);
             turn.say(super::uploads::completed(run.row().clone(), directory, None));
-            let Some(as_name) = directory.sentinel.clone() else { return true };
+            let Some((file, as_name)) = sentinel.zip(directory.sentinel.clone()) else {
+                return true;
+            };
             let (drop, run) = (turn.directory(), name.clone());
-            let sentinel = Sentinel { drop, run, path, version: fingerprint, name: as_name };
+            let sentinel = Sentinel { drop, run, file, name: as_name };
             for to in &directory.destinations {
                 let admit = ToTransfers::AdmitSentinel(sentinel.clone());
                 turn.say(Dispatch::Transfers(to.clone(), admit));

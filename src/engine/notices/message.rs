@@ -1,9 +1,9 @@
 //! Facts as messages: what a record, or what was found, says to people.
 
 use crate::model::{
-    Channel, DestinationName, DestinationState, DirectoryHealth, DirectoryName, Notice,
-    NoticeFacts, NoticeGroup, NoticeId, NoticeKind, NoticeNumber, Record, RunRow, SourcePath,
-    Space, WallTime, WatchState,
+    Channel, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
+    Fact, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeKind, NoticeNumber, Record, RunRow,
+    SourcePath, Space, WallTime, WatchState,
 };
 
 /// A notice that has no id and no channel yet.
@@ -49,7 +49,22 @@ impl Message {
             let halted = is_halted.then(|| Self::halted(destination, Some(reason)));
             return reached.into_iter().chain(halted).collect();
         }
+        if let Record::LedgerAppended(written)
+        | Record::Upload(_, Fact::ReceiptWritten { written, .. }) = record
+        {
+            return written.damaged.iter().map(Self::ledger).collect();
+        }
         Vec::new()
+    }
+
+    /// A ledger that is damaged: what comes goes into the next one of its name.
+    fn ledger(damaged: &DamagedLedger) -> Self {
+        let facts = NoticeFacts {
+            name: damaged.ledger.to_string(),
+            reason: Some(damaged.why.clone()),
+            ..NoticeFacts::default()
+        };
+        Self::new(NoticeKind::ReceiptsDamaged, &[damaged.ledger.as_str()], false, facts)
     }
 
     /// A drop directory that is unreadable; or readable again, once a scan has seen it.
@@ -131,6 +146,7 @@ impl Message {
             destinations: destinations.to_vec(),
             name: row.name.to_string(),
             outcome: row.outcome.clone(),
+            ledger: row.receipt.clone(),
             ..NoticeFacts::default()
         };
         let facts = facts

@@ -11,7 +11,7 @@ use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::model::{
     Admission, DirectoryName, Fact, Failure, FailureKind, Fingerprint, Now, ParkReason, Place,
-    Provenance, Record, SourcePath, Target, UploadId,
+    Provenance, Record, SentinelFile, SourcePath, Target, UploadId,
 };
 
 /// A file that is admitted, as the admission sees it.
@@ -30,14 +30,12 @@ pub(in crate::engine) struct Settled {
     pub provenance: Option<Provenance>,
 }
 
-/// The receipt of a completed run, which is sent to the destination.
+/// The file that tells others that a run is complete.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Sentinel {
     pub drop: DirectoryName,
     pub run: SourcePath,
-    /// Its path below the directory of receipts.
-    pub path: SourcePath,
-    pub version: Fingerprint,
+    pub file: SentinelFile,
     /// The name under which it is sent.
     pub name: String,
 }
@@ -98,7 +96,7 @@ impl Transfers {
             reading: intake.runs().reading(&sentinel.run),
             at: turn.now().wall,
         };
-        let planned = self.admission(&sentinel.path, sentinel.version, words, turn);
+        let planned = self.admission(&sentinel.file.path, sentinel.file.version, words, turn);
         let Some(planned) = planned else { return };
         let target = Target { name: sentinel.name.to_owned(), ..planned.target };
         let admission = Admission { is_sentinel: true, target, ..planned };

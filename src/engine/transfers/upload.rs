@@ -375,7 +375,7 @@ impl Upload {
             drop: self.ticket.drop.clone(),
             path: self.ticket.path.clone(),
             fingerprint: self.ticket.fingerprint,
-            is_receipt: self.ticket.is_sentinel,
+            is_sentinel: self.ticket.is_sentinel,
             provenance: self.ticket.provenance.as_deref().copied(),
         }
     }

@@ -92,7 +92,7 @@ fn facts() -> Vec<Fact> {
         Fact::Renamed { name: "m".into() },
         Fact::Described,
         Fact::Verified { mark: None::<ContentMark>, there: None, etag: None, at: AT },
-        Fact::ReceiptWritten { sha256: [0; 32], at: AT },
+        Fact::ReceiptWritten { written: written(), at: AT },
         Fact::ExportIntended { place: place(), at: AT },
         Fact::ExportStarted { job: ExportId::new("j"), at: AT },
         Fact::ExportFailed { message: "no".into() },
@@ -193,7 +193,7 @@ fn an_export_is_intended_started_and_ends_and_the_receipt_waits_for_it() {
     let started = Fact::ExportStarted { job: ExportId::new("j"), at: AT };
     let failed = Fact::ExportFailed { message: "no".into() };
     let exported = Fact::Exported { job: ExportId::new("j"), at: AT };
-    let receipt = Fact::ReceiptWritten { sha256: [0; 32], at: AT };
+    let receipt = Fact::ReceiptWritten { written: written(), at: AT };
     for (fact, forbidden) in [
         (&intended, vec![&intended, &receipt]),
         (&started, vec![&started, &intended, &receipt]),
@@ -303,4 +303,14 @@ fn what_is_in_flight_is_counted_once_however_it_ends() {
     let again = UploadState { bytes_sent: ByteCount(90), ..sending };
     assert_eq!(again.bytes_sent_again(ByteCount(50)), ByteCount(40));
     assert_eq!(again.bytes_sent_again(ByteCount(100)), ByteCount(0));
+}
+
+fn written() -> Box<crate::model::WrittenLine> {
+    let line = crate::model::LineRef {
+        ledger: String::from("d/r.jsonl").into(),
+        seq: 1,
+        offset: 0,
+        sha256: [0; 32],
+    };
+    Box::new(crate::model::WrittenLine { line, head: Default::default(), damaged: None })
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use super::{Result, damaged, unsigned};
+use super::{Result, damaged, read_line, unsigned};
 use crate::model::{ByteCount, DirectoryName, RunOutcome, RunRow, RunState, SourcePath, WallTime};
 
 pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
@@ -23,7 +23,7 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
         opened_at: WallTime(row.get("opened_at_ns")?),
         closed_at: time("closed_at_ns")?,
         completed_at: time("completed_at_ns")?,
-        receipt_sha256: row.get("receipt_sha256")?,
+        receipt: read_line(row)?,
         outcome: outcome.map(|word| RunOutcome { word, is_success }),
     })
 }

@@ -96,7 +96,8 @@ const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.size_bytes, u.mtime_ns,
     u.remote_file_id, u.remote_name, ifnull(u.whole_md5, \
         CASE WHEN u.part_count = 1 THEN (SELECT md5 FROM parts WHERE upload_id = u.id) END) AS md5, \
     u.whole_sha256, u.mark_md5, u.mark_part_size_bytes, u.completed_at_ns, \
-    u.receipt_sha256 FROM uploads u ";
+    u.receipt_sha256, u.ledger_seq, u.ledger_offset, l.name AS ledger \
+    FROM uploads u LEFT JOIN ledgers l ON l.id = u.ledger_id ";
 /// Newer uploads of the same path to the same destination leave the older ones out.
 const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
@@ -315,11 +316,12 @@ impl Snapshot {
     ) -> Result<Vec<ArrivedFile>> {
         let of = run.condition();
         let sql = format!(
-            "SELECT u.id, u.path, u.size_bytes, u.etag_mode, u.remote_file_id, u.receipt_sha256, \
+            "SELECT u.id, u.path, u.size_bytes, u.etag_mode, u.remote_file_id, \
              ifnull(u.mark_part_size_bytes, u.remote_mark_part_size_bytes), \
              ifnull(u.mark_md5, u.remote_mark_md5), u.remote_mark_part_size_bytes, \
-             u.remote_mark_md5, u.remote_etag FROM uploads u \
-             WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
+             u.remote_mark_md5, u.remote_etag, u.receipt_sha256, \
+             u.ledger_seq, u.ledger_offset, l.name AS ledger \
+             FROM uploads u LEFT JOIN ledgers l ON l.id = u.ledger_id WHERE u.drop_name = ?1 AND u.{of} AND u.destination = ?3 AND u.id > ?4 \
              AND u.stage = 'receipted' AND u.sentinel = 0 \
              AND EXISTS (SELECT 1 FROM destination_targets d \
                 WHERE d.destination = u.destination AND d.target_id = u.target_id) \
@@ -337,12 +339,12 @@ impl Snapshot {
                 sent: SentFile {
                     size: ByteCount(rows::unsigned_at(row, 2)?),
                     etag_mode: rows::etag_mode(row.get_ref(3)?.as_str()?)?,
-                    mark: rows::mark(row, 6, 7)?,
-                    told: rows::mark(row, 8, 9)?,
-                    etag: row.get::<_, Option<String>>(10)?.map(|etag| ETag::from_header(&etag)),
+                    mark: rows::mark(row, 5, 6)?,
+                    told: rows::mark(row, 7, 8)?,
+                    etag: row.get::<_, Option<String>>(9)?.map(|etag| ETag::from_header(&etag)),
                 },
                 remote: RemoteFileId::new(row.get::<_, String>(4)?),
-                receipt_sha256: row.get(5)?,
+                receipt: rows::read_line(row)?,
             })
         })?;
         found.collect()
@@ -378,7 +380,7 @@ fn read_file(row: &Row<'_>) -> Result<RunFile> {
         sha256: row.get("whole_sha256")?,
         parts_md5: md5("mark_md5")?,
         part_size_bytes: part_size.map(i64::cast_unsigned),
-        receipt_sha256: row.get("receipt_sha256")?,
+        receipt: rows::read_line(row)?,
         completed_at: row.get::<_, Option<i64>>("completed_at_ns")?.map(WallTime),
     })
 }

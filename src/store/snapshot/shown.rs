@@ -3,8 +3,9 @@
 use super::{RunShown, Selection};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Md5, ParkReason, PartNumber,
-    RunState, Scope, SourcePath, Stage, Standing, UploadId, UploadState, WallTime,
+    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, LineRef, Md5,
+    ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing, TargetAddress, UploadId,
+    UploadState, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -45,6 +46,8 @@ pub struct Database {
     pub care: Cared,
     pub size_bytes: u64,
     pub wal_bytes: u64,
+    /// Ledgers of receipts that are not as the rows know them.
+    pub damaged_ledgers: Vec<DamagedLedger>,
 }
 
 /// Notices that are still to be sent.
@@ -178,7 +181,8 @@ pub struct Detail {
     pub begun_at: Option<WallTime>,
     pub verified_at: Option<WallTime>,
     pub receipted_at: Option<WallTime>,
-    pub receipt_sha256: Option<[u8; 32]>,
+    /// The line that is its receipt.
+    pub receipt: Option<LineRef>,
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
@@ -189,6 +193,8 @@ pub struct Detail {
     /// Its export, once one was intended.
     pub export: Option<ExportShown>,
     pub platform: String,
+    /// The target that it goes to, or was completed at; none when its row is not there.
+    pub target: Option<TargetAddress>,
     /// When its parts and attempts were removed, for it ended long ago.
     pub pruned_at: Option<WallTime>,
     pub parts: Vec<PartShown>,

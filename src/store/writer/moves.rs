@@ -16,13 +16,14 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::columns::at;
 use super::super::rows::{self, Cell, Columns, exact};
+use super::exports::{exported_columns, intended_columns, started_columns};
 use super::rate::Accepted;
 use super::refused::Written;
-use super::{Result, attempts};
+use super::{Result, attempts, ledgers};
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
-    Admission, ByteCount, ContentMark, ETag, ExportId, ExportPlace, Fact, IllegalFact, ParkReason,
-    PartNote, PartNumber, PartState, Stage, UploadId, UploadState, WallTime,
+    Admission, ByteCount, ContentMark, ETag, Fact, IllegalFact, ParkReason, PartNote, PartNumber,
+    PartState, Stage, UploadId, UploadState, WallTime, WrittenLine,
 };
 
 /// Counts as sent what was in flight when the last process ended: nothing is any more.
@@ -52,6 +53,7 @@ pub(super) struct Moves {
     refused: BTreeSet<UploadId>,
     /// What the transaction added to the bytes accepted.
     pub(super) accepted: Accepted,
+    ledger: Option<ledgers::LastLedger>,
 }
 
 /// An upload as the transaction has it.
@@ -88,6 +90,7 @@ impl Moves {
         self.uploads.clear();
         self.admitted.clear();
         self.behind.clear();
+        self.ledger = None;
     }
 
     /// Returns whether a fact follows from what was refused. The engine parks an upload that it has taken
@@ -155,8 +158,21 @@ impl Moves {
             self.behind.push(id);
         }
         upload.take(connection, (id, fact), next, &mut self.accepted)?;
+        if let Fact::ReceiptWritten { written, .. } = fact {
+            let ledger = ledgers::note(connection, written, &mut self.ledger)?;
+            upload.columns.extend(ledgers::columns(written, ledger)?);
+        }
         parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
         Ok(written)
+    }
+
+    /// Writes how far a ledger is durable by a line that is no upload's.
+    pub(super) fn appended(
+        &mut self,
+        connection: &Connection,
+        written: &WrittenLine,
+    ) -> Result<()> {
+        ledgers::note(connection, written, &mut self.ledger).map(|_| ())
     }
 
     /// Writes the state of every upload that was moved, in the order of their rows.
@@ -354,33 +370,6 @@ fn found_columns(
     Ok(columns)
 }
 
-fn intended_columns(place: &ExportPlace, at: WallTime) -> [(&'static str, Value); 5] {
-    [
-        ("export_state", "intended".to_owned().into()),
-        ("export_volume", place.volume.clone().into()),
-        ("export_location", place.location.clone().into()),
-        ("export_intended_at_ns", at.0.into()),
-        ("export_job", Value::Null),
-    ]
-}
-
-fn started_columns(job: &ExportId, at: WallTime) -> [(&'static str, Value); 3] {
-    [
-        ("export_state", "started".to_owned().into()),
-        ("export_job", job.as_str().to_owned().into()),
-        ("export_started_at_ns", at.0.into()),
-    ]
-}
-
-fn exported_columns(job: &ExportId, at: WallTime) -> [(&'static str, Value); 4] {
-    [
-        ("export_state", "completed".to_owned().into()),
-        ("export_job", job.as_str().to_owned().into()),
-        ("exported_at_ns", at.0.into()),
-        ("export_error", Value::Null),
-    ]
-}
-
 /// Returns the columns that belong to one fact alone: what is not in the state of its upload, nor in
 /// other tables.
 fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
@@ -432,11 +421,9 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             vec![text("export_state", "failed"), text("export_error", message)]
         }
         Fact::Exported { job, at } => exported_columns(job, *at).into(),
-        Fact::ReceiptWritten { sha256, at } => vec![
-            ("receipt_sha256", sha256.to_vec().into()),
-            time("receipted_at_ns", *at),
-            time("ended_at_ns", *at),
-        ],
+        Fact::ReceiptWritten { at, .. } => {
+            vec![time("receipted_at_ns", *at), time("ended_at_ns", *at)]
+        }
         Fact::AttemptFailed { failure, .. } => vec![text("last_error", &failure.to_string())],
         Fact::Parked { detail, .. } => vec![text("park_detail", detail)],
         Fact::SourceChanged { at } | Fact::Abandoned { at } => vec![time("ended_at_ns", *at)],

@@ -65,7 +65,7 @@ fn facts_json(facts: &NoticeFacts) -> Value {
         "name": facts.name, "directory": facts.directory, "reason": facts.reason,
         "detail": facts.detail, "outcome": facts.outcome.as_ref().map(|outcome| &outcome.word),
         "outcome_is_success": facts.outcome.as_ref().is_some_and(|outcome| outcome.is_success),
-        "numbers": numbers.collect::<BTreeMap<_, _>>(),
+        "ledger": facts.ledger, "numbers": numbers.collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -76,6 +76,7 @@ fn read_facts(facts: &str, items: Vec<NoticeItem>) -> NoticeFacts {
     let destinations = value["destinations"].as_array().into_iter().flatten();
     let number = |number: NoticeNumber| Some((number, value["numbers"][number.as_str()].as_u64()?));
     NoticeFacts {
+        ledger: serde_json::from_value(value["ledger"].clone()).unwrap_or_default(),
         drop: text("drop").map(DirectoryName::new),
         destinations: destinations.filter_map(Value::as_str).map(DestinationName::new).collect(),
         name: text("name").unwrap_or_default(),

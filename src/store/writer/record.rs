@@ -56,6 +56,7 @@ pub(super) fn write_record(
             finish_drop(connection, destination, drop, name, *at)?;
         }
         Record::Unit(row) => runs::write_row(connection, row)?,
+        Record::LedgerAppended(written) => moves.appended(connection, written)?,
         Record::RunWords { drop, run, words, samples } => {
             runs::write_words(connection, drop, run, words, samples)?;
         }

@@ -50,11 +50,13 @@ pub(super) fn end_disposal(
 pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO runs VALUES (:drop, :run, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
-        :given_up) \
+        :given_up, :ledger, :seq, :offset) \
         ON CONFLICT DO UPDATE SET state = :state, reason = :reason, file_count = :files, \
         size_bytes = :size, closed_file_count = :closed_files, generation = :generation, \
         closed_at_ns = :closed, completed_at_ns = :completed, receipt_sha256 = :receipt, \
-        outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up";
+        outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up, \
+        ledger = :ledger, ledger_seq = :seq, ledger_offset = :offset";
+    let receipt = row.receipt.as_ref();
     connection.prepare_cached(sql)?.execute(named_params! {
         ":drop": row.drop.as_str(),
         ":run": row.name.as_bytes(),
@@ -68,7 +70,10 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
         ":opened": row.opened_at.0,
         ":closed": row.closed_at.map(|at| at.0),
         ":completed": row.completed_at.map(|at| at.0),
-        ":receipt": row.receipt_sha256,
+        ":receipt": receipt.map(|line| line.sha256),
+        ":ledger": receipt.map(|line| line.ledger.as_str()),
+        ":seq": receipt.map(|line| saturated(line.seq)),
+        ":offset": receipt.map(|line| saturated(line.offset)),
         ":outcome": row.outcome.as_ref().map(|outcome| outcome.word.as_str()),
         ":success": row.outcome.as_ref().map(|outcome| outcome.is_success),
     })?;

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use super::super::run_states::until_run;
 use super::super::stage::{Options, Stage, until};
 use super::receiver::{Receiver, Reply};
-use super::{DROP, add, until_told, write_secret};
+use super::{DROP, add, until_told, with_head, write_secret};
 
 /// The path of the receiver's address, which is a secret as Slack's is.
 const PATH: &str = "services/T0SECRETB0planted";
@@ -47,7 +47,8 @@ fn a_webhook_that_fails_first_has_each_fact_once_under_its_id_and_signed() {
     assert_eq!(requests.len(), 5, "tried until it was taken, and not once more");
     let told = requests[0].json();
     assert_eq!((&told["kind"], &told["name"]), (&"run-completed".into(), &"run1".into()));
-    assert_eq!(told["text"], "run1 of lab is all at to-sevenbridges: 1 file, 5 B");
+    let sentence = "run1 of lab is all at to-sevenbridges: 1 file, 5 B";
+    assert_eq!(told["text"], with_head(&stage, "run1", sentence));
     for request in &requests {
         assert_eq!(request.body, requests[0].body, "the same at each try");
         assert_eq!(request.line, format!("POST /{PATH} HTTP/1.1"));
@@ -120,8 +121,9 @@ fn a_notice_that_is_refused_holds_up_none_behind_it_and_status_says_so() {
     let taken = until("another is taken", || {
         receiver.requests().into_iter().find(|request| request.is_taken())
     });
-    let slack = serde_json::json!({ "text": "run2 of lab is all at to-sevenbridges: 1 file, 5 B" });
-    assert_eq!(taken.json(), slack);
+    let sentence = "run2 of lab is all at to-sevenbridges: 1 file, 5 B";
+    let text = with_head(&stage, "run2", sentence);
+    assert_eq!(taken.json(), serde_json::json!({ "text": text }));
     let notices = until("one waits", || {
         Some(stage.status()["notices"].clone()).filter(|notices| notices["waiting"] == 1)
     });

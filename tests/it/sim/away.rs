@@ -13,6 +13,7 @@ use dropferry::testing::model::{
 
 use super::acts::Fault;
 use super::check;
+use super::receipts::PowerCut;
 use super::world::{Life, Step, World};
 
 const TEN: &[u8] = b"0123456789";
@@ -119,7 +120,7 @@ fn an_hour_without_the_share_parks_nothing_and_everything_goes_on_by_itself() {
 fn which_directory_it_was_is_remembered_when_the_daemon_starts_without_the_share() {
     for seed in 0..10 {
         let (world, life) = sending(seed);
-        let mut world = world.crashed(&life, true);
+        let mut world = world.crashed(&life, Some(PowerCut::Lost));
         let share = unmount(&mut world);
         let mut life = world.start();
         until(&mut world, &mut life, is_deaf);

@@ -1,11 +1,11 @@
 //! What must hold after every run, however often it was cut.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dropferry::testing::model::{EndReason, Stage, UploadId, WallTime};
 use dropferry::testing::store::snapshot::Status;
 
-use super::receipts::rendered;
+use super::receipts::PowerCut;
 use super::world::{Life, World};
 
 /// Every file is there once, whole, receipted; nothing else is; rows and memory agree.
@@ -33,15 +33,20 @@ pub(super) fn at_rest(world: &World, life: &Life) {
     rows_and_memory_agree(world, life);
 }
 
-/// A receipt stands exactly for what completed, durable, with the digest in the row, and rendering
-/// it again gives the same bytes. An upload that was given up after it was verified may have one: it was
-/// being written just then, and what it says is true.
+/// What completed has exactly one line, durable, where its row says, in a chain that holds; and no line that was
+/// answered ever went. An upload that was given up after it was verified may have one: it was being written
+/// just then, and what it says is true.
 fn receipts_prove_completion(world: &World) {
+    world.receipts.assert_kept();
     let completed = completed(world);
-    let receipts: BTreeSet<_> = world.receipts.ids().into_iter().collect();
-    let missing: Vec<_> = completed.difference(&receipts).collect();
+    let mut lines = BTreeMap::new();
+    for (id, line) in world.receipts.of_uploads() {
+        let second = lines.insert(id, line);
+        assert!(second.is_none(), "a second line of {id}: {second:?}");
+    }
+    let missing: Vec<_> = completed.iter().filter(|id| !lines.contains_key(id)).collect();
     assert!(missing.is_empty(), "completed without receipts: {missing:?}");
-    for id in receipts.difference(&completed) {
+    for id in lines.keys().filter(|id| !completed.contains(id)) {
         let detail = world.rows().detail(*id).expect("it can be read").expect("it is stored");
         let stage = detail.upload.state.stage;
         let is_given_up = stage == Stage::Ended(EndReason::Abandoned);
@@ -49,11 +54,8 @@ fn receipts_prove_completion(world: &World) {
     }
     for id in completed {
         let detail = world.rows().detail(id).expect("it can be read").expect("it is stored");
-        let digest = world.receipts.durable_digest(id);
-        assert!(digest.is_some(), "the receipt of {id} is durable");
-        assert_eq!(digest, detail.receipt_sha256, "the receipt of {id} and its row");
-        let again = super::receipts::digest_of(&rendered(detail));
-        assert_eq!(digest, Some(again), "the receipt of {id}, rendered again");
+        assert_eq!(lines.get(&id), detail.receipt.as_ref(), "the receipt of {id} and its row");
+        assert!(world.receipts.holds(detail.receipt.as_ref()), "the receipt of {id} is durable");
     }
 }
 
@@ -85,7 +87,7 @@ fn little_sent_again(world: &World) {
 
 /// What is loaded from the rows is what lived on, and breaks no invariant.
 fn rows_and_memory_agree(world: &World, life: &Life) {
-    drop(world.crashed(life, true).start());
+    drop(world.crashed(life, Some(PowerCut::Lost)).start());
 }
 
 pub(super) fn status(world: &World) -> Status {

@@ -4,6 +4,7 @@ use dropferry::testing::engine::settings::PartsInFlight;
 use dropferry::testing::model::{Describes, NamePolicy, Traits};
 
 use super::check;
+use super::receipts::PowerCut;
 use super::scenarios::put_there;
 use super::world::{Life, PART, PARTS_IN_FLIGHT, Step, World, traits};
 
@@ -15,11 +16,11 @@ fn small_world(seed: u64) -> World {
 }
 
 /// Runs a world until it is quiet, and shows what a crash would leave, after every effect: without
-/// and, where a receipt is not synced, with a power cut.
+/// and, where a receipt is not synced, with a power cut of one kind after another.
 pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -> (u32, Life) {
     let mut life = world.start();
     let mut count = 0;
-    visit(count, world.crashed(&life, false));
+    visit(count, world.crashed(&life, None));
     loop {
         let step = world.step(&mut life);
         match step {
@@ -29,10 +30,11 @@ pub(super) fn each_crash(world: &mut World, mut visit: impl FnMut(u32, World)) -
             Step::Act(_) | Step::Committed => {}
         }
         count += 1;
-        visit(count, world.crashed(&life, false));
-        if step == Step::Act("rename receipt") {
+        visit(count, world.crashed(&life, None));
+        if step == Step::Act("append receipt") {
             count += 1;
-            visit(count, world.crashed(&life, true));
+            let cut = PowerCut::ALL[usize::try_from(count % 4).expect("small")];
+            visit(count, world.crashed(&life, Some(cut)));
         }
     }
     (count + 1, life)

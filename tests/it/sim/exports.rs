@@ -6,6 +6,7 @@ use super::acts::Fault;
 use super::check;
 use super::crashes::{each_crash, told};
 use super::random::Random;
+use super::receipts::PowerCut;
 use super::world::{Life, World, traits};
 
 fn exporting_world(seed: u64) -> World {
@@ -145,7 +146,8 @@ fn random_faults_and_crashes_make_one_job_for_each_file() {
         for _ in 0..dice.below(200) {
             world.step(&mut life);
             if dice.per_mille(20) {
-                world = world.crashed(&life, dice.per_mille(500));
+                world =
+                    world.crashed(&life, dice.per_mille(500).then(|| dice.choose(&PowerCut::ALL)));
                 life = world.start();
             }
         }

@@ -22,7 +22,7 @@ fn no_scan_and_no_look_comes_before_all_that_is_stored() {
         check::all_arrived(&world, &life);
         let (begun, received) = world.sent();
         world.write("run/late", b"late");
-        let mut world = world.crashed(&life, false);
+        let mut world = world.crashed(&life, None);
         let mut life = world.start();
         while !life.engine.view().is_loaded() {
             let step = world.step(&mut life);

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::acts::Fault;
 use super::crashes::{each_crash, told};
+use super::receipts::PowerCut;
 use super::scenarios::put_there;
 use super::world::{Life, Step, World, traits};
 
@@ -104,7 +105,10 @@ fn every_crash_point_tells_of_each_completed_drop_under_one_id() {
         points += count;
         until_told(&mut first, &mut life, |world, life| {
             points += 1;
-            finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
+            finish(
+                format!("seed {seed}, crash {points}"),
+                world.crashed(life, Some(PowerCut::Lost)),
+            );
         });
         assert_one_completion(&first);
         assert_eq!(first.told.len(), 1, "without a crash it is told once");
@@ -155,7 +159,10 @@ fn every_crash_point_reports_each_period_once_with_what_was_completed_in_it() {
         });
         until_told(&mut first, &mut life, |world, life| {
             points += 1;
-            finish(format!("seed {seed}, crash {points}"), world.crashed(life, true));
+            finish(
+                format!("seed {seed}, crash {points}"),
+                world.crashed(life, Some(PowerCut::Lost)),
+            );
         });
         report_the_day(&mut first, &mut life);
     }
@@ -213,7 +220,7 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
     while !life.is_durable() {
         world.step(&mut life);
     }
-    let mut world = world.crashed(&life, false);
+    let mut world = world.crashed(&life, None);
     world.faults.push(fault("locate", world.act_counts["locate"] + 1));
     let mut life = world.start();
     until_told(&mut world, &mut life, |_, _| {});
@@ -283,7 +290,7 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
     while !life.is_durable() {
         world.step(&mut life);
     }
-    let mut world = world.crashed(&life, false);
+    let mut world = world.crashed(&life, None);
     let mut life = world.start();
     until_told(&mut world, &mut life, |_, _| {});
     assert_eq!(states(&world, "destination-unreachable"), ["unreachable", "ok"]);
@@ -301,7 +308,7 @@ fn little_room_and_a_credential_that_ends_are_told_once_and_that_they_are_over()
     world.pass(Duration::from_hours(1));
     world.tell(&mut life, Event::Timer);
     until_told(&mut world, &mut life, |_, _| {});
-    let mut world = world.crashed(&life, false);
+    let mut world = world.crashed(&life, None);
     let mut life = world.start();
     until_told(&mut world, &mut life, |_, _| {});
     assert_eq!(states(&world, "disk-low"), ["short"], "once, in two lives");

@@ -60,7 +60,7 @@ fn a_pause_holds_over_a_crash_and_a_resume_loses_nothing() {
                 world.order(&mut life, Verb::Pause, Scope::All);
                 world.land(&mut life);
                 let before = world.sent();
-                let mut world = world.crashed(&life, false);
+                let mut world = world.crashed(&life, None);
                 let mut life = world.start();
                 // Files settle, scans are made, a day passes: nothing is sent.
                 for _ in 0..50 {
@@ -97,7 +97,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
                     .filter(|upload| !upload.state.stage.is_end() || upload.word() == "abandoned")
                     .map(|upload| upload.admission.id)
                     .collect();
-                let mut world = world.crashed(&life, false);
+                let mut world = world.crashed(&life, None);
                 let life = world.run();
                 let ended = check::status(&world).uploads;
                 let stage = |id: &UploadId| {

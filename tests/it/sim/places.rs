@@ -84,7 +84,7 @@ fn a_source_that_comes_later_finds_the_place_of_the_first_taken_after_a_restart_
                 world.write_at(SOURCES[order[0]], LONG);
                 let mut life = world.run();
                 if restarts {
-                    world = world.crashed(&life, false);
+                    world = world.crashed(&life, None);
                     life = world.start();
                 }
                 world.write_at(SOURCES[order[1]], b"abcdefghij");

@@ -60,7 +60,7 @@ fn what_is_taken_out_and_put_back_sends_nothing_again() {
                 });
             }
         }
-        let restarted = world.crashed(&life, false).run();
+        let restarted = world.crashed(&life, None).run();
         assert_eq!(restarted.engine.view().stored_uploads().len(), 0);
         assert_eq!(sent(&world), before.0);
     }
@@ -147,7 +147,7 @@ fn point_elsewhere(world: &mut World, mut life: Life, restarts: bool) {
     new.state().now = old.1.state().now;
     if restarts {
         life.commit_all();
-        *world = world.crashed(&life, false);
+        *world = world.crashed(&life, None);
         let far = world.fake.clone();
         world.former.push(far.clone());
         (world.settings, world.fake) = (repointed(&old.0), new.clone());
@@ -213,7 +213,7 @@ fn what_was_completed_elsewhere_proves_nothing_and_is_sent_again_by_order_alone(
     life.has_scanned = false;
     // A crash on the way forgets nothing of the order.
     life.commit_all();
-    let mut crashed = world.crashed(&life, false);
+    let mut crashed = world.crashed(&life, None);
     let far_side = crashed.fake.clone();
     let life_again = crashed.run();
     let taken = |far: &Fake| {

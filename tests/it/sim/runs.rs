@@ -3,24 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dropferry::testing::daemon::LineSubject;
 use dropferry::testing::engine::event::{Event, Outcome, ProofCheck, ProofsChecked};
 use dropferry::testing::model::{
     DirectoryName, DisposalDoubt, Disposition, Failure, FailureKind, NoticeKind, RemoteStanding,
     RootIdentity, RunState, SourcePath, Stage, UploadId, WallTime,
 };
 use dropferry::testing::platform::contract::Platform;
-use dropferry::testing::receipt;
 use dropferry::testing::store::snapshot::{Proving, RunRef, UploadShown};
 
 use super::acts::{Fault, now};
 use super::crashes::{each_crash, told};
+use super::receipts::PowerCut;
 use super::world::{Life, Step, World};
 
 /// Longer than the closing time, the grace and every retry.
 const STEPS_MAX: usize = 20_000;
 
 impl World {
-    /// Writes the run's receipt as the daemon does. Every file that stands in the run must have
+    /// Writes the line that the run is complete, as the daemon does. Every file that stands in the run must have
     /// arrived and have its own receipt by then.
     pub(super) fn write_run_receipt(&mut self, run: &SourcePath, generation: u32) -> Outcome {
         self.assert_proved(run, false);
@@ -28,14 +29,13 @@ impl World {
         let drop = DirectoryName::new("drop");
         let row = snapshot.run(&drop, run).expect("it can be read").expect("it is stored");
         assert_eq!(row.state, RunState::Closed, "only what is closed is completed");
-        let path = receipt::run_path("drop", run, generation);
-        let files =
-            |take: &mut dyn FnMut(dropferry::testing::model::RunFile) -> std::io::Result<()>| {
-                snapshot.run_files(&drop, run, take)
-            };
-        let written = receipt::write_run(self.state(), &path, (&row, generation), files);
-        let (sha256, fingerprint) = written.expect("the disk takes it");
-        Outcome::RunReceiptWritten { path, fingerprint, sha256 }
+        let subject = LineSubject::Run { drop, run: run.clone(), generation };
+        self.rows();
+        let rows = self.rows.get().expect("it is open");
+        let written = self.receipts.append(rows, self.now.wall, subject);
+        let written = Box::new(written.expect("the disk takes it"));
+        self.receipts.sync(&written);
+        Outcome::RunReceiptWritten { written, sentinel: None }
     }
 
     /// Asks about two files of a run, as the daemon asks about many; receipts are looked for.
@@ -45,7 +45,7 @@ impl World {
         let files = snapshot.arrived_files(&run, &check.destination, check.after, 2);
         let files = files.expect("it can be read");
         for file in &files {
-            if self.receipts.durable_digest(file.upload) != file.receipt_sha256 {
+            if !self.receipts.holds(file.receipt.as_ref()) {
                 let why = format!("the receipt of {} is damaged", file.path);
                 let doubt = DisposalDoubt::ReceiptDamaged(why);
                 return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt)));
@@ -116,8 +116,7 @@ impl World {
                 continue;
             }
             let is_receipted = uploads.any(|upload| {
-                upload.word() == "completed"
-                    && self.receipts.durable_digest(upload.admission.id).is_some()
+                upload.word() == "completed" && self.receipts.proves(upload.admission.id)
             });
             assert!(is_receipted, "{path} has no receipt");
             let is_there = self
@@ -206,7 +205,7 @@ fn each_crash_until_disposed(world: &mut World, life: &mut Life, seed: u64) -> u
             Step::Act("scan") => {}
             Step::Act(_) | Step::Committed => {
                 count += 1;
-                let mut crashed = world.crashed(life, true);
+                let mut crashed = world.crashed(life, Some(PowerCut::Lost));
                 told(format!("seed {seed}, late crash {count}"), || {
                     let mut life = crashed.start();
                     until_disposed(&mut crashed, &mut life);
@@ -324,12 +323,9 @@ fn a_file_that_changes_while_its_closed_unit_is_sent_holds_the_run_up() {
         count += 1;
         assert!(count < STEPS_MAX, "it is not completed");
     }
-    let first = receipt::run_path("drop", &SourcePath::from_bytes(b"run"), 1);
-    let written = std::fs::read(receipt::directory(world.state()).join(first.as_path()));
-    let written: serde_json::Value =
-        serde_json::from_slice(&written.expect("it is there")).expect("JSON");
-    assert_eq!(written["file_count"], 1, "{written}");
-    assert_eq!(written["size_bytes"], 15, "{written}");
+    let completed = world.receipts.completions();
+    let [line] = &completed[..] else { panic!("one line: {completed:?}") };
+    assert_eq!((line.wave, line.file_count, line.bytes), (1, 1, 15), "{line:?}");
 }
 
 /// Lets time pass, and says whether a source went.
@@ -440,7 +436,7 @@ fn a_disposal_that_was_intended_and_is_not_wanted_any_more_puts_back_what_it_set
     until_completed(&mut world, &mut life);
     assert!(!any_goes_within(&mut world, &mut life, 900));
     assert!(world.act_counts.get("dispose").is_some_and(|count| *count > 2));
-    let mut world = world.crashed(&life, true);
+    let mut world = world.crashed(&life, Some(PowerCut::Lost));
     world.settings.drops[0].disposition = Disposition::Keep;
     world.faults.clear();
     let mut life = world.start();

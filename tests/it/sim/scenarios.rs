@@ -355,7 +355,7 @@ fn a_wait_that_ended_while_the_daemon_was_down_is_over_at_start() {
     {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
-    let mut world = world.crashed(&life, false);
+    let mut world = world.crashed(&life, None);
     world.pass(Duration::from_hours(1));
     let life = world.run();
     check::all_arrived(&world, &life);
@@ -380,7 +380,7 @@ fn a_file_that_changes_or_vanishes_while_its_begin_is_unanswered_leaves_no_orpha
         let paths = vec![SourcePath::from_bytes(b"run/large")];
         world.tell(&mut life, Event::Hint { drop, paths });
         if seed % 2 == 0 {
-            world = world.crashed(&life, false);
+            world = world.crashed(&life, None);
             life = world.start();
         }
         world.settle(&mut life);
@@ -403,7 +403,7 @@ fn destinations_at_different_versions_are_not_sent_what_they_have() {
     while !is_first(&world) {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
-    let mut world = world.crashed(&life, false);
+    let mut world = world.crashed(&life, None);
     let life = world.run();
     assert_eq!(check::status(&world).uploads.len(), 4, "two versions at two destinations");
     check::at_rest(&world, &life);

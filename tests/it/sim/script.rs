@@ -17,6 +17,7 @@ use dropferry::testing::model::{
 };
 
 use super::random::Random;
+use super::receipts::PowerCut;
 use super::story;
 use super::world::{Life, World, traits};
 
@@ -119,7 +120,9 @@ pub(super) fn happen(line: &str, world: &mut World, mut life: Life, whole: &Sett
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
         ["crash"] | ["power-cut"] => {
-            *world = world.crashed(&life, words[0] == "power-cut");
+            let cut = PowerCut::ALL[usize::try_from(world.crash_count % 4).expect("small")];
+            let power_cut = (words[0] == "power-cut").then_some(cut);
+            *world = world.crashed(&life, power_cut);
             return world.start();
         }
         ["stop"] => return stop(world, life),
@@ -164,7 +167,7 @@ fn stop(world: &mut World, mut life: Life) -> Life {
         world.step(&mut life);
     }
     let crash_count = world.crash_count;
-    *world = world.crashed(&life, false);
+    *world = world.crashed(&life, None);
     // Nothing was cut, so nothing may be sent again for it.
     world.crash_count = crash_count;
     world.start()

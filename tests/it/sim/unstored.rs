@@ -21,12 +21,12 @@ fn memory_and_rows_agree_on_what_could_not_be_stored_and_a_retry_goes_on() {
         assert_eq!(holds(&life), [parked], "seed {seed}: the other file has arrived");
 
         // A start compares what the rows hold with what memory had.
-        let mut world = world.crashed(&life, false);
+        let mut world = world.crashed(&life, None);
         let mut later = world.run();
         assert_eq!(holds(&later), [parked], "seed {seed}: it is no better after a start");
 
         for life in [&mut life, &mut later] {
-            let mut world = world.crashed(life, false);
+            let mut world = world.crashed(life, None);
             world.absurd = None;
             let mut life = world.start();
             world.load_all(&mut life);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use dropferry::testing::daemon::LineSubject;
 use dropferry::testing::daemon::desk::{Desk, Task};
 use dropferry::testing::daemon::{portion, stored};
 use dropferry::testing::engine::check;
@@ -19,7 +20,7 @@ use dropferry::testing::engine::{Engine, Portion, StoredUpload};
 use dropferry::testing::model::{
     ByteCount, Call, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
     FailureKind, Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record,
-    Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime,
+    Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime, WrittenLine,
 };
 use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::testing::store;
@@ -29,7 +30,7 @@ use dropferry::testing::store::writer::{Applied, Writer};
 
 use super::acts::{Fault, name_of, setback};
 use super::random::Random;
-use super::receipts::Receipts;
+use super::receipts::{PowerCut, Receipts};
 use super::story;
 use super::twin::{self, Twin};
 
@@ -88,7 +89,7 @@ pub(super) struct World {
     /// Of this file the far side says a length that no row can hold.
     pub(super) absurd: Option<&'static str>,
     /// What the checks and the acts read the rows with: to open one costs more than all that is read.
-    rows: OnceCell<Snapshot>,
+    pub(super) rows: OnceCell<Snapshot>,
     directory: tempfile::TempDir,
     inode: u64,
     /// How often anything was done to any file.
@@ -117,8 +118,8 @@ pub(super) struct Life {
 /// Something that may happen next.
 enum Pending {
     Act(ActId, Box<Act>),
-    /// A receipt was renamed into place; the sync of its directory is to come.
-    Sync(ActId, UploadId),
+    /// The line of an upload was appended; the sync of its ledger is to come.
+    Sync(ActId, UploadId, Box<WrittenLine>),
 }
 
 /// What a step was.
@@ -208,12 +209,13 @@ impl World {
         let mut settings = settings(policy);
         settings.destinations[0].traits = traits;
         let fake = Fake::new(traits);
+        let directory = new_state();
         fake.state().now = WallTimeOrZero(START);
         Self {
             fake,
             former: Vec::new(),
             files: BTreeMap::new(),
-            receipts: Receipts::default(),
+            receipts: Receipts::new(directory.path()),
             settings,
             now: Now { monotonic: Monotonic(Duration::ZERO), wall: START },
             random: Random(seed),
@@ -237,19 +239,16 @@ impl World {
             root: RootIdentity::new("first"),
             expects: None,
             rows: OnceCell::new(),
-            directory: new_state(),
+            directory,
             inode: 0,
             ctime: 0,
         }
     }
 
     /// Returns the world as a crash at this moment leaves it; a power cut takes more with it.
-    pub(super) fn crashed(&self, life: &Life, power_cut: bool) -> Self {
-        let mut receipts = self.receipts.clone();
-        if power_cut {
-            receipts.cut_power();
-        }
+    pub(super) fn crashed(&self, life: &Life, power_cut: Option<PowerCut>) -> Self {
         let directory = directory();
+        let receipts = self.receipts.crashed(directory.path(), power_cut);
         for name in DATABASE {
             let from = self.state().join(name);
             if from.exists() {
@@ -459,15 +458,15 @@ impl World {
         match life.pending.swap_remove(index) {
             Pending::Act(id, act) => {
                 if let Act::WriteReceipt { upload } = *act {
-                    self.rename(life, id, upload)
+                    self.append(life, id, upload)
                 } else {
                     self.do_act(life, id, *act)
                 }
             }
-            Pending::Sync(id, upload) => {
+            Pending::Sync(id, upload, written) => {
                 story::line(&self.now, || format!("u{} sync receipt", upload.0));
-                let sha256 = self.receipts.sync(upload);
-                let outcome = Ok(Outcome::ReceiptWritten { sha256 });
+                self.receipts.sync(&written);
+                let outcome = Ok(Outcome::ReceiptWritten(written));
                 self.tell(life, Event::Outcome { act: id, outcome });
                 Step::Act("sync receipt")
             }
@@ -517,27 +516,36 @@ impl World {
         }
     }
 
-    fn rename(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
+    fn append(&mut self, life: &mut Life, id: ActId, upload: UploadId) -> Step {
         let fault = self.fault_for("write receipt");
         story::line(&self.now, || {
             format!(
-                "u{} rename receipt{}",
+                "u{} append receipt{}",
                 upload.0,
                 if fault.is_some() { " -> failed" } else { "" }
             )
         });
-        let mut is_renamed = false;
+        let mut written = None;
         if fault.is_none_or(|fault| fault.after) {
-            let detail = self.rows().detail(upload).expect("it can be read").expect("it is stored");
-            is_renamed = self.receipts.rename(detail, upload);
+            self.rows();
+            let rows = self.rows.get().expect("it is open");
+            // Nothing is written where the upload was given up since it was asked for.
+            let subject = LineSubject::Upload(upload);
+            written = self.receipts.append(rows, self.now.wall, subject).ok();
         }
-        if is_renamed && fault.is_none() {
-            life.pending.push(Pending::Sync(id, upload));
-        } else {
-            let outcome = Err(setback(FailureKind::LocalFault));
-            self.tell(life, Event::Outcome { act: id, outcome });
+        match written {
+            Some(written) if fault.is_none() => {
+                life.pending.push(Pending::Sync(id, upload, Box::new(written)));
+            }
+            written => {
+                if let Some(written) = written {
+                    self.receipts.fail(&written, self.random.per_mille(500));
+                }
+                let outcome = Err(setback(FailureKind::LocalFault));
+                self.tell(life, Event::Outcome { act: id, outcome });
+            }
         }
-        Step::Act("rename receipt")
+        Step::Act("append receipt")
     }
 
     fn do_act(&mut self, life: &mut Life, id: ActId, act: Act) -> Step {

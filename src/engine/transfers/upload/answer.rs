@@ -176,8 +176,8 @@ impl Upload {
             (Outcome::FileDigested { md5, sha256 }, _) => {
                 Decision::fact(Fact::Digested { md5, sha256 })
             }
-            (Outcome::ReceiptWritten { sha256 }, _) => {
-                Decision::fact(Fact::ReceiptWritten { sha256, at })
+            (Outcome::ReceiptWritten(written), _) => {
+                Decision::fact(Fact::ReceiptWritten { written, at })
             }
             (Outcome::Sent { reply: Reply::WholeStored(whole), md5, sent }, _) => {
                 self.on_whole_put(whole, md5, sent, context)

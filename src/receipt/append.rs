@@ -1,0 +1,457 @@
+//! The appender: makes lines durable at the end of their ledgers.
+//!
+//! *Owns* the end of every ledger while the daemon runs; nothing else writes to one. *Promises*: a line that was
+//! answered is durable; lines of one batch and ledger cost one write and one sync; a whole line is never
+//! removed or changed. It reads a ledger once in each life before it goes on with it: up to where the rows know
+//! it, it must hold and be what they know, else it is damaged. A damaged ledger is never written to, and the
+//! next of the same name is gone on with.
+//!
+//! *At a crash* lines may stand in the file that no row knows. Whole lines that continue the chain are
+//! adopted: whoever asks for such a line is answered with it, and it is not written again. What is no whole
+//! line is cut off, and kept beside the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp};
+use super::line::{ExportedLine, LineBody, RunCompletedLine, UploadLine};
+use super::place::{LedgerName, torn_path};
+use super::{make_durable, sync};
+use crate::model::{
+    DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, PathDigest, UploadId, WallTime,
+    WrittenLine,
+};
+
+/// Copied at once where lines are written once more.
+const COPY_BYTES: usize = 1 << 20;
+/// Damaged ledgers of one name that are passed by.
+const NUMBER_MAX: u32 = 1_000;
+
+/// What is to stand in a ledger.
+#[derive(Debug)]
+pub struct WantedLines {
+    /// The first ledger of its name.
+    pub ledger: LedgerName,
+    pub what: WantedLine,
+}
+
+#[derive(Debug)]
+pub enum WantedLine {
+    Upload {
+        /// [`LineBody::Upload`] or [`LineBody::FoundAgain`].
+        body: LineBody,
+        /// Where it was exported to, if anywhere: a line of its own behind that of the upload.
+        exported: Option<ExportedLine>,
+    },
+    RunCompleted(Box<RunCompletedLine>),
+}
+
+/// What the rows know, as the appender asks for it.
+pub trait LedgerRows {
+    /// Returns how far a ledger is known to be durable.
+    fn known(&self, ledger: &str) -> io::Result<KnownLedger>;
+
+    /// Returns the uploads whose lines may stand in a ledger although no row names them.
+    fn awaiting(&self) -> io::Result<BTreeSet<UploadId>>;
+}
+
+/// Appends to the ledgers of one state directory.
+#[derive(Debug)]
+pub struct Appender {
+    state: PathBuf,
+    host: String,
+    /// Ends of ledgers, by the first ledger of the same name.
+    ends: BTreeMap<LedgerName, LedgerEnd>,
+}
+
+/// The end of a ledger that was read as a whole.
+#[derive(Debug)]
+struct LedgerEnd {
+    name: LedgerName,
+    ledger: LedgerPath,
+    head: LedgerHead,
+    /// Lines that no row names.
+    adopted: BTreeMap<UploadId, AdoptedLine>,
+    /// The last line, where it says that the run is complete.
+    completed: Option<(RunCompletedLine, LineRef)>,
+    /// The directory does not hold its name for certain.
+    is_new: bool,
+    /// Ledgers of the same name that were found damaged since the start, and not told of.
+    damaged: Option<DamagedLedger>,
+}
+
+/// The line of an upload that no row names.
+#[derive(Debug)]
+struct AdoptedLine {
+    identity: PathDigest,
+    line: LineRef,
+    is_exported: bool,
+}
+
+/// Why a ledger cannot be gone on with.
+enum EndFault {
+    Damaged(String),
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for EndFault {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl Appender {
+    pub fn new(state: PathBuf, host: String) -> Self {
+        Self { state, host, ends: BTreeMap::new() }
+    }
+
+    /// Makes lines durable, those of each ledger together. Returns, for each that is wanted, its line; of an
+    /// upload that was exported, the line of the upload.
+    pub fn append(
+        &mut self,
+        at: WallTime,
+        wanted: &[WantedLines],
+        rows: &dyn LedgerRows,
+    ) -> Vec<io::Result<WrittenLine>> {
+        let mut by_ledger: BTreeMap<&LedgerName, Vec<usize>> = BTreeMap::new();
+        for (index, wanted) in wanted.iter().enumerate() {
+            by_ledger.entry(&wanted.ledger).or_default().push(index);
+        }
+        let mut answers: BTreeMap<usize, io::Result<WrittenLine>> = BTreeMap::new();
+        for (ledger, indexes) in by_ledger {
+            let lines: Vec<_> = indexes.iter().map(|index| &wanted[*index].what).collect();
+            match self.append_to(ledger, at, &lines, rows) {
+                Ok(written) => answers.extend(indexes.into_iter().zip(written.into_iter().map(Ok))),
+                Err(error) => answers.extend(indexes.into_iter().map(|index| {
+                    (index, Err(io::Error::new(error.kind(), format!("{ledger}: {error}"))))
+                })),
+            }
+        }
+        answers.into_values().collect()
+    }
+
+    /// Forgets what it knows of ledgers: each is read again before it is gone on with. Needed where an answer
+    /// did not reach who asked.
+    pub fn forget(&mut self) {
+        self.ends.clear();
+    }
+
+    /// Whatever fails, the ledger is read again before it is gone on with.
+    fn append_to(
+        &mut self,
+        first: &LedgerName,
+        at: WallTime,
+        lines: &[&WantedLine],
+        rows: &dyn LedgerRows,
+    ) -> io::Result<Vec<WrittenLine>> {
+        let kept = self.ends.remove(first);
+        let path = |end: &LedgerEnd| end.name.path(&self.state);
+        let is_as_left = |end: &LedgerEnd| {
+            fs::metadata(path(end)).is_ok_and(|found| found.len() == end.head.length)
+        };
+        let mut end = match kept {
+            Some(end) if is_as_left(&end) => end,
+            kept => self.open(first, at, kept.as_ref(), rows)?,
+        };
+        let (mut bytes, start) = (Vec::new(), end.head.length);
+        let stamp = LineStamp { at, host: &self.host };
+        let written: Vec<_> = lines.iter().map(|line| end.take(line, &stamp, &mut bytes)).collect();
+        if !bytes.is_empty() {
+            let file = OpenOptions::new().write(true).open(path(&end))?;
+            file.write_all_at(&bytes, start)?;
+            file.sync_data()?;
+            if end.is_new {
+                sync(path(&end).parent().unwrap_or(&self.state))?;
+                end.is_new = false;
+            }
+        }
+        let (head, mut damaged) = (end.head, end.damaged.take());
+        let written =
+            written.into_iter().map(|line| WrittenLine { line, head, damaged: damaged.take() });
+        let written = written.collect();
+        self.ends.insert(first.clone(), end);
+        Ok(written)
+    }
+
+    /// Finds the ledger to go on with, and reads it.
+    fn open(
+        &self,
+        first: &LedgerName,
+        at: WallTime,
+        left: Option<&LedgerEnd>,
+        rows: &dyn LedgerRows,
+    ) -> io::Result<LedgerEnd> {
+        let mut damaged = None;
+        for number in 1..NUMBER_MAX {
+            let name = first.numbered(number);
+            let mut known = rows.known(name.as_str())?;
+            if known.damage.is_some() {
+                continue;
+            }
+            if let Some(left) = left.filter(|left| left.name == name) {
+                // The rows may be behind what was written in this life.
+                known.head =
+                    if left.head.count > known.head.count { left.head } else { known.head };
+            }
+            match LedgerEnd::read(&self.state, name, at, (known.head, rows)) {
+                Ok(end) => return Ok(LedgerEnd { damaged, ..end }),
+                Err(EndFault::Unreadable(error)) => return Err(error),
+                Err(EndFault::Damaged(why)) => {
+                    let ledger = LedgerPath::new(first.numbered(number).as_str());
+                    damaged = Some(DamagedLedger { ledger, why });
+                }
+            }
+        }
+        Err(io::Error::other("a thousand ledgers of this name are damaged"))
+    }
+}
+
+impl LedgerEnd {
+    /// Reads a ledger, adopts what the rows do not know, and cuts off what is no whole line.
+    fn read(
+        state: &Path,
+        name: LedgerName,
+        at: WallTime,
+        (known, rows): (LedgerHead, &dyn LedgerRows),
+    ) -> Result<Self, EndFault> {
+        let path = name.path(state);
+        let Some(file) = open_file(&path, known)? else {
+            return Ok(Self::new(name));
+        };
+        let awaited = if known.count > 0 { rows.awaiting()? } else { BTreeSet::new() };
+        let mut end = Self { is_new: true, ..Self::new(name) };
+        let mut reader = LedgerReader::new(BufReader::with_capacity(COPY_BYTES, &file));
+        let mut torn = None;
+        for line in &mut reader {
+            match line {
+                Ok(line) => end.read_line(&line, known, &awaited)?,
+                Err(LedgerFault::Unreadable(error)) => return Err(error.into()),
+                Err(fault) if fault.is_torn() => torn = Some(fault),
+                Err(fault) => return Err(EndFault::Damaged(fault.to_string())),
+            }
+        }
+        end.head = reader.head();
+        if end.head.length < known.length {
+            let why = torn.map_or_else(
+                || format!("it ends with line {}, and had {}", end.head.count, known.count),
+                |fault| fault.to_string(),
+            );
+            return Err(EndFault::Damaged(why));
+        }
+        if torn.is_some() {
+            cut_tail(&file, &path, end.head.length, at)?;
+        }
+        write_again(&file, known.length, end.head.length)?;
+        Ok(end)
+    }
+
+    fn new(name: LedgerName) -> Self {
+        Self {
+            ledger: LedgerPath::new(name.as_str()),
+            name,
+            head: LedgerHead::default(),
+            adopted: BTreeMap::new(),
+            completed: None,
+            is_new: true,
+            damaged: None,
+        }
+    }
+
+    /// Takes a line that holds.
+    fn read_line(
+        &mut self,
+        line: &LedgerLine,
+        known: LedgerHead,
+        awaited: &BTreeSet<UploadId>,
+    ) -> Result<(), EndFault> {
+        if line.seq == known.count && line.sha256 != known.sha256 {
+            return Err(EndFault::Damaged(format!(
+                "line {}: it is another than was written",
+                line.seq
+            )));
+        }
+        let is_unknown = line.seq > known.count;
+        self.completed = None;
+        // Of what every row knows, only what is waited for may be adopted.
+        if !is_unknown && awaited.is_empty() && line.seq < known.count {
+            return Ok(());
+        }
+        let body = line.body().map_err(|fault| EndFault::Damaged(fault.to_string()))?;
+        let at = LineRef {
+            ledger: self.ledger.clone(),
+            seq: line.seq,
+            offset: line.offset,
+            sha256: line.sha256,
+        };
+        match body {
+            LineBody::Upload(upload) | LineBody::FoundAgain(upload) => {
+                let id = upload.source.id;
+                if is_unknown || awaited.contains(&id) {
+                    let identity = identity(&upload);
+                    self.adopted.insert(id, AdoptedLine { identity, line: at, is_exported: false });
+                }
+            }
+            LineBody::Exported(exported) => {
+                if let Some(adopted) = self.adopted.get_mut(&exported.id) {
+                    adopted.is_exported = true;
+                }
+            }
+            LineBody::RunCompleted(completed) => self.completed = Some((*completed, at)),
+            LineBody::Other { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the line that is wanted: one that is there, or one that is written behind `out`.
+    fn take(&mut self, wanted: &WantedLine, stamp: &LineStamp<'_>, out: &mut Vec<u8>) -> LineRef {
+        match wanted {
+            WantedLine::Upload { body, exported } => {
+                let adopted = body.upload().and_then(|line| {
+                    let adopted = self.adopted.remove(&line.source.id);
+                    adopted.filter(|adopted| adopted.identity == identity(line))
+                });
+                let is_exported = adopted.as_ref().is_some_and(|adopted| adopted.is_exported);
+                let at = adopted
+                    .map(|adopted| adopted.line)
+                    .unwrap_or_else(|| self.write(body, stamp, out));
+                if let Some(exported) = exported.as_ref().filter(|_| !is_exported) {
+                    self.write(&LineBody::Exported(exported.clone()), stamp, out);
+                }
+                at
+            }
+            WantedLine::RunCompleted(completed) => {
+                if let Some((there, at)) = &self.completed
+                    && there == &**completed
+                {
+                    return at.clone();
+                }
+                let at = self.write(&LineBody::RunCompleted(completed.clone()), stamp, out);
+                self.completed = Some(((**completed).clone(), at.clone()));
+                at
+            }
+        }
+    }
+
+    fn write(&mut self, body: &LineBody, stamp: &LineStamp<'_>, out: &mut Vec<u8>) -> LineRef {
+        let offset = self.head.length;
+        let sha256 = self.head.append(out, stamp, body);
+        self.completed = None;
+        LineRef { ledger: self.ledger.clone(), seq: self.head.count, offset, sha256 }
+    }
+}
+
+/// Tells one file at one destination from another: an id may have been given out twice, where a database was
+/// lost.
+fn identity(line: &UploadLine) -> PathDigest {
+    let (source, target) = (&line.source, &line.target);
+    let text = serde_json::json!([
+        source.drop,
+        source.path,
+        source.path_bytes,
+        source.size,
+        source.mtime_ns,
+        target.destination.name,
+        target.remote_id
+    ]);
+    PathDigest::of(text.to_string().as_bytes())
+}
+
+/// Opens a ledger, or makes one where none is known; none when it was made.
+fn open_file(path: &Path, known: LedgerHead) -> Result<Option<File>, EndFault> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && known.count > 0 => {
+            return Err(EndFault::Damaged("it is missing".into()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_durable(path.parent().unwrap_or(path))?;
+            File::create_new(path)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // A pipe in its place would be waited for.
+    if !found.is_file() {
+        return Err(EndFault::Damaged("it is no file".into()));
+    }
+    Ok(Some(OpenOptions::new().read(true).write(true).open(path)?))
+}
+
+/// Cuts off what is no whole line, once it is kept under another name.
+fn cut_tail(file: &File, path: &Path, from: u64, at: WallTime) -> io::Result<()> {
+    let kept = torn_path(path, at);
+    let mut tail = file;
+    tail.seek(SeekFrom::Start(from))?;
+    let mut copy = File::create(&kept)?;
+    io::copy(&mut tail, &mut copy)?;
+    copy.sync_all()?;
+    sync(path.parent().unwrap_or(path))?;
+    file.set_len(from)?;
+    file.sync_all()?;
+    let (ledger, kept) = (path.display(), kept.display());
+    tracing::info!("{ledger} ended in a line that was not whole: its tail is kept as {kept}");
+    Ok(())
+}
+
+/// Writes lines over themselves and syncs them: they may be in memory alone, and after a sync that failed
+/// another one says nothing of what is not written again.
+fn write_again(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = from;
+    while at < to {
+        let length = (to - at).min(COPY_BYTES as u64);
+        let chunk = &mut buffer[..usize::try_from(length).unwrap_or(COPY_BYTES)];
+        file.read_exact_at(chunk, at)?;
+        file.write_all_at(chunk, at)?;
+        at += length;
+    }
+    file.sync_data()
+}
+
+/// Reads the line that a row names, and checks that it is that one.
+pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, LineFault> {
+    let wrong = |what: &str| LineFault::Damaged(what.to_owned());
+    let name = LedgerName::parse(line.ledger.as_str()).ok_or_else(|| wrong("has no ledger"))?;
+    let path = name.path(state);
+    let is_missing = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    let damage = |error: io::Error| match is_missing(&error) {
+        true => wrong("is missing: its ledger is not there"),
+        false => LineFault::Unreadable(error),
+    };
+    if !fs::symlink_metadata(&path).map_err(damage)?.is_file() {
+        return Err(wrong("is missing: its ledger is no file"));
+    }
+    let mut file = File::open(&path).map_err(damage)?;
+    file.seek(SeekFrom::Start(line.offset)).map_err(LineFault::Unreadable)?;
+    // What stands before it is named by the line itself.
+    let found = LedgerReader::at(BufReader::new(file.take(u64::MAX)), line.seq, line.offset).next();
+    match found {
+        None => Err(wrong("is missing: its ledger ends before it")),
+        Some(Err(LedgerFault::Unreadable(error))) => Err(LineFault::Unreadable(error)),
+        Some(Err(fault)) => Err(LineFault::Damaged(format!("does not hold: {fault}"))),
+        Some(Ok(found)) if found.sha256 != line.sha256 => {
+            Err(wrong("is not the one that was written: its SHA-256 is another"))
+        }
+        Some(Ok(found)) => Ok(found),
+    }
+}
+
+/// Why a line does not prove anything.
+#[derive(Debug, thiserror::Error)]
+pub enum LineFault {
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The sentinel: the file that tells others that a run is complete.
+//!
+//! It is JSON: the run, the head of its ledger with the line that says that the run is complete, and its files
+//! with their digests, each on a line of its own. It is made of lines of the run's ledgers alone, so the same
+//! lines give the same bytes. It stands below `STATE/sentinels`, under its name only as a whole, until it is
+//! sent. *At a crash* before that was recorded it is made again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::ledger::LedgerReader;
+use super::line::{LineBody, RunCompletedLine, UploadLine};
+use super::place::LedgerName;
+use super::{make_durable, rfc3339, sync};
+use crate::model::{
+    ByteCount, Fingerprint, Hex, LineRef, PathDigest, SentinelFile, SourcePath, WallTime,
+    json_shown,
+};
+
+/// Returns where the files are that are sent to say that runs are complete.
+pub fn directory(state: &Path) -> PathBuf {
+    state.join("sentinels")
+}
+
+/// Makes the sentinel of a run and makes it durable: `completed` is the last line that it is about.
+///
+/// # Errors
+/// When the disk would not take it, or a ledger cannot be read.
+pub fn write(
+    state: &Path,
+    run: &SourcePath,
+    first: &LedgerName,
+    completed: &LineRef,
+) -> io::Result<SentinelFile> {
+    let (newest, line) = newest_lines(state, first, completed)?;
+    let stem = first.as_str().trim_end_matches(".jsonl");
+    let place = format!("{stem}.drop-{}.json", line.wave);
+    let path = directory(state).join(&place);
+    let parent = path.parent().unwrap_or(state);
+    make_durable(parent)?;
+    let temporary = path.with_extension("partial");
+    let mut out = BufWriter::new(File::create(&temporary)?);
+    begin(&mut out, run, &line, completed)?;
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    each_line(state, first, completed, &mut |number, seq, body| {
+        let Some(upload) = body.upload().filter(|upload| is_newest(&newest, upload, (number, seq)))
+        else {
+            return Ok(());
+        };
+        out.write_all(if count == 0 { b"\n" } else { b",\n" })?;
+        count += 1;
+        bytes = bytes.saturating_add(upload.source.size);
+        out.write_all(json_shown(&file(upload).to_string()).as_bytes())
+    })?;
+    writeln!(out, "\n],\"file_count\":{count},\"size_bytes\":{bytes}}}")?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&temporary, &path)?;
+    sync(parent)?;
+    let version = fingerprint(&file.metadata()?);
+    Ok(SentinelFile { path: SourcePath::from_bytes(place.as_bytes()), version })
+}
+
+type Newest = BTreeMap<PathDigest, (u32, u64)>;
+
+/// Returns which lines are the newest of their paths at their destinations, and what the last one says.
+fn newest_lines(
+    state: &Path,
+    first: &LedgerName,
+    completed: &LineRef,
+) -> io::Result<(Newest, RunCompletedLine)> {
+    let (mut newest, mut last) = (Newest::new(), None);
+    each_line(state, first, completed, &mut |number, seq, body| {
+        if let Some(upload) = body.upload() {
+            newest.insert(key(upload), (number, seq));
+        }
+        if let LineBody::RunCompleted(line) = body {
+            last = Some((**line).clone());
+        }
+        Ok(())
+    })?;
+    let last = last.ok_or_else(|| io::Error::other("the ledger has no line of that run"))?;
+    Ok((newest, last))
+}
+
+fn is_newest(newest: &Newest, upload: &UploadLine, at: (u32, u64)) -> bool {
+    !upload.source.sentinel && newest.get(&key(upload)) == Some(&at)
+}
+
+fn key(upload: &UploadLine) -> PathDigest {
+    let (source, target) = (&upload.source, &upload.target);
+    let text = json!([source.path, source.path_bytes, target.destination.name]);
+    PathDigest::of(text.to_string().as_bytes())
+}
+
+/// Hands out every line of a run's ledgers up to one; of a damaged ledger, what holds.
+fn each_line(
+    state: &Path,
+    first: &LedgerName,
+    last: &LineRef,
+    take: &mut dyn FnMut(u32, u64, &LineBody) -> io::Result<()>,
+) -> io::Result<()> {
+    let end = LedgerName::parse(last.ledger.as_str()).map_or(1, |name| name.number());
+    for number in 1..=end {
+        let file = match File::open(first.numbered(number).path(state)) {
+            Err(error) if number < end && error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        for line in LedgerReader::new(BufReader::new(file)) {
+            let line = match line {
+                Ok(line) => line,
+                Err(_) if number < end => break,
+                Err(fault) => return Err(io::Error::other(fault)),
+            };
+            take(number, line.seq, &line.body().map_err(io::Error::other)?)?;
+            if number == end && line.seq == last.seq {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn begin(
+    out: &mut impl Write,
+    run: &SourcePath,
+    line: &RunCompletedLine,
+    completed: &LineRef,
+) -> io::Result<()> {
+    let head = json!({
+        "schema": 2, "drop": line.drop, "name": run.to_string(), "generation": line.wave,
+        "outcome": line.outcome, "opened_at": line.opened_at.map(rfc3339),
+        "closed_at": line.closed_at.map(rfc3339), "late_file_count": line.late_file_count,
+        "given_up_count": line.given_up_count, "dropferry_version": env!("CARGO_PKG_VERSION"),
+        "ledger": {
+            "name": completed.ledger.as_str(), "count": completed.seq,
+            "sha256": Hex(&completed.sha256).to_string(),
+        },
+    });
+    let head = head.to_string();
+    let head = head.strip_suffix('}').unwrap_or(&head);
+    write!(out, "{},\"files\":[", json_shown(head))
+}
+
+fn file(upload: &UploadLine) -> Value {
+    let UploadLine { source, target, proof, course } = upload;
+    json!({
+        "path": source.path, "size_bytes": source.size,
+        "mtime": rfc3339(WallTime(source.mtime_ns)),
+        "destination": target.destination.name, "remote_id": target.remote_id,
+        "remote_name": target.remote_name, "md5": proof.whole_md5().map(|md5| md5.to_string()),
+        "sha256": proof.whole_file_digests.sha256.map(|sha256| Hex(&sha256).to_string()),
+        "parts_md5": proof.md5_of_parts().map(|md5| md5.to_string()),
+        "part_size_bytes": proof.part_size, "completed_at": course.completed_at.map(rfc3339),
+        "upload_id": source.id.0,
+    })
+}
+
+fn fingerprint(found: &fs::Metadata) -> Fingerprint {
+    let seconds = found.mtime().saturating_mul(1_000_000_000);
+    Fingerprint {
+        device: found.dev(),
+        inode: found.ino(),
+        size: ByteCount(found.size()),
+        mtime_ns: seconds.saturating_add(found.mtime_nsec()),
+        // No one writes sentinels but we; a link to one by a backup makes no other version of it.
+        ctime_ns: None,
+    }
+}
