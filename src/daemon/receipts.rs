@@ -138,7 +138,7 @@ fn local(why: String) -> Failure {
 fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Failure> {
     match subject {
         LineSubject::Upload(upload) => {
-            let detail = rows.detail(*upload).map_err(|error| local(error.to_string()))?;
+            let detail = rows.proof(*upload).map_err(|error| local(error.to_string()))?;
             let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
             let ledger = ledger_of(&detail);
             let not_verified =

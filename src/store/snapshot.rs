@@ -253,6 +253,17 @@ impl Snapshot {
 
     /// Returns one upload in full, if there is one of that id.
     pub fn detail(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
+        let read = || -> Result<Option<Detail>> {
+            let Some(mut detail) = self.read_detail(id)? else { return Ok(None) };
+            self.note_closed_for(&mut detail.upload)?;
+            self.name_awaited(&mut detail.upload)?;
+            Ok(Some(detail))
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Returns one upload as its own rows have it, without what others say of it: all that its receipt needs.
+    pub fn proof(&self, id: UploadId) -> std::result::Result<Option<Detail>, Error> {
         self.read_detail(id).map_err(|source| self.failed(source))
     }
 
@@ -265,10 +276,11 @@ impl Snapshot {
         let detail =
             self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
         let Some(mut detail) = detail else { return Ok(None) };
-        self.note_closed_for(&mut detail.upload)?;
-        self.name_awaited(&mut detail.upload)?;
         detail.parts = self.parts(id)?;
-        detail.attempts = self.attempts(id)?;
+        // Most have none.
+        if detail.upload.state.attempt_count > 0 || detail.upload.last_error.is_some() {
+            detail.attempts = self.attempts(id)?;
+        }
         Ok(Some(detail))
     }
 

@@ -1,5 +1,6 @@
 //! Disposal with the real binary: what is asked before a source goes, and what kills leave.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -137,6 +138,53 @@ fn a_destination_that_cannot_be_asked_needs_a_word() {
     let said = "dispose_unverified = true\ndisposition = ";
     fs::write(&config, text.replace("disposition = ", said)).expect("written");
     assert!(stage.output("check-config", &[]).status.success(), "that is a word");
+}
+
+/// SIGKILL again and again while files are sent and disposed of: whatever has gone has its line.
+#[test]
+fn kills_leave_no_source_gone_without_its_line_on_any_platform() {
+    for platforms in [&["sevenbridges"][..], &["basespace"], &["gjirafa-vp"], &["s3"]] {
+        kill_until_gone(platforms);
+    }
+}
+
+fn kill_until_gone(platforms: &'static [&'static str]) {
+    const FILES: usize = 48;
+    let drop = match platforms {
+        ["gjirafa-vp"] => {
+            "quiet_period = \"50ms\"\nscan_interval = \"200ms\"\ndispose_unverified = true\n\
+             disposition = \"delete\"\ndisposition_grace = \"0s\""
+        }
+        _ => {
+            "quiet_period = \"50ms\"\nscan_interval = \"200ms\"\n\
+             disposition = \"delete\"\ndisposition_grace = \"0s\""
+        }
+    };
+    let transfer = "parts_in_flight = 8";
+    let mut stage = Stage::new(Options { platforms, drop, transfer, ..Options::default() });
+    let name = |number: usize| format!("run{}/f{number}", number % 4);
+    (0..FILES).for_each(|number| stage.write(&name(number), &noise(300 + number, number as u64)));
+    let mut kills = 0;
+    while !walk(&stage.drop()).is_empty() {
+        let left = |stage: &Stage| walk(&stage.drop()).len();
+        let done = |stage: &Stage| stage.lines().len() + FILES - left(stage);
+        let before = done(&stage);
+        stage.start();
+        until("something happens", || {
+            (done(&stage) >= before + 4 || left(&stage) == 0).then_some(())
+        });
+        stage.kill();
+        kills += 1;
+        let receipts = stage.receipts();
+        for name in (0..FILES).map(name).filter(|name| !stage.drop().join(name).exists()) {
+            let has_line = receipts.iter().any(|line| line["path"] == *name);
+            assert!(has_line, "{platforms:?}: {name} is gone and has no line");
+        }
+        let ids: BTreeSet<_> = receipts.iter().map(|line| line["id"].as_i64()).collect();
+        assert_eq!(ids.len(), receipts.len(), "{platforms:?}: one line for each upload");
+    }
+    println!("{platforms:?}: {kills} kills");
+    assert!(kills > 4, "only {kills} kills");
 }
 
 /// SIGKILL again and again while hundreds of files go: each is in one place, whole, and nothing of ours
