@@ -17,6 +17,7 @@ mod receipts;
 mod render;
 mod run;
 mod sandbox;
+mod shelf;
 mod show;
 mod status;
 mod upload;
@@ -46,7 +47,7 @@ pub enum Exit {
     State = 4,
     /// No daemon runs.
     NotRunning = 5,
-    /// Something is parked or deaf (`status --check`).
+    /// Something is parked, deaf or damaged (`status --check`, `doctor`).
     Attention = 6,
 }
 
@@ -67,7 +68,7 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the asked-for thing failed, 2 usage, \
-    3 configuration, 4 state unusable, 5 daemon not running, 6 something is parked (status --check).";
+    3 configuration, 4 state unusable, 5 daemon not running, 6 something needs a person (status --check, doctor).";
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]

@@ -187,7 +187,12 @@ impl Daemon {
             Wake::Asked(asked) => self.on_asked(asked),
             // Whoever asked may have gone.
             Wake::Pulse(answer) => answer.send(()).unwrap_or(()),
-            Wake::Cared(ended) => self.care.on_ended(ended, self.clock.now()),
+            Wake::Cared(ended) => {
+                let found = self.care.on_ended(ended, self.clock.now());
+                if !found.is_empty() {
+                    self.tell(Event::LedgersChecked(found));
+                }
+            }
             Wake::Deadline => {
                 self.look_for_credentials();
                 self.look_at_timetable();

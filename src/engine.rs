@@ -261,6 +261,11 @@ impl Engine {
                 self.shared.permits.set_may_send(bytes_per_second != Some(0));
                 self.transfers.values_mut().for_each(|t| t.rate_changed(now.monotonic));
             }
+            Event::LedgersChecked(found) => {
+                found
+                    .into_iter()
+                    .for_each(|found| turn.record(crate::model::Record::LedgerChecked(found)));
+            }
             Event::Drain => self.orders.drain(),
         }
     }

@@ -65,6 +65,8 @@
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | its line stands in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; a tail that is no whole line is cut off, kept beside the ledger, and its lines are appended again |
 //! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |
+//! | check the ledgers | – (it reads, and nothing else) | nothing changed | the next check reads them again |
+//! | note that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check finds it again |
 //! | cut a torn tail | its copy beside the ledger, synced | it stands there still | cut again, kept again |
 //! | line of an export | the line of its upload, in one write | both, the first, or none | the one that lacks is appended |
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |

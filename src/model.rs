@@ -45,7 +45,8 @@ pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
 pub use ledger::{
-    DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, SentinelFile, WrittenLine,
+    DamagedLedger, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, LineRef, SentinelFile,
+    WrittenLine,
 };
 pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,

@@ -8,6 +8,7 @@
 //! crash* see `append.rs`.
 
 mod append;
+mod audit;
 pub mod ledger;
 pub mod line;
 pub mod place;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 
 pub use append::Appender;
 pub(crate) use append::{LedgerRows, LineFault, WantedLine, WantedLines};
+pub(crate) use audit::{LedgerVerdict, audit};
 
-use crate::model::{LineRef, RunFile, RunRow, WallTime};
+use crate::model::{LineRef, RunRow, WallTime};
 
 /// Returns a moment as RFC 3339 in UTC, or the start of time when it cannot be written so.
 pub(crate) fn rfc3339(at: WallTime) -> String {
@@ -49,12 +51,6 @@ pub fn check(state: &Path, line: Option<&LineRef>) -> Result<(), LineFault> {
 pub(crate) fn run_damage(state: &Path, run: &RunRow) -> Option<String> {
     let damage = check(state, Some(run.receipt.as_ref()?)).err()?;
     Some(format!("the receipt of {} {damage}", run.name))
-}
-
-/// Returns what is wrong with the receipt of a file, in words.
-pub(crate) fn file_damage(state: &Path, file: &RunFile) -> Option<String> {
-    let damage = check(state, file.receipt.as_ref()).err()?;
-    Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
 }
 
 /// Makes a directory and those above it, each known to the disk before the next is relied on.

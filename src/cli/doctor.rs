@@ -105,6 +105,8 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
     report.end()?;
     Ok(match (report.has_failed(), configured.is_readable) {
         (_, false) => Exit::Configuration,
+        // Proof that is damaged is for a person, whatever else there is.
+        (true, true) if report.has_damage() => Exit::Attention,
         (true, true) => Exit::Failed,
         (false, true) => Exit::Fine,
     })
@@ -165,6 +167,12 @@ impl Report {
 
     fn has_failed(&self) -> bool {
         self.count(CheckState::Fail) > 0
+    }
+
+    fn has_damage(&self) -> bool {
+        let is_damage =
+            |check: &DoctorCheck| check.group == "receipts" && check.state == CheckState::Fail;
+        self.checks.iter().any(is_damage)
     }
 
     fn end(&self) -> std::io::Result<()> {

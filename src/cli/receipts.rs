@@ -9,7 +9,6 @@ mod check;
 mod entry;
 mod html;
 mod newest;
-mod shelf;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,12 +19,13 @@ use serde_json::json;
 
 use self::entry::{Entry, SumFormat};
 use self::newest::NewestLines;
-use self::shelf::{CheckedLedger, RunLedgers, Shelf};
 use super::render::{Form, Lines};
+use super::shelf::{CheckedLedger, RunLedgers, Shelf};
 use super::what::What;
 use super::{Common, Exit, render};
 use crate::model::{Hex, Scope, Shown, UploadId, WallTime};
 use crate::receipt::line::{UploadLine, parse_sha256};
+use crate::receipt::place::ledgers;
 use crate::receipt::rfc3339;
 use crate::store::Kind;
 use crate::store::snapshot::Snapshot;
@@ -83,10 +83,9 @@ impl ReceiptFormat {
 
 pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow::Result<Exit> {
     let state = common.state_directory()?;
-    let shelf = Shelf::read(&state)?;
     let snapshot = match Snapshot::open(&state) {
         Ok(snapshot) => Some(snapshot),
-        Err(error) if is_lost(&error) => {
+        Err(error) if is_lost(&error) && !ledgers(&state)?.is_empty() => {
             render::talk(&format!(
                 "{error}\nhint: drop directories and runs are found by their ledgers"
             ));
@@ -94,6 +93,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
         }
         Err(error) => return Err(error.into()),
     };
+    let shelf = Shelf::read(&state, snapshot.as_ref())?;
     let what = arguments
         .which
         .as_ref()
@@ -103,7 +103,7 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     let filter = LineFilter { what: what.as_ref(), destination: arguments.destination.as_deref() };
     let chosen = Chosen { shelf: &shelf, runs, filter };
     if arguments.check {
-        return check::execute(&chosen, arguments.head.map(|head| head.0));
+        return check::execute(&chosen, snapshot.as_ref(), arguments.head.map(|head| head.0));
     }
     let mut listing = Listing::new(arguments);
     listing.begin()?;
@@ -132,6 +132,46 @@ struct Chosen<'a> {
     shelf: &'a Shelf,
     runs: Vec<&'a RunLedgers>,
     filter: LineFilter<'a>,
+}
+
+impl Chosen<'_> {
+    /// Checks the ledgers of a run, and finds the newest line of each file at the same time: either takes
+    /// about as long.
+    fn checked_newest(
+        &self,
+        run: &RunLedgers,
+        sums: Option<SumFormat>,
+    ) -> anyhow::Result<(Vec<CheckedLedger>, NewestLines)> {
+        let unchecked = self.shelf.unchecked(run);
+        let (checked, newest) = std::thread::scope(|scope| {
+            let checking = scope.spawn(|| self.shelf.check(run, |_, _| io::Result::Ok(())));
+            let newest = self.newest(&unchecked, sums);
+            (checking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), newest)
+        });
+        let checked = checked?;
+        let mut lengths = checked.iter().zip(&unchecked);
+        match lengths.all(|(checked, unchecked)| checked.head.length == unchecked.head.length) {
+            true => Ok((checked, newest?)),
+            // One is damaged, or was appended to.
+            false => self.newest(&checked, sums).map(|newest| (checked, newest)),
+        }
+    }
+
+    fn newest(
+        &self,
+        ledgers: &[CheckedLedger],
+        sums: Option<SumFormat>,
+    ) -> anyhow::Result<NewestLines> {
+        let mut newest = NewestLines::new(sums);
+        self.shelf.reread(ledgers, |position, raw| {
+            let entry: Entry<'_> = serde_json::from_slice(raw)?;
+            if entry.is_of_file() && self.filter.covers(&entry) {
+                newest.note(position, &entry);
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(newest)
+    }
 }
 
 /// Which lines are meant.
@@ -280,25 +320,17 @@ impl<'a> Listing<'a> {
     }
 
     fn add_run(&mut self, chosen: &Chosen<'_>, run: &RunLedgers) -> anyhow::Result<()> {
-        let Chosen { shelf, filter, .. } = chosen;
         if self.arguments.print {
             return self.print_run(chosen, run);
         }
         if self.arguments.format == ReceiptFormat::Html {
             return html::write_run(&mut self.out, chosen, run, &mut self.found);
         }
-        let mut newest = NewestLines::new(self.arguments.format.sums());
-        let checked = shelf.check(run, |position, line| {
-            let entry: Entry<'_> = serde_json::from_slice(&line.raw)?;
-            if entry.is_of_file() && filter.covers(&entry) {
-                newest.note(position, &entry);
-            }
-            anyhow::Ok(())
-        })?;
+        let (checked, newest) = chosen.checked_newest(run, self.arguments.format.sums())?;
         self.found.note(&checked);
-        shelf.reread(&checked, |position, raw| {
+        chosen.shelf.reread(&checked, |position, raw| {
             let entry: Entry<'_> = serde_json::from_slice(raw)?;
-            let is_meant = entry.is_of_file() && filter.covers(&entry);
+            let is_meant = entry.is_of_file() && chosen.filter.covers(&entry);
             match is_meant && newest.is_newest(position, &entry) {
                 true => self.add(&entry, raw),
                 false => Ok(()),

@@ -2,6 +2,8 @@
 //!
 //! Reads the database, whether the daemon runs or not.
 
+mod attention;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -36,7 +38,7 @@ pub(super) struct StatusArguments {
     /// Show it again every second
     #[arg(long)]
     watch: bool,
-    /// Exit with 6 when something is parked or deaf
+    /// Exit with 6 when something is parked, deaf or damaged
     #[arg(long)]
     check: bool,
     /// List all ended uploads, not the last hundred
@@ -168,6 +170,7 @@ fn to_json(status: &Status) -> Value {
             "given_up": status.notices.given_up_count,
             "given_up_why": status.notices.given_up_why,
         },
+        "attention": attention::list(status),
         "orders": orders.collect::<Vec<_>>(),
         "runs": status.runs.iter().map(run_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
@@ -286,7 +289,7 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     text.push_str(&ordered(status, now));
     text.push_str(&progress(status));
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
-    text.push_str(&attention(status));
+    text.push_str(&parked(status));
     text.push_str(&untold(status));
     text.push_str(&ailing(&status.database));
     text
@@ -394,7 +397,7 @@ fn line(upload: &UploadShown) -> Vec<String> {
     ]
 }
 
-fn attention(status: &Status) -> String {
+fn parked(status: &Status) -> String {
     let parked = status.uploads.iter().filter(|upload| upload.word() == "parked");
     let tally = status.tallies.iter().find(|tally| tally.state == "parked");
     let count = tally.map_or(0, |tally| tally.upload_count);

@@ -1,6 +1,6 @@
 //! `verify`: is what has arrived still there, as it was sent?
 //!
-//! Checks each receipt by the digest in its row, asks the platform for each file by its id there and
+//! Checks the ledgers, and the line of each row by the digest in it, asks the platform for each file by its id there and
 //! compares what it tells with the rows; reads the sources again where that is wished. Changes nothing
 //! anywhere.
 
@@ -8,6 +8,7 @@ mod content;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::Path;
 
 use anyhow::bail;
 use clap::Args;
@@ -16,16 +17,17 @@ use futures_util::stream;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 
+use super::shelf::Shelf;
 use super::what::{What, WhatError};
 use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    Admission, ContentMark, DestinationName, ETagMode, Failure, PartSize, RemoteFile, RemoteFileId,
-    RemoteStanding, RunRow, SentFile, Shown, Stage, UploadId,
+    Admission, ContentMark, DestinationName, ETagMode, Failure, LedgerPath, PartSize, RemoteFile,
+    RemoteFileId, RemoteStanding, SentFile, Shown, Stage, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
-use crate::receipt;
+use crate::receipt::{self, LedgerVerdict};
 use crate::store::snapshot::{Detail, Snapshot};
 
 /// Files asked about at once.
@@ -93,7 +95,7 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     let verifier = Verifier { config: &config, snapshot, clients, content: arguments.content };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar = progress_bar(ids.len());
-    let damage = run_damage(&config, &verifier.snapshot, &what)?;
+    let damage = ledger_damage(&config.state_directory, &verifier.snapshot, &what)?;
     let mut all_same = damage.is_empty();
     let mut listed = Vec::new();
     runtime.block_on(async {
@@ -117,11 +119,24 @@ pub(super) fn execute(common: &Common, arguments: &VerifyArguments) -> anyhow::R
     Ok(if all_same { Exit::Fine } else { Exit::Failed })
 }
 
-/// Returns what is wrong with the receipts of the runs that are meant.
-fn run_damage(config: &Config, snapshot: &Snapshot, what: &What) -> anyhow::Result<Vec<String>> {
+/// Returns what is wrong with the ledgers of what is meant, and with the lines of its runs.
+fn ledger_damage(state: &Path, snapshot: &Snapshot, what: &What) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let shelf = Shelf::read(state, Some(snapshot))?;
+    for name in shelf.chosen(Some(what), Some(snapshot))?.iter().flat_map(|run| &run.names) {
+        let known = snapshot.known_ledger(name.as_str())?.head;
+        match receipt::audit(state, &LedgerPath::new(name.as_str()), known, || false) {
+            Ok(LedgerVerdict::Holds(_) | LedgerVerdict::Halted) => {}
+            Ok(LedgerVerdict::Damaged(why)) => {
+                found.push(format!("the ledger {name} does not hold: {why}"));
+            }
+            Err(error) => found.push(format!("the ledger {name} cannot be read: {error}")),
+        }
+    }
     let runs = snapshot.receipted_runs()?;
-    let damage = |run: &RunRow| receipt::run_damage(&config.state_directory, run);
-    Ok(runs.iter().filter(|run| what.covers_run(run)).filter_map(damage).collect())
+    let runs = runs.iter().filter(|run| what.covers_run(run));
+    found.extend(runs.filter_map(|run| receipt::run_damage(state, run)));
+    Ok(found)
 }
 
 /// Finds the uploads that are meant: the one that is named, or the newest of each path with its receipt.
@@ -135,9 +150,8 @@ fn meant(snapshot: &Snapshot, what: &What, word: &str) -> anyhow::Result<Vec<Upl
         return Ok(vec![id]);
     }
     let mut ids = Vec::new();
-    snapshot.receipted_files(None, &mut |file| {
+    snapshot.receipted_files(|file| {
         ids.extend(what.covers_file(&file).then_some(file.upload));
-        Ok(())
     })?;
     if ids.is_empty() {
         bail!("nothing of {word:?} has arrived: there is no receipt of it");

@@ -1,4 +1,4 @@
-//! The care for the database while the daemon runs: copies, checks, tidying.
+//! The care for the database and the ledgers while the daemon runs: copies, checks, tidying.
 //!
 //! The loop says when ([`plan::Plan`]) and whether it is idle; the work is done on a thread of its
 //! own, one thing at a time, and its end comes back to the loop, which logs it. A check and tidying
@@ -7,6 +7,7 @@
 //! *Never* stops the daemon: what fails is a line in the log and in `status`, and is tried again.
 //! *At a crash* nothing is to be done: a copy that was not whole is removed by the next one.
 
+mod ledgers;
 mod plan;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use self::plan::{CareJob, Plan};
 use super::Daemon;
 use super::shutdown::Phase;
 use crate::config;
-use crate::model::{Monotonic, Now, WallTime};
+use crate::model::{LedgerFinding, Monotonic, Now, WallTime};
 use crate::store::care::{self, Backups, Cared, CheckVerdict, Halt};
 use crate::store::{Error, Store, Tend, Tended};
 
@@ -55,8 +56,15 @@ struct Running {
 #[derive(Debug)]
 pub(super) enum Ended {
     Backup(Result<Option<PathBuf>, Error>),
-    Check(Result<Option<CheckVerdict>, Error>),
+    Check(Result<Option<Checked>, Error>),
     Tidy(Result<Option<()>, Error>),
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    verdict: CheckVerdict,
+    ledgers: Vec<LedgerFinding>,
 }
 
 /// What a job needs on its thread.
@@ -104,13 +112,16 @@ impl DatabaseCare {
         }
     }
 
-    /// Notes and logs how a job ended.
-    pub(super) fn on_ended(&mut self, ended: Ended, now: Now) {
-        let Some(Running { job, thread, .. }) = self.running.take() else { return };
+    /// Notes and logs how a job ended. Returns the ledgers that are not as their rows say.
+    pub(super) fn on_ended(&mut self, ended: Ended, now: Now) -> Vec<LedgerFinding> {
+        let mut found = Vec::new();
+        let Some(Running { job, thread, .. }) = self.running.take() else { return found };
         // It has said its last word; a panic would have ended the process.
         thread.join().unwrap_or(());
         let is_done = match ended {
-            Ended::Backup(Ok(None)) | Ended::Check(Ok(None)) | Ended::Tidy(Ok(None)) => return,
+            Ended::Backup(Ok(None)) | Ended::Check(Ok(None)) | Ended::Tidy(Ok(None)) => {
+                return found;
+            }
             Ended::Backup(Ok(Some(copy))) => {
                 let bytes = std::fs::metadata(&copy).map_or(0, |found| found.len());
                 tracing::info!(path = %copy.display(), bytes, "the database is backed up");
@@ -123,13 +134,14 @@ impl DatabaseCare {
                 }
                 false
             }
-            Ended::Check(Ok(Some(CheckVerdict { is_sound: true, .. }))) => {
-                tracing::info!("the database is sound");
-                true
-            }
-            Ended::Check(Ok(Some(CheckVerdict { detail, .. }))) => {
-                let detail = detail.unwrap_or_default();
-                tracing::error!("the database is damaged: {detail}; restore a backup");
+            Ended::Check(Ok(Some(Checked { verdict, ledgers }))) => {
+                if verdict.is_sound {
+                    tracing::info!("the database is sound");
+                } else {
+                    let detail = verdict.detail.unwrap_or_default();
+                    tracing::error!("the database is damaged: {detail}; restore a backup");
+                }
+                found = ledgers;
                 true
             }
             Ended::Check(Err(error)) => {
@@ -143,6 +155,7 @@ impl DatabaseCare {
             }
         };
         self.plan.ended(job, is_done, now.monotonic);
+        found
     }
 
     /// Begins what is due, and gives up what has to wait.
@@ -212,12 +225,12 @@ impl Work {
         made
     }
 
-    fn check(&self) -> Result<Option<CheckVerdict>, Error> {
-        let verdict = care::check(&self.directory, &self.halt)?;
-        if let Some(verdict) = verdict.clone() {
-            self.tend(Tend::Checked { at: self.at, verdict })?;
-        }
-        Ok(verdict)
+    fn check(&self) -> Result<Option<Checked>, Error> {
+        let Some(verdict) = care::check(&self.directory, &self.halt)? else { return Ok(None) };
+        let found = ledgers::check(&self.directory, &self.halt)?;
+        let Some(ledgers) = found else { return Ok(None) };
+        self.tend(Tend::Checked { at: self.at, verdict: verdict.clone() })?;
+        Ok(Some(Checked { verdict, ledgers }))
     }
 
     fn tidy(&self, keep: Option<Duration>, present: WallTime) -> Result<Option<()>, Error> {

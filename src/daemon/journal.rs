@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ByteCount, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
-    Fact, Failure, Learned, OpenCleanup, OrderRecord, PartNumber, Record, RunRow, RunState,
-    SourcePath, UploadId, WatchState, WrittenLine,
+    Fact, Failure, Learned, LedgerFinding, OpenCleanup, OrderRecord, PartNumber, Record, RunRow,
+    RunState, SourcePath, UploadId, WatchState, WrittenLine,
 };
 
 /// From this failure of an upload on, a failure is a warning.
@@ -51,6 +51,10 @@ impl Journal {
                 }
                 Record::Unit(row) => self.note_run(row),
                 Record::LedgerAppended(written) => note_ledger(written),
+                Record::LedgerChecked(LedgerFinding { ledger, damage }) => match damage {
+                    Some(why) => tracing::error!("the ledger {ledger} is damaged: {why}"),
+                    None => tracing::info!("the ledger {ledger} is whole again"),
+                },
                 Record::DisposalDelayed { run, failure, .. } => note_disposal(run, failure),
                 Record::DisposalEnded { run, is_done: true, .. } => {
                     tracing::info!(path = run.to_string(), "its source is disposed of");

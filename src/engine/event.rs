@@ -19,9 +19,9 @@ use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
-    Disposition, Failure, Fingerprint, Md5, Notice, Observation, PartNumber, PlaceHolder,
-    PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading, SentinelFile,
-    SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
+    Disposition, Failure, Fingerprint, LedgerFinding, Md5, Notice, Observation, PartNumber,
+    PlaceHolder, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading,
+    SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -86,6 +86,8 @@ pub enum Event {
         /// None is unlimited; zero sends no parts.
         bytes_per_second: Option<u64>,
     },
+    /// A check of the ledgers found these to be otherwise than their rows say.
+    LedgersChecked(Vec<LedgerFinding>),
     /// Starts nothing more; what is in flight may land.
     Drain,
 }

@@ -164,8 +164,8 @@ fn cure_of_notice(kind: NoticeKind) -> Option<&'static str> {
             Some("Replace it in time: the file is read again by itself.")
         }
         NoticeKind::ReceiptsDamaged => Some(
-            "Nothing of the run is moved or deleted here. Restore the receipt from a backup; \
-             `dropferry verify` names every one that does not hold.",
+            "Nothing of the run is moved or deleted here. Restore the ledger from a backup of receipts/ \
+             and restart the daemon; `dropferry receipts --check` says where it does not hold.",
         ),
         NoticeKind::GoneAtDestination => Some(
             "Nothing of the run is moved or deleted here. `dropferry verify` asks the destination \

@@ -50,6 +50,14 @@ pub struct DamagedLedger {
     pub why: String,
 }
 
+/// What a check found of a ledger that is not as its row says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerFinding {
+    pub ledger: LedgerPath,
+    /// Why it is damaged; none when it is whole again.
+    pub damage: Option<String>,
+}
+
 /// What the rows know of a ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownLedger {

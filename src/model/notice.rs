@@ -37,7 +37,7 @@ words! {
         CredentialExpiring = "credential-expiring", "a credential ends soon";
         DiskLow = "disk-low", "a file system has little free space";
         ReceiptsDamaged = "receipts-damaged",
-            "a receipt is missing, or is not the one that was written";
+            "a ledger does not hold, or the line of a file is not in it as it was written";
         /// A source is kept, because a destination does not have what was sent.
         GoneAtDestination = "gone-at-destination",
             "a destination does not have a file as it was sent";

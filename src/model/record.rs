@@ -8,7 +8,7 @@ use super::failure::{Failure, ParkReason};
 use super::file::{Fingerprint, IgnoreReason, Provenance, SourcePath};
 use super::health::{DestinationState, DirectoryHealth, Learned};
 use super::id::{DestinationName, DirectoryName, UploadId};
-use super::ledger::WrittenLine;
+use super::ledger::{LedgerFinding, WrittenLine};
 use super::notice::{Notice, NoticeId, NoticeItem};
 use super::order::OrderRecord;
 use super::remote::Target;
@@ -115,6 +115,8 @@ pub enum Record {
     Unit(Box<RunRow>),
     /// A line that is no upload's stands in its ledger, synced.
     LedgerAppended(Box<WrittenLine>),
+    /// A ledger is damaged, or whole again.
+    LedgerChecked(LedgerFinding),
     /// What a run says of itself.
     RunWords {
         drop: DirectoryName,

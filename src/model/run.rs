@@ -10,7 +10,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteCount;
-use super::digest::Md5;
 use super::file::{Fingerprint, SourcePath};
 use super::id::{DirectoryName, UploadId};
 use super::ledger::LineRef;
@@ -202,29 +201,13 @@ impl RunRow {
     }
 }
 
-/// One file of a run at one destination, as its receipt proves it.
+/// One file at one destination that has a receipt.
 #[derive(Debug, Clone)]
 pub struct RunFile {
     pub upload: UploadId,
     pub drop: String,
     pub path: SourcePath,
-    pub size: ByteCount,
-    /// Its time of modification, nanoseconds since 1970.
-    pub mtime_ns: i64,
     pub destination: String,
-    pub remote_id: String,
-    pub remote_name: String,
-    /// MD5 of the whole file: asked for, or known because it went in one part.
-    pub md5: Option<Md5>,
-    /// SHA-256 of the whole file, where it was asked for.
-    pub sha256: Option<[u8; 32]>,
-    /// Digest over the digests of all parts.
-    pub parts_md5: Option<Md5>,
-    /// The digest over parts is of parts of this length.
-    pub part_size_bytes: Option<u64>,
-    /// The line that is its receipt.
-    pub receipt: Option<LineRef>,
-    pub completed_at: Option<WallTime>,
 }
 
 /// What happens to a source when all of its run is there.

@@ -135,6 +135,9 @@ fn text(notice: &Notice) -> String {
             bytes(NoticeNumber::FreeBytes),
             bytes(NoticeNumber::TotalBytes)
         ),
+        NoticeKind::ReceiptsDamaged if is_over && facts.drop.is_none() => {
+            format!("the ledger {name} is whole again")
+        }
         NoticeKind::ReceiptsDamaged | NoticeKind::GoneAtDestination if is_over => {
             format!("{name} of {drop} is proved again")
         }

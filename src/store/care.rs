@@ -82,6 +82,8 @@ pub struct Cared {
     pub checked_at: Option<WallTime>,
     /// What that check found.
     pub verdict: Option<CheckVerdict>,
+    /// Some ledger was found damaged, and not whole again.
+    pub has_damaged_ledger: bool,
 }
 
 /// Returns the length of the database and of the WAL beside it, as far as they are there.

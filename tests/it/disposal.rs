@@ -87,6 +87,10 @@ fn a_source_stays_while_its_file_is_not_at_the_destination_as_it_was_sent() {
     until_gone(&stage);
 }
 
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 #[test]
 fn a_source_stays_while_a_receipt_is_damaged_and_every_command_says_so() {
     let mut stage = stage(&["sevenbridges"]);
@@ -108,11 +112,15 @@ fn a_source_stays_while_a_receipt_is_damaged_and_every_command_says_so() {
         assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
     }
     if kept[..from].contains("\"path\":\"run1/a\"") {
-        assert!(stage.output("verify", &["lab/run1/a"]).status.success(), "this one holds");
+        let output = stage.output("verify", &["lab/run1/a"]);
+        let (out, talk) = (said(&output.stdout), said(&output.stderr));
+        assert!(out.starts_with("same  "), "its own line holds: {out}");
+        assert!(talk.contains("the ledger lab/run1.jsonl does not hold"), "{talk}");
     }
     let doctor = stage.output("doctor", &["--offline"]);
-    let said = String::from_utf8_lossy(&doctor.stdout);
-    assert!(said.contains("fail  receipts") && !doctor.status.success(), "{said}");
+    let said = said(&doctor.stdout);
+    assert!(said.contains("fail  receipts"), "{said}");
+    assert_eq!(doctor.status.code(), Some(6), "{said}");
     start_short_of_space(&mut stage);
     until_stays(&stage, "run1/a", "the receipt of run1");
     until_stays(&stage, "alone", "its sha256 is");

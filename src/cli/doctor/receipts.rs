@@ -1,33 +1,35 @@
-//! Receipts: each as it was written, by the digest in its row.
+//! Receipts: each ledger holds and is what the rows know of it, and the lines of some rows stand where they say.
 
 use std::path::Path;
 
 use super::lines::Checks;
-use crate::receipt;
+use crate::model::{Code, NoticeKind};
+use crate::receipt::{self, LedgerVerdict};
 use crate::store::snapshot::Snapshot;
 
-/// Receipts that are read at most; a report should come within seconds.
-const READ_MAX: u64 = 20_000;
-/// Damaged receipts that are named; the others are counted.
+/// What of ledgers is read at most; a report should come within seconds.
+const READ_MAX: u64 = 1 << 30;
+/// Rows whose lines are looked for.
+const ROWS_MAX: u32 = 10_000;
+/// Damage that is named; the rest is counted.
 const SHOWN: usize = 3;
 
 /// What was found so far.
 #[derive(Default)]
 struct ReceiptsFound {
-    count: u64,
+    ledger_count: u64,
+    read_count: u64,
+    read_bytes: u64,
     damage: Vec<String>,
     damaged_count: u64,
+    /// Damaged once, by their rows, and whole now.
+    restored: Vec<String>,
 }
 
 impl ReceiptsFound {
-    fn add(&mut self, damage: impl FnOnce() -> Option<String>) {
-        self.count += 1;
-        if self.count > READ_MAX {
-            return;
-        }
-        let damage = damage();
-        self.damaged_count += u64::from(damage.is_some());
-        self.damage.extend(damage.filter(|_| self.damage.len() < SHOWN));
+    fn note(&mut self, damage: String) {
+        self.damaged_count += 1;
+        self.damage.extend(Some(damage).filter(|_| self.damage.len() < SHOWN));
     }
 }
 
@@ -38,19 +40,22 @@ pub(super) fn check(state: &Path) -> Checks {
         Ok(found) if found.damaged_count > 0 => {
             let (named, count) = (found.damage.join("; "), found.damaged_count);
             let more = if count > SHOWN as u64 { "; and more" } else { "" };
-            let text = format!("{count} do not hold: {named}{more}");
-            let cure = "restore them from a backup of the state directory; nothing of their runs is \
-                moved or deleted until then";
-            checks.fail("all", text, cure);
+            let cure = Code::Notice(NoticeKind::ReceiptsDamaged).cure().unwrap_or_default();
+            checks.fail("all", format!("{count} do not hold: {named}{more}"), cure);
         }
-        Ok(found) if found.count > READ_MAX => {
+        Ok(found) if !found.restored.is_empty() => {
+            let names = found.restored.join(", ");
+            let cure = "restart the daemon: it reads them again a minute later, once it is idle";
+            checks.warn("all", format!("whole again, and not yet noted as such: {names}"), cure);
+        }
+        Ok(found) if found.read_count < found.ledger_count => {
             let text = format!(
-                "{READ_MAX} of {} were read and are as they were written; `dropferry receipts` reads all",
-                found.count
+                "{} of {} ledgers were read and hold; `dropferry receipts --check` reads all",
+                found.read_count, found.ledger_count
             );
             checks.ok("all", text);
         }
-        Ok(found) => checks.ok("all", format!("{} are as they were written", found.count)),
+        Ok(found) => checks.ok("all", format!("{} ledgers hold", found.ledger_count)),
     }
     checks
 }
@@ -58,12 +63,26 @@ pub(super) fn check(state: &Path) -> Checks {
 fn read(state: &Path) -> anyhow::Result<ReceiptsFound> {
     let snapshot = Snapshot::open(state)?;
     let mut found = ReceiptsFound::default();
-    for run in snapshot.receipted_runs()? {
-        found.add(|| receipt::run_damage(state, &run));
+    for (ledger, known) in snapshot.known_ledgers()? {
+        found.ledger_count += 1;
+        if found.read_bytes > READ_MAX {
+            continue;
+        }
+        found.read_count += 1;
+        found.read_bytes += known.head.length;
+        match receipt::audit(state, &ledger, known.head, || false) {
+            Ok(LedgerVerdict::Damaged(why)) => found.note(format!("{ledger}: {why}")),
+            Err(error) => found.note(format!("{ledger}: it cannot be read: {error}")),
+            Ok(LedgerVerdict::Holds(_) | LedgerVerdict::Halted) if known.damage.is_some() => {
+                found.restored.push(ledger.to_string());
+            }
+            Ok(LedgerVerdict::Holds(_) | LedgerVerdict::Halted) => {}
+        }
     }
-    snapshot.receipted_files(None, &mut |file| {
-        found.add(|| receipt::file_damage(state, &file));
-        Ok(())
-    })?;
+    for (upload, line) in snapshot.receipt_lines(None, ROWS_MAX)? {
+        if let Err(damage) = receipt::check(state, Some(&line)) {
+            found.note(format!("the receipt of upload {upload} {damage}"));
+        }
+    }
     Ok(found)
 }

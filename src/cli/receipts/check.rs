@@ -1,26 +1,37 @@
 //! Whether ledgers hold: every line is as it was written and follows the one before, and the end is there.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::Chosen;
-use super::shelf::CheckedLedger;
 use crate::cli::render::{Form, Lines};
+use crate::cli::shelf::CheckedLedger;
 use crate::cli::{Exit, render};
-use crate::model::Hex;
+use crate::model::{Hex, LedgerHead};
+use crate::receipt::place::LedgerName;
+use crate::store::snapshot::Snapshot;
+
+/// One ledger, as it was read.
+struct CheckFinding {
+    checked: CheckedLedger,
+    /// Why it is not what its row says.
+    departure: Option<String>,
+    /// Which line has the digest that is asked for.
+    wanted: Option<u64>,
+}
 
 /// Checks every ledger of what is asked for; with `wanted` also whether one of them has that line.
-pub(super) fn execute(chosen: &Chosen<'_>, wanted: Option<[u8; 32]>) -> anyhow::Result<Exit> {
+pub(super) fn execute(
+    chosen: &Chosen<'_>,
+    snapshot: Option<&Snapshot>,
+    wanted: Option<[u8; 32]>,
+) -> anyhow::Result<Exit> {
     let mut out = Lines::new(Form::Text);
     let (mut has_ledger, mut holds, mut has_head) = (false, true, wanted.is_none());
     for name in chosen.runs.iter().flat_map(|run| &run.names) {
-        let mut seq = None;
-        let checked = chosen.shelf.check_one(name, |line| {
-            seq = seq.or(Some(line.seq).filter(|_| Some(line.sha256) == wanted));
-            io::Result::Ok(())
-        })?;
-        writeln!(out, "{}", sentence(&checked))?;
-        if let Some(seq) = seq {
-            let after = match checked.head.count - seq {
+        let found = find(chosen, snapshot, name, wanted)?;
+        writeln!(out, "{}", sentence(&found))?;
+        if let Some(seq) = found.wanted {
+            let after = match found.checked.head.count - seq {
                 0 => "the last line".to_owned(),
                 1 => format!("line {seq}; 1 line came after it"),
                 count => format!("line {seq}; {count} lines came after it"),
@@ -28,8 +39,8 @@ pub(super) fn execute(chosen: &Chosen<'_>, wanted: Option<[u8; 32]>) -> anyhow::
             writeln!(out, "the head that is asked for is {after}")?;
         }
         has_ledger = true;
-        has_head |= seq.is_some();
-        holds &= checked.fault.is_none();
+        has_head |= found.wanted.is_some();
+        holds &= found.checked.fault.is_none() && found.departure.is_none();
     }
     out.flush()?;
     if !has_ledger {
@@ -43,12 +54,40 @@ pub(super) fn execute(chosen: &Chosen<'_>, wanted: Option<[u8; 32]>) -> anyhow::
     Ok(if has_ledger && holds && has_head { Exit::Fine } else { Exit::Failed })
 }
 
-fn sentence(checked: &CheckedLedger) -> String {
-    let CheckedLedger { name, head, fault } = checked;
+fn find(
+    chosen: &Chosen<'_>,
+    snapshot: Option<&Snapshot>,
+    name: &LedgerName,
+    wanted: Option<[u8; 32]>,
+) -> anyhow::Result<CheckFinding> {
+    let known = match snapshot {
+        Some(snapshot) => snapshot.known_ledger(name.as_str())?.head,
+        None => LedgerHead::EMPTY,
+    };
+    let (mut found, mut is_other) = (None, false);
+    let checked = chosen.shelf.check_one(name, |line| {
+        found = found.or(Some(line.seq).filter(|_| Some(line.sha256) == wanted));
+        is_other |= line.seq == known.count && line.sha256 != known.sha256;
+        anyhow::Ok(())
+    })?;
+    let departure = if is_other {
+        Some(format!("line {} is not the one that the database knows", known.count))
+    } else if checked.head.count < known.count {
+        let (count, sha256) = (known.count, Hex(&known.sha256));
+        Some(format!("the database knows {count} lines, the last {sha256}"))
+    } else {
+        None
+    };
+    Ok(CheckFinding { checked, departure, wanted: found })
+}
+
+fn sentence(found: &CheckFinding) -> String {
+    let CheckedLedger { name, head, fault } = &found.checked;
     let lines = if head.count == 1 { "line" } else { "lines" };
-    let verdict = match fault {
-        None => "holds".to_owned(),
-        Some(fault) => format!("does not hold: {fault}"),
+    let verdict = match (fault, &found.departure) {
+        (Some(fault), _) => format!("does not hold: {fault}"),
+        (None, Some(departure)) => format!("does not hold: {departure}"),
+        (None, None) => "holds".to_owned(),
     };
     format!("{name}: {} {lines}, head {}: {verdict}", head.count, Hex(&head.sha256))
 }

@@ -19,9 +19,10 @@ pub(super) struct NewestLines {
 
 #[derive(Debug, Clone, Copy)]
 struct NewestLine {
-    /// Its position among the lines of the run.
-    position: u64,
-    version: (u64, i64),
+    /// Its position among the lines of the run, of which there are fewer than four billion.
+    position: u32,
+    /// A digest of size and time: it only tells versions of one path apart.
+    version: u64,
     has_digest: bool,
 }
 
@@ -33,9 +34,10 @@ impl NewestLines {
     /// Notes a line of a file, in the order of the lines.
     pub(super) fn note(&mut self, position: u64, entry: &Entry<'_>) {
         let has_digest = self.sums.is_none_or(|format| entry.digest(format).is_some());
-        let line = NewestLine { position, version: (entry.size, entry.mtime_ns), has_digest };
+        let version = entry.size.rotate_left(32) ^ entry.mtime_ns.cast_unsigned();
+        let line = NewestLine { position: short(position), version, has_digest };
         let known = self.lines.entry(self.key(entry)).or_insert(line);
-        self.has_older |= known.position != position;
+        self.has_older |= known.position != line.position;
         if line.has_digest || !known.has_digest || known.version != line.version {
             *known = line;
         }
@@ -44,7 +46,7 @@ impl NewestLines {
     /// Tells whether the line at a position, one of those that were noted, is the newest of its file.
     pub(super) fn is_newest(&self, position: u64, entry: &Entry<'_>) -> bool {
         !self.has_older
-            || self.lines.get(&self.key(entry)).is_some_and(|line| line.position == position)
+            || self.lines.get(&self.key(entry)).is_some_and(|line| line.position == short(position))
     }
 
     /// Returns how many files there are.
@@ -61,6 +63,10 @@ impl NewestLines {
         let file = [entry.drop.as_bytes(), b"\0", destination, b"\0", &entry.path()].concat();
         PathDigest::of(&file)
     }
+}
+
+fn short(position: u64) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -91,7 +91,12 @@ impl Plan {
         Self {
             backup: Due::new(config.backup_interval, cared.backup_at, now),
             tidy: Due::new(tidy_interval(config), None, now),
-            check: Due::new(config.check_interval, cared.checked_at, now),
+            // A ledger that was damaged may have been restored while the daemon was down.
+            check: Due::new(
+                config.check_interval,
+                cared.checked_at.filter(|_| !cared.has_damaged_ledger),
+                now,
+            ),
         }
     }
 

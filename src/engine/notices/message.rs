@@ -2,8 +2,8 @@
 
 use crate::model::{
     Channel, DamagedLedger, DestinationName, DestinationState, DirectoryHealth, DirectoryName,
-    Fact, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeKind, NoticeNumber, Record, RunRow,
-    SourcePath, Space, WallTime, WatchState,
+    Fact, LedgerFinding, LedgerPath, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeKind,
+    NoticeNumber, Record, RunRow, SourcePath, Space, WallTime, WatchState,
 };
 
 /// A notice that has no id and no channel yet.
@@ -52,19 +52,24 @@ impl Message {
         if let Record::LedgerAppended(written)
         | Record::Upload(_, Fact::ReceiptWritten { written, .. }) = record
         {
-            return written.damaged.iter().map(Self::ledger).collect();
+            let ledger =
+                |damaged: &DamagedLedger| Self::ledger(&damaged.ledger, Some(&damaged.why));
+            return written.damaged.iter().map(ledger).collect();
+        }
+        if let Record::LedgerChecked(LedgerFinding { ledger, damage }) = record {
+            return vec![Self::ledger(ledger, damage.as_deref())];
         }
         Vec::new()
     }
 
-    /// A ledger that is damaged: what comes goes into the next one of its name.
-    fn ledger(damaged: &DamagedLedger) -> Self {
+    /// A ledger that is damaged: what comes goes into the next one of its name. Or that is whole again.
+    fn ledger(ledger: &LedgerPath, damage: Option<&str>) -> Self {
         let facts = NoticeFacts {
-            name: damaged.ledger.to_string(),
-            reason: Some(damaged.why.clone()),
+            name: ledger.to_string(),
+            reason: damage.map(str::to_owned),
             ..NoticeFacts::default()
         };
-        Self::new(NoticeKind::ReceiptsDamaged, &[damaged.ledger.as_str()], false, facts)
+        Self::new(NoticeKind::ReceiptsDamaged, &[ledger.as_str()], damage.is_none(), facts)
     }
 
     /// A drop directory that is unreadable; or readable again, once a scan has seen it.

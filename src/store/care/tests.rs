@@ -139,6 +139,7 @@ fn what_was_done_is_written_and_read_back_and_free_pages_go() {
         backup_failure: Some("full".into()),
         checked_at: Some(AT),
         verdict: Some(verdict),
+        has_damaged_ledger: false,
     };
     assert_eq!(loaded.care, cared);
 }

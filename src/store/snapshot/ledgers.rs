@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
-use crate::model::{DamagedLedger, KnownLedger, LedgerHead, LedgerPath, UploadId};
+use crate::model::{DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, UploadId};
 use crate::store::Error;
 use crate::store::rows::{self, IS_OPEN};
 
@@ -24,6 +24,41 @@ impl Snapshot {
         let found = self.connection.prepare_cached(sql);
         let found = found.and_then(|mut found| found.query_row([name], read).optional());
         found.map(Option::unwrap_or_default).map_err(|source| self.failed(source))
+    }
+
+    /// Lists the ledgers with how far each is known to be durable, in the order of their names.
+    pub fn known_ledgers(&self) -> Result<Vec<(LedgerPath, KnownLedger)>> {
+        let sql =
+            "SELECT name, length_bytes, line_count, head_sha256, damage FROM ledgers ORDER BY name";
+        let read = |row: &Row<'_>| {
+            let (length, count) = (rows::unsigned_at(row, 1)?, rows::unsigned_at(row, 2)?);
+            let head = LedgerHead { count, sha256: row.get(3)?, length };
+            let known = KnownLedger { head, damage: row.get(4)? };
+            Ok((LedgerPath::new(row.get::<_, String>(0)?), known))
+        };
+        self.list(sql, read).map_err(|source| self.failed(source))
+    }
+
+    /// Returns uploads that have a receipt, and the line of each: those after one upload, in their order.
+    pub fn receipt_lines(
+        &self,
+        after: Option<UploadId>,
+        count_max: u32,
+    ) -> Result<Vec<(UploadId, LineRef)>> {
+        let sql = "SELECT u.id, l.name, u.ledger_seq, u.ledger_offset, u.receipt_sha256 \
+            FROM uploads u JOIN ledgers l ON l.id = u.ledger_id \
+            WHERE u.id > ?1 ORDER BY u.id LIMIT ?2";
+        let read = |row: &Row<'_>| {
+            let line = LineRef {
+                ledger: LedgerPath::new(row.get::<_, String>(1)?),
+                seq: rows::unsigned_at(row, 2)?,
+                offset: rows::unsigned_at(row, 3)?,
+                sha256: row.get(4)?,
+            };
+            Ok((UploadId(row.get(0)?), line))
+        };
+        let key = (after.map_or(i64::MIN, |id| id.0), count_max);
+        self.rows_of(sql, key, read).map_err(|source| self.failed(source))
     }
 
     /// Lists the ledgers that were found damaged.

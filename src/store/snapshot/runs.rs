@@ -1,14 +1,13 @@
 //! What is read of drops as runs: their rows, their files, what may be disposed of.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use super::selection::Selection;
 use crate::model::{
-    ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, Md5, RemoteFileId,
+    ArrivedFile, ByteCount, DestinationName, DirectoryName, ETag, Fingerprint, RemoteFileId,
     RootIdentity, RunFile, RunRow, SentFile, SourcePath, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
@@ -92,12 +91,7 @@ const AT_TARGET: &str = "EXISTS (SELECT 1 FROM destination_targets d \
     WHERE d.destination = uploads.destination AND d.target_id = uploads.target_id)";
 
 /// Every upload with a receipt that is the newest of its path at its destination.
-const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.size_bytes, u.mtime_ns, u.destination, \
-    u.remote_file_id, u.remote_name, ifnull(u.whole_md5, \
-        CASE WHEN u.part_count = 1 THEN (SELECT md5 FROM parts WHERE upload_id = u.id) END) AS md5, \
-    u.whole_sha256, u.mark_md5, u.mark_part_size_bytes, u.completed_at_ns, \
-    u.receipt_sha256, u.ledger_seq, u.ledger_offset, l.name AS ledger \
-    FROM uploads u LEFT JOIN ledgers l ON l.id = u.ledger_id ";
+const FILES: &str = "SELECT u.id, u.drop_name, u.path, u.destination FROM uploads u ";
 /// Newer uploads of the same path to the same destination leave the older ones out.
 const NEWEST: &str = "AND NOT EXISTS (SELECT 1 FROM uploads n WHERE n.path = u.path \
     AND n.drop_name = u.drop_name AND n.destination = u.destination AND n.id > u.id \
@@ -197,45 +191,23 @@ impl Snapshot {
         self.connection.prepare_cached(sql)?.query_map(key, read)?.collect()
     }
 
-    /// Hands out every file of a run that has a receipt, in the order of their paths.
-    pub fn run_files(
-        &self,
-        drop: &DirectoryName,
-        run: &SourcePath,
-        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let sql = format!(
-            "{FILES} WHERE u.drop_name = ?1 AND u.run = ?2 AND u.stage = 'receipted' {NEWEST}"
-        );
-        self.each_file(&sql, (drop.as_str(), run.as_bytes()), take)
-    }
-
-    /// Hands out every file that has a receipt, of one drop directory or of all.
-    pub fn receipted_files(
-        &self,
-        drop: Option<&str>,
-        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let sql = format!(
-            "{FILES} WHERE (?1 IS NULL OR u.drop_name = ?1) AND u.sentinel = 0 \
-             AND u.stage = 'receipted' {NEWEST}"
-        );
-        self.each_file(&sql, [drop], take)
-    }
-
-    fn each_file(
-        &self,
-        sql: &str,
-        key: impl rusqlite::Params,
-        take: &mut dyn FnMut(RunFile) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let failed = |source| io::Error::other(self.failed(source));
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query(key).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            take(read_file(row).map_err(failed)?)?;
-        }
-        Ok(())
+    /// Hands out every file that has a receipt, in the order of their paths.
+    pub fn receipted_files(&self, mut take: impl FnMut(RunFile)) -> std::result::Result<(), Error> {
+        let sql = format!("{FILES} WHERE u.sentinel = 0 AND u.stage = 'receipted' {NEWEST}");
+        let mut read = || -> Result<()> {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                take(RunFile {
+                    upload: UploadId(row.get(0)?),
+                    drop: row.get(1)?,
+                    path: SourcePath::from_bytes(row.get_ref(2)?.as_blob()?),
+                    destination: row.get(3)?,
+                });
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.failed(source))
     }
 
     /// Counts the files of a run that have arrived for a destination at none of the targets that it has.
@@ -358,29 +330,5 @@ pub(super) fn read_version(row: &Row<'_>) -> Result<Fingerprint> {
         size: ByteCount(rows::unsigned(row, "size_bytes")?),
         mtime_ns: row.get("mtime_ns")?,
         ctime_ns: row.get("ctime_ns")?,
-    })
-}
-
-fn read_file(row: &Row<'_>) -> Result<RunFile> {
-    let md5 = |column: &'static str| -> Result<Option<Md5>> {
-        let bytes = row.get_ref(column)?.as_blob_or_null()?;
-        bytes.map(|bytes| rows::md5_of(bytes, column)).transpose()
-    };
-    let part_size = row.get::<_, Option<i64>>("mark_part_size_bytes")?;
-    Ok(RunFile {
-        upload: UploadId(row.get("id")?),
-        drop: row.get("drop_name")?,
-        path: SourcePath::from_bytes(row.get_ref("path")?.as_blob()?),
-        size: ByteCount(rows::unsigned(row, "size_bytes")?),
-        mtime_ns: row.get("mtime_ns")?,
-        destination: row.get("destination")?,
-        remote_id: row.get("remote_file_id")?,
-        remote_name: row.get("remote_name")?,
-        md5: md5("md5")?,
-        sha256: row.get("whole_sha256")?,
-        parts_md5: md5("mark_md5")?,
-        part_size_bytes: part_size.map(i64::cast_unsigned),
-        receipt: rows::read_line(row)?,
-        completed_at: row.get::<_, Option<i64>>("completed_at_ns")?.map(WallTime),
     })
 }

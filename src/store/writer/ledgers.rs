@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use super::Result;
 use super::record::drop_count;
-use crate::model::{LedgerHead, LedgerPath, WrittenLine};
+use crate::model::{LedgerFinding, LedgerHead, LedgerPath, WrittenLine};
 use crate::store::rows::exact;
 
 /// The ledger that was written last: lines come many to a ledger, and all of a batch with one head.
@@ -45,6 +45,13 @@ pub(super) fn note(
     let id = connection.prepare_cached(sql)?.query_row([name.as_str()], |row| row.get(0))?;
     *last = Some(LastLedger { name: name.clone(), id, head });
     Ok(id)
+}
+
+/// Writes that a ledger is damaged, or whole again.
+pub(super) fn write_found(connection: &Connection, found: &LedgerFinding) -> Result<()> {
+    let sql = "UPDATE ledgers SET damage = ?2 WHERE name = ?1";
+    let row = (found.ledger.as_str(), &found.damage);
+    connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
 /// Returns the columns of an upload that say where its receipt is.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::moves::Moves;
 use super::refused::Written;
-use super::{Result, files, notices, orders, runs, targets};
+use super::{Result, files, ledgers, notices, orders, runs, targets};
 use crate::model::{
     DestinationName, DirectoryHealth, DirectoryName, IgnoreReason, Record, RootIdentity, WallTime,
 };
@@ -57,6 +57,7 @@ pub(super) fn write_record(
         }
         Record::Unit(row) => runs::write_row(connection, row)?,
         Record::LedgerAppended(written) => moves.appended(connection, written)?,
+        Record::LedgerChecked(found) => ledgers::write_found(connection, found)?,
         Record::RunWords { drop, run, words, samples } => {
             runs::write_words(connection, drop, run, words, samples)?;
         }

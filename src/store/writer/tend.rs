@@ -120,7 +120,9 @@ fn unpruned(connection: &Connection, ended_before: WallTime) -> Result<Vec<i64>>
 
 /// Reads how the database is cared for.
 pub(in crate::store) fn load(connection: &Connection) -> Result<Cared> {
-    connection.query_row("SELECT * FROM care", [], |row: &Row<'_>| {
+    let sql = "SELECT *, EXISTS (SELECT 1 FROM ledgers WHERE damage IS NOT NULL) \
+        AS has_damaged_ledger FROM care";
+    connection.query_row(sql, [], |row: &Row<'_>| {
         let time =
             |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(WallTime));
         let detail: Option<String> = row.get("detail")?;
@@ -129,6 +131,7 @@ pub(in crate::store) fn load(connection: &Connection) -> Result<Cared> {
             backup_at: time("backup_at_ns")?,
             backup_failure: row.get("backup_failure")?,
             checked_at: time("checked_at_ns")?,
+            has_damaged_ledger: row.get("has_damaged_ledger")?,
             verdict: is_sound.map(|is_sound| CheckVerdict { is_sound, detail }),
         })
     })

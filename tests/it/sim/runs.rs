@@ -160,10 +160,8 @@ fn assert_completed(world: &World) {
     assert_eq!(runs.len(), 1, "a file on its own is no row");
     assert_eq!((runs[0].state, runs[0].generation), (RunState::Completed, 1));
     let mut files = Vec::new();
-    let run = SourcePath::from_bytes(b"run");
-    let taken = snapshot.run_files(&DirectoryName::new("drop"), &run, &mut |file| {
-        files.push(file.path);
-        Ok(())
+    let taken = snapshot.receipted_files(|file| {
+        files.extend(Some(file.path).filter(|path| path.as_bytes().starts_with(b"run/")));
     });
     taken.expect("it can be read");
     assert_eq!(files.len(), 2, "each file once: {files:?}");

@@ -1,11 +1,11 @@
 //! Which ledgers there are, whose they are, and their lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::cli::what::{What, is_below};
+use super::what::{What, is_below};
 use crate::model::{DirectoryName, Scope, SourcePath};
 use crate::receipt::ledger::{LedgerFault, LedgerHead, LedgerLine, LedgerReader};
 use crate::receipt::line::LineBody;
@@ -41,9 +41,13 @@ pub(super) struct CheckedLedger {
 }
 
 impl Shelf {
-    pub(super) fn read(state: &Path) -> io::Result<Self> {
+    /// Lists the ledgers that are there, and those that the rows know.
+    pub(super) fn read(state: &Path, snapshot: Option<&Snapshot>) -> anyhow::Result<Self> {
         let mut by_run: BTreeMap<_, Vec<LedgerName>> = BTreeMap::new();
-        for name in ledgers(state)? {
+        let known = snapshot.map(Snapshot::known_ledgers).transpose()?.unwrap_or_default();
+        let known = known.iter().filter_map(|(ledger, _)| LedgerName::parse(ledger.as_str()));
+        let names: BTreeSet<_> = ledgers(state)?.into_iter().chain(known).collect();
+        for name in names {
             by_run.entry(owner_of(state, &name)).or_default().push(name);
         }
         let run = |((drop, run), mut names): (_, Vec<LedgerName>)| {
@@ -144,20 +148,29 @@ impl Shelf {
         Ok(checked)
     }
 
-    /// Reads lines that were checked, once more.
+    /// Returns the ledgers of a run as long as they are, of which nothing is checked.
+    pub(super) fn unchecked(&self, run: &RunLedgers) -> Vec<CheckedLedger> {
+        let unchecked = |name: &LedgerName| {
+            let length = fs::metadata(name.path(&self.state)).map_or(0, |found| found.len());
+            let head = LedgerHead { length, ..LedgerHead::EMPTY };
+            CheckedLedger { name: name.clone(), head, fault: None }
+        };
+        run.names.iter().map(unchecked).collect()
+    }
+
+    /// Reads lines again, with their positions, as far as their ledgers were checked.
     pub(super) fn reread<E: From<io::Error>>(
         &self,
         checked: &[CheckedLedger],
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut line, mut position) = (Vec::new(), 0);
-        for CheckedLedger { name, head, .. } in checked.iter().filter(|one| one.head.count > 0) {
+        for CheckedLedger { name, head, .. } in checked.iter().filter(|one| one.head.length > 0) {
             let mut file = open(&name.path(&self.state))?.take(head.length);
-            for _ in 0..head.count {
-                line.clear();
-                file.read_until(b'\n', &mut line)?;
+            while file.read_until(b'\n', &mut line)? > 0 {
                 each(position, &line)?;
                 position += 1;
+                line.clear();
             }
         }
         Ok(())

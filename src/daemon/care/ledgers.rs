@@ -1,0 +1,78 @@
+//! The check of the ledgers: each chain, how far it goes, and that the line of each row stands where it says.
+//!
+//! Reads one line and some rows at a time. What it finds becomes records and notices by way of the engine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::model::{LedgerFinding, LedgerPath};
+use crate::receipt::{self, LedgerVerdict, LineFault};
+use crate::store::Error;
+use crate::store::care::Halt;
+use crate::store::snapshot::Snapshot;
+
+/// Rows that are read at once.
+const ROWS_MAX: u32 = 1_000;
+
+/// Returns the ledgers that are not as their rows say; `None` when it was asked to end early.
+///
+/// # Errors
+/// When the rows cannot be read.
+pub(super) fn check(state: &Path, halt: &Halt) -> Result<Option<Vec<LedgerFinding>>, Error> {
+    let snapshot = Snapshot::open(state)?;
+    let (mut damage, mut was_damaged) = (BTreeMap::new(), Vec::new());
+    for (ledger, known) in snapshot.known_ledgers()? {
+        match receipt::audit(state, &ledger, known.head, || halt.is_asked()) {
+            Ok(LedgerVerdict::Halted) => return Ok(None),
+            Ok(LedgerVerdict::Holds(_)) => {}
+            Ok(LedgerVerdict::Damaged(why)) => drop(damage.insert(ledger.clone(), why)),
+            Err(error) => {
+                tracing::warn!("the ledger {ledger} cannot be checked: {error}");
+                continue;
+            }
+        }
+        was_damaged.extend(known.damage.map(|_| ledger));
+    }
+    if find_lines(&snapshot, state, &mut damage, halt)?.is_none() {
+        return Ok(None);
+    }
+    let is_new = |ledger: &LedgerPath| !was_damaged.contains(ledger);
+    let whole = was_damaged.iter().filter(|ledger| !damage.contains_key(*ledger));
+    let whole = whole.map(|ledger| LedgerFinding { ledger: ledger.clone(), damage: None });
+    let mut found: Vec<_> = whole.collect();
+    let damaged = damage.into_iter().filter(|(ledger, _)| is_new(ledger));
+    found.extend(damaged.map(|(ledger, why)| LedgerFinding { ledger, damage: Some(why) }));
+    Ok(Some(found))
+}
+
+/// Looks for the line of every upload that has a receipt; `None` when it was asked to end early.
+fn find_lines(
+    snapshot: &Snapshot,
+    state: &Path,
+    damage: &mut BTreeMap<LedgerPath, String>,
+    halt: &Halt,
+) -> Result<Option<()>, Error> {
+    let mut after = None;
+    loop {
+        let lines = snapshot.receipt_lines(after, ROWS_MAX)?;
+        let Some((last, _)) = lines.last() else { return Ok(Some(())) };
+        after = Some(*last);
+        for (upload, line) in lines {
+            if halt.is_asked() {
+                return Ok(None);
+            }
+            if damage.contains_key(&line.ledger) {
+                continue;
+            }
+            match receipt::check(state, Some(&line)) {
+                Ok(()) => {}
+                Err(LineFault::Unreadable(error)) => {
+                    tracing::warn!("the receipt of upload {upload} cannot be checked: {error}");
+                }
+                Err(LineFault::Damaged(why)) => {
+                    damage.insert(line.ledger, format!("the line of upload {upload} {why}"));
+                }
+            }
+        }
+    }
+}

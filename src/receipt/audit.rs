@@ -1,0 +1,127 @@
+//! Whether a ledger is what the rows know of it: every line holds, and it goes at least as far.
+//!
+//! Reads one line at a time, and changes nothing. Lines behind those that the rows know are no damage: they are
+//! durable, and their records on their way.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use super::ledger::{LedgerFault, LedgerReader};
+use super::place::LedgerName;
+use crate::model::{LedgerHead, LedgerPath};
+
+const READ_BYTES: usize = 256 << 10;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LedgerVerdict {
+    /// It holds, as far as this.
+    Holds(LedgerHead),
+    Damaged(String),
+    /// The check was to end before the ledger did.
+    Halted,
+}
+
+/// Checks a ledger from its first line to its last.
+///
+/// # Errors
+/// When it cannot be read, which says nothing about what stands in it.
+pub(crate) fn audit(
+    state: &Path,
+    ledger: &LedgerPath,
+    known: LedgerHead,
+    is_halted: impl Fn() -> bool,
+) -> io::Result<LedgerVerdict> {
+    let damaged = |why: &str| Ok(LedgerVerdict::Damaged(why.to_owned()));
+    let Some(name) = LedgerName::parse(ledger.as_str()) else {
+        return damaged("its name is none of a ledger");
+    };
+    let path = name.path(state);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return damaged("it is missing"),
+        Err(error) => return Err(error),
+        // A pipe in its place would be waited for.
+        Ok(found) if !found.is_file() => return damaged("it is no file"),
+        Ok(_) => {}
+    }
+    let file = BufReader::with_capacity(READ_BYTES, File::open(&path)?);
+    let (mut lines, mut fault) = (LedgerReader::new(file), None);
+    for line in &mut lines {
+        match line {
+            Ok(line) if line.seq == known.count && line.sha256 != known.sha256 => {
+                return damaged(&format!("line {}: it is another than was written", line.seq));
+            }
+            Ok(_) if is_halted() => return Ok(LedgerVerdict::Halted),
+            Ok(_) => {}
+            Err(LedgerFault::Unreadable(error)) => return Err(error),
+            Err(found) => fault = Some(found),
+        }
+    }
+    let head = lines.head();
+    let goes_on = head.count >= known.count;
+    match fault {
+        // A line that is being written.
+        Some(fault) if !(goes_on && fault.is_torn()) => damaged(&fault.to_string()),
+        Some(_) | None if !goes_on => {
+            let (found, count) = (head.count, known.count);
+            damaged(&format!("it ends with line {found}, and had {count}"))
+        }
+        Some(_) | None => Ok(LedgerVerdict::Holds(head)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::WallTime;
+    use crate::receipt::ledger::LineStamp;
+    use crate::receipt::line::LineBody;
+
+    fn ledger() -> (Vec<u8>, [LedgerHead; 3]) {
+        let (mut text, mut head) = (Vec::new(), LedgerHead::EMPTY);
+        let heads = std::array::from_fn(|index| {
+            let members = [("what".to_owned(), index.into())].into_iter().collect();
+            let body = LineBody::Other { kind: "renamed".into(), members };
+            head.append(&mut text, &LineStamp { at: WallTime(0), host: "h" }, &body);
+            head
+        });
+        (text, heads)
+    }
+
+    #[test]
+    fn a_ledger_is_held_against_what_the_rows_know() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("receipts/lab/run.jsonl");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let name = LedgerPath::new("lab/run.jsonl");
+        let (text, heads) = ledger();
+        let at = |count: usize| usize::try_from(heads[count - 1].length).unwrap();
+        let other = LedgerHead { sha256: [7; 32], ..heads[1] };
+        let torn = [&text[..], b"{\"kind\""].concat();
+        let mut changed = text.clone();
+        changed[at(2) + 12] ^= 1;
+        let holds = |head| LedgerVerdict::Holds(head);
+        let damaged = |why: &str| LedgerVerdict::Damaged(why.to_owned());
+        for (text, known, verdict) in [
+            (&text[..], heads[2], holds(heads[2])),
+            (&text, heads[1], holds(heads[2])),
+            (&torn, heads[2], holds(heads[2])),
+            (&text[..at(2)], heads[2], damaged("it ends with line 2, and had 3")),
+            (&text, other, damaged("line 2: it is another than was written")),
+            (b"", heads[0], damaged("it ends with line 0, and had 1")),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(audit(state.path(), &name, known, || false).unwrap(), verdict);
+        }
+        for (text, known) in [(&changed, heads[1]), (&torn, LedgerHead { count: 4, ..heads[2] })] {
+            fs::write(&path, text).unwrap();
+            let verdict = audit(state.path(), &name, known, || false).unwrap();
+            assert!(matches!(&verdict, LedgerVerdict::Damaged(why) if why.starts_with("line ")));
+        }
+        let halted = audit(state.path(), &name, heads[2], || true).unwrap();
+        assert_eq!(halted, LedgerVerdict::Halted);
+        fs::remove_file(&path).unwrap();
+        let missing = audit(state.path(), &name, heads[2], || false).unwrap();
+        assert_eq!(missing, damaged("it is missing"));
+    }
+}
