@@ -79,16 +79,7 @@ impl Journal {
                 Record::Resend { destination, before, .. } => {
                     tracing::info!(%destination, "what was completed before upload {before} at other targets is sent again");
                 }
-                Record::PlaceAwaited { upload, holder: Some(holder) } => {
-                    let upload_id = upload.0;
-                    tracing::info!(
-                        upload_id,
-                        "waits for upload {holder}, which has the same place"
-                    );
-                }
-                Record::PlaceAwaited { upload, holder: None } => {
-                    tracing::debug!(upload_id = upload.0, "waits for no other upload any more");
-                }
+                Record::PlaceAwaited { upload, holder } => note_wait(*upload, *holder),
                 Record::Order(order) => note_order(order),
                 Record::RunWords { .. }
                 | Record::DisposalQueued(_)
@@ -251,6 +242,17 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
             "it makes the digests of files of many parts by a rule of its own, so that only their \
              parts and sizes are compared: {detail}"
         ),
+    }
+}
+
+/// Logs that an upload waits for the place that another one has, or does not any more.
+fn note_wait(upload: UploadId, holder: Option<UploadId>) {
+    let upload_id = upload.0;
+    match holder {
+        Some(holder) => {
+            tracing::info!(upload_id, "waits for upload {holder}, which has the same place");
+        }
+        None => tracing::debug!(upload_id, "waits for no other upload any more"),
     }
 }
 

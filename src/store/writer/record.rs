@@ -45,10 +45,7 @@ pub(super) fn write_record(
         Record::Touched { drop, path, fingerprint } => {
             files::touch(connection, drop, path, fingerprint)?;
         }
-        Record::Moved { drop, path, fingerprint, upload, at } => {
-            files::ignore(connection, drop, path, IgnoreReason::Moved, *at)?;
-            files::note_move(connection, drop, path, *upload, fingerprint)?;
-        }
+        Record::Moved { .. } => write_moved(connection, record)?,
         Record::RunOpened { destination, drop, name, at } => {
             open_drop(connection, destination, drop, name, *at)?;
         }
@@ -89,6 +86,12 @@ pub(super) fn write_record(
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
+}
+
+fn write_moved(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::Moved { drop, path, fingerprint, upload, at } = record else { return Ok(()) };
+    files::ignore(connection, drop, path, IgnoreReason::Moved, *at)?;
+    files::note_move(connection, drop, path, *upload, fingerprint)
 }
 
 fn write_learned(connection: &Connection, record: &Record) -> Result<()> {
