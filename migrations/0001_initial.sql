@@ -476,7 +476,9 @@ CREATE TABLE care (
     -- What the check found.
     detail TEXT,
     -- An operator had the state begun without a database, beside receipts or copies of one.
-    is_new_state INTEGER NOT NULL DEFAULT 0 CHECK (is_new_state IN (0, 1))
+    is_new_state INTEGER NOT NULL DEFAULT 0 CHECK (is_new_state IN (0, 1)),
+    -- Uploads up to this id were known to another database of this state: no new one gets such an id.
+    ids_above INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO care (id) VALUES (1);
 

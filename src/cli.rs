@@ -15,6 +15,7 @@ mod orders;
 mod plan;
 mod receipts;
 mod render;
+mod restore;
 mod run;
 mod sandbox;
 mod shelf;
@@ -125,6 +126,8 @@ enum Command {
     Plan(plan::PlanArguments),
     /// List, print or export the receipts of what has arrived
     Receipts(receipts::ReceiptsArguments),
+    /// Put a copy of the database back, or rebuild a lost one from the receipts
+    Restore(restore::RestoreArguments),
     /// Hand files to the running daemon, from outside the drop directories
     Upload(upload::UploadArguments),
     /// Start nothing more of an upload, a run, a drop directory, a destination, or anything
@@ -189,6 +192,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Exports(asked) => exports::execute(common, &asked),
         Command::Plan(plan) => plan::execute(common, &plan),
         Command::Receipts(asked) => receipts::execute(common, &asked),
+        Command::Restore(asked) => restore::execute(common, &asked),
         Command::Upload(asked) => upload::execute(common, &asked),
         Command::Pause(asked) => orders::execute(common, Verb::Pause, &asked),
         Command::Resume(asked) => orders::resume(common, &asked),

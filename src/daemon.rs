@@ -9,6 +9,7 @@
 //! what is queued or known follows beside the work ([`loader`]); whether the network answers is no
 //! condition. *At a crash* nothing is to be done here.
 
+pub(crate) mod adoption;
 mod bandwidth;
 mod build;
 mod care;

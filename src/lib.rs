@@ -73,6 +73,8 @@
 //! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
 //! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
+//! | adopt at a start | the line in its ledger | rows of some lines are written, of others not | the rest is adopted: a ledger's row says how far it was read |
+//! | put a copy back | the copy, whole under another name; the old files, moved aside | there is no database | a start beside receipts says so; the copy is put back again |
 //! | line that a run is complete | every upload's receipt | it stands in the ledger, no row names it | where it is the last line and says the same it is adopted; else one more is appended |
 //! | make the sentinel | the line that its run is complete | it stands below `STATE/sentinels`, no row names it | made again of the same lines: the same bytes |
 //! | send the sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |

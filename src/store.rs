@@ -22,6 +22,7 @@ mod directory;
 mod lock;
 mod process;
 pub mod rest;
+pub(crate) mod restore;
 mod rows;
 mod schema;
 pub mod snapshot;
@@ -307,6 +308,15 @@ impl Error {
         Self { doing: "write to", path: "the database".into(), kind: Kind::Poisoned }
     }
 
+    /// Returns how a database is had again.
+    fn ways(&self) -> String {
+        format!(
+            "dropferry restore --backup FILE puts a copy back ({} may have one), \
+             dropferry restore --receipts rebuilds it from the receipts; see docs/backup.md",
+            self.path.with_file_name("backups").display()
+        )
+    }
+
     /// Returns what an operator can do about it, when we know.
     pub fn hint(&self) -> Option<String> {
         match &self.kind {
@@ -316,19 +326,9 @@ impl Error {
             Kind::Newer { .. } => {
                 Some("install the version of dropferry that last ran on this state".into())
             }
-            Kind::Corrupt { .. } => Some(format!(
-                "nothing was deleted; move {} and its -wal and -shm files aside and restore a backup, \
-                 or start without (dropferry run --new-state): files are found again and compared with \
-                 the destination",
-                self.path.display()
-            )),
+            Kind::Corrupt { .. } => Some(format!("nothing was deleted; {}", self.ways())),
             Kind::Missing => Some("start the daemon once, or check [state] directory".into()),
-            Kind::Lost { .. } => Some(format!(
-                "put a copy of the database in its place, as docs/backup.md says ({} may have one), or \
-                 begin without: dropferry run --new-state finds the files again and compares them with \
-                 the destination",
-                self.path.with_file_name("backups").display()
-            )),
+            Kind::Lost { .. } => Some(self.ways()),
             Kind::Gone => Some(
                 "what the daemon knew since is lost; put the file back or restore a copy, as \
                  docs/backup.md says, then start it again"

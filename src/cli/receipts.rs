@@ -359,14 +359,15 @@ impl<'a> Listing<'a> {
             return Ok(self.add_sum(entry, format)?);
         }
         let line = UploadLine::parse(raw)?;
-        Ok(match self.arguments.format {
+        match self.arguments.format {
             ReceiptFormat::Json => self.add_json(&line)?,
             ReceiptFormat::Csv => self.add_csv(&line)?,
             ReceiptFormat::Table
             | ReceiptFormat::Md5sum
             | ReceiptFormat::Sha256sum
             | ReceiptFormat::Html => self.add_row(&line)?,
-        })
+        }
+        Ok(())
     }
 
     fn add_row(

@@ -15,9 +15,6 @@ const UMASK: Mode = Mode::from_raw_mode(0o027);
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// Start without a database although receipts or backups of one are there
-    #[arg(long)]
-    new_state: bool,
     /// Append all that happens to FILE, for a replay: paths and names, and no secrets
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -25,7 +22,7 @@ pub(super) struct RunArguments {
 
 pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Result<Exit> {
     keep_memory_private();
-    rustix::process::umask(rustix::process::umask(UMASK) | UMASK);
+    restrict_umask();
     let (asked, recording) = (common.config.clone(), arguments.record.clone());
     let reader = move || {
         let environment = |name: &str| std::env::var(name).ok();
@@ -38,10 +35,10 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     // Two threads: the network, and what it must not wait for. Files are read on threads of their own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (is_new_state, recording) = (arguments.new_state, arguments.record.clone());
+    let recording = arguments.record.clone();
     let ended = runtime.block_on(async {
         let reader = Box::new(reader);
-        let setup = Setup { config, reader, render: status::rendered, is_new_state, recording };
+        let setup = Setup { config, reader, render: status::rendered, recording };
         let daemon = Daemon::start(setup, Clock::real())?;
         daemon.run().await
     });
@@ -51,6 +48,11 @@ pub(super) fn execute(common: &Common, arguments: &RunArguments) -> anyhow::Resu
     // Whoever reads the log alone learns of it too.
     ended.inspect_err(|error| tracing::error!("the daemon ends: {error}"))?;
     Ok(Exit::Fine)
+}
+
+/// Has what is made be for its owner, and for members of the group to read.
+pub(super) fn restrict_umask() {
+    rustix::process::umask(rustix::process::umask(UMASK) | UMASK);
 }
 
 /// Keeps credentials in memory from other processes of the same user, and from core dumps.

@@ -9,6 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::adoption;
 use super::bandwidth::Bandwidth;
 use super::care::DatabaseCare;
 use super::context::{Source, World};
@@ -95,8 +96,6 @@ pub(crate) struct Setup {
     pub reader: Reader,
     /// Renders what `status` shows.
     pub render: Render,
-    /// The state is begun without a database, although receipts or copies of one are there.
-    pub is_new_state: bool,
     /// Where all that happens is recorded, if anywhere.
     pub recording: Option<PathBuf>,
 }
@@ -130,11 +129,9 @@ impl Daemon {
             started_at: now.wall,
         };
         crate::signals::survive_file_limit().map_err(Error::Signals)?;
-        let settings = store::Settings {
-            directory: config.state_directory.clone(),
-            is_new: setup.is_new_state,
-        };
-        let (writer, loaded) = Writer::open(&settings).map_err(Error::Store)?;
+        let settings = store::Settings { directory: config.state_directory.clone(), is_new: false };
+        let opened = Writer::open_after(&settings, |writer| adoption::prepare(config, writer));
+        let (writer, loaded) = opened.map_err(Error::Store)?;
         let rest = Rest::open(&settings, &loaded).map_err(Error::Store)?;
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());

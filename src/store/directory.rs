@@ -395,7 +395,7 @@ mod tests {
                 ] {
                     assert!(matches!(error.kind, Kind::Lost { .. }), "{remains}: {error}");
                     let hint = error.hint().unwrap();
-                    assert!(hint.contains("--new-state") && hint.contains("copy"), "{hint}");
+                    assert!(hint.contains("restore --receipts") && hint.contains("copy"), "{hint}");
                 }
                 assert_eq!(fs::read(&path).unwrap(), b"left", "nothing was touched");
                 assert_eq!(database.exists(), empty);

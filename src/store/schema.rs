@@ -168,7 +168,7 @@ pub(super) fn version(connection: &Connection) -> Result<usize, rusqlite::Error>
     connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map(|v| v as usize)
 }
 
-fn known_version(connection: &Connection, path: &Path) -> Result<usize, Error> {
+pub(super) fn known_version(connection: &Connection, path: &Path) -> Result<usize, Error> {
     let found = version(connection).map_err(|e| Error::sqlite("read the version of", path, e))?;
     if found > MIGRATIONS.len() {
         let kind = Kind::Newer { found, known: MIGRATIONS.len() };
@@ -192,15 +192,18 @@ fn look(connection: &Connection, path: &Path) -> Result<(), Error> {
 
 /// Refuses a damaged database. An empty file is a new one.
 pub(super) fn check(connection: &Connection, directory: &Path) -> Result<(), Error> {
-    let path = directory.join(FILE_NAME);
-    let failed = |source| Error::sqlite("check the database", &path, source);
+    check_file(connection, &directory.join(FILE_NAME))
+}
+
+pub(super) fn check_file(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::sqlite("check the database", path, source);
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if verdict == "ok" {
         return Ok(());
     }
     let kind = Kind::Corrupt { detail: verdict };
-    Err(Error { doing: "check the database", path, kind })
+    Err(Error { doing: "check the database", path: path.to_owned(), kind })
 }
 
 /// Applies the steps that a database has not had; one that has data is copied before.

@@ -22,7 +22,7 @@ mod rate;
 mod record;
 mod refused;
 mod runs;
-mod targets;
+pub(super) mod targets;
 pub(super) mod tend;
 
 pub use self::refused::{Applied, Instead, Refused};
@@ -77,6 +77,17 @@ impl Writer {
     /// # Errors
     /// See [`super::Kind`].
     pub fn open(settings: &Settings) -> std::result::Result<(Self, Loaded), Error> {
+        Self::open_after(settings, |_| Ok(()))
+    }
+
+    /// Opens the state, has `prepare` bring the rows up to date, and then reads what is in progress.
+    ///
+    /// # Errors
+    /// See [`super::Kind`].
+    pub fn open_after(
+        settings: &Settings,
+        prepare: impl FnOnce(&mut Self) -> std::result::Result<(), Error>,
+    ) -> std::result::Result<(Self, Loaded), Error> {
         let directory = &settings.directory;
         directory::make(directory)?;
         directory::check(directory)?;
@@ -84,15 +95,29 @@ impl Writer {
         let connection = open_database(settings)?;
         // Where others may make files, one may have been made meanwhile.
         directory::check(directory)?;
-        let loaded = connection
+        let failed = |source| Error::sqlite("read", &directory.join(FILE_NAME), source);
+        connection
             .pragma_update(None, "wal_autocheckpoint", 0)
             .and_then(|()| moves::land(&connection))
             .and_then(|()| notices::prune(&connection))
-            .and_then(|_| load::load(&connection))
-            .map_err(|source| Error::sqlite("read", &directory.join(FILE_NAME), source))?;
-        let settings = settings.clone();
+            .map_err(failed)?;
         let (rate, moves) = (AcceptedRate::default(), Moves::default());
-        Ok((Self { connection, settings, rate, moves, commit_count: 0, _lock: lock }, loaded))
+        let settings = settings.clone();
+        let mut writer = Self { connection, settings, rate, moves, commit_count: 0, _lock: lock };
+        prepare(&mut writer)?;
+        let loaded = load::load(&writer.connection).map_err(failed)?;
+        Ok((writer, loaded))
+    }
+
+    /// Has ids go on above those that copies of the database know, which may be newer than it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn raise_ids(&mut self) -> std::result::Result<(), Error> {
+        let Some(last) = super::restore::last_id(self.directory()) else { return Ok(()) };
+        let sql = "UPDATE care SET ids_above = max(ids_above, ?1)";
+        let raised = self.connection.execute(sql, [last.0]);
+        raised.map(|_| ()).map_err(|source| self.failed(source))
     }
 
     pub(super) fn directory(&self) -> &std::path::Path {

@@ -28,6 +28,7 @@ mod places;
 mod platforms;
 mod receipts;
 mod recording;
+mod restore;
 mod roots;
 mod run_states;
 mod runs;

@@ -19,7 +19,7 @@ fn stage() -> Stage {
 
 fn stop(stage: &mut Stage) {
     stage.signal(rustix::process::Signal::TERM);
-    assert!(stage.wait_for_end().success());
+    assert!(stage.wait_for_end().success(), "{}", stage.log());
 }
 
 /// What a command said, and how it ended; one that hangs is ended after a while.
@@ -37,7 +37,7 @@ fn lose_database(stage: &Stage) {
 }
 
 #[test]
-fn a_lost_database_is_said_and_begun_anew_only_when_that_is_asked_for() {
+fn a_lost_database_is_said_and_rebuilt_only_when_that_is_asked_for() {
     let mut stage = stage();
     stage.write("run/a", b"first");
     stage.start();
@@ -54,22 +54,21 @@ fn a_lost_database_is_said_and_begun_anew_only_when_that_is_asked_for() {
         {
             let (code, text) = said(&stage, command, arguments);
             assert_eq!(code, Some(4), "{command}: {text}");
-            for word in ["although an earlier one left receipts", "backup.md", "--new-state"] {
+            for word in ["although an earlier one left receipts", "backup.md", "restore --receipts"]
+            {
                 assert!(text.contains(word), "{command} does not say {word:?}: {text}");
             }
         }
         let (code, text) = said(&stage, "doctor", &["--offline"]);
-        assert!(code == Some(1) && text.contains("--new-state"), "{text}");
+        assert!(code == Some(1) && text.contains("restore --receipts"), "{text}");
         assert_eq!(walk(&stage.path("state/receipts")), receipts, "nothing was touched");
     }
-    let mut run = stage.command("run");
-    run.arg("--new-state");
-    stage.start_as(run);
-    // Until the daemon has begun it, the database is still lost to everybody who looks.
-    until("it has begun", || said(&stage, "status", &[]).0.filter(|code| *code == 0));
+    assert_eq!(said(&stage, "restore", &["--receipts"]).0, Some(0));
+    stage.start();
+    until("it has started", || (stage.log().matches("INFO started").count() == 2).then_some(()));
     stage.until_count("completed", 1);
     stage.assert_all_there();
-    assert_eq!(stage.ledger()["bytes_received_again"], 0, "it is compared, not sent");
+    assert_eq!(stage.ledger()["bytes_received_again"], 0, "it is known, and not sent");
     stop(&mut stage);
     stage.start();
     until("it runs on", || stage.status()["daemon"]["running"].as_bool().filter(|runs| *runs));

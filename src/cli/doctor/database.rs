@@ -55,9 +55,8 @@ fn file(checks: &mut Checks, directory: &Path) {
 
 fn pages(checks: &mut Checks, directory: &Path) {
     let path = directory.to_owned();
-    let cure = "stop the daemon, move dropferry.db and its -wal and -shm files aside and restore a \
-        backup, or start without (dropferry run --new-state): files are found again and compared with the \
-        destination";
+    let cure = "stop the daemon, then: dropferry restore --backup FILE puts a copy back, dropferry restore \
+        --receipts rebuilds it from the receipts";
     match bounded(LIMIT * 2, move || Snapshot::open(&path)?.damages()) {
         None => checks.warn(
             "pages",

@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::Snapshot;
 use crate::model::{DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, UploadId};
-use crate::store::Error;
 use crate::store::rows::{self, IS_OPEN};
+use crate::store::{Error, LoadedUpload};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -59,6 +59,15 @@ impl Snapshot {
         };
         let key = (after.map_or(i64::MIN, |id| id.0), count_max);
         self.rows_of(sql, key, read).map_err(|source| self.failed(source))
+    }
+
+    /// Returns an upload as it is stored.
+    pub fn stored_upload(&self, id: UploadId) -> Result<Option<LoadedUpload>> {
+        let sql = "SELECT * FROM uploads WHERE id = ?1";
+        let read = |row: &Row<'_>| rows::read_upload(&self.connection, row);
+        let found = self.connection.prepare_cached(sql);
+        let found = found.and_then(|mut found| found.query_row([id.0], read).optional());
+        found.map_err(|source| self.failed(source))
     }
 
     /// Lists the ledgers that were found damaged.

@@ -1,5 +1,7 @@
 //! What is read of targets and places: what was completed elsewhere, and whose a place is.
 
+use std::collections::BTreeMap;
+
 use rusqlite::OptionalExtension;
 
 use super::Snapshot;
@@ -89,6 +91,13 @@ impl Snapshot {
         let mut found = read().map_err(|source| self.failed(source))?;
         found.retain(|former| former.address.as_ref().is_none_or(|at| !own.contains(at)));
         Ok(found)
+    }
+
+    /// Returns every target that was ever known.
+    pub fn targets(&self) -> std::result::Result<BTreeMap<TargetAddress, TargetId>, Error> {
+        let known = crate::store::writer::targets::load(&self.connection);
+        let known = known.map_err(|source| self.failed(source))?;
+        Ok(known.into_iter().map(|(id, address)| (address, id)).collect())
     }
 
     /// Returns where a target is.

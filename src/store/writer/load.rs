@@ -18,8 +18,11 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 ///
 /// [`Rest`]: crate::store::rest::Rest
 pub(super) fn load(connection: &Connection) -> Result<Loaded> {
-    let next: Option<i64> =
-        connection.query_row("SELECT max(id) + 1 FROM uploads", [], |r| r.get(0))?;
+    let next: Option<i64> = connection.query_row(
+        "SELECT nullif(max(ifnull((SELECT max(id) FROM uploads), 0), ids_above), 0) + 1 FROM care",
+        [],
+        |r| r.get(0),
+    )?;
     Ok(Loaded {
         uploads: uploads(connection)?,
         targets: super::targets::load(connection)?,

@@ -119,7 +119,7 @@ pub(super) fn end_cleanup(connection: &Connection, what: &OpenCleanup) -> Result
 }
 
 /// Reads every target that was ever known.
-pub(super) fn load(connection: &Connection) -> Result<Vec<(TargetId, TargetAddress)>> {
+pub(in crate::store) fn load(connection: &Connection) -> Result<Vec<(TargetId, TargetAddress)>> {
     let sql = "SELECT id, platform, base_url, container FROM targets ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {

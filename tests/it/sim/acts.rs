@@ -11,7 +11,7 @@ use dropferry::testing::engine::event::{
 };
 use dropferry::testing::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
-    Fingerprint, Md5, Observation, Place, Seen, SourcePath, Space, UploadId,
+    Fingerprint, Md5, Observation, Place, RootIdentity, Seen, SourcePath, Space, UploadId,
 };
 use dropferry::testing::platform::{self, contract::PartBody};
 use dropferry::testing::store;
@@ -87,37 +87,7 @@ impl World {
 
     fn act(&mut self, act: Act) -> (Vec<Event>, Reply) {
         let outcome = match act {
-            Act::Scan { drop, skip, root } => {
-                self.skipped.push(skip.len());
-                self.expects = root.or_else(|| (!self.files.is_empty()).then(|| self.root.clone()));
-                if self.is_other_root() {
-                    let (root, reason) = (self.root.clone(), away().message);
-                    return (Vec::new(), Ok(Outcome::OtherRoot { root, reason }));
-                }
-                let is_skipped = |path: &&SourcePath| {
-                    if path.as_bytes().starts_with(HANDED) {
-                        return true;
-                    }
-                    let is_below = |run: &SourcePath| {
-                        path.as_bytes().starts_with(&[run.as_bytes(), b"/"].concat())
-                    };
-                    skip.iter().any(is_below)
-                };
-                let seen = self.files.keys().filter(|path| self.is_here() && !is_skipped(path));
-                let mut observations: Vec<_> = seen.map(|path| self.observe(path)).collect();
-                let of_drop = self.settings.drops.iter().find(|settings| settings.name == drop);
-                let to = of_drop.map_or(&[][..], |settings| &settings.destinations);
-                let known = self.rows().differences(&drop, to, &mut observations);
-                let known = known.expect("it can be read");
-                let walk = Walk {
-                    complete: true,
-                    is_empty: self.files.is_empty() || !self.is_here(),
-                    root: self.root.clone(),
-                    space: None,
-                };
-                let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
-                return (vec![Event::Observed { drop, observations, known }], Ok(outcome));
-            }
+            Act::Scan { drop, skip, root } => return self.scan(drop, &skip, root),
             Act::Look { .. } if self.files.is_empty() || self.is_other_root() => Err(away()),
             Act::Look { drop, paths } => {
                 let observations: Vec<_> = paths.iter().map(|path| self.observe(path)).collect();
@@ -211,6 +181,42 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    fn scan(
+        &mut self,
+        drop: DirectoryName,
+        skip: &BTreeSet<SourcePath>,
+        root: Option<RootIdentity>,
+    ) -> (Vec<Event>, Reply) {
+        self.skipped.push(skip.len());
+        self.expects = root.or_else(|| (!self.files.is_empty()).then(|| self.root.clone()));
+        if self.is_other_root() {
+            let (root, reason) = (self.root.clone(), away().message);
+            return (Vec::new(), Ok(Outcome::OtherRoot { root, reason }));
+        }
+        let is_skipped = |path: &&SourcePath| {
+            if path.as_bytes().starts_with(HANDED) {
+                return true;
+            }
+            let is_below =
+                |run: &SourcePath| path.as_bytes().starts_with(&[run.as_bytes(), b"/"].concat());
+            skip.iter().any(is_below)
+        };
+        let seen = self.files.keys().filter(|path| self.is_here() && !is_skipped(path));
+        let mut observations: Vec<_> = seen.map(|path| self.observe(path)).collect();
+        let of_drop = self.settings.drops.iter().find(|settings| settings.name == drop);
+        let to = of_drop.map_or(&[][..], |settings| &settings.destinations);
+        let known = self.rows().differences(&drop, to, &mut observations);
+        let known = known.expect("it can be read");
+        let walk = Walk {
+            complete: true,
+            is_empty: self.files.is_empty() || !self.is_here(),
+            root: self.root.clone(),
+            space: None,
+        };
+        let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
+        (vec![Event::Observed { drop, observations, known }], Ok(outcome))
     }
 
     /// Holds a file against its rows, as the daemon does.

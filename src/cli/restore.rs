@@ -1,0 +1,61 @@
+//! `restore`: the database back from a copy, or from the receipts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::run::restrict_umask;
+use super::{Common, Exit, render};
+use crate::clock::Clock;
+use crate::config::{Config, locate};
+use crate::daemon::adoption::{self, Adopted};
+use crate::store::writer::Writer;
+use crate::store::{self, restore};
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArguments {
+    #[command(flatten)]
+    from: RestoreFrom,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RestoreFrom {
+    /// Put this copy in the place of the database; what stands there is kept beside it
+    #[arg(long, value_name = "FILE")]
+    backup: Option<PathBuf>,
+    /// Rebuild a database that was lost from the receipts
+    #[arg(long)]
+    receipts: bool,
+}
+
+pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Result<Exit> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = Config::load(&locate(common.config.as_deref(), &environment), &environment)?;
+    let state = &config.state_directory;
+    restrict_umask();
+    let at = Clock::real().now().wall;
+    let kept = match &asked.from.backup {
+        Some(copy) => restore::put_back(state, copy, at)?,
+        None => restore::make_room(state, at)?,
+    };
+    if let Some(kept) = kept {
+        render::talk(&format!("what stood there is kept in {}", kept.display()));
+    }
+    let settings = store::Settings { directory: state.clone(), is_new: true };
+    let mut adopted = Adopted::default();
+    let (writer, loaded) = Writer::open_after(&settings, |writer| {
+        adopted = adoption::adopt(&config, writer)?;
+        writer.raise_ids()
+    })?;
+    writer.leave();
+    let Adopted { ledgers, uploads, runs, faults } = adopted;
+    let next = loaded.next_upload.map_or(1, |id| id.0);
+    render::data(&format!(
+        "{uploads} uploads and {runs} completed runs of {ledgers} ledgers are known again; ids go on at {next}\n"
+    ))?;
+    for (ledger, why) in &faults {
+        render::talk(&format!("{ledger}: {why}"));
+    }
+    Ok(if faults.is_empty() { Exit::Fine } else { Exit::Failed })
+}

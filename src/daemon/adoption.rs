@@ -1,0 +1,461 @@
+//! Rows from ledgers: what is proved there and not known here.
+//!
+//! The rows may be the older of the two: a copy was put back, a WAL was rolled back, the database was lost.
+//! Lines beyond what the rows know of a ledger become rows by the same records and the same law by which
+//! an upload gets there otherwise, before anything else of a life begins. So nothing is sent twice, and
+//! no id is given twice.
+//!
+//! *Promises*: a ledger of the length that its row names costs one look at its length; lines are taken only as
+//! far as the chain holds; no ledger is changed. *At a crash* in between, what was written stays, and the rest
+//! is adopted at the next start.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::config::Config;
+use crate::model::{
+    Admission, ByteCount, ContentMark, DestinationName, DirectoryName, ETag, ExportId, ExportPlace,
+    Fact, Fingerprint, KnownLedger, LedgerFinding, LedgerPath, LineRef, PartSize, PlaceHolder,
+    PlaceSource, Record, RemoteFile, RemoteFileId, RootIdentity, RunOutcome, RunRow, RunState,
+    Stage, Target, TargetAddress, TargetId, UploadId, UploadState, WallTime, WrittenLine,
+};
+use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
+use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
+use crate::receipt::place::{LedgerName, ledgers};
+use crate::store::Error;
+use crate::store::snapshot::Snapshot;
+use crate::store::writer::Writer;
+
+/// Records in one transaction.
+const TOGETHER_MAX: usize = 1_000;
+
+/// What was adopted.
+#[derive(Debug, Default)]
+pub(crate) struct Adopted {
+    /// Ledgers that say more than the rows did.
+    pub(crate) ledgers: usize,
+    pub(crate) uploads: usize,
+    pub(crate) runs: usize,
+    /// What could not be adopted: of which ledger, and why.
+    pub(crate) faults: Vec<(String, String)>,
+}
+
+/// Brings the rows up to date before a life begins, and says in the log what it took.
+///
+/// # Errors
+/// As [`adopt`].
+pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<(), Error> {
+    let Adopted { ledgers, uploads, runs, faults } = adopt(config, writer)?;
+    if ledgers > 0 {
+        tracing::info!(
+            "receipts said more than the database: {uploads} uploads and {runs} runs of {ledgers} ledgers are \
+             known again"
+        );
+    }
+    for (ledger, why) in faults {
+        tracing::error!("receipts are damaged: {ledger}: {why}");
+    }
+    Ok(())
+}
+
+/// Brings the rows up to what the ledgers say.
+///
+/// # Errors
+/// When the rows cannot be read or written. A ledger that does not hold is a fault of its own, and stops
+/// no other.
+pub(crate) fn adopt(config: &Config, writer: &mut Writer) -> Result<Adopted, Error> {
+    let state = &config.state_directory;
+    let rows = Snapshot::open(state)?;
+    let mut known: BTreeMap<_, _> = rows.known_ledgers()?.into_iter().collect();
+    let targets = rows.targets()?;
+    let directories =
+        config.drops.iter().map(|drop| (&drop.settings.name, &*drop.settings.directory)).collect();
+    let mut adoption = Adoption {
+        state,
+        writer,
+        rows,
+        targets,
+        directories,
+        records: Vec::new(),
+        adopted: Adopted::default(),
+    };
+    let names = ledgers(state).unwrap_or_else(|error| {
+        adoption.fault("receipts", &error);
+        Vec::new()
+    });
+    for name in names {
+        let known = known.remove(&LedgerPath::new(name.as_str())).unwrap_or_default();
+        adoption.look_at(&name, &known)?;
+    }
+    for (name, known) in known.into_iter().filter(|(_, known)| known.head.count > 0) {
+        adoption.damage(name.as_str(), &known, "it is missing");
+    }
+    adoption.write()?;
+    Ok(adoption.adopted)
+}
+
+struct Adoption<'a> {
+    state: &'a Path,
+    writer: &'a mut Writer,
+    rows: Snapshot,
+    targets: BTreeMap<TargetAddress, TargetId>,
+    /// Where drop directories are, by their names.
+    directories: BTreeMap<&'a DirectoryName, &'a str>,
+    records: Vec<Record>,
+    adopted: Adopted,
+}
+
+impl Adoption<'_> {
+    fn look_at(&mut self, name: &LedgerName, known: &KnownLedger) -> Result<(), Error> {
+        if known.damage.is_some() {
+            return Ok(());
+        }
+        let length = match fs::metadata(name.path(self.state)) {
+            Ok(found) => found.len(),
+            Err(error) => {
+                self.fault(name.as_str(), &error);
+                return Ok(());
+            }
+        };
+        match length.cmp(&known.head.length) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => {
+                let why = format!("it has {length} bytes, and had {}", known.head.length);
+                self.damage(name.as_str(), known, &why);
+                Ok(())
+            }
+            Ordering::Greater => self.take(name, known),
+        }
+    }
+
+    /// Takes the lines beyond what is known of a ledger.
+    fn take(&mut self, name: &LedgerName, known: &KnownLedger) -> Result<(), Error> {
+        let exported = match self.exported(name, known) {
+            Ok(exported) => exported,
+            Err(error) => {
+                self.fault(name.as_str(), &error);
+                return Ok(());
+            }
+        };
+        let reader = match self.reader(name, known) {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.fault(name.as_str(), &error);
+                return Ok(());
+            }
+        };
+        self.adopted.ledgers += 1;
+        let (mut last, mut run) = (None, None);
+        for line in reader {
+            let line = match line {
+                Ok(line) => line,
+                // The next append sets it aside.
+                Err(fault) if fault.is_torn() => break,
+                Err(LedgerFault::Unreadable(error)) => {
+                    self.fault(name.as_str(), &error);
+                    break;
+                }
+                Err(fault) => {
+                    self.damage(name.as_str(), known, &fault.to_string());
+                    break;
+                }
+            };
+            let written = written(name, &line);
+            match line.body() {
+                Ok(LineBody::Upload(upload) | LineBody::FoundAgain(upload)) => {
+                    let exported = exported.get(&upload.source.id);
+                    self.upload(&upload, &written, moment(&line), exported)?;
+                    if !upload.source.sentinel {
+                        run = run.map(|row| RunRow { state: RunState::Closed, ..row });
+                    }
+                }
+                Ok(LineBody::RunCompleted(completed)) => {
+                    run = self.completed(&completed, &line, &written)?.or(run);
+                }
+                Ok(LineBody::Exported(_) | LineBody::Other { .. }) => {}
+                Err(fault) => self.fault(name.as_str(), &fault),
+            }
+            last = Some(written);
+            if self.records.len() >= TOGETHER_MAX {
+                self.write()?;
+            }
+        }
+        self.records.extend(run.map(|row| Record::Unit(Box::new(row))));
+        self.records.extend(last.map(|written| Record::LedgerAppended(Box::new(written))));
+        Ok(())
+    }
+
+    fn reader(
+        &self,
+        name: &LedgerName,
+        known: &KnownLedger,
+    ) -> io::Result<LedgerReader<BufReader<File>>> {
+        let mut file = File::open(name.path(self.state))?;
+        file.seek(SeekFrom::Start(known.head.length))?;
+        Ok(LedgerReader::behind(BufReader::new(file), known.head))
+    }
+
+    /// Returns where uploads were exported to. A line of that follows the upload's, whose row has both.
+    fn exported(
+        &self,
+        name: &LedgerName,
+        known: &KnownLedger,
+    ) -> io::Result<BTreeMap<UploadId, ExportedLine>> {
+        let lines = self.reader(name, known)?.map_while(Result::ok);
+        let lines = lines.filter(|line| line.kind == LineKind::Exported.as_str());
+        let exported = lines.filter_map(|line| match line.body() {
+            Ok(LineBody::Exported(exported)) => Some((exported.id, exported)),
+            Ok(_) | Err(_) => None,
+        });
+        Ok(exported.collect())
+    }
+
+    /// Has the row of an upload say what its line says.
+    fn upload(
+        &mut self,
+        line: &UploadLine,
+        written: &WrittenLine,
+        at: WallTime,
+        exported: Option<&ExportedLine>,
+    ) -> Result<(), Error> {
+        let id = line.source.id;
+        let Some(admission) = self.admission(line, at) else {
+            self.fault(written.line.ledger.as_str(), &format!("upload {id} is not understood"));
+            return Ok(());
+        };
+        let stored = self.rows.stored_upload(id)?;
+        if stored.as_ref().is_some_and(|stored| !is_same(&stored.admission, &admission)) {
+            let why = format!("upload {id} is another file by the rows");
+            self.fault(written.line.ledger.as_str(), &why);
+            return Ok(());
+        }
+        let state = stored.as_ref().map(|stored| &stored.state);
+        let Some(mut facts) = facts(line, at, state, exported) else { return Ok(()) };
+        facts.push(Fact::ReceiptWritten { written: Box::new(written.clone()), at });
+        self.adopted.uploads += 1;
+        self.hold_place(&admission);
+        if stored.is_none() {
+            self.records.push(Record::Admit(Box::new(admission)));
+        }
+        self.records.extend(facts.into_iter().map(|fact| Record::Upload(id, fact)));
+        Ok(())
+    }
+
+    fn admission(&mut self, line: &UploadLine, at: WallTime) -> Option<Admission> {
+        let (source, to) = (&line.source, &line.target.destination);
+        let address = TargetAddress {
+            platform: to.platform.clone(),
+            base_url: to.base_url.clone(),
+            container: to.container().to_owned(),
+        };
+        let (folder, name) = line.target.folder_and_name();
+        let folders = folder.split('/').filter(|folder| !folder.is_empty());
+        Some(Admission {
+            id: source.id,
+            drop: DirectoryName::new(&*source.drop),
+            path: source.path()?,
+            run: source.run()?,
+            fingerprint: Fingerprint {
+                // It is in no identity.
+                device: 0,
+                inode: source.inode,
+                size: ByteCount(source.size),
+                mtime_ns: source.mtime_ns,
+                ctime_ns: source.ctime_ns,
+            },
+            provenance: None,
+            is_sentinel: source.sentinel,
+            destination: DestinationName::new(&*to.name),
+            target_id: self.target(address),
+            target: Target { folders: folders.map(str::to_owned).collect(), name: name.to_owned() },
+            part_size: PartSize::new(line.proof.part_size)?,
+            rank: 0,
+            at: line.course.begun_at.unwrap_or(at),
+            parked: None,
+            root: source.root.clone().map(RootIdentity::new),
+        })
+    }
+
+    fn target(&mut self, address: TargetAddress) -> TargetId {
+        if let Some(id) = self.targets.get(&address) {
+            return *id;
+        }
+        let last = self.targets.values().map(|id| id.0).max().unwrap_or(0);
+        let id = TargetId(last + 1);
+        self.records.push(Record::Target { id, address: address.clone() });
+        self.targets.insert(address, id);
+        id
+    }
+
+    /// Notes whose the place of a file is, where its drop directory is still configured.
+    fn hold_place(&mut self, of: &Admission) {
+        let Some(directory) = self.directories.get(&of.drop).filter(|_| !of.is_sentinel) else {
+            return;
+        };
+        let source = PlaceSource { directory: (*directory).to_owned(), path: of.path.clone() };
+        self.records.push(Record::PlaceHeld {
+            target: of.target_id,
+            place: of.target.clone(),
+            holder: PlaceHolder { upload: of.id, source },
+            is_made: true,
+        });
+    }
+
+    /// Returns the row of a run that is complete by its ledger, and not by its row.
+    fn completed(
+        &mut self,
+        said: &RunCompletedLine,
+        line: &LedgerLine,
+        written: &WrittenLine,
+    ) -> Result<Option<RunRow>, Error> {
+        let drop = DirectoryName::new(&*said.drop);
+        let Some(name) = said.run() else { return Ok(None) };
+        let before = self.rows.run(&drop, &name)?;
+        if before.as_ref().is_some_and(|row| row.generation >= said.wave) {
+            return Ok(None);
+        }
+        let at = moment(line);
+        let row =
+            before.unwrap_or_else(|| RunRow::opened(drop, name, said.opened_at.unwrap_or(at)));
+        self.adopted.runs += 1;
+        let is_success = row.outcome.as_ref().is_none_or(|outcome| outcome.is_success);
+        let outcome = said.outcome.clone().map(|word| RunOutcome { word, is_success });
+        Ok(Some(RunRow {
+            state: RunState::Completed,
+            reason: None,
+            file_count: said.file_count,
+            size: ByteCount(said.bytes),
+            closed_file_count: said.file_count.saturating_sub(said.late_file_count),
+            generation: said.wave,
+            given_up_count: said.given_up_count,
+            closed_at: said.closed_at.or(row.closed_at),
+            completed_at: Some(at),
+            receipt: Some(written.line.clone()),
+            outcome: outcome.or_else(|| row.outcome.clone()),
+            ..row
+        }))
+    }
+
+    fn fault(&mut self, ledger: &str, why: &dyn std::fmt::Display) {
+        self.adopted.faults.push((ledger.to_owned(), why.to_string()));
+    }
+
+    /// Notes that a ledger is not what was written.
+    fn damage(&mut self, ledger: &str, known: &KnownLedger, why: &str) {
+        self.fault(ledger, &why);
+        if known.head.count > 0 {
+            let (ledger, damage) = (LedgerPath::new(ledger), Some(why.to_owned()));
+            self.records.push(Record::LedgerChecked(LedgerFinding { ledger, damage }));
+        }
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let applied = self.writer.apply(&[std::mem::take(&mut self.records)])?;
+        let illegal = applied.illegal.iter().map(ToString::to_string);
+        let refused = applied.refused.iter().map(|refused| refused.why.clone());
+        let faults = illegal.chain(refused).map(|why| ("the rows".to_owned(), why));
+        self.adopted.faults.extend(faults);
+        Ok(())
+    }
+}
+
+/// Returns when a line was written.
+fn moment(line: &LedgerLine) -> WallTime {
+    let at = line.at.parse::<jiff::Timestamp>().unwrap_or_default();
+    WallTime(i64::try_from(at.as_nanosecond()).unwrap_or(0))
+}
+
+fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {
+    let length = line.offset + line.raw.len() as u64 + 1;
+    WrittenLine {
+        line: LineRef {
+            ledger: LedgerPath::new(name.as_str()),
+            seq: line.seq,
+            offset: line.offset,
+            sha256: line.sha256,
+        },
+        head: crate::model::LedgerHead { count: line.seq, sha256: line.sha256, length },
+        damaged: None,
+    }
+}
+
+/// Tells whether both are of one file at one destination.
+fn is_same(stored: &Admission, said: &Admission) -> bool {
+    let of = |one: &Admission| {
+        let Fingerprint { size, mtime_ns, .. } = one.fingerprint;
+        (one.drop.clone(), one.path.clone(), one.destination.clone(), size, mtime_ns)
+    };
+    of(stored) == of(said)
+}
+
+/// Returns the facts that are to be recorded before an upload's line, if any; none where it ended.
+fn facts(
+    line: &UploadLine,
+    at: WallTime,
+    state: Option<&UploadState>,
+    exported: Option<&ExportedLine>,
+) -> Option<Vec<Fact>> {
+    let (is_begun, is_completed, is_verified) = match state.map(|state| &state.stage) {
+        None | Some(Stage::Queued) => (false, false, false),
+        Some(Stage::Beginning { .. } | Stage::Sending { .. } | Stage::Completing { .. }) => {
+            (true, false, false)
+        }
+        Some(Stage::Completed { .. }) => (true, true, false),
+        Some(Stage::Verified { .. }) => (true, true, true),
+        Some(Stage::Receipted { .. } | Stage::Ended(_)) => return None,
+    };
+    let (course, proof) = (&line.course, &line.proof);
+    let at = course.verified_at.unwrap_or(at);
+    let mut facts = Vec::new();
+    if is_begun && !is_completed {
+        facts.push(Fact::RemoteGone);
+    }
+    if !is_completed {
+        let file = remote_file(line);
+        facts.push(Fact::FoundPresent { file, at: course.completed_at.unwrap_or(at) });
+    }
+    if !is_verified {
+        let mark = mark(proof.part_size, proof.md5_of_parts());
+        let etag = line.target.remote_etag.as_deref().map(ETag::from_header);
+        facts.push(Fact::Verified { mark, there: remote_mark(line), etag, at });
+    }
+    if let Some(exported) = exported.filter(|_| state.is_none_or(|state| state.export.is_none())) {
+        let place =
+            ExportPlace { volume: exported.volume.clone(), location: exported.location.clone() };
+        let at = exported.exported_at.unwrap_or(at);
+        facts.push(Fact::ExportIntended { place, at });
+    }
+    if let Some(exported) = exported {
+        let (job, at) = (ExportId::new(&*exported.job), exported.exported_at.unwrap_or(at));
+        facts.push(Fact::Exported { job, at });
+    }
+    let digests = &proof.whole_file_digests;
+    if digests.md5.is_some() || digests.sha256.is_some() {
+        facts.push(Fact::Digested { md5: digests.md5, sha256: digests.sha256 });
+    }
+    Some(facts)
+}
+
+fn mark(part_size: u64, md5: Option<crate::model::Md5>) -> Option<ContentMark> {
+    Some(ContentMark { part_size: PartSize::new(part_size)?, md5_of_parts: md5? })
+}
+
+fn remote_mark(line: &UploadLine) -> Option<ContentMark> {
+    let proof = &line.proof;
+    mark(proof.remote_part_size.unwrap_or(proof.part_size), proof.remote_digest)
+}
+
+fn remote_file(line: &UploadLine) -> RemoteFile {
+    RemoteFile {
+        id: RemoteFileId::new(&*line.target.remote_id),
+        name: line.target.remote_name.clone(),
+        size: Some(ByteCount(line.source.size)),
+        mark: remote_mark(line),
+        created_at: None,
+        etag: line.target.remote_etag.as_deref().map(ETag::from_header),
+        maker: None,
+    }
+}
