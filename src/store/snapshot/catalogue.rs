@@ -431,7 +431,7 @@ mod tests {
             let expected = seen.iter().filter(|(number, of)| !is_everywhere(**number, **of));
             prop_assert_eq!(left.clone(), expected.map(|(n, _)| path(*n)).collect::<Vec<_>>());
             let count: u64 = known.unchanged.iter().map(|files| files.tally.count).sum();
-            prop_assert_eq!(count as usize, all.len() - left.len());
+            prop_assert_eq!(count, (all.len() - left.len()) as u64);
             let drop = DirectoryName::new("drop");
             let each = left.iter().flat_map(|path| snapshot.known_versions(&drop, path).unwrap());
             prop_assert_eq!(known.sent, each.collect::<Vec<_>>());
