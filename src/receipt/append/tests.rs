@@ -265,9 +265,12 @@ fn a_torn_tail_is_kept_aside_wherever_it_is_torn_and_whatever_it_holds() {
     assert_eq!(state.torn().len() as i64, count);
 }
 
+/// What becomes of a ledger; none when it is removed.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+
 #[test]
 fn damage_is_said_and_never_written_over_and_what_comes_goes_into_the_next_ledger() {
-    let damages: [fn(&[u8]) -> Option<Vec<u8>>; 5] = [
+    let damages: [Damage; 5] = [
         |_| None,
         |bytes| Some(bytes[..bytes.len() - 1].to_vec()),
         |bytes| Some(bytes[..bytes.len() / 2].to_vec()),

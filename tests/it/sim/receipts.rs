@@ -33,6 +33,9 @@ pub(super) enum PowerCut {
     Kept,
 }
 
+/// Something of a ledger.
+type OfLedger<T> = (LedgerName, T);
+
 impl PowerCut {
     pub(super) const ALL: [Self; 4] = [Self::Lost, Self::Torn, Self::Zeros, Self::Kept];
 }
@@ -100,7 +103,7 @@ impl Receipts {
     }
 
     /// Returns every line of every ledger, and why a ledger does not hold.
-    fn lines(&self) -> (Vec<(LedgerName, LedgerLine)>, Vec<(LedgerName, LedgerFault)>) {
+    fn lines(&self) -> (Vec<OfLedger<LedgerLine>>, Vec<OfLedger<LedgerFault>>) {
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for name in ledgers(&self.state).expect("listed") {
             let file = fs::File::open(name.path(&self.state)).expect("it opens");
