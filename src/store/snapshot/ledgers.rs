@@ -11,32 +11,28 @@ use crate::store::{Error, LoadedUpload};
 
 type Result<T> = std::result::Result<T, Error>;
 
+const KNOWN: &str = "SELECT name, length_bytes, line_count, head_sha256, damage FROM ledgers";
+
+fn read_known(row: &Row<'_>) -> rusqlite::Result<(LedgerPath, KnownLedger)> {
+    let (length, count) = (rows::unsigned_at(row, 1)?, rows::unsigned_at(row, 2)?);
+    let head = LedgerHead { count, sha256: row.get(3)?, length };
+    Ok((LedgerPath::new(row.get::<_, String>(0)?), KnownLedger { head, damage: row.get(4)? }))
+}
+
 impl Snapshot {
     /// Returns how far a ledger is known to be durable: not at all, when no row names it.
     pub fn known_ledger(&self, name: &str) -> Result<KnownLedger> {
-        let sql =
-            "SELECT length_bytes, line_count, head_sha256, damage FROM ledgers WHERE name = ?1";
-        let read = |row: &Row<'_>| {
-            let (length, count) = (rows::unsigned_at(row, 0)?, rows::unsigned_at(row, 1)?);
-            let head = LedgerHead { count, sha256: row.get(2)?, length };
-            Ok(KnownLedger { head, damage: row.get(3)? })
-        };
-        let found = self.connection.prepare_cached(sql);
-        let found = found.and_then(|mut found| found.query_row([name], read).optional());
+        let sql = format!("{KNOWN} WHERE name = ?1");
+        let found = self.connection.prepare_cached(&sql);
+        let found = found.and_then(|mut found| found.query_row([name], read_known).optional());
+        let found = found.map(|found| found.map(|(_, known)| known));
         found.map(Option::unwrap_or_default).map_err(|source| self.failed(source))
     }
 
     /// Lists the ledgers with how far each is known to be durable, in the order of their names.
     pub fn known_ledgers(&self) -> Result<Vec<(LedgerPath, KnownLedger)>> {
-        let sql =
-            "SELECT name, length_bytes, line_count, head_sha256, damage FROM ledgers ORDER BY name";
-        let read = |row: &Row<'_>| {
-            let (length, count) = (rows::unsigned_at(row, 1)?, rows::unsigned_at(row, 2)?);
-            let head = LedgerHead { count, sha256: row.get(3)?, length };
-            let known = KnownLedger { head, damage: row.get(4)? };
-            Ok((LedgerPath::new(row.get::<_, String>(0)?), known))
-        };
-        self.list(sql, read).map_err(|source| self.failed(source))
+        let listed = self.list(&format!("{KNOWN} ORDER BY name"), read_known);
+        listed.map_err(|source| self.failed(source))
     }
 
     /// Returns uploads that have a receipt, and the line of each: those after one upload, in their order.
