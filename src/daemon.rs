@@ -191,6 +191,9 @@ impl Daemon {
             Wake::Cared(ended) => {
                 let found = self.care.on_ended(ended, self.clock.now());
                 if !found.is_empty() {
+                    if found.iter().any(|finding| finding.damage.is_some()) {
+                        self.world.receipts.reread();
+                    }
                     self.tell(Event::LedgersChecked(found));
                 }
             }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -33,6 +34,8 @@ const TOGETHER_MAX: usize = 256;
 pub(crate) struct Receipts {
     waiting: ServedQueue<AwaitedLine>,
     appender: Mutex<Appender>,
+    /// Ledgers are read again before one is gone on with.
+    must_reread: AtomicBool,
 }
 
 /// What a line is to say.
@@ -55,7 +58,12 @@ impl Receipts {
     pub(super) fn new(state: PathBuf) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let appender = Mutex::new(Appender::new(state, host));
-        Self { waiting: ServedQueue::default(), appender }
+        Self { waiting: ServedQueue::default(), appender, must_reread: AtomicBool::new(false) }
+    }
+
+    /// Has ledgers read again before one is gone on with: one was found damaged.
+    pub(super) fn reread(&self) {
+        self.must_reread.store(true, Ordering::Relaxed);
     }
 }
 
@@ -73,7 +81,7 @@ pub(super) async fn write(
 }
 
 fn serve(world: &World) {
-    let Receipts { waiting, appender } = &world.receipts;
+    let Receipts { waiting, appender, must_reread } = &world.receipts;
     loop {
         let (subjects, answers): (Vec<_>, Vec<_>) = waiting
             .take(TOGETHER_MAX)
@@ -85,6 +93,9 @@ fn serve(world: &World) {
         }
         let at = world.clock.now().wall;
         let mut appender = appender.lock().unwrap_or_else(PoisonError::into_inner);
+        if must_reread.swap(false, Ordering::Relaxed) {
+            appender.forget();
+        }
         let written = world.readers.lend(|rows| append(&mut appender, rows, at, &subjects));
         let written = written.unwrap_or_else(|error| {
             subjects.iter().map(|_| Err(local(error.to_string()))).collect()

@@ -260,7 +260,7 @@ fn a_damaged_page_and_a_newer_database_are_told() {
     fs::write(&path, &damaged).expect("written");
     let found = doctor(&stage, &["--offline"]);
     found.assert_code(1);
-    found.assert_says(("database", "fail"), "", "restore a backup, or start without");
+    found.assert_says(("database", "fail"), "", "dropferry restore --backup FILE puts a copy back");
     assert_eq!(fs::read(&path).expect("read"), damaged, "nothing is repaired");
     fs::write(&path, &whole).expect("written");
     let rows = rusqlite::Connection::open(&path).expect("opens");
