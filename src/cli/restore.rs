@@ -9,6 +9,7 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::{Config, locate};
 use crate::daemon::adoption::{self, Adopted};
+use crate::model::DirectoryName;
 use crate::store::writer::Writer;
 use crate::store::{self, restore};
 
@@ -31,8 +32,13 @@ struct RestoreFrom {
 
 pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Result<Exit> {
     let environment = |name: &str| std::env::var(name).ok();
-    let config = Config::load(&locate(common.config.as_deref(), &environment), &environment)?;
-    let state = &config.state_directory;
+    // A credential may be there for the service alone.
+    let path = locate(common.config.as_deref(), &environment);
+    let state = &Config::load_places(&path, &environment)?.state_directory;
+    let named = Config::load_drop_directories(&path, &environment)?.into_iter();
+    let directories = named
+        .map(|(name, place)| (DirectoryName::new(name), place.display().to_string()))
+        .collect();
     restrict_umask();
     let at = Clock::real().now().wall;
     let kept = match &asked.from.backup {
@@ -45,7 +51,7 @@ pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Resu
     let settings = store::Settings { directory: state.clone(), is_new: true };
     let mut adopted = Adopted::default();
     let (writer, loaded) = Writer::open_after(&settings, |writer| {
-        adopted = adoption::adopt(&config, writer)?;
+        adopted = adoption::adopt(state, directories, writer)?;
         writer.raise_ids()
     })?;
     writer.leave();

@@ -48,7 +48,10 @@ pub(crate) struct Adopted {
 /// # Errors
 /// As [`adopt`].
 pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<(), Error> {
-    let Adopted { ledgers, uploads, runs, faults } = adopt(config, writer)?;
+    let settings = config.drops.iter().map(|drop| &drop.settings);
+    let directories = settings.map(|drop| (drop.name.clone(), drop.directory.clone())).collect();
+    let adopted = adopt(&config.state_directory, directories, writer)?;
+    let Adopted { ledgers, uploads, runs, faults } = adopted;
     if ledgers > 0 {
         tracing::info!(
             "receipts said more than the database: {uploads} uploads and {runs} runs of {ledgers} ledgers are \
@@ -61,18 +64,19 @@ pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<(), Error>
     Ok(())
 }
 
-/// Brings the rows up to what the ledgers say.
+/// Brings the rows up to what the ledgers say; `directories` are where drop directories are, by their names.
 ///
 /// # Errors
 /// When the rows cannot be read or written. A ledger that does not hold is a fault of its own, and stops
 /// no other.
-pub(crate) fn adopt(config: &Config, writer: &mut Writer) -> Result<Adopted, Error> {
-    let state = &config.state_directory;
+pub(crate) fn adopt(
+    state: &Path,
+    directories: BTreeMap<DirectoryName, String>,
+    writer: &mut Writer,
+) -> Result<Adopted, Error> {
     let rows = Snapshot::open(state)?;
     let mut known: BTreeMap<_, _> = rows.known_ledgers()?.into_iter().collect();
     let targets = rows.targets()?;
-    let directories =
-        config.drops.iter().map(|drop| (&drop.settings.name, &*drop.settings.directory)).collect();
     let mut adoption = Adoption {
         state,
         writer,
@@ -103,7 +107,7 @@ struct Adoption<'a> {
     rows: Snapshot,
     targets: BTreeMap<TargetAddress, TargetId>,
     /// Where drop directories are, by their names.
-    directories: BTreeMap<&'a DirectoryName, &'a str>,
+    directories: BTreeMap<DirectoryName, String>,
     records: Vec<Record>,
     adopted: Adopted,
 }
@@ -295,7 +299,7 @@ impl Adoption<'_> {
         let Some(directory) = self.directories.get(&of.drop).filter(|_| !of.is_sentinel) else {
             return;
         };
-        let source = PlaceSource { directory: (*directory).to_owned(), path: of.path.clone() };
+        let source = PlaceSource { directory: directory.clone(), path: of.path.clone() };
         self.records.push(Record::PlaceHeld {
             target: of.target_id,
             place: of.target.clone(),

@@ -374,10 +374,13 @@ fn what_the_documents_say_of_restoring_and_moving_is_done_as_it_is_written() {
     until("a copy is made of all that", || copied().filter(|_| copied() != before));
     let received = lab.stage.ledger()["bytes_received"].clone();
 
-    let [restore, pack, unpack] = &blocks("backup.md")[..] else { panic!("three blocks") };
-    lab.said(&format!("set -e\n{restore}"));
-    assert_eq!(lab.unit("ActiveState"), "active");
-    lab.until_completed();
+    let [restore, rebuild, pack, unpack] = &blocks("backup.md")[..] else { panic!("four blocks") };
+    for (lost, again) in [("true", restore), ("rm /var/lib/dropferry/dropferry.db", rebuild)] {
+        lab.said(&format!("set -e\nsystemctl stop dropferry\n{lost}\n{again}"));
+        assert_eq!(lab.unit("ActiveState"), "active");
+        lab.until_completed();
+        assert_eq!(lab.stage.ledger()["bytes_received"], received, "nothing was sent twice");
+    }
 
     lab.said(&format!("set -e\ncd /root\n{pack}"));
     lab.said("rm -rf /var/lib/dropferry /etc/dropferry");
