@@ -34,7 +34,7 @@ pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Resu
     let environment = |name: &str| std::env::var(name).ok();
     // A credential may be there for the service alone.
     let path = locate(common.config.as_deref(), &environment);
-    let state = &Config::load_places(&path, &environment)?.state_directory;
+    let state = &common.state_directory()?;
     let named = Config::load_drop_directories(&path, &environment)?.into_iter();
     let directories = named
         .map(|(name, place)| (DirectoryName::new(name), place.display().to_string()))

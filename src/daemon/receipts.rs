@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 
 use super::context::World;
 use super::line::{ServedQueue, served};
+use super::workers::local;
 use crate::model::{
-    DirectoryName, ETagMode, Failure, FailureKind, Hex, KnownLedger, PartSize, RemoteFile,
-    RootIdentity, RunRow, SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
+    DirectoryName, ETagMode, Failure, Hex, KnownLedger, PartSize, RemoteFile, RootIdentity, RunRow,
+    SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::line::{
     ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof, LineSource,
@@ -97,9 +98,8 @@ fn serve(world: &World) {
             appender.forget();
         }
         let written = world.readers.lend(|rows| append(&mut appender, rows, at, &subjects));
-        let written = written.unwrap_or_else(|error| {
-            subjects.iter().map(|_| Err(local(error.to_string()))).collect()
-        });
+        let written =
+            written.unwrap_or_else(|error| subjects.iter().map(|_| Err(local(&error))).collect());
         for (written, answer) in written.into_iter().zip(answers) {
             // Whoever asked may be gone.
             if answer.send(written).is_err() {
@@ -142,14 +142,10 @@ impl LedgerRows for RowsOf<'_> {
     }
 }
 
-fn local(why: String) -> Failure {
-    Failure::new(FailureKind::LocalFault, why)
-}
-
 fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Failure> {
     match subject {
         LineSubject::Upload(upload) => {
-            let detail = rows.proof(*upload).map_err(|error| local(error.to_string()))?;
+            let detail = rows.proof(*upload).map_err(|error| local(error))?;
             let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
             let ledger = ledger_of(&detail);
             let not_verified =
@@ -159,7 +155,7 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
             Ok(WantedLines { ledger, what: WantedLine::Upload { body, exported } })
         }
         LineSubject::Run { drop, run, generation } => {
-            let row = rows.run(drop, run).map_err(|error| local(error.to_string()))?;
+            let row = rows.run(drop, run).map_err(|error| local(error))?;
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
             let ledger = LedgerName::of_run(drop.as_str(), run);
             let completed = Box::new(completed_of(&row, *generation));

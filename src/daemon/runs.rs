@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use super::context::{World, drop_of};
 use super::receipts::{self, LineSubject};
-use super::workers::{ActReply, failed, off_the_loop};
+use super::workers::{ActReply, failed, local, off_the_loop};
 use crate::engine::event::Outcome;
 use crate::model::{DirectoryName, Disposition, Failure, FailureKind, SourcePath, UploadId};
 use crate::receipt::place::LedgerName;
 use crate::receipt::sentinel;
 use crate::source;
 use crate::store::snapshot::{Proving, RunRef, Snapshot};
-
-fn local(why: impl std::fmt::Display) -> Failure {
-    Failure::new(FailureKind::LocalFault, why.to_string())
-}
 
 /// Reads what a run says of itself.
 pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> ActReply {

@@ -118,8 +118,8 @@ fn set_aside(state: &Path, at: WallTime) -> io::Result<Option<PathBuf>> {
     let kept = (1..).map(place).find(|place| !place.exists());
     let kept = kept.ok_or_else(|| io::Error::other("no name is free"))?;
     fs::create_dir(&kept)?;
-    // The WAL before the database: without it, SQLite would make the database whole by half of it.
-    for name in there.into_iter().rev() {
+    // The database first: one without its WAL would be opened as if it were whole, a WAL alone is refused.
+    for name in there {
         fs::rename(state.join(name), kept.join(name))?;
     }
     sync(&kept)?;
