@@ -405,7 +405,9 @@ impl Bench {
 
     /// Large files of which half was sent, in place of the queue.
     fn measure_open_parts(&mut self) {
-        fs::remove_file(self.path("state/dropferry.db-wal")).ok();
+        for beside in ["wal", "shm"] {
+            fs::remove_file(self.path(&format!("state/dropferry.db-{beside}"))).ok();
+        }
         fs::copy(self.path("known.db"), self.path("state/dropferry.db")).expect("copied");
         let settings = store::Settings { directory: self.path("state"), is_new: false };
         let (mut writer, _) = Writer::open(&settings).expect("opens");
