@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::schema::{self, FILE_NAME};
 use super::{Error, Kind, directory, lock};
@@ -95,12 +95,8 @@ fn look_at(copy: &Path) -> Result<(), Error> {
     })
 }
 
-/// Opens a database that no one writes, so that nothing appears beside it.
 fn open_copy(copy: &Path) -> Result<Connection, Error> {
-    let failed = |source| Error::sqlite("open the copy", copy, source);
-    let uri = format!("file:{}?immutable=1", schema::percent_encoded(copy));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(uri, flags).map_err(failed)
+    schema::open_copy(copy).map_err(|source| Error::sqlite("open the copy", copy, source))
 }
 
 /// Moves what stands under the names of the database into a directory of its own.

@@ -155,7 +155,13 @@ pub(super) fn refuse_loss(connection: &Connection, directory: &Path) -> Result<(
     if is_meant { Ok(()) } else { directory::refuse_loss(directory, Lack::NoUploads) }
 }
 
-pub(super) fn percent_encoded(path: &Path) -> String {
+/// Opens a database that no one writes, so that nothing appears beside it.
+pub(super) fn open_copy(copy: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{}?immutable=1", percent_encoded(copy)), flags)
+}
+
+fn percent_encoded(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     let encode = |byte: &u8| {

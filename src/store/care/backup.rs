@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
 
 use super::{Error, Halt, Kind, WallTime, schema, verdict_of};
 use crate::store::schema::FILE_NAME;
@@ -156,10 +156,7 @@ fn look_at_room(partial: &Path, needed: u64, whole: u64) -> Result<(), Error> {
 
 fn is_sound(partial: &Path, halt: &Halt) -> Result<bool, Error> {
     let failed = |error| Error::sqlite("check the copy", partial, error);
-    // No one writes it, and nothing is to appear beside it.
-    let uri = format!("file:{}?immutable=1", schema::percent_encoded(partial));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let copy = Connection::open_with_flags(uri, flags).map_err(failed)?;
+    let copy = schema::open_copy(partial).map_err(failed)?;
     match verdict_of(&copy, "PRAGMA quick_check(1)", halt).map_err(failed)? {
         None => Ok(false),
         Some(verdict) if verdict.is_sound => Ok(true),
