@@ -33,6 +33,17 @@ pub fn directory(state: &Path) -> PathBuf {
     state.join("receipts")
 }
 
+/// Opens a ledger for reading. A pipe in its place would be waited for.
+///
+/// # Errors
+/// `NotFound` when it is not there, `InvalidData` when it is no file.
+pub(crate) fn open(ledger: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(ledger)?.is_file() {
+        true => File::open(ledger),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file")),
+    }
+}
+
 /// Reads the line that a row names.
 ///
 /// # Errors

@@ -387,18 +387,11 @@ impl<'a> Listing<'a> {
     }
 
     fn add_json(&mut self, line: &UploadLine) -> io::Result<()> {
-        let UploadLine { source, target, proof, course } = line;
         self.out.write_all(if self.found.count == 1 { b"\n" } else { b",\n" })?;
-        let value = json!({
-            "drop": source.drop, "run": source.run, "path": source.path, "size_bytes": source.size,
-            "mtime": rfc3339(WallTime(source.mtime_ns)), "destination": target.destination.name,
-            "place": target.place, "remote_id": target.remote_id,
-            "remote_name": target.remote_name, "md5": proof.whole_md5().map(|md5| md5.to_string()),
-            "sha256": proof.whole_file_digests.sha256.map(|sha256| Hex(&sha256).to_string()),
-            "parts_md5": proof.md5_of_parts().map(|md5| md5.to_string()),
-            "part_size_bytes": proof.part_size,
-            "completed_at": render::time(course.completed_at), "upload_id": source.id.0,
-        });
+        let mut value = line.summary();
+        value["drop"] = json!(line.source.drop);
+        value["run"] = json!(line.source.run);
+        value["place"] = json!(line.target.place);
         serde_json::to_writer(&mut self.out, &value).map_err(io::Error::from)
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::what::{What, is_below};
 use crate::model::{DirectoryName, Scope, SourcePath};
+use crate::receipt;
 use crate::receipt::ledger::{LedgerFault, LedgerHead, LedgerLine, LedgerReader};
 use crate::receipt::line::LineBody;
 use crate::receipt::place::{LedgerName, ledgers, unescaped};
@@ -205,10 +206,6 @@ fn first_line_owner(path: &Path) -> Option<(String, Option<SourcePath>)> {
     }
 }
 
-/// Opens a ledger. A pipe in its place would be waited for.
 fn open(path: &Path) -> io::Result<BufReader<File>> {
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    Ok(BufReader::with_capacity(READ_BYTES, File::open(path)?))
+    receipt::open(path).map(|file| BufReader::with_capacity(READ_BYTES, file))
 }

@@ -22,8 +22,11 @@ use crate::model::{
     PlaceSource, Record, RemoteFile, RemoteFileId, RootIdentity, RunOutcome, RunRow, RunState,
     Stage, Target, TargetAddress, TargetId, UploadId, UploadState, WallTime, WrittenLine,
 };
+use crate::receipt;
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
-use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
+use crate::receipt::line::{
+    ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine, parse_moment,
+};
 use crate::receipt::place::{LedgerName, ledgers};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
@@ -197,7 +200,7 @@ impl Adoption<'_> {
         name: &LedgerName,
         known: &KnownLedger,
     ) -> io::Result<LedgerReader<BufReader<File>>> {
-        let mut file = File::open(name.path(self.state))?;
+        let mut file = receipt::open(&name.path(self.state))?;
         file.seek(SeekFrom::Start(known.head.length))?;
         Ok(LedgerReader::behind(BufReader::new(file), known.head))
     }
@@ -368,8 +371,7 @@ impl Adoption<'_> {
 
 /// Returns when a line was written.
 fn moment(line: &LedgerLine) -> WallTime {
-    let at = line.at.parse::<jiff::Timestamp>().unwrap_or_default();
-    WallTime(i64::try_from(at.as_nanosecond()).unwrap_or(0))
+    parse_moment(&line.at).unwrap_or(WallTime(0))
 }
 
 fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {

@@ -145,7 +145,7 @@ impl LedgerRows for RowsOf<'_> {
 fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Failure> {
     match subject {
         LineSubject::Upload(upload) => {
-            let detail = rows.proof(*upload).map_err(|error| local(error))?;
+            let detail = rows.proof(*upload).map_err(local)?;
             let detail = detail.ok_or_else(|| local(format!("upload {upload} has no row")))?;
             let ledger = ledger_of(&detail);
             let not_verified =
@@ -155,7 +155,7 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
             Ok(WantedLines { ledger, what: WantedLine::Upload { body, exported } })
         }
         LineSubject::Run { drop, run, generation } => {
-            let row = rows.run(drop, run).map_err(|error| local(error))?;
+            let row = rows.run(drop, run).map_err(local)?;
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
             let ledger = LedgerName::of_run(drop.as_str(), run);
             let completed = Box::new(completed_of(&row, *generation));

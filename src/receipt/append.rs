@@ -16,7 +16,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp};
+use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp, shortfall};
 use super::line::{ExportedLine, LineBody, RunCompletedLine, UploadLine};
 use super::place::{LedgerName, torn_path};
 use super::{make_durable, sync};
@@ -234,12 +234,8 @@ impl LedgerEnd {
             }
         }
         end.head = reader.head();
-        if end.head.length < known.length {
-            let why = torn.map_or_else(
-                || format!("it ends with line {}, and had {}", end.head.count, known.count),
-                |fault| fault.to_string(),
-            );
-            return Err(EndFault::Damaged(why));
+        if let Some(why) = shortfall(end.head, known) {
+            return Err(EndFault::Damaged(torn.map_or(why, |fault| fault.to_string())));
         }
         if torn.is_some() {
             cut_tail(&file, &path, end.head.length, at)?;
@@ -267,11 +263,8 @@ impl LedgerEnd {
         known: LedgerHead,
         awaited: &BTreeSet<UploadId>,
     ) -> Result<(), EndFault> {
-        if line.seq == known.count && line.sha256 != known.sha256 {
-            return Err(EndFault::Damaged(format!(
-                "line {}: it is another than was written",
-                line.seq
-            )));
+        if let Some(why) = line.departure(known) {
+            return Err(EndFault::Damaged(why));
         }
         let is_unknown = line.seq > known.count;
         self.completed = None;
@@ -419,17 +412,16 @@ pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, Line
     let wrong = |what: &str| LineFault::Damaged(what.to_owned());
     let name = LedgerName::parse(line.ledger.as_str()).ok_or_else(|| wrong("has no ledger"))?;
     let path = name.path(state);
-    let is_missing = |error: &io::Error| {
-        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-    };
-    let damage = |error: io::Error| match is_missing(&error) {
-        true => wrong("is missing: its ledger is not there"),
-        false => LineFault::Unreadable(error),
-    };
-    if !fs::symlink_metadata(&path).map_err(damage)?.is_file() {
-        return Err(wrong("is missing: its ledger is no file"));
-    }
-    let mut file = File::open(&path).map_err(damage)?;
+    let mut file = super::open(&path).map_err(|error| {
+        let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
+        if is(&[io::ErrorKind::NotFound, io::ErrorKind::NotADirectory]) {
+            wrong("is missing: its ledger is not there")
+        } else if is(&[io::ErrorKind::InvalidData]) {
+            wrong("is missing: its ledger is no file")
+        } else {
+            LineFault::Unreadable(error)
+        }
+    })?;
     file.seek(SeekFrom::Start(line.offset)).map_err(LineFault::Unreadable)?;
     // What stands before it is named by the line itself.
     let found = LedgerReader::at(BufReader::new(file.take(u64::MAX)), line.seq, line.offset).next();

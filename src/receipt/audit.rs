@@ -3,11 +3,10 @@
 //! Reads one line at a time, and changes nothing. Lines behind those that the rows know are no damage: they are
 //! durable, and their records on their way.
 
-use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
 
-use super::ledger::{LedgerFault, LedgerReader};
+use super::ledger::{LedgerFault, LedgerReader, shortfall};
 use super::place::LedgerName;
 use crate::model::{LedgerHead, LedgerPath};
 
@@ -37,41 +36,42 @@ pub(crate) fn audit(
         return damaged("its name is none of a ledger");
     };
     let path = name.path(state);
-    match fs::symlink_metadata(&path) {
+    let file = match super::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return damaged("it is missing"),
-        Err(error) => return Err(error),
-        // A pipe in its place would be waited for.
-        Ok(found) if !found.is_file() => return damaged("it is no file"),
-        Ok(_) => {}
-    }
-    let file = BufReader::with_capacity(READ_BYTES, File::open(&path)?);
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return damaged("it is no file");
+        }
+        opened => BufReader::with_capacity(READ_BYTES, opened?),
+    };
     let (mut lines, mut fault) = (LedgerReader::new(file), None);
     for line in &mut lines {
         match line {
-            Ok(line) if line.seq == known.count && line.sha256 != known.sha256 => {
-                return damaged(&format!("line {}: it is another than was written", line.seq));
+            Ok(line) => {
+                if let Some(why) = line.departure(known) {
+                    return Ok(LedgerVerdict::Damaged(why));
+                }
+                if is_halted() {
+                    return Ok(LedgerVerdict::Halted);
+                }
             }
-            Ok(_) if is_halted() => return Ok(LedgerVerdict::Halted),
-            Ok(_) => {}
             Err(LedgerFault::Unreadable(error)) => return Err(error),
             Err(found) => fault = Some(found),
         }
     }
     let head = lines.head();
-    let goes_on = head.count >= known.count;
-    match fault {
+    Ok(match (fault, shortfall(head, known)) {
         // A line that is being written.
-        Some(fault) if !(goes_on && fault.is_torn()) => damaged(&fault.to_string()),
-        Some(_) | None if !goes_on => {
-            let (found, count) = (head.count, known.count);
-            damaged(&format!("it ends with line {found}, and had {count}"))
-        }
-        Some(_) | None => Ok(LedgerVerdict::Holds(head)),
-    }
+        (Some(fault), None) if fault.is_torn() => LedgerVerdict::Holds(head),
+        (Some(fault), _) => LedgerVerdict::Damaged(fault.to_string()),
+        (None, Some(why)) => LedgerVerdict::Damaged(why),
+        (None, None) => LedgerVerdict::Holds(head),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::model::WallTime;
     use crate::receipt::ledger::LineStamp;

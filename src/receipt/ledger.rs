@@ -102,6 +102,12 @@ pub struct LedgerLine {
 }
 
 impl LedgerLine {
+    /// Says that it is another than the last one that is known, where it is that one.
+    pub(super) fn departure(&self, known: LedgerHead) -> Option<String> {
+        let is_another = self.seq == known.count && self.sha256 != known.sha256;
+        is_another.then(|| format!("line {}: it is another than was written", self.seq))
+    }
+
     /// Reads what it says.
     ///
     /// # Errors
@@ -114,6 +120,12 @@ impl LedgerLine {
         };
         LineBody::parse(&self.kind, &self.raw).map_err(unread)
     }
+}
+
+/// Says that a ledger does not go as far as is known.
+pub(super) fn shortfall(found: LedgerHead, known: LedgerHead) -> Option<String> {
+    let (count, had) = (found.count, known.count);
+    (count < had).then(|| format!("it ends with line {count}, and had {had}"))
 }
 
 /// Why a ledger does not hold, and where.

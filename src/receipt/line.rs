@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use self::texts::{etag_mode, md5_text, moment, sha256_text};
 pub use self::texts::{parse_moment, parse_sha256};
+use super::rfc3339;
 use crate::model::words::words;
-use crate::model::{ETagMode, Md5, SourcePath, UploadId, WallTime};
+use crate::model::{ETagMode, Hex, Md5, SourcePath, UploadId, WallTime};
 
 words! {
     /// The kinds of lines.
@@ -370,6 +371,23 @@ impl UploadLine {
             target: group(text)?,
             proof: group(text)?,
             course: group(text)?,
+        })
+    }
+}
+
+impl UploadLine {
+    /// Returns what listings and sentinels say of the file.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        let Self { source, target, proof, course } = self;
+        serde_json::json!({
+            "path": source.path, "size_bytes": source.size,
+            "mtime": rfc3339(WallTime(source.mtime_ns)),
+            "destination": target.destination.name, "remote_id": target.remote_id,
+            "remote_name": target.remote_name, "md5": proof.whole_md5().map(|md5| md5.to_string()),
+            "sha256": proof.whole_file_digests.sha256.map(|sha256| Hex(&sha256).to_string()),
+            "parts_md5": proof.md5_of_parts().map(|md5| md5.to_string()),
+            "part_size_bytes": proof.part_size, "completed_at": course.completed_at.map(rfc3339),
+            "upload_id": source.id.0,
         })
     }
 }

@@ -11,15 +11,14 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ledger::LedgerReader;
 use super::line::{LineBody, RunCompletedLine, UploadLine};
 use super::place::LedgerName;
 use super::{make_durable, rfc3339, sync};
 use crate::model::{
-    ByteCount, Fingerprint, Hex, LineRef, PathDigest, SentinelFile, SourcePath, WallTime,
-    json_shown,
+    ByteCount, Fingerprint, Hex, LineRef, PathDigest, SentinelFile, SourcePath, json_shown,
 };
 
 /// Returns where the files are that are sent to say that runs are complete.
@@ -55,7 +54,7 @@ pub fn write(
         out.write_all(if count == 0 { b"\n" } else { b",\n" })?;
         count += 1;
         bytes = bytes.saturating_add(upload.source.size);
-        out.write_all(json_shown(&file(upload).to_string()).as_bytes())
+        out.write_all(json_shown(&upload.summary().to_string()).as_bytes())
     })?;
     writeln!(out, "\n],\"file_count\":{count},\"size_bytes\":{bytes}}}")?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -107,7 +106,7 @@ fn each_line(
 ) -> io::Result<()> {
     let end = LedgerName::parse(last.ledger.as_str()).map_or(1, |name| name.number());
     for number in 1..=end {
-        let file = match File::open(first.numbered(number).path(state)) {
+        let file = match super::open(&first.numbered(number).path(state)) {
             Err(error) if number < end && error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
@@ -145,20 +144,6 @@ fn begin(
     let head = head.to_string();
     let head = head.strip_suffix('}').unwrap_or(&head);
     write!(out, "{},\"files\":[", json_shown(head))
-}
-
-fn file(upload: &UploadLine) -> Value {
-    let UploadLine { source, target, proof, course } = upload;
-    json!({
-        "path": source.path, "size_bytes": source.size,
-        "mtime": rfc3339(WallTime(source.mtime_ns)),
-        "destination": target.destination.name, "remote_id": target.remote_id,
-        "remote_name": target.remote_name, "md5": proof.whole_md5().map(|md5| md5.to_string()),
-        "sha256": proof.whole_file_digests.sha256.map(|sha256| Hex(&sha256).to_string()),
-        "parts_md5": proof.md5_of_parts().map(|md5| md5.to_string()),
-        "part_size_bytes": proof.part_size, "completed_at": course.completed_at.map(rfc3339),
-        "upload_id": source.id.0,
-    })
 }
 
 fn fingerprint(found: &fs::Metadata) -> Fingerprint {
