@@ -12,10 +12,13 @@
 
 #[path = "parts/digest.rs"]
 mod digest;
+#[path = "parts/ledger.rs"]
+mod ledger;
 #[path = "parts/life.rs"]
 mod life;
 #[path = "parts/planner.rs"]
 mod planner;
+mod program;
 #[path = "parts/raw.rs"]
 mod raw;
 #[path = "parts/scan.rs"]
@@ -30,10 +33,11 @@ use std::time::{Duration, Instant};
 /// A section's name, what it measures, and how.
 type Section = (&'static str, &'static str, fn());
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 5] = [
     ("digest", "MD5 of many messages at once, against the md-5 crate", digest::measure),
     ("planner", "the next part, with few and with many that are open", planner::measure),
     ("writer", "rows of parts and of small files, synced", writer::measure),
+    ("ledger", "a line, and the program on the ledger of a run of 300 000 files", ledger::measure),
     ("scan", "200 000 files in 10 000 directories, against getdents and statx", scan::measure),
 ];
 /// Odd, so that there is a median.
