@@ -125,7 +125,9 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
         }
         IgnoreReason::CannotBeStored => Some(cure_of_parked(ParkReason::CannotBeStored)),
         IgnoreReason::Filtered => Some("correct include and exclude, if it is to be uploaded"),
-        IgnoreReason::ByProfile => Some("name it in include, if it is to be uploaded"),
+        IgnoreReason::ByProfile | IgnoreReason::LeftOver => {
+            Some("name it in include, if it is to be uploaded")
+        }
         IgnoreReason::LinkToDirectory
         | IgnoreReason::Socket
         | IgnoreReason::Fifo

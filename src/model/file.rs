@@ -271,6 +271,8 @@ words! {
         Device = "device", "device, not a file";
         Filtered = "filtered", "left out by include or exclude";
         ByProfile = "by-profile", "left out by the profile";
+        /// A recycle bin, a file that has not arrived whole, and their like.
+        LeftOver = "left-over", "left behind by a system, a share or a program that copies";
         DirectoryUnreadable = "directory-unreadable", "directory that may not be read";
         /// Another name of a file whose owner is neither that of its directory nor that of the drop
         /// directory.

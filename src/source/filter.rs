@@ -11,7 +11,7 @@
 //! An empty `include` means everything; `exclude` wins over `include`. Patterns of the profile are
 //! relative to the run, and take large and small letters for the same.
 //!
-//! What the profile leaves out is sent all the same when a pattern of `include` asks for it; `**`,
+//! What systems and copying programs leave behind (`leftovers`) is not wanted. What the profile leaves out is sent all the same when a pattern of `include` asks for it; `**`,
 //! `**/*` and `*` ask for nothing in particular.
 //!
 //! A directory is pruned, that is not entered at all, when an `exclude` pattern ends in `/**` and
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use globset::{Candidate, GlobSet};
 
+use super::leftovers::Leftovers;
 use super::patterns::{Candidates, Ordered, Patterns, Rules};
 use super::profile::{Class, Profile};
 use super::{PatternError, Settings};
@@ -38,6 +39,7 @@ pub struct Filter {
     include: Option<Patterns>,
     /// What the user asks for by name, though the profile may leave it out.
     asked_for: Patterns,
+    leftovers: Leftovers,
     exclude: Patterns,
     pruned: GlobSet,
     pub(super) order: Ordered,
@@ -65,6 +67,7 @@ impl Filter {
         Ok(Self {
             include: include.transpose()?,
             asked_for: Patterns::new(rules, &asked_for)?,
+            leftovers: Leftovers::new(&settings.include)?,
             exclude: Patterns::new(exclude, &settings.exclude)?,
             pruned: exclude.directories(&settings.exclude)?,
             order: Ordered::new(Rules::exact("order"), &settings.order)?,
@@ -80,6 +83,9 @@ impl Filter {
 
     /// Returns why the file at `path` is not wanted; `None` when it is.
     pub fn refusal(&self, path: &SourcePath) -> Option<IgnoreReason> {
+        if self.leftovers.has_file(path.as_bytes()) {
+            return Some(IgnoreReason::LeftOver);
+        }
         let has_rules = self.include.is_some() || !self.exclude.is_empty();
         if !has_rules && !self.profile.leaves_out_any() {
             return None;
@@ -106,6 +112,9 @@ impl Filter {
     }
 
     fn pruning_of(&self, directory: &[u8]) -> Option<IgnoreReason> {
+        if self.leftovers.has_directory(directory) {
+            return Some(IgnoreReason::LeftOver);
+        }
         if self.pruned.is_match_candidate(&Candidate::from_bytes(directory)) {
             return Some(IgnoreReason::Filtered);
         }
@@ -117,8 +126,7 @@ impl Filter {
 
     /// Returns whether `path` lies below a pruned directory.
     pub fn is_pruned_away(&self, path: &SourcePath) -> bool {
-        (!self.pruned.is_empty() || self.profile.leaves_out_any())
-            && path.above().any(|directory| self.pruning_of(directory).is_some())
+        path.above().any(|directory| self.pruning_of(directory).is_some())
     }
 
     /// Returns where the file at `path` is among others.

@@ -192,7 +192,7 @@ mod tests {
 
     fn look_one(root: &Path, name: impl AsRef<[u8]>) -> Seen {
         let mut seen =
-            look(&DirectoryRoot::at(root), &filter(&[], &["*.tmp"], &["*.xml"]), vec![path(name)])
+            look(&DirectoryRoot::at(root), &filter(&[], &["*.bak"], &["*.xml"]), vec![path(name)])
                 .unwrap();
         assert_eq!(seen.len(), 1);
         seen.remove(0).seen
@@ -219,7 +219,7 @@ mod tests {
         let _socket = UnixListener::bind(at("socket")).unwrap();
         mkfifoat(CWD, at("fifo"), Mode::RWXU).unwrap();
         fs::create_dir(at("dir")).unwrap();
-        fs::write(at("x.tmp"), "").unwrap();
+        fs::write(at("x.bak"), "").unwrap();
         fs::write(at("file"), "").unwrap();
         symlink("file", at("in")).unwrap();
         symlink(at("file"), at("in-absolute")).unwrap();
@@ -233,7 +233,7 @@ mod tests {
         let ignored = [
             ("socket", IgnoreReason::Socket),
             ("fifo", IgnoreReason::Fifo),
-            ("x.tmp", IgnoreReason::Filtered),
+            ("x.bak", IgnoreReason::Filtered),
             ("to-dir", IgnoreReason::LinkToDirectory),
             ("to-root", IgnoreReason::LinkToDirectory),
             ("out", IgnoreReason::LinkOutside),

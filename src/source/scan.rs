@@ -438,11 +438,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("thumbs/deep")).unwrap();
         fs::write(root.path().join("thumbs/deep/a.jpg"), "").unwrap();
-        fs::write(root.path().join("x.tmp"), "").unwrap();
+        fs::write(root.path().join("x.bak"), "").unwrap();
         fs::write(root.path().join("x.gz"), "").unwrap();
-        let (found, summary) = scan_all(root.path(), &filter(&[], &["thumbs/**", "*.tmp"], &[]));
+        let (found, summary) = scan_all(root.path(), &filter(&[], &["thumbs/**", "*.bak"], &[]));
         assert_eq!(found[&path("thumbs")], Seen::Ignored(IgnoreReason::Filtered));
-        assert_eq!(found[&path("x.tmp")], Seen::Ignored(IgnoreReason::Filtered));
+        assert_eq!(found[&path("x.bak")], Seen::Ignored(IgnoreReason::Filtered));
         assert!(matches!(found[&path("x.gz")], Seen::File(_)));
         assert_eq!(found.len(), 3);
         assert_eq!(summary.directory_count, 1);
@@ -462,7 +462,7 @@ mod tests {
         let (found, summary) = scan_all(root.path(), &illumina);
         let by_profile = Seen::Ignored(IgnoreReason::ByProfile);
         assert_eq!(found[&path("run/Thumbnail_Images")], by_profile);
-        assert_eq!(found[&path("run/Thumbs.db")], by_profile);
+        assert_eq!(found[&path("run/Thumbs.db")], Seen::Ignored(IgnoreReason::LeftOver));
         assert!(matches!(found[&path("run/RunInfo.xml")], Seen::File(_)));
         assert_eq!((found.len(), summary.directory_count), (3, 2));
         let thumbnail = vec![path("run/Thumbnail_Images/L001/a.jpg")];
@@ -475,7 +475,7 @@ mod tests {
         let asked = Filter::new(&settings).unwrap();
         let (found, _) = scan_all(root.path(), &asked);
         assert!(matches!(found[&thumbnail[0]], Seen::File(_)));
-        assert_eq!(found[&path("run/Thumbs.db")], by_profile);
+        assert_eq!(found[&path("run/Thumbs.db")], Seen::Ignored(IgnoreReason::LeftOver));
     }
 
     #[test]

@@ -12,12 +12,17 @@ fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
     Filter::new(&settings).unwrap()
 }
 
-/// Says what becomes of a path: `left out`, or its run, its role, and where it is in the order.
+/// Says what becomes of a path: `left out`, `left over`, or its run, its role, and where it is in the order.
 fn fate(filter: &Filter, text: &str) -> String {
     let path = path(text);
     if let Some(reason) = filter.refusal(&path) {
-        assert_eq!(reason, IgnoreReason::ByProfile, "{text}");
-        return "left out".to_owned();
+        return match reason {
+            IgnoreReason::LeftOver => "left over".to_owned(),
+            reason => {
+                assert_eq!(reason, IgnoreReason::ByProfile, "{text}");
+                "left out".to_owned()
+            }
+        };
     }
     let place = filter.place(&path);
     let role = match place.role {
@@ -67,9 +72,9 @@ fn plain() {
     let table = [
         ("run/a/RunInfo.xml", "run plain first 0"),
         ("run/CopyComplete.txt", "run plain many"),
-        ("run/Thumbs.db", "run plain many"),
+        ("run/Thumbs.db", "left over"),
         ("alone", "alone plain many"),
-        (".DS_Store", ".DS_Store plain many"),
+        (".DS_Store", "left over"),
     ];
     for (path, expected) in table {
         assert_eq!(fate(&plain, path), expected);
@@ -98,7 +103,7 @@ fn novaseq_x() {
             ("CopyComplete.txt", "marker 0 last"),
             ("Analysis/1/Data/Secondary_Analysis_Complete.txt", "plain many"),
             ("Analysis/1/CopyComplete.txt", "plain many"),
-            ("Thumbs.db", "left out"),
+            ("Thumbs.db", "left over"),
         ],
     );
 }
@@ -166,7 +171,7 @@ fn miseq() {
             ("thumbnail_images/L001/C1.1/a.jpg", "left out"),
             ("Basecalling_Netcopy_complete_Read1.txt", "held many"),
             ("RTAComplete.txt", "marker 1 last"),
-            (".~lock.SampleSheet.csv#", "left out"),
+            (".~lock.SampleSheet.csv#", "left over"),
         ],
     );
 }
@@ -252,7 +257,7 @@ fn dnbseq() {
             ("L01/BioInfo.csv", "held many"),
             ("L01/V350012345_L01.summaryReport.html", "held many"),
             ("L01/SequenceStat.txt", "held many"),
-            ("L01/.nfs000001", "left out"),
+            ("L01/.nfs000001", "left over"),
         ],
     );
 }
