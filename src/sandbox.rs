@@ -80,6 +80,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where objects are kept.
     pub directory: PathBuf,
+    /// Bytes are counted and digested, and not kept: no object can be read.
+    pub discards: bool,
     /// The token that is accepted, everywhere.
     pub token: String,
     /// Seven Bridges projects that exist.
@@ -102,6 +104,7 @@ impl Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             directory,
+            discards: false,
             token: "0123456789abcdef0123456789abcdef".into(),
             projects: vec!["lab/demo".into()],
             part_size_min: 5 * 1024 * 1024,
@@ -110,6 +113,12 @@ impl Settings {
             rules: Vec::new(),
             switches: Switches::default(),
         }
+    }
+
+    /// Returns the place for a part that arrives.
+    fn place(&self, name: &str) -> storage::Place {
+        let is_kept = !self.discards;
+        storage::Place { path: self.directory.join("parts").join(name), is_kept }
     }
 }
 

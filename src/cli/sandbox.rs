@@ -18,6 +18,9 @@ pub(super) struct SandboxArguments {
     /// Where the objects are kept
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
+    /// Keep no bytes: they are counted and digested, and no object can be read back
+    #[arg(long)]
+    discard: bool,
     /// What it does wrong: a JSON list of rules
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -41,6 +44,7 @@ pub(super) struct SandboxArguments {
 pub(super) fn execute(arguments: SandboxArguments) -> anyhow::Result<Exit> {
     let mut settings = Settings::new(arguments.directory);
     settings.listen = arguments.listen;
+    settings.discards = arguments.discard;
     settings.projects = arguments.project;
     settings.rate_limit = arguments.rate_limit;
     settings.part_size_min = arguments.part_size_min;

@@ -22,13 +22,14 @@ pub(super) async fn perform(
     breaker: &Breaker,
     work: impl Future<Output = Response>,
 ) -> Response {
-    perform_on(stand, (operation, ""), breaker, work).await
+    perform_on(stand, operation, "", breaker, work).await
 }
 
 /// As [`perform`], for a call about an object.
 pub(super) async fn perform_on(
     stand: &dyn Control,
-    (operation, key): (&str, &str),
+    operation: &str,
+    key: &str,
     breaker: &Breaker,
     work: impl Future<Output = Response>,
 ) -> Response {

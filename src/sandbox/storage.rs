@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::body::Body;
@@ -12,6 +12,14 @@ use sha2::Sha256;
 
 /// Bytes written at once.
 const WRITE_MIN: usize = 256 * 1024;
+
+/// Where a part is put that arrives.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    /// Its bytes are written there.
+    pub(super) is_kept: bool,
+}
 
 /// A part that arrived whole.
 #[derive(Debug, Clone)]
@@ -67,12 +75,12 @@ impl<F: FnMut(u64)> Drop for Count<F> {
 /// Receives a part into a file. When the sender goes away meanwhile, `when_dropped` is told how many
 /// bytes had arrived.
 pub(super) async fn receive(
-    path: &Path,
+    place: &Place,
     body: Body,
     when_dropped: impl FnMut(u64) + Send,
 ) -> Result<StoredPart, Torn> {
     let mut count = Count { length: 0, is_over: false, when_dropped };
-    let received = take(path, body, &mut count.length).await;
+    let received = take(place, body, &mut count.length).await;
     count.is_over = true;
     match received {
         Ok(stored) if CORRUPTS.try_with(|corrupts| *corrupts).unwrap_or(false) => damage(stored),
@@ -92,25 +100,29 @@ fn damage(stored: StoredPart) -> Result<StoredPart, Torn> {
     Ok(StoredPart { md5: hexadecimal(&Md5::digest(&bytes)), ..stored })
 }
 
-async fn take(path: &Path, body: Body, length: &mut u64) -> Result<StoredPart, Torn> {
+async fn take(place: &Place, body: Body, length: &mut u64) -> Result<StoredPart, Torn> {
     let torn = |length| move |_: io::Error| Torn { length };
-    let mut file = File::create(path).map_err(torn(0))?;
-    let (mut hasher, mut buffer) = (Md5::new(), Vec::with_capacity(2 * WRITE_MIN));
+    let file = place.is_kept.then(|| File::create(&place.path)).transpose();
+    let mut file = file.map_err(torn(0))?;
+    let (mut hasher, mut buffer) = (Md5::new(), Vec::new());
     let mut body = body;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Err(Torn { length: *length }) };
         let Ok(data) = frame.into_data() else { continue };
         *length += data.len() as u64;
         hasher.update(&data);
+        let Some(file) = &mut file else { continue };
         buffer.extend_from_slice(&data);
         if buffer.len() >= WRITE_MIN {
             file.write_all(&buffer).map_err(torn(*length))?;
             buffer.clear();
         }
     }
-    file.write_all(&buffer).map_err(torn(*length))?;
+    if let Some(file) = &mut file {
+        file.write_all(&buffer).map_err(torn(*length))?;
+    }
     let md5 = hexadecimal(&hasher.finalize());
-    Ok(StoredPart { path: path.to_owned(), length: *length, sent_md5: md5.clone(), md5 })
+    Ok(StoredPart { path: place.path.clone(), length: *length, sent_md5: md5.clone(), md5 })
 }
 
 /// Reads the bytes of an object, part after part.
@@ -120,4 +132,21 @@ pub(crate) fn read(parts: &[StoredPart]) -> io::Result<impl Read> {
         all = Box::new(all.chain(File::open(&part.path)?));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_discarded_is_digested_and_leaves_no_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for is_kept in [true, false] {
+            let place = Place { path: directory.path().join(is_kept.to_string()), is_kept };
+            let stored = receive(&place, Body::from("abc"), |_| ()).await.expect("it arrived");
+            let digest = (stored.md5.as_str(), stored.length);
+            assert_eq!(digest, ("900150983cd24fb0d6963f7d28e17f72", 3));
+            assert_eq!(place.path.exists(), is_kept);
+        }
+    }
 }

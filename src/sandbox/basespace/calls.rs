@@ -106,7 +106,7 @@ async fn dispatch(shared: &Shared, call: &Call, content: Body) -> Outcome {
         Route::Initiate(app_result) => files::initiate(&mut locked(), call, app_result),
         Route::Single(app_result) => files::single(shared, call, app_result, content).await,
         Route::ListFiles(app_result) => files::list_files(&locked(), call, app_result),
-        Route::Put(file, part) => files::put(shared, call, (file, part), content).await,
+        Route::Put(file, part) => files::put(shared, call, file, part, content).await,
         Route::ListParts(file) => files::list_parts(&locked(), call, file),
         Route::Complete(file) => files::complete(shared, file),
         Route::Abort(file) => files::abort(&mut locked(), file),

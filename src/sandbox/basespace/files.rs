@@ -68,9 +68,9 @@ pub(super) fn initiate(state: &mut Sandbox, call: &Call, app_result: u64) -> Out
 }
 
 /// Returns a place for bytes that arrive.
-fn new_place(shared: &Shared, file: u64, part: u32) -> std::path::PathBuf {
+fn new_place(shared: &Shared, file: u64, part: u32) -> storage::Place {
     let unique = lock(&shared.basespace).new_id(16);
-    shared.settings.directory.join("parts").join(format!("basespace-{file}-{part}-{unique}"))
+    shared.settings.place(&format!("basespace-{file}-{part}-{unique}"))
 }
 
 fn content_md5(stored: &StoredPart) -> String {
@@ -167,7 +167,8 @@ fn aborted() -> Refusal {
 pub(super) async fn put(
     shared: &Shared,
     call: &Call,
-    (id, part): (u64, u32),
+    id: u64,
+    part: u32,
     content: Body,
 ) -> Outcome {
     let checked = check_put(&mut lock(&shared.basespace), call, id, part);
@@ -185,7 +186,7 @@ pub(super) async fn put(
         Ok(stored) => stored,
         Err(torn) => {
             state.ledger.arrived(&book, part, torn.length, false);
-            std::fs::remove_file(&place).ok();
+            std::fs::remove_file(&place.path).ok();
             return Err(match torn.length > PART_MAX {
                 true => too_large(&mut state),
                 false => Refusal::bad_request("The body ended too early."),

@@ -29,19 +29,13 @@ pub(super) fn sign(
     part: u32,
     lease: Lease,
 ) -> String {
-    let path = path(shared, upload, upload.generation, part, (&date(lease.since), lease.seconds));
+    let path = path(shared, upload, upload.generation, part, lease);
     format!("{host}{path}")
 }
 
 /// Path and query of a signed address.
-fn path(
-    shared: &Shared,
-    upload: &Upload,
-    generation: u64,
-    part: u32,
-    (date, seconds): (&str, u64),
-) -> String {
-    let id = &upload.upload_id;
+fn path(shared: &Shared, upload: &Upload, generation: u64, part: u32, lease: Lease) -> String {
+    let (id, date, seconds) = (&upload.upload_id, date(lease.since), lease.seconds);
     let unsigned = format!(
         "/gjirafa-storage/{id}/{part}?partNumber={part}&uploadId={id}\
          &X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=sandbox%2Fs3%2Faws4_request\
@@ -95,7 +89,7 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
         let mut state = lock(&shared.gjirafa_vp);
         format!("gjirafa-{}-{}-{}", admitted.upload_id, admitted.part, state.new_id(16))
     };
-    let place = shared.settings.directory.join("parts").join(name);
+    let place = shared.settings.place(&name);
     let gone = |length| {
         let ledger = &mut lock(&shared.gjirafa_vp).ledger;
         ledger.arrived(&admitted.request_key, admitted.part, length, false);
@@ -189,11 +183,11 @@ fn verify(shared: &Shared, upload: &Upload, part: u32, uri: &Uri) -> Option<(u64
         let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     };
-    let (date, seconds) = (of("X-Amz-Date")?, of("X-Amz-Expires")?.parse().ok()?);
-    let is_from =
-        |generation: &u64| path(shared, upload, *generation, part, (date, seconds)) == given;
+    let since = parse_date(of("X-Amz-Date")?)?;
+    let lease = Lease { since, seconds: of("X-Amz-Expires")?.parse().ok()? };
+    let is_from = |generation: &u64| path(shared, upload, *generation, part, lease) == given;
     let generation = (0..=upload.generation).rev().find(is_from)?;
-    Some((generation, parse_date(date)?.saturating_add(seconds)))
+    Some((generation, since.saturating_add(lease.seconds)))
 }
 
 fn keep(shared: &Shared, admitted: &Admitted, stored: StoredPart) -> Response {

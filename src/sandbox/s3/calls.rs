@@ -100,7 +100,7 @@ async fn any(
         insert(answer.headers_mut(), stamps);
         answer
     };
-    faulting::perform_on(&shared.s3, (operation, &call.key), &breaker, work).await
+    faulting::perform_on(&shared.s3, operation, &call.key, &breaker, work).await
 }
 
 async fn answer(shared: &Shared, call: &Call, operation: &str, body: Body) -> Response {
@@ -227,7 +227,7 @@ async fn receive(shared: &Shared, call: &Call, operation: &str, body: Body) -> R
     }
     let place = {
         let name = lock(&shared.s3).new_id(32);
-        shared.settings.directory.join("parts").join(format!("s3-{name}"))
+        shared.settings.place(&format!("s3-{name}"))
     };
     let gone = |length| lock(&shared.s3).ledger.arrived(&id, number, length, false);
     let stored = storage::receive(&place, body, gone).await;

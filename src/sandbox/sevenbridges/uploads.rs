@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -196,16 +197,14 @@ pub(super) async fn put(shared: &Shared, request: Request) -> Response {
         return xml(404, "NoSuchKey");
     };
     let (id, part) = ((*id).to_owned(), (*part).to_owned());
-    if let Err(refusal) =
-        check_put(shared, &head.method, &head.headers, &parse_query(&head.uri), (&id, &part))
-    {
+    if let Err(refusal) = check_put(shared, &head, &id, &part) {
         return refusal;
     }
     let number = part.parse().unwrap_or(0);
     let place = {
         let mut state = lock(&shared.sevenbridges);
         let name = format!("{id}-{part}-{}", state.new_id(16));
-        shared.settings.directory.join("parts").join(name)
+        shared.settings.place(&name)
     };
     let announced = content_length(&head.headers);
     let gone = |length| lock(&shared.sevenbridges).ledger.arrived(&id, number, length, false);
@@ -227,14 +226,8 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 #[expect(clippy::result_large_err, reason = "one refusal a request, made and sent at once")]
-fn check_put(
-    shared: &Shared,
-    method: &Method,
-    headers: &HeaderMap,
-    query: &[(String, String)],
-    part: (&str, &str),
-) -> Result<(), Response> {
-    let (id, number) = part;
+fn check_put(shared: &Shared, head: &Parts, id: &str, number: &str) -> Result<(), Response> {
+    let (headers, query) = (&head.headers, parse_query(&head.uri));
     let mut state = lock(&shared.sevenbridges);
     if headers.contains_key("x-sbg-auth-token") || headers.contains_key("authorization") {
         state.ledger.breach("put: a credential was sent to the storage");
@@ -254,7 +247,7 @@ fn check_put(
     let missing = demanded.filter(|(name, value)| {
         headers.get(name.as_str()).and_then(|found| found.to_str().ok()) != Some(value.as_str())
     });
-    if missing.count() > 0 || method != Method::PUT {
+    if missing.count() > 0 || head.method != Method::PUT {
         return Err(xml(403, "SignatureDoesNotMatch"));
     }
     let of = |name: &str| query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
