@@ -222,8 +222,9 @@ impl World {
     /// Holds a file against its rows, as the daemon does.
     fn compare(&self, source: ReadFrom, against: Option<UploadId>) -> Result<Outcome, Failure> {
         let snapshot = self.rows();
-        let key = (&source.drop, &source.path);
-        let sent = snapshot.sent_mark(key, &source.fingerprint, against).expect("it can be read");
+        let (drop, path) = (&source.drop, &source.path);
+        let sent =
+            snapshot.sent_mark(drop, path, &source.fingerprint, against).expect("it can be read");
         let Some(mark) = sent else {
             return Ok(Outcome::Compared { is_same: source.fingerprint.size.0 == 0 });
         };
@@ -250,7 +251,7 @@ impl World {
         }
         let all = drops.into_iter().map(|(drop, _)| drop).collect();
         let known = again.known(&all, 1, |files| {
-            portions.push(portion(rest::Portion::Known(files)));
+            portions.push(portion(rest::RestPage::Known(files)));
             true
         });
         known.expect("they can be read");
@@ -262,7 +263,7 @@ impl World {
         let snapshot = self.rows();
         let targets = self.settings.drops.first().map_or(&[][..], |drop| &drop.destinations);
         let found = files.iter().map(|(path, version)| {
-            let sent = snapshot.sent_elsewhere((drop, path), version, targets);
+            let sent = snapshot.sent_elsewhere(drop, path, version, targets);
             let mut sent = sent.expect("it can be read").into_iter();
             let is_left = |path: &SourcePath| {
                 self.files.get(path).is_none_or(|(there, _)| there.inode != version.inode)

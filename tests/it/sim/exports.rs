@@ -4,7 +4,7 @@ use dropferry::testing::model::{FailureKind, Hold, NamePolicy, ParkReason};
 
 use super::acts::Fault;
 use super::check;
-use super::crashes::{each_crash, told};
+use super::crashes::{each_crash, seeds_from, told};
 use super::random::Random;
 use super::receipts::PowerCut;
 use super::world::{Life, World, traits};
@@ -42,7 +42,7 @@ fn files_are_exported_together_and_once() {
 #[test]
 fn every_crash_point_makes_one_job_for_each_file() {
     let mut points = 0;
-    for seed in 0..12 {
+    for seed in seeds_from(0, 5) {
         let mut world = exporting_world(seed);
         let (count, life) = each_crash(&mut world, |at, mut world| {
             told(format!("seed {seed}, crash {at}"), || {
@@ -54,7 +54,7 @@ fn every_crash_point_makes_one_job_for_each_file() {
         points += count;
     }
     println!("{points} crash points with exports");
-    assert!(points > 500, "only {points} crash points were found");
+    assert!(points > 200, "only {points} crash points were found");
 }
 
 #[test]
