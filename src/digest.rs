@@ -15,7 +15,7 @@
 mod kernel;
 mod width;
 
-pub use width::Width;
+pub use width::VectorWidth;
 
 use std::fmt;
 
@@ -123,7 +123,7 @@ impl fmt::Debug for Hasher {
 /// Appends its bytes to each message, side by side.
 ///
 /// Lengths may differ: where bytes end, the next job takes the lane.
-pub fn advance(width: Width, jobs: &mut [(&mut Hasher, &[u8])]) {
+pub fn advance(width: VectorWidth, jobs: &mut [(&mut Hasher, &[u8])]) {
     let jobs = jobs.iter_mut().map(|(hasher, bytes)| {
         let (blocks, rest) = hasher.lead(bytes);
         hasher.keep(rest);
@@ -133,7 +133,7 @@ pub fn advance(width: Width, jobs: &mut [(&mut Hasher, &[u8])]) {
 }
 
 /// Returns the digests of whole messages, in their order.
-pub fn digest_many(width: Width, messages: &[&[u8]]) -> Vec<Md5> {
+pub fn digest_many(width: VectorWidth, messages: &[&[u8]]) -> Vec<Md5> {
     let mut hashers = vec![Hasher::new(); messages.len()];
     let mut jobs: Vec<_> = hashers.iter_mut().zip(messages.iter().copied()).collect();
     advance(width, &mut jobs);
@@ -147,7 +147,7 @@ pub fn digest_many(width: Width, messages: &[&[u8]]) -> Vec<Md5> {
 }
 
 /// Takes all blocks of all jobs.
-fn run<'a>(width: Width, jobs: impl Iterator<Item = Job<'a>>) {
+fn run<'a>(width: VectorWidth, jobs: impl Iterator<Item = Job<'a>>) {
     let mut waiting = jobs.filter(|job| !job.blocks.is_empty());
     let mut active = Vec::with_capacity(width.room());
     loop {

@@ -58,7 +58,7 @@ use loading::Loading;
 use notices::{FailingUpload, Notices};
 use orders::Orders;
 use permits::Permits;
-pub(crate) use plan::{Preview, needs_reading};
+pub(crate) use plan::{Preview, Words, needs_reading};
 use roots::RootRegistry;
 use scene::Scene;
 use settings::Settings;

@@ -155,7 +155,7 @@ pub mod testing {
         };
     }
     pub mod digest {
-        pub use crate::digest::{Hasher, Width, advance, digest_many};
+        pub use crate::digest::{Hasher, VectorWidth, advance, digest_many};
     }
     pub mod engine {
         pub use crate::engine::{

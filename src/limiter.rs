@@ -173,7 +173,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// Bytes that may be sent, shared by all parts in flight.
 ///
-/// Who wants to send takes a [`Ticket`] and waits until it is due; tickets come due in the order in
+/// Who wants to send takes a [`Reservation`] and waits until it is due; tickets come due in the order in
 /// which they were taken, so no part starves. A ticket whose holder gave up is simply not asked
 /// about: its bytes count as sent.
 #[derive(Debug)]
@@ -188,7 +188,7 @@ pub(crate) struct ByteBudget {
 
 /// A place in the line of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket(u128);
+pub(crate) struct Reservation(u128);
 
 impl ByteBudget {
     /// Starts without savings. A rate of zero stops everything.
@@ -205,14 +205,14 @@ impl ByteBudget {
     }
 
     /// Takes a place in the line for this many bytes.
-    pub(crate) fn reserve(&mut self, bytes: u64, now: Monotonic) -> Ticket {
+    pub(crate) fn reserve(&mut self, bytes: u64, now: Monotonic) -> Reservation {
         self.count(now);
         self.taken = self.taken.saturating_add(u128::from(bytes) * NANOS_PER_SECOND);
-        Ticket(self.taken)
+        Reservation(self.taken)
     }
 
     /// Returns how long a ticket has to wait, as the rate is now; `Duration::MAX` when stopped.
-    pub(crate) fn wait(&mut self, ticket: Ticket, now: Monotonic) -> Duration {
+    pub(crate) fn wait(&mut self, ticket: Reservation, now: Monotonic) -> Duration {
         self.count(now);
         let owed = ticket.0.saturating_sub(self.paid);
         match (owed, self.per_second) {

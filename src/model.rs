@@ -59,7 +59,7 @@ pub use remote::{
     Completion, ContentMark, Describes, Description, Maker, NamePolicy, OpenUpload, RemoteFile,
     RemotePart, RemoteUpload, Target, Traits,
 };
-pub use root::RootIdentity;
+pub use root::{RootIdentity, StoredRoot};
 pub use run::{
     Closing, Disposal, Disposition, Place, Role, RunFile, RunOutcome, RunReading, RunRow, RunState,
     RunTally, Start, Unit, WholeDigest,

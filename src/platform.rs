@@ -59,7 +59,7 @@ struct Inner {
 
 /// What destinations of one account share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shared {
+pub(crate) struct AccountAccess {
     /// What they are let in with.
     pub credential: Option<Arc<Credential>>,
     pub account: Option<Account>,
@@ -73,8 +73,12 @@ impl std::fmt::Debug for Destination {
 
 impl Destination {
     /// Wraps a platform, with what it shares with other destinations.
-    pub(crate) fn shared(name: DestinationName, platform: SharedPlatform, shared: Shared) -> Self {
-        let Shared { credential, account } = shared;
+    pub(crate) fn shared(
+        name: DestinationName,
+        platform: SharedPlatform,
+        shared: AccountAccess,
+    ) -> Self {
+        let AccountAccess { credential, account } = shared;
         let seen = credential.as_ref().and_then(|credential| credential.version());
         Self(Arc::new(Inner {
             name,
@@ -297,7 +301,7 @@ mod tests {
     fn destination(credential: Option<Arc<Credential>>) -> (Destination, Arc<Slow>) {
         let slow = Arc::new(Slow::default());
         let name = DestinationName::new("there");
-        let shared = Shared { credential, account: None };
+        let shared = AccountAccess { credential, account: None };
         (Destination::shared(name, Arc::clone(&slow) as SharedPlatform, shared), slow)
     }
 

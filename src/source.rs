@@ -21,6 +21,7 @@ pub(crate) mod dispose;
 pub(crate) mod filter;
 mod guard;
 pub(crate) mod handed;
+mod leftovers;
 pub(crate) mod look;
 pub(crate) mod part;
 mod patterns;

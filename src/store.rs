@@ -35,8 +35,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{
     Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, OpenCleanup,
-    PartState, PathDigest, Record, RootIdentity, RunRow, Scope, SourcePath, Standing,
-    StoredNotices, TargetAddress, TargetId, UploadId, UploadState, WallTime,
+    PartState, PathDigest, Record, RunRow, Scope, SourcePath, Standing, StoredNotices, StoredRoot,
+    TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
 /// Returns whether a daemon runs on a state directory.
@@ -89,8 +89,7 @@ pub struct Loaded {
     pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
     /// Of these, directories that may not be read.
     pub unreadable: Vec<(DirectoryName, SourcePath)>,
-    /// Drop directories: where each was, and which directory, when its files were last seen.
-    pub roots: Vec<(DirectoryName, String, RootIdentity)>,
+    pub roots: Vec<StoredRoot>,
     /// Notices that are still to be sent.
     pub notices: StoredNotices,
     /// What operators ordered, and since when.
@@ -117,7 +116,7 @@ pub struct LoadedUpload {
 }
 
 /// The answer to a submission, after its commit: what of it could not be stored.
-pub(crate) type Answer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
+pub(crate) type CommitAnswer = oneshot::Receiver<Result<Vec<writer::Refused>, Error>>;
 
 /// Submissions that may wait for the writer. The daemon submits one per turn of its loop, and the
 /// engine bounds what can be in progress, so this many never pile up; if they did, the writer is stuck.
@@ -193,7 +192,7 @@ impl Store {
 
     /// Lines records up to be written in one transaction, after all that was submitted before. The
     /// answer comes after the commit; an empty list is a barrier.
-    pub(crate) fn submit(&self, records: Vec<Record>) -> Answer {
+    pub(crate) fn submit(&self, records: Vec<Record>) -> CommitAnswer {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(Submission::Records(records, answer));
         receiver

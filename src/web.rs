@@ -62,7 +62,7 @@ pub struct Settings {
 pub(crate) type Read = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 #[derive(Clone)]
-pub(crate) struct View {
+pub(crate) struct PageView {
     pub status: Read,
     pub metrics: Read,
     /// Why the daemon cannot do its work; empty when it can.
@@ -71,9 +71,9 @@ pub(crate) struct View {
     pub pulse: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-impl std::fmt::Debug for View {
+impl std::fmt::Debug for PageView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").finish_non_exhaustive()
+        f.debug_struct("PageView").finish_non_exhaustive()
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 
 /// Answers until it is dropped. Where there are too many connections, the oldest one ends: a peer
 /// that holds them open keeps no other user out.
-pub(crate) async fn serve(listener: TcpListener, view: View, hosts: Vec<String>) {
+pub(crate) async fn serve(listener: TcpListener, view: PageView, hosts: Vec<String>) {
     let hosts: Arc<[String]> = hosts.into();
     let mut connections = JoinSet::new();
     let mut oldest_first = VecDeque::new();
@@ -109,7 +109,7 @@ pub(crate) async fn serve(listener: TcpListener, view: View, hosts: Vec<String>)
     }
 }
 
-fn router(view: View, ours: HostNames) -> Router {
+fn router(view: PageView, ours: HostNames) -> Router {
     let page = |kind: &'static str, text: &'static str| get(async move || typed(kind, text.into()));
     Router::new()
         .route("/", page("text/html; charset=utf-8", PAGE))
@@ -134,11 +134,11 @@ async fn converse(stream: TcpStream, router: Router) {
     }
 }
 
-async fn status(State(view): State<View>) -> Response {
+async fn status(State(view): State<PageView>) -> Response {
     shown("application/json", view.status).await
 }
 
-async fn metrics(State(view): State<View>) -> Response {
+async fn metrics(State(view): State<PageView>) -> Response {
     shown("text/plain; version=0.0.4; charset=utf-8", view.metrics).await
 }
 
@@ -149,7 +149,7 @@ async fn shown(kind: &'static str, read: Read) -> Response {
     }
 }
 
-async fn health(State(view): State<View>) -> Response {
+async fn health(State(view): State<PageView>) -> Response {
     let unwell =
         |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     let (answer, pulse) = oneshot::channel();

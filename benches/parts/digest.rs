@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use dropferry::testing::digest::{Hasher, Width, advance, digest_many};
+use dropferry::testing::digest::{Hasher, VectorWidth, advance, digest_many};
 use md5::Digest;
 
 use crate::Table;
@@ -45,8 +45,9 @@ fn kernels(messages: &[Bytes], size: usize) {
         black_box(hasher.finish());
         size
     });
-    for width in Width::all_here() {
-        let counts: &[_] = if width == Width::Scalar { &[2, 3, 4] } else { &[5, 8, 16, 24, 32] };
+    for width in VectorWidth::all_here() {
+        let counts: &[_] =
+            if width == VectorWidth::Scalar { &[2, 3, 4] } else { &[5, 8, 16, 24, 32] };
         for count in counts {
             let some: Vec<_> = messages[..*count].iter().map(|bytes| &bytes[..size]).collect();
             table.case(format!("{width:?}, {count} at once"), move || {
@@ -73,7 +74,7 @@ fn in_lockstep(readers: &[Bytes]) -> usize {
     let mut hashers = vec![Hasher::new(); readers.len()];
     for at in (0..readers[0].len()).step_by(CHUNK) {
         let chunks = readers.iter().map(|bytes| &bytes[at..at + CHUNK]);
-        advance(Width::best(), &mut hashers.iter_mut().zip(chunks).collect::<Vec<_>>());
+        advance(VectorWidth::best(), &mut hashers.iter_mut().zip(chunks).collect::<Vec<_>>());
     }
     black_box(hashers);
     readers.iter().map(Bytes::len).sum()

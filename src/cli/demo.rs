@@ -164,7 +164,8 @@ impl DemoPlaces {
     async fn perform(&self, sandbox: &Sandbox, total: u64, count: u64) -> anyhow::Result<()> {
         let bar = progress_bar(total);
         let mut child = self.start_daemon()?;
-        let outcome = self.watch(&mut child, sandbox, (total, count), &bar).await;
+        let outcome =
+            self.watch(&mut child, sandbox, DemoGoal { bytes: total, uploads: count }, &bar).await;
         bar.finish_and_clear();
         if outcome.is_err() {
             child.kill().ok();
@@ -179,12 +180,11 @@ impl DemoPlaces {
         &self,
         child: &mut Child,
         sandbox: &Sandbox,
-        goal: (u64, u64),
+        goal: DemoGoal,
         bar: &ProgressBar,
     ) -> anyhow::Result<()> {
-        let (total, count) = goal;
         let mut killed = false;
-        let mut moved = (0, self.clock.now().monotonic);
+        let mut last = Movement { sum: 0, at: self.clock.now().monotonic };
         loop {
             tokio::time::sleep(TICK).await;
             let ledgers = self.vendors.iter().map(|vendor| sandbox.ledger(*vendor));
@@ -193,16 +193,17 @@ impl DemoPlaces {
             let status = self.status();
             let there = count_there(&status);
             bar.set_position(arrived);
-            bar.set_message(format!("{there} of {count} uploads"));
-            if !killed && arrived * 100 >= total * KILL_AT_PERCENT {
+            bar.set_message(format!("{there} of {} uploads", goal.uploads));
+            if !killed && arrived * 100 >= goal.bytes * KILL_AT_PERCENT {
                 killed = true;
                 child.kill()?;
                 child.wait()?;
                 bar.suspend(|| render::talk("killed the daemon (SIGKILL); starting it again"));
                 *child = self.start_daemon()?;
             }
-            self.check_movement(child, (arrived + there, self.clock.now().monotonic), &mut moved)?;
-            if killed && there >= count && is_settled(&status) {
+            let seen = Movement { sum: arrived + there, at: self.clock.now().monotonic };
+            self.check_movement(child, seen, &mut last)?;
+            if killed && there >= goal.uploads && is_settled(&status) {
                 return Ok(());
             }
         }
@@ -211,16 +212,16 @@ impl DemoPlaces {
     fn check_movement(
         &self,
         child: &mut Child,
-        seen: (u64, Monotonic),
-        moved: &mut (u64, Monotonic),
+        seen: Movement,
+        last: &mut Movement,
     ) -> anyhow::Result<()> {
         if let Some(status) = child.try_wait()? {
             bail!("the daemon ended by itself ({status}); its log is {}", self.log.display());
         }
-        if seen.0 != moved.0 {
-            *moved = seen;
+        if seen.sum != last.sum {
+            *last = seen;
         }
-        if seen.1.since(moved.1) > STALL_LIMIT {
+        if seen.at.since(last.at) > STALL_LIMIT {
             bail!("nothing moved for a minute; the daemon's log is {}", self.log.display());
         }
         Ok(())
@@ -231,6 +232,20 @@ impl DemoPlaces {
         let read = Snapshot::open(&self.state).and_then(|snapshot| snapshot.status(false, now));
         read.unwrap_or_default()
     }
+}
+
+/// What is to be there in the end.
+struct DemoGoal {
+    bytes: u64,
+    uploads: u64,
+}
+
+/// How far everything together was, and when.
+#[derive(Clone, Copy)]
+struct Movement {
+    /// Bytes that arrived, and uploads that are complete.
+    sum: u64,
+    at: Monotonic,
 }
 
 fn progress_bar(total: u64) -> ProgressBar {

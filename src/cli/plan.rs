@@ -11,8 +11,8 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Drop;
 use crate::daemon;
-use crate::engine::Preview;
 use crate::engine::settings::DestinationSettings;
+use crate::engine::{Preview, Words};
 use crate::model::{
     Fingerprint, Observation, Role, RunReading, Seen, Shown, SourcePath, Start, WallTime,
     json_shown,
@@ -128,8 +128,9 @@ impl<'a> Planner<'a> {
             "run": (run != seen.path).then(|| run.to_string()), "size_bytes": version.size.0,
         });
         let reading = self.readings.get(&run);
-        let planned =
-            Preview::of(&self.drop.settings, to, (seen, version.size), (reading, self.at));
+        let (drop, path) = (&self.drop.settings, &seen.path);
+        let words = Words { drop, path, run: &run, reading, at: self.at };
+        let planned = Preview::of(to, words, version.size);
         let fate = match (self.before(seen, version, to), planned) {
             (Some((id, state)), _) => {
                 json!({"fate": state, "reason": format!("upload {id}"), "upload_id": id})

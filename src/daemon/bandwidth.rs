@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::meters::Meters;
 use crate::clock::Clock;
-use crate::limiter::{ByteBudget, Rate, Ticket};
+use crate::limiter::{ByteBudget, Rate, Reservation};
 use crate::model::{Failure, FailureKind};
 
 /// Smaller pieces would be more frame than content.
@@ -108,7 +108,7 @@ impl Bandwidth {
         }
     }
 
-    fn reserve(&self, bytes: u64) -> Option<(Ticket, u64)> {
+    fn reserve(&self, bytes: u64) -> Option<(Reservation, u64)> {
         let now = self.clock.now().monotonic;
         let mut state = self.lock();
         state.rate?;

@@ -36,9 +36,7 @@ use crate::control::Reply;
 use crate::engine::event::{Effect, Event};
 use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
 use crate::engine::{Portion, RunEndKey, Stored, StoredRun, StoredUpload};
-use crate::model::{
-    Call, Channel, DestinationName, DirectoryName, Failure, Monotonic, RootIdentity, RunRow,
-};
+use crate::model::{Call, Channel, DestinationName, Failure, Monotonic, RunRow, StoredRoot};
 use crate::notify::Sender;
 use crate::platform::http::Http;
 use crate::sdnotify;
@@ -63,7 +61,7 @@ pub(crate) struct Daemon {
     pub(super) watchers: JoinSet<()>,
     pub(super) desk: Desk<Arc<World>, (oneshot::Sender<Reply>, Reply)>,
     /// Transactions under way, in order.
-    pub(super) commits: FuturesOrdered<store::Answer>,
+    pub(super) commits: FuturesOrdered<store::CommitAnswer>,
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) signals: Signals,
     pub(super) control: Control,
@@ -136,7 +134,7 @@ impl Daemon {
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
-        let world = Arc::new(world((config, &loaded.roots), &clock, sender, bandwidth)?);
+        let world = Arc::new(world(config, &loaded.roots, &clock, sender, bandwidth)?);
         let care = DatabaseCare::new(config, &loaded.care, now);
         let recording = setup.recording.as_deref().map(recording).transpose()?;
         let (version, settings) = (runner.version.clone(), engine_settings(config));
@@ -182,11 +180,9 @@ fn recording(path: &Path) -> Result<Recording, Error> {
     Recording::open(path).map_err(refused)
 }
 
-/// Which directory each drop directory was: its name, its configured path, its identity.
-pub(super) type Root = (DirectoryName, String, RootIdentity);
-
 pub(super) fn world(
-    (config, roots): (&Config, &[Root]),
+    config: &Config,
+    roots: &[StoredRoot],
     clock: &Clock,
     events: mpsc::Sender<Event>,
     bandwidth: Arc<Bandwidth>,
@@ -198,8 +194,8 @@ pub(super) fn world(
             Filter::new(&drop.source).map_err(|error| Error::Configured(error.to_string()))?;
         let (seen, _) = tokio::sync::watch::channel(None);
         let (name, directory) = (&drop.settings.name, &drop.settings.directory);
-        let is_it = |known: &&Root| (&known.0, &known.1) == (name, directory);
-        let root = roots.iter().find(is_it).map(|known| known.2.clone());
+        let is_it = |known: &&StoredRoot| known.drop == *name && known.directory == *directory;
+        let root = roots.iter().find(is_it).map(|known| known.identity.clone());
         let source = Source {
             root: Arc::new(DirectoryRoot::new(name.as_str(), &drop.source.directory, root)),
             is_watched: drop.settings.is_scanned,
@@ -258,7 +254,7 @@ pub(crate) async fn check_destinations(
     let clock = Clock::real();
     let (events, _) = mpsc::channel(1);
     let bandwidth = Arc::new(Bandwidth::new(None, 1, &clock));
-    let world = world((config, &[]), &clock, events, bandwidth)?;
+    let world = world(config, &[], &clock, events, bandwidth)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
         let checked = destination.call(&Call::CheckAccess).await.map(drop);
@@ -300,12 +296,12 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
 }
 
 /// Turns some of what the store has into what the engine takes.
-pub fn portion(portion: rest::Portion) -> Portion {
+pub fn portion(portion: rest::RestPage) -> Portion {
     match portion {
-        rest::Portion::Uploads(uploads) => {
+        rest::RestPage::Uploads(uploads) => {
             Portion::Uploads(uploads.into_iter().map(stored_upload).collect())
         }
-        rest::Portion::Known(files) => Portion::Known(files),
+        rest::RestPage::Known(files) => Portion::Known(files),
     }
 }
 
@@ -319,7 +315,7 @@ pub fn stored(loaded: Loaded) -> Stored {
         targets: loaded.targets,
         in_force: loaded.in_force,
         learned: loaded.learned,
-        runs: loaded.runs.into_iter().map(stored_run).collect(),
+        runs: loaded.runs.into_iter().map(|(row, said)| stored_run(row, said)).collect(),
         disposals: loaded.disposals,
         open_drops: loaded.open_drops.into_iter().map(drop_key).collect(),
         ignored: loaded.ignored,
@@ -331,7 +327,7 @@ pub fn stored(loaded: Loaded) -> Stored {
     }
 }
 
-fn stored_run((row, said): (RunRow, store::RunWords)) -> StoredRun {
+fn stored_run(row: RunRow, said: store::RunWords) -> StoredRun {
     let (samples, words): (Vec<_>, Vec<_>) =
         said.into_iter().partition(|(word, _)| word == "samples");
     let samples = samples.into_iter().map(|(_, sample)| sample).collect();

@@ -15,7 +15,7 @@ use crate::platform::gjirafa_vp::GjirafaVp;
 use crate::platform::http::Http;
 use crate::platform::s3::S3;
 use crate::platform::sevenbridges::SevenBridges;
-use crate::platform::{Destination, Shared};
+use crate::platform::{AccountAccess, Destination};
 
 /// Builds the client of every destination, in order.
 pub fn clients(
@@ -34,7 +34,7 @@ pub(super) fn destinations(
     let built = build(config, clock)?.into_iter();
     let destination = |built: Built<'_>| {
         let Built { target, client, credential, account } = built;
-        let shared = Shared { credential: Some(credential), account: Some(account) };
+        let shared = AccountAccess { credential: Some(credential), account: Some(account) };
         (target.name.clone(), Destination::shared(target.name.clone(), client, shared))
     };
     Ok(built.map(destination).collect())

@@ -27,7 +27,7 @@ pub(super) async fn compare(
     let compare = move |world: &World, stop: &Watched<'_>| {
         let root = Arc::clone(&drop_of(world, &drop)?.root);
         let snapshot = Snapshot::open(&world.state).map_err(local)?;
-        let sent = snapshot.sent_mark((&drop, &path), &fingerprint, against).map_err(local)?;
+        let sent = snapshot.sent_mark(&drop, &path, &fingerprint, against).map_err(local)?;
         let file = SourceFile { root, path, fingerprint, provenance: None };
         let is_same = match sent {
             Some(mark) => world.parts.hash_file(&file, mark.part_size, stop)? == mark,
@@ -51,7 +51,7 @@ pub(super) async fn find_moved(
         let snapshot = Snapshot::open(&world.state).map_err(local)?;
         let mut found = Vec::with_capacity(files.len());
         for (path, version) in &files {
-            let sent = snapshot.sent_elsewhere((&drop, path), version, targets).map_err(local)?;
+            let sent = snapshot.sent_elsewhere(&drop, path, version, targets).map_err(local)?;
             let is_gone = |sent: &Sent| {
                 let looked = source::look(&source.root, &source.filter, vec![sent.path.clone()])?;
                 Ok::<_, Failure>(looked.first().is_some_and(|one| is_left(&one.seen, version)))

@@ -10,7 +10,7 @@ use super::build::portion;
 use crate::engine::Portion;
 use crate::engine::event::Event;
 use crate::store::Error;
-use crate::store::rest::{Reading, Rest};
+use crate::store::rest::{Rest, RestReader};
 
 /// Rows in one piece: what they take is soon taken, and their number hardly matters.
 const ROWS: usize = 1_000;
@@ -21,7 +21,7 @@ const PORTIONS_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Loader {
     portions: mpsc::Receiver<Result<Portion, Error>>,
-    reading: Reading,
+    reading: RestReader,
     /// Another configuration was asked for meanwhile.
     reload_waits: bool,
 }

@@ -42,7 +42,12 @@ pub(super) async fn put(world: &Arc<World>, sending: Sending) -> ActReply {
     let in_flight = world.bandwidth.meters.begin(upload);
     let (sent, meter) = (&in_flight.sent, world.bandwidth.meters.of(destination.name()));
     let has_hung = Arc::new(AtomicBool::new(false));
-    let chunks = Patient::new(bytes, world, (drop, path.clone(), device), Arc::clone(&has_hung));
+    let chunks = Patient::new(
+        bytes,
+        world,
+        OpenFile { drop, path: path.clone(), device },
+        Arc::clone(&has_hung),
+    );
     let chunks = Paced::new(chunks, &world.bandwidth, Arc::clone(sent), Arc::clone(&meter));
     let header = destination.traits().wants_md5_first.then_some(md5);
     let body = PartBody { length, md5: header, chunks: chunks.boxed() };
@@ -97,12 +102,18 @@ fn room_to_keep(world: &World, length: u64) -> Option<Room> {
     (length <= KEPT_BYTES_MAX).then(|| world.parts.try_room_for_whole(length)).flatten()
 }
 
+/// A file that is being read.
+struct OpenFile {
+    drop: DirectoryName,
+    path: SourcePath,
+    device: u64,
+}
+
 /// The bytes of a part, as long as their reader does not hang.
 struct Patient {
     chunks: PartBytes,
     world: Arc<World>,
-    /// Its drop directory, the file, and the device it lies on.
-    of: (DirectoryName, SourcePath, u64),
+    file: OpenFile,
     /// The next tick, while a chunk is waited for.
     tick: Pin<Box<tokio::time::Sleep>>,
     still: u32,
@@ -113,16 +124,16 @@ impl Patient {
     fn new(
         chunks: PartBytes,
         world: &Arc<World>,
-        of: (DirectoryName, SourcePath, u64),
+        file: OpenFile,
         has_hung: Arc<AtomicBool>,
     ) -> Self {
         let (world, tick) = (Arc::clone(world), Box::pin(tokio::time::sleep(TICK)));
-        Self { chunks, world, of, tick, still: 0, has_hung }
+        Self { chunks, world, file, tick, still: 0, has_hung }
     }
 
     fn limit(&self) -> u32 {
-        match drop_of(&self.world, &self.of.0) {
-            Ok(source) => source.hung.limit(&self.world, self.of.2),
+        match drop_of(&self.world, &self.file.drop) {
+            Ok(source) => source.hung.limit(&self.world, self.file.device),
             Err(_) => hung::limit(&self.world),
         }
     }
@@ -143,7 +154,7 @@ impl Stream for Patient {
             this.still += 1;
             if this.still > this.limit() {
                 this.has_hung.store(true, Ordering::Relaxed);
-                let failure = given_up(&this.of.1);
+                let failure = given_up(&this.file.path);
                 return Poll::Ready(Some(Err(io::Error::other(failure))));
             }
         }

@@ -54,6 +54,6 @@ impl Daemon {
 
     fn world_of(&self, config: &Config) -> Result<World, Error> {
         let (events, bandwidth) = (self.world.events.clone(), Arc::clone(&self.world.bandwidth));
-        world((config, &self.engine.view().roots()), &self.clock, events, bandwidth)
+        world(config, &self.engine.view().roots(), &self.clock, events, bandwidth)
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn read(world: Arc<World>, drops: Vec<(DirectoryName, bool)>) -
         }
         let all = drops.into_iter().map(|(drop, _)| drop).collect();
         let take = |files: Vec<KnownFile>| {
-            is_wanted = is_wanted && hand_over(portion(rest::Portion::Known(files)));
+            is_wanted = is_wanted && hand_over(portion(rest::RestPage::Known(files)));
             is_wanted
         };
         again.known(&all, ROWS, take).map_err(local)?;

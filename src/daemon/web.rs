@@ -9,7 +9,7 @@ use super::context::World;
 use super::metrics;
 use crate::model::Shown;
 use crate::store::snapshot::Status;
-use crate::web::{self, PULSES_MAX, Read, Settings, View};
+use crate::web::{self, PULSES_MAX, PageView, Read, Settings};
 
 /// Renders what `status` shows, as JSON.
 pub(crate) type Render = fn(&Status) -> String;
@@ -56,10 +56,10 @@ impl StatusPage {
         });
     }
 
-    fn view(&self, world: &Arc<World>) -> View {
+    fn view(&self, world: &Arc<World>) -> PageView {
         let (render, meters) = (self.render, Arc::clone(&world.bandwidth));
         let metrics = move |status: &Status| metrics::render(status, &meters.meters.paces());
-        View {
+        PageView {
             status: reading(world, render),
             metrics: reading(world, metrics),
             trouble: reading(world, trouble),

@@ -8,7 +8,7 @@
 //! Each kind of register names what differs: how to add, rotate and mix, and how to turn blocks
 //! into registers that hold one word of each.
 
-use super::{Block, Width};
+use super::{Block, VectorWidth};
 
 /// A message and the blocks that it has yet to take.
 pub(super) struct Job<'a> {
@@ -18,7 +18,7 @@ pub(super) struct Job<'a> {
 }
 
 /// Advances each job by `count` of its blocks; each has that many.
-pub(super) fn step(width: Width, jobs: &mut [Job<'_>], count: usize) {
+pub(super) fn step(width: VectorWidth, jobs: &mut [Job<'_>], count: usize) {
     let width = width.fit(jobs.len());
     for jobs in jobs.chunks_mut(width.room()) {
         pass(width, jobs, count);
@@ -41,17 +41,17 @@ pub(super) fn alone(state: &mut [u32; 4], blocks: &[Block]) {
 }
 
 /// One pass over at most as many jobs as the width has room for.
-pub(super) fn pass(width: Width, jobs: &mut [Job<'_>], count: usize) {
+pub(super) fn pass(width: VectorWidth, jobs: &mut [Job<'_>], count: usize) {
     match width {
         #[cfg(target_arch = "x86_64")]
-        Width::Sse2 => x86::sse2::step(jobs, count),
+        VectorWidth::Sse2 => x86::sse2::step(jobs, count),
         #[cfg(target_arch = "x86_64")]
-        Width::Avx2 => x86::avx2::step(jobs, count),
+        VectorWidth::Avx2 => x86::avx2::step(jobs, count),
         #[cfg(target_arch = "x86_64")]
-        Width::Avx512 => x86::avx512::step(jobs, count),
+        VectorWidth::Avx512 => x86::avx512::step(jobs, count),
         #[cfg(not(target_arch = "x86_64"))]
-        Width::Sse2 | Width::Avx2 | Width::Avx512 => scalar::step(jobs, count),
-        Width::Scalar => match jobs {
+        VectorWidth::Sse2 | VectorWidth::Avx2 | VectorWidth::Avx512 => scalar::step(jobs, count),
+        VectorWidth::Scalar => match jobs {
             [job] => alone(job.state, &job.blocks[..count]),
             _ => scalar::step(jobs, count),
         },

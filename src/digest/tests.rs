@@ -42,14 +42,14 @@ fn digests_are_those_of_the_standard() {
     ];
     let texts = known.map(|(text, _)| text.as_bytes());
     let digests = known.map(|(_, digest)| Md5::parse(digest).expect("a digest"));
-    for width in Width::all_here() {
+    for width in VectorWidth::all_here() {
         assert_eq!(digest_many(width, &texts), digests, "{width:?}");
     }
 }
 
 #[test]
 fn every_lane_of_every_kernel_is_right_beside_others() {
-    for width in Width::all_here() {
+    for width in VectorWidth::all_here() {
         for count in 1..=width.room() {
             advances(count, |jobs| kernel::pass(width, jobs, 2), &format!("{width:?}"));
         }
@@ -89,7 +89,7 @@ fn many_messages_of_all_lengths_share_lanes() {
     let messages: Vec<_> =
         (0..3).flat_map(|seed| LENGTHS.map(|length| message(seed, length))).collect();
     let expected: Vec<_> = messages.iter().map(|bytes| reference(bytes)).collect();
-    for width in Width::all_here() {
+    for width in VectorWidth::all_here() {
         assert_eq!(digest_many(width, &views(&messages)), expected, "{width:?}");
         assert_eq!(digest_many(width, &[]), []);
     }
@@ -97,11 +97,11 @@ fn many_messages_of_all_lengths_share_lanes() {
 
 #[test]
 fn the_best_width_is_here_and_no_pass_is_wider() {
-    let here: BTreeSet<_> = Width::all_here().into_iter().collect();
-    assert!(here.contains(&Width::Scalar));
-    assert_eq!(here.last(), Some(&Width::best()));
+    let here: BTreeSet<_> = VectorWidth::all_here().into_iter().collect();
+    assert!(here.contains(&VectorWidth::Scalar));
+    assert_eq!(here.last(), Some(&VectorWidth::best()));
     for count in 1..100 {
-        assert!(here.contains(&Width::Avx512.fit(count)), "{count} messages");
+        assert!(here.contains(&VectorWidth::Avx512.fit(count)), "{count} messages");
     }
 }
 
@@ -127,7 +127,7 @@ proptest! {
         let messages: Vec<_> =
             lengths.iter().enumerate().map(|(seed, length)| message(seed, *length)).collect();
         let expected: Vec<_> = messages.iter().map(|bytes| reference(bytes)).collect();
-        for width in Width::all_here() {
+        for width in VectorWidth::all_here() {
             prop_assert_eq!(digest_many(width, &views(&messages)), expected.clone(), "{:?}", width);
         }
     }
@@ -137,7 +137,7 @@ proptest! {
         rounds in proptest::collection::vec(proptest::collection::vec(length(), 1..40), 1..5),
     ) {
         let count = rounds.iter().map(Vec::len).max().unwrap_or(0);
-        for width in Width::all_here() {
+        for width in VectorWidth::all_here() {
             let mut hashers = vec![Hasher::new(); count];
             let mut wholes = vec![Vec::new(); count];
             for (round, lengths) in rounds.iter().enumerate() {

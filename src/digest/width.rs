@@ -4,7 +4,7 @@ use super::kernel;
 
 /// The instructions that a pass is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Width {
+pub enum VectorWidth {
     /// One message; every machine has it.
     Scalar,
     Sse2,
@@ -12,7 +12,7 @@ pub enum Width {
     Avx512,
 }
 
-impl Width {
+impl VectorWidth {
     /// Messages that one pass advances.
     pub const fn lanes(self) -> usize {
         match self {

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dispatch::{Dispatch, ToUpload};
-use super::known::Filter;
+use super::known::BloomFilter;
 use super::scene::Scene;
 use super::ticket::Ticket;
 use crate::model::{PathDigest, TargetId, UploadId};
@@ -33,7 +33,7 @@ pub(super) struct Claims {
     waiting: BTreeSet<(PlaceDigest, UploadId)>,
     /// Places at which uploads of ours made or found files in this life. What is remembered of names at
     /// the far side may be older than that, so whose such a place is is asked before anything is sent.
-    filled: Filter,
+    filled: BloomFilter,
 }
 
 impl Claims {

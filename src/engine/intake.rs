@@ -26,7 +26,7 @@ pub(super) use act::IntakeAct;
 use compare::Compared;
 use disposal::{DisposalView, Disposals};
 pub(super) use files::Closeness;
-use files::{Files, Notice};
+use files::{FileStep, Files};
 use health::Health;
 use run::SeenFile;
 pub(crate) use run::StoredRun;
@@ -295,47 +295,47 @@ impl Intake {
         }
         let (runs, settings) = (&self.runs, &self.settings);
         let may_go = || runs.admits(&seen.path, seen.place, settings);
-        let notice = self.files.observe(seen, closeness, now.monotonic, may_go);
+        let step = self.files.observe(seen, closeness, now.monotonic, may_go);
         if !matches!(seen.seen, Seen::Ignored(_)) && self.files.ignored.remove(&seen.path) {
             let (drop, path) = (turn.directory(), seen.path.clone());
             turn.record(Record::NotIgnored { drop, path });
         }
-        self.act_on(notice, seen, closeness, turn);
+        self.act_on(step, seen, closeness, turn);
     }
 
     fn act_on(
         &mut self,
-        notice: Notice,
+        step: FileStep,
         seen: &Observation,
         closeness: Closeness,
         turn: &mut IntakeTurn<'_>,
     ) {
         let (path, place) = (&seen.path, seen.place);
-        match notice {
-            Notice::Nothing => {}
-            Notice::NewlyIgnored(reason) => turn.record(Record::Ignored {
+        match step {
+            FileStep::Nothing => {}
+            FileStep::NewlyIgnored(reason) => turn.record(Record::Ignored {
                 drop: turn.directory(),
                 path: path.clone(),
                 reason,
                 at: turn.now().wall,
             }),
-            Notice::Settled(version, is_unreadable) => {
+            FileStep::Settled(version, is_unreadable) => {
                 let file = self.files.settled(path, place, version);
                 self.files.announce(SettledFile { is_unreadable, ..file }, turn);
             }
-            Notice::Touched(version) => self.files.comparisons.queue_touched(path, version),
-            Notice::MaybeMoved(version) => {
+            FileStep::Touched(version) => self.files.comparisons.queue_touched(path, version),
+            FileStep::MaybeMoved(version) => {
                 self.files.comparisons.queue_origin(path, place, version);
             }
-            Notice::Changed(open) => turn.tell_uploads(open, ToUpload::Changed),
-            Notice::Readable(open) => {
+            FileStep::Changed(open) => turn.tell_uploads(open, ToUpload::Changed),
+            FileStep::Readable(open) => {
                 let what = match closeness {
                     Closeness::Scan => ToUpload::Seen(path.clone()),
                     Closeness::Look => ToUpload::Readable,
                 };
                 turn.tell_uploads(open, what);
             }
-            Notice::Gone(open) => turn.tell_uploads(open, ToUpload::SourceGone),
+            FileStep::Gone(open) => turn.tell_uploads(open, ToUpload::SourceGone),
         }
     }
 

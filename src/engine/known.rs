@@ -13,7 +13,7 @@ mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use self::filter::Filter;
+pub(crate) use self::filter::BloomFilter;
 use crate::model::{Fingerprint, PathDigest, UploadId};
 
 /// Files of one drop directory that were admitted, in their newest version.

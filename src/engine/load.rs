@@ -8,7 +8,7 @@ use super::transfers::Upload;
 use super::{RunEndKey, StoredRun};
 use crate::model::{
     Admission, DestinationName, DirectoryName, Disposal, IgnoreReason, KnownFile, Learned,
-    OpenCleanup, PartState, PathDigest, RootIdentity, Scope, SourcePath, Standing, StoredNotices,
+    OpenCleanup, PartState, PathDigest, Scope, SourcePath, Standing, StoredNotices, StoredRoot,
     TargetAddress, TargetId, UploadId, UploadState, WallTime,
 };
 
@@ -37,8 +37,7 @@ pub struct Stored {
     pub ignored: Vec<(DirectoryName, PathDigest, IgnoreReason)>,
     /// Of these, directories that may not be read.
     pub unreadable: Vec<(DirectoryName, SourcePath)>,
-    /// Drop directories: where each was, and which directory, when its files were last seen.
-    pub roots: Vec<(DirectoryName, String, RootIdentity)>,
+    pub roots: Vec<StoredRoot>,
     /// What people are still to be told.
     pub notices: StoredNotices,
     /// What operators ordered, and since when.

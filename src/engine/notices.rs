@@ -31,7 +31,7 @@ pub(super) use self::failed::FailingUpload;
 use self::failed::Stuck;
 use self::message::Message;
 use self::outages::Outages;
-use self::queue::Queue;
+use self::queue::NoticeQueue;
 use super::dispatch::ToNotices;
 use super::event::{Act, Outcome, ReportWanted, Setback};
 use super::settings::{ChannelSettings, NoticeSettings, Settings};
@@ -56,7 +56,7 @@ const EXPIRY_WARNING: Duration = Duration::from_hours(7 * 24);
 #[derive(Debug)]
 pub(super) struct Notices {
     settings: NoticeSettings,
-    queues: BTreeMap<Channel, Queue>,
+    queues: BTreeMap<Channel, NoticeQueue>,
     /// Conditions that hold.
     conditions: BTreeMap<NoticeGroup, Condition>,
     pauses: BTreeMap<NoticeGroup, Pause>,
@@ -127,8 +127,8 @@ impl Notices {
         notices
     }
 
-    fn queue(&mut self, channel: &Channel, now: Now) -> &mut Queue {
-        self.queues.entry(channel.clone()).or_insert_with(|| Queue::new(now.monotonic))
+    fn queue(&mut self, channel: &Channel, now: Now) -> &mut NoticeQueue {
+        self.queues.entry(channel.clone()).or_insert_with(|| NoticeQueue::new(now.monotonic))
     }
 
     /// Adopts other settings. What waits for a channel that is gone waits on.
@@ -142,12 +142,12 @@ impl Notices {
 
     /// Tells whether no notice waits to be sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.values().all(Queue::is_empty)
+        self.queues.values().all(NoticeQueue::is_empty)
     }
 
     /// Returns when a channel is tried, a condition is worth a notice, or a survey begins.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
-        let queues = self.queues.values().filter_map(Queue::next_try);
+        let queues = self.queues.values().filter_map(NoticeQueue::next_try);
         let held = self.conditions.values().filter_map(|condition| match condition {
             Condition::Held { until, .. } => Some(*until),
             Condition::Notified => None,

@@ -293,5 +293,5 @@ fn retry(scope: &Scope, ids: &[UploadId], scene: Scene<'_>) -> Vec<Dispatch> {
 
 fn is_in(upload: &Upload, scope: &Scope) -> bool {
     let Ticket { id, destination, drop, run, .. } = upload.ticket();
-    scope.covers((*id, destination), (drop, run))
+    scope.covers(*id, destination, drop, run)
 }

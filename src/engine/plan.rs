@@ -4,8 +4,8 @@
 //! platform, with the reason an operator reads.
 
 use crate::model::{
-    ByteCount, Description, Observation, ParkReason, PartLimits, PartSize, RunReading, SourcePath,
-    Target, WallTime,
+    ByteCount, Description, ParkReason, PartLimits, PartSize, RunReading, SourcePath, Target,
+    WallTime,
 };
 
 use super::settings::{DestinationSettings, DirectorySettings, PartWish};
@@ -202,16 +202,12 @@ impl Preview {
     /// # Errors
     /// Why it would be parked.
     pub(crate) fn of(
-        drop: &DirectorySettings,
         destination: &DestinationSettings,
-        seen: (&Observation, ByteCount),
-        said: (Option<&RunReading>, WallTime),
+        words: Words<'_>,
+        size: ByteCount,
     ) -> Result<Self, ParkReason> {
-        let ((seen, size), (reading, at)) = (seen, said);
         let wish = wish(destination.part_size, size, None);
         let part_size = part_size(&destination.traits.limits, wish, size)?;
-        let run = seen.place.run(&seen.path);
-        let words = Words { drop, path: &seen.path, run: &run, reading, at };
         let target = target(destination, words);
         let part_count = part_size.count_for(size).ok_or(ParkReason::TooLarge)?;
         Ok(Self { target, part_size, part_count })

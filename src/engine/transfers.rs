@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use admit::{Sentinel, Settled};
 use circuit::Gate;
-use export::{ExportFlight, Exports};
+use export::{ExportFlight, ExportQueue};
 use queue::Queue;
 pub(crate) use run_end::RunEndKey;
 use run_end::RunEnds;
@@ -65,7 +65,7 @@ pub(super) struct Transfers {
     finishing: BTreeSet<UploadId>,
     /// When receipts are written although parts are in flight.
     finish_by: Option<Monotonic>,
-    exports: Exports,
+    exports: ExportQueue,
     ends: RunEnds,
 }
 
@@ -204,7 +204,7 @@ impl Transfers {
             parked: BTreeSet::new(),
             finishing: BTreeSet::new(),
             finish_by: None,
-            exports: Exports::default(),
+            exports: ExportQueue::default(),
             ends: RunEnds::default(),
         }
     }

@@ -3,7 +3,7 @@
 use super::intake::IntakeAct;
 use super::transfers::{TransferAct, Transfers};
 use super::{Engine, Flight, StoredUpload};
-use crate::model::{DestinationName, DirectoryName, RootIdentity};
+use crate::model::{DestinationName, StoredRoot};
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
     }
 
     /// Returns which directories the drop directories were, those that are not configured included.
-    pub fn roots(self) -> Vec<(DirectoryName, String, RootIdentity)> {
+    pub fn roots(self) -> Vec<StoredRoot> {
         self.0.shared.roots.all(&self.0.intakes)
     }
 }

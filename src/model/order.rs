@@ -24,15 +24,17 @@ impl Scope {
     /// Tells whether an upload is meant: its id, where it goes, and the run it belongs to.
     pub fn covers(
         &self,
-        upload: (UploadId, &DestinationName),
-        run: (&DirectoryName, &SourcePath),
+        upload: UploadId,
+        destination: &DestinationName,
+        drop: &DirectoryName,
+        run: &SourcePath,
     ) -> bool {
         match self {
             Self::All => true,
-            Self::Destination(name) => name == upload.1,
-            Self::Drop(name) => name == run.0,
-            Self::Run(drop, path) => (drop, path) == run,
-            Self::Upload(id) => *id == upload.0,
+            Self::Destination(name) => name == destination,
+            Self::Drop(name) => name == drop,
+            Self::Run(of, name) => of == drop && name == run,
+            Self::Upload(id) => *id == upload,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Which directory a drop directory is.
 
-use super::id::text_id;
+use serde::{Deserialize, Serialize};
+
+use super::id::{DirectoryName, text_id};
 
 text_id! {
     /// The identity of a directory, which its path alone is not: the type and the source of its mount, its
@@ -10,4 +12,13 @@ text_id! {
     /// the same path is not. Device numbers are no part of it, since a mount may get another one each time.
     /// It is one line of text, made by `source`; two are the same when their texts are.
     RootIdentity
+}
+
+/// A drop directory as its files were last seen in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRoot {
+    pub drop: DirectoryName,
+    /// Its configured path.
+    pub directory: String,
+    pub identity: RootIdentity,
 }

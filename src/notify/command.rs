@@ -64,7 +64,7 @@ async fn send_within(settings: &Settings, line: String, limit: Duration) -> Resu
         .map_err(|error| failed(format!("{program} cannot be run: {error}")))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = ProcessGroup(pid);
-    let mut written = Written::default();
+    let mut written = CommandOutput::default();
     let ended = converse(&mut child, line, &mut written);
     let status = match tokio::time::timeout(limit, ended).await {
         Ok(Ok(status)) => status,
@@ -104,7 +104,7 @@ fn start(program: &str, arguments: &[String]) -> std::io::Result<Child> {
 
 /// Feeds the program and hears it out until it ends.
 #[derive(Default)]
-struct Written {
+struct CommandOutput {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -112,7 +112,7 @@ struct Written {
 async fn converse(
     child: &mut Child,
     line: String,
-    written: &mut Written,
+    written: &mut CommandOutput,
 ) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
@@ -144,7 +144,7 @@ async fn hear(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 }
 
 /// What the program wrote, errors first, as the end of a sentence.
-fn said(written: &Written) -> String {
+fn said(written: &CommandOutput) -> String {
     let both = [&written.stderr[..], b" ", &written.stdout[..]].concat();
     let text = String::from_utf8_lossy(&both);
     let words: Vec<_> = text.split_whitespace().collect();

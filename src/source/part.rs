@@ -52,7 +52,7 @@ use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES};
 pub(crate) use self::lockstep::{Digested, Together, WantedRange};
 use self::proof::{not_read_on, open, prove};
 use super::{Error, SourceFile};
-use crate::digest::{Hasher, Width};
+use crate::digest::{Hasher, VectorWidth};
 use crate::model::{
     ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, PartNumber, PartSize, WholeDigest,
 };
@@ -103,13 +103,13 @@ impl Attend for AtomicBool {
 #[derive(Debug, Clone)]
 pub(crate) struct PartReader {
     buffers: Buffers,
-    width: Width,
+    width: VectorWidth,
 }
 
 impl PartReader {
     /// Starts with a budget of memory.
     pub(crate) fn new(memory: ByteCount) -> Self {
-        Self { buffers: Buffers::new(memory, CHUNKS_PER_PART), width: Width::best() }
+        Self { buffers: Buffers::new(memory, CHUNKS_PER_PART), width: VectorWidth::best() }
     }
 
     /// Returns how many parts are best digested side by side.

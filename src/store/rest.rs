@@ -30,7 +30,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Some of what is stored.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Portion {
+pub enum RestPage {
     /// Uploads for which nothing was begun.
     Uploads(Vec<LoadedUpload>),
     /// Versions of files that were uploaded or given up, by destination, where another upload of the file
@@ -48,12 +48,12 @@ pub struct Rest {
 }
 
 /// The thread that reads.
-pub struct Reading {
+pub struct RestReader {
     thread: JoinHandle<()>,
     statement: InterruptHandle,
 }
 
-impl Reading {
+impl RestReader {
     /// Ends it, whatever it does. What it handed over must be taken no more.
     pub fn finish(self) {
         while !self.thread.is_finished() {
@@ -65,9 +65,9 @@ impl Reading {
     }
 }
 
-impl std::fmt::Debug for Reading {
+impl std::fmt::Debug for RestReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Reading").field(&self.thread).finish()
+        f.debug_tuple("RestReader").field(&self.thread).finish()
     }
 }
 
@@ -95,8 +95,8 @@ impl Rest {
     pub fn start(
         self,
         size: usize,
-        mut take: impl FnMut(std::result::Result<Option<Portion>, Error>) -> bool + Send + 'static,
-    ) -> std::result::Result<Reading, Error> {
+        mut take: impl FnMut(std::result::Result<Option<RestPage>, Error>) -> bool + Send + 'static,
+    ) -> std::result::Result<RestReader, Error> {
         let path = self.settings.directory.clone();
         let statement = self.connection.get_interrupt_handle();
         let run = move || {
@@ -114,7 +114,7 @@ impl Rest {
             .name("loader".into())
             .spawn(run)
             .map_err(|source| Error::io("start the reader of", &path, source))?;
-        Ok(Reading { thread, statement })
+        Ok(RestReader { thread, statement })
     }
 
     fn check(&self) -> std::result::Result<(), Error> {
@@ -134,12 +134,12 @@ impl Rest {
     pub fn read(
         &self,
         size: usize,
-        mut take: impl FnMut(Portion) -> bool,
+        mut take: impl FnMut(RestPage) -> bool,
     ) -> std::result::Result<(), Error> {
         let read = || {
-            let uploads = self.uploads(size, |page| take(Portion::Uploads(page)))?;
+            let uploads = self.uploads(size, |page| take(RestPage::Uploads(page)))?;
             if uploads {
-                self.known(size, |page| take(Portion::Known(page)))?;
+                self.known(size, |page| take(RestPage::Known(page)))?;
             }
             Ok(())
         };
@@ -156,7 +156,7 @@ impl Rest {
         let sql = format!("SELECT * FROM uploads WHERE {IS_OPEN} ORDER BY id");
         let mut statement = self.connection.prepare(&sql)?;
         let mut found = statement.query([])?;
-        let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
+        let (mut names, mut pages) = (SharedNames::default(), Pages::new(size, take));
         while let Some(row) = found.next()? {
             if self.loaded.contains(&UploadId(row.get(at!("id"))?)) {
                 continue;
@@ -249,7 +249,7 @@ fn known(
     let mut moved = moved(connection)?;
     let mut statement = connection.prepare(&sql)?;
     let mut found = statement.query([])?;
-    let (mut names, mut pages) = (Names::default(), Pages::new(size, take));
+    let (mut names, mut pages) = (SharedNames::default(), Pages::new(size, take));
     while let Some((id, file)) = next_known(&mut found, &mut names)? {
         while let Some((_, earlier)) = moved.next_if(|(of, _)| *of < id) {
             if !pages.add(earlier) {
@@ -271,9 +271,9 @@ fn known(
 
 /// Names that were read before. Thousands of rows in a row have the same.
 #[derive(Default)]
-pub(super) struct Names(Option<(DirectoryName, DestinationName)>);
+pub(super) struct SharedNames(Option<(DirectoryName, DestinationName)>);
 
-impl Names {
+impl SharedNames {
     /// Returns names, which are those of the row before when they are the same.
     fn of(&mut self, drop: &str, destination: &str) -> (DirectoryName, DestinationName) {
         match &self.0 {
@@ -317,9 +317,9 @@ impl<T, F: FnMut(Vec<T>) -> bool> Pages<T, F> {
 }
 
 /// Files that were moved, by the upload they are known from.
-type Moved = Peekable<IntoIter<(i64, KnownFile)>>;
+type MovedFiles = Peekable<IntoIter<(i64, KnownFile)>>;
 
-fn moved(connection: &Connection) -> Result<Moved> {
+fn moved(connection: &Connection) -> Result<MovedFiles> {
     let sql = format!(
         "SELECT i.moved_upload, i.drop_name, i.path, s.destination, s.device, s.inode, \
         s.size_bytes, s.mtime_ns, i.ctime_ns FROM ignored i JOIN uploads u ON u.id = i.moved_upload \
@@ -332,7 +332,7 @@ fn moved(connection: &Connection) -> Result<Moved> {
         ORDER BY i.moved_upload"
     );
     let mut statement = connection.prepare(&sql)?;
-    let (mut found, mut names) = (statement.query([])?, Names::default());
+    let (mut found, mut names) = (statement.query([])?, SharedNames::default());
     let mut moved = Vec::new();
     while let Some(row) = next_known(&mut found, &mut names)? {
         moved.push(row);
@@ -340,11 +340,11 @@ fn moved(connection: &Connection) -> Result<Moved> {
     Ok(moved.into_iter().peekable())
 }
 
-fn next_known(found: &mut Rows<'_>, names: &mut Names) -> Result<Option<(i64, KnownFile)>> {
+fn next_known(found: &mut Rows<'_>, names: &mut SharedNames) -> Result<Option<(i64, KnownFile)>> {
     found.next()?.map(|row| read_known(row, names)).transpose()
 }
 
-fn read_known(row: &Row<'_>, names: &mut Names) -> Result<(i64, KnownFile)> {
+fn read_known(row: &Row<'_>, names: &mut SharedNames) -> Result<(i64, KnownFile)> {
     let (drop, destination) = names.of(row.get_ref(1)?.as_str()?, row.get_ref(3)?.as_str()?);
     let file = KnownFile {
         drop,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::rest::{Portion, Rest};
+use super::rest::{Rest, RestPage};
 use super::snapshot::Snapshot;
 use super::writer::{Applied, Instead, Refused, Writer};
 use super::*;
@@ -37,7 +37,7 @@ fn admission(id: i64, path: &[u8], parked: Option<ParkReason>) -> Admission {
         rank: 7,
         at: AT,
         parked,
-        root: Some(RootIdentity::new("ext4 ab /data 7")),
+        root: Some(crate::model::RootIdentity::new("ext4 ab /data 7")),
     }
 }
 
@@ -194,7 +194,7 @@ fn come_back(order: Vec<(usize, usize)>) -> Result<(), TestCaseError> {
     let mut uploads = loaded.uploads.clone();
     let settings = Settings { directory: directory.path().to_owned(), is_new: false };
     let read = Rest::open(&settings, &loaded).expect("opens").read(1, |portion| {
-        if let Portion::Uploads(more) = portion {
+        if let RestPage::Uploads(more) = portion {
             uploads.extend(more);
         }
         true
@@ -289,11 +289,11 @@ fn rest(
     let (mut pages, mut files) = (Vec::new(), Vec::new());
     let read = Rest::open(&settings, loaded).expect("opens").read(size, |portion| {
         match portion {
-            Portion::Uploads(page) => {
+            RestPage::Uploads(page) => {
                 assert!(files.is_empty(), "uploads come first");
                 pages.push(page.iter().map(|upload| upload.admission.id.0).collect());
             }
-            Portion::Known(page) => files.extend(page),
+            RestPage::Known(page) => files.extend(page),
         }
         true
     });
@@ -343,7 +343,7 @@ fn the_rest_is_what_was_there_before_this_life() {
     writer.apply(&[admit(2), vec![begun]]).expect("written");
     let mut ids = Vec::new();
     let read = view.read(1, |portion| {
-        let Portion::Uploads(page) = portion else { panic!("no file is known") };
+        let RestPage::Uploads(page) = portion else { panic!("no file is known") };
         ids.extend(page.iter().map(|upload| upload.admission.id.0));
         true
     });

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use md5::Digest;
 
 use model::Md5;
-use program::digest::{Hasher, Width, advance, digest_many};
+use program::digest::{Hasher, VectorWidth, advance, digest_many};
 
 #[path = "../../src"]
 mod program {
@@ -44,7 +44,7 @@ fn pieces<'a>(lengths: &[u8], input: &'a [u8]) -> Vec<&'a [u8]> {
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, input)) = input.split_first() else { return };
-    let here = Width::all_here();
+    let here = VectorWidth::all_here();
     let width = here[usize::from(*first) % here.len()];
     let mut hashers = vec![Hasher::new(); MESSAGES];
     let mut wholes = vec![Vec::new(); MESSAGES];

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use dropferry::testing::digest::{Hasher, Width, advance};
+use dropferry::testing::digest::{Hasher, VectorWidth, advance};
 use serde::{Deserialize, Serialize};
 
 use super::aligned;
@@ -86,7 +86,7 @@ fn digest(room: &[u8]) -> f64 {
                 .zip(&lanes)
                 .map(|(hasher, lane)| (hasher, &lane[bytes(lane)]))
                 .collect();
-            advance(Width::best(), &mut jobs);
+            advance(VectorWidth::best(), &mut jobs);
         }
         Ok(())
     };

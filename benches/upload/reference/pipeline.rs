@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dropferry::testing::digest::{Hasher, Width, advance, digest_many};
+use dropferry::testing::digest::{Hasher, VectorWidth, advance, digest_many};
 use dropferry::testing::model::Md5;
 
 use super::aligned;
@@ -145,8 +145,8 @@ impl<'a> Plan<'a> {
         let files = group.iter().map(|part| self.open(part)).collect::<io::Result<Vec<_>>>()?;
         let longest = rooms.iter().map(|room| room.len()).max().unwrap_or(0);
         let width = match self.hashing {
-            Hashing::SideBySide => Width::best(),
-            Hashing::None | Hashing::OneByOne => Width::Scalar,
+            Hashing::SideBySide => VectorWidth::best(),
+            Hashing::None | Hashing::OneByOne => VectorWidth::Scalar,
         };
         if longest <= STEP {
             for ((file, part), room) in files.iter().zip(group).zip(rooms.iter_mut()) {

@@ -23,9 +23,9 @@ use crate::receipt::rfc3339;
 const STYLE: &str = include_str!("page.css");
 
 /// A text of a line, as it stands in a page.
-struct Text<'a>(&'a str);
+struct Escaped<'a>(&'a str);
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in Shown(self.0).to_string().chars() {
             match c {
@@ -104,21 +104,21 @@ impl RunPage<'_> {
     fn write_head(&self, out: &mut impl Write, summary: &RunSummary) -> io::Result<()> {
         let name =
             self.run.run.as_ref().map_or("files on their own".to_owned(), ToString::to_string);
-        writeln!(out, "<section class=\"run\">\n<h1>Receipt of {}</h1>", Text(&name))?;
+        writeln!(out, "<section class=\"run\">\n<h1>Receipt of {}</h1>", Escaped(&name))?;
         for CheckedLedger { name, fault, .. } in self.checked {
             if let Some(fault) = fault {
-                let (name, fault) = (Text(name.as_str()), fault.to_string());
+                let (name, fault) = (Escaped(name.as_str()), fault.to_string());
                 writeln!(
                     out,
                     "<p class=\"damage\">Damage: the ledger {name} does not hold: {}. What stands here \
                      is what comes before.</p>",
-                    Text(&fault)
+                    Escaped(&fault)
                 )?;
             }
         }
         writeln!(out, "<h2>What, when and from where</h2>\n<dl>")?;
         for (name, value) in self.facts(summary) {
-            writeln!(out, "<dt>{}</dt><dd>{}</dd>", Text(name), Text(&value))?;
+            writeln!(out, "<dt>{}</dt><dd>{}</dd>", Escaped(name), Escaped(&value))?;
         }
         writeln!(out, "</dl>\n<h2>To where</h2>")?;
         write_table(out, &["Destination", "Platform", "Address", "Files", "Size"])?;
@@ -144,7 +144,7 @@ impl RunPage<'_> {
             "<p>Each line of a ledger holds the SHA-256 of the line before. <code>dropferry receipts \
              {} --check --head HEAD</code> reads all of it and finds this head; docs/receipts.md has a \
              script that does the same without dropferry.</p>",
-            Text(&what)
+            Escaped(&what)
         )
     }
 
@@ -234,13 +234,13 @@ impl RunPage<'_> {
 
 fn write_table(out: &mut impl Write, columns: &[&str]) -> io::Result<()> {
     write!(out, "<table><thead><tr>")?;
-    columns.iter().try_for_each(|name| write!(out, "<th>{}</th>", Text(name)))?;
+    columns.iter().try_for_each(|name| write!(out, "<th>{}</th>", Escaped(name)))?;
     writeln!(out, "</tr></thead><tbody>")
 }
 
 fn write_row(out: &mut impl Write, cells: &[&str]) -> io::Result<()> {
     write!(out, "<tr>")?;
-    cells.iter().try_for_each(|cell| write!(out, "<td>{}</td>", Text(cell)))?;
+    cells.iter().try_for_each(|cell| write!(out, "<td>{}</td>", Escaped(cell)))?;
     writeln!(out, "</tr>")
 }
 

@@ -1,6 +1,6 @@
 //! The files of one drop directory: which settle, which are known, which are compared or ignored.
 //!
-//! Says what follows from each observation ([`Notice`]). A known file whose version has not changed
+//! Says what follows from each observation ([`FileStep`]). A known file whose version has not changed
 //! costs one look-up in a scan and nothing between scans.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ pub(in crate::engine) struct Files {
 
 /// What follows from one observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(super) enum FileStep {
     Nothing,
     /// The file is settled: admit it; true where it may not be read.
     Settled(Fingerprint, bool),
@@ -303,7 +303,7 @@ impl Files {
         closeness: Closeness,
         now: Monotonic,
         may_go: impl FnOnce() -> bool,
-    ) -> Notice {
+    ) -> FileStep {
         match &seen.seen {
             Seen::File(version) => {
                 let found = FoundFile { version: *version, is_unreadable: false, closeness };
@@ -316,13 +316,13 @@ impl Files {
             Seen::Ignored(reason) => {
                 self.forget(&seen.path);
                 match self.ignored.insert(&seen.path, *reason) {
-                    true => Notice::NewlyIgnored(*reason),
-                    false => Notice::Nothing,
+                    true => FileStep::NewlyIgnored(*reason),
+                    false => FileStep::Nothing,
                 }
             }
             Seen::Gone => {
                 self.forget(&seen.path);
-                Notice::Gone(self.known.live(seen.path.digest()))
+                FileStep::Gone(self.known.live(seen.path.digest()))
             }
         }
     }
@@ -333,15 +333,15 @@ impl Files {
         found: FoundFile,
         now: Monotonic,
         may_go: impl FnOnce() -> bool,
-    ) -> Notice {
+    ) -> FileStep {
         let FoundFile { version, is_unreadable, closeness } = found;
         let digest = path.digest();
         let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
         if covered == Some(self.everywhere()) {
             self.settle.forget(path);
             return match (live.is_empty(), is_unreadable) {
-                (true, _) | (false, true) => Notice::Nothing,
-                (false, false) => Notice::Readable(live),
+                (true, _) | (false, true) => FileStep::Nothing,
+                (false, false) => FileStep::Readable(live),
             };
         }
         if covered.is_none() && !live.is_empty() {
@@ -349,26 +349,26 @@ impl Files {
             if closeness == Closeness::Look {
                 self.settle.retry(path, now);
             }
-            return Notice::Changed(live);
+            return FileStep::Changed(live);
         }
         let is_touched = self.known.is_touched(digest, &version);
         let is_wanted = !self.comparisons.has(path, &version)
             && if is_touched { !is_unreadable } else { may_go() };
         if !is_wanted {
             self.settle.forget(path);
-            return Notice::Nothing;
+            return FileStep::Nothing;
         }
         if closeness == Closeness::Scan {
             self.settle.scanned(path, version, now);
-            return Notice::Nothing;
+            return FileStep::Nothing;
         }
         let is_settled = self.settle.looked(path, version, now);
         let may_be_moved = || !is_unreadable && self.known.may_be_moved(digest, &version);
         match is_settled {
-            false => Notice::Nothing,
-            true if is_touched => Notice::Touched(version),
-            true if may_be_moved() => Notice::MaybeMoved(version),
-            true => Notice::Settled(version, is_unreadable),
+            false => FileStep::Nothing,
+            true if is_touched => FileStep::Touched(version),
+            true if may_be_moved() => FileStep::MaybeMoved(version),
+            true => FileStep::Settled(version, is_unreadable),
         }
     }
 }

@@ -12,7 +12,7 @@ const PROBES: u64 = 8;
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(crate) struct Filter {
+pub(crate) struct BloomFilter {
     layers: Vec<Layer>,
 }
 
@@ -22,7 +22,7 @@ struct Layer {
     room: usize,
 }
 
-impl Filter {
+impl BloomFilter {
     pub(crate) fn insert(&mut self, number: u64) {
         if self.contains(number) {
             return;
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_known_and_little_else() {
-        let mut filter = Filter::default();
+        let mut filter = BloomFilter::default();
         (0..50_000).for_each(|number| filter.insert(number));
         assert!((0..50_000).all(|number| filter.contains(number)));
         let wrong = (50_000..150_000).filter(|number| filter.contains(*number)).count();

@@ -38,7 +38,7 @@ struct Waiting {
 
 /// One channel's notices.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct NoticeQueue {
     /// The kinds it wants; none while it is not configured.
     on: Option<BTreeSet<NoticeKind>>,
     /// What waits for it, also while it is being sent.
@@ -48,7 +48,7 @@ pub(super) struct Queue {
     failure_count: u32,
 }
 
-impl Queue {
+impl NoticeQueue {
     /// Starts empty, and not configured.
     pub(super) fn new(now: Monotonic) -> Self {
         Self {

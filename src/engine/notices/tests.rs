@@ -81,7 +81,7 @@ fn complete(notices: &mut Notices, number: u32, seconds: u64) -> Vec<Record> {
 }
 
 fn deadline(notices: &Notices) -> Option<Monotonic> {
-    notices.queues.values().filter_map(Queue::next_try).min()
+    notices.queues.values().filter_map(NoticeQueue::next_try).min()
 }
 
 fn answer(notices: &mut Notices, failure: Option<FailureKind>, seconds: u64) -> Option<Record> {

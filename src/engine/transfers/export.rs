@@ -27,7 +27,7 @@ use crate::model::{Call, ExportItem, ExportPlace, ExportStep, Fact, Monotonic, R
 /// Files in one call: the most that Seven Bridges takes.
 const BATCH_MAX: usize = 100;
 #[derive(Debug, Default)]
-pub(super) struct Exports {
+pub(super) struct ExportQueue {
     pending: BTreeSet<UploadId>,
     /// The call under way that starts or finds jobs.
     flight: Option<ActId>,
@@ -44,7 +44,7 @@ pub(in crate::engine) struct ExportFlight {
     uploads: Vec<UploadId>,
 }
 
-impl Exports {
+impl ExportQueue {
     /// Notes whether the file of an upload is to be exported now, or is being.
     pub(super) fn set_pending(&mut self, id: UploadId, is_pending: bool) {
         let _was_pending = match is_pending {

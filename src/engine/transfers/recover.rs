@@ -20,7 +20,7 @@ use crate::model::{ETag, Fact, Md5, PartNumber, PartState, RemotePart};
 
 /// What the comparison leads to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Compared {
+pub(super) struct PartsCompared {
     pub(super) repairs: Vec<Fact>,
     /// Parts that must be read and compared before they count.
     pub(super) unproved: BTreeMap<PartNumber, ETag>,
@@ -28,9 +28,9 @@ pub(super) struct Compared {
 
 /// Compares `ours`, in order from part 1, with what the platform listed; `reports` where it learns
 /// of a part only by our report.
-pub(super) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> Compared {
+pub(super) fn compare(ours: &[PartState], listed: &[RemotePart], reports: bool) -> PartsCompared {
     let theirs: BTreeMap<_, _> = listed.iter().map(|part| (part.number, &part.etag)).collect();
-    let mut compared = Compared::default();
+    let mut compared = PartsCompared::default();
     let mut reported = Vec::new();
     for (index, part) in ours.iter().enumerate() {
         let number = PartNumber::from_index(index);

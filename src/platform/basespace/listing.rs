@@ -88,7 +88,7 @@ pub(super) struct ListingDoubt {
 
 /// The files of one AppResult.
 #[derive(Debug, Default)]
-struct Listing {
+struct FolderListing {
     files: HashMap<ListedPath, Vec<ListedFile>>,
     whole_at: Option<Moment>,
     /// When the newest of it was asked for.
@@ -96,7 +96,7 @@ struct Listing {
     used_at: Option<Monotonic>,
 }
 
-impl Listing {
+impl FolderListing {
     fn get(&self, path: &str) -> Vec<ListedFile> {
         self.files.get(&digest(path)).cloned().unwrap_or_default()
     }
@@ -134,13 +134,18 @@ enum ListingReach {
 /// The files of the AppResults that are in use.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
-    known: Mutex<HashMap<String, Listing>>,
+    known: Mutex<HashMap<String, FolderListing>>,
     /// One upload at a time lists: the others find what it found.
     listing: tokio::sync::Mutex<()>,
 }
 
 impl Listings {
-    fn with<T>(&self, app_result: &str, now: Monotonic, act: impl FnOnce(&mut Listing) -> T) -> T {
+    fn with<T>(
+        &self,
+        app_result: &str,
+        now: Monotonic,
+        act: impl FnOnce(&mut FolderListing) -> T,
+    ) -> T {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= LISTINGS_MAX && !known.contains_key(app_result) {
             let oldest = known.iter().min_by_key(|(_, listing)| listing.used_at);

@@ -26,16 +26,18 @@ impl Snapshot {
     /// another path, if that was this version, its time of change left out.
     pub fn sent_mark(
         &self,
-        file: (&DirectoryName, &SourcePath),
+        drop: &DirectoryName,
+        path: &SourcePath,
         version: &Fingerprint,
         against: Option<UploadId>,
     ) -> std::result::Result<Option<ContentMark>, Error> {
-        self.read_sent_mark(file, version, against).map_err(|source| self.failed(source))
+        self.read_sent_mark(drop, path, version, against).map_err(|source| self.failed(source))
     }
 
     fn read_sent_mark(
         &self,
-        (drop, path): (&DirectoryName, &SourcePath),
+        drop: &DirectoryName,
+        path: &SourcePath,
         version: &Fingerprint,
         against: Option<UploadId>,
     ) -> Result<Option<ContentMark>> {
@@ -57,16 +59,18 @@ impl Snapshot {
     /// time of change left out; the newest first, and its own path not among them.
     pub fn sent_elsewhere(
         &self,
-        file: (&DirectoryName, &SourcePath),
+        drop: &DirectoryName,
+        path: &SourcePath,
         version: &Fingerprint,
         targets: &[DestinationName],
     ) -> std::result::Result<Vec<Sent>, Error> {
-        self.read_sent_elsewhere(file, version, targets).map_err(|source| self.failed(source))
+        self.read_sent_elsewhere(drop, path, version, targets).map_err(|source| self.failed(source))
     }
 
     fn read_sent_elsewhere(
         &self,
-        (drop, path): (&DirectoryName, &SourcePath),
+        drop: &DirectoryName,
+        path: &SourcePath,
         version: &Fingerprint,
         targets: &[DestinationName],
     ) -> Result<Vec<Sent>> {

@@ -80,7 +80,7 @@ pub struct Proving<'a> {
 }
 
 /// The newest upload of a path at a destination.
-struct Newest {
+struct NewestUpload {
     upload: UploadId,
     root: Option<RootIdentity>,
     version: Fingerprint,
@@ -244,16 +244,16 @@ impl Snapshot {
             let path = SourcePath::from_bytes(row.get_ref(0)?.as_blob()?);
             let root = row.get::<_, Option<String>>(3)?.map(RootIdentity::new);
             let upload = UploadId(row.get(2)?);
-            let newest = Newest { upload, root, version: read_version(row)? };
+            let newest = NewestUpload { upload, root, version: read_version(row)? };
             Ok((path, row.get::<_, String>(1)?, newest))
         })?;
-        let mut by_path: BTreeMap<_, BTreeMap<String, Newest>> = BTreeMap::new();
+        let mut by_path: BTreeMap<_, BTreeMap<String, NewestUpload>> = BTreeMap::new();
         for (path, destination, newest) in found {
             by_path.entry(path).or_default().insert(destination, newest);
         }
         let proved = by_path.into_iter().filter_map(|(path, uploads)| {
             let version = uploads.get(what.destinations.first()?.as_str())?.version;
-            let proves = |newest: &Newest| {
+            let proves = |newest: &NewestUpload| {
                 let is_of_root = newest.root.as_ref() == Some(what.root);
                 newest.upload < what.before && is_of_root && newest.version.is_untouched(&version)
             };

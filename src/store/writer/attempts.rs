@@ -3,19 +3,16 @@
 use rusqlite::{Connection, named_params};
 
 use super::Result;
-use crate::model::{Failure, PartNumber, UploadId, WallTime};
+use crate::model::{Fact, PartNumber, UploadId};
 
 /// Attempts kept of each upload.
 const KEPT: u32 = 50;
 
-/// Writes an attempt, and forgets the oldest beyond those kept.
-pub(super) fn write(
-    connection: &Connection,
-    id: UploadId,
-    tried: (&str, Option<PartNumber>, &Failure),
-    times: (WallTime, Option<WallTime>),
-) -> Result<()> {
-    let ((act, part, failure), (at, retry_at)) = (tried, times);
+/// Writes an attempt that failed, and forgets the oldest beyond those kept.
+pub(super) fn write(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()> {
+    let Fact::AttemptFailed { act, part, failure, retry_at, at, .. } = fact else {
+        return Ok(());
+    };
     let sql = "INSERT INTO attempts (upload_id, act, part, kind, status, request_id, message, at_ns, \
         retry_at_ns) VALUES (:upload, :act, :part, :kind, :status, :request, :message, :at, :retry)";
     connection.prepare_cached(sql)?.execute(named_params! {

@@ -6,9 +6,9 @@ use rusqlite::{Connection, Row};
 
 use crate::model::{
     DestinationName, DirectoryName, Disposal, IgnoreReason, Learned, PathDigest, RootIdentity,
-    RunRow, SourcePath, TargetId, UploadId, WallTime,
+    RunRow, SourcePath, StoredRoot, TargetId, UploadId, WallTime,
 };
-use crate::store::rest::Names;
+use crate::store::rest::SharedNames;
 use crate::store::rows::{self, IS_OPEN};
 use crate::store::{Loaded, LoadedUpload, RunWords};
 
@@ -57,7 +57,7 @@ pub(in crate::store) fn of_drops(
     let mut unreadable = load_unreadable(connection)?;
     unreadable.retain(|(drop, _)| drops.contains(drop));
     let mut roots = load_roots(connection)?;
-    roots.retain(|(drop, _, _)| drops.contains(drop));
+    roots.retain(|root| drops.contains(&root.drop));
     Ok(Loaded { runs, disposals, ignored, unreadable, roots, ..Loaded::default() })
 }
 
@@ -71,7 +71,7 @@ fn uploads(connection: &Connection) -> Result<Vec<LoadedUpload>> {
                 WHERE state IN ('sending', 'waiting', 'parked'))"
     );
     let mut statement = connection.prepare(&sql)?;
-    let mut names = Names::default();
+    let mut names = SharedNames::default();
     let read = |row: &Row<'_>| {
         let mut upload = rows::read_upload(connection, row)?;
         names.share(&mut upload.admission.drop, &mut upload.admission.destination);
@@ -101,12 +101,13 @@ fn load_learned(connection: &Connection) -> Result<Vec<(TargetId, Learned)>> {
     rows.filter_map(Result::transpose).collect()
 }
 
-fn load_roots(connection: &Connection) -> Result<Vec<(DirectoryName, String, RootIdentity)>> {
+fn load_roots(connection: &Connection) -> Result<Vec<StoredRoot>> {
     let sql = "SELECT drop_name, directory, root FROM drop_health WHERE root IS NOT NULL";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
-        let root = RootIdentity::new(row.get::<_, String>(2)?);
-        Ok((DirectoryName::new(row.get::<_, String>(0)?), row.get(1)?, root))
+        let drop = DirectoryName::new(row.get::<_, String>(0)?);
+        let identity = RootIdentity::new(row.get::<_, String>(2)?);
+        Ok(StoredRoot { drop, directory: row.get(1)?, identity })
     })?;
     rows.collect()
 }

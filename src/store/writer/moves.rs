@@ -162,7 +162,8 @@ impl Moves {
             let ledger = ledgers::note(connection, written, &mut self.ledger)?;
             upload.columns.extend(ledgers::columns(written, ledger)?);
         }
-        parts.iter().try_for_each(|part| write_part(connection, id, fact, part))?;
+        let mut parts = parts.iter();
+        parts.try_for_each(|(number, state)| write_part(connection, id, fact, *number, state))?;
         Ok(written)
     }
 
@@ -329,9 +330,9 @@ fn write_part(
     connection: &Connection,
     id: UploadId,
     fact: &Fact,
-    part: &(PartNumber, PartState),
+    number: PartNumber,
+    state: &PartState,
 ) -> Result<()> {
-    let (number, state) = part;
     let at = if let Fact::PartAccepted { at, .. } = fact { at.0 } else { 0 };
     match state {
         PartState::Open => {
@@ -446,9 +447,7 @@ fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()
             let sql = "DELETE FROM parts WHERE upload_id = ?1";
             connection.prepare_cached(sql)?.execute([id.0]).map(|_| ())
         }
-        Fact::AttemptFailed { act, part, failure, retry_at, at, .. } => {
-            attempts::write(connection, id, (act, *part, failure), (*at, *retry_at))
-        }
+        Fact::AttemptFailed { .. } => attempts::write(connection, id, fact),
         Fact::BeginIntended { .. }
         | Fact::Begun { .. }
         | Fact::PartAccepted { .. }

@@ -36,7 +36,7 @@ pub(super) fn write_record(
             targets::await_place(connection, *upload, *holder)?;
         }
         Record::PlaceHeld { target, place, holder, is_made } => {
-            targets::hold_place(connection, (*target, place), holder, *is_made)?;
+            targets::hold_place(connection, *target, place, holder, *is_made)?;
         }
         Record::Ignored { drop, path, reason, at } => {
             files::ignore(connection, drop, path, *reason, *at)?;

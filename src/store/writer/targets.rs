@@ -64,7 +64,8 @@ pub(super) fn await_place(
 /// it found belongs to its source as well.
 pub(super) fn hold_place(
     connection: &Connection,
-    (target, place): (TargetId, &Target),
+    target: TargetId,
+    place: &Target,
     holder: &PlaceHolder,
     is_made: bool,
 ) -> Result<()> {

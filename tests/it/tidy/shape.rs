@@ -8,11 +8,11 @@ use regex::Regex;
 use super::{Source, root, sources};
 
 /// Lines of the product, without tests and the sandbox.
-const LINES_MAX: usize = 61_430;
+const LINES_MAX: usize = 61_650;
 /// Type names that are defined more than once; see [`SHARED_NAMES`].
-const NAMES_TWICE_MAX: usize = 23;
+const NAMES_TWICE_MAX: usize = 7;
 /// Functions that take a tuple as one parameter.
-const TUPLE_PARAMETERS_MAX: usize = 21;
+const TUPLE_PARAMETERS_MAX: usize = 5;
 /// Files with an `impl Engine`.
 const ENGINE_FILES_MAX: usize = 3;
 /// Fields in `engine/` that other files may write.
