@@ -43,16 +43,16 @@ pub(super) fn execute(common: &Common, arguments: &PlanArguments) -> anyhow::Res
         anyhow::bail!("there is no drop directory {name:?} in the configuration");
     }
     for drop in drops {
-        walk(Planner::new(drop, &targets, snapshot.as_ref()), arguments.json)?;
+        let filter = Filter::new(&drop.source)?;
+        walk(Planner::new(drop, &filter, &targets, snapshot.as_ref()), arguments.json)?;
     }
     Ok(Exit::Fine)
 }
 
 fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
-    let drop = planner.drop;
-    let filter = Filter::new(&drop.source)?;
+    let (drop, filter) = (planner.drop, planner.filter);
     let mut printed = Ok(());
-    scan(&DirectoryRoot::at(&drop.source.directory), &filter, &BTreeSet::new(), |observations| {
+    scan(&DirectoryRoot::at(&drop.source.directory), filter, &BTreeSet::new(), |observations| {
         let mut lines = String::new();
         for seen in &observations {
             for line in planner.lines_of(seen) {
@@ -70,6 +70,7 @@ fn walk(mut planner: Planner<'_>, json: bool) -> anyhow::Result<()> {
 /// Says the fate of the files of one drop directory.
 struct Planner<'a> {
     drop: &'a Drop,
+    filter: &'a Filter,
     targets: Vec<&'a DestinationSettings>,
     snapshot: Option<&'a Snapshot>,
     readings: BTreeMap<SourcePath, RunReading>,
@@ -79,12 +80,14 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(
         drop: &'a Drop,
+        filter: &'a Filter,
         targets: &'a [DestinationSettings],
         snapshot: Option<&'a Snapshot>,
     ) -> Self {
         let is_asked = |to: &&DestinationSettings| drop.settings.destinations.contains(&to.name);
         Self {
             drop,
+            filter,
             targets: targets.iter().filter(is_asked).collect(),
             snapshot,
             readings: BTreeMap::new(),
@@ -115,8 +118,8 @@ impl<'a> Planner<'a> {
         if !self.drop.settings.closing.reads_runs || self.readings.contains_key(&run) {
             return;
         }
-        let (root, profile) = (&self.drop.source.directory, self.drop.profile());
-        let reading = read_run(&DirectoryRoot::at(root), &run, profile).unwrap_or_default();
+        let root = DirectoryRoot::at(&self.drop.source.directory);
+        let reading = read_run(&root, &run, self.filter).unwrap_or_default();
         self.readings.insert(run, reading);
     }
 

@@ -200,7 +200,6 @@ pub(super) fn world(
             root: Arc::new(DirectoryRoot::new(name.as_str(), &drop.source.directory, root)),
             is_watched: drop.settings.is_scanned,
             filter,
-            profile: Arc::clone(drop.profile()),
             digests: DigestPool::default(),
             hung: Hung::default(),
             walker: Walker::default(),

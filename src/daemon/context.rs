@@ -20,7 +20,7 @@ use crate::model::{Channel, DestinationName, DirectoryName, Failure, FailureKind
 use crate::notify::Sender;
 use crate::platform::Destination;
 use crate::receipt;
-use crate::source::{DirectoryRoot, Filter, PartReader, Profile, RootMark, SourceFile};
+use crate::source::{DirectoryRoot, Filter, PartReader, RootMark, SourceFile};
 
 /// Everything that acts need, and nothing that decides.
 #[derive(Debug)]
@@ -59,8 +59,6 @@ pub(crate) struct Source {
     pub(crate) is_watched: bool,
     /// What of it is uploaded, and in which order.
     pub(crate) filter: Filter,
-    /// What is known of the runs it holds.
-    pub(crate) profile: Arc<Profile>,
     pub(crate) digests: DigestPool,
     /// Reads that do not come back.
     pub(crate) hung: Hung,

@@ -16,7 +16,7 @@ use crate::store::snapshot::{Proving, RunRef, Snapshot};
 pub(super) async fn read(world: Arc<World>, drop: DirectoryName, run: SourcePath) -> ActReply {
     let read = move || {
         let source = drop_of(&world, &drop)?;
-        source::read_run(&source.root, &run, &source.profile).map_err(Failure::from)
+        source::read_run(&source.root, &run, &source.filter).map_err(Failure::from)
     };
     off_the_loop(read).await.map(|reading| Outcome::RunRead(Box::new(reading)))
 }

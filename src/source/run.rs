@@ -22,8 +22,8 @@ mod xml;
 
 use std::collections::BTreeMap;
 
-use super::profile::{FilePattern, Origin, Profile, Reading, Spot};
-use super::{DirectoryRoot, Error};
+use super::profile::{FilePattern, Origin, Reading, Spot};
+use super::{DirectoryRoot, Error, Filter};
 use crate::model::{RunOutcome, RunReading, SourcePath};
 use files::RunFolder;
 
@@ -40,10 +40,10 @@ const SAMPLES_MAX: usize = 10_000;
 pub(crate) fn read_run(
     root: &DirectoryRoot,
     run: &SourcePath,
-    profile: &Profile,
+    filter: &Filter,
 ) -> Result<RunReading, Error> {
     let mut folder = RunFolder::open(root, run)?;
-    let reading = profile.reading();
+    let reading = filter.profile.reading();
     let words = words(&mut folder, run, reading)?;
     // A file on its own has nothing below it that could name or close it.
     if !folder.is_directory() {
@@ -54,7 +54,7 @@ pub(crate) fn read_run(
         is_identified: is_identified(&mut folder, reading)?,
         samples: samples(&mut folder, reading)?,
         outcome: outcome(&mut folder, reading)?,
-        missing: manifest::missing(&mut folder, &reading.manifest)?,
+        missing: manifest::missing(&mut folder, &reading.manifest, filter)?,
         words,
         closers,
         waits_for,

@@ -3,8 +3,8 @@
 use super::files::RunFolder;
 use super::sheet::cells;
 use crate::model::SourcePath;
-use crate::source::Error;
 use crate::source::profile::{Column, ManifestRule};
+use crate::source::{Error, Filter};
 
 /// Most bytes of a list: 150 000 lines of the longest kind.
 const LIST_MAX: u64 = 32 << 20;
@@ -13,43 +13,53 @@ const LOOKED_MAX: usize = 50_000;
 /// How many are told: more would tell an operator nothing else.
 const TOLD_MAX: usize = 5;
 
-/// Returns the first few files that lists of the run name and that are not in it.
-///
-/// The first line of a list of relative paths is not looked for: it may be a heading.
+/// Returns the first few files that lists of the run name, that would be sent, and that are not in it.
 pub(super) fn missing(
     folder: &mut RunFolder<'_>,
     rules: &[ManifestRule],
+    filter: &Filter,
 ) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
     for rule in rules {
         for path in folder.find(&rule.file)? {
             if let Some(text) = folder.read(&path, LIST_MAX)? {
-                look(folder, rule, &path, &text, &mut missing)?;
+                let listed = FileList { path: &path, text: &text, rule };
+                look(folder, listed, filter, &mut missing)?;
             }
         }
     }
     Ok(missing)
 }
 
+/// A list of files.
+#[derive(Debug, Clone, Copy)]
+struct FileList<'a> {
+    path: &'a SourcePath,
+    text: &'a str,
+    rule: &'a ManifestRule,
+}
+
 fn look(
     folder: &mut RunFolder<'_>,
-    rule: &ManifestRule,
-    list: &SourcePath,
-    text: &str,
+    list: FileList<'_>,
+    filter: &Filter,
     missing: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let run = folder.run().file_name().to_owned();
-    for (number, file) in listed(text, rule, &run).enumerate() {
+    let run = folder.run().clone();
+    let would_be_sent = |file: &str| {
+        let path = run.child(file.as_bytes());
+        filter.admits(&path) && !filter.is_pruned_away(&path)
+    };
+    for (number, file) in listed(list, run.file_name()).enumerate() {
         if missing.len() >= TOLD_MAX {
             break;
         }
         if number >= LOOKED_MAX {
-            let name = String::from_utf8_lossy(list.file_name()).into_owned();
+            let name = String::from_utf8_lossy(list.path.file_name()).into_owned();
             folder.note(format!("only the first {LOOKED_MAX} files of {name} were looked for"));
             break;
         }
-        let may_be_heading = number == 0 && !rule.is_absolute;
-        if !may_be_heading && !folder.has(file.as_bytes())? && !missing.contains(&file) {
+        if !folder.has(file.as_bytes())? && would_be_sent(&file) && !missing.contains(&file) {
             missing.push(file);
         }
     }
@@ -57,24 +67,32 @@ fn look(
 }
 
 /// Returns the files of a list, by their paths below the run.
-fn listed<'a>(
-    text: &'a str,
-    rule: &'a ManifestRule,
-    run: &'a [u8],
-) -> impl Iterator<Item = String> + 'a {
+fn listed<'a>(list: FileList<'a>, run: &'a [u8]) -> impl Iterator<Item = String> + 'a {
+    let FileList { text, rule, .. } = list;
     let split = |line: &str| match rule.separator {
         Some(separator) => cells(line, separator),
         None => vec![line.trim().to_owned()],
     };
-    let column = match &rule.column {
-        Column::Number(number) => Some(*number),
-        Column::Name(name) => {
-            let head = split(text.lines().next().unwrap_or_default());
-            head.iter().position(|cell| cell.eq_ignore_ascii_case(name))
+    let head = split(text.lines().next().unwrap_or_default());
+    let (column, has_heading) = match &rule.column {
+        Column::Number(number) => {
+            (Some(*number), head.get(*number).is_some_and(|cell| is_heading(cell)))
         }
+        Column::Name(name) => (head.iter().position(|cell| cell.eq_ignore_ascii_case(name)), true),
     };
     let cell = move |line: &str| split(line).into_iter().nth(column?);
-    text.lines().filter_map(cell).filter_map(move |cell| within_run(&cell, run, rule.is_absolute))
+    text.lines()
+        .skip(usize::from(has_heading))
+        .filter_map(cell)
+        .filter_map(move |cell| within_run(&cell, run, rule.is_absolute))
+}
+
+/// Returns whether the first cell of a column names what is below it: words, one of which says so. The name of
+/// a file has other signs, or none of these words.
+fn is_heading(cell: &str) -> bool {
+    let is_words = cell.chars().all(|c| c.is_ascii_alphabetic() || " _-#".contains(c));
+    let lower = cell.to_ascii_lowercase();
+    is_words && ["file", "path", "name"].iter().any(|word| lower.contains(word))
 }
 
 /// Returns a listed path as one below the run; `None` when it is none.

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use super::super::tests::path;
+use super::super::tests::{path, settings};
 use super::*;
 use crate::model::FailureKind;
+use crate::source::{Profile, Settings};
 
 struct Run {
     root: tempfile::TempDir,
@@ -32,9 +33,20 @@ impl Run {
     }
 
     fn read(&self) -> RunReading {
-        let profile = Profile::builtin(self.profile).unwrap();
-        read_run(&DirectoryRoot::at(self.root.path()), &path(self.run), &profile).unwrap()
+        self.read_without(&[])
     }
+
+    /// Reads it where what matches these patterns is not uploaded.
+    fn read_without(&self, exclude: &[&str]) -> RunReading {
+        let filter = filter(self.profile, exclude);
+        read_run(&DirectoryRoot::at(self.root.path()), &path(self.run), &filter).unwrap()
+    }
+}
+
+fn filter(profile: &str, exclude: &[&str]) -> Filter {
+    let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+    let profile = Profile::builtin(profile).unwrap();
+    Filter::new(&Settings { profile, exclude, ..settings() }).unwrap()
 }
 
 fn word<'a>(reading: &'a RunReading, name: &str) -> &'a str {
@@ -157,6 +169,26 @@ fn manifest_tells_what_is_not_there() {
     let many: String = (0..100).map(|at| format!("Data/{at}\t0\n")).collect();
     let run = Run::new("illumina", NOVASEQ).with("Manifest.tsv", many);
     assert_eq!(run.read().missing.len(), 5);
+}
+
+#[test]
+fn a_heading_of_a_manifest_is_told_by_what_it_says() {
+    for heading in ["Path\t0", "File Path\tMD5", "#file_name\t0"] {
+        let run = Run::new("illumina", NOVASEQ).with("Manifest.tsv", format!("{heading}\nb\t0\n"));
+        assert_eq!(run.read().missing, ["b"], "{heading}");
+    }
+    for first in ["Data/gone.cbcl", "RunInfo.xml", "README", "pathology.bin"] {
+        let run = Run::new("illumina", NOVASEQ).with("Manifest.tsv", format!("{first}\t0\n"));
+        assert_eq!(run.read().missing, [first]);
+    }
+}
+
+#[test]
+fn a_manifest_is_asked_for_what_would_be_sent() {
+    let list = "Thumbnail_Images/L001/a.jpg\t0\nLogs/x.log\t0\n.DS_Store\t0\nData/b.cbcl\t0\n";
+    let run = Run::new("illumina", NOVASEQ).with("Manifest.tsv", list);
+    assert_eq!(run.read().missing, ["Logs/x.log", "Data/b.cbcl"]);
+    assert_eq!(run.read_without(&["*.log", "**/Data/**"]).missing, Vec::<String>::new());
 }
 
 #[test]
@@ -294,11 +326,10 @@ fn too_long_a_file_is_said() {
 #[test]
 fn file_on_its_own_is_read_by_its_name_and_a_missing_run_is_gone() {
     let run = Run::new("illumina", NOVASEQ).with("../alone.txt", "");
-    let profile = Profile::builtin("illumina").unwrap();
-    let alone =
-        read_run(&DirectoryRoot::at(run.root.path()), &path("alone.txt"), &profile).unwrap();
+    let (root, filter) = (DirectoryRoot::at(run.root.path()), filter("illumina", &[]));
+    let alone = read_run(&root, &path("alone.txt"), &filter).unwrap();
     assert!(alone.is_identified && alone.closers.is_empty());
     assert_eq!(word(&alone, "run_id"), "alone.txt");
-    let gone = read_run(&DirectoryRoot::at(run.root.path()), &path("gone"), &profile).unwrap_err();
+    let gone = read_run(&root, &path("gone"), &filter).unwrap_err();
     assert_eq!(gone.kind, FailureKind::SourceGone);
 }
