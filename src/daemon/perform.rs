@@ -116,13 +116,14 @@ async fn scan_drop(
             }
             (scanned, _) => scanned.or_else(failed)?,
         };
-        let ScanSummary { seen_count, complete, is_empty, root, .. } = summary;
+        let ScanSummary { seen_count, complete, unseen, is_empty, root, .. } = summary;
         if !is_empty {
             source.root.settle();
         }
         let space = source::space(source.root.path());
         let elapsed = world.clock.now().monotonic.since(started);
-        Ok(Outcome::Scanned { seen_count, elapsed, walk: Walk { complete, is_empty, root, space } })
+        let walk = Walk { complete, unseen, is_empty, root, space };
+        Ok(Outcome::Scanned { seen_count, elapsed, walk })
     };
     source.walker.run(walk).await
 }

@@ -143,7 +143,7 @@ impl Intake {
     pub(super) fn is_still(&self, since: WallTime, has: impl Fn(&SourcePath) -> bool) -> bool {
         let is_going_on = |state| matches!(state, RunState::Open | RunState::Closed);
         let mut runs = self.runs.rows();
-        self.health.last_full_scan_at().is_some_and(|at| at >= since)
+        self.health.has_walked(since, &has)
             && !runs.any(|run| is_going_on(run.state) && has(&run.name))
             && !self.files.settling_paths().any(has)
     }
@@ -455,18 +455,24 @@ impl Intake {
             self.health.scan_missed_some(self.settings.scan_interval, now.monotonic);
             return;
         }
-        self.health.scan_saw_all();
+        match walk.unseen.is_empty() {
+            true => self.health.scan_saw_all(),
+            false => self.health.scan_missed_some(self.settings.scan_interval, now.monotonic),
+        }
         if scan.is_full {
-            self.health.scan_was_full(now.wall);
-            for path in self.files.ignored.all_readable() {
+            for path in self.files.ignored.readable_but(&walk.unseen) {
                 turn.record(Record::NotIgnored { drop: turn.directory(), path });
             }
         }
-        self.runs.end_scan(scan.started, now.monotonic);
+        self.runs.end_scan(&walk.unseen, scan.started, now.monotonic);
         if self.health.is_short_of_space(self.settings.disposition_free_space) {
             self.disposals.press(now.monotonic);
         }
-        if walk.is_empty && self.files.all_gone(scan.started, turn) {
+        let is_emptied = walk.is_empty && walk.unseen.is_empty();
+        if scan.is_full {
+            self.health.scan_was_full(walk.unseen, now.wall);
+        }
+        if is_emptied && self.files.all_gone(scan.started, turn) {
             // One of them may have come back behind the scan.
             self.scan_now(now.monotonic);
         }

@@ -77,6 +77,12 @@ impl SourcePath {
         Self::from_bytes(&[&self.0, separator, name].concat())
     }
 
+    /// Returns whether it is a directory, or a path below it.
+    pub fn is_within(&self, directory: &Self) -> bool {
+        let below = self.0.strip_prefix(directory.as_bytes());
+        below.is_some_and(|rest| rest.first().is_none_or(|first| *first == b'/'))
+    }
+
     /// Returns the paths of the directories above it, the highest first; none for a file at the top.
     pub fn above(&self) -> impl Iterator<Item = &[u8]> {
         let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');

@@ -177,7 +177,7 @@ impl DisposalAct<'_> {
         })?;
         match refused {
             Some(error) => Err(error),
-            None if !summary.complete => {
+            None if !summary.saw_all() => {
                 Err(unproved(self.what.run, "not all of it can be looked at"))
             }
             None => Ok(files),
@@ -605,7 +605,7 @@ mod tests {
                 ControlFlow::Continue(())
             },
         );
-        assert!(scanned.unwrap().complete && seen.is_empty(), "{seen:?}");
+        assert!(scanned.unwrap().saw_all() && seen.is_empty(), "{seen:?}");
         let asked = vec![path("run").child(private.as_bytes())];
         let looked =
             super::super::look(&DirectoryRoot::at(place.root()), &patterns, asked).unwrap();

@@ -3,9 +3,9 @@
 //! Owns the truth about what is there: events may be lost, a scan is not. It promises one
 //! observation for every path that is not a directory, plus one for each directory that may not be
 //! read or is pruned, in batches of at most [`BATCH_MAX`], some of them empty; and that
-//! [`ScanSummary::complete`] is true only if every directory was read to its end and the drop
-//! directory is still the one the walk began with. Only then may a path that was not seen be called
-//! gone.
+//! [`ScanSummary::complete`] is true only if the walk came to its end and the drop directory is still the
+//! one it began with. Then a path that was not seen is gone, unless it lies in a place of
+//! [`ScanSummary::unseen`].
 //!
 //! Names that disposal gives for a moment are left out: what is under them is being disposed of.
 //!
@@ -42,20 +42,40 @@ const PULSE_DIRECTORIES: u64 = 64;
 /// What the kernel lists at once: a thousand names or so. One listing serves the whole walk.
 const LISTING_BYTES: usize = 64 << 10;
 
+/// Places that were not seen and are named; with more of them the walk counts as not come to its end.
+const UNSEEN_MAX: usize = 1_000;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanSummary {
     /// How many observations were given.
     pub seen_count: u64,
     /// How many directories were read, the drop directory included.
     pub directory_count: u64,
-    /// Every directory was read to its end: a path that was not seen is not there.
+    /// The walk came to its end.
     pub complete: bool,
+    /// Directories that could not be read to their end, and files that could not be looked at.
+    pub unseen: BTreeSet<SourcePath>,
     /// Nothing at all is in the drop directory.
     pub is_empty: bool,
     /// Which directory the drop directory is.
     pub root: RootIdentity,
     /// Which directory it is, as long as it stays mounted.
     pub mark: RootMark,
+}
+
+impl ScanSummary {
+    /// Returns whether a path that was not seen is not there.
+    pub fn saw_all(&self) -> bool {
+        self.complete && self.unseen.is_empty()
+    }
+
+    fn miss(&mut self, place: SourcePath) {
+        if self.unseen.len() < UNSEEN_MAX {
+            self.unseen.insert(place);
+        } else {
+            self.complete = false;
+        }
+    }
 }
 
 /// Walks the drop directory `root` and passes what it sees to `batch`, which may stop the walk.
@@ -95,6 +115,7 @@ fn walk(
         seen_count: 0,
         directory_count: 0,
         complete: true,
+        unseen: BTreeSet::new(),
         is_empty: true,
         root: found.identity,
         mark: found.mark,
@@ -224,7 +245,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
             Err(Errno::NOENT) => return Ok(ControlFlow::Continue(())),
             // One file that fails for the moment costs its directory nothing.
             Err(errno) if is_passing(errno) => {
-                self.summary.complete = false;
+                self.summary.miss(SourcePath::from_bytes(&self.path));
                 return Ok(ControlFlow::Continue(()));
             }
             Err(errno) => return Err(errno),
@@ -257,13 +278,13 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
         ControlFlow::Continue(())
     }
 
-    /// Goes on without a directory: one that vanished is no loss, any other makes the scan partial.
+    /// Goes on without a directory: one that vanished is no loss, any other is a place that was not seen.
     fn miss_directory(&mut self, path: SourcePath, errno: Errno) -> Result<ControlFlow<()>, Error> {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Ok(ControlFlow::Continue(())),
             errno if is_exhausted(errno) => Err(Error::of_file("read directory", &path, errno)),
             _ => {
-                self.summary.complete = false;
+                self.summary.miss(path.clone());
                 Ok(self.see(path, Seen::Ignored(IgnoreReason::DirectoryUnreadable)))
             }
         }

@@ -237,3 +237,32 @@ fn assert_proved(stage: &Stage, contents: &std::collections::BTreeMap<String, Ve
         );
     }
 }
+
+/// What cannot be read holds up the run that it lies in, says so, and nothing else.
+#[test]
+fn a_directory_that_cannot_be_read_holds_up_its_own_run_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
+    for name in ["run/a", "held/a", "held/closed/b", "private/c"] {
+        stage.write(name, name.as_bytes());
+    }
+    stage.give_away();
+    let drop = stage.drop();
+    let set = |mode| {
+        for name in ["held/closed", "private"] {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(drop.join(name), mode).expect("set");
+        }
+    };
+    set(0o000);
+    stage.start();
+    until_run(&stage, "run", "completed");
+    let reason = until("what it waits for is said", || {
+        let held = run(&stage, "held").filter(|run| run["state"] == "open")?;
+        held["reason"].as_str().filter(|said| said.contains("cannot be read")).map(str::to_owned)
+    });
+    assert!(reason.starts_with("held/closed"), "{reason}");
+    set(0o755);
+    until_run(&stage, "held", "completed");
+    until_run(&stage, "private", "completed");
+}

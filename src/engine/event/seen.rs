@@ -1,15 +1,20 @@
 //! What scans and comparisons say beside what was seen.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    DestinationName, NoticeFacts, ReportPeriod, RootIdentity, Space, UploadId, WallTime,
+    DestinationName, NoticeFacts, ReportPeriod, RootIdentity, SourcePath, Space, UploadId, WallTime,
 };
 
 /// What a scan says of the drop directory as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
+    /// It came to its end.
     pub complete: bool,
+    /// Places in which what was not seen may be all the same.
+    pub unseen: BTreeSet<SourcePath>,
     /// Nothing at all stands in the drop directory.
     pub is_empty: bool,
     /// Which directory the drop directory is.

@@ -94,9 +94,10 @@ impl IgnoredPaths {
         was_ignored
     }
 
-    /// Notes that every directory could be read. Returns those that could not before.
-    pub(super) fn all_readable(&mut self) -> BTreeSet<SourcePath> {
-        let were = std::mem::take(&mut self.unreadable);
+    /// Notes that every directory could be read but these. Returns those that could not before.
+    pub(super) fn readable_but(&mut self, unseen: &BTreeSet<SourcePath>) -> BTreeSet<SourcePath> {
+        let were: BTreeSet<_> = self.unreadable.difference(unseen).cloned().collect();
+        self.unreadable.retain(|path| unseen.contains(path));
         were.iter().for_each(|path| {
             self.reasons.remove(&path.digest());
         });

@@ -10,13 +10,15 @@
 //! the kernel never fails, so this deadline is the only sign of it.
 //!
 //! Either makes the directory unreadable (`deaf`), whatever its watch says. A scan that could not read
-//! all of it is no full scan, and is reported with its reason.
+//! all of it is no full scan, and is reported with its reason; runs that have nothing there go on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, DirectoryHealth, Monotonic, Observation, RootIdentity, Seen, WallTime, WatchState,
+    ByteCount, DirectoryHealth, Monotonic, Observation, RootIdentity, Seen, SourcePath, WallTime,
+    WatchState,
 };
 
 /// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
@@ -43,6 +45,8 @@ pub(in crate::engine) struct Health {
     watch_reason: Option<String>,
     /// End of the last scan that saw everything.
     last_full_scan_at: Option<WallTime>,
+    /// The last scan that left out no run: its end, and what it could not look at.
+    last_walk: Option<(WallTime, BTreeSet<SourcePath>)>,
     /// A scan has come to its end since the start.
     is_scanned: bool,
     /// Free space on its file system, at the last scan.
@@ -82,6 +86,7 @@ impl Default for Health {
             watch: WatchState::Scanning,
             watch_reason: None,
             last_full_scan_at: None,
+            last_walk: None,
             is_scanned: false,
             free_space: None,
             written: None,
@@ -105,8 +110,10 @@ impl Health {
         self.is_scanned
     }
 
-    pub(in crate::engine) fn last_full_scan_at(&self) -> Option<WallTime> {
-        self.last_full_scan_at
+    /// Returns whether all that `has` accepts was looked at by a scan that ended since then.
+    pub(super) fn has_walked(&self, since: WallTime, has: impl Fn(&SourcePath) -> bool) -> bool {
+        let walk = self.last_walk.as_ref();
+        walk.is_some_and(|(at, unseen)| *at >= since && !unseen.iter().any(has))
     }
 
     fn scan_failure(&self) -> Option<&str> {
@@ -239,9 +246,12 @@ impl Health {
         self.partial = None;
     }
 
-    /// Notes that a scan ended that left out nothing.
-    pub(super) fn scan_was_full(&mut self, at: WallTime) {
-        self.last_full_scan_at = Some(at);
+    /// Notes that a scan ended that left out no run, and what it could not look at.
+    pub(super) fn scan_was_full(&mut self, unseen: BTreeSet<SourcePath>, at: WallTime) {
+        if unseen.is_empty() {
+            self.last_full_scan_at = Some(at);
+        }
+        self.last_walk = Some((at, unseen));
     }
 
     /// Returns the row, when it differs from what was last written. `unseen` says what scans miss.

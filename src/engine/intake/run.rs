@@ -15,6 +15,9 @@ use crate::model::{
 /// Markers of one run that are remembered by path; more than any sequencer writes.
 const MARKERS_MAX: usize = 64;
 
+/// Why a run that was completed is not any more.
+const CAME_LATE: &str = "files came after it was closed";
+
 /// One run as it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRun {
@@ -55,6 +58,8 @@ struct RunScans {
     is_skipped: bool,
     /// A whole scan has seen it since it was closed.
     is_seen_closed: bool,
+    /// A place of it that the last scan could not look at.
+    unseen: Option<SourcePath>,
 }
 
 /// What one scan saw of a run.
@@ -120,6 +125,7 @@ impl RunScans {
             last_started: now,
             is_skipped: false,
             is_seen_closed: false,
+            unseen: None,
         }
     }
 }
@@ -178,7 +184,7 @@ impl TrackedRun {
         if was_completed {
             // A scan counts the files that came late, then it is completed again.
             self.row.state = RunState::Closed;
-            self.row.reason = Some("files came after it was closed".into());
+            self.row.reason = Some(CAME_LATE.into());
             self.scans.is_seen_closed = false;
             self.attempts.not_before = now;
         }
@@ -243,10 +249,20 @@ impl TrackedRun {
         has_ended && self.open.is_empty() && scans.same_count > 0 && scans.same_since <= since
     }
 
-    /// Ends a scan that saw all it looked at.
-    pub(super) fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
+    /// Ends a scan; `unseen` is a place of the run that the scan could not look at.
+    pub(super) fn end_scan(
+        &mut self,
+        unseen: Option<&SourcePath>,
+        started: Monotonic,
+        now: Monotonic,
+    ) {
         let scans = &mut self.scans;
         if scans.is_skipped {
+            return;
+        }
+        scans.unseen = unseen.cloned();
+        if unseen.is_some() {
+            (scans.same_count, scans.same_since) = (0, now);
             return;
         }
         let seen = std::mem::take(&mut scans.seen);
@@ -400,10 +416,17 @@ impl TrackedRun {
         closers.is_empty() || closers.iter().any(|set| there & set == *set)
     }
 
-    /// Says why it is open, while it is.
+    /// Says why it is open or not completed, while it is.
     pub(super) fn explain(&mut self, directory: &DirectorySettings, now: Now) {
-        if self.row.state == RunState::Open {
-            self.row.reason = self.wait_reason(directory, now);
+        let unseen = self.scans.unseen.as_ref();
+        let unseen = unseen.map(|place| format!("{place} cannot be read: let the daemon read it"));
+        match self.row.state {
+            RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, now)),
+            RunState::Closed => {
+                let is_late = self.row.generation > 0;
+                self.row.reason = unseen.or(is_late.then(|| CAME_LATE.to_owned()));
+            }
+            RunState::Completed | RunState::Gone => {}
         }
     }
 

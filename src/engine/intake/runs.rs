@@ -184,10 +184,16 @@ impl Runs {
         skipped.cloned().collect()
     }
 
-    /// Ends a scan that saw all it looked at.
-    pub(super) fn end_scan(&mut self, started: Monotonic, now: Monotonic) {
+    /// Ends a scan that came to its end. It says nothing of runs of which a place was not seen.
+    pub(super) fn end_scan(
+        &mut self,
+        unseen: &BTreeSet<SourcePath>,
+        started: Monotonic,
+        now: Monotonic,
+    ) {
         for (name, run) in &mut self.tracked {
-            run.end_scan(started, now);
+            let place = unseen.iter().find(|place| place.is_within(name) || name.is_within(place));
+            run.end_scan(place, started, now);
             if run.row().state != RunState::Gone {
                 self.wakes.insert((now, name.clone()));
             }

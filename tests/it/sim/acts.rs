@@ -211,6 +211,7 @@ impl World {
         let known = known.expect("it can be read");
         let walk = Walk {
             complete: true,
+            unseen: BTreeSet::new(),
             is_empty: self.files.is_empty() || !self.is_here(),
             root: self.root.clone(),
             space: None,

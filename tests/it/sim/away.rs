@@ -1,6 +1,6 @@
 //! Drop directories that are away, emptied, silent, or read in part only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dropferry::testing::engine::event::{Act, ActId, Effect, Event, Outcome, Walk};
@@ -237,7 +237,13 @@ impl Alone {
     }
 
     fn scanned(&mut self, complete: bool) {
-        let walk = Walk { complete, is_empty: false, root: RootIdentity::new(""), space: None };
+        let unseen = if complete {
+            BTreeSet::new()
+        } else {
+            BTreeSet::from([SourcePath::from_bytes(b"run/closed")])
+        };
+        let root = RootIdentity::new("");
+        let walk = Walk { complete: true, unseen, is_empty: false, root, space: None };
         let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
         let act = self.scan.take().expect("a scan was asked for");
         self.tell(Event::Outcome { act, outcome: Ok(outcome) });
