@@ -234,7 +234,8 @@ CREATE TABLE destination_health (
 -- What the answers of destinations have shown of a target, for good.
 CREATE TABLE target_learned (
     target_id INTEGER NOT NULL,
-    what TEXT NOT NULL CHECK (what = 'etags-are-md5s' OR what = 'final-digests-differ'),
+    what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'final-digests-differ', 'no-conditions', 'no-tags',
+        'no-object-size', 'no-content-md5')),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
     PRIMARY KEY (target_id, what)

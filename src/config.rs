@@ -202,6 +202,11 @@ impl Platform {
         TargetAddress { platform: self.name().to_owned(), base_url, container }
     }
 
+    /// Returns whether the operator takes it that bytes go there in the clear.
+    pub fn allows_plain_http(&self) -> bool {
+        matches!(self, Self::S3(s3::Settings { allow_plain_http: true, .. }))
+    }
+
     /// Returns the address of its account, which shares a call budget.
     pub fn base_url(&self) -> &str {
         match self {
@@ -264,7 +269,8 @@ impl Config {
 
     /// Returns every file that holds a secret.
     pub fn secret_files(&self) -> Vec<&Path> {
-        let credentials = self.destinations.iter().map(|target| target.credential.file());
+        let credentials = self.destinations.iter().filter_map(|target| target.credential.file());
+        let credentials = credentials.chain(self.network.proxy_credential.as_deref());
         let channels = self.notify.iter().flat_map(|channel| channel.sender.secret_files());
         let beats = self.heartbeats.iter().map(|beat| beat.url_file.as_path());
         credentials.chain(channels).chain(beats).collect()

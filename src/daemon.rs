@@ -45,7 +45,7 @@ mod watches;
 mod web;
 mod workers;
 
-pub(crate) use build::{Daemon, Error, Setup, check_destinations, destination_settings};
+pub(crate) use build::{Access, Daemon, Error, Setup, check_destinations, destination_settings};
 pub use build::{portion, stored};
 pub use clients::clients;
 pub use receipts::{LineSubject, append, receipt_of};
@@ -243,6 +243,11 @@ impl Daemon {
             tracing::debug!("a scan ended at another directory: {reason}");
         }
         heard.push(Event::Outcome { act, outcome: reply });
+        for destination in self.world.destinations.values() {
+            let name = || destination.name().clone();
+            let learned = |(what, detail)| Event::Learned { destination: name(), what, detail };
+            heard.extend(destination.news().into_iter().map(learned));
+        }
     }
 
     fn tell(&mut self, event: Event) {

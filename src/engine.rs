@@ -254,6 +254,20 @@ impl Engine {
                     transfers.credential_changed(now.monotonic);
                 }
             }
+            Event::Learned { destination, what, detail } => {
+                let target = self.transfers.get(&destination).and_then(Transfers::target);
+                if let Some(target) = target.filter(|at| self.shared.targets.learn(*at, what)) {
+                    let at = now.wall;
+                    let learned = crate::model::Record::DestinationLearned {
+                        destination,
+                        target,
+                        what,
+                        detail,
+                        at,
+                    };
+                    turn.record(learned);
+                }
+            }
             Event::Stored(portion) => self.on_stored(portion, turn),
             Event::Reconfigured(settings) => self.on_reconfigured(settings, turn),
             Event::Ordered { id, order } => self.on_ordered(id, order, turn),

@@ -14,12 +14,14 @@
 pub(crate) mod account;
 mod answer;
 mod api;
+pub(crate) mod aws;
 pub(crate) mod basespace;
 #[cfg(test)]
 mod bench;
 mod bounded;
 pub mod contract;
 pub(crate) mod credential;
+mod der;
 #[cfg(feature = "testing")]
 pub mod fake;
 pub(crate) mod gjirafa_vp;
@@ -27,18 +29,20 @@ pub(crate) mod http;
 mod mark;
 pub(crate) mod probe;
 pub(crate) mod s3;
+pub(crate) mod secret;
 pub(crate) mod sevenbridges;
+mod signature;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use account::Account;
-use contract::{PartBody, Platform, SharedPlatform};
+use contract::{PartBody, Platform, RightFound, SharedPlatform};
 use credential::{Credential, Version};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::model::{
-    Call, DestinationName, Failure, FailureKind, PutRequest, Reply, Traits, WallTime,
+    Call, DestinationName, Failure, FailureKind, Learned, PutRequest, Reply, Traits, WallTime,
 };
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
@@ -116,6 +120,26 @@ impl Destination {
     /// See [`contract::Platform::traits`].
     pub(crate) fn traits(&self) -> Traits {
         self.0.platform.traits()
+    }
+
+    /// See [`contract::Platform::news`].
+    pub(crate) fn news(&self) -> Vec<(Learned, String)> {
+        self.0.platform.news()
+    }
+
+    /// Goes by what earlier answers have shown.
+    pub(crate) fn know(&self, what: impl IntoIterator<Item = Learned>) {
+        what.into_iter().for_each(|what| self.0.platform.know(what));
+    }
+
+    /// See [`contract::Platform::known`].
+    pub(crate) fn known(&self) -> Vec<Learned> {
+        self.0.platform.known()
+    }
+
+    /// See [`contract::Platform::check_rights`].
+    pub(crate) async fn check_rights(&self) -> Result<Vec<RightFound>, Failure> {
+        self.0.platform.check_rights().instrument(self.span()).await
     }
 
     /// Makes a call. Reading a file back may take as long as sending it did, so it keeps no other call

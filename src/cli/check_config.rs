@@ -1,10 +1,13 @@
 //! `check-config`: all that `run` checks before it starts.
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{Common, Exit, render};
 use crate::config::{Config, Destination};
-use crate::model::{FormerTarget, Shown};
+use crate::daemon::Access;
+use crate::model::{DestinationName, FormerTarget, Learned, Shown, WallTime};
+use crate::platform::contract::{RightFound, RightState};
 use crate::store::snapshot::Snapshot;
 use crate::{daemon, store};
 
@@ -44,15 +47,14 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         checks = runtime.block_on(daemon::check_destinations(&config))?;
     }
-    let failed = checks.iter().any(|(_, result)| result.is_err());
+    let failed = checks.iter().any(|(_, found)| match found {
+        Ok(rights) => lacks(rights),
+        Err(_) => true,
+    });
     if arguments.json {
-        let destinations = checks.iter().map(|(name, result)| {
-            let reason = result.as_ref().err().map(ToString::to_string);
-            serde_json::json!({"name": name.as_str(), "ok": result.is_ok(), "reason": reason})
-        });
+        let destinations: Vec<_> = checks.iter().map(to_json).collect();
         let path = config.path.display().to_string();
-        let destinations: Vec<_> = destinations.collect();
-        render::json(&serde_json::json!({
+        render::json(&json!({
             "schema": 1, "path": path, "ok": !failed, "destinations": destinations,
         }))?;
     } else {
@@ -61,9 +63,19 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
             "{}: fine ({drops} drops, {destinations} destinations)",
             config.path.display()
         ))?;
-        for (name, result) in &checks {
-            match result {
-                Ok(()) => render::data(&format!("{name}: takes our credential and lets us write"))?,
+        for (name, found) in &checks {
+            match found {
+                Ok(rights) => {
+                    render::data(&format!("{name}: {}", summary(rights)))?;
+                    for right in rights {
+                        render::data(&format!("{name}: {}", sentence(right)))?;
+                    }
+                    for (what, at) in learned(&config, name) {
+                        let since = render::time(Some(at));
+                        let since = since.as_str().unwrap_or_default();
+                        render::data(&format!("{name}: {} (since {since})", what.sentence()))?;
+                    }
+                }
                 Err(failure) => {
                     render::data(&format!("{name}: {}", Shown(&failure.to_string())))?;
                 }
@@ -71,6 +83,68 @@ pub(super) fn execute(common: &Common, arguments: &CheckArguments) -> anyhow::Re
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+/// Returns what the daemon has found out of a destination's target.
+pub(super) fn learned(config: &Config, name: &DestinationName) -> Vec<(Learned, WallTime)> {
+    let Ok(snapshot) = Snapshot::open(&config.state_directory) else { return Vec::new() };
+    let target = config.destinations.iter().find(|target| target.name == *name);
+    let learned = target.map(|target| snapshot.learned(&target.addresses()));
+    learned.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Returns whether a right is refused without which nothing works.
+pub(super) fn lacks(rights: &[RightFound]) -> bool {
+    let is_lacking =
+        |right: &RightFound| right.is_needed && matches!(right.state, RightState::Refused(_));
+    rights.iter().any(is_lacking)
+}
+
+/// Says what a destination lets us do.
+pub(super) fn summary(rights: &[RightFound]) -> &'static str {
+    let is_untried = |right: &RightFound| matches!(right.state, RightState::NotTried);
+    match lacks(rights) {
+        true => "takes our credential, and lacks a right that uploads need",
+        false if rights.iter().any(is_untried) => "takes our credential",
+        false => "takes our credential and lets us write",
+    }
+}
+
+/// Says of one right whether we have it, and what goes without it.
+pub(super) fn sentence(right: &RightFound) -> String {
+    let (name, without) = (right.right, right.without);
+    match &right.state {
+        RightState::Granted => format!("{name}: granted"),
+        RightState::Refused(failure) => {
+            format!("{name}: refused ({}); without it {without}", Shown(&failure.to_string()))
+        }
+        RightState::Unknown(why) => format!("{name}: cannot be told ({why}); without it {without}"),
+        RightState::NotTried => format!("{name}: not tried; without it {without}"),
+    }
+}
+
+fn to_json(access: &Access) -> Value {
+    let (name, found) = access;
+    let right = |right: &RightFound| {
+        let (state, reason) = match &right.state {
+            RightState::Granted => ("granted", None),
+            RightState::Refused(failure) => ("refused", Some(failure.to_string())),
+            RightState::Unknown(why) => ("unknown", Some((*why).to_owned())),
+            RightState::NotTried => ("not-tried", None),
+        };
+        json!({
+            "right": right.right, "state": state, "reason": reason, "needed": right.is_needed,
+            "without": right.without,
+        })
+    };
+    let rights = found.as_ref().map_or(&[][..], |rights| rights);
+    let refused = rights.iter().find(|right| lacks(std::slice::from_ref(right)));
+    let reason = match found {
+        Ok(_) => refused.map(sentence),
+        Err(failure) => Some(failure.to_string()),
+    };
+    let rights: Vec<_> = rights.iter().map(right).collect();
+    json!({ "name": name.as_str(), "ok": reason.is_none(), "reason": reason, "rights": rights })
 }
 
 fn is_of_others(error: &store::Error) -> bool {

@@ -151,6 +151,15 @@ pub(super) enum Texts {
     All(Vec<String>),
 }
 
+impl Texts {
+    pub(super) fn list(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::All(texts) => texts,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Count {
@@ -169,6 +178,8 @@ pub(super) struct RetryKeys {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NetworkKeys {
     pub(super) proxy: Text,
+    pub(super) proxy_credential: Option<Spanned<CredentialKeys>>,
+    pub(super) no_proxy: Option<Spanned<Texts>>,
     pub(super) ca_file: Text,
     pub(super) inactivity_timeout: Text,
 }
@@ -180,6 +191,7 @@ pub(super) struct NetworkKeys {
 pub(super) struct DestinationKeys {
     pub(super) platform: Text,
     pub(super) base_url: Text,
+    pub(super) allow_plain_http: Option<Spanned<bool>>,
     pub(super) credential: Option<Spanned<CredentialKeys>>,
     pub(super) when_name_taken: Text,
     pub(super) same_as: Option<Spanned<Texts>>,
@@ -188,9 +200,10 @@ pub(super) struct DestinationKeys {
 }
 
 impl DestinationKeys {
-    pub(super) const KEYS: [&str; 7] = [
+    pub(super) const KEYS: [&str; 8] = [
         "platform",
         "base_url",
+        "allow_plain_http",
         "credential",
         "when_name_taken",
         "same_as",
@@ -232,6 +245,9 @@ pub(super) struct S3Keys {
     pub(super) path_style: Option<bool>,
     pub(super) bucket: Text,
     pub(super) prefix: Option<String>,
+    pub(super) storage_class: Text,
+    pub(super) acl: Text,
+    pub(super) requester_pays: bool,
     pub(super) encryption: Text,
     pub(super) kms_key_id: Option<String>,
     pub(super) customer_key_file: Text,
@@ -254,6 +270,7 @@ pub(super) struct CredentialKeys {
     pub(super) file: Text,
     pub(super) systemd: Text,
     pub(super) profile: Text,
+    pub(super) source: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -145,9 +145,9 @@ impl Resolver<'_> {
             },
             Own::secret("the configuration".to_owned(), self.path),
         ];
-        own.extend(destinations.iter().map(|to| {
+        own.extend(destinations.iter().filter_map(|to| {
             let what = format!("the credential of destination {:?}", to.name.as_str());
-            Own::secret(what, to.credential.file())
+            Some(Own::secret(what, to.credential.file()?))
         }));
         if !control_socket.starts_with(&state_directory) {
             own.push(Own {
@@ -309,8 +309,20 @@ impl Resolver<'_> {
             let message = format!("ca_file {} is not there", file.display());
             self.problem(Some(span.clone()), message, None);
         }
+        let proxy_credential = raw.proxy_credential.and_then(|credential| {
+            let span = credential.span();
+            let file = self.login("[network] proxy_credential", credential)?;
+            if raw.proxy.is_none() {
+                let message =
+                    "proxy_credential is for the proxy that is named beside it".to_owned();
+                self.problem(Some(span), message, Some("proxy = \"http://proxy.lab:3128\"".into()));
+            }
+            Some(file)
+        });
         http::Settings {
             proxy: raw.proxy.map(Spanned::into_inner),
+            proxy_credential,
+            no_proxy: raw.no_proxy.map(|list| list.as_ref().list().join(",")),
             ca_file: ca_file.map(|(_, file)| file),
             inactivity_timeout: self.duration(
                 "inactivity_timeout",

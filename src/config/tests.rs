@@ -9,8 +9,16 @@ fn said(text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path();
-    for (name, mode) in [("good.token", 0o600), ("open.token", 0o644), ("t.url", 0o600)] {
-        std::fs::write(place.join(name), "t").expect("written");
+    let keys = "[default]\naws_access_key_id = A\naws_secret_access_key = s\n";
+    for (name, mode, text) in [
+        ("good.token", 0o600, "t"),
+        ("open.token", 0o644, "t"),
+        ("t.url", 0o600, "t"),
+        ("empty.token", 0o600, "\n"),
+        ("good.keys", 0o600, keys),
+        ("half.keys", 0o600, "[default]\naws_access_key_id = A\n"),
+    ] {
+        std::fs::write(place.join(name), text).expect("written");
         let mode = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(place.join(name), mode).expect("set");
     }
@@ -190,7 +198,7 @@ fn destinations_are_checked() {
         credential = { file = \"open.token\" }\nproject = \"lab/novaseq\"\nwhen_name_taken = \"skip\"\n";
     insta::assert_snapshot!(said(text), @r#"
     DIR/config.toml:3: base_url = "http://api.example/v2": the address is neither https nor on this machine
-    hint: an https:// address; http:// is accepted on this machine only
+    hint: an https:// address; http:// on this machine only, or at an S3 storage with allow_plain_http = true
     DIR/config.toml:4: the credential DIR/open.token may be read by others (mode 644)
     hint: chmod 600 DIR/open.token
     DIR/config.toml:9: the credential DIR/open.token may be read by others (mode 644)
@@ -209,13 +217,13 @@ fn each_platform_has_its_own_keys() {
     let text = "[destinations.far]\nplatform = \"sevenbridges\"\nbase_url = \"https://api.example/v2\"\n\
         credential = { file = \"good.token\" }\nbucket = \"b\"\n\
         [destinations.other]\nplatform = \"s3\"\nbase_url = \"https://s3.example\"\n\
-        credential = { file = \"good.token\" }\nbucket = \"b\"\npath_stile = true\n\
+        credential = { file = \"good.keys\" }\nbucket = \"b\"\npath_stile = true\n\
         [destinations.third]\nplatform = \"basespace\"\nbase_url = \"https://api.example/v1pre3\"\n\
         credental = { file = \"good.token\" }\nproject = \"p\"\n\
         [destinations.fourth]\nplatform = \"s33\"\n";
     insta::assert_snapshot!(said(text), @r#"
     DIR/config.toml:5: unknown key "bucket" in [destinations.far]
-    hint: allowed are: project, folder, metadata, tags, export, platform, base_url, credential, when_name_taken, same_as, calls_per_second, part_size_min
+    hint: allowed are: project, folder, metadata, tags, export, platform, base_url, allow_plain_http, credential, when_name_taken, same_as, calls_per_second, part_size_min
     DIR/config.toml:11: unknown key "path_stile" in [destinations.other]
     hint: did you mean "path_style"?
     DIR/config.toml:12: destination "third" has no credential
@@ -231,6 +239,77 @@ fn each_platform_has_its_own_keys() {
     hint: did you mean "volume"?
     "#);
     assert!(said("[destinations]\nfar = 1\n").contains("far takes a table"));
+}
+
+const BUCKET: &str = "[destinations.far]\nplatform = \"s3\"\nbase_url = \"https://s3.example\"\n\
+    credential = { file = \"good.keys\" }\nbucket = \"b\"\n";
+
+#[test]
+fn what_can_never_be_sent_is_refused() {
+    let with = |more: &str| said(&format!("{BUCKET}{more}"));
+    for fine in [
+        "storage_class = \"DEEP_ARCHIVE\"\nacl = \"bucket-owner-full-control\"\nrequester_pays = true\n",
+        "metadata = { operator = \"Jürgen Müller\", \"sample-name\" = \"a  b\" }\n",
+        "prefix = \"{host}/{drop}/{run}\"\ntags = [\"lane={flowcell}\"]\n",
+    ] {
+        assert_eq!(with(fine), "fine", "{fine}");
+    }
+    for (bad, why) in [
+        ("storage_class = \"DEEP ARCHIVE\"\n", "storage_class cannot be sent"),
+        ("storage_class = \"\"\n", "storage_class cannot be sent"),
+        ("acl = \"öffentlich\"\n", "acl cannot be sent"),
+        ("metadata = { \"Sample Name\" = \"x\" }\n", "the key \"Sample Name\""),
+        ("metadata = { \"größe\" = \"x\" }\n", "the key \"größe\""),
+        ("metadata = { a = \"{smaple}\" }\n", "did you mean {sample}?"),
+        ("prefix = \"{year}/\"\n", "allowed: {drop} {run}"),
+        ("tags = [\"{Run}\"]\n", "a tag of destination \"far\" has the word {Run}"),
+    ] {
+        let said = with(bad);
+        assert!(said.contains(why), "{bad}: {said}");
+    }
+    let credential = |value: &str| said(&BUCKET.replace("{ file = \"good.keys\" }", value));
+    for (value, why) in [
+        ("{ file = \"half.keys\" }", "no aws_secret_access_key in section [default]"),
+        ("{ file = \"good.token\" }", "no aws_access_key_id in section [default]"),
+        ("{ profile = \"nobody\" }", "has a profile of that name"),
+        ("{ source = \"environment\" }", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"),
+        ("{ source = \"web-identity\" }", "AWS_WEB_IDENTITY_TOKEN_FILE are not set"),
+        ("{ source = \"envrionment\" }", "allowed: environment, instance, web-identity, chain"),
+        ("{ source = \"chain\", file = \"good.keys\" }", "is not one of these"),
+    ] {
+        let said = credential(value);
+        assert!(said.contains(why), "{value}: {said}");
+    }
+    assert_eq!(credential("{ source = \"instance\" }"), "fine");
+    let token = said(&DESTINATION.replace("good.token", "empty.token"));
+    assert!(token.contains("it holds no token"), "{token}");
+    let source = said(&DESTINATION.replace("{ file = \"good.token\" }", "{ source = \"chain\" }"));
+    assert!(source.contains("source is not possible for \"sevenbridges\""), "{source}");
+}
+
+#[test]
+fn bytes_go_in_the_clear_only_where_that_is_said() {
+    for address in ["http://minio.lab:9000", "http://10.0.0.5:9000"] {
+        let plain = BUCKET.replace("https://s3.example", address);
+        assert!(said(&plain).contains("neither https nor on this machine"), "{address}");
+        assert_eq!(said(&format!("{plain}allow_plain_http = true\n")), "fine", "{address}");
+        assert!(said(&format!("{plain}allow_plain_http = false\n")).contains("neither https"));
+    }
+    let other = said(&format!("{DESTINATION}allow_plain_http = true\n"));
+    assert!(other.contains("allow_plain_http is not possible for \"sevenbridges\""), "{other}");
+}
+
+#[test]
+fn a_proxy_has_its_login_beside_it() {
+    let network = |lines: &str| said(&format!("[network]\n{lines}"));
+    let proxy = "proxy = \"http://proxy.lab:3128\"\n";
+    let login = "proxy_credential = { file = \"good.token\" }\n";
+    assert_eq!(network(&format!("{proxy}{login}no_proxy = [\".lab\", \"10.0.0.0/8\"]\n")), "fine");
+    assert!(network(login).contains("is for the proxy that is named beside it"));
+    let open = login.replace("good", "open");
+    assert!(network(&format!("{proxy}{open}")).contains("may be read by others"));
+    let other = login.replace("file", "source");
+    assert!(network(&format!("{proxy}{other}")).contains("proxy_credential is not there"));
 }
 
 #[test]
@@ -359,6 +438,7 @@ fn what_stands_in_a_secrets_place_is_never_repeated() {
             format!("{{ file = {{ name = \"{secret}\" }} }}"),
             format!("{{ systemd = \"{secret}\" }}"),
             format!("{{ profile = \"{secret}\" }}"),
+            format!("{{ source = \"{secret}\" }}"),
             format!("{{ token = \"{secret}\" }}"),
             format!("{{ \"{secret}\" = 1 }}"),
             format!("{{ file = \"good.token\", profile = \"{secret}\" }}"),
@@ -384,6 +464,7 @@ fn what_stands_in_a_secrets_place_is_never_repeated() {
                 "{gjirafa}credential = {{ file = \"good.token\" }}\nauth_prefix = {value}\n"
             ));
             texts.push(format!("[network]\nproxy = {value}\n"));
+            texts.push(format!("[network]\nproxy_credential = {value}\n"));
         }
         // A table of its own, and a value that is no text.
         texts.push(format!("{platform}[destinations.far.credential]\n\"{secret}\" = true\n"));

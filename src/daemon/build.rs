@@ -38,6 +38,8 @@ use crate::engine::settings::{DestinationSettings, DirectorySettings, Settings};
 use crate::engine::{Portion, RunEndKey, Stored, StoredRun, StoredUpload};
 use crate::model::{Call, Channel, DestinationName, Failure, Monotonic, RunRow, StoredRoot};
 use crate::notify::Sender;
+use crate::platform::Destination;
+use crate::platform::contract::RightFound;
 use crate::platform::http::Http;
 use crate::sdnotify;
 use crate::signals::Signals;
@@ -135,6 +137,7 @@ impl Daemon {
         let (rate, parts) = (rates.in_force().0, config.transfer.parts_in_flight.most());
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &loaded.roots, &clock, sender, bandwidth)?);
+        recall(config, &world.destinations, &loaded);
         let care = DatabaseCare::new(config, &loaded.care, now);
         let recording = setup.recording.as_deref().map(recording).transpose()?;
         let (version, settings) = (runner.version.clone(), engine_settings(config));
@@ -171,6 +174,19 @@ impl Daemon {
             pulse: Pulse::new(&setup.config.heartbeats, now.monotonic),
             setup,
         })
+    }
+}
+
+/// Gives the clients what was found out of their targets.
+fn recall(config: &Config, destinations: &BTreeMap<DestinationName, Destination>, loaded: &Loaded) {
+    for target in &config.destinations {
+        let addresses = target.addresses();
+        let ids = loaded.targets.iter().filter(|(_, address)| addresses.contains(address));
+        let ids: Vec<_> = ids.map(|(id, _)| *id).collect();
+        let learned = loaded.learned.iter().filter(|(id, _)| ids.contains(id));
+        if let Some(destination) = destinations.get(&target.name) {
+            destination.know(learned.map(|(_, what)| *what));
+        }
     }
 }
 
@@ -243,20 +259,24 @@ fn sender(config: &ChannelConfig) -> (Channel, Sender) {
     (config.settings.channel.clone(), config.sender.clone())
 }
 
-/// Asks every destination whether it takes our credential.
+/// What was found of a destination: which rights we have there, or why it does not let us in.
+pub(crate) type Access = (DestinationName, Result<Vec<RightFound>, Failure>);
+
+/// Asks every destination whether it takes our credential, and tries our rights there.
 ///
 /// # Errors
 /// When something that was configured cannot be used.
-pub(crate) async fn check_destinations(
-    config: &Config,
-) -> Result<Vec<(DestinationName, Result<(), Failure>)>, Error> {
+pub(crate) async fn check_destinations(config: &Config) -> Result<Vec<Access>, Error> {
     let clock = Clock::real();
     let (events, _) = mpsc::channel(1);
     let bandwidth = Arc::new(Bandwidth::new(None, 1, &clock));
     let world = world(config, &[], &clock, events, bandwidth)?;
     let mut checks = Vec::new();
     for (name, destination) in &world.destinations {
-        let checked = destination.call(&Call::CheckAccess).await.map(drop);
+        let checked = match destination.call(&Call::CheckAccess).await {
+            Ok(_) => destination.check_rights().await,
+            Err(failure) => Err(failure),
+        };
         checks.push((name.clone(), checked));
     }
     Ok(checks)

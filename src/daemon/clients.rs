@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Destination as Target, Platform};
 use crate::model::{DestinationName, Failure};
 use crate::platform::account::{Account, Link};
+use crate::platform::aws::AwsKeys;
 use crate::platform::basespace::BaseSpace;
 use crate::platform::contract::SharedPlatform;
 use crate::platform::credential::{Credential, CredentialSource};
@@ -50,7 +51,7 @@ struct Built<'a> {
 
 fn build<'a>(config: &'a Config, clock: &Clock) -> Result<Vec<Built<'a>>, Error> {
     let http = Http::new(&config.network).map_err(Error::Configured)?;
-    let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone() };
+    let mut accounts = Accounts { shared: Vec::new(), clock: clock.clone(), http: http.clone() };
     let build = |target: &'a Target| {
         let (credential, account) = accounts.account(target);
         let link = Link::new(http.clone(), Arc::clone(&credential), account.clone(), clock);
@@ -66,6 +67,7 @@ fn build<'a>(config: &'a Config, clock: &Clock) -> Result<Vec<Built<'a>>, Error>
 struct Accounts {
     shared: Vec<(String, CredentialSource, Arc<Credential>, Account)>,
     clock: Clock,
+    http: Http,
 }
 
 impl Accounts {
@@ -78,7 +80,7 @@ impl Accounts {
         if let Some((_, _, credential, account)) = known {
             return (Arc::clone(credential), account.clone());
         }
-        let credential = Arc::new(Credential::new(target.credential.clone()));
+        let credential = Arc::new(self.credential(target));
         let rate = target.calls_per_second.or(target.platform.calls_per_second());
         let account = Account::new(rate, &self.clock);
         let entry = (
@@ -89,6 +91,20 @@ impl Accounts {
         );
         self.shared.push(entry);
         (credential, account)
+    }
+
+    fn credential(&self, target: &Target) -> Credential {
+        let source = target.credential.clone();
+        let CredentialSource::Aws(aws) = &target.credential else {
+            return Credential::new(source);
+        };
+        let region = match &target.platform {
+            Platform::S3(settings) => settings.region.as_str(),
+            Platform::SevenBridges(_) | Platform::GjirafaVp(_) | Platform::BaseSpace(_) => "",
+        };
+        let environment = Arc::new(|name: &str| std::env::var(name).ok());
+        let keys = AwsKeys::new(aws.clone(), self.http.clone(), &self.clock, region, environment);
+        Credential::fetched(source, Arc::new(keys))
     }
 }
 

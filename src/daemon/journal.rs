@@ -234,14 +234,14 @@ impl Journal {
 
 fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
     match what {
-        Learned::ETagsAreMd5s => {
-            tracing::debug!(%destination, "its ETags are MD5s: another one is damage");
+        Learned::ETagsAreMd5s => tracing::debug!(%destination, "{}", what.sentence()),
+        Learned::FinalDigestsDiffer
+        | Learned::NoConditions
+        | Learned::NoTags
+        | Learned::NoObjectSize
+        | Learned::NoContentMd5 => {
+            tracing::warn!(%destination, "{}: {detail}", what.sentence());
         }
-        Learned::FinalDigestsDiffer => tracing::warn!(
-            %destination,
-            "it makes the digests of files of many parts by a rule of its own, so that only their \
-             parts and sizes are compared: {detail}"
-        ),
     }
 }
 

@@ -54,6 +54,15 @@ impl Daemon {
 
     fn world_of(&self, config: &Config) -> Result<World, Error> {
         let (events, bandwidth) = (self.world.events.clone(), Arc::clone(&self.world.bandwidth));
-        world(config, &self.engine.view().roots(), &self.clock, events, bandwidth)
+        let world = world(config, &self.engine.view().roots(), &self.clock, events, bandwidth)?;
+        for target in &config.destinations {
+            let (old, address) = (&self.setup.config.destinations, target.address());
+            let same = old.iter().filter(|old| old.address() == address);
+            let known = same.filter_map(|old| self.world.destinations.get(&old.name));
+            if let Some(destination) = world.destinations.get(&target.name) {
+                destination.know(known.flat_map(|old| old.known()));
+            }
+        }
+        Ok(world)
     }
 }

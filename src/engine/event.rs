@@ -19,9 +19,10 @@ use super::settings::Settings;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
-    Disposition, Failure, Fingerprint, LedgerFinding, Md5, Notice, Observation, PartNumber,
-    PlaceHolder, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity, RunReading,
-    SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest, WrittenLine,
+    Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
+    PartNumber, PlaceHolder, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity,
+    RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest,
+    WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -72,6 +73,12 @@ pub enum Event {
     InFlight(Vec<(UploadId, ByteCount)>),
     CredentialChanged {
         destination: DestinationName,
+    },
+    /// A client found something out of the storage behind a destination, for good.
+    Learned {
+        destination: DestinationName,
+        what: Learned,
+        detail: String,
     },
     /// Some of what is stored, where not all was there at the start.
     Stored(super::Portion),

@@ -41,10 +41,19 @@ words! {
     /// What a destination's answers have shown of it, for good.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Learned {
-        /// An ETag has equalled the MD5 of what was sent: another one is damage.
-        ETagsAreMd5s = "etags-are-md5s";
+        /// An ETag has equalled the MD5 of what was sent.
+        ETagsAreMd5s = "etags-are-md5s", "its ETags are MD5s: another one is damage";
         /// The digest of a file of many parts is made by another rule than that of S3.
-        FinalDigestsDiffer = "final-digests-differ";
+        FinalDigestsDiffer = "final-digests-differ",
+            "it makes the digests of files of many parts by a rule of its own, so that only their parts \
+             and sizes are compared";
+        NoConditions = "no-conditions",
+            "it knows no conditional writes: a name is looked up before it is written";
+        NoTags = "no-tags", "it knows no tags: files are sent without";
+        NoObjectSize = "no-object-size",
+            "it knows no size at a complete: the size is compared afterwards";
+        NoContentMd5 = "no-content-md5",
+            "it knows no Content-MD5: parts are proved by their ETags alone";
     }
 }
 

@@ -59,8 +59,11 @@ pub(crate) struct Account {
 #[derive(Debug)]
 struct AccountState {
     budget: CallBudget,
-    /// The platform's clock minus ours, nanoseconds.
+    /// The platform's clock minus ours, nanoseconds, as its answers say.
     clock_offset_ns: i64,
+    /// By how much signatures are dated otherwise than by our clock: as it was when one was refused for
+    /// its time.
+    signing_offset_ns: i64,
     /// What an answer said of it that is not believed yet.
     doubted_offset_ns: Option<i64>,
 }
@@ -70,7 +73,12 @@ impl Account {
     pub(crate) fn new(calls_per_second: Option<f64>, time: impl Into<TimeSource>) -> Self {
         let time = time.into();
         let budget = CallBudget::new(calls_per_second, time.now().monotonic);
-        let shared = AccountState { budget, clock_offset_ns: 0, doubted_offset_ns: None };
+        let shared = AccountState {
+            budget,
+            clock_offset_ns: 0,
+            signing_offset_ns: 0,
+            doubted_offset_ns: None,
+        };
         Self { shared: Arc::new(Mutex::new(shared)), time }
     }
 
@@ -130,6 +138,25 @@ impl Account {
                 false => shared.doubted_offset_ns = Some(offset),
             }
         });
+    }
+
+    /// Returns the time by which requests are signed: ours, until a refusal has shown that it is wrong.
+    pub(super) fn signing_time(&self) -> WallTime {
+        let offset = self.with(|shared| shared.signing_offset_ns);
+        WallTime(self.time.now().wall.0.saturating_add(offset))
+    }
+
+    /// Dates signatures by the platform's clock from here on, as a refused request has shown it. Returns
+    /// by how much that is otherwise than before; `None` where it is no more than a signature may be off.
+    pub(super) fn correct_signing(&self) -> Option<i64> {
+        self.with(|shared| {
+            let by = shared.clock_offset_ns.saturating_sub(shared.signing_offset_ns);
+            let is_off = u128::from(by.unsigned_abs()) > CLOCK_SLACK.as_nanos();
+            is_off.then(|| {
+                shared.signing_offset_ns = shared.clock_offset_ns;
+                by
+            })
+        })
     }
 
     /// Takes what a platform announces of its limits.
@@ -200,5 +227,18 @@ mod tests {
         assert_eq!(ahead("Sun, 21 Nov 2027 00:00:09 GMT"), 365 * DAY_NS + 9_000_000_000);
         assert_eq!(ahead("Sun, 21 Nov 2027 01:00:00 GMT"), 365 * DAY_NS + DAY_NS / 24);
         assert_eq!(ahead("Sat, 21 Nov 2026 00:00:00 GMT"), 0, "a clock that was set right");
+    }
+
+    #[test]
+    fn signatures_are_dated_by_our_clock_until_one_is_refused() {
+        let account = Account::new(None, frozen(NOW));
+        assert_eq!(account.correct_signing(), None, "nothing is known");
+        account.learn_clock(&dated("Sat, 21 Nov 2026 02:00:00 GMT"));
+        assert_eq!(account.signing_time(), NOW, "an answer alone shifts nothing");
+        assert_eq!(account.correct_signing(), Some(DAY_NS / 12));
+        assert_eq!(account.signing_time().0 - NOW.0, DAY_NS / 12);
+        assert_eq!(account.correct_signing(), None, "once");
+        account.learn_clock(&dated("Sat, 21 Nov 2026 02:04:00 GMT"));
+        assert_eq!(account.correct_signing(), None, "a signature may be off by that");
     }
 }

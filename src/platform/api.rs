@@ -38,7 +38,7 @@ impl Api {
         token_prefix: &str,
         link: Link,
     ) -> Result<Self, Failure> {
-        let mut base = base_url(address)?;
+        let mut base = base_url(address, false)?;
         base.set_query(None);
         base.set_fragment(None);
         let (token_header, token_prefix) = (token_header.to_owned(), token_prefix.to_owned());

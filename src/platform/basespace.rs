@@ -24,6 +24,7 @@ mod places;
 mod singles;
 mod wire;
 
+use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +39,9 @@ use self::places::PlaceIds;
 use self::singles::Posts;
 use super::account::Link;
 use super::api::{Api, json};
-use super::contract::{Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform};
+use super::contract::{
+    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound,
+};
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
 use crate::model::{
     ByteCount, Completion, Describes, ETagLaw, Failure, PartLimits, RemoteFile, RemoteFileId,
@@ -194,6 +197,10 @@ impl Platform for BaseSpace {
 
     fn check_access(&self) -> Answer<'_, ()> {
         Box::pin(self.check())
+    }
+
+    fn check_rights(&self) -> Answer<'_, Vec<RightFound>> {
+        Box::pin(ready(Ok(vec![RightFound::untried()])))
     }
 
     fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {

@@ -41,7 +41,13 @@ pub(super) fn link(
     std::fs::write(file.path(), secret).expect("written");
     let credential = Arc::new(Credential::new(CredentialSource::File(file.path().into())));
     let inactivity_timeout = Duration::from_secs(5);
-    let network = Settings { proxy: None, ca_file: None, inactivity_timeout };
+    let network = Settings {
+        proxy: None,
+        proxy_credential: None,
+        no_proxy: None,
+        ca_file: None,
+        inactivity_timeout,
+    };
     let http = Http::new(&network).expect("a client");
     let account = Account::new(calls_per_second, time.clone());
     (Link::new(http, credential, account, time), file)

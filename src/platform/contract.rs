@@ -16,7 +16,7 @@ use futures_util::stream::BoxStream;
 
 use crate::model::{
     ByteCount, Completion, Description, ExportId, ExportItem, ExportJob, ExportMode, ExportState,
-    Failure, FailureKind, Md5, OpenUpload, PartSize, RemoteFile, RemoteFileId, RemotePart,
+    Failure, FailureKind, Learned, Md5, OpenUpload, PartSize, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, Stored, Target, Traits, WallTime,
 };
 
@@ -41,6 +41,35 @@ impl PartBody {
     }
 }
 
+/// A right that uploads use, and whether we have it.
+#[derive(Debug, Clone)]
+pub struct RightFound {
+    /// What it is for, with its name at the vendor.
+    pub right: &'static str,
+    pub state: RightState,
+    /// Nothing works without it.
+    pub is_needed: bool,
+    /// What goes without it, or does not.
+    pub without: &'static str,
+}
+
+impl RightFound {
+    /// The right to write, which is tried by nothing less than a file.
+    pub fn untried() -> Self {
+        let without = "nothing can be uploaded; a trial would leave something behind";
+        Self { right: "to write", state: RightState::NotTried, is_needed: true, without }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum RightState {
+    Granted,
+    Refused(Failure),
+    /// It cannot be told, and why.
+    Unknown(&'static str),
+    NotTried,
+}
+
 /// A platform with one account, project and credential.
 pub trait Platform: Send + Sync {
     /// Returns how this platform differs from the others.
@@ -51,6 +80,29 @@ pub trait Platform: Send + Sync {
     /// Repeatable: yes. If the answer is lost: nothing happened.
     /// Failures: any but those of parts and uploads.
     fn check_access(&self) -> Answer<'_, ()>;
+
+    /// Tries each right that uploads use, and leaves nothing behind.
+    ///
+    /// Repeatable: yes. If the answer is lost: an unfinished upload of the check may be there, which no
+    /// list of ours shows. Failures: as [`Self::check_access`]; a right that is refused is none.
+    /// By default none is tried beyond what that finds out.
+    fn check_rights(&self) -> Answer<'_, Vec<RightFound>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    /// Returns what was found out of the storage since this was asked last, with what it said. It is kept
+    /// for good.
+    fn news(&self) -> Vec<(Learned, String)> {
+        Vec::new()
+    }
+
+    /// Goes by what was found out before.
+    fn know(&self, _what: Learned) {}
+
+    /// Returns what it goes by, so that another client of the same target can.
+    fn known(&self) -> Vec<Learned> {
+        Vec::new()
+    }
 
     /// Looks a file up by its place and name. Makes no folder.
     ///

@@ -10,18 +10,19 @@
 //! is none, such as a pipe, is not waited for.
 //!
 //! Every destination keeps its own [`Version`] of what it has seen, so that each of several that
-//! share a credential learns of a change. At a crash nothing is lost: the file is the truth.
+//! share a credential learns of a change. Keys that a service gives out for a while are a [`KeySource`]'s to
+//! fetch and to renew. At a crash nothing is lost: the file is the truth.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
 
 use super::answer::parse_time;
+use super::secret::read_secret;
 use crate::model::{Failure, FailureKind, WallTime};
-
-/// A file longer than this holds no token: a wrong path must not fill the memory.
-const FILE_MAX: u64 = 64 * 1024;
 
 /// Keys under which tools write when temporary keys end.
 const ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "expiration"];
@@ -35,6 +36,53 @@ pub enum CredentialSource {
     Given(PathBuf),
     /// An INI file of the vendor's own tools.
     Profile { file: PathBuf, section: String, key: &'static str },
+    /// Where the tools of AWS find keys.
+    Aws(AwsSource),
+}
+
+/// The files that the tools of AWS keep, and where of all that they look at keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsSource {
+    /// `~/.aws/config`
+    pub config: PathBuf,
+    /// `~/.aws/credentials`
+    pub credentials: PathBuf,
+    pub origin: KeyOrigin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A profile in those files, and whatever it names.
+    Profile(String),
+    /// Variables that hold the keys.
+    Environment,
+    /// The machine or the container: its role.
+    Instance,
+    /// A token in a file, for which keys are given out.
+    WebIdentity,
+    /// The first of all that has any.
+    Chain,
+}
+
+impl fmt::Display for AwsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            KeyOrigin::Profile(name) => write!(f, "profile {name:?} of AWS's tools"),
+            KeyOrigin::Environment => f.write_str("the environment"),
+            KeyOrigin::Instance => f.write_str("the role of this machine"),
+            KeyOrigin::WebIdentity => f.write_str("the web identity"),
+            KeyOrigin::Chain => f.write_str("the places where AWS's tools look"),
+        }
+    }
+}
+
+/// Fetches keys, and fetches others before they end.
+pub(crate) trait KeySource: fmt::Debug + Send + Sync {
+    /// Returns keys that are valid for a while.
+    fn keys(&self) -> BoxFuture<'_, Result<Keys, Failure>>;
+
+    /// Makes the next use fetch others: these were refused.
+    fn forget(&self);
 }
 
 impl CredentialSource {
@@ -51,9 +99,45 @@ impl CredentialSource {
         Self::Profile { file, section: section.into(), key: "auth_token" }
     }
 
-    pub fn file(&self) -> &Path {
+    /// Returns the file that holds the secret, where one does.
+    pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => file,
+            Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => Some(file),
+            Self::Aws(AwsSource { credentials, origin: KeyOrigin::Profile(_), .. }) => {
+                Some(credentials)
+            }
+            Self::Aws(_) => None,
+        }
+    }
+
+    /// Returns the files of which another version may hold another secret.
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => {
+                vec![file.as_path()]
+            }
+            Self::Aws(aws) => vec![aws.config.as_path(), aws.credentials.as_path()],
+        }
+    }
+
+    /// Returns the section of an INI file.
+    fn section(&self) -> &str {
+        match self {
+            Self::File(_) | Self::Given(_) => "default",
+            Self::Profile { section, .. } => section,
+            Self::Aws(AwsSource { origin: KeyOrigin::Profile(name), .. }) => name,
+            Self::Aws(_) => "default",
+        }
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) | Self::Given(file) | Self::Profile { file, .. } => {
+                file.display().fmt(f)
+            }
+            Self::Aws(aws) => aws.fmt(f),
         }
     }
 }
@@ -84,6 +168,13 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Takes keys, and keeps what of them is secret out of everything that is said.
+    pub(crate) fn new(access_key: String, secret: String, session: Option<String>) -> Self {
+        crate::telemetry::register_secret(&secret);
+        session.iter().for_each(|session| crate::telemetry::register_secret(session));
+        Self { access_key, secret: Token(secret), session: session.map(Token) }
+    }
+
     /// Returns the half that is no secret.
     pub(crate) fn access_key(&self) -> &str {
         &self.access_key
@@ -119,12 +210,18 @@ pub(crate) struct Credential {
     source: CredentialSource,
     token: Cache<Token>,
     keys: Cache<Keys>,
+    fetches: Option<Arc<dyn KeySource>>,
 }
 
 impl Credential {
     /// Names a credential; it is read at its first use.
     pub(crate) fn new(source: CredentialSource) -> Self {
-        Self { source, token: Mutex::default(), keys: Mutex::default() }
+        Self { source, token: Mutex::default(), keys: Mutex::default(), fetches: None }
+    }
+
+    /// Names one whose keys are fetched.
+    pub(crate) fn fetched(source: CredentialSource, keys: Arc<dyn KeySource>) -> Self {
+        Self { fetches: Some(keys), ..Self::new(source) }
     }
 
     /// Returns the token, read again when its file is another than before.
@@ -135,11 +232,22 @@ impl Credential {
         self.fresh(&self.token, |text| self.token_in(text))
     }
 
-    /// Returns a pair of keys of an AWS credentials file, read again when it is another than before.
+    /// Returns a pair of keys, fetched or as [`Self::stored_keys`].
     ///
     /// # Errors
     /// `Unauthorized` when there is none: the destination halts until there is.
-    pub(crate) fn keys(&self) -> Result<Keys, Failure> {
+    pub(crate) async fn keys(&self) -> Result<Keys, Failure> {
+        match &self.fetches {
+            Some(source) => source.keys().await,
+            None => self.stored_keys(),
+        }
+    }
+
+    /// Returns a pair of keys of an AWS credentials file, read again when it is another than before.
+    ///
+    /// # Errors
+    /// As [`Self::keys`].
+    pub(crate) fn stored_keys(&self) -> Result<Keys, Failure> {
         self.fresh(&self.keys, |text| self.keys_in(text))
     }
 
@@ -164,6 +272,7 @@ impl Credential {
     pub(crate) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.fetches.iter().for_each(|source| source.forget());
     }
 
     /// Returns which version of the file is there; `None` when there is none.
@@ -183,28 +292,23 @@ impl Credential {
     /// fetched temporary keys wrote it beside them.
     pub(crate) fn expires_at(&self) -> Option<WallTime> {
         let text = self.text().ok()?;
-        let section = match &self.source {
-            CredentialSource::File(_) | CredentialSource::Given(_) => "default",
-            CredentialSource::Profile { section, .. } => section,
-        };
+        let section = self.source.section();
         let mut beside = ENDS.iter().filter_map(|key| parse_time(ini_value(&text, section, key)?));
         beside.next().or_else(|| end_of_web_token(self.token().ok()?.reveal()))
     }
 
+    /// Returns the version of the file; of several, of the one that was written last.
     fn stat(&self) -> io::Result<Version> {
-        let stat = rustix::fs::stat(self.source.file())?;
-        Ok(Version {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: stat.st_size,
-            mtime_s: stat.st_mtime,
-            mtime_ns: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        })
+        let files = self.source.files();
+        let newest = files.iter().filter_map(|file| version_of(file).ok());
+        let newest = newest.max_by_key(|version| (version.mtime_s, version.mtime_ns));
+        newest.map_or_else(|| version_of(files.last().unwrap_or(&Path::new(""))), Ok)
     }
 
     fn text(&self) -> Result<String, Failure> {
         let is_private = !matches!(self.source, CredentialSource::Given(_));
-        read_secret(self.source.file(), is_private).map_err(|error| {
+        let Some(file) = self.source.file() else { return Err(self.failure("it is no file")) };
+        read_secret(file, is_private).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return self.failure("it is not text");
             }
@@ -217,6 +321,7 @@ impl Credential {
             CredentialSource::File(_) | CredentialSource::Given(_) => text.trim(),
             CredentialSource::Profile { section, key, .. } => ini_value(text, section, key)
                 .ok_or_else(|| self.failure(&missing(text, section, key)))?,
+            CredentialSource::Aws(_) => return Err(self.failure("it holds keys, and no token")),
         };
         let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if is_sendable {
@@ -227,64 +332,33 @@ impl Credential {
     }
 
     fn keys_in(&self, text: &str) -> Result<Keys, Failure> {
-        let section = match &self.source {
-            CredentialSource::File(_) | CredentialSource::Given(_) => "default",
-            CredentialSource::Profile { section, .. } => section,
-        };
+        let section = self.source.section();
         let value = |key: &str| {
             let found = ini_value(text, section, key).filter(|value| !value.is_empty());
             found.map(str::to_owned)
         };
         let needed =
             |key: &str| value(key).ok_or_else(|| self.failure(&missing(text, section, key)));
-        let keys = Keys {
-            access_key: needed("aws_access_key_id")?,
-            secret: Token(needed("aws_secret_access_key")?),
-            session: value("aws_session_token").map(Token),
-        };
-        crate::telemetry::register_secret(&keys.secret.0);
-        keys.session.iter().for_each(|session| crate::telemetry::register_secret(&session.0));
-        Ok(keys)
+        let access_key = needed("aws_access_key_id")?;
+        Ok(Keys::new(access_key, needed("aws_secret_access_key")?, value("aws_session_token")))
     }
 
     fn failure(&self, why: &str) -> Failure {
-        let file = self.source.file().display();
-        let message = format!("the credential in {file} cannot be used: {why}");
+        let message = format!("the credential in {} cannot be used: {why}", self.source);
         Failure::new(FailureKind::Unauthorized, message)
     }
 }
 
-/// Reads a small file as text, which no other user may read where it is private; the error of a file that
-/// is not text does not quote it.
-fn read_secret(file: &Path, is_private: bool) -> io::Result<String> {
-    let bytes = read_secret_bytes(file, is_private)?;
-    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// Reads a small file that holds a secret. What is no file is not waited for.
-///
-/// # Errors
-/// When it cannot be read, is no file, is too long, or may be read by others where it is private.
-pub(crate) fn read_secret_bytes(file: &Path, is_private: bool) -> io::Result<Vec<u8>> {
-    use rustix::fs::{FileType, Mode, OFlags};
-    // A pipe without a writer would be waited for.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(file, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&opened)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("it is no file"));
-    }
-    let mode = stat.st_mode & 0o777;
-    if is_private && mode & 0o077 != 0 {
-        let message = format!("it may be read by others (mode {mode:o}): chmod 600");
-        return Err(io::Error::other(message));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::from(opened).take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::other("it is far too long for a secret"));
-    }
-    Ok(bytes)
+/// Returns which version of a file is there.
+pub(super) fn version_of(file: &Path) -> io::Result<Version> {
+    let stat = rustix::fs::stat(file)?;
+    Ok(Version {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        size: stat.st_size,
+        mtime_s: stat.st_mtime,
+        mtime_ns: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    })
 }
 
 /// Says what an INI file lacks. A section that is not there is not named: the secret itself may have
@@ -451,7 +525,7 @@ mod tests {
             let credential = Credential::new(CredentialSource::File(place.to_owned()));
             let failure = credential.token().expect_err("no file");
             assert!(failure.message.contains("it is no file"), "{failure}");
-            assert!(credential.keys().is_err() && credential.expires_at().is_none());
+            assert!(credential.stored_keys().is_err() && credential.expires_at().is_none());
         }
     }
 
@@ -493,7 +567,8 @@ mod tests {
             [lab]\naws_access_key_id = B\naws_secret_access_key = planted/two+\n\
             aws_session_token = planted-three\n[half]\naws_access_key_id = C\n";
         let (_directory, file) = token_file(text);
-        let plain = Credential::new(CredentialSource::File(file.clone())).keys().expect("read");
+        let plain =
+            Credential::new(CredentialSource::File(file.clone())).stored_keys().expect("read");
         assert_eq!(
             (plain.access_key(), plain.secret(), plain.session()),
             ("A", "planted-one", None)
@@ -503,12 +578,12 @@ mod tests {
             let key = "aws_secret_access_key";
             Credential::new(CredentialSource::Profile { file, section, key })
         };
-        let lab = of("lab").keys().expect("read");
+        let lab = of("lab").stored_keys().expect("read");
         assert_eq!((lab.access_key(), lab.secret()), ("B", "planted/two+"));
         assert_eq!(lab.session(), Some("planted-three"));
         assert!(!format!("{lab:?}").contains("planted"));
         for section in ["half", "none"] {
-            let failure = of(section).keys().expect_err("incomplete");
+            let failure = of(section).stored_keys().expect_err("incomplete");
             assert_eq!(failure.kind, FailureKind::Unauthorized);
             assert_eq!(failure.message.contains(section), section == "half", "{failure}");
         }
@@ -521,7 +596,7 @@ mod tests {
         };
         let (_directory, file) = token_file(pair("first").as_bytes());
         let credential = Credential::new(CredentialSource::File(file.clone()));
-        let secret = || credential.keys().expect("read").secret().to_owned();
+        let secret = || credential.stored_keys().expect("read").secret().to_owned();
         assert_eq!(secret(), "first");
         replace(&file, &pair("second"));
         assert_eq!(secret(), "second");
@@ -538,7 +613,7 @@ mod tests {
     fn a_systemd_credential_stays_in_its_directory() {
         let directory = Path::new("/run/credentials/dropferry.service");
         let source = CredentialSource::systemd(directory, "cavatica").expect("a plain name");
-        assert_eq!(source.file(), directory.join("cavatica"));
+        assert_eq!(source.file(), Some(directory.join("cavatica").as_path()));
         for name in ["", ".", "..", "a/b", "/etc/shadow"] {
             assert_eq!(CredentialSource::systemd(directory, name), None, "{name}");
         }

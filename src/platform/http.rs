@@ -25,18 +25,20 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSF
 use reqwest::{Client, Method, Url};
 
 use self::body::{Progress, Streamed};
-use self::network::{certificates, proxy, register_proxies};
+use self::network::{ProxyPlace, certificates, proxy, register_proxies};
 use super::contract::PartBody;
 use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
 use crate::telemetry::scrub;
 
+pub(crate) use self::network::{Proxies, is_own_host};
 pub(crate) use self::prescribed::{
     base_url, canonical_url, is_loopback, parse_url, part_url, prescribed_headers,
 };
 
 mod body;
 mod network;
+mod pinned;
 mod prescribed;
 mod private;
 
@@ -70,6 +72,10 @@ const REQUEST_ID_MAX: usize = 120;
 pub struct Settings {
     /// A proxy, instead of the usual environment variables.
     pub proxy: Option<String>,
+    /// A file with user and password for it.
+    pub proxy_credential: Option<PathBuf>,
+    /// What is asked without it, instead of the usual environment variable.
+    pub no_proxy: Option<String>,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
     /// A request that moves nothing for this long fails.
@@ -81,6 +87,8 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("proxy", &self.proxy.as_ref().map(|_| "[redacted]"))
+            .field("proxy_credential", &self.proxy_credential)
+            .field("no_proxy", &self.no_proxy)
             .field("ca_file", &self.ca_file)
             .field("inactivity_timeout", &self.inactivity_timeout)
             .finish()
@@ -126,6 +134,7 @@ pub(crate) struct Http {
     outside: Client,
     /// For this machine: no proxy.
     inside: Client,
+    proxies: Arc<Proxies>,
     inactivity_timeout: Duration,
     time: Option<TimeSource>,
 }
@@ -199,7 +208,12 @@ impl Http {
         // A second installation finds the first one in place, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         register_proxies(settings.proxy.as_deref());
-        let certificates = settings.ca_file.as_deref().map_or(Ok(Vec::new()), certificates)?;
+        let tls = settings.ca_file.as_deref().map(|file| {
+            let unusable = |why| format!("{} cannot be used: {why}", file.display());
+            pinned::settings(certificates(file)?).map_err(unusable)
+        });
+        let tls = tls.transpose()?;
+        let configured = proxy(settings)?;
         let build = |proxied: bool| {
             let mut builder = Client::builder()
                 .user_agent(concat!("dropferry/", env!("CARGO_PKG_VERSION")))
@@ -211,18 +225,21 @@ impl Http {
                 .tcp_nodelay(true)
                 .tcp_keepalive(IDLE_LIMIT)
                 .pool_idle_timeout(IDLE_LIMIT)
-                .pool_max_idle_per_host(IDLE_MAX)
-                .tls_certs_merge(certificates.clone());
+                .pool_max_idle_per_host(IDLE_MAX);
+            if let Some(tls) = &tls {
+                builder = builder.tls_backend_preconfigured(tls.clone());
+            }
             if !proxied {
                 builder = builder.no_proxy();
-            } else if let Some(address) = &settings.proxy {
-                builder = builder.proxy(proxy(address)?);
+            } else if let Some(proxy) = &configured {
+                builder = builder.proxy(proxy.clone());
             }
             builder.build().map_err(|error| root_cause(&error.without_url()))
         };
         let (outside, inside) = (build(true)?, build(false)?);
         let inactivity_timeout = settings.inactivity_timeout;
-        Ok(Self { outside, inside, inactivity_timeout, time: None })
+        let proxies = Arc::new(Proxies::new(settings));
+        Ok(Self { outside, inside, proxies, inactivity_timeout, time: None })
     }
 
     /// Makes trace lines say how long an answer took.
@@ -241,7 +258,7 @@ impl Http {
         url: Url,
         request: Request,
     ) -> Result<Response, Failure> {
-        let place = RequestPlace::of(&method, &url);
+        let place = self.place(&method, &url);
         let mut outgoing = self.client(&url).request(method, url).headers(request.headers);
         if let Some(body) = request.body {
             outgoing = outgoing.body(body);
@@ -272,7 +289,7 @@ impl Http {
         mut headers: HeaderMap,
         mut body: PartBody,
     ) -> Result<Response, Failure> {
-        let place = RequestPlace::of(&method, &url);
+        let place = self.place(&method, &url);
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
         let is_empty = body.length.0 == 0;
@@ -291,7 +308,13 @@ impl Http {
     }
 
     fn client(&self, url: &Url) -> &Client {
-        if is_loopback(url) { &self.inside } else { &self.outside }
+        if is_own_host(url) { &self.inside } else { &self.outside }
+    }
+
+    fn place(&self, method: &Method, url: &Url) -> RequestPlace {
+        let host = url.host_str().unwrap_or("nowhere").to_owned();
+        let (path, proxy) = (url.path().to_owned(), self.proxies.of(url));
+        RequestPlace { method: method.clone(), host, path, proxy }
     }
 
     async fn exchange(
@@ -303,7 +326,12 @@ impl Http {
     ) -> Result<Response, Failure> {
         let begun = self.time.as_ref().map(TimeSource::now);
         let received = receive(outgoing, place, progress, limits.answer_bytes);
-        let answer = within(limits, &place.host, progress, received).await;
+        let answer = match within(limits, &place.host, progress, received).await {
+            Err(failure) => {
+                Err(network::explained(failure, &place.host, place.proxy.as_ref()).await)
+            }
+            answer => answer,
+        };
         let elapsed = self.time.as_ref().zip(begun).map(|(time, begun)| {
             u64::try_from(time.now().monotonic.since(begun.monotonic).as_millis())
         });
@@ -326,13 +354,7 @@ struct RequestPlace {
     method: Method,
     host: String,
     path: String,
-}
-
-impl RequestPlace {
-    fn of(method: &Method, url: &Url) -> Self {
-        let host = url.host_str().unwrap_or("nowhere").to_owned();
-        Self { method: method.clone(), host, path: url.path().to_owned() }
-    }
+    proxy: Option<ProxyPlace>,
 }
 
 impl fmt::Display for RequestPlace {
@@ -410,7 +432,7 @@ async fn receive(
     progress: &Progress,
     body_max: usize,
 ) -> Result<Response, Failure> {
-    let broken = |error| transport_failure(error, &place.host);
+    let broken = |error| network::failure_of(error, &place.host, place.proxy.as_ref());
     let mut incoming = outgoing.send().await.map_err(broken)?;
     progress.note();
     // It may have come before all was sent.
@@ -440,25 +462,6 @@ async fn receive(
     }
     response.body = body.into();
     Ok(response)
-}
-
-/// Maps a transport error; a failure of the source that ended the body comes through as it was.
-fn transport_failure(error: reqwest::Error, host: &str) -> Failure {
-    let error = error.without_url();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = cause {
-        if let Some(failure) = current.downcast_ref::<Failure>() {
-            return failure.clone();
-        }
-        cause = current.source();
-    }
-    let why = root_cause(&error);
-    let message = match (error.is_connect(), error.is_timeout()) {
-        (_, true) => format!("no connection to {host} within {} s", CONNECT_LIMIT.as_secs()),
-        (true, false) => format!("cannot connect to {host}: {why}"),
-        (false, false) => format!("the connection to {host} broke: {why}"),
-    };
-    Failure::new(FailureKind::Unreachable, message)
 }
 
 /// Returns the text of the innermost cause; the outer ones only say that something failed.

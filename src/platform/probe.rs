@@ -15,11 +15,8 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::answer::parse_date;
-use super::http::{self, Http, Request, Settings, TimeSource, is_loopback};
+use super::http::{Http, Proxies, Request, Settings, TimeSource};
 use crate::model::{Failure, FailureKind, WallTime};
-
-/// Variables that name a proxy, as the HTTP client reads them.
-const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// What one look showed.
 #[derive(Debug)]
@@ -57,13 +54,12 @@ pub(crate) enum Obstacle {
 /// Asks an address for anything at all.
 pub(crate) async fn probe(
     settings: &Settings,
-    base_url: &str,
+    url: Url,
     time: &TimeSource,
 ) -> Result<Probe, String> {
     let http = Http::new(settings)?;
-    let url = http::base_url(base_url).map_err(|failure| failure.message)?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    let by_proxy = goes_by_proxy(settings, &url);
+    let by_proxy = Proxies::new(settings).are_used_for(&url);
     let answer = match by_proxy {
         true => ask(&http, &url, time).await,
         false => match resolve(&url).await {
@@ -81,11 +77,6 @@ pub(crate) async fn probe(
         other => other,
     };
     Ok(Probe { host, by_proxy, answer })
-}
-
-fn goes_by_proxy(settings: &Settings, url: &Url) -> bool {
-    let is_named = |name: &&'static str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    !is_loopback(url) && (settings.proxy.is_some() || PROXY_VARIABLES.iter().any(is_named))
 }
 
 async fn resolve(url: &Url) -> Result<(), Obstacle> {

@@ -8,11 +8,12 @@
 //! complete may answer 200 and carry an error; repeated, it may answer that the upload is gone, so
 //! the object is asked for before anything is begun again; the ETag of a multipart object is the MD5
 //! of the MD5s of its parts, from which sameness is proved without leaving a mark; with keys of KMS
-//! or of the customer an ETag says nothing. Requests are signed in the query, each for itself, so
-//! that keys can be replaced at any time; the body is not part of the signature, but its MD5 is sent.
+//! or of the customer an ETag says nothing. Requests are signed in their header, each for itself, so
+//! that keys can be replaced at any time; the body is not part of the signature, but its MD5 is.
 //!
 //! *Promises*: an object that somebody else put there is not overwritten where the storage knows
-//! conditions, unless the operator wants it; the storage's clock is learned from its answers. *Never*
+//! conditions, unless the operator wants it; signatures are dated by the storage's clock once a refusal
+//! has shown that ours is off; header lines that the storage does not know are left out. *Never*
 //! retries, never follows a redirect.
 //!
 //! At a crash: see the three lines of every operation in [`super::contract`].
@@ -22,12 +23,15 @@ mod answers;
 mod metadata;
 mod names;
 mod objects;
+mod options;
+mod rights;
 mod uploads;
 mod wire;
 
 pub(super) use self::address::signed_until;
+pub(crate) use self::rights::CheckSettings;
+pub(super) use self::wire::text_in;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,15 +41,18 @@ use reqwest::{Method, Url};
 use self::address::Addressing;
 use self::answers::S3Call;
 use self::names::Names;
+use self::options::{Judged, Options};
 use super::account::Link;
 use super::contract::{
-    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, Whole, WholeRequest,
+    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound, Whole,
+    WholeRequest,
 };
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response, header_map};
+use super::signature::{Signing, UNSIGNED};
 use crate::model::{
-    ByteCount, Completion, Describes, ETagLaw, Failure, FailureKind, OpenUpload, PartLimits,
-    PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target,
-    Traits, WallTime,
+    ByteCount, Completion, Describes, ETagLaw, Failure, FailureKind, Learned, OpenUpload,
+    PartLimits, PartSize, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId,
+    Stored, Target, Traits, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -72,8 +79,6 @@ pub const TRAITS: Traits = Traits {
 /// Putting parts together can take minutes.
 pub(super) const COMPLETE_PATIENCE: Patience =
     Patience { silence: Duration::from_mins(10), in_all: COMPLETE_LIMIT };
-/// Life of a signature: longer than a clock may be off before it is learned.
-const SIGNATURE_LIFE_S: u64 = 3600;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -83,8 +88,24 @@ pub struct Settings {
     pub bucket: String,
     /// The bucket is in the path, not in the host name.
     pub path_style: bool,
+    /// The operator takes it that bytes go in the clear.
+    pub allow_plain_http: bool,
+    /// What each object is made with besides.
+    pub object: ObjectSettings,
+    /// Whoever asks pays for it.
+    pub requester_pays: bool,
     /// Keys that the storage keeps objects under, where asked for.
     pub encryption: Encryption,
+    pub checks: CheckSettings,
+}
+
+/// What an object is made with, where that is not left to the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectSettings {
+    /// Such as `STANDARD_IA`; which there are is the storage's to say.
+    pub storage_class: Option<String>,
+    /// Such as `bucket-owner-full-control`.
+    pub acl: Option<String>,
 }
 
 /// How objects are encrypted at rest.
@@ -104,17 +125,18 @@ pub enum Encryption {
 pub(crate) struct S3 {
     addressing: Addressing,
     encryption: Encryption,
+    object: ObjectSettings,
+    requester_pays: bool,
+    checks: CheckSettings,
     link: Link,
     names: Names,
-    /// The storage refuses `If-None-Match`.
-    ignores_conditions: AtomicBool,
+    options: Options,
 }
 
 #[derive(Debug, Default)]
 struct S3Request<'a> {
     /// The object; `None` for the bucket.
     key: Option<&'a str>,
-    /// Sorted by name.
     query: Vec<(&'a str, String)>,
     /// Signed and sent.
     headers: Vec<(String, String)>,
@@ -143,9 +165,12 @@ impl S3 {
         Ok(Self {
             addressing: Addressing::new(settings)?,
             encryption: settings.encryption.clone(),
+            object: settings.object.clone(),
+            requester_pays: settings.requester_pays,
+            checks: settings.checks.clone(),
             link,
             names: Names::default(),
-            ignores_conditions: AtomicBool::new(false),
+            options: Options::default(),
         })
     }
 
@@ -154,51 +179,97 @@ impl S3 {
         &self,
         call: S3Call,
         method: Method,
-        ask: S3Request<'_>,
+        mut ask: S3Request<'_>,
     ) -> Result<Response, Failure> {
         self.link.account.wait_for_budget().await?;
-        let (url, headers) = self.signed(&method, &ask)?;
+        self.options.without(call, ask.key.unwrap_or_default(), &mut ask.headers);
+        let (url, headers) = self.signed(&method, &ask).await?;
         let patience = (call == S3Call::Complete).then_some(COMPLETE_PATIENCE);
-        let request = Request { headers, body: ask.body, patience, answer_max: None };
+        let request = Request { headers, body: ask.body.take(), patience, answer_max: None };
         let response = self.link.http.send(method, url, request).await?;
-        self.judge(call, response)
+        self.judge(call, &ask, response)
     }
 
     /// Signs and sends a request with a part's bytes, and judges the answer.
     async fn send(
         &self,
         call: S3Call,
-        ask: S3Request<'_>,
+        mut ask: S3Request<'_>,
         body: PartBody,
     ) -> Result<Response, Failure> {
-        let (url, headers) = self.signed(&Method::PUT, &ask)?;
+        self.options.without(call, ask.key.unwrap_or_default(), &mut ask.headers);
+        let (url, headers) = self.signed(&Method::PUT, &ask).await?;
         let response = self.link.http.send_part(Method::PUT, url, headers, body).await?;
-        self.judge(call, response)
+        self.judge(call, &ask, response)
     }
 
-    fn judge(&self, call: S3Call, response: Response) -> Result<Response, Failure> {
+    fn judge(
+        &self,
+        call: S3Call,
+        ask: &S3Request<'_>,
+        response: Response,
+    ) -> Result<Response, Failure> {
         self.link.account.learn_clock(&response);
-        match answers::refusal(call, &response, self.link.account.platform_time()) {
+        let refusal = answers::refusal(call, &response, self.link.account.platform_time());
+        let is_of_lines = |failure: &&Failure| {
+            failure.kind == FailureKind::BadRequest && matches!(failure.status, Some(400 | 501))
+        };
+        let judged = Judged {
+            call,
+            key: ask.key.unwrap_or_default(),
+            headers: &ask.headers,
+            refusal: refusal.as_ref().map(|failure| failure.message.as_str()),
+            is_of_lines: refusal.as_ref().filter(is_of_lines).is_some(),
+            is_of_the_unknown: answers::is_of_the_unknown(&response),
+        };
+        let is_tried_otherwise = self.options.judge(&judged);
+        let refusal = refusal.map(|failure| self.of_its_time(failure));
+        match refusal {
             None => Ok(response),
+            Some(failure) if is_tried_otherwise => {
+                Err(Failure { kind: FailureKind::ServerFault, ..failure })
+            }
             Some(failure) => {
                 if failure.kind == FailureKind::Unauthorized {
                     self.link.credential.forget();
-                }
-                if response.status == 501 && call.is_conditional() {
-                    self.ignores_conditions.store(true, Ordering::Relaxed);
                 }
                 Err(failure)
             }
         }
     }
 
-    fn signed(&self, method: &Method, ask: &S3Request<'_>) -> Result<(Url, HeaderMap), Failure> {
-        let keys = self.link.credential.keys()?;
-        let at = self.link.account.platform_time();
-        let mut headers = ask.headers.clone();
-        headers.sort();
-        let url = self.addressing.sign(method, ask, &headers, (&keys, at))?;
-        let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    /// Where the clocks differ by more than a signature may, a refusal may be for that: the next attempt
+    /// is signed by the storage's clock. A look has no body that could say it.
+    fn of_its_time(&self, failure: Failure) -> Failure {
+        if !matches!(failure.status, Some(400 | 401 | 403)) {
+            return failure;
+        }
+        let Some(by) = self.link.account.correct_signing() else { return failure };
+        let (minutes, way) =
+            (by.unsigned_abs() / 60_000_000_000, if by > 0 { "behind" } else { "ahead of" });
+        let message = format!(
+            "{}; this machine's clock is {minutes} min {way} the storage's, by which requests are \
+             signed from here on",
+            failure.message
+        );
+        Failure { kind: FailureKind::ServerFault, message, ..failure }
+    }
+
+    async fn signed(
+        &self,
+        method: &Method,
+        ask: &S3Request<'_>,
+    ) -> Result<(Url, HeaderMap), Failure> {
+        let keys = self.link.credential.keys().await?;
+        let at = self.link.account.signing_time();
+        let (url, mut lines) = (self.addressing.url(ask), ask.headers.clone());
+        if self.requester_pays {
+            lines.push(("x-amz-request-payer".to_owned(), "requester".to_owned()));
+        }
+        let region = self.addressing.region();
+        let signing = Signing { service: "s3", region, keys: &keys, at };
+        let lines = signing.lines(method, &url, lines, UNSIGNED);
+        let lines = lines.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // They are ours: what cannot be sent now cannot be sent later either.
         let map = header_map(lines).map_err(|_| {
             Failure::new(FailureKind::BadRequest, "a header of the request cannot be sent")
@@ -209,9 +280,6 @@ impl S3 {
     /// Returns the condition that nothing but a damaged file of the same upload may be overwritten, where
     /// it is wanted and understood.
     fn condition(&self, begun: &BeginRequest) -> Vec<(String, String)> {
-        if self.ignores_conditions.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
         match &begun.replaces {
             Some(etag) => vec![("if-match".to_owned(), format!("\"{etag}\""))],
             None if begun.overwrite => Vec::new(),
@@ -227,6 +295,22 @@ impl Platform for S3 {
 
     fn check_access(&self) -> Answer<'_, ()> {
         Box::pin(self.check())
+    }
+
+    fn check_rights(&self) -> Answer<'_, Vec<RightFound>> {
+        Box::pin(self.rights())
+    }
+
+    fn news(&self) -> Vec<(Learned, String)> {
+        self.options.news()
+    }
+
+    fn know(&self, what: Learned) {
+        self.options.leave_out(what);
+    }
+
+    fn known(&self) -> Vec<Learned> {
+        self.options.left_out()
     }
 
     fn locate<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<RemoteFile>> {

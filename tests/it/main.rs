@@ -17,6 +17,7 @@ mod hostile;
 mod hung;
 mod identity;
 mod journal;
+mod keys;
 mod kill;
 mod link;
 mod moved;

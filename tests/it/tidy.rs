@@ -302,7 +302,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         "export",
     ];
     // Named inside a credential's braces.
-    let inner = ["file", "systemd", "profile"];
+    let inner = ["file", "systemd", "profile", "source"];
     for field in &fields {
         let is_known = documented.iter().any(|key| key == field);
         assert!(

@@ -9,7 +9,8 @@ use super::lines::Checks;
 use crate::cli::render;
 use crate::config::{Config, Destination, Platform};
 use crate::model::WallTime;
-use crate::platform::credential::Credential;
+use crate::platform::aws;
+use crate::platform::credential::{Credential, CredentialSource};
 use crate::store::snapshot::Status;
 
 /// A credential that ends within this time wants somebody to fetch another.
@@ -33,10 +34,20 @@ fn one(
     started: Option<WallTime>,
     now: WallTime,
 ) {
-    let (name, file) = (target.name.as_str(), target.credential.file());
+    let name = target.name.as_str();
+    if let CredentialSource::Aws(source) = &target.credential {
+        return match aws::check(source, &|name| std::env::var(name).ok()) {
+            Ok(how) => checks.ok(name, format!("from {source}: {how}")),
+            Err(why) => {
+                let cure = "correct what it names; the daemon takes it up by itself";
+                checks.fail(name, format!("there are no keys from {source}: {why}"), cure);
+            }
+        };
+    }
+    let Some(file) = target.credential.file() else { return };
     let credential = Credential::new(target.credential.clone());
     let usable = match &target.platform {
-        Platform::S3(_) => credential.keys().map(drop),
+        Platform::S3(_) => credential.stored_keys().map(drop),
         Platform::SevenBridges(_) | Platform::GjirafaVp(_) | Platform::BaseSpace(_) => {
             credential.token().map(drop)
         }

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 
 use super::lines::{CheckState, Checks, DoctorCheck};
 use super::{LIMIT, cures};
-use crate::cli::render;
+use crate::cli::{check_config, render};
 use crate::clock::Clock;
 use crate::config::{Config, Destination};
 use crate::model::{DestinationName, Failure, FailureKind};
-use crate::platform::contract::SharedPlatform;
-use crate::platform::http::{Settings, TimeSource};
+use crate::platform::contract::{RightFound, RightState, SharedPlatform};
+use crate::platform::http::{Settings, TimeSource, base_url};
 use crate::platform::probe::{Answered, Obstacle, Probe, probe};
 
 /// From here on a clock is said to be off; the time at the destination is learned all the same.
@@ -52,7 +52,14 @@ async fn one(
 ) -> Checks {
     let mut checks = Checks::of("destination");
     let name = target.name.as_str();
-    let host = match patient(probe(network, target.platform.base_url(), time)).await {
+    let url = match base_url(target.platform.base_url(), target.platform.allows_plain_http()) {
+        Ok(url) => url,
+        Err(failure) => {
+            checks.fail(name, failure.message, "correct base_url");
+            return checks;
+        }
+    };
+    let host = match patient(probe(network, url, time)).await {
         None => {
             let found = format!("nothing answers within {} s", LIMIT.as_secs());
             let host = target.platform.base_url();
@@ -74,9 +81,29 @@ async fn one(
             }
         },
     };
-    let file = target.credential.file().display().to_string();
-    match patient(client.check_access()).await {
-        Some(Ok(())) => checks.ok(name, "it takes our credential and lets us write"),
+    let file = target.credential.to_string();
+    let access = async {
+        client.check_access().await?;
+        client.check_rights().await
+    };
+    match patient(access).await {
+        Some(Ok(rights)) => {
+            let found = format!("it {}", check_config::summary(&rights));
+            match check_config::lacks(&rights) {
+                true => checks.fail(name, found, "have these rights granted to the key"),
+                false => checks.ok(name, found),
+            }
+            let is_granted = |right: &&RightFound| matches!(right.state, RightState::Granted);
+            for right in rights.iter().filter(|right| !is_granted(right)) {
+                let found = check_config::sentence(right);
+                match right.state {
+                    RightState::NotTried => checks.ok(name, found),
+                    RightState::Granted | RightState::Refused(_) | RightState::Unknown(_) => {
+                        checks.warn(name, found, "have this right granted to the key");
+                    }
+                }
+            }
+        }
         Some(Err(failure)) => {
             refused(&mut checks, name, &failure, cures::of_access(failure.kind, &host, &file))
         }

@@ -12,12 +12,22 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::Resolver;
-use crate::config::problem::line_of;
+use crate::config::problem::{line_of, nearest};
 use crate::config::{Destination, Platform, Problem, raw};
 use crate::engine::settings::ExportSettings;
 use crate::model::{DestinationName, NamePolicy, PartSize, TargetAddress};
-use crate::platform::credential::CredentialSource;
-use crate::platform::http;
+use crate::platform::credential::{AwsSource, Credential, CredentialSource, KeyOrigin};
+use crate::platform::{aws, http};
+
+/// What words in braces stand for in folders, prefixes, metadata and tags.
+const TEMPLATE_WORDS: [&str; 8] =
+    ["drop", "run", "date", "run_id", "instrument", "flowcell", "sample", "host"];
+
+/// Returns the first word in braces that stands for nothing.
+fn unknown_word(template: &str) -> Option<&str> {
+    let mut words = template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+    words.find(|word| !TEMPLATE_WORDS.contains(word))
+}
 
 /// What the platform of a destination says of its target.
 struct TargetKeys {
@@ -39,6 +49,7 @@ impl TargetKeys {
 struct Of<'a> {
     name: &'a str,
     base_url: String,
+    allow_plain_http: bool,
     span: Range<usize>,
 }
 
@@ -55,14 +66,16 @@ impl Resolver<'_> {
         let words = ["sevenbridges", "basespace", "gjirafa-vp", "s3"].map(|word| (word, word));
         let platform = self.choice("platform", raw.platform.as_ref(), &words)?;
         let credential = self.credential(&name, platform, raw.credential.take(), &span);
-        let base_url = self.base_url(&name, raw.base_url.as_ref(), &span)?;
-        let of = Of { name: &name, base_url, span };
+        let allow_plain_http = self.plain_http(platform, raw.allow_plain_http.as_ref());
+        let base_url = self.base_url(&name, raw.base_url.as_ref(), &span, allow_plain_http)?;
+        let of = Of { name: &name, base_url, allow_plain_http, span: span.clone() };
         let target = match platform {
             "sevenbridges" => self.keys(table).and_then(|keys| self.sevenbridges(of, keys)),
             "basespace" => self.keys(table).and_then(|keys| self.basespace(of, keys)),
             "gjirafa-vp" => self.keys(table).and_then(|keys| self.gjirafa_vp(of, keys)),
             _ => self.keys(table).and_then(|keys| self.s3(of, keys)),
         }?;
+        let target = self.with_words(&name, target, &span);
         Some(Destination {
             folder: target.folder,
             same_as: self.same_as(&target.platform, raw.same_as.as_ref()),
@@ -94,19 +107,66 @@ impl Resolver<'_> {
         name: &str,
         value: Option<&Spanned<String>>,
         span: &Range<usize>,
+        allow_plain_http: bool,
     ) -> Option<String> {
         let url = self.required("base_url", ("destination", name), value, span)?;
-        if let Err(failure) = http::base_url(&url) {
+        if let Err(failure) = http::base_url(&url, allow_plain_http) {
             // A secret that was written here, or beside the host, is not repeated.
             let is_address = url.starts_with("http://") || url.starts_with("https://");
             let is_safe = is_address && !url.contains('@');
             let shown = if is_safe { format!(" = {url:?}") } else { String::new() };
             let message = format!("base_url{shown}: {}", failure.message);
-            let hint = "an https:// address; http:// is accepted on this machine only".to_owned();
-            self.problem(value.map(Spanned::span), message, Some(hint));
+            let hint = "an https:// address; http:// on this machine only, or at an S3 storage with \
+                allow_plain_http = true";
+            self.problem(value.map(Spanned::span), message, Some(hint.into()));
             return None;
         }
+        if allow_plain_http && http::parse_url(&url).is_err() {
+            let message = format!(
+                "destination {name:?} sends its files IN THE CLEAR (allow_plain_http): whoever is on the \
+                 way to {url} can read them"
+            );
+            self.warn(value.map_or(span.clone(), Spanned::span), message);
+        }
         Some(url)
+    }
+
+    fn plain_http(&mut self, platform: &str, value: Option<&Spanned<bool>>) -> bool {
+        let Some(value) = value.filter(|value| *value.as_ref()) else { return false };
+        if platform != "s3" {
+            let message = format!("allow_plain_http is not possible for {platform:?}");
+            let hint = "its token would go in the clear; with S3 no secret does".to_owned();
+            self.problem(Some(value.span()), message, Some(hint));
+        }
+        platform == "s3"
+    }
+
+    /// Fills in this machine's name, and refuses words that mean nothing: they would stand in names as they
+    /// are.
+    fn with_words(&mut self, name: &str, target: TargetKeys, span: &Range<usize>) -> TargetKeys {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let mut fill = |key: &str, template: String| {
+            if let Some(word) = unknown_word(&template) {
+                let message = format!("{key} of destination {name:?} has the word {{{word}}}");
+                let known = TEMPLATE_WORDS.map(|word| format!("{{{word}}}")).join(" ");
+                let hint = match nearest(word, &TEMPLATE_WORDS) {
+                    Some(near) => format!("did you mean {{{near}}}?"),
+                    None => format!("allowed: {known}"),
+                };
+                self.problem(Some(span.clone()), message, Some(hint));
+            }
+            template.replace("{host}", &host)
+        };
+        let TargetKeys { platform, folder, metadata, tags, export } = target;
+        let folder = fill("the folder", folder);
+        let pair = |(key, value)| (key, fill("metadata", value));
+        let metadata = metadata.into_iter().map(pair).collect();
+        let tags = tags.into_iter().map(|tag| fill("a tag", tag)).collect();
+        let export = export.map(|export| {
+            let prefix = fill("the prefix of the export", export.prefix);
+            ExportSettings { prefix, ..export }
+        });
+        TargetKeys { platform, folder, metadata, tags, export }
     }
 
     /// Returns the targets at former addresses that are declared to be the same.
@@ -116,12 +176,9 @@ impl Resolver<'_> {
         value: Option<&Spanned<raw::Texts>>,
     ) -> Vec<TargetAddress> {
         let Some(value) = value else { return Vec::new() };
-        let urls = match value.as_ref() {
-            raw::Texts::One(url) => std::slice::from_ref(url),
-            raw::Texts::All(urls) => urls,
-        };
+        let urls = value.as_ref().list();
         for url in urls {
-            if let Err(failure) = http::parse_url(url) {
+            if let Err(failure) = http::base_url(url, platform.allows_plain_http()) {
                 let message = format!("same_as = {url:?}: {}", failure.message);
                 let hint = "a former base_url of the same target".to_owned();
                 self.problem(Some(value.span()), message, Some(hint));
@@ -167,7 +224,12 @@ impl Resolver<'_> {
         raw: Option<Spanned<raw::CredentialKeys>>,
         span: &Range<usize>,
     ) -> Option<CredentialSource> {
-        let hint = "{ file = \"…\" }, { systemd = \"…\" } or { profile = \"…\" }";
+        let hint = match platform {
+            "s3" => {
+                "{ file = \"…\" }, { systemd = \"…\" }, { profile = \"…\" } or { source = \"chain\" }"
+            }
+            _ => "{ file = \"…\" }, { systemd = \"…\" } or { profile = \"…\" }",
+        };
         let Some(raw) = raw else {
             let message = format!("destination {name:?} has no credential");
             self.problem(Some(span.clone()), message, Some(hint.into()));
@@ -175,36 +237,103 @@ impl Resolver<'_> {
         };
         let span = raw.span();
         let inner = raw.into_inner();
-        let source = match (inner.file, inner.systemd, inner.profile) {
-            (Some(file), None, None) => CredentialSource::File(self.below(file.as_ref())),
-            (None, Some(systemd), None) => {
-                let Some(directory) = (self.environment)("CREDENTIALS_DIRECTORY") else {
-                    let message = "there are no systemd credentials here".to_owned();
-                    let hint = "run as a service with LoadCredential=, or use { file = … }";
-                    self.problem(Some(span), message, Some(hint.into()));
-                    return None;
-                };
-                let source = CredentialSource::systemd(Path::new(&directory), systemd.as_ref());
-                let Some(source) = source else {
-                    let message = "systemd names a credential, and not a path".to_owned();
-                    let hint = "name it in LoadCredential= of the unit".to_owned();
-                    self.problem(Some(span), message, Some(hint));
-                    return None;
-                };
-                self.check_given_secret(source.file(), span);
-                return Some(source);
-            }
-            (None, None, Some(profile)) => {
+        let found = self.problems.len();
+        let source = match (inner.file, inner.systemd, inner.profile, inner.source) {
+            (Some(file), None, None, None) => CredentialSource::File(self.below(file.as_ref())),
+            (None, Some(systemd), None, None) => self.given(systemd.as_ref(), span.clone())?,
+            (None, None, Some(profile), None) => {
                 self.profile(platform, profile.into_inner(), span.clone())?
             }
+            (None, None, None, Some(word)) => self.key_source(platform, &word)?,
             _ => {
-                let message = format!("the credential of destination {name:?} is not one of three");
+                let message = format!("the credential of destination {name:?} is not one of these");
                 self.problem(Some(span), message, Some(hint.into()));
                 return None;
             }
         };
-        self.check_secret(source.file(), span);
+        match &source {
+            CredentialSource::Given(file) => self.check_given_secret(file, span.clone()),
+            CredentialSource::File(file) | CredentialSource::Profile { file, .. } => {
+                self.check_secret(file, span.clone());
+            }
+            CredentialSource::Aws(_) => {}
+        }
+        if self.problems.len() == found {
+            self.check_content(platform, &source, span);
+        }
         Some(source)
+    }
+
+    /// Names a credential that systemd gives.
+    fn given(&mut self, name: &str, span: Range<usize>) -> Option<CredentialSource> {
+        let directory = (self.environment)("CREDENTIALS_DIRECTORY");
+        let given = directory.as_ref().map(|at| CredentialSource::systemd(Path::new(at), name));
+        let (message, hint) = match given {
+            Some(Some(source)) => return Some(source),
+            Some(None) => (
+                "systemd names a credential, and not a path",
+                "name it in LoadCredential= of the unit",
+            ),
+            None => (
+                "there are no systemd credentials here",
+                "run as a service with LoadCredential=, or use { file = … }",
+            ),
+        };
+        self.problem(Some(span), message.to_owned(), Some(hint.to_owned()));
+        None
+    }
+
+    /// Refuses a credential that is there and holds nothing that could be sent.
+    fn check_content(&mut self, platform: &str, source: &CredentialSource, span: Range<usize>) {
+        let stored = || Credential::new(source.clone());
+        let refused = if let CredentialSource::Aws(keys) = source {
+            let checked = aws::check(keys, self.environment).map(drop);
+            checked.map_err(|why| format!("the credential gives no keys: {why}"))
+        } else if source.file().is_some_and(|file| std::fs::metadata(file).is_err()) {
+            // Before version 254 systemd keeps its own from the commands of a reload.
+            Ok(())
+        } else if platform == "s3" {
+            stored().stored_keys().map(drop).map_err(|why| why.message)
+        } else {
+            stored().token().map(drop).map_err(|why| why.message)
+        };
+        if let Err(message) = refused {
+            self.problem(Some(span), message, None);
+        }
+    }
+
+    /// Where keys come from that stand in no file of ours.
+    fn key_source(&mut self, platform: &str, word: &Spanned<String>) -> Option<CredentialSource> {
+        if platform != "s3" {
+            let message = format!("source is not possible for {platform:?}");
+            self.problem(Some(word.span()), message, Some("use { file = \"…\" }".into()));
+            return None;
+        }
+        let origin = match word.as_ref().as_str() {
+            "environment" => KeyOrigin::Environment,
+            "instance" => KeyOrigin::Instance,
+            "web-identity" => KeyOrigin::WebIdentity,
+            "chain" => KeyOrigin::Chain,
+            // It is not repeated: a secret may have been written here.
+            _ => {
+                let hint = "allowed: environment, instance, web-identity, chain".to_owned();
+                self.problem(Some(word.span()), "this source is not possible".into(), Some(hint));
+                return None;
+            }
+        };
+        Some(self.aws(origin))
+    }
+
+    fn aws(&self, origin: KeyOrigin) -> CredentialSource {
+        let file = |variable: &str, usual: &str| {
+            let named = (self.environment)(variable).filter(|name| !name.is_empty());
+            self.below(named.as_deref().unwrap_or(usual))
+        };
+        CredentialSource::Aws(AwsSource {
+            config: file("AWS_CONFIG_FILE", "~/.aws/config"),
+            credentials: file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+            origin,
+        })
     }
 
     /// The file that the vendor's own tools keep, and the section in it.
@@ -225,13 +354,7 @@ impl Resolver<'_> {
                 let file = self.below("~/.sevenbridges/credentials");
                 Some(profile(file, &name, "auth_token"))
             }
-            "s3" => {
-                let file = match (self.environment)("AWS_SHARED_CREDENTIALS_FILE") {
-                    Some(file) => self.below(&file),
-                    None => self.below("~/.aws/credentials"),
-                };
-                Some(profile(file, &name, "aws_secret_access_key"))
-            }
+            "s3" => Some(self.aws(KeyOrigin::Profile(name))),
             "basespace" if is_plain => {
                 let file = self.below(&format!("~/.basespace/{name}.cfg"));
                 Some(profile(file, "DEFAULT", "accessToken"))

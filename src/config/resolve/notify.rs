@@ -17,8 +17,8 @@ use crate::config::{ChannelConfig, raw};
 use crate::engine::settings::{ChannelSettings, DiskFloor, NoticeSettings};
 use crate::model::{ByteCount, Channel, NoticeKind, ReportPeriod};
 use crate::notify::{Sender, command, heartbeat, webhook};
-use crate::platform::credential::read_secret_bytes;
 use crate::platform::http;
+use crate::platform::secret::read_secret_bytes;
 
 /// Beats that come faster show nothing more.
 const EVERY_MIN: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 //! everything else is a multipart upload, which alone can be resumed: a single request that was cut
 //! would stay behind, and its file begin again at every kill.
 
+use std::future::ready;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -20,7 +21,7 @@ use crate::model::{
 };
 use crate::platform::answer::{bad, classify_storage, stored, unless};
 use crate::platform::contract::{
-    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform,
+    Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound,
 };
 
 /// An address is not used this close to its end.
@@ -42,6 +43,10 @@ impl Platform for GjirafaVp {
     fn check_access(&self) -> Answer<'_, ()> {
         let listed = self.call::<Value>(GjirafaCall::List(PROBE), None);
         Box::pin(async { unless(&GONE, listed.await).map(drop) })
+    }
+
+    fn check_rights(&self) -> Answer<'_, Vec<RightFound>> {
+        Box::pin(ready(Ok(vec![RightFound::untried()])))
     }
 
     fn begin<'a>(&'a self, request: &'a BeginRequest) -> Answer<'a, RemoteUpload> {

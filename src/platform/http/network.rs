@@ -1,15 +1,96 @@
-//! What of the network is configured: proxies and certificates.
+//! What of the network is configured: proxies and certificates; and what a proxy says when it lets
+//! nothing through.
 
 use std::path::Path;
+use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::root_cause;
+use super::{CONNECT_LIMIT, Settings, is_loopback, root_cause};
+use crate::model::{Failure, FailureKind};
+use crate::platform::secret::read_secret;
 use crate::telemetry::register_secret;
 
 /// Variables that may hold a proxy's address, and with it a password.
 const PROXY_VARIABLES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+/// A proxy that says how it wants to be asked does so within this time.
+const PROXY_LIMIT: Duration = Duration::from_secs(5);
+/// And in so many bytes.
+const PROXY_ANSWER_MAX: u64 = 8 * 1024;
+
+/// Which proxy requests go by.
+#[derive(Debug)]
+pub(crate) struct Proxies {
+    matcher: Matcher,
+    has_login: bool,
+}
+
+/// A proxy on the way of a request, without its user and password.
+#[derive(Debug, Clone)]
+pub(super) struct ProxyPlace {
+    host: String,
+    port: u16,
+    has_login: bool,
+    /// It is spoken to in TLS itself.
+    is_secure: bool,
+}
+
+impl Proxies {
+    /// Takes what is configured; else the usual environment variables.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let matcher = match &settings.proxy {
+            Some(address) => {
+                let exceptions = settings.no_proxy.clone().unwrap_or_else(variable_no_proxy);
+                Matcher::builder().all(address.as_str()).no(exceptions).build()
+            }
+            None => Matcher::from_env(),
+        };
+        Self { matcher, has_login: settings.proxy_credential.is_some() }
+    }
+
+    /// Returns the proxy by which an address is asked.
+    pub(super) fn of(&self, url: &Url) -> Option<ProxyPlace> {
+        if is_own_host(url) {
+            return None;
+        }
+        let found = self.matcher.intercept(&url.as_str().parse().ok()?)?;
+        let is_secure = found.uri().scheme_str() == Some("https");
+        Some(ProxyPlace {
+            host: found.uri().host()?.to_owned(),
+            port: found.uri().port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
+            has_login: self.has_login || found.basic_auth().is_some(),
+            is_secure,
+        })
+    }
+
+    /// Returns whether an address is asked by a proxy.
+    pub(crate) fn are_used_for(&self, url: &Url) -> bool {
+        self.of(url).is_some()
+    }
+}
+
+/// Returns whether an address is on this machine, or a metadata service of the machine's own host.
+pub(crate) fn is_own_host(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_metadata = match address {
+        Ok(std::net::IpAddr::V4(address)) => address.is_link_local(),
+        Ok(std::net::IpAddr::V6(address)) => address.segments()[..2] == [0xFD00, 0x0EC2],
+        Err(_) => false,
+    };
+    is_metadata || is_loopback(url)
+}
+
+fn variable_no_proxy() -> String {
+    let variable = |name: &&str| std::env::var(name).ok();
+    ["NO_PROXY", "no_proxy"].iter().find_map(variable).unwrap_or_default()
+}
 
 /// Keeps passwords of proxies out of everything that is said.
 pub(super) fn register_proxies(configured: Option<&str>) {
@@ -22,20 +103,135 @@ pub(super) fn register_proxies(configured: Option<&str>) {
     }
 }
 
-pub(super) fn proxy(address: &str) -> Result<Proxy, String> {
-    let proxy = Proxy::all(address).map_err(|error| {
+/// Returns the proxy that is configured.
+pub(super) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
+    let Some(address) = &settings.proxy else { return Ok(None) };
+    let mut proxy = Proxy::all(address).map_err(|error| {
         format!("the proxy cannot be used: {}", root_cause(&error.without_url()))
     })?;
-    Ok(proxy.no_proxy(NoProxy::from_env()))
+    if let Some(file) = &settings.proxy_credential {
+        let unusable = |why: &str| format!("{} cannot be used: {why}", file.display());
+        // Who may read what systemd hands over is systemd's to say.
+        let is_private = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .is_none_or(|directory| !file.starts_with(directory));
+        let text = read_secret(file, is_private).map_err(|error| unusable(&error.to_string()))?;
+        let login = text.trim_end_matches(['\r', '\n']);
+        let (user, password) = login
+            .split_once(':')
+            .filter(|(user, _)| !user.is_empty() && !login.contains(char::is_control))
+            .ok_or_else(|| unusable("one line USER:PASSWORD is expected"))?;
+        register_secret(password);
+        proxy = proxy.basic_auth(user, password);
+    }
+    let exceptions = settings.no_proxy.as_deref().map(NoProxy::from_string);
+    Ok(Some(proxy.no_proxy(exceptions.unwrap_or_else(NoProxy::from_env))))
 }
 
-pub(super) fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let unusable = |why: String| format!("{} cannot be used: {why}", file.display());
     let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|error| unusable(root_cause(&error)))?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| unusable(error.to_string()))?;
     if found.is_empty() {
         return Err(unusable("it holds no certificate in PEM form".into()));
     }
     Ok(found)
+}
+
+/// Maps a transport error; a failure of the source that ended the body comes through as it was.
+pub(super) fn failure_of(error: reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> Failure {
+    if let Some(failure) = obstacle(&error, host, proxy) {
+        return failure;
+    }
+    let error = error.without_url();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(failure) = current.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        cause = current.source();
+    }
+    let why = root_cause(&error);
+    let message = match (error.is_connect(), error.is_timeout()) {
+        (_, true) => format!("no connection to {host} within {} s", CONNECT_LIMIT.as_secs()),
+        (true, false) => format!("cannot connect to {host}: {why}"),
+        (false, false) => format!("the connection to {host} broke: {why}"),
+    };
+    Failure::new(FailureKind::Unreachable, message)
+}
+
+/// Says that a proxy is in the way, where a request that failed did not come further.
+fn obstacle(error: &reqwest::Error, host: &str, proxy: Option<&ProxyPlace>) -> Option<Failure> {
+    let proxy = proxy?;
+    let (place, why) = (format!("{}:{}", proxy.host, proxy.port), root_cause(error));
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let tunnel = causes.find_map(|cause| {
+        let text = cause.to_string();
+        text.strip_prefix("tunnel error: ").map(str::to_owned)
+    });
+    let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
+    let message = match tunnel {
+        Some(text) if text.contains("authorization") => {
+            format!("the proxy {place} {ASKS}")
+        }
+        Some(text) if text.contains("underlying") => {
+            format!("cannot connect to the proxy {place}: {why}")
+        }
+        Some(text) => format!("the proxy {place} lets nothing through to {host}: {text}"),
+        None if error.is_timeout() && error.is_connect() => {
+            format!("no connection to {host} by the proxy {place} in time")
+        }
+        None if is_plain && error.is_connect() => {
+            format!("cannot connect to the proxy {place}: {why}")
+        }
+        None => return None,
+    };
+    Some(Failure::new(FailureKind::Unreachable, message))
+}
+
+/// How a refusal without a login ends, until the proxy has said what it takes.
+const ASKS: &str = "asks for a user and a password";
+
+/// Says what a proxy that asks who we are would take.
+pub(super) async fn explained(failure: Failure, host: &str, proxy: Option<&ProxyPlace>) -> Failure {
+    let Some(proxy) = proxy.filter(|_| failure.message.ends_with(ASKS)) else { return failure };
+    let asked = tokio::time::timeout(PROXY_LIMIT, schemes(proxy, host)).await;
+    let schemes = asked.ok().flatten().unwrap_or_default();
+    let has_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
+    let place = format!("{}:{}", proxy.host, proxy.port);
+    let message = if !schemes.is_empty() && !has_basic {
+        format!(
+            "the proxy {place} takes only {}, which is not spoken here: have it let this machine \
+             through by its address or by Basic, or run a proxy such as cntlm on this machine",
+            schemes.join(" and ")
+        )
+    } else if proxy.has_login {
+        format!("the proxy {place} refuses the user and the password that it is given")
+    } else {
+        format!("{}: set [network] proxy_credential", failure.message)
+    };
+    Failure { message, ..failure }
+}
+
+/// Asks a proxy for a tunnel without a login, and returns by which schemes it would take one.
+async fn schemes(proxy: &ProxyPlace, host: &str) -> Option<Vec<String>> {
+    if proxy.is_secure {
+        return None;
+    }
+    let mut stream = TcpStream::connect((proxy.host.as_str(), proxy.port)).await.ok()?;
+    let request = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let (mut answer, mut stream) = (Vec::<u8>::new(), stream.take(PROXY_ANSWER_MAX));
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut answer).await.ok()? == 0 {
+            break;
+        }
+    }
+    let scheme = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        let scheme = value.split_whitespace().next()?.trim_end_matches(',');
+        let is_word = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (name.eq_ignore_ascii_case("proxy-authenticate") && is_word).then(|| scheme.to_owned())
+    };
+    Some(String::from_utf8_lossy(&answer).lines().filter_map(scheme).take(8).collect())
 }

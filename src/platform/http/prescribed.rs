@@ -2,7 +2,7 @@
 //! them is followed.
 //!
 //! *Promises*: bytes of a file go in the clear to this machine alone, and only where the destination
-//! itself is on it; an address holds no user, which would be sent as an authorisation; a platform
+//! itself is on it, but to a storage for which the operator allows plain HTTP; an address holds no user, which would be sent as an authorisation; a platform
 //! prescribes no header line that speaks for somebody else, or about the connection.
 
 use reqwest::Url;
@@ -70,13 +70,15 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 /// Parses the address of a platform or a storage, as the operator configured it.
 ///
 /// # Errors
-/// As [`parse_url`]; and when it holds a user.
-pub(crate) fn base_url(text: &str) -> Result<Url, Failure> {
+/// As [`parse_url`], but for plain HTTP to another machine where the operator allows it; and when it holds
+/// a user.
+pub(crate) fn base_url(text: &str, allows_plain_http: bool) -> Result<Url, Failure> {
     // A parser leaves line breaks out in silence, and a client takes no address without bound.
     if text.len() > ADDRESS_MAX || text.trim().contains(|c: char| c.is_control() || c == ' ') {
         return Err(bad("the address is not a URL"));
     }
-    let url = parse_url(text)?;
+    let plain = Url::parse(text).ok().filter(|url| allows_plain_http && url.scheme() == "http");
+    let url = plain.map_or_else(|| parse_url(text), Ok)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(bad("the address holds a user name or a password"));
     }
@@ -88,7 +90,7 @@ pub(crate) fn base_url(text: &str) -> Result<Url, Failure> {
 /// # Errors
 /// As [`base_url`]; and when it leads from `https` to plain HTTP, or from elsewhere to this machine.
 pub(crate) fn part_url(text: &str, base: &Url) -> Result<Url, Failure> {
-    let url = base_url(text)?;
+    let url = base_url(text, false)?;
     match (is_loopback(&url), is_loopback(base)) {
         (true, false) => Err(bad("the platform leads the part to this machine, where it is not")),
         _ if url.scheme() == "http" && base.scheme() != "http" => {
@@ -176,7 +178,16 @@ mod tests {
             assert_eq!(part_url(text, &near).is_ok(), near_takes, "{text}");
             assert_eq!(part_url(text, &secure_near).is_ok(), secure_takes, "{text}");
         }
-        assert!(base_url("https://user:planted@far.example").is_err());
+        assert!(base_url("https://user:planted@far.example", true).is_err());
+        for (text, allowed) in [
+            ("http://minio.lab:9000", true),
+            ("http://10.0.0.5:9000/x", true),
+            ("ftp://minio.lab", false),
+            ("http://user:planted@minio.lab", false),
+        ] {
+            assert!(base_url(text, false).is_err(), "{text}");
+            assert_eq!(base_url(text, true).is_ok(), allowed, "{text}");
+        }
     }
 
     #[test]

@@ -22,8 +22,7 @@ impl Http {
         let unusable = |failure: Failure| Failure { kind: FailureKind::Unauthorized, ..failure };
         let url = parse_url(address).map_err(unusable)?;
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        let host = url.host_str().unwrap_or("nowhere").to_owned();
-        let place = RequestPlace { method: method.clone(), host, path: "/…".to_owned() };
+        let place = RequestPlace { path: "/…".to_owned(), ..self.place(&method, &url) };
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let wrong = |_| Failure::new(FailureKind::BadRequest, "a header cannot be sent");

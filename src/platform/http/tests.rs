@@ -14,9 +14,19 @@ fn http() -> Http {
     http_with(None)
 }
 
+fn settings(inactivity_timeout: Duration) -> Settings {
+    Settings {
+        proxy: None,
+        proxy_credential: None,
+        no_proxy: None,
+        ca_file: None,
+        inactivity_timeout,
+    }
+}
+
 fn http_with(proxy: Option<&str>) -> Http {
     let proxy = proxy.map(str::to_owned);
-    Http::new(&Settings { proxy, ca_file: None, inactivity_timeout: LIMIT }).expect("a client")
+    Http::new(&Settings { proxy, ..settings(LIMIT) }).expect("a client")
 }
 
 fn url(stub: &Stub, path: &str) -> Url {
@@ -109,8 +119,7 @@ async fn an_answer_that_trickles_ends() {
         }
     });
     let inactivity_timeout = Duration::from_millis(40);
-    let http = Http::new(&Settings { proxy: None, ca_file: None, inactivity_timeout });
-    let http = http.expect("a client");
+    let http = Http::new(&settings(inactivity_timeout)).expect("a client");
     for length in [0, 9] {
         let chunks = if length == 0 { vec![] } else { vec![Ok(bytes(9))] };
         let body = body_of(length, chunks);
@@ -128,8 +137,7 @@ async fn an_answer_that_trickles_ends() {
 #[test]
 fn an_answer_has_a_minute_and_a_complete_half_an_hour() {
     let limits = |seconds: u64| {
-        let inactivity_timeout = Duration::from_secs(seconds);
-        let settings = Settings { proxy: None, ca_file: None, inactivity_timeout };
+        let settings = settings(Duration::from_secs(seconds));
         let limits = Http::new(&settings).expect("a client").limits();
         (limits.silence.as_secs(), limits.answer.as_secs())
     };
@@ -290,8 +298,73 @@ async fn this_machine_is_not_asked_of_a_proxy() {
     let http = http_with(Some(&proxy.url("/")));
     assert_eq!(get(&http, url(&stub, "/x")).await.expect("an answer").status, 200);
     let outside = parse_url("https://unreachable.invalid/").expect("a URL");
-    assert_eq!(get(&http, outside).await.expect_err("refused").kind, FailureKind::Unreachable);
+    let failure = get(&http, outside).await.expect_err("refused");
+    assert_eq!(failure.kind, FailureKind::Unreachable);
+    assert!(failure.message.contains("lets nothing through to unreachable.invalid"), "{failure}");
     assert_eq!(proxy.lines(), ["CONNECT unreachable.invalid:443"]);
+}
+
+#[tokio::test]
+async fn a_proxy_in_the_way_is_named_and_so_is_what_it_wants() {
+    let far = || parse_url("https://platform.invalid/x").expect("a URL");
+    let login = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(login.path(), "lab:p@ss: w/#rd\n").expect("written");
+    let asks = |lines: &'static [&'static str]| {
+        Stub::start(move |_| {
+            lines
+                .iter()
+                .fold(Reply::new(407, ""), |reply, line| reply.with("Proxy-Authenticate", *line))
+        })
+    };
+    for (lines, has_login, said) in [
+        (&["Negotiate", "NTLM"][..], false, "takes only Negotiate and NTLM"),
+        (&["Basic realm=\"x\"", "NTLM"][..], false, "set [network] proxy_credential"),
+        (&["Basic realm=\"x\""][..], true, "refuses the user and the password"),
+        (&[][..], false, "asks for a user and a password"),
+    ] {
+        let proxy = asks(lines);
+        let proxy_credential = has_login.then(|| login.path().to_owned());
+        let address = Some(proxy.url(""));
+        let settings = Settings { proxy: address, proxy_credential, ..settings(LIMIT) };
+        let http = Http::new(&settings).expect("a client");
+        let failure = get(&http, far()).await.expect_err("not let through");
+        assert_eq!(failure.kind, FailureKind::Unreachable);
+        let place = proxy.url("").replace("http://", "the proxy ");
+        assert!(failure.message.starts_with(&place) && failure.message.contains(said), "{failure}");
+        let sent = proxy.seen()[0].header("proxy-authorization").map(str::to_owned);
+        assert_eq!(sent.as_deref(), has_login.then_some("Basic bGFiOnBAc3M6IHcvI3Jk"));
+    }
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = gone.local_addr().expect("an address");
+    drop(gone);
+    let failure = get(&http_with(Some(&format!("http://{place}"))), far()).await.expect_err("dead");
+    let expected = format!("cannot connect to the proxy {place}: Connection refused");
+    assert!(failure.message.starts_with(&expected), "{failure}");
+}
+
+#[test]
+fn a_proxy_is_left_out_where_it_is_said() {
+    let proxies = |no_proxy: Option<&str>| {
+        let (proxy, no_proxy) =
+            (Some("http://proxy.lab:3128".to_owned()), no_proxy.map(str::to_owned));
+        Proxies::new(&Settings { proxy, no_proxy, ..settings(LIMIT) })
+    };
+    let url = |text: &str| Url::parse(text).expect("a URL");
+    for (no_proxy, address, is_used) in [
+        (None, "https://s3.example/", true),
+        (Some(".lab.example,10.0.0.0/8"), "https://s3.lab.example/", false),
+        (Some(".lab.example,10.0.0.0/8"), "http://10.1.2.3:9000/", false),
+        (Some(".lab.example,10.0.0.0/8"), "https://s3.example/", true),
+        (None, "http://127.0.0.1:9/", false),
+        (None, "http://169.254.169.254/latest", false),
+        (None, "http://[fd00:ec2::254]/latest", false),
+    ] {
+        assert_eq!(
+            proxies(no_proxy).are_used_for(&url(address)),
+            is_used,
+            "{no_proxy:?} {address}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -327,7 +400,7 @@ async fn nothing_secret_is_logged_or_told() {
     assert!(!told.contains("planted"), "{told}");
     assert!(!logged.contains("planted"), "{logged}");
     let proxy = Some("http://user:planted@proxy".to_owned());
-    let settings = Settings { proxy, ca_file: None, inactivity_timeout: LIMIT };
+    let settings = Settings { proxy, ..settings(LIMIT) };
     assert!(!format!("{settings:?}").contains("planted"));
 }
 
@@ -337,7 +410,7 @@ fn unusable_settings_are_named() {
     let settings = |proxy: Option<&str>, ca_file: Option<&std::path::Path>| Settings {
         proxy: proxy.map(str::to_owned),
         ca_file: ca_file.map(Into::into),
-        inactivity_timeout: LIMIT,
+        ..settings(LIMIT)
     };
     let said = Http::new(&settings(None, Some(file.path()))).expect_err("no certificate");
     assert!(said.contains("no certificate in PEM form"), "{said}");
@@ -345,4 +418,130 @@ fn unusable_settings_are_named() {
     assert!(said.starts_with("/nowhere cannot be used: "), "{said}");
     let said = Http::new(&settings(Some("http://planted@["), None)).expect_err("no URL");
     assert!(said.starts_with("the proxy cannot be used: ") && !said.contains("planted"), "{said}");
+}
+
+mod pinned {
+    //! Certificates of appliances: signed by themselves, with and without a name, and of version 1.
+
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SigningKey};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+    use super::*;
+    use crate::platform::der::{SEQUENCE, element, expect};
+
+    fn made(is_authority: bool, names: &[&str]) -> (CertificateDer<'static>, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        if is_authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let certificate = params.self_signed(&key).expect("signed").der().clone();
+        (certificate, key)
+    }
+
+    fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).expect("short").to_be_bytes();
+        let head = match length {
+            [0, short @ 0..0x80] => vec![tag, short],
+            [0, one] => vec![tag, 0x81, one],
+            [high, low] => vec![tag, 0x82, high, low],
+        };
+        [&head, content].concat()
+    }
+
+    /// The same certificate as one of version 1: without a version and without extensions.
+    fn of_version_1(certificate: &CertificateDer<'_>, key: &KeyPair) -> CertificateDer<'static> {
+        let (whole, _) = expect(certificate, SEQUENCE).expect("a certificate");
+        let (signed, rest) = expect(whole, SEQUENCE).expect("what is signed");
+        let (_, _, after_version) = element(signed).expect("a version");
+        let mut left = after_version;
+        for _ in 0..6 {
+            left = element(left).expect("serial to key").2;
+        }
+        let signed = wrap(SEQUENCE, &after_version[..after_version.len() - left.len()]);
+        let after_algorithm = element(rest).expect("an algorithm").2;
+        let algorithm = &rest[..rest.len() - after_algorithm.len()];
+        let signature = key.sign(&signed).expect("signed");
+        let signature = wrap(3, &[&[0][..], &signature].concat());
+        CertificateDer::from(wrap(SEQUENCE, &[&signed[..], algorithm, &signature].concat()))
+    }
+
+    /// A server that shows a certificate, and its port.
+    fn serve(
+        certificate: CertificateDer<'static>,
+        key: &KeyPair,
+        version: &'static SupportedProtocolVersion,
+    ) -> u16 {
+        let provider = rustls::crypto::ring::default_provider();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let key = provider.key_provider.load_private_key(key).expect("a usable key");
+        let shown = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
+        let config = ServerConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_no_client_auth()
+            .with_cert_resolver(std::sync::Arc::new(shown));
+        let config = std::sync::Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut connection = ServerConnection::new(config.clone()).expect("a connection");
+                let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+                let mut some = [0; 1000];
+                if tls.read(&mut some).is_ok() {
+                    drop(tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
+                    connection.send_close_notify();
+                    drop(connection.complete_io(&mut stream));
+                }
+            }
+        });
+        port
+    }
+
+    fn pem(certificate: &CertificateDer<'_>) -> String {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_stands_in_ca_file_is_trusted_as_it_is_and_no_other() {
+        let (named, bare, authority) =
+            (made(false, &["localhost"]), made(false, &[]), made(true, &["localhost"]));
+        let other = made(true, &["localhost"]);
+        let old = (of_version_1(&bare.0, &bare.1), bare.1.serialize_der());
+        let old = (old.0, KeyPair::try_from(old.1).expect("the same key"));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (what, (certificate, key)) in
+            [("named", named), ("bare", bare), ("authority", authority), ("version 1", old)]
+        {
+            for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+                let port = serve(certificate.clone(), &key, version);
+                let url = parse_url(&format!("https://localhost:{port}/")).expect("a URL");
+                for (pinned, is_trusted) in [(&certificate, true), (&other.0, false)] {
+                    std::fs::write(file.path(), pem(pinned)).expect("written");
+                    let ca_file = Some(file.path().to_owned());
+                    let network = Settings { ca_file, ..settings(Duration::from_secs(5)) };
+                    let http = Http::new(&network).expect("a client");
+                    let answer = get(&http, url.clone()).await;
+                    let said = format!("{what} {version:?} {answer:?}");
+                    assert_eq!(answer.is_ok(), is_trusted, "{said}");
+                    assert!(is_trusted || said.contains("certificate"), "{said}");
+                }
+            }
+        }
+        // A key that is not the certificate's proves nothing.
+        let (certificate, _) = made(false, &[]);
+        let port = serve(certificate.clone(), &made(false, &[]).1, &rustls::version::TLS13);
+        std::fs::write(file.path(), pem(&certificate)).expect("written");
+        let ca_file = Some(file.path().to_owned());
+        let http = Http::new(&Settings { ca_file, ..settings(Duration::from_secs(5)) });
+        let url = parse_url(&format!("https://localhost:{port}/")).expect("a URL");
+        assert!(get(&http.expect("a client"), url).await.is_err());
+    }
 }

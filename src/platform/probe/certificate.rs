@@ -11,9 +11,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
+use crate::platform::der::{SEQUENCE, element, expect, from_issuer};
+
 /// Each step of the look may take so long.
 const LIMIT: Duration = Duration::from_secs(5);
-const SEQUENCE: u8 = 0x30;
 /// `2.5.4.3`, a common name, and `2.5.4.10`, an organisation.
 const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
 
@@ -86,36 +87,9 @@ impl ServerCertVerifier for Witness {
     }
 }
 
-/// Takes one element of DER off the front: its tag, its content, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7F => (usize::from(*first), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
-/// Takes one element of a kind, and returns its content and what follows.
-fn expect(der: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
-    element(der).filter(|(tag, _, _)| *tag == kind).map(|(_, content, rest)| (content, rest))
-}
-
 /// Returns the common name or the organisation of a certificate's issuer.
 fn issuer_of(certificate: &[u8]) -> Option<String> {
-    let (whole, _) = expect(certificate, SEQUENCE)?;
-    let (signed, _) = expect(whole, SEQUENCE)?;
-    // The version, which may be left out, the serial number, the algorithm; then the issuer.
-    let (tag, _, after) = element(signed)?;
-    let rest = if tag == 0xA0 { element(after)?.2 } else { after };
-    let (_, rest) = expect(rest, SEQUENCE)?;
-    let (issuer, _) = expect(rest, SEQUENCE)?;
+    let (issuer, _) = expect(from_issuer(certificate)?, SEQUENCE)?;
     NAMES.iter().find_map(|name| attribute(issuer, name))
 }
 

@@ -1,4 +1,4 @@
-//! Where things are: keys, addresses, signatures, and the ids by which uploads are remembered.
+//! Where things are: keys, addresses, and the ids by which uploads are remembered.
 //!
 //! An upload at S3 is known by its key and its id together; it is remembered as the resource that
 //! every call about it names: `KEY?uploadId=ID`. A file of one part has no upload; it is remembered
@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Url};
-use rusty_s3::signing;
+use reqwest::Url;
 
-use super::{S3Request, SIGNATURE_LIFE_S, Settings};
+use super::{S3Request, Settings};
 use crate::model::{Failure, FailureKind, RemoteUploadId, Target, WallTime};
 use crate::platform::answer::parse_time;
-use crate::platform::credential::Keys;
 use crate::platform::http::base_url;
+use crate::platform::signature::{escaped, query};
 
 /// Longest key, in bytes.
 const KEY_MAX: usize = 1024;
@@ -32,7 +31,7 @@ pub(super) struct Addressing {
 
 impl Addressing {
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let mut bucket = base_url(&settings.base_url)?;
+        let mut bucket = base_url(&settings.base_url, settings.allow_plain_http)?;
         bucket.set_query(None);
         bucket.set_fragment(None);
         let bad = |why: &str| Failure::new(FailureKind::BadRequest, why);
@@ -49,40 +48,19 @@ impl Addressing {
         Ok(Self { bucket, region: settings.region.clone() })
     }
 
-    /// Returns the signed address of an object or of the bucket.
-    pub(super) fn sign(
-        &self,
-        method: &Method,
-        ask: &S3Request<'_>,
-        headers: &[(String, String)],
-        (keys, at): (&Keys, WallTime),
-    ) -> Result<Url, Failure> {
+    /// Returns the address of an object or of the bucket.
+    pub(super) fn url(&self, ask: &S3Request<'_>) -> Url {
         let mut url = self.bucket.clone();
         let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{path}/{}", ask.key.map(encoded).unwrap_or_default()));
-        let time = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
-        let method = match method.as_str() {
-            "GET" => rusty_s3::Method::Get,
-            "HEAD" => rusty_s3::Method::Head,
-            "PUT" => rusty_s3::Method::Put,
-            "POST" => rusty_s3::Method::Post,
-            "DELETE" => rusty_s3::Method::Delete,
-            _ => return Err(Failure::new(FailureKind::LocalFault, "no such method at S3")),
-        };
-        let query = ask.query.iter().map(|(name, value)| (*name, value.as_str()));
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Ok(signing::sign(
-            &time,
-            method,
-            url,
-            keys.access_key(),
-            keys.secret(),
-            keys.session(),
-            &self.region,
-            SIGNATURE_LIFE_S,
-            query,
-            headers,
-        ))
+        url.set_path(&format!("{path}/{}", escaped(ask.key.unwrap_or_default(), true)));
+        let query = query(ask.query.iter().map(|(name, value)| (*name, value.as_str())));
+        url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
+        url
+    }
+
+    /// Returns the region that signatures name.
+    pub(super) fn region(&self) -> &str {
+        &self.region
     }
 }
 
@@ -94,20 +72,6 @@ pub(in crate::platform) fn signed_until(url: &Url) -> Option<WallTime> {
     let from = of("X-Amz-Date").and_then(|text| parse_time(&text));
     let end = from.zip(seconds("X-Amz-Expires")).map(|(from, life)| from.after(life));
     end.or_else(|| seconds("Expires").map(|end| WallTime(0).after(end)))
-}
-
-/// Escapes every byte of a key that may mean something in an address; a slash separates.
-fn encoded(key: &str) -> String {
-    let mut path = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                path.push(char::from(byte));
-            }
-            _ => path.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    path
 }
 
 /// Returns the key of a file.

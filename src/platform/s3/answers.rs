@@ -9,7 +9,7 @@ use crate::platform::answer::{answered, clip, page, patience, retry_after};
 use crate::platform::http::Response;
 
 /// Which call an answer belongs to, as far as its meaning depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum S3Call {
     Create,
     /// Anything about one upload in progress.
@@ -58,6 +58,17 @@ pub(super) fn refusal(call: S3Call, response: &Response, now: WallTime) -> Optio
     let kind = kind_of(call, response, code, (is_foreign, is_expired), now);
     let message = message(call, response, error.as_ref());
     Some(answered(response, kind, message))
+}
+
+/// Returns whether a refusal may be for something in the request that the storage does not know.
+pub(super) fn is_of_the_unknown(response: &Response) -> bool {
+    let code = || wire::error(&response.body).map_or_else(String::new, |error| error.code);
+    let general = ["", "NotImplemented", "InvalidArgument", "InvalidRequest", "BadRequest"];
+    match response.status {
+        501 => true,
+        400 => general.contains(&code().as_str()),
+        _ => false,
+    }
 }
 
 fn is_html(body: &[u8]) -> bool {
@@ -120,7 +131,6 @@ fn kind_of(
             _ => FailureKind::Quota,
         },
         (407, _) => FailureKind::Unreachable,
-        (501, _) if call.is_conditional() => FailureKind::ServerFault,
         (501, _) => FailureKind::BadRequest,
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,

@@ -1,28 +1,26 @@
-//! Objects: looked at, sent in one request; and whether we may write at all.
+//! Objects: looked at, sent in one request.
 //!
 //! A file of one part is one `PutObject`: nothing is begun and nothing can be left over. A token in
 //! the object's metadata says later whether it was our request that made it.
 
 use reqwest::Method;
 
-use super::address::{key_of, single_id, upload_id};
+use super::address::{key_of, single_id};
 use super::answers::S3Call;
 use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
-use super::{Encryption, S3, S3Request};
+use super::{Encryption, S3, S3Request, wire};
 use crate::model::{
-    ByteCount, ContentMark, Description, Failure, FailureKind, Maker, Md5, PartNumber, PartSize,
+    ByteCount, ContentMark, Failure, FailureKind, Learned, Maker, Md5, PartNumber, PartSize,
     RemoteFile, RemoteFileId, Stored, Target,
 };
 use crate::platform::answer::{answered, is_keyed, page, parse_date, stored, told};
 use crate::platform::contract::{BeginRequest, PartBody, Whole, WholeRequest};
-use crate::platform::credential::read_secret_bytes;
 use crate::platform::http::Response;
 use crate::platform::mark;
+use crate::platform::secret::read_secret_bytes;
 
 /// Bytes of an object that are read at once.
 const READ_BYTES: u64 = 1024 * 1024;
-/// The object of the check, which is never completed.
-pub(super) const PROBE: &str = ".dropferry-check";
 
 impl S3 {
     pub(super) async fn locate_object(
@@ -36,7 +34,7 @@ impl S3 {
                 Ok(Some(RemoteFile { maker: maker_of(&response), ..file }))
             }
             // Without permission to list, a missing object looks like a forbidden one.
-            Err(failure) if failure.status == Some(403) => Ok(None),
+            Err(failure) if is_hidden(&failure) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -64,8 +62,11 @@ impl S3 {
 
     /// Turns an object's headers into what is known of it. An object of many parts that somebody
     /// else put there tells its part size by its first part.
-    async fn known(&self, key: &str, head: &Response) -> Result<RemoteFile, Failure> {
-        let size = length_of(head);
+    pub(super) async fn known(&self, key: &str, head: &Response) -> Result<RemoteFile, Failure> {
+        let size = match length_of(head) {
+            Some(size) => Some(size),
+            None => self.size_otherwise(key).await?,
+        };
         let etag = told(head).etag;
         let mut part_size = head.header(PART_SIZE_HEADER).and_then(|text| text.parse().ok());
         if part_size.is_none() && etag.as_str().contains('-') {
@@ -84,6 +85,29 @@ impl S3 {
             etag: Some(etag).filter(|etag| !etag.as_str().is_empty()),
             maker: None,
         })
+    }
+
+    /// Asks for the size of an object whose headers do not say it, as gateways that compress leave it out:
+    /// by reading one byte, else by a list.
+    async fn size_otherwise(&self, key: &str) -> Result<Option<ByteCount>, Failure> {
+        let mut headers = self.customer_key()?;
+        headers.push(("range".to_owned(), "bytes=0-0".to_owned()));
+        let ask = S3Request::object(key).headers(headers);
+        let first = self.call(S3Call::Get, Method::GET, ask).await;
+        let range = first.as_ref().ok().and_then(|first| first.header("content-range"));
+        let whole = range.and_then(|range| range.rsplit_once('/')?.1.trim().parse().ok());
+        if whole.is_some() {
+            return Ok(whole.and_then(ByteCount::of_file));
+        }
+        let ask = S3Request::default().query("list-type", "2").query("max-keys", "1");
+        let listed = self.call(S3Call::General, Method::GET, ask.query("prefix", key)).await;
+        let size = listed.ok().and_then(|listed| wire::size_of(&listed.body, key));
+        match (size, first) {
+            (Some(size), _) => Ok(ByteCount::of_file(size)),
+            // It may be there again later.
+            (None, Err(failure)) if failure.status.is_none() => Err(failure),
+            (None, _) => Ok(None),
+        }
     }
 
     /// Makes an object of one part.
@@ -129,7 +153,8 @@ impl S3 {
         let key = key_of(&begun.target)?;
         let remote = begun.remote(single_id(&key, &begun.token))?;
         let whole = |(stored, file)| Ok(Whole { remote, stored, file });
-        if request.looks && !begun.overwrite && !self.is_known_free(&key).await {
+        let looks = request.looks || self.options.are_left_out(Learned::NoConditions);
+        if looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
@@ -144,7 +169,7 @@ impl S3 {
                     return Err(Failure::new(FailureKind::NameTaken, message));
                 }
                 // Without permission to list, a missing object looks like a forbidden one.
-                Err(failure) if failure.status == Some(403) => {}
+                Err(failure) if is_hidden(&failure) => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -260,34 +285,12 @@ impl S3 {
             (name("key-md5"), STANDARD.encode(Md5::digest(&key))),
         ])
     }
+}
 
-    /// Does what an upload does, on an object of its own that is never completed, and names the
-    /// permission that is missing. What an earlier check left behind, for its answer was lost, is
-    /// removed; so another machine may remove ours meanwhile.
-    pub(super) async fn check(&self) -> Result<(), Failure> {
-        let target = Target { folders: Vec::new(), name: PROBE.into() };
-        let part_size = PartSize::new(super::TRAITS.limits.size_min.0)
-            .ok_or_else(|| Failure::new(FailureKind::LocalFault, "parts of no length"))?;
-        let request = BeginRequest {
-            target,
-            size: ByteCount(0),
-            part_size,
-            overwrite: false,
-            description: Description::default(),
-            token: String::new(),
-            replaces: None,
-        };
-        for left in self.uploads_of(PROBE).await? {
-            self.abort_upload(&upload_id(PROBE, &left.id)).await?;
-        }
-        let created = self.create(PROBE, &request).await?;
-        let listed = self.listed_parts(&created).await;
-        self.abort_upload(&created.id).await?;
-        match listed {
-            Err(failure) if failure.kind != FailureKind::UploadGone => Err(failure),
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
+/// Returns whether a refused look may be at something that is not there: without permission to list, that
+/// looks forbidden.
+pub(super) fn is_hidden(failure: &Failure) -> bool {
+    failure.status == Some(403) && failure.kind != FailureKind::ServerFault
 }
 
 /// A head has no body by which a portal's page could be told: a storage names the object's ETag, or

@@ -2,6 +2,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::model::{PartNumber, PartSize};
 use crate::platform::bench::{self, body};
+use crate::platform::contract::RightState;
 use crate::platform::http::stub::{Reply, Seen, Stub};
 
 type Bench = bench::Bench<S3>;
@@ -16,16 +17,24 @@ fn bench_with(
 ) -> Bench {
     let stub = Stub::start(handler);
     let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
-    let settings = Settings {
+    let settings = Settings { encryption, ..settings(&stub) };
+    let (link, file) = bench::link(text, Some(10_000.0), Clock::real().into());
+    let platform = S3::new(&settings, link).expect("a client");
+    Bench { stub, platform, file }
+}
+
+fn settings(stub: &Stub) -> Settings {
+    Settings {
         base_url: stub.url("/"),
         region: "eu-central-1".into(),
         bucket: "bkt".into(),
         path_style: true,
-        encryption,
-    };
-    let (link, file) = bench::link(text, Some(10_000.0), Clock::real().into());
-    let platform = S3::new(&settings, link).expect("a client");
-    Bench { stub, platform, file }
+        allow_plain_http: false,
+        object: ObjectSettings::default(),
+        requester_pays: false,
+        encryption: Encryption::Bucket,
+        checks: CheckSettings { prefix: "runs/".into(), tags: vec!["lab".into()] },
+    }
 }
 
 fn request(size: u64) -> BeginRequest {
@@ -108,7 +117,9 @@ async fn an_upload_of_many_parts_from_begin_to_complete() {
     let text = String::from_utf8(seen[3].body.clone()).expect("text");
     assert!(text.contains("<PartNumber>3</PartNumber><ETag>&quot;cccc"), "{text}");
     assert!(seen.iter().all(|seen| !seen.path.contains("planted-secret")));
-    assert!(seen.iter().all(|seen| seen.header("authorization").is_none()));
+    let signed = |seen: &Seen| seen.header("authorization").is_some_and(|a| a.starts_with("AWS4-"));
+    assert!(seen.iter().all(signed));
+    assert!(seen.iter().all(|seen| !seen.path.contains("X-Amz-")), "it is not in the address");
 }
 
 #[tokio::test]
@@ -221,9 +232,14 @@ async fn parts_are_listed_page_after_page_and_never_in_circles() {
     let circle =
         "<L><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker></L>";
     let circling = bench(move |_| Reply::new(200, circle));
-    let failure = circling.platform.list_parts(&many()).await.expect_err("no end");
-    assert_eq!(failure.kind, FailureKind::BadAnswer);
+    let listed = circling.platform.list_parts(&many()).await;
+    assert_eq!(listed, Ok(None), "a list without end is not believed");
     assert_eq!(circling.stub.seen().len(), 2);
+    let cut = "<L><IsTruncated>true</IsTruncated>\
+               <Part><PartNumber>1</PartNumber><ETag>a</ETag></Part></L>";
+    let cut = bench(move |_| Reply::new(200, cut));
+    let listed = cut.platform.list_parts(&many()).await;
+    assert_eq!(listed, Ok(None), "what is left out is not taken for missing");
     let bare = bench(|_| Reply::new(200, "<L><Part><PartNumber>1</PartNumber></Part></L>"));
     assert_eq!(
         bare.platform.list_parts(&many()).await,
@@ -524,4 +540,268 @@ fn a_page_of_a_thousand_objects_with_all_that_servers_say_is_read() {
     let body =
         format!("<ListBucketResult><IsTruncated>false</IsTruncated>{objects}</ListBucketResult>");
     assert_eq!(wire::names(body.as_bytes()).expect("read").names.len(), 1000);
+}
+
+/// Who holds what: the operations that a key may use, of `create part list abort head tag find`.
+fn with_rights(rights: &'static str) -> Bench {
+    bench(move |seen| {
+        let is_about = |name: &str| seen.path.contains(name);
+        let what = match seen.method.as_str() {
+            "POST" if seen.header("x-amz-tagging").is_some() => "tag",
+            "POST" => "create",
+            "PUT" => "part",
+            "DELETE" => "abort",
+            "HEAD" => "head",
+            _ if is_about("list-type=2") => "find",
+            _ => "list",
+        };
+        if !rights.split(' ').any(|right| right == what) {
+            return Reply::new(
+                403,
+                if what == "head" { String::new() } else { error("AccessDenied") },
+            );
+        }
+        match what {
+            "create" | "tag" => Reply::new(200, "<R><UploadId>u1</UploadId></R>"),
+            "part" => Reply::new(200, "").with("etag", "\"e\""),
+            "abort" => Reply::new(204, ""),
+            "head" => Reply::new(404, ""),
+            "find" => Reply::new(
+                200,
+                "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+            ),
+            _ => Reply::new(200, "<R><IsTruncated>false</IsTruncated></R>"),
+        }
+    })
+}
+
+#[tokio::test]
+async fn each_right_is_tried_below_the_prefix_and_nothing_is_left() {
+    for (rights, expected) in [
+        ("create part list abort head tag", "+put +list +head +abort +tag"),
+        ("create part list abort head find", "+put +list +head +abort -tag"),
+        ("create part list abort tag find", "+put +list -head +abort +tag"),
+        ("create part list abort tag", "+put +list ?head +abort +tag"),
+        ("create part list head tag", "+put +list +head -abort +tag"),
+        ("create part abort head tag", "+put -list +head +abort +tag"),
+        ("create list abort head tag", "-put +list +head +abort +tag"),
+        ("part list abort head", "-put"),
+    ] {
+        let bench = with_rights(rights);
+        let found = bench.platform.check_rights().await.expect("answers");
+        let found = found.iter().map(|right| {
+            let state = match right.state {
+                RightState::Granted => '+',
+                RightState::Refused(_) => '-',
+                RightState::Unknown(_) | RightState::NotTried => '?',
+            };
+            format!("{state}{}", right.right.split(' ').next().expect("a word"))
+        });
+        assert_eq!(found.collect::<Vec<_>>().join(" "), expected, "{rights}");
+        let lines = lines(&bench);
+        let own = |line: &String| {
+            line.contains("/bkt/runs/.dropferry-check-")
+                || line.contains("prefix=runs%2F.dropferry-check-")
+        };
+        assert!(lines.iter().all(own), "{lines:?}");
+        let begun = lines.iter().filter(|line| line.starts_with("POST")).count();
+        let ended = lines.iter().filter(|line| line.starts_with("DELETE")).count();
+        assert!(ended == 1 || begun <= 2 && !rights.contains("create"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_destination_is_asked_by_one_look_below_the_prefix() {
+    let looks = with_rights("head");
+    looks.platform.check_access().await.expect("who says that nothing is there takes our keys");
+    assert_eq!(lines(&looks), ["HEAD /bkt/runs/.dropferry-check?"]);
+    let writes = with_rights("create");
+    writes.platform.check_access().await.expect("a key may only write, and not abort");
+    let none = with_rights("list abort");
+    let failure = none.platform.check_access().await.expect_err("nothing may be written");
+    assert_eq!(failure.kind, FailureKind::Unauthorized, "{failure}");
+}
+
+#[tokio::test]
+async fn an_object_is_made_with_the_class_and_the_rights_that_are_configured() {
+    let stub = Stub::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::new(200, "<R><UploadId>u1</UploadId></R>"),
+        "HEAD" => Reply::new(404, ""),
+        _ => Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")),
+    });
+    let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n\
+        aws_session_token = temporary\n";
+    let object = ObjectSettings {
+        storage_class: Some("DEEP_ARCHIVE".into()),
+        acl: Some("bucket-owner-full-control".into()),
+    };
+    let settings = Settings { object, requester_pays: true, ..settings(&stub) };
+    let (link, file) = bench::link(text, Some(10_000.0), Clock::real().into());
+    let platform = S3::new(&settings, link).expect("a client");
+    let bench = Bench { stub, platform, file };
+    sent_whole(&bench, true).await.expect("sent");
+    bench.platform.begin(&request(25)).await.expect("begun");
+    for seen in bench.stub.seen() {
+        assert_eq!(seen.header("x-amz-request-payer"), Some("requester"));
+        assert_eq!(seen.header("x-amz-security-token"), Some("temporary"));
+        let signed = seen.header("authorization").expect("signed");
+        assert!(signed.contains("x-amz-request-payer;x-amz-security-token"), "{signed}");
+        if seen.method != "HEAD" {
+            assert_eq!(seen.header("x-amz-storage-class"), Some("DEEP_ARCHIVE"), "{}", seen.line());
+            assert_eq!(seen.header("x-amz-acl"), Some("bucket-owner-full-control"));
+        }
+    }
+}
+
+/// Makes an attempt after another until one passes, and returns their count.
+async fn attempts<T>(mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> usize {
+    for count in 1..=6 {
+        match attempt().await {
+            Ok(_) => return count,
+            Err(failure) => assert_eq!(failure.kind, FailureKind::ServerFault, "{failure}"),
+        }
+    }
+    panic!("no attempt passes");
+}
+
+/// A storage that refuses a header line, with or without its name.
+fn refusing(line: &'static str, status: u16, is_named: bool) -> Bench {
+    bench(move |seen| {
+        if seen.header(line).is_some() {
+            let named = format!("Unsupported header '{line}' received for this API call.");
+            let said = if is_named { named } else { "no".to_owned() };
+            let code = if status == 501 { "NotImplemented" } else { "InvalidArgument" };
+            let body = format!("<Error><Code>{code}</Code><Message>{said}</Message></Error>");
+            return Reply::new(status, body);
+        }
+        match seen.method.as_str() {
+            "HEAD" => Reply::new(404, ""),
+            "POST" => Reply::new(200, "<R><ETag>e</ETag><UploadId>u1</UploadId></R>"),
+            _ => Reply::new(200, "").with("etag", format!("\"{DIGEST}\"")),
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_line_that_a_storage_does_not_know_is_left_out_and_no_other() {
+    let all = [
+        ("x-amz-mp-object-size", Learned::NoObjectSize),
+        ("if-none-match", Learned::NoConditions),
+        ("x-amz-tagging", Learned::NoTags),
+        ("content-md5", Learned::NoContentMd5),
+    ];
+    for ((line, what), status, is_named) in all
+        .into_iter()
+        .flat_map(|one| [(one, 501, true), (one, 501, false), (one, 400, true), (one, 400, false)])
+    {
+        let bench = refusing(line, status, is_named);
+        let platform = &bench.platform;
+        let put = async || {
+            let mut request = whole(false);
+            request.begun.description.tags = vec!["lab".to_owned()];
+            let md5 = Some(crate::model::Md5([0xab; 16]));
+            let body = crate::platform::contract::PartBody { md5, ..body(b"12345") };
+            platform.put_whole(&request, body).await
+        };
+        attempts(async || put().await).await;
+        attempts(async || platform.complete(&completing()).await).await;
+        assert_eq!(platform.known(), [what], "{line} {status} {is_named}");
+        let news = platform.news();
+        assert_eq!((news.len(), news[0].0), (1, what));
+        let before = bench.stub.seen().len();
+        assert_eq!(attempts(async || put().await).await, 1, "{line}: it is remembered");
+        let seen = bench.stub.seen();
+        let sent = seen[before..].iter().find(|seen| seen.method == "PUT").expect("sent");
+        for (other, _) in &all[1..] {
+            assert_eq!(sent.header(other).is_some(), *other != line, "{other} {line}");
+        }
+        let next = refusing(line, status, is_named);
+        next.platform.know(what);
+        attempts(async || next.platform.complete(&completing()).await).await;
+        assert!(next.platform.news().is_empty(), "it is no news to another client");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_file_itself_costs_no_line_and_ends() {
+    for (status, code) in [(400, "InvalidArgument"), (400, "BadDigest"), (400, "KeyTooLongError")] {
+        let bench = bench(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(404, ""),
+            _ => Reply::new(status, error(code)),
+        });
+        let mut kinds = Vec::new();
+        for _ in 0..4 {
+            kinds.push(sent_whole(&bench, false).await.expect_err("refused").kind);
+        }
+        let passing = FailureKind::ServerFault;
+        match code {
+            "InvalidArgument" => {
+                assert_eq!(kinds[..3], [passing, passing, FailureKind::BadRequest])
+            }
+            "BadDigest" => assert_eq!(kinds, [FailureKind::PartRejected; 4]),
+            _ => assert_eq!(kinds, [FailureKind::BadRequest; 4]),
+        }
+        assert!(bench.platform.known().is_empty() && bench.platform.news().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_the_headers_do_not_say_is_read_or_listed() {
+    let key = crate::model::RemoteFileId::new(KEY);
+    let listed = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents>\
+        <Key>runs/a b/x+y#1.gz</Key><Size>25</Size></Contents></ListBucketResult>";
+    for (reads, lists, expected) in
+        [(true, false, Some(25)), (false, true, Some(25)), (false, false, None)]
+    {
+        let bench = bench(move |seen| match seen.method.as_str() {
+            _ if seen.path.contains("list-type=2") && lists => Reply::new(200, listed),
+            "GET" if seen.header("range").is_some() && reads => {
+                Reply::new(206, "x").with("content-range", "bytes 0-0/25")
+            }
+            _ => Reply::new(403, error("AccessDenied")),
+        });
+        let head = Response {
+            status: 200,
+            headers: header_map([("etag", "\"e\"")].into_iter()).expect("one"),
+            body: Bytes::new(),
+        };
+        let file = bench.platform.known(key.as_str(), &head).await.expect("known");
+        assert_eq!(file.size.map(|size| size.0), expected, "{reads} {lists}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_corrected_by_the_refusal_and_by_nothing_else() {
+    // 2026-11-21T00:00:00Z, and two hours later at the storage.
+    let ours = WallTime(1_795_219_200_000_000_000);
+    let theirs = "Sat, 21 Nov 2026 02:00:00 GMT";
+    for (status, body) in [
+        (403, error("RequestTimeTooSkewed")),
+        (403, error("AccessDenied")),
+        (400, error("AccessDenied")),
+        (400, String::new()),
+        (403, String::new()),
+    ] {
+        let stub = Stub::start(move |seen| match seen.header("x-amz-date") {
+            Some("20261121T020000Z") => Reply::new(404, "").with("date", theirs),
+            _ => Reply::new(status, body.clone()).with("date", theirs),
+        });
+        let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
+        let (link, _file) = bench::link(text, Some(10_000.0), bench::frozen(ours));
+        let platform = S3::new(&settings(&stub), link).expect("a client");
+        let target = bench::target(&["runs"], "a");
+        let failure = platform.locate(&target).await.expect_err("signed by a wrong clock");
+        assert_eq!(failure.kind, FailureKind::ServerFault, "{failure}");
+        assert!(failure.message.contains("clock is 120 min behind"), "{failure}");
+        assert_eq!(platform.locate(&target).await, Ok(None));
+    }
+    let stub = Stub::start(move |_| Reply::new(404, "").with("date", theirs));
+    let text = "[default]\naws_access_key_id = AKID\naws_secret_access_key = planted-secret\n";
+    let (link, _file) = bench::link(text, Some(10_000.0), bench::frozen(ours));
+    let platform = S3::new(&settings(&stub), link).expect("a client");
+    for _ in 0..3 {
+        assert_eq!(platform.locate(&bench::target(&["runs"], "a")).await, Ok(None));
+    }
+    let dates = stub.seen().into_iter().map(|seen| seen.header("x-amz-date").map(str::to_owned));
+    assert!(dates.into_iter().all(|date| date.as_deref() == Some("20261121T000000Z")));
 }

@@ -78,6 +78,15 @@ fn parse(body: &[u8]) -> Option<Element> {
     (open.len() == 1).then(|| open.pop()).flatten()?.children.pop()
 }
 
+/// Returns the text of the first element of a name, wherever it stands.
+pub(in crate::platform) fn text_in(body: &[u8], name: &str) -> Option<String> {
+    fn find<'a>(element: &'a Element, name: &str) -> Option<&'a str> {
+        let below = || element.children.iter().find_map(|child| find(child, name));
+        element.text_of(name).or_else(below)
+    }
+    find(&parse(body)?, name).map(str::to_owned)
+}
+
 /// What a storage says when it refuses.
 #[derive(Debug)]
 pub(super) struct Error {
@@ -106,7 +115,7 @@ pub(super) fn created(body: &[u8]) -> Option<String> {
 /// One page of the parts of an upload.
 #[derive(Debug)]
 pub(super) struct Parts {
-    /// `None` where the storage shows a part without its ETag.
+    /// `None` where the storage shows a part without its ETag, or does not say how the list goes on.
     pub(super) parts: Option<Vec<RemotePart>>,
     /// Where the next page begins.
     pub(super) next: Option<u32>,
@@ -121,8 +130,9 @@ pub(super) fn parts(body: &[u8]) -> Option<Parts> {
     };
     let is_truncated = root.text_of("IsTruncated") == Some("true");
     let marker = root.text_of("NextPartNumberMarker").and_then(|text| text.parse().ok());
+    let is_whole = !is_truncated || marker.is_some();
     Some(Parts {
-        parts: root.all("Part").map(part).collect(),
+        parts: root.all("Part").map(part).collect::<Option<_>>().filter(|_| is_whole),
         next: marker.filter(|_| is_truncated),
     })
 }
@@ -181,6 +191,13 @@ pub(super) fn names(body: &[u8]) -> Option<ListedNames> {
     // A name may begin or end with white space.
     let names = root.all("Contents").map(|element| Some(element.child("Key")?.text.clone()));
     Some(ListedNames { names: names.collect::<Option<_>>()?, next })
+}
+
+/// Reads the size of an object in a list that begins with its key.
+pub(super) fn size_of(body: &[u8], key: &str) -> Option<u64> {
+    let root = parse(body)?;
+    let object = root.all("Contents").find(|object| object.text_of("Key") == Some(key.trim()))?;
+    object.text_of("Size")?.parse().ok()
 }
 
 pub(super) fn is_completed(body: &[u8]) -> bool {

@@ -6,8 +6,8 @@ use rusqlite::OptionalExtension;
 
 use super::Snapshot;
 use crate::model::{
-    DestinationName, FormerTarget, PlaceHolder, PlaceSource, SourcePath, Target, TargetAddress,
-    TargetId, UploadId,
+    DestinationName, FormerTarget, Learned, PlaceHolder, PlaceSource, SourcePath, Target,
+    TargetAddress, TargetId, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
@@ -91,6 +91,26 @@ impl Snapshot {
         let mut found = read().map_err(|source| self.failed(source))?;
         found.retain(|former| former.address.as_ref().is_none_or(|at| !own.contains(at)));
         Ok(found)
+    }
+
+    /// Returns what the answers of targets have shown, for good, and since when that is known.
+    pub fn learned(
+        &self,
+        of: &[TargetAddress],
+    ) -> std::result::Result<Vec<(Learned, WallTime)>, Error> {
+        let sql = "SELECT a.platform, a.base_url, a.container, l.what, l.at_ns \
+            FROM target_learned l JOIN targets a ON a.id = l.target_id ORDER BY l.what";
+        let read = |row: &rusqlite::Row<'_>| {
+            let (platform, base_url) = (row.get(0)?, row.get(1)?);
+            let address = TargetAddress { platform, base_url, container: row.get(2)? };
+            let what = Learned::parse(row.get_ref(3)?.as_str()?);
+            Ok((address, what.map(|what| (what, row.get(4).map(WallTime)))))
+        };
+        let rows: Vec<_> = self.list(sql, read).map_err(|source| self.failed(source))?;
+        let ours = rows.into_iter().filter(|(address, _)| of.contains(address));
+        let learned = ours.filter_map(|(_, learned)| learned);
+        let learned = learned.map(|(what, at)| at.map(|at| (what, at)));
+        learned.collect::<Result<_>>().map_err(|source| self.failed(source))
     }
 
     /// Returns every target that was ever known.

@@ -10,7 +10,7 @@ use crate::config::resolve::Resolver;
 use crate::config::{Platform, raw};
 use crate::engine::settings::ExportSettings;
 use crate::model::ExportMode;
-use crate::platform::http::{is_header_name, parse_url};
+use crate::platform::http::{base_url, is_header_name};
 use crate::platform::s3::Encryption;
 use crate::platform::{basespace, gjirafa_vp, s3, sevenbridges};
 
@@ -144,7 +144,7 @@ impl Resolver<'_> {
             let message = format!("bucket = {bucket:?} is no name of a bucket");
             self.problem(at.clone(), message, None);
         }
-        let host = parse_url(&of.base_url).ok();
+        let host = base_url(&of.base_url, of.allow_plain_http).ok();
         let is_amazon = host.as_ref().and_then(|url| url.host_str()).is_some_and(|host| {
             host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
         });
@@ -162,10 +162,35 @@ impl Resolver<'_> {
             Some("customer") => self.customer_key(&of, raw.customer_key_file),
             Some(_) | None => Encryption::Bucket,
         };
-        let settings =
-            s3::Settings { base_url: of.base_url, region, bucket, path_style, encryption };
-        let target = TargetKeys::new(Platform::S3(settings), raw.prefix.unwrap_or_default());
+        let prefix = raw.prefix.unwrap_or_default();
+        let settings = s3::Settings {
+            object: s3::ObjectSettings {
+                storage_class: self.header_word("storage_class", raw.storage_class),
+                acl: self.header_word("acl", raw.acl),
+            },
+            base_url: of.base_url,
+            region,
+            bucket,
+            path_style,
+            allow_plain_http: of.allow_plain_http,
+            requester_pays: raw.requester_pays,
+            encryption,
+            checks: s3::CheckSettings { prefix: fixed_part(&prefix), tags: raw.tags.clone() },
+        };
+        let target = TargetKeys::new(Platform::S3(settings), prefix);
         Some(TargetKeys { metadata: raw.metadata, tags: raw.tags, ..target })
+    }
+
+    /// Returns a word that goes in a header line; which there are is the storage's to say.
+    fn header_word(&mut self, key: &str, value: Option<Spanned<String>>) -> Option<String> {
+        let value = value?;
+        let word = value.as_ref();
+        if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = format!("{key} cannot be sent");
+            let hint = "one word, as the storage's documents name it".to_owned();
+            self.problem(Some(value.span()), message, Some(hint));
+        }
+        Some(value.into_inner())
     }
 
     fn customer_key(&mut self, of: &Of<'_>, key: Option<Spanned<String>>) -> Encryption {
@@ -195,6 +220,37 @@ impl Resolver<'_> {
             };
             let message = format!("metadata has the key {key:?}, which S3 cannot carry");
             self.problem(Some(whole.clone()), message, Some(why.into()));
+        }
+    }
+}
+
+/// Returns how the keys below a prefix begin, as far as that is the same for every file.
+fn fixed_part(prefix: &str) -> String {
+    let (fixed, has_words) =
+        prefix.split_once('{').map_or((prefix, false), |(fixed, _)| (fixed, true));
+    let mut names: Vec<_> = fixed.split('/').filter(|name| !name.is_empty()).collect();
+    if (!has_words || fixed.ends_with('/')) && !names.is_empty() {
+        names.push("");
+    }
+    names.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixed_part;
+
+    #[test]
+    fn keys_below_a_prefix_begin_as_far_as_it_has_no_words() {
+        for (prefix, fixed) in [
+            ("", ""),
+            ("/", ""),
+            ("runs", "runs/"),
+            ("/runs//lab/", "runs/lab/"),
+            ("runs/{drop}/", "runs/"),
+            ("runs/x{drop}", "runs/x"),
+            ("{drop}/runs", ""),
+        ] {
+            assert_eq!(fixed_part(prefix), fixed, "{prefix}");
         }
     }
 }

@@ -19,7 +19,9 @@ impl Resolver<'_> {
     ) -> (ChannelKeys, Option<Sender>) {
         self.check_addresses(span, &raw);
         let server = self.server(span, raw.smtp.as_ref(), raw.tls.as_ref());
-        let credential = raw.credential.and_then(|credential| self.password(credential));
+        let credential = raw
+            .credential
+            .and_then(|credential| self.login("the credential of [notify] mail", credential));
         let common = ChannelKeys { name: raw.name, on: raw.on };
         let Some((host, port, tls)) = server else { return (common, None) };
         if tls == mail::Tls::None && credential.is_some() && !is_here(&host) {
@@ -92,18 +94,23 @@ impl Resolver<'_> {
         Some((host.to_owned(), port, asked.unwrap_or(usual)))
     }
 
-    /// Where the password is: a file, or what systemd hands over.
-    fn password(&mut self, raw: Spanned<raw::CredentialKeys>) -> Option<PathBuf> {
+    /// Where a password is: a file, or what systemd hands over.
+    pub(in crate::config::resolve) fn login(
+        &mut self,
+        what: &str,
+        raw: Spanned<raw::CredentialKeys>,
+    ) -> Option<PathBuf> {
         let span = raw.span();
         let inner = raw.into_inner();
-        let file = match (inner.file, inner.systemd, inner.profile) {
-            (Some(file), None, None) => Some(self.below(file.as_ref())),
-            (None, Some(name), None) => (self.environment)("CREDENTIALS_DIRECTORY")
+        let is_other = inner.profile.is_some() || inner.source.is_some();
+        let file = match (inner.file, inner.systemd) {
+            (Some(file), None) if !is_other => Some(self.below(file.as_ref())),
+            (None, Some(name)) if !is_other => (self.environment)("CREDENTIALS_DIRECTORY")
                 .map(|directory| Path::new(&directory).join(name.as_ref())),
             _ => None,
         };
         let Some(file) = file else {
-            let message = "the credential of [notify] mail is not there".to_owned();
+            let message = format!("{what} is not there");
             let hint = "{ file = \"…\" }; or { systemd = \"…\" } in a service with LoadCredential=";
             self.problem(Some(span), message, Some(hint.into()));
             return None;

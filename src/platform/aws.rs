@@ -1,0 +1,188 @@
+//! Keys as the tools of AWS find them: profiles and what those name, the environment, the role of a
+//! machine or a container, a web identity.
+//!
+//! Owns the keys of one such credential, and their renewal: they are fetched at their first use, and again
+//! before they end, so also in the middle of an upload, whose requests are signed one by one. `recipe`
+//! reads the files and the environment and says, without asking anybody, how keys are had; `fetch` does
+//! it.
+//!
+//! *Promises*: requests go by the same client as all others, so by its proxy and its certificates; a
+//! service of the machine's own host is asked without a proxy; keys that are still valid are used for as
+//! long as others cannot be fetched; secrets reach no text. *Never* asks a person anything: what needs a
+//! code or a browser is refused with its cure.
+//!
+//! An own module, for the crates that were looked at do not fit: `reqsign-aws-v4` knows neither
+//! `role_arn` nor `source_profile` nor `sso_session`, splits a `credential_process` at blanks, takes a
+//! file that cannot be read for one that is not there, and signs by the clock of the machine alone;
+//! `aws-config` brings a hundred crates and a client of its own. At a crash nothing is lost.
+
+mod fetch;
+mod recipe;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+
+use self::recipe::Recipe;
+use super::credential::{AwsSource, KeySource, Keys, Version, version_of};
+use super::http::{Http, TimeSource};
+use crate::model::{Failure, FailureKind, Monotonic, WallTime};
+
+/// Others are fetched this long before keys end, or after two thirds of their life where that is sooner.
+const AHEAD: Duration = Duration::from_mins(5);
+/// Keys are fetched no more often than this, whatever is said of them or whatever the clock shows.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
+
+/// Reads a variable of the environment.
+pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Keys, and until when.
+#[derive(Debug, Clone)]
+struct Lease {
+    keys: Keys,
+    /// `None` for keys that do not end.
+    ends_at: Option<WallTime>,
+}
+
+/// What is remembered of the last fetch.
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    fetched_at: Monotonic,
+    renew_at: Option<WallTime>,
+    versions: [Option<Version>; 2],
+}
+
+/// Fetches the keys of one credential.
+pub(crate) struct AwsKeys {
+    source: AwsSource,
+    http: Http,
+    time: TimeSource,
+    /// Where keys are given out when nothing else says it.
+    region: String,
+    environment: Variables,
+    held: Mutex<Option<Held>>,
+    is_refused: AtomicBool,
+}
+
+impl std::fmt::Debug for AwsKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AwsKeys").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl AwsKeys {
+    pub(crate) fn new(
+        source: AwsSource,
+        http: Http,
+        time: impl Into<TimeSource>,
+        region: &str,
+        environment: Variables,
+    ) -> Self {
+        let (held, is_refused) = (Mutex::default(), AtomicBool::new(false));
+        let (time, region) = (time.into(), region.to_owned());
+        Self { source, http, time, region, environment, held, is_refused }
+    }
+
+    async fn current(&self) -> Result<Keys, Failure> {
+        let mut held = self.held.lock().await;
+        let now = self.time.now();
+        let versions = [&self.source.config, &self.source.credentials].map(|f| version_of(f).ok());
+        let was_refused = self.is_refused.load(Ordering::Relaxed);
+        if let Some(known) = held.as_ref() {
+            let is_due = known.renew_at.is_some_and(|at| at <= now.wall) || was_refused;
+            let is_early = now.monotonic.since(known.fetched_at) < PAUSE_MIN;
+            if known.versions == versions && (!is_due || is_early) {
+                return Ok(known.lease.keys.clone());
+            }
+        }
+        match self.fetch().await {
+            Ok(lease) => {
+                self.is_refused.store(false, Ordering::Relaxed);
+                let renew_at = lease.ends_at.map(|end| renewal(now.wall, end));
+                let keys = lease.keys.clone();
+                *held = Some(Held { lease, fetched_at: now.monotonic, renew_at, versions });
+                Ok(keys)
+            }
+            Err(failure) => match held.as_mut() {
+                // They may do: the next request after a pause tries again.
+                Some(known)
+                    if known.lease.ends_at.is_none_or(|end| now.wall < end) && !was_refused =>
+                {
+                    known.fetched_at = now.monotonic;
+                    tracing::debug!(kind = failure.kind.as_str(), "keys could not be renewed");
+                    Ok(known.lease.keys.clone())
+                }
+                Some(_) | None => Err(failure),
+            },
+        }
+    }
+
+    async fn fetch(&self) -> Result<Lease, Failure> {
+        let environment = |name: &str| (self.environment)(name);
+        let recipe = recipe::of(&self.source, &environment).map_err(|why| self.unusable(&why))?;
+        self.follow(&recipe).await
+    }
+
+    fn unusable(&self, why: &str) -> Failure {
+        let message = format!("there are no keys from {}: {why}", self.source);
+        Failure::new(FailureKind::Unauthorized, message)
+    }
+
+    /// Does what a recipe says; a role is assumed with the keys of another.
+    fn follow<'a>(&'a self, recipe: &'a Recipe) -> BoxFuture<'a, Result<Lease, Failure>> {
+        async move {
+            match recipe {
+                Recipe::Keys { access_key, secret, session } => {
+                    let keys = Keys::new(access_key.clone(), secret.clone(), session.clone());
+                    Ok(Lease { keys, ends_at: None })
+                }
+                Recipe::Role { role, from } => {
+                    let lease = self.follow(from).await?;
+                    self.assume(role, &lease.keys).await
+                }
+                Recipe::WebIdentity { role, token_file } => {
+                    self.assume_by_token(role, token_file).await
+                }
+                Recipe::Sso(sso) => self.sso(sso).await,
+                Recipe::Process(command) => self.run(command).await,
+                Recipe::Container => self.container().await,
+                Recipe::Instance => self.instance().await,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl KeySource for AwsKeys {
+    fn keys(&self) -> BoxFuture<'_, Result<Keys, Failure>> {
+        self.current().boxed()
+    }
+
+    fn forget(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Says how keys would be had, asking nobody.
+///
+/// # Errors
+/// Why there are none.
+pub(crate) fn check(
+    source: &AwsSource,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
+    recipe::of(source, environment).map(|recipe| recipe.to_string())
+}
+
+fn renewal(now: WallTime, end: WallTime) -> WallTime {
+    let life = now.until(end);
+    now.after(life.saturating_sub(AHEAD).max(life * 2 / 3))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! Asks for keys: the token service, the portal of SSO, the machine's and the container's own services, a
+//! program.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::recipe::{AwsRole, Sso};
+use super::{AwsKeys, Lease};
+use crate::model::{Failure, FailureKind, WallTime};
+use crate::platform::answer::{clip, parse, parse_date, parse_time};
+use crate::platform::credential::Keys;
+use crate::platform::http::{Request, Response, base_url, header_map, is_own_host};
+use crate::platform::s3::text_in;
+use crate::platform::secret::read_secret;
+use crate::platform::signature::{Signing, query, sha256};
+
+/// A program that prints keys may ask a server far away; longer it is held to be stuck.
+const PROCESS_LIMIT: Duration = Duration::from_mins(1);
+/// Keys are shorter by far.
+const PROCESS_OUTPUT_MAX: u64 = 64 * 1024;
+/// A service on the machine's own host answers at once, or there is none.
+const HOST_LIMIT: Duration = Duration::from_secs(5);
+/// Logins that are looked through for the one of a portal.
+const LOGINS_MAX: usize = 256;
+
+/// Keys as programs and the host's services write them.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PrintedKeys {
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(alias = "SessionToken")]
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
+impl PrintedKeys {
+    fn lease(self) -> Lease {
+        let ends_at = self.expiration.as_deref().and_then(parse_time);
+        Lease { keys: Keys::new(self.access_key_id, self.secret_access_key, self.token), ends_at }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RoleCredentials {
+    role_credentials: PortalKeys,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PortalKeys {
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: String,
+    /// Milliseconds since 1970.
+    expiration: i64,
+}
+
+/// What the tools of AWS keep of a login.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Login {
+    start_url: Option<String>,
+    access_token: Option<String>,
+    expires_at: Option<String>,
+}
+
+impl AwsKeys {
+    /// Assumes a role with other keys. Where the service says that the time is wrong, its own time is
+    /// taken.
+    pub(super) async fn assume(&self, role: &AwsRole, keys: &Keys) -> Result<Lease, Failure> {
+        let (url, region) = self.token_service(role)?;
+        let form = form("AssumeRole", role, None);
+        let content = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+        let mut at = self.time.now().wall;
+        let mut attempt_count = 0;
+        loop {
+            let signing = Signing { service: "sts", region: &region, keys, at };
+            let lines = content.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let digest = sha256(form.as_bytes());
+            let lines = signing.lines(&Method::POST, &url, lines.to_vec(), &digest);
+            let lines = lines.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let (headers, body) = (header_map(lines)?, Some(Bytes::from(form.clone())));
+            let request = Request { headers, body, ..Request::default() };
+            let answer = self.ask(Method::POST, url.clone(), request).await?;
+            let code = text_in(&answer.body, "Code").unwrap_or_default();
+            attempt_count += 1;
+            let is_of_time = ["RequestExpired", "SignatureDoesNotMatch"].contains(&code.as_str());
+            match answer.header("date").and_then(parse_date) {
+                Some(date) if is_of_time && attempt_count == 1 => at = date,
+                Some(_) | None => return self.given(&answer, &role.arn),
+            }
+        }
+    }
+
+    /// Assumes a role with the token in a file, which others renew.
+    pub(super) async fn assume_by_token(
+        &self,
+        role: &AwsRole,
+        token_file: &Path,
+    ) -> Result<Lease, Failure> {
+        let token = read_secret(token_file, false)
+            .map_err(|error| self.unusable(&format!("{}: {error}", token_file.display())))?;
+        let token = token.trim();
+        crate::telemetry::register_secret(token);
+        let (url, _) = self.token_service(role)?;
+        let form = form("AssumeRoleWithWebIdentity", role, Some(token));
+        let content = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        let headers = header_map([content].into_iter())?;
+        let request = Request { headers, body: Some(form.into()), ..Request::default() };
+        let answer = self.ask(Method::POST, url, request).await?;
+        self.given(&answer, &role.arn)
+    }
+
+    /// Returns where roles are assumed, and in which region that is.
+    fn token_service(&self, role: &AwsRole) -> Result<(Url, String), Failure> {
+        let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
+        let region = role.region.clone();
+        let region = region.or_else(|| variable("AWS_REGION"));
+        let region = region.or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = region.unwrap_or_else(|| self.region.clone());
+        let address = variable("AWS_ENDPOINT_URL_STS")
+            .unwrap_or_else(|| format!("https://sts.{region}.{}/", domain(&region)));
+        Ok((self.address(&address)?, region))
+    }
+
+    fn address(&self, text: &str) -> Result<Url, Failure> {
+        base_url(text, false).map_err(|failure| self.unusable(&failure.message))
+    }
+
+    /// Takes what the token service gave.
+    fn given(&self, answer: &Response, role: &str) -> Result<Lease, Failure> {
+        let of = |name: &str| text_in(&answer.body, name);
+        let ends_at = of("Expiration").as_deref().and_then(parse_time);
+        let keys = of("AccessKeyId").zip(of("SecretAccessKey")).zip(of("SessionToken"));
+        if let Some(((access_key, secret), session)) = keys.filter(|_| answer.status == 200) {
+            return Ok(Lease { keys: Keys::new(access_key, secret, Some(session)), ends_at });
+        }
+        let (code, message) = (of("Code").unwrap_or_default(), of("Message").unwrap_or_default());
+        Err(self.refused(answer, &format!("role {role} is refused: {code} {message}")))
+    }
+
+    /// Asks the portal for the keys of a role, with what the person got who logged in.
+    pub(super) async fn sso(&self, sso: &Sso) -> Result<Lease, Failure> {
+        let again = || format!("run: aws sso login --profile {}", sso.profile);
+        let now = self.time.now().wall;
+        let logins = logins(&sso.cache).into_iter();
+        let ours =
+            logins.filter(|login| login.start_url.as_deref() == Some(sso.start_url.as_str()));
+        let dated = ours.filter_map(|login| {
+            // Older tools write the name of the zone.
+            let end = parse_time(&login.expires_at?.replace("UTC", "Z"))?;
+            Some((end, login.access_token?))
+        });
+        let newest = dated.max_by_key(|(end, _)| *end);
+        let Some((end, token)) = newest else {
+            return Err(self.unusable(&format!("nobody has logged in: {}", again())));
+        };
+        if end <= now {
+            return Err(self.unusable(&format!("the login has ended: {}", again())));
+        }
+        crate::telemetry::register_secret(&token);
+        let address = (self.environment)("AWS_ENDPOINT_URL_SSO").unwrap_or_else(|| {
+            format!("https://portal.sso.{}.{}", sso.region, domain(&sso.region))
+        });
+        let mut url = self.address(&address)?;
+        url.set_path("/federation/credentials");
+        let pairs = [("account_id", sso.account.as_str()), ("role_name", sso.role.as_str())];
+        url.set_query(Some(&query(pairs)));
+        let headers = header_map([("x-amz-sso_bearer_token", token.as_str())].into_iter())?;
+        let request = Request { headers, ..Request::default() };
+        let answer = self.ask(Method::GET, url, request).await?;
+        if answer.status != 200 {
+            let why = format!("SSO refuses role {} of account {}", sso.role, sso.account);
+            let again = if answer.status == 401 { format!(": {}", again()) } else { String::new() };
+            return Err(self.refused(&answer, &format!("{why}{again}")));
+        }
+        let keys = parse::<RoleCredentials>(&answer)?.role_credentials;
+        let ends_at = Some(WallTime(keys.expiration.saturating_mul(1_000_000)));
+        let session = Some(keys.session_token);
+        let keys = Keys::new(keys.access_key_id, keys.secret_access_key, session);
+        Ok(Lease { keys, ends_at })
+    }
+
+    /// Runs a program that prints keys, as the tools of AWS do: by a shell.
+    pub(super) async fn run(&self, command: &str) -> Result<Lease, Failure> {
+        let failed = |why: String| self.unusable(&format!("credential_process {why}"));
+        let mut child = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let mut text = Vec::new();
+        let stdout = child.stdout.take();
+        let ended = async {
+            if let Some(stdout) = stdout {
+                stdout.take(PROCESS_OUTPUT_MAX).read_to_end(&mut text).await?;
+            }
+            child.wait().await
+        };
+        let status = match tokio::time::timeout(PROCESS_LIMIT, ended).await {
+            Ok(ended) => ended.map_err(|error| failed(format!("broke off: {error}")))?,
+            Err(_) => {
+                return Err(failed(format!("does not end within {} s", PROCESS_LIMIT.as_secs())));
+            }
+        };
+        if !status.success() {
+            return Err(failed(format!("ended with {status}")));
+        }
+        let written = serde_json::from_slice::<PrintedKeys>(&text);
+        // The parser's own text may quote what is secret.
+        written
+            .map(PrintedKeys::lease)
+            .map_err(|_| failed("printed something else than keys".into()))
+    }
+
+    /// Asks the service of a container for the keys of its role.
+    pub(super) async fn container(&self) -> Result<Lease, Failure> {
+        let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
+        let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        let address = match relative {
+            Some(path) => format!("http://169.254.170.2{path}"),
+            None => variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").unwrap_or_default(),
+        };
+        let url = self.host_address(&address)?;
+        let token = match variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+            Some(file) => {
+                let read = read_secret(Path::new(&file), false);
+                Some(read.map_err(|error| self.unusable(&format!("{file}: {error}")))?)
+            }
+            None => variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+        };
+        let token = token.as_deref().map(str::trim);
+        token.iter().for_each(|token| crate::telemetry::register_secret(token));
+        let lines = token.iter().map(|token| ("authorization", *token));
+        let answer = self.ask_host(Method::GET, url, lines).await?;
+        self.written(&answer, "the container's service")
+    }
+
+    /// Asks the service of a machine for the keys of its role: first for a token, which only the machine
+    /// itself gets.
+    pub(super) async fn instance(&self) -> Result<Lease, Failure> {
+        let variable = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
+        if variable("AWS_EC2_METADATA_DISABLED").is_some_and(|is| is.eq_ignore_ascii_case("true")) {
+            return Err(self.unusable("AWS_EC2_METADATA_DISABLED is set"));
+        }
+        let mode = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE").unwrap_or_default();
+        let usual = match mode.eq_ignore_ascii_case("ipv6") {
+            true => "http://[fd00:ec2::254]",
+            false => "http://169.254.169.254",
+        };
+        let address = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+        let base = self.host_address(address.as_deref().unwrap_or(usual))?;
+        let at = |path: &str| {
+            let mut url = base.clone();
+            url.set_path(path);
+            url
+        };
+        let life = [("x-aws-ec2-metadata-token-ttl-seconds", "21600")];
+        let answer = self.ask_host(Method::PUT, at("/latest/api/token"), life.into_iter()).await?;
+        let token = std::str::from_utf8(&answer.body).unwrap_or_default().trim();
+        if answer.status != 200 || token.is_empty() {
+            return Err(self.refused(&answer, "the machine's service gives no token"));
+        }
+        let roles = "/latest/meta-data/iam/security-credentials/";
+        let line = || [("x-aws-ec2-metadata-token", token)].into_iter();
+        let answer = self.ask_host(Method::GET, at(roles), line()).await?;
+        let text = std::str::from_utf8(&answer.body).unwrap_or_default();
+        let Some(role) = text.lines().next().filter(|_| answer.status == 200) else {
+            return Err(self.refused(&answer, "this machine has no role"));
+        };
+        let url = at(&format!("{roles}{}", role.trim()));
+        let answer = self.ask_host(Method::GET, url, line()).await?;
+        self.written(&answer, "the machine's service")
+    }
+
+    fn written(&self, answer: &Response, who: &str) -> Result<Lease, Failure> {
+        if answer.status != 200 {
+            return Err(self.refused(answer, &format!("{who} refuses")));
+        }
+        let read = parse::<PrintedKeys>(answer).map(PrintedKeys::lease);
+        read.map_err(|failure| self.unusable(&format!("{who}: {}", failure.message)))
+    }
+
+    /// Parses the address of a service of the host: nothing goes in the clear but to the host itself.
+    fn host_address(&self, text: &str) -> Result<Url, Failure> {
+        let url = base_url(text, true).map_err(|failure| self.unusable(&failure.message))?;
+        match url.scheme() == "https" || is_own_host(&url) {
+            true => Ok(url),
+            false => Err(self.unusable("the address of the service of keys is not on this host")),
+        }
+    }
+
+    async fn ask_host<'a>(
+        &self,
+        method: Method,
+        url: Url,
+        lines: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Response, Failure> {
+        let request = Request { headers: header_map(lines)?, ..Request::default() };
+        match tokio::time::timeout(HOST_LIMIT, self.ask(method, url, request)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let why = format!("no service answers within {} s", HOST_LIMIT.as_secs());
+                Err(self.unusable(&why))
+            }
+        }
+    }
+
+    async fn ask(&self, method: Method, url: Url, request: Request) -> Result<Response, Failure> {
+        let asked = self.http.send(method, url, request).await;
+        asked.map_err(|failure| {
+            let message = format!("keys from {} cannot be had: {}", self.source, failure.message);
+            Failure { message, ..failure }
+        })
+    }
+
+    fn refused(&self, answer: &Response, why: &str) -> Failure {
+        let failure = self.unusable(&clip(why.trim_end()));
+        let kind = match answer.status {
+            429 | 500..=599 => FailureKind::ServerFault,
+            _ => failure.kind,
+        };
+        let request_id = answer.request_id();
+        Failure { kind, status: Some(answer.status), request_id, ..failure }
+    }
+}
+
+fn form(action: &str, role: &AwsRole, token: Option<&str>) -> String {
+    let duration = role.duration_s.map(|duration| duration.to_string());
+    let pairs = [
+        ("Action", Some(action)),
+        ("DurationSeconds", duration.as_deref()),
+        ("ExternalId", role.external_id.as_deref()),
+        ("RoleArn", Some(role.arn.as_str())),
+        ("RoleSessionName", Some(role.session_name.as_str())),
+        ("Version", Some("2011-06-15")),
+        ("WebIdentityToken", token),
+    ];
+    query(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// The domain of AWS's services in a region.
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
+/// Reads the logins that the tools of AWS keep.
+fn logins(cache: &Path) -> Vec<Login> {
+    let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path())).take(LOGINS_MAX);
+    let read = |file: std::path::PathBuf| {
+        let text = read_secret(&file, false).ok()?;
+        serde_json::from_str(&text).ok()
+    };
+    files.filter_map(read).collect()
+}

@@ -1,0 +1,250 @@
+//! Header lines that some storages do not know, and that are left out where they are refused.
+//!
+//! Owns what was found out of it. A refusal that names a line is about that line. One that names none is
+//! tried out, one line at a time, the likeliest first, on the request that was refused: only when the same
+//! request passes without a line is that line left out for good, and a refusal for another reason costs no
+//! line. *Never* repeats a request: the next attempt is the engine's.
+//!
+//! What is left out is told by [`Options::news`], kept in a row, and given back at a start.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::answers::S3Call;
+use crate::model::Learned;
+
+/// Requests that are being tried out at a time; of more, the others go on as they are.
+const TRIALS_MAX: usize = 64;
+
+/// The lines, the likeliest to be unknown first.
+pub(super) const OPTIONS: [(Learned, &str); 4] = [
+    (Learned::NoObjectSize, "x-amz-mp-object-size"),
+    (Learned::NoConditions, "if-none-match"),
+    (Learned::NoTags, "x-amz-tagging"),
+    (Learned::NoContentMd5, "content-md5"),
+];
+
+#[derive(Debug, Default)]
+pub(super) struct Options(Mutex<OptionState>);
+
+#[derive(Debug, Default)]
+struct OptionState {
+    left_out: Vec<Learned>,
+    /// And what was said to them; not told yet.
+    news: Vec<(Learned, String)>,
+    /// By object and call.
+    trials: BTreeMap<(String, S3Call), Trial>,
+}
+
+#[derive(Debug)]
+struct Trial {
+    /// Left out of the next attempt.
+    without: Learned,
+    /// What the storage said to the attempt with it.
+    said: String,
+    /// It was not because of these.
+    cleared: Vec<Learned>,
+}
+
+/// What a request was, and what was said to it.
+#[derive(Debug)]
+pub(super) struct Judged<'a> {
+    pub(super) call: S3Call,
+    pub(super) key: &'a str,
+    pub(super) headers: &'a [(String, String)],
+    /// What was said to it, where it was refused.
+    pub(super) refusal: Option<&'a str>,
+    /// It was refused as a request.
+    pub(super) is_of_lines: bool,
+    /// The refusal says that something is not known.
+    pub(super) is_of_the_unknown: bool,
+}
+
+impl Options {
+    fn lock(&self) -> MutexGuard<'_, OptionState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a line out, as an earlier run found.
+    pub(super) fn leave_out(&self, what: Learned) {
+        let mut state = self.lock();
+        if OPTIONS.iter().any(|(option, _)| *option == what) && !state.left_out.contains(&what) {
+            state.left_out.push(what);
+        }
+    }
+
+    pub(super) fn are_left_out(&self, what: Learned) -> bool {
+        self.lock().left_out.contains(&what)
+    }
+
+    pub(super) fn left_out(&self) -> Vec<Learned> {
+        self.lock().left_out.clone()
+    }
+
+    /// Returns what was found out since.
+    pub(super) fn news(&self) -> Vec<(Learned, String)> {
+        std::mem::take(&mut self.lock().news)
+    }
+
+    /// Removes the lines that are left out of a request.
+    pub(super) fn without(&self, call: S3Call, key: &str, headers: &mut Vec<(String, String)>) {
+        let state = self.lock();
+        if state.left_out.is_empty() && state.trials.is_empty() {
+            return;
+        }
+        let trial = state.trials.get(&(key.to_owned(), call)).map(|trial| trial.without);
+        let is_out = |what: Learned| trial == Some(what) || state.left_out.contains(&what);
+        headers.retain(|(name, _)| {
+            let option = OPTIONS.iter().find(|(_, line)| line == name);
+            option.is_none_or(|(what, _)| !is_out(*what))
+        });
+    }
+
+    /// Learns from an answer. Returns whether the next attempt is another one than this.
+    pub(super) fn judge(&self, judged: &Judged<'_>) -> bool {
+        let carried = || {
+            let has = |line: &str| judged.headers.iter().any(|(name, _)| name == line);
+            OPTIONS.into_iter().filter(move |(_, line)| has(line))
+        };
+        let mut state = self.lock();
+        if state.trials.is_empty() && !judged.is_of_lines {
+            return false;
+        }
+        let key = (judged.key.to_owned(), judged.call);
+        let Some(said) = judged.refusal else {
+            let trial = state.trials.remove(&key);
+            let passed = trial.filter(|trial| carried().all(|(what, _)| what != trial.without));
+            passed.into_iter().for_each(|trial| state.found(trial.without, trial.said));
+            return false;
+        };
+        if !judged.is_of_lines {
+            // Throttled, unreachable: it says nothing of the lines, and the trial goes on.
+            return false;
+        }
+        let lower = said.to_ascii_lowercase();
+        if let Some((what, _)) = carried().find(|(_, line)| lower.contains(line)) {
+            state.trials.remove(&key);
+            state.found(what, said.to_owned());
+            return true;
+        }
+        if !judged.is_of_the_unknown {
+            state.trials.remove(&key);
+            return false;
+        }
+        let cleared = match state.trials.remove(&key) {
+            // It was on its way before the trial.
+            Some(trial) if carried().any(|(what, _)| what == trial.without) => {
+                state.trials.insert(key, trial);
+                return true;
+            }
+            Some(trial) => [trial.cleared, vec![trial.without]].concat(),
+            None => Vec::new(),
+        };
+        let next = carried().find(|(what, _)| !cleared.contains(what));
+        match next {
+            Some((without, _)) if state.trials.len() < TRIALS_MAX => {
+                let trial = Trial { without, said: said.to_owned(), cleared };
+                state.trials.insert(key, trial);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+impl OptionState {
+    fn found(&mut self, what: Learned, said: String) {
+        if !self.left_out.contains(&what) {
+            self.left_out.push(what);
+            self.news.push((what, said));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&str; 3] = ["if-none-match", "x-amz-tagging", "content-md5"];
+
+    /// Sends one request to a storage that refuses with a text what it does not know, up to so often, and
+    /// returns after how many attempts it passed.
+    fn attempts(
+        options: &Options,
+        key: &str,
+        refuses: impl Fn(&[(String, String)]) -> Option<String>,
+    ) -> Option<usize> {
+        (1..=6).find(|_| {
+            let line = |name: &&str| ((*name).to_owned(), "x".to_owned());
+            let mut headers: Vec<_> = ALL.iter().map(line).collect();
+            options.without(S3Call::PutObject, key, &mut headers);
+            let said = refuses(&headers);
+            options.judge(&Judged {
+                call: S3Call::PutObject,
+                key,
+                headers: &headers,
+                refusal: said.as_deref(),
+                is_of_lines: said.is_some(),
+                is_of_the_unknown: said.as_ref().is_some_and(|said| said.contains("Not")),
+            });
+            said.is_none()
+        })
+    }
+
+    fn has(headers: &[(String, String)], name: &str) -> bool {
+        headers.iter().any(|(found, _)| found == name)
+    }
+
+    #[test]
+    fn a_line_that_is_named_is_left_out_at_once_and_for_all() {
+        let options = Options::default();
+        let refuses = |headers: &[(String, String)]| {
+            has(headers, "x-amz-tagging").then(|| "Unsupported header 'X-Amz-Tagging'".to_owned())
+        };
+        assert_eq!(attempts(&options, "a", refuses), Some(2));
+        assert_eq!(attempts(&options, "b", refuses), Some(1));
+        assert_eq!(options.left_out(), [Learned::NoTags]);
+        let news = options.news();
+        assert_eq!((news.len(), news[0].0), (1, Learned::NoTags));
+        assert!(options.news().is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn a_refusal_that_names_no_line_is_tried_out_and_costs_only_the_one_that_it_was() {
+        for guilty in ALL {
+            let options = Options::default();
+            let refuses = |headers: &[(String, String)]| {
+                has(headers, guilty).then(|| "NotImplemented".to_owned())
+            };
+            assert!(attempts(&options, "a", refuses).is_some(), "{guilty}");
+            assert_eq!(attempts(&options, "b", refuses), Some(1), "{guilty}");
+            let line =
+                |what: &Learned| OPTIONS.iter().find(|(found, _)| found == what).expect("one").1;
+            assert_eq!(options.left_out().iter().map(line).collect::<Vec<_>>(), [guilty]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_another_reason_costs_no_line_also_while_others_pass() {
+        let options = Options::default();
+        let bad = |key: &str| attempts(&options, key, |_| Some("NotImplemented".to_owned()));
+        assert_eq!(bad("odd"), None);
+        assert_eq!(attempts(&options, "good", |_| None), Some(1));
+        assert_eq!(attempts(&options, "odd", |_| Some("AccessDenied".to_owned())), None);
+        assert!(options.left_out().is_empty());
+        assert_eq!(options.lock().trials.len(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_run_found_is_left_out_from_the_start() {
+        let options = Options::default();
+        options.leave_out(Learned::NoConditions);
+        options.leave_out(Learned::ETagsAreMd5s);
+        let refuses = |headers: &[(String, String)]| {
+            has(headers, "if-none-match").then(|| "NotImplemented".to_owned())
+        };
+        assert_eq!(attempts(&options, "a", refuses), Some(1));
+        assert_eq!(options.left_out(), [Learned::NoConditions]);
+        assert!(options.news().is_empty());
+    }
+}
