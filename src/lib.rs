@@ -62,6 +62,8 @@
 //! | read back | the completed row, and that its ETags are no digests | nothing to lose | read back again |
 //! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
 //! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
+//! | fetch keys | – (they are kept in memory alone) | keys were given out that nobody uses | others are fetched |
+//! | try our rights | – (it is no part of any upload) | an unfinished upload below the prefix, of one part | no list of ours shows it: a lifecycle rule removes it |
 //! | export | the intent, with its place | a job exists, its id unknown | the volume's jobs are asked for: one of this file and place is adopted; only then one is started |
 //! | receipt | the verified row, the export done | its line stands in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; a tail that is no whole line is cut off, kept beside the ledger, and its lines are appended again |
 //! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |

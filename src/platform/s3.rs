@@ -41,7 +41,7 @@ use reqwest::{Method, Url};
 use self::address::Addressing;
 use self::answers::S3Call;
 use self::names::Names;
-use self::options::{Judged, Options};
+use self::options::{Attempted, Options};
 use super::account::Link;
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, PartBody, PartRequest, Platform, RightFound, Whole,
@@ -214,7 +214,7 @@ impl S3 {
         let is_of_lines = |failure: &&Failure| {
             failure.kind == FailureKind::BadRequest && matches!(failure.status, Some(400 | 501))
         };
-        let judged = Judged {
+        let judged = Attempted {
             call,
             key: ask.key.unwrap_or_default(),
             headers: &ask.headers,

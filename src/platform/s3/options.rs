@@ -33,11 +33,11 @@ struct OptionState {
     /// And what was said to them; not told yet.
     news: Vec<(Learned, String)>,
     /// By object and call.
-    trials: BTreeMap<(String, S3Call), Trial>,
+    trials: BTreeMap<(String, S3Call), OptionTrial>,
 }
 
 #[derive(Debug)]
-struct Trial {
+struct OptionTrial {
     /// Left out of the next attempt.
     without: Learned,
     /// What the storage said to the attempt with it.
@@ -48,7 +48,7 @@ struct Trial {
 
 /// What a request was, and what was said to it.
 #[derive(Debug)]
-pub(super) struct Judged<'a> {
+pub(super) struct Attempted<'a> {
     pub(super) call: S3Call,
     pub(super) key: &'a str,
     pub(super) headers: &'a [(String, String)],
@@ -101,7 +101,7 @@ impl Options {
     }
 
     /// Learns from an answer. Returns whether the next attempt is another one than this.
-    pub(super) fn judge(&self, judged: &Judged<'_>) -> bool {
+    pub(super) fn judge(&self, judged: &Attempted<'_>) -> bool {
         let carried = || {
             let has = |line: &str| judged.headers.iter().any(|(name, _)| name == line);
             OPTIONS.into_iter().filter(move |(_, line)| has(line))
@@ -143,7 +143,7 @@ impl Options {
         let next = carried().find(|(what, _)| !cleared.contains(what));
         match next {
             Some((without, _)) if state.trials.len() < TRIALS_MAX => {
-                let trial = Trial { without, said: said.to_owned(), cleared };
+                let trial = OptionTrial { without, said: said.to_owned(), cleared };
                 state.trials.insert(key, trial);
                 true
             }
@@ -179,7 +179,7 @@ mod tests {
             let mut headers: Vec<_> = ALL.iter().map(line).collect();
             options.without(S3Call::PutObject, key, &mut headers);
             let said = refuses(&headers);
-            options.judge(&Judged {
+            options.judge(&Attempted {
                 call: S3Call::PutObject,
                 key,
                 headers: &headers,

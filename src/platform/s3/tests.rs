@@ -705,7 +705,7 @@ async fn a_line_that_a_storage_does_not_know_is_left_out_and_no_other() {
         };
         attempts(async || put().await).await;
         attempts(async || platform.complete(&completing()).await).await;
-        assert_eq!(platform.known(), [what], "{line} {status} {is_named}");
+        assert_eq!(platform.options.left_out(), [what], "{line} {status} {is_named}");
         let news = platform.news();
         assert_eq!((news.len(), news[0].0), (1, what));
         let before = bench.stub.seen().len();
@@ -741,7 +741,7 @@ async fn a_refusal_of_the_file_itself_costs_no_line_and_ends() {
             "BadDigest" => assert_eq!(kinds, [FailureKind::PartRejected; 4]),
             _ => assert_eq!(kinds, [FailureKind::BadRequest; 4]),
         }
-        assert!(bench.platform.known().is_empty() && bench.platform.news().is_empty());
+        assert!(bench.platform.options.left_out().is_empty() && bench.platform.news().is_empty());
     }
 }
 
