@@ -163,7 +163,7 @@ fn a_credential_is_refused_by_mode_by_owner_and_by_content() {
     let found = doctor(&stage, &["--offline"]);
     found.assert_code(1);
     found.assert_says(
-        ("credential", "fail"),
+        ("configuration", "fail"),
         "it holds no token",
         "write a valid credential into ",
     );

@@ -298,7 +298,11 @@ impl Resolver<'_> {
             stored().token().map(drop).map_err(|why| why.message)
         };
         if let Err(message) = refused {
-            self.problem(Some(span), message, None);
+            let file = source.file().filter(|_| !matches!(source, CredentialSource::Aws(_)));
+            let hint = file.map(|file| {
+                format!("write a valid credential into {} (chmod 600)", file.display())
+            });
+            self.problem(Some(span), message, hint);
         }
     }
 
