@@ -21,6 +21,8 @@ mod planner;
 mod program;
 #[path = "parts/raw.rs"]
 mod raw;
+#[path = "parts/receipts.rs"]
+mod receipts;
 #[path = "parts/scan.rs"]
 mod scan;
 #[path = "parts/writer.rs"]
@@ -33,10 +35,11 @@ use std::time::{Duration, Instant};
 /// A section's name, what it measures, and how.
 type Section = (&'static str, &'static str, fn());
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     ("digest", "MD5 of many messages at once, against the md-5 crate", digest::measure),
     ("planner", "the next part, with few and with many that are open", planner::measure),
     ("writer", "rows of parts and of small files, synced", writer::measure),
+    ("receipts", "what the receipt of a small file costs by itself", receipts::measure),
     ("ledger", "a line, and the program on the ledger of a run of 300 000 files", ledger::measure),
     ("scan", "200 000 files in 10 000 directories, against getdents and statx", scan::measure),
 ];

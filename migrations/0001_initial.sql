@@ -101,6 +101,8 @@ CREATE TABLE uploads (
     ledger_id INTEGER,
     ledger_seq INTEGER CHECK (ledger_seq > 0),
     ledger_offset INTEGER CHECK (ledger_offset >= 0),
+    -- Which version of the object it is, where the storage keeps several.
+    remote_version_id TEXT,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
@@ -344,6 +346,10 @@ CREATE TABLE runs (
     ledger TEXT,
     ledger_seq INTEGER,
     ledger_offset INTEGER,
+    -- The number of the first ledger for lines of the run that is there, and of the last one that has a line
+    -- of any run of its name; zero when none has.
+    first_ledger INTEGER NOT NULL DEFAULT 1 CHECK (first_ledger > 0),
+    last_ledger INTEGER NOT NULL DEFAULT 0 CHECK (last_ledger >= 0),
     PRIMARY KEY (drop_name, run),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
     CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL))

@@ -69,6 +69,8 @@
 //! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |
 //! | check the ledgers | – (it reads, and nothing else) | nothing changed | the next check reads them again |
 //! | note that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check finds it again |
+//! | note that a run is not there, so that another of its name has a ledger of its own | – (a scan, or its disposal, shows it) | nothing happened | a scan shows it again |
+//! | first line of a run that came again | the number of its ledger, in its row | it stands in that ledger, no row names it | the row has that number: it is found there, and adopted |
 //! | cut a torn tail | its copy beside the ledger, synced | it stands there still | cut again, kept again |
 //! | line of an export | the line of its upload, in one write | both, the first, or none | the one that lacks is appended |
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
@@ -79,6 +81,7 @@
 //! | put a copy back | the copy, whole under another name; the old files, moved aside | there is no database | a start beside receipts says so; the copy is put back again |
 //! | line that a run is complete | every upload's receipt | it stands in the ledger, no row names it | where it is the last line and says the same it is adopted; else one more is appended |
 //! | make the sentinel | the line that its run is complete | it stands below `STATE/sentinels`, no row names it | made again of the same lines: the same bytes |
+//! | remove a sentinel that was sent | the receipts of all its uploads | it stands below `STATE/sentinels` | the next tidying removes it |
 //! | send the sentinel | the drop's completed row, in one transaction with its admission | – | an upload like any other |
 //! | ask before a source goes | – (it asks, and nothing else) | nothing changed | every destination is asked about every file again |
 //! | dispose | the intent; before it: receipts as they were written, every file at every destination as it was sent, exports done, grace passed, every fingerprint equal | source gone, row missing | done again: what is not there was done |

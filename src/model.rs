@@ -43,11 +43,14 @@ pub use file::{
 };
 pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
 pub use hex::Hex;
-pub use id::{DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId};
-pub use ledger::{
-    DamagedLedger, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, LineRef, SentinelFile,
-    WrittenLine,
+pub use id::{
+    DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId, VersionId,
 };
+pub use ledger::{
+    DamagedLedger, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, LineRef, RunLedgers,
+    SentinelFile, WrittenLine,
+};
+pub(crate) use ledger::{LEDGER_SUFFIX, split_ledger};
 pub use notice::{
     Channel, Notice, NoticeFacts, NoticeGroup, NoticeId, NoticeItem, NoticeKind, NoticeNumber,
     ReportPeriod, StoredNotices, UnsentNotice,

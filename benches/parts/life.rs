@@ -1,10 +1,15 @@
 //! What the writer is told of uploads.
 
 use dropferry::testing::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, LedgerHead,
-    LedgerPath, LineRef, Md5, PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload,
-    RemoteUploadId, SourcePath, Target, TargetId, UploadId, WallTime, WrittenLine,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
+    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
+    TargetId, UploadId, WallTime,
 };
+
+#[path = "written.rs"]
+mod written;
+
+use written::written;
 
 /// Now, by the wall clock.
 pub(crate) fn now() -> WallTime {
@@ -56,6 +61,7 @@ pub(crate) fn life(id: i64, is_whole: bool) -> Vec<Record> {
         mark: None,
         created_at: Some(at),
         etag: None,
+        version: None,
         maker: None,
     };
     let facts = [
@@ -108,17 +114,4 @@ pub(crate) fn part(id: i64, number: u32) -> Record {
         at: now(),
     };
     Record::Upload(UploadId(id), fact)
-}
-
-/// A line that is the receipt of an upload.
-fn written(id: i64) -> Box<WrittenLine> {
-    let seq = id.unsigned_abs();
-    let line = LineRef {
-        ledger: LedgerPath::new("lab/run.jsonl"),
-        seq,
-        offset: seq * 1000,
-        sha256: [5; 32],
-    };
-    let head = LedgerHead { count: seq, sha256: [5; 32], length: (seq + 1) * 1000 };
-    Box::new(WrittenLine { line, head, damaged: None })
 }

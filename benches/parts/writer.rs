@@ -38,7 +38,7 @@ pub(crate) fn measure() {
     table.print();
 }
 
-fn open(directory: &tempfile::TempDir) -> Writer {
+pub(crate) fn open(directory: &tempfile::TempDir) -> Writer {
     Writer::open(&Settings { directory: directory.path().to_owned(), is_new: false })
         .expect("opens")
         .0
@@ -77,7 +77,7 @@ impl Parts {
 
 /// What the writer is told of a file that one request sends, transaction by transaction: it is admitted,
 /// it arrived and was proved, its receipt is durable.
-fn small(id: i64) -> [Vec<Record>; 3] {
+pub(crate) fn small(id: i64) -> [Vec<Record>; 3] {
     let mut admitted = life(id, true);
     if let Some(Record::Admit(admission)) = admitted.first_mut() {
         let path = format!("unit/sample-{:02}/file-{id:06}", id % 37);

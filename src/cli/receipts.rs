@@ -2,8 +2,8 @@
 //! lines that other programs check; and whether the ledgers hold.
 //!
 //! Reads ledgers, and of the database only what a word means: without one, drop directories and runs are still
-//! found. Every line is checked as it is read; of a ledger that is damaged only what stands before the damage
-//! is shown.
+//! found. Every line is checked as it is read; of a ledger that is damaged only the lines before the damage
+//! are shown.
 
 mod check;
 mod entry;

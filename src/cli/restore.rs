@@ -22,7 +22,7 @@ pub(super) struct RestoreArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RestoreFrom {
-    /// Put this copy in the place of the database; what stands there is kept beside it
+    /// Put this copy in the place of the database; what is there is kept beside it
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
     /// Rebuild a database that was lost from the receipts
@@ -46,7 +46,7 @@ pub(super) fn execute(common: &Common, asked: &RestoreArguments) -> anyhow::Resu
         None => restore::make_room(state, at)?,
     };
     if let Some(kept) = kept {
-        render::talk(&format!("what stood there is kept in {}", kept.display()));
+        render::talk(&format!("what was there is kept in {}", kept.display()));
     }
     let settings = store::Settings { directory: state.clone(), is_new: true };
     let mut adopted = Adopted::default();

@@ -52,7 +52,7 @@ impl Shelf {
             by_run.entry(owner_of(state, &name)).or_default().push(name);
         }
         let run = |((drop, run), mut names): (_, Vec<LedgerName>)| {
-            names.sort_by_key(|name| (name.numbered(1), name.number()));
+            names.sort_by_cached_key(|name| (name.numbered(1), name.number()));
             RunLedgers { drop, run, names }
         };
         Ok(Self { state: state.to_owned(), runs: by_run.into_iter().map(run).collect() })
@@ -101,7 +101,7 @@ impl Shelf {
                 let has_own = |other: &RunLedgers| {
                     other.drop == *drop && other.run.as_ref().is_some_and(is_own)
                 };
-                // Where the run has a ledger, its lines stand nowhere else.
+                // Where the run has a ledger, its lines are in no other.
                 has_own(one)
                     || (one.drop == *drop && one.run.is_none() && !self.runs.iter().any(has_own))
             }

@@ -23,8 +23,8 @@ use super::{Common, Exit, render};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
-    Admission, ContentMark, DestinationName, ETagMode, Failure, LedgerPath, PartSize, RemoteFile,
-    RemoteFileId, RemoteStanding, SentFile, Shown, Stage, UploadId,
+    Admission, ContentMark, DestinationName, ETagMode, Failure, PartSize, RemoteFile, RemoteFileId,
+    RemoteStanding, SentFile, Shown, Stage, UploadId,
 };
 use crate::platform::contract::SharedPlatform;
 use crate::receipt::{self, LedgerVerdict};
@@ -125,7 +125,7 @@ fn ledger_damage(state: &Path, snapshot: &Snapshot, what: &What) -> anyhow::Resu
     let shelf = Shelf::read(state, Some(snapshot))?;
     for name in shelf.chosen(Some(what), Some(snapshot))?.iter().flat_map(|run| &run.names) {
         let known = snapshot.known_ledger(name.as_str())?.head;
-        match receipt::audit(state, &LedgerPath::new(name.as_str()), known, || false) {
+        match receipt::audit(state, &name.ledger_path(), known, || false) {
             Ok(LedgerVerdict::Holds(_) | LedgerVerdict::Halted) => {}
             Ok(LedgerVerdict::Damaged(why)) => {
                 found.push(format!("the ledger {name} does not hold: {why}"));

@@ -9,24 +9,24 @@
 //! far as the chain holds; no ledger is changed. *At a crash* in between, what was written stays, and the rest
 //! is adopted at the next start.
 
+mod lines;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
+use self::lines::{facts, is_same, moment, opened_run, written};
 use crate::config::Config;
 use crate::model::{
-    Admission, ByteCount, ContentMark, DestinationName, DirectoryName, ETag, ExportId, ExportPlace,
-    Fact, Fingerprint, KnownLedger, LedgerFinding, LedgerPath, LineRef, PartSize, PlaceHolder,
-    PlaceSource, Record, RemoteFile, RemoteFileId, RootIdentity, RunOutcome, RunRow, RunState,
-    Stage, Target, TargetAddress, TargetId, UploadId, UploadState, WallTime, WrittenLine,
+    Admission, ByteCount, DestinationName, DirectoryName, Fact, Fingerprint, KnownLedger,
+    LedgerFinding, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record, RootIdentity,
+    RunOutcome, RunRow, RunState, Target, TargetAddress, TargetId, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt;
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
-use crate::receipt::line::{
-    ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine, parse_moment,
-};
+use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
 use crate::receipt::place::{LedgerName, ledgers};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
@@ -94,7 +94,7 @@ pub(crate) fn adopt(
         Vec::new()
     });
     for name in names {
-        let known = known.remove(&LedgerPath::new(name.as_str())).unwrap_or_default();
+        let known = known.remove(&name.ledger_path()).unwrap_or_default();
         adoption.look_at(&name, &known)?;
     }
     for (name, known) in known.into_iter().filter(|(_, known)| known.head.count > 0) {
@@ -155,7 +155,11 @@ impl Adoption<'_> {
             }
         };
         self.adopted.ledgers += 1;
-        let (mut last, mut run) = (None, None);
+        if name.number() > 1 {
+            // What the ledgers before it say of the run is looked up.
+            self.write()?;
+        }
+        let (mut last, mut run, mut owner) = (None, None, None);
         for line in reader {
             let line = match line {
                 Ok(line) => line,
@@ -171,7 +175,11 @@ impl Adoption<'_> {
                 }
             };
             let written = written(name, &line);
-            match line.body() {
+            let body = line.body();
+            if owner.is_none() {
+                owner = body.as_ref().ok().and_then(|body| opened_run(body, moment(&line)));
+            }
+            match body {
                 Ok(LineBody::Upload(upload) | LineBody::FoundAgain(upload)) => {
                     let exported = exported.get(&upload.source.id);
                     self.upload(&upload, &written, moment(&line), exported)?;
@@ -190,9 +198,43 @@ impl Adoption<'_> {
                 self.write()?;
             }
         }
+        let run = self.with_ledger(run, owner, name)?;
         self.records.extend(run.map(|row| Record::Unit(Box::new(row))));
         self.records.extend(last.map(|written| Record::LedgerAppended(Box::new(written))));
         Ok(())
+    }
+
+    /// Returns the row of the run whose lines a ledger has, saying so; `opened` is what it is where there is
+    /// none yet.
+    fn with_ledger(
+        &self,
+        row: Option<RunRow>,
+        opened: Option<RunRow>,
+        name: &LedgerName,
+    ) -> Result<Option<RunRow>, Error> {
+        let row = match (row, opened) {
+            (Some(row), _) => Some(row),
+            (None, Some(opened)) => {
+                let is_watched = self.directories.contains_key(&opened.drop);
+                self.rows.run(&opened.drop, &opened.name)?.or(Some(opened).filter(|_| is_watched))
+            }
+            (None, None) => None,
+        };
+        let Some(mut row) = row else { return Ok(None) };
+        let number = name.number();
+        // A ledger is gone on with in the next one where it is damaged; else the run came again.
+        let before = name.numbered(number.saturating_sub(1));
+        let is_new = number > row.ledgers.last && !self.is_damaged(&before)?;
+        if is_new {
+            row.ledgers.first = number;
+        }
+        row.ledgers.note_line(Some(number));
+        Ok(Some(row))
+    }
+
+    fn is_damaged(&self, name: &LedgerName) -> Result<bool, Error> {
+        let is_found = self.adopted.faults.iter().any(|(ledger, _)| ledger == name.as_str());
+        Ok(is_found || self.rows.known_ledger(name.as_str())?.damage.is_some())
     }
 
     fn reader(
@@ -366,102 +408,5 @@ impl Adoption<'_> {
         let faults = illegal.chain(refused).map(|why| ("the rows".to_owned(), why));
         self.adopted.faults.extend(faults);
         Ok(())
-    }
-}
-
-/// Returns when a line was written.
-fn moment(line: &LedgerLine) -> WallTime {
-    parse_moment(&line.at).unwrap_or(WallTime(0))
-}
-
-fn written(name: &LedgerName, line: &LedgerLine) -> WrittenLine {
-    let length = line.offset + line.raw.len() as u64 + 1;
-    WrittenLine {
-        line: LineRef {
-            ledger: LedgerPath::new(name.as_str()),
-            seq: line.seq,
-            offset: line.offset,
-            sha256: line.sha256,
-        },
-        head: crate::model::LedgerHead { count: line.seq, sha256: line.sha256, length },
-        damaged: None,
-    }
-}
-
-/// Tells whether both are of one file at one destination.
-fn is_same(stored: &Admission, said: &Admission) -> bool {
-    let of = |one: &Admission| {
-        let Fingerprint { size, mtime_ns, .. } = one.fingerprint;
-        (one.drop.clone(), one.path.clone(), one.destination.clone(), size, mtime_ns)
-    };
-    of(stored) == of(said)
-}
-
-/// Returns the facts that are to be recorded before an upload's line, if any; none where it ended.
-fn facts(
-    line: &UploadLine,
-    at: WallTime,
-    state: Option<&UploadState>,
-    exported: Option<&ExportedLine>,
-) -> Option<Vec<Fact>> {
-    let (is_begun, is_completed, is_verified) = match state.map(|state| &state.stage) {
-        None | Some(Stage::Queued) => (false, false, false),
-        Some(Stage::Beginning { .. } | Stage::Sending { .. } | Stage::Completing { .. }) => {
-            (true, false, false)
-        }
-        Some(Stage::Completed { .. }) => (true, true, false),
-        Some(Stage::Verified { .. }) => (true, true, true),
-        Some(Stage::Receipted { .. } | Stage::Ended(_)) => return None,
-    };
-    let (course, proof) = (&line.course, &line.proof);
-    let at = course.verified_at.unwrap_or(at);
-    let mut facts = Vec::new();
-    if is_begun && !is_completed {
-        facts.push(Fact::RemoteGone);
-    }
-    if !is_completed {
-        let file = remote_file(line);
-        facts.push(Fact::FoundPresent { file, at: course.completed_at.unwrap_or(at) });
-    }
-    if !is_verified {
-        let mark = mark(proof.part_size, proof.md5_of_parts());
-        let etag = line.target.remote_etag.as_deref().map(ETag::from_header);
-        facts.push(Fact::Verified { mark, there: remote_mark(line), etag, at });
-    }
-    if let Some(exported) = exported.filter(|_| state.is_none_or(|state| state.export.is_none())) {
-        let place =
-            ExportPlace { volume: exported.volume.clone(), location: exported.location.clone() };
-        let at = exported.exported_at.unwrap_or(at);
-        facts.push(Fact::ExportIntended { place, at });
-    }
-    if let Some(exported) = exported {
-        let (job, at) = (ExportId::new(&*exported.job), exported.exported_at.unwrap_or(at));
-        facts.push(Fact::Exported { job, at });
-    }
-    let digests = &proof.whole_file_digests;
-    if digests.md5.is_some() || digests.sha256.is_some() {
-        facts.push(Fact::Digested { md5: digests.md5, sha256: digests.sha256 });
-    }
-    Some(facts)
-}
-
-fn mark(part_size: u64, md5: Option<crate::model::Md5>) -> Option<ContentMark> {
-    Some(ContentMark { part_size: PartSize::new(part_size)?, md5_of_parts: md5? })
-}
-
-fn remote_mark(line: &UploadLine) -> Option<ContentMark> {
-    let proof = &line.proof;
-    mark(proof.remote_part_size.unwrap_or(proof.part_size), proof.remote_digest)
-}
-
-fn remote_file(line: &UploadLine) -> RemoteFile {
-    RemoteFile {
-        id: RemoteFileId::new(&*line.target.remote_id),
-        name: line.target.remote_name.clone(),
-        size: Some(ByteCount(line.source.size)),
-        mark: remote_mark(line),
-        created_at: None,
-        etag: line.target.remote_etag.as_deref().map(ETag::from_header),
-        maker: None,
     }
 }

@@ -252,6 +252,7 @@ impl Work {
         if wal_bytes > WAL_LARGE {
             self.tend(Tend::FoldLog)?;
         }
+        ledgers::remove_sent_sentinels(&self.directory)?;
         Ok(Some(()))
     }
 

@@ -10,11 +10,11 @@ use super::context::{World, to};
 use super::workers::{self, cancelled, failed, off_the_loop};
 use crate::engine::event::{Outcome, ProofCheck, ProofsChecked};
 use crate::model::{
-    ArrivedFile, Call, DisposalDoubt, Failure, FailureKind, RemoteFile, RemoteFileId,
-    RemoteStanding, Reply,
+    ArrivedFile, Call, DisposalDoubt, Failure, FailureKind, LedgerFinding, LineRef, RemoteFile,
+    RemoteFileId, RemoteStanding, Reply,
 };
 use crate::platform::Destination;
-use crate::receipt;
+use crate::receipt::{self, LineFault};
 use crate::store::snapshot::{RunRef, Snapshot};
 
 /// Files in one act: some seconds where calls are few, and little is asked for again when one fails.
@@ -25,7 +25,14 @@ const ASKED_MAX: usize = 4;
 /// Files of a run, and the first reason found here why it stays.
 struct Batch {
     files: Vec<ArrivedFile>,
-    doubt: Option<DisposalDoubt>,
+    doubt: Option<ReceiptDoubt>,
+}
+
+/// A line that does not hold.
+struct ReceiptDoubt {
+    why: String,
+    /// Its ledger, where that is not known to be damaged.
+    ledger: Option<LedgerFinding>,
 }
 
 /// Checks the receipts of a batch of files, and asks the destination about each of them.
@@ -37,7 +44,12 @@ pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::ActR
             |error: crate::store::Error| Failure::new(FailureKind::LocalFault, error.to_string());
         local.readers.lend(read).flatten().map_err(unreadable)
     };
-    let Batch { files, mut doubt } = off_the_loop(read).await?;
+    let Batch { files, doubt } = off_the_loop(read).await?;
+    let (doubt, ledger) = doubt.map_or((None, None), |found| (Some(found.why), found.ledger));
+    if ledger.is_some() {
+        world.receipts.reread();
+    }
+    let mut doubt = doubt.map(DisposalDoubt::ReceiptDamaged);
     if doubt.is_none() && check.asks {
         let destination = to(&world, &check.destination).or_else(failed)?;
         let ask = async |file: &ArrivedFile| inspect(destination, &file.remote).await;
@@ -58,7 +70,7 @@ pub(super) async fn check(world: Arc<World>, check: ProofCheck) -> workers::ActR
     }
     let last = files.last().filter(|_| files.len() == BATCH_MAX as usize);
     Ok(Outcome::ProofsChecked(match (doubt, last) {
-        (Some(doubt), _) => ProofsChecked::Doubted(doubt),
+        (Some(doubt), _) => ProofsChecked::Doubted(doubt, ledger),
         (None, Some(last)) => ProofsChecked::UpTo(last.upload),
         (None, None) => ProofsChecked::Complete,
     }))
@@ -83,15 +95,41 @@ fn read(
 ) -> Result<Batch, crate::store::Error> {
     let run = RunRef { drop: &check.drop, run: &check.run, is_file: check.is_file };
     let files = snapshot.arrived_files(&run, &check.destination, check.after, BATCH_MAX)?;
-    let mut damage = None;
+    let mut doubt = None;
     if check.after.is_none() && !check.is_file {
-        let row = snapshot.run(&check.drop, &check.run)?;
-        damage = row.and_then(|row| receipt::run_damage(state, &row));
+        let row = snapshot.run(&check.drop, &check.run)?.filter(|row| row.receipt.is_some());
+        if let Some(row) = row {
+            doubt = doubt_of(snapshot, state, row.receipt.as_ref(), &row.name.to_string())?;
+        }
     }
-    let of_file = |file: &ArrivedFile| {
-        let damage = receipt::check(state, file.receipt.as_ref()).err()?;
-        Some(format!("the receipt of {}, upload {}, {damage}", file.path, file.upload))
+    for file in &files {
+        if doubt.is_some() {
+            break;
+        }
+        let what = format!("{}, upload {},", file.path, file.upload);
+        doubt = doubt_of(snapshot, state, file.receipt.as_ref(), &what)?;
+    }
+    Ok(Batch { files, doubt })
+}
+
+/// Returns why the receipt of something does not hold, if so.
+fn doubt_of(
+    snapshot: &Snapshot,
+    state: &Path,
+    line: Option<&LineRef>,
+    what: &str,
+) -> Result<Option<ReceiptDoubt>, crate::store::Error> {
+    let Err(fault) = receipt::check(state, line) else { return Ok(None) };
+    let why = format!("the receipt of {what} {fault}");
+    let damaged = match (fault, line) {
+        (LineFault::Damaged(_), Some(line)) => Some(line.ledger.clone()),
+        (LineFault::Damaged(_) | LineFault::Unreadable(_), _) => None,
     };
-    let damage = damage.or_else(|| files.iter().find_map(of_file));
-    Ok(Batch { files, doubt: damage.map(DisposalDoubt::ReceiptDamaged) })
+    let ledger = match damaged {
+        Some(ledger) if snapshot.known_ledger(ledger.as_str())?.damage.is_none() => {
+            Some(LedgerFinding { ledger, damage: Some(why.clone()) })
+        }
+        Some(_) | None => None,
+    };
+    Ok(Some(ReceiptDoubt { why, ledger }))
 }

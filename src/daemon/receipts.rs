@@ -44,7 +44,7 @@ pub(crate) struct Receipts {
 pub enum LineSubject {
     /// That an upload is verified.
     Upload(UploadId),
-    /// That a run is complete, for the how manieth time.
+    /// That a run is complete; `generation` counts how often, from 1.
     Run { drop: DirectoryName, run: SourcePath, generation: u32 },
 }
 
@@ -101,7 +101,7 @@ fn serve(world: &World) {
         let written =
             written.unwrap_or_else(|error| subjects.iter().map(|_| Err(local(&error))).collect());
         for (written, answer) in written.into_iter().zip(answers) {
-            // Whoever asked may be gone.
+            // The act that asked may have been cut.
             if answer.send(written).is_err() {
                 appender.forget();
             }
@@ -117,8 +117,14 @@ pub fn append(
     subjects: &[LineSubject],
 ) -> Vec<Result<WrittenLine, Failure>> {
     let (mut wanted, mut places) = (Vec::new(), Vec::new());
-    for subject in subjects {
-        places.push(wanted_of(rows, subject).map(|lines| wanted.push(lines)));
+    // Without a transaction each statement would be one, with locks of its own and nothing kept of the last.
+    let read = rows.at_one_moment(|| {
+        for subject in subjects {
+            places.push(wanted_of(rows, subject).map(|lines| wanted.push(lines)));
+        }
+    });
+    if let Err(error) = read {
+        return subjects.iter().map(|_| Err(local(&error))).collect();
     }
     let mut written = appender.append(at, &wanted, &RowsOf(rows)).into_iter();
     let answer = |place: Result<(), Failure>| {
@@ -157,22 +163,27 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
         LineSubject::Run { drop, run, generation } => {
             let row = rows.run(drop, run).map_err(local)?;
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
-            let ledger = LedgerName::of_run(drop.as_str(), run);
+            let ledger = LedgerName::of_run(drop.as_str(), run).numbered(row.ledgers.first);
             let completed = Box::new(completed_of(&row, *generation));
             Ok(WantedLines { ledger, what: WantedLine::RunCompleted(completed) })
         }
     }
 }
 
-/// Returns the first ledger of its name in which the line of an upload stands: that of its run, or of the month
-/// in which a file of its own was admitted.
+/// Returns the first ledger for the line of an upload: that of its run, or of the month in which a file of its
+/// own was admitted.
 fn ledger_of(detail: &Detail) -> LedgerName {
     let admission = &detail.upload.admission;
     let drop = admission.drop.as_str();
-    match admission.run == admission.path {
-        true => LedgerName::of_files(drop, admission.at),
-        false => LedgerName::of_run(drop, &admission.run),
+    if admission.run == admission.path {
+        return LedgerName::of_files(drop, admission.at);
     }
+    let number = detail.run.as_ref().map(|run| match &run.completed_in {
+        // The run that it is about may be gone.
+        Some(ledger) if admission.is_sentinel => ledger.number(),
+        Some(_) | None => run.first_ledger,
+    });
+    LedgerName::of_run(drop, &admission.run).numbered(number.unwrap_or(1))
 }
 
 fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
@@ -275,7 +286,7 @@ fn target_of(detail: Detail, file: RemoteFile) -> LineTarget {
         place,
         remote_id: file.id.as_str().to_owned(),
         remote_name: file.name,
-        version_id: None,
+        version_id: file.version.map(|version| version.as_str().to_owned()),
         remote_etag: file.etag.map(|etag| etag.as_str().to_owned()),
     }
 }
@@ -300,7 +311,7 @@ fn proof_of(detail: &Detail, file: &RemoteFile) -> Option<LineProof> {
     let part_size_told = content.map_or(part_size, |mark| mark.part_size);
     Some(LineProof {
         etag_mode: Some(mode).filter(|mode| *mode != ETagMode::Unknown),
-        wave: None,
+        wave: detail.run.as_ref().map(|run| run.generation),
         supersedes: None,
         forced_by: None,
         part_size: if detail.parts.is_empty() { part_size_told } else { part_size }.get(),

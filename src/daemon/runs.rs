@@ -31,7 +31,7 @@ pub(super) async fn write_receipt(
     let LineSubject::Run { drop, run, .. } = &subject else {
         return failed(local("an upload is no run"));
     };
-    let (ledger, run) = (LedgerName::of_run(drop.as_str(), run), run.clone());
+    let (drop, run) = (drop.clone(), run.clone());
     let written = match receipts::write(world, subject).await {
         Ok(written) => Box::new(written),
         Err(failure) => return failed(failure),
@@ -41,6 +41,9 @@ pub(super) async fn write_receipt(
     }
     let world = Arc::clone(world);
     let write = move || {
+        let row = world.readers.lend(|rows| rows.run(&drop, &run)).flatten().map_err(local)?;
+        let first = row.map_or(1, |row| row.ledgers.first);
+        let ledger = LedgerName::of_run(drop.as_str(), &run).numbered(first);
         let sentinel = sentinel::write(&world.state, &run, &ledger, &written.line);
         let sentinel = sentinel
             .map_err(|error| local(format!("the sentinel of {run} cannot be written: {error}")))?;

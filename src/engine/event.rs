@@ -302,7 +302,8 @@ pub enum ProofsChecked {
     UpTo(UploadId),
     /// All is well.
     Complete,
-    Doubted(DisposalDoubt),
+    /// Why the run stays, and the ledger that was found damaged, where the rows do not say so.
+    Doubted(DisposalDoubt, Option<LedgerFinding>),
 }
 
 /// How an act failed.

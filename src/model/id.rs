@@ -85,3 +85,7 @@ text_id! {
     /// The platform's word for a file that exists. Opaque.
     RemoteFileId
 }
+text_id! {
+    /// The storage's word for one version of an object. Opaque.
+    VersionId
+}

@@ -10,6 +10,59 @@ text_id! {
     LedgerPath
 }
 
+/// How a ledger's file name ends.
+pub(crate) const LEDGER_SUFFIX: &str = ".jsonl";
+
+/// Splits the path of a ledger into what all ledgers of its run share, and its number. The first one has none
+/// in its name, the next is `<run>~2.jsonl`: one that follows a damaged ledger, or is of another run of that
+/// name.
+pub(crate) fn split_ledger(path: &str) -> (&str, u32) {
+    let stem = path.strip_suffix(LEDGER_SUFFIX).unwrap_or(path);
+    // Digests behind `~` are longer than any number.
+    let numbered = stem.rsplit_once('~').filter(|(base, digits)| {
+        let is_number = !digits.is_empty() && digits.len() < 16 && !base.ends_with('/');
+        is_number && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    match numbered.and_then(|(base, digits)| Some((base, digits.parse().ok()?))) {
+        Some((base, number)) => (base, number),
+        None => (stem, 1),
+    }
+}
+
+impl LedgerPath {
+    /// Returns which one it is of the ledgers of its run, from 1.
+    pub fn number(&self) -> u32 {
+        split_ledger(self.as_str()).1
+    }
+}
+
+/// Which ledgers of its name a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLedgers {
+    /// The number of the first one for lines of the run that is there.
+    pub first: u32,
+    /// The number of the last one that has a line of any run of that name; zero when none has.
+    pub last: u32,
+}
+
+impl Default for RunLedgers {
+    fn default() -> Self {
+        Self { first: 1, last: 0 }
+    }
+}
+
+impl RunLedgers {
+    /// Notes that a ledger, or else the first one, has a line of the run.
+    pub fn note_line(&mut self, number: Option<u32>) {
+        self.last = self.last.max(number.unwrap_or(self.first));
+    }
+
+    /// Notes that the run is not there any more: what comes under its name is another run.
+    pub fn note_absence(&mut self) {
+        self.first = self.first.max(self.last.saturating_add(1));
+    }
+}
+
 /// How far a ledger goes: what its next line continues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHead {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{ByteCount, PartLimits, PartNumber, PartSize};
 use super::digest::{ETag, ETagLaw, Md5, PartNote};
-use super::id::{RemoteFileId, RemoteUploadId};
+use super::id::{RemoteFileId, RemoteUploadId, VersionId};
 
 /// Where a file shall stand at its destination. Frozen at admission.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct RemoteFile {
     pub created_at: Option<super::time::WallTime>,
     /// What the storage tells versions of its content apart by.
     pub etag: Option<ETag>,
+    /// Which version it is, where the storage keeps several under one name.
+    pub version: Option<VersionId>,
     /// Which request made it, where it was looked up by its name and the platform keeps that.
     pub maker: Option<Maker>,
 }
@@ -72,7 +74,16 @@ pub struct Maker {
 impl RemoteFile {
     /// Builds a file of which nothing else is known.
     pub fn known_as(id: RemoteFileId, name: impl Into<String>, size: Option<ByteCount>) -> Self {
-        Self { id, name: name.into(), size, mark: None, created_at: None, etag: None, maker: None }
+        Self {
+            id,
+            name: name.into(),
+            size,
+            mark: None,
+            created_at: None,
+            etag: None,
+            version: None,
+            maker: None,
+        }
     }
 }
 

@@ -330,6 +330,7 @@ impl FakeFile {
             mark: self.description.mark,
             created_at: Some(self.created_at),
             etag: Some(self.etag.clone()),
+            version: None,
             maker: None,
         }
     }

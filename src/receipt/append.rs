@@ -6,8 +6,8 @@
 //! it, it must hold and be what they know, else it is damaged. A damaged ledger is never written to, and the
 //! next of the same name is gone on with.
 //!
-//! *At a crash* lines may stand in the file that no row knows. Whole lines that continue the chain are
-//! adopted: whoever asks for such a line is answered with it, and it is not written again. What is no whole
+//! *At a crash* the file may have lines that no row knows. Whole lines that continue the chain are
+//! adopted: a request for such a line is answered with it, and it is not written again. What is no whole
 //! line is cut off, and kept beside the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +28,12 @@ use crate::model::{
 /// Copied at once where lines are written once more.
 const COPY_BYTES: usize = 1 << 20;
 /// Damaged ledgers of one name that are passed by.
-const NUMBER_MAX: u32 = 1_000;
+const NUMBER_MAX: usize = 1_000;
 
-/// What is to stand in a ledger.
+/// What a ledger is to have.
 #[derive(Debug)]
 pub struct WantedLines {
-    /// The first ledger of its name.
+    /// The first ledger for lines of its run.
     pub ledger: LedgerName,
     pub what: WantedLine,
 }
@@ -54,7 +54,7 @@ pub trait LedgerRows {
     /// Returns how far a ledger is known to be durable.
     fn known(&self, ledger: &str) -> io::Result<KnownLedger>;
 
-    /// Returns the uploads whose lines may stand in a ledger although no row names them.
+    /// Returns the uploads whose lines a ledger may have although no row names them.
     fn awaiting(&self) -> io::Result<BTreeSet<UploadId>>;
 }
 
@@ -63,7 +63,7 @@ pub trait LedgerRows {
 pub struct Appender {
     state: PathBuf,
     host: String,
-    /// Ends of ledgers, by the first ledger of the same name.
+    /// Ends of ledgers, by the first ledger for lines of their run.
     ends: BTreeMap<LedgerName, LedgerEnd>,
 }
 
@@ -79,7 +79,7 @@ struct LedgerEnd {
     completed: Option<(RunCompletedLine, LineRef)>,
     /// The directory does not hold its name for certain.
     is_new: bool,
-    /// Ledgers of the same name that were found damaged since the start, and not told of.
+    /// The ledger before it that was found damaged, and is not reported yet.
     damaged: Option<DamagedLedger>,
 }
 
@@ -185,7 +185,7 @@ impl Appender {
         rows: &dyn LedgerRows,
     ) -> io::Result<LedgerEnd> {
         let mut damaged = None;
-        for number in 1..NUMBER_MAX {
+        for number in (first.number()..).take(NUMBER_MAX) {
             let name = first.numbered(number);
             let mut known = rows.known(name.as_str())?;
             if known.damage.is_some() {
@@ -200,7 +200,7 @@ impl Appender {
                 Ok(end) => return Ok(LedgerEnd { damaged, ..end }),
                 Err(EndFault::Unreadable(error)) => return Err(error),
                 Err(EndFault::Damaged(why)) => {
-                    let ledger = LedgerPath::new(first.numbered(number).as_str());
+                    let ledger = first.numbered(number).ledger_path();
                     damaged = Some(DamagedLedger { ledger, why });
                 }
             }
@@ -246,7 +246,7 @@ impl LedgerEnd {
 
     fn new(name: LedgerName) -> Self {
         Self {
-            ledger: LedgerPath::new(name.as_str()),
+            ledger: name.ledger_path(),
             name,
             head: LedgerHead::default(),
             adopted: BTreeMap::new(),
@@ -423,7 +423,7 @@ pub(super) fn read_line(state: &Path, line: &LineRef) -> Result<LedgerLine, Line
         }
     })?;
     file.seek(SeekFrom::Start(line.offset)).map_err(LineFault::Unreadable)?;
-    // What stands before it is named by the line itself.
+    // The line itself names the one before it.
     let found = LedgerReader::at(BufReader::new(file.take(u64::MAX)), line.seq, line.offset).next();
     match found {
         None => Err(wrong("is missing: its ledger ends before it")),

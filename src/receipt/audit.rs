@@ -24,7 +24,7 @@ pub(crate) enum LedgerVerdict {
 /// Checks a ledger from its first line to its last.
 ///
 /// # Errors
-/// When it cannot be read, which says nothing about what stands in it.
+/// When it cannot be read, which says nothing about its content.
 pub(crate) fn audit(
     state: &Path,
     ledger: &LedgerPath,

@@ -6,7 +6,7 @@
 //! digest, must be known from elsewhere. It does no writing (see `append.rs`), and never changes a line.
 //!
 //! A line's `sha256` is the SHA-256 of its text without the member `,"sha256":"…"`, which is the last one:
-//! what stands before that member, and `}`; the line feed is no part of it. `prev` is the `sha256` of the line
+//! the bytes before that member, and `}`; the line feed is no part of it. `prev` is the `sha256` of the line
 //! before, 64 zeros in the first. `seq` counts from 1.
 
 use std::io::{self, BufRead, Read, Write};
@@ -19,7 +19,7 @@ use super::line::{LineBody, parse_sha256};
 use super::rfc3339;
 use crate::model::{Hex, WallTime, json_shown};
 
-/// What stands before a line's own digest.
+/// Begins the member with a line's own digest.
 const DIGEST_MEMBER: &[u8] = b",\"sha256\":\"";
 /// Length of the member and of the brace behind it.
 const DIGEST_LENGTH: usize = DIGEST_MEMBER.len() + 64 + 2;
@@ -204,7 +204,7 @@ impl<R: BufRead> LedgerReader<R> {
         Self::behind(input, LedgerHead::EMPTY)
     }
 
-    /// Reads what follows a head; the input stands there already.
+    /// Reads what follows a head; the input is at that position.
     pub fn behind(input: R, head: LedgerHead) -> Self {
         Self { input, head, knows_before: true, is_over: false }
     }
@@ -293,73 +293,23 @@ fn own_digest(raw: &[u8]) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ETagMode, Md5, SourcePath, UploadId};
-    use crate::receipt::line::{
-        ExportedLine, LineCourse, LineDestination, LinePart, LineProof, LineSource, LineTarget,
-        UploadLine, WholeFileDigests, path_texts,
-    };
+    use crate::model::{SourcePath, UploadId};
+    use crate::receipt::line::{ExportedLine, UploadLine, path_texts};
 
     const STAMP: LineStamp<'_> = LineStamp { at: WallTime(1_000_000_000), host: "seq-07" };
 
     fn upload(id: i64) -> LineBody {
-        let (path, path_bytes) = path_texts(&SourcePath::from_bytes(b"run/a\xff\xe2\x80\xae"));
-        LineBody::Upload(Box::new(UploadLine {
-            source: LineSource {
-                id: UploadId(id),
-                drop: "lab".into(),
-                run: Some("run".into()),
-                run_bytes: None,
-                path,
-                path_bytes,
-                size: 5,
-                mtime_ns: 7,
-                ctime_ns: None,
-                inode: 12,
-                root: None,
-                sentinel: false,
-            },
-            target: LineTarget {
-                destination: LineDestination {
-                    name: "far".into(),
-                    platform: "s3".into(),
-                    base_url: "https://s3.example".into(),
-                    bucket: Some("b".into()),
-                    project: None,
-                },
-                target: 1,
-                place: "in/run/a".into(),
-                remote_id: "key".into(),
-                remote_name: "a\u{202e}".into(),
-                version_id: None,
-                remote_etag: Some("e-2".into()),
-            },
-            proof: LineProof {
-                etag_mode: Some(ETagMode::Md5),
-                wave: None,
-                supersedes: None,
-                forced_by: None,
-                part_size: 4,
-                parts: vec![LinePart {
-                    number: 1,
-                    offset: 0,
-                    length: 4,
-                    md5: Md5([1; 16]),
-                    etag: "e".into(),
-                }],
-                content_digest: Some("01010101010101010101010101010101-1".into()),
-                remote_digest: None,
-                remote_part_size: None,
-                whole_file_digests: WholeFileDigests { md5: None, sha256: Some([9; 32]) },
-            },
-            course: LineCourse {
-                begun_at: Some(WallTime(1)),
-                completed_at: None,
-                verified_at: Some(WallTime(1_500_000_000)),
-                bytes_sent: 5,
-                bytes_sent_again: 0,
-                attempt_count: 2,
-            },
-        }))
+        let mut line = UploadLine::example(id, "in/run/a");
+        (line.source.path, line.source.path_bytes) =
+            path_texts(&SourcePath::from_bytes(b"run/a\xff\xe2\x80\xae"));
+        line.target.remote_name = "a\u{202e}".into();
+        line.target.remote_etag = Some("e-2".into());
+        line.proof.content_digest = Some("01010101010101010101010101010101-1".into());
+        line.proof.whole_file_digests.sha256 = Some([9; 32]);
+        line.course.begun_at = Some(WallTime(1));
+        line.course.verified_at = Some(WallTime(1_500_000_000));
+        line.course.attempt_count = 2;
+        LineBody::Upload(Box::new(line))
     }
 
     fn other(kind: &str) -> LineBody {

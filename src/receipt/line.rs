@@ -1,6 +1,6 @@
 //! What a line of a ledger says: its kinds, their members, and how both are written as JSON.
 //!
-//! A line is one JSON object without spaces. Its members stand in a fixed order: those that every line has,
+//! A line is one JSON object without spaces. Its members have a fixed order: those that every line has,
 //! those of its kind, its own digest. Members without a value are left out. `ledger.rs` adds the digest
 //! and knows how lines are chained.
 //!
@@ -57,7 +57,7 @@ pub enum LineBody {
     },
 }
 
-/// One file that is verified at one destination. All that is needed to make its row again stands in it.
+/// One file that is verified at one destination. It has all that is needed to make its row again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UploadLine {
     pub source: LineSource,
@@ -109,7 +109,7 @@ impl LineSource {
     }
 }
 
-/// Where the file stands.
+/// Where the file is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineTarget {
     pub destination: LineDestination,
@@ -122,7 +122,7 @@ pub struct LineTarget {
     pub remote_name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
-    /// What the storage told versions of it apart by when it was verified.
+    /// The ETag that it had when it was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_etag: Option<String>,
 }
@@ -177,7 +177,7 @@ pub struct LineProof {
     /// The MD5 over the MD5s of the parts, and how many there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<String>,
-    /// The digest that the destination told of the file, where it has one.
+    /// The digest by which the destination knows the file, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "md5_text")]
     pub remote_digest: Option<Md5>,
     /// The length of the parts that [`Self::remote_digest`] is over.
@@ -414,3 +414,6 @@ fn is_zero(count: &u64) -> bool {
 fn is_false(value: &bool) -> bool {
     !*value
 }
+
+#[cfg(test)]
+mod tests;

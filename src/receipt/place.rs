@@ -3,7 +3,7 @@
 //! Names are escaped flat, so that no name of a user's file is the name of another's ledger, leads into
 //! another directory or is too long: bytes other than letters, digits and `. _ - + = , @` become `%XX`, and so
 //! does a dot that a name begins with. An escaped name that is too long is cut and ends in `~` and 16
-//! hexadecimal digits of the SHA-256 of the whole. `~` stands nowhere else in an escaped name.
+//! hexadecimal digits of the SHA-256 of the whole. An escaped name has no other `~`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,10 +15,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::directory;
-use crate::model::{Hex, SourcePath, WallTime};
+use crate::model::{Hex, LEDGER_SUFFIX as SUFFIX, LedgerPath, SourcePath, WallTime, split_ledger};
 
-/// How a ledger's file name ends.
-const SUFFIX: &str = ".jsonl";
 /// Longest escaped name: number, suffix and what is added to a torn tail's name find room behind it.
 const ESCAPED_MAX: usize = 200;
 /// What begins the name of the ledger for files that are their own runs.
@@ -52,35 +50,16 @@ impl LedgerName {
     /// Returns the ledger of the same name with a number: `<run>~2.jsonl`. The first has none.
     #[must_use]
     pub fn numbered(&self, number: u32) -> Self {
-        let (base, _) = self.base_and_number();
+        let (base, _) = split_ledger(&self.0);
         match number {
             0 | 1 => Self(format!("{base}{SUFFIX}")),
             _ => Self(format!("{base}~{number}{SUFFIX}")),
         }
     }
 
-    /// Returns the next of the same name.
-    #[must_use]
-    pub fn next(&self) -> Self {
-        self.numbered(self.number().saturating_add(1))
-    }
-
     /// Returns which one it is of those of the same name, from 1.
     pub fn number(&self) -> u32 {
-        self.base_and_number().1
-    }
-
-    fn base_and_number(&self) -> (&str, u32) {
-        let stem = self.0.strip_suffix(SUFFIX).unwrap_or(&self.0);
-        // Digests behind `~` are longer than any number.
-        let numbered = stem.rsplit_once('~').filter(|(base, digits)| {
-            let is_number = !digits.is_empty() && digits.len() < 16 && !base.ends_with('/');
-            is_number && digits.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        match numbered.and_then(|(base, digits)| Some((base, digits.parse().ok()?))) {
-            Some((base, number)) => (base, number),
-            None => (stem, 1),
-        }
+        split_ledger(&self.0).1
     }
 
     /// Returns the escaped name of its drop directory.
@@ -97,6 +76,11 @@ impl LedgerName {
         &self.0
     }
 
+    /// Returns what rows call it.
+    pub fn ledger_path(&self) -> LedgerPath {
+        LedgerPath::new(self.as_str())
+    }
+
     /// Returns where it is.
     pub fn path(&self, state: &Path) -> PathBuf {
         directory(state).join(&self.0)
@@ -109,7 +93,7 @@ impl fmt::Display for LedgerName {
     }
 }
 
-/// Lists the ledgers of a state directory, in the order of their names; other files are left out.
+/// Lists the ledgers of a state directory, in the order of their names and numbers; other files are left out.
 ///
 /// # Errors
 /// When a directory cannot be read. One that is not there holds no ledger.
@@ -120,7 +104,7 @@ pub fn ledgers(state: &Path) -> io::Result<Vec<LedgerName>> {
             found.extend(LedgerName::parse(&format!("{drop}/{file}")));
         }
     }
-    found.sort();
+    found.sort_by_cached_key(|name| (name.numbered(1), name.number()));
     Ok(found)
 }
 
@@ -243,7 +227,7 @@ mod tests {
             }
         }
         assert_eq!(of(b"group/run 1").as_str(), "lab/group%2Frun%201.jsonl");
-        assert_eq!(of(b"run").next().next().as_str(), "lab/run~3.jsonl");
+        assert_eq!(of(b"run").numbered(3).as_str(), "lab/run~3.jsonl");
         assert!(!seen.contains_key(&LedgerName::of_files("lab", WallTime(0))));
         assert_eq!(LedgerName::of_files("lab", WallTime(0)).as_str(), "lab/~files-1970-01.jsonl");
         assert!(LedgerName::of_files("..", WallTime(0)).as_str().starts_with("%2E./~files-"));

@@ -2,8 +2,8 @@
 //!
 //! It is JSON: the run, the head of its ledger with the line that says that the run is complete, and its files
 //! with their digests, each on a line of its own. It is made of lines of the run's ledgers alone, so the same
-//! lines give the same bytes. It stands below `STATE/sentinels`, under its name only as a whole, until it is
-//! sent. *At a crash* before that was recorded it is made again.
+//! lines give the same bytes. It is kept below `STATE/sentinels`, under its name only as a whole, until it was
+//! sent and the daemon is idle. *At a crash* before that was recorded it is made again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -37,7 +37,9 @@ pub fn write(
     completed: &LineRef,
 ) -> io::Result<SentinelFile> {
     let (newest, line) = newest_lines(state, first, completed)?;
-    let stem = first.as_str().trim_end_matches(".jsonl");
+    // It replaces the one of an earlier run of that name.
+    let named = first.numbered(1);
+    let stem = named.as_str().trim_end_matches(".jsonl");
     let place = format!("{stem}.drop-{}.json", line.wave);
     let path = directory(state).join(&place);
     let parent = path.parent().unwrap_or(state);
@@ -63,6 +65,31 @@ pub fn write(
     sync(parent)?;
     let version = fingerprint(&file.metadata()?);
     Ok(SentinelFile { path: SourcePath::from_bytes(place.as_bytes()), version })
+}
+
+/// Removes those that were sent, by the rows.
+///
+/// # Errors
+/// When the directory cannot be read, or the disk would not remove one.
+pub(crate) fn remove_sent(state: &Path, is_sent: impl Fn(&SourcePath) -> bool) -> io::Result<()> {
+    let top = directory(state);
+    for drop in entries_of(&top)? {
+        for file in entries_of(&drop)? {
+            let path = file.strip_prefix(&top).unwrap_or(&file);
+            if is_sent(&SourcePath::from_bytes(path.as_os_str().as_encoded_bytes())) {
+                fs::remove_file(&file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the entries of a directory; none when it is no directory.
+fn entries_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 type Newest = BTreeMap<PathDigest, (u32, u64)>;
@@ -105,7 +132,7 @@ fn each_line(
     take: &mut dyn FnMut(u32, u64, &LineBody) -> io::Result<()>,
 ) -> io::Result<()> {
     let end = LedgerName::parse(last.ledger.as_str()).map_or(1, |name| name.number());
-    for number in 1..=end {
+    for number in first.number()..=end {
         let file = match super::open(&first.numbered(number).path(state)) {
             Err(error) if number < end && error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,

@@ -36,6 +36,8 @@ pub struct Switches {
     pub lists_no_etags: bool,
     /// Uploads cannot be listed.
     pub lists_no_uploads: bool,
+    /// Each object is a version of its own, which answers name.
+    pub keeps_versions: bool,
     /// Items on one page.
     pub page: usize,
     /// XML roots and names are those of other servers.
@@ -50,6 +52,7 @@ impl Default for Switches {
             strange_object_etag: false,
             lists_no_etags: false,
             lists_no_uploads: false,
+            keeps_versions: false,
             page: 1000,
             other_roots: false,
         }

@@ -79,6 +79,7 @@ const COLUMNS: &[&str] = &[
     "ledger_id",
     "ledger_seq",
     "ledger_offset",
+    "remote_version_id",
 ];
 
 /// How many they are: where what a query adds to them is.

@@ -1,7 +1,7 @@
-//! Puts a copy of the database in the place of the database, and keeps what stood there.
+//! Puts a copy of the database in the place of the database, and keeps what was there.
 //!
 //! *Promises*: a copy that is damaged, or of a newer program, is refused before anything is touched; nothing is
-//! removed; what stands under the database's name is at every moment the old one, nothing, or the whole copy.
+//! removed; the file with the database's name is at every moment the old one, missing, or the whole copy.
 //! *At a crash* in between, a start finds no database beside receipts and says so, and this is done again.
 
 use std::fs::{self, File};
@@ -99,7 +99,7 @@ fn open_copy(copy: &Path) -> Result<Connection, Error> {
     schema::open_copy(copy).map_err(|source| Error::sqlite("open the copy", copy, source))
 }
 
-/// Moves what stands under the names of the database into a directory of its own.
+/// Moves the files of the database into a directory of their own.
 fn set_aside(state: &Path, at: WallTime) -> io::Result<Option<PathBuf>> {
     let there: Vec<_> = FILES.iter().filter(|name| state.join(name).exists()).collect();
     if there.is_empty() {

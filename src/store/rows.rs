@@ -20,7 +20,7 @@ use crate::model::{
     ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason,
     PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload,
     RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId, UploadId, UploadState,
-    WallTime,
+    VersionId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -238,6 +238,7 @@ fn read_file(row: &Row<'_>) -> Result<RemoteFile> {
         etag: row
             .get::<_, Option<String>>(at!("remote_etag"))?
             .map(|etag| ETag::from_header(&etag)),
+        version: row.get::<_, Option<String>>(at!("remote_version_id"))?.map(VersionId::new),
         maker: None,
     })
 }
@@ -412,7 +413,7 @@ pub(super) fn remote_columns(remote: Option<&RemoteUpload>) -> Result<[(&'static
     ])
 }
 
-pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 7]> {
+pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 8]> {
     let size = file.size.map(|size| exact(size.0)).transpose()?;
     let [mark_part_size, mark_md5] = mark_columns(file.mark.as_ref())?;
     Ok([
@@ -423,6 +424,7 @@ pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 
         ("remote_mark_part_size_bytes", mark_part_size),
         ("remote_mark_md5", mark_md5),
         ("remote_etag", etag_column(file.etag.as_ref())),
+        ("remote_version_id", file.version.as_ref().map(|id| id.as_str().to_owned()).into()),
     ])
 }
 

@@ -103,7 +103,10 @@ fn look_for_reading(directory: &Path) -> Result<Connection, Error> {
         return Err(Error { doing: "open the database for reading", path, kind: Kind::Missing });
     }
     let failed = |source| Error::sqlite("open the database for reading", &path, source);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // No two threads use one connection at a time.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |uri: &str| Connection::open_with_flags(uri, flags);
     let uri = format!("file:{}", percent_encoded(&path));
     let connection = open(&uri).map_err(failed)?;

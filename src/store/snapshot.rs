@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{COLUMN_COUNT, at};
@@ -38,7 +39,7 @@ pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
     Attempt, Awaited, DaemonShown, Database, DestinationShown, Detail, DropShown, ExportShown,
-    Ignored, NoticesShown, PartShown, Run, Status, Tally, UploadShown, Wait,
+    Ignored, NoticesShown, PartShown, Run, RunOfUpload, Status, Tally, UploadShown, Wait,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -72,6 +73,15 @@ impl Snapshot {
 
     fn failed(&self, source: rusqlite::Error) -> Error {
         Error::sqlite("read", &self.directory.join(FILE_NAME), source)
+    }
+
+    /// Has all that is read see the rows of one moment. That is also faster: SQLite keeps what it has read.
+    pub fn at_one_moment<T>(&self, read: impl FnOnce() -> T) -> std::result::Result<T, Error> {
+        let failed = |source| self.failed(source);
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let found = read();
+        transaction.finish().map_err(failed)?;
+        Ok(found)
     }
 
     /// Returns everything `status` shows of what is selected. `now` judges whether the shown rate is fresh.
@@ -269,10 +279,13 @@ impl Snapshot {
 
     fn read_detail(&self, id: UploadId) -> Result<Option<Detail>> {
         let sql = "SELECT uploads.*, ifnull(h.platform, '') AS platform, l.name AS ledger, \
-            t.platform AS target_platform, t.base_url, t.container FROM uploads \
+            t.platform AS target_platform, t.base_url, t.container, \
+            r.first_ledger, r.generation, r.ledger AS completed_in FROM uploads \
             LEFT JOIN destination_health h ON h.destination = uploads.destination \
             LEFT JOIN ledgers l ON l.id = uploads.ledger_id \
-            LEFT JOIN targets t ON t.id = uploads.target_id WHERE uploads.id = ?1";
+            LEFT JOIN targets t ON t.id = uploads.target_id \
+            LEFT JOIN runs r ON r.drop_name = uploads.drop_name AND r.run = uploads.run \
+            WHERE uploads.id = ?1";
         let detail =
             self.connection.prepare_cached(sql)?.query_row([id.0], read_detail).optional()?;
         let Some(mut detail) = detail else { return Ok(None) };
@@ -439,7 +452,11 @@ fn read_detail(row: &Row<'_>) -> Result<Detail> {
         receipted_at: time(row, at!("receipted_at_ns"))?,
         ended_at: time(row, at!("ended_at_ns"))?,
         mark,
-        receipt: rows::read_line(row)?,
+        receipt: match row.get_ref(at!("receipt_sha256"))? == ValueRef::Null {
+            true => None,
+            false => rows::read_line(row)?,
+        },
+        run: ledgers::read_run(row)?,
         whole_md5: row.get::<_, Option<[u8; 16]>>(at!("whole_md5"))?.map(Md5),
         whole_sha256: row.get(at!("whole_sha256"))?,
         export: read_shown_export(row)?,

@@ -57,6 +57,7 @@ fn fact(index: usize) -> Fact {
         mark: Some(crate::model::ContentMark { part_size, md5_of_parts: Md5([3; 16]) }),
         created_at: Some(AT),
         etag: None,
+        version: None,
         maker: None,
     };
     let number = part(u32::try_from(index % 3).expect("small") + 1);
@@ -520,6 +521,7 @@ fn absurd_file() -> RemoteFile {
         mark: None,
         created_at: None,
         etag: None,
+        version: None,
         maker: None,
     }
 }

@@ -6,11 +6,12 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rusqlite::Connection;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::skipped::skipped;
-use super::stage::{Options, Stage, until};
+use super::stage::{Options, Stage, noise, until};
 
 /// A destination of a line, as its members.
 const FAR: &str = r#""destination":{"name":"far","platform":"s3","base_url":"https://s3.example","bucket":"lab"}"#;
@@ -549,4 +550,99 @@ fn damage_that_the_check_finds_is_told_shown_and_over_when_it_is_restored() {
     assert_eq!(told["state"], "ok", "{told}");
     assert_eq!(told["text"], "the ledger lab/run1.jsonl is whole again");
     assert!(stage.output("doctor", &["--offline"]).status.success());
+}
+
+/// Lines of all ledgers that are about a file, by its path.
+fn line_of(stage: &Stage, path: &str) -> Value {
+    let lines = stage.lines_of("upload");
+    lines.into_iter().find(|line| line["path"] == path).expect("it has a line")
+}
+
+fn ledger(stage: &Stage, name: &str) -> String {
+    fs::read_to_string(stage.path("state/receipts/lab").join(name)).unwrap_or_default()
+}
+
+/// Waits until a file has its line in a ledger, and its run is completed there behind it.
+fn until_completed_in(stage: &Stage, name: &str, path: &str) {
+    let file = format!("\"path\":\"{path}\"");
+    until("the run is completed", || {
+        let text = ledger(stage, name);
+        let (_, behind) = text.split_once(&file)?;
+        behind.contains("\"kind\":\"run-completed\"").then_some(())
+    });
+}
+
+#[test]
+fn a_run_that_comes_again_has_a_ledger_of_its_own_also_when_the_database_was_lost() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        transfer: "parts_in_flight = 4\npart_size = \"256 KiB\"",
+        switches: "{\"s3\": {\"keeps_versions\": true}}",
+        ..Options::default()
+    });
+    stage.write("run1/small", b"hello");
+    stage.write("run1/large", &noise(700 << 10, 1));
+    stage.start();
+    stage.until_count("completed", 2);
+    until_completed_in(&stage, "run1.jsonl", "run1/large");
+    let (small, large) = (line_of(&stage, "run1/small"), line_of(&stage, "run1/large"));
+    for line in [&small, &large] {
+        assert_eq!(line["version_id"].as_str().map(str::len), Some(32), "{line}");
+        assert_eq!(line["wave"], 0, "{line}");
+    }
+    assert_ne!(small["version_id"], large["version_id"]);
+    stage.write("run1/late", b"late");
+    stage.until_count("completed", 3);
+    until_completed_in(&stage, "run1.jsonl", "run1/late");
+    assert_eq!(line_of(&stage, "run1/late")["wave"], 1);
+    let first = ledger(&stage, "run1.jsonl");
+
+    fs::remove_dir_all(stage.drop().join("run1")).expect("removed");
+    let sql = "SELECT first_ledger FROM runs";
+    let number = |stage: &Stage| {
+        let database = Connection::open(stage.path("state/dropferry.db")).expect("opens");
+        database.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("a run")
+    };
+    until("it is seen to be gone", || (number(&stage) == 2).then_some(()));
+    stage.write("run1/again", b"another run");
+    stage.until_count("completed", 4);
+    stage.kill();
+    stage.start();
+    until_completed_in(&stage, "run1~2.jsonl", "run1/again");
+    assert_eq!(ledger(&stage, "run1.jsonl"), first, "the run of before is as it was");
+    let check = stage.output("receipts", &["run1", "--check"]);
+    assert_eq!(said(&check).matches(": holds").count(), 2, "{}", said(&check));
+
+    stage.kill();
+    for name in ["dropferry.db", "dropferry.db-wal", "dropferry.db-shm"] {
+        fs::remove_file(stage.path("state").join(name)).unwrap_or(());
+    }
+    let restored = stage.output("restore", &["--receipts"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    stage.write("run1/later", b"of the other run");
+    stage.start();
+    until_completed_in(&stage, "run1~2.jsonl", "run1/later");
+    assert_eq!(ledger(&stage, "run1.jsonl"), first, "the run of before is as it was");
+    assert_eq!(ledger(&stage, "run1~3.jsonl"), "");
+}
+
+#[test]
+fn a_sentinel_that_was_sent_is_removed_here() {
+    let mut stage = Stage::new(Options {
+        // Old parts, and what else is over, are looked for each second.
+        state: "keep_parts = \"10s\"",
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"\nsentinel = \"DONE.json\"",
+        ..Options::default()
+    });
+    stage.write("run1/a", b"hello");
+    stage.start();
+    until("it is there", || {
+        let files = stage.files();
+        files.iter().any(|file| file["name"] == "DONE.json").then_some(())
+    });
+    let sentinels = stage.path("state/sentinels/lab");
+    let kept = || fs::read_dir(&sentinels).map_or(0, Iterator::count);
+    // It is removed once nothing is to be sent.
+    until("it is removed here", || (kept() == 0).then_some(()));
+    assert_eq!(stage.lines_of("upload").iter().filter(|line| line["sentinel"] == true).count(), 1);
 }

@@ -137,7 +137,7 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
     let text = said(&stage, "run", &[], 4);
     assert!(text.contains("restore --backup"), "{text}");
     let text = said(&stage, "restore", &["--backup", copy.to_str().expect("plain")], 0);
-    assert!(text.contains("what stood there is kept in"), "{text}");
+    assert!(text.contains("what was there is kept in"), "{text}");
     assert!(copy.exists(), "the copy stays");
     go_on(&mut stage, 24);
 }

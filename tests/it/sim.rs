@@ -11,6 +11,7 @@
 //! image after each effect is every crash point. What must hold afterwards is in `check`.
 
 mod acts;
+mod again;
 mod away;
 mod batching;
 mod check;

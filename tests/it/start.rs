@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 
 use dropferry::testing::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, LedgerHead,
-    LedgerPath, LineRef, Md5, PartNumber, PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload,
-    RemoteUploadId, SourcePath, Target, TargetId, UploadId, WallTime, WrittenLine,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, Fact, Fingerprint, Md5, PartNumber,
+    PartSize, Record, RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, SourcePath, Target,
+    TargetId, UploadId, WallTime,
 };
 use dropferry::testing::store::{Settings, writer::Writer};
 use rusqlite::Connection;
 
+use self::written::written;
 use super::stage::{program, until};
+
+#[path = "../../benches/parts/written.rs"]
+mod written;
 
 const AT: WallTime = WallTime(1_800_000_000_000_000_000);
 const KNOWN: i64 = 2_500;
@@ -132,6 +136,7 @@ fn all_facts(size: ByteCount) -> [Fact; 7] {
         mark: None,
         created_at: Some(AT),
         etag: None,
+        version: None,
         maker: None,
     };
     [
@@ -199,17 +204,4 @@ fn damage_in_a_large_database_ends_the_daemon_and_deletes_nothing() {
     assert_eq!(status.code(), Some(4), "{said}");
     assert!(said.contains("the database is damaged") && said.contains("hint: "), "{said}");
     assert!(fs::metadata(&path).expect("there").len() >= length, "nothing is deleted");
-}
-
-/// A line that is the receipt of an upload.
-fn written(id: i64) -> Box<WrittenLine> {
-    let seq = id.unsigned_abs();
-    let line = LineRef {
-        ledger: LedgerPath::new("lab/run.jsonl"),
-        seq,
-        offset: seq * 1000,
-        sha256: [5; 32],
-    };
-    let head = LedgerHead { count: seq, sha256: [5; 32], length: (seq + 1) * 1000 };
-    Box::new(WrittenLine { line, head, damaged: None })
 }

@@ -35,15 +35,48 @@ pub(super) struct Entry<'a> {
     parts: Vec<EntryPart<'a>>,
     #[serde(borrow, default)]
     whole_file_digests: EntryDigests<'a>,
+    /// MD5 over the MD5s of all parts, and their number.
+    #[serde(borrow, default)]
+    pub(super) content_digest: Cow<'a, str>,
     /// It tells the far side that the run is complete, and is no file of the drop directory.
     #[serde(default)]
     sentinel: bool,
+    #[serde(borrow, default)]
+    pub(super) root: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) place: Cow<'a, str>,
+    /// RFC 3339, as is `verified_at`.
+    #[serde(borrow, default)]
+    pub(super) begun_at: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) verified_at: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) attempt_count: u64,
+    #[serde(default)]
+    pub(super) bytes_sent: u64,
+    #[serde(default)]
+    pub(super) bytes_sent_again: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EntryDestination<'a> {
     #[serde(borrow, default)]
     pub(super) name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) platform: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) base_url: Cow<'a, str>,
+    #[serde(borrow, default)]
+    bucket: Cow<'a, str>,
+    #[serde(borrow, default)]
+    project: Cow<'a, str>,
+}
+
+impl EntryDestination<'_> {
+    /// Returns the bucket or the project.
+    pub(super) fn container(&self) -> &str {
+        if self.bucket.is_empty() { &self.project } else { &self.bucket }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,6 +112,11 @@ impl Entry<'_> {
 
     pub(super) fn upload(&self) -> Option<UploadId> {
         self.id.map(UploadId)
+    }
+
+    /// Returns the path as people read it.
+    pub(super) fn shown_path(&self) -> &str {
+        &self.path
     }
 
     /// Returns the path to the letter.

@@ -10,34 +10,37 @@ use std::fmt;
 use std::io::{self, Write};
 
 use self::summary::{DestinationTotals, RunSummary};
-use super::entry::Entry;
+use super::entry::{Entry, SumFormat};
 use super::newest::NewestLines;
 use super::{Chosen, ListedReceipts};
 use crate::cli::render;
 use crate::cli::shelf::{CheckedLedger, RunLedgers};
 use crate::clock::Clock;
 use crate::model::{Hex, Shown, WallTime};
-use crate::receipt::line::{ExportedLine, LineKind, LineProof, UploadLine};
+use crate::receipt::line::{ExportedLine, LineKind};
 use crate::receipt::rfc3339;
 
 const STYLE: &str = include_str!("page.css");
 
-/// A text of a line, as it stands in a page.
+/// A text of a line, as a page has it.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in Shown(self.0).to_string().chars() {
-            match c {
-                '&' => f.write_str("&amp;"),
-                '<' => f.write_str("&lt;"),
-                '>' => f.write_str("&gt;"),
-                '"' => f.write_str("&quot;"),
-                '\'' => f.write_str("&#39;"),
-                c => write!(f, "{c}"),
-            }?;
+        let shown = Shown(self.0).to_string();
+        let mut rest = &*shown;
+        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+            f.write_str(&rest[..at])?;
+            f.write_str(match rest.as_bytes()[at] {
+                b'&' => "&amp;",
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'"' => "&quot;",
+                _ => "&#39;",
+            })?;
+            rest = &rest[at + 1..];
         }
-        Ok(())
+        f.write_str(rest)
     }
 }
 
@@ -72,7 +75,7 @@ pub(super) fn write_run(
             if entry.is_of_file() {
                 newest.note(position, &entry);
             }
-            summary.note(line, &line.body()?);
+            summary.note(line, &entry)?;
         }
         anyhow::Ok(())
     })?;
@@ -110,8 +113,8 @@ impl RunPage<'_> {
                 let (name, fault) = (Escaped(name.as_str()), fault.to_string());
                 writeln!(
                     out,
-                    "<p class=\"damage\">Damage: the ledger {name} does not hold: {}. What stands here \
-                     is what comes before.</p>",
+                    "<p class=\"damage\">Damage: the ledger {name} does not hold: {}. This page has \
+                     what comes before.</p>",
                     Escaped(&fault)
                 )?;
             }
@@ -185,7 +188,7 @@ impl RunPage<'_> {
     fn each_file(
         &self,
         is_newest: bool,
-        mut take: impl FnMut(&UploadLine) -> io::Result<()>,
+        mut take: impl FnMut(&Entry<'_>) -> io::Result<()>,
     ) -> anyhow::Result<()> {
         let filter = &self.chosen.filter;
         self.chosen.shelf.reread(self.checked, |position, raw| {
@@ -194,7 +197,7 @@ impl RunPage<'_> {
                 && filter.covers(&entry)
                 && self.newest.is_newest(position, &entry) == is_newest;
             if is_meant {
-                take(&UploadLine::parse(raw)?)?;
+                take(&entry)?;
             }
             anyhow::Ok(())
         })
@@ -244,22 +247,20 @@ fn write_row(out: &mut impl Write, cells: &[&str]) -> io::Result<()> {
     writeln!(out, "</tr>")
 }
 
-fn write_file(out: &mut impl Write, line: &UploadLine) -> io::Result<()> {
-    let UploadLine { source, target, proof, course } = line;
-    let to = format!("{}: {}", target.destination.name, target.place);
-    let (size, modified) = (render::bytes(source.size), rfc3339(WallTime(source.mtime_ns)));
-    let verified = course.verified_at.map(rfc3339).unwrap_or_default();
-    write_row(out, &[&source.path, &size, &modified, &to, &digests(proof), &verified])
+fn write_file(out: &mut impl Write, file: &Entry<'_>) -> io::Result<()> {
+    let to = format!("{}: {}", file.destination.name, file.place);
+    let (size, modified) = (render::bytes(file.size), rfc3339(WallTime(file.mtime_ns)));
+    write_row(out, &[file.shown_path(), &size, &modified, &to, &digests(file), &file.verified_at])
 }
 
 /// Returns the digests that the line has, the most telling first.
-fn digests(proof: &LineProof) -> String {
-    let sha256 = proof.whole_file_digests.sha256.map(|it| format!("SHA-256 {}", Hex(&it)));
-    let md5 = proof.whole_md5().map(|md5| format!("MD5 {md5}"));
+fn digests(file: &Entry<'_>) -> String {
+    let sha256 = file.digest(SumFormat::Sha256).map(|it| format!("SHA-256 {it}"));
+    let md5 = file.digest(SumFormat::Md5).map(|md5| format!("MD5 {md5}"));
     let known: Vec<_> = sha256.into_iter().chain(md5).collect();
-    match (&known[..], &proof.content_digest) {
-        ([], Some(parts)) => format!("MD5 of the MD5s of its parts {parts}"),
-        ([], None) => "none".into(),
+    match (&known[..], &*file.content_digest) {
+        ([], "") => "none".into(),
+        ([], parts) => format!("MD5 of the MD5s of its parts {parts}"),
         (known, _) => known.join(", "),
     }
 }

@@ -1,12 +1,12 @@
-//! The check of the ledgers: each chain, how far it goes, and that the line of each row stands where it says.
+//! The check of the ledgers: each chain, how far it goes, and that the line of each row is where it says.
 //!
 //! Reads one line and some rows at a time. What it finds becomes records and notices by way of the engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::model::{LedgerFinding, LedgerPath};
-use crate::receipt::{self, LedgerVerdict, LineFault};
+use crate::model::{LedgerFinding, LedgerPath, SourcePath};
+use crate::receipt::{self, LedgerVerdict, LineFault, sentinel};
 use crate::store::Error;
 use crate::store::care::Halt;
 use crate::store::snapshot::Snapshot;
@@ -43,6 +43,24 @@ pub(super) fn check(state: &Path, halt: &Halt) -> Result<Option<Vec<LedgerFindin
     let damaged = damage.into_iter().filter(|(ledger, _)| is_new(ledger));
     found.extend(damaged.map(|(ledger, why)| LedgerFinding { ledger, damage: Some(why) }));
     Ok(Some(found))
+}
+
+/// Removes the sentinels that were sent; one that cannot be removed is tried again the next time.
+///
+/// # Errors
+/// When the rows cannot be read.
+pub(super) fn remove_sent_sentinels(state: &Path) -> Result<(), Error> {
+    let snapshot = Snapshot::open(state)?;
+    let is_sent = |path: &SourcePath| {
+        snapshot.is_sentinel_sent(path).unwrap_or_else(|error| {
+            tracing::warn!("the sentinel {path} is kept: {error}");
+            false
+        })
+    };
+    if let Err(error) = sentinel::remove_sent(state, is_sent) {
+        tracing::warn!("sentinels that were sent cannot be removed: {error}");
+    }
+    Ok(())
 }
 
 /// Looks for the line of every upload that has a receipt; `None` when it was asked to end early.

@@ -203,20 +203,24 @@ impl Disposals {
         Some(pending)
     }
 
-    /// Receives what came of moving or deleting the source of a run.
+    /// Receives what came of moving or deleting the source of a run. Returns whether it is not there any more.
     pub(super) fn disposed(
         &mut self,
         run: &SourcePath,
         act: ActId,
         reply: Result<Outcome, Setback>,
         turn: &mut IntakeTurn<'_>,
-    ) {
-        let Some(pending) = self.returned(run, act) else { return };
+    ) -> bool {
+        let Some(pending) = self.returned(run, act) else { return false };
         let puts_back = std::mem::take(&mut pending.puts_back);
         match reply {
             Ok(_) => self.end(run, !puts_back, turn),
-            Err(setback) => self.delay(run, setback.failure, turn),
+            Err(setback) => {
+                self.delay(run, setback.failure, turn);
+                return false;
+            }
         }
+        !puts_back
     }
 
     /// A run did not go: it is tried again after a while, from the beginning.

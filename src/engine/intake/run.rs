@@ -275,14 +275,31 @@ impl TrackedRun {
         scans.is_seen_closed |=
             self.row.state == RunState::Closed && started >= self.attempts.not_before;
         match (self.row.state, seen.files.count) {
-            (RunState::Open, 0) if self.open.is_empty() => self.row.state = RunState::Gone,
+            (RunState::Open, 0) if self.open.is_empty() => {
+                self.row.state = RunState::Gone;
+                self.note_absence();
+            }
             (RunState::Gone, 1..) => self.row.state = RunState::Open,
             // A run that was disposed of still had the files it had.
-            (RunState::Completed | RunState::Gone, 0) => return,
+            (RunState::Completed | RunState::Gone, 0) => return self.note_absence(),
             (RunState::Open | RunState::Closed | RunState::Completed, _) => {}
         }
         self.row.file_count = seen.files.count;
         self.row.size = ByteCount(seen.files.bytes);
+    }
+
+    /// Notes that no file of it is there: what comes under its name is another run, with a ledger of its own.
+    pub(super) fn note_absence(&mut self) {
+        if self.open.is_empty() {
+            self.row.ledgers.note_absence();
+        }
+    }
+
+    /// Notes that its ledger has a line of one of its uploads. Returns whether it had none before.
+    pub(super) fn note_line(&mut self) -> bool {
+        let before = self.row.ledgers;
+        self.row.ledgers.note_line(None);
+        self.row.ledgers != before
     }
 
     /// Returns what the run wants; `is_settling`: files of it are seen and not quiet.
@@ -341,6 +358,7 @@ impl TrackedRun {
         self.row.reason = None;
         self.row.generation += 1;
         self.row.completed_at = Some(now.wall);
+        self.row.ledgers.note_line(Some(receipt.ledger.number()));
         self.row.receipt = Some(receipt);
         true
     }

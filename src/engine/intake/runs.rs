@@ -116,6 +116,21 @@ impl Runs {
         }
     }
 
+    /// Notes that an upload of a run has its line.
+    pub(super) fn note_line(&mut self, run: &SourcePath, now: Monotonic) {
+        if self.tracked.get_mut(run).is_some_and(TrackedRun::note_line) {
+            self.wake(run, now);
+        }
+    }
+
+    /// Notes that a run was disposed of.
+    pub(super) fn note_absence(&mut self, run: &SourcePath, now: Monotonic) {
+        if let Some(tracked) = self.tracked.get_mut(run) {
+            tracked.note_absence();
+            self.wake(run, now);
+        }
+    }
+
     /// Returns whether a file that is not known may be sent, or waits for its run.
     pub(super) fn admits(
         &self,
@@ -192,9 +207,10 @@ impl Runs {
         now: Monotonic,
     ) {
         for (name, run) in &mut self.tracked {
+            let was_gone = run.row().state == RunState::Gone;
             let place = unseen.iter().find(|place| place.is_within(name) || name.is_within(place));
             run.end_scan(place, started, now);
-            if run.row().state != RunState::Gone {
+            if !was_gone || run.row().state != RunState::Gone {
                 self.wakes.insert((now, name.clone()));
             }
         }

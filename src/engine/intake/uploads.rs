@@ -62,6 +62,9 @@ impl Intake {
             // Whatever saw that it is another version, its run waits for that one to settle.
             self.hint(vec![path.clone()], turn.now().monotonic);
         }
+        if end == UploadEnd::Receipted {
+            self.runs.note_line(&admission.run, turn.now().monotonic);
+        }
         if admission.run == *path && self.files.is_everywhere(path, fingerprint) {
             // A file that is its own run is disposed of when its last upload has its receipt.
             if end == UploadEnd::Receipted {

@@ -30,6 +30,7 @@ fn file() -> RemoteFile {
         mark: None,
         created_at: None,
         etag: None,
+        version: None,
         maker: None,
     }
 }

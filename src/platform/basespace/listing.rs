@@ -65,6 +65,7 @@ impl ListedFile {
             mark: mark.and_then(|(size, etag)| wire::mark_of(etag, size)),
             created_at: self.created_at,
             etag: None,
+            version: None,
             maker: None,
         }
     }

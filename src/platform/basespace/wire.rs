@@ -211,6 +211,7 @@ impl BaseSpaceFile {
             mark: size.zip(self.etag()).and_then(|(size, etag)| mark_of(&etag, size)),
             created_at: self.created_at(),
             etag: None,
+            version: None,
             maker: None,
         }
     }

@@ -11,7 +11,7 @@ use super::uploads::{PART_SIZE_HEADER, TOKEN_HEADER};
 use super::{Encryption, S3, S3Request, wire};
 use crate::model::{
     ByteCount, ContentMark, Failure, FailureKind, Learned, Maker, Md5, PartNumber, PartSize,
-    RemoteFile, RemoteFileId, Stored, Target,
+    RemoteFile, RemoteFileId, Stored, Target, VersionId,
 };
 use crate::platform::answer::{answered, is_keyed, page, parse_date, stored, told};
 use crate::platform::contract::{BeginRequest, PartBody, Whole, WholeRequest};
@@ -83,6 +83,7 @@ impl S3 {
                 .and_then(|size| mark::of_etag(&etag, size, part_size)),
             created_at: head.header("last-modified").and_then(parse_date),
             etag: Some(etag).filter(|etag| !etag.as_str().is_empty()),
+            version: version_of(head),
             maker: None,
         })
     }
@@ -177,7 +178,7 @@ impl S3 {
         match self.put_object(&key, &begun.token, &begun, body).await {
             Ok(response) => {
                 self.names.take(&key);
-                let stored = stored(&response)?;
+                let (stored, version) = (stored(&response)?, version_of(&response));
                 let etag = &stored.etag;
                 let is_proved = md5.is_some() && Md5::parse(etag.as_str()) == md5;
                 let size = (is_proved && !stored.is_keyed).then_some(length);
@@ -186,7 +187,7 @@ impl S3 {
                 let name = &begun.target.name;
                 let file = RemoteFile::known_as(RemoteFileId::new(&key), name, size);
                 let etag = Some(stored.etag.clone());
-                whole((stored, RemoteFile { mark, etag, ..file }))
+                whole((stored, RemoteFile { mark, etag, version, ..file }))
             }
             Err(failure) => whole(self.ours_or(failure, &key, &begun.token).await?),
         }
@@ -304,6 +305,11 @@ fn is_of_a_storage(head: &Response) -> bool {
 fn is_damaged(stored: &Stored, md5: Option<Md5>) -> bool {
     let said = Md5::parse(stored.etag.as_str()).filter(|_| !stored.is_keyed);
     said.zip(md5).is_some_and(|(said, sent)| said != sent)
+}
+
+/// Returns which version of an object an answer is about, where its bucket keeps several.
+pub(super) fn version_of(response: &Response) -> Option<VersionId> {
+    response.header("x-amz-version-id").map(VersionId::new)
 }
 
 fn maker_of(head: &Response) -> Option<Maker> {

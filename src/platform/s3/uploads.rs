@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::address::{Resource, key_of, resource, single_id, upload_id};
 use super::answers::S3Call;
-use super::objects::is_hidden;
+use super::objects::{is_hidden, version_of};
 use super::rights::PROBE;
 use super::{Encryption, S3, S3Request, metadata, wire};
 use crate::model::{
@@ -241,7 +241,8 @@ impl S3 {
             return Err(bad("something else than a completed upload"));
         }
         self.names.take(key);
-        Ok(RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None))
+        let file = RemoteFile::known_as(RemoteFileId::new(key), &request.begun.target.name, None);
+        Ok(RemoteFile { version: version_of(&response), ..file })
     }
 
     /// Looks at the place again: not every storage heeds the condition that would keep what is there

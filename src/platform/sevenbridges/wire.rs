@@ -367,7 +367,7 @@ impl SevenBridgesFile {
         let created_at = self.created_on.as_deref().and_then(parse_time);
         match self.name {
             Some(name) if !name.is_empty() && name.len() <= NAME_MAX => {
-                Ok(RemoteFile { id, name, size, mark, created_at, etag: None, maker: None })
+                Ok(RemoteFile { mark, created_at, ..RemoteFile::known_as(id, name, size) })
             }
             Some(_) | None => Err(bad("the platform told of a file without a usable name")),
         }

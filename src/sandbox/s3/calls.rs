@@ -26,7 +26,17 @@ use crate::sandbox::{Shared, unix_time};
 const PARTS_MAX: u32 = 10_000;
 const PART_MAX: u64 = 5 * 1024 * 1024 * 1024;
 
+/// Names the version of an object, where the bucket keeps several.
+pub(super) const VERSION_HEADER: &str = "x-amz-version-id";
+
 pub(super) type Sandbox = Stand<World>;
+
+impl Sandbox {
+    /// Returns the id of a new version, where the bucket keeps them.
+    pub(super) fn new_version(&mut self) -> Option<String> {
+        self.switches.s3.keeps_versions.then(|| self.new_id(32))
+    }
+}
 
 /// One request, taken apart.
 pub(super) struct Call {
@@ -291,6 +301,7 @@ fn keep(
         "salted" => storage::salted(&stored.md5),
         _ => stored.md5.clone(),
     };
+    let mut version = None;
     match part {
         Some((id, number)) => {
             let Some(upload) = state.world.uploads.get_mut(id) else { return no_upload() };
@@ -300,9 +311,11 @@ fn keep(
             if refused_by_condition(state, call) {
                 return precondition();
             }
+            version = state.new_version();
             let object = Object {
                 parts: vec![stored],
                 etag: etag.clone(),
+                version: version.clone(),
                 said: said(&call.headers),
                 created_at: unix_time().as_secs(),
             };
@@ -312,6 +325,7 @@ fn keep(
     }
     let mut response = StatusCode::OK.into_response();
     insert(response.headers_mut(), [("etag", format!("\"{etag}\""))]);
+    insert(response.headers_mut(), version.map(|version| (VERSION_HEADER, version)));
     if is_keyed {
         insert(response.headers_mut(), [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
     }
@@ -375,6 +389,7 @@ fn show(state: &Sandbox, call: &Call) -> Response {
     if state.switches.storage_etag == "kms" {
         insert(headers, [("x-amz-server-side-encryption", "aws:kms".to_owned())]);
     }
+    insert(headers, object.version.clone().map(|version| (VERSION_HEADER, version)));
     if part.is_some() {
         insert(headers, [("x-amz-mp-parts-count", object.parts.len().to_string())]);
     }
@@ -399,7 +414,10 @@ fn read(object: &Object, range: Option<(u64, u64)>) -> std::io::Result<Vec<u8>> 
     Ok(bytes)
 }
 
-fn insert<'a>(headers: &mut HeaderMap, lines: impl IntoIterator<Item = (&'a str, String)>) {
+pub(super) fn insert<'a>(
+    headers: &mut HeaderMap,
+    lines: impl IntoIterator<Item = (&'a str, String)>,
+) {
     for (name, value) in lines {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);

@@ -3,7 +3,7 @@
 use axum::response::Response;
 
 use super::BUCKET;
-use super::calls::{Call, Sandbox, refused_by_condition};
+use super::calls::{Call, Sandbox, VERSION_HEADER, insert, refused_by_condition};
 use super::world::{Object, Upload, etag_of_many};
 use super::xml::{escape, no_upload, precondition, refuse, xml};
 use crate::sandbox::storage::StoredPart;
@@ -15,7 +15,7 @@ pub(super) fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, body: 
         let repeated = state.world.completed.get(&id).filter(|key| **key == call.key);
         return match repeated.and_then(|key| state.world.objects.get(key)) {
             Some(object) if !state.switches.s3.complete_twice_is_gone => {
-                completed(state, call, &object.etag)
+                completed(state, call, object)
             }
             Some(_) | None => no_upload(),
         };
@@ -35,27 +35,31 @@ pub(super) fn complete(shared: &Shared, state: &mut Sandbox, call: &Call, body: 
     let parts: Vec<_> = upload.parts.into_values().map(|(_, stored)| stored).collect();
     let is_opaque = state.switches.storage_etag != "md5" || state.switches.s3.strange_object_etag;
     let etag = if is_opaque { state.new_id(32) } else { etag_of_many(&parts) };
-    let object =
-        Object { parts, etag: etag.clone(), said: upload.said, created_at: unix_time().as_secs() };
+    let version = state.new_version();
+    let created_at = unix_time().as_secs();
+    let object = Object { parts, etag, version, said: upload.said, created_at };
     state.world.uploads.remove(&id);
-    state.world.objects.insert(call.key.clone(), object);
     state.world.completed.insert(id, call.key.clone());
-    completed(state, call, &etag)
+    let answer = completed(state, call, &object);
+    state.world.objects.insert(call.key.clone(), object);
+    answer
 }
 
-fn completed(state: &Sandbox, call: &Call, etag: &str) -> Response {
+fn completed(state: &Sandbox, call: &Call, object: &Object) -> Response {
     let root = match state.switches.s3.other_roots {
         true => "CompleteMultipartUploadResponse",
         false => "CompleteMultipartUploadResult",
     };
-    let key = escape(&call.key);
+    let (key, etag) = (escape(&call.key), &object.etag);
     // Keep-alive blanks come before the document.
-    xml(
+    let mut answer = xml(
         200,
         &format!(
             " \n <{root}><Bucket>{BUCKET}</Bucket><Key>{key}</Key><ETag>&quot;{etag}&quot;</ETag></{root}>"
         ),
-    )
+    );
+    insert(answer.headers_mut(), object.version.clone().map(|version| (VERSION_HEADER, version)));
+    answer
 }
 
 /// Numbers and ETags of the parts in the body of a complete.

@@ -20,6 +20,8 @@ pub(in crate::sandbox) struct World {
 pub(super) struct Object {
     pub(super) parts: Vec<StoredPart>,
     pub(super) etag: String,
+    /// Which version it is, where the bucket keeps them.
+    pub(super) version: Option<String>,
     pub(super) said: Said,
     pub(super) created_at: u64,
 }

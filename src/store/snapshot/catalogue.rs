@@ -93,19 +93,14 @@ impl Snapshot {
         directory: &DirectoryName,
         read: impl FnOnce(&mut CatalogueReader<'_>) -> Result<()>,
     ) -> std::result::Result<Catalogued, Error> {
-        let read = || -> Result<Catalogued> {
-            self.connection.execute_batch("BEGIN")?;
-            let mut reader = CatalogueReader {
-                snapshot: self,
-                directory,
-                destination: DestinationName::new(""),
-                found: Catalogued::default(),
-            };
-            read(&mut reader).map(|()| reader.found)
+        let mut reader = CatalogueReader {
+            snapshot: self,
+            directory,
+            destination: DestinationName::new(""),
+            found: Catalogued::default(),
         };
-        let found = read();
-        let ended = self.connection.execute_batch("COMMIT");
-        found.and_then(|found| ended.map(|()| found)).map_err(|source| self.failed(source))
+        self.at_one_moment(|| read(&mut reader))?.map_err(|source| self.failed(source))?;
+        Ok(reader.found)
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension, Row};
 
-use super::Snapshot;
+use super::{RunOfUpload, Snapshot};
 use crate::model::{DamagedLedger, KnownLedger, LedgerHead, LedgerPath, LineRef, UploadId};
+use crate::store::columns::COLUMN_COUNT;
 use crate::store::rows::{self, IS_OPEN};
 use crate::store::{Error, LoadedUpload};
 
@@ -17,6 +18,13 @@ fn read_known(row: &Row<'_>) -> rusqlite::Result<(LedgerPath, KnownLedger)> {
     let (length, count) = (rows::unsigned_at(row, 1)?, rows::unsigned_at(row, 2)?);
     let head = LedgerHead { count, sha256: row.get(3)?, length };
     Ok((LedgerPath::new(row.get::<_, String>(0)?), KnownLedger { head, damage: row.get(4)? }))
+}
+
+/// Reads what the receipt of an upload takes from the row of its run: the last columns of the detail of an upload.
+pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<RunOfUpload>> {
+    let Some(first_ledger) = row.get(COLUMN_COUNT + 5)? else { return Ok(None) };
+    let completed_in = row.get::<_, Option<String>>(COLUMN_COUNT + 7)?.map(LedgerPath::new);
+    Ok(Some(RunOfUpload { first_ledger, generation: row.get(COLUMN_COUNT + 6)?, completed_in }))
 }
 
 impl Snapshot {

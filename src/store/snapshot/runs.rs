@@ -115,6 +115,17 @@ impl Snapshot {
         row.map_err(|source| self.failed(source))
     }
 
+    /// Tells whether a sentinel was admitted, and no upload of it goes on.
+    pub fn is_sentinel_sent(&self, path: &SourcePath) -> std::result::Result<bool, Error> {
+        let sql = format!(
+            "SELECT count(*) > 0 AND ifnull(sum({}), 0) = 0 FROM uploads \
+            WHERE path = ?1 AND sentinel = 1",
+            rows::IS_OPEN
+        );
+        let read = self.connection.query_row(&sql, [path.as_bytes()], |row| row.get(0));
+        read.map_err(|source| self.failed(source))
+    }
+
     /// Lists runs, the newest first.
     pub(super) fn read_runs(&self, limit: u32) -> Result<Vec<RunShown>> {
         let rows = self.list(&newest_sql(self.selection, limit), rows::read_run)?;

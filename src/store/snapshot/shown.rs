@@ -3,9 +3,9 @@
 use super::{RunShown, Selection};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, LineRef, Md5,
-    ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing, TargetAddress, UploadId,
-    UploadState, WallTime,
+    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, LedgerPath,
+    LineRef, Md5, ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing,
+    TargetAddress, UploadId, UploadState, WallTime,
 };
 use crate::store::care::Cared;
 
@@ -183,6 +183,8 @@ pub struct Detail {
     pub receipted_at: Option<WallTime>,
     /// The line that is its receipt.
     pub receipt: Option<LineRef>,
+    /// What the row of its run says, where it is a file of one.
+    pub run: Option<RunOfUpload>,
     pub ended_at: Option<WallTime>,
     /// The digest over all parts.
     pub mark: Option<ContentMark>,
@@ -200,6 +202,17 @@ pub struct Detail {
     pub parts: Vec<PartShown>,
     /// Failed attempts, the newest first.
     pub attempts: Vec<Attempt>,
+}
+
+/// What the receipt of an upload takes from the row of its run.
+#[derive(Debug, Clone)]
+pub struct RunOfUpload {
+    /// The number of the first ledger for its lines.
+    pub first_ledger: u32,
+    /// How often it was completed.
+    pub generation: u32,
+    /// The ledger with the line that says that it is completed.
+    pub completed_in: Option<LedgerPath>,
 }
 
 #[derive(Debug, Clone)]

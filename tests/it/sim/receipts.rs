@@ -133,6 +133,39 @@ impl Receipts {
         lines.into_iter().filter_map(upload).collect()
     }
 
+    /// Returns the ledgers that have a line of a file, by their paths below the directory of receipts.
+    pub(super) fn ledgers_of(&self, path: &str) -> Vec<String> {
+        let ledger = |(name, line): (LedgerName, LedgerLine)| {
+            let body = line.body().expect("it fits its kind");
+            let is_of_file = body.upload().is_some_and(|upload| upload.source.path == path);
+            is_of_file.then(|| name.as_str().to_owned())
+        };
+        self.lines().0.into_iter().filter_map(ledger).collect()
+    }
+
+    /// Returns the ledgers that do not hold, and why.
+    pub(super) fn damaged(&self) -> Vec<(String, String)> {
+        let faults = self.lines().1.into_iter().filter(|(_, fault)| !fault.is_torn());
+        faults.map(|(name, fault)| (name.as_str().to_owned(), fault.to_string())).collect()
+    }
+
+    /// Changes a ledger, and returns what it is from then on.
+    pub(super) fn damage(&self, ledger: &str) -> Vec<u8> {
+        let mut bytes = self.bytes(ledger);
+        let at = bytes.windows(7).position(|text| text == b"\"size\":").expect("a size") + 7;
+        bytes[at] ^= 1;
+        fs::write(self.path(ledger), &bytes).expect("written");
+        bytes
+    }
+
+    pub(super) fn bytes(&self, ledger: &str) -> Vec<u8> {
+        fs::read(self.path(ledger)).expect("read")
+    }
+
+    fn path(&self, ledger: &str) -> PathBuf {
+        LedgerName::parse(ledger).expect("a name").path(&self.state)
+    }
+
     /// Returns the lines that say that a run is complete.
     pub(super) fn completions(&self) -> Vec<RunCompletedLine> {
         let completed = |(_, line): (LedgerName, LedgerLine)| match line.body() {

@@ -48,13 +48,13 @@ impl World {
             if !self.receipts.holds(file.receipt.as_ref()) {
                 let why = format!("the receipt of {} is damaged", file.path);
                 let doubt = DisposalDoubt::ReceiptDamaged(why);
-                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt)));
+                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt, None)));
             }
             let there = now(self.fake.inspect(&file.remote))?;
             let found = RemoteStanding::of(&file.sent, there.as_ref());
             if !found.lets_source_go(file.sent.etag_mode) {
                 let doubt = DisposalDoubt::GoneAtDestination(format!("{}: {found}", file.path));
-                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt)));
+                return Ok(Outcome::ProofsChecked(ProofsChecked::Doubted(doubt, None)));
             }
         }
         let last = files.last().filter(|_| files.len() == 2);

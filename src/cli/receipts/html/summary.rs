@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::receipts::entry::Entry;
 use crate::cli::render;
 use crate::model::WallTime;
-use crate::receipt::ledger::LedgerLine;
-use crate::receipt::line::{LineBody, RunCompletedLine, UploadLine};
+use crate::receipt::ledger::{LedgerFault, LedgerLine};
+use crate::receipt::line::{LineBody, LineKind, RunCompletedLine, parse_moment};
 
 /// Different hosts, directories and completions that are named; there is no reason for more.
 const NAMED_MAX: usize = 20;
@@ -49,53 +50,67 @@ pub(super) struct DestinationTotals {
 }
 
 impl RunSummary {
-    pub(super) fn note(&mut self, line: &LedgerLine, body: &LineBody) {
+    /// Notes a line; most are of files, of which no more is parsed than is needed.
+    ///
+    /// # Errors
+    /// When its members do not fit its kind.
+    pub(super) fn note(&mut self, line: &LedgerLine, entry: &Entry<'_>) -> Result<(), LedgerFault> {
         self.line_count += 1;
         name(&mut self.hosts, &line.host);
-        match body {
-            LineBody::Upload(file) if !file.source.sentinel => self.note_file(file, true),
-            LineBody::FoundAgain(file) if !file.source.sentinel => self.note_file(file, false),
+        if entry.is_of_file() {
+            self.note_file(entry);
+            return Ok(());
+        }
+        match line.body()? {
             LineBody::Upload(_) | LineBody::FoundAgain(_) => {}
             LineBody::Exported(_) => self.export_count += 1,
             LineBody::RunCompleted(run) => {
-                let RunCompletedLine { wave, file_count, bytes, given_up_count, .. } = &**run;
+                let RunCompletedLine { wave, file_count, bytes, given_up_count, .. } = *run;
                 let given_up = match given_up_count {
                     0 => String::new(),
                     count => format!(", {count} uploads given up"),
                 };
-                let bytes = render::bytes(*bytes);
+                let bytes = render::bytes(bytes);
                 let text =
                     format!("{}, wave {wave}: {file_count} files, {bytes}{given_up}", line.at);
                 name(&mut self.completions, &text);
-                self.completed = Some((**run).clone());
+                self.completed = Some(*run);
             }
-            LineBody::Other { kind, .. } => *self.others.entry(kind.clone()).or_default() += 1,
+            LineBody::Other { kind, .. } => *self.others.entry(kind).or_default() += 1,
         }
+        Ok(())
     }
 
-    fn note_file(&mut self, file: &UploadLine, was_sent: bool) {
+    fn note_file(&mut self, file: &Entry<'_>) {
         self.file_count += 1;
-        file.source.root.iter().for_each(|root| name(&mut self.roots, root));
-        self.course.note(file, was_sent);
-        let destination = &file.target.destination;
-        let totals = self.destinations.entry(destination.name.clone()).or_default();
-        totals.platform.clone_from(&destination.platform);
-        totals.address = format!("{} at {}", destination.container(), destination.base_url);
+        if !file.root.is_empty() {
+            name(&mut self.roots, &file.root);
+        }
+        self.course.note(file);
+        let to = &file.destination;
+        let totals = self.destinations.entry(to.name.to_string()).or_default();
+        totals.platform.clear();
+        totals.platform.push_str(&to.platform);
+        totals.address.clear();
+        [to.container(), " at ", &to.base_url]
+            .into_iter()
+            .for_each(|text| totals.address.push_str(text));
         totals.file_count += 1;
-        totals.bytes = totals.bytes.saturating_add(file.source.size);
+        totals.bytes = totals.bytes.saturating_add(file.size);
     }
 }
 
 impl CourseTotals {
-    fn note(&mut self, file: &UploadLine, was_sent: bool) {
-        let course = &file.course;
-        self.begun_at = [self.begun_at, course.begun_at].into_iter().flatten().min();
-        self.verified_at = self.verified_at.max(course.verified_at);
-        self.found_count += u64::from(!was_sent);
-        self.interrupted_count += u64::from(course.attempt_count > 0);
-        self.attempt_count = self.attempt_count.saturating_add(course.attempt_count);
-        self.bytes_sent = self.bytes_sent.saturating_add(course.bytes_sent);
-        self.bytes_sent_again = self.bytes_sent_again.saturating_add(course.bytes_sent_again);
+    fn note(&mut self, file: &Entry<'_>) {
+        let [begun_at, verified_at] =
+            [&file.begun_at, &file.verified_at].map(|at| parse_moment(at));
+        self.begun_at = [self.begun_at, begun_at].into_iter().flatten().min();
+        self.verified_at = self.verified_at.max(verified_at);
+        self.found_count += u64::from(file.kind() == Some(LineKind::FoundAgain));
+        self.interrupted_count += u64::from(file.attempt_count > 0);
+        self.attempt_count = self.attempt_count.saturating_add(file.attempt_count);
+        self.bytes_sent = self.bytes_sent.saturating_add(file.bytes_sent);
+        self.bytes_sent_again = self.bytes_sent_again.saturating_add(file.bytes_sent_again);
     }
 
     /// Says what was interrupted, and what it cost.

@@ -16,7 +16,7 @@ use super::super::turn::{Askable, IntakeTurn};
 use super::{DisposalView, Disposals, record_delay};
 use crate::engine::event::{Act, ActId, Outcome, ProofCheck, ProofsChecked, Setback};
 use crate::model::{
-    DestinationName, DisposalDoubt, Failure, FailureKind, Monotonic, SourcePath, UploadId,
+    DestinationName, DisposalDoubt, Failure, FailureKind, Monotonic, Record, SourcePath, UploadId,
 };
 
 /// Answers that are older than this when the next batch is asked for count no more.
@@ -189,7 +189,10 @@ impl Disposals {
                 asked.done_count += 1;
                 asked.after = None;
             }
-            ProofsChecked::Doubted(doubt) => {
+            ProofsChecked::Doubted(doubt, ledger) => {
+                if let Some(found) = ledger {
+                    turn.record(Record::LedgerChecked(found));
+                }
                 let failure = Failure::new(FailureKind::NotFound, doubt.text());
                 turn.doubt_found(run, Some(doubt));
                 return self.delay(run, failure, turn);
