@@ -47,7 +47,7 @@ pub use id::{
     DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId, VersionId,
 };
 pub use ledger::{
-    DamagedLedger, KnownLedger, LedgerFinding, LedgerHead, LedgerPath, LineRef, RunLedgers,
+    DamagedLedger, KnownLedger, LedgerFinding, LedgerHead, LedgerNumbers, LedgerPath, LineRef,
     SentinelFile, WrittenLine,
 };
 pub(crate) use ledger::{LEDGER_SUFFIX, split_ledger};

@@ -38,20 +38,20 @@ impl LedgerPath {
 
 /// Which ledgers of its name a run uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunLedgers {
+pub struct LedgerNumbers {
     /// The number of the first one for lines of the run that is there.
     pub first: u32,
     /// The number of the last one that has a line of any run of that name; zero when none has.
     pub last: u32,
 }
 
-impl Default for RunLedgers {
+impl Default for LedgerNumbers {
     fn default() -> Self {
         Self { first: 1, last: 0 }
     }
 }
 
-impl RunLedgers {
+impl LedgerNumbers {
     /// Notes that a ledger, or else the first one, has a line of the run.
     pub fn note_line(&mut self, number: Option<u32>) {
         self.last = self.last.max(number.unwrap_or(self.first));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::ByteCount;
 use super::file::{Fingerprint, SourcePath};
 use super::id::{DirectoryName, UploadId};
-use super::ledger::{LineRef, RunLedgers};
+use super::ledger::{LedgerNumbers, LineRef};
 use super::time::WallTime;
 use super::words::words;
 
@@ -168,7 +168,7 @@ pub struct RunRow {
     pub completed_at: Option<WallTime>,
     /// The line that said so.
     pub receipt: Option<LineRef>,
-    pub ledgers: RunLedgers,
+    pub ledgers: LedgerNumbers,
     pub outcome: Option<RunOutcome>,
 }
 
@@ -189,7 +189,7 @@ impl RunRow {
             closed_at: None,
             completed_at: None,
             receipt: None,
-            ledgers: RunLedgers::default(),
+            ledgers: LedgerNumbers::default(),
             outcome: None,
         }
     }

@@ -3,7 +3,7 @@
 //! *Owns* the end of every ledger while the daemon runs; nothing else writes to one. *Promises*: a line that was
 //! answered is durable; lines of one batch and ledger cost one write and one sync; a whole line is never
 //! removed or changed. It reads a ledger once in each life before it goes on with it: up to where the rows know
-//! it, it must hold and be what they know, else it is damaged. A damaged ledger is never written to, and the
+//! it, it must hold and be what they know, else it is damaged. A file that others touched is read once more. A damaged ledger is never written to, and the
 //! next of the same name is gone on with.
 //!
 //! *At a crash* the file may have lines that no row knows. Whole lines that continue the chain are
@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp, shortfall};
@@ -73,6 +73,8 @@ struct LedgerEnd {
     name: LedgerName,
     ledger: LedgerPath,
     head: LedgerHead,
+    /// The file as it was left; another one is read before it is gone on with.
+    left: Option<FileMark>,
     /// Lines that no row names.
     adopted: BTreeMap<UploadId, AdoptedLine>,
     /// The last line, where it says that the run is complete.
@@ -81,6 +83,21 @@ struct LedgerEnd {
     is_new: bool,
     /// The ledger before it that was found damaged, and is not reported yet.
     damaged: Option<DamagedLedger>,
+}
+
+/// Tells whether a file was changed or replaced by others.
+#[derive(Debug, PartialEq, Eq)]
+struct FileMark {
+    inode: u64,
+    length: u64,
+    ctime_ns: i128,
+}
+
+impl FileMark {
+    fn of(found: &fs::Metadata) -> Self {
+        let ctime_ns = i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec());
+        Self { inode: found.ino(), length: found.len(), ctime_ns }
+    }
 }
 
 /// The line of an upload that no row names.
@@ -150,7 +167,8 @@ impl Appender {
         let kept = self.ends.remove(first);
         let path = |end: &LedgerEnd| end.name.path(&self.state);
         let is_as_left = |end: &LedgerEnd| {
-            fs::metadata(path(end)).is_ok_and(|found| found.len() == end.head.length)
+            let found = fs::symlink_metadata(path(end));
+            found.is_ok_and(|found| end.left == Some(FileMark::of(&found)))
         };
         let mut end = match kept {
             Some(end) if is_as_left(&end) => end,
@@ -163,6 +181,7 @@ impl Appender {
             let file = OpenOptions::new().write(true).open(path(&end))?;
             file.write_all_at(&bytes, start)?;
             file.sync_data()?;
+            end.left = Some(FileMark::of(&file.metadata()?));
             if end.is_new {
                 sync(path(&end).parent().unwrap_or(&self.state))?;
                 end.is_new = false;
@@ -241,6 +260,7 @@ impl LedgerEnd {
             cut_tail(&file, &path, end.head.length, at)?;
         }
         write_again(&file, known.length, end.head.length)?;
+        end.left = Some(FileMark::of(&file.metadata()?));
         Ok(end)
     }
 
@@ -249,6 +269,7 @@ impl LedgerEnd {
             ledger: name.ledger_path(),
             name,
             head: LedgerHead::default(),
+            left: None,
             adopted: BTreeMap::new(),
             completed: None,
             is_new: true,

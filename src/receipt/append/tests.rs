@@ -248,6 +248,33 @@ fn damage_is_said_and_never_written_over_and_what_comes_goes_into_the_next_ledge
 }
 
 #[test]
+fn a_ledger_that_others_change_in_its_length_is_found_before_it_is_gone_on_with() {
+    let damages: [fn(&[u8]) -> Vec<u8>; 2] = [
+        |bytes| vec![0; bytes.len()],
+        |bytes| String::from_utf8(bytes.to_vec()).unwrap().replace("far", "fat").into(),
+    ];
+    for (damage, is_link) in damages.into_iter().zip([false, true]) {
+        let (state, mut rows) = (State::new(), Rows::default());
+        let mut life = state.life();
+        rows.note(&append(&mut life, upload(1), &rows));
+        let other = state.path(1).with_extension("other");
+        let damaged = damage(&state.bytes(1));
+        fs::write(&other, &damaged).unwrap();
+        match is_link {
+            true => {
+                fs::remove_file(state.path(1)).unwrap();
+                std::os::unix::fs::symlink(&other, state.path(1)).unwrap();
+            }
+            false => fs::rename(&other, state.path(1)).unwrap(),
+        }
+        let written = append(&mut life, upload(2), &rows);
+        assert_eq!(written.line.ledger.as_str(), "lab/run~2.jsonl");
+        assert!(written.damaged.is_some(), "it is said");
+        assert!(state.bytes(1) == damaged, "nothing was written there");
+    }
+}
+
+#[test]
 fn another_ledger_in_its_place_is_damage_though_it_holds() {
     let (state, mut rows) = (State::new(), Rows::default());
     rows.note(&append(&mut state.life(), upload(1), &rows));

@@ -4,7 +4,7 @@ use rusqlite::Row;
 
 use super::{Result, damaged, read_line, unsigned};
 use crate::model::{
-    ByteCount, DirectoryName, RunLedgers, RunOutcome, RunRow, RunState, SourcePath, WallTime,
+    ByteCount, DirectoryName, LedgerNumbers, RunOutcome, RunRow, RunState, SourcePath, WallTime,
 };
 
 pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
@@ -26,7 +26,7 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
         closed_at: time("closed_at_ns")?,
         completed_at: time("completed_at_ns")?,
         receipt: read_line(row)?,
-        ledgers: RunLedgers { first: row.get("first_ledger")?, last: row.get("last_ledger")? },
+        ledgers: LedgerNumbers { first: row.get("first_ledger")?, last: row.get("last_ledger")? },
         outcome: outcome.map(|word| RunOutcome { word, is_success }),
     })
 }
