@@ -377,11 +377,7 @@ impl Intake {
                 }
             }
             IntakeAct::CheckProofs(run) => self.disposals.proofs_checked(run, act, reply, turn),
-            IntakeAct::Dispose(run) => {
-                if self.disposals.disposed(run, act, reply, turn) {
-                    self.runs.note_absence(run, turn.now().monotonic);
-                }
-            }
+            IntakeAct::Dispose(run) => self.disposed(run, act, reply, turn),
         }
     }
 

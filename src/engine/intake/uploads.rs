@@ -1,11 +1,12 @@
 //! What becomes of uploads, as their drop directory hears it.
 
-use super::Intake;
 use super::turn::{IntakeTurn, UploadEnd};
+use super::{Intake, Reply};
 use crate::engine::dispatch::{Dispatch, ToNotices};
+use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
-use crate::model::{DestinationName, Fingerprint, Now, PathDigest, RunRow, UploadId};
+use crate::model::{DestinationName, Fingerprint, Now, PathDigest, RunRow, SourcePath, UploadId};
 
 impl Intake {
     /// Returns the uploads that a file which is handed in for a destination ends: those of other versions of
@@ -39,6 +40,19 @@ impl Intake {
         }
         if self.runs.join(admission, now) {
             self.scans.want(now.monotonic);
+        }
+    }
+
+    /// Receives what came of moving or deleting the source of a run.
+    pub(super) fn disposed(
+        &mut self,
+        run: &SourcePath,
+        act: ActId,
+        reply: Reply,
+        turn: &mut IntakeTurn<'_>,
+    ) {
+        if self.disposals.disposed(run, act, reply, turn) {
+            self.runs.note_absence(run, turn.now().monotonic);
         }
     }
 
