@@ -54,7 +54,8 @@
 //! | put part | – (same bytes, same number) | part stored, ETag unknown | parts are listed; one without checkpoint counts only if its range is read again and agrees; else it is sent again |
 //! | put whole file | the admission, from which its token follows | the file exists, we do not know | what stands under the name is asked for, or refuses: with our token and the digest of what is read it is complete; with our token and another digest it is damaged, and replaced while it is still that object |
 //! | count what is in flight | – (about once a second, while it changes) | bytes sent that no row counts: what a second moves | what was recorded counts as sent |
-//! | send larger parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
+//! | let one request through to a destination that was closed, ask it whether it refuses everything | – (a request like any other, or a question) | nothing changed | a destination is held to be open until it is found to be closed |
+//! | send larger or smaller parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not marked | reported again |
 //! | complete | the intent, with its time; where the storage knows no conditions the place is looked at just before | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |

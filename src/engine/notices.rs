@@ -277,7 +277,7 @@ impl Notices {
         self.end_pauses(now.monotonic);
         for record in turn.records() {
             self.found.extend(Message::conditions_in(record));
-            self.outages.note(record, now.monotonic.after(self.settings.unreachable_after));
+            self.outages.note(record, self.settings.unreachable_after, now.monotonic);
         }
         self.found.extend(self.outages.lasting(now.monotonic));
         let failed = self.stuck.failed_in(turn, upload);

@@ -14,6 +14,7 @@
 
 mod admit;
 mod circuit;
+mod ease;
 mod export;
 mod place;
 mod places;
@@ -30,7 +31,7 @@ mod width;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use admit::{Sentinel, Settled};
-use circuit::Gate;
+use circuit::{Gate, Purpose};
 use export::{ExportFlight, ExportQueue};
 use queue::Queue;
 pub(crate) use run_end::RunEndKey;
@@ -41,6 +42,7 @@ use width::Flown;
 
 use super::dispatch::{Dispatch, ToTransfers, ToUpload};
 use super::event::{Act, ActId};
+use super::failure::WAITING_MAX;
 use super::intake::{Askable, Intake};
 use super::orders::Orders;
 use super::settings::{DestinationSettings, PartsInFlight, RetrySettings, Settings};
@@ -61,6 +63,8 @@ pub(super) struct Transfers {
     queue: Queue,
     timers: BTreeSet<(Monotonic, UploadId)>,
     parked: BTreeSet<UploadId>,
+    /// Uploads that were begun and wait to be tried again.
+    backing_off: BTreeSet<UploadId>,
     /// Uploads that are verified and want nothing but their receipts.
     finishing: BTreeSet<UploadId>,
     /// When receipts are written although parts are in flight.
@@ -105,6 +109,17 @@ impl TransferAct {
             | Self::Abort(_)
             | Self::Probe
             | Self::FinishRun(_) => true,
+        }
+    }
+
+    /// Returns what the call is for, as far as its refusal is judged by it.
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Part(_) | Self::Whole { .. } => Purpose::Upload,
+            Self::Step(step) if step.goes_on() => Purpose::Upload,
+            Self::Step(_) | Self::Export(_) | Self::FinishRun(_) => Purpose::Beside,
+            Self::Abort(_) => Purpose::Cleanup,
+            Self::Probe => Purpose::Probe,
         }
     }
 
@@ -202,6 +217,7 @@ impl Transfers {
             queue: Queue::default(),
             timers: BTreeSet::new(),
             parked: BTreeSet::new(),
+            backing_off: BTreeSet::new(),
             finishing: BTreeSet::new(),
             finish_by: None,
             exports: ExportQueue::default(),
@@ -250,7 +266,8 @@ impl Transfers {
     fn width(&self, settings: &Settings) -> u32 {
         match (settings.parts_in_flight, &self.gate) {
             (PartsInFlight::Auto, Some(gate)) => gate.width().get(),
-            (auto_or_fixed, _) => auto_or_fixed.most(),
+            (PartsInFlight::Fixed(count), Some(gate)) => count.min(gate.width().most()),
+            (auto_or_fixed, None) => auto_or_fixed.most(),
         }
     }
 
@@ -290,7 +307,7 @@ impl Transfers {
     }
 
     /// Does what is due at an open destination: clean-ups, one step of every open upload, exports, ends
-    /// of runs. Has a closed one probed.
+    /// of runs. Lets one request through to one whose time is over.
     pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
         let Some(gate) = self.gate.as_mut().filter(|_| !turn.around.orders.stops(&self.name))
         else {
@@ -298,16 +315,42 @@ impl Transfers {
         };
         gate.advance(turn);
         if !gate.is_open() {
+            if gate.admits() {
+                self.let_one_through(turn);
+            }
             return;
         }
         gate.clean(turn);
-        self.queue.open_more(self.width(turn.around.settings));
+        self.open_more(turn);
         for id in self.queue.open() {
             self.step_upload(id, turn);
         }
         self.export(turn);
         if turn.shared.loading.is_none() {
             self.ends.advance(&self.name, turn);
+        }
+    }
+
+    fn open_more(&mut self, turn: &TransferTurn<'_>) {
+        let may_begin = self.backing_off.len() < WAITING_MAX;
+        self.queue.open_more(self.width(turn.around.settings), may_begin);
+    }
+
+    /// Makes one request at a destination that is half open: that of an upload, where one has something to
+    /// ask; a part follows when parts are sent; else a probe.
+    fn let_one_through(&mut self, turn: &mut TransferTurn<'_>) {
+        self.open_more(turn);
+        let mut sends = false;
+        for id in self.queue.open() {
+            self.step_upload(id, turn);
+            if !self.gate.as_ref().is_some_and(Gate::admits) {
+                return;
+            }
+            sends |= self.may_send_more(id, turn);
+        }
+        let is_free = turn.shared.permits.has_part(turn.around.settings);
+        if let Some(gate) = self.gate.as_mut().filter(|_| !(sends && is_free)) {
+            gate.probe(turn);
         }
     }
 

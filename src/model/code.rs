@@ -88,6 +88,10 @@ fn cure_of_parked(reason: ParkReason) -> &'static str {
             "read the message: dropferry show ID. Something on the way or there changes bytes: look at \
              network cards, proxies, memory and the storage, then retry"
         }
+        ParkReason::NoProgress => {
+            "read the message: dropferry show ID; correct what it names there, or on the way there, \
+             then retry"
+        }
         ParkReason::CompleteRefused => {
             "read the message: dropferry show ID; ask the platform's support with its request id"
         }
@@ -147,8 +151,8 @@ fn cure_of_notice(kind: NoticeKind) -> Option<&'static str> {
              `dropferry status` lists all that are parked.",
         ),
         NoticeKind::UploadStuck => Some(
-            "They are still tried, at least once an hour. Is their disk failing, or their share \
-             hanging? `dropferry show ID` says what happened to the first.",
+            "They are still tried, at least once an hour. `dropferry show ID` says what happened to the \
+             first: a disk that fails, a share that hangs, a bucket that is not there, a quota.",
         ),
         NoticeKind::Deaf => Some(
             "Files that arrive there are not seen until it is readable again. Is its share mounted, \

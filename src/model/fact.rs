@@ -145,8 +145,8 @@ pub enum Fact {
     Released,
     /// The platform does not know the upload any more: begin again, all parts open.
     RemoteGone,
-    /// The platform found the parts too small: it is begun again with parts of this size.
-    PartSizeRaised {
+    /// The platform found the parts too small or too large: it is begun again with parts of this size.
+    PartSizeChanged {
         part_size: PartSize,
     },
     /// The destination has another target: begin again there, all parts open.
@@ -194,7 +194,7 @@ impl Fact {
             Self::Parked { .. } => "parked",
             Self::Released => "released",
             Self::RemoteGone => "remote-gone",
-            Self::PartSizeRaised { .. } => "part-size-raised",
+            Self::PartSizeChanged { .. } => "part-size-changed",
             Self::Retargeted { .. } => "retargeted",
             Self::SourceChanged { .. } => "source-changed",
             Self::Abandoned { .. } => "abandoned",

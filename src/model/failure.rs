@@ -14,8 +14,10 @@ pub const PAUSE_MAX: Duration = Duration::from_hours(1);
 /// What went wrong, as far as behaviour depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// No connection, or it broke.
+    /// No connection can be made.
     Unreachable,
+    /// The connection broke while a request was under way.
+    Broken,
     /// Nothing moved for the inactivity time-out.
     TimedOut,
     /// The platform asks for a pause. Without a length it is about this request: the delays of `[retry]`
@@ -41,6 +43,8 @@ pub enum FailureKind {
     CompleteRefused,
     /// The platform would put larger parts together.
     PartsTooSmall,
+    /// The part is too large for the storage, or for a proxy before it.
+    PartTooLarge,
     /// No room, or no money, on the far side.
     Quota,
     /// The platform calls the request wrong: repeating it will not help.
@@ -69,6 +73,7 @@ impl FailureKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
             Self::TimedOut => "timed-out",
             Self::Throttled { .. } => "throttled",
             Self::Maintenance => "maintenance",
@@ -82,6 +87,7 @@ impl FailureKind {
             Self::Damaged => "damaged",
             Self::CompleteRefused => "complete-refused",
             Self::PartsTooSmall => "parts-too-small",
+            Self::PartTooLarge => "part-too-large",
             Self::Quota => "quota",
             Self::BadRequest => "bad-request",
             Self::BadAnswer => "bad-answer",
@@ -148,6 +154,8 @@ words! {
             "the file is too large for the platform: split it, or send it to another destination";
         NameNotAllowed = "name-not-allowed", "the platform cannot carry this name";
         PartCorrupt = "part-corrupt", "what was sent is stored damaged, again and again";
+        /// Other ways were tried as well.
+        NoProgress = "no-progress", "the destination refuses the same step again and again";
         CompleteRefused = "complete-refused", "the platform refused to put the parts together";
         SizeDiffers = "size-differs",
             "the file at the destination has another size than the source";

@@ -246,7 +246,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.etag_mode = *mode;
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => {}
-        Fact::PartSizeRaised { .. } if state.stage == Stage::Queued => {}
+        Fact::PartSizeChanged { .. } if state.stage == Stage::Queued => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
         Fact::Digested { .. } if matches!(state.stage, Stage::Verified { .. }) => {
             next.digested = true;
@@ -277,7 +277,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
-        | Fact::PartSizeRaised { .. }
+        | Fact::PartSizeChanged { .. }
         | Fact::Described
         | Fact::Digested { .. }
         | Fact::InFlight { .. }

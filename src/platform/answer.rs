@@ -205,7 +205,8 @@ pub(super) fn classify_storage(response: &Response) -> Failure {
     let code = storage_code(&body);
     let kind = match (response.status, code) {
         (404, Some("NoSuchUpload")) => FailureKind::UploadGone,
-        (400, Some("EntityTooLarge" | "EntityTooSmall" | "InvalidPart")) => FailureKind::BadRequest,
+        (413, _) | (400, Some("EntityTooLarge")) => FailureKind::PartTooLarge,
+        (400, Some("EntityTooSmall" | "InvalidPart")) => FailureKind::BadRequest,
         (407, _) => FailureKind::Unreachable,
         (429 | 408 | 500..=599, _) => FailureKind::ServerFault,
         // An address that expired or is not accepted, a body that arrived late or damaged: the next

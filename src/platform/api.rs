@@ -106,7 +106,7 @@ impl Api {
     ) -> Result<T, Failure> {
         let answer = judge(self.link.account.platform_time());
         let kind = answer.as_ref().err().map(|failure| failure.kind);
-        if kind == Some(FailureKind::Unauthorized) {
+        if matches!(kind, Some(FailureKind::Unauthorized | FailureKind::Forbidden)) {
             self.forget_token();
         }
         if let Some(FailureKind::Throttled { after: Some(pause) }) = kind {

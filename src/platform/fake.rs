@@ -52,6 +52,8 @@ pub struct FakeState {
     pub is_down: bool,
     /// It does not take the credential.
     pub is_revoked: bool,
+    /// Files of this name are refused so.
+    pub refused: Option<(&'static str, FailureKind)>,
     /// Its ETags are not MD5s, and it says so.
     pub is_opaque: bool,
     /// Its ETags are not MD5s, and others each time; it does not say so.
@@ -157,6 +159,9 @@ impl Fake {
 
     fn initiate(&self, request: &BeginRequest) -> Result<RemoteUpload> {
         let mut state = self.enter("begin")?;
+        if let Some((_, kind)) = state.refused.filter(|(name, _)| *name == request.target.name) {
+            return refuse(kind, "files of this name are refused");
+        }
         let standing = state.find(&request.target);
         let is_taken = standing.is_some_and(|id| !state.is_at(&id, request.replaces.as_ref()));
         if !request.overwrite && is_taken {

@@ -32,6 +32,7 @@ pub(super) use self::address::signed_until;
 pub(crate) use self::rights::CheckSettings;
 pub(super) use self::wire::text_in;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,6 +132,8 @@ pub(crate) struct S3 {
     link: Link,
     names: Names,
     options: Options,
+    /// Its answers carry ids: what carries none is somebody else's.
+    gives_ids: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +174,7 @@ impl S3 {
             link,
             names: Names::default(),
             options: Options::default(),
+            gives_ids: AtomicBool::new(false),
         })
     }
 
@@ -225,17 +229,35 @@ impl S3 {
         let is_tried_otherwise = self.options.judge(&judged);
         let refusal = refusal.map(|failure| self.of_its_time(failure));
         match refusal {
-            None => Ok(response),
+            None => {
+                if response.request_id().is_some() {
+                    self.gives_ids.store(true, Ordering::Relaxed);
+                }
+                Ok(response)
+            }
+            Some(failure) if self.is_of_another(&response) => {
+                let kind = FailureKind::BadAnswer;
+                let message = format!("{}, without an id: somebody else answers", failure.message);
+                Err(Failure { kind, message, ..failure })
+            }
             Some(failure) if is_tried_otherwise => {
                 Err(Failure { kind: FailureKind::ServerFault, ..failure })
             }
             Some(failure) => {
-                if failure.kind == FailureKind::Unauthorized {
+                if matches!(failure.kind, FailureKind::Unauthorized | FailureKind::Forbidden) {
                     self.link.credential.forget();
                 }
                 Err(failure)
             }
         }
+    }
+
+    /// Returns whether a 404 is that of a balancer that has no storage behind it for the moment.
+    fn is_of_another(&self, response: &Response) -> bool {
+        response.status == 404
+            && self.gives_ids.load(Ordering::Relaxed)
+            && response.request_id().is_none()
+            && wire::error(&response.body).is_none()
     }
 
     /// Where the clocks differ by more than a signature may, a refusal may be for that: the next attempt

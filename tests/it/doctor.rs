@@ -321,7 +321,7 @@ fn another_version_a_watchdog_and_a_clock_that_was_set_are_told() {
 #[test]
 fn what_waits_for_somebody_is_said_with_what_to_do() {
     let mut stage = Stage::new(Options::default());
-    let action = json!({"answer": {"status": 403, "body": {"code": 1, "message": "no"}}});
+    let action = json!({"answer": {"status": 400, "body": {"code": 1, "message": "no"}}});
     let rule = json!([{"operation": "initialise", "times": 0, "action": action}]);
     stage.tell("faults", &rule.to_string());
     stage.write("run/a", b"hello");
@@ -332,8 +332,8 @@ fn what_waits_for_somebody_is_said_with_what_to_do() {
     found.assert_code(0);
     found.assert_says(
         ("attention", "warn"),
-        "2 uploads (1, 2): the destination does not let this credential write",
-        "or use another credential; then: dropferry retry 1 2",
+        "2 uploads (1, 2): the platform calls the request wrong",
+        "it names what is refused; then: dropferry retry 1 2",
     );
     stage.tell("switches", "{\"token_revoked\": true}");
     stage.write("run/c", b"hello");

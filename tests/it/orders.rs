@@ -131,7 +131,7 @@ fn what_is_parked_is_tried_again_when_told() {
     stage.write("run/a", &noise(1000, 3));
     stage.start();
     stage.until_begun(1);
-    let refusal = json!({"answer": {"status": 403, "body": {"message": "not allowed"}}});
+    let refusal = json!({"answer": {"status": 400, "body": {"message": "not allowed"}}});
     let rule = json!([{"operation": "complete", "when": "before", "action": refusal}]);
     stage.tell("faults", &rule.to_string());
     stage.ask("bandwidth", &["unlimited"]);

@@ -9,8 +9,10 @@ mod headers;
 mod life;
 mod pauses;
 mod projects;
+mod refusals;
 mod small_parts;
 mod switches;
+mod weather;
 
 use serde_json::Value;
 

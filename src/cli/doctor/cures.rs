@@ -18,7 +18,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
         FailureKind::Throttled { .. } | FailureKind::Maintenance | FailureKind::ServerFault => {
             "wait: the daemon tries again by itself".into()
         }
-        FailureKind::Unreachable | FailureKind::TimedOut => {
+        FailureKind::Unreachable | FailureKind::Broken | FailureKind::TimedOut => {
             format!("let this machine reach {host}: a firewall, a proxy or a cable is in the way")
         }
         FailureKind::Damaged => "remove the damaged file there, and retry".into(),
@@ -28,6 +28,7 @@ pub(super) fn of_access(kind: FailureKind, host: &str, file: &str) -> String {
         | FailureKind::PartRejected
         | FailureKind::CompleteRefused
         | FailureKind::PartsTooSmall
+        | FailureKind::PartTooLarge
         | FailureKind::BadRequest
         | FailureKind::SourceChanged
         | FailureKind::SourceGone

@@ -18,7 +18,7 @@ use self::ask::Asked;
 use super::act::IntakeAct;
 use super::turn::IntakeTurn;
 use crate::engine::event::{Act, ActId, Outcome, Setback};
-use crate::engine::retry;
+use crate::engine::failure;
 use crate::engine::settings::{DirectorySettings, RetrySettings};
 use crate::model::{Disposal, Disposition, Failure, Monotonic, Now, Record, SourcePath, UploadId};
 
@@ -229,7 +229,7 @@ impl Disposals {
         pending.asked = None;
         pending.failure_count += 1;
         let count = pending.failure_count;
-        let delay = retry::delay(DELAY, count, u64::from(count));
+        let delay = failure::delay(DELAY, count, u64::from(count));
         record_delay(run, failure, delay, turn);
         self.look_at(run, turn.now().monotonic.after(delay));
     }

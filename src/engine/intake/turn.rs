@@ -7,9 +7,9 @@ use super::run::StoredRun;
 use crate::engine::Flight;
 use crate::engine::dispatch::{Dispatch, ToIntake, ToNotices, ToUpload};
 use crate::engine::event::{Act, ActId};
+use crate::engine::failure;
 use crate::engine::flights::Flights;
 use crate::engine::known::KnownFiles;
-use crate::engine::retry;
 use crate::engine::settings::RetrySettings;
 use crate::engine::turn::Turn;
 use crate::model::{
@@ -171,7 +171,7 @@ impl<'a> IntakeTurn<'a> {
 
     /// Returns the delay before something is tried again that has failed so often.
     pub(super) fn retry_delay(&self, failure_count: u32) -> Duration {
-        retry::delay(self.around.retry, failure_count, u64::from(failure_count))
+        failure::delay(self.around.retry, failure_count, u64::from(failure_count))
     }
 
     pub(super) fn has_run_slot(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The files that failed in a turn: parked, or unreadable for long.
+//! The files that failed in a turn: parked, or tried in vain for long.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,8 +12,10 @@ use crate::model::{
     NoticeGroup, NoticeItem, NoticeKind, NoticeNumber, Now, Record, SourcePath, UploadId,
 };
 
-/// A file that cannot be read for longer than this is worth a notice.
+/// An upload that is tried in vain for longer than this is worth a notice.
 const STUCK_AFTER: Duration = Duration::from_hours(1);
+/// While it is, people are reminded so often.
+const REMINDER: Duration = Duration::from_hours(24);
 
 /// What a record about an upload does not say of it.
 #[derive(Debug)]
@@ -22,8 +24,8 @@ pub(in crate::engine) struct FailingUpload {
     pub(super) destination: DestinationName,
     pub(super) path: SourcePath,
     pub(super) size: ByteCount,
-    /// Since when its file cannot be read.
-    pub(super) unreadable_since: Option<Monotonic>,
+    /// Since when it is tried in vain.
+    pub(super) stuck_since: Option<Monotonic>,
 }
 
 impl FailingUpload {
@@ -34,14 +36,14 @@ impl FailingUpload {
             destination: ticket.destination.clone(),
             path: ticket.path.clone(),
             size: ticket.fingerprint.size,
-            unreadable_since: upload.unreadable_since(),
+            stuck_since: upload.stuck_since(),
         }
     }
 }
 
-/// Uploads that were notified as stuck, and since when they are.
+/// Uploads that were notified as stuck: since when they are, and when that was.
 #[derive(Debug, Default)]
-pub(super) struct Stuck(BTreeMap<UploadId, Monotonic>);
+pub(super) struct Stuck(BTreeMap<UploadId, (Monotonic, Monotonic)>);
 
 impl Stuck {
     /// Returns one message for each group of files that failed in a turn.
@@ -86,13 +88,17 @@ impl Stuck {
             return None;
         };
         let stuck = upload(*id)?;
-        let since = stuck.unreadable_since?;
+        let since = stuck.stuck_since?;
         let waited = now.monotonic.since(since) + now.wall.until(*retry_at);
-        if waited < STUCK_AFTER || self.0.insert(*id, since) == Some(since) {
+        let is_known = self.0.get(id).is_some_and(|(known, notified)| {
+            *known == since && now.monotonic.since(*notified) < REMINDER
+        });
+        if waited < STUCK_AFTER || is_known {
             return None;
         }
-        let since = |id| upload(id).and_then(|upload| upload.unreadable_since);
-        self.0.retain(|id, known| since(*id) == Some(*known));
+        let since_of = |id| upload(id).and_then(|upload| upload.stuck_since);
+        self.0.retain(|id, (known, _)| since_of(*id) == Some(*known));
+        self.0.insert(*id, (since, now.monotonic));
         let (word, text) = (failure.kind.as_str(), &failure.message);
         Some(stuck.message(NoticeKind::UploadStuck, *id, word, text))
     }
@@ -126,7 +132,7 @@ impl From<&Admission> for FailingUpload {
             destination: admission.destination.clone(),
             path: admission.path.clone(),
             size: admission.fingerprint.size,
-            unreadable_since: None,
+            stuck_since: None,
         }
     }
 }

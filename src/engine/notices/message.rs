@@ -40,14 +40,11 @@ impl Message {
         if let Record::DirectoryHealth(health) = record {
             return Self::directory(health).into_iter().collect();
         }
-        if let Record::DestinationHealth { destination, state, reason, .. } = record {
+        if let Record::DestinationHealth { destination, state, .. } = record {
             // After a start a destination is held to be fine before it has answered.
             let answers = *state != DestinationState::Ok && *state != DestinationState::Unreachable;
-            let reason = reason.as_deref().unwrap_or("it refuses our calls");
-            let is_halted = *state == DestinationState::Halted;
             let reached = answers.then(|| Self::unreachable(destination, None));
-            let halted = is_halted.then(|| Self::halted(destination, Some(reason)));
-            return reached.into_iter().chain(halted).collect();
+            return reached.into_iter().collect();
         }
         if let Record::LedgerAppended(written)
         | Record::Upload(_, Fact::ReceiptWritten { written, .. }) = record

@@ -1,30 +1,41 @@
-//! Outages of destinations: one is worth a notice when it has lasted. One that began before a start counts
-//! from the start.
+//! Destinations that are unreachable or halted: that is worth a notice when it has lasted. What began before a
+//! start counts from the start.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::message::Message;
 use crate::model::{DestinationName, DestinationState, Monotonic, Record};
 
-/// Destinations that are unreachable.
+/// People need not be called for a credential that is refused once, or replaced within this time.
+const HALTED_AFTER: Duration = Duration::from_mins(2);
+
+/// Destinations that are unreachable or halted.
 #[derive(Debug, Default)]
 pub(super) struct Outages(BTreeMap<DestinationName, Outage>);
 
 #[derive(Debug)]
 struct Outage {
+    state: DestinationState,
     /// When it is worth a notice; none once there was one.
     notify_at: Option<Monotonic>,
     reason: String,
 }
 
 impl Outages {
-    /// Notes what a record says of a destination.
-    pub(super) fn note(&mut self, record: &Record, notify_at: Monotonic) {
+    /// Notes what a record says of a destination; `unreachable_after` is how long an outage is no news.
+    pub(super) fn note(&mut self, record: &Record, unreachable_after: Duration, now: Monotonic) {
         let Record::DestinationHealth { destination, state, reason, .. } = record else { return };
-        if *state != DestinationState::Unreachable {
-            return self.end(destination);
+        let after = match state {
+            DestinationState::Ok | DestinationState::Throttled => return self.end(destination),
+            DestinationState::Unreachable => unreachable_after,
+            DestinationState::Halted => HALTED_AFTER,
+        };
+        if self.0.get(destination).is_some_and(|outage| outage.state != *state) {
+            self.end(destination);
         }
-        let begun = || Outage { notify_at: Some(notify_at), reason: String::new() };
+        let notify_at = Some(now.after(after));
+        let begun = || Outage { state: *state, notify_at, reason: String::new() };
         let outage = self.0.entry(destination.clone()).or_insert_with(begun);
         if let Some(reason) = reason {
             reason.clone_into(&mut outage.reason);
@@ -41,7 +52,12 @@ impl Outages {
         let due = self.0.iter_mut().filter(|(_, one)| one.notify_at.is_some_and(|at| at <= now));
         let message = |(name, outage): (&DestinationName, &mut Outage)| {
             outage.notify_at = None;
-            Message::unreachable(name, Some(&outage.reason))
+            match outage.state {
+                DestinationState::Halted => Message::halted(name, Some(&outage.reason)),
+                DestinationState::Ok
+                | DestinationState::Throttled
+                | DestinationState::Unreachable => Message::unreachable(name, Some(&outage.reason)),
+            }
         };
         due.map(message).collect()
     }

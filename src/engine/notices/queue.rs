@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::PAUSE;
 use crate::engine::event::Setback;
-use crate::engine::retry;
+use crate::engine::failure;
 use crate::engine::settings::RetrySettings;
 use crate::model::{
     ByteCount, FailureKind, Monotonic, Notice, NoticeFacts, NoticeId, NoticeKind, NoticeNumber,
@@ -162,13 +162,13 @@ impl NoticeQueue {
         }
         let (count, refused_since) = (waiting.attempt_count, waiting.refused_since);
         let delay = if is_wrong {
-            let delay = retry::delay(REFUSED_DELAY, count, id.0.unsigned_abs());
+            let delay = failure::delay(REFUSED_DELAY, count, id.0.unsigned_abs());
             self.waiting.insert((now.monotonic.after(delay), id), waiting);
             delay
         } else {
             self.waiting.insert(key, waiting);
             self.failure_count = self.failure_count.saturating_add(1);
-            let delay = retry::delay(DELAY, self.failure_count, id.0.unsigned_abs());
+            let delay = failure::delay(DELAY, self.failure_count, id.0.unsigned_abs());
             let delay = delay.max(asked_pause(failure.kind).min(ASKED_PAUSE_MAX));
             self.not_before = now.monotonic.after(delay);
             delay

@@ -51,7 +51,7 @@ fn turn(
             destination: DestinationName::new("far"),
             path: SourcePath::from_bytes(format!("run/{}", id.0).as_bytes()),
             size: ByteCount(2),
-            unreadable_since: Some(at(0).monotonic),
+            stuck_since: Some(at(0).monotonic),
         })
     };
     notices.end_turn(&mut turn, failing);

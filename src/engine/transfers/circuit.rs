@@ -1,35 +1,34 @@
 //! One destination as the engine sees it: whether it takes acts now, and what is under way there.
 //!
 //! A destination that is unreachable, throttled or halted takes nothing; the uploads for it keep
-//! their state and hold no worker. While it is closed one probe at a time asks whether it is back,
-//! so an outage costs one small call per delay, however many uploads wait.
+//! their state and hold no worker. What closes it is evidence about the destination
+//! ([`failure::evidence`]), never the failure of one request. When its time is over one request is let
+//! through, a real one where an upload has one to make (half-open): its answer opens the destination, or
+//! closes it for longer. So an outage costs one request per delay, however many uploads wait.
 //!
-//! A pause that the far side asks for closes it at once; of other failures the first one is the
-//! request's own, and the second in a row closes it. A shorter pause never ends a longer one. An
-//! operator's `retry` and a reload end every pause ([`Gate::lift`]).
+//! An object that is refused says nothing of the destination by itself: a control request asks. A shorter
+//! pause never ends a longer one. An operator's `retry` and a reload end every pause ([`Gate::lift`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ease::Ease;
 use super::target::Targets;
 use super::width::Width;
 use super::{TransferAct, TransferTurn};
 use crate::engine::dispatch::{Dispatch, ToNotices};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
+use crate::engine::failure::{self, CONTROL_HOLDS, Evidence, Failures, LONG_DELAY_MAX};
 use crate::engine::plan;
-use crate::engine::retry::{self, Closing, SOURCE_DELAY_MAX};
 use crate::engine::settings::{DestinationSettings, RetrySettings};
 use crate::model::{
-    ByteCount, Call, DestinationName, DestinationState, Failure, Monotonic, Now, OpenCleanup,
-    ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
+    ByteCount, Call, DestinationName, DestinationState, Failure, FailureKind, Monotonic, Now,
+    OpenCleanup, ParkReason, PartSize, Record, RemoteUploadId, TargetId, WallTime,
 };
 
 const CLEANUP_MAX: usize = 2;
-/// One broken connection is a request's own misfortune; a second in a row is the destination's.
-const STREAK_MAX: u32 = 2;
 /// Answers that were in flight when it closed name about the same end: less than this is the same.
 const SAME_END: Duration = Duration::from_secs(1);
-
 /// A wait shorter than this is over when its end is read: a try is then under way.
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 
@@ -51,8 +50,12 @@ pub(super) struct Gate {
     /// Why it takes none, for people.
     reason: Option<String>,
     row: Option<HealthRow>,
-    /// Failures in a row that closed it or might; what was in flight when it closed is not counted.
-    streak: u32,
+    /// Since it last took a call.
+    failures: Failures,
+    control: ControlCall,
+    /// How many calls are under way for its uploads, and may be.
+    call_count: u32,
+    calls: Ease,
     width: Width,
     /// Remote uploads to remove: when to try again, how often it failed, the act under way.
     cleanups: BTreeMap<RemoteUploadId, Cleanup>,
@@ -61,14 +64,45 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum GateState {
     Open,
-    /// It does not, until a probe at `until` finds otherwise.
+    /// It takes none until then.
     Closed {
         state: DestinationState,
         until: Monotonic,
+        /// It asked for this pause: it opens when that is over.
+        is_pause: bool,
     },
-    Probing {
+    /// It takes one request, whose answer decides.
+    HalfOpen {
         state: DestinationState,
+        act: Option<ActId>,
     },
+}
+
+/// The request that tells whether the refusal of one object is that of the destination.
+#[derive(Debug, Default)]
+struct ControlCall {
+    act: Option<ActId>,
+    passed_at: Option<Monotonic>,
+}
+
+/// What a call is for, as far as its refusal is judged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An upload goes on by it.
+    Upload,
+    /// It looks, describes or exports.
+    Beside,
+    Cleanup,
+    /// A probe or a control request.
+    Probe,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CallAnswer<'a> {
+    act: ActId,
+    purpose: Purpose,
+    /// What failed; none where the call succeeded.
+    failure: Option<&'a Failure>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +121,10 @@ impl Gate {
             state: GateState::Open,
             reason: None,
             row: None,
-            streak: 0,
+            failures: Failures::default(),
+            control: ControlCall::default(),
+            call_count: 0,
+            calls: Ease::default(),
             width: Width::new(),
             cleanups: BTreeMap::new(),
         }
@@ -126,7 +163,7 @@ impl Gate {
     /// Forgets what it learned of its former target; what is in flight there still counts for its width.
     pub(super) fn move_to_other_target(&mut self) {
         self.open();
-        self.streak = 0;
+        (self.failures, self.control) = (Failures::default(), ControlCall::default());
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -144,56 +181,114 @@ impl Gate {
 
     /// Tells whether it refuses us, rather than failing.
     pub(super) fn is_halted(&self) -> bool {
-        matches!(
-            self.state,
-            GateState::Closed { state: DestinationState::Halted, .. }
-                | GateState::Probing { state: DestinationState::Halted }
-        )
+        self.closed_as() == Some(DestinationState::Halted)
     }
 
-    /// Counts a failure that may close it, and tells whether it did, or made it stay closed for longer.
-    fn fail(
-        &mut self,
-        closing: Closing,
-        why: &Failure,
-        retry: RetrySettings,
-        now: Monotonic,
-    ) -> bool {
-        let is_asked = closing.pause.is_some();
-        let closes = match self.state {
-            GateState::Open => {
-                self.streak = self.streak.saturating_add(1);
-                is_asked || self.streak >= STREAK_MAX
+    fn closed_as(&self) -> Option<DestinationState> {
+        match self.state {
+            GateState::Open => None,
+            GateState::Closed { state, .. } | GateState::HalfOpen { state, .. } => Some(state),
+        }
+    }
+
+    /// Tells whether it takes a request now: any, or the one that decides.
+    pub(super) fn admits(&self) -> bool {
+        matches!(self.state, GateState::Open | GateState::HalfOpen { act: None, .. })
+    }
+
+    /// Notes a request that was made: where it is the one that was let through, its answer decides.
+    pub(super) fn let_through(&mut self, request: ActId) {
+        if let GateState::HalfOpen { act, .. } = &mut self.state {
+            act.get_or_insert(request);
+        }
+    }
+
+    /// Asks whether it can be reached, for an answer that decides.
+    pub(super) fn probe(&mut self, turn: &mut TransferTurn<'_>) {
+        let act = self.ask(turn);
+        self.let_through(act);
+    }
+
+    fn ask(&self, turn: &mut TransferTurn<'_>) -> ActId {
+        let name = &self.settings.name;
+        turn.start(name, TransferAct::Probe, Act::call(name, Call::CheckAccess))
+    }
+
+    /// Tells whether one more call for an upload may be made.
+    pub(super) fn has_call_room(&self) -> bool {
+        self.call_count < self.calls.most()
+    }
+
+    pub(super) fn call_started(&mut self) {
+        self.call_count += 1;
+    }
+
+    /// Counts a call for an upload that came back.
+    pub(super) fn call_landed(&mut self, failed: Option<FailureKind>) {
+        self.calls.landed(failed, self.call_count);
+        self.call_count = self.call_count.saturating_sub(1);
+    }
+
+    /// Takes what an answer says of the destination. Returns whether a control request is to be made.
+    fn take(&mut self, answer: CallAnswer<'_>, retry: RetrySettings, now: Monotonic) -> bool {
+        let CallAnswer { act, purpose, failure: why } = answer;
+        let found = why.map_or(Evidence::Answers, |why| failure::evidence(why.kind));
+        let is_probe =
+            matches!(self.state, GateState::HalfOpen { act: Some(probe), .. } if probe == act);
+        let is_control = self.control.act == Some(act) && self.control.act.take().is_some();
+        let decides = is_probe || self.is_open();
+        let Some(why) = why.filter(|_| found != Evidence::Answers) else {
+            self.failures = Failures::default();
+            if is_control || (is_probe && purpose == Purpose::Probe) {
+                self.control.passed_at = Some(now);
             }
-            GateState::Closed { until, .. } => {
-                is_asked && self.end(closing, retry, now) > until.after(SAME_END)
+            if is_probe {
+                self.open();
             }
-            // The probe asked before: what it is answered does not end this pause.
-            GateState::Probing { .. } => is_asked,
+            return false;
         };
-        if closes {
-            self.close(closing, why, retry, now);
+        // That something cannot be removed holds nothing up.
+        if purpose == Purpose::Cleanup && found != Evidence::Nobody {
+            return false;
         }
-        closes
+        match found {
+            Evidence::Nothing if is_probe => {
+                self.state = GateState::HalfOpen { state: self.shown(), act: None };
+            }
+            Evidence::Request(state) => {
+                let is_window = self.failures.add(false, now);
+                if is_probe || (is_window && self.is_open()) {
+                    self.close(state, why, retry, now);
+                }
+            }
+            Evidence::Nobody => {
+                let is_window = self.failures.add(true, now);
+                if is_probe || (is_window && self.is_open()) {
+                    self.close(DestinationState::Unreachable, why, retry, now);
+                }
+            }
+            Evidence::Pause(state, pause) => {
+                self.pause(state, now.after(pause.max(retry.delay_min)), why);
+            }
+            Evidence::CredentialRefused if decides => {
+                self.close(DestinationState::Halted, why, retry, now);
+            }
+            Evidence::Doubt if decides && purpose == Purpose::Probe => {
+                self.close(DestinationState::Halted, why, retry, now);
+            }
+            Evidence::Doubt if is_probe => return true,
+            Evidence::Doubt => {
+                let holds = self.control.passed_at.is_some_and(|at| now.since(at) < CONTROL_HOLDS);
+                let is_asked = holds || self.control.act.is_some();
+                return decides && purpose == Purpose::Upload && !is_asked;
+            }
+            Evidence::Answers | Evidence::Nothing | Evidence::CredentialRefused => {}
+        }
+        false
     }
 
-    /// Takes the answer to a probe, and tells whether that changed anything.
-    fn on_probed(
-        &mut self,
-        failed: Option<(Closing, &Failure)>,
-        retry: RetrySettings,
-        now: Monotonic,
-    ) -> bool {
-        let is_awaited = matches!(self.state, GateState::Probing { .. });
-        match failed {
-            _ if !is_awaited => return false,
-            None => self.open(),
-            Some((closing, why)) => {
-                self.streak = self.streak.saturating_add(1);
-                self.close(closing, why, retry, now);
-            }
-        }
-        true
+    fn shown(&self) -> DestinationState {
+        self.closed_as().unwrap_or(DestinationState::Ok)
     }
 
     fn open(&mut self) {
@@ -216,29 +311,40 @@ impl Gate {
     fn next_try(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
-            GateState::Open | GateState::Probing { .. } => None,
+            GateState::Open | GateState::HalfOpen { .. } => None,
         }
     }
 
-    fn close(&mut self, closing: Closing, why: &Failure, retry: RetrySettings, now: Monotonic) {
-        let until = self.end(closing, retry, now);
-        self.state = GateState::Closed { state: closing.state, until };
+    fn close(
+        &mut self,
+        state: DestinationState,
+        why: &Failure,
+        retry: RetrySettings,
+        now: Monotonic,
+    ) {
+        let fold = |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
+        let seed = u64::from(self.settings.name.as_str().bytes().fold(7, fold));
+        let delay = self.failures.close(state == DestinationState::Halted, retry, seed);
+        self.state = GateState::Closed { state, until: now.after(delay), is_pause: false };
         self.reason = Some(why.to_string());
     }
 
-    /// Returns when a pause that begins now ends. One of no length would have us call in a busy loop.
-    fn end(&self, closing: Closing, retry: RetrySettings, now: Monotonic) -> Monotonic {
-        let fold = |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
-        let seed = u64::from(self.settings.name.as_str().bytes().fold(7, fold));
-        let asked = closing.pause.map(|pause| pause.max(retry.delay_min));
-        now.after(asked.unwrap_or_else(|| retry::delay(retry, self.streak.max(1), seed)))
+    /// Closes it for a pause that it asked for, unless it is closed for as long.
+    fn pause(&mut self, state: DestinationState, until: Monotonic, why: &Failure) {
+        if let GateState::Closed { until: known, .. } = self.state
+            && until <= known.after(SAME_END)
+        {
+            return;
+        }
+        self.state = GateState::Closed { state, until, is_pause: true };
+        self.reason = Some(why.to_string());
     }
 }
 
 /// Converts a stored wall-clock deadline to our clock: clamped, so that a clock that was set back
 /// parks nothing for a year.
 pub(in crate::engine) fn clamp(until: WallTime, retry: RetrySettings, now: Now) -> Monotonic {
-    let longest = retry.delay_max.max(retry.delay_min * 10).max(SOURCE_DELAY_MAX);
+    let longest = retry.delay_max.max(retry.delay_min * 10).max(LONG_DELAY_MAX);
     now.monotonic.after(now.wall.until(until).min(longest))
 }
 
@@ -246,7 +352,7 @@ impl Gate {
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match self.state {
             GateState::Closed { until, .. } => Some(until),
-            GateState::Probing { .. } => None,
+            GateState::HalfOpen { .. } => None,
             GateState::Open => {
                 let waiting = self.cleanups.values().filter(|cleanup| cleanup.act.is_none());
                 self.cleanup_room().and_then(|_| waiting.map(|cleanup| cleanup.due).min())
@@ -254,63 +360,49 @@ impl Gate {
         }
     }
 
-    /// Opens a throttled destination whose pause is over; has another one probed.
+    /// Ends what is over: a pause that was asked for opens it, anything else lets one request through.
     pub(super) fn advance(&mut self, turn: &mut TransferTurn<'_>) {
-        let GateState::Closed { state, until } = self.state else { return };
+        let GateState::Closed { state, until, is_pause } = self.state else { return };
         if until > turn.now().monotonic {
             return;
         }
-        if state == DestinationState::Throttled {
+        if is_pause && state == DestinationState::Throttled {
             self.open();
             return self.write_health(turn);
         }
-        self.state = GateState::Probing { state };
-        let act = Act::call(&self.settings.name, Call::CheckAccess);
-        turn.start(&self.settings.name, TransferAct::Probe, act);
-    }
-
-    pub(super) fn probed(&mut self, reply: Result<Outcome, Setback>, turn: &mut TransferTurn<'_>) {
-        let failure = reply.err().map(|setback| setback.failure);
-        let unreachable = Closing { state: DestinationState::Unreachable, pause: None };
-        let closing = |failure: &Failure| retry::closing(failure.kind).unwrap_or(unreachable);
-        let failed = failure.as_ref().map(|failure| (closing(failure), failure));
-        if self.on_probed(failed, turn.retry(), turn.now().monotonic) {
-            if self.is_open() {
-                turn.say(answered(&self.settings.name));
-            }
-            self.write_health(turn);
-        }
+        self.state = GateState::HalfOpen { state, act: None };
     }
 
     /// Counts a reply for or against the destination.
     pub(super) fn note_reply(
         &mut self,
+        act: ActId,
+        purpose: Purpose,
         reply: &Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
-        match reply {
-            Ok(_) => {
-                self.streak = 0;
-                // An answer that was in flight when the destination was closed says nothing.
-                if self.is_open() {
-                    turn.say(answered(&self.settings.name));
-                }
+        let before = self.state.clone();
+        let failure = reply.as_ref().err().map(|setback| &setback.failure);
+        let answer = CallAnswer { act, purpose, failure };
+        if self.take(answer, turn.retry(), turn.now().monotonic) {
+            let asked = self.ask(turn);
+            match &mut self.state {
+                GateState::HalfOpen { act, .. } => *act = Some(asked),
+                GateState::Open | GateState::Closed { .. } => self.control.act = Some(asked),
             }
-            Err(Setback { failure, .. }) => {
-                let Some(closing) = retry::closing(failure.kind) else { return };
-                if self.fail(closing, failure, turn.retry(), turn.now().monotonic) {
-                    self.write_health(turn);
-                }
-            }
+        }
+        // An answer that was in flight when the destination was closed says nothing.
+        if failure.is_none() && self.is_open() {
+            turn.say(answered(&self.settings.name));
+        }
+        if self.state != before {
+            self.write_health(turn);
         }
     }
 
     /// Writes how it is doing, when that differs from what was last written.
     pub(super) fn write_health(&mut self, turn: &mut TransferTurn<'_>) {
-        let state = match &self.state {
-            GateState::Open => DestinationState::Ok,
-            GateState::Closed { state, .. } | GateState::Probing { state } => *state,
-        };
+        let state = self.shown();
         let now = turn.now();
         let row = HealthRow {
             platform: self.settings.platform.clone(),
@@ -389,7 +481,7 @@ impl Gate {
         cleanup.act = None;
         cleanup.failure_count += 1;
         let count = cleanup.failure_count;
-        let delay = retry::delay(turn.retry(), count, count.into());
+        let delay = failure::long_delay(turn.retry(), count, count.into());
         cleanup.due = turn.now().monotonic.after(delay);
         let retry_at = turn.now().wall.after(delay);
         turn.record(Record::CleanupDelayed { what, retry_at, failure });
@@ -405,9 +497,7 @@ fn answered(name: &DestinationName) -> Dispatch {
 mod tests {
     use super::*;
     use crate::engine::settings::PartWish;
-    use crate::model::{
-        Describes, DestinationName, FailureKind, NamePolicy, PartLimits, TargetAddress, Traits,
-    };
+    use crate::model::{Describes, NamePolicy, PartLimits, TargetAddress, Traits};
 
     const RETRY: RetrySettings =
         RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
@@ -452,75 +542,181 @@ mod tests {
         FailureKind::Throttled { after: seconds.map(Duration::from_secs) }
     }
 
-    /// Has the gate take a failure, and tells whether that changed anything.
-    fn fail(gate: &mut Gate, kind: FailureKind, now: u64) -> bool {
-        let why = Failure::new(kind, "no");
-        let closing = retry::closing(kind);
-        closing.is_some_and(|closing| gate.fail(closing, &why, RETRY, at(now)))
+    /// Has the gate take an answer for an upload; tells whether a control request is to be made.
+    fn answer(gate: &mut Gate, act: u64, kind: Option<FailureKind>, now: u64) -> bool {
+        answer_to(gate, Purpose::Upload, ActId(act), kind, now)
+    }
+
+    fn answer_to(
+        gate: &mut Gate,
+        purpose: Purpose,
+        act: ActId,
+        kind: Option<FailureKind>,
+        now: u64,
+    ) -> bool {
+        let why = kind.map(|kind| Failure::new(kind, "no"));
+        gate.take(CallAnswer { act, purpose, failure: why.as_ref() }, RETRY, at(now))
     }
 
     /// Until when the gate is closed, and what status calls that.
     fn closed(gate: &Gate) -> Option<(DestinationState, u64)> {
-        let GateState::Closed { state, until } = gate.state else { return None };
+        let GateState::Closed { state, until, .. } = gate.state else { return None };
         Some((state, until.0.as_secs()))
     }
+
+    /// A gate whose time is over, with the request that was let through.
+    fn half_open(state: DestinationState) -> Gate {
+        let mut gate = gate();
+        gate.state = GateState::HalfOpen { state, act: None };
+        assert!(gate.admits());
+        gate.let_through(ActId(7));
+        assert!(!gate.admits(), "one request and no more");
+        gate
+    }
+
+    const PASSING: [FailureKind; 5] = [
+        FailureKind::Throttled { after: None },
+        FailureKind::TimedOut,
+        FailureKind::ServerFault,
+        FailureKind::Broken,
+        FailureKind::BadAnswer,
+    ];
 
     #[test]
     fn a_pause_that_is_asked_for_closes_at_once_and_for_an_hour_at_most() {
         for (asked, kept) in [(0, 1), (7, 7), (3600, 3600), (31_536_000, 3600), (u64::MAX, 3600)] {
             let mut gate = gate();
-            assert!(fail(&mut gate, throttled(Some(asked)), 10), "{asked}");
+            answer(&mut gate, 1, Some(throttled(Some(asked))), 10);
             assert_eq!(closed(&gate), Some((DestinationState::Throttled, 10 + kept)), "{asked}");
             assert_eq!(gate.reason.as_deref(), Some("no (throttled)"));
         }
     }
 
     #[test]
-    fn one_refusal_without_a_pause_and_any_time_out_is_the_requests_own() {
-        for kind in [throttled(None), FailureKind::Unreachable] {
-            let mut gate = gate();
-            assert!(!fail(&mut gate, kind, 0) && gate.is_open(), "{kind:?}");
-            assert!(fail(&mut gate, kind, 0), "{kind:?}: the second in a row");
-            let (_, until) = closed(&gate).expect("closed");
-            assert!(until <= 2, "by the delays of [retry]: {until} s");
-        }
-        for kind in [FailureKind::TimedOut, FailureKind::ServerFault, FailureKind::BadRequest] {
-            let mut gate = gate();
-            (0..9).for_each(|now| assert!(!fail(&mut gate, kind, now), "{kind:?}"));
+    fn one_request_in_a_hundred_or_in_two_that_fails_closes_nothing() {
+        for every in [2, 20, 100] {
+            for kind in PASSING {
+                let mut gate = gate();
+                for number in 0..1000 {
+                    let failed = (number % every == 0).then_some(kind);
+                    answer(&mut gate, number, failed, number);
+                    assert!(gate.is_open(), "{kind:?}, one in {every}");
+                }
+            }
         }
     }
 
     #[test]
-    fn what_was_in_flight_when_it_closed_makes_no_pause_longer() {
+    fn every_request_of_a_window_closes_it() {
+        for kind in PASSING {
+            let mut gate = gate();
+            for number in 0..500 {
+                answer(&mut gate, number, Some(kind), 9);
+            }
+            assert!(gate.is_open(), "{kind:?}: a burst");
+            answer(&mut gate, 500, Some(kind), 39);
+            assert!(closed(&gate).is_some_and(|(_, until)| until <= 41), "{kind:?}: by [retry]");
+        }
+    }
+
+    #[test]
+    fn few_requests_that_all_fail_close_it_after_a_minute() {
         let mut gate = gate();
-        let changed = (0..33).filter(|_| fail(&mut gate, throttled(None), 0)).count();
-        assert_eq!(changed, 1);
-        let (_, until) = closed(&gate).expect("closed");
-        assert!(until <= 2, "{until} s");
+        for second in [0, 1, 3, 7, 15, 31] {
+            answer(&mut gate, second, Some(FailureKind::TimedOut), second);
+            assert!(gate.is_open());
+        }
+        answer(&mut gate, 63, Some(FailureKind::TimedOut), 63);
+        assert_eq!(gate.shown(), DestinationState::Unreachable);
+    }
+
+    #[test]
+    fn nobody_three_times_in_a_row_closes_it_at_once() {
+        let mut gate = gate();
+        answer(&mut gate, 1, Some(FailureKind::Unreachable), 0);
+        answer(&mut gate, 2, Some(FailureKind::Unreachable), 0);
+        assert!(gate.is_open());
+        answer(&mut gate, 3, Some(FailureKind::Unreachable), 0);
+        assert!(!gate.is_open());
+    }
+
+    #[test]
+    fn a_refused_credential_is_tried_after_a_second_and_never_less_often_than_every_five_minutes() {
+        let mut gate = gate();
+        let (mut now, mut waits) = (0, Vec::new());
+        for _ in 0..20 {
+            answer(&mut gate, 1, Some(FailureKind::Unauthorized), now);
+            let (state, until) = closed(&gate).expect("closed");
+            assert_eq!(state, DestinationState::Halted);
+            waits.push(until - now);
+            now = until;
+            gate.state = GateState::HalfOpen { state, act: Some(ActId(1)) };
+        }
+        assert!(waits[0] <= 1 && waits.iter().all(|wait| *wait <= 300), "{waits:?}");
+        assert!(waits.iter().max() > Some(&60), "{waits:?}");
+    }
+
+    #[test]
+    fn a_refused_object_is_decided_by_one_control_request() {
+        for kind in [FailureKind::Forbidden, FailureKind::NotFound] {
+            let mut gate = gate();
+            assert!(answer(&mut gate, 1, Some(kind), 0) && gate.is_open(), "{kind:?}");
+            gate.control.act = Some(ActId(2));
+            assert!(!answer(&mut gate, 3, Some(kind), 0), "one is under way");
+            answer_to(&mut gate, Purpose::Probe, ActId(2), None, 1);
+            assert!(!answer(&mut gate, 4, Some(kind), 2) && gate.is_open(), "it passed");
+            assert!(answer(&mut gate, 5, Some(kind), 40), "it is asked again later");
+            gate.control.act = Some(ActId(6));
+            answer_to(&mut gate, Purpose::Probe, ActId(6), Some(kind), 41);
+            assert_eq!(gate.shown(), DestinationState::Halted, "{kind:?}: it refuses all");
+        }
+    }
+
+    #[test]
+    fn what_is_beside_uploads_is_refused_without_a_word_about_the_destination() {
+        for kind in [FailureKind::Forbidden, FailureKind::NotFound] {
+            let mut gate = gate();
+            assert!(!answer_to(&mut gate, Purpose::Beside, ActId(1), Some(kind), 0));
+            assert!(gate.is_open());
+        }
+        for kind in PASSING.into_iter().chain([FailureKind::Unauthorized, throttled(Some(9))]) {
+            let mut gate = gate();
+            for number in 0..100 {
+                answer_to(&mut gate, Purpose::Cleanup, ActId(number), Some(kind), number);
+            }
+            assert!(gate.is_open(), "{kind:?}: a clean-up");
+        }
+    }
+
+    #[test]
+    fn the_request_that_is_let_through_decides() {
+        let mut gate = half_open(DestinationState::Halted);
+        answer(&mut gate, 6, None, 1);
+        assert!(!gate.is_open(), "it was in flight before");
+        answer(&mut gate, 7, Some(FailureKind::ServerFault), 1);
+        assert_eq!(gate.shown(), DestinationState::Unreachable);
+        let mut gate = half_open(DestinationState::Halted);
+        answer(&mut gate, 7, None, 1);
+        assert!(gate.is_open() && gate.reason.is_none());
+        let mut gate = half_open(DestinationState::Halted);
+        assert!(answer(&mut gate, 7, Some(FailureKind::Forbidden), 1), "a control request decides");
+        let mut gate = half_open(DestinationState::Unreachable);
+        answer(&mut gate, 7, Some(FailureKind::SourceChanged), 1);
+        assert!(gate.admits(), "another one is let through");
     }
 
     #[test]
     fn a_shorter_pause_never_ends_a_longer_one() {
         let mut gate = gate();
-        fail(&mut gate, throttled(Some(300)), 0);
-        for kind in [throttled(Some(1)), throttled(None), FailureKind::Unreachable] {
-            assert!(!fail(&mut gate, kind, 10), "{kind:?}");
+        answer(&mut gate, 1, Some(throttled(Some(300))), 0);
+        for kind in [throttled(Some(1)), throttled(None), FailureKind::Unauthorized] {
+            for now in 10..60 {
+                answer(&mut gate, 2, Some(kind), now);
+            }
         }
         assert_eq!(closed(&gate), Some((DestinationState::Throttled, 300)));
-        assert!(fail(&mut gate, throttled(Some(600)), 10), "a longer one holds");
-        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 610)));
-        assert!(!fail(&mut gate, throttled(Some(600)), 10), "and is told once");
-    }
-
-    #[test]
-    fn a_probe_that_was_on_its_way_ends_no_pause() {
-        let mut gate = gate();
-        gate.state = GateState::Probing { state: DestinationState::Unreachable };
-        assert!(fail(&mut gate, throttled(Some(60)), 5));
-        assert!(!gate.on_probed(None, RETRY, at(6)));
-        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 65)));
-        gate.state = GateState::Probing { state: DestinationState::Unreachable };
-        assert!(gate.on_probed(None, RETRY, at(70)) && gate.is_open() && gate.reason.is_none());
+        answer(&mut gate, 3, Some(throttled(Some(600))), 10);
+        assert_eq!(closed(&gate), Some((DestinationState::Throttled, 610)), "a longer one holds");
     }
 
     #[test]
@@ -528,7 +724,7 @@ mod tests {
         for kind in [throttled(Some(3600)), FailureKind::Unauthorized, FailureKind::Maintenance] {
             let mut gate = gate();
             assert!(!gate.waits(), "an open one has no wait");
-            fail(&mut gate, kind, 0);
+            answer(&mut gate, 1, Some(kind), 0);
             assert!(gate.waits());
             gate.lift(at(9));
             assert_eq!(closed(&gate).map(|(_, until)| until), Some(9), "{kind:?}");

@@ -108,6 +108,11 @@ impl Transfers {
             self.forget(id, turn);
             return;
         }
+        let is_held = matches!(upload.state().hold, Hold::Waiting { .. });
+        let _was_backing_off = match upload.stage().remote().is_some() && is_held {
+            true => self.backing_off.insert(id),
+            false => self.backing_off.remove(&id),
+        };
         match upload.state().hold {
             Hold::None => {
                 upload.end_hold();
@@ -138,6 +143,7 @@ impl Transfers {
     fn forget(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let Some(upload) = self.uploads.remove(&id) else { return };
         self.parked.remove(&id);
+        self.backing_off.remove(&id);
         if !upload.ticket().is_sentinel {
             self.ends.leave(upload.ticket(), turn);
         }

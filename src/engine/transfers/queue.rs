@@ -54,14 +54,16 @@ impl Queue {
     }
 
     /// Gives free places to ready uploads: to as many large ones in a lane as parts may be in flight, and
-    /// to twice as many small ones.
-    pub(super) fn open_more(&mut self, width: u32) {
+    /// to twice as many small ones. Those of which nothing was begun get none where they may not begin.
+    pub(super) fn open_more(&mut self, width: u32, may_begin: bool) {
         let width = width as usize;
         let (large_max, small_max) = (width.max(LARGE_MIN), (width * 2).max(SMALL_MIN));
         for (key, lane) in &mut self.lanes {
             let room = if key.is_small { small_max } else { large_max };
             while lane.open.len() < room {
-                let Some((_, _, id)) = lane.ready.pop_first() else { break };
+                let first = lane.ready.first().filter(|(progress, ..)| may_begin || progress.0 > 0);
+                let Some((_, _, id)) = first.copied() else { break };
+                lane.ready.pop_first();
                 lane.open.insert(id);
             }
         }

@@ -1,7 +1,7 @@
 //! What comes back for one act of a destination, handed to the upload or the part of the destination that
 //! it concerns.
 
-use super::circuit::Gate;
+use super::circuit::{Gate, Purpose};
 use super::upload::{AnswerContext, Decision, StepDetail, Upload, UploadStep};
 use super::width::{Flown, Landing};
 use super::{PartFlight, TransferAct, TransferTurn, Transfers};
@@ -20,8 +20,8 @@ impl Transfers {
         turn: &mut TransferTurn<'_>,
     ) {
         let is_former = what.is_call() && self.is_at_former(act);
-        if what.is_call() && what != TransferAct::Probe {
-            self.note_reply(act, &reply, turn);
+        if what.is_call() {
+            self.note_answer(act, what.purpose(), &reply, turn);
         }
         self.note_source(&what, &reply, turn);
         match what {
@@ -30,12 +30,8 @@ impl Transfers {
                     gate.cleaned(act, remote, reply, turn);
                 }
             }
-            TransferAct::Probe | TransferAct::FinishRun(_) if is_former => {}
-            TransferAct::Probe => {
-                if let Some(gate) = &mut self.gate {
-                    gate.probed(reply, turn);
-                }
-            }
+            TransferAct::Probe => {}
+            TransferAct::FinishRun(_) if is_former => {}
             TransferAct::FinishRun(key) => self.ends.finished(&self.name, key, &reply, turn),
             TransferAct::Export(flight) => self.exports_replied(act, &flight, &reply, turn),
             TransferAct::Part(flight) => {
@@ -54,21 +50,35 @@ impl Transfers {
                 if step.detail == StepDetail::Receipt {
                     turn.shared.permits.return_receipt();
                 }
+                if let Some(gate) = self.gate.as_mut().filter(|_| step.detail.is_call()) {
+                    gate.call_landed(reply.as_ref().err().map(|setback| setback.failure.kind));
+                }
                 self.on_step(act, &step, reply, turn);
             }
         }
     }
 
-    /// Counts a reply for or against the destination, unless its act was made at a former target.
+    /// Counts the reply to a question of a drop directory for or against the destination.
     pub(in crate::engine) fn note_reply(
         &mut self,
         act: ActId,
         reply: &Result<Outcome, Setback>,
         turn: &mut TransferTurn<'_>,
     ) {
+        self.note_answer(act, Purpose::Beside, reply, turn);
+    }
+
+    /// Counts a reply for or against the destination, unless its act was made at a former target.
+    fn note_answer(
+        &mut self,
+        act: ActId,
+        purpose: Purpose,
+        reply: &Result<Outcome, Setback>,
+        turn: &mut TransferTurn<'_>,
+    ) {
         let is_former = self.is_at_former(act);
         if let Some(gate) = self.gate.as_mut().filter(|_| !is_former) {
-            gate.note_reply(reply, turn);
+            gate.note_reply(act, purpose, reply, turn);
         }
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{TransferAct, TransferTurn};
 use crate::engine::event::{Act, ActId, Outcome, Setback};
 use crate::engine::ticket::Ticket;
-use crate::engine::{plan, retry};
+use crate::engine::{failure, plan};
 use crate::model::{
     Call, DestinationName, DirectoryName, Monotonic, Record, SourcePath, UploadId, WallTime,
 };
@@ -161,7 +161,8 @@ impl RunEnds {
             open.act = None;
             if !is_told {
                 open.failure_count += 1;
-                let delay = retry::delay(retry, open.failure_count, u64::from(open.failure_count));
+                let delay =
+                    failure::delay(retry, open.failure_count, u64::from(open.failure_count));
                 open.next_look = now.after(delay);
             }
         });

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::circuit::Gate;
 use super::upload::Upload;
 use super::{PartFlight, TransferAct, TransferTurn, Transfers};
 use crate::engine::Flight;
@@ -47,12 +46,11 @@ impl Transfers {
 
     fn has_room(&self, turn: &TransferTurn<'_>) -> bool {
         let width = self.width(turn.around.settings);
-        self.gate.as_ref().is_some_and(|gate| gate.width().flying() < width)
+        self.gate.as_ref().is_some_and(|gate| gate.admits() && gate.width().flying() < width)
     }
 
     pub(in crate::engine) fn contenders(&mut self, turn: &mut TransferTurn<'_>) -> Vec<Contender> {
-        let is_open = self.gate.as_ref().is_some_and(Gate::is_open);
-        if !is_open || !self.has_room(turn) {
+        if !self.has_room(turn) {
             return Vec::new();
         }
         let mut contenders = Vec::new();
@@ -79,7 +77,7 @@ impl Transfers {
 
     /// Whether an upload has a part to send. One part alone where parts must go in turn, and until
     /// the first answer tells what the ETags are worth.
-    fn may_send_more(&mut self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
+    pub(super) fn may_send_more(&mut self, id: UploadId, turn: &TransferTurn<'_>) -> bool {
         if self.upload(id).is_none_or(|upload| turn.waits_for_directory(upload)) {
             return false;
         }
@@ -133,6 +131,7 @@ impl Transfers {
             TransferAct::Part(PartFlight { upload: id, part, remote: remote_id, drop, flown });
         let act = Act::Put(upload.put_part(part, remote, begun));
         let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
+        gate.let_through(act_id);
         match turn.shared.permits.disk().has_begun(id) {
             true => turn.turn.free_act(act_id, act),
             false => turn.turn.act(act_id, act),
@@ -159,6 +158,7 @@ impl Transfers {
         let flown = gate.width_mut().take_off(turn.now().monotonic);
         let what = TransferAct::Whole { upload: id, drop, flown };
         let act_id = turn.shared.flights.register(Flight::Transfers(self.name.clone(), what));
+        gate.let_through(act_id);
         // An object that a row calls completed is written over once that row says otherwise.
         match turn.shared.permits.disk().has(id) && is_new {
             true => turn.turn.free_act(act_id, act),

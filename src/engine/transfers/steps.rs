@@ -8,6 +8,15 @@ use crate::engine::plan;
 use crate::engine::settings::PartWish;
 use crate::model::{BeginRequest, Call, Description, Fact, PartSize, RemoteFile, Stage, UploadId};
 
+/// Tells whether a step may be taken now. What is answered without asking anybody says nothing of a
+/// destination that is half open.
+fn may_step(step: &Step, gate: &Gate) -> bool {
+    let is_asked = gate.is_open()
+        || gate.settings().traits.has_places
+        || !matches!(step, Step::Locate | Step::FindBegun);
+    !step.is_call() || (is_asked && gate.has_call_room())
+}
+
 impl Transfers {
     pub(super) fn step_upload(&mut self, id: UploadId, turn: &mut TransferTurn<'_>) {
         let (Some(upload), Some(gate)) = (self.uploads.get(&id), &self.gate) else { return };
@@ -15,7 +24,8 @@ impl Transfers {
             return;
         }
         let digest = turn.wanted_digest(upload.ticket());
-        if let Some(step) = upload.step(gate.settings(), digest, turn.now().monotonic) {
+        let step = upload.step(gate.settings(), digest, turn.now().monotonic);
+        if let Some(step) = step.filter(|step| may_step(step, gate)) {
             self.take_step(id, step, turn);
         }
     }
@@ -40,7 +50,12 @@ impl Transfers {
         if what.detail == StepDetail::Receipt {
             turn.shared.permits.take_receipt();
         }
+        let is_call = what.detail.is_call();
         let act = turn.start(&self.name, TransferAct::Step(what), act);
+        if let Some(gate) = self.gate.as_mut().filter(|_| is_call) {
+            gate.call_started();
+            gate.let_through(act);
+        }
         if let Some(upload) = self.uploads.get_mut(&id) {
             upload.start_act(act);
         }
@@ -52,9 +67,9 @@ impl Transfers {
         let (upload, gate) = (self.uploads.get(&id)?, self.gate.as_ref()?);
         let is_auto = gate.settings().part_size == PartWish::Auto;
         let wish = gate.wish(upload.size());
-        // Smaller parts than an earlier upload of it had may be why it was begun again.
+        // The size of the parts may be why it was begun again.
         let is_first = upload.state().restart_count == 0;
-        let wish = if is_first { wish } else { wish.max(upload.ticket().part_size) };
+        let wish = if is_first { wish } else { upload.ticket().part_size };
         let planned = gate.plan(wish, upload.size()).ok();
         planned.filter(|planned| is_auto && *planned != upload.ticket().part_size)
     }

@@ -95,6 +95,13 @@ pub(crate) struct UploadStep {
     pub(super) detail: StepDetail,
 }
 
+impl UploadStep {
+    /// Tells whether the upload cannot go on without what the step asks for.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.name, "begin" | "list parts" | "report parts" | "complete")
+    }
+}
+
 /// What the answer to a step is judged by, besides its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StepDetail {
@@ -105,6 +112,29 @@ pub(crate) enum StepDetail {
     HashPart(PartNumber),
     Digest,
     Receipt,
+}
+
+impl Step {
+    /// Tells whether the destination is called, where it has something to ask.
+    pub(super) fn is_call(&self) -> bool {
+        match self {
+            Self::FindHolder
+            | Self::HashFile(_)
+            | Self::HashPart(..)
+            | Self::DigestFile(_)
+            | Self::WriteReceipt => false,
+            Self::Locate
+            | Self::Begin
+            | Self::FindBegun
+            | Self::ListParts(_)
+            | Self::Report(..)
+            | Self::Complete(..)
+            | Self::FindCompleted(..)
+            | Self::Describe(_)
+            | Self::Inspect(_)
+            | Self::ReadBack(..) => true,
+        }
+    }
 }
 
 impl StepDetail {
@@ -187,9 +217,10 @@ impl Upload {
     pub(crate) fn apply(&mut self, fact: &Fact) -> Result<(), IllegalFact> {
         let next = transition(&self.state, fact)?;
         match fact {
-            Fact::PartAccepted { part, .. } | Fact::PartReopened { part, .. } => {
+            Fact::PartAccepted { part, .. } => {
                 self.move_part(*part, fact)?;
             }
+            Fact::PartReopened { part, .. } => self.move_part(*part, fact)?,
             Fact::PartsReported { parts } => {
                 parts.iter().try_for_each(|part| self.move_part(*part, fact))?;
                 self.life.parts.reported();
@@ -213,7 +244,7 @@ impl Upload {
             }
             Fact::Parked { .. } | Fact::Released => self.life.name.forget_owner(),
             Fact::BeginIntended { part_size: Some(part_size), .. }
-            | Fact::PartSizeRaised { part_size } => self.ticket.part_size = *part_size,
+            | Fact::PartSizeChanged { part_size } => self.ticket.part_size = *part_size,
             Fact::BeginIntended { part_size: None, .. }
             | Fact::ETagModeLearned { .. }
             | Fact::CompleteIntended { .. }
@@ -233,6 +264,9 @@ impl Upload {
             | Fact::AttemptFailed { .. }
             | Fact::SourceChanged { .. }
             | Fact::Abandoned { .. } => {}
+        }
+        if is_progress(fact) {
+            self.life.went_on();
         }
         *self.state = next;
         Ok(())
@@ -401,6 +435,41 @@ impl Upload {
     ) -> Box<Sending> {
         let range = remote.part_size.range_of(part, self.size());
         self.sending(PutRequest::Part(PartRequest { remote, part, begun }), range)
+    }
+}
+
+/// Tells whether a fact shows that an upload goes on, or that somebody looks after it.
+fn is_progress(fact: &Fact) -> bool {
+    match fact {
+        Fact::PartAccepted { .. }
+        | Fact::PartsReported { .. }
+        | Fact::Completed { .. }
+        | Fact::FoundPresent { .. }
+        | Fact::Described
+        | Fact::Verified { .. }
+        | Fact::Exported { .. }
+        | Fact::ReceiptWritten { .. }
+        | Fact::Parked { .. }
+        | Fact::Retargeted { .. } => true,
+        Fact::BeginIntended { .. }
+        | Fact::Begun { .. }
+        | Fact::PartReopened { .. }
+        | Fact::ETagModeLearned { .. }
+        | Fact::CompleteIntended { .. }
+        | Fact::CompleteWithdrawn
+        | Fact::Renamed { .. }
+        | Fact::Digested { .. }
+        | Fact::ExportIntended { .. }
+        | Fact::ExportStarted { .. }
+        | Fact::ExportFailed { .. }
+        | Fact::InFlight { .. }
+        | Fact::SentInVain { .. }
+        | Fact::AttemptFailed { .. }
+        | Fact::Released
+        | Fact::RemoteGone
+        | Fact::PartSizeChanged { .. }
+        | Fact::SourceChanged { .. }
+        | Fact::Abandoned { .. } => false,
     }
 }
 

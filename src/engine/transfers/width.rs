@@ -6,7 +6,7 @@
 //! is lost costs dearly: on a bad line the width is the smallest that is about as fast as any, down to
 //! one part. At the start each trial doubles, afterwards it is a quarter, and
 //! trials that bring nothing become rare. Trouble on the line halves the width, once for all parts
-//! that were on their way together.
+//! that were on their way together. Parts that the far side refuses cost one place each ([`super::ease`]).
 //!
 //! *Never fooled*: by an idle queue, since a window in which fewer parts flew than might have
 //! proves nothing; by a rate that was ordered, since more parts bring nothing under it and
@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use super::ease::Ease;
 use crate::engine::settings::WIDTH_MAX;
 use crate::model::{FailureKind, Monotonic};
 
@@ -67,6 +68,7 @@ pub(crate) struct Width {
     halved_for: u64,
     found: Option<Goodput>,
     speed: Option<u64>,
+    ease: Ease,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,18 +102,19 @@ pub(crate) struct Flown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landing {
     Arrived,
-    /// The line or the far side failed it.
+    /// The line failed it.
     Trouble,
-    Other,
+    /// The far side failed it, or something else did.
+    Failed(FailureKind),
 }
 
 impl Landing {
     /// Tells what a failure of this kind says of the line.
     pub(crate) fn of_failure(kind: FailureKind) -> Self {
-        use FailureKind::{ServerFault, Throttled, TimedOut, Unreachable};
-        match matches!(kind, TimedOut | Unreachable | Throttled { .. } | ServerFault) {
+        use FailureKind::{Broken, TimedOut, Unreachable};
+        match matches!(kind, TimedOut | Unreachable | Broken) {
             true => Self::Trouble,
-            false => Self::Other,
+            false => Self::Failed(kind),
         }
     }
 }
@@ -136,11 +139,17 @@ impl Width {
             halved_for: 0,
             found: None,
             speed: None,
+            ease: Ease::default(),
         }
     }
 
     pub(crate) fn get(&self) -> u32 {
-        self.width
+        self.width.min(self.ease.most())
+    }
+
+    /// Returns how many parts the far side takes without refusing some, whatever is wished.
+    pub(crate) fn most(&self) -> u32 {
+        self.ease.most()
     }
 
     pub(crate) fn flying(&self) -> u32 {
@@ -169,6 +178,10 @@ impl Width {
 
     pub(crate) fn land(&mut self, part: Flown, how: Landing, now: Monotonic) {
         self.count(now);
+        let failed = if let Landing::Failed(kind) = how { Some(kind) } else { None };
+        if how != Landing::Trouble {
+            self.ease.landed(failed, self.flying);
+        }
         self.flying = self.flying.saturating_sub(1);
         match how {
             Landing::Arrived => {
@@ -179,7 +192,7 @@ impl Width {
                 }
             }
             Landing::Trouble => self.halve(part, now),
-            Landing::Other => {}
+            Landing::Failed(_) => {}
         }
     }
 

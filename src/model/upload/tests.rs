@@ -105,7 +105,7 @@ fn facts() -> Vec<Fact> {
         Fact::Retargeted { target: TargetId(2), part_size: PartSize::new(4).expect("not zero") },
         Fact::SourceChanged { at: AT },
         Fact::Abandoned { at: AT },
-        Fact::PartSizeRaised { part_size: PartSize::new(8).expect("not zero") },
+        Fact::PartSizeChanged { part_size: PartSize::new(8).expect("not zero") },
         Fact::InFlight { bytes: ByteCount(3) },
         Fact::SentInVain { bytes: ByteCount(3) },
     ]

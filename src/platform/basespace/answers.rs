@@ -110,6 +110,8 @@ fn kind_of(
         413 | 500..=599 => FailureKind::ServerFault,
         400..=499 if said.is_foreign => FailureKind::BadAnswer,
         403 => FailureKind::Forbidden,
+        // The vendor's own has a body: a balancer has no API behind it for the moment.
+        404 if response.body.trim_ascii().is_empty() => FailureKind::BadAnswer,
         404 | 410 => FailureKind::NotFound,
         // The upload's state is asked for before anything follows from it.
         409 => FailureKind::ServerFault,

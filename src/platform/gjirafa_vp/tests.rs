@@ -165,7 +165,8 @@ async fn an_answer_is_a_success_only_when_everything_says_so() {
         (complete, 404, "<html>", Some(K::BadAnswer)),
         (begin, 404, "{}", Some(K::NotFound)),
         (begin, 422, "{}", Some(K::BadRequest)),
-        (begin, 403, "<html>", Some(K::Unauthorized)),
+        (begin, 403, "<html>", Some(K::BadAnswer)),
+        (begin, 403, "{}", Some(K::Forbidden)),
         (begin, 503, "<html>", Some(K::ServerFault)),
         (begin, 429, "", Some(K::Throttled { after: None })),
     ] {

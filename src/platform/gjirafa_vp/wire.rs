@@ -90,10 +90,11 @@ fn kind_of(
         return kind;
     }
     match (status, call) {
-        (401 | 403, _) => FailureKind::Unauthorized,
+        (401, _) => FailureKind::Unauthorized,
         (407, _) => FailureKind::Unreachable,
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,
+        (403, _) => FailureKind::Forbidden,
         (400, GjirafaCall::Complete) => FailureKind::CompleteRefused,
         (404, GjirafaCall::Begin | GjirafaCall::Single) => FailureKind::NotFound,
         // Not there, or not open any more.

@@ -152,12 +152,15 @@ pub(super) fn failure_of(error: reqwest::Error, host: &str, proxy: Option<&Proxy
         cause = current.source();
     }
     let why = root_cause(&error);
-    let message = match (error.is_connect(), error.is_timeout()) {
-        (_, true) => format!("no connection to {host} within {} s", CONNECT_LIMIT.as_secs()),
-        (true, false) => format!("cannot connect to {host}: {why}"),
-        (false, false) => format!("the connection to {host} broke: {why}"),
+    let (kind, message) = match (error.is_connect(), error.is_timeout()) {
+        (_, true) => {
+            let limit = CONNECT_LIMIT.as_secs();
+            (FailureKind::Unreachable, format!("no connection to {host} within {limit} s"))
+        }
+        (true, false) => (FailureKind::Unreachable, format!("cannot connect to {host}: {why}")),
+        (false, false) => (FailureKind::Broken, format!("the connection to {host} broke: {why}")),
     };
-    Failure::new(FailureKind::Unreachable, message)
+    Failure::new(kind, message)
 }
 
 /// Says that a proxy is in the way, where a request that failed did not come further.

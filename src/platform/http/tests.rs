@@ -170,18 +170,18 @@ async fn a_flood_of_header_lines_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_unreachable() {
+async fn a_connection_that_breaks_is_told_from_none_at_all() {
     let resets = Stub::raw(|mut reader| {
         let mut some = [0; 1000];
         drop(reader.read_exact(&mut some));
     });
     let body = body_of(32 << 20, (0..32).map(|_| Ok(bytes(1 << 20))).collect());
     let failure = put(&resets, body).await.expect_err("reset");
-    assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
+    assert_eq!(failure.kind, FailureKind::Broken, "{failure}");
     for answer in [&b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"[..], b"", b"junk\r\n\r\n"] {
         let stub = Stub::raw(move |mut reader| drop(reader.get_mut().write_all(answer)));
         let failure = get(&http(), url(&stub, "/x")).await.expect_err("breaks");
-        assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
+        assert_eq!(failure.kind, FailureKind::Broken, "{failure}");
         assert!(failure.message.starts_with("the connection to 127.0.0.1 broke: "), "{failure}");
     }
 }

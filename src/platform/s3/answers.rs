@@ -30,6 +30,11 @@ impl S3Call {
         matches!(self, Self::Complete | Self::PutObject)
     }
 
+    /// Returns whether bytes of a file go with it.
+    fn has_bytes(self) -> bool {
+        matches!(self, Self::Upload | Self::PutObject)
+    }
+
     /// Says it to people, with the permission it needs.
     fn noun(self) -> &'static str {
         match self {
@@ -113,6 +118,7 @@ fn kind_of(
         (status, _) if let Some(kind) = patience(status, after) => kind,
         (_, "NoSuchUpload") => FailureKind::UploadGone,
         (_, "InvalidPart" | "InvalidPartOrder") => FailureKind::CompleteRefused,
+        (413, _) | (_, "EntityTooLarge") if call.has_bytes() => FailureKind::PartTooLarge,
         (_, "EntityTooSmall") if call == S3Call::Complete => FailureKind::PartsTooSmall,
         (_, "PreconditionFailed") | (412, _) => FailureKind::NameTaken,
         (_, "ConditionalRequestConflict") if call == S3Call::Complete => FailureKind::NameTaken,
@@ -134,14 +140,35 @@ fn kind_of(
         (501, _) => FailureKind::BadRequest,
         (500..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if is_foreign => FailureKind::BadAnswer,
-        (400, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken")
-        | (301 | 307 | 401 | 403, _)
+        (400 | 401 | 403, code) if is_of_credential(code) => FailureKind::Unauthorized,
+        (301 | 401, _)
         | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             FailureKind::Unauthorized
         }
+        // A bucket that was just made redirects until its name is known everywhere.
+        (307, _) => FailureKind::ServerFault,
+        (403, _) => FailureKind::Forbidden,
         (404, _) if call == S3Call::Upload || call == S3Call::Complete => FailureKind::UploadGone,
         (404, _) => FailureKind::NotFound,
         (400..=499, _) => FailureKind::BadRequest,
         _ => FailureKind::BadAnswer,
     }
+}
+
+/// Returns whether a code speaks of the credential, and not of what was asked for with it.
+fn is_of_credential(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "TokenRefreshRequired"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "InvalidSecurity"
+            | "UnrecognizedClientException"
+            | "AccountProblem"
+            | "AllAccessDisabled"
+            | "NotSignedUp"
+            | "UserSuspended"
+    )
 }

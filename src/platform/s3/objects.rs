@@ -55,7 +55,7 @@ impl S3 {
         match self.call(S3Call::Head, Method::HEAD, ask).await {
             Ok(response) if is_of_a_storage(&response) => Ok(Some(response)),
             Ok(response) => Err(page(&response)),
-            Err(failure) if failure.status == Some(404) => Ok(None),
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
             Err(failure) => Err(failure),
         }
     }

@@ -184,8 +184,9 @@ async fn refusals_mean_what_the_storage_says() {
         (400, "BadDigest", FailureKind::PartRejected),
         (400, "ExpiredToken", FailureKind::Unauthorized),
         (403, "InvalidAccessKeyId", FailureKind::Unauthorized),
-        (403, "SignatureDoesNotMatch", FailureKind::Unauthorized),
-        (403, "AccessDenied", FailureKind::Unauthorized),
+        (403, "SignatureDoesNotMatch", FailureKind::Forbidden),
+        (403, "AccessDenied", FailureKind::Forbidden),
+        (307, "TemporaryRedirect", FailureKind::ServerFault),
         (404, "NoSuchUpload", FailureKind::UploadGone),
         (404, "NoSuchBucket", FailureKind::NotFound),
         (400, "InvalidArgument", FailureKind::BadRequest),
@@ -621,7 +622,7 @@ async fn a_closed_destination_is_asked_by_one_look_below_the_prefix() {
     writes.platform.check_access().await.expect("a key may only write, and not abort");
     let none = with_rights("list abort");
     let failure = none.platform.check_access().await.expect_err("nothing may be written");
-    assert_eq!(failure.kind, FailureKind::Unauthorized, "{failure}");
+    assert_eq!(failure.kind, FailureKind::Forbidden, "{failure}");
 }
 
 #[tokio::test]

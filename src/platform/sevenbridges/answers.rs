@@ -105,6 +105,8 @@ fn kind_of(
         }
         (500..=506 | 508..=599, _) => FailureKind::ServerFault,
         (400..=499, _) if said.is_foreign => FailureKind::BadAnswer,
+        // The vendor's own has a body: a balancer has no API behind it for the moment.
+        (404, None) if response.body.trim_ascii().is_empty() => FailureKind::BadAnswer,
         (404 | 410, code) => missing(call, code),
         (409, code) => conflict(call, code),
         (403, _) => FailureKind::Forbidden,

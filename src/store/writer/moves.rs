@@ -270,7 +270,7 @@ impl Moved {
             | Fact::SentInVain { .. }
             | Fact::AttemptFailed { .. }
             | Fact::Parked { .. }
-            | Fact::PartSizeRaised { .. }
+            | Fact::PartSizeChanged { .. }
             | Fact::Released
             | Fact::SourceChanged { .. }
             | Fact::Abandoned { .. } => bytes,
@@ -402,7 +402,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
             [&rows::file_columns(file)?[..], &[time("completed_at_ns", *at)]].concat()
         }
         Fact::Renamed { name } => vec![text("target_name", name)],
-        Fact::PartSizeRaised { part_size } => {
+        Fact::PartSizeChanged { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }
         Fact::Verified { mark, there, etag, at } => {
@@ -469,7 +469,7 @@ fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()
         | Fact::ReceiptWritten { .. }
         | Fact::InFlight { .. }
         | Fact::SentInVain { .. }
-        | Fact::PartSizeRaised { .. }
+        | Fact::PartSizeChanged { .. }
         | Fact::Parked { .. }
         | Fact::Released
         | Fact::SourceChanged { .. }

@@ -25,8 +25,9 @@ use super::world::World;
 pub(super) type Reply = Result<Outcome, Setback>;
 
 /// Kinds of failure that the policy tries again by itself.
-pub(super) const PASSING: [FailureKind; 7] = [
+pub(super) const PASSING: [FailureKind; 8] = [
     FailureKind::Unreachable,
+    FailureKind::Broken,
     FailureKind::TimedOut,
     FailureKind::ServerFault,
     FailureKind::BadAnswer,
@@ -34,6 +35,13 @@ pub(super) const PASSING: [FailureKind; 7] = [
     FailureKind::Maintenance,
     FailureKind::Unauthorized,
 ];
+
+/// Refusals that pass: the platform's own word, so what was asked for was not done.
+pub(super) const REFUSING: [FailureKind; 3] =
+    [FailureKind::Forbidden, FailureKind::NotFound, FailureKind::Quota];
+/// Acts without which an upload cannot go on, that a platform may refuse.
+pub(super) const REFUSABLE: [&str; 6] =
+    ["locate", "begin", "put part", "put whole", "list parts", "complete"];
 
 /// What an act does wrong without the process dying.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +89,9 @@ impl World {
             } else {
                 self.random.choose(&PASSING)
             };
-            Fault { act, nth: 0, after: self.random.per_mille(500), kind }
+            let is_refused = REFUSABLE.contains(&act) && self.random.per_mille(100);
+            let kind = if is_refused { self.random.choose(&REFUSING) } else { kind };
+            Fault { act, nth: 0, after: !is_refused && self.random.per_mille(500), kind }
         })
     }
 

@@ -212,7 +212,8 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unauthorized;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
-    world.faults = vec![fault("locate", 1), fault("check access", 1), fault("check access", 2)];
+    // Some minutes of a credential that is refused.
+    world.faults = (1..=12).map(|nth| fault("locate", nth)).collect();
     let mut life = world.start();
     while !world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationHalted) {
         world.step(&mut life);
@@ -221,7 +222,8 @@ fn a_destination_that_halts_is_told_once_and_once_that_it_is_back_also_by_the_ne
         world.step(&mut life);
     }
     let mut world = world.crashed(&life, None);
-    world.faults.push(fault("locate", world.act_counts["locate"] + 1));
+    let tried = world.act_counts["locate"];
+    world.faults.extend((1..=2).map(|nth| fault("locate", tried + nth)));
     let mut life = world.start();
     until_told(&mut world, &mut life, |_, _| {});
     let messages = messages(&world);
@@ -278,8 +280,7 @@ fn an_outage_that_lasts_is_told_once_and_once_that_it_is_over_also_by_the_next_l
     world.write("run/a", b"0123456789");
     let kind = FailureKind::Unreachable;
     let fault = |act, nth| Fault { act, nth, after: false, kind };
-    world.faults = (1..=40).map(|nth| fault("check access", nth)).collect();
-    world.faults.extend((1..=4).map(|nth| fault("locate", nth)));
+    world.faults = (1..=40).map(|nth| fault("locate", nth)).collect();
     let mut life = world.start();
     let is_told = |world: &World| {
         world.told.iter().any(|notice| notice.kind == NoticeKind::DestinationUnreachable)

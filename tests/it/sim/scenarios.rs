@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::model::{
-    ContentMark, Description, DirectoryName, EndReason, FailureKind, Hold, NamePolicy, ParkReason,
-    Seen, SourcePath, Stage, Target,
+    ContentMark, Description, DirectoryName, EndReason, FailureKind, Hold, NamePolicy, NoticeKind,
+    ParkReason, Scope, Seen, SourcePath, Stage, Target, Verb,
 };
 use dropferry::testing::platform::contract::{
     BeginRequest, CompleteRequest, PartRequest, Platform,
 };
 use futures_util::FutureExt;
 
-use super::acts::{Fault, PASSING, md5, now};
+use super::acts::{Fault, PASSING, REFUSABLE, REFUSING, md5, now};
 use super::check;
 use super::world::{Life, Step, World, traits};
 
@@ -64,6 +64,31 @@ fn every_act_may_fail_before_and_after_and_everything_arrives() {
             }
         }
     }
+    for act in REFUSABLE {
+        for kind in REFUSING {
+            run_with((1..=3).map(|nth| Fault { act, nth, after: false, kind }).collect());
+        }
+    }
+}
+
+#[test]
+fn a_destination_that_refuses_one_name_for_ever_gets_every_other_file() {
+    for kind in [FailureKind::Forbidden, FailureKind::NotFound, FailureKind::ServerFault] {
+        let mut world = World::new(7);
+        for name in ["run/bad", "run/b", "run/c", "run/d"] {
+            world.write(name, TEN);
+        }
+        world.fake.state().refused = Some(("bad", kind));
+        let mut life = world.start();
+        while world.fake.state().files.len() < 3 {
+            assert_ne!(world.step(&mut life), Step::Quiet, "{kind:?}");
+        }
+        let waited = world.now.monotonic.0;
+        assert!(waited < Duration::from_mins(5), "{kind:?}: the others waited for {waited:?}");
+        world.fake.state().refused = None;
+        world.settle(&mut life);
+        check::all_arrived(&world, &life);
+    }
 }
 
 #[test]
@@ -76,11 +101,11 @@ fn a_week_without_network_costs_a_few_probes_and_nothing_else() {
     while world.now.monotonic < week {
         assert_ne!(world.step(&mut life), Step::Quiet);
     }
-    let probes = calls(&world, "check access");
+    let probes = calls(&world, "check access") + calls(&world, "locate");
     println!("{probes} probes in a week");
     let five_minutes_each = 7 * 24 * 12;
     assert!((five_minutes_each / 2..five_minutes_each * 3).contains(&probes), "{probes} probes");
-    assert!(calls(&world, "locate") + calls(&world, "begin") < 10, "uploads were tried meanwhile");
+    assert_eq!(calls(&world, "begin"), 0, "one request at a time");
     world.fake.state().is_down = false;
     world.settle(&mut life);
     check::all_arrived(&world, &life);
@@ -105,6 +130,37 @@ fn a_revoked_token_halts_the_destination_and_a_new_one_lets_it_go_on_at_once() {
     world.settle(&mut life);
     assert!(world.now.monotonic.since(since) < Duration::from_mins(1), "it waited for a probe");
     check::all_arrived(&world, &life);
+}
+
+#[test]
+fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_told_once_a_day() {
+    for (kind, parks) in [
+        (FailureKind::Forbidden, true),
+        (FailureKind::PartRejected, true),
+        (FailureKind::NotFound, false),
+        (FailureKind::Quota, false),
+        (FailureKind::ServerFault, false),
+    ] {
+        let mut world = World::new(8);
+        world.notify_by_mail();
+        world.write("run/bad", TEN);
+        world.fake.state().refused = Some(("bad", kind));
+        let mut life = world.start();
+        let days = world.now.monotonic.after(Duration::from_hours(48));
+        while world.now.monotonic < days && world.step(&mut life) != Step::Quiet {}
+        let hold = life.engine.view().stored_uploads()[0].state.hold;
+        assert_eq!(matches!(hold, Hold::Parked { .. }), parks, "{kind:?}: {hold:?}");
+        let tries = calls(&world, "begin");
+        assert!((5..150).contains(&tries), "{kind:?}: {tries} tries");
+        let told = |kind| world.told.iter().filter(|notice| notice.kind == kind).count();
+        assert_eq!(told(NoticeKind::Parked), usize::from(parks), "{kind:?}");
+        assert_eq!(told(NoticeKind::UploadStuck) > 0, !parks, "{kind:?}");
+        assert!(told(NoticeKind::UploadStuck) <= 3, "{kind:?}");
+        world.fake.state().refused = None;
+        world.order(&mut life, Verb::Retry, Scope::All);
+        world.settle(&mut life);
+        check::all_arrived(&world, &life);
+    }
 }
 
 /// Steps until an upload is in a stage.

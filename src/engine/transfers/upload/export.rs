@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Upload;
 use super::answer::{AnswerContext, Decision, Tried};
 use super::life::Doubt;
-use crate::engine::retry::{self, Remedy};
+use crate::engine::failure::{Remedy, delay, judge};
 use crate::model::{
     ExportId, ExportJob, ExportPlace, ExportState, ExportStep, Fact, Failure, FailureKind, Hold,
     Monotonic, Now, ParkReason, RemoteFile, Stage,
@@ -153,10 +153,8 @@ impl Upload {
         failure: &Failure,
         context: AnswerContext<'_>,
     ) -> Decision {
-        let is_passing = matches!(
-            retry::judge(failure.kind),
-            Remedy::Again | Remedy::Close(_) | Remedy::Nothing
-        );
+        let is_passing =
+            matches!(judge(failure.kind), Remedy::Again | Remedy::Wait | Remedy::Nothing);
         match call {
             ExportCall::Poll => self.poll_later(context),
             ExportCall::Start if !is_passing => self.on_export_failed(failure.clone(), context),
@@ -175,11 +173,11 @@ impl Upload {
     /// A job, or the refusal to make one, failed for this file alone.
     fn on_export_failed(&mut self, failure: Failure, context: AnswerContext<'_>) -> Decision {
         let now = context.now;
-        let is_passing = matches!(retry::judge(failure.kind), Remedy::Again | Remedy::Close(_));
-        let delay = retry::delay(context.retry, self.state.attempt_count + 1, self.seed());
+        let is_passing = matches!(judge(failure.kind), Remedy::Again | Remedy::Wait);
+        let wait = delay(context.retry, self.state.attempt_count + 1, self.seed());
         let detail = failure.to_string();
         let failed = Fact::ExportFailed { message: failure.message.clone() };
-        let retry_at = is_passing.then(|| now.wall.after(delay));
+        let retry_at = is_passing.then(|| now.wall.after(wait));
         let attempt = Tried::plain("export").failed(failure, retry_at, now);
         let reason = ParkReason::ExportRefused;
         let parked = (!is_passing).then_some(Fact::Parked { reason, detail, at: now.wall });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Upload;
 use super::answer::{AnswerContext, Decision, Tried};
 use super::life::Doubt;
-use crate::engine::retry::{self, Remedy};
+use crate::engine::failure::{FailedTry, Remedy, Way, delay, is_of_destination, judge, long_delay};
 use crate::model::{
     Fact, Failure, FailureKind, Hold, Now, ParkReason, PartSize, RemoteUploadId, Stage, WallTime,
 };
@@ -45,22 +45,105 @@ impl Upload {
             return Decision::in_vain(tried.sent);
         }
         self.doubt_lost_answer(failure.kind);
-        let remedy = retry::judge(failure.kind);
-        let own_misfortune =
-            remedy == Remedy::Again || (matches!(remedy, Remedy::Close(_)) && !context.is_closed);
-        let retry_at = match failure.kind == FailureKind::SourceFailing {
-            true => Some(self.wait_for_source(tried, context)),
-            false => own_misfortune.then(|| self.wait(tried, context)).flatten(),
+        if context.is_closed && is_of_destination(failure.kind) {
+            // It goes again when the destination opens, which has its own pace.
+            self.life.waits.note_stuck(None);
+            let is_over = self.is_ending() && !self.may_have_begun();
+            let answer = if is_over { self.end_now(now) } else { Decision::NONE };
+            let in_vain = Decision::in_vain(tried.sent).facts;
+            return in_vain.into_iter().rev().fold(answer, Decision::after);
+        }
+        let remedy = self.remedy(failure.kind, tried, context);
+        let retry_at = match remedy {
+            Remedy::Again | Remedy::Refused(_) => self.wait(tried, context),
+            Remedy::Wait => Some(self.wait_long(tried, context)),
+            Remedy::Park(_)
+            | Remedy::SourceChanged
+            | Remedy::Gone
+            | Remedy::CompleteRefused
+            | Remedy::LargerParts
+            | Remedy::SmallerParts
+            | Remedy::NameTaken
+            | Remedy::Nothing => None,
         };
+        self.life.waits.note_stuck(Some(now.monotonic));
         let detail = failure.to_string();
         let failed = tried.failed(failure, retry_at, now);
         let mut answer = match self.is_ending() && !self.may_have_begun() {
             true => self.end_now(now),
-            false => self.follow(remedy, detail, now),
+            false => self.follow(remedy, detail, context),
         };
         let position = usize::from(answer.facts.contains(&Fact::RemoteGone));
         answer.facts.insert(position, failed);
         answer
+    }
+
+    /// Returns what a failure leads to. A step that fails the same way again and again is tried in other
+    /// ways; when there is none left, what passes by itself waits for longer, and what is refused parks.
+    fn remedy(&mut self, kind: FailureKind, tried: Tried, context: AnswerContext<'_>) -> Remedy {
+        let now = context.now.monotonic;
+        let remedy = match (judge(kind), kind) {
+            (_, FailureKind::SourceFailing) => {
+                self.life.waits.note_readable(false, now);
+                return Remedy::Wait;
+            }
+            // Storages show what was completed some minutes later.
+            (Remedy::Refused(_), _) if tried.act == "inspect" => return Remedy::Wait,
+            (_, FailureKind::SourceAway | FailureKind::LocalFault) => return Remedy::Again,
+            (remedy @ (Remedy::Again | Remedy::Refused(_)), _) => remedy,
+            (other, _) => return other,
+        };
+        let (sent, file_size) = (tried.sent.0, self.size().0);
+        let part_size = self.part_size().get();
+        let failed = FailedTry { step: tried.act, kind, sent, part_size, file_size };
+        match (self.life.standstill.add(failed, now), remedy) {
+            (None | Some(Way::Same), remedy) => remedy,
+            (Some(Way::Asked), remedy) => {
+                self.life.doubt = Doubt::Ask;
+                remedy
+            }
+            (Some(Way::Smaller), _) if tried.part.is_some() && self.smaller(context).is_some() => {
+                Remedy::SmallerParts
+            }
+            (Some(Way::Smaller | Way::Last), Remedy::Refused(reason)) => Remedy::Park(reason),
+            (Some(Way::Smaller | Way::Last), _) => Remedy::Wait,
+        }
+    }
+
+    fn part_size(&self) -> PartSize {
+        self.state.stage.remote().map_or(self.ticket.part_size, |remote| remote.part_size)
+    }
+
+    /// Returns half of its part size, where the platform takes such parts, and half of the file is not
+    /// there yet.
+    fn smaller(&self, context: AnswerContext<'_>) -> Option<PartSize> {
+        let limits = context.traits()?.limits;
+        // A file that goes in one request may be shorter than the parts that were wished for.
+        let half = PartSize::new(self.part_size().get().min(self.size().0) / 2)?;
+        let part_count = self.state.stage.remote().map_or(1, |remote| remote.part_count);
+        let is_little = self.state.accepted_count.saturating_mul(2) <= part_count;
+        let fits = half.count_for(self.size()).is_some_and(|count| count <= limits.count_max);
+        (is_little && fits && half.get() >= limits.size_min.0).then_some(half)
+    }
+
+    /// Begins again with smaller parts; what was sent of larger ones is removed.
+    fn on_part_too_large(&mut self, detail: String, context: AnswerContext<'_>) -> Decision {
+        let begins = match &self.state.stage {
+            Stage::Queued => Some(Vec::new()),
+            Stage::Beginning { .. } | Stage::Sending { .. } => Some(vec![Fact::RemoteGone]),
+            Stage::Completing { .. }
+            | Stage::Completed { .. }
+            | Stage::Verified { .. }
+            | Stage::Receipted { .. }
+            | Stage::Ended(_) => None,
+        };
+        let Some((mut facts, part_size)) = begins.zip(self.smaller(context)) else {
+            return Decision::park(ParkReason::NoProgress, detail, context.now.wall);
+        };
+        self.life.doubt = Doubt::Ask;
+        let cleanups = self.remote_id();
+        facts.push(Fact::PartSizeChanged { part_size });
+        Decision { cleanups, ..Decision::of(facts) }
     }
 
     /// After a begin or complete whose answer was lost, the platform is asked first.
@@ -84,39 +167,39 @@ impl Upload {
         }
     }
 
-    /// Has what was tried wait before it is tried again. Returns when, unless a part alone waits.
+    /// Has what was tried wait before it is tried again. Returns when, unless others of its parts go on.
     fn wait(&mut self, tried: Tried, context: AnswerContext<'_>) -> Option<WallTime> {
         let (retry, now) = (context.retry, context.now);
         if let Some(part) = tried.part {
             let seed = self.seed() ^ u64::from(part.get()) << 40;
-            let delay = retry::delay(retry, self.life.parts.failure_count(part) + 1, seed);
-            self.life.parts.failed(part, now.monotonic.after(delay));
-            return None;
+            let wait = delay(retry, self.life.parts.failure_count(part) + 1, seed);
+            self.life.parts.failed(part, now.monotonic.after(wait));
+            let until = self.life.parts.all_wait_until(&self.parts, now.monotonic)?;
+            return Some(now.wall.after(until.since(now.monotonic)));
         }
-        let mut delay = retry::delay(retry, self.state.attempt_count + 1, self.seed());
+        let mut wait = delay(retry, self.state.attempt_count + 1, self.seed());
         if tried.act == "complete" {
-            delay = delay.max(COMPLETE_PAUSE.min(retry.delay_min * 10));
+            wait = wait.max(COMPLETE_PAUSE.min(retry.delay_min * 10));
         }
-        Some(now.wall.after(delay))
+        Some(now.wall.after(wait))
     }
 
-    /// Has the whole upload wait when its file cannot be read for the moment: longer each time, and each
-    /// time one part more that can be read has been sent.
-    fn wait_for_source(&mut self, tried: Tried, context: AnswerContext<'_>) -> WallTime {
+    /// Has the whole upload wait for what passes by itself: longer each time, and each time one part more
+    /// that can be sent has been.
+    fn wait_long(&mut self, tried: Tried, context: AnswerContext<'_>) -> WallTime {
         let mut count = self.state.attempt_count.saturating_add(1);
         let now = context.now;
         if let Some(part) = tried.part {
             self.life.parts.failed(part, now.monotonic);
             count = count.max(self.life.parts.failure_count(part));
         }
-        self.life.waits.note_readable(false, now.monotonic);
-        now.wall.after(retry::source_delay(context.retry, count, self.seed()))
+        now.wall.after(long_delay(context.retry, count, self.seed()))
     }
 
-    fn follow(&mut self, remedy: Remedy, detail: String, now: Now) -> Decision {
+    fn follow(&mut self, remedy: Remedy, detail: String, context: AnswerContext<'_>) -> Decision {
+        let now = context.now;
         match remedy {
-            // Whether the destination is closed is decided where all its replies are seen.
-            Remedy::Again | Remedy::Close(_) | Remedy::Nothing => Decision::NONE,
+            Remedy::Again | Remedy::Wait | Remedy::Refused(_) | Remedy::Nothing => Decision::NONE,
             Remedy::Park(reason) => Decision::park(reason, detail, now.wall),
             Remedy::SourceChanged => self.end_changed(now),
             Remedy::Gone => match self.state.stage {
@@ -131,8 +214,9 @@ impl Upload {
                 | Stage::Receipted { .. }
                 | Stage::Ended(_) => Decision::NONE,
             },
-            Remedy::Refused => self.on_refused(now),
+            Remedy::CompleteRefused => self.on_refused(now),
             Remedy::LargerParts => self.on_parts_too_small(detail, now),
+            Remedy::SmallerParts => self.on_part_too_large(detail, context),
             Remedy::NameTaken => self.on_name_taken(now),
         }
     }
@@ -166,7 +250,7 @@ impl Upload {
         };
         let mut answer = self.remove_and_start_over(now);
         if answer.facts.contains(&Fact::RemoteGone) {
-            answer.facts.push(Fact::PartSizeRaised { part_size });
+            answer.facts.push(Fact::PartSizeChanged { part_size });
         }
         answer
     }

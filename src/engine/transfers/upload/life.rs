@@ -8,6 +8,7 @@ use super::failed::UploadEnding;
 use super::name::NameMemory;
 use super::parts::PartMemory;
 use crate::engine::event::ActId;
+use crate::engine::failure::Standstill;
 use crate::engine::ticket::AtStart;
 use crate::model::{Hold, Monotonic, ParkReason, Stage, UploadId};
 
@@ -25,6 +26,8 @@ pub(super) struct Life {
     pub(super) ending: Option<UploadEnding>,
     /// The drop directory that its file is in, where its name stands for another one by now.
     directory: Option<Arc<str>>,
+    /// What failed since it last went on.
+    pub(super) standstill: Standstill,
     /// How often the platform refused to complete.
     pub(super) refusal_count: u32,
     /// How often the platform did not have the upload any more.
@@ -49,16 +52,29 @@ pub(super) struct Waits {
     timer: Option<Monotonic>,
     /// Since when its file cannot be read, though it is there.
     unreadable_since: Option<Monotonic>,
+    /// Since when it is tried in vain.
+    stuck_since: Option<Monotonic>,
 }
 
 impl Waits {
     pub(super) const fn new() -> Self {
-        Self { place: None, hold_until: None, timer: None, unreadable_since: None }
+        Self {
+            place: None,
+            hold_until: None,
+            timer: None,
+            unreadable_since: None,
+            stuck_since: None,
+        }
     }
 
     /// Returns what is left of them when the upload goes to another target.
     pub(super) fn at_other_target(&self) -> Self {
         Self { place: self.place, timer: self.timer, ..Self::new() }
+    }
+
+    /// Notes since when it is tried in vain; what was found first counts.
+    pub(super) fn note_stuck(&mut self, since: Option<Monotonic>) {
+        self.stuck_since = since.map(|since| self.stuck_since.unwrap_or(since));
     }
 
     /// Notes whether its file can be read; what was found first counts.
@@ -91,9 +107,15 @@ impl Life {
             poll: JobPoll::new(),
             ending: None,
             directory: None,
+            standstill: Standstill::NONE,
             refusal_count: 0,
             lost_count: 0,
         }
+    }
+
+    /// Notes that the upload went on.
+    pub(super) fn went_on(&mut self) {
+        (self.standstill, self.waits.stuck_since) = (Standstill::NONE, None);
     }
 
     /// Starts again for another target: what was learned at the old one says nothing of it.
@@ -221,6 +243,11 @@ impl Upload {
 
     pub(crate) fn unreadable_since(&self) -> Option<Monotonic> {
         self.life.waits.unreadable_since
+    }
+
+    /// Returns since when it is tried in vain.
+    pub(crate) fn stuck_since(&self) -> Option<Monotonic> {
+        self.life.waits.stuck_since
     }
 
     pub(crate) fn waits_to_read(&self) -> bool {

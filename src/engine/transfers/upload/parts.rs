@@ -78,6 +78,19 @@ impl PartMemory {
         })
     }
 
+    /// Returns until when nothing is to be done but to wait for parts that failed.
+    pub(super) fn all_wait_until(
+        &mut self,
+        states: &[PartState],
+        now: Monotonic,
+    ) -> Option<Monotonic> {
+        let is_idle = self.in_flight.is_empty()
+            && self.unproved.is_empty()
+            && self.report_deadline().is_none()
+            && self.next(states, now).is_none();
+        self.failed.values().map(|failed| failed.retry_at).min().filter(|_| is_idle)
+    }
+
     pub(super) fn reopened(&mut self, index: usize) {
         self.cursor = self.cursor.min(index);
     }

@@ -26,6 +26,8 @@ use crate::model::{
     Now, ParkReason, PartNumber, PartState, RemoteFile, Stage, Stored, Whole,
 };
 
+/// How often a platform is asked again that shows another digest of a file whose only part was proved.
+const DOUBTS_MAX: u32 = 2;
 /// A damaged part is sent this often before the upload parks.
 const DAMAGE_MAX: u32 = 5;
 
@@ -209,11 +211,11 @@ impl Upload {
                     Failure::new(FailureKind::BadAnswer, "the file was told without its size");
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
-            None if self.state.attempt_count < RESTART_MAX => {
-                let failure = Failure::new(FailureKind::ServerFault, missing);
+            // Some storages show a file minutes after they completed it.
+            None => {
+                let failure = Failure::new(FailureKind::NotFound, missing);
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
-            None => Decision::park(ParkReason::TargetMissing, missing, now.wall),
         }
     }
 
@@ -237,6 +239,13 @@ impl Upload {
                 let detail = differs.unwrap_or_else(|| "it was read back in other parts".into());
                 let is_md5_seen = self.are_etags_md5s_of(there);
                 Decision { is_md5_seen, ..self.replace_damaged(detail, now) }
+            }
+            // One answer that is wrong is asked for again.
+            (ETagMode::Md5, Some(detail))
+                if self.parts.len() == 1 && self.state.attempt_count < DOUBTS_MAX =>
+            {
+                let failure = Failure::new(FailureKind::BadAnswer, detail);
+                self.on_failed(failure, Tried::plain("inspect"), context)
             }
             (ETagMode::Md5, Some(detail)) if self.parts.len() == 1 => {
                 // One request can be repeated to replace what it made.

@@ -197,17 +197,41 @@ fn a_refusal_of_ours_is_no_trouble() {
     for (kind, landing) in [
         (FailureKind::TimedOut, Landing::Trouble),
         (FailureKind::Unreachable, Landing::Trouble),
-        (FailureKind::Throttled { after: None }, Landing::Trouble),
-        (FailureKind::ServerFault, Landing::Trouble),
-        (FailureKind::SourceChanged, Landing::Other),
-        (FailureKind::Cancelled, Landing::Other),
-        (FailureKind::Unauthorized, Landing::Other),
+        (FailureKind::Broken, Landing::Trouble),
     ] {
         assert_eq!(Landing::of_failure(kind), landing, "{kind:?}");
+    }
+    for kind in [
+        FailureKind::Throttled { after: None },
+        FailureKind::ServerFault,
+        FailureKind::SourceChanged,
+        FailureKind::Cancelled,
+        FailureKind::Unauthorized,
+    ] {
+        assert_eq!(Landing::of_failure(kind), Landing::Failed(kind));
     }
     let mut width = Width::new();
     let at = Monotonic(Duration::from_secs(1));
     let part = width.take_off(at);
-    width.land(part, Landing::Other, at);
+    width.land(part, Landing::Failed(FailureKind::SourceChanged), at);
     assert_eq!(width.get(), WIDTH_START);
+}
+
+#[test]
+fn one_refusal_in_twenty_does_not_make_the_width_small() {
+    let mut width = Width::new();
+    let mut now = Monotonic(Duration::from_secs(1));
+    for number in 0..2000 {
+        now = now.after(Duration::from_millis(10));
+        while width.flying() < width.get() {
+            width.take_off(now);
+        }
+        let part = Flown { number: width.taken_off_count, since: now };
+        let how = match number % 20 {
+            0 => Landing::Failed(FailureKind::ServerFault),
+            _ => Landing::Arrived,
+        };
+        width.land(part, how, now);
+    }
+    assert!(width.get() >= EASY_MAX - 2, "{}", width.get());
 }
