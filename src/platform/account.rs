@@ -140,23 +140,24 @@ impl Account {
         });
     }
 
-    /// Returns the time by which requests are signed: ours, until a refusal has shown that it is wrong.
-    pub(super) fn signing_time(&self) -> WallTime {
-        let offset = self.with(|shared| shared.signing_offset_ns);
-        WallTime(self.time.now().wall.0.saturating_add(offset))
-    }
-
-    /// Dates signatures by the platform's clock from here on, as a refused request has shown it. Returns
-    /// by how much that is otherwise than before; `None` where it is no more than a signature may be off.
-    pub(super) fn correct_signing(&self) -> Option<i64> {
+    /// Dates signatures by the platform's clock from here on: a request was refused that was dated `signed`
+    /// otherwise than by our clock. Returns by how much that was wrong; `None` where it is no more than a
+    /// signature may be off.
+    pub(super) fn correct_signing(&self, signed: i64) -> Option<i64> {
         self.with(|shared| {
-            let by = shared.clock_offset_ns.saturating_sub(shared.signing_offset_ns);
+            let by = shared.clock_offset_ns.saturating_sub(signed);
             let is_off = u128::from(by.unsigned_abs()) > CLOCK_SLACK.as_nanos();
             is_off.then(|| {
                 shared.signing_offset_ns = shared.clock_offset_ns;
                 by
             })
         })
+    }
+
+    /// Returns by how much signatures are dated otherwise than by our clock, once a refusal has shown that
+    /// it is wrong.
+    pub(super) fn signing_offset(&self) -> i64 {
+        self.with(|shared| shared.signing_offset_ns)
     }
 
     /// Takes what a platform announces of its limits.
@@ -232,13 +233,19 @@ mod tests {
     #[test]
     fn signatures_are_dated_by_our_clock_until_one_is_refused() {
         let account = Account::new(None, frozen(NOW));
-        assert_eq!(account.correct_signing(), None, "nothing is known");
+        assert_eq!(account.correct_signing(0), None, "nothing is known");
         account.learn_clock(&dated("Sat, 21 Nov 2026 02:00:00 GMT"));
-        assert_eq!(account.signing_time(), NOW, "an answer alone shifts nothing");
-        assert_eq!(account.correct_signing(), Some(DAY_NS / 12));
-        assert_eq!(account.signing_time().0 - NOW.0, DAY_NS / 12);
-        assert_eq!(account.correct_signing(), None, "once");
+        assert_eq!(account.signing_offset(), 0, "an answer alone shifts nothing");
+        assert_eq!(account.correct_signing(0), Some(DAY_NS / 12));
+        assert_eq!(account.signing_offset(), DAY_NS / 12);
+        assert_eq!(account.correct_signing(account.signing_offset()), None, "once");
+        assert_eq!(
+            account.correct_signing(0),
+            Some(DAY_NS / 12),
+            "one that was in flight meanwhile"
+        );
         account.learn_clock(&dated("Sat, 21 Nov 2026 02:04:00 GMT"));
-        assert_eq!(account.correct_signing(), None, "a signature may be off by that");
+        let offset = account.signing_offset();
+        assert_eq!(account.correct_signing(offset), None, "a signature may be off by that");
     }
 }

@@ -144,6 +144,8 @@ struct S3Request<'a> {
     /// Signed and sent.
     headers: Vec<(String, String)>,
     body: Option<Bytes>,
+    /// By how much its signature is dated otherwise than by our clock.
+    dated: i64,
 }
 
 impl<'a> S3Request<'a> {
@@ -187,7 +189,7 @@ impl S3 {
     ) -> Result<Response, Failure> {
         self.link.account.wait_for_budget().await?;
         self.options.without(call, ask.key.unwrap_or_default(), &mut ask.headers);
-        let (url, headers) = self.signed(&method, &ask).await?;
+        let (url, headers) = self.signed(&method, &mut ask).await?;
         let patience = (call == S3Call::Complete).then_some(COMPLETE_PATIENCE);
         let request = Request { headers, body: ask.body.take(), patience, answer_max: None };
         let response = self.link.http.send(method, url, request).await?;
@@ -202,7 +204,7 @@ impl S3 {
         body: PartBody,
     ) -> Result<Response, Failure> {
         self.options.without(call, ask.key.unwrap_or_default(), &mut ask.headers);
-        let (url, headers) = self.signed(&Method::PUT, &ask).await?;
+        let (url, headers) = self.signed(&Method::PUT, &mut ask).await?;
         let response = self.link.http.send_part(Method::PUT, url, headers, body).await?;
         self.judge(call, &ask, response)
     }
@@ -227,7 +229,7 @@ impl S3 {
             is_of_the_unknown: answers::is_of_the_unknown(&response),
         };
         let is_tried_otherwise = self.options.judge(&judged);
-        let refusal = refusal.map(|failure| self.of_its_time(failure));
+        let refusal = refusal.map(|failure| self.of_its_time(failure, ask.dated));
         match refusal {
             None => {
                 if response.request_id().is_some() {
@@ -262,11 +264,11 @@ impl S3 {
 
     /// Where the clocks differ by more than a signature may, a refusal may be for that: the next attempt
     /// is signed by the storage's clock. A look has no body that could say it.
-    fn of_its_time(&self, failure: Failure) -> Failure {
+    fn of_its_time(&self, failure: Failure, dated: i64) -> Failure {
         if !matches!(failure.status, Some(400 | 401 | 403)) {
             return failure;
         }
-        let Some(by) = self.link.account.correct_signing() else { return failure };
+        let Some(by) = self.link.account.correct_signing(dated) else { return failure };
         let (minutes, way) =
             (by.unsigned_abs() / 60_000_000_000, if by > 0 { "behind" } else { "ahead of" });
         let message = format!(
@@ -280,10 +282,11 @@ impl S3 {
     async fn signed(
         &self,
         method: &Method,
-        ask: &S3Request<'_>,
+        ask: &mut S3Request<'_>,
     ) -> Result<(Url, HeaderMap), Failure> {
         let keys = self.link.credential.keys().await?;
-        let at = self.link.account.signing_time();
+        ask.dated = self.link.account.signing_offset();
+        let at = WallTime(self.link.time.now().wall.0.saturating_add(ask.dated));
         let (url, mut lines) = (self.addressing.url(ask), ask.headers.clone());
         if self.requester_pays {
             lines.push(("x-amz-request-payer".to_owned(), "requester".to_owned()));

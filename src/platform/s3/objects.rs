@@ -154,7 +154,7 @@ impl S3 {
         let key = key_of(&begun.target)?;
         let remote = begun.remote(single_id(&key, &begun.token))?;
         let whole = |(stored, file)| Ok(Whole { remote, stored, file });
-        let looks = request.looks || self.options.are_left_out(Learned::NoConditions);
+        let looks = request.looks || self.options.left_out().contains(&Learned::NoConditions);
         if looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}

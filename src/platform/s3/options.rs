@@ -73,10 +73,6 @@ impl Options {
         }
     }
 
-    pub(super) fn are_left_out(&self, what: Learned) -> bool {
-        self.lock().left_out.contains(&what)
-    }
-
     pub(super) fn left_out(&self) -> Vec<Learned> {
         self.lock().left_out.clone()
     }
