@@ -90,7 +90,9 @@ fn lines(state: &Path) {
     table.case("written to memory, with its SHA-256", move || {
         out.clear();
         let stamp = LineStamp { at: WallTime(1_800_000_000_000_000_000), host: "seq-07" };
-        bodies.iter().for_each(|body| drop(head.append(&mut out, &stamp, body)));
+        for body in &bodies {
+            head.append(&mut out, &stamp, body);
+        }
         bodies.len()
     });
     for together in [1, 16, 64, 256] {
