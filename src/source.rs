@@ -72,6 +72,8 @@ pub struct Settings {
     pub order: Vec<String>,
     /// What is known of what it holds.
     pub profile: Arc<Profile>,
+    /// Every file was asked for: what systems and programs leave behind is wanted as well.
+    pub takes_all: bool,
 }
 
 /// One version of one file in a drop directory, to be read.
@@ -188,6 +190,7 @@ mod tests {
             exclude: Vec::new(),
             order: Vec::new(),
             profile: Profile::plain(),
+            takes_all: false,
         }
     }
 

@@ -39,7 +39,8 @@ pub struct Filter {
     include: Option<Patterns>,
     /// What the user asks for by name, though the profile may leave it out.
     asked_for: Patterns,
-    leftovers: Leftovers,
+    /// None where every file was asked for.
+    leftovers: Option<Leftovers>,
     exclude: Patterns,
     pruned: GlobSet,
     pub(super) order: Ordered,
@@ -63,11 +64,12 @@ impl Filter {
         let includes_all =
             settings.include.is_empty() || settings.include.iter().any(|pattern| pattern == "**");
         let include = (!includes_all).then(|| Patterns::new(rules, &settings.include));
+        let leftovers = (!settings.takes_all).then(|| Leftovers::new(&settings.include));
         let exclude = Rules::exact("exclude");
         Ok(Self {
             include: include.transpose()?,
             asked_for: Patterns::new(rules, &asked_for)?,
-            leftovers: Leftovers::new(&settings.include)?,
+            leftovers: leftovers.transpose()?,
             exclude: Patterns::new(exclude, &settings.exclude)?,
             pruned: exclude.directories(&settings.exclude)?,
             order: Ordered::new(Rules::exact("order"), &settings.order)?,
@@ -83,7 +85,7 @@ impl Filter {
 
     /// Returns why the file at `path` is not wanted; `None` when it is.
     pub fn refusal(&self, path: &SourcePath) -> Option<IgnoreReason> {
-        if self.leftovers.has_file(path.as_bytes()) {
+        if self.leftovers.as_ref().is_some_and(|left| left.has_file(path.as_bytes())) {
             return Some(IgnoreReason::LeftOver);
         }
         let has_rules = self.include.is_some() || !self.exclude.is_empty();
@@ -112,7 +114,7 @@ impl Filter {
     }
 
     fn pruning_of(&self, directory: &[u8]) -> Option<IgnoreReason> {
-        if self.leftovers.has_directory(directory) {
+        if self.leftovers.as_ref().is_some_and(|left| left.has_directory(directory)) {
             return Some(IgnoreReason::LeftOver);
         }
         if self.pruned.is_match_candidate(&Candidate::from_bytes(directory)) {

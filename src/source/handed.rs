@@ -52,6 +52,7 @@ pub(crate) fn settings() -> Settings {
         exclude: Vec::new(),
         order: Vec::new(),
         profile: Profile::plain(),
+        takes_all: true,
     }
 }
 

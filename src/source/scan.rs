@@ -467,7 +467,7 @@ mod tests {
         assert!(matches!(found[&path("x.gz")], Seen::File(_)));
         assert_eq!(found.len(), 3);
         assert_eq!(summary.directory_count, 1);
-        assert!(summary.complete);
+        assert!(summary.saw_all());
     }
 
     #[test]
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_directory_makes_the_scan_incomplete() {
+    fn unreadable_directory_is_a_place_that_was_not_seen() {
         let root = tempfile::tempdir().unwrap();
         let closed = root.path().join("closed");
         fs::create_dir(&closed).unwrap();
@@ -513,7 +513,8 @@ mod tests {
         let unreadable = Seen::Ignored(IgnoreReason::DirectoryUnreadable);
         assert_eq!(found[&path("closed")], unreadable);
         assert_eq!(found.len(), 2);
-        assert!(!summary.complete);
+        assert_eq!(summary.unseen, BTreeSet::from([path("closed")]));
+        assert!(summary.complete && !summary.saw_all());
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     }
 
@@ -532,7 +533,7 @@ mod tests {
         assert!(
             found.values().all(|seen| *seen == Seen::Ignored(IgnoreReason::DirectoryUnreadable))
         );
-        assert!(!summary.complete);
+        assert!(summary.unseen.iter().eq(found.keys()) && !summary.saw_all());
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn list(drop: &Path) -> anyhow::Result<Vec<Expected>> {
         exclude: Vec::new(),
         order: Vec::new(),
         profile: Profile::plain(),
+        takes_all: false,
     };
     let filter = Filter::new(&settings)?;
     let mut files = Vec::new();

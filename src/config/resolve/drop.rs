@@ -59,6 +59,7 @@ impl Resolver<'_> {
             exclude: self.patterns("exclude", raw.exclude),
             order: self.patterns("order", raw.order),
             profile: self.drop_profile(raw.profile.as_ref(), unit),
+            takes_all: false,
         };
         let (quiet, scan) = (Duration::from_mins(2), Duration::from_mins(5));
         let quiet_period = self.duration("quiet_period", raw.quiet_period, quiet, INTERVAL_MIN);

@@ -1,7 +1,8 @@
 //! A storage that refuses some requests because it is busy: each is repeated a little later, the rest goes on.
 //!
 //! Ratios of one run: the time with refusals over the time without, at the same stand-in. By default
-//! with fewer and smaller files than a whole measurement takes; `DROPFERRY_REFUSALS=full` has all of it.
+//! with fewer and smaller files than a whole measurement takes, and with [`BESIDE`] allowed, for other tests
+//! run at the same time; `DROPFERRY_REFUSALS=full` has all of it and allows nothing.
 
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::super::stage::{Options, Stage, noise};
 use super::{at_each_platform, stage_at};
+
+/// A destination that closes for one refusal takes ten seconds longer each time.
+const BESIDE: Duration = Duration::from_secs(5);
 
 at_each_platform! {
     small_files_are_hardly_slower_for_some_refusals
@@ -82,7 +86,9 @@ fn assert_ratios(platform: &str, files: (usize, usize), bounds: &[(u32, f64)]) {
         println!(
             "{platform}: {files:?}, one in {every} refused: {time:.1?} of {base:.1?}, {ratio:.2}"
         );
-        assert!(ratio <= *bound, "{platform}: one in {every}: {ratio:.2} times, at most {bound}");
+        let beside = if is_full() { Duration::ZERO } else { BESIDE };
+        let most = base.mul_f64(*bound) + beside;
+        assert!(time <= most, "{platform}: one in {every}: {time:.1?} of at most {most:.1?}");
     }
 }
 
