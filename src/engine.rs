@@ -70,7 +70,7 @@ use turn::Turn;
 pub(crate) use view::{Counts, Pace};
 
 use crate::model::{
-    DestinationName, DirectoryName, Monotonic, NoticeId, Now, SourcePath, UploadId,
+    DestinationName, DirectoryName, Monotonic, NoticeId, Now, Record, SourcePath, UploadId,
 };
 
 /// The engine. See the module's head.
@@ -255,18 +255,7 @@ impl Engine {
                 }
             }
             Event::Learned { destination, what, detail } => {
-                let target = self.transfers.get(&destination).and_then(Transfers::target);
-                if let Some(target) = target.filter(|at| self.shared.targets.learn(*at, what)) {
-                    let at = now.wall;
-                    let learned = crate::model::Record::DestinationLearned {
-                        destination,
-                        target,
-                        what,
-                        detail,
-                        at,
-                    };
-                    turn.record(learned);
-                }
+                self.on_learned(destination, what, detail, turn);
             }
             Event::Stored(portion) => self.on_stored(portion, turn),
             Event::Reconfigured(settings) => self.on_reconfigured(settings, turn),
@@ -276,9 +265,7 @@ impl Engine {
                 self.transfers.values_mut().for_each(|t| t.rate_changed(now.monotonic));
             }
             Event::LedgersChecked(found) => {
-                found
-                    .into_iter()
-                    .for_each(|found| turn.record(crate::model::Record::LedgerChecked(found)));
+                found.into_iter().for_each(|found| turn.record(Record::LedgerChecked(found)));
             }
             Event::Drain => self.orders.drain(),
         }

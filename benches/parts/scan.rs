@@ -50,6 +50,7 @@ fn filter(drop: &Path, profile: &str) -> Filter {
         exclude: Vec::new(),
         order: Vec::new(),
         profile: Profile::builtin(profile).expect("compiled in"),
+        takes_all: false,
     };
     Filter::new(&settings).expect("no pattern")
 }

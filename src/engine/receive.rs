@@ -14,8 +14,8 @@ use super::transfers::Transfers;
 use super::turn::Turn;
 use super::{Engine, Flight, Shared, reconfigure};
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Observation, OpenCleanup,
-    ParkReason, Record, SourcePath, UploadId,
+    Catalogued, DestinationName, DirectoryName, Fact, FailureKind, Learned, Observation,
+    OpenCleanup, ParkReason, Record, SourcePath, UploadId,
 };
 
 /// How an act came back.
@@ -96,6 +96,21 @@ impl Engine {
             self.with_intake(drop, turn, |intake, turn| intake.look_ended(None, paths, turn));
         }
         self.deliver([Dispatch::Intake(drop.clone(), ToIntake::WriteHealth)], turn);
+    }
+
+    /// Keeps what the answers of a destination have shown of its target, where that is news.
+    pub(super) fn on_learned(
+        &mut self,
+        destination: DestinationName,
+        what: Learned,
+        detail: String,
+        turn: &mut Turn,
+    ) {
+        let target = self.transfers.get(&destination).and_then(Transfers::target);
+        if let Some(target) = target.filter(|at| self.shared.targets.learn(*at, what)) {
+            let at = turn.now.wall;
+            turn.record(Record::DestinationLearned { destination, target, what, detail, at });
+        }
     }
 
     pub(super) fn on_ordered(&mut self, id: OrderId, order: Order, turn: &mut Turn) {

@@ -98,7 +98,7 @@ impl S3 {
         let request = BeginRequest {
             target: Target { folders: Vec::new(), name: PROBE.into() },
             size: ByteCount(BYTES.len() as u64),
-            part_size: part_size,
+            part_size,
             overwrite: false,
             description: Description { tags: tags.to_vec(), ..Description::default() },
             token: String::new(),

@@ -16,13 +16,11 @@ fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
 fn fate(filter: &Filter, text: &str) -> String {
     let path = path(text);
     if let Some(reason) = filter.refusal(&path) {
-        return match reason {
-            IgnoreReason::LeftOver => "left over".to_owned(),
-            reason => {
-                assert_eq!(reason, IgnoreReason::ByProfile, "{text}");
-                "left out".to_owned()
-            }
-        };
+        if reason == IgnoreReason::LeftOver {
+            return "left over".to_owned();
+        }
+        assert_eq!(reason, IgnoreReason::ByProfile, "{text}");
+        return "left out".to_owned();
     }
     let place = filter.place(&path);
     let role = match place.role {

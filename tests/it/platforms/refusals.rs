@@ -4,6 +4,8 @@
 //! with fewer and smaller files than a whole measurement takes, and with [`BESIDE`] allowed, for other tests
 //! run at the same time; `DROPFERRY_REFUSALS=full` has all of it and allows nothing.
 
+#![expect(clippy::print_stdout, reason = "the ratios, shown when a test fails or by --nocapture")]
+
 use std::time::Duration;
 
 use dropferry::testing::clock::Clock;

@@ -3,6 +3,8 @@
 //!
 //! By default for a minute or so; `DROPFERRY_WEATHER_FILES` says with how many files.
 
+#![expect(clippy::print_stdout, reason = "what was sent again, shown by --nocapture")]
+
 use serde_json::{Value, json};
 
 use super::super::stage::{Options, Stage, noise};
