@@ -1,6 +1,6 @@
 //! What a run's own files and its name say of it: who it is, what closes it, how it ended.
 //!
-//! Owns the reading of a run's small files by the rules of a [`Profile`]. It promises never to fail for
+//! Owns the reading of a run's small files by the rules of a [`super::Profile`]. It promises never to fail for
 //! what a file says: an instrument writes while it is read, so a file that is half-written, empty, of
 //! another form or not there says nothing, and the next source of a word is asked. Until the files that
 //! name the run are whole the run is *not identified*, and reading again may say more.
