@@ -147,8 +147,8 @@ impl Adoption<'_> {
                 return Ok(());
             }
         };
-        let reader = match self.reader(name, known) {
-            Ok(reader) => reader,
+        let mut reader = match self.reader(name, known) {
+            Ok(reader) => reader.peekable(),
             Err(error) => {
                 self.fault(name.as_str(), &error);
                 return Ok(());
@@ -160,7 +160,7 @@ impl Adoption<'_> {
             self.write()?;
         }
         let (mut last, mut run, mut owner) = (None, None, None);
-        for line in reader {
+        while let Some(line) = reader.next() {
             let line = match line {
                 Ok(line) => line,
                 // The next append sets it aside.
@@ -188,6 +188,13 @@ impl Adoption<'_> {
                     }
                 }
                 Ok(LineBody::RunCompleted(completed)) => {
+                    let is_end = |next: &Result<_, LedgerFault>| {
+                        next.as_ref().is_err_and(LedgerFault::is_torn)
+                    };
+                    if reader.peek().is_none_or(is_end) && self.is_under_way(&completed)? {
+                        // The run asks for this line, and what follows from it is done then.
+                        break;
+                    }
                     run = self.completed(&completed, &line, &written)?.or(run);
                 }
                 Ok(LineBody::Exported(_) | LineBody::Other { .. }) => {}
@@ -351,6 +358,13 @@ impl Adoption<'_> {
             holder: PlaceHolder { upload: of.id, source },
             is_made: true,
         });
+    }
+
+    /// Returns whether the rows know a run, and not that it is complete.
+    fn is_under_way(&self, said: &RunCompletedLine) -> Result<bool, Error> {
+        let Some(name) = said.run() else { return Ok(false) };
+        let row = self.rows.run(&DirectoryName::new(&*said.drop), &name)?;
+        Ok(row.is_some_and(|row| row.generation < said.wave))
     }
 
     /// Returns the row of a run that is complete by its ledger, and not by its row.
