@@ -646,3 +646,28 @@ fn a_sentinel_that_was_sent_is_removed_here() {
     until("it is removed here", || (kept() == 0).then_some(()));
     assert_eq!(stage.lines_of("upload").iter().filter(|line| line["sentinel"] == true).count(), 1);
 }
+
+#[test]
+fn disposal_that_meets_a_damaged_line_says_so_at_once() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"\ndisposition = \"delete\"\n\
+            disposition_grace = \"10s\"",
+        ..Options::default()
+    });
+    stage.write("run1/a", b"hello");
+    stage.start();
+    until_completed_in(&stage, "run1.jsonl", "run1/a");
+    let path = stage.path("state/receipts/lab/run1.jsonl");
+    let changed = ledger(&stage, "run1.jsonl").replacen("\"size\":5,", "\"size\":6,", 1);
+    fs::write(&path, &changed).expect("written");
+    let check = || stage.output("status", &["--check"]).status.code();
+    until("it is noted", || (check() == Some(6)).then_some(()));
+    let attention = &stage.status()["attention"][0];
+    assert_eq!(attention["code"], "receipts-damaged", "{attention}");
+    assert_eq!(attention["what"], "lab/run1.jsonl", "{attention}");
+    assert!(stage.drop().join("run1/a").exists(), "its source stays");
+    stage.write("run1/late", b"late");
+    until_completed_in(&stage, "run1~2.jsonl", "run1/late");
+    assert_eq!(ledger(&stage, "run1.jsonl"), changed, "nothing is written over");
+}
