@@ -184,7 +184,6 @@ impl TrackedRun {
         if was_completed {
             // A scan counts the files that came late, then it is completed again.
             self.row.state = RunState::Closed;
-            self.row.reason = Some(CAME_LATE.into());
             self.scans.is_seen_closed = false;
             self.attempts.not_before = now;
         }
@@ -441,7 +440,8 @@ impl TrackedRun {
         match self.row.state {
             RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, now)),
             RunState::Closed => {
-                let is_late = self.row.generation > 0;
+                // A run that came again was closed again.
+                let is_late = self.row.completed_at > self.row.closed_at;
                 self.row.reason = unseen.or(is_late.then(|| CAME_LATE.to_owned()));
             }
             RunState::Completed | RunState::Gone => {}
