@@ -103,8 +103,16 @@ CREATE TABLE uploads (
     ledger_offset INTEGER CHECK (ledger_offset >= 0),
     -- Which version of the object it is, where the storage keeps several.
     remote_version_id TEXT,
+    -- The upload whose file this one replaces at its place, and which file that is.
+    supersedes INTEGER,
+    superseded_file_id TEXT,
+    superseded_etag TEXT,
+    -- Its source was to be disposed of, or its path was seen empty: what comes under its path does not
+    -- replace what was sent.
+    source_was_absent INTEGER NOT NULL DEFAULT 0,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
+    CHECK ((supersedes IS NULL) = (superseded_file_id IS NULL)),
     CHECK (hold <> 'waiting' OR retry_at_ns IS NOT NULL),
     CHECK (hold <> 'parked' OR park_reason IS NOT NULL),
     CHECK (stage <> 'beginning' OR begin_intended_at_ns IS NOT NULL),

@@ -24,7 +24,7 @@ use crate::engine::settings::{
     RetrySettings,
 };
 use crate::limiter::{Rate, Timetable};
-use crate::model::{ByteCount, DestinationName, NamePolicy, PartSize, TargetAddress, Traits};
+use crate::model::{ByteCount, DestinationName, NamePolicies, PartSize, TargetAddress, Traits};
 use crate::notify;
 use crate::platform::credential::CredentialSource;
 use crate::platform::{basespace, gjirafa_vp, http, s3, sevenbridges};
@@ -102,7 +102,7 @@ pub struct Destination {
     pub same_as: Vec<TargetAddress>,
     pub credential: CredentialSource,
     pub folder: String,
-    pub when_name_taken: NamePolicy,
+    pub policies: NamePolicies,
     pub metadata: Vec<(String, String)>,
     pub tags: Vec<String>,
     /// Where verified files are exported to.

@@ -62,6 +62,8 @@
 //! | verify | the completed row | nothing to lose | verified again |
 //! | read back | the completed row, and that its ETags are no digests | nothing to lose | read back again |
 //! | replace a file of ours that was read back and differs | that it is gone, before it is | it stands there, damaged | found under its name by its token, and replaced while it has that ETag |
+//! | replace our own earlier version | which version that is (its upload, id and ETag); its place was looked at just before | the newer one is there, we do not know | found under its name by its token, or asked for as any complete; what is there is replaced while it has that ETag, else it is a stranger's |
+//! | note that nothing is at a path | – (a look shows it) | nothing happened | a path that is empty only between two looks counts as one that always held a file |
 //! | learn what a destination's answers show | – (with the checkpoint that showed it) | nothing happened | shown again by the next answer |
 //! | fetch keys | – (they are kept in memory alone) | keys were given out that nobody uses | others are fetched |
 //! | try our rights | – (it is no part of any upload) | an unfinished upload below the prefix, of one part | no list of ours shows it: a lifecycle rule removes it |

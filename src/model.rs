@@ -59,8 +59,8 @@ pub use order::{OrderChange, OrderRecord, Scope, Standing, Verb};
 pub use proof::{ArrivedFile, DisposalDoubt, RemoteStanding, SentFile};
 pub use record::{Admission, Record};
 pub use remote::{
-    Completion, ContentMark, Describes, Description, Maker, NamePolicy, OpenUpload, RemoteFile,
-    RemotePart, RemoteUpload, Target, Traits,
+    ChangePolicy, Completion, ContentMark, Describes, Description, Maker, NamePolicies, NamePolicy,
+    OpenUpload, RemoteFile, RemotePart, RemoteUpload, Target, Traits,
 };
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
@@ -68,6 +68,9 @@ pub use run::{
     RunTally, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
-pub use target::{FormerTarget, OpenCleanup, PlaceHolder, PlaceSource, TargetAddress, TargetId};
+pub use target::{
+    EarlierVersion, FormerTarget, OpenCleanup, PlaceFound, PlaceHolder, PlaceSource, TargetAddress,
+    TargetId,
+};
 pub use time::{Monotonic, Now, WallTime};
 pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};

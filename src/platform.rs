@@ -283,6 +283,7 @@ mod tests {
             let describes = Describes::Never;
             let (reports_parts, finishes_drops) = (false, false);
             let (wants_md5_first, sends_whole, can_inspect) = (false, false, true);
+            let replaces_by_etag = false;
             Traits {
                 limits,
                 reports_parts,
@@ -293,6 +294,7 @@ mod tests {
                 wants_md5_first,
                 sends_whole,
                 can_inspect,
+                replaces_by_etag,
                 etags: ETagLaw::Mostly { reads_back: false },
             }
         }

@@ -10,9 +10,9 @@ use dropferry::testing::engine::settings::{
 };
 use dropferry::testing::engine::{Engine, Stored, StoredUpload};
 use dropferry::testing::model::{
-    ByteCount, Call, DestinationName, DirectoryName, ETag, Md5, Monotonic, NamePolicy, Now,
-    PartSize, PartState, Record, RemoteUpload, RemoteUploadId, Reply, SourcePath, Stage, UploadId,
-    UploadState,
+    ByteCount, Call, ChangePolicy, DestinationName, DirectoryName, ETag, Md5, Monotonic,
+    NamePolicies, NamePolicy, Now, PartSize, PartState, Record, RemoteUpload, RemoteUploadId,
+    Reply, SourcePath, Stage, UploadId, UploadState,
 };
 
 use crate::life::{life, now};
@@ -145,7 +145,7 @@ fn settings() -> Settings {
             traits,
             part_size: PartWish::Auto,
             folder: String::new(),
-            when_name_taken: NamePolicy::Overwrite,
+            policies: NamePolicies { taken: NamePolicy::Overwrite, changed: ChangePolicy::Replace },
             metadata: Vec::new(),
             tags: Vec::new(),
             export: None,

@@ -194,18 +194,20 @@ pub(super) struct DestinationKeys {
     pub(super) allow_plain_http: Option<Spanned<bool>>,
     pub(super) credential: Option<Spanned<CredentialKeys>>,
     pub(super) when_name_taken: Text,
+    pub(super) when_changed: Text,
     pub(super) same_as: Option<Spanned<Texts>>,
     pub(super) calls_per_second: Option<Spanned<f64>>,
     pub(super) part_size_min: Text,
 }
 
 impl DestinationKeys {
-    pub(super) const KEYS: [&str; 8] = [
+    pub(super) const KEYS: [&str; 9] = [
         "platform",
         "base_url",
         "allow_plain_http",
         "credential",
         "when_name_taken",
+        "when_changed",
         "same_as",
         "calls_per_second",
         "part_size_min",

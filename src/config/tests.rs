@@ -223,7 +223,7 @@ fn each_platform_has_its_own_keys() {
         [destinations.fourth]\nplatform = \"s33\"\n";
     insta::assert_snapshot!(said(text), @r#"
     DIR/config.toml:5: unknown key "bucket" in [destinations.far]
-    hint: allowed are: project, folder, metadata, tags, export, platform, base_url, allow_plain_http, credential, when_name_taken, same_as, calls_per_second, part_size_min
+    hint: allowed are: project, folder, metadata, tags, export, platform, base_url, allow_plain_http, credential, when_name_taken, when_changed, same_as, calls_per_second, part_size_min
     DIR/config.toml:11: unknown key "path_stile" in [destinations.other]
     hint: did you mean "path_style"?
     DIR/config.toml:12: destination "third" has no credential

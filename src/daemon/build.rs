@@ -296,7 +296,7 @@ pub(super) fn engine_settings(config: &Config) -> Settings {
         traits: target.traits(),
         part_size: config.transfer.part_size,
         folder: target.folder.clone(),
-        when_name_taken: target.when_name_taken,
+        policies: target.policies,
         metadata: target.metadata.clone(),
         tags: target.tags.clone(),
         export: target.export.clone(),

@@ -93,6 +93,7 @@ impl Journal {
                 | Record::PlaceHeld { .. }
                 | Record::Ignored { .. }
                 | Record::Touched { .. }
+                | Record::Absent { .. }
                 | Record::Moved { .. }
                 | Record::NotIgnored { .. } => {}
             }

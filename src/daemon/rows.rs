@@ -20,7 +20,7 @@ const ROWS: usize = 1_000;
 pub(super) async fn find_holder(world: Arc<World>, what: FindHolder) -> ActReply {
     let find = move || {
         let FindHolder { targets, place, source, .. } = what;
-        let find = |snapshot: &Snapshot| snapshot.place_holder(&targets, &place, &source);
+        let find = |snapshot: &Snapshot| snapshot.place_found(&targets, &place, &source);
         world.readers.lend(find).flatten().map(Outcome::HolderFound).map_err(local)
     };
     off_the_loop(find).await

@@ -20,7 +20,7 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
-    PartNumber, PlaceHolder, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity,
+    PartNumber, PlaceFound, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity,
     RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest,
     WrittenLine,
 };
@@ -346,8 +346,8 @@ pub enum Outcome {
     },
     /// For each file, in order, the upload under its old name; none where it was not moved.
     MovedFound(Vec<Option<MovedFrom>>),
-    /// The other source of ours that has the place, or none.
-    HolderFound(Option<PlaceHolder>),
+    /// Whose the place is, as far as it is ours.
+    HolderFound(PlaceFound),
     Replied(Reply),
     /// Bytes of a file were read and sent.
     Sent {

@@ -335,7 +335,10 @@ impl Intake {
                 };
                 turn.tell_uploads(open, what);
             }
-            FileStep::Gone(open) => turn.tell_uploads(open, ToUpload::SourceGone),
+            FileStep::Gone(open) => {
+                turn.record(Record::Absent { drop: turn.directory(), path: path.clone() });
+                turn.tell_uploads(open, ToUpload::SourceGone);
+            }
         }
     }
 

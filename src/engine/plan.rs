@@ -217,7 +217,10 @@ impl Preview {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Describes, DestinationName, DirectoryName, NamePolicy, PartNumber, Traits};
+    use crate::model::{
+        ChangePolicy, Describes, DestinationName, DirectoryName, NamePolicies, NamePolicy,
+        PartNumber, Traits,
+    };
     use proptest::prelude::*;
 
     const LIMITS: PartLimits = PartLimits {
@@ -322,11 +325,12 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
+                replaces_by_etag: true,
                 etags: crate::model::ETagLaw::Mostly { reads_back: true },
             },
             part_size: PartWish::Auto,
             folder: folder.into(),
-            when_name_taken: NamePolicy::Park,
+            policies: NamePolicies { taken: NamePolicy::Park, changed: ChangePolicy::Park },
             metadata: vec![("run".into(), "{run}".into())],
             tags: vec!["{drop}:{date}".into()],
             export: None,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ByteCount, Channel, Closing, DestinationName, DirectoryName, Disposition, ExportMode,
-    NamePolicy, NoticeKind, PartSize, ReportPeriod, Space, Start, TargetAddress, Traits, Unit,
+    NamePolicies, NoticeKind, PartSize, ReportPeriod, Space, Start, TargetAddress, Traits, Unit,
     WholeDigest,
 };
 
@@ -209,7 +209,8 @@ pub struct DestinationSettings {
     pub part_size: PartWish,
     /// Remote folder, with `{drop}`, `{run}` and `{date}`; empty for the top.
     pub folder: String,
-    pub when_name_taken: NamePolicy,
+    /// What is done about a file under the name of an upload.
+    pub policies: NamePolicies,
     /// Metadata to set on each file; values may hold the same words in braces.
     pub metadata: Vec<(String, String)>,
     pub tags: Vec<String>,

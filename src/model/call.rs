@@ -67,7 +67,8 @@ pub struct BeginRequest {
     /// A text that no other upload of ours carries, the same each time this one is begun: letters,
     /// digits and dashes.
     pub token: String,
-    /// A damaged file that this upload made stands there: it is replaced, as long as it has this ETag.
+    /// A file of ours that it replaces, as long as that has this ETag: a damaged one that this upload made, or
+    /// an earlier version.
     pub replaces: Option<ETag>,
 }
 

@@ -67,7 +67,8 @@ impl Code {
 fn cure_of_parked(reason: ParkReason) -> &'static str {
     match reason {
         ParkReason::NameTaken => {
-            "look at the file there; take it away, or set when_name_taken = \"rename\" or \"overwrite\""
+            "look at the file there; take it away, or set when_name_taken = \"rename\" or \"overwrite\" \
+             (when_changed, where it is an earlier version of the same file)"
         }
         ParkReason::PlaceTakenByOurs => {
             "tell the drop directories apart with {drop} in folder or prefix, or set \

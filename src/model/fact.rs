@@ -10,7 +10,7 @@ use super::failure::{Failure, ParkReason};
 use super::id::ExportId;
 use super::ledger::WrittenLine;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
-use super::target::TargetId;
+use super::target::{EarlierVersion, TargetId};
 use super::time::WallTime;
 
 /// Something that happened to one upload.
@@ -72,6 +72,10 @@ pub enum Fact {
     /// Another name was chosen, because the wished one is taken.
     Renamed {
         name: String,
+    },
+    /// What is there is our own earlier version, which this one replaces; or is that no more.
+    Superseding {
+        earlier: Option<EarlierVersion>,
     },
     Described,
     /// The platform's file was compared with what we sent.
@@ -180,6 +184,7 @@ impl Fact {
             Self::Completed { .. } => "completed",
             Self::FoundPresent { .. } => "found-present",
             Self::Renamed { .. } => "renamed",
+            Self::Superseding { .. } => "superseding",
             Self::Described => "described",
             Self::Verified { .. } => "verified",
             Self::Digested { .. } => "digested",

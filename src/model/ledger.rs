@@ -57,6 +57,11 @@ impl LedgerNumbers {
         self.last = self.last.max(number.unwrap_or(self.first));
     }
 
+    /// Returns whether the run was not there since the last line.
+    pub fn is_absent(&self) -> bool {
+        self.last > 0 && self.first > self.last
+    }
+
     /// Notes that the run is not there any more: what comes under its name is another run.
     pub fn note_absence(&mut self) {
         self.first = self.first.max(self.last.saturating_add(1));

@@ -88,6 +88,11 @@ pub enum Record {
         path: SourcePath,
         fingerprint: Fingerprint,
     },
+    /// Nothing was at a path: what comes under it, or below it, is no newer version of what was sent.
+    Absent {
+        drop: DirectoryName,
+        path: SourcePath,
+    },
     /// A file that was sent stands under another name since: it is not sent again.
     Moved {
         drop: DirectoryName,

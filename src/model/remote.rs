@@ -117,6 +117,25 @@ pub enum NamePolicy {
     Park,
 }
 
+/// What to do when an earlier version of a file, sent by us, is at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChangePolicy {
+    /// It is replaced, where that is safe; else both are kept.
+    Replace,
+    /// The newer version gets another name.
+    KeepBoth,
+    Park,
+}
+
+/// What to do about a file that is at the destination under the name of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NamePolicies {
+    /// It is a stranger's.
+    pub taken: NamePolicy,
+    /// It is our own earlier version.
+    pub changed: ChangePolicy,
+}
+
 /// When a platform takes metadata and tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Describes {
@@ -159,5 +178,7 @@ pub struct Traits {
     pub sends_whole: bool,
     /// It can be asked about a file by its id.
     pub can_inspect: bool,
+    /// A file is replaced in one step, on the condition that it has a given ETag.
+    pub replaces_by_etag: bool,
     pub etags: ETagLaw,
 }

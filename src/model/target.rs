@@ -8,8 +8,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::ETag;
 use super::file::SourcePath;
-use super::id::{DestinationName, RemoteUploadId, UploadId};
+use super::id::{DestinationName, RemoteFileId, RemoteUploadId, UploadId};
+use super::remote::RemoteFile;
 
 /// Names one target for as long as the database lives.
 #[derive(
@@ -99,4 +101,32 @@ impl fmt::Display for PlaceSource {
 pub struct PlaceHolder {
     pub upload: UploadId,
     pub source: PlaceSource,
+}
+
+/// The file that an earlier upload of the same source left at a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierVersion {
+    pub upload: UploadId,
+    pub file: RemoteFileId,
+    /// As it was verified.
+    pub etag: Option<ETag>,
+}
+
+impl EarlierVersion {
+    /// Tells whether a file that was found at its place is still this one.
+    pub fn is(&self, found: &RemoteFile) -> bool {
+        let is_other = self.etag.as_ref().zip(found.etag.as_ref()).is_some_and(|(a, b)| a != b);
+        self.file == found.id && !is_other
+    }
+}
+
+/// What the rows know of a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceFound {
+    /// Another source of ours that has it.
+    pub other: Option<PlaceHolder>,
+    /// What the same source has there.
+    pub earlier: Option<EarlierVersion>,
+    /// The source of that version was disposed of, or its path was seen empty since.
+    pub was_absent: bool,
 }

@@ -25,6 +25,7 @@ use super::export::{Export, ExportStep};
 use super::fact::Fact;
 use super::failure::ParkReason;
 use super::remote::{RemoteFile, RemoteUpload};
+use super::target::EarlierVersion;
 use super::time::WallTime;
 
 /// What is durable about one upload, its parts excepted.
@@ -49,6 +50,8 @@ pub struct UploadState {
     pub bytes_in_flight: ByteCount,
     /// Its export, once one was intended.
     pub export: Option<Export>,
+    /// The earlier version that it replaces.
+    pub supersedes: Option<Box<EarlierVersion>>,
 }
 
 impl UploadState {
@@ -66,6 +69,7 @@ impl UploadState {
             bytes_sent: ByteCount(0),
             bytes_in_flight: ByteCount(0),
             export: None,
+            supersedes: None,
         }
     }
 }
@@ -245,7 +249,10 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         Fact::ETagModeLearned { mode } if matches!(state.stage, Stage::Sending { .. }) => {
             next.etag_mode = *mode;
         }
-        Fact::Renamed { .. } if state.stage.is_before_completed() => {}
+        Fact::Renamed { .. } if state.stage.is_before_completed() => next.supersedes = None,
+        Fact::Superseding { earlier } if state.stage == Stage::Queued => {
+            next.supersedes = earlier.clone().map(Box::new);
+        }
         Fact::PartSizeChanged { .. } if state.stage == Stage::Queued => {}
         Fact::Described if matches!(state.stage, Stage::Completed { .. }) => next.described = true,
         Fact::Digested { .. } if matches!(state.stage, Stage::Verified { .. }) => {
@@ -277,6 +284,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
+        | Fact::Superseding { .. }
         | Fact::PartSizeChanged { .. }
         | Fact::Described
         | Fact::Digested { .. }
@@ -305,6 +313,7 @@ fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
     if matches!(fact, Fact::Retargeted { .. }) {
         forget_parts(next);
         (next.described, next.digested, next.export) = (false, false, None);
+        next.supersedes = None;
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: false,
     can_inspect: true,
+    replaces_by_etag: false,
     etags: ETagLaw::Md5s,
 };
 

@@ -49,6 +49,7 @@ pub(crate) const TRAITS: Traits = Traits {
     wants_md5_first: false,
     sends_whole: false,
     can_inspect: false,
+    replaces_by_etag: false,
     etags: ETagLaw::Mostly { reads_back: false },
     ..s3::TRAITS
 };

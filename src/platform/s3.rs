@@ -74,6 +74,7 @@ pub const TRAITS: Traits = Traits {
     wants_md5_first: true,
     sends_whole: true,
     can_inspect: true,
+    replaces_by_etag: true,
     etags: ETagLaw::Mostly { reads_back: true },
 };
 
@@ -302,8 +303,8 @@ impl S3 {
         Ok((url, map))
     }
 
-    /// Returns the condition that nothing but a damaged file of the same upload may be overwritten, where
-    /// it is wanted and understood.
+    /// Returns the condition that nothing may be overwritten but the file that is to be replaced, where it is
+    /// wanted and understood.
     fn condition(&self, begun: &BeginRequest) -> Vec<(String, String)> {
         match &begun.replaces {
             Some(etag) => vec![("if-match".to_owned(), format!("\"{etag}\""))],

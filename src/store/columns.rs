@@ -80,6 +80,10 @@ const COLUMNS: &[&str] = &[
     "ledger_seq",
     "ledger_offset",
     "remote_version_id",
+    "supersedes",
+    "superseded_file_id",
+    "superseded_etag",
+    "source_was_absent",
 ];
 
 /// How many they are: where what a query adds to them is.

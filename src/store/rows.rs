@@ -16,11 +16,11 @@ use super::LoadedUpload;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EndReason, Export,
-    ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef, Md5, ParkReason,
-    PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile, RemoteFileId, RemoteUpload,
-    RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId, UploadId, UploadState,
-    VersionId, WallTime,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion,
+    EndReason, Export, ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef,
+    Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile,
+    RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId,
+    UploadId, UploadState, VersionId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -158,7 +158,19 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
         bytes_in_flight: ByteCount(unsigned_at(row, at!("bytes_in_flight"))?),
         export: read_export(row)?,
+        supersedes: read_earlier(row)?.map(Box::new),
     })
+}
+
+fn read_earlier(row: &Row<'_>) -> Result<Option<EarlierVersion>> {
+    let Some(upload) = row.get(at!("supersedes"))? else { return Ok(None) };
+    Ok(Some(EarlierVersion {
+        upload: UploadId(upload),
+        file: RemoteFileId::new(row.get::<_, String>(at!("superseded_file_id"))?),
+        etag: row
+            .get::<_, Option<String>>(at!("superseded_etag"))?
+            .map(|etag| ETag::from_header(&etag)),
+    }))
 }
 
 /// Reads an upload's export, when one was intended.
@@ -426,6 +438,15 @@ pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 
         ("remote_etag", etag_column(file.etag.as_ref())),
         ("remote_version_id", file.version.as_ref().map(|id| id.as_str().to_owned()).into()),
     ])
+}
+
+/// Returns the columns of the earlier version that an upload replaces, if any.
+pub(super) fn earlier_columns(earlier: Option<&EarlierVersion>) -> [(&'static str, Value); 3] {
+    [
+        ("supersedes", earlier.map(|earlier| earlier.upload.0).into()),
+        ("superseded_file_id", earlier.map(|earlier| earlier.file.as_str().to_owned()).into()),
+        ("superseded_etag", etag_column(earlier.and_then(|earlier| earlier.etag.as_ref()))),
+    ]
 }
 
 /// Returns the column of a file's ETag.

@@ -145,10 +145,12 @@ fn a_drop_is_moved_after_its_grace_also_when_the_daemon_died_meanwhile() {
 
 #[test]
 fn a_drop_that_changed_since_is_never_disposed_of() {
-    let mut stage = with(
-        "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"delete\"\n\
-         disposition_grace = \"1s\"",
-    );
+    let mut stage = Stage::new(Options {
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"300ms\"\ndisposition = \"delete\"\n\
+            disposition_grace = \"1s\"",
+        destination: "when_changed = \"park\"",
+        ..Options::default()
+    });
     stage.write("run1/a.txt", b"hello");
     stage.write("run1/b.txt", b"b");
     stage.start();

@@ -34,5 +34,6 @@ mod story;
 mod touched;
 mod twin;
 mod unstored;
+mod versions;
 mod widths;
 mod world;

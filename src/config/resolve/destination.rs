@@ -15,7 +15,9 @@ use super::Resolver;
 use crate::config::problem::{line_of, nearest};
 use crate::config::{Destination, Platform, Problem, raw};
 use crate::engine::settings::ExportSettings;
-use crate::model::{DestinationName, NamePolicy, PartSize, TargetAddress};
+use crate::model::{
+    ChangePolicy, DestinationName, NamePolicies, NamePolicy, PartSize, TargetAddress,
+};
 use crate::platform::credential::{AwsSource, Credential, CredentialSource, KeyOrigin};
 use crate::platform::{aws, http};
 
@@ -81,7 +83,10 @@ impl Resolver<'_> {
             same_as: self.same_as(&target.platform, raw.same_as.as_ref()),
             platform: target.platform,
             credential: credential?,
-            when_name_taken: self.name_policy(raw.when_name_taken.as_ref()),
+            policies: NamePolicies {
+                taken: self.name_policy(raw.when_name_taken.as_ref()),
+                changed: self.change_policy(raw.when_changed.as_ref()),
+            },
             export: target.export,
             metadata: target.metadata.into_iter().collect(),
             tags: target.tags,
@@ -195,6 +200,15 @@ impl Resolver<'_> {
             ("park", NamePolicy::Park),
         ];
         self.choice("when_name_taken", value, &policies).unwrap_or(NamePolicy::SkipIfSame)
+    }
+
+    fn change_policy(&mut self, value: Option<&Spanned<String>>) -> ChangePolicy {
+        let policies = [
+            ("replace", ChangePolicy::Replace),
+            ("keep-both", ChangePolicy::KeepBoth),
+            ("park", ChangePolicy::Park),
+        ];
+        self.choice("when_changed", value, &policies).unwrap_or(ChangePolicy::Replace)
     }
 
     fn calls_per_second(&mut self, value: Option<&Spanned<f64>>) -> Option<f64> {

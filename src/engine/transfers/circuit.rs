@@ -497,7 +497,9 @@ fn answered(name: &DestinationName) -> Dispatch {
 mod tests {
     use super::*;
     use crate::engine::settings::PartWish;
-    use crate::model::{Describes, NamePolicy, PartLimits, TargetAddress, Traits};
+    use crate::model::{
+        ChangePolicy, Describes, NamePolicies, NamePolicy, PartLimits, TargetAddress, Traits,
+    };
 
     const RETRY: RetrySettings =
         RetrySettings { delay_min: Duration::from_secs(1), delay_max: Duration::from_mins(5) };
@@ -523,11 +525,12 @@ mod tests {
                 wants_md5_first: false,
                 sends_whole: false,
                 can_inspect: true,
+                replaces_by_etag: true,
                 etags: crate::model::ETagLaw::Md5s,
             },
             part_size: PartWish::Auto,
             folder: String::new(),
-            when_name_taken: NamePolicy::Park,
+            policies: NamePolicies { taken: NamePolicy::Park, changed: ChangePolicy::Park },
             metadata: Vec::new(),
             tags: Vec::new(),
             export: None,

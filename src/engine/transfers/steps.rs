@@ -142,7 +142,7 @@ impl Transfers {
             overwrite: upload.replaces(settings),
             description: plan::description(settings, turn.words(upload.ticket())?),
             token: upload.token(),
-            replaces: upload.damaged_file().cloned(),
+            replaces: upload.replaced_file().cloned(),
         })
     }
 

@@ -251,6 +251,7 @@ impl Upload {
             | Fact::CompleteWithdrawn
             | Fact::Completed { .. }
             | Fact::FoundPresent { .. }
+            | Fact::Superseding { .. }
             | Fact::Described
             | Fact::Verified { .. }
             | Fact::Digested { .. }
@@ -458,6 +459,7 @@ fn is_progress(fact: &Fact) -> bool {
         | Fact::CompleteIntended { .. }
         | Fact::CompleteWithdrawn
         | Fact::Renamed { .. }
+        | Fact::Superseding { .. }
         | Fact::Digested { .. }
         | Fact::ExportIntended { .. }
         | Fact::ExportStarted { .. }
@@ -476,7 +478,7 @@ fn is_progress(fact: &Fact) -> bool {
 /// Returns whether metadata, tags or our digest are set after completion. The digest is left with a file where
 /// it will prove that a file met again is the same.
 fn describes(to: &DestinationSettings) -> bool {
-    let proves = to.when_name_taken == NamePolicy::SkipIfSame;
+    let proves = to.policies.taken == NamePolicy::SkipIfSame;
     let has_words = proves || !to.metadata.is_empty() || !to.tags.is_empty();
     has_words && to.traits.describes == Describes::AfterCompletion
 }

@@ -142,8 +142,8 @@ impl S3 {
         }
     }
 
-    /// Sends a whole file. What is there under its name is looked at first where it is not known
-    /// and must not be replaced: not every storage knows conditions. What an earlier request of ours made
+    /// Sends a whole file. What is there under its name is looked at first where it is not known, or only
+    /// one version of it may be replaced: not every storage knows conditions. What an earlier request of ours made
     /// is the answer, unless it is damaged: then that very object is replaced.
     pub(super) async fn put_whole_object(
         &self,
@@ -154,10 +154,13 @@ impl S3 {
         let key = key_of(&begun.target)?;
         let remote = begun.remote(single_id(&key, &begun.token))?;
         let whole = |(stored, file)| Ok(Whole { remote, stored, file });
-        let looks = request.looks || self.options.left_out().contains(&Learned::NoConditions);
+        let looks = request.looks
+            || begun.replaces.is_some()
+            || self.options.left_out().contains(&Learned::NoConditions);
         if looks && !begun.overwrite && !self.is_known_free(&key).await {
             match self.head(&key).await {
                 Ok(None) => {}
+                Ok(Some(found)) if begun.replaces.as_ref() == Some(&told(&found).etag) => {}
                 Ok(Some(found)) if found.header(TOKEN_HEADER) == Some(&begun.token) => {
                     let stored = told(&found);
                     if !is_damaged(&stored, body.md5) {

@@ -16,12 +16,13 @@ use crate::model::Learned;
 /// Requests that are being tried out at a time; of more, the others go on as they are.
 const TRIALS_MAX: usize = 64;
 
-/// The lines, the likeliest to be unknown first.
-pub(super) const OPTIONS: [(Learned, &str); 4] = [
+/// The lines, the likeliest to be unknown first. A condition is left out of what writes alone.
+pub(super) const OPTIONS: [(Learned, &str); 5] = [
     (Learned::NoObjectSize, "x-amz-mp-object-size"),
     (Learned::NoConditions, "if-none-match"),
     (Learned::NoTags, "x-amz-tagging"),
     (Learned::NoContentMd5, "content-md5"),
+    (Learned::NoConditions, "if-match"),
 ];
 
 #[derive(Debug, Default)]
@@ -85,7 +86,8 @@ impl Options {
     /// Removes the lines that are left out of a request.
     pub(super) fn without(&self, call: S3Call, key: &str, headers: &mut Vec<(String, String)>) {
         let state = self.lock();
-        if state.left_out.is_empty() && state.trials.is_empty() {
+        let has_none = state.left_out.is_empty() && state.trials.is_empty();
+        if has_none || call == S3Call::Get {
             return;
         }
         let trial = state.trials.get(&(key.to_owned(), call)).map(|trial| trial.without);
@@ -103,7 +105,7 @@ impl Options {
             OPTIONS.into_iter().filter(move |(_, line)| has(line))
         };
         let mut state = self.lock();
-        if state.trials.is_empty() && !judged.is_of_lines {
+        if (state.trials.is_empty() && !judged.is_of_lines) || judged.call == S3Call::Get {
             return false;
         }
         let key = (judged.key.to_owned(), judged.call);

@@ -15,7 +15,7 @@ use crate::model::{
     Completion, Failure, FailureKind, OpenUpload, PartNumber, RemoteFile, RemoteFileId, RemotePart,
     RemoteUpload, RemoteUploadId, Stored, WallTime,
 };
-use crate::platform::answer::{stored, unless};
+use crate::platform::answer::{stored, told, unless};
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody, PartRequest};
 
 /// The part size, left with each object of many parts: its ETag means nothing without it.
@@ -270,11 +270,11 @@ impl S3 {
         Err(Failure::new(FailureKind::NameTaken, message))
     }
 
-    /// Returns whether what is at a place is the damaged object that this upload replaces.
+    /// Returns whether what is at a place is the object that this upload replaces.
     async fn is_replaced(&self, key: &str, request: &CompleteRequest) -> Result<bool, Failure> {
         let Some(etag) = &request.begun.replaces else { return Ok(false) };
-        let standing = self.ours(key, &request.begun.token).await?;
-        Ok(standing.is_some_and(|(stored, _)| stored.etag == *etag))
+        let found = self.head(key).await?;
+        Ok(found.is_some_and(|found| told(&found).etag == *etag))
     }
 
     /// An upload that is gone was completed when the object has the ETag that its parts make, or,

@@ -6,60 +6,67 @@ use rusqlite::OptionalExtension;
 
 use super::Snapshot;
 use crate::model::{
-    DestinationName, FormerTarget, Learned, PlaceHolder, PlaceSource, SourcePath, Target,
-    TargetAddress, TargetId, UploadId, WallTime,
+    DestinationName, ETag, EarlierVersion, FormerTarget, Learned, PlaceFound, PlaceHolder,
+    PlaceSource, RemoteFileId, SourcePath, Target, TargetAddress, TargetId, UploadId, WallTime,
 };
 use crate::store::{Error, rows};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
+/// A source that has a place.
+struct HeldPlace {
+    holder: PlaceHolder,
+    /// What it has there, once that has its receipt.
+    version: Option<EarlierVersion>,
+    was_absent: bool,
+}
+
 impl Snapshot {
-    /// Returns another source than `source` to which what is at a place belongs, at any of
-    /// `targets`, with its newest upload.
-    pub fn place_holder(
+    /// Returns whose a place is at any of `targets`: another source than `source`, with its newest
+    /// upload, and the earlier version of `source` itself.
+    pub fn place_found(
         &self,
         targets: &[TargetId],
         place: &Target,
         source: &PlaceSource,
-    ) -> std::result::Result<Option<PlaceHolder>, Error> {
-        let find = || -> Result<Option<PlaceHolder>> {
-            let mut newest: Option<PlaceHolder> = None;
-            for target in targets {
-                let found = self.read_holder(*target, place, source)?;
-                let is_newer = |found: &PlaceHolder| {
-                    newest.as_ref().is_none_or(|newest| newest.upload < found.upload)
-                };
-                if found.as_ref().is_some_and(is_newer) {
-                    newest = found;
-                }
-            }
-            Ok(newest)
-        };
-        find().map_err(|source| self.failed(source))
+    ) -> std::result::Result<PlaceFound, Error> {
+        let mut held = Vec::new();
+        for target in targets {
+            held.extend(self.read_holders(*target, place).map_err(|source| self.failed(source))?);
+        }
+        held.sort_by_key(|held| held.holder.upload);
+        let (own, others): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|held| held.holder.source == *source);
+        let own = own.into_iter().next_back();
+        Ok(PlaceFound {
+            other: others.into_iter().next_back().map(|held| held.holder),
+            was_absent: own.as_ref().is_some_and(|own| own.was_absent),
+            earlier: own.and_then(|own| own.version),
+        })
     }
 
-    fn read_holder(
-        &self,
-        target: TargetId,
-        place: &Target,
-        source: &PlaceSource,
-    ) -> Result<Option<PlaceHolder>> {
-        let sql = "SELECT upload_id, directory, path FROM places \
-            WHERE target_id = ?1 AND folder = ?2 AND name = ?3 AND NOT (directory = ?4 AND path = ?5) \
-            ORDER BY upload_id DESC LIMIT 1";
-        let key = (
-            target.0,
-            place.folders.join("/"),
-            &place.name,
-            &source.directory,
-            source.path.as_bytes(),
-        );
+    fn read_holders(&self, target: TargetId, place: &Target) -> Result<Vec<HeldPlace>> {
+        let sql = "SELECT p.upload_id, p.directory, p.path, u.remote_file_id, u.remote_etag, \
+            u.source_was_absent FROM places p \
+            LEFT JOIN uploads u ON u.id = p.upload_id AND u.stage = 'receipted' \
+            WHERE p.target_id = ?1 AND p.folder = ?2 AND p.name = ?3";
         let read = |row: &rusqlite::Row<'_>| {
+            let upload = UploadId(row.get(0)?);
             let path = SourcePath::from_bytes(row.get_ref(2)?.as_blob()?);
-            let source = PlaceSource { directory: row.get(1)?, path };
-            Ok(PlaceHolder { upload: UploadId(row.get(0)?), source })
+            let file = row.get::<_, Option<String>>(3)?.map(RemoteFileId::new);
+            let etag = row.get::<_, Option<String>>(4)?.map(|etag| ETag::from_header(&etag));
+            Ok(HeldPlace {
+                holder: PlaceHolder {
+                    upload,
+                    source: PlaceSource { directory: row.get(1)?, path },
+                },
+                version: file.map(|file| EarlierVersion { upload, file, etag }),
+                was_absent: row.get::<_, Option<bool>>(5)?.unwrap_or_default(),
+            })
         };
-        self.connection.prepare_cached(sql)?.query_row(key, read).optional()
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let key = (target.0, place.folders.join("/"), &place.name);
+        statement.query_map(key, read)?.collect()
     }
 
     /// Lists the uploads that were completed at targets which their destinations no longer have, as

@@ -45,6 +45,23 @@ pub(super) fn note_move(
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
+/// Notes that nothing was at a path: of what was sent from it, and from below it, no newer version comes.
+pub(super) fn note_absent(
+    connection: &Connection,
+    drop: &DirectoryName,
+    path: &SourcePath,
+) -> Result<()> {
+    let sql = "UPDATE uploads SET source_was_absent = 1 WHERE drop_name = ?1 \
+        AND (path = ?2 OR (path > ?3 AND path < ?4)) \
+        AND stage = 'receipted' AND source_was_absent = 0";
+    // What lies below begins with the path and a slash, whose next character is a zero.
+    let [first, last] = [b"/", b"0"].map(|end| [path.as_bytes(), end].concat());
+    connection
+        .prepare_cached(sql)?
+        .execute((drop.as_str(), path.as_bytes(), first, last))
+        .map(drop_count)
+}
+
 /// Gives the newest version that was sent of a file, at every destination, its time of change. Older
 /// ones may have been another content in the same inode, of the same size and time.
 pub(super) fn touch(

@@ -258,6 +258,7 @@ impl Moved {
             | Fact::CompleteWithdrawn
             | Fact::Completed { .. }
             | Fact::Renamed { .. }
+            | Fact::Superseding { .. }
             | Fact::Described
             | Fact::Verified { .. }
             | Fact::Digested { .. }
@@ -395,13 +396,16 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
                 ("wished_part_size_bytes", exact(part_size.get())?.into()),
                 ("export_state", Value::Null),
             ];
-            [&rows::remote_columns(None)?[..], &own].concat()
+            [&rows::remote_columns(None)?[..], &rows::earlier_columns(None), &own].concat()
         }
         Fact::CompleteIntended { at } => vec![time("complete_intended_at_ns", *at)],
         Fact::Completed { file, at } | Fact::FoundPresent { file, at } => {
             [&rows::file_columns(file)?[..], &[time("completed_at_ns", *at)]].concat()
         }
-        Fact::Renamed { name } => vec![text("target_name", name)],
+        Fact::Renamed { name } => {
+            [&rows::earlier_columns(None)[..], &[text("target_name", name)]].concat()
+        }
+        Fact::Superseding { earlier } => rows::earlier_columns(earlier.as_ref()).into(),
         Fact::PartSizeChanged { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
         }
@@ -459,6 +463,7 @@ fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()
         | Fact::Completed { .. }
         | Fact::FoundPresent { .. }
         | Fact::Renamed { .. }
+        | Fact::Superseding { .. }
         | Fact::Described
         | Fact::Verified { .. }
         | Fact::Digested { .. }

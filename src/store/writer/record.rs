@@ -45,6 +45,7 @@ pub(super) fn write_record(
         Record::Touched { drop, path, fingerprint } => {
             files::touch(connection, drop, path, fingerprint)?;
         }
+        Record::Absent { drop, path } => files::note_absent(connection, drop, path)?,
         Record::Moved { .. } => write_moved(connection, record)?,
         Record::RunOpened { destination, drop, name, at } => {
             open_drop(connection, destination, drop, name, *at)?;

@@ -16,7 +16,8 @@ pub(super) fn intend_disposal(
 ) -> Result<()> {
     let sql = "UPDATE disposals SET intended_at_ns = ?3 WHERE drop_name = ?1 AND run = ?2";
     let row = (drop.as_str(), run.as_bytes(), at.0);
-    connection.prepare_cached(sql)?.execute(row).map(drop_count)
+    connection.prepare_cached(sql)?.execute(row)?;
+    super::files::note_absent(connection, drop, run)
 }
 
 /// Writes that a source could not be disposed of, and when that is tried again.
@@ -80,7 +81,10 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
         ":outcome": row.outcome.as_ref().map(|outcome| outcome.word.as_str()),
         ":success": row.outcome.as_ref().map(|outcome| outcome.is_success),
     })?;
-    Ok(())
+    match row.ledgers.is_absent() {
+        true => super::files::note_absent(connection, &row.drop, &row.name),
+        false => Ok(()),
+    }
 }
 
 /// Writes what a run says of itself; its samples are words named `samples`.

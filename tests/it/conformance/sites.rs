@@ -157,6 +157,7 @@ fn fake() -> Site {
         wants_md5_first: false,
         sends_whole: false,
         can_inspect: true,
+        replaces_by_etag: true,
         etags: ETagLaw::Mostly { reads_back: true },
     };
     let fake = Fake::new(traits);

@@ -245,7 +245,7 @@ impl World {
 
     fn find_holder(&self, what: &FindHolder) -> Outcome {
         let snapshot = self.rows();
-        let found = snapshot.place_holder(&what.targets, &what.place, &what.source);
+        let found = snapshot.place_found(&what.targets, &what.place, &what.source);
         Outcome::HolderFound(found.expect("it can be read"))
     }
 

@@ -279,7 +279,7 @@ fn far_side_holds(world: &World, uploads: &[UploadShown], completed: usize) {
     let names: BTreeSet<_> =
         far.files.values().map(|file| (&file.target.folders, &file.target.name)).collect();
     assert_eq!(names.len(), far.files.len(), "a name stands twice");
-    if world.settings.destinations[0].when_name_taken == NamePolicy::Overwrite {
+    if world.settings.destinations[0].policies.taken == NamePolicy::Overwrite {
         let is_given_up = |path: &SourcePath| {
             let mut of_path = uploads.iter().filter(|upload| upload.admission.path == *path);
             of_path.any(|upload| upload.state.stage == Stage::Ended(EndReason::Abandoned))

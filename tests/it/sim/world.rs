@@ -18,9 +18,10 @@ use dropferry::testing::engine::settings::{
 };
 use dropferry::testing::engine::{Engine, Portion, StoredUpload};
 use dropferry::testing::model::{
-    ByteCount, Call, Closing, Describes, DestinationName, DirectoryName, ETagLaw, ExportMode,
-    FailureKind, Fingerprint, Monotonic, NamePolicy, Notice, Now, PartLimits, PartSize, Record,
-    Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId, WallTime, WrittenLine,
+    ByteCount, Call, ChangePolicy, Closing, Describes, DestinationName, DirectoryName, ETagLaw,
+    ExportMode, FailureKind, Fingerprint, Monotonic, NamePolicies, NamePolicy, Notice, Now,
+    PartLimits, PartSize, Record, Reply, RootIdentity, SourcePath, TargetAddress, Traits, UploadId,
+    WallTime, WrittenLine,
 };
 use dropferry::testing::platform::fake::{Fake, WallTimeOrZero};
 use dropferry::testing::store;
@@ -154,6 +155,7 @@ pub(super) fn traits() -> Traits {
         sends_whole: false,
         etags: ETagLaw::Mostly { reads_back: true },
         can_inspect: true,
+        replaces_by_etag: true,
     }
 }
 
@@ -183,7 +185,7 @@ fn settings(policy: NamePolicy) -> Settings {
             traits: traits(),
             part_size: PartWish::Fixed(PartSize::new(PART).expect("not zero")),
             folder: "runs".into(),
-            when_name_taken: policy,
+            policies: NamePolicies { taken: policy, changed: ChangePolicy::Replace },
             metadata: vec![("run".into(), "{drop}".into())],
             tags: Vec::new(),
             export: None,

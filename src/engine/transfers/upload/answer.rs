@@ -168,7 +168,7 @@ impl Upload {
     ) -> Decision {
         let (now, at) = (context.now, context.now.wall);
         match (outcome, detail) {
-            (Outcome::HolderFound(holder), _) => self.on_holder_found(holder, context),
+            (Outcome::HolderFound(found), _) => self.on_holder_found(found, context),
             (Outcome::FileHashed { mark }, _) => self.on_file_hashed(mark, context),
             (Outcome::PartHashed { md5 }, StepDetail::HashPart(part)) => {
                 self.on_part_hashed(*part, md5, now)

@@ -7,7 +7,8 @@ use crate::engine::plan;
 use crate::engine::settings::DestinationSettings;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, ETag, Fact, NamePolicy, Now, ParkReason, PlaceHolder, RemoteFile, Stage,
+    ByteCount, ChangePolicy, ETag, EarlierVersion, Fact, NamePolicy, Now, ParkReason, PlaceFound,
+    PlaceHolder, RemoteFile, Stage,
 };
 
 /// Names tried under the policy `rename`.
@@ -36,6 +37,16 @@ enum Owner {
     Unknown,
     NoneOfOurs,
     Ours(Box<PlaceHolder>),
+    /// The same source left a version of itself there, unless something else is there by now.
+    Itself(Box<EarlierVersion>, Presence),
+}
+
+/// Whether the source of an earlier version was there all the time since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Unbroken,
+    /// It was disposed of, or its path was seen empty.
+    Broken,
 }
 
 impl NameMemory {
@@ -76,9 +87,19 @@ impl NameMemory {
         if let Owner::Ours(holder) = &self.owner { Some((**holder).clone()) } else { None }
     }
 
-    /// Returns whether what stands there must be looked at before anything is sent.
+    /// Returns the earlier version, if a file that was found is that.
+    fn earlier(&self, found: &RemoteFile) -> Option<(EarlierVersion, Presence)> {
+        match &self.owner {
+            Owner::Itself(earlier, presence) if earlier.is(found) => {
+                Some(((**earlier).clone(), *presence))
+            }
+            Owner::Unknown | Owner::NoneOfOurs | Owner::Ours(_) | Owner::Itself(..) => None,
+        }
+    }
+
+    /// Returns whether what is there must be looked at before anything is sent.
     pub(super) fn must_be_located(&self) -> bool {
-        self.is_met || self.is_ours()
+        self.is_met || matches!(self.owner, Owner::Ours(_) | Owner::Itself(..))
     }
 }
 
@@ -86,22 +107,26 @@ impl Upload {
     /// Returns the policy for a name that is taken. A sentinel describes its run as it is: it replaces the
     /// one before.
     fn name_policy(&self, settings: &DestinationSettings) -> NamePolicy {
-        if self.ticket.is_sentinel { NamePolicy::Overwrite } else { settings.when_name_taken }
+        if self.ticket.is_sentinel { NamePolicy::Overwrite } else { settings.policies.taken }
     }
 
     fn policy(&self, context: AnswerContext<'_>) -> NamePolicy {
         context.destination.map_or(NamePolicy::Park, |to| self.name_policy(to))
     }
 
-    /// Returns whether whatever stands under its name is replaced: never what belongs to another source of
-    /// ours.
+    /// Returns whether whatever is there under its name is replaced: never what belongs to another source
+    /// of ours.
     pub(crate) fn replaces(&self, settings: &DestinationSettings) -> bool {
-        self.name_policy(settings) == NamePolicy::Overwrite && !self.life.name.is_ours()
+        self.name_policy(settings) == NamePolicy::Overwrite
+            && !self.life.name.is_ours()
+            && self.state.supersedes.is_none()
     }
 
-    /// Returns the ETag of a damaged file of this upload, which is replaced.
-    pub(crate) fn damaged_file(&self) -> Option<&ETag> {
-        self.life.name.damaged.as_ref()
+    /// Returns the ETag of the file that is replaced: a damaged one of this upload, else the earlier
+    /// version of its source.
+    pub(crate) fn replaced_file(&self) -> Option<&ETag> {
+        let earlier = || self.state.supersedes.as_ref()?.etag.as_ref();
+        self.life.name.damaged.as_ref().or_else(earlier)
     }
 
     pub(crate) fn fill_place(&mut self) {
@@ -130,7 +155,10 @@ impl Upload {
         context: AnswerContext<'_>,
     ) -> Decision {
         self.life.name.damaged = None;
-        let Some(file) = found else { return self.go_ahead() };
+        let Some(file) = found else {
+            let decision = self.go_ahead();
+            return self.beside_none(decision);
+        };
         // What this very upload made there is no stranger's: the same content counts, another is damage.
         if let Some(maker) = file.maker.as_ref().filter(|maker| maker.token == self.token()) {
             if file.size == Some(self.size()) && file.mark.is_some() {
@@ -138,15 +166,21 @@ impl Upload {
             }
             return self.replace_own(maker.etag.clone());
         }
-        match &self.life.name.owner {
-            // Whose it is comes first, and then this again.
-            Owner::Unknown => return self.compare(file),
-            Owner::Ours(holder) => {
-                let holder = (**holder).clone();
-                return self.meet_ours(file, &holder, context);
-            }
-            Owner::NoneOfOurs => {}
+        // Whose it is comes first, and then this again.
+        if self.life.name.owner == Owner::Unknown {
+            return self.compare(file);
         }
+        if let Some(holder) = self.life.name.holder() {
+            return self.meet_ours(file, &holder, context);
+        }
+        if self.life.name.earlier(&file).is_some() {
+            return self.meet_earlier(file, context);
+        }
+        let decision = self.meet_stranger(file, context);
+        self.beside_none(decision)
+    }
+
+    fn meet_stranger(&mut self, file: RemoteFile, context: AnswerContext<'_>) -> Decision {
         match self.policy(context) {
             NamePolicy::Overwrite => self.go_ahead(),
             NamePolicy::Rename => self.rename(context.now),
@@ -159,6 +193,57 @@ impl Upload {
             }
             NamePolicy::SkipIfSame | NamePolicy::Park => {
                 Decision::park(ParkReason::NameTaken, name_taken(&file), context.now.wall)
+            }
+        }
+    }
+
+    /// The earlier version that was to be replaced is not there any more.
+    fn beside_none(&self, decision: Decision) -> Decision {
+        match self.state.supersedes {
+            Some(_) => decision.after(Fact::Superseding { earlier: None }),
+            None => decision,
+        }
+    }
+
+    /// An earlier version of the same file is there. The same content is complete.
+    fn meet_earlier(&mut self, file: RemoteFile, context: AnswerContext<'_>) -> Decision {
+        if file.size == Some(self.size()) {
+            if self.size().0 == 0 {
+                return Decision::present(file, context.now);
+            }
+            if file.mark.is_some() {
+                return self.compare(file);
+            }
+        }
+        self.follow_earlier(&file, context)
+    }
+
+    /// Decides what becomes of an earlier version with another content. It is replaced only where the
+    /// platform does that safely, where its source was there ever since, and never by nothing.
+    fn follow_earlier(&mut self, file: &RemoteFile, context: AnswerContext<'_>) -> Decision {
+        let now = context.now;
+        let Some((earlier, presence)) = self.life.name.earlier(file) else { return Decision::NONE };
+        let policy = context.destination.map_or(ChangePolicy::Park, |to| to.policies.changed);
+        let can_replace = context.traits().is_some_and(|traits| traits.replaces_by_etag)
+            && presence == Presence::Unbroken
+            && self.size().0 > 0
+            && file.etag.is_some();
+        match policy {
+            ChangePolicy::Replace if can_replace => {
+                self.life.doubt = Doubt::None;
+                let earlier = EarlierVersion { etag: file.etag.clone(), ..earlier };
+                if self.state.supersedes.as_deref() == Some(&earlier) {
+                    return Decision::NONE;
+                }
+                Decision::fact(Fact::Superseding { earlier: Some(earlier) })
+            }
+            ChangePolicy::Replace | ChangePolicy::KeepBoth => self.rename(now),
+            ChangePolicy::Park => {
+                let detail = format!(
+                    "file {} is the version of this file that upload {} sent",
+                    file.id, earlier.upload
+                );
+                Decision::park(ParkReason::NameTaken, detail, now.wall)
             }
         }
     }
@@ -181,14 +266,21 @@ impl Upload {
 
     pub(super) fn on_holder_found(
         &mut self,
-        holder: Option<PlaceHolder>,
+        found: PlaceFound,
         context: AnswerContext<'_>,
     ) -> Decision {
         if self.state.stage != Stage::Queued {
             return Decision::NONE;
         }
+        let presence = if found.was_absent { Presence::Broken } else { Presence::Unbroken };
+        // Of a sentinel, the newest is all that counts.
+        let earlier = found.earlier.filter(|_| !self.ticket.is_sentinel);
         let name = &mut self.life.name;
-        name.owner = holder.map_or(Owner::NoneOfOurs, |holder| Owner::Ours(Box::new(holder)));
+        name.owner = match (found.other, earlier) {
+            (Some(holder), _) => Owner::Ours(Box::new(holder)),
+            (None, Some(earlier)) => Owner::Itself(Box::new(earlier), presence),
+            (None, None) => Owner::NoneOfOurs,
+        };
         match name.found.take() {
             Some(file) => self.on_located(Some(file), context),
             None => Decision::NONE,
@@ -250,6 +342,9 @@ impl Upload {
             Some(file) if file.mark == Some(mark) => Decision::present(file, context.now),
             Some(RemoteFile { maker: Some(maker), .. }) if maker.token == self.token() => {
                 self.replace_own(maker.etag)
+            }
+            Some(file) if self.life.name.earlier(&file).is_some() => {
+                self.follow_earlier(&file, context)
             }
             Some(file) => match holder {
                 Some(holder) => self.differ_from_ours(&holder, context),
