@@ -358,9 +358,13 @@ CREATE TABLE runs (
     -- of any run of its name; zero when none has.
     first_ledger INTEGER NOT NULL DEFAULT 1 CHECK (first_ledger > 0),
     last_ledger INTEGER NOT NULL DEFAULT 0 CHECK (last_ledger >= 0),
+    -- Who closed it by hand, and what it waited for then: one marker or file a line.
+    closed_by TEXT,
+    closed_without TEXT,
     PRIMARY KEY (drop_name, run),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
-    CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL))
+    CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL)),
+    CHECK ((closed_by IS NULL) = (closed_without IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_newest ON runs (opened_at_ns DESC, run);
 

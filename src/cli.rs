@@ -6,6 +6,7 @@
 mod ask;
 mod bandwidth;
 mod check_config;
+mod close;
 mod demo;
 mod doctor;
 mod documents;
@@ -138,6 +139,8 @@ enum Command {
     Retry(orders::RetryArguments),
     /// Give uploads up; nothing is removed here, what was begun there is
     Abandon(orders::OrderArguments),
+    /// Close a run although its markers or listed files have not come; its receipt says so
+    Close(close::CloseArguments),
     /// Say or change how fast is sent
     Bandwidth(bandwidth::BandwidthArguments),
     /// Say or change which lines the running daemon logs
@@ -198,6 +201,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Resume(asked) => orders::resume(common, &asked),
         Command::Retry(asked) => orders::retry(common, &asked),
         Command::Abandon(asked) => orders::execute(common, Verb::Abandon, &asked),
+        Command::Close(asked) => close::execute(common, &asked),
         Command::Bandwidth(asked) => bandwidth::execute(common, &asked),
         Command::LogLevel(asked) => log_level::execute(common, &asked),
         Command::Verify(asked) => verify::execute(common, &asked),

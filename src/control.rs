@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{OrderChange, Scope, Verb};
+use crate::model::{ClosedByHand, DirectoryName, OrderChange, Scope, SourcePath, Verb};
 
 pub use client::ask;
 pub(crate) use client::reach;
@@ -46,6 +46,11 @@ pub enum ControlRequest {
     Order {
         verb: Verb,
         of: Vec<Scope>,
+    },
+    /// Close a run although its markers or listed files have not come.
+    Close {
+        drop: DirectoryName,
+        run: SourcePath,
     },
     /// Send to a destination's target what its former targets hold.
     Resend {
@@ -98,7 +103,10 @@ impl ControlRequest {
                 let why = || format!("a request holds at most {FILES_MAX} files, not {count}");
                 (count > FILES_MAX).then(why)
             }
-            Self::Resend { .. } | Self::Bandwidth { .. } | Self::LogLevel { .. } => None,
+            Self::Close { .. }
+            | Self::Resend { .. }
+            | Self::Bandwidth { .. }
+            | Self::LogLevel { .. } => None,
         }
     }
 }
@@ -123,6 +131,8 @@ pub enum Reply {
     },
     /// What former targets hold is sent again.
     Resending,
+    /// The run is closed.
+    Closed(ClosedByHand),
     LogLevel(String),
     /// It was not done, and why.
     Refused(String),

@@ -202,6 +202,7 @@ fn first_line_owner(path: &Path) -> Option<(String, Option<SourcePath>)> {
             Some((line.source.drop.clone(), line.source.run()))
         }
         LineBody::RunCompleted(line) => Some((line.drop.clone(), line.run())),
+        LineBody::ClosedByHand(line) => Some((line.drop.clone(), line.run())),
         LineBody::Exported(_) | LineBody::Other { .. } => None,
     }
 }

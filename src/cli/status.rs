@@ -223,6 +223,7 @@ fn run_json(run: &RunShown) -> Value {
         "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,
         "late_file_count": row.late_count(), "completion_count": row.generation,
         "given_up_count": row.given_up_count,
+        "closed_by_hand": row.closed_by_hand,
         "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
         "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
@@ -384,7 +385,9 @@ fn run_line(run: &Run) -> Vec<String> {
         (0, Some(RunState::Open) | None) => String::new(),
         (count, _) => format!("{count} parked"),
     };
-    vec![name, there, note]
+    let by_hand = run.closed_by.as_ref();
+    let by_hand = by_hand.map(|by| format!("{note}; closed by hand ({by})"));
+    vec![name, there, by_hand.unwrap_or(note)]
 }
 
 fn line(upload: &UploadShown) -> Vec<String> {

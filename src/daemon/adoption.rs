@@ -20,9 +20,10 @@ use std::path::Path;
 use self::lines::{facts, is_same, moment, opened_run, written};
 use crate::config::Config;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fact, Fingerprint, KnownLedger,
-    LedgerFinding, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record, RootIdentity,
-    RunOutcome, RunRow, RunState, Target, TargetAddress, TargetId, UploadId, WallTime, WrittenLine,
+    Admission, ByteCount, ClosedByHand, DestinationName, DirectoryName, Fact, Fingerprint,
+    KnownLedger, LedgerFinding, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record,
+    RootIdentity, RunOutcome, RunRow, RunState, Target, TargetAddress, TargetId, UploadId,
+    WallTime, WrittenLine,
 };
 use crate::receipt;
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
@@ -197,7 +198,7 @@ impl Adoption<'_> {
                     }
                     run = self.completed(&completed, &line, &written)?.or(run);
                 }
-                Ok(LineBody::Exported(_) | LineBody::Other { .. }) => {}
+                Ok(LineBody::Exported(_) | LineBody::ClosedByHand(_) | LineBody::Other { .. }) => {}
                 Err(fault) => self.fault(name.as_str(), &fault),
             }
             last = Some(written);
@@ -386,6 +387,8 @@ impl Adoption<'_> {
         self.adopted.runs += 1;
         let is_success = row.outcome.as_ref().is_none_or(|outcome| outcome.is_success);
         let outcome = said.outcome.clone().map(|word| RunOutcome { word, is_success });
+        let by_hand = said.forced_by.clone();
+        let by_hand = by_hand.map(|by| ClosedByHand { by, missing: Vec::new() });
         Ok(Some(RunRow {
             state: RunState::Completed,
             reason: None,
@@ -398,6 +401,7 @@ impl Adoption<'_> {
             completed_at: Some(at),
             receipt: Some(written.line.clone()),
             outcome: outcome.or_else(|| row.outcome.clone()),
+            closed_by_hand: row.closed_by_hand.clone().or(by_hand),
             ..row
         }))
     }

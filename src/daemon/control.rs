@@ -145,6 +145,11 @@ impl Daemon {
         };
         let (verb, of) = match request {
             ControlRequest::Order { verb, of } => (verb, of),
+            ControlRequest::Close { drop, run } => {
+                tracing::info!("user {user} orders: close {drop}/{run}");
+                let order = Order::Close { drop, run, by: format!("uid {user}") };
+                return self.order(order, WaitingRequest { answer, left_out: Vec::new() });
+            }
             ControlRequest::Resend { to } => {
                 let to = DestinationName::new(to);
                 let destination = Shown(to.as_str());
@@ -223,6 +228,8 @@ fn reply_of(answered: OrderAnswer, left_out: Vec<(String, String)>) -> Reply {
     match answered {
         OrderAnswer::Changed(changes) => Reply::Changed(changes),
         OrderAnswer::Resending => Reply::Resending,
+        OrderAnswer::Closed(Ok(closed)) => Reply::Closed(closed),
+        OrderAnswer::Closed(Err(why)) => Reply::Refused(format!("it {why}")),
         OrderAnswer::HandedIn(files) => {
             let handed = files.into_iter().map(|(path, upload)| Handed {
                 path: format!("/{path}"),

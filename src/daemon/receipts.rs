@@ -20,8 +20,8 @@ use crate::model::{
     SourcePath, Stage, TargetAddress, UploadId, WallTime, WrittenLine,
 };
 use crate::receipt::line::{
-    ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof, LineSource,
-    LineTarget, RunCompletedLine, UploadLine, WholeFileDigests, path_texts,
+    ClosedByHandLine, ExportedLine, LineBody, LineCourse, LineDestination, LinePart, LineProof,
+    LineSource, LineTarget, RunCompletedLine, UploadLine, WholeFileDigests, path_texts,
 };
 use crate::receipt::place::LedgerName;
 use crate::receipt::{Appender, LedgerRows, WantedLine, WantedLines};
@@ -164,8 +164,9 @@ fn wanted_of(rows: &Snapshot, subject: &LineSubject) -> Result<WantedLines, Fail
             let row = rows.run(drop, run).map_err(local)?;
             let row = row.ok_or_else(|| local(format!("run {run} has no row")))?;
             let ledger = LedgerName::of_run(drop.as_str(), run).numbered(row.ledgers.first);
-            let completed = Box::new(completed_of(&row, *generation));
-            Ok(WantedLines { ledger, what: WantedLine::RunCompleted(completed) })
+            let line = Box::new(completed_of(&row, *generation));
+            let closed = closed_by_hand_of(&row);
+            Ok(WantedLines { ledger, what: WantedLine::RunCompleted { line, closed } })
         }
     }
 }
@@ -200,7 +201,22 @@ fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
         opened_at: Some(row.opened_at),
         closed_at: row.closed_at,
         outcome: row.outcome.as_ref().map(|outcome| outcome.word.clone()),
+        forced_by: row.closed_by_hand.as_ref().map(|closed| closed.by.clone()),
     }
+}
+
+/// Returns that a run was closed by hand, where it has not been completed since then.
+fn closed_by_hand_of(row: &RunRow) -> Option<ClosedByHandLine> {
+    let closed = row.closed_by_hand.clone().filter(|_| row.completed_at <= row.closed_at)?;
+    let (run, run_bytes) = path_texts(&row.name);
+    Some(ClosedByHandLine {
+        drop: row.drop.as_str().to_owned(),
+        run,
+        run_bytes,
+        by: closed.by,
+        missing: closed.missing,
+        closed_at: row.closed_at,
+    })
 }
 
 fn exported_of(detail: &Detail) -> Option<ExportedLine> {

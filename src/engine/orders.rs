@@ -1,4 +1,4 @@
-//! What operators order: pause, resume, retry, abandon, resend, hand files in.
+//! What operators order: pause, resume, retry, abandon, close, resend, hand files in.
 //!
 //! An order is an event ([`super::Event::Ordered`]), its answer an effect ([`Effect::Answer`]) behind the
 //! commit of what it changed.
@@ -25,8 +25,8 @@ use super::ticket::Ticket;
 use super::transfers::{Transfers, Upload};
 use super::turn::Turn;
 use crate::model::{
-    Catalogued, DestinationName, DirectoryName, Hold, OrderChange, OrderRecord, Record, Scope,
-    SourcePath, Standing, UploadId, Verb, WallTime,
+    Catalogued, ClosedByHand, DestinationName, DirectoryName, Hold, OrderChange, OrderRecord,
+    Record, Scope, SourcePath, Standing, UploadId, Verb, WallTime,
 };
 
 /// Names one order, so that its answer finds the operator who gave it.
@@ -41,6 +41,13 @@ pub enum Order {
         /// What is to be done.
         verb: Verb,
         scopes: Vec<Scope>,
+    },
+    /// Closes a run although its markers or listed files have not come.
+    Close {
+        drop: DirectoryName,
+        run: SourcePath,
+        /// Who orders it, as it stands in the receipt.
+        by: String,
     },
     /// Sends to a destination's target what its former targets hold, as far as the sources are here.
     Resend { to: DestinationName },
@@ -64,6 +71,8 @@ pub enum OrderAnswer {
     HandedIn(Vec<(SourcePath, Option<UploadId>)>),
     /// No destination has this name.
     UnknownDestination(DestinationName),
+    /// A run is closed; or why not.
+    Closed(Result<ClosedByHand, String>),
 }
 
 /// What operators ordered and is not over.

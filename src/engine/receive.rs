@@ -124,6 +124,13 @@ impl Engine {
                 };
                 OrderAnswer::Changed(scopes.into_iter().map(change).collect())
             }
+            Order::Close { drop, run, by } => {
+                let close =
+                    |i: &mut Intake, turn: &mut IntakeTurn<'_>| i.close_by_hand(&run, by, turn);
+                let closed = self.with_intake(&drop, turn, close);
+                let closed = closed.unwrap_or(Err("is no drop directory that is configured"));
+                OrderAnswer::Closed(closed.map_err(str::to_owned))
+            }
             Order::Resend { to } | Order::HandIn { to, .. } if !self.scene().is_configured(&to) => {
                 OrderAnswer::UnknownDestination(to)
             }

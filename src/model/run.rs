@@ -13,6 +13,7 @@ use super::bytes::ByteCount;
 use super::file::{Fingerprint, SourcePath};
 use super::id::{DirectoryName, UploadId};
 use super::ledger::{LedgerNumbers, LineRef};
+use super::shown::Shown;
 use super::time::WallTime;
 use super::words::words;
 
@@ -139,6 +140,25 @@ impl RunReading {
     }
 }
 
+/// The order that closed a run whose markers or listed files had not come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedByHand {
+    /// Who ordered it: `uid 1000`.
+    pub by: String,
+    /// What the run waited for; the first few.
+    pub missing: Vec<String>,
+}
+
+impl std::fmt::Display for ClosedByHand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "closed by hand ({})", self.by)?;
+        match self.missing.is_empty() {
+            true => Ok(()),
+            false => write!(f, " without {}", Shown(&self.missing.join(", "))),
+        }
+    }
+}
+
 /// How a run ended, by its own word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {
@@ -170,6 +190,8 @@ pub struct RunRow {
     pub receipt: Option<LineRef>,
     pub ledgers: LedgerNumbers,
     pub outcome: Option<RunOutcome>,
+    /// None where its markers closed it, or want of change.
+    pub closed_by_hand: Option<ClosedByHand>,
 }
 
 impl RunRow {
@@ -191,6 +213,7 @@ impl RunRow {
             receipt: None,
             ledgers: LedgerNumbers::default(),
             outcome: None,
+            closed_by_hand: None,
         }
     }
 

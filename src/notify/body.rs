@@ -36,6 +36,7 @@ pub fn body(notice: &Notice) -> Value {
         NoticeKind::RunCompleted => {
             let names = facts.destinations.iter().map(DestinationName::as_str);
             body["destinations"] = names.collect::<Vec<_>>().into();
+            body["closed_by_hand"] = facts.detail.as_deref().into();
             body["outcome"] = facts.outcome.as_ref().map(|outcome| &*outcome.word).into();
             let is_success = facts.outcome.as_ref().map(|outcome| outcome.is_success);
             body["outcome_is_success"] = is_success.into();
@@ -165,6 +166,9 @@ fn completed_text(facts: &NoticeFacts, drop: &str) -> String {
     }
     if given_up > 0 {
         text += &format!("; uploads given up by an operator: {given_up}");
+    }
+    if let Some(closed) = &facts.detail {
+        text += &format!("; it was {closed}");
     }
     if let Some(outcome) = &facts.outcome {
         text += &format!("; the run ended as {}", outcome.word);

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::ledger::{LedgerFault, LedgerLine, LedgerReader, LineStamp, shortfall};
-use super::line::{ExportedLine, LineBody, RunCompletedLine, UploadLine};
+use super::line::{ClosedByHandLine, ExportedLine, LineBody, RunCompletedLine, UploadLine};
 use super::place::{LedgerName, torn_path};
 use super::{make_durable, sync};
 use crate::model::{
@@ -46,7 +46,11 @@ pub enum WantedLine {
         /// Where it was exported to, if anywhere: a line of its own behind that of the upload.
         exported: Option<ExportedLine>,
     },
-    RunCompleted(Box<RunCompletedLine>),
+    RunCompleted {
+        line: Box<RunCompletedLine>,
+        /// That it was closed by hand: a line of its own before it.
+        closed: Option<ClosedByHandLine>,
+    },
 }
 
 /// What the rows know, as the appender asks for it.
@@ -79,6 +83,8 @@ struct LedgerEnd {
     adopted: BTreeMap<UploadId, AdoptedLine>,
     /// The last line, where it says that the run is complete.
     completed: Option<(RunCompletedLine, LineRef)>,
+    /// The last line that says that its run was closed by hand.
+    closed: Option<ClosedByHandLine>,
     /// The directory does not hold its name for certain.
     is_new: bool,
     /// The ledger before it that was found damaged, and is not reported yet.
@@ -272,6 +278,7 @@ impl LedgerEnd {
             left: None,
             adopted: BTreeMap::new(),
             completed: None,
+            closed: None,
             is_new: true,
             damaged: None,
         }
@@ -314,6 +321,7 @@ impl LedgerEnd {
                 }
             }
             LineBody::RunCompleted(completed) => self.completed = Some((*completed, at)),
+            LineBody::ClosedByHand(closed) => self.closed = Some(*closed),
             LineBody::Other { .. } => {}
         }
         Ok(())
@@ -336,14 +344,19 @@ impl LedgerEnd {
                 }
                 at
             }
-            WantedLine::RunCompleted(completed) => {
+            WantedLine::RunCompleted { line, closed } => {
                 if let Some((there, at)) = &self.completed
-                    && there == &**completed
+                    && there == &**line
                 {
                     return at.clone();
                 }
-                let at = self.write(&LineBody::RunCompleted(completed.clone()), stamp, out);
-                self.completed = Some(((**completed).clone(), at.clone()));
+                if let Some(closed) = closed.as_ref().filter(|it| self.closed.as_ref() != Some(it))
+                {
+                    self.write(&LineBody::ClosedByHand(Box::new(closed.clone())), stamp, out);
+                    self.closed = Some(closed.clone());
+                }
+                let at = self.write(&LineBody::RunCompleted(line.clone()), stamp, out);
+                self.completed = Some(((**line).clone(), at.clone()));
                 at
             }
         }

@@ -50,6 +50,7 @@ pub enum LineBody {
     FoundAgain(Box<UploadLine>),
     Exported(ExportedLine),
     RunCompleted(Box<RunCompletedLine>),
+    ClosedByHand(Box<ClosedByHandLine>),
     /// A kind that this version reads and does not write, or does not know.
     Other {
         kind: String,
@@ -271,9 +272,37 @@ pub struct RunCompletedLine {
     /// How the run ended, by its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+    /// Who closed it by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_by: Option<String>,
+}
+
+/// A run was closed by an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClosedByHandLine {
+    pub drop: String,
+    /// The run's path as people read it.
+    pub run: String,
+    /// Its bytes in base64, where the text is not the name to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_bytes: Option<String>,
+    /// Who ordered it.
+    pub by: String,
+    /// Markers and listed files that had not come; the first few.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub closed_at: Option<WallTime>,
 }
 
 impl RunCompletedLine {
+    /// Returns the run's path; `None` when the line's `run_bytes` is no base64.
+    pub fn run(&self) -> Option<SourcePath> {
+        path_of(&self.run, self.run_bytes.as_deref())
+    }
+}
+
+impl ClosedByHandLine {
     /// Returns the run's path; `None` when the line's `run_bytes` is no base64.
     pub fn run(&self) -> Option<SourcePath> {
         path_of(&self.run, self.run_bytes.as_deref())
@@ -302,6 +331,7 @@ impl LineBody {
             Self::FoundAgain(_) => LineKind::FoundAgain.as_str(),
             Self::Exported(_) => LineKind::Exported.as_str(),
             Self::RunCompleted(_) => LineKind::RunCompleted.as_str(),
+            Self::ClosedByHand(_) => LineKind::ClosedByHand.as_str(),
             Self::Other { kind, .. } => kind,
         }
     }
@@ -310,7 +340,10 @@ impl LineBody {
     pub fn upload(&self) -> Option<&UploadLine> {
         match self {
             Self::Upload(line) | Self::FoundAgain(line) => Some(line),
-            Self::Exported(_) | Self::RunCompleted(_) | Self::Other { .. } => None,
+            Self::Exported(_)
+            | Self::RunCompleted(_)
+            | Self::ClosedByHand(_)
+            | Self::Other { .. } => None,
         }
     }
 
@@ -325,6 +358,7 @@ impl LineBody {
             }
             Self::Exported(line) => write_members(out, line),
             Self::RunCompleted(line) => write_members(out, line),
+            Self::ClosedByHand(line) => write_members(out, line),
             Self::Other { members, .. } => write_members(out, members),
         }
     }
@@ -341,13 +375,10 @@ impl LineBody {
             Some(LineKind::RunCompleted) => {
                 Ok(Self::RunCompleted(Box::new(serde_json::from_slice(text)?)))
             }
-            Some(
-                LineKind::Superseded
-                | LineKind::ClosedByHand
-                | LineKind::Renamed
-                | LineKind::Handover,
-            )
-            | None => {
+            Some(LineKind::ClosedByHand) => {
+                Ok(Self::ClosedByHand(Box::new(serde_json::from_slice(text)?)))
+            }
+            Some(LineKind::Superseded | LineKind::Renamed | LineKind::Handover) | None => {
                 let mut members: serde_json::Map<String, serde_json::Value> =
                     serde_json::from_slice(text)?;
                 for common in ["kind", "seq", "prev", "at", "host", "version", "sha256"] {

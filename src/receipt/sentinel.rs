@@ -162,7 +162,8 @@ fn begin(
         "schema": 2, "drop": line.drop, "name": run.to_string(), "generation": line.wave,
         "outcome": line.outcome, "opened_at": line.opened_at.map(rfc3339),
         "closed_at": line.closed_at.map(rfc3339), "late_file_count": line.late_file_count,
-        "given_up_count": line.given_up_count, "dropferry_version": env!("CARGO_PKG_VERSION"),
+        "given_up_count": line.given_up_count, "forced_by": line.forced_by,
+        "dropferry_version": env!("CARGO_PKG_VERSION"),
         "ledger": {
             "name": completed.ledger.as_str(), "count": completed.seq,
             "sha256": Hex(&completed.sha256).to_string(),

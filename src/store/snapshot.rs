@@ -198,7 +198,7 @@ impl Snapshot {
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
         let sql = format!(
             "SELECT drop_name, run, destination, upload_count, completed_count, parked_count, \
-            state, reason, ifnull(given_up_count, 0) FROM run_tallies \
+            state, reason, ifnull(given_up_count, 0), closed_by FROM run_tallies \
             LEFT JOIN runs USING (drop_name, run) WHERE upload_count > 0 AND {} \
             ORDER BY newest_id DESC LIMIT 20",
             self.selection.of_run_tallies()
@@ -215,6 +215,7 @@ impl Snapshot {
                 state,
                 reason: row.get(7)?,
                 given_up_count: rows::unsigned_at(row, 8)?,
+                closed_by: row.get(9)?,
             })
         };
         self.list(&sql, read).map_err(|source| self.failed(source))

@@ -176,6 +176,7 @@ fn every_order_without_a_daemon_ends_with_the_same_code() {
         &["resume", "--all"],
         &["retry", "17"],
         &["abandon", "lab/run"],
+        &["close", "lab/run"],
         &["upload", "config.toml", "--to", "to-sevenbridges"],
         &["bandwidth"],
         &["log-level"],

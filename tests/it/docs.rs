@@ -1,7 +1,7 @@
 //! The command lines of the documents, run as they stand there.
 //!
 //! A line of a shell block that begins with `dropferry` is run against a daemon with the names that the
-//! documents use, and must succeed. Commands that do not end are asked for their help. Those of other
+//! documents use, and must succeed. Commands that do not end, or need a run that waits, are asked for their help. Those of other
 //! programs are read by the shell; what they do to a service is shown where there is one.
 
 use std::fs;
@@ -10,8 +10,8 @@ use std::process::Command;
 
 use super::stage::{Options, Stage, noise, until};
 
-/// Commands that go on until they are stopped.
-const ENDLESS: [&str; 4] = ["run", "sandbox", "demo", "--watch"];
+/// Commands that go on until they are stopped, and one that needs a run which waits.
+const ONLY_HELP: [&str; 5] = ["run", "sandbox", "demo", "--watch", "close"];
 
 struct Line {
     place: String,
@@ -84,14 +84,14 @@ fn every_command_of_ours_runs_as_it_is_written() {
     fs::write(&elsewhere, b"hand me in").expect("written");
     let mut count = 0;
     for line in pages().iter().flat_map(|page| lines(page)) {
-        let is_endless = line.text.split(' ').any(|word| ENDLESS.contains(&word));
+        let is_help = line.text.split(' ').any(|word| ONLY_HELP.contains(&word));
         let text = line
             .text
             .replace("/data/elsewhere/report.pdf", &elsewhere.display().to_string())
             .replace("/data/novaseq", &stage.drop().display().to_string())
             .replace("127.0.0.1:8377", &address);
         let text = match text.strip_prefix("dropferry ") {
-            Some(_) if is_endless => format!("{text} --help"),
+            Some(_) if is_help => format!("{text} --help"),
             Some(_) => text,
             None if text.starts_with("curl ") => text,
             None => continue,

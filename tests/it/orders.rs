@@ -142,6 +142,54 @@ fn what_is_parked_is_tried_again_when_told() {
     stage.assert_all_there();
 }
 
+/// An instrument that crashed never writes its marker; the files it held back are sent after `close`.
+#[test]
+fn a_run_whose_marker_never_comes_is_closed_by_hand_and_says_so() {
+    let mut stage = Stage::new(Options {
+        drop: "profile = \"illumina\"\nquiet_period = \"50ms\"\nscan_interval = \"300ms\"",
+        ..Options::default()
+    });
+    let name = "260301_A00123_0001_AHXX";
+    stage.write(&format!("{name}/RunInfo.xml"), b"<RunInfo><Run Id=\"x\"/></RunInfo>");
+    stage.write(&format!("{name}/InterOp/a.bin"), b"held");
+    stage.write("alone.txt", b"a file");
+    stage.start();
+    stage.until_count("completed", 2);
+    let run = |stage: &Stage| {
+        let runs = stage.status()["runs"].as_array().expect("a list").clone();
+        runs.into_iter().find(|run| run["name"] == name)
+    };
+    until("it says what it waits for", || {
+        let said = run(&stage)?["reason"].to_string();
+        said.contains("CopyComplete.txt").then_some(())
+    });
+    let refused = |word: &str, why: &str| {
+        let output = stage.output("close", &[word]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{word}: {said}");
+        assert!(said.contains(why), "{word}: {said}");
+    };
+    refused("alone.txt", "is no run of a directory");
+    refused("lab", "is no run of a directory");
+    let told = stage.ask("close", &[name]);
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    let closed = format!("closed by hand ({uid}) without CopyComplete.txt");
+    assert!(told.starts_with(&format!("lab/{name} is {closed}")), "{told}");
+    stage.until_count("completed", 3);
+    until("it is completed", || run(&stage).filter(|run| run["state"] == "completed"));
+    refused(name, "is completed already");
+    let by_hand = json!({"by": uid, "missing": ["CopyComplete.txt"]});
+    assert_eq!(run(&stage).expect("it is there")["closed_by_hand"], by_hand);
+    let lines = stage.lines();
+    let at = lines.iter().position(|line| line["kind"] == "closed-by-hand").expect("a line");
+    let (by_hand, completed) = (&lines[at], &lines[at + 1]);
+    assert_eq!((&by_hand["run"], &completed["kind"]), (&json!(name), &json!("run-completed")));
+    assert_eq!((&by_hand["by"], &by_hand["missing"][0]), (&json!(uid), &json!("CopyComplete.txt")));
+    assert_eq!(completed["forced_by"], json!(uid));
+    let told = stage.ask("status", &[]);
+    assert!(told.contains(&format!("closed by hand ({uid})")), "{told}");
+}
+
 #[test]
 fn the_socket_is_for_its_group_and_nobody_listens_without_a_daemon() {
     let mut stage = stopped();

@@ -383,7 +383,7 @@ fn a_page_of_a_run_says_all_of_it_and_nothing_in_it_is_obeyed() {
         ("upload", file(1, odd, HELLO, "")),
         ("upload", retried),
         ("exported", r#""id":3,"volume":"lab/archive","location":"c","job":"j1","exported_at":"2026-11-29T10:00:00Z""#.into()),
-        ("closed-by-hand", r#""by":"root","missing":["RTAComplete.txt"]"#.into()),
+        ("closed-by-hand", r#""drop":"lab","run":"run1","by":"root","missing":["RTAComplete.txt"]"#.into()),
         ("run-completed", completed.into()),
     ]);
     let ledgers = Ledgers::new(&[("lab/run1.jsonl", &lines.concat())]);
@@ -401,7 +401,7 @@ fn a_page_of_a_run_says_all_of_it_and_nothing_in_it_is_obeyed() {
         "Versions that were replaced later",
         &"1".repeat(32),
         "lab/archive",
-        "1 closed-by-hand",
+        "closed by hand (root) without RTAComplete.txt",
         "MD5 5d41402abc4b2a76b9719d911017c592",
         sha256_of(&lines[5]),
         "dropferry receipts lab/run1 --check --head",

@@ -119,7 +119,7 @@ fn a_word_that_means_nothing_or_several_things_is_refused_with_names() {
         ("99999", "99999 is no upload"),
     ] {
         for command in
-            ["status", "show", "verify", "receipts", "pause", "resume", "retry", "abandon"]
+            ["status", "show", "verify", "receipts", "pause", "resume", "retry", "abandon", "close"]
         {
             let output = stage.output(command, &[word]);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();

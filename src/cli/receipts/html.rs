@@ -165,6 +165,7 @@ impl RunPage<'_> {
             ("Last file verified", course.verified_at),
         ];
         facts.extend(moments.into_iter().filter_map(|(name, at)| Some((name, rfc3339(at?)))));
+        facts.extend(summary.closings.iter().map(|text| ("Closed by hand", text.clone())));
         facts.extend(summary.completions.iter().map(|text| ("Completed", text.clone())));
         let outcome = completed.and_then(|run| run.outcome.clone());
         facts.extend(outcome.map(|word| ("It ended as", word)));

@@ -117,6 +117,7 @@ fn status() -> Status {
 fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
     Run {
         given_up_count: 0,
+        closed_by: None,
         drop: "novaseq".into(),
         name: SourcePath::from_bytes(name),
         destination: "cavatica".into(),

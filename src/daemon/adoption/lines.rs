@@ -17,6 +17,7 @@ pub(super) fn opened_run(body: &LineBody, at: WallTime) -> Option<RunRow> {
             (&line.source.drop, line.source.run()?)
         }
         LineBody::RunCompleted(line) => (&line.drop, line.run()?),
+        LineBody::ClosedByHand(line) => (&line.drop, line.run()?),
         LineBody::Upload(_)
         | LineBody::FoundAgain(_)
         | LineBody::Exported(_)

@@ -8,8 +8,8 @@ use super::files::Closeness;
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, Closing, Fingerprint, LineRef, Monotonic, Now, Place, Role, RunReading, RunRow,
-    RunState, RunTally, SourcePath, Start, UploadId,
+    ByteCount, ClosedByHand, Closing, Fingerprint, LineRef, Monotonic, Now, Place, Role,
+    RunReading, RunRow, RunState, RunTally, SourcePath, Start, UploadId,
 };
 
 /// Markers of one run that are remembered by path; more than any sequencer writes.
@@ -337,9 +337,34 @@ impl TrackedRun {
         }
     }
 
+    /// Closes it by an order. Its files still wait until they are quiet.
+    ///
+    /// # Errors
+    /// Why it is not closed by that.
+    pub(super) fn close_by_hand(
+        &mut self,
+        by: String,
+        now: Now,
+    ) -> Result<ClosedByHand, &'static str> {
+        match self.row.state {
+            RunState::Open => {}
+            RunState::Closed => return Err("is closed already: its files are being sent"),
+            RunState::Completed => return Err("is completed already"),
+            RunState::Gone => return Err("is not there: it was removed before it was completed"),
+        }
+        let there = self.scans.last.map_or(0, |last| last.markers);
+        let marker = (!self.has_markers(there)).then(|| self.reading.waits_for.clone());
+        let missing = marker.into_iter().chain(self.reading.missing.clone()).collect();
+        let closed = ClosedByHand { by, missing };
+        self.close(now);
+        self.row.closed_by_hand = Some(closed.clone());
+        Ok(closed)
+    }
+
     pub(super) fn close(&mut self, now: Now) {
         self.row.state = RunState::Closed;
         self.row.reason = None;
+        self.row.closed_by_hand = None;
         self.row.closed_at = Some(now.wall);
         self.row.closed_file_count = self.row.file_count;
         self.scans.is_seen_closed = false;

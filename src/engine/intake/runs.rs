@@ -24,8 +24,8 @@ use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
-    FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState, SourcePath,
-    UnchangedFiles,
+    ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState,
+    SourcePath, UnchangedFiles,
 };
 
 /// See the module's head.
@@ -262,6 +262,19 @@ impl Runs {
         }
         write_row(run, turn);
         wants
+    }
+
+    /// Closes a run by an order. What it held back is found by a scan.
+    pub(super) fn close_by_hand(
+        &mut self,
+        name: &SourcePath,
+        by: String,
+        turn: &mut IntakeTurn<'_>,
+    ) -> Result<ClosedByHand, &'static str> {
+        let run = self.tracked.get_mut(name).ok_or("is no run of a directory")?;
+        let closed = run.close_by_hand(by, turn.now())?;
+        write_row(run, turn);
+        Ok(closed)
     }
 
     /// Receives what a run says of itself.

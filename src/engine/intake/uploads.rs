@@ -6,7 +6,9 @@ use crate::engine::dispatch::{Dispatch, ToNotices};
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
-use crate::model::{DestinationName, Fingerprint, Now, PathDigest, RunRow, SourcePath, UploadId};
+use crate::model::{
+    ClosedByHand, DestinationName, Fingerprint, Now, PathDigest, RunRow, SourcePath, UploadId,
+};
 
 impl Intake {
     /// Returns the uploads that a file which is handed in for a destination ends: those of other versions of
@@ -24,6 +26,18 @@ impl Intake {
             Some(_) => Some(Vec::new()),
             None => Some(self.files.known().live(path)),
         }
+    }
+
+    /// Closes a run by an order.
+    pub(in crate::engine) fn close_by_hand(
+        &mut self,
+        run: &SourcePath,
+        by: String,
+        turn: &mut IntakeTurn<'_>,
+    ) -> Result<ClosedByHand, &'static str> {
+        let closed = self.runs.close_by_hand(run, by, turn)?;
+        self.scans.want(turn.now().monotonic);
+        Ok(closed)
     }
 
     /// Notes that a file was admitted for a destination.

@@ -148,6 +148,7 @@ impl Message {
             destinations: destinations.to_vec(),
             name: row.name.to_string(),
             outcome: row.outcome.clone(),
+            detail: row.closed_by_hand.as_ref().map(ToString::to_string),
             ledger: row.receipt.clone(),
             ..NoticeFacts::default()
         };

@@ -51,6 +51,7 @@ impl State {
         let id = |body: LineBody| match &body {
             LineBody::RunCompleted(line) => -i64::from(line.wave),
             LineBody::Exported(line) => 1000 + line.id.0,
+            LineBody::ClosedByHand(_) => 0,
             LineBody::Upload(_) | LineBody::FoundAgain(_) | LineBody::Other { .. } => {
                 body.upload().unwrap().source.id.0
             }
@@ -107,8 +108,10 @@ fn completed(wave: u32) -> WantedLines {
         opened_at: None,
         closed_at: None,
         outcome: None,
+        forced_by: None,
     };
-    WantedLines { ledger: run(), what: WantedLine::RunCompleted(Box::new(line)) }
+    let what = WantedLine::RunCompleted { line: Box::new(line), closed: None };
+    WantedLines { ledger: run(), what }
 }
 
 fn append(life: &mut Appender, wanted: WantedLines, rows: &Rows) -> WrittenLine {

@@ -4,7 +4,8 @@ use rusqlite::Row;
 
 use super::{Result, damaged, read_line, unsigned};
 use crate::model::{
-    ByteCount, DirectoryName, LedgerNumbers, RunOutcome, RunRow, RunState, SourcePath, WallTime,
+    ByteCount, ClosedByHand, DirectoryName, LedgerNumbers, RunOutcome, RunRow, RunState,
+    SourcePath, WallTime,
 };
 
 pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
@@ -12,6 +13,8 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
     let time = |column| -> Result<_> { Ok(row.get::<_, Option<i64>>(column)?.map(WallTime)) };
     let outcome: Option<String> = row.get("outcome")?;
     let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
+    let missing: Option<String> = row.get("closed_without")?;
+    let by_hand = row.get::<_, Option<String>>("closed_by")?.zip(missing);
     Ok(RunRow {
         drop: DirectoryName::new(row.get::<_, String>("drop_name")?),
         name: SourcePath::from_bytes(row.get_ref("run")?.as_blob()?),
@@ -28,5 +31,9 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
         receipt: read_line(row)?,
         ledgers: LedgerNumbers { first: row.get("first_ledger")?, last: row.get("last_ledger")? },
         outcome: outcome.map(|word| RunOutcome { word, is_success }),
+        closed_by_hand: by_hand.map(|(by, missing)| ClosedByHand {
+            by,
+            missing: missing.lines().map(str::to_owned).collect(),
+        }),
     })
 }

@@ -78,6 +78,8 @@ pub struct Run {
     pub reason: Option<String>,
     /// Uploads of it that an operator gave up.
     pub given_up_count: u64,
+    /// Who closed it by hand.
+    pub closed_by: Option<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,9 @@
 
 use dropferry::testing::engine::event::Event;
 use dropferry::testing::engine::orders::{Order, OrderAnswer, OrderId};
-use dropferry::testing::model::{OrderChange, Scope, Stage, UploadId, Verb};
+use dropferry::testing::model::{
+    ClosedByHand, DirectoryName, OrderChange, RunState, Scope, SourcePath, Stage, UploadId, Verb,
+};
 
 use super::check;
 use super::crashes::{each_crash, told};
@@ -21,7 +23,8 @@ impl World {
             OrderAnswer::Changed(changes) => changes,
             other @ (OrderAnswer::Resending
             | OrderAnswer::HandedIn(_)
-            | OrderAnswer::UnknownDestination(_)) => {
+            | OrderAnswer::UnknownDestination(_)
+            | OrderAnswer::Closed(_)) => {
                 panic!("the answer to another order: {other:?}")
             }
         }
@@ -79,6 +82,45 @@ fn a_pause_holds_over_a_crash_and_a_resume_loses_nothing() {
     assert!(points > 100, "only {points} points");
 }
 
+/// A run that waits for a marker which never comes, closed by hand, with a crash behind every effect after it.
+#[test]
+fn a_run_that_is_closed_by_hand_is_completed_with_one_line_that_says_so() {
+    let mut world = world(3);
+    world.settings.drops[0].closing.quiet = std::time::Duration::from_hours(10_000);
+    let (drop, run) = (DirectoryName::new("drop"), SourcePath::from_bytes(b"run"));
+    let close = || {
+        let (drop, run, by) = (drop.clone(), run.clone(), "uid 7".to_owned());
+        Order::Close { drop, run, by }
+    };
+    let mut life = world.start();
+    let is_refused = |answer: &OrderAnswer| matches!(answer, OrderAnswer::Closed(Err(_)));
+    assert!(is_refused(&world.give(&mut life, close())), "it is not known yet");
+    let row = |world: &World| world.rows().run(&drop, &run).expect("it can be read");
+    while row(&world).is_none() {
+        assert_ne!(world.step(&mut life), Step::Quiet, "it is seen");
+    }
+    let answer = world.give(&mut life, close());
+    let closed = ClosedByHand { by: "uid 7".into(), missing: Vec::new() };
+    assert_eq!(answer, OrderAnswer::Closed(Ok(closed.clone())));
+    assert!(is_refused(&world.give(&mut life, close())), "it is closed");
+    let check = |world: &World, life: &Life| {
+        check::all_arrived(world, life);
+        let row = row(world).expect("it has one");
+        assert_eq!((row.state, row.generation), (RunState::Completed, 1));
+        assert_eq!(row.closed_by_hand, Some(closed.clone()));
+        assert_eq!(world.receipts.closings(), ["uid 7"]);
+        let completions = world.receipts.completions();
+        assert_eq!(completions[0].forced_by.as_deref(), Some("uid 7"));
+    };
+    let (points, _) = each_crash(&mut world.crashed(&life, None), |at, mut world| {
+        told(format!("crash {at}"), || {
+            let life = world.run();
+            check(&world, &life);
+        });
+    });
+    assert!(points > 15, "only {points} points");
+}
+
 #[test]
 fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
     let mut points = 0;
@@ -119,7 +161,7 @@ fn what_is_given_up_leaves_nothing_behind_wherever_it_was() {
 fn orders_about_what_is_not_there_change_nothing() {
     let mut world = world(1);
     let mut life = world.start();
-    let drop = dropferry::testing::model::DirectoryName::new("nothing");
+    let drop = DirectoryName::new("nothing");
     for verb in [Verb::Pause, Verb::Resume, Verb::Retry, Verb::Abandon] {
         for scope in [Scope::Drop(drop.clone()), Scope::Upload(UploadId(77))] {
             let changes = world.order(&mut life, verb, scope);

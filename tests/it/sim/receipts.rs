@@ -175,6 +175,15 @@ impl Receipts {
         self.lines().0.into_iter().filter_map(completed).collect()
     }
 
+    /// Returns who closed runs by hand, a line each.
+    pub(super) fn closings(&self) -> Vec<String> {
+        let closed = |(_, line): (LedgerName, LedgerLine)| match line.body() {
+            Ok(LineBody::ClosedByHand(line)) => Some(line.by),
+            Ok(_) | Err(_) => None,
+        };
+        self.lines().0.into_iter().filter_map(closed).collect()
+    }
+
     /// Tells whether a line is there as it was written, and durable.
     pub(super) fn holds(&self, line: Option<&LineRef>) -> bool {
         let is_durable = |line: &LineRef| {

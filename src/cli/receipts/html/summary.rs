@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::cli::receipts::entry::Entry;
 use crate::cli::render;
-use crate::model::WallTime;
+use crate::model::{ClosedByHand, WallTime};
 use crate::receipt::ledger::{LedgerFault, LedgerLine};
-use crate::receipt::line::{LineBody, LineKind, RunCompletedLine, parse_moment};
+use crate::receipt::line::{ClosedByHandLine, LineBody, LineKind, RunCompletedLine, parse_moment};
 
 /// Different hosts, directories and completions that are named; there is no reason for more.
 const NAMED_MAX: usize = 20;
@@ -24,6 +24,8 @@ pub(super) struct RunSummary {
     pub(super) completions: Vec<String>,
     /// The run as it was completed last.
     pub(super) completed: Option<RunCompletedLine>,
+    /// That it was closed by hand, each time.
+    pub(super) closings: Vec<String>,
     pub(super) export_count: u64,
     /// Lines of kinds that this version only reads.
     pub(super) others: BTreeMap<String, u64>,
@@ -75,6 +77,11 @@ impl RunSummary {
                     format!("{}, wave {wave}: {file_count} files, {bytes}{given_up}", line.at);
                 name(&mut self.completions, &text);
                 self.completed = Some(*run);
+            }
+            LineBody::ClosedByHand(closed) => {
+                let ClosedByHandLine { by, missing, .. } = *closed;
+                let text = format!("{}, {}", line.at, ClosedByHand { by, missing });
+                name(&mut self.closings, &text);
             }
             LineBody::Other { kind, .. } => *self.others.entry(kind).or_default() += 1,
         }
