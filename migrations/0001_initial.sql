@@ -361,6 +361,8 @@ CREATE TABLE runs (
     -- Who closed it by hand, and what it waited for then: one marker or file a line.
     closed_by TEXT,
     closed_without TEXT,
+    -- The name of its directory, where it was renamed since it was first seen.
+    name_now BLOB,
     PRIMARY KEY (drop_name, run),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
     CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL)),

@@ -37,6 +37,7 @@ mod readers;
 mod receipts;
 pub mod recording;
 mod reload;
+mod renamed;
 mod rows;
 mod runs;
 mod shutdown;

@@ -79,6 +79,7 @@
 //! | compare a file that was touched | – (it reads here, and nothing else) | it was read in vain | a scan finds it touched, it is read again |
 //! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
 //! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
+//! | find a run under another name | – (a scan looks here, and nothing else) | its row does not have the name | the next scan finds it by its files again |
 //! | close, complete a drop | its row | nothing happened | scans find it as it is |
 //! | adopt at a start | the line in its ledger | rows of some lines are written, of others not | the rest is adopted: a ledger's row says how far it was read |
 //! | put a copy back | the copy, whole under another name; the old files, moved aside | there is no database | a start beside receipts says so; the copy is put back again |

@@ -64,8 +64,8 @@ pub use remote::{
 };
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
-    ClosedByHand, Closing, Disposal, Disposition, Place, Role, RunFile, RunOutcome, RunReading,
-    RunRow, RunState, RunTally, Start, Unit, WholeDigest,
+    ClosedByHand, Closing, Disposal, Disposition, Place, RenamedRun, Role, RunFile, RunOutcome,
+    RunReading, RunRow, RunState, RunTally, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use target::{

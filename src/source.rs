@@ -26,6 +26,7 @@ pub(crate) mod look;
 pub(crate) mod part;
 mod patterns;
 pub(crate) mod profile;
+mod renamed;
 pub(crate) mod root;
 pub(crate) mod run;
 pub mod scan;
@@ -51,6 +52,7 @@ pub(crate) use part::{
 };
 pub(crate) use patterns::PatternError;
 pub use profile::Profile;
+pub(crate) use renamed::{RenamedRuns, find_renamed};
 pub use root::DirectoryRoot;
 pub(crate) use root::RootMark;
 pub(crate) use run::read_run;

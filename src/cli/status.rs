@@ -219,7 +219,8 @@ fn run_json(run: &RunShown) -> Value {
     });
     let disposal = run.disposal.as_ref().map(disposal_json);
     json!({
-        "drop": row.drop.as_str(), "name": row.name.to_string(), "state": row.state.as_str(),
+        "drop": row.drop.as_str(), "name": row.name.to_string(),
+        "name_now": row.name_now.as_ref().map(ToString::to_string), "state": row.state.as_str(),
         "reason": row.reason, "file_count": row.file_count, "size_bytes": row.size.0,
         "late_file_count": row.late_count(), "completion_count": row.generation,
         "given_up_count": row.given_up_count,

@@ -26,6 +26,7 @@ use super::rates::Rates;
 use super::readers::Readers;
 use super::receipts::Receipts;
 use super::recording::{EngineStart, RecordedEngine, Recording};
+use super::renamed;
 use super::shutdown::Phase;
 use super::walker::Walker;
 use super::web::{Render, StatusPage};
@@ -138,6 +139,7 @@ impl Daemon {
         let bandwidth = Arc::new(Bandwidth::new(rate, parts, &clock));
         let world = Arc::new(world(config, &loaded.roots, &clock, sender, bandwidth)?);
         recall(config, &world.destinations, &loaded);
+        renamed::recall(&world.sources, loaded.runs.iter().map(|(row, _)| row));
         let care = DatabaseCare::new(config, &loaded.care, now);
         let recording = setup.recording.as_deref().map(recording).transpose()?;
         let (version, settings) = (runner.version.clone(), engine_settings(config));

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::context::{Source, World, drop_of, source_file, to};
 use super::receipts::LineSubject;
 use super::workers::{ActReply, cancelled, failed, local};
-use super::{files, hung, notices, parts, proofs, receipts, rows, runs};
+use super::{files, hung, notices, parts, proofs, receipts, renamed, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
     ByteRange, DirectoryName, Failure, FailureKind, Observation, RootIdentity, Seen, SourcePath,
@@ -97,6 +97,7 @@ async fn scan_drop(
         let source = drop_of(&world, &drop).or_else(failed)?;
         source.root.expect(root);
         source.see(source.root.mark().ok());
+        let renamed = renamed::find(&world, &drop, &source.root).or_else(failed)?;
         let (scanned, compared) = std::thread::scope(|scope| {
             let (batches, inbox) = sync_channel(BATCHES_MAX);
             let (reader, name) = (&world, &drop);
@@ -123,7 +124,7 @@ async fn scan_drop(
         let space = source::space(source.root.path());
         let elapsed = world.clock.now().monotonic.since(started);
         let walk = Walk { complete, unseen, is_empty, root, space };
-        Ok(Outcome::Scanned { seen_count, elapsed, walk })
+        Ok(Outcome::Scanned { seen_count, elapsed, walk, renamed })
     };
     source.walker.run(walk).await
 }

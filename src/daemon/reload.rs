@@ -55,6 +55,12 @@ impl Daemon {
     fn world_of(&self, config: &Config) -> Result<World, Error> {
         let (events, bandwidth) = (self.world.events.clone(), Arc::clone(&self.world.bandwidth));
         let world = world(config, &self.engine.view().roots(), &self.clock, events, bandwidth)?;
+        for (name, source) in &world.sources {
+            let before = self.world.sources.get(name);
+            if let Some(before) = before.filter(|before| before.root == source.root) {
+                source.root.set_renamed(before.root.renamed());
+            }
+        }
         for target in &config.destinations {
             let (old, address) = (&self.setup.config.destinations, target.address());
             let same = old.iter().filter(|old| old.address() == address);

@@ -145,7 +145,11 @@ impl WatchedDirectory {
     async fn take(&self, hint: WatchHint) -> Result<Option<End>, Closed> {
         let drop = self.drop.clone();
         match hint {
-            WatchHint::Paths(paths) => self.send(Event::Hint { drop, paths }).await?,
+            WatchHint::Paths(paths) => {
+                let renamed = self.root.renamed();
+                let paths = paths.iter().map(|path| renamed.by_first_name(path).into_owned());
+                self.send(Event::Hint { drop, paths: paths.collect() }).await?;
+            }
             WatchHint::ScanNow => self.send(Event::ScanNow { drop }).await?,
             WatchHint::Lost => {
                 let path = self.root.path().display().to_string();

@@ -20,9 +20,9 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
-    PartNumber, PlaceFound, PlaceSource, Provenance, PutRequest, Record, Reply, RootIdentity,
-    RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState, WholeDigest,
-    WrittenLine,
+    PartNumber, PlaceFound, PlaceSource, Provenance, PutRequest, Record, RenamedRun, Reply,
+    RootIdentity, RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState,
+    WholeDigest, WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -323,6 +323,8 @@ pub enum Outcome {
         elapsed: Duration,
         /// What it says of the drop directory as a whole.
         walk: Walk,
+        /// Runs whose directories were found under another name than before.
+        renamed: Vec<RenamedRun>,
     },
     /// Nothing was scanned: another directory stands at the path of the drop directory.
     OtherRoot {

@@ -428,14 +428,14 @@ impl Intake {
         self.health.record_scan_activity(now);
         match reply {
             Ok(_) if scan.is_void => {}
-            Ok(Outcome::Scanned { walk, .. }) => self.walked(walk, scan, turn),
+            Ok(Outcome::Scanned { walk, renamed, .. }) => {
+                self.runs.rename(renamed, now);
+                self.walked(walk, scan, turn);
+            }
             Ok(Outcome::OtherRoot { root, reason }) => self.health.found_other(root, reason),
             Ok(other) => debug_assert!(false, "an outcome of another act: {other:?}"),
             Err(Setback { failure, .. }) if failure.kind == FailureKind::Cancelled => {}
-            Err(Setback { failure, .. }) => {
-                let is_away = matches!(failure.kind, FailureKind::SourceAway);
-                self.health.scan_failed(failure.message, is_away);
-            }
+            Err(setback) => self.health.scan_failed(setback.failure),
         }
         let pause = self.health.pause(self.settings.scan_interval);
         self.scans.end(pause, self.settings.quiet_period, now);
@@ -454,13 +454,10 @@ impl Intake {
             drop: turn.directory(),
             space: walk.space,
         }));
+        let saw_all = walk.complete && walk.unseen.is_empty();
+        self.health.scan_saw(saw_all, self.settings.scan_interval, now.monotonic);
         if !walk.complete {
-            self.health.scan_missed_some(self.settings.scan_interval, now.monotonic);
             return;
-        }
-        match walk.unseen.is_empty() {
-            true => self.health.scan_saw_all(),
-            false => self.health.scan_missed_some(self.settings.scan_interval, now.monotonic),
         }
         if scan.is_full {
             for path in self.files.ignored.readable_but(&walk.unseen) {

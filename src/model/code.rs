@@ -133,6 +133,7 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
         IgnoreReason::ByProfile | IgnoreReason::LeftOver => {
             Some("name it in include, if it is to be uploaded")
         }
+        IgnoreReason::NameInUse => Some("give the directory another name"),
         IgnoreReason::LinkToDirectory
         | IgnoreReason::Socket
         | IgnoreReason::Fifo

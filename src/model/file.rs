@@ -285,6 +285,8 @@ words! {
         HardLink = "hard-link",
             "hard link to a file of another owner than its directory and the drop directory";
         Moved = "moved", "was uploaded under another name and moved since";
+        /// The renamed run is still known by it.
+        NameInUse = "name-in-use", "its name is the first name of a run that was renamed";
         CannotBeStored = "cannot-be-stored", "a value of it cannot be stored in the database";
     }
 }

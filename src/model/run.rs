@@ -170,7 +170,10 @@ pub struct RunOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRow {
     pub drop: DirectoryName,
+    /// The name that it was first seen with, by which it is known everywhere.
     pub name: SourcePath,
+    /// The name of its directory, where it was renamed since.
+    pub name_now: Option<SourcePath>,
     pub state: RunState,
     /// What it waits for, or what is wrong with it.
     pub reason: Option<String>,
@@ -200,6 +203,7 @@ impl RunRow {
         Self {
             drop,
             name,
+            name_now: None,
             state: RunState::Open,
             reason: None,
             file_count: 0,
@@ -224,6 +228,14 @@ impl RunRow {
             None => 0,
         }
     }
+}
+
+/// A run whose directory was found under another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenamedRun {
+    pub run: SourcePath,
+    /// None where it has its first name again, or is gone.
+    pub name_now: Option<SourcePath>,
 }
 
 /// One file at one destination that has a receipt.

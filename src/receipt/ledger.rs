@@ -113,12 +113,20 @@ impl LedgerLine {
     /// # Errors
     /// When members that its kind has are missing or are of another type.
     pub fn body(&self) -> Result<LineBody, LedgerFault> {
-        let unread = |error: serde_json::Error| LedgerFault::Body {
-            line: self.seq,
-            kind: self.kind.clone(),
-            why: error.to_string(),
-        };
-        LineBody::parse(&self.kind, &self.raw).map_err(unread)
+        LineBody::parse(&self.kind, &self.raw).map_err(|error| self.unfit(&error))
+    }
+
+    /// Reads some of its members.
+    ///
+    /// # Errors
+    /// As for [`Self::body`].
+    pub fn members<'a, T: Deserialize<'a>>(&'a self) -> Result<T, LedgerFault> {
+        serde_json::from_slice(&self.raw).map_err(|error| self.unfit(&error))
+    }
+
+    fn unfit(&self, error: &serde_json::Error) -> LedgerFault {
+        let (kind, why) = (self.kind.clone(), error.to_string());
+        LedgerFault::Body { line: self.seq, kind, why }
     }
 }
 

@@ -18,13 +18,14 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::renamed::RenamedRuns;
 use super::root::{OpenRoot, RootMark, identify, location_of, mark_of};
 use crate::model::{ByteCount, Fingerprint, SourcePath};
 
@@ -68,6 +69,7 @@ pub(super) struct Root {
     /// Which directory it is, once that was asked for.
     found: OnceCell<OpenRoot>,
     owner: OnceCell<u32>,
+    renamed: Arc<RenamedRuns>,
 }
 
 impl Root {
@@ -76,8 +78,8 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty())
             .map_err(|errno| Error::of_directory("open drop directory", directory, errno))?;
-        let (found, owner) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { directory: directory.to_owned(), fd, found, owner })
+        let (found, owner, renamed) = (OnceCell::new(), OnceCell::new(), Arc::default());
+        Ok(Self { directory: directory.to_owned(), fd, found, owner, renamed })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -87,6 +89,15 @@ impl Root {
     /// Notes which directory it is.
     pub(super) fn with(self, found: OpenRoot) -> Self {
         Self { found: OnceCell::from(found), ..self }
+    }
+
+    /// Knows which runs in it have another name now: all its paths are by their first names.
+    pub(super) fn with_renamed(self, renamed: Arc<RenamedRuns>) -> Self {
+        Self { renamed, ..self }
+    }
+
+    pub(super) fn renamed(&self) -> &RenamedRuns {
+        &self.renamed
     }
 
     /// Opens the listing of the directory at `path`; the empty path is the drop directory.
@@ -110,8 +121,9 @@ impl Root {
 
     /// Finds out where the link at `path` leads.
     pub(super) fn resolve(&self, path: &SourcePath) -> LinkEnd {
-        let resolved = fs::canonicalize(&self.directory)
-            .and_then(|root| Ok((fs::canonicalize(root.join(path.as_path()))?, root)));
+        let resolved = fs::canonicalize(&self.directory).and_then(|root| {
+            Ok((fs::canonicalize(root.join(self.renamed.on_disk(path).as_path()))?, root))
+        });
         let (target, root) = match resolved {
             Ok(resolved) => resolved,
             Err(error) => {
@@ -187,6 +199,7 @@ impl Root {
     }
 
     fn open_at(&self, path: &SourcePath, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = self.renamed.on_disk(path);
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match *HAS_OPENAT2 {
             true => open_at_once(self.fd.as_fd(), path.as_path(), flags),

@@ -264,7 +264,8 @@ impl DisposalAct<'_> {
         for directory in directories.iter().rev() {
             let Ok(parent) = self.root.open_directory(&directory_of(directory)) else { continue };
             // What is not empty stays, and what stays harms no one.
-            rustix::fs::unlinkat(&parent, name_of(directory), AtFlags::REMOVEDIR).ok();
+            let on_disk = self.root.renamed().on_disk(directory);
+            rustix::fs::unlinkat(&parent, name_of(&on_disk), AtFlags::REMOVEDIR).ok();
         }
     }
 }

@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, StatxFlags};
@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 use super::Error;
 use super::beneath::Root;
+use super::renamed::RenamedRuns;
 use crate::model::RootIdentity;
 
 /// `STATX_MNT_ID_UNIQUE`: a number that no later mount gets, from Linux 6.8 on. Older kernels leave it
@@ -76,6 +77,7 @@ struct RootState {
     /// The directory that was last accepted.
     accepted: Option<OpenRoot>,
     refused: Option<RootIdentity>,
+    renamed: Arc<RenamedRuns>,
 }
 
 impl PartialEq for DirectoryRoot {
@@ -144,8 +146,17 @@ impl DirectoryRoot {
         Ok(self.open()?.found()?.mark)
     }
 
+    /// Returns which runs in it have another name now.
+    pub(crate) fn renamed(&self) -> Arc<RenamedRuns> {
+        Arc::clone(&self.state().renamed)
+    }
+
+    pub(crate) fn set_renamed(&self, renamed: Arc<RenamedRuns>) {
+        self.state().renamed = renamed;
+    }
+
     pub(super) fn open(&self) -> Result<Root, Error> {
-        let root = Root::open(&self.path)?;
+        let root = Root::open(&self.path)?.with_renamed(self.renamed());
         let mark = root.mark()?;
         let known = self.state().accepted.clone().filter(|known| known.mark == mark);
         match known {
@@ -158,7 +169,7 @@ impl DirectoryRoot {
     /// found before holds for a directory of a mount that no other can be taken for, as long as it
     /// is where it was.
     pub(super) fn open_anew(&self) -> Result<Root, Error> {
-        let root = Root::open(&self.path)?;
+        let root = Root::open(&self.path)?.with_renamed(self.renamed());
         let mark = root.mark()?;
         let known =
             self.state().accepted.clone().filter(|found| mark.is_unique && found.mark == mark);

@@ -19,9 +19,7 @@ use super::columns::at;
 use super::rows::{self, IS_OPEN};
 use super::schema::{self, FILE_NAME};
 use super::{Error, Loaded, LoadedUpload, Settings};
-use crate::model::{
-    ByteCount, DestinationName, DirectoryName, Fingerprint, KnownFile, PathDigest, UploadId,
-};
+use crate::model::{DestinationName, DirectoryName, KnownFile, PathDigest, UploadId};
 
 /// How long a stop waits between two looks whether the thread has ended.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -350,13 +348,7 @@ fn read_known(row: &Row<'_>, names: &mut SharedNames) -> Result<(i64, KnownFile)
         drop,
         path: PathDigest::of(row.get_ref(2)?.as_blob()?),
         destination,
-        fingerprint: Fingerprint {
-            device: row.get::<_, i64>(4)?.cast_unsigned(),
-            inode: row.get::<_, i64>(5)?.cast_unsigned(),
-            size: ByteCount(rows::unsigned_at(row, 6)?),
-            mtime_ns: row.get(7)?,
-            ctime_ns: row.get(8)?,
-        },
+        fingerprint: rows::read_version(row, 4)?,
     };
     Ok((row.get(0)?, file))
 }

@@ -47,6 +47,18 @@ pub(super) fn unsigned_at(row: &Row<'_>, index: usize) -> Result<u64> {
     u64::try_from(row.get::<_, i64>(index)?).map_err(|_| damaged(name_of(row, index)))
 }
 
+/// Reads a version of a file from the columns device, inode, size, mtime and ctime, the first of which is at
+/// `index`.
+pub(super) fn read_version(row: &Row<'_>, index: usize) -> Result<Fingerprint> {
+    Ok(Fingerprint {
+        device: row.get::<_, i64>(index)?.cast_unsigned(),
+        inode: row.get::<_, i64>(index + 1)?.cast_unsigned(),
+        size: ByteCount(unsigned_at(row, index + 2)?),
+        mtime_ns: row.get(index + 3)?,
+        ctime_ns: row.get(index + 4)?,
+    })
+}
+
 fn name_of<'a>(row: &'a Row<'_>, index: usize) -> &'a str {
     row.as_ref().column_name(index).unwrap_or("unknown")
 }

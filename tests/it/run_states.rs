@@ -58,6 +58,73 @@ fn a_directory_is_completed_with_a_receipt_of_all_its_files_and_again_with_late_
 }
 
 #[test]
+fn a_closed_run_that_is_taken_away_before_it_was_sent_is_gone_and_never_completed() {
+    let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
+    stage.start();
+    until("the daemon takes orders", || {
+        stage.output("pause", &["lab"]).status.success().then_some(())
+    });
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
+    until_run(&stage, "run1", "closed");
+    fs::rename(stage.path("drop/run1"), stage.path("aside")).expect("taken away");
+    until_run(&stage, "run1", "gone");
+    assert!(stage.output("resume", &["lab"]).status.success());
+    stage.write("run2/c.txt", b"another");
+    until_run(&stage, "run2", "completed");
+    let completed = stage.lines_of("run-completed");
+    assert_eq!(completed.iter().map(|line| &line["run"]).collect::<Vec<_>>(), ["run2"]);
+    assert_eq!(run(&stage, "run1").expect("listed")["state"], "gone");
+    // It comes back: the same run, which is sent.
+    fs::rename(stage.path("aside"), stage.path("drop/run1")).expect("put back");
+    until_run(&stage, "run1", "completed");
+    stage.assert_all_there();
+}
+
+#[test]
+fn a_run_that_is_renamed_while_it_is_sent_is_one_run_under_its_first_name() {
+    let mut stage = with("quiet_period = \"50ms\"\nscan_interval = \"300ms\"");
+    stage.start();
+    until("the daemon takes orders", || {
+        stage.output("pause", &["lab"]).status.success().then_some(())
+    });
+    stage.write("run1/a.txt", b"hello");
+    stage.write("run1/deep/b.bin", &noise(3 << 20, 1));
+    until_run(&stage, "run1", "closed");
+    let name_now = |stage: &Stage, name: Option<&str>| {
+        let is_it = |run: &Value| run["name_now"].as_str() == name;
+        until("its directory is known", || run(stage, "run1").filter(is_it));
+    };
+    let rename = |from: &str, to: &str| {
+        let at = |name: &str| stage.path(&format!("drop/{name}"));
+        fs::rename(at(from), at(to)).expect("renamed");
+    };
+    rename("run1", "run1_projectX");
+    name_now(&stage, Some("run1_projectX"));
+    rename("run1_projectX", "run1");
+    name_now(&stage, None);
+    rename("run1", "run1_projectY");
+    stage.kill();
+    stage.start();
+    name_now(&stage, Some("run1_projectY"));
+    stage.kill();
+    stage.write("run1/other.txt", b"of another run");
+    stage.start();
+    stage.write("run1_projectY/late.txt", b"late");
+    until("orders are taken", || stage.output("resume", &["lab"]).status.success().then_some(()));
+    until("all of it is there", || {
+        run(&stage, "run1").filter(|run| run["state"] == "completed" && run["file_count"] == 3)
+    });
+    let names: Vec<_> = stage.lines_of("upload").iter().map(|line| line["path"].clone()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.iter().all(|name| name.as_str().is_some_and(|name| name.starts_with("run1/"))));
+    let runs = stage.status()["runs"].as_array().expect("a list").len();
+    assert_eq!(runs, 1, "{:#}", stage.status()["runs"]);
+    assert_eq!(stage.files().len(), 3, "each once");
+    assert_eq!(stage.count("ignored"), 1, "the directory in the way");
+}
+
+#[test]
 fn nothing_of_a_drop_is_sent_before_it_is_closed_where_that_is_wanted() {
     let mut stage =
         with("quiet_period = \"200ms\"\nscan_interval = \"300ms\"\nstart = \"when-run-closed\"");

@@ -1,5 +1,5 @@
-//! A line of a ledger as listings need it: which file it is about, and its digests. Parsed with as few copies as
-//! can be, for a run may have hundreds of thousands of lines, and each is read twice.
+//! A line of a ledger as listings need it: which file it is about, and its digests. No more of it is parsed, and
+//! with as few copies as can be, for a run may have hundreds of thousands of lines, and each is read twice.
 
 use std::borrow::Cow;
 
@@ -35,48 +35,15 @@ pub(super) struct Entry<'a> {
     parts: Vec<EntryPart<'a>>,
     #[serde(borrow, default)]
     whole_file_digests: EntryDigests<'a>,
-    /// MD5 over the MD5s of all parts, and their number.
-    #[serde(borrow, default)]
-    pub(super) content_digest: Cow<'a, str>,
     /// It tells the far side that the run is complete, and is no file of the drop directory.
     #[serde(default)]
     sentinel: bool,
-    #[serde(borrow, default)]
-    pub(super) root: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(super) place: Cow<'a, str>,
-    /// RFC 3339, as is `verified_at`.
-    #[serde(borrow, default)]
-    pub(super) begun_at: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(super) verified_at: Cow<'a, str>,
-    #[serde(default)]
-    pub(super) attempt_count: u64,
-    #[serde(default)]
-    pub(super) bytes_sent: u64,
-    #[serde(default)]
-    pub(super) bytes_sent_again: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EntryDestination<'a> {
     #[serde(borrow, default)]
     pub(super) name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(super) platform: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub(super) base_url: Cow<'a, str>,
-    #[serde(borrow, default)]
-    bucket: Cow<'a, str>,
-    #[serde(borrow, default)]
-    project: Cow<'a, str>,
-}
-
-impl EntryDestination<'_> {
-    /// Returns the bucket or the project.
-    pub(super) fn container(&self) -> &str {
-        if self.bucket.is_empty() { &self.project } else { &self.bucket }
-    }
 }
 
 #[derive(Debug, Deserialize)]

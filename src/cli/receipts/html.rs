@@ -4,11 +4,13 @@
 //! memory that grows with the run. Every text of a line is escaped, once for people ([`Shown`]) and once for
 //! HTML; the page has no script, and no link to follow.
 
+mod file;
 mod summary;
 
 use std::fmt;
 use std::io::{self, Write};
 
+use self::file::PageFile;
 use self::summary::{DestinationTotals, RunSummary};
 use super::entry::{Entry, SumFormat};
 use super::newest::NewestLines;
@@ -189,7 +191,7 @@ impl RunPage<'_> {
     fn each_file(
         &self,
         is_newest: bool,
-        mut take: impl FnMut(&Entry<'_>) -> io::Result<()>,
+        mut take: impl FnMut(&Entry<'_>, &PageFile<'_>) -> io::Result<()>,
     ) -> anyhow::Result<()> {
         let filter = &self.chosen.filter;
         self.chosen.shelf.reread(self.checked, |position, raw| {
@@ -198,7 +200,7 @@ impl RunPage<'_> {
                 && filter.covers(&entry)
                 && self.newest.is_newest(position, &entry) == is_newest;
             if is_meant {
-                take(&entry)?;
+                take(&entry, &serde_json::from_slice(raw)?)?;
             }
             anyhow::Ok(())
         })
@@ -207,14 +209,14 @@ impl RunPage<'_> {
     fn write_files(&self, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "<h2>Files</h2>")?;
         write_table(out, &["File", "Size", "Modified", "To", "Digest", "Verified"])?;
-        self.each_file(true, |line| write_file(out, line))?;
+        self.each_file(true, |entry, file| write_file(out, entry, file))?;
         Ok(writeln!(out, "</tbody></table>")?)
     }
 
     fn write_replaced(&self, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "<h2>Versions that were replaced later</h2>")?;
         write_table(out, &["File", "Size", "Modified", "To", "Digest", "Verified"])?;
-        self.each_file(false, |line| write_file(out, line))?;
+        self.each_file(false, |entry, file| write_file(out, entry, file))?;
         Ok(writeln!(out, "</tbody></table>")?)
     }
 
@@ -248,16 +250,17 @@ fn write_row(out: &mut impl Write, cells: &[&str]) -> io::Result<()> {
     writeln!(out, "</tr>")
 }
 
-fn write_file(out: &mut impl Write, file: &Entry<'_>) -> io::Result<()> {
-    let to = format!("{}: {}", file.destination.name, file.place);
-    let (size, modified) = (render::bytes(file.size), rfc3339(WallTime(file.mtime_ns)));
-    write_row(out, &[file.shown_path(), &size, &modified, &to, &digests(file), &file.verified_at])
+fn write_file(out: &mut impl Write, entry: &Entry<'_>, file: &PageFile<'_>) -> io::Result<()> {
+    let to = format!("{}: {}", entry.destination.name, file.place);
+    let (size, modified) = (render::bytes(entry.size), rfc3339(WallTime(entry.mtime_ns)));
+    let digests = digests(entry, file);
+    write_row(out, &[entry.shown_path(), &size, &modified, &to, &digests, &file.verified_at])
 }
 
 /// Returns the digests that the line has, the most telling first.
-fn digests(file: &Entry<'_>) -> String {
-    let sha256 = file.digest(SumFormat::Sha256).map(|it| format!("SHA-256 {it}"));
-    let md5 = file.digest(SumFormat::Md5).map(|md5| format!("MD5 {md5}"));
+fn digests(entry: &Entry<'_>, file: &PageFile<'_>) -> String {
+    let sha256 = entry.digest(SumFormat::Sha256).map(|it| format!("SHA-256 {it}"));
+    let md5 = entry.digest(SumFormat::Md5).map(|md5| format!("MD5 {md5}"));
     let known: Vec<_> = sha256.into_iter().chain(md5).collect();
     match (&known[..], &*file.content_digest) {
         ([], "") => "none".into(),

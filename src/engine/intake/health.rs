@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, DirectoryHealth, Monotonic, Observation, RootIdentity, Seen, SourcePath, WallTime,
-    WatchState,
+    ByteCount, DirectoryHealth, Failure, FailureKind, Monotonic, Observation, RootIdentity, Seen,
+    SourcePath, WallTime, WatchState,
 };
 
 /// How often a drop directory that is away is tried, where it is not scanned more often: the scan of
@@ -172,12 +172,13 @@ impl Health {
     }
 
     /// Notes that a scan ended before it saw anything.
-    pub(super) fn scan_failed(&mut self, reason: String, is_away: bool) {
+    pub(super) fn scan_failed(&mut self, failure: Failure) {
+        let reason = failure.message;
         let other = match std::mem::replace(&mut self.reach, Reach::Readable) {
             Reach::Away { other, .. } => other,
             Reach::Readable | Reach::Stalled | Reach::Failed(_) => None,
         };
-        self.reach = match is_away {
+        self.reach = match failure.kind == FailureKind::SourceAway {
             true => Reach::Away { reason, other },
             false => Reach::Failed(reason),
         };
@@ -234,16 +235,11 @@ impl Health {
         self.watch_reason = reason;
     }
 
-    /// Notes that the scan that ended did not see all of it.
-    pub(super) fn scan_missed_some(&mut self, scan_interval: Duration, now: Monotonic) {
+    /// Notes whether the scan that ended saw all that it looked at.
+    pub(super) fn scan_saw(&mut self, all: bool, scan_interval: Duration, now: Monotonic) {
         let since = self.partial.map_or(now, |partial| partial.since);
         let is_long = now.since(since) >= scan_interval.saturating_mul(STALLED_INTERVALS);
-        self.partial = Some(Partial { since, is_long });
-    }
-
-    /// Notes that the scan that ended saw all that it looked at.
-    pub(super) fn scan_saw_all(&mut self) {
-        self.partial = None;
+        self.partial = (!all).then_some(Partial { since, is_long });
     }
 
     /// Notes that a scan ended that left out no run, and what it could not look at.

@@ -274,8 +274,9 @@ impl TrackedRun {
         scans.is_seen_closed |=
             self.row.state == RunState::Closed && started >= self.attempts.not_before;
         match (self.row.state, seen.files.count) {
-            (RunState::Open, 0) if self.open.is_empty() => {
+            (RunState::Open | RunState::Closed, 0) if self.open.is_empty() => {
                 self.row.state = RunState::Gone;
+                self.row.reason = None;
                 self.note_absence();
             }
             (RunState::Gone, 1..) => self.row.state = RunState::Open,
@@ -292,6 +293,10 @@ impl TrackedRun {
         if self.open.is_empty() {
             self.row.ledgers.note_absence();
         }
+    }
+
+    pub(super) fn note_name(&mut self, name_now: Option<SourcePath>) {
+        self.row.name_now = name_now;
     }
 
     /// Notes that its ledger has a line of one of its uploads. Returns whether it had none before.

@@ -24,8 +24,8 @@ use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
-    ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RunReading, RunRow, RunState,
-    SourcePath, UnchangedFiles,
+    ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading, RunRow,
+    RunState, SourcePath, UnchangedFiles,
 };
 
 /// See the module's head.
@@ -212,6 +212,16 @@ impl Runs {
             run.end_scan(place, started, now);
             if !was_gone || run.row().state != RunState::Gone {
                 self.wakes.insert((now, name.clone()));
+            }
+        }
+    }
+
+    /// Notes that the directories of runs have other names.
+    pub(super) fn rename(&mut self, renamed: Vec<RenamedRun>, now: Monotonic) {
+        for RenamedRun { run, name_now } in renamed {
+            if let Some(tracked) = self.tracked.get_mut(&run) {
+                tracked.note_name(name_now);
+                self.wake(&run, now);
             }
         }
     }

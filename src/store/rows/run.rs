@@ -15,9 +15,11 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
     let is_success = row.get::<_, Option<bool>>("outcome_is_success")?.unwrap_or(false);
     let missing: Option<String> = row.get("closed_without")?;
     let by_hand = row.get::<_, Option<String>>("closed_by")?.zip(missing);
+    let name_now: Option<Vec<u8>> = row.get("name_now")?;
     Ok(RunRow {
         drop: DirectoryName::new(row.get::<_, String>("drop_name")?),
         name: SourcePath::from_bytes(row.get_ref("run")?.as_blob()?),
+        name_now: name_now.map(|name| SourcePath::from_bytes(&name)),
         state: RunState::parse(&state).ok_or_else(|| damaged("runs.state"))?,
         reason: row.get("reason")?,
         file_count: unsigned(row, "file_count")?,

@@ -10,8 +10,8 @@ use rusqlite::{CachedStatement, Row};
 
 use super::{Result, Snapshot};
 use crate::model::{
-    ByteCount, Catalogued, DestinationName, DirectoryName, Fingerprint, KnownFile, Observation,
-    Role, RunTally, Seen, SourcePath, UnchangedFiles,
+    Catalogued, DestinationName, DirectoryName, Fingerprint, KnownFile, Observation, Role,
+    RunTally, Seen, SourcePath, UnchangedFiles,
 };
 use crate::store::rest::COUNTS;
 use crate::store::{Error, rows};
@@ -254,13 +254,7 @@ impl<'a> CatalogueReader<'a> {
         Ok(SentRow {
             id: row.get(1)?,
             destination: self.destination.clone(),
-            version: Fingerprint {
-                device: row.get::<_, i64>(3)?.cast_unsigned(),
-                inode: row.get::<_, i64>(4)?.cast_unsigned(),
-                size: ByteCount(rows::unsigned_at(row, 5)?),
-                mtime_ns: row.get(6)?,
-                ctime_ns: row.get(7)?,
-            },
+            version: rows::read_version(row, 3)?,
         })
     }
 
@@ -340,8 +334,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Admission, Fact, IgnoreReason, PartSize, Place, Record, Target, TargetId, UploadId,
-        WallTime,
+        Admission, ByteCount, Fact, IgnoreReason, PartSize, Place, Record, Target, TargetId,
+        UploadId, WallTime,
     };
     use crate::store::Settings;
     use crate::store::writer::Writer;

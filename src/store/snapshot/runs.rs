@@ -115,6 +115,35 @@ impl Snapshot {
         row.map_err(|source| self.failed(source))
     }
 
+    /// Returns the runs of a drop directory whose directories are looked for where they are not at their names:
+    /// those that are under way, and those that were found under another name before.
+    pub fn runs_with_directories(
+        &self,
+        drop: &DirectoryName,
+    ) -> std::result::Result<Vec<SourcePath>, Error> {
+        let sql = "SELECT run FROM runs WHERE drop_name = ?1 \
+            AND (state IN ('open', 'closed') OR name_now IS NOT NULL)";
+        let read = |row: &Row<'_>| Ok(SourcePath::from_bytes(row.get_ref(0)?.as_blob()?));
+        self.rows_of(sql, [drop.as_str()], read).map_err(|source| self.failed(source))
+    }
+
+    /// Returns some files of a run, the newest first, in the versions that were admitted.
+    pub fn files_of_run(
+        &self,
+        drop: &DirectoryName,
+        run: &SourcePath,
+        limit: u32,
+    ) -> std::result::Result<Vec<(SourcePath, Fingerprint)>, Error> {
+        let sql = "SELECT path, device, inode, size_bytes, mtime_ns, ctime_ns FROM uploads \
+            WHERE drop_name = ?1 AND run = ?2 AND sentinel = 0 ORDER BY id DESC LIMIT ?3";
+        let key = (drop.as_str(), run.as_bytes(), limit);
+        let read = |row: &Row<'_>| {
+            let version = rows::read_version(row, 1)?;
+            Ok((SourcePath::from_bytes(row.get_ref(0)?.as_blob()?), version))
+        };
+        self.rows_of(sql, key, read).map_err(|source| self.failed(source))
+    }
+
     /// Tells whether a sentinel was admitted, and no upload of it goes on.
     pub fn is_sentinel_sent(&self, path: &SourcePath) -> std::result::Result<bool, Error> {
         let sql = format!(

@@ -226,7 +226,8 @@ impl World {
             root: self.root.clone(),
             space: None,
         };
-        let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
+        let (elapsed, renamed) = (Duration::ZERO, Vec::new());
+        let outcome = Outcome::Scanned { seen_count: 0, elapsed, walk, renamed };
         (vec![Event::Observed { drop, observations, known }], Ok(outcome))
     }
 

@@ -244,7 +244,8 @@ impl Alone {
         };
         let root = RootIdentity::new("");
         let walk = Walk { complete: true, unseen, is_empty: false, root, space: None };
-        let outcome = Outcome::Scanned { seen_count: 0, elapsed: Duration::ZERO, walk };
+        let (elapsed, renamed) = (Duration::ZERO, Vec::new());
+        let outcome = Outcome::Scanned { seen_count: 0, elapsed, walk, renamed };
         let act = self.scan.take().expect("a scan was asked for");
         self.tell(Event::Outcome { act, outcome: Ok(outcome) });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::file::PageFile;
 use crate::cli::receipts::entry::Entry;
 use crate::cli::render;
 use crate::model::{ClosedByHand, WallTime};
@@ -60,7 +61,7 @@ impl RunSummary {
         self.line_count += 1;
         name(&mut self.hosts, &line.host);
         if entry.is_of_file() {
-            self.note_file(entry);
+            self.note_file(entry, &line.members()?);
             return Ok(());
         }
         match line.body()? {
@@ -88,14 +89,15 @@ impl RunSummary {
         Ok(())
     }
 
-    fn note_file(&mut self, file: &Entry<'_>) {
+    fn note_file(&mut self, entry: &Entry<'_>, file: &PageFile<'_>) {
         self.file_count += 1;
+        self.course.found_count += u64::from(entry.kind() == Some(LineKind::FoundAgain));
         if !file.root.is_empty() {
             name(&mut self.roots, &file.root);
         }
         self.course.note(file);
         let to = &file.destination;
-        let totals = self.destinations.entry(to.name.to_string()).or_default();
+        let totals = self.destinations.entry(entry.destination.name.to_string()).or_default();
         totals.platform.clear();
         totals.platform.push_str(&to.platform);
         totals.address.clear();
@@ -103,17 +105,16 @@ impl RunSummary {
             .into_iter()
             .for_each(|text| totals.address.push_str(text));
         totals.file_count += 1;
-        totals.bytes = totals.bytes.saturating_add(file.size);
+        totals.bytes = totals.bytes.saturating_add(entry.size);
     }
 }
 
 impl CourseTotals {
-    fn note(&mut self, file: &Entry<'_>) {
+    fn note(&mut self, file: &PageFile<'_>) {
         let [begun_at, verified_at] =
             [&file.begun_at, &file.verified_at].map(|at| parse_moment(at));
         self.begun_at = [self.begun_at, begun_at].into_iter().flatten().min();
         self.verified_at = self.verified_at.max(verified_at);
-        self.found_count += u64::from(file.kind() == Some(LineKind::FoundAgain));
         self.interrupted_count += u64::from(file.attempt_count > 0);
         self.attempt_count = self.attempt_count.saturating_add(file.attempt_count);
         self.bytes_sent = self.bytes_sent.saturating_add(file.bytes_sent);

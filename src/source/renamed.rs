@@ -1,0 +1,208 @@
+//! Runs whose directory was renamed while they are being sent.
+//!
+//! A run goes on under the name that it was first seen with: that is its name in the rows, in its ledger and at
+//! the destinations. *Owns* which name its directory has now, and translates paths between the two. Below a drop
+//! directory all is opened, listed and observed by the first name; only [`beneath`](super::beneath) and the
+//! walk know the other.
+//!
+//! A directory is taken for a renamed run only where the run's own directory is gone and a directory beside it
+//! has one of the run's files: inode, size and time of modification are those of the upload. An inode alone
+//! proves nothing, for file systems use them again. *At a crash* nothing is lost: a row keeps the name,
+//! and before it is written the next scan finds the same.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+
+use super::beneath::Root;
+use super::dispose::is_private;
+use super::{DirectoryRoot, Error};
+use crate::model::{Fingerprint, SourcePath};
+
+/// The directories of runs that have another name now, by the first one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RenamedRuns(BTreeMap<SourcePath, SourcePath>);
+
+/// What the directory at a listed path is.
+pub(super) enum Listed {
+    /// What its path says.
+    Itself,
+    /// A run with another first name.
+    Run(SourcePath),
+    /// Another one at the first name of a renamed run.
+    InTheWay,
+}
+
+impl RenamedRuns {
+    /// Notes which name a run has now; its first name ends the matter.
+    pub(crate) fn note(&mut self, run: SourcePath, now: Option<SourcePath>) {
+        match now {
+            Some(now) => drop(self.0.insert(run, now)),
+            None => drop(self.0.remove(&run)),
+        }
+    }
+
+    /// Returns the path on disk of a path by first names.
+    pub(super) fn on_disk<'a>(&self, path: &'a SourcePath) -> Cow<'a, SourcePath> {
+        replaced(path, self.0.iter())
+    }
+
+    /// Returns the path by first names of a path on disk.
+    pub(crate) fn by_first_name<'a>(&self, path: &'a SourcePath) -> Cow<'a, SourcePath> {
+        replaced(path, self.0.iter().map(|(first, now)| (now, first)))
+    }
+
+    pub(super) fn listed(&self, path: &SourcePath) -> Listed {
+        if let Some((first, _)) = self.0.iter().find(|(_, now)| *now == path) {
+            return Listed::Run(first.clone());
+        }
+        if self.0.contains_key(path) { Listed::InTheWay } else { Listed::Itself }
+    }
+
+    fn is_name_now(&self, path: &SourcePath) -> bool {
+        self.0.values().any(|now| now == path)
+    }
+}
+
+/// Replaces the directory in which a path is; runs are never in one another.
+fn replaced<'a, 'r>(
+    path: &'a SourcePath,
+    mut names: impl Iterator<Item = (&'r SourcePath, &'r SourcePath)>,
+) -> Cow<'a, SourcePath> {
+    match names.find(|(from, _)| path.is_within(from)) {
+        Some((from, to)) => {
+            let rest = &path.as_bytes()[from.as_bytes().len()..];
+            Cow::Owned(SourcePath::from_bytes(&[to.as_bytes(), rest].concat()))
+        }
+        None => Cow::Borrowed(path),
+    }
+}
+
+/// Finds the directories of runs that are not at their names: beside them, by their files. `files` returns some
+/// files of the run of a name, in the versions that were admitted; a directory that has any is a run of its
+/// own. Returns the runs whose directory has another name than was known; none where it has its first one
+/// again, or is gone.
+///
+/// # Errors
+/// When the drop directory cannot be opened, or cannot be listed.
+pub(crate) fn find_renamed<E>(
+    root: &DirectoryRoot,
+    runs: &[SourcePath],
+    files: impl Fn(&SourcePath) -> Result<Vec<(SourcePath, Fingerprint)>, E>,
+) -> Result<Vec<(SourcePath, Option<SourcePath>)>, Error> {
+    let known = root.renamed();
+    let opened = root.open_anew()?;
+    let mut found = Vec::new();
+    for run in runs {
+        match opened.stat(run) {
+            Err(Errno::NOENT) => {}
+            Ok(_) | Err(_) => continue,
+        }
+        let Ok(of_run) = files(run) else { continue };
+        let is_free = |beside: &SourcePath| {
+            let has_none = || files(beside).is_ok_and(|files| files.is_empty());
+            beside == run || (!known.is_name_now(beside) && has_none())
+        };
+        let beside = find_beside(&opened, run, &of_run, is_free)
+            .map_err(|errno| Error::of_file("look for", run, errno))?
+            .filter(|beside| beside != run);
+        let was = known.on_disk(run);
+        if beside.is_some() || *was != *run {
+            found.push((run.clone(), beside));
+        }
+    }
+    if !found.is_empty() {
+        let mut renamed = RenamedRuns::clone(&known);
+        found.iter().for_each(|(run, now)| renamed.note(run.clone(), now.clone()));
+        root.set_renamed(Arc::new(renamed));
+    }
+    Ok(found)
+}
+
+fn find_beside(
+    root: &Root,
+    run: &SourcePath,
+    files: &[(SourcePath, Fingerprint)],
+    is_free: impl Fn(&SourcePath) -> bool,
+) -> Result<Option<SourcePath>, Errno> {
+    let above = run.as_bytes().len().saturating_sub(run.file_name().len() + 1);
+    let above = SourcePath::from_bytes(&run.as_bytes()[..above]);
+    let listing = match root.open_directory(&above) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => Dir::new(opened?)?,
+    };
+    for entry in listing {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+        if !may_be_directory || [&b"."[..], b".."].contains(&name) || is_private(name) {
+            continue;
+        }
+        let beside = above.child(name);
+        let has = |(path, version): &(SourcePath, Fingerprint)| {
+            let rest = &path.as_bytes()[run.as_bytes().len()..];
+            let there = SourcePath::from_bytes(&[beside.as_bytes(), rest].concat());
+            root.stat(&there).is_ok_and(|found| is_same(&found.fingerprint, version))
+        };
+        if files.iter().any(has) && is_free(&beside) {
+            return Ok(Some(beside));
+        }
+    }
+    Ok(None)
+}
+
+fn is_same(found: &Fingerprint, sent: &Fingerprint) -> bool {
+    let of = |version: &Fingerprint| (version.inode, version.size, version.mtime_ns);
+    of(found) == of(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::path;
+    use super::*;
+
+    #[test]
+    fn a_run_is_found_beside_its_name_by_a_file_and_by_nothing_less() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for run in ["x/run", "x/other"] {
+            fs::create_dir_all(at(run)).unwrap();
+            fs::write(at(run).join("a"), run).unwrap();
+        }
+        let root = DirectoryRoot::at(place.path());
+        let version = root.open().unwrap().stat(&path("x/run/a")).unwrap().fingerprint;
+        let find = |version, taken: &str| {
+            let files = |run: &SourcePath| {
+                let is_known = [path("x/run"), path(taken)].contains(run);
+                Ok::<_, ()>(is_known.then(|| (path("x/run/a"), version)).into_iter().collect())
+            };
+            find_renamed(&root, &[path("x/run")], files).unwrap()
+        };
+        assert_eq!(find(version, ""), [], "it is there");
+        fs::rename(at("x/run"), at("x/moved")).unwrap();
+        for other in [
+            Fingerprint { inode: version.inode + 1, ..version },
+            Fingerprint { mtime_ns: version.mtime_ns + 1, ..version },
+        ] {
+            assert_eq!(find(other, ""), [], "{other:?}");
+        }
+        assert_eq!(find(version, "x/moved"), [], "another run has that name");
+        assert_eq!(find(version, ""), [(path("x/run"), Some(path("x/moved")))]);
+        assert_eq!(find(version, ""), [], "that is known");
+        let opened = root.open().unwrap();
+        assert!(opened.open_file(&path("x/run/a")).is_ok(), "it is read by its first name");
+        assert_eq!(*root.renamed().by_first_name(&path("x/moved/b/c")), path("x/run/b/c"));
+        assert_eq!(*root.renamed().by_first_name(&path("x/moved2/b")), path("x/moved2/b"));
+        fs::rename(at("x/moved"), at("x/again")).unwrap();
+        assert_eq!(find(version, ""), [(path("x/run"), Some(path("x/again")))]);
+        fs::rename(at("x/again"), at("x/run")).unwrap();
+        assert_eq!(find(version, ""), [(path("x/run"), None)], "it has its name again");
+        assert!(root.open().unwrap().open_file(&path("x/run/a")).is_ok());
+        assert_eq!(find(version, ""), []);
+    }
+}
