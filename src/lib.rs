@@ -34,8 +34,8 @@
 //!      └─ all of a drop ─► its receipt durable ─► (sentinel) ─► (disposed of)
 //! ```
 //! The plan is frozen at admission. A source that is another version later is a *new* upload; the
-//! old one ends. What tells versions apart is inode, size and times; where the time of change alone
-//! moved after the upload, the content is compared here before anything is sent. A file that is at the destination and is the same is complete with no byte sent.
+//! old one ends. What tells versions apart is the size; where the inode or a time alone is another
+//! one, the content is compared here: before the parts are put together, and before anything is sent again. A file that is at the destination and is the same is complete with no byte sent.
 //!
 //! # The crash table
 //! Every remote act has an intent where repeating it blindly would do harm, and may be repeated
@@ -57,6 +57,8 @@
 //! | let one request through to a destination that was closed, ask it whether it refuses everything | – (a request like any other, or a question) | nothing changed | a destination is held to be open until it is found to be closed |
 //! | send larger or smaller parts | the size, with the end of the upload that was refused | nothing happened | begun again with that size |
 //! | report part | the checkpoint | reported, not marked | reported again |
+//! | look whether the source is still what was read of it, before the parts are put together | – (it reads here, and nothing else) | nothing changed | it is looked at again |
+//! | note that a source was touched while it was sent | – (one transaction, before complete) | nothing happened | it is looked at again |
 //! | complete | the intent, with its time; where the storage knows no conditions the place is looked at just before | the file exists, we do not know | the platform is asked what became of it: pending: completed again; done; gone: begun again; unknown: parked, for a second file would be worse |
 //! | describe | the completed row | metadata set, not marked | set again |
 //! | verify | the completed row | nothing to lose | verified again |

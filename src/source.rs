@@ -48,7 +48,8 @@ pub use filter::Filter;
 pub(crate) use handed::prove;
 pub(crate) use look::{look, look_counting};
 pub(crate) use part::{
-    Attend, Digested, MEMORY_PER_PART, PartBytes, PartReader, Room, Together, WantedRange,
+    Attend, Digested, MEMORY_PER_PART, PartBytes, PartReader, PartsProof, Room, Together,
+    WantedRange,
 };
 pub(crate) use patterns::PatternError;
 pub use profile::Profile;
@@ -84,7 +85,7 @@ pub(crate) struct SourceFile {
     pub root: Arc<DirectoryRoot>,
     /// The file, relative to it.
     pub path: SourcePath,
-    /// The version that is meant; any other is refused.
+    /// The version that is meant; of another, only one of the same length is read.
     pub fingerprint: Fingerprint,
     /// Whose it was and where it lay when it was handed in; no other file is read under its path.
     pub provenance: Option<Provenance>,

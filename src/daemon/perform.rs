@@ -12,9 +12,10 @@ use super::workers::{ActReply, cancelled, failed, local};
 use super::{files, hung, notices, parts, proofs, receipts, renamed, rows, runs};
 use crate::engine::event::{Act, Event, Outcome, ReadFrom, Walk};
 use crate::model::{
-    ByteRange, DirectoryName, Failure, FailureKind, Observation, RootIdentity, Seen, SourcePath,
+    ByteRange, DirectoryName, Failure, FailureKind, Fingerprint, Md5, Observation, PartNumber,
+    PartSize, RootIdentity, Seen, SourcePath,
 };
-use crate::source::{self, ScanSummary};
+use crate::source::{self, PartsProof, ScanSummary};
 use crate::store::snapshot::Snapshot;
 use crate::telemetry::scrub;
 
@@ -63,6 +64,9 @@ async fn act_out(world: Arc<World>, act: Act) -> ActReply {
                 world.parts.hash_file(&file?, mark.part_size, stop)
             };
             hung::read(&world, what, hash).await.map(|mark| Outcome::FileHashed { mark })
+        }
+        Act::ProveSource { source, part_size, md5s, settled, .. } => {
+            prove_source(world, source, part_size, md5s, settled).await
         }
         Act::WriteReceipt { upload } => {
             let written = receipts::write(&world, LineSubject::Upload(upload)).await;
@@ -192,4 +196,26 @@ async fn hash_part(world: Arc<World>, from: ReadFrom, range: ByteRange) -> ActRe
     let hash =
         move |world: &World, stop: &hung::Watched<'_>| world.parts.hash_range(&file?, range, stop);
     hung::read(&world, what, hash).await.map(|md5| Outcome::PartHashed { md5 })
+}
+
+/// Finds out whether a file is still what was read of it, part by part.
+async fn prove_source(
+    world: Arc<World>,
+    from: ReadFrom,
+    part_size: PartSize,
+    md5s: Vec<Md5>,
+    settled: Option<Fingerprint>,
+) -> ActReply {
+    let size = from.fingerprint.size;
+    let range = |index| part_size.range_of(PartNumber::from_index(index), size);
+    let numbered = md5s.into_iter().enumerate();
+    let sent: Vec<_> = numbered.map(|(index, md5)| (range(index), md5)).collect();
+    let (file, what) = (source_file(&world, from.clone()), reading(from));
+    let prove = move |world: &World, stop: &hung::Watched<'_>| {
+        world.parts.prove_parts(&file?, &sent, settled.as_ref(), stop)
+    };
+    hung::read(&world, what, prove).await.map(|proof| match proof {
+        PartsProof::Read { version, differing } => Outcome::SourceProved { version, differing },
+        PartsProof::Moved(version) => Outcome::SourceMoved { version },
+    })
 }

@@ -51,6 +51,8 @@ pub(super) enum ToIntake {
     Admitted(UploadFile),
     /// An upload of a file has not ended.
     Joined(UploadFile),
+    /// A file was touched while it was sent, and is what was sent.
+    Retouched(UploadFile),
     GivenUp(UploadFile),
     /// An upload has ended: its run may go on.
     Left(UploadFile),

@@ -20,9 +20,9 @@ use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, ByteRange, Call, Catalogued, DestinationName, DirectoryName, DisposalDoubt,
     Disposition, Failure, Fingerprint, Learned, LedgerFinding, Md5, Notice, Observation,
-    PartNumber, PlaceFound, PlaceSource, Provenance, PutRequest, Record, RenamedRun, Reply,
-    RootIdentity, RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId, WatchState,
-    WholeDigest, WrittenLine,
+    PartNumber, PartSize, PlaceFound, PlaceSource, Provenance, PutRequest, Record, RenamedRun,
+    Reply, RootIdentity, RunReading, SentinelFile, SourcePath, Target, TargetId, UploadId,
+    WatchState, WholeDigest, WrittenLine,
 };
 
 /// Tells one act from another within one life of the process.
@@ -188,6 +188,17 @@ pub enum Act {
         source: ReadFrom,
         mark: ContentMark,
     },
+    /// Find out whether a file whose parts were all sent is still what was read: where it may be another
+    /// version by now, it is read once, if it is quiet.
+    ProveSource {
+        upload: UploadId,
+        source: ReadFrom,
+        part_size: PartSize,
+        /// The digests of the parts, in order.
+        md5s: Vec<Md5>,
+        /// What it was a quiet period ago, where that is another version than was meant.
+        settled: Option<Fingerprint>,
+    },
     /// Read the whole file once, in order, for its receipt.
     DigestFile {
         upload: UploadId,
@@ -246,6 +257,7 @@ impl Act {
             Self::FindHolder(asked) => Some(asked.upload),
             Self::HashPart { upload, .. }
             | Self::HashFile { upload, .. }
+            | Self::ProveSource { upload, .. }
             | Self::DigestFile { upload, .. }
             | Self::WriteReceipt { upload } => Some(*upload),
             Self::Scan { .. }
@@ -345,6 +357,17 @@ pub enum Outcome {
     Compared {
         /// Its content is what was sent.
         is_same: bool,
+    },
+    /// The file was looked at, and read where it may be another version.
+    SourceProved {
+        /// As it is now.
+        version: Fingerprint,
+        /// Parts whose bytes are others than were sent.
+        differing: Vec<PartNumber>,
+    },
+    /// The file was written to since it was looked at last.
+    SourceMoved {
+        version: Fingerprint,
     },
     /// For each file, in order, the upload under its old name; none where it was not moved.
     MovedFound(Vec<Option<MovedFrom>>),

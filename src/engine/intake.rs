@@ -85,12 +85,13 @@ impl Intake {
             ToIntake::Forget => *self = Self::new(self.settings.clone(), now.monotonic),
             ToIntake::AcceptRoot => self.accept_root(turn),
             ToIntake::WriteHealth => {
-                if let Some(row) = self.health_row() {
+                if let Some(row) = self.health_row(now.monotonic) {
                     turn.record(Record::DirectoryHealth(row));
                 }
             }
             ToIntake::Admitted(file) => self.admitted(&file, now),
             ToIntake::Joined(file) => self.joined(&file, now),
+            ToIntake::Retouched(file) => self.retouched(&file),
             ToIntake::GivenUp(file) => self.runs.note_given_up(&file),
             ToIntake::Left(file) => self.runs.leave(&file, now.monotonic),
             ToIntake::Ended(file, end) => self.ended(&file, end, turn),
@@ -335,10 +336,7 @@ impl Intake {
                 };
                 turn.tell_uploads(open, what);
             }
-            FileStep::Gone(open) => {
-                turn.record(Record::Absent { drop: turn.directory(), path: path.clone() });
-                turn.tell_uploads(open, ToUpload::SourceGone);
-            }
+            FileStep::Gone(open) => turn.note_gone(path, open),
         }
     }
 
@@ -492,7 +490,8 @@ impl Intake {
     }
 
     /// Returns the row of its health, when it differs from what was last written.
-    fn health_row(&mut self) -> Option<DirectoryHealth> {
+    fn health_row(&mut self, now: Monotonic) -> Option<DirectoryHealth> {
+        self.health.note_unrest(self.files.settle.unrest(now));
         let (files, count) = (&self.files, self.files.settling_count());
         self.health.row(&self.settings, count, || files.ignored.unseen())
     }

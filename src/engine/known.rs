@@ -6,15 +6,15 @@
 //! a path that is asked for, and cannot list paths. Two versions of one path with the same digest do not
 //! happen; if they did, the file would wait for its next change.
 //!
-//! A file whose time of change alone is another one was *touched*: its content may be another one, or
-//! its mode, and until it is compared it is known in no version.
+//! A file that has its length, and another inode or another time, was *touched*: its content may be another
+//! one, or its mode, and until it is compared it is known in no version.
 
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use self::filter::BloomFilter;
-use crate::model::{Fingerprint, PathDigest, UploadId};
+use crate::model::{ByteCount, Fingerprint, PathDigest, UploadId};
 
 /// Files of one drop directory that were admitted, in their newest version.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct KnownFiles {
 struct Known {
     /// The digest of its version, its time of change left out.
     version: u64,
+    size: ByteCount,
+    mtime_ns: i64,
     /// What stands for that time, or [`UNKNOWN`].
     changed: u32,
     /// Which destinations it was admitted for, by position.
@@ -51,7 +53,8 @@ const UNKNOWN: u32 = 0;
 impl Known {
     fn of(version: &Fingerprint) -> Self {
         let changed = version.ctime_ns.map_or(UNKNOWN, |at| digest(at.cast_unsigned()));
-        Self { version: version.version_digest(), changed, covered: 0 }
+        let Fingerprint { size, mtime_ns, .. } = *version;
+        Self { version: version.version_digest(), size, mtime_ns, changed, covered: 0 }
     }
 
     /// As [`Fingerprint::is_untouched`].
@@ -105,10 +108,22 @@ impl KnownFiles {
         known.is_untouched(&Known::of(version)).then_some(known.covered)
     }
 
-    /// Returns whether a file may be in the version that is known, but was touched since.
+    /// As [`Self::covered`], by length and time of modification alone.
+    pub(crate) fn covered_by_stamp(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
+        let known = self.files.get(&path)?;
+        let is_same = (known.size, known.mtime_ns) == (version.size, version.mtime_ns);
+        is_same.then_some(known.covered)
+    }
+
+    /// Returns whether a file may have the content that is known, but was touched since.
     pub(crate) fn is_touched(&self, path: PathDigest, version: &Fingerprint) -> bool {
         let (known, seen) = (self.files.get(&path), Known::of(version));
-        known.is_some_and(|known| known.version == seen.version && !known.is_untouched(&seen))
+        known.is_some_and(|known| known.size == seen.size && !known.is_untouched(&seen))
+    }
+
+    /// Returns whether a file is known with another length.
+    pub(crate) fn is_changed(&self, path: PathDigest, version: &Fingerprint) -> bool {
+        self.files.get(&path).is_some_and(|known| known.size != version.size)
     }
 
     /// Returns whether a file that is not known may be one that is, under another path.
@@ -131,9 +146,12 @@ impl KnownFiles {
 
     /// Notes that a touched file is still what it was.
     pub(crate) fn proved(&mut self, path: PathDigest, version: &Fingerprint) {
-        let seen = Known::of(version);
-        if let Some(known) = self.files.get_mut(&path).filter(|k| k.version == seen.version) {
-            known.changed = seen.changed;
+        if let Some(known) = self.files.get(&path).filter(|known| known.size == version.size) {
+            let covered = known.covered;
+            self.remove(path);
+            let known = Known { covered, ..Known::of(version) };
+            self.versions.insert((known.version, path));
+            self.files.insert(path, known);
         }
     }
 

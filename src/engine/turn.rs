@@ -109,6 +109,7 @@ fn must_wait(act: &Act) -> bool {
         | Act::Notify { .. } => true,
         Act::HashPart { .. }
         | Act::HashFile { .. }
+        | Act::ProveSource { .. }
         | Act::DigestFile { .. }
         | Act::ReadRun { .. }
         | Act::CheckProofs(_)

@@ -7,6 +7,7 @@ use super::bytes::{ByteCount, PartNumber, PartSize};
 use super::digest::{ETag, ETagMode, Md5, PartNote};
 use super::export::ExportPlace;
 use super::failure::{Failure, ParkReason};
+use super::file::Fingerprint;
 use super::id::ExportId;
 use super::ledger::WrittenLine;
 use super::remote::{ContentMark, RemoteFile, RemoteUpload};
@@ -72,6 +73,10 @@ pub enum Fact {
     /// Another name was chosen, because the wished one is taken.
     Renamed {
         name: String,
+    },
+    /// The source has another inode or other times, and the content of which parts were sent.
+    Retouched {
+        fingerprint: Fingerprint,
     },
     /// What is there is our own earlier version, which this one replaces; or is that no more.
     Superseding {
@@ -184,6 +189,7 @@ impl Fact {
             Self::Completed { .. } => "completed",
             Self::FoundPresent { .. } => "found-present",
             Self::Renamed { .. } => "renamed",
+            Self::Retouched { .. } => "retouched",
             Self::Superseding { .. } => "superseding",
             Self::Described => "described",
             Self::Verified { .. } => "verified",

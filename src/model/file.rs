@@ -182,6 +182,12 @@ impl Fingerprint {
         self.same_version(other) && !moved
     }
 
+    /// Tells whether both have the same length and time of modification: a file system whose inodes or times
+    /// of change do not hold still tells no more of a version.
+    pub fn same_stamp(&self, other: &Self) -> bool {
+        (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+    }
+
     /// Returns a digest that is the same for what may be the same version.
     pub fn version_digest(&self) -> u64 {
         digest_of([self.inode, self.size.0, self.mtime_ns.cast_unsigned()])

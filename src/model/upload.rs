@@ -88,6 +88,14 @@ impl UploadState {
         self.bytes_in_flight = ByteCount(self.bytes_in_flight.0.saturating_sub(sent.0));
     }
 
+    fn attempt_failed(&mut self, retry_at: Option<WallTime>, sent: ByteCount) {
+        self.attempt_count = self.attempt_count.saturating_add(1);
+        self.landed(sent);
+        if let (Some(until), Hold::None | Hold::Waiting { .. }) = (retry_at, self.hold) {
+            self.hold = Hold::Waiting { until };
+        }
+    }
+
     /// Tells whether an export was intended that is not done.
     pub fn is_exporting(&self) -> bool {
         self.export.as_ref().is_some_and(|export| export.step != ExportStep::Done)
@@ -250,6 +258,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.etag_mode = *mode;
         }
         Fact::Renamed { .. } if state.stage.is_before_completed() => next.supersedes = None,
+        Fact::Retouched { .. } if state.stage.is_before_completed() => {}
         Fact::Superseding { earlier } if state.stage == Stage::Queued => {
             next.supersedes = earlier.clone().map(Box::new);
         }
@@ -265,11 +274,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
             next.export = Some(next_export(state, fact).ok_or_else(|| illegal(state, fact))?);
         }
         Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
-            next.attempt_count = state.attempt_count.saturating_add(1);
-            next.landed(*sent);
-            if let (Some(until), Hold::None | Hold::Waiting { .. }) = (*retry_at, state.hold) {
-                next.hold = Hold::Waiting { until };
-            }
+            next.attempt_failed(*retry_at, *sent);
         }
         Fact::InFlight { bytes } if !state.stage.is_end() => next.bytes_in_flight = *bytes,
         Fact::SentInVain { bytes } if !state.stage.is_end() => next.landed(*bytes),
@@ -284,6 +289,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::ETagModeLearned { .. }
         | Fact::Renamed { .. }
+        | Fact::Retouched { .. }
         | Fact::Superseding { .. }
         | Fact::PartSizeChanged { .. }
         | Fact::Described

@@ -50,11 +50,12 @@ pub(crate) use self::body::PartBytes;
 pub(crate) use self::buffers::Room;
 use self::buffers::{BUFFER_BYTES, Buffers, CHUNK_BYTES};
 pub(crate) use self::lockstep::{Digested, Together, WantedRange};
-use self::proof::{not_read_on, open, prove};
+use self::proof::{not_read_on, open};
 use super::{Error, SourceFile};
 use crate::digest::{Hasher, VectorWidth};
 use crate::model::{
-    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Md5, PartNumber, PartSize, WholeDigest,
+    ByteCount, ByteRange, ContentMark, Failure, FailureKind, Fingerprint, Md5, PartNumber,
+    PartSize, WholeDigest,
 };
 
 mod body;
@@ -193,6 +194,40 @@ impl PartReader {
         failed.map_or(Ok(md5s), Err)
     }
 
+    /// Finds out whether a file is still what was read of it, range by range. One that may be another version is
+    /// read, if its time of modification is the planned one or `settled`. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::hash_range`].
+    pub(crate) fn prove_parts(
+        &self,
+        source: &SourceFile,
+        sent: &[(ByteRange, Md5)],
+        settled: Option<&Fingerprint>,
+        stop: &impl Attend,
+    ) -> Result<PartsProof, Failure> {
+        // To open it writes back what is dirty, without which its times may be old.
+        drop(open(source)?);
+        let (planned, version) = (&source.fingerprint, proof::find(source)?);
+        if planned.is_untouched(&version) {
+            return Ok(PartsProof::Read { version, differing: Vec::new() });
+        }
+        let is_quiet = |before: &Fingerprint| before.same_stamp(&version);
+        if !is_quiet(planned) && !settled.is_some_and(is_quiet) {
+            return Ok(PartsProof::Moved(version));
+        }
+        let ranges: Vec<_> = sent.iter().map(|(range, _)| *range).collect();
+        let md5s = self.hash_ranges(source, &ranges, stop)?;
+        let after = proof::find(source)?;
+        if !after.same_stamp(&version) {
+            return Ok(PartsProof::Moved(after));
+        }
+        let both = sent.iter().zip(&md5s).enumerate();
+        let differing = both.filter(|(_, ((_, sent), read))| sent != *read);
+        let differing = differing.map(|(index, _)| PartNumber::from_index(index)).collect();
+        Ok(PartsProof::Read { version, differing })
+    }
+
     /// Reads the whole file in order and digests it. Blocks.
     ///
     /// # Errors
@@ -205,8 +240,12 @@ impl PartReader {
     ) -> Result<WholeDigests, Failure> {
         let whole = ByteRange { offset: 0, length: source.fingerprint.size.0 };
         if digest == WholeDigest::Md5 {
-            return self.hash_range(source, whole, stop).map(|md5| (Some(md5), None));
+            proof::prove_version(source)?;
+            let md5 = self.hash_range(source, whole, stop)?;
+            proof::prove_version(source)?;
+            return Ok((Some(md5), None));
         }
+        proof::prove_version(source)?;
         let file = open(source)?;
         prepare_to_read(&file, whole);
         let (mut sha256, room) = (sha2::Sha256::new(), self.buffers.aside());
@@ -218,9 +257,18 @@ impl PartReader {
             at += chunk.len() as u64;
             sha256.update(chunk.as_ref());
         }
-        prove(source, &file)?;
+        proof::prove_version(source)?;
         Ok((None, Some(sha256.finalize().into())))
     }
+}
+
+/// What became of a file since its parts were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PartsProof {
+    /// As it is now, and the parts whose bytes are others.
+    Read { version: Fingerprint, differing: Vec<PartNumber> },
+    /// It was written to or touched just now.
+    Moved(Fingerprint),
 }
 
 /// MD5 and SHA-256 of a whole file, as far as they were asked for.

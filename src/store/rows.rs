@@ -452,6 +452,16 @@ pub(super) fn file_columns(file: &RemoteFile) -> Result<[(&'static str, Value); 
     ])
 }
 
+/// Returns the columns that tell versions of a file of one length apart.
+pub(super) fn version_columns(version: &Fingerprint) -> [(&'static str, Value); 4] {
+    [
+        ("device", version.device.cast_signed().into()),
+        ("inode", version.inode.cast_signed().into()),
+        ("mtime_ns", version.mtime_ns.into()),
+        ("ctime_ns", version.ctime_ns.into()),
+    ]
+}
+
 /// Returns the columns of the earlier version that an upload replaces, if any.
 pub(super) fn earlier_columns(earlier: Option<&EarlierVersion>) -> [(&'static str, Value); 3] {
     [

@@ -93,8 +93,8 @@ pub(crate) fn change_after_upload(make: impl FnOnce(&Path), change: impl FnOnce(
     stage
 }
 
-/// Does something to a file in the middle of its upload: the old upload ends, and what stands there
-/// is sent whole.
+/// Does something to a file in the middle of its upload: what is there in the end is sent whole, whether the
+/// upload goes on with what differs or begins anew.
 pub(crate) fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
     let mut stage = stage_with(QUICK);
     let place = stage.drop().join("run/a");
@@ -103,12 +103,11 @@ pub(crate) fn change_during_upload(change: impl FnOnce(&Stage, &Path)) {
     witness.see(&place);
     change(&stage, &place);
     witness.see(&place);
-    stage.until_count("abandoned", 1);
     release(&stage);
     witness.until_whole(&stage);
     let whole = fs::read(&place).expect("read");
     assert_eq!(objects(&stage), [("run/a".to_owned(), whole)], "the old version is nowhere");
-    assert_eq!(stage.ledger()["begun_count"], 2);
+    assert!(stage.ledger()["begun_count"].as_u64() <= Some(2));
     assert_eq!(stage.count("completed"), 1);
 }
 

@@ -1,9 +1,9 @@
 //! Files that may be what was sent already: touched since, or moved.
 //!
-//! A known file whose time of change alone is another one may have been given another mode, owner or
-//! link, or another content in the same inode, of the same length, with its time of modification set
-//! back. Once it is quiet it is read here and compared with the digests that the rows have of it. The
-//! same: its rows get the time of change, and nothing is sent. Another: it is a new version like any.
+//! A known file of the same length with another inode or another time may have been given another mode,
+//! owner, link, inode number or time, or another content. Once it is quiet it is read here and compared with
+//! the digests that the rows have of it. The same: its rows get what it has, and nothing is sent. Another: it
+//! is a new version like any.
 //!
 //! A file that is not known, but whose inode, size and time are those of one that was sent, may have
 //! been moved. The rows and the disk are asked: moved is what has its receipt at every destination
@@ -104,7 +104,7 @@ impl Comparisons {
 
     /// Returns whether a file is compared in this version, and forgets one that is another by now.
     pub(super) fn has(&mut self, path: &SourcePath, version: &Fingerprint) -> bool {
-        let is_same = self.files.get(path).map(|file| file.version.is_untouched(version));
+        let is_same = self.files.get(path).map(|file| file.version.same_stamp(version));
         if is_same == Some(false) {
             self.files.remove(path);
         }

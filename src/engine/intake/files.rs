@@ -26,6 +26,8 @@ pub(in crate::engine) struct Files {
     /// Files that were admitted, in their newest version.
     pub(super) known: KnownFiles,
     pub(super) ignored: IgnoredPaths,
+    /// Files that were touched since their uploads that have not ended were admitted.
+    pub(super) touched: BTreeSet<SourcePath>,
     /// A look is under way. One at a time: the next one waits until what this one settled is
     /// committed, so that memory never holds more than one look's admissions ahead of the disk.
     pub(super) is_looking: bool,
@@ -39,7 +41,7 @@ pub(super) enum FileStep {
     Settled(Fingerprint, bool),
     /// The file is settled, and may be one that was sent under another path.
     MaybeMoved(Fingerprint),
-    /// The file was touched since it was sent, and is quiet again: compare it.
+    /// The file may have been touched since it was sent, and is quiet again: compare it.
     Touched(Fingerprint),
     /// The file is another version than the one these uploads were planned for.
     Changed(Vec<UploadId>),
@@ -123,6 +125,7 @@ impl Files {
             comparisons: Comparisons::default(),
             known: KnownFiles::default(),
             ignored: IgnoredPaths::default(),
+            touched: BTreeSet::new(),
             is_looking: false,
         }
     }
@@ -163,9 +166,17 @@ impl Files {
         position.filter(|position| *position < 64).map_or(0, |position| 1_u64 << position)
     }
 
+    /// Returns for which destinations a file was admitted in this version. Where inodes or times of change
+    /// do not hold still, they are left out.
+    fn covered(&self, path: PathDigest, version: &Fingerprint) -> Option<u64> {
+        let by_stamp = || self.known.covered_by_stamp(path, version);
+        let is_restless = self.settle.is_restless();
+        self.known.covered(path, version).or_else(|| is_restless.then(by_stamp).flatten())
+    }
+
     /// Returns the destinations for which a version of a file was not admitted.
     pub(super) fn missing(&self, path: PathDigest, version: &Fingerprint) -> Vec<DestinationName> {
-        let covered = self.known.covered(path, version).unwrap_or(0);
+        let covered = self.covered(path, version).unwrap_or(0);
         let destinations = self.destinations.iter().enumerate();
         let missing = destinations.filter(|(position, _)| covered >> position & 1 == 0);
         missing.map(|(_, name)| name.clone()).collect()
@@ -173,7 +184,7 @@ impl Files {
 
     /// Returns whether a file was admitted for every destination, and no upload of it is under way.
     pub(super) fn is_everywhere(&self, path: &SourcePath, version: &Fingerprint) -> bool {
-        let covered = self.known.covered(path.digest(), version);
+        let covered = self.covered(path.digest(), version);
         covered == Some(self.everywhere()) && self.known.live(path.digest()).is_empty()
     }
 
@@ -337,13 +348,21 @@ impl Files {
     ) -> FileStep {
         let FoundFile { version, is_unreadable, closeness } = found;
         let digest = path.digest();
-        let (covered, live) = (self.known.covered(digest, &version), self.known.live(digest));
-        if covered == Some(self.everywhere()) {
+        let (covered, live) = (self.covered(digest, &version), self.known.live(digest));
+        let is_touched = covered.is_none() && self.known.is_touched(digest, &version);
+        // What is touched while it is sent is read before it is complete.
+        if covered == Some(self.everywhere()) || (is_touched && !live.is_empty()) {
             self.settle.forget(path);
+            if is_touched {
+                self.touched.insert(path.clone());
+            }
             return match (live.is_empty(), is_unreadable) {
                 (true, _) | (false, true) => FileStep::Nothing,
                 (false, false) => FileStep::Readable(live),
             };
+        }
+        if self.known.is_changed(digest, &version) {
+            self.settle.note_change(path, now);
         }
         if covered.is_none() && !live.is_empty() {
             self.settle.scanned(path, version, now);
@@ -352,7 +371,6 @@ impl Files {
             }
             return FileStep::Changed(live);
         }
-        let is_touched = self.known.is_touched(digest, &version);
         let is_wanted = !self.comparisons.has(path, &version)
             && if is_touched { !is_unreadable } else { may_go() };
         if !is_wanted {

@@ -43,6 +43,8 @@ pub(in crate::engine) struct Health {
     watch: WatchState,
     /// Why it is not watched by events.
     watch_reason: Option<String>,
+    /// What does not come to rest in it.
+    unrest: Option<String>,
     /// End of the last scan that saw everything.
     last_full_scan_at: Option<WallTime>,
     /// The last scan that left out no run: its end, and what it could not look at.
@@ -85,6 +87,7 @@ impl Default for Health {
             partial: None,
             watch: WatchState::Scanning,
             watch_reason: None,
+            unrest: None,
             last_full_scan_at: None,
             last_walk: None,
             is_scanned: false,
@@ -235,6 +238,10 @@ impl Health {
         self.watch_reason = reason;
     }
 
+    pub(super) fn note_unrest(&mut self, unrest: Option<String>) {
+        self.unrest = unrest;
+    }
+
     /// Notes whether the scan that ended saw all that it looked at.
     pub(super) fn scan_saw(&mut self, all: bool, scan_interval: Duration, now: Monotonic) {
         let since = self.partial.map_or(now, |partial| partial.since);
@@ -265,7 +272,8 @@ impl Health {
                         if partial.is_long { ", for two scan intervals or longer" } else { "" };
                     format!("{}{lasting}", unseen())
                 });
-                let parts: Vec<_> = self.watch_reason.clone().into_iter().chain(missed).collect();
+                let said = [self.watch_reason.clone(), missed, self.unrest.clone()];
+                let parts: Vec<_> = said.into_iter().flatten().collect();
                 (self.watch, (!parts.is_empty()).then(|| parts.join("; ")))
             }
         };

@@ -4,6 +4,11 @@
 //! found the same version of it, untouched in between. Times prove nothing (copies keep old ones,
 //! shares set them back after each write, clocks lie), so they are only compared, never judged. A hint about a file that is already a candidate
 //! costs nothing: the look that is due will see the change. One instance serves one drop directory.
+//!
+//! A file whose inode or time of change alone moves, look after look, settles when its length and its time of
+//! modification held for [`PATIENCE`] quiet periods: a backup links it every few seconds, or the file system
+//! gives other numbers each time. Where no file holds still, the directory is *restless*. A file that changes
+//! after it had settled has a longer quiet period from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
@@ -11,12 +16,35 @@ use std::time::Duration;
 
 use crate::model::{Fingerprint, Monotonic, SourcePath};
 
+/// Quiet periods after which inode and time of change are left out: a backup that links a file at one look
+/// does not at all of the next ones.
+const PATIENCE: u32 = 6;
+/// Files in a row that settled so, until the directory counts as restless.
+const RESTLESS_COUNT: u32 = 3;
+/// A quiet period is doubled this often at most: from half a minute to a quarter of an hour.
+const DOUBLINGS_MAX: u32 = 5;
+/// A change of a settled file counts for so long.
+const CHANGE_COUNTS: Duration = Duration::from_hours(1);
+/// Files whose changes are remembered.
+const CHANGED_MAX: usize = 1_000;
+
 /// Candidates of one drop directory.
 #[derive(Debug)]
 pub(crate) struct Settle {
     quiet_period: Duration,
     candidates: BTreeMap<SourcePath, Candidate>,
     due: BTreeSet<(Monotonic, SourcePath)>,
+    /// Files that changed after they had settled.
+    changed: BTreeMap<SourcePath, Changes>,
+    /// Files in a row that settled although their inodes or times of change moved.
+    restless_count: u32,
+}
+
+/// How often a file changed after it had settled.
+#[derive(Debug)]
+struct Changes {
+    count: u32,
+    last: Monotonic,
 }
 
 #[derive(Debug)]
@@ -25,19 +53,74 @@ struct Candidate {
     version: Option<Fingerprint>,
     /// Since when that version stands.
     since: Monotonic,
+    /// Since when its length and its time of modification stand.
+    stamp_since: Monotonic,
     /// When to look; none while a look is under way.
     due: Option<Monotonic>,
+}
+
+impl Candidate {
+    fn hinted(now: Monotonic) -> Self {
+        Self { version: None, since: now, stamp_since: now, due: Some(now) }
+    }
+
+    fn is_untouched(&self, seen: &Fingerprint) -> bool {
+        self.version.is_some_and(|version| version.is_untouched(seen))
+    }
 }
 
 impl Settle {
     /// Starts with no candidates.
     pub(crate) fn new(quiet_period: Duration) -> Self {
-        Self { quiet_period, candidates: BTreeMap::new(), due: BTreeSet::new() }
+        Self {
+            quiet_period,
+            candidates: BTreeMap::new(),
+            due: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            restless_count: 0,
+        }
     }
 
     /// Changes the quiet period for what is seen from here on.
     pub(crate) fn set_quiet_period(&mut self, quiet_period: Duration) {
         self.quiet_period = quiet_period;
+    }
+
+    /// Returns whether inodes or times of change do not hold still here.
+    pub(crate) fn is_restless(&self) -> bool {
+        self.restless_count >= RESTLESS_COUNT
+    }
+
+    /// Notes that a file that had settled is another version, unless that is known.
+    pub(crate) fn note_change(&mut self, path: &SourcePath, now: Monotonic) {
+        if self.candidates.get(path).is_some_and(|candidate| candidate.version.is_some()) {
+            return;
+        }
+        self.changed.retain(|_, changes| now.since(changes.last) < CHANGE_COUNTS);
+        if self.changed.len() < CHANGED_MAX {
+            let changes =
+                self.changed.entry(path.clone()).or_insert(Changes { count: 0, last: now });
+            (changes.count, changes.last) = (changes.count.saturating_add(1), now);
+        }
+    }
+
+    /// Says what does not come to rest here, for people.
+    pub(crate) fn unrest(&self, now: Monotonic) -> Option<String> {
+        if self.is_restless() {
+            let text = "inode numbers or times of change never hold still here: files are compared \
+                by length and time of modification, and no source is disposed of";
+            return Some(text.to_owned());
+        }
+        let is_recent = |changes: &Changes| now.since(changes.last) < CHANGE_COUNTS;
+        let mut again = self.changed.iter().filter(|(_, one)| one.count > 1 && is_recent(one));
+        let (path, Changes { count, .. }) = again.next()?;
+        Some(format!("{path} changed {count} times after it had settled: raise quiet_period"))
+    }
+
+    /// Returns how long a file must be quiet.
+    fn quiet_period_of(&self, path: &SourcePath) -> Duration {
+        let count = self.changed.get(path).map_or(0, |changes| changes.count);
+        self.quiet_period * (1 << count.min(DOUBLINGS_MAX))
     }
 
     /// Returns how many files are not settled.
@@ -60,16 +143,14 @@ impl Settle {
     /// Notes that something may have happened at `path`: looks at once unless a look is coming.
     pub(crate) fn hint(&mut self, path: SourcePath, now: Monotonic) {
         if !self.candidates.contains_key(&path) {
-            self.candidates
-                .insert(path.clone(), Candidate { version: None, since: now, due: Some(now) });
+            self.candidates.insert(path.clone(), Candidate::hinted(now));
             self.due.insert((now, path));
         }
     }
 
     /// Notes what a scan saw. Never settles a file: only a look does, for it also tries to open it.
     pub(crate) fn scanned(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
-        let known = self.candidates.get(path);
-        if known.is_none_or(|c| c.version.is_none_or(|v| !v.is_untouched(&version))) {
+        if self.candidates.get(path).is_none_or(|c| !c.is_untouched(&version)) {
             self.restart(path, version, now);
         }
     }
@@ -81,19 +162,21 @@ impl Settle {
         version: Fingerprint,
         now: Monotonic,
     ) -> bool {
-        let quiet_since = match self.candidates.get(path) {
-            Some(c) if c.version.is_some_and(|v| v.is_untouched(&version)) => c.since,
-            Some(_) | None => {
-                self.restart(path, version, now);
-                now
-            }
-        };
-        if now.since(quiet_since) >= self.quiet_period {
-            self.forget(path);
-            return true;
+        if self.candidates.get(path).is_none_or(|c| !c.is_untouched(&version)) {
+            self.restart(path, version, now);
         }
-        self.schedule(path, quiet_since.after(self.quiet_period));
-        false
+        let period = self.quiet_period_of(path);
+        let Some(Candidate { since, stamp_since, .. }) = self.candidates.get(path) else {
+            return false;
+        };
+        let (quiet, patient) = (since.after(period), stamp_since.after(period * PATIENCE));
+        if quiet.min(patient) > now {
+            self.schedule(path, quiet.min(patient));
+            return false;
+        }
+        self.restless_count = if quiet <= now { 0 } else { self.restless_count.saturating_add(1) };
+        self.forget(path);
+        true
     }
 
     /// Drops a candidate: it is gone, or known to be uploaded.
@@ -137,14 +220,16 @@ impl Settle {
     }
 
     fn restart(&mut self, path: &SourcePath, version: Fingerprint, now: Monotonic) {
-        let candidate = self.candidates.entry(path.clone()).or_insert(Candidate {
-            version: None,
-            since: now,
-            due: None,
-        });
-        candidate.version = Some(version);
-        candidate.since = now;
-        self.schedule(path, now.after(self.quiet_period));
+        let period = self.quiet_period_of(path);
+        let candidate = self.candidates.entry(path.clone()).or_insert(Candidate::hinted(now));
+        let has_stamp = candidate.version.is_some_and(|before| before.same_stamp(&version));
+        (candidate.version, candidate.since) = (Some(version), now);
+        if !has_stamp {
+            candidate.stamp_since = now;
+        }
+        // Scans that see another inode each time must not put the look off for ever.
+        let patient = candidate.stamp_since.after(period * PATIENCE);
+        self.schedule(path, now.after(period).min(patient));
     }
 
     fn schedule(&mut self, path: &SourcePath, at: Monotonic) {
@@ -209,6 +294,53 @@ mod tests {
         assert!(!settle.looked(&path(), touched(3), at(15)));
         settle.take_due(at(25), 9);
         assert!(settle.looked(&path(), touched(3), at(25)));
+    }
+
+    #[test]
+    fn a_file_whose_inode_never_holds_still_settles_by_length_and_time() {
+        let mut settle = Settle::new(Duration::from_secs(10));
+        for (file, begin) in (0_u64..3).map(|file| (file, file * 100)) {
+            let path = SourcePath::from_bytes(format!("run/{file}").as_bytes());
+            assert!(!settle.is_restless());
+            let seen = |at: u64| Fingerprint { inode: at, ..version(1) };
+            // Scans come more often than looks.
+            settle.scanned(&path, seen(begin), at(begin));
+            let mut now = begin;
+            let settled = loop {
+                now += 5;
+                settle.scanned(&path, seen(now), at(now));
+                let due = settle.take_due(at(now), 9);
+                if due.contains(&path) && settle.looked(&path, seen(now + 1), at(now)) {
+                    break now;
+                }
+            };
+            assert_eq!(settled - begin, 60);
+        }
+        assert!(settle.is_restless() && settle.unrest(at(400)).is_some());
+        settle.hint(path(), at(500));
+        settle.take_due(at(500), 9);
+        settle.looked(&path(), version(1), at(500));
+        assert!(settle.looked(&path(), version(1), at(510)) && !settle.is_restless());
+    }
+
+    #[test]
+    fn a_file_that_changes_after_it_settled_must_be_quiet_for_longer() {
+        let mut settle = Settle::new(Duration::from_secs(10));
+        let mut quiet = |settle: &mut Settle, size, begin| {
+            settle.note_change(&path(), at(begin));
+            settle.scanned(&path(), version(size), at(begin));
+            settle.note_change(&path(), at(begin));
+            let due = settle.next_deadline().expect("a look is due").since(at(begin));
+            settle.take_due(at(begin).after(due), 9);
+            assert!(settle.looked(&path(), version(size), at(begin).after(due)));
+            due.as_secs()
+        };
+        assert_eq!(quiet(&mut settle, 1, 0), 20);
+        assert_eq!(settle.unrest(at(100)), None, "once is a correction");
+        assert_eq!(quiet(&mut settle, 2, 200), 40);
+        assert!(settle.unrest(at(300)).is_some_and(|text| text.contains("run/a changed 2 times")));
+        assert!((3..20).all(|n| quiet(&mut settle, n, n * 1000) <= 320));
+        assert_eq!(settle.unrest(at(90_000)), None, "that was long ago");
     }
 
     #[test]

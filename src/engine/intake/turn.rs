@@ -142,6 +142,12 @@ impl<'a> IntakeTurn<'a> {
         self.said.extend(Dispatch::uploads(ids, what));
     }
 
+    /// Notes that nothing is at a path, and says so to the uploads of its file.
+    pub(super) fn note_gone(&mut self, path: &SourcePath, open: Vec<UploadId>) {
+        self.record(Record::Absent { drop: self.directory(), path: path.clone() });
+        self.tell_uploads(open, ToUpload::SourceGone);
+    }
+
     /// Says why a run that is to be disposed of stays; or that nothing speaks against it any more.
     pub(super) fn doubt_found(&mut self, run: &SourcePath, doubt: Option<DisposalDoubt>) {
         let (drop, run) = (self.directory(), run.clone());

@@ -57,6 +57,12 @@ impl Intake {
         }
     }
 
+    /// Notes that a file which was touched while it was sent is what was sent.
+    pub(super) fn retouched(&mut self, file: &UploadFile) {
+        self.files.touched.remove(&file.path);
+        self.files.known.proved(file.path.digest(), &file.fingerprint);
+    }
+
     /// Receives what came of moving or deleting the source of a run.
     pub(super) fn disposed(
         &mut self,
@@ -88,6 +94,11 @@ impl Intake {
         known.ended(path.digest(), *id, is_superseded);
         if is_superseded && self.settings.is_scanned {
             // Whatever saw that it is another version, its run waits for that one to settle.
+            self.files.settle.note_change(path, turn.now().monotonic);
+            self.hint(vec![path.clone()], turn.now().monotonic);
+        }
+        if self.files.touched.remove(path) && end == UploadEnd::Receipted {
+            // It is compared with what was sent.
             self.hint(vec![path.clone()], turn.now().monotonic);
         }
         if end == UploadEnd::Receipted {

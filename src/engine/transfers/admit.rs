@@ -74,7 +74,7 @@ impl Transfers {
     }
 
     /// Says something of an upload to its drop directory.
-    fn tell_intake(
+    pub(super) fn tell_intake(
         &self,
         id: UploadId,
         what: impl FnOnce(UploadFile) -> ToIntake,

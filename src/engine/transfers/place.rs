@@ -6,7 +6,7 @@
 use super::circuit::{self, Gate};
 use super::upload::{Decision, Upload};
 use super::{TransferTurn, Transfers};
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::intake::UploadEnd;
 use crate::model::{EndReason, Fact, Hold, OpenCleanup, ParkReason, Record, Stage, UploadId};
 
@@ -43,6 +43,9 @@ impl Transfers {
         }
         if let Fact::PartAccepted { part, .. } = fact {
             disk.accepted(upload.length_of(part));
+        }
+        if matches!(fact, Fact::Retouched { .. }) {
+            self.tell_intake(id, ToIntake::Retouched, turn);
         }
         turn.turn.fact(id, fact.clone());
         self.take_place(id, &fact, turn);

@@ -1,6 +1,8 @@
 //! What comes back for one act of a destination, handed to the upload or the part of the destination that
 //! it concerns.
 
+use std::time::Duration;
+
 use super::circuit::{Gate, Purpose};
 use super::upload::{AnswerContext, Decision, StepDetail, Upload, UploadStep};
 use super::width::{Flown, Landing};
@@ -175,11 +177,13 @@ pub(super) fn context<'a>(
     turn: &TransferTurn<'_>,
 ) -> AnswerContext<'a> {
     let target = upload.ticket().target_id;
+    let intake = turn.intake(&upload.ticket().drop);
     AnswerContext {
         destination: gate.map(Gate::settings),
         md5_seen: turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s),
         is_closed: gate.is_some_and(|gate| !gate.is_open()),
         retry: turn.retry(),
+        quiet_period: intake.map_or(Duration::ZERO, |intake| intake.settings().quiet_period),
         now: turn.now(),
     }
 }

@@ -92,6 +92,12 @@ impl Transfers {
                 let act = Act::HashFile { upload: id, source: upload.source(), mark };
                 return local("hash file", StepDetail::Local, act);
             }
+            Step::ProveSource(settled) => {
+                let (part_size, md5s) = upload.sent_parts()?;
+                let source = upload.source();
+                let act = Act::ProveSource { upload: id, source, part_size, md5s, settled };
+                return local("prove source", StepDetail::Local, act);
+            }
             Step::HashPart(part, range) => {
                 let act = Act::HashPart { upload: id, part, source: upload.source(), range };
                 return local("hash part", StepDetail::HashPart(part), act);

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | queued | is a file of that name there? | records the intent, begins; or sends all of it at once |
 //! | beginning | is there a remote upload of ours? | records the intent again, begins |
-//! | sending | which parts do you know? (where it can tell) | sends parts, reports them, completes |
+//! | sending | which parts do you know? (where it can tell) | sends parts, reports them, looks whether the source is still that, completes |
 //! | completing | was it completed? | completes |
 //! | completed | – | describes, then compares the file with what was sent, or reads it back; one that differs is replaced |
 //! | verified | is there an export job of ours? (`transfers/export.rs`) | has the file exported and digested, where that is configured; writes the receipt |
@@ -33,7 +33,7 @@ use std::sync::LazyLock;
 
 pub(super) use self::answer::{AnswerContext, Decision, Tried};
 pub(super) use self::export::{ExportCall, LINGER};
-use self::life::{Doubt, Life};
+use self::life::{Doubt, Life, SourceProof};
 use crate::engine::StoredUpload;
 use crate::engine::event::{ReadFrom, Sending};
 use crate::engine::settings::DestinationSettings;
@@ -42,9 +42,9 @@ use crate::model::remote::ContentMark;
 use crate::model::upload::{part_transition, transition};
 use crate::model::{
     Admission, BeginRequest, ByteCount, ByteRange, CompleteRequest, Describes, ETagMode, Fact,
-    Hold, IllegalFact, Md5, Monotonic, NamePolicy, ParkReason, PartNumber, PartRequest, PartSize,
-    PartState, PutRequest, RemoteFile, RemotePart, RemoteUpload, SourcePath, Stage, UploadId,
-    UploadState, WholeDigest, WholeRequest,
+    Fingerprint, Hold, IllegalFact, Monotonic, NamePolicy, ParkReason, PartNumber, PartRequest,
+    PartSize, PartState, PutRequest, RemoteFile, RemotePart, RemoteUpload, SourcePath, Stage,
+    UploadId, UploadState, WholeDigest, WholeRequest,
 };
 
 /// One upload in memory. One that is queued is little more than its ticket.
@@ -73,6 +73,9 @@ pub(crate) enum Step {
     /// Read a part that the platform has and we have no checkpoint for.
     HashPart(PartNumber, ByteRange),
     Report(RemoteUpload, Vec<RemotePart>),
+    /// Find out whether the source is still what was sent; with what it was a quiet period ago, where it was
+    /// written to since.
+    ProveSource(Option<Fingerprint>),
     /// Record the intent, complete.
     Complete(RemoteUpload, Vec<RemotePart>),
     /// Ask whether it was completed.
@@ -121,6 +124,7 @@ impl Step {
             Self::FindHolder
             | Self::HashFile(_)
             | Self::HashPart(..)
+            | Self::ProveSource(_)
             | Self::DigestFile(_)
             | Self::WriteReceipt => false,
             Self::Locate
@@ -225,6 +229,7 @@ impl Upload {
                 parts.iter().try_for_each(|part| self.move_part(*part, fact))?;
                 self.life.parts.reported();
             }
+            Fact::Retouched { fingerprint } => self.ticket.fingerprint = *fingerprint,
             Fact::Begun { remote, .. } => {
                 self.parts = vec![PartState::Open; remote.part_count as usize];
                 self.life.parts.forget_layout();
@@ -268,6 +273,9 @@ impl Upload {
         }
         if is_progress(fact) {
             self.life.went_on();
+        }
+        if SourceProof::ends_with(fact) {
+            self.life.source = SourceProof::Unknown;
         }
         *self.state = next;
         Ok(())
@@ -380,15 +388,6 @@ impl Upload {
         }
     }
 
-    /// Returns the digest over all parts, when all have one.
-    pub(crate) fn content_mark(&self) -> Option<ContentMark> {
-        let remote = self.state.stage.remote()?;
-        let digests: Option<Vec<Md5>> =
-            self.parts.iter().map(|part| part.checkpoint().map(|(md5, _)| md5)).collect();
-        let digests = digests.filter(|list| list.len() == remote.part_count as usize)?;
-        Some(ContentMark { part_size: remote.part_size, md5_of_parts: digest_of(&digests) })
-    }
-
     /// Returns a text that no other upload carries: not of another database either.
     pub(crate) fn token(&self) -> String {
         let Ticket { id, at, path, .. } = &self.ticket;
@@ -459,6 +458,7 @@ fn is_progress(fact: &Fact) -> bool {
         | Fact::CompleteIntended { .. }
         | Fact::CompleteWithdrawn
         | Fact::Renamed { .. }
+        | Fact::Retouched { .. }
         | Fact::Superseding { .. }
         | Fact::Digested { .. }
         | Fact::ExportIntended { .. }
@@ -481,13 +481,6 @@ fn describes(to: &DestinationSettings) -> bool {
     let proves = to.policies.taken == NamePolicy::SkipIfSame;
     let has_words = proves || !to.metadata.is_empty() || !to.tags.is_empty();
     has_words && to.traits.describes == Describes::AfterCompletion
-}
-
-fn digest_of(digests: &[Md5]) -> Md5 {
-    use md5::{Digest, Md5 as Hasher};
-    let mut hasher = Hasher::new();
-    digests.iter().for_each(|digest| hasher.update(digest.0));
-    Md5(hasher.finalize().into())
 }
 
 impl AtStart for UploadState {

@@ -1,4 +1,4 @@
-//! Proves that a file is the version that was planned, before it is read and after.
+//! Proves that a file has the length that was planned, before it is read and after, and finds its version.
 //!
 //! See [`super`] for what is promised. The path is looked at as well as the open file, and what cannot
 //! be opened or looked at is told apart: gone, not readable, or the whole drop directory away.
@@ -46,18 +46,36 @@ fn open_and(source: &SourceFile, write_back: impl FnOnce(&File)) -> Result<File,
     Ok(file)
 }
 
-/// Proves that the open file and what its path leads to are still the planned version.
+/// Proves that the open file and what its path leads to still have the planned length.
 ///
 /// The path comes first: to replace a file changes the open one as well.
 pub(super) fn prove(source: &SourceFile, file: &File) -> Result<(), Error> {
     let root = source.root.open()?;
-    let doing = |errno| not_read(&root, source, "look at", errno);
+    find_below(&root, source)?;
+    prove_open(source, file).or_else(|changed| say_gone(&root, source, changed))
+}
+
+/// Returns which version is under the path, of those that have the planned length.
+pub(super) fn find(source: &SourceFile) -> Result<Fingerprint, Error> {
+    find_below(&source.root.open()?, source)
+}
+
+fn find_below(root: &Root, source: &SourceFile) -> Result<Fingerprint, Error> {
+    let doing = |errno| not_read(root, source, "look at", errno);
     let mut stat = root.stat(&source.path).map_err(doing)?;
     if stat.file_type == FileType::Symlink && source.provenance.is_none() {
-        stat = root.stat(&follow(&root, &source.path)?).map_err(doing)?;
+        stat = root.stat(&follow(root, &source.path)?).map_err(doing)?;
     }
-    compare(source, stat)?;
-    prove_open(source, file).or_else(|changed| say_gone(&root, source, changed))
+    compare(source, &stat)?;
+    Ok(stat.fingerprint)
+}
+
+/// Proves that what is under the path is the planned version, untouched.
+pub(super) fn prove_version(source: &SourceFile) -> Result<(), Error> {
+    if source.fingerprint.is_untouched(&find(source)?) {
+        return Ok(());
+    }
+    Err(Error::changed(&source.path, "it was touched or written to".to_owned()))
 }
 
 /// Removing a file changes the open one as well: that it is gone goes before that it changed.
@@ -93,7 +111,7 @@ pub(super) fn not_read_on(source: &SourceFile, doing: &'static str, error: io::E
 /// Proves that the open file is still the planned version.
 pub(super) fn prove_open(source: &SourceFile, file: &File) -> Result<(), Error> {
     let stat = stat_fd(file).map_err(|errno| not_read_on(source, "look at", errno.into()))?;
-    compare(source, stat)?;
+    compare(source, &stat)?;
     let Some(planned) = source.provenance else { return Ok(()) };
     let found = provenance(file.as_fd(), &stat)
         .map_err(|errno| not_read_on(source, "look at", errno.into()))?;
@@ -115,25 +133,16 @@ fn follow(root: &Root, path: &SourcePath) -> Result<SourcePath, Error> {
     }
 }
 
-fn compare(source: &SourceFile, found: Stat) -> Result<(), Error> {
-    let planned = &source.fingerprint;
+/// Refuses what is no file of the planned length. Whether it is the planned version is found out once all of
+/// it was read: a file may be touched at any time.
+fn compare(source: &SourceFile, found: &Stat) -> Result<(), Error> {
     if found.file_type != FileType::RegularFile {
         return Err(Error::changed(&source.path, "it is not a regular file".to_owned()));
     }
-    if planned.is_untouched(&found.fingerprint) {
+    let (planned, size) = (source.fingerprint.size.0, found.fingerprint.size.0);
+    if planned == size {
         return Ok(());
     }
-    Err(Error::changed(&source.path, difference(planned, &found.fingerprint)))
-}
-
-fn difference(planned: &Fingerprint, found: &Fingerprint) -> String {
-    if planned.inode != found.inode {
-        "it was replaced by another file".to_owned()
-    } else if planned.size != found.size {
-        format!("it had {} bytes and has {}", planned.size.0, found.size.0)
-    } else if planned.mtime_ns != found.mtime_ns {
-        "it was written to".to_owned()
-    } else {
-        "it was changed, and its time of modification set back or left".to_owned()
-    }
+    let how = format!("it had {planned} bytes and has {size}");
+    Err(Error::changed(&source.path, how))
 }

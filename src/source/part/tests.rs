@@ -155,40 +155,42 @@ async fn truncated_file_breaks_off_the_body() {
     assert!(failure.message.contains("it ends after"), "{failure}");
 }
 
-#[tokio::test]
-async fn file_written_in_place_breaks_off_the_body() {
-    let failure = change_during_read(|file| {
-        let file = fs::OpenOptions::new().write(true).open(file).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
-    });
-    assert_eq!(failure.await.kind, FailureKind::SourceChanged);
-}
-
-#[tokio::test]
-async fn file_written_in_place_whose_time_is_set_back_breaks_off_the_body() {
-    let failure = change_during_read(|file| {
-        let time = fs::metadata(file).unwrap().modified().unwrap();
-        let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
-        file.write_all(b"other").unwrap();
-        file.set_modified(time).unwrap();
-    });
-    let failure = failure.await;
-    assert_eq!(failure.kind, FailureKind::SourceChanged);
-    assert!(failure.message.contains("time of modification"), "{failure}");
-}
-
-#[tokio::test]
-async fn replaced_file_breaks_off_the_body() {
-    let failure = change_during_read(|file| {
-        let other = file.with_extension("other");
-        fs::write(&other, content(8 * CHUNK)).unwrap();
-        let modified = fs::metadata(file).unwrap().modified().unwrap();
-        fs::File::open(&other).unwrap().set_modified(modified).unwrap();
-        fs::rename(&other, file).unwrap();
-    });
-    let failure = failure.await;
-    assert_eq!(failure.kind, FailureKind::SourceChanged);
-    assert!(failure.message.contains("replaced"), "{failure}");
+#[test]
+fn file_that_was_touched_is_read_once_it_is_quiet_and_the_parts_that_differ_are_found() {
+    let (_root, file, source) = drop_with(3 * CHUNK);
+    let range = |index| ByteRange { offset: index * CHUNK, length: CHUNK };
+    let whole = content(3 * CHUNK);
+    let sent: Vec<_> =
+        (0..3).zip(whole.chunks(CHUNK_BYTES)).map(|(i, part)| (range(i), digest(part))).collect();
+    let reader = reader();
+    let prove = |settled: Option<&Fingerprint>| reader.prove_parts(&source, &sent, settled, &GO);
+    let moved = || match prove(None) {
+        Ok(PartsProof::Moved(version)) => version,
+        other => panic!("{other:?}"),
+    };
+    let differing = |settled: Option<&Fingerprint>| match prove(settled) {
+        Ok(PartsProof::Read { version, differing }) => {
+            assert_eq!(version.size, source.fingerprint.size);
+            differing
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(differing(None), []);
+    // A mode alone: it is read at once.
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(differing(None), []);
+    let opened = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    let touched = moved();
+    assert_eq!(differing(Some(&touched)), []);
+    // Other bytes, and the time as it was before.
+    std::os::unix::fs::FileExt::write_all_at(&opened, b"other", CHUNK + 7).unwrap();
+    opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    assert_eq!(differing(Some(&touched)), [PartNumber::from_index(1)]);
+    opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(2)).unwrap();
+    assert!(matches!(prove(Some(&touched)), Ok(PartsProof::Moved(_))), "it moved again");
+    opened.set_len(CHUNK).unwrap();
+    assert_eq!(prove(None).unwrap_err().kind, FailureKind::SourceChanged);
 }
 
 #[tokio::test]
@@ -402,7 +404,7 @@ async fn part_that_changes_after_its_digest_breaks_off() {
     reader().hash_range(&source, whole(&source), &GO).unwrap();
     let mut part = read_again(&source, whole(&source)).await;
     part.next().await.unwrap().unwrap();
-    fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(b"other").unwrap();
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(4 * CHUNK).unwrap();
     let (rest, failure) = drain(&mut part).await;
     assert!((rest.len() as u64) < 4 * CHUNK, "the last chunk was given");
     assert_eq!(failure.unwrap().kind, FailureKind::SourceChanged);

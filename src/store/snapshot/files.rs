@@ -23,7 +23,7 @@ pub struct Sent {
 
 impl Snapshot {
     /// Returns the digest over parts of what was last sent of a file, or by one upload of it under
-    /// another path, if that was this version, its time of change left out.
+    /// another path, if that had the length of this version.
     pub fn sent_mark(
         &self,
         drop: &DirectoryName,
@@ -52,7 +52,7 @@ impl Snapshot {
         let key = (drop.as_str(), path.as_bytes(), against.map(|id| id.0));
         let read = |row: &rusqlite::Row<'_>| Ok((read_version(row)?, rows::mark(row, 5, 6)?));
         let sent = self.connection.prepare_cached(sql)?.query_row(key, read).optional()?;
-        Ok(sent.filter(|(sent, _)| sent.same_version(version)).and_then(|(_, mark)| mark))
+        Ok(sent.filter(|(sent, _)| sent.size == version.size).and_then(|(_, mark)| mark))
     }
 
     /// Returns the paths under which a file was sent to every one of `targets` in this version, its

@@ -1,6 +1,6 @@
 //! What is written of files beside their uploads: which are ignored, which were touched.
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::Result;
 use super::record::drop_count;
@@ -62,26 +62,41 @@ pub(super) fn note_absent(
         .map(drop_count)
 }
 
-/// Gives the newest version that was sent of a file, at every destination, its time of change. Older
-/// ones may have been another content in the same inode, of the same size and time.
+/// Gives the newest version that was sent of a file, at every destination, the inode and the times that it has
+/// by now. Older ones may have been another content of the same length.
 pub(super) fn touch(
     connection: &Connection,
     drop: &DirectoryName,
     path: &SourcePath,
     seen: &Fingerprint,
 ) -> Result<()> {
-    let sql = "UPDATE uploads SET ctime_ns = :ctime WHERE path = :path AND drop_name = :drop \
-        AND sentinel = 0 AND stage = 'receipted' \
-        AND inode = :inode AND size_bytes = :size AND mtime_ns = :mtime \
-        AND ctime_ns IS (SELECT ctime_ns FROM uploads WHERE path = :path AND drop_name = :drop \
-            AND sentinel = 0 AND stage = 'receipted' ORDER BY id DESC LIMIT 1)";
+    // Its own newest upload, or the one of which a row says that it was moved.
+    let sql = "SELECT path, inode, mtime_ns, ctime_ns FROM uploads WHERE size_bytes = ?3 \
+        AND id = ifnull((SELECT moved_upload FROM ignored WHERE drop_name = ?1 AND path = ?2), \
+            (SELECT max(id) FROM uploads WHERE drop_name = ?1 AND path = ?2 AND sentinel = 0 \
+                AND stage = 'receipted'))";
+    let read = |row: &rusqlite::Row<'_>| {
+        let path: Vec<u8> = row.get(0)?;
+        Ok((path, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, Option<i64>>(3)?))
+    };
+    let key = (drop.as_str(), path.as_bytes(), exact(seen.size.0)?);
+    let newest = connection.prepare_cached(sql)?.query_row(key, read).optional()?;
+    let Some((sent_path, inode, mtime_ns, ctime_ns)) = newest else { return Ok(()) };
+    let sql = "UPDATE uploads SET device = :device, inode = :inode, mtime_ns = :mtime, \
+        ctime_ns = :ctime WHERE path = :path AND drop_name = :drop AND sentinel = 0 \
+        AND stage = 'receipted' AND size_bytes = :size \
+        AND inode = :old_inode AND mtime_ns = :old_mtime AND ctime_ns IS :old_ctime";
     connection.prepare_cached(sql)?.execute(named_params! {
-        ":ctime": seen.ctime_ns,
-        ":path": path.as_bytes(),
-        ":drop": drop.as_str(),
+        ":device": seen.device.cast_signed(),
         ":inode": seen.inode.cast_signed(),
-        ":size": exact(seen.size.0)?,
         ":mtime": seen.mtime_ns,
+        ":ctime": seen.ctime_ns,
+        ":path": sent_path,
+        ":drop": drop.as_str(),
+        ":size": exact(seen.size.0)?,
+        ":old_inode": inode,
+        ":old_mtime": mtime_ns,
+        ":old_ctime": ctime_ns,
     })?;
     let sql = "UPDATE ignored SET ctime_ns = ?3 \
         WHERE drop_name = ?1 AND path = ?2 AND moved_upload IS NOT NULL";

@@ -258,6 +258,7 @@ impl Moved {
             | Fact::CompleteWithdrawn
             | Fact::Completed { .. }
             | Fact::Renamed { .. }
+            | Fact::Retouched { .. }
             | Fact::Superseding { .. }
             | Fact::Described
             | Fact::Verified { .. }
@@ -405,6 +406,7 @@ fn columns(fact: &Fact) -> Result<Vec<(&'static str, Value)>> {
         Fact::Renamed { name } => {
             [&rows::earlier_columns(None)[..], &[text("target_name", name)]].concat()
         }
+        Fact::Retouched { fingerprint } => rows::version_columns(fingerprint).into(),
         Fact::Superseding { earlier } => rows::earlier_columns(earlier.as_ref()).into(),
         Fact::PartSizeChanged { part_size } => {
             vec![("wished_part_size_bytes", exact(part_size.get())?.into())]
@@ -463,6 +465,7 @@ fn write_beside(connection: &Connection, id: UploadId, fact: &Fact) -> Result<()
         | Fact::Completed { .. }
         | Fact::FoundPresent { .. }
         | Fact::Renamed { .. }
+        | Fact::Retouched { .. }
         | Fact::Superseding { .. }
         | Fact::Described
         | Fact::Verified { .. }

@@ -11,7 +11,8 @@ use dropferry::testing::engine::event::{
 };
 use dropferry::testing::model::{
     ByteCount, ByteRange, ContentMark, DestinationName, DirectoryName, Failure, FailureKind,
-    Fingerprint, Md5, Observation, Place, RootIdentity, Seen, SourcePath, Space, UploadId,
+    Fingerprint, Md5, Observation, PartNumber, PartSize, Place, RootIdentity, Seen, SourcePath,
+    Space, UploadId,
 };
 use dropferry::testing::platform::{self, contract::PartBody};
 use dropferry::testing::store;
@@ -115,6 +116,9 @@ impl World {
                 self.read(&source, range).map(|bytes| Outcome::PartHashed { md5: md5(&bytes) })
             }
             Act::HashFile { source, mark, .. } => self.hash_file(&source, mark),
+            Act::ProveSource { source, part_size, md5s, settled, .. } => {
+                self.prove_source(&source, part_size, &md5s, settled)
+            }
             Act::Put(sending) => self.put(&sending),
             Act::FindHolder(asked) => Ok(self.find_holder(&asked)),
             Act::ReadRows { drops } => return (self.read_rows(drops), Ok(Outcome::RowsRead)),
@@ -173,7 +177,7 @@ impl World {
             }
             return Err(Failure::new(FailureKind::SourceGone, "it is not there"));
         };
-        if !fingerprint.is_untouched(&source.fingerprint) {
+        if fingerprint.size != source.fingerprint.size {
             return Err(Failure::new(FailureKind::SourceChanged, "it is another version"));
         }
         let from = usize::try_from(range.offset).expect("small");
@@ -191,6 +195,30 @@ impl World {
         parts.iter().for_each(|part| digests.update(md5(part).0));
         let md5_of_parts = Md5(digests.finalize().into());
         Ok(Outcome::FileHashed { mark: ContentMark { md5_of_parts, ..mark } })
+    }
+
+    fn prove_source(
+        &self,
+        source: &ReadFrom,
+        part_size: PartSize,
+        md5s: &[Md5],
+        settled: Option<Fingerprint>,
+    ) -> Result<Outcome, Failure> {
+        let size = source.fingerprint.size;
+        let bytes = self.read(source, ByteRange { offset: 0, length: size.0 })?;
+        let version = self.files[&source.path].0;
+        if source.fingerprint.is_untouched(&version) {
+            return Ok(Outcome::SourceProved { version, differing: Vec::new() });
+        }
+        let is_quiet = |before: &Fingerprint| before.same_stamp(&version);
+        if !is_quiet(&source.fingerprint) && !settled.as_ref().is_some_and(is_quiet) {
+            return Ok(Outcome::SourceMoved { version });
+        }
+        let length = usize::try_from(part_size.get()).expect("small");
+        let parts = bytes.chunks(length).zip(md5s).enumerate();
+        let differing = parts.filter(|(_, (part, sent))| md5(part) != **sent);
+        let differing = differing.map(|(index, _)| PartNumber::from_index(index)).collect();
+        Ok(Outcome::SourceProved { version, differing })
     }
 
     fn scan(
@@ -330,6 +358,7 @@ pub(super) fn name_of(act: &Act) -> &'static str {
         Act::FindMoved { .. } => "find moved",
         Act::HashPart { .. } => "hash part",
         Act::HashFile { .. } => "hash file",
+        Act::ProveSource { .. } => "prove source",
         Act::WriteReceipt { .. } => "write receipt",
         Act::ReadRun { .. } => "read run",
         Act::WriteRunReceipt { .. } => "write run receipt",

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use dropferry::testing::engine::event::Event;
-use dropferry::testing::model::{DirectoryName, FailureKind, IgnoreReason, NamePolicy, Stage};
+use dropferry::testing::model::{
+    DirectoryName, FailureKind, IgnoreReason, NamePolicy, Stage, Traits,
+};
 
 use super::acts::Fault;
 use super::check;
@@ -70,6 +72,84 @@ fn touched_files_are_read_and_not_sent_wherever_it_is_cut() {
 }
 
 #[test]
+fn files_with_other_inodes_or_times_are_read_and_not_sent_wherever_it_is_cut() {
+    for seed in 200..206 {
+        for remounts in [true, false] {
+            let mut world = sent(seed);
+            let begun = calls(&world, "begin");
+            match remounts {
+                true => world.remount(),
+                false => ["run/large", "run/empty", "alone"]
+                    .iter()
+                    .for_each(|path| world.stamp(path, None)),
+            }
+            let (_, life) = each_crash(&mut world, |at, mut world| {
+                told(format!("seed {seed}, mounted again {remounts}, crash {at}"), || {
+                    let life = world.run();
+                    assert_proved(&mut world, life, begun);
+                });
+            });
+            assert!(compares(&world) >= 3, "they were not compared");
+            assert_proved(&mut world, life, begun);
+        }
+    }
+}
+
+/// A world that was cut while a file of it was sent, and whose file is another one by now.
+fn half_sent(seed: u64, reports_parts: bool, bytes: Option<&[u8]>) -> World {
+    let traits = Traits { reports_parts, ..traits() };
+    let mut world = World::with(seed, NamePolicy::SkipIfSame, traits);
+    world.write("run/large", OLD);
+    let mut life = world.start();
+    let is_half = |life: &Life| {
+        let uploads = life.engine.view().stored_uploads();
+        uploads.iter().any(|upload| upload.state.accepted_count > 0)
+    };
+    while !is_half(&life) || !life.is_durable() {
+        assert_ne!(world.step(&mut life), Step::Quiet);
+    }
+    world.stamp("run/large", bytes);
+    world.crashed(&life, None)
+}
+
+#[test]
+fn an_upload_whose_file_is_touched_goes_on_and_costs_one_look_wherever_it_is_cut() {
+    for (seed, reports_parts) in (220..224).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = half_sent(seed, reports_parts, None);
+        let check = |world: &World, life: &Life| {
+            assert_eq!(calls(world, "begin"), 1, "it was begun anew");
+            check::all_arrived(world, life);
+        };
+        let (_, life) = each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, reports {reports_parts}, crash {at}"), || {
+                let life = world.run();
+                check(&world, &life);
+            });
+        });
+        check(&world, &life);
+        assert!(compares(&world) <= 1, "it was read once more at most");
+    }
+}
+
+#[test]
+fn an_upload_whose_file_is_overwritten_ends_with_what_is_there_wherever_it_is_cut() {
+    for (seed, reports_parts) in (240..244).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = half_sent(seed, reports_parts, Some(NEW));
+        // What differs goes again; where the platform knows of it, all of it.
+        world.allowance = 4 * OLD.len() as u64;
+        let (_, life) = each_crash(&mut world, |at, mut world| {
+            told(format!("seed {seed}, reports {reports_parts}, crash {at}"), || {
+                let life = world.run();
+                assert_eq!(far(&world, "large"), [NEW]);
+                check::at_rest(&world, &life);
+            });
+        });
+        assert_eq!(far(&world, "large"), [NEW]);
+        check::at_rest(&world, &life);
+    }
+}
+
+#[test]
 fn another_content_of_the_same_inode_and_time_is_sent_wherever_it_is_cut() {
     for seed in 20..32 {
         let mut world = sent(seed);
@@ -128,6 +208,8 @@ fn a_comparison_that_fails_is_made_again() {
 fn a_file_that_is_overwritten_while_it_is_sent_is_never_mixed() {
     for seed in 80..100 {
         let mut world = World::with(seed, NamePolicy::Overwrite, traits());
+        // What differs goes again; where the platform knows of it, all of it.
+        world.allowance = OLD.len() as u64;
         world.write("run/large", OLD);
         let mut life = world.start();
         let is_half = |life: &Life| {

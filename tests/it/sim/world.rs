@@ -344,6 +344,22 @@ impl World {
         }
     }
 
+    /// Gives every file another inode, as a share that is mounted again may.
+    pub(super) fn remount(&mut self) {
+        for (fingerprint, bytes) in self.files.values_mut() {
+            self.inode += 1;
+            fingerprint.inode = self.inode;
+            self.versions.insert(self.inode, bytes.clone());
+        }
+    }
+
+    /// Gives a file another time of modification, and another content of the same length or none.
+    pub(super) fn stamp(&mut self, path: &str, bytes: Option<&[u8]>) {
+        self.touch(path, bytes);
+        let file = self.files.get_mut(path.as_bytes()).expect("it is there");
+        file.0.mtime_ns += 1;
+    }
+
     /// Moves a file; its own rename changes it, that of a directory above it does not.
     pub(super) fn rename_file(&mut self, from: &str, to: &str, is_changed: bool) {
         let (mut fingerprint, bytes) = self.files.remove(from.as_bytes()).expect("it is there");

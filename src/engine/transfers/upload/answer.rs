@@ -5,7 +5,9 @@
 //! when its length equals the source's, and its content is proved (`stored.rs`). What a failure leads to is
 //! in `failed.rs`.
 
-use super::life::Doubt;
+use std::time::Duration;
+
+use super::life::{Doubt, SourceProof};
 use super::stored::Put;
 use super::{StepDetail, Upload, UploadStep};
 use crate::engine::event::{Outcome, Setback};
@@ -88,6 +90,8 @@ pub(crate) struct AnswerContext<'a> {
     /// The destination accepts nothing any more; a failed call goes again when it does.
     pub(in crate::engine::transfers) is_closed: bool,
     pub(in crate::engine::transfers) retry: RetrySettings,
+    /// How long the source must be the same to be read.
+    pub(in crate::engine::transfers) quiet_period: Duration,
     pub(in crate::engine::transfers) now: Now,
 }
 
@@ -170,6 +174,14 @@ impl Upload {
         match (outcome, detail) {
             (Outcome::HolderFound(found), _) => self.on_holder_found(found, context),
             (Outcome::FileHashed { mark }, _) => self.on_file_hashed(mark, context),
+            (Outcome::SourceProved { version, differing }, _) => {
+                self.on_source_proved(version, &differing)
+            }
+            (Outcome::SourceMoved { version: seen }, _) => {
+                let due = now.monotonic.after(context.quiet_period);
+                self.life.source = SourceProof::Moving { seen, due };
+                Decision::NONE
+            }
             (Outcome::PartHashed { md5 }, StepDetail::HashPart(part)) => {
                 self.on_part_hashed(*part, md5, now)
             }

@@ -10,7 +10,7 @@ use super::parts::PartMemory;
 use crate::engine::event::ActId;
 use crate::engine::failure::Standstill;
 use crate::engine::ticket::AtStart;
-use crate::model::{Hold, Monotonic, ParkReason, Stage, UploadId};
+use crate::model::{Fact, Fingerprint, Hold, Monotonic, ParkReason, Stage, UploadId};
 
 /// What an upload knows only in this life of the process.
 #[derive(Debug, Clone)]
@@ -22,6 +22,7 @@ pub(super) struct Life {
     pub(super) parts: PartMemory,
     pub(super) waits: Waits,
     pub(super) poll: JobPoll,
+    pub(super) source: SourceProof,
     /// It ends so, once what may have been begun for it is found and removed.
     pub(super) ending: Option<UploadEnding>,
     /// The drop directory that its file is in, where its name stands for another one by now.
@@ -40,6 +41,31 @@ pub(super) enum Doubt {
     None,
     /// It asks what is true at the platform.
     Ask,
+}
+
+/// Whether the source is still what was read of it, part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceProof {
+    Unknown,
+    /// It was written to or touched, and is read when it is still this version then.
+    Moving {
+        seen: Fingerprint,
+        due: Monotonic,
+    },
+    Proved,
+}
+
+impl SourceProof {
+    /// Tells whether the source is to be looked at again before the next complete.
+    pub(super) fn ends_with(fact: &Fact) -> bool {
+        matches!(
+            fact,
+            Fact::Begun { .. }
+                | Fact::PartAccepted { .. }
+                | Fact::PartReopened { .. }
+                | Fact::CompleteIntended { .. }
+        )
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +131,7 @@ impl Life {
             parts: PartMemory::new(),
             waits: Waits::new(),
             poll: JobPoll::new(),
+            source: SourceProof::Unknown,
             ending: None,
             directory: None,
             standstill: Standstill::NONE,
@@ -228,7 +255,11 @@ impl Upload {
     /// already gets it at every turn of the engine; a hold is released by its timer alone, also one
     /// that was over when it was loaded.
     pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
-        let ahead = self.life.parts.deadlines().filter(|at| *at > now);
+        let quiet = match self.life.source {
+            SourceProof::Moving { due, .. } => Some(due),
+            SourceProof::Unknown | SourceProof::Proved => None,
+        };
+        let ahead = self.life.parts.deadlines().chain(quiet).filter(|at| *at > now);
         ahead.chain(self.life.waits.hold_until).min()
     }
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::answer::{AnswerContext, Decision};
-use super::life::Doubt;
+use super::life::{Doubt, SourceProof};
 use super::{Step, Upload};
 use crate::engine::transfers::recover;
 use crate::model::{
-    ETag, Fact, Hold, Monotonic, Now, PartNumber, PartState, RemotePart, RemoteUpload,
+    ETag, Fact, Fingerprint, Hold, Monotonic, Now, PartNumber, PartState, RemotePart, RemoteUpload,
     RemoteUploadId, Stage, Traits,
 };
 
@@ -187,6 +187,16 @@ impl Upload {
         }
         let all_accepted =
             self.state.accepted_count == remote.part_count && memory.is_none_in_flight();
+        // What was not reported can be sent again.
+        match self.life.source {
+            SourceProof::Unknown if all_accepted && !self.ticket.is_sentinel => {
+                return Some(Step::ProveSource(None));
+            }
+            SourceProof::Moving { seen, due } if all_accepted => {
+                return (due <= now).then_some(Step::ProveSource(Some(seen)));
+            }
+            SourceProof::Unknown | SourceProof::Moving { .. } | SourceProof::Proved => {}
+        }
         let pending = self.state.accepted_count - self.state.reported_count;
         let overdue = memory.report_deadline().is_some_and(|deadline| deadline <= now);
         if traits.reports_parts
@@ -198,6 +208,36 @@ impl Upload {
             return Some(Step::Report(remote.clone(), parts));
         }
         all_accepted.then(|| Step::Complete(remote.clone(), self.all_parts()))
+    }
+
+    /// The source was looked at, and read where it was touched. Parts that are others by now are sent again;
+    /// all of it, where the platform knows of one of them.
+    pub(super) fn on_source_proved(
+        &mut self,
+        version: Fingerprint,
+        differing: &[PartNumber],
+    ) -> Decision {
+        if !matches!(self.state.stage, Stage::Sending { .. }) {
+            return Decision::NONE;
+        }
+        let mut answer = Decision::NONE;
+        if !version.is_untouched(&self.ticket.fingerprint) {
+            answer.facts.push(Fact::Retouched { fingerprint: version });
+        }
+        if differing.is_empty() {
+            self.life.source = SourceProof::Proved;
+            return answer;
+        }
+        let state = |part: &PartNumber| self.parts.get(part.index());
+        if differing.iter().any(|part| matches!(state(part), Some(PartState::Reported { .. }))) {
+            self.life.doubt = Doubt::Ask;
+            answer.cleanups = self.remote_id();
+            answer.facts.push(Fact::RemoteGone);
+            return answer;
+        }
+        let reopened = |part: &PartNumber| Fact::PartReopened { part: *part, was_reported: false };
+        answer.facts.extend(differing.iter().map(reopened));
+        answer
     }
 
     pub(super) fn all_parts(&self) -> Vec<RemotePart> {

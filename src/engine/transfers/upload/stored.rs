@@ -16,14 +16,14 @@
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
 //! | many parts, each proved, and the file's digest differs | verified: a rule of its own, reported once for each destination |
 
+use super::Upload;
 use super::answer::{AnswerContext, Decision, Tried};
 use super::failed::RESTART_MAX;
-use super::{Upload, digest_of};
 use crate::model::digest::Verdict;
 use crate::model::remote::ContentMark;
 use crate::model::{
     ByteCount, Describes, ETag, ETagEvidence, ETagLaw, ETagMode, Fact, Failure, FailureKind, Md5,
-    Now, ParkReason, PartNumber, PartState, RemoteFile, Stage, Stored, Whole,
+    Now, ParkReason, PartNumber, PartSize, PartState, RemoteFile, Stage, Stored, Whole,
 };
 
 /// How often a platform is asked again that shows another digest of a file whose only part was proved.
@@ -39,6 +39,21 @@ pub(super) struct Put {
 }
 
 impl Upload {
+    /// Returns the digest over all parts, when all have one.
+    pub(crate) fn content_mark(&self) -> Option<ContentMark> {
+        let (part_size, digests) = self.sent_parts()?;
+        Some(ContentMark { part_size, md5_of_parts: digest_of(&digests) })
+    }
+
+    /// Returns the part size and the digests of all parts, when all have one.
+    pub(crate) fn sent_parts(&self) -> Option<(PartSize, Vec<Md5>)> {
+        let remote = self.state.stage.remote()?;
+        let digests: Option<Vec<Md5>> =
+            self.parts.iter().map(|part| part.checkpoint().map(|(md5, _)| md5)).collect();
+        let digests = digests.filter(|list| list.len() == remote.part_count as usize)?;
+        Some((remote.part_size, digests))
+    }
+
     /// A part that the platform has was read: it counts when the digest agrees.
     pub(super) fn on_part_hashed(&mut self, part: PartNumber, md5: Md5, now: Now) -> Decision {
         let is_open = self.parts.get(part.index()) == Some(&PartState::Open);
@@ -282,4 +297,11 @@ impl Upload {
 fn strange(sent: Option<ContentMark>, there: Option<ContentMark>) -> Option<String> {
     let (sent, there) = sent.zip(there).filter(|(sent, there)| sent != there)?;
     Some(format!("{} there, {} sent", there.md5_of_parts, sent.md5_of_parts))
+}
+
+fn digest_of(digests: &[Md5]) -> Md5 {
+    use md5::{Digest, Md5 as Hasher};
+    let mut hasher = Hasher::new();
+    digests.iter().for_each(|digest| hasher.update(digest.0));
+    Md5(hasher.finalize().into())
 }
