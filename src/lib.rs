@@ -73,7 +73,7 @@
 //! | receipt | the verified row, the export done | its line stands in the ledger, no row names it | a whole line that continues the chain is adopted, never written again; a tail that is no whole line is cut off, kept beside the ledger, and its lines are appended again |
 //! | append after the power failed | the ledger's length and head, in the row of the line before | lines that were not synced are gone, or garbage | what the rows know must be there as it was, else the ledger is damaged: never written to again, said, and the next of its name is gone on with |
 //! | check the ledgers | – (it reads, and nothing else) | nothing changed | the next check reads them again |
-//! | note that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check finds it again |
+//! | note that a ledger is damaged, or whole again | its row, in one transaction with its notice | nothing happened | the next check or start finds it again |
 //! | note that a run is not there, so that another of its name has a ledger of its own | – (a scan, or its disposal, shows it) | nothing happened | a scan shows it again |
 //! | first line of a run that came again | the number of its ledger, in its row | it stands in that ledger, no row names it | the row has that number: it is found there, and adopted |
 //! | cut a torn tail | its copy beside the ledger, synced | it stands there still | cut again, kept again |

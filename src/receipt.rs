@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use append::Appender;
-pub(crate) use append::{LedgerRows, LineFault, WantedLine, WantedLines};
+pub(crate) use append::{LedgerRows, LineFault, WantedLine, WantedLines, set_tail_aside};
 pub(crate) use audit::{LedgerVerdict, audit};
 
 use crate::model::{LineRef, RunRow, WallTime};

@@ -109,7 +109,8 @@ pub(super) fn execute(common: &Common, arguments: &ReceiptsArguments) -> anyhow:
     listing.begin()?;
     chosen.runs.iter().try_for_each(|run| listing.add_run(&chosen, run))?;
     listing.end()?;
-    Ok(listing.found.judge(arguments.which.is_some()))
+    let is_named = arguments.which.is_some() || arguments.destination.is_some();
+    Ok(listing.found.judge(is_named))
 }
 
 /// Tells whether nothing of a database can be read that is not there any more.
@@ -261,12 +262,13 @@ impl ListedReceipts {
         }
         if self.without_digest > 0 {
             let files = match self.without_digest {
-                1 => "1 file in several parts has".to_owned(),
-                count => format!("{count} files in several parts have"),
+                1 => "1 file has".to_owned(),
+                count => format!("{count} files have"),
             };
             render::talk(&format!(
-                "{files} no digest of the whole file\n\
-                 hint: whole_file_digest = \"md5\" or \"sha256\" in [drops.NAME] makes one from then on"
+                "{files} no such digest of the whole file in a receipt\n\
+                 hint: a file that is sent in one part has its MD5; for others, and for SHA-256, \
+                 whole_file_digest = \"md5\" or \"sha256\" in [drops.NAME] makes one from then on"
             ));
         }
         let is_empty = self.count == 0 && self.damage.is_empty() && is_named;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::what::{What, is_below};
 use crate::model::{DirectoryName, Scope, SourcePath};
@@ -16,6 +18,9 @@ use crate::store::snapshot::{KnownNames, Snapshot};
 /// Uploads whose ledger is looked up; of more, all ledgers are read.
 const LOOKED_UP_MAX: usize = 1_000;
 const READ_BYTES: usize = 256 << 10;
+/// How often the end of a ledger is read again that is no whole line: the daemon may be writing it.
+const UNFINISHED_TRIES: u32 = 10;
+const UNFINISHED_PAUSE: Duration = Duration::from_millis(20);
 
 /// All ledgers of a state directory.
 #[derive(Debug)]
@@ -133,20 +138,39 @@ impl Shelf {
     ) -> Result<CheckedLedger, E> {
         let mut checked =
             CheckedLedger { name: name.clone(), head: LedgerHead::EMPTY, fault: None };
-        match open(&name.path(&self.state)) {
-            Err(error) => checked.fault = Some(error.into()),
-            Ok(file) => {
-                let mut lines = LedgerReader::new(file);
-                for line in &mut lines {
-                    match line {
-                        Ok(line) => each(&line)?,
-                        Err(fault) => checked.fault = Some(fault),
-                    }
-                }
-                checked.head = lines.head();
+        for tries_left in (0..UNFINISHED_TRIES).rev() {
+            checked.fault = self.check_from(&mut checked.head, name, &mut each)?;
+            match &checked.fault {
+                Some(LedgerFault::Torn { .. }) if tries_left > 0 => thread::sleep(UNFINISHED_PAUSE),
+                Some(_) | None => break,
             }
         }
         Ok(checked)
+    }
+
+    /// Reads on behind a head, to the end or to the first line that does not hold.
+    fn check_from<E>(
+        &self,
+        head: &mut LedgerHead,
+        name: &LedgerName,
+        each: &mut impl FnMut(&LedgerLine) -> Result<(), E>,
+    ) -> Result<Option<LedgerFault>, E> {
+        let opened = open(&name.path(&self.state));
+        let file = match opened
+            .and_then(|mut file| file.seek(SeekFrom::Start(head.length)).map(|_| file))
+        {
+            Ok(file) => file,
+            Err(error) => return Ok(Some(error.into())),
+        };
+        let (mut lines, mut fault) = (LedgerReader::behind(file, *head), None);
+        for line in &mut lines {
+            match line {
+                Ok(line) => each(&line)?,
+                Err(found) => fault = Some(found),
+            }
+        }
+        *head = lines.head();
+        Ok(fault)
     }
 
     /// Returns the ledgers of a run as long as they are, of which nothing is checked.

@@ -6,7 +6,7 @@
 //! no id is given twice.
 //!
 //! *Promises*: a ledger of the length that its row names costs one look at its length; lines are taken only as
-//! far as the chain holds; no ledger is changed. *At a crash* in between, what was written stays, and the rest
+//! far as the chain holds; of a ledger only what is behind its last whole line is set aside. *At a crash* in between, what was written stays, and the rest
 //! is adopted at the next start.
 
 mod lines;
@@ -18,17 +18,18 @@ use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
 use self::lines::{facts, is_same, moment, opened_run, written};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{
     Admission, ByteCount, ClosedByHand, DestinationName, DirectoryName, Fact, Fingerprint,
-    KnownLedger, LedgerFinding, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record,
+    KnownLedger, LedgerFinding, LedgerHead, LedgerPath, PartSize, PlaceHolder, PlaceSource, Record,
     RootIdentity, RunOutcome, RunRow, RunState, Target, TargetAddress, TargetId, UploadId,
     WallTime, WrittenLine,
 };
-use crate::receipt;
 use crate::receipt::ledger::{LedgerFault, LedgerLine, LedgerReader};
 use crate::receipt::line::{ExportedLine, LineBody, LineKind, RunCompletedLine, UploadLine};
 use crate::receipt::place::{LedgerName, ledgers};
+use crate::receipt::{self, LedgerVerdict};
 use crate::store::Error;
 use crate::store::snapshot::Snapshot;
 use crate::store::writer::Writer;
@@ -45,17 +46,20 @@ pub(crate) struct Adopted {
     pub(crate) runs: usize,
     /// What could not be adopted: of which ledger, and why.
     pub(crate) faults: Vec<(String, String)>,
+    /// Ledgers that are not as their rows say: damaged, or whole again.
+    pub(crate) found: Vec<LedgerFinding>,
 }
 
-/// Brings the rows up to date before a life begins, and says in the log what it took.
+/// Brings the rows up to date before a life begins, and says in the log what it took. Returns the ledgers that
+/// are not as their rows say.
 ///
 /// # Errors
 /// As [`adopt`].
-pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<(), Error> {
+pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<Vec<LedgerFinding>, Error> {
     let settings = config.drops.iter().map(|drop| &drop.settings);
     let directories = settings.map(|drop| (drop.name.clone(), drop.directory.clone())).collect();
     let adopted = adopt(&config.state_directory, directories, writer)?;
-    let Adopted { ledgers, uploads, runs, faults } = adopted;
+    let Adopted { ledgers, uploads, runs, faults, found } = adopted;
     if ledgers > 0 {
         tracing::info!(
             "receipts said more than the database: {uploads} uploads and {runs} runs of {ledgers} ledgers are \
@@ -65,7 +69,7 @@ pub(super) fn prepare(config: &Config, writer: &mut Writer) -> Result<(), Error>
     for (ledger, why) in faults {
         tracing::error!("receipts are damaged: {ledger}: {why}");
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Brings the rows up to what the ledgers say; `directories` are where drop directories are, by their names.
@@ -119,6 +123,7 @@ struct Adoption<'a> {
 impl Adoption<'_> {
     fn look_at(&mut self, name: &LedgerName, known: &KnownLedger) -> Result<(), Error> {
         if known.damage.is_some() {
+            self.look_again(name, known);
             return Ok(());
         }
         let length = match fs::metadata(name.path(self.state)) {
@@ -136,6 +141,19 @@ impl Adoption<'_> {
                 Ok(())
             }
             Ordering::Greater => self.take(name, known),
+        }
+    }
+
+    /// Notes that a ledger that was damaged is whole again, where it is. Its lines are taken at the next start.
+    fn look_again(&mut self, name: &LedgerName, known: &KnownLedger) {
+        let ledger = name.ledger_path();
+        match receipt::audit(self.state, &ledger, known.head, || false) {
+            Ok(LedgerVerdict::Holds(_)) => {
+                self.adopted.found.push(LedgerFinding { ledger, damage: None });
+            }
+            Ok(LedgerVerdict::Damaged(why)) => self.fault(name.as_str(), &why),
+            Ok(LedgerVerdict::Halted) => {}
+            Err(error) => self.fault(name.as_str(), &error),
         }
     }
 
@@ -164,8 +182,11 @@ impl Adoption<'_> {
         while let Some(line) = reader.next() {
             let line = match line {
                 Ok(line) => line,
-                // The next append sets it aside.
-                Err(fault) if fault.is_torn() => break,
+                Err(fault) if fault.is_torn() => {
+                    let last: Option<&WrittenLine> = last.as_ref();
+                    self.set_tail_aside(name, last.map_or(known.head, |last| last.head));
+                    break;
+                }
                 Err(LedgerFault::Unreadable(error)) => {
                     self.fault(name.as_str(), &error);
                     break;
@@ -210,6 +231,14 @@ impl Adoption<'_> {
         self.records.extend(run.map(|row| Record::Unit(Box::new(row))));
         self.records.extend(last.map(|written| Record::LedgerAppended(Box::new(written))));
         Ok(())
+    }
+
+    /// Sets aside what is behind the last whole line: nothing may be appended to this ledger any more.
+    fn set_tail_aside(&mut self, name: &LedgerName, head: LedgerHead) {
+        let at = Clock::real().now().wall;
+        if let Err(error) = receipt::set_tail_aside(&name.path(self.state), head.length, at) {
+            self.fault(name.as_str(), &error);
+        }
     }
 
     /// Returns the row of the run whose lines a ledger has, saying so; `opened` is what it is where there is
@@ -361,11 +390,11 @@ impl Adoption<'_> {
         });
     }
 
-    /// Returns whether the rows know a run, and not that it is complete.
+    /// Returns whether a run was about to write this line, by its row.
     fn is_under_way(&self, said: &RunCompletedLine) -> Result<bool, Error> {
         let Some(name) = said.run() else { return Ok(false) };
         let row = self.rows.run(&DirectoryName::new(&*said.drop), &name)?;
-        Ok(row.is_some_and(|row| row.generation < said.wave))
+        Ok(row.is_some_and(|row| row.state == RunState::Closed && row.generation + 1 == said.wave))
     }
 
     /// Returns the row of a run that is complete by its ledger, and not by its row.
@@ -413,9 +442,9 @@ impl Adoption<'_> {
     /// Notes that a ledger is not what was written.
     fn damage(&mut self, ledger: &str, known: &KnownLedger, why: &str) {
         self.fault(ledger, &why);
-        if known.head.count > 0 {
+        if known.head.count > 0 && known.damage.is_none() {
             let (ledger, damage) = (LedgerPath::new(ledger), Some(why.to_owned()));
-            self.records.push(Record::LedgerChecked(LedgerFinding { ledger, damage }));
+            self.adopted.found.push(LedgerFinding { ledger, damage });
         }
     }
 

@@ -131,7 +131,11 @@ impl Daemon {
         };
         crate::signals::survive_file_limit().map_err(Error::Signals)?;
         let settings = store::Settings { directory: config.state_directory.clone(), is_new: false };
-        let opened = Writer::open_after(&settings, |writer| adoption::prepare(config, writer));
+        let mut found = Vec::new();
+        let opened = Writer::open_after(&settings, |writer| {
+            found = adoption::prepare(config, writer)?;
+            Ok(())
+        });
         let (writer, loaded) = opened.map_err(Error::Store)?;
         let rest = Rest::open(&settings, &loaded).map_err(Error::Store)?;
         let rates = Rates::new(&config.transfer, loaded.bandwidth, &clock);
@@ -144,7 +148,10 @@ impl Daemon {
         let recording = setup.recording.as_deref().map(recording).transpose()?;
         let (version, settings) = (runner.version.clone(), engine_settings(config));
         let start = EngineStart { version, now, settings, stored: stored(loaded) };
-        let (engine, first_effects) = RecordedEngine::load(recording, start);
+        let (mut engine, mut first_effects) = RecordedEngine::load(recording, start);
+        if !found.is_empty() {
+            first_effects.extend(engine.handle_all(now, vec![Event::LedgersChecked(found)]));
+        }
         let (store, thread) = Store::start(writer, &runner).map_err(Error::Store)?;
         let loader = Loader::start(rest).map_err(Error::Store)?;
         let watchdog = sdnotify::watchdog_interval().map(|interval| (interval, now.monotonic));

@@ -11,9 +11,10 @@ use super::workers::{self, cancelled, failed, off_the_loop};
 use crate::engine::event::{Outcome, ProofCheck, ProofsChecked};
 use crate::model::{
     ArrivedFile, Call, DisposalDoubt, Failure, FailureKind, LedgerFinding, LineRef, RemoteFile,
-    RemoteFileId, RemoteStanding, Reply,
+    RemoteFileId, RemoteStanding, Reply, RunRow,
 };
 use crate::platform::Destination;
+use crate::receipt::place::LedgerName;
 use crate::receipt::{self, LineFault};
 use crate::store::snapshot::{RunRef, Snapshot};
 
@@ -99,7 +100,8 @@ fn read(
     if check.after.is_none() && !check.is_file {
         let row = snapshot.run(&check.drop, &check.run)?.filter(|row| row.receipt.is_some());
         if let Some(row) = row {
-            doubt = doubt_of(snapshot, state, row.receipt.as_ref(), &row.name.to_string())?;
+            doubt = doubt_of(snapshot, state, row.receipt.as_ref(), &row.name.to_string())?
+                .or(damaged_ledger(snapshot, &row)?);
         }
     }
     for file in &files {
@@ -110,6 +112,22 @@ fn read(
         doubt = doubt_of(snapshot, state, file.receipt.as_ref(), &what)?;
     }
     Ok(Batch { files, doubt })
+}
+
+/// Returns which ledger of a run is known to be damaged, if any: the lines that it lost no row may name.
+fn damaged_ledger(
+    snapshot: &Snapshot,
+    row: &RunRow,
+) -> Result<Option<ReceiptDoubt>, crate::store::Error> {
+    let name = LedgerName::of_run(row.drop.as_str(), &row.name);
+    for number in row.ledgers.first..=row.ledgers.last {
+        let ledger = name.numbered(number);
+        if let Some(damage) = snapshot.known_ledger(ledger.as_str())?.damage {
+            let why = format!("the ledger {ledger} is damaged: {damage}");
+            return Ok(Some(ReceiptDoubt { why, ledger: None }));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns why the receipt of something does not hold, if so.

@@ -355,7 +355,7 @@ fn illegal(state: &UploadState, fact: &Fact) -> IllegalFact {
 }
 
 impl Stage {
-    fn is_before_completed(&self) -> bool {
+    pub fn is_before_completed(&self) -> bool {
         match self {
             Self::Queued
             | Self::Beginning { .. }

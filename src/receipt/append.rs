@@ -407,14 +407,28 @@ fn open_file(path: &Path, known: LedgerHead) -> Result<Option<File>, EndFault> {
     Ok(Some(OpenOptions::new().read(true).write(true).open(path)?))
 }
 
+/// Cuts off what is behind the whole lines of a ledger that is not being written, as [`cut_tail`] does.
+///
+/// # Errors
+/// When it cannot be opened, copied or cut.
+pub(crate) fn set_tail_aside(path: &Path, from: u64, at: WallTime) -> io::Result<()> {
+    cut_tail(&OpenOptions::new().read(true).write(true).open(path)?, path, from, at)
+}
+
 /// Cuts off what is no whole line, once it is kept under another name.
 fn cut_tail(file: &File, path: &Path, from: u64, at: WallTime) -> io::Result<()> {
     let kept = torn_path(path, at);
     let mut tail = file;
     tail.seek(SeekFrom::Start(from))?;
-    let mut copy = File::create(&kept)?;
-    io::copy(&mut tail, &mut copy)?;
-    copy.sync_all()?;
+    let copied = File::create(&kept).and_then(|mut copy| {
+        io::copy(&mut tail, &mut copy)?;
+        copy.sync_all()
+    });
+    if let Err(error) = copied {
+        // Each try would leave one more.
+        fs::remove_file(&kept).ok();
+        return Err(error);
+    }
     sync(path.parent().unwrap_or(path))?;
     file.set_len(from)?;
     file.sync_all()?;

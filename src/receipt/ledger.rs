@@ -295,7 +295,9 @@ impl<R: BufRead> Iterator for LedgerReader<R> {
 fn own_digest(raw: &[u8]) -> Option<[u8; 32]> {
     let at = raw.len().checked_sub(DIGEST_LENGTH)?;
     let digits = raw[at..].strip_prefix(DIGEST_MEMBER)?.strip_suffix(b"\"}")?;
-    parse_sha256(str::from_utf8(digits).ok()?)
+    // Upper case says the same, and is not what was written.
+    let is_as_written = !digits.iter().any(u8::is_ascii_uppercase);
+    parse_sha256(str::from_utf8(digits).ok()?).filter(|_| is_as_written)
 }
 
 #[cfg(test)]

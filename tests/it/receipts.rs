@@ -344,7 +344,7 @@ fn sums_are_accepted_by_the_programs_of_others_whatever_the_names() {
     let (code, _, talk) = ledgers.receipts(&["run1", "--format", "md5sum", "--destination", "far"]);
     assert_eq!(code, Some(1));
     assert!(
-        talk.contains("1 file in several parts") && talk.contains("whole_file_digest"),
+        talk.contains("1 file has no such digest") && talk.contains("whole_file_digest"),
         "{talk}"
     );
 }
@@ -453,10 +453,8 @@ fn sums_of_a_run_of_many_files_need_little_memory() {
     assert!(most <= 40 << 20, "{most} bytes");
 }
 
-/// A daemon whose run has arrived, and that checks its ledgers all the time; each notice is appended to a file.
-fn stage() -> Stage {
-    let mut stage =
-        Stage::new(Options { state: "check_interval = \"100ms\"", ..Options::default() });
+/// Has each notice appended to a file.
+fn keep_notices(stage: &Stage) {
     let notices = stage.path("notices").display().to_string();
     let on = "on = [\"run-completed\", \"receipts-damaged\"]";
     let command = format!(
@@ -464,6 +462,13 @@ fn stage() -> Stage {
     );
     let config = fs::OpenOptions::new().append(true).open(stage.path("config.toml"));
     config.and_then(|mut config| config.write_all(command.as_bytes())).expect("written");
+}
+
+/// A daemon whose run has arrived, and that checks its ledgers all the time.
+fn stage() -> Stage {
+    let mut stage =
+        Stage::new(Options { state: "check_interval = \"100ms\"", ..Options::default() });
+    keep_notices(&stage);
     stage.write("run1/a", b"hello");
     stage.write("run1/b\nb", b"hello, world");
     stage.start();
@@ -670,4 +675,51 @@ fn disposal_that_meets_a_damaged_line_says_so_at_once() {
     stage.write("run1/late", b"late");
     until_completed_in(&stage, "run1~2.jsonl", "run1/late");
     assert_eq!(ledger(&stage, "run1.jsonl"), changed, "nothing is written over");
+}
+
+#[test]
+fn a_run_stays_while_a_ledger_of_it_is_damaged_and_a_start_finds_that_and_its_cure() {
+    let mut stage = Stage::new(Options {
+        platforms: &["s3"],
+        drop: "quiet_period = \"50ms\"\nscan_interval = \"500ms\"\ndisposition = \"delete\"\n\
+            disposition_grace = \"6s\"",
+        ..Options::default()
+    });
+    keep_notices(&stage);
+    stage.write("run1/a", b"hello");
+    stage.start();
+    until_completed_in(&stage, "run1.jsonl", "run1/a");
+    until("it is completed", || notices(&stage, "run-completed").pop());
+    stage.kill();
+    let path = stage.path("state/receipts/lab/run1.jsonl");
+    let whole = ledger(&stage, "run1.jsonl");
+    let cut = whole.split_inclusive('\n').next().expect("the line of the file");
+    fs::write(&path, cut).expect("written");
+    stage.start();
+    let told = until("a start finds it", || notices(&stage, "receipts-damaged").pop());
+    assert_eq!((&told["name"], &told["state"]), (&"lab/run1.jsonl".into(), &"stays".into()));
+    stage.write("run1/late", b"late");
+    until_completed_in(&stage, "run1~2.jsonl", "run1/late");
+    let failure = until("it is to be disposed of", || {
+        let status = stage.status();
+        status["runs"][0]["disposal"]["failure"].as_str().map(str::to_owned)
+    });
+    assert!(failure.contains("run1.jsonl is damaged"), "{failure}");
+    assert!(stage.drop().join("run1/a").exists() && stage.drop().join("run1/late").exists());
+    stage.kill();
+    // Half a line behind it is no damage: it is set aside.
+    fs::write(&path, whole + "{\"kind\"").expect("written");
+    stage.start();
+    until("a start finds it whole", || {
+        let mut told = notices(&stage, "receipts-damaged").into_iter();
+        told.find(|told| told["name"] == "lab/run1.jsonl" && told["state"] == "ok")
+    });
+    until("its source is disposed of", || (!stage.drop().join("run1").exists()).then_some(()));
+    stage.kill();
+    stage.start();
+    until("the tail is set aside", || {
+        stage.output("receipts", &["--check"]).status.success().then_some(())
+    });
+    let attention = stage.status()["attention"].to_string();
+    assert!(!attention.contains("receipts-damaged"), "{attention}");
 }

@@ -117,6 +117,12 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
     write_some(&stage);
     stage.start();
     stage.until_count("completed", 16);
+    let completions = |stage: &Stage| {
+        let runs = stage.status()["runs"].clone();
+        let run = runs.as_array().expect("a list").iter().find(|run| run["name"] == "run-1");
+        run.and_then(|run| run["completion_count"].as_u64())
+    };
+    until("a run is completed", || (completions(&stage) == Some(1)).then_some(()));
     // The copy knows of uploads that are under way and were completed since.
     stage.write("run-4/slow.bin", &noise(6 << 20, 4));
     until("it is sent", || (stage.count("completed") < 20).then_some(()));
@@ -128,7 +134,9 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
     stage.start();
     stage.until_count("completed", 20);
     stage.write("run-5/later", &noise(10, 5));
-    stage.until_count("completed", 24);
+    stage.write("run-1/late", &noise(10, 7));
+    stage.until_count("completed", 28);
+    until("late files completed it again", || (completions(&stage) == Some(2)).then_some(()));
     let text = said(&stage, "restore", &["--backup", copy.to_str().expect("plain")], 4);
     assert!(text.contains("another daemon runs"), "{text}");
     stop(&mut stage);
@@ -139,7 +147,11 @@ fn an_older_copy_is_brought_up_to_what_the_receipts_say() {
     let text = said(&stage, "restore", &["--backup", copy.to_str().expect("plain")], 0);
     assert!(text.contains("what was there is kept in"), "{text}");
     assert!(copy.exists(), "the copy stays");
-    go_on(&mut stage, 24);
+    assert_eq!(completions(&stage), Some(2), "the copy knew of one");
+    go_on(&mut stage, 28);
+    let completed = stage.lines_of("run-completed");
+    let waves = completed.iter().filter(|line| line["run"] == "run-1").map(|line| &line["wave"]);
+    assert_eq!(waves.collect::<Vec<_>>(), [1, 2], "each once");
 }
 
 #[test]

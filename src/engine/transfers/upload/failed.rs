@@ -278,7 +278,12 @@ impl Upload {
 
     /// Returns whether it ends once it is known what was begun for it.
     pub(crate) fn is_ending(&self) -> bool {
-        self.life.ending.is_some()
+        match self.life.ending {
+            // What was sent in one request arrived whole before the change was known.
+            Some(UploadEnding::SourceChanged) => self.state.stage.is_before_completed(),
+            Some(UploadEnding::GivenUp) => true,
+            None => false,
+        }
     }
 
     pub(crate) fn end_changed(&mut self, now: Now) -> Decision {
