@@ -110,6 +110,8 @@ CREATE TABLE uploads (
     -- Its source was to be disposed of, or its path was seen empty: what comes under its path does not
     -- replace what was sent.
     source_was_absent INTEGER NOT NULL DEFAULT 0,
+    -- Since when it is tried in vain; NULL while it goes on.
+    failing_since_ns INTEGER,
     -- The law, as far as SQL can say it.
     CHECK ((source_owner IS NULL) = (source_file_system IS NULL)),
     CHECK ((supersedes IS NULL) = (superseded_file_id IS NULL)),
@@ -133,6 +135,7 @@ CREATE TABLE uploads (
 -- What is loaded at start, and listed first by status.
 CREATE INDEX uploads_open ON uploads (id)
     WHERE stage <> 'receipted' AND stage <> 'source-changed' AND stage <> 'abandoned';
+CREATE INDEX uploads_failing ON uploads (failing_since_ns) WHERE failing_since_ns IS NOT NULL;
 CREATE INDEX uploads_in_flight ON uploads (id) WHERE bytes_in_flight > 0;
 CREATE INDEX uploads_ended ON uploads (ended_at_ns)
     WHERE stage = 'receipted' OR stage = 'source-changed' OR stage = 'abandoned';
@@ -238,14 +241,16 @@ CREATE TABLE destination_health (
     state TEXT NOT NULL CHECK (state IN ('ok', 'throttled', 'unreachable', 'halted')),
     reason TEXT,
     since_ns INTEGER NOT NULL,
-    next_try_at_ns INTEGER
+    next_try_at_ns INTEGER,
+    -- It stands in the configuration, as of drop directories.
+    is_configured INTEGER NOT NULL DEFAULT 1
 ) STRICT, WITHOUT ROWID;
 
 -- What the answers of destinations have shown of a target, for good.
 CREATE TABLE target_learned (
     target_id INTEGER NOT NULL,
     what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'final-digests-differ', 'no-conditions', 'no-tags',
-        'no-object-size', 'no-content-md5')),
+        'no-object-size', 'no-content-md5', 'works')),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,
     PRIMARY KEY (target_id, what)
@@ -261,7 +266,9 @@ CREATE TABLE daemon (
     rate_at_ns INTEGER NOT NULL DEFAULT 0,
     bytes_sent_total INTEGER NOT NULL DEFAULT 0,
     -- Which process it is: its id, when it started, in which namespace of ids.
-    process TEXT
+    process TEXT,
+    -- What is tried in vain for longer needs a person: [notify] stuck_after.
+    stuck_after_ns INTEGER NOT NULL DEFAULT 3600000000000
 ) STRICT;
 
 -- Counts kept, not counted: one row for each state that status shows.
@@ -363,11 +370,14 @@ CREATE TABLE runs (
     closed_without TEXT,
     -- The name of its directory, where it was renamed since it was first seen.
     name_now BLOB,
+    -- It is open for longer than runs of its kind are.
+    is_stale INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (drop_name, run),
     CHECK (state <> 'completed' OR (completed_at_ns IS NOT NULL AND receipt_sha256 IS NOT NULL)),
     CHECK ((receipt_sha256 IS NULL) = (ledger IS NULL)),
     CHECK ((closed_by IS NULL) = (closed_without IS NULL))
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX runs_stale ON runs (drop_name) WHERE is_stale = 1;
 CREATE INDEX runs_newest ON runs (opened_at_ns DESC, run);
 
 -- What a run says of itself; the samples of its sheet are words named "samples", one row each.

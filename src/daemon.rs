@@ -287,11 +287,13 @@ impl Daemon {
         None
     }
 
-    /// Writes which drop directories are configured: what was taken out is not shown as if it were
-    /// watched.
+    /// Writes what is configured: what was taken out is not shown as if it were watched or called.
     fn note_configured(&mut self) {
-        let drops = self.setup.config.drops.iter().map(|drop| drop.settings.name.clone());
-        self.submit(vec![Record::Configured(drops.collect())]);
+        let config = &self.setup.config;
+        let drops = config.drops.iter().map(|drop| drop.settings.name.clone()).collect();
+        let destinations = config.destinations.iter().map(|to| to.name.clone()).collect();
+        let stuck_after = config.notices.stuck_after;
+        self.submit(vec![Record::Configured { drops, destinations, stuck_after }]);
     }
 
     /// Writes what no act waits for.

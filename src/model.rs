@@ -41,7 +41,7 @@ pub use file::{
     Catalogued, Fingerprint, IgnoreReason, KnownFile, Observation, PathDigest, Provenance, Seen,
     SourcePath, UnchangedFiles,
 };
-pub use health::{DestinationState, DirectoryHealth, Learned, WatchState};
+pub use health::{DestinationState, DirectoryHealth, HALTED_AFTER, Learned, WatchState};
 pub use hex::Hex;
 pub use id::{
     DestinationName, DirectoryName, ExportId, RemoteFileId, RemoteUploadId, UploadId, VersionId,
@@ -73,4 +73,4 @@ pub use target::{
     TargetId,
 };
 pub use time::{Monotonic, Now, WallTime};
-pub use upload::{EndReason, Hold, IllegalFact, PartState, Stage, UploadState};
+pub use upload::{EndReason, FailedAttempts, Hold, IllegalFact, PartState, Stage, UploadState};

@@ -2,7 +2,7 @@
 //!
 //! Reads the database, whether the daemon runs or not.
 
-mod attention;
+pub(super) mod attention;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::attention::Matter;
 use super::what::What;
 use super::{Common, Exit, ask, render};
 use crate::clock::Clock;
@@ -38,7 +39,7 @@ pub(super) struct StatusArguments {
     /// Show it again every second
     #[arg(long)]
     watch: bool,
-    /// Exit with 6 when something is parked, deaf or damaged
+    /// Exit with 6 when something stands in "attention": it needs a person
     #[arg(long)]
     check: bool,
     /// List all ended uploads, not the last hundred
@@ -98,10 +99,7 @@ fn check(status: &Status, common: &Common) -> Exit {
 }
 
 fn judge(status: &Status) -> Exit {
-    let is_parked = status.tallies.iter().any(|t| t.state == "parked" && t.upload_count > 0);
-    let is_deaf = status.drops.iter().any(|drop| drop.watch == "deaf");
-    let is_damaged = !status.database.damaged_ledgers.is_empty();
-    if is_parked || is_deaf || is_damaged { Exit::Attention } else { Exit::Fine }
+    if attention::list(status).is_empty() { Exit::Fine } else { Exit::Attention }
 }
 
 /// Renders the contract's JSON, as text.
@@ -170,7 +168,7 @@ fn to_json(status: &Status) -> Value {
             "given_up": status.notices.given_up_count,
             "given_up_why": status.notices.given_up_why,
         },
-        "attention": attention::list(status),
+        "attention": attention::list(status).iter().map(Matter::json).collect::<Vec<_>>(),
         "orders": orders.collect::<Vec<_>>(),
         "runs": status.runs.iter().map(run_json).collect::<Vec<_>>(),
         "uploads": status.uploads.iter().map(upload_json).collect::<Vec<_>>(),
@@ -226,6 +224,7 @@ fn run_json(run: &RunShown) -> Value {
         "given_up_count": row.given_up_count,
         "closed_by_hand": row.closed_by_hand,
         "outcome": row.outcome.as_ref().map(|outcome| outcome.word.clone()),
+        "stale": row.is_stale,
         "outcome_is_success": row.outcome.as_ref().map(|outcome| outcome.is_success),
         "opened_at": render::time(Some(row.opened_at)), "closed_at": render::time(row.closed_at),
         "completed_at": render::time(row.completed_at), "words": run.words,
@@ -257,7 +256,7 @@ pub(super) fn upload_json(upload: &UploadShown) -> Value {
         "part_size_bytes": upload.part_size_bytes,
         "part_count": upload.part_count,
         "accepted_part_count": upload.state.accepted_count,
-        "attempt_count": upload.state.attempt_count,
+        "attempt_count": upload.state.failed.count,
         "retry_at": render::time(upload.retry_at()),
         "remote_id": upload.remote_id,
         "completed_at": render::time(upload.completed_at),
@@ -292,6 +291,7 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     text.push_str(&progress(status));
     text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
     text.push_str(&parked(status));
+    attention::waits(status).iter().for_each(|matter| text.push_str(&matter.lines()));
     text.push_str(&untold(status));
     text.push_str(&ailing(&status.database));
     text
@@ -370,8 +370,8 @@ fn run_line(run: &Run) -> Vec<String> {
         _ => format!("{}: {}", run.drop, run.name),
     };
     let there =
-        format!("{} of {} files at {}", run.completed_count, run.upload_count, run.destination);
-    let all_there = run.completed_count == run.upload_count;
+        format!("{} of {} files at {}", run.completed_count, run.file_count, run.destination);
+    let all_there = run.completed_count == run.file_count;
     let note = match (run.parked_count, run.state) {
         (0, Some(RunState::Completed)) if run.given_up_count == 0 => "all there".to_owned(),
         (0, Some(RunState::Completed)) => "there, as far as it was not given up".to_owned(),

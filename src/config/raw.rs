@@ -59,6 +59,7 @@ pub(super) struct NotifyKeys {
     pub(super) heartbeat: Option<Spanned<Many<HeartbeatKeys>>>,
     pub(super) report: Text,
     pub(super) unreachable_after: Text,
+    pub(super) stuck_after: Text,
     pub(super) disk_free_min: Text,
 }
 

@@ -101,7 +101,7 @@ fn a_program_that_gets_notices_is_one_of_what_there_is() {
 
 #[test]
 fn there_may_be_any_number_of_channels_each_of_them_checked() {
-    let fine = "[notify]\nunreachable_after = \"30min\"\ndisk_free_min = \"50 GB\"\nreport = \"daily\"\n\
+    let fine = "[notify]\nunreachable_after = \"30min\"\nstuck_after = \"2h\"\ndisk_free_min = \"50 GB\"\nreport = \"daily\"\n\
         [[notify.mail]]\nto = [\"The lab <seq@lab.example>\"]\nfrom = \"dropferry@lab.example\"\n\
         smtp = \"smtp.lab.example:587\"\ncredential = { file = \"good.token\" }\n\
         [[notify.mail]]\nname = \"night\"\nto = [\"on-call@lab.example\"]\non = [\"deaf\"]\n\

@@ -431,6 +431,7 @@ impl Adoption<'_> {
             receipt: Some(written.line.clone()),
             outcome: outcome.or_else(|| row.outcome.clone()),
             closed_by_hand: row.closed_by_hand.clone().or(by_hand),
+            is_stale: false,
             ..row
         }))
     }

@@ -88,7 +88,7 @@ impl Journal {
                 | Record::RunOpened { .. }
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
-                | Record::Configured(_)
+                | Record::Configured { .. }
                 | Record::TargetsInForce { .. }
                 | Record::PlaceHeld { .. }
                 | Record::Ignored { .. }
@@ -235,7 +235,9 @@ impl Journal {
 
 fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
     match what {
-        Learned::ETagsAreMd5s => tracing::debug!(%destination, "{}", what.sentence()),
+        Learned::Works | Learned::ETagsAreMd5s => {
+            tracing::debug!(%destination, "{}", what.sentence())
+        }
         Learned::FinalDigestsDiffer
         | Learned::NoConditions
         | Learned::NoTags

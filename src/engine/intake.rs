@@ -197,8 +197,8 @@ impl Intake {
     /// Starts what is due: steps of runs, disposals, looks, scans and comparisons.
     pub(super) fn advance(&mut self, turn: &mut IntakeTurn<'_>) {
         while let Some(run) = self.runs.next_due(turn) {
-            let is_settling = self.files.is_settling_below(&run);
-            let wants = self.runs.advance(&run, &self.settings, is_settling, turn);
+            let settling = self.files.settling_below(&run);
+            let wants = self.runs.advance(&run, &self.settings, settling, turn);
             self.grant(wants, turn.now().monotonic);
         }
         let (runs, files, health) = (&self.runs, &self.files, &self.health);

@@ -280,7 +280,7 @@ impl Notices {
             self.outages.note(record, self.settings.unreachable_after, now.monotonic);
         }
         self.found.extend(self.outages.lasting(now.monotonic));
-        let failed = self.stuck.failed_in(turn, upload);
+        let failed = self.stuck.failed_in(turn, self.settings.stuck_after, upload);
         for message in std::mem::take(&mut self.found) {
             self.note(message, turn);
         }

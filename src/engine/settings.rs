@@ -63,6 +63,8 @@ pub enum PartWish {
 pub struct NoticeSettings {
     /// A destination that is unreachable for this long.
     pub unreachable_after: Duration,
+    /// An upload that is tried in vain for this long.
+    pub stuck_after: Duration,
     /// A file system with less free space than this.
     pub disk_floor: DiskFloor,
     /// How often a summary is sent, if ever.
@@ -71,8 +73,12 @@ pub struct NoticeSettings {
 
 impl Default for NoticeSettings {
     fn default() -> Self {
-        let disk_floor = DiskFloor::Percent(5);
-        Self { unreachable_after: Duration::from_hours(1), disk_floor, report: None }
+        Self {
+            unreachable_after: Duration::from_hours(1),
+            stuck_after: Duration::from_hours(1),
+            disk_floor: DiskFloor::Percent(5),
+            report: None,
+        }
     }
 }
 

@@ -144,10 +144,11 @@ fn cure_of_ignored(reason: IgnoreReason) -> Option<&'static str> {
 
 fn cure_of_notice(kind: NoticeKind) -> Option<&'static str> {
     match kind {
-        NoticeKind::RunCompleted
-        | NoticeKind::RunStale
-        | NoticeKind::Replaced
-        | NoticeKind::Report => None,
+        NoticeKind::RunCompleted | NoticeKind::Replaced | NoticeKind::Report => None,
+        NoticeKind::RunStale => Some(
+            "Has the instrument stopped, or a copy broken off? The reason names what the run waits for: \
+             bring it, or take the run away. It is closed by itself when that is there.",
+        ),
         NoticeKind::Parked => Some(
             "They wait until someone acts. `dropferry show ID` says what happened to the first, and \
              `dropferry status` lists all that are parked.",

@@ -211,4 +211,41 @@ impl Fact {
             Self::Abandoned { .. } => "abandoned",
         }
     }
+
+    /// Tells whether it shows that an upload goes on, or that somebody looks after it.
+    pub(crate) fn is_progress(&self) -> bool {
+        match self {
+            Self::PartAccepted { .. }
+            | Self::PartsReported { .. }
+            | Self::Completed { .. }
+            | Self::FoundPresent { .. }
+            | Self::Described
+            | Self::Verified { .. }
+            | Self::Exported { .. }
+            | Self::ReceiptWritten { .. }
+            | Self::Parked { .. }
+            | Self::Retargeted { .. } => true,
+            Self::BeginIntended { .. }
+            | Self::Begun { .. }
+            | Self::PartReopened { .. }
+            | Self::ETagModeLearned { .. }
+            | Self::CompleteIntended { .. }
+            | Self::CompleteWithdrawn
+            | Self::Renamed { .. }
+            | Self::Retouched { .. }
+            | Self::Superseding { .. }
+            | Self::Digested { .. }
+            | Self::ExportIntended { .. }
+            | Self::ExportStarted { .. }
+            | Self::ExportFailed { .. }
+            | Self::InFlight { .. }
+            | Self::SentInVain { .. }
+            | Self::AttemptFailed { .. }
+            | Self::Released
+            | Self::RemoteGone
+            | Self::PartSizeChanged { .. }
+            | Self::SourceChanged { .. }
+            | Self::Abandoned { .. } => false,
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! How drop directories and destinations are doing.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::DirectoryName;
@@ -52,10 +54,15 @@ words! {
         NoTags = "no-tags", "it knows no tags: files are sent without";
         NoObjectSize = "no-object-size",
             "it knows no size at a complete: the size is compared afterwards";
+        /// It took something of an upload.
+        Works = "works", "it has taken an upload";
         NoContentMd5 = "no-content-md5",
             "it knows no Content-MD5: parts are proved by their ETags alone";
     }
 }
+
+/// People need not be called for a credential that is refused once, or replaced within this time.
+pub const HALTED_AFTER: Duration = Duration::from_mins(2);
 
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

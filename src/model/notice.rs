@@ -27,10 +27,10 @@ words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum NoticeKind {
         RunCompleted = "run-completed", "a run is complete at every destination";
-        RunStale = "run-stale", "an open run has not changed for long";
+        RunStale = "run-stale", "a run is open for longer than runs of its kind are";
         Parked = "parked", "files are parked";
         /// Files wait for long for what may pass by itself, and are still tried.
-        UploadStuck = "upload-stuck", "files wait for an hour or longer, and are still tried";
+        UploadStuck = "upload-stuck", "files are tried in vain for long, and still are tried";
         Deaf = "deaf", "a drop directory is unreadable";
         DestinationHalted = "destination-halted", "a destination refuses our calls";
         DestinationUnreachable = "destination-unreachable", "a destination is unreachable";
@@ -48,7 +48,8 @@ words! {
 
 impl NoticeKind {
     /// Conditions: they last, and a second notice says that they are over.
-    pub const CONDITIONS: [Self; 7] = [
+    pub const CONDITIONS: [Self; 8] = [
+        Self::RunStale,
         Self::Deaf,
         Self::DestinationHalted,
         Self::DestinationUnreachable,

@@ -1,5 +1,7 @@
 //! What the store writes, one thing at a time: a new upload, a fact about one, or a row of another table.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{ByteCount, PartSize};
@@ -185,8 +187,13 @@ pub enum Record {
     Order(OrderRecord),
     /// How well a drop directory is being watched.
     DirectoryHealth(DirectoryHealth),
-    /// Which drop directories are configured; of others nothing is said any more.
-    Configured(Vec<DirectoryName>),
+    /// What is configured; of other drop directories and destinations nothing is said any more.
+    Configured {
+        drops: Vec<DirectoryName>,
+        destinations: Vec<DestinationName>,
+        /// What is tried in vain for longer needs a person.
+        stuck_after: Duration,
+    },
     /// A destination's answers have shown something of its target that is kept for good.
     DestinationLearned {
         destination: DestinationName,

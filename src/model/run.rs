@@ -195,6 +195,8 @@ pub struct RunRow {
     pub outcome: Option<RunOutcome>,
     /// None where its markers closed it, or want of change.
     pub closed_by_hand: Option<ClosedByHand>,
+    /// It is open for longer than runs of its kind are.
+    pub is_stale: bool,
 }
 
 impl RunRow {
@@ -218,6 +220,7 @@ impl RunRow {
             ledgers: LedgerNumbers::default(),
             outcome: None,
             closed_by_hand: None,
+            is_stale: false,
         }
     }
 

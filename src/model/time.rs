@@ -21,7 +21,9 @@ impl Monotonic {
 }
 
 /// A moment on the wall clock, in nanoseconds since 1970 UTC. May jump in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct WallTime(pub i64);
 
 impl WallTime {

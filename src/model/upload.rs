@@ -39,8 +39,7 @@ pub struct UploadState {
     pub reported_count: u32,
     /// How often the platform lost the upload.
     pub restart_count: u32,
-    /// Failed attempts since the last success.
-    pub attempt_count: u32,
+    pub failed: FailedAttempts,
     pub described: bool,
     /// The whole source was digested, where the receipt wants that.
     pub digested: bool,
@@ -54,6 +53,25 @@ pub struct UploadState {
     pub supersedes: Option<Box<EarlierVersion>>,
 }
 
+/// The attempts of an upload that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempts {
+    /// How many, since the last success of any kind.
+    pub count: u32,
+    /// Since when it does not get on; none while it does.
+    pub since: Option<WallTime>,
+}
+
+impl FailedAttempts {
+    /// An upload that failed less often is not held to be stuck: it may have waited for an outage to end.
+    pub const MANY: u32 = 5;
+
+    /// Returns since when it is tried in vain, where that is more than a mishap.
+    pub fn in_vain_since(&self) -> Option<WallTime> {
+        self.since.filter(|_| self.count >= Self::MANY)
+    }
+}
+
 impl UploadState {
     pub fn admitted(parked: Option<ParkReason>) -> Self {
         Self {
@@ -63,7 +81,7 @@ impl UploadState {
             accepted_count: 0,
             reported_count: 0,
             restart_count: 0,
-            attempt_count: 0,
+            failed: FailedAttempts::default(),
             described: false,
             digested: false,
             bytes_sent: ByteCount(0),
@@ -89,7 +107,7 @@ impl UploadState {
     }
 
     fn attempt_failed(&mut self, retry_at: Option<WallTime>, sent: ByteCount) {
-        self.attempt_count = self.attempt_count.saturating_add(1);
+        self.failed.count = self.failed.count.saturating_add(1);
         self.landed(sent);
         if let (Some(until), Hold::None | Hold::Waiting { .. }) = (retry_at, self.hold) {
             self.hold = Hold::Waiting { until };
@@ -273,7 +291,8 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         | Fact::Exported { .. } => {
             next.export = Some(next_export(state, fact).ok_or_else(|| illegal(state, fact))?);
         }
-        Fact::AttemptFailed { retry_at, sent, .. } if !state.stage.is_end() => {
+        Fact::AttemptFailed { retry_at, sent, at, .. } if !state.stage.is_end() => {
+            next.failed.since.get_or_insert(*at);
             next.attempt_failed(*retry_at, *sent);
         }
         Fact::InFlight { bytes } if !state.stage.is_end() => next.bytes_in_flight = *bytes,
@@ -283,7 +302,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         }
         Fact::Released if !state.stage.is_end() => {
             if matches!(state.hold, Hold::Parked { .. }) {
-                next.attempt_count = 0;
+                next.failed.count = 0;
             }
             next.hold = Hold::None;
         }
@@ -300,6 +319,9 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
         | Fact::Parked { .. }
         | Fact::Released => return Err(illegal(state, fact)),
     }
+    if fact.is_progress() || next.stage.is_end() {
+        next.failed.since = None;
+    }
     Ok(next)
 }
 
@@ -308,7 +330,7 @@ pub fn transition(state: &UploadState, fact: &Fact) -> Result<UploadState, Illeg
 fn enter(next: &mut UploadState, stage: Stage, fact: &Fact) {
     let is_to_begin = |stage: &Stage| matches!(stage, Stage::Queued | Stage::Beginning { .. });
     if !is_to_begin(&next.stage) || !is_to_begin(&stage) {
-        next.attempt_count = 0;
+        next.failed.count = 0;
     }
     next.stage = stage;
     next.hold = Hold::None;
@@ -449,7 +471,7 @@ fn count_parts(next: &mut UploadState, fact: &Fact) -> Option<()> {
         Fact::PartAccepted { part, sent, .. } => {
             next.accepted_count += 1;
             next.landed(*sent);
-            next.attempt_count = 0;
+            next.failed.count = 0;
             (part.get() <= part_count && next.accepted_count <= part_count).then_some(())
         }
         Fact::PartsReported { parts } => {

@@ -87,10 +87,10 @@ fn state(kind: NoticeKind, is_over: bool) -> &'static str {
         NoticeKind::DestinationUnreachable => ("unreachable", "ok"),
         NoticeKind::CredentialExpiring => ("ending", "ok"),
         NoticeKind::DiskLow => ("short", "ok"),
+        NoticeKind::RunStale => ("stale", "ok"),
         NoticeKind::ReceiptsDamaged
         | NoticeKind::GoneAtDestination
         | NoticeKind::RunCompleted
-        | NoticeKind::RunStale
         | NoticeKind::Parked
         | NoticeKind::UploadStuck
         | NoticeKind::Replaced
@@ -147,7 +147,8 @@ fn text(notice: &Notice) -> String {
         }
         NoticeKind::ReceiptsDamaged => format!("a receipt of {name} of {drop} is damaged: {why}"),
         NoticeKind::GoneAtDestination => format!("{name} of {drop} is not disposed of: {why}"),
-        NoticeKind::RunStale => format!("{name} of {drop} is stale: {why}"),
+        NoticeKind::RunStale if is_over => format!("{name} of {drop} is open no more"),
+        NoticeKind::RunStale => format!("{name} of {drop} is open for long: {why}"),
         NoticeKind::Replaced => format!("files of {name} of {drop} were replaced: {why}"),
         NoticeKind::Report => report_text(facts),
     }
@@ -191,8 +192,8 @@ fn failed_text(kind: NoticeKind, facts: &NoticeFacts, drop: &str) -> String {
     if kind == NoticeKind::UploadStuck {
         let waits = if count == 1 { "waits" } else { "wait" };
         return format!(
-            "{files} of {drop} {waits} for an hour or longer on the way to {destination}: {named} \
-             ({detail}); it is still tried"
+            "{files} of {drop} {waits} for long on the way to {destination}: {named} ({detail}); it is \
+             still tried"
         );
     }
     let is_are = if count == 1 { "is" } else { "are" };

@@ -44,7 +44,8 @@ pub(super) fn subject(kind: NoticeKind, is_over: bool, body: &Value) -> String {
     let (name, drop) = (text(body, "name"), text(body, "drop"));
     let subject = match (kind, is_over) {
         (NoticeKind::RunCompleted, _) => format!("{name} is complete"),
-        (NoticeKind::RunStale, _) => format!("{name} is stale"),
+        (NoticeKind::RunStale, false) => format!("{name} is open for long"),
+        (NoticeKind::RunStale, true) => format!("{name} is open no more"),
         (NoticeKind::Replaced, _) => format!("files of {name} were replaced"),
         (NoticeKind::Parked, _) => {
             let count = count(body, "count");

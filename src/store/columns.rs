@@ -84,6 +84,7 @@ const COLUMNS: &[&str] = &[
     "superseded_file_id",
     "superseded_etag",
     "source_was_absent",
+    "failing_since_ns",
 ];
 
 /// How many they are: where what a query adds to them is.

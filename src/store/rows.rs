@@ -16,7 +16,7 @@ use super::LoadedUpload;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion, FailedAttempts,
     EndReason, Export, ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef,
     Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile,
     RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId,
@@ -164,7 +164,10 @@ pub(super) fn read_state(row: &Row<'_>) -> Result<UploadState> {
         accepted_count: row.get(at!("accepted_count"))?,
         reported_count: row.get(at!("reported_count"))?,
         restart_count: row.get(at!("restart_count"))?,
-        attempt_count: row.get(at!("attempt_count"))?,
+        failed: FailedAttempts {
+            count: row.get(at!("attempt_count"))?,
+            since: row.get::<_, Option<i64>>(at!("failing_since_ns"))?.map(WallTime),
+        },
         described: row.get(at!("described"))?,
         digested: row.get(at!("digested"))?,
         bytes_sent: ByteCount(unsigned_at(row, at!("bytes_sent"))?),
@@ -370,7 +373,7 @@ pub(super) fn insert(
 pub(super) type Cell<'a> = (&'static str, ValueRef<'a>);
 
 /// Returns the columns that say how far an upload is; what belongs to single facts is the writer's.
-pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 14] {
+pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'static>; 15] {
     use ValueRef::{Integer, Null};
     let text = |word: &'static str| ValueRef::Text(word.as_bytes());
     let (hold, retry_at, reason) = match state.hold {
@@ -388,7 +391,8 @@ pub(super) fn state_cells(state: &UploadState, accepted_bytes: u64) -> [Cell<'st
         ("accepted_bytes", Integer(saturated(accepted_bytes))),
         ("reported_count", Integer(state.reported_count.into())),
         ("restart_count", Integer(state.restart_count.into())),
-        ("attempt_count", Integer(state.attempt_count.into())),
+        ("attempt_count", Integer(state.failed.count.into())),
+        ("failing_since_ns", state.failed.since.map_or(Null, |at| Integer(at.0))),
         ("described", Integer(state.described.into())),
         ("digested", Integer(state.digested.into())),
         ("bytes_sent", Integer(saturated(state.bytes_sent.0))),

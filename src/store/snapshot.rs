@@ -29,12 +29,14 @@ mod runs;
 mod selection;
 mod shown;
 mod targets;
+mod waiting;
 mod what;
 
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTallyShown};
 pub use self::selection::Selection;
+pub use self::waiting::{StaleRun, StuckUploads};
 pub use self::what::{FileUploads, KnownNames, NamedPath};
 
 pub use self::shown::{
@@ -52,6 +54,12 @@ const IGNORED_MAX: u32 = 10_000;
 const ENDED_SHOWN: u32 = 100;
 /// A rate older than this is over.
 const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Reads destinations, with whether the targets that they have ever took anything.
+const DESTINATIONS: &str = "SELECT *, EXISTS (SELECT 1 FROM destination_targets \
+    JOIN target_learned USING (target_id) WHERE what = 'works' \
+    AND destination_targets.destination = destination_health.destination) AS has_worked \
+    FROM destination_health";
 
 /// A view of the state at one moment.
 #[derive(Debug)]
@@ -101,7 +109,7 @@ impl Snapshot {
         uploads.iter_mut().for_each(|upload| upload.note_orders(&orders));
         let destinations = self.list(
             &format!(
-                "SELECT * FROM destination_health WHERE {} ORDER BY destination",
+                "{DESTINATIONS} WHERE is_configured = 1 AND {} ORDER BY destination",
                 self.selection.of_destinations()
             ),
             read_destination,
@@ -110,6 +118,7 @@ impl Snapshot {
         self.note_closed(&destinations, &mut tallies, &mut uploads)?;
         let mut status = Status {
             selection: self.selection,
+            read_at: now,
             is_running,
             daemon,
             drops: self.list(
@@ -120,6 +129,8 @@ impl Snapshot {
                 read_drop,
             )?,
             destinations,
+            stuck: self.read_stuck(now)?,
+            stale: self.read_stale()?,
             tallies,
             former_targets: self.read_former()?,
             settling_count: self.count_settling()?,
@@ -197,7 +208,8 @@ impl Snapshot {
     /// Returns the newest runs of what is selected: how many of their files are there.
     pub fn runs(&self) -> std::result::Result<Vec<Run>, Error> {
         let sql = format!(
-            "SELECT drop_name, run, destination, upload_count, completed_count, parked_count, \
+            "SELECT drop_name, run, destination, max(upload_count, ifnull(file_count, 0)), \
+            completed_count, parked_count, \
             state, reason, ifnull(given_up_count, 0), closed_by FROM run_tallies \
             LEFT JOIN runs USING (drop_name, run) WHERE upload_count > 0 AND {} \
             ORDER BY newest_id DESC LIMIT 20",
@@ -209,7 +221,7 @@ impl Snapshot {
                 drop: row.get(0)?,
                 name: SourcePath::from_bytes(row.get_ref(1)?.as_blob()?),
                 destination: row.get(2)?,
-                upload_count: rows::unsigned_at(row, 3)?,
+                file_count: rows::unsigned_at(row, 3)?,
                 completed_count: rows::unsigned_at(row, 4)?,
                 parked_count: rows::unsigned_at(row, 5)?,
                 state,
@@ -292,7 +304,7 @@ impl Snapshot {
         let Some(mut detail) = detail else { return Ok(None) };
         detail.parts = self.parts(id)?;
         // Most have none.
-        if detail.upload.state.attempt_count > 0 || detail.upload.last_error.is_some() {
+        if detail.upload.state.failed.count > 0 || detail.upload.last_error.is_some() {
             detail.attempts = self.attempts(id)?;
         }
         Ok(Some(detail))
@@ -394,6 +406,7 @@ fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
         reason: row.get("reason")?,
         since: WallTime(row.get("since_ns")?),
         next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
+        has_worked: row.get("has_worked")?,
     })
 }
 

@@ -436,7 +436,7 @@ fn attempts_are_kept_up_to_their_bound() {
     let snapshot = Snapshot::open(directory.path()).expect("opens");
     let detail = snapshot.detail(UploadId(1)).expect("read").expect("there");
     assert_eq!(detail.attempts.len(), 50);
-    assert_eq!(detail.upload.state.attempt_count, 80);
+    assert_eq!(detail.upload.state.failed.count, 80);
 }
 
 #[test]
@@ -481,7 +481,9 @@ fn what_settles_in_a_directory_that_was_taken_out_is_not_counted() {
         (status.settling_count, names.join(" "))
     };
     let configured = |names: &[&str]| {
-        Record::Configured(names.iter().map(|name| DirectoryName::new(*name)).collect())
+        let drops = names.iter().map(|name| DirectoryName::new(*name)).collect();
+        let stuck_after = std::time::Duration::from_hours(1);
+        Record::Configured { drops, destinations: Vec::new(), stuck_after }
     };
     let both = vec![health("a"), health("b"), configured(&["a", "b"])];
     assert_eq!(shown(&mut writer, both), (24, "a b".into()));

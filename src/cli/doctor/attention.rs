@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::lines::Checks;
 use crate::cli::render;
+use crate::cli::status::attention::waits;
 use crate::model::{Code, Hold, ParkReason, UploadId, WallTime};
 use crate::store::snapshot::{HeldDisposal, Snapshot, Status};
 
@@ -24,6 +25,9 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
     let mut checks = Checks::of("attention");
     parked(&mut checks, status);
     closed(&mut checks, status, now);
+    for matter in waits(status) {
+        checks.warn(matter.what(), matter.text(), matter.cure().unwrap_or_default());
+    }
     if let Some(failure) = &status.notices.failure {
         let found = format!("{} wait to be told: {failure}", status.notices.waiting_count);
         checks.warn("notices", found, cure(Code::NoticesWaiting));

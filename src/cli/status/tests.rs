@@ -7,7 +7,8 @@ use crate::model::{
     UploadId, UploadState,
 };
 use crate::store::snapshot::{
-    DaemonShown, DestinationShown, DropShown, Ignored, NoticesShown, Selection, Tally,
+    DaemonShown, DestinationShown, DropShown, Ignored, NoticesShown, Selection, StaleRun,
+    StuckUploads, Tally,
 };
 
 const NOW: WallTime = WallTime(1_800_000_000_000_000_000);
@@ -71,6 +72,9 @@ fn status() -> Status {
     let until = NOW.after(Duration::from_secs(90));
     Status {
         selection: Selection::All,
+        read_at: NOW,
+        stuck: Vec::new(),
+        stale: Vec::new(),
         orders: Vec::new(),
         former_targets: Vec::new(),
         database: Database::default(),
@@ -96,6 +100,7 @@ fn status() -> Status {
             reason: None,
             since: NOW,
             next_try_at: None,
+            has_worked: true,
         }],
         tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
         settling_count: 3,
@@ -121,7 +126,7 @@ fn run(name: &[u8], completed_count: u64, parked_count: u64) -> Run {
         drop: "novaseq".into(),
         name: SourcePath::from_bytes(name),
         destination: "cavatica".into(),
-        upload_count: 9,
+        file_count: 9,
         completed_count,
         parked_count,
         state: None,
@@ -157,4 +162,44 @@ fn what_needs_someone_is_told_by_the_exit_code() {
     assert_eq!(judge(&deaf), Exit::Fine);
     deaf.drops[0].watch = "deaf".into();
     assert_eq!(judge(&deaf), Exit::Attention);
+}
+
+#[test]
+fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_worked() {
+    let mut status = Status { read_at: NOW, ..Status::default() };
+    status.stuck.push(StuckUploads {
+        drop: "novaseq".into(),
+        destination: "cavatica".into(),
+        count: 3,
+        first: UploadId(17),
+        since: WallTime(NOW.0 - 7_200_000_000_000),
+        reason: Some("the bucket is not there".into()),
+    });
+    status.stale.push(StaleRun {
+        drop: "novaseq".into(),
+        run: SourcePath::from_bytes(b"run1"),
+        reason: Some("waits for CopyComplete.txt".into()),
+    });
+    assert_eq!(judge(&status), Exit::Attention);
+    insta::assert_snapshot!(to_text(&status, &[], NOW));
+    let mut status = Status { read_at: NOW, ..Status::default() };
+    let [to] = &self::status().destinations[..] else { panic!("one destination") };
+    status.destinations.push(to.clone());
+    let judged = |status: &mut Status, state: &str, seconds: i64, has_worked| {
+        let to = &mut status.destinations[0];
+        (to.state, to.has_worked) = (state.into(), has_worked);
+        to.since = WallTime(NOW.0 - seconds * 1_000_000_000);
+        judge(status)
+    };
+    for (state, seconds, has_worked, expected) in [
+        ("ok", 9000, false, Exit::Fine),
+        ("throttled", 9000, false, Exit::Fine),
+        ("unreachable", 9000, true, Exit::Fine),
+        ("unreachable", 1, false, Exit::Attention),
+        ("halted", 1, true, Exit::Fine),
+        ("halted", 1, false, Exit::Attention),
+        ("halted", 150, true, Exit::Attention),
+    ] {
+        assert_eq!(judged(&mut status, state, seconds, has_worked), expected, "{state} {seconds}");
+    }
 }

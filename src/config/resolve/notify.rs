@@ -67,8 +67,16 @@ impl Resolver<'_> {
         let heartbeats = tables(raw.heartbeat).into_iter();
         let heartbeats = heartbeats.filter_map(|(span, raw)| self.heartbeat(&span, raw)).collect();
         let report = self.report(raw.report.as_ref(), &channels);
-        let notices = self.notices(raw.unreachable_after, raw.disk_free_min);
-        NotifyConfig { channels, notices: NoticeSettings { report, ..notices }, heartbeats }
+        let usual = NoticeSettings::default();
+        let min = Duration::from_millis(1);
+        let mut after = |key, value, usual| self.duration(key, value, usual, min);
+        let unreachable_after =
+            after("unreachable_after", raw.unreachable_after, usual.unreachable_after);
+        let stuck_after = after("stuck_after", raw.stuck_after, usual.stuck_after);
+        let disk_floor = raw.disk_free_min.and_then(|text| self.disk_floor(&text));
+        let disk_floor = disk_floor.unwrap_or(usual.disk_floor);
+        let notices = NoticeSettings { unreachable_after, stuck_after, disk_floor, report };
+        NotifyConfig { channels, notices, heartbeats }
     }
 
     /// How often a summary is sent. One that no channel gets is a mistake.
@@ -202,20 +210,6 @@ impl Resolver<'_> {
         let path = self.below(file.as_ref());
         self.check_secret(&path, file.span());
         path
-    }
-
-    fn notices(
-        &mut self,
-        unreachable_after: Option<Spanned<String>>,
-        disk_free_min: Option<Spanned<String>>,
-    ) -> NoticeSettings {
-        let usual = NoticeSettings::default();
-        let min = Duration::from_millis(1);
-        let unreachable_after =
-            self.duration("unreachable_after", unreachable_after, usual.unreachable_after, min);
-        let disk_floor = disk_free_min.and_then(|text| self.disk_floor(&text));
-        let disk_floor = disk_floor.unwrap_or(usual.disk_floor);
-        NoticeSettings { unreachable_after, disk_floor, ..usual }
     }
 
     fn disk_floor(&mut self, text: &Spanned<String>) -> Option<DiskFloor> {

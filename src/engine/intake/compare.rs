@@ -111,11 +111,11 @@ impl Comparisons {
         is_same == Some(true)
     }
 
-    /// Returns whether any file below a directory is compared.
-    pub(super) fn has_any_below(&self, directory: &SourcePath) -> bool {
+    /// Returns a file below a directory that is compared.
+    pub(super) fn any_below(&self, directory: &SourcePath) -> Option<&SourcePath> {
         let below = [directory.as_bytes(), b"/"].concat();
         let mut from = self.files.range::<[u8], _>((Included(below.as_slice()), Unbounded));
-        from.next().is_some_and(|(path, _)| path.as_bytes().starts_with(&below))
+        from.next().map(|(path, _)| path).filter(|path| path.as_bytes().starts_with(&below))
     }
 
     /// Has files read, a few at once, and asks about those that may have been moved.

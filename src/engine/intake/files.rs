@@ -140,9 +140,9 @@ impl Files {
         self.settle.paths().chain(self.comparisons.paths())
     }
 
-    /// Returns whether any file below a directory settles or is compared.
-    pub(super) fn is_settling_below(&self, directory: &SourcePath) -> bool {
-        self.settle.has_any_below(directory) || self.comparisons.has_any_below(directory)
+    /// Returns a file below a directory that settles or is compared.
+    pub(super) fn settling_below(&self, directory: &SourcePath) -> Option<&SourcePath> {
+        self.settle.any_below(directory).or_else(|| self.comparisons.any_below(directory))
     }
 
     /// Lends what the rows know of files.

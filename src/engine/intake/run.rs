@@ -368,6 +368,7 @@ impl TrackedRun {
 
     pub(super) fn close(&mut self, now: Now) {
         self.row.state = RunState::Closed;
+        self.row.is_stale = false;
         self.row.reason = None;
         self.row.closed_by_hand = None;
         self.row.closed_at = Some(now.wall);
@@ -463,12 +464,19 @@ impl TrackedRun {
         closers.is_empty() || closers.iter().any(|set| there & set == *set)
     }
 
-    /// Says why it is open or not completed, while it is.
-    pub(super) fn explain(&mut self, directory: &DirectorySettings, now: Now) {
+    /// Says why it is open or not completed, while it is; `settling` is a file of it that is not quiet.
+    pub(super) fn explain(
+        &mut self,
+        directory: &DirectorySettings,
+        settling: Option<&SourcePath>,
+        now: Now,
+    ) {
+        let is_old = self.row.opened_at.until(now.wall) >= directory.closing.stale_after;
+        self.row.is_stale = is_old && self.row.state == RunState::Open && self.scans.last.is_some();
         let unseen = self.scans.unseen.as_ref();
         let unseen = unseen.map(|place| format!("{place} cannot be read: let the daemon read it"));
         match self.row.state {
-            RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, now)),
+            RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, settling)),
             RunState::Closed => {
                 // A run that came again was closed again.
                 let is_late = self.row.completed_at > self.row.closed_at;
@@ -478,8 +486,12 @@ impl TrackedRun {
         }
     }
 
-    fn wait_reason(&self, directory: &DirectorySettings, now: Now) -> Option<String> {
-        let (last, closing) = (self.scans.last?, directory.closing);
+    fn wait_reason(
+        &self,
+        directory: &DirectorySettings,
+        settling: Option<&SourcePath>,
+    ) -> Option<String> {
+        let last = self.scans.last?;
         if directory.needs_words && self.read_of.is_some() && !self.reading.is_identified {
             return Some("nothing is sent before the file that names the run is whole".into());
         }
@@ -487,14 +499,23 @@ impl TrackedRun {
             return Some(format!("its manifest lists {first}, which is not there"));
         }
         if self.has_markers(last.markers) {
-            return self.reading.notes.first().cloned();
+            let note = self.reading.notes.first().cloned();
+            return note.or_else(|| self.row.is_stale.then(|| never_at_rest(settling)));
         }
         let marker = &self.reading.waits_for;
-        let age = self.row.opened_at.until(now.wall);
-        if age < closing.stale_after {
+        if !self.row.is_stale {
             return Some(format!("waits for {marker}"));
         }
-        let hours = closing.stale_after.as_secs() / 3600;
+        let hours = directory.closing.stale_after.as_secs() / 3600;
         Some(format!("no {marker} for more than {hours} h: has the run been broken off?"))
     }
+}
+
+/// Says what keeps a run open that has all of its markers.
+fn never_at_rest(settling: Option<&SourcePath>) -> String {
+    let what = match settling {
+        Some(path) => format!("{path} has changed again"),
+        None => "files of it come, go or change".to_owned(),
+    };
+    format!("{what}: a run is closed when nothing of it changes any more")
 }

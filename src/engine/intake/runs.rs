@@ -235,19 +235,19 @@ impl Runs {
         if turn.has_run_slot() { self.awaiting_slot.pop_first() } else { None }
     }
 
-    /// Takes one step for a run; `is_settling`: files of it are seen and not quiet.
+    /// Takes one step for a run; `settling` is a file of it that is seen and not quiet.
     pub(super) fn advance(
         &mut self,
         name: &SourcePath,
         directory: &DirectorySettings,
-        is_settling: bool,
+        settling: Option<&SourcePath>,
         turn: &mut IntakeTurn<'_>,
     ) -> RunWants {
         let mut wants = RunWants::default();
         let now = turn.now();
         let Some(run) = self.tracked.get_mut(name) else { return wants };
-        run.explain(directory, now);
-        match run.step(directory.closing, is_settling, now) {
+        run.explain(directory, settling, now);
+        match run.step(directory.closing, settling.is_some(), now) {
             RunStep::Nothing => {}
             RunStep::Read | RunStep::WriteReceipt if !turn.has_run_slot() => {
                 self.awaiting_slot.insert(name.clone());

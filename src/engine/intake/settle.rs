@@ -128,11 +128,11 @@ impl Settle {
         self.candidates.len()
     }
 
-    /// Tells whether any file below a directory is not settled.
-    pub(crate) fn has_any_below(&self, directory: &SourcePath) -> bool {
+    /// Returns a file below a directory that is not settled.
+    pub(crate) fn any_below(&self, directory: &SourcePath) -> Option<&SourcePath> {
         let below = [directory.as_bytes(), b"/"].concat();
         let mut from = self.candidates.range::<[u8], _>((Included(below.as_slice()), Unbounded));
-        from.next().is_some_and(|(path, _)| path.as_bytes().starts_with(&below))
+        from.next().map(|(path, _)| path).filter(|path| path.as_bytes().starts_with(&below))
     }
 
     /// Returns every file that is not settled.

@@ -8,13 +8,12 @@ use super::message::Message;
 use crate::engine::transfers::Upload;
 use crate::engine::turn::Turn;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fact, Monotonic, NoticeFacts,
-    NoticeGroup, NoticeItem, NoticeKind, NoticeNumber, Now, Record, SourcePath, UploadId,
+    Admission, ByteCount, DestinationName, DirectoryName, Fact, FailedAttempts, Monotonic,
+    NoticeFacts, NoticeGroup, NoticeItem, NoticeKind, NoticeNumber, Now, Record, SourcePath,
+    UploadId, WallTime,
 };
 
-/// An upload that is tried in vain for longer than this is worth a notice.
-const STUCK_AFTER: Duration = Duration::from_hours(1);
-/// While it is, people are reminded so often.
+/// While an upload is stuck, people are reminded so often.
 const REMINDER: Duration = Duration::from_hours(24);
 
 /// What a record about an upload does not say of it.
@@ -24,8 +23,7 @@ pub(in crate::engine) struct FailingUpload {
     pub(super) destination: DestinationName,
     pub(super) path: SourcePath,
     pub(super) size: ByteCount,
-    /// Since when it is tried in vain.
-    pub(super) stuck_since: Option<Monotonic>,
+    pub(super) failed: FailedAttempts,
 }
 
 impl FailingUpload {
@@ -36,25 +34,29 @@ impl FailingUpload {
             destination: ticket.destination.clone(),
             path: ticket.path.clone(),
             size: ticket.fingerprint.size,
-            stuck_since: upload.stuck_since(),
+            failed: upload.state().failed,
         }
     }
 }
 
 /// Uploads that were notified as stuck: since when they are, and when that was.
 #[derive(Debug, Default)]
-pub(super) struct Stuck(BTreeMap<UploadId, (Monotonic, Monotonic)>);
+pub(super) struct Stuck(BTreeMap<UploadId, (WallTime, Monotonic)>);
 
 impl Stuck {
-    /// Returns one message for each group of files that failed in a turn.
+    /// Returns one message for each group of files that failed in a turn; those that are tried in vain for
+    /// `stuck_after` are stuck.
     pub(super) fn failed_in(
         &mut self,
         turn: &Turn,
+        stuck_after: Duration,
         upload: impl Fn(UploadId) -> Option<FailingUpload>,
     ) -> Vec<Message> {
         let mut failed = BTreeMap::new();
         for record in turn.records() {
-            let Some(one) = self.failed_by(record, turn.now, &upload) else { continue };
+            let Some(one) = self.failed_by(record, stuck_after, turn.now, &upload) else {
+                continue;
+            };
             match failed.entry(one.group.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert(one)),
                 Entry::Occupied(mut entry) => {
@@ -70,6 +72,7 @@ impl Stuck {
     fn failed_by(
         &mut self,
         record: &Record,
+        stuck_after: Duration,
         now: Now,
         upload: &impl Fn(UploadId) -> Option<FailingUpload>,
     ) -> Option<Message> {
@@ -88,15 +91,15 @@ impl Stuck {
             return None;
         };
         let stuck = upload(*id)?;
-        let since = stuck.stuck_since?;
-        let waited = now.monotonic.since(since) + now.wall.until(*retry_at);
+        let since = stuck.failed.in_vain_since()?;
+        let waited = since.until(*retry_at);
         let is_known = self.0.get(id).is_some_and(|(known, notified)| {
             *known == since && now.monotonic.since(*notified) < REMINDER
         });
-        if waited < STUCK_AFTER || is_known {
+        if waited < stuck_after || is_known {
             return None;
         }
-        let since_of = |id| upload(id).and_then(|upload| upload.stuck_since);
+        let since_of = |id| upload(id).and_then(|upload| upload.failed.in_vain_since());
         self.0.retain(|id, (known, _)| since_of(*id) == Some(*known));
         self.0.insert(*id, (since, now.monotonic));
         let (word, text) = (failure.kind.as_str(), &failure.message);
@@ -132,7 +135,7 @@ impl From<&Admission> for FailingUpload {
             destination: admission.destination.clone(),
             path: admission.path.clone(),
             size: admission.fingerprint.size,
-            stuck_since: None,
+            failed: FailedAttempts::default(),
         }
     }
 }

@@ -40,6 +40,10 @@ impl Message {
         if let Record::DirectoryHealth(health) = record {
             return Self::directory(health).into_iter().collect();
         }
+        if let Record::Unit(row) = record {
+            let reason = row.reason.as_deref().filter(|_| row.is_stale);
+            return vec![Self::run(NoticeKind::RunStale, &row.drop, &row.name, reason)];
+        }
         if let Record::DestinationHealth { destination, state, .. } = record {
             // After a start a destination is held to be fine before it has answered.
             let answers = *state != DestinationState::Ok && *state != DestinationState::Unreachable;
@@ -105,7 +109,7 @@ impl Message {
         Self::new(kind, &[name.as_str()], reason.is_none(), facts)
     }
 
-    /// A run that is not disposed of; without a reason, nothing is wrong with it any more.
+    /// A run that is stale, or not disposed of; without a reason, nothing is wrong with it any more.
     pub(super) fn run(
         kind: NoticeKind,
         drop: &DirectoryName,

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::message::Message;
-use crate::model::{DestinationName, DestinationState, Monotonic, Record};
-
-/// People need not be called for a credential that is refused once, or replaced within this time.
-const HALTED_AFTER: Duration = Duration::from_mins(2);
+use crate::model::{DestinationName, DestinationState, HALTED_AFTER, Monotonic, Record};
 
 /// Destinations that are unreachable or halted.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use crate::engine::event::Survey;
 use crate::engine::settings::{PartsInFlight, RetrySettings};
 use crate::model::notice::ITEMS_MAX;
 use crate::model::{
-    ByteCount, DirectoryHealth, Fact, Failure, FailureKind, Notice, NoticeFacts, ParkReason,
-    ReportPeriod, SourcePath, UnsentNotice, WatchState,
+    ByteCount, DirectoryHealth, Fact, FailedAttempts, Failure, FailureKind, Notice, NoticeFacts,
+    ParkReason, ReportPeriod, SourcePath, UnsentNotice, WatchState,
 };
 
 fn at(seconds: u64) -> Now {
@@ -51,7 +51,7 @@ fn turn(
             destination: DestinationName::new("far"),
             path: SourcePath::from_bytes(format!("run/{}", id.0).as_bytes()),
             size: ByteCount(2),
-            stuck_since: Some(at(0).monotonic),
+            failed: FailedAttempts { count: 9, since: Some(at(0).wall) },
         })
     };
     notices.end_turn(&mut turn, failing);

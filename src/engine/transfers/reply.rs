@@ -10,7 +10,7 @@ use super::{PartFlight, TransferAct, TransferTurn, Transfers};
 use crate::engine::dispatch::{Dispatch, ToIntake};
 use crate::engine::event::{ActId, Outcome, Setback};
 use crate::model::{
-    ByteCount, DirectoryName, Fact, FailureKind, Learned, OpenCleanup, Reply, UploadId,
+    ByteCount, DirectoryName, Fact, FailureKind, Learned, OpenCleanup, Record, Reply, UploadId,
 };
 
 impl Transfers {
@@ -81,6 +81,15 @@ impl Transfers {
         let is_former = self.is_at_former(act);
         if let Some(gate) = self.gate.as_mut().filter(|_| !is_former) {
             gate.note_reply(act, purpose, reply, turn);
+            let target = gate.targets().own();
+            if purpose == Purpose::Upload
+                && reply.is_ok()
+                && turn.shared.targets.learn(target, Learned::Works)
+            {
+                let (destination, at) = (self.name.clone(), turn.now().wall);
+                let (what, detail) = (Learned::Works, String::new());
+                turn.record(Record::DestinationLearned { destination, target, what, detail, at });
+            }
         }
     }
 

@@ -271,7 +271,7 @@ impl Upload {
             | Fact::SourceChanged { .. }
             | Fact::Abandoned { .. } => {}
         }
-        if is_progress(fact) {
+        if fact.is_progress() {
             self.life.went_on();
         }
         if SourceProof::ends_with(fact) {
@@ -435,43 +435,6 @@ impl Upload {
     ) -> Box<Sending> {
         let range = remote.part_size.range_of(part, self.size());
         self.sending(PutRequest::Part(PartRequest { remote, part, begun }), range)
-    }
-}
-
-/// Tells whether a fact shows that an upload goes on, or that somebody looks after it.
-fn is_progress(fact: &Fact) -> bool {
-    match fact {
-        Fact::PartAccepted { .. }
-        | Fact::PartsReported { .. }
-        | Fact::Completed { .. }
-        | Fact::FoundPresent { .. }
-        | Fact::Described
-        | Fact::Verified { .. }
-        | Fact::Exported { .. }
-        | Fact::ReceiptWritten { .. }
-        | Fact::Parked { .. }
-        | Fact::Retargeted { .. } => true,
-        Fact::BeginIntended { .. }
-        | Fact::Begun { .. }
-        | Fact::PartReopened { .. }
-        | Fact::ETagModeLearned { .. }
-        | Fact::CompleteIntended { .. }
-        | Fact::CompleteWithdrawn
-        | Fact::Renamed { .. }
-        | Fact::Retouched { .. }
-        | Fact::Superseding { .. }
-        | Fact::Digested { .. }
-        | Fact::ExportIntended { .. }
-        | Fact::ExportStarted { .. }
-        | Fact::ExportFailed { .. }
-        | Fact::InFlight { .. }
-        | Fact::SentInVain { .. }
-        | Fact::AttemptFailed { .. }
-        | Fact::Released
-        | Fact::RemoteGone
-        | Fact::PartSizeChanged { .. }
-        | Fact::SourceChanged { .. }
-        | Fact::Abandoned { .. } => false,
     }
 }
 

@@ -125,12 +125,12 @@ fn begins_that_fail_are_counted_until_one_succeeds() {
         for fact in [begin.clone(), failed(Some(AT)), Fact::Released, Fact::RemoteGone] {
             state = transition(&state, &fact).expect("lawful");
         }
-        assert_eq!((state.attempt_count, &state.stage), (count, &Stage::Queued));
+        assert_eq!((state.failed.count, &state.stage), (count, &Stage::Queued));
     }
     for fact in [begin, Fact::Begun { remote: remote(), at: AT }] {
         state = transition(&state, &fact).expect("lawful");
     }
-    assert_eq!(state.attempt_count, 0);
+    assert_eq!(state.failed.count, 0);
 }
 
 /// For each stage, in the order of [`facts`]: `.` keeps the stage, `-` is forbidden, a letter is
@@ -222,13 +222,13 @@ fn completing_needs_every_part() {
 fn holds_keep_the_stage_and_parking_outlasts_waiting() {
     let state = in_stage(Stage::Sending { remote: remote() });
     let waiting = transition(&state, &failed(Some(AT))).expect("legal");
-    assert_eq!((waiting.hold, waiting.attempt_count), (Hold::Waiting { until: AT }, 1));
+    assert_eq!((waiting.hold, waiting.failed.count), (Hold::Waiting { until: AT }, 1));
     let stopped = transition(&waiting, &parked()).expect("legal");
     assert_eq!(stopped.hold, Hold::Parked { reason: ParkReason::Quota });
     let failed_again = transition(&stopped, &failed(Some(AT))).expect("legal");
     assert_eq!(failed_again.hold, stopped.hold, "a late failure does not unpark");
     let released = transition(&failed_again, &Fact::Released).expect("legal");
-    assert_eq!((released.hold, released.attempt_count), (Hold::None, 0));
+    assert_eq!((released.hold, released.failed.count), (Hold::None, 0));
     assert_eq!(released.stage, state.stage);
 }
 

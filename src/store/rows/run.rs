@@ -37,5 +37,6 @@ pub(in crate::store) fn read_run(row: &Row<'_>) -> Result<RunRow> {
             by,
             missing: missing.lines().map(str::to_owned).collect(),
         }),
+        is_stale: row.get("is_stale")?,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::selection::SUMS;
 use super::shown::{DestinationShown, Tally, UploadShown, Wait};
-use super::{Result, Snapshot, read_destination, read_tally};
+use super::{DESTINATIONS, Result, Snapshot, read_destination, read_tally};
 use crate::model::{Hold, Stage};
 use crate::store::rows::IS_OPEN;
 
@@ -25,8 +25,7 @@ impl Snapshot {
 
     /// As [`Self::note_closed`], of one upload.
     pub(super) fn note_closed_for(&self, upload: &mut UploadShown) -> Result<()> {
-        let sql = "SELECT * FROM destination_health";
-        let destinations = self.list(sql, read_destination)?;
+        let destinations = self.list(DESTINATIONS, read_destination)?;
         let closed = destinations.iter().filter(|destination| !destination.is_open());
         closed.for_each(|destination| upload.note_closed(destination));
         Ok(())

@@ -1,6 +1,6 @@
 //! What a snapshot shows, as plain values, and the contract's words for it.
 
-use super::{RunShown, Selection};
+use super::{RunShown, Selection, StaleRun, StuckUploads};
 use crate::model::remote::ContentMark;
 use crate::model::{
     Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, LedgerPath,
@@ -12,6 +12,8 @@ use crate::store::care::Cared;
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     pub selection: Selection,
+    /// What it shows was so at that time.
+    pub read_at: WallTime,
     /// A daemon holds the lock.
     pub is_running: bool,
     /// Process, version and start of the daemon that last ran.
@@ -20,6 +22,10 @@ pub struct Status {
     pub destinations: Vec<DestinationShown>,
     /// What was completed at targets that their destinations no longer have.
     pub former_targets: Vec<FormerTarget>,
+    /// Uploads that are tried in vain for long.
+    pub stuck: Vec<StuckUploads>,
+    /// Runs that are open for long.
+    pub stale: Vec<StaleRun>,
     /// Uploads by the word for their state.
     pub tallies: Vec<Tally>,
     /// Files seen and not yet quiet.
@@ -69,7 +75,8 @@ pub struct Run {
     /// Its name; empty for the files beside the directories.
     pub name: SourcePath,
     pub destination: String,
-    pub upload_count: u64,
+    /// Files of it that are here or were, uploaded or not.
+    pub file_count: u64,
     pub completed_count: u64,
     pub parked_count: u64,
     /// How far it is as a run; files on their own are none.
@@ -120,6 +127,8 @@ pub struct DestinationShown {
     pub since: WallTime,
     /// When it is called again, while it is not.
     pub next_try_at: Option<WallTime>,
+    /// It has taken something of an upload.
+    pub has_worked: bool,
 }
 
 /// What an upload waits for that is not its own.

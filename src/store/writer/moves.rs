@@ -63,7 +63,7 @@ struct Moved {
     size: ByteCount,
     accepted_bytes: u64,
     /// What its row says of its state.
-    written: [Cell<'static>; 14],
+    written: [Cell<'static>; 15],
     /// Columns that belong to single facts that came, the last of each.
     columns: Columns,
     is_behind: bool,

@@ -83,7 +83,7 @@ pub(super) fn write_record(
         Record::Order(order) => orders::write(connection, order)?,
         Record::DestinationLearned { .. } => write_learned(connection, record)?,
         Record::DirectoryHealth(health) => write_drop_health(connection, health)?,
-        Record::Configured(drops) => note_configured(connection, drops)?,
+        Record::Configured { .. } => note_configured(connection, record)?,
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
@@ -110,7 +110,7 @@ fn write_destination_health(connection: &Connection, record: &Record) -> Result<
     else {
         return Ok(());
     };
-    let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) \
         ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
         since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
     let next_try_at = next_try_at.map(|at| at.0);
@@ -164,9 +164,16 @@ fn write_drop_health(connection: &Connection, health: &DirectoryHealth) -> Resul
     connection.prepare_cached(sql)?.execute(row).map(drop_count)
 }
 
-fn note_configured(connection: &Connection, drops: &[DirectoryName]) -> Result<()> {
-    connection.prepare_cached("UPDATE drop_health SET is_configured = 0")?.execute(())?;
+fn note_configured(connection: &Connection, record: &Record) -> Result<()> {
+    let Record::Configured { drops, destinations, stuck_after } = record else { return Ok(()) };
+    let stuck_after_ns = i64::try_from(stuck_after.as_nanos()).unwrap_or(i64::MAX);
+    connection.execute("UPDATE daemon SET stuck_after_ns = ?1", [stuck_after_ns])?;
+    connection.execute("UPDATE drop_health SET is_configured = 0", ())?;
+    connection.execute("UPDATE destination_health SET is_configured = 0", ())?;
     let sql = "UPDATE drop_health SET is_configured = 1 WHERE drop_name = ?1";
     let mut set = connection.prepare_cached(sql)?;
-    drops.iter().try_for_each(|name| set.execute([name.as_str()]).map(drop_count))
+    drops.iter().try_for_each(|name| set.execute([name.as_str()]).map(drop_count))?;
+    let sql = "UPDATE destination_health SET is_configured = 1 WHERE destination = ?1";
+    let mut set = connection.prepare_cached(sql)?;
+    destinations.iter().try_for_each(|name| set.execute([name.as_str()]).map(drop_count))
 }

@@ -51,14 +51,15 @@ pub(super) fn end_disposal(
 pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
     let sql = "INSERT INTO runs VALUES (:drop, :run, :state, :reason, :files, :size, :closed_files, \
         :generation, :opened, :closed, :completed, :receipt, :outcome, :success, \
-        :given_up, :ledger, :seq, :offset, :first, :last, :closed_by, :closed_without, :name_now) \
+        :given_up, :ledger, :seq, :offset, :first, :last, :closed_by, :closed_without, :name_now, \
+        :stale) \
         ON CONFLICT DO UPDATE SET state = :state, reason = :reason, file_count = :files, \
         size_bytes = :size, closed_file_count = :closed_files, generation = :generation, \
         closed_at_ns = :closed, completed_at_ns = :completed, receipt_sha256 = :receipt, \
         outcome = :outcome, outcome_is_success = :success, given_up_count = :given_up, \
         ledger = :ledger, ledger_seq = :seq, ledger_offset = :offset, \
         first_ledger = :first, last_ledger = :last, closed_by = :closed_by, \
-        closed_without = :closed_without, name_now = :name_now";
+        closed_without = :closed_without, name_now = :name_now, is_stale = :stale";
     let (receipt, by_hand) = (row.receipt.as_ref(), row.closed_by_hand.as_ref());
     connection.prepare_cached(sql)?.execute(named_params! {
         ":drop": row.drop.as_str(),
@@ -80,6 +81,7 @@ pub(super) fn write_row(connection: &Connection, row: &RunRow) -> Result<()> {
         ":name_now": row.name_now.as_ref().map(SourcePath::as_bytes),
         ":first": row.ledgers.first,
         ":last": row.ledgers.last,
+        ":stale": row.is_stale,
         ":outcome": row.outcome.as_ref().map(|outcome| outcome.word.as_str()),
         ":closed_by": by_hand.map(|closed| closed.by.as_str()),
         ":closed_without": by_hand.map(|closed| closed.missing.join("\n")),

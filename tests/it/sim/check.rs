@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dropferry::testing::model::{EndReason, Stage, UploadId, WallTime};
+use dropferry::testing::model::{EndReason, Stage, UploadId};
 use dropferry::testing::store::snapshot::Status;
 
 use super::receipts::PowerCut;
@@ -91,5 +91,5 @@ fn rows_and_memory_agree(world: &World, life: &Life) {
 }
 
 pub(super) fn status(world: &World) -> Status {
-    world.rows().status(true, WallTime(0)).expect("the state can be read")
+    world.rows().status(true, world.now.wall).expect("the state can be read")
 }

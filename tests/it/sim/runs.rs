@@ -362,6 +362,34 @@ fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {
     told.map(|notice| (notice.kind, notice.is_over)).collect()
 }
 
+/// A file that is written again and again holds its run open: after the time that runs of its kind take,
+/// people are notified of which it is, once, and once more when the run is closed.
+#[test]
+fn a_run_that_never_comes_to_rest_is_said_to_be_stale_with_the_file_that_holds_it_open() {
+    let mut world = World::new(4);
+    world.notify_by_mail();
+    world.settings.drops[0].closing.stale_after = Duration::from_hours(1);
+    world.write("run/a", b"a");
+    let mut life = world.start();
+    let mut written = world.now.monotonic;
+    let end = written.after(Duration::from_hours(2));
+    while world.now.monotonic < end {
+        if world.now.monotonic.since(written) >= Duration::from_secs(1) {
+            written = world.now.monotonic;
+            world.write("run/log", &written.0.as_secs().to_le_bytes());
+        }
+        assert_ne!(world.step(&mut life), Step::Quiet);
+    }
+    let [stale] = &super::check::status(&world).stale[..] else { panic!("one run is stale") };
+    let reason = stale.reason.as_deref().expect("a reason");
+    assert!(reason.starts_with("run/log has changed again"), "{reason}");
+    world.settle(&mut life);
+    let told = world.told.iter().filter(|notice| notice.kind == NoticeKind::RunStale);
+    let told: Vec<_> = told.map(|notice| notice.is_over).collect();
+    assert_eq!(told, [false, true]);
+    assert!(super::check::status(&world).stale.is_empty());
+}
+
 fn channel() -> dropferry::testing::engine::settings::ChannelSettings {
     let channel = dropferry::testing::model::Channel::new("command");
     dropferry::testing::engine::settings::ChannelSettings::plain(channel)

@@ -156,6 +156,10 @@ fn what_is_refused_for_ever_parks_and_what_may_pass_is_tried_once_an_hour_and_to
         assert_eq!(told(NoticeKind::Parked), usize::from(parks), "{kind:?}");
         assert_eq!(told(NoticeKind::UploadStuck) > 0, !parks, "{kind:?}");
         assert!(told(NoticeKind::UploadStuck) <= 3, "{kind:?}");
+        let status = check::status(&world);
+        let is_said = status.stuck.iter().any(|stuck| stuck.reason.is_some());
+        let is_open = status.destinations.iter().all(|to| to.state == "ok");
+        assert_eq!(is_said, !parks && is_open, "{kind:?}: {status:?}");
         world.fake.state().refused = None;
         world.order(&mut life, Verb::Retry, Scope::All);
         world.settle(&mut life);

@@ -174,7 +174,7 @@ impl Upload {
     fn on_export_failed(&mut self, failure: Failure, context: AnswerContext<'_>) -> Decision {
         let now = context.now;
         let is_passing = matches!(judge(failure.kind), Remedy::Again | Remedy::Wait);
-        let wait = delay(context.retry, self.state.attempt_count + 1, self.seed());
+        let wait = delay(context.retry, self.state.failed.count + 1, self.seed());
         let detail = failure.to_string();
         let failed = Fact::ExportFailed { message: failure.message.clone() };
         let retry_at = is_passing.then(|| now.wall.after(wait));

@@ -47,7 +47,6 @@ impl Upload {
         self.doubt_lost_answer(failure.kind);
         if context.is_closed && is_of_destination(failure.kind) {
             // It goes again when the destination opens, which has its own pace.
-            self.life.waits.note_stuck(None);
             let is_over = self.is_ending() && !self.may_have_begun();
             let answer = if is_over { self.end_now(now) } else { Decision::NONE };
             let in_vain = Decision::in_vain(tried.sent).facts;
@@ -66,7 +65,6 @@ impl Upload {
             | Remedy::NameTaken
             | Remedy::Nothing => None,
         };
-        self.life.waits.note_stuck(Some(now.monotonic));
         let detail = failure.to_string();
         let failed = tried.failed(failure, retry_at, now);
         let mut answer = match self.is_ending() && !self.may_have_begun() {
@@ -177,7 +175,7 @@ impl Upload {
             let until = self.life.parts.all_wait_until(&self.parts, now.monotonic)?;
             return Some(now.wall.after(until.since(now.monotonic)));
         }
-        let mut wait = delay(retry, self.state.attempt_count + 1, self.seed());
+        let mut wait = delay(retry, self.state.failed.count + 1, self.seed());
         if tried.act == "complete" {
             wait = wait.max(COMPLETE_PAUSE.min(retry.delay_min * 10));
         }
@@ -187,7 +185,7 @@ impl Upload {
     /// Has the whole upload wait for what passes by itself: longer each time, and each time one part more
     /// that can be sent has been.
     fn wait_long(&mut self, tried: Tried, context: AnswerContext<'_>) -> WallTime {
-        let mut count = self.state.attempt_count.saturating_add(1);
+        let mut count = self.state.failed.count.saturating_add(1);
         let now = context.now;
         if let Some(part) = tried.part {
             self.life.parts.failed(part, now.monotonic);

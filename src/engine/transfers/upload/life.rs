@@ -78,29 +78,16 @@ pub(super) struct Waits {
     timer: Option<Monotonic>,
     /// Since when its file cannot be read, though it is there.
     unreadable_since: Option<Monotonic>,
-    /// Since when it is tried in vain.
-    stuck_since: Option<Monotonic>,
 }
 
 impl Waits {
     pub(super) const fn new() -> Self {
-        Self {
-            place: None,
-            hold_until: None,
-            timer: None,
-            unreadable_since: None,
-            stuck_since: None,
-        }
+        Self { place: None, hold_until: None, timer: None, unreadable_since: None }
     }
 
     /// Returns what is left of them when the upload goes to another target.
     pub(super) fn at_other_target(&self) -> Self {
         Self { place: self.place, timer: self.timer, ..Self::new() }
-    }
-
-    /// Notes since when it is tried in vain; what was found first counts.
-    pub(super) fn note_stuck(&mut self, since: Option<Monotonic>) {
-        self.stuck_since = since.map(|since| self.stuck_since.unwrap_or(since));
     }
 
     /// Notes whether its file can be read; what was found first counts.
@@ -142,7 +129,7 @@ impl Life {
 
     /// Notes that the upload went on.
     pub(super) fn went_on(&mut self) {
-        (self.standstill, self.waits.stuck_since) = (Standstill::NONE, None);
+        self.standstill = Standstill::NONE;
     }
 
     /// Starts again for another target: what was learned at the old one says nothing of it.
@@ -274,11 +261,6 @@ impl Upload {
 
     pub(crate) fn unreadable_since(&self) -> Option<Monotonic> {
         self.life.waits.unreadable_since
-    }
-
-    /// Returns since when it is tried in vain.
-    pub(crate) fn stuck_since(&self) -> Option<Monotonic> {
-        self.life.waits.stuck_since
     }
 
     pub(crate) fn waits_to_read(&self) -> bool {

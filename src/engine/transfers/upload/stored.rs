@@ -257,7 +257,7 @@ impl Upload {
             }
             // One answer that is wrong is asked for again.
             (ETagMode::Md5, Some(detail))
-                if self.parts.len() == 1 && self.state.attempt_count < DOUBTS_MAX =>
+                if self.parts.len() == 1 && self.state.failed.count < DOUBTS_MAX =>
             {
                 let failure = Failure::new(FailureKind::BadAnswer, detail);
                 self.on_failed(failure, Tried::plain("inspect"), context)

@@ -1,0 +1,64 @@
+//! What waits for longer than it should: uploads that are tried in vain, and runs that stay open.
+
+use rusqlite::Row;
+
+use super::{Result, Snapshot, rows};
+use crate::model::{FailedAttempts, SourcePath, UploadId, WallTime};
+
+/// Uploads of one drop directory that are tried in vain at one destination for longer than `stuck_after`.
+#[derive(Debug, Clone)]
+pub struct StuckUploads {
+    pub drop: String,
+    pub destination: String,
+    pub count: u64,
+    /// The one that is for longest, since when, and how it failed the last time.
+    pub first: UploadId,
+    pub since: WallTime,
+    pub reason: Option<String>,
+}
+
+/// A run that is open for longer than runs of its kind are.
+#[derive(Debug, Clone)]
+pub struct StaleRun {
+    pub drop: String,
+    pub run: SourcePath,
+    pub reason: Option<String>,
+}
+
+impl Snapshot {
+    /// Lists uploads that are stuck. What waits for its destination is not tried.
+    pub(super) fn read_stuck(&self, now: WallTime) -> Result<Vec<StuckUploads>> {
+        let sql = format!(
+            "SELECT u.drop_name, u.destination, count(*), u.id, \
+             min(u.failing_since_ns), u.last_error \
+             FROM uploads u INDEXED BY uploads_failing JOIN destination_health h USING (destination) \
+             WHERE u.failing_since_ns <= ?1 - (SELECT stuck_after_ns FROM daemon) \
+             AND u.attempt_count >= {} AND h.state IN ('ok', 'throttled') AND {} GROUP BY u.drop_name, u.destination",
+            FailedAttempts::MANY,
+            self.selection.of_uploads()
+        );
+        self.rows_of(&sql, [now.0], |row: &Row<'_>| {
+            Ok(StuckUploads {
+                drop: row.get(0)?,
+                destination: row.get(1)?,
+                count: rows::unsigned_at(row, 2)?,
+                first: UploadId(row.get(3)?),
+                since: WallTime(row.get(4)?),
+                reason: row.get(5)?,
+            })
+        })
+    }
+
+    /// Lists runs that are stale, of drop directories that are configured.
+    pub(super) fn read_stale(&self) -> Result<Vec<StaleRun>> {
+        let sql = format!(
+            "SELECT drop_name, run, runs.reason FROM runs INDEXED BY runs_stale \
+             JOIN drop_health USING (drop_name) WHERE is_stale = 1 AND is_configured = 1 AND {}",
+            self.selection.of_runs()
+        );
+        self.list(&sql, |row: &Row<'_>| {
+            let run = SourcePath::from_bytes(row.get_ref(1)?.as_blob()?);
+            Ok(StaleRun { drop: row.get(0)?, run, reason: row.get(2)? })
+        })
+    }
+}
