@@ -243,13 +243,15 @@ CREATE TABLE destination_health (
     since_ns INTEGER NOT NULL,
     next_try_at_ns INTEGER,
     -- It stands in the configuration, as of drop directories.
-    is_configured INTEGER NOT NULL DEFAULT 1
+    is_configured INTEGER NOT NULL DEFAULT 1,
+    -- Its clock minus ours, as its answers say.
+    clock_behind_ns INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- What the answers of destinations have shown of a target, for good.
 CREATE TABLE target_learned (
     target_id INTEGER NOT NULL,
-    what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'final-digests-differ', 'no-conditions', 'no-tags',
+    what TEXT NOT NULL CHECK (what IN ('etags-are-md5s', 'etags-are-no-digests', 'final-digests-differ', 'no-conditions', 'no-tags',
         'no-object-size', 'no-content-md5', 'works')),
     detail TEXT NOT NULL,
     at_ns INTEGER NOT NULL,

@@ -61,6 +61,7 @@ use tokio::sync::oneshot;
 use crate::control::Reply;
 use crate::engine::event::{Act, ActId, Effect, Event, Outcome};
 use crate::model::{Monotonic, Record};
+use crate::platform::Destination;
 use crate::sdnotify;
 use crate::signals::Signal;
 use crate::store::writer::Refused;
@@ -248,6 +249,19 @@ impl Daemon {
             let name = || destination.name().clone();
             let learned = |(what, detail)| Event::Learned { destination: name(), what, detail };
             heard.extend(destination.news().into_iter().map(learned));
+        }
+        self.note_clocks();
+    }
+
+    /// Writes how far destinations' clocks are from ours, where that has changed.
+    fn note_clocks(&mut self) {
+        let clock = |destination: &Destination| {
+            let (behind_ns, name) = (destination.clock_news()?, destination.name().clone());
+            Some(Record::DestinationClock { destination: name, behind_ns })
+        };
+        let clocks: Vec<_> = self.world.destinations.values().filter_map(clock).collect();
+        if !clocks.is_empty() {
+            self.submit(clocks);
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) mod secret;
 pub(crate) mod sevenbridges;
 mod signature;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use account::Account;
@@ -47,6 +48,8 @@ use crate::model::{
 
 /// API calls under way at one destination: each may hold an answer of a few MiB.
 const CALLS_MAX: usize = 8;
+/// A clock that is this much further from ours than was told is worth a row, in nanoseconds.
+const CLOCK_NEWS_NS: u64 = 30_000_000_000;
 /// A configured target. Copies share permits.
 #[derive(Clone)]
 pub(crate) struct Destination(Arc<Inner>);
@@ -58,6 +61,8 @@ struct Inner {
     account: Option<Account>,
     /// The version of the credential that the daemon was told of.
     seen: Mutex<Option<Version>>,
+    /// What the daemon was told last of the platform's clock.
+    clock_told: AtomicI64,
     permits: Semaphore,
 }
 
@@ -90,6 +95,7 @@ impl Destination {
             credential,
             account,
             seen: Mutex::new(seen),
+            clock_told: AtomicI64::new(i64::MIN),
             permits: Semaphore::new(CALLS_MAX),
         }))
     }
@@ -99,6 +105,18 @@ impl Destination {
         if let Some(account) = &self.0.account {
             account.lift_pause();
         }
+    }
+
+    /// Returns by how much our clock is behind that of the platform, where that is another time than was
+    /// returned last.
+    pub(crate) fn clock_news(&self) -> Option<i64> {
+        let behind_ns = self.0.account.as_ref()?.clock_behind_ns();
+        let told = self.0.clock_told.load(Ordering::Relaxed);
+        let is_news = behind_ns.abs_diff(told) >= CLOCK_NEWS_NS;
+        is_news.then(|| {
+            self.0.clock_told.store(behind_ns, Ordering::Relaxed);
+            behind_ns
+        })
     }
 
     /// Returns its configured name.

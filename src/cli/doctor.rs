@@ -95,6 +95,7 @@ pub(super) fn execute(common: &Common, arguments: &DoctorArguments) -> anyhow::R
     if let Some(status) = &status {
         let held = configured.state_directory.as_deref().map_or(Vec::new(), attention::held);
         report.add(attention::check(status, &held, clock.now().wall))?;
+        report.add(attention::learned(status))?;
     }
     if let Some(config) = &configured.config {
         report.add(credentials::check(config, status.as_ref(), clock.now().wall))?;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::what::{What, WhatError};
 use super::{Common, Exit, render, status};
-use crate::model::{Admission, Shown, SourcePath};
+use crate::model::{Admission, Scope, Shown, SourcePath};
 use crate::receipt;
-use crate::store::snapshot::{Detail, DisposalShown, Snapshot};
+use crate::store::snapshot::{DestinationShown, Detail, DisposalShown, Snapshot};
 
 /// Uploads that are shown in full.
 const SHOWN_MAX: usize = 100;
@@ -46,11 +46,18 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         ids.truncate(SHOWN_MAX);
         render::talk(&format!("the newest {SHOWN_MAX} uploads are shown"));
     }
+    let destinations = snapshot.destinations()?;
+    let is_named = |to: &&DestinationShown| {
+        let is_it =
+            |scope: &Scope| matches!(scope, Scope::Destination(name) if name.as_str() == to.name);
+        what.scopes().iter().any(is_it)
+    };
+    let named: Vec<_> = destinations.iter().filter(is_named).collect();
     let mut found = Vec::new();
     for id in ids.into_iter().chain(moved.iter().map(|(id, _)| *id)) {
         found.extend(snapshot.detail(id)?);
     }
-    if found.is_empty() {
+    if found.is_empty() && named.is_empty() {
         bail!("there is no upload of {}", Shown(&asked.to_string_lossy()));
     }
     let is_number = asked.to_str().is_some_and(|text| text.parse::<i64>().is_ok());
@@ -61,6 +68,11 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
             shown["disposal"] = disposal.as_ref().map_or(Value::Null, status::disposal_json);
         }
         for (detail, shown) in found.iter().zip(&mut shown) {
+            let to = &detail.upload.admission.destination;
+            let to = destinations.iter().find(|shown| shown.name == to.as_str());
+            let learned = to.map_or(&[][..], |to| &to.learned);
+            let words: Vec<_> = learned.iter().map(|what| what.as_str()).collect();
+            shown["destination_learned"] = words.into();
             if moved.iter().any(|(id, _)| *id == detail.upload.admission.id) {
                 shown["moved_to"] = asked.to_string_lossy().into();
             }
@@ -71,7 +83,7 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
             let name = asked.to_string_lossy();
             format!("{} was uploaded as {old} (upload {id}) and moved since\n", Shown(&name))
         });
-        let mut shown: Vec<_> = told.collect();
+        let mut shown: Vec<_> = told.chain(named.into_iter().map(destination_text)).collect();
         for detail in &found {
             let disposal = disposal_of(&snapshot, detail)?;
             shown.push(to_text(detail, disposal.as_ref(), &state));
@@ -79,6 +91,15 @@ pub(super) fn execute(common: &Common, arguments: &ShowArguments) -> anyhow::Res
         render::data(&shown.join("\n"))?;
     }
     Ok(Exit::Fine)
+}
+
+/// Says how a destination does, and what goes without there.
+fn destination_text(to: &DestinationShown) -> String {
+    let DestinationShown { name, state, platform, reason, .. } = to;
+    let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {}", Shown(reason)));
+    let said = to.clock_text().into_iter().chain(to.notable().map(str::to_owned));
+    let said: String = said.map(|said| format!("  {said}\n")).collect();
+    format!("destination {name} ({platform}) is {state}{reason}\n{said}")
 }
 
 fn to_json(detail: &Detail, state: &Path) -> Value {

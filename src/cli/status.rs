@@ -143,6 +143,8 @@ fn to_json(status: &Status) -> Value {
             "state": destination.state, "reason": destination.reason,
             "since": render::time(Some(destination.since)),
             "next_try_at": render::time(destination.next_try_at),
+            "clock_behind_seconds": destination.clock_behind_ns / 1_000_000_000,
+            "learned": destination.learned.iter().map(|what| what.as_str()).collect::<Vec<_>>(),
             "former_targets": former_targets(status, &destination.name),
         })
     });
@@ -278,6 +280,10 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
         let mut reason = destination.reason.clone().unwrap_or_default();
         if let Some(wait) = destination.next_try_at.map(|at| now.until(at).as_secs()) {
             reason.push_str(&format!("; tried again in {}", render::duration(wait)));
+        }
+        if let Some(clock) = destination.clock_text() {
+            let before = if reason.is_empty() { "" } else { "; " };
+            reason.push_str(&format!("{before}{clock}"));
         }
         let name = format!("destination {}", destination.name);
         rows.push(vec![name, destination.state.clone(), destination.platform.clone(), reason]);

@@ -89,6 +89,7 @@ impl Journal {
                 | Record::CleanupQueued { .. }
                 | Record::CleanupDone { .. }
                 | Record::Configured { .. }
+                | Record::DestinationClock { .. }
                 | Record::TargetsInForce { .. }
                 | Record::PlaceHeld { .. }
                 | Record::Ignored { .. }
@@ -238,7 +239,8 @@ fn note_learned(destination: &DestinationName, what: Learned, detail: &str) {
         Learned::Works | Learned::ETagsAreMd5s => {
             tracing::debug!(%destination, "{}", what.sentence())
         }
-        Learned::FinalDigestsDiffer
+        Learned::ETagsAreNoDigests
+        | Learned::FinalDigestsDiffer
         | Learned::NoConditions
         | Learned::NoTags
         | Learned::NoObjectSize

@@ -147,6 +147,8 @@ pub struct ETagEvidence<'a> {
     pub mode: ETagMode,
     /// An ETag has equalled its part's MD5 at this destination.
     pub md5_seen: bool,
+    /// A file was whole at this destination although its ETags were other digests.
+    pub no_digests: bool,
     /// The ETag that an earlier sending of the same part was given, and that was not its MD5.
     pub earlier: Option<&'a ETag>,
 }
@@ -170,6 +172,7 @@ impl ETagEvidence<'_> {
             Some(_) => match self.mode {
                 ETagMode::Md5 => Verdict::Differs,
                 ETagMode::ReadBack => Verdict::Unproved,
+                ETagMode::Unknown | ETagMode::Opaque if self.no_digests => Verdict::Unproved,
                 ETagMode::Unknown | ETagMode::Opaque => match self.earlier {
                     Some(earlier) if *earlier != stored.etag => Verdict::Unproved,
                     Some(_) | None => Verdict::Differs,
@@ -188,7 +191,7 @@ mod tests {
     const THIRD: &str = "92eb5ffee6ae2fec3ad71c777531578f";
 
     fn evidence(law: ETagLaw, mode: ETagMode) -> ETagEvidence<'static> {
-        ETagEvidence { law, mode, md5_seen: false, earlier: None }
+        ETagEvidence { law, mode, md5_seen: false, no_digests: false, earlier: None }
     }
 
     fn judge(evidence: ETagEvidence<'_>, etag: &str, is_keyed: bool) -> Verdict {
@@ -240,6 +243,18 @@ mod tests {
             let row = format!("{evidence:?}: {etag:?}, key named: {is_keyed}");
             assert_eq!(judge(evidence, etag, is_keyed), expected, "{row}");
         }
+    }
+
+    #[test]
+    fn what_was_learned_of_a_storage_saves_the_second_sending_until_one_match_refutes_it() {
+        let storage = ETagLaw::Mostly { reads_back: true };
+        let learned = ETagEvidence { no_digests: true, ..evidence(storage, ETagMode::Unknown) };
+        assert_eq!(judge(learned, OTHER, false), Verdict::Unproved);
+        assert_eq!(judge(learned, &MD5.to_string(), false), Verdict::Equal);
+        let refuted = ETagEvidence { md5_seen: true, ..learned };
+        assert_eq!(judge(refuted, OTHER, false), Verdict::Differs);
+        let blind = ETagEvidence { law: ETagLaw::Mostly { reads_back: false }, ..learned };
+        assert_eq!(judge(blind, OTHER, false), Verdict::Differs);
     }
 
     #[test]

@@ -45,6 +45,9 @@ words! {
     pub enum Learned {
         /// An ETag has equalled the MD5 of what was sent.
         ETagsAreMd5s = "etags-are-md5s", "its ETags are MD5s: another one is damage";
+        /// A file was whole although the ETags of its parts were other digests than theirs.
+        ETagsAreNoDigests = "etags-are-no-digests",
+            "its ETags are no digests: each file is read back after it is sent";
         /// The digest of a file of many parts is made by another rule than that of S3.
         FinalDigestsDiffer = "final-digests-differ",
             "it makes the digests of files of many parts by a rule of its own, so that only their parts \
@@ -58,6 +61,21 @@ words! {
         Works = "works", "it has taken an upload";
         NoContentMd5 = "no-content-md5",
             "it knows no Content-MD5: parts are proved by their ETags alone";
+    }
+}
+
+impl Learned {
+    /// Tells whether people should know of it: something goes without, or takes longer.
+    pub fn is_notable(self) -> bool {
+        match self {
+            Self::ETagsAreMd5s | Self::Works => false,
+            Self::ETagsAreNoDigests
+            | Self::FinalDigestsDiffer
+            | Self::NoConditions
+            | Self::NoTags
+            | Self::NoObjectSize
+            | Self::NoContentMd5 => true,
+        }
     }
 }
 

@@ -194,6 +194,11 @@ pub enum Record {
         /// What is tried in vain for longer needs a person.
         stuck_after: Duration,
     },
+    /// By how much this machine's clock is behind that of a destination, as its answers say.
+    DestinationClock {
+        destination: DestinationName,
+        behind_ns: i64,
+    },
     /// A destination's answers have shown something of its target that is kept for good.
     DestinationLearned {
         destination: DestinationName,

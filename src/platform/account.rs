@@ -140,6 +140,11 @@ impl Account {
         });
     }
 
+    /// Returns the platform's clock minus ours, in nanoseconds, as its answers say.
+    pub(super) fn clock_behind_ns(&self) -> i64 {
+        self.with(|shared| shared.clock_offset_ns)
+    }
+
     /// Dates signatures by the platform's clock from here on: a request was refused that was dated `signed`
     /// otherwise than by our clock. Returns by how much that was wrong; `None` where it is no more than a
     /// signature may be off.
@@ -187,8 +192,7 @@ impl Account {
 
     /// Returns what the platform's clock showed at a time by ours.
     pub(super) fn to_platform_time(&self, ours: WallTime) -> WallTime {
-        let offset = self.with(|shared| shared.clock_offset_ns);
-        WallTime(ours.0.saturating_add(offset))
+        WallTime(ours.0.saturating_add(self.clock_behind_ns()))
     }
 }
 

@@ -26,6 +26,7 @@ use reqwest::{Client, Method, Url};
 
 use self::body::{Progress, Streamed};
 use self::network::{ProxyPlace, certificates, proxy, register_proxies};
+use self::passing_on::SlowHosts;
 use super::contract::PartBody;
 use crate::clock::Clock;
 use crate::model::{Failure, FailureKind, Now, Shown};
@@ -38,6 +39,7 @@ pub(crate) use self::prescribed::{
 
 mod body;
 mod network;
+mod passing_on;
 mod pinned;
 mod prescribed;
 mod private;
@@ -136,6 +138,7 @@ pub(crate) struct Http {
     inside: Client,
     proxies: Arc<Proxies>,
     inactivity_timeout: Duration,
+    slow: Arc<SlowHosts>,
     time: Option<TimeSource>,
 }
 
@@ -173,6 +176,8 @@ pub(crate) struct Patience {
 struct Limits {
     /// Nothing moves for this long.
     silence: Duration,
+    /// As long again once the body has left: whoever took it may be passing it on.
+    passing_on: Duration,
     /// From the end of the request's body to the end of the answer.
     answer: Duration,
     answer_bytes: usize,
@@ -239,7 +244,8 @@ impl Http {
         let (outside, inside) = (build(true)?, build(false)?);
         let inactivity_timeout = settings.inactivity_timeout;
         let proxies = Arc::new(Proxies::new(settings));
-        Ok(Self { outside, inside, proxies, inactivity_timeout, time: None })
+        let slow = Arc::default();
+        Ok(Self { outside, inside, proxies, inactivity_timeout, slow, time: None })
     }
 
     /// Makes trace lines say how long an answer took.
@@ -275,7 +281,7 @@ impl Http {
     fn limits(&self) -> Limits {
         let silence = self.inactivity_timeout;
         let answer = ANSWER_LIMIT.min(silence.saturating_mul(TRICKLE_MAX)).max(silence);
-        Limits { silence, answer, answer_bytes: ANSWER_MAX }
+        Limits { silence, passing_on: Duration::ZERO, answer, answer_bytes: ANSWER_MAX }
     }
 
     /// Sends a part and reads the answer. The headers go as they are; the length is the body's.
@@ -290,6 +296,7 @@ impl Http {
         mut body: PartBody,
     ) -> Result<Response, Failure> {
         let place = self.place(&method, &url);
+        let length = body.length;
         headers.remove(TRANSFER_ENCODING);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length.0));
         let is_empty = body.length.0 == 0;
@@ -304,7 +311,15 @@ impl Http {
         } else {
             outgoing.body(reqwest::Body::wrap(Streamed::new(body, progress.clone())))
         };
-        self.exchange(outgoing, &place, self.limits(), &progress).await
+        let passing_on = self.slow.passing_on(&place.host, length);
+        let limits = self.limits();
+        let limits = Limits { passing_on, answer: limits.answer + passing_on, ..limits };
+        let answer = self.exchange(outgoing, &place, limits, &progress).await;
+        let is_late = answer.as_ref().is_err_and(|late| late.kind == FailureKind::TimedOut);
+        if is_late && progress.is_sent() {
+            self.slow.note_late(&place.host);
+        }
+        answer
     }
 
     fn client(&self, url: &Url) -> &Client {
@@ -397,13 +412,17 @@ async fn within(
 ) -> Result<Response, Failure> {
     tokio::pin!(request);
     let step = limits.silence / LOOKS;
-    let (mut seen, mut idle_count, mut answering) = (progress.count(), 0, Duration::ZERO);
-    while idle_count < LOOKS {
+    let (mut seen, mut idle, mut answering) = (progress.count(), Duration::ZERO, Duration::ZERO);
+    let silence = || match progress.is_sent() {
+        true => limits.silence.saturating_add(limits.passing_on),
+        false => limits.silence,
+    };
+    while idle < silence() {
         if let Ok(answer) = tokio::time::timeout(step, &mut request).await {
             return answer;
         }
         let count = progress.count();
-        idle_count = if count == seen { idle_count + 1 } else { 0 };
+        idle = if count == seen { idle.saturating_add(step) } else { Duration::ZERO };
         seen = count;
         if progress.is_sent() {
             answering = answering.saturating_add(step);
@@ -413,7 +432,7 @@ async fn within(
             }
         }
     }
-    Err(stalled(limits.silence, host, progress))
+    Err(stalled(silence(), host, progress))
 }
 
 fn stalled(limit: Duration, host: &str, progress: &Progress) -> Failure {

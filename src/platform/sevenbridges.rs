@@ -20,6 +20,7 @@ mod folders;
 mod uploads;
 mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::account::Link;
-use super::answer::not_a_page;
+use super::answer::{answered, not_a_page};
 use super::api::{Api, json, json_headers};
 use super::contract::{
     Answer, BeginRequest, CompleteRequest, Exports, PartBody, PartRequest, Platform,
@@ -36,9 +37,9 @@ use super::contract::{
 use super::http::{COMPLETE_LIMIT, Patience, Request, Response};
 use crate::limiter::Announcement;
 use crate::model::{
-    ByteCount, Completion, Describes, Description, ETagLaw, Failure, OpenUpload, PartLimits,
-    RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target, Traits,
-    WallTime,
+    ByteCount, Completion, Describes, Description, ETagLaw, Failure, FailureKind, OpenUpload,
+    PartLimits, RemoteFile, RemoteFileId, RemotePart, RemoteUpload, RemoteUploadId, Stored, Target,
+    Traits, WallTime,
 };
 use answers::SevenBridgesCall;
 use folders::Folders;
@@ -66,6 +67,10 @@ pub(crate) const TRAITS: Traits = Traits {
     etags: ETagLaw::Mostly { reads_back: false },
 };
 
+/// Header lines that the platform's own answers have.
+const MARKS: [&str; 2] = ["x-request-id", "x-ratelimit-limit"];
+const UNMARKED: &str = "an answer with nothing in it that the platform did not make: is a proxy or a portal in \
+    between?";
 /// Pages of a list read at most: no one has ten thousand uploads or jobs in progress.
 const PAGES_MAX: usize = 100;
 /// Putting ten thousand parts together takes its time.
@@ -85,6 +90,8 @@ pub(crate) struct SevenBridges {
     api: Api,
     project: String,
     folders: Folders,
+    /// Its answers have marks: what has none is somebody else's.
+    gives_marks: AtomicBool,
 }
 
 impl SevenBridges {
@@ -92,7 +99,7 @@ impl SevenBridges {
     pub(crate) fn new(settings: &Settings, link: Link) -> Result<Self, Failure> {
         let api = Api::new(&settings.base_url, "x-sbg-auth-token", "", link)?;
         let (project, folders) = (settings.project.clone(), Folders::default());
-        Ok(Self { api, project, folders })
+        Ok(Self { api, project, folders, gives_marks: AtomicBool::new(false) })
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Failure> {
@@ -121,7 +128,12 @@ impl SevenBridges {
         let request = Request { headers, body, patience, answer_max: None };
         let response = self.api.send(method, url, request).await?;
         self.learn(&response);
+        let is_marked = self.is_marked(&response);
         self.api.judged(|now| match response.status {
+            // Reports are answered with nothing; a proxy or a portal answers so to anything.
+            200..=204 if !is_marked && response.body.is_empty() => {
+                Err(answered(&response, FailureKind::BadAnswer, UNMARKED.to_owned()))
+            }
             200..=204 => not_a_page(&response).map(|()| response),
             _ => Err(answers::classify(call, &response, now)),
         })
@@ -144,6 +156,15 @@ impl SevenBridges {
         query: &[(&str, &str)],
     ) -> Result<Response, Failure> {
         self.call(call, Method::GET, self.url(path, query)?, None).await
+    }
+
+    /// Returns whether an answer has the platform's marks, or may be its own without.
+    fn is_marked(&self, response: &Response) -> bool {
+        let has_some = MARKS.iter().any(|name| response.header(name).is_some());
+        if has_some {
+            self.gives_marks.store(true, Ordering::Relaxed);
+        }
+        has_some || !self.gives_marks.load(Ordering::Relaxed)
     }
 
     /// Takes from an answer what it says of the platform's limits.

@@ -28,6 +28,9 @@ pub struct Rule {
     /// Of the calls from `nth` on, one in this many.
     #[serde(default = "one")]
     pub every: u64,
+    /// Of these, those that are drawn.
+    #[serde(default)]
+    pub chance: Option<Chance>,
     /// Before or after the work.
     #[serde(default)]
     pub when: When,
@@ -36,6 +39,25 @@ pub struct Rule {
 
 fn one() -> u64 {
     1
+}
+
+/// Draws calls at random; the same ones each time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chance {
+    /// So many of a thousand.
+    pub per_mille: u64,
+    pub seed: u64,
+}
+
+impl Chance {
+    /// Scatters the number of a call by the finaliser of splitmix64.
+    fn draws(self, call: u64) -> bool {
+        let mut z = self.seed ^ call.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % 1000 < self.per_mille
+    }
 }
 
 /// Before or after the work.
@@ -96,7 +118,8 @@ impl Rules {
             *matched += 1;
             let due =
                 *matched >= rule.nth && (*matched - rule.nth).is_multiple_of(rule.every.max(1));
-            if !due || (rule.times > 0 && *applied >= rule.times) {
+            let is_drawn = rule.chance.is_none_or(|chance| chance.draws(*matched));
+            if !due || !is_drawn || (rule.times > 0 && *applied >= rule.times) {
                 continue;
             }
             *applied += 1;

@@ -16,11 +16,11 @@ use super::LoadedUpload;
 use super::columns::at;
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion, FailedAttempts,
-    EndReason, Export, ExportId, ExportPlace, ExportStep, Fingerprint, Hold, LedgerPath, LineRef,
-    Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance, RemoteFile,
-    RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage, Target, TargetId,
-    UploadId, UploadState, VersionId, WallTime,
+    Admission, ByteCount, DestinationName, DirectoryName, ETag, ETagMode, EarlierVersion,
+    EndReason, Export, ExportId, ExportPlace, ExportStep, FailedAttempts, Fingerprint, Hold,
+    LedgerPath, LineRef, Md5, ParkReason, PartNote, PartNumber, PartSize, PartState, Provenance,
+    RemoteFile, RemoteFileId, RemoteUpload, RemoteUploadId, RootIdentity, SourcePath, Stage,
+    Target, TargetId, UploadId, UploadState, VersionId, WallTime,
 };
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

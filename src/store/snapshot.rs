@@ -15,8 +15,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
-    RunState, SourcePath, TargetAddress, UploadId, WallTime,
+    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Learned, Md5, PartNumber,
+    PartSize, RunState, SourcePath, TargetAddress, UploadId, WallTime,
 };
 
 mod catalogue;
@@ -55,11 +55,10 @@ const ENDED_SHOWN: u32 = 100;
 /// A rate older than this is over.
 const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Reads destinations, with whether the targets that they have ever took anything.
-const DESTINATIONS: &str = "SELECT *, EXISTS (SELECT 1 FROM destination_targets \
-    JOIN target_learned USING (target_id) WHERE what = 'works' \
-    AND destination_targets.destination = destination_health.destination) AS has_worked \
-    FROM destination_health";
+/// Reads destinations, with what the answers of the targets that they have showed.
+const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
+    JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
+    AS learned FROM destination_health";
 
 /// A view of the state at one moment.
 #[derive(Debug)]
@@ -406,7 +405,14 @@ fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
         reason: row.get("reason")?,
         since: WallTime(row.get("since_ns")?),
         next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
-        has_worked: row.get("has_worked")?,
+        clock_behind_ns: row.get("clock_behind_ns")?,
+        learned: {
+            let words = row.get_ref("learned")?.as_str_or_null()?.unwrap_or_default();
+            let mut learned: Vec<_> = words.split(',').filter_map(Learned::parse).collect();
+            learned.sort_unstable();
+            learned.dedup();
+            learned
+        },
     })
 }
 

@@ -19,20 +19,24 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of a stage's sandbox; none where its program is not installed.
+    /// Starts one that opens TLS in front of a stage's sandbox; none where its program is not installed.
     fn start(stage: &Stage, tls: &str) -> Option<Self> {
+        let directory = stage.path(".").display().to_string();
+        Self::run(stage, "hospital.py", &["--tls", tls, "--directory", &directory])
+    }
+
+    fn run(stage: &Stage, program: &str, flags: &[&str]) -> Option<Self> {
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/venv/bin/python");
         if !python.exists() {
             super::skipped::skipped("tests/servers/install has not been run");
             return None;
         }
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/hospital.py");
+        let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
         let server = stage.url("");
         let mut child = Command::new(python)
-            .arg(program)
-            .args(["--server", server.trim_start_matches("http://"), "--tls", tls])
-            .arg("--directory")
-            .arg(stage.path("."))
+            .arg(servers.join(program))
+            .args(["--server", server.trim_start_matches("http://")])
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
@@ -113,6 +117,28 @@ fn a_proxy_with_a_password_and_a_certificate_of_its_own_is_passed_by_tls_1_2_and
         assert!(!stage.log().contains("secret"), "the proxy's password is in the log");
         assert_eq!(stage.count("parked"), 0);
     }
+}
+
+/// What was sent is on its way long after its last byte has left here: the answer to each part comes seconds
+/// after nothing moves any more.
+#[test]
+fn a_proxy_that_takes_a_body_at_once_and_passes_it_on_slowly_is_waited_for() {
+    let transfer = "parts_in_flight = 4\npart_size = \"1 MiB\"";
+    let mut stage = Stage::new(Options { platforms: &["s3"], transfer, ..Options::default() });
+    let Some(proxy) = Proxy::run(&stage, "holding.py", &["--rate", "600000"]) else { return };
+    configure(&stage, "");
+    let config = fs::read_to_string(stage.path("config.toml")).expect("read");
+    let config = config.replace(&stage.url(""), &format!("http://{}", proxy.address));
+    let config = config.replace("inactivity_timeout = \"2s\"", "inactivity_timeout = \"1s\"");
+    fs::write(stage.path("config.toml"), config).expect("written");
+    let bytes = noise(4 << 20, 5);
+    stage.write("run/large", &bytes);
+    stage.start();
+    stage.until_count("completed", 1);
+    stage.assert_all_there();
+    let received = stage.ledger()["bytes_received"].as_u64().expect("a count");
+    let length = bytes.len() as u64;
+    assert!(received <= 2 * length, "{received} bytes of {length} were received");
 }
 
 #[test]

@@ -39,6 +39,15 @@ pub(super) fn check(status: &Status, held: &[HeldDisposal], now: WallTime) -> Ch
     checks
 }
 
+/// Says what destinations were found not to know: what goes without, or takes longer.
+pub(super) fn learned(status: &Status) -> Checks {
+    let mut checks = Checks::of("destination");
+    for to in &status.destinations {
+        to.notable().for_each(|what| checks.ok(&to.name, what));
+    }
+    checks
+}
+
 fn cure(code: Code) -> &'static str {
     code.cure().unwrap_or_default()
 }

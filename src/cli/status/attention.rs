@@ -47,7 +47,7 @@ pub(in crate::cli) fn waits(status: &Status) -> Vec<Matter> {
     let away = status.destinations.iter().filter_map(|to| {
         let kind = needs_person(to, status.read_at)?;
         let reason = to.reason.as_deref().unwrap_or("no reason is known");
-        let never = if to.has_worked { "" } else { "it has never taken anything: " };
+        let never = if to.has_worked() { "" } else { "it has never taken anything: " };
         let why = Some(format!("{never}{reason}"));
         Some(Matter { what: Some(to.name.clone()), why, ..Matter::of(kind) })
     });
@@ -58,8 +58,8 @@ pub(in crate::cli) fn waits(status: &Status) -> Vec<Matter> {
 fn needs_person(to: &DestinationShown, now: WallTime) -> Option<NoticeKind> {
     let is_long = to.since.until(now) >= HALTED_AFTER;
     match to.state.as_str() {
-        "halted" if is_long || !to.has_worked => Some(NoticeKind::DestinationHalted),
-        "unreachable" if !to.has_worked => Some(NoticeKind::DestinationUnreachable),
+        "halted" if is_long || !to.has_worked() => Some(NoticeKind::DestinationHalted),
+        "unreachable" if !to.has_worked() => Some(NoticeKind::DestinationUnreachable),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Hold, IgnoreReason,
+    Admission, ByteCount, DestinationName, DirectoryName, Fingerprint, Hold, IgnoreReason, Learned,
     ParkReason, PartSize, RemoteUpload, RemoteUploadId, SourcePath, Stage, Target, TargetId,
     UploadId, UploadState,
 };
@@ -100,7 +100,8 @@ fn status() -> Status {
             reason: None,
             since: NOW,
             next_try_at: None,
-            has_worked: true,
+            clock_behind_ns: -7_200_000_000_000,
+            learned: vec![Learned::Works, Learned::NoTags],
         }],
         tallies: vec![tally("parked", 1, 100), tally("sending", 1, 100), tally("waiting", 1, 100)],
         settling_count: 3,
@@ -185,9 +186,10 @@ fn what_waits_for_long_is_said_with_its_cure_and_so_is_a_destination_that_never_
     let mut status = Status { read_at: NOW, ..Status::default() };
     let [to] = &self::status().destinations[..] else { panic!("one destination") };
     status.destinations.push(to.clone());
-    let judged = |status: &mut Status, state: &str, seconds: i64, has_worked| {
+    let judged = |status: &mut Status, state: &str, seconds: i64, has_worked: bool| {
         let to = &mut status.destinations[0];
-        (to.state, to.has_worked) = (state.into(), has_worked);
+        to.state = state.into();
+        to.learned = has_worked.then_some(Learned::Works).into_iter().collect();
         to.since = WallTime(NOW.0 - seconds * 1_000_000_000);
         judge(status)
     };

@@ -187,9 +187,12 @@ pub(super) fn context<'a>(
 ) -> AnswerContext<'a> {
     let target = upload.ticket().target_id;
     let intake = turn.intake(&upload.ticket().drop);
+    let has_learned = |what| turn.shared.targets.has_learned(target, what);
     AnswerContext {
         destination: gate.map(Gate::settings),
-        md5_seen: turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s),
+        md5_seen: has_learned(Learned::ETagsAreMd5s),
+        no_digests: has_learned(Learned::ETagsAreNoDigests),
+        finals_differ: has_learned(Learned::FinalDigestsDiffer),
         is_closed: gate.is_some_and(|gate| !gate.is_open()),
         retry: turn.retry(),
         quiet_period: intake.map_or(Duration::ZERO, |intake| intake.settings().quiet_period),

@@ -86,8 +86,10 @@ impl Transfers {
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
         let target = upload.ticket().target_id;
-        let md5_seen = turn.shared.targets.has_learned(target, Learned::ETagsAreMd5s);
-        let is_first = upload.state().etag_mode == ETagMode::Unknown && !md5_seen;
+        let knows = [Learned::ETagsAreMd5s, Learned::ETagsAreNoDigests]
+            .into_iter()
+            .any(|what| turn.shared.targets.has_learned(target, what));
+        let is_first = upload.state().etag_mode == ETagMode::Unknown && !knows;
         let in_turn = upload.stage().remote().is_some_and(|remote| remote.sequential);
         if (is_first || in_turn) && upload.in_flight_count() > 0 {
             return false;

@@ -1,9 +1,9 @@
 //! Header lines that some storages do not know, and that are left out where they are refused.
 //!
 //! Owns what was found out of it. A refusal that names a line is about that line. One that names none is
-//! tried out, one line at a time, the likeliest first, on the request that was refused: only when the same
-//! request passes without a line is that line left out for good, and a refusal for another reason costs no
-//! line. *Never* repeats a request: the next attempt is the engine's.
+//! tried out, one line at a time, the likeliest first, on the request that was refused. A request that passes
+//! without a line may have passed with it: only when two requests in turn, neither of which passed with the
+//! line, pass without it is it left out for good. A refusal for another reason costs no line. *Never* repeats a request: the next attempt is the engine's.
 //!
 //! What is left out is told by [`Options::news`], kept in a row, and given back at a start.
 
@@ -33,6 +33,8 @@ struct OptionState {
     left_out: Vec<Learned>,
     /// And what was said to them; not told yet.
     news: Vec<(Learned, String)>,
+    /// The line without which the last request passed that was tried out.
+    suspect: Option<Learned>,
     /// By object and call.
     trials: BTreeMap<(String, S3Call), OptionTrial>,
 }
@@ -105,14 +107,19 @@ impl Options {
             OPTIONS.into_iter().filter(move |(_, line)| has(line))
         };
         let mut state = self.lock();
-        if (state.trials.is_empty() && !judged.is_of_lines) || judged.call == S3Call::Get {
+        let is_open = !state.trials.is_empty() || state.suspect.is_some();
+        if !(is_open || judged.is_of_lines) || judged.call == S3Call::Get {
             return false;
         }
         let key = (judged.key.to_owned(), judged.call);
         let Some(said) = judged.refusal else {
             let trial = state.trials.remove(&key);
             let passed = trial.filter(|trial| carried().all(|(what, _)| what != trial.without));
-            passed.into_iter().for_each(|trial| state.found(trial.without, trial.said));
+            if let Some(trial) = passed {
+                state.suspected(trial);
+            } else if carried().any(|(what, _)| state.suspect == Some(what)) {
+                state.suspect = None;
+            }
             return false;
         };
         if !judged.is_of_lines {
@@ -151,6 +158,14 @@ impl Options {
 }
 
 impl OptionState {
+    /// A request passed without a line.
+    fn suspected(&mut self, trial: OptionTrial) {
+        if self.suspect.replace(trial.without) == Some(trial.without) {
+            self.suspect = None;
+            self.found(trial.without, trial.said);
+        }
+    }
+
     fn found(&mut self, what: Learned, said: String) {
         if !self.left_out.contains(&what) {
             self.left_out.push(what);
@@ -215,7 +230,9 @@ mod tests {
                 has(headers, guilty).then(|| "NotImplemented".to_owned())
             };
             assert!(attempts(&options, "a", refuses).is_some(), "{guilty}");
-            assert_eq!(attempts(&options, "b", refuses), Some(1), "{guilty}");
+            assert!(options.left_out().is_empty(), "one request alone proves nothing");
+            assert!(attempts(&options, "b", refuses).is_some(), "{guilty}");
+            assert_eq!(attempts(&options, "c", refuses), Some(1), "{guilty}");
             let line =
                 |what: &Learned| OPTIONS.iter().find(|(found, _)| found == what).expect("one").1;
             assert_eq!(options.left_out().iter().map(line).collect::<Vec<_>>(), [guilty]);
@@ -231,6 +248,21 @@ mod tests {
         assert_eq!(attempts(&options, "odd", |_| Some("AccessDenied".to_owned())), None);
         assert!(options.left_out().is_empty());
         assert_eq!(options.lock().trials.len(), 0);
+    }
+
+    #[test]
+    fn a_refusal_that_passes_by_itself_costs_no_line_however_often_it_comes() {
+        let options = Options::default();
+        for round in 0..20 {
+            let count = std::cell::Cell::new(0);
+            let refuses = |_: &[(String, String)]| {
+                let is_first = count.replace(count.get() + 1) == 0;
+                is_first.then(|| "NotImplemented".to_owned())
+            };
+            assert_eq!(attempts(&options, &format!("odd {round}"), refuses), Some(2));
+            assert_eq!(attempts(&options, &format!("good {round}"), |_| None), Some(1));
+        }
+        assert!(options.left_out().is_empty() && options.news().is_empty());
     }
 
     #[test]

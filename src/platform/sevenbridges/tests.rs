@@ -355,13 +355,32 @@ async fn a_report_is_bounded() {
 }
 
 #[tokio::test]
-async fn an_expired_address_is_fetched_once_more_and_never_used() {
-    // An hour ahead of this machine's clock, and behind the platform's.
-    let signed = json!({"expires": "2025-02-11T09:04:10Z"});
-    let bench = storage_bench(signed, |_| panic!("used"));
-    let put = bench.platform.put_part(&sending("u", 3), body(b"bytes")).await;
-    assert_eq!(put.expect_err("expired").kind, FailureKind::BadAnswer);
-    assert_eq!(bench.lines("/v2/"), ["GET upload/multipart/u/part/3"; 2]);
+async fn an_address_that_was_just_given_is_used_whatever_it_says_of_its_end() {
+    for expires in ["2025-02-11T09:03:24Z", "2025-02-11T09:00:00Z", "soon"] {
+        let taken = |_: &Seen| Reply::new(200, "").with("ETag", "\"abc\"");
+        let bench = storage_bench(json!({"expires": expires}), taken);
+        bench.platform.put_part(&sending("u", 3), body(b"bytes")).await.expect("taken");
+        assert_eq!(bench.stub.seen().len(), 2, "{expires}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_nothing_counts_only_with_the_marks_that_others_have() {
+    let count = AtomicUsize::new(0);
+    let bench = bench(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
+        // A platform that gives no marks is believed; one that does is known by them.
+        0 | 3 => Reply::new(200, ""),
+        1 | 4 => Reply::new(200, "").with("X-Request-Id", "1"),
+        2 => Reply::new(200, "").with("X-RateLimit-Limit", "1000"),
+        _ => panic!("{}", seen.line()),
+    });
+    let parts = [bench::part(1, "e1")];
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        let told = bench.platform.report_parts(&remote("u"), &parts).await;
+        answers.push(told.err().map(|failure| failure.kind));
+    }
+    assert_eq!(answers, [None, None, None, Some(FailureKind::BadAnswer), None]);
 }
 
 #[tokio::test]

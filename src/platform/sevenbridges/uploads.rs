@@ -4,8 +4,6 @@
 //! for what is true when an answer is lost. It never holds a part, and never keeps a signed address
 //! longer than the one request it was fetched for.
 
-use std::time::Duration;
-
 use reqwest::Method;
 
 use super::answers::SevenBridgesCall;
@@ -19,8 +17,6 @@ use crate::platform::answer;
 use crate::platform::contract::{BeginRequest, CompleteRequest, PartBody};
 use crate::platform::http::{part_url, prescribed_headers};
 
-/// An address is not used this close to its end.
-const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
 /// Items on one page of a list: the most that the vendor gives.
 const PAGE: usize = 100;
 /// When the platform settles on too many parts, larger ones are wished for: with room to spare.
@@ -186,16 +182,8 @@ impl SevenBridges {
         part: PartNumber,
     ) -> Result<wire::SignedPart, Failure> {
         let path = format!("upload/multipart/{}/part/{part}", remote.id);
-        for _ in 0..2 {
-            let response = self.get(SevenBridgesCall::Upload, &path, &[]).await?;
-            let signed: wire::SignedPart = answer::parse(&response)?;
-            let now = self.api.link.account.platform_time();
-            if signed.expires_at().is_none_or(|expires| now.after(EXPIRY_MARGIN) <= expires) {
-                return Ok(signed);
-            }
-        }
-        let message = format!("the platform gives addresses for part {part} that have expired");
-        Err(Failure::new(FailureKind::BadAnswer, message))
+        let response = self.get(SevenBridgesCall::Upload, &path, &[]).await?;
+        answer::parse(&response)
     }
 
     pub(super) async fn put(

@@ -245,8 +245,6 @@ impl fmt::Debug for SignedUrl {
 pub(super) struct SignedPart {
     method: Option<String>,
     pub(super) url: SignedUrl,
-    #[serde(default)]
-    expires: Small,
     headers: Option<BTreeMap<String, String>>,
     #[serde(default, deserialize_with = "lenient")]
     success_codes: Option<Vec<u16>>,
@@ -313,26 +311,6 @@ impl SignedPart {
     pub(super) fn wants_etag(&self) -> bool {
         let wanted = self.report.as_ref().and_then(|report| report.headers.as_ref());
         wanted.is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case("etag")))
-    }
-
-    /// Returns when the address expires, when that is told in a form that we know: the vendor's
-    /// pages disagree between RFC 3339 and a number of seconds, milliseconds or microseconds.
-    pub(super) fn expires_at(&self) -> Option<WallTime> {
-        let number = if let Value::String(text) = &self.expires.0 {
-            if let Some(time) = parse_time(text) {
-                return Some(time);
-            }
-            text.trim().parse::<i64>().ok()?
-        } else {
-            self.expires.0.as_i64()?
-        };
-        let nanos = match number {
-            100_000_000_000_001.. => number.checked_mul(1_000)?,
-            100_000_000_001.. => number.checked_mul(1_000_000)?,
-            0.. => number.checked_mul(1_000_000_000)?,
-            _ => return None,
-        };
-        Some(WallTime(nanos))
     }
 }
 
@@ -521,29 +499,6 @@ mod tests {
             let told = upload(&format!(r#"{{"upload_id":"u","parts":{parts}}}"#));
             assert_eq!(told.listed_parts().expect_err(parts).kind, FailureKind::BadAnswer);
         }
-    }
-
-    #[test]
-    fn expiry_is_read_in_every_form_that_the_documents_show() {
-        let expires =
-            |value: &str| signed(&format!(r#"{{"url":"u","expires":{value}}}"#)).expires_at();
-        let expected = Some(WallTime(1_739_305_800_000_000_000));
-        for form in [
-            r#""2025-02-11T20:30:00Z""#,
-            r#""2025-02-11T20:30:00.000Z""#,
-            "1739305800",
-            "1739305800000",
-            "1739305800000000",
-            r#""1739305800""#,
-            r#""1739305800000""#,
-        ] {
-            assert_eq!(expires(form), expected, "{form}");
-        }
-        for form in ["null", "\"soon\"", "-1", "{}", "1e300", "true", "9223372036854775807", "\"\""]
-        {
-            assert_eq!(expires(form), None, "{form}");
-        }
-        assert_eq!(signed(r#"{"url":"u"}"#).expires_at(), None);
     }
 
     #[test]

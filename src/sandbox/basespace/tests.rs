@@ -315,6 +315,7 @@ async fn a_wrong_etag_stands_where_the_vendor_has_it() {
         nth: 1,
         times: 1,
         every: 1,
+        chance: None,
         when: When::After,
         action: Action::WrongEtag,
     };

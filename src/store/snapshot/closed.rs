@@ -1,10 +1,16 @@
 //! Uploads whose destination takes no calls: they wait for it, and no row of theirs says so.
 
+use std::time::Duration;
+
 use super::selection::SUMS;
 use super::shown::{DestinationShown, Tally, UploadShown, Wait};
 use super::{DESTINATIONS, Result, Snapshot, read_destination, read_tally};
-use crate::model::{Hold, Stage};
+use crate::model::{Hold, Learned, Stage};
+use crate::store::Error;
 use crate::store::rows::IS_OPEN;
+
+/// Less is how long an answer takes.
+const CLOCK_OFF_MIN: Duration = Duration::from_secs(30);
 
 impl Snapshot {
     /// Has uploads that wait for their destination be shown so, and counted so.
@@ -21,6 +27,11 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// Returns every destination that ever was, as its row has it.
+    pub fn destinations(&self) -> std::result::Result<Vec<DestinationShown>, Error> {
+        self.list(DESTINATIONS, read_destination).map_err(|source| self.failed(source))
     }
 
     /// As [`Self::note_closed`], of one upload.
@@ -62,6 +73,24 @@ fn recount(tallies: &mut [Tally], held: &Tally) {
 }
 
 impl DestinationShown {
+    /// Returns whether it has ever taken something of an upload.
+    pub fn has_worked(&self) -> bool {
+        self.learned.contains(&Learned::Works)
+    }
+
+    /// Says what goes without, or takes longer, there.
+    pub fn notable(&self) -> impl Iterator<Item = &'static str> {
+        self.learned.iter().filter(|what| what.is_notable()).map(|what| what.sentence())
+    }
+
+    /// Says how far this machine's clock is from its own, where it is too far.
+    pub fn clock_text(&self) -> Option<String> {
+        let off = Duration::from_nanos(self.clock_behind_ns.unsigned_abs());
+        let way = if self.clock_behind_ns > 0 { "behind" } else { "ahead of" };
+        (off >= CLOCK_OFF_MIN)
+            .then(|| format!("this machine's clock is {} s {way} its own", off.as_secs()))
+    }
+
     /// Returns whether it takes calls.
     fn is_open(&self) -> bool {
         self.state == "ok"

@@ -3,8 +3,8 @@
 use super::{RunShown, Selection, StaleRun, StuckUploads};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, LedgerPath,
-    LineRef, Md5, ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing,
+    Admission, DamagedLedger, ETag, EndReason, FormerTarget, Hold, IgnoreReason, Learned,
+    LedgerPath, LineRef, Md5, ParkReason, PartNumber, RunState, Scope, SourcePath, Stage, Standing,
     TargetAddress, UploadId, UploadState, WallTime,
 };
 use crate::store::care::Cared;
@@ -127,8 +127,10 @@ pub struct DestinationShown {
     pub since: WallTime,
     /// When it is called again, while it is not.
     pub next_try_at: Option<WallTime>,
-    /// It has taken something of an upload.
-    pub has_worked: bool,
+    /// Its clock minus ours.
+    pub clock_behind_ns: i64,
+    /// What the answers of its target have shown, for good.
+    pub learned: Vec<Learned>,
 }
 
 /// What an upload waits for that is not its own.

@@ -84,6 +84,10 @@ pub(super) fn write_record(
         Record::DestinationLearned { .. } => write_learned(connection, record)?,
         Record::DirectoryHealth(health) => write_drop_health(connection, health)?,
         Record::Configured { .. } => note_configured(connection, record)?,
+        Record::DestinationClock { destination, behind_ns } => {
+            let sql = "UPDATE destination_health SET clock_behind_ns = ?2 WHERE destination = ?1";
+            connection.prepare_cached(sql)?.execute((destination.as_str(), behind_ns))?;
+        }
         Record::DestinationHealth { .. } => write_destination_health(connection, record)?,
     }
     Ok(Written::AsItIs)
@@ -110,7 +114,7 @@ fn write_destination_health(connection: &Connection, record: &Record) -> Result<
     else {
         return Ok(());
     };
-    let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1) \
+    let sql = "INSERT INTO destination_health VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, 0) \
         ON CONFLICT DO UPDATE SET platform = ?2, state = ?3, reason = ?4, \
         since_ns = CASE WHEN state = ?3 THEN since_ns ELSE ?5 END, next_try_at_ns = ?6";
     let next_try_at = next_try_at.map(|at| at.0);

@@ -49,6 +49,7 @@ impl Faults {
             nth: 1,
             times: 1,
             every: 1,
+            chance: None,
             when,
             action,
         };

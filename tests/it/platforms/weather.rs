@@ -1,28 +1,41 @@
 //! A storage that answers one request in ten at random: in a form of its own, in that of somebody else, or
 //! not at all. Everything arrives, nobody is asked for, and little is sent again.
 //!
-//! By default for a minute or so; `DROPFERRY_WEATHER_FILES` says with how many files.
+//! The faults are drawn by a seed, `DROPFERRY_WEATHER_SEED`. By default some files are sent;
+//! `DROPFERRY_WEATHER_SECONDS` has more of them come for so long, and then waits for all.
 
 #![expect(clippy::print_stdout, reason = "what was sent again, shown by --nocapture")]
 
+use std::time::Duration;
+
+use dropferry::testing::clock::Clock;
 use serde_json::{Value, json};
 
-use super::super::stage::{Options, Stage, noise};
-use super::stage_at;
+use super::super::stage::{Options, Stage, noise, until};
+use super::{at_each_platform, stage_at};
 
-#[test]
-fn an_s3_that_answers_at_random_gets_everything_once() {
-    what_answers_at_random_gets_everything_once("s3");
+at_each_platform! {
+    what_answers_at_random_gets_everything_once
 }
 
-#[test]
-fn a_gjirafa_vp_that_answers_at_random_gets_everything_once() {
-    what_answers_at_random_gets_everything_once("gjirafa-vp");
+mod sevenbridges {
+    #[test]
+    fn what_answers_at_random_gets_everything_once() {
+        super::what_answers_at_random_gets_everything_once("sevenbridges");
+    }
 }
 
-/// Twelve faults; each hits one call in so many, by primes, so that they come in any order: one call in
-/// ten in all.
-fn weather(platform: &str) -> Vec<Value> {
+/// Files that come at a time.
+const ROUND: u64 = 30;
+/// Each of the faults hits so many calls of a thousand: one call in ten in all.
+const PER_MILLE: u64 = 8;
+
+/// A number from the environment.
+fn asked(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |asked| asked.parse().expect("a number"))
+}
+
+fn weather(platform: &str, seed: u64) -> Vec<Value> {
     let answer = |status: u16| match platform {
         "s3" => {
             let code = match status {
@@ -38,45 +51,56 @@ fn weather(platform: &str) -> Vec<Value> {
     };
     let bare = |status: u16| json!({"answer": {"status": status, "body": null}});
     let before = [
-        (97, answer(500)),
-        (101, json!({"html": 502})),
-        (103, answer(503)),
-        (107, answer(429)),
-        (109, answer(403)),
-        (113, bare(404)),
-        (127, json!("reset")),
-        (131, bare(200)),
-        (137, json!({"stall": 2500})),
-        (139, json!({"stall": 300})),
+        answer(500),
+        json!({"html": 502}),
+        answer(503),
+        answer(429),
+        answer(403),
+        bare(404),
+        json!("reset"),
+        bare(200),
+        json!({"stall": 2500}),
+        json!({"stall": 300}),
     ];
-    let after = [(149, json!("reset")), (151, json!("truncate")), (157, json!("wrong_etag"))];
-    let rule = |every: u64, when: &str, action: &Value| json!({"operation": "any", "nth": every, "every": every, "times": 0, "when": when, "action": action});
-    let before = before.iter().map(|(every, action)| rule(*every, "before", action));
-    before.chain(after.iter().map(|(every, action)| rule(*every, "after", action))).collect()
-}
-
-fn file_count() -> u64 {
-    let asked = std::env::var("DROPFERRY_WEATHER_FILES").ok();
-    asked.map_or(150, |count| count.parse().expect("a number"))
+    let after = [json!("reset"), json!("truncate"), json!("wrong_etag")];
+    let sides = before.iter().map(|action| ("before", action));
+    let sides = sides.chain(after.iter().map(|action| ("after", action)));
+    let rules = sides.zip(seed..).map(|((when, action), seed)| {
+        let chance = json!({"per_mille": PER_MILLE, "seed": seed});
+        json!({"operation": "any", "times": 0, "chance": chance, "when": when, "action": action})
+    });
+    rules.collect()
 }
 
 fn what_answers_at_random_gets_everything_once(platform: &str) {
-    let count = file_count();
-    let orphans_allowed = usize::try_from(count).expect("few");
+    let (seed, seconds) =
+        (asked("DROPFERRY_WEATHER_SEED", 7), asked("DROPFERRY_WEATHER_SECONDS", 0));
     let transfer = "parts_in_flight = 8\npart_size = \"1 MiB\"";
+    let orphans_allowed = 10_000;
     let mut stage = stage_at(platform, Options { transfer, orphans_allowed, ..Options::default() });
-    stage.tell("faults", &json!(weather(platform)).to_string());
-    let mut length = 0;
-    for index in 0..count {
-        let bytes = noise(length_of(index), index);
-        length += bytes.len();
-        stage.write(&format!("run/{index}"), &bytes);
-    }
+    stage.tell("faults", &json!(weather(platform, seed)).to_string());
     stage.start();
-    stage.until_count("completed", count);
+    let clock = Clock::real();
+    let end = clock.now().monotonic.after(Duration::from_secs(seconds));
+    let (mut count, mut length) = (0, 0);
+    while count == 0 || clock.now().monotonic < end {
+        for index in count..count + ROUND {
+            let bytes = noise(length_of(index), index);
+            length += bytes.len();
+            stage.write(&format!("run/{index}"), &bytes);
+        }
+        count += ROUND;
+        stage.until_count("completed", count);
+    }
     stage.tell("faults", "[]");
+    if platform == "s3" || platform == "sevenbridges" {
+        // What was begun in vain is known there, and removed.
+        until("clean-ups that failed are done", || {
+            stage.ledger()["open_uploads"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+    }
     stage.assert_all_there();
-    assert_eq!(stage.count("parked"), 0, "{platform}: nobody is asked for");
+    assert_eq!(stage.count("parked"), 0, "{platform}, seed {seed}: nobody is asked for");
     assert_little_again(&stage, platform, length);
 }
 

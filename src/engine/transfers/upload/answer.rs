@@ -24,13 +24,20 @@ pub(crate) struct Decision {
     pub(super) cleanups: Vec<RemoteUploadId>,
     /// An ETag was the MD5 of what was sent.
     pub(super) is_md5_seen: bool,
+    /// What was sent was read back whole, and the ETags of its parts are other digests.
+    pub(super) no_digests: bool,
     /// The digest of a file of many proved parts is made by another rule: both digests, for people.
     pub(super) strange_digest: Option<String>,
 }
 
 impl Decision {
-    pub(crate) const NONE: Self =
-        Self { facts: Vec::new(), cleanups: Vec::new(), is_md5_seen: false, strange_digest: None };
+    pub(crate) const NONE: Self = Self {
+        facts: Vec::new(),
+        cleanups: Vec::new(),
+        is_md5_seen: false,
+        no_digests: false,
+        strange_digest: None,
+    };
 
     pub(crate) fn fact(fact: Fact) -> Self {
         Self::of(vec![fact])
@@ -67,8 +74,10 @@ impl Decision {
     /// Returns what it shows of a target, with the details for people.
     pub(crate) fn learned(&self) -> impl Iterator<Item = (Learned, String)> {
         let md5s = self.is_md5_seen.then(|| (Learned::ETagsAreMd5s, String::new()));
+        let none = self.no_digests.then(|| (Learned::ETagsAreNoDigests, String::new()));
         let strange = self.strange_digest.clone();
-        md5s.into_iter().chain(strange.map(|detail| (Learned::FinalDigestsDiffer, detail)))
+        let strange = strange.map(|detail| (Learned::FinalDigestsDiffer, detail));
+        md5s.into_iter().chain(none).chain(strange)
     }
 
     pub(crate) fn take_cleanups(&mut self) -> Vec<RemoteUploadId> {
@@ -87,6 +96,10 @@ pub(crate) struct AnswerContext<'a> {
     pub(in crate::engine::transfers) destination: Option<&'a DestinationSettings>,
     /// An ETag of the target has equalled the MD5 of what was sent.
     pub(in crate::engine::transfers) md5_seen: bool,
+    /// A file was read back whole there, and its ETags were other digests.
+    pub(in crate::engine::transfers) no_digests: bool,
+    /// Final digests are known to be made by another rule there.
+    pub(in crate::engine::transfers) finals_differ: bool,
     /// The destination accepts nothing any more; a failed call goes again when it does.
     pub(in crate::engine::transfers) is_closed: bool,
     pub(in crate::engine::transfers) retry: RetrySettings,

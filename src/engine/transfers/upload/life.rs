@@ -10,6 +10,7 @@ use super::parts::PartMemory;
 use crate::engine::event::ActId;
 use crate::engine::failure::Standstill;
 use crate::engine::ticket::AtStart;
+use crate::model::remote::ContentMark;
 use crate::model::{Fact, Fingerprint, Hold, Monotonic, ParkReason, Stage, UploadId};
 
 /// What an upload knows only in this life of the process.
@@ -29,6 +30,8 @@ pub(super) struct Life {
     directory: Option<Arc<str>>,
     /// What failed since it last went on.
     pub(super) standstill: Standstill,
+    /// The strange digest of the whole file that the platform showed last, and how often in a row.
+    shown: Option<(ContentMark, u32)>,
     /// How often the platform refused to complete.
     pub(super) refusal_count: u32,
     /// How often the platform did not have the upload any more.
@@ -122,14 +125,22 @@ impl Life {
             ending: None,
             directory: None,
             standstill: Standstill::NONE,
+            shown: None,
             refusal_count: 0,
             lost_count: 0,
         }
     }
 
+    /// Notes a strange digest of the whole file; returns how often in a row it was shown.
+    pub(super) fn note_shown(&mut self, mark: ContentMark) -> u32 {
+        let before = self.shown.filter(|(known, _)| *known == mark).map_or(0, |(_, count)| count);
+        self.shown = Some((mark, before + 1));
+        before + 1
+    }
+
     /// Notes that the upload went on.
     pub(super) fn went_on(&mut self) {
-        self.standstill = Standstill::NONE;
+        (self.standstill, self.shown) = (Standstill::NONE, None);
     }
 
     /// Starts again for another target: what was learned at the old one says nothing of it.

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | the size differs | parked |
 //! | it was read back and differs | it is ours and damaged: begun again, and replaced |
+//! | its digest differs, and was not shown [`SHOWN_MIN`] times | asked for again |
 //! | one part, proved, and the file's digest differs | the same where a file can be replaced, else parked |
 //! | many parts, each proved, and the file's digest differs | verified: a rule of its own, reported once for each destination |
 
@@ -26,8 +27,9 @@ use crate::model::{
     Now, ParkReason, PartNumber, PartSize, PartState, RemoteFile, Stage, Stored, Whole,
 };
 
-/// How often a platform is asked again that shows another digest of a file whose only part was proved.
-const DOUBTS_MAX: u32 = 2;
+/// How often a platform must show the same strange digest of a file whose parts were proved: one answer may
+/// be wrong.
+const SHOWN_MIN: u32 = 3;
 /// A damaged part is sent this often before the upload parks.
 const DAMAGE_MAX: u32 = 5;
 
@@ -97,6 +99,7 @@ impl Upload {
             law: context.traits().map_or(mostly, |traits| traits.etags),
             mode: self.state.etag_mode,
             md5_seen: context.md5_seen || context.destination.is_none(),
+            no_digests: context.no_digests,
             earlier: self.life.parts.damaged_as(part),
         };
         evidence.judge(&put.stored, put.md5)
@@ -249,16 +252,16 @@ impl Upload {
         });
         let verified = Decision::fact(Fact::Verified { mark: sent, there, etag, at: now.wall });
         match (self.state.etag_mode, differs) {
-            (ETagMode::ReadBack, _) if sent.is_some() && sent == there => verified,
+            (ETagMode::ReadBack, _) if sent.is_some() && sent == there => {
+                Decision { no_digests: true, ..verified }
+            }
             (ETagMode::ReadBack, differs) => {
                 let detail = differs.unwrap_or_else(|| "it was read back in other parts".into());
                 let is_md5_seen = self.are_etags_md5s_of(there);
                 Decision { is_md5_seen, ..self.replace_damaged(detail, now) }
             }
-            // One answer that is wrong is asked for again.
-            (ETagMode::Md5, Some(detail))
-                if self.parts.len() == 1 && self.state.failed.count < DOUBTS_MAX =>
-            {
+            (ETagMode::Md5, _) if self.is_doubtful(sent, there, context) => {
+                let detail = strange(sent, there).unwrap_or_default();
                 let failure = Failure::new(FailureKind::BadAnswer, detail);
                 self.on_failed(failure, Tried::plain("inspect"), context)
             }
@@ -272,6 +275,20 @@ impl Upload {
             (ETagMode::Md5, _) => Decision { strange_digest: strange(sent, there), ..verified },
             (ETagMode::Unknown | ETagMode::Opaque, _) => verified,
         }
+    }
+
+    /// Returns whether a strange digest of a file was not shown often enough to be believed.
+    fn is_doubtful(
+        &mut self,
+        sent: Option<ContentMark>,
+        there: Option<ContentMark>,
+        context: AnswerContext<'_>,
+    ) -> bool {
+        let is_known = context.finals_differ && self.parts.len() > 1;
+        let Some(shown) = there.filter(|_| !is_known && strange(sent, there).is_some()) else {
+            return false;
+        };
+        self.life.note_shown(shown) < SHOWN_MIN
     }
 
     /// Returns whether the ETags of the parts are the MD5s of what was read back, which is not what was sent.
