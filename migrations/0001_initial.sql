@@ -345,7 +345,7 @@ CREATE INDEX drops_open ON drops (destination) WHERE finished_at_ns IS NULL;
 CREATE TABLE runs (
     drop_name TEXT NOT NULL,
     run BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'completed', 'gone')),
+    state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'completed', 'gone', 'skipped')),
     reason TEXT,
     file_count INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,

@@ -82,7 +82,7 @@
 //! | accept another root | its row, before it is answered | nothing happened, or it holds | the directory that was accepted is the one that has to stand there |
 //! | find what was moved | – (it looks here, and nothing else) | nothing changed | a scan finds it under its new path, it is asked about again |
 //! | find a run under another name | – (a scan looks here, and nothing else) | its row does not have the name | the next scan finds it by its files again |
-//! | close, complete a drop | its row | nothing happened | scans find it as it is |
+//! | close, complete or skip a run, begin a wave of it | its row | nothing happened | scans find it as it is |
 //! | adopt at a start | the line in its ledger | rows of some lines are written, of others not | the rest is adopted: a ledger's row says how far it was read |
 //! | put a copy back | the copy, whole under another name; the old files, moved aside | there is no database | a start beside receipts says so; the copy is put back again |
 //! | line that a run is complete | every upload's receipt | it stands in the ledger, no row names it | where it is the last line and says the same it is adopted; else one more is appended |

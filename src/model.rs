@@ -65,7 +65,7 @@ pub use remote::{
 pub use root::{RootIdentity, StoredRoot};
 pub use run::{
     ClosedByHand, Closing, Disposal, Disposition, Place, RenamedRun, Role, RunFile, RunOutcome,
-    RunReading, RunRow, RunState, RunTally, Start, Unit, WholeDigest,
+    RunReading, RunRow, RunState, RunTally, SkipVerdict, Start, Unit, WholeDigest,
 };
 pub use shown::{Shown, json_shown, lines_shown, misleads};
 pub use target::{

@@ -134,9 +134,14 @@ impl<'a> Planner<'a> {
         let (drop, path) = (&self.drop.settings, &seen.path);
         let words = Words { drop, path, run: &run, reading, at: self.at };
         let planned = Preview::of(to, words, version.size);
+        let skipped = reading.and_then(|reading| reading.skip.reason());
         let fate = match (self.before(seen, version, to), planned) {
             (Some((id, state)), _) => {
                 json!({"fate": state, "reason": format!("upload {id}"), "upload_id": id})
+            }
+            (None, _) if skipped.is_some() => {
+                let why = skipped.unwrap_or_default();
+                json!({"fate": "ignored", "reason": format!("its run is skipped: {why}")})
             }
             (None, Ok(preview)) => json!({
                 "fate": "upload", "when": self.when(seen), "part_count": preview.part_count,

@@ -295,7 +295,8 @@ fn to_text(status: &Status, runs: &[Run], now: WallTime) -> String {
     }
     text.push_str(&ordered(status, now));
     text.push_str(&progress(status));
-    text.push_str(&render::table(&runs.iter().map(run_line).collect::<Vec<_>>()));
+    let lines = runs.iter().map(run_line).chain(status.runs.iter().filter_map(skipped_line));
+    text.push_str(&render::table(&lines.collect::<Vec<_>>()));
     text.push_str(&parked(status));
     attention::waits(status).iter().for_each(|matter| text.push_str(&matter.lines()));
     text.push_str(&untold(status));
@@ -382,19 +383,29 @@ fn run_line(run: &Run) -> Vec<String> {
         (0, Some(RunState::Completed)) if run.given_up_count == 0 => "all there".to_owned(),
         (0, Some(RunState::Completed)) => "there, as far as it was not given up".to_owned(),
         (0, Some(RunState::Gone)) => "taken away before it was complete".to_owned(),
-        (0, Some(RunState::Open | RunState::Closed)) if run.reason.is_some() => {
+        (_, Some(RunState::Skipped)) | (0, Some(RunState::Open | RunState::Closed))
+            if run.reason.is_some() =>
+        {
             run.reason.clone().unwrap_or_default()
         }
         (0, Some(RunState::Open) | None) if all_there => {
             "there, as far as it has settled".to_owned()
         }
         (0, Some(RunState::Closed)) => "closed, being sent".to_owned(),
-        (0, Some(RunState::Open) | None) => String::new(),
+        (0, Some(RunState::Open | RunState::Skipped) | None) => String::new(),
         (count, _) => format!("{count} parked"),
     };
     let by_hand = run.closed_by.as_ref();
     let by_hand = by_hand.map(|by| format!("{note}; closed by hand ({by})"));
     vec![name, there, by_hand.unwrap_or(note)]
+}
+
+/// Why is my run not there, and will not be?
+fn skipped_line(run: &RunShown) -> Option<Vec<String>> {
+    let row = &run.row;
+    let is_meant = row.state == RunState::Skipped && run.tallies.is_empty();
+    let reason = row.reason.clone().unwrap_or_default();
+    is_meant.then(|| vec![format!("{}: {}", row.drop, row.name), "skipped".into(), reason])
 }
 
 fn line(upload: &UploadShown) -> Vec<String> {

@@ -337,11 +337,11 @@ fn profiles_are_built_in_or_beside_the_file() {
     assert_eq!(with("profile = \"plain\"\nunit = \"file\"\n"), "fine");
     insta::assert_snapshot!(with("profile = \"ilumina\"\n"), @r#"
     DIR/config.toml:9: there is no profile "ilumina"
-    hint: did you mean "illumina"? allowed: plain, illumina, nanopore, pacbio, element, mgi, late, ours, typo, or a file profiles/NAME.toml beside this one
+    hint: did you mean "illumina"? allowed: plain, illumina, nanopore, pacbio, element, mgi, iontorrent, 10x, bionano, microscopy, massspec, late, ours, typo, or a file profiles/NAME.toml beside this one
     "#);
     insta::assert_snapshot!(with("profile = \"../config\"\n"), @r#"
     DIR/config.toml:9: there is no profile "../config"
-    hint: allowed: plain, illumina, nanopore, pacbio, element, mgi, late, ours, typo, or a file profiles/NAME.toml beside this one
+    hint: allowed: plain, illumina, nanopore, pacbio, element, mgi, iontorrent, 10x, bionano, microscopy, massspec, late, ours, typo, or a file profiles/NAME.toml beside this one
     "#);
     insta::assert_snapshot!(with("profile = \"pacbio\"\nunit = \"file\"\n"), @r#"
     DIR/config.toml:9: profile = "pacbio" is of directories, and unit is "file"

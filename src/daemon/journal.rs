@@ -130,7 +130,7 @@ impl Journal {
         let why = row.reason.clone().or(ended).map_or(String::new(), |why| format!(": {why}"));
         tracing::info!(path, "drop is {state}{why}");
         match row.state {
-            RunState::Completed | RunState::Gone => self.runs.remove(&key),
+            RunState::Completed | RunState::Gone | RunState::Skipped => self.runs.remove(&key),
             RunState::Open | RunState::Closed => self.runs.insert(key, said),
         };
     }

@@ -207,7 +207,7 @@ fn completed_of(row: &RunRow, generation: u32) -> RunCompletedLine {
 
 /// Returns that a run was closed by hand, where it has not been completed since then.
 fn closed_by_hand_of(row: &RunRow) -> Option<ClosedByHandLine> {
-    let closed = row.closed_by_hand.clone().filter(|_| row.completed_at <= row.closed_at)?;
+    let closed = row.closed_by_hand.clone().filter(|_| !row.is_late())?;
     let (run, run_bytes) = path_texts(&row.name);
     Some(ClosedByHandLine {
         drop: row.drop.as_str().to_owned(),

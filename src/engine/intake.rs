@@ -294,8 +294,7 @@ impl Intake {
             let is_new = self.runs.observe(&self.settings, file, now);
             self.found_run(is_new, now.monotonic);
         }
-        let (runs, settings) = (&self.runs, &self.settings);
-        let may_go = || runs.admits(&seen.path, seen.place, settings);
+        let may_go = || self.runs.admits(&seen.path, seen.place, &self.settings, now.monotonic);
         let step = self.files.observe(seen, closeness, now.monotonic, may_go);
         if !matches!(seen.seen, Seen::Ignored(_)) && self.files.ignored.remove(&seen.path) {
             let (drop, path) = (turn.directory(), seen.path.clone());
@@ -369,7 +368,7 @@ impl Intake {
                 self.compared(compared, turn);
             }
             IntakeAct::ReadRun(run) => {
-                let wants = self.runs.read(run, reply, turn);
+                let wants = self.runs.read(run, &self.settings, reply, turn);
                 self.grant(wants, turn.now().monotonic);
             }
             IntakeAct::WriteRunReceipt(run) => {

@@ -186,6 +186,8 @@ impl DirectorySettings {
             start: Start::AsFilesSettle,
             closing: Closing {
                 reads_runs: false,
+                may_skip: false,
+                has_groups: false,
                 quiet: quiet_period * 10,
                 stale_after: Duration::from_hours(96),
             },

@@ -103,6 +103,8 @@ words! {
         Completed = "completed";
         /// It was taken away before it was completed.
         Gone = "gone";
+        /// A rule of its profile leaves it out: nothing of it is sent.
+        Skipped = "skipped";
     }
 }
 
@@ -118,6 +120,10 @@ pub struct RunReading {
     /// Which markers close it, as a set of positions in the profile's list: any one of the sets.
     /// Empty when the profile has none and it closes for want of change.
     pub closers: Vec<u64>,
+    /// Markers that do not come everywhere: while none of them is there, the closing time is so many times as
+    /// long.
+    pub sooner_with: u64,
+    pub patience: u32,
     /// The same for people: `CopyComplete.txt`.
     pub waits_for: String,
     pub outcome: Option<RunOutcome>,
@@ -125,6 +131,32 @@ pub struct RunReading {
     pub missing: Vec<String>,
     /// What could not be looked at, for people: a list that is too long.
     pub notes: Vec<String>,
+    /// Which markers end a wave, as a set of positions in the profile's list.
+    pub late_markers: u64,
+    /// Markers of waves that are not there although files of the wave are.
+    pub late_missing: Vec<String>,
+    pub skip: SkipVerdict,
+}
+
+/// Whether a run is left out by a rule of its profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SkipVerdict {
+    #[default]
+    No,
+    /// What decides it is not there yet.
+    Undecided,
+    /// It is, and why.
+    Yes(String),
+}
+
+impl SkipVerdict {
+    /// Returns why the run is left out; none where it is not, as far as is known.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Yes(reason) => Some(reason),
+            Self::No | Self::Undecided => None,
+        }
+    }
 }
 
 impl RunReading {
@@ -224,6 +256,11 @@ impl RunRow {
         }
     }
 
+    /// Returns whether it was completed since it was closed: what comes is of a wave.
+    pub fn is_late(&self) -> bool {
+        self.completed_at.is_some() && self.completed_at >= self.closed_at
+    }
+
     /// Returns how many files came after it was closed.
     pub fn late_count(&self) -> u64 {
         match self.closed_at {
@@ -290,6 +327,10 @@ pub enum Start {
 pub struct Closing {
     /// The profile reads what a run says of itself; otherwise it closes for want of change.
     pub reads_runs: bool,
+    /// A run may be left out by what it says of itself: nothing of it is sent before that is read.
+    pub may_skip: bool,
+    /// What people call a run lies above several of ours.
+    pub has_groups: bool,
     /// For how long nothing may change before it is believed.
     pub quiet: Duration,
     /// An open run whose markers do not come for so long is worth a word.

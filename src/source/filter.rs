@@ -28,7 +28,7 @@ use super::leftovers::Leftovers;
 use super::patterns::{Candidates, Ordered, Patterns, Rules};
 use super::profile::{Class, Profile};
 use super::{PatternError, Settings};
-use crate::model::{IgnoreReason, Place, Role, SourcePath, Unit};
+use crate::model::{IgnoreReason, Place, Role, Seen, SourcePath, Unit};
 
 /// Patterns of `include` that ask for nothing in particular.
 const EVERYTHING: [&str; 3] = ["**", "**/*", "*"];
@@ -147,6 +147,19 @@ impl Filter {
             rank: self.rank_of(bytes, class),
             role: class.role,
         }
+    }
+
+    /// Returns where a file is among others, as it was seen: an empty one that is never empty when it is whole
+    /// is sent after its run is closed.
+    pub fn place_of(&self, path: &SourcePath, seen: &Seen) -> Place {
+        let place = self.place(path);
+        let is_empty = matches!(seen, Seen::File(version) if version.size.0 == 0);
+        let waits = || {
+            place.role == Role::Plain
+                && !place.is_alone(path)
+                && self.profile.is_never_empty(self.within_run(path))
+        };
+        if is_empty && waits() { Place { role: Role::Held, ..place } } else { place }
     }
 
     /// Returns where the file at `path` is in the order of sending.

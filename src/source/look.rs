@@ -48,7 +48,9 @@ pub(crate) fn look_counting(
     let mut found = Vec::with_capacity(paths.len());
     for path in paths {
         match look_at(&directory, filter, &path) {
-            Ok(seen) => found.push(Observation { place: filter.place(&path), path, seen }),
+            Ok(seen) => {
+                found.push(Observation { place: filter.place_of(&path, &seen), path, seen })
+            }
             Err(errno) if is_passing(errno) => {}
             Err(errno) => return Err(Error::of_file("look at", &path, errno)),
         }

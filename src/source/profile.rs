@@ -1,7 +1,7 @@
 //! Sequencer profiles: what is known of a kind of run folder, as data.
 //!
 //! A profile says which directories are runs, what closes one, what is sent first, what is held until
-//! then, what is never sent unless asked for, and where a run's own files name it. Six are compiled in
+//! then, what is never sent unless asked for, and where a run's own files name it. Several are compiled in
 //! from `config/profiles/`; a file beside the configuration adds another or takes the place of one.
 //! Adding an instrument takes a file and no code; `docs/profiles.md` documents every key.
 //!
@@ -23,21 +23,40 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(super) use matching::Class;
-pub(super) use reading::{Column, FilePattern, ManifestRule, Origin, Reading, Spot, XmlPath};
+pub(super) use reading::{
+    CloseRule, Column, FilePattern, ManifestRule, Origin, Reading, SkipRule, Spot, XmlPath,
+};
 
 use matching::Matching;
 
 /// The names of the profiles that are compiled in.
-pub(crate) const NAMES: [&str; 6] = ["plain", "illumina", "nanopore", "pacbio", "element", "mgi"];
+pub(crate) const NAMES: [&str; 11] = [
+    "plain",
+    "illumina",
+    "nanopore",
+    "pacbio",
+    "element",
+    "mgi",
+    "iontorrent",
+    "10x",
+    "bionano",
+    "microscopy",
+    "massspec",
+];
 
 /// Their files, in the same order.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; NAMES.len()] = [
     include_str!("../../config/profiles/plain.toml"),
     include_str!("../../config/profiles/illumina.toml"),
     include_str!("../../config/profiles/nanopore.toml"),
     include_str!("../../config/profiles/pacbio.toml"),
     include_str!("../../config/profiles/element.toml"),
     include_str!("../../config/profiles/mgi.toml"),
+    include_str!("../../config/profiles/iontorrent.toml"),
+    include_str!("../../config/profiles/10x.toml"),
+    include_str!("../../config/profiles/bionano.toml"),
+    include_str!("../../config/profiles/microscopy.toml"),
+    include_str!("../../config/profiles/massspec.toml"),
 ];
 
 /// What is wrong with a profile's file.
@@ -132,12 +151,25 @@ impl Profile {
 
     /// Returns whether a run says anything of itself that this profile reads.
     pub fn reads_runs(&self) -> bool {
-        let Reading { closes, words, samples, outcome, manifest, .. } = &self.reading;
+        let Reading { closes, words, samples, outcome, manifest, skips, .. } = &self.reading;
         let has_markers = !self.markers.is_empty() || !closes.is_empty();
         let has_words = words.iter().any(|(_, origins)| !origins.is_empty());
         has_markers
             || has_words
-            || !(samples.is_empty() && outcome.is_empty() && manifest.is_empty())
+            || !(samples.is_empty()
+                && outcome.is_empty()
+                && manifest.is_empty()
+                && skips.is_empty())
+    }
+
+    /// Returns whether a run may be left out by what it says of itself.
+    pub fn may_skip(&self) -> bool {
+        !self.reading.skips.is_empty()
+    }
+
+    /// Returns whether what people call a run lies above several of ours.
+    pub fn has_groups(&self) -> bool {
+        self.raw.notify_above == Some(true)
     }
 
     /// Returns every marker's pattern; positions are those of [`crate::model::Role::Marker`].
@@ -156,6 +188,11 @@ impl Profile {
 
     pub(super) fn classify(&self, path: &[u8]) -> Class {
         self.matching.classify(path)
+    }
+
+    /// Returns whether the file at `path`, relative to its run, is not whole while it is empty.
+    pub(super) fn is_never_empty(&self, path: &[u8]) -> bool {
+        self.matching.is_never_empty(path)
     }
 
     pub(super) fn first_count(&self) -> usize {

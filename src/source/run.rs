@@ -22,9 +22,9 @@ mod xml;
 
 use std::collections::BTreeMap;
 
-use super::profile::{FilePattern, Origin, Reading, Spot};
+use super::profile::{CloseRule, FilePattern, Origin, Reading, SkipRule, Spot};
 use super::{DirectoryRoot, Error, Filter};
-use crate::model::{RunOutcome, RunReading, SourcePath};
+use crate::model::{RunOutcome, RunReading, SkipVerdict, SourcePath};
 use files::RunFolder;
 
 /// Longest word: what it names are folders, and a name has at most 255 bytes.
@@ -49,15 +49,20 @@ pub(crate) fn read_run(
     if !folder.is_directory() {
         return Ok(RunReading { words, is_identified: true, ..RunReading::default() });
     }
-    let (closers, waits_for) = closing(reading, &words);
+    let rule = close_rule(reading, &words);
     Ok(RunReading {
         is_identified: is_identified(&mut folder, reading)?,
         samples: samples(&mut folder, reading)?,
         outcome: outcome(&mut folder, reading)?,
         missing: manifest::missing(&mut folder, &reading.manifest, filter)?,
+        late_markers: reading.waves.iter().fold(0, |set, wave| set | wave.markers),
+        late_missing: late_missing(&mut folder, reading)?,
+        skip: skip(&mut folder, &reading.skips)?,
         words,
-        closers,
-        waits_for,
+        closers: rule.map(|rule| rule.any_of.clone()).unwrap_or_default(),
+        sooner_with: rule.map_or(0, |rule| rule.sooner_with),
+        patience: rule.map_or(1, |rule| rule.patience),
+        waits_for: rule.map_or_else(|| "no change".to_owned(), |rule| rule.waits_for.clone()),
         notes: folder.notes(),
     })
 }
@@ -127,16 +132,63 @@ fn spots<'a>(
     })
 }
 
-/// Returns which markers close the run, also for people: those of the first rule that applies.
-fn closing(reading: &Reading, words: &BTreeMap<String, String>) -> (Vec<u64>, String) {
+/// Returns the first rule that applies, of those that say what closes the run.
+fn close_rule<'a>(reading: &'a Reading, words: &BTreeMap<String, String>) -> Option<&'a CloseRule> {
     let applies = |(word, globs): &(&str, Vec<globset::GlobMatcher>)| {
         words.get(*word).is_some_and(|found| globs.iter().any(|glob| glob.is_match(found)))
     };
-    let rule = reading.closes.iter().find(|rule| rule.when.iter().all(applies));
-    rule.map_or_else(
-        || (Vec::new(), "no change".to_owned()),
-        |rule| (rule.any_of.clone(), rule.waits_for.clone()),
-    )
+    reading.closes.iter().find(|rule| rule.when.iter().all(applies))
+}
+
+/// Returns the markers of waves that have begun and are not over, by their paths below the run.
+fn late_missing(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Vec<String>, Error> {
+    let mut missing = Vec::new();
+    for wave in &reading.waves {
+        let mut ends = Vec::new();
+        for end in &wave.ends {
+            ends.extend(folder.find(end)?);
+        }
+        for directory in folder.find(&wave.below)? {
+            let is_over = ends.iter().any(|end| end.is_within(&directory));
+            if !is_over && folder.is_directory_at(&directory)? {
+                let name = String::from_utf8_lossy(directory.file_name()).into_owned();
+                let (above, _) = wave.below.text.rsplit_once('/').unwrap_or(("", ""));
+                let end = wave.ends.first().map_or("", |end| &end.text);
+                let end = end.strip_prefix(&wave.below.text).unwrap_or(end);
+                missing.push(format!("{above}/{name}{end}").trim_start_matches('/').to_owned());
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Returns whether a rule leaves the run out. What lacks may still come, and then it does not; what decides
+/// may not be there yet, or be half-written.
+fn skip(folder: &mut RunFolder<'_>, rules: &[SkipRule]) -> Result<SkipVerdict, Error> {
+    let mut verdict = SkipVerdict::No;
+    for rule in rules {
+        let mut lacks_all = true;
+        for file in &rule.lacks {
+            lacks_all &= folder.find(file)?.is_empty();
+        }
+        if !lacks_all {
+            continue;
+        }
+        let is_there = !folder.find(&rule.file)?.is_empty();
+        let said = match &rule.says {
+            None => is_there.then_some(true),
+            Some((spot, globs)) => {
+                let word = folder.ask(&rule.file, spot, "")?;
+                word.map(|word| globs.iter().any(|glob| glob.is_match(word.trim())))
+            }
+        };
+        match said {
+            Some(true) => return Ok(SkipVerdict::Yes(rule.reason.clone())),
+            Some(false) => {}
+            None => verdict = SkipVerdict::Undecided,
+        }
+    }
+    Ok(verdict)
 }
 
 fn samples(folder: &mut RunFolder<'_>, reading: &Reading) -> Result<Vec<String>, Error> {

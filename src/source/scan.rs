@@ -301,7 +301,7 @@ impl<F: FnMut(Vec<Observation>) -> ControlFlow<()>> TreeWalk<'_, F> {
         if self.batch.is_empty() {
             self.batch.reserve_exact(BATCH_MAX);
         }
-        self.batch.push(Observation { place: self.filter.place(&path), path, seen });
+        self.batch.push(Observation { place: self.filter.place_of(&path, &seen), path, seen });
         if self.batch.len() < BATCH_MAX {
             return ControlFlow::Continue(());
         }

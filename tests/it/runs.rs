@@ -172,7 +172,13 @@ fn a_novaseq_6000_run_completes_by_itself() {
 
 #[test]
 fn a_novaseq_x_run_completes_and_again_with_its_analysis() {
-    tell_whole_story(Instrument::NovaSeqX, "");
+    let (stage, expected) = tell_whole_story(Instrument::NovaSeqX, "");
+    let run = &expected.units[0];
+    assert_eq!(until_completed(&stage, run)["completion_count"], 2, "what came late is one wave");
+    let completed_at = |line: &Value| line["completed_at"].as_str().map(str::to_owned);
+    let files = stage.receipts();
+    let last = files.iter().max_by_key(|line| completed_at(line)).expect("it has files");
+    assert_eq!(last["path"].as_str(), run.late_marker.as_deref(), "the wave's marker goes last");
 }
 
 #[test]

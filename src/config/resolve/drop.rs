@@ -73,6 +73,8 @@ impl Resolver<'_> {
             start: start.unwrap_or(Start::AsFilesSettle),
             closing: Closing {
                 reads_runs: source.profile.reads_runs(),
+                may_skip: source.profile.may_skip(),
+                has_groups: source.profile.has_groups(),
                 quiet: quiet_period * source.profile.quiet_periods(),
                 stale_after: source.profile.stale_after(),
             },

@@ -1,19 +1,24 @@
-//! One run: what scans have counted of it, and what it wants next.
+//! One run: how far it is, and what it wants next.
+
+mod attempts;
+mod markers;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::attempts::Attempts;
+use self::markers::{Markers, set_of};
+use self::seen::RunScans;
+pub(super) use self::seen::SeenFile;
 use super::files::Closeness;
 use crate::engine::event::ActId;
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, ClosedByHand, Closing, Fingerprint, LineRef, Monotonic, Now, Place, Role,
-    RunReading, RunRow, RunState, RunTally, SourcePath, Start, UploadId,
+    ByteCount, ClosedByHand, Closing, LineRef, Monotonic, Now, Role, RunReading, RunRow, RunState,
+    RunTally, SkipVerdict, SourcePath, Start, UploadId,
 };
-
-/// Markers of one run that are remembered by path; more than any sequencer writes.
-const MARKERS_MAX: usize = 64;
 
 /// Why a run that was completed is not any more.
 const CAME_LATE: &str = "files came after it was closed";
@@ -42,59 +47,6 @@ pub(in crate::engine) struct TrackedRun {
     attempts: Attempts,
 }
 
-/// What scans have seen of a run.
-#[derive(Debug)]
-struct RunScans {
-    /// What the scan under way has seen.
-    seen: SeenRun,
-    /// What the last whole scan saw.
-    last: Option<SeenRun>,
-    /// How many scans in a row saw the same, and since when.
-    same_count: u32,
-    same_since: Monotonic,
-    /// When the last whole scan began.
-    last_started: Monotonic,
-    /// The scan under way leaves it out.
-    is_skipped: bool,
-    /// A whole scan has seen it since it was closed.
-    is_seen_closed: bool,
-    /// A place of it that the last scan could not look at.
-    unseen: Option<SourcePath>,
-}
-
-/// What one scan saw of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct SeenRun {
-    files: RunTally,
-    /// Markers that are there, by position.
-    markers: u64,
-}
-
-#[derive(Debug, Default)]
-struct Markers {
-    /// Files that are a marker by some rule, with their positions in the profile's list.
-    positions: BTreeMap<SourcePath, u8>,
-    /// The markers of its own rule may be sent: all else is there.
-    may_go: bool,
-}
-
-/// Tries to read it or to write its receipt.
-#[derive(Debug)]
-struct Attempts {
-    act: Option<ActId>,
-    failure_count: u32,
-    not_before: Monotonic,
-}
-
-/// A file of a run, as it was seen.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SeenFile<'a> {
-    pub(super) path: &'a SourcePath,
-    pub(super) place: Place,
-    pub(super) version: Fingerprint,
-    pub(super) closeness: Closeness,
-}
-
 /// What a run wants next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunStep {
@@ -110,26 +62,6 @@ pub(super) enum RunStep {
     WriteReceipt,
 }
 
-/// The set that holds one position of the profile's list of markers.
-fn bit(position: u8) -> u64 {
-    1 << position.min(63)
-}
-
-impl RunScans {
-    fn new(now: Monotonic) -> Self {
-        Self {
-            seen: SeenRun::default(),
-            last: None,
-            same_count: 0,
-            same_since: now,
-            last_started: now,
-            is_skipped: false,
-            is_seen_closed: false,
-            unseen: None,
-        }
-    }
-}
-
 impl TrackedRun {
     pub(super) fn new(row: RunRow, now: Monotonic) -> Self {
         Self {
@@ -140,7 +72,7 @@ impl TrackedRun {
             open: BTreeSet::new(),
             scans: RunScans::new(now),
             markers: Markers::default(),
-            attempts: Attempts { act: None, failure_count: 0, not_before: now },
+            attempts: Attempts::new(now),
         }
     }
 
@@ -177,17 +109,19 @@ impl TrackedRun {
         self.row.given_up_count += 1;
     }
 
-    /// Notes that an upload belongs to it. Returns whether it was completed, and is not any more.
-    pub(super) fn join(&mut self, upload: UploadId, now: Monotonic) -> bool {
+    /// Notes that an upload belongs to it.
+    pub(super) fn join(&mut self, upload: UploadId, now: Monotonic) {
         self.open.insert(upload);
-        let was_completed = self.row.state == RunState::Completed;
-        if was_completed {
-            // A scan counts the files that came late, then it is completed again.
-            self.row.state = RunState::Closed;
-            self.scans.is_seen_closed = false;
-            self.attempts.not_before = now;
+        if self.row.state == RunState::Completed {
+            self.begin_wave(now);
         }
-        was_completed
+    }
+
+    /// Something came after it was completed: it is completed once more, after its closing time.
+    fn begin_wave(&mut self, now: Monotonic) {
+        self.row.state = RunState::Closed;
+        self.scans.restart(now);
+        self.attempts.restart(now);
     }
 
     /// Notes that an upload has ended. Returns whether it was the last one.
@@ -204,16 +138,40 @@ impl TrackedRun {
         self.row.state == RunState::Closed
     }
 
-    /// Returns whether a file of it may be sent, or waits.
-    pub(super) fn admits(&self, role: Role, directory: &DirectorySettings) -> bool {
+    /// Returns whether a file of it may be sent, or waits. A marker that ends a wave begins one.
+    pub(super) fn admits(
+        &mut self,
+        role: Role,
+        directory: &DirectorySettings,
+        now: Monotonic,
+    ) -> bool {
+        let goes_last = !self.markers.may_go() && self.is_own_marker(role);
         match self.row.state {
             RunState::Open | RunState::Gone => {
                 let is_named = !directory.needs_words || self.reading.is_identified;
-                role == Role::Plain && directory.start == Start::AsFilesSettle && is_named
+                let is_wanted = !directory.closing.may_skip || self.is_wanted();
+                let is_plain = role == Role::Plain && directory.start == Start::AsFilesSettle;
+                is_plain && is_named && is_wanted
             }
-            RunState::Closed => self.markers.may_go || !self.is_own_marker(role),
-            RunState::Completed => true,
+            RunState::Closed => !goes_last,
+            RunState::Completed => {
+                if goes_last {
+                    self.begin_wave(now);
+                }
+                !goes_last
+            }
+            RunState::Skipped => false,
         }
+    }
+
+    /// Returns whether it is known that no rule of the profile skips it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.read_of.is_some() && self.reading.skip == SkipVerdict::No
+    }
+
+    /// Returns whether a scan is to be made for it.
+    pub(super) fn take_wanted_scan(&mut self) -> bool {
+        self.scans.take_wanted()
     }
 
     /// Counts a file that a scan saw.
@@ -221,31 +179,28 @@ impl TrackedRun {
         if file.closeness != Closeness::Scan {
             return;
         }
-        self.scans.seen.files.add(file.path, &file.version);
-        if let Role::Marker(position) = file.place.role {
-            self.scans.seen.markers |= bit(position);
-            if self.markers.positions.len() < MARKERS_MAX {
-                self.markers.positions.insert(file.path.clone(), position);
-            }
-        }
+        self.scans.count(file.path, &file.version, set_of(file.place.role));
+        self.markers.note(file.path, file.place.role);
     }
 
     /// Counts files that a scan saw as they were sent.
     pub(super) fn observe_unchanged(&mut self, files: &RunTally) {
-        self.scans.seen.files.merge(files);
+        self.scans.count_unchanged(files);
     }
 
     /// Begins a scan. Returns whether the scan leaves it out: it has been over, and the same, since then.
     pub(super) fn begin_scan(&mut self, rest_since: Option<Monotonic>) -> bool {
-        self.scans.seen = SeenRun::default();
-        self.scans.is_skipped = rest_since.is_some_and(|since| self.is_at_rest(since));
-        self.scans.is_skipped
+        let is_skipped = rest_since.is_some_and(|since| self.is_at_rest(since));
+        self.scans.begin(is_skipped);
+        is_skipped
     }
 
     fn is_at_rest(&self, since: Monotonic) -> bool {
-        let has_ended = matches!(self.row.state, RunState::Completed | RunState::Gone);
-        let scans = &self.scans;
-        has_ended && self.open.is_empty() && scans.same_count > 0 && scans.same_since <= since
+        let has_ended = match self.row.state {
+            RunState::Completed | RunState::Gone | RunState::Skipped => true,
+            RunState::Open | RunState::Closed => false,
+        };
+        has_ended && self.open.is_empty() && self.scans.is_same_since(since)
     }
 
     /// Ends a scan; `unseen` is a place of the run that the scan could not look at.
@@ -255,26 +210,13 @@ impl TrackedRun {
         started: Monotonic,
         now: Monotonic,
     ) {
-        let scans = &mut self.scans;
-        if scans.is_skipped {
-            return;
+        let Some(seen) = self.scans.end(unseen, started, now) else { return };
+        if self.is_closed() && self.attempts.counts(started) {
+            self.scans.note_seen_closed();
         }
-        scans.unseen = unseen.cloned();
-        if unseen.is_some() {
-            (scans.same_count, scans.same_since) = (0, now);
-            return;
-        }
-        let seen = std::mem::take(&mut scans.seen);
-        if scans.last.replace(seen) == Some(seen) {
-            scans.same_count = scans.same_count.saturating_add(1);
-        } else {
-            (scans.same_count, scans.same_since) = (0, now);
-        }
-        scans.last_started = started;
-        scans.is_seen_closed |=
-            self.row.state == RunState::Closed && started >= self.attempts.not_before;
-        match (self.row.state, seen.files.count) {
-            (RunState::Open | RunState::Closed, 0) if self.open.is_empty() => {
+        let files = seen.files();
+        match (self.row.state, files.count) {
+            (RunState::Open | RunState::Closed | RunState::Skipped, 0) if self.open.is_empty() => {
                 self.row.state = RunState::Gone;
                 self.row.reason = None;
                 self.note_absence();
@@ -282,10 +224,10 @@ impl TrackedRun {
             (RunState::Gone, 1..) => self.row.state = RunState::Open,
             // A run that was disposed of still had the files it had.
             (RunState::Completed | RunState::Gone, 0) => return self.note_absence(),
-            (RunState::Open | RunState::Closed | RunState::Completed, _) => {}
+            (RunState::Open | RunState::Closed | RunState::Completed | RunState::Skipped, _) => {}
         }
-        self.row.file_count = seen.files.count;
-        self.row.size = ByteCount(seen.files.bytes);
+        self.row.file_count = files.count;
+        self.row.size = ByteCount(files.bytes);
     }
 
     /// Notes that no file of it is there: what comes under its name is another run, with a ledger of its own.
@@ -308,37 +250,62 @@ impl TrackedRun {
 
     /// Returns what the run wants; `is_settling`: files of it are seen and not quiet.
     pub(super) fn step(&self, closing: Closing, is_settling: bool, now: Now) -> RunStep {
-        if self.attempts.act.is_some() || self.attempts.not_before > now.monotonic {
+        if !self.attempts.may_begin(now.monotonic) {
             return RunStep::Nothing;
         }
-        let is_moving = is_settling || !self.scans.is_seen_closed || !self.open.is_empty();
-        let has_no_markers = self.markers.may_go || self.markers.positions.is_empty();
+        let is_moving = is_settling || !self.scans.is_seen_closed() || !self.open.is_empty();
         match self.row.state {
             RunState::Open => self.open_step(closing, is_settling, now.monotonic),
             RunState::Closed if is_moving => RunStep::Nothing,
-            RunState::Closed if has_no_markers => RunStep::WriteReceipt,
-            // After a restart the rows do not say which rule closed it.
-            RunState::Closed if self.read_of.is_none() => RunStep::Read,
-            RunState::Closed => RunStep::SendMarkers,
-            RunState::Completed | RunState::Gone => RunStep::Nothing,
+            RunState::Closed if self.row.is_late() => self.wave_step(closing, now.monotonic),
+            RunState::Closed => self.end_step(),
+            RunState::Skipped if self.must_be_read(closing) => RunStep::Read,
+            RunState::Completed | RunState::Gone | RunState::Skipped => RunStep::Nothing,
         }
     }
 
+    /// Returns whether it is another one than when it was read last.
+    fn must_be_read(&self, closing: Closing) -> bool {
+        let last = self.scans.last();
+        closing.reads_runs && last.is_some_and(|last| self.read_of != Some(last.files().sum))
+    }
+
     fn open_step(&self, closing: Closing, is_settling: bool, now: Monotonic) -> RunStep {
-        let Some(last) = self.scans.last else { return RunStep::Nothing };
-        if closing.reads_runs && self.read_of != Some(last.files.sum) {
+        let Some(last) = self.scans.last() else { return RunStep::Nothing };
+        if self.must_be_read(closing) {
             return RunStep::Read;
         }
-        if !self.has_markers(last.markers) || !self.reading.missing.is_empty() {
-            return RunStep::Nothing;
+        let is_awaited = !self.has_markers(last.markers()) || !self.reading.missing.is_empty();
+        let RunReading { sooner_with, patience, .. } = &self.reading;
+        let is_patient = *sooner_with != 0 && last.markers() & sooner_with == 0;
+        let quiet = if is_patient { closing.quiet * *patience } else { closing.quiet };
+        match self.scans.doubted_until(quiet) {
+            _ if is_awaited || is_settling => RunStep::Nothing,
+            Some(at) => RunStep::Scan(at.max(now)),
+            None => RunStep::Close,
         }
-        let believed_at = self.scans.same_since.after(closing.quiet);
-        if is_settling {
-            RunStep::Nothing
-        } else if self.scans.same_count == 0 || believed_at > self.scans.last_started {
-            RunStep::Scan(believed_at.max(now))
+    }
+
+    /// A wave is over after the closing time, and when its marker is there; without any change for
+    /// [`Closing::stale_after`], without the marker.
+    fn wave_step(&self, closing: Closing, now: Monotonic) -> RunStep {
+        let is_fresh = now < self.scans.same_since().after(closing.stale_after);
+        match self.scans.doubted_until(closing.quiet) {
+            _ if self.must_be_read(closing) => RunStep::Read,
+            _ if is_fresh && !self.reading.late_missing.is_empty() => RunStep::Nothing,
+            Some(at) => RunStep::Scan(at.max(now)),
+            None => self.end_step(),
+        }
+    }
+
+    fn end_step(&self) -> RunStep {
+        if !self.markers.are_held() {
+            RunStep::WriteReceipt
+        } else if self.read_of.is_none() {
+            // After a restart the rows do not say which rule closed it.
+            RunStep::Read
         } else {
-            RunStep::Close
+            RunStep::SendMarkers
         }
     }
 
@@ -352,14 +319,17 @@ impl TrackedRun {
         now: Now,
     ) -> Result<ClosedByHand, &'static str> {
         match self.row.state {
-            RunState::Open => {}
+            RunState::Open | RunState::Skipped => {}
+            RunState::Closed if self.row.is_late() && !self.reading.late_missing.is_empty() => {}
             RunState::Closed => return Err("is closed already: its files are being sent"),
             RunState::Completed => return Err("is completed already"),
             RunState::Gone => return Err("is not there: it was removed before it was completed"),
         }
-        let there = self.scans.last.map_or(0, |last| last.markers);
-        let marker = (!self.has_markers(there)).then(|| self.reading.waits_for.clone());
-        let missing = marker.into_iter().chain(self.reading.missing.clone()).collect();
+        let there = self.scans.last().map_or(0, |last| last.markers());
+        let is_open = self.row.state == RunState::Open;
+        let marker = (is_open && !self.has_markers(there)).then(|| self.reading.waits_for.clone());
+        let listed = if is_open { &self.reading.missing } else { &self.reading.late_missing };
+        let missing = marker.into_iter().chain(listed.clone()).collect();
         let closed = ClosedByHand { by, missing };
         self.close(now);
         self.row.closed_by_hand = Some(closed.clone());
@@ -373,14 +343,14 @@ impl TrackedRun {
         self.row.closed_by_hand = None;
         self.row.closed_at = Some(now.wall);
         self.row.closed_file_count = self.row.file_count;
-        self.scans.is_seen_closed = false;
-        self.markers.may_go = false;
-        self.attempts.not_before = now.monotonic;
+        self.scans.restart(now.monotonic);
+        self.markers.hold();
+        self.attempts.restart(now.monotonic);
     }
 
     /// Notes that the line that completes it is durable. Returns whether that completes it: files may have come.
     pub(super) fn complete(&mut self, receipt: LineRef, now: Now) -> bool {
-        self.attempt_ended();
+        self.attempts.end();
         if !self.open.is_empty() {
             return false;
         }
@@ -390,22 +360,18 @@ impl TrackedRun {
         self.row.completed_at = Some(now.wall);
         self.row.ledgers.note_line(Some(receipt.ledger.number()));
         self.row.receipt = Some(receipt);
+        // Those of a wave are others.
+        self.markers = Markers::default();
         true
     }
 
     /// Lets its markers be sent, and returns them.
     pub(super) fn release_markers(&mut self) -> Vec<SourcePath> {
-        self.markers.may_go = true;
-        self.markers.positions.keys().cloned().collect()
+        self.markers.release()
     }
 
     pub(super) fn attempt_begun(&mut self, act: ActId) {
-        self.attempts.act = Some(act);
-    }
-
-    fn attempt_ended(&mut self) {
-        self.attempts.act = None;
-        self.attempts.failure_count = 0;
+        self.attempts.begin(act);
     }
 
     /// Notes that reading it or writing its receipt failed. Returns when it is tried again.
@@ -414,24 +380,22 @@ impl TrackedRun {
         now: Monotonic,
         delay: impl FnOnce(u32) -> std::time::Duration,
     ) -> Monotonic {
-        self.attempts.act = None;
-        self.attempts.failure_count += 1;
-        self.attempts.not_before = now.after(delay(self.attempts.failure_count));
-        self.attempts.not_before
+        self.attempts.fail(now, delay)
     }
 
     /// Notes that a closed run is not there any more: there is no order of its markers to keep.
     pub(super) fn note_gone(&mut self) {
         if self.is_closed() {
             self.read_of = Some(0);
+            self.reading.late_missing.clear();
         }
     }
 
     /// Applies what was read; words that were frozen into names stay as they were. Returns whether
     /// words or samples are other ones.
     pub(super) fn apply_reading(&mut self, mut reading: RunReading) -> bool {
-        self.attempt_ended();
-        self.read_of = self.scans.last.map(|last| last.files.sum);
+        self.attempts.end();
+        self.read_of = self.scans.last().map(|last| last.files().sum);
         if self.reading.is_identified {
             reading.words.extend(self.reading.words.clone());
             reading.is_identified = true;
@@ -440,23 +404,33 @@ impl TrackedRun {
         let is_other =
             reading.words != self.reading.words || reading.samples != self.reading.samples;
         self.reading = reading;
+        let reason = self.reading.skip.reason().map(str::to_owned);
+        if self.row.state == RunState::Open && reason.is_some() {
+            (self.row.state, self.row.reason) = (RunState::Skipped, reason);
+        } else if self.row.state == RunState::Skipped && reason.is_none() {
+            self.row.state = RunState::Open;
+        }
         is_other
     }
 
     /// Returns whether a file is a marker of the rule that closes this run. Before the run was read, any
     /// marker may be.
     fn is_own_marker(&self, role: Role) -> bool {
-        let Role::Marker(position) = role else { return false };
-        let closers = &self.reading.closers;
-        let is_known = self.read_of.is_some() && !closers.is_empty();
-        !is_known || closers.iter().any(|set| set & bit(position) != 0)
+        let (set, closers) = (set_of(role), &self.reading.closers);
+        let is_own = match (self.read_of, self.row.is_late()) {
+            (None, _) => true,
+            (Some(_), true) => self.reading.late_markers & set != 0,
+            (Some(_), false) => {
+                let is_of_rule = closers.iter().any(|rule| rule & set != 0);
+                closers.is_empty() || is_of_rule || self.reading.sooner_with & set != 0
+            }
+        };
+        set != 0 && is_own
     }
 
     /// Returns the files that are a marker by another rule only.
     pub(super) fn foreign_markers(&self) -> Vec<SourcePath> {
-        let markers = self.markers.positions.iter();
-        let foreign = markers.filter(|(_, position)| !self.is_own_marker(Role::Marker(**position)));
-        foreign.map(|(path, _)| path.clone()).collect()
+        self.markers.of(|role| !self.is_own_marker(role))
     }
 
     fn has_markers(&self, there: u64) -> bool {
@@ -472,17 +446,21 @@ impl TrackedRun {
         now: Now,
     ) {
         let is_old = self.row.opened_at.until(now.wall) >= directory.closing.stale_after;
-        self.row.is_stale = is_old && self.row.state == RunState::Open && self.scans.last.is_some();
-        let unseen = self.scans.unseen.as_ref();
+        self.row.is_stale =
+            is_old && self.row.state == RunState::Open && self.scans.last().is_some();
+        let unseen = self.scans.unseen();
         let unseen = unseen.map(|place| format!("{place} cannot be read: let the daemon read it"));
         match self.row.state {
             RunState::Open => self.row.reason = unseen.or(self.wait_reason(directory, settling)),
             RunState::Closed => {
                 // A run that came again was closed again.
-                let is_late = self.row.completed_at > self.row.closed_at;
-                self.row.reason = unseen.or(is_late.then(|| CAME_LATE.to_owned()));
+                let late = self.row.is_late().then(|| match self.reading.late_missing.first() {
+                    Some(marker) => format!("{CAME_LATE}; waits for {marker}"),
+                    None => CAME_LATE.to_owned(),
+                });
+                self.row.reason = unseen.or(late);
             }
-            RunState::Completed | RunState::Gone => {}
+            RunState::Completed | RunState::Gone | RunState::Skipped => {}
         }
     }
 
@@ -491,14 +469,14 @@ impl TrackedRun {
         directory: &DirectorySettings,
         settling: Option<&SourcePath>,
     ) -> Option<String> {
-        let last = self.scans.last?;
+        let last = self.scans.last()?;
         if directory.needs_words && self.read_of.is_some() && !self.reading.is_identified {
             return Some("nothing is sent before the file that names the run is whole".into());
         }
         if let Some(first) = self.reading.missing.first() {
             return Some(format!("its manifest lists {first}, which is not there"));
         }
-        if self.has_markers(last.markers) {
+        if self.has_markers(last.markers()) {
             let note = self.reading.notes.first().cloned();
             return note.or_else(|| self.row.is_stale.then(|| never_at_rest(settling)));
         }

@@ -8,7 +8,10 @@
 //! - *completed* when nothing of it is unsettled and every upload of it has ended. The markers of the
 //!   rule that closes this run are sent when all other files have arrived, so that a reader of the far
 //!   side can rely on them. A marker of another instrument's rule is a file like any other that is held.
-//!   A file that comes later makes the run closed again, and it is completed once more.
+//!
+//! A file that comes later begins a *wave*: the run is closed again, waits the closing time and for the wave's
+//! own markers, which go last, and is completed once more. A run that a rule of its profile skips is *skipped*:
+//! nothing of it is sent, unless it becomes another one or is closed by hand.
 //!
 //! Memory holds counts and one sum for each run, never its files. At a crash the row says how far it
 //! was; the scans that believe it closed begin again.
@@ -24,8 +27,8 @@ use crate::engine::settings::DirectorySettings;
 use crate::engine::ticket::UploadFile;
 use crate::engine::transfers::Sentinel;
 use crate::model::{
-    ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading, RunRow,
-    RunState, SourcePath, UnchangedFiles,
+    ByteCount, ClosedByHand, FailureKind, Monotonic, Now, Place, Record, RenamedRun, RunReading,
+    RunRow, RunState, SourcePath, UnchangedFiles,
 };
 
 /// See the module's head.
@@ -93,19 +96,18 @@ impl Runs {
         self.wakes.first().map(|(at, _)| *at)
     }
 
-    /// Notes that an upload belongs to a run. Returns whether a scan is wanted.
-    pub(super) fn join(&mut self, admission: &UploadFile, now: Now) -> bool {
+    /// Notes that an upload belongs to a run.
+    pub(super) fn join(&mut self, admission: &UploadFile, now: Now) {
         if admission.run == admission.path || admission.is_sentinel {
-            return false;
+            return;
         }
         let opened = || {
             let row = RunRow::opened(admission.drop.clone(), admission.run.clone(), now.wall);
             TrackedRun::new(row, now.monotonic)
         };
         let run = self.tracked.entry(admission.run.clone()).or_insert_with(opened);
-        let is_reopened = run.join(admission.id, now.monotonic);
+        run.join(admission.id, now.monotonic);
         self.wake(&admission.run, now.monotonic);
-        is_reopened
     }
 
     /// Notes that an upload has ended.
@@ -133,16 +135,22 @@ impl Runs {
 
     /// Returns whether a file that is not known may be sent, or waits for its run.
     pub(super) fn admits(
-        &self,
+        &mut self,
         path: &SourcePath,
         place: Place,
         directory: &DirectorySettings,
+        now: Monotonic,
     ) -> bool {
         if place.is_alone(path) {
             return true;
         }
-        let run = &path.as_bytes()[..place.run_length as usize];
-        self.tracked.get(run).is_some_and(|run| run.admits(place.role, directory))
+        let name = &path.as_bytes()[..place.run_length as usize];
+        let Some(run) = self.tracked.get_mut(name) else { return false };
+        let may_go = run.admits(place.role, directory, now);
+        if !may_go && run.is_closed() {
+            self.wakes.insert((now, SourcePath::from_bytes(name)));
+        }
+        may_go
     }
 
     /// Notes that a file was seen, and counts it when that was in a scan. Returns whether its run was
@@ -257,10 +265,7 @@ impl Runs {
                 run.attempt_begun(turn.start(IntakeAct::ReadRun(name.clone()), act));
             }
             RunStep::Scan(at) => wants.scan_at = Some(at),
-            RunStep::Close => {
-                run.close(now);
-                wants.scan_at = Some(now.monotonic);
-            }
+            RunStep::Close => run.close(now),
             RunStep::SendMarkers => wants.looks = run.release_markers(),
             RunStep::WriteReceipt => {
                 let generation = run.row().generation + 1;
@@ -269,6 +274,9 @@ impl Runs {
                 let act = Act::WriteRunReceipt { drop, run: of, generation, has_sentinel };
                 run.attempt_begun(turn.start(IntakeAct::WriteRunReceipt(name.clone()), act));
             }
+        }
+        if run.take_wanted_scan() {
+            wants.scan_at = Some(now.monotonic);
         }
         write_row(run, turn);
         wants
@@ -284,6 +292,7 @@ impl Runs {
         let run = self.tracked.get_mut(name).ok_or("is no run of a directory")?;
         let closed = run.close_by_hand(by, turn.now())?;
         write_row(run, turn);
+        self.wake(name, turn.now().monotonic);
         Ok(closed)
     }
 
@@ -291,6 +300,7 @@ impl Runs {
     pub(super) fn read(
         &mut self,
         name: &SourcePath,
+        directory: &DirectorySettings,
         reply: Result<Outcome, Setback>,
         turn: &mut IntakeTurn<'_>,
     ) -> RunWants {
@@ -306,15 +316,16 @@ impl Runs {
             self.put_off(name, turn);
             return wants;
         };
-        let was_named = run.reading().is_identified;
+        let (was_named, was_wanted) = (run.reading().is_identified, run.is_wanted());
         if run.apply_reading(*reading) {
             let words = run.reading().words.clone().into_iter().collect();
             let samples = run.reading().samples.clone();
             let (drop, run) = (turn.directory(), name.clone());
             turn.record(Record::RunWords { drop, run, words, samples });
         }
-        if !was_named && run.reading().is_identified {
-            // What waited for the words is found by a scan.
+        let is_let_go = directory.closing.may_skip && !was_wanted && run.is_wanted();
+        if is_let_go || !was_named && run.reading().is_identified {
+            // What waited for that is found by a scan.
             wants.scan_at = Some(now);
         }
         if run.is_closed() {
@@ -342,6 +353,10 @@ impl Runs {
         if is_completed {
             write_row(run, turn);
             turn.say(super::uploads::completed(run.row().clone(), directory, None));
+            let group = self.completed_group(name, directory);
+            group
+                .into_iter()
+                .for_each(|row| turn.say(super::uploads::completed(row, directory, None)));
             let Some((file, as_name)) = sentinel.zip(directory.sentinel.clone()) else {
                 return true;
             };
@@ -353,6 +368,27 @@ impl Runs {
             }
         }
         is_completed
+    }
+
+    /// Returns what people call the run, of which the runs beside this one are parts, when all of these are
+    /// completed: a row that is in no table, for their notice.
+    fn completed_group(&self, name: &SourcePath, directory: &DirectorySettings) -> Option<RunRow> {
+        let above = name.above().last().filter(|_| directory.closing.has_groups)?;
+        let parts = self.tracked.values().map(TrackedRun::row);
+        let is_part = |row: &&RunRow| row.name.above().last() == Some(above);
+        let is_there = |row: &&RunRow| !matches!(row.state, RunState::Gone | RunState::Skipped);
+        let parts: Vec<_> = parts.filter(is_part).filter(is_there).collect();
+        let is_whole = parts.iter().all(|row| row.state == RunState::Completed);
+        let first =
+            parts.iter().map(|row| row.opened_at).min().filter(|_| is_whole && parts.len() > 1)?;
+        let group = RunRow::opened(directory.name.clone(), SourcePath::from_bytes(above), first);
+        Some(parts.iter().fold(group, |group, row| RunRow {
+            file_count: group.file_count + row.file_count,
+            size: ByteCount(group.size.0.saturating_add(row.size.0)),
+            generation: group.generation + row.generation,
+            given_up_count: group.given_up_count + row.given_up_count,
+            ..group
+        }))
     }
 
     /// What a run wanted has failed: it is tried again after a while.

@@ -35,9 +35,7 @@ impl Intake {
         by: String,
         turn: &mut IntakeTurn<'_>,
     ) -> Result<ClosedByHand, &'static str> {
-        let closed = self.runs.close_by_hand(run, by, turn)?;
-        self.scans.want(turn.now().monotonic);
-        Ok(closed)
+        self.runs.close_by_hand(run, by, turn)
     }
 
     /// Notes that a file was admitted for a destination.
@@ -52,9 +50,7 @@ impl Intake {
         if !admission.is_sentinel {
             self.files.known.began(admission.path.digest(), admission.id);
         }
-        if self.runs.join(admission, now) {
-            self.scans.want(now.monotonic);
-        }
+        self.runs.join(admission, now);
     }
 
     /// Notes that a file which was touched while it was sent is what was sent.

@@ -82,8 +82,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// Returns every marker once, by first mention.
 fn markers(raw: &raw::ProfileKeys) -> Result<Vec<String>, ProfileError> {
     let mut markers: Vec<String> = Vec::new();
-    let rules = raw.closes.iter().flatten();
-    for marker in rules.flat_map(|rule| rule.as_ref().any_of.iter().flatten()) {
+    for marker in all_markers(raw) {
         let is_known = markers.iter().any(|known| known.eq_ignore_ascii_case(marker.as_ref()));
         if marker.as_ref().is_empty() || markers.len() == MARKERS_MAX && !is_known {
             let message = format!("any_of has {:?}", marker.as_ref());
@@ -95,6 +94,13 @@ fn markers(raw: &raw::ProfileKeys) -> Result<Vec<String>, ProfileError> {
         }
     }
     Ok(markers)
+}
+
+/// Returns the markers of runs and of waves.
+fn all_markers(raw: &raw::ProfileKeys) -> impl Iterator<Item = &Spanned<String>> {
+    let closes = raw.closes.iter().flatten().map(Spanned::as_ref);
+    let closes = closes.flat_map(|rule| rule.any_of.iter().flatten().chain(&rule.sooner_with));
+    closes.chain(raw.waves.iter().flatten().flat_map(|wave| &wave.as_ref().ends))
 }
 
 fn patterns(rules: Rules, list: Option<&raw::PatternKeys>) -> Result<Vec<String>, ProfileError> {
@@ -126,11 +132,12 @@ fn together(error: &PatternError) -> ProfileError {
 }
 
 fn matching(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Matching, ProfileError> {
-    for marker in raw.closes.iter().flatten().flat_map(|rule| &rule.as_ref().any_of) {
-        patterns(Rules::loose("any_of"), Some(marker))?;
+    for marker in all_markers(raw) {
+        patterns(Rules::loose("any_of"), Some(&vec![marker.clone()]))?;
     }
     let list = |name, list: &Option<raw::PatternKeys>| patterns(Rules::loose(name), list.as_ref());
-    let runs = list("runs", &raw.runs)?;
+    let (runs, above) = (list("runs", &raw.runs)?, list("above", &raw.above)?);
+    let never_empty = list("never_empty", &raw.never_empty)?;
     let (first, held) = (list("first", &raw.first)?, list("held", &raw.held)?);
     let written_once = list("written_once", &raw.written_once)?;
     let left_out = list("left_out", &raw.left_out)?;
@@ -139,15 +146,18 @@ fn matching(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Matching, Prof
         let bare = |pattern: &'_ String| pattern.trim_start_matches('/').to_owned();
         let markers: Vec<_> = markers.iter().map(bare).collect();
         let runs: Vec<_> = runs.iter().map(bare).collect();
+        let above: Vec<_> = above.iter().map(bare).collect();
         let one = |marker: &String| Ok(rules.compile(marker)?.compile_matcher());
         Ok(Matching {
             runs: Rules::loose("runs").paths(runs.iter().map(String::as_str))?,
+            above: Rules::loose("above").paths(above.iter().map(String::as_str))?,
             any_marker: rules.paths(markers.iter().map(String::as_str))?,
             markers: markers.iter().map(one).collect::<Result<_, _>>()?,
             first: Ordered::new(Rules::loose("first"), &first)?,
             any_first: Patterns::new(Rules::loose("first"), &first)?,
             held: Patterns::new(Rules::loose("held"), &held)?,
             written_once: Patterns::new(Rules::loose("written_once"), &written_once)?,
+            never_empty: Patterns::new(Rules::loose("never_empty"), &never_empty)?,
             left_out: Patterns::new(Rules::loose("left_out"), &left_out)?,
             left_out_below: Rules::loose("left_out").directories(&left_out)?,
         })

@@ -20,6 +20,8 @@ impl Class {
 #[derive(Debug, Clone)]
 pub(super) struct Matching {
     pub(super) runs: GlobSet,
+    /// Directories above runs: a file directly in one belongs to none.
+    pub(super) above: GlobSet,
     /// Markers, by position; below the run.
     pub(super) markers: Vec<GlobMatcher>,
     pub(super) any_marker: GlobSet,
@@ -27,6 +29,7 @@ pub(super) struct Matching {
     pub(super) any_first: Patterns,
     pub(super) held: Patterns,
     pub(super) written_once: Patterns,
+    pub(super) never_empty: Patterns,
     pub(super) left_out: Patterns,
     /// Directories below a run of which everything is left out.
     pub(super) left_out_below: GlobSet,
@@ -34,9 +37,21 @@ pub(super) struct Matching {
 
 impl Matching {
     /// Returns the length of the shortest ancestor directory that is a run, else of the top one;
-    /// `None` for a file at the top.
+    /// `None` for a file at the top, or directly above runs.
     pub(super) fn run_of(&self, path: &[u8]) -> Option<usize> {
-        self.run_by_pattern(path).or_else(|| path.iter().position(|byte| *byte == b'/'))
+        let top = || path.iter().position(|byte| *byte == b'/').filter(|_| !self.is_above(path));
+        self.run_by_pattern(path).or_else(top)
+    }
+
+    fn is_above(&self, path: &[u8]) -> bool {
+        let directory = path.iter().rposition(|byte| *byte == b'/').map(|at| &path[..at]);
+        !self.above.is_empty()
+            && directory.is_some_and(|it| self.above.is_match_candidate(&Candidate::from_bytes(it)))
+    }
+
+    /// Returns whether the file at `path`, relative to its run, is not whole while it is empty.
+    pub(super) fn is_never_empty(&self, path: &[u8]) -> bool {
+        self.never_empty.matches(&Candidates::of(path))
     }
 
     fn run_by_pattern(&self, path: &[u8]) -> Option<usize> {

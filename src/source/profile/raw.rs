@@ -12,14 +12,19 @@ pub(super) struct ProfileKeys {
     pub(super) based_on: TextKey,
     pub(super) description: Option<String>,
     pub(super) runs: Option<PatternKeys>,
+    pub(super) above: Option<PatternKeys>,
+    pub(super) notify_above: Option<bool>,
     pub(super) quiet_periods: Option<Spanned<i64>>,
     pub(super) stale_after: TextKey,
     pub(super) first: Option<PatternKeys>,
     pub(super) held: Option<PatternKeys>,
     pub(super) written_once: Option<PatternKeys>,
+    pub(super) never_empty: Option<PatternKeys>,
     pub(super) left_out: Option<PatternKeys>,
     pub(super) identified_by: Option<PatternKeys>,
     pub(super) closes: Option<Vec<Spanned<Closes>>>,
+    pub(super) waves: Option<Vec<Spanned<Wave>>>,
+    pub(super) skip_when: Option<Vec<Spanned<SkipWhen>>>,
     pub(super) words: WordKeys<Vec<Spanned<OriginKeys>>>,
     pub(super) samples: Option<Vec<Spanned<Samples>>>,
     pub(super) outcome: Option<Vec<Spanned<OutcomeKeys>>>,
@@ -33,14 +38,19 @@ impl ProfileKeys {
             based_on: self.based_on,
             description: self.description.or(base.description),
             runs: self.runs.or(base.runs),
+            above: self.above.or(base.above),
+            notify_above: self.notify_above.or(base.notify_above),
             quiet_periods: self.quiet_periods.or(base.quiet_periods),
             stale_after: self.stale_after.or(base.stale_after),
             first: self.first.or(base.first),
             held: self.held.or(base.held),
             written_once: self.written_once.or(base.written_once),
+            never_empty: self.never_empty.or(base.never_empty),
             left_out: self.left_out.or(base.left_out),
             identified_by: self.identified_by.or(base.identified_by),
             closes: self.closes.or(base.closes),
+            waves: self.waves.or(base.waves),
+            skip_when: self.skip_when.or(base.skip_when),
             words: self.words.or(base.words),
             samples: self.samples.or(base.samples),
             outcome: self.outcome.or(base.outcome),
@@ -88,7 +98,28 @@ impl<T> WordKeys<T> {
 pub(super) struct Closes {
     pub(super) when: WordKeys<PatternKeys>,
     pub(super) any_of: Vec<PatternKeys>,
+    pub(super) sooner_with: PatternKeys,
+    pub(super) patience: Option<Spanned<i64>>,
     pub(super) note: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Wave {
+    pub(super) below: TextKey,
+    pub(super) ends: PatternKeys,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SkipWhen {
+    pub(super) file: TextKey,
+    pub(super) xml: TextKey,
+    pub(super) json: TextKey,
+    pub(super) key: TextKey,
+    pub(super) is: PatternKeys,
+    pub(super) lacks: PatternKeys,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

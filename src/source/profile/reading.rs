@@ -60,6 +60,10 @@ pub(in crate::source) struct CloseRule {
     pub(in crate::source) when: Vec<(&'static str, Vec<GlobMatcher>)>,
     /// Any of these sets of markers.
     pub(in crate::source) any_of: Vec<u64>,
+    /// Markers that do not come everywhere, as a set of positions: without any of them the closing time is so
+    /// many times as long.
+    pub(in crate::source) sooner_with: u64,
+    pub(in crate::source) patience: u32,
     /// The same for people.
     pub(in crate::source) waits_for: String,
 }
@@ -101,10 +105,34 @@ pub(in crate::source) enum Column {
     Name(String),
 }
 
+/// Files that come after a run was completed, below one directory, and what ends them.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct WaveRule {
+    pub(in crate::source) below: FilePattern,
+    /// Any of these, below the directory.
+    pub(in crate::source) ends: Vec<FilePattern>,
+    /// The same as a set of positions in the list of markers.
+    pub(in crate::source) markers: u64,
+}
+
+/// When a run is left out.
+#[derive(Debug, Clone)]
+pub(in crate::source) struct SkipRule {
+    /// What decides it, once it is there.
+    pub(in crate::source) file: FilePattern,
+    /// What it has to say; none where it is enough that it is there.
+    pub(in crate::source) says: Option<(Spot, Vec<GlobMatcher>)>,
+    /// None of these is there.
+    pub(in crate::source) lacks: Vec<FilePattern>,
+    pub(in crate::source) reason: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(in crate::source) struct Reading {
     pub(in crate::source) identified_by: Vec<FilePattern>,
     pub(in crate::source) closes: Vec<CloseRule>,
+    pub(in crate::source) waves: Vec<WaveRule>,
+    pub(in crate::source) skips: Vec<SkipRule>,
     pub(in crate::source) words: Vec<(&'static str, Vec<Origin>)>,
     pub(in crate::source) samples: Vec<SamplesRule>,
     pub(in crate::source) outcome: Vec<OutcomeRule>,

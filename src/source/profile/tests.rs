@@ -3,7 +3,7 @@
 use super::super::tests::{path, settings};
 use super::super::{Filter, Settings};
 use super::*;
-use crate::model::{IgnoreReason, Role, Unit};
+use crate::model::{ByteCount, Fingerprint, IgnoreReason, Role, Seen, Unit};
 
 fn filter(profile: &str, include: &[&str], order: &[&str]) -> Filter {
     let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -99,8 +99,9 @@ fn novaseq_x() {
             ("RunCompletionStatus.xml", "held many"),
             ("RTAComplete.txt", "marker 1 last"),
             ("CopyComplete.txt", "marker 0 last"),
-            ("Analysis/1/Data/Secondary_Analysis_Complete.txt", "plain many"),
-            ("Analysis/1/CopyComplete.txt", "plain many"),
+            ("Analysis/1/Data/Secondary_Analysis_Complete.txt", "marker 3 last"),
+            ("Analysis/1/CopyComplete.txt", "marker 4 last"),
+            ("Analysis/1/Data/x.vcf", "plain many"),
             ("Thumbs.db", "left over"),
         ],
     );
@@ -227,6 +228,39 @@ fn revio() {
         "lab/r64001_20260301_101112/2_B12 plain many"
     );
     assert_eq!(fate(&pacbio, "r84001_20260301_101112/Transfer_Test_1.txt"), "left out");
+    let above = "r84001_20260301_101112/run.metadata.xml";
+    assert_eq!(fate(&pacbio, above), format!("{above} plain many"), "it is of no cell");
+    assert!(Profile::builtin("pacbio").unwrap().has_groups());
+}
+
+#[test]
+fn mass_spectrometers() {
+    let massspec = filter("massspec", &[], &[]);
+    let table = [
+        ("project/a.d/analysis.tdf_bin", "project/a.d held many"),
+        ("project/a.d/analysis.tdf-journal", "left out"),
+        ("b.raw/_FUNC001.DAT", "b.raw held many"),
+        ("project/day/c.raw", "project/day/c.raw plain many"),
+    ];
+    for (path, expected) in table {
+        assert_eq!(fate(&massspec, path), expected);
+    }
+    assert!(!Profile::builtin("massspec").unwrap().has_groups());
+}
+
+#[test]
+fn an_empty_file_that_is_never_empty_waits_for_its_run() {
+    let filter = filter("pacbio", &[], &[]);
+    let run = "r84001_20260301_101112/1_A01";
+    let role = |file: &str, size: u64| {
+        let version =
+            Fingerprint { device: 1, inode: 1, size: ByteCount(size), mtime_ns: 0, ctime_ns: None };
+        filter.place_of(&path(format!("{run}/{file}")), &Seen::File(version)).role
+    };
+    assert_eq!(role("hifi_reads/m.bam", 0), Role::Held);
+    assert_eq!(role("hifi_reads/m.bam", 1), Role::Plain);
+    assert_eq!(role("hifi_reads/m.txt", 0), Role::Plain);
+    assert_eq!(role("metadata/m.transferdone", 0), Role::Marker(0));
 }
 
 #[test]

@@ -172,6 +172,12 @@ impl<'a> RunFolder<'a> {
         Ok((file_type == FileType::RegularFile).then(|| path.clone()))
     }
 
+    /// Returns whether a directory is at a path below the drop directory.
+    pub(super) fn is_directory_at(&self, path: &SourcePath) -> Result<bool, Error> {
+        let file_type = self.root.stat(path).map(|stat| stat.file_type == FileType::Directory);
+        file_type.or_else(|errno| self.excuse(path, errno))
+    }
+
     /// Returns whether anything is at a path below the run.
     pub(super) fn has(&self, path: &[u8]) -> Result<bool, Error> {
         let path = self.run.child(path);

@@ -67,13 +67,17 @@ const NOVASEQ: &str = "260301_A00123_0042_BHXYZDRX5";
 fn illumina_says_who_it_is_and_each_generation_ends_in_its_way() {
     let copy = (vec![0b001], "CopyComplete.txt");
     let rta = (vec![0b010], "RTAComplete.txt");
-    let either = (vec![0b010, 0b100], "RTAComplete.txt or RTAComplete.xml");
+    let either =
+        (vec![0b010, 0b100, 0b001], "RTAComplete.txt or RTAComplete.xml or CopyComplete.txt");
     let unknown = (vec![0b001], "CopyComplete.txt (the instrument is not known)");
     let table = [
         ("A00123", "3/1/2026 5:26:34 PM", &copy),
         ("LH00123", "2026-03-01T17:26:34Z", &copy),
         ("VH00123", "2026-03-01T17:26:34Z", &copy),
         ("SH00123", "2026-03-01T17:26:34Z", &copy),
+        ("SL00123", "2026-03-01T17:26:34Z", &copy),
+        ("7001234F", "260301", &rta),
+        ("HWUSI-EAS1", "260301", &rta),
         ("M01234", "260301", &rta),
         ("D00123", "260301", &rta),
         ("K00123", "260301", &rta),
@@ -94,7 +98,46 @@ fn illumina_says_who_it_is_and_each_generation_ends_in_its_way() {
         assert_eq!(word(&reading, "date"), "2026-03-01", "{date}");
         assert!(reading.is_identified);
         assert_eq!((&reading.closers, reading.waits_for.as_str()), (closers, *waits_for));
+        let waits_longer = instrument.starts_with(['F', 'N', 'M']);
+        let expected = if waits_longer { (0b001, 5) } else { (0, 1) };
+        assert_eq!((reading.sooner_with, reading.patience), expected, "{instrument}");
     }
+}
+
+#[test]
+fn a_wave_waits_for_a_marker_of_its_own_directory() {
+    let run = Run::new("illumina", NOVASEQ).with("Analysis/notes.txt", "");
+    assert_eq!((run.read().late_missing, run.read().late_markers), (vec![], 0b11000));
+    let run = run.with("Analysis/1/Data/a.vcf", "").with("Analysis/2/Data/b.vcf", "");
+    let end = "Analysis/1/Data/Secondary_Analysis_Complete.txt";
+    let other = "Analysis/2/Data/Secondary_Analysis_Complete.txt";
+    assert_eq!(run.read().late_missing, [end, other]);
+    let run = run.with(end, "");
+    assert_eq!(run.read().late_missing, [other]);
+    assert!(run.with("Analysis/2/CopyComplete.txt", "").read().late_missing.is_empty());
+}
+
+#[test]
+fn a_run_is_skipped_by_what_it_says_and_by_what_it_lacks() {
+    let skip = |text: &str| {
+        Run::new("element", "20260301_AV1_Ax").with("RunParameters.json", text).read().skip
+    };
+    let yes = |why: &str| SkipVerdict::Yes(why.to_owned());
+    for kind in ["Wash", "PrimeRun", "MaintenanceWash"] {
+        let said = skip(&format!("{{\"RunType\": {kind:?}}}"));
+        assert_eq!(said, yes("it is a wash or prime run"), "{kind}");
+    }
+    assert_eq!(skip("{\"RunType\": \"Sequencing\"}"), SkipVerdict::No);
+    for undecided in ["{\"RunType\": ", "{}", ""] {
+        assert_eq!(skip(undecided), SkipVerdict::Undecided, "{undecided}");
+    }
+    let name = "study/S 1/20260301_1726_1A_PAW12345_0123abcd";
+    let run = Run::new("nanopore", name).with("report_x.html", "");
+    assert_eq!(run.read().skip, SkipVerdict::Undecided);
+    let run = run.with("final_summary_x.txt", "instrument=X\n");
+    assert_eq!(run.read().skip, yes("it ended before there was a read"));
+    assert_eq!(run.with("pod5_pass/barcode01/a.pod5", "").read().skip, SkipVerdict::No);
+    assert_eq!(Run::new("illumina", NOVASEQ).read().skip, SkipVerdict::No);
 }
 
 #[test]

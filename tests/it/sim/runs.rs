@@ -339,19 +339,61 @@ fn any_goes_within(world: &mut World, life: &mut Life, steps: u32) -> bool {
 }
 
 fn until_completed(world: &mut World, life: &mut Life) {
-    let is_completed = |world: &World| {
+    pass_until(world, life, |world| {
         let status = super::check::status(world);
         status.runs.iter().any(|run| run.row.state == RunState::Completed)
-    };
+    });
+}
+
+fn pass_until(world: &mut World, life: &mut Life, is_so: impl Fn(&World) -> bool) {
     let mut count = 0;
-    while !is_completed(world) {
+    while !is_so(world) {
         if world.step(life) == Step::Quiet {
             world.pass(Duration::from_secs(5));
             world.tell(life, Event::Timer);
         }
         count += 1;
-        assert!(count < STEPS_MAX, "it is not completed");
+        assert!(count < STEPS_MAX, "it does not come to that");
     }
+}
+
+/// A file that comes late, and another while the wave of the first waits: one wave, wherever it is cut.
+#[test]
+fn late_files_are_one_wave_and_complete_their_run_once() {
+    let mut world = World::new(980);
+    world.write("run/a", b"0123456789");
+    let mut life = world.run();
+    until_completed(&mut world, &mut life);
+    world.write("run/late", b"one");
+    let is_sent =
+        |world: &World| world.fake.state().files.values().any(|file| file.bytes == b"one");
+    pass_until(&mut world, &mut life, is_sent);
+    world.write("run/later", b"two");
+    let is_over = |world: &World| {
+        let status = super::check::status(world);
+        status.runs.iter().all(|run| run.row.generation == 2)
+    };
+    let assert_one_wave = |world: &World| {
+        let lines = world.receipts.completions();
+        let waves: Vec<_> = lines.iter().map(|line| (line.wave, line.file_count)).collect();
+        assert_eq!(waves, [(1, 1), (2, 3)]);
+    };
+    let mut cuts = 0;
+    while !is_over(&world) {
+        let mut cut = world.crashed(&life, None);
+        told(format!("cut {cuts}"), || {
+            let mut life = cut.start();
+            pass_until(&mut cut, &mut life, is_over);
+            assert_one_wave(&cut);
+        });
+        cuts += 1;
+        if world.step(&mut life) == Step::Quiet {
+            world.pass(Duration::from_secs(5));
+            world.tell(&mut life, Event::Timer);
+        }
+    }
+    assert_one_wave(&world);
+    assert!(cuts > 20, "only {cuts} cuts");
 }
 
 fn told_kinds(world: &World) -> Vec<(NoticeKind, bool)> {

@@ -7,8 +7,8 @@ use regex::bytes::{Regex, RegexBuilder};
 use toml::Spanned;
 
 use super::super::reading::{
-    CloseRule, Column, FilePattern, ManifestRule, Origin, OutcomeRule, Reading, SamplesRule, Spot,
-    XmlPath,
+    CloseRule, Column, FilePattern, ManifestRule, Origin, OutcomeRule, Reading, SamplesRule,
+    SkipRule, Spot, WaveRule, XmlPath,
 };
 use super::super::{ProfileError, raw};
 use super::{not_understood, patterns, refuse};
@@ -40,6 +40,13 @@ pub(super) fn reading(raw: &raw::ProfileKeys, markers: &[String]) -> Result<Read
     Ok(Reading {
         identified_by: identified_by.collect::<Result<_, _>>()?,
         closes: closes.iter().map(|rule| close_rule(rule, markers)).collect::<Result<_, _>>()?,
+        waves: raw
+            .waves
+            .iter()
+            .flatten()
+            .map(|wave| wave_rule(wave, markers))
+            .collect::<Result<_, _>>()?,
+        skips: raw.skip_when.iter().flatten().map(skip_rule).collect::<Result<_, _>>()?,
         words,
         samples: samples.map(samples_rule).collect::<Result<_, _>>()?,
         outcome: outcome.map(outcome_rule).collect::<Result<_, _>>()?,
@@ -56,18 +63,80 @@ fn close_rule(rule: &Spanned<raw::Closes>, markers: &[String]) -> Result<CloseRu
         let compile = |text: &String| rules.compile(text).ok().map(|glob| glob.compile_matcher());
         when.push((word, globs.iter().filter_map(compile).collect()));
     }
-    let position = |marker: &str| markers.iter().position(|one| one.eq_ignore_ascii_case(marker));
-    let bit = |marker: &Spanned<String>| position(marker.as_ref()).map_or(0, |at| 1_u64 << at);
     let sets = rule.any_of.iter().filter(|set| !set.is_empty());
     let said: Vec<_> = sets.clone().map(|set| joined(set, " and ")).collect();
     let waits_for = if said.is_empty() { NO_CHANGE.to_owned() } else { said.join(" or ") };
+    let patience = match rule.patience.as_ref() {
+        None => 1,
+        Some(given) => match u32::try_from(*given.as_ref()) {
+            Ok(times @ 1..=1_000) => times,
+            Ok(_) | Err(_) => {
+                let message = format!("patience = {} is not possible", given.as_ref());
+                return Err(refuse(
+                    given.span(),
+                    message,
+                    "allowed: a number from 1 to 1000".into(),
+                ));
+            }
+        },
+    };
     Ok(CloseRule {
+        sooner_with: set_of(&rule.sooner_with, markers),
+        patience,
         when,
-        any_of: sets.map(|set| set.iter().fold(0, |bits, marker| bits | bit(marker))).collect(),
+        any_of: sets.map(|set| set_of(set, markers)).collect(),
         waits_for: match &rule.note {
             Some(note) => format!("{waits_for} ({note})"),
             None => waits_for,
         },
+    })
+}
+
+/// Returns the positions of some markers, as a set.
+fn set_of(some: &[Spanned<String>], markers: &[String]) -> u64 {
+    let position = |marker: &Spanned<String>| {
+        markers.iter().position(|one| one.eq_ignore_ascii_case(marker.as_ref()))
+    };
+    some.iter().filter_map(position).fold(0, |set, at| set | 1 << at)
+}
+
+fn wave_rule(one: &Spanned<raw::Wave>, markers: &[String]) -> Result<WaveRule, ProfileError> {
+    let raw = one.as_ref();
+    let (Some(below), false) = (&raw.below, raw.ends.is_empty()) else {
+        let hint = "below = \"Analysis/*\", ends = [\"Analysis/*/CopyComplete.txt\"]".to_owned();
+        return Err(refuse(one.span(), "[[waves]] needs below and ends".into(), hint));
+    };
+    Ok(WaveRule {
+        below: file_pattern(below)?,
+        ends: raw.ends.iter().map(file_pattern).collect::<Result<_, _>>()?,
+        markers: set_of(&raw.ends, markers),
+    })
+}
+
+fn skip_rule(one: &Spanned<raw::SkipWhen>) -> Result<SkipRule, ProfileError> {
+    let raw = one.as_ref();
+    let keys: SpotKeys<'_> = [
+        ("xml", raw.xml.as_ref()),
+        ("json", raw.json.as_ref()),
+        ("key", raw.key.as_ref()),
+        ("name", None),
+    ];
+    if raw.reason.is_empty() || raw.is.is_empty() && raw.lacks.is_empty() {
+        let message = "[[skip_when]] needs a reason, and is or lacks".to_owned();
+        let hint = "reason = \"a wash run\", json = \"RunType\", is = [\"Wash*\"]".to_owned();
+        return Err(refuse(one.span(), message, hint));
+    }
+    let says = (!raw.is.is_empty()).then(|| -> Result<_, ProfileError> {
+        let spot = spot("[[skip_when]]", keys, one.span())?;
+        let globs = patterns(Rules::loose("is"), Some(&raw.is))?;
+        let compile = |text: &String| Rules::loose("is").compile(text).ok();
+        Ok((spot, globs.iter().filter_map(compile).map(|glob| glob.compile_matcher()).collect()))
+    });
+    Ok(SkipRule {
+        file: required_file("[[skip_when]]", raw.file.as_ref(), one.span())?,
+        says: says.transpose()?,
+        lacks: raw.lacks.iter().map(file_pattern).collect::<Result<_, _>>()?,
+        reason: raw.reason.clone(),
     })
 }
 

@@ -1,0 +1,53 @@
+//! Tries to read a run or to write its receipt: one at a time, and each later than the one before that failed.
+
+use std::time::Duration;
+
+use crate::engine::event::ActId;
+use crate::model::Monotonic;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    act: Option<ActId>,
+    failure_count: u32,
+    not_before: Monotonic,
+}
+
+impl Attempts {
+    pub(super) fn new(now: Monotonic) -> Self {
+        Self { act: None, failure_count: 0, not_before: now }
+    }
+
+    pub(super) fn may_begin(&self, now: Monotonic) -> bool {
+        self.act.is_none() && self.not_before <= now
+    }
+
+    pub(super) fn begin(&mut self, act: ActId) {
+        self.act = Some(act);
+    }
+
+    pub(super) fn end(&mut self) {
+        (self.act, self.failure_count) = (None, 0);
+    }
+
+    /// Notes that one failed. Returns when the next may begin.
+    pub(super) fn fail(
+        &mut self,
+        now: Monotonic,
+        delay: impl FnOnce(u32) -> Duration,
+    ) -> Monotonic {
+        self.act = None;
+        self.failure_count += 1;
+        self.not_before = now.after(delay(self.failure_count));
+        self.not_before
+    }
+
+    /// Lets the next begin at once, and only what is seen from here on count.
+    pub(super) fn restart(&mut self, now: Monotonic) {
+        self.not_before = now;
+    }
+
+    pub(super) fn counts(&self, started: Monotonic) -> bool {
+        started >= self.not_before
+    }
+}
