@@ -40,10 +40,8 @@ pub(super) fn execute(common: &Common, arguments: &CloseArguments) -> anyhow::Re
     };
     let name = Scope::Run(drop.clone(), run.clone());
     let request = ControlRequest::Close { drop: drop.clone(), run: run.clone() };
-    let closed = match ask::ask(common, &request)? {
-        Reply::Closed(closed) => closed,
-        other => return ask::odd(&other),
-    };
+    let reply = ask::ask(common, &request)?;
+    let Reply::Closed(closed) = reply else { return ask::odd(&reply) };
     if arguments.json {
         render::json(&json!({ "schema": 1, "closed": {
             "drop": drop.as_str(), "name": run.to_string(), "by": closed.by, "missing": closed.missing,

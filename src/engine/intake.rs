@@ -112,7 +112,7 @@ impl Intake {
             StoredPart::Ignored(path, IgnoreReason::Moved) => files.known.moved(path),
             StoredPart::Ignored(path, reason) => files.ignored.load(path, reason),
             StoredPart::UnreadableDirectory(path) => files.ignored.load_unreadable(path),
-            StoredPart::Run(run) => self.runs.load(run, now.monotonic),
+            StoredPart::Run(run) => self.runs.load(*run, now.monotonic),
             StoredPart::Root(root) => self.health.load_root(root),
             StoredPart::Disposal(what) => self.disposals.load(what, now),
             StoredPart::Known(file) => {

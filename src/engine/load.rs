@@ -83,7 +83,10 @@ pub(super) fn directories(stored: Stored) -> impl Iterator<Item = Dispatch> {
     let unreadable = stored.unreadable.into_iter();
     let unreadable =
         unreadable.map(|(drop, path)| part(drop, StoredPart::UnreadableDirectory(path)));
-    let runs = stored.runs.into_iter().map(|run| part(run.row.drop.clone(), StoredPart::Run(run)));
+    let runs = stored
+        .runs
+        .into_iter()
+        .map(|run| part(run.row.drop.clone(), StoredPart::Run(Box::new(run))));
     ignored.chain(unreadable).chain(runs)
 }
 

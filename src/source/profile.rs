@@ -29,6 +29,8 @@ pub(super) use reading::{
 
 use matching::Matching;
 
+use crate::model::Closing;
+
 /// The names of the profiles that are compiled in.
 pub(crate) const NAMES: [&str; 11] = [
     "plain",
@@ -138,6 +140,17 @@ impl Profile {
         self.raw.description.as_deref().unwrap_or_default()
     }
 
+    /// Returns how its runs are closed in a drop directory of this quiet period.
+    pub fn closing(&self, quiet_period: Duration) -> Closing {
+        Closing {
+            reads_runs: self.reads_runs(),
+            may_skip: !self.reading.skips.is_empty(),
+            has_groups: self.raw.notify_above == Some(true),
+            quiet: quiet_period * self.quiet_periods,
+            stale_after: self.stale_after,
+        }
+    }
+
     /// Returns how many quiet periods must pass without any change in a run before it is believed to
     /// be closed: after its markers came, or without them where there are none.
     pub fn quiet_periods(&self) -> u32 {
@@ -160,16 +173,6 @@ impl Profile {
                 && outcome.is_empty()
                 && manifest.is_empty()
                 && skips.is_empty())
-    }
-
-    /// Returns whether a run may be left out by what it says of itself.
-    pub fn may_skip(&self) -> bool {
-        !self.reading.skips.is_empty()
-    }
-
-    /// Returns whether what people call a run lies above several of ours.
-    pub fn has_groups(&self) -> bool {
-        self.raw.notify_above == Some(true)
     }
 
     /// Returns every marker's pattern; positions are those of [`crate::model::Role::Marker`].

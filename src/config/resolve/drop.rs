@@ -12,7 +12,7 @@ use crate::config::problem::nearest;
 use crate::config::{Destination, Drop, INTERVAL_MIN, raw};
 use crate::engine::settings::DirectorySettings;
 use crate::model::{
-    ByteCount, Closing, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
+    ByteCount, DestinationName, DirectoryName, Disposition, Start, Unit, WholeDigest,
 };
 use crate::source;
 
@@ -71,13 +71,7 @@ impl Resolver<'_> {
             scan_interval: self.duration("scan_interval", raw.scan_interval, scan, INTERVAL_MIN),
             priority: raw.priority,
             start: start.unwrap_or(Start::AsFilesSettle),
-            closing: Closing {
-                reads_runs: source.profile.reads_runs(),
-                may_skip: source.profile.may_skip(),
-                has_groups: source.profile.has_groups(),
-                quiet: quiet_period * source.profile.quiet_periods(),
-                stale_after: source.profile.stale_after(),
-            },
+            closing: source.profile.closing(quiet_period),
             whole_digest: digest.flatten(),
             sentinel: self.sentinel(raw.sentinel, unit),
             disposition: self.disposition(raw.disposition.as_ref(), raw.move_to, &directory),

@@ -45,7 +45,7 @@ pub(in crate::engine) struct SettledFile {
 pub(in crate::engine) enum StoredPart {
     Ignored(PathDigest, IgnoreReason),
     UnreadableDirectory(SourcePath),
-    Run(StoredRun),
+    Run(Box<StoredRun>),
     /// Which directory it was when its files were last seen.
     Root(RootIdentity),
     Disposal(Disposal),
