@@ -136,9 +136,9 @@ impl TransferAct {
 /// What the rest of the engine says to a destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
-    pub settings: &'a Settings,
-    pub intakes: &'a BTreeMap<DirectoryName, Intake>,
-    pub orders: &'a Orders,
+    pub(super) settings: &'a Settings,
+    pub(super) intakes: &'a BTreeMap<DirectoryName, Intake>,
+    pub(super) orders: &'a Orders,
 }
 
 #[derive(Debug)]

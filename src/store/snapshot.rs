@@ -15,8 +15,8 @@ use super::schema::{self, FILE_NAME};
 use super::{Error, lock};
 use crate::model::remote::ContentMark;
 use crate::model::{
-    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Learned, Md5, PartNumber,
-    PartSize, RunState, SourcePath, TargetAddress, UploadId, WallTime,
+    ByteCount, DestinationName, DirectoryName, ETag, IgnoreReason, Md5, PartNumber, PartSize,
+    RunState, SourcePath, TargetAddress, UploadId, WallTime,
 };
 
 mod catalogue;
@@ -32,6 +32,7 @@ mod targets;
 mod waiting;
 mod what;
 
+use self::closed::{DESTINATIONS, read_destination};
 pub use self::files::Sent;
 pub use self::health::{FileHealth, Ownership, ReadUpload};
 pub use self::runs::{DisposalShown, HeldDisposal, Proving, RunRef, RunShown, RunTallyShown};
@@ -54,11 +55,6 @@ const IGNORED_MAX: u32 = 10_000;
 const ENDED_SHOWN: u32 = 100;
 /// A rate older than this is over.
 const RATE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// Reads destinations, with what the answers of the targets that they have showed.
-const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
-    JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
-    AS learned FROM destination_health";
 
 /// A view of the state at one moment.
 #[derive(Debug)]
@@ -394,25 +390,6 @@ fn read_drop(row: &Row<'_>) -> Result<DropShown> {
         watch: row.get("watch")?,
         reason: row.get("reason")?,
         last_full_scan_at: row.get::<_, Option<i64>>("last_full_scan_at_ns")?.map(WallTime),
-    })
-}
-
-fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
-    Ok(DestinationShown {
-        name: row.get("destination")?,
-        platform: row.get("platform")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        since: WallTime(row.get("since_ns")?),
-        next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
-        clock_behind_ns: row.get("clock_behind_ns")?,
-        learned: {
-            let words = row.get_ref("learned")?.as_str_or_null()?.unwrap_or_default();
-            let mut learned: Vec<_> = words.split(',').filter_map(Learned::parse).collect();
-            learned.sort_unstable();
-            learned.dedup();
-            learned
-        },
     })
 }
 

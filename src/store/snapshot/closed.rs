@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use rusqlite::Row;
+
 use super::selection::SUMS;
 use super::shown::{DestinationShown, Tally, UploadShown, Wait};
-use super::{DESTINATIONS, Result, Snapshot, read_destination, read_tally};
-use crate::model::{Hold, Learned, Stage};
+use super::{Result, Snapshot, read_tally};
+use crate::model::{Hold, Learned, Stage, WallTime};
 use crate::store::Error;
 use crate::store::rows::IS_OPEN;
 
 /// Less is how long an answer takes.
 const CLOCK_OFF_MIN: Duration = Duration::from_secs(30);
+
+/// Reads destinations, with what the answers of the targets that they have showed.
+pub(super) const DESTINATIONS: &str = "SELECT *, (SELECT group_concat(what) FROM destination_targets t \
+    JOIN target_learned USING (target_id) WHERE t.destination = destination_health.destination) \
+    AS learned FROM destination_health";
 
 impl Snapshot {
     /// Has uploads that wait for their destination be shown so, and counted so.
@@ -70,6 +77,25 @@ fn recount(tallies: &mut [Tally], held: &Tally) {
         tally.bytes_sent_again = change(tally.bytes_sent_again, held.bytes_sent_again);
         tally.bytes_in_flight = change(tally.bytes_in_flight, held.bytes_in_flight);
     }
+}
+
+pub(super) fn read_destination(row: &Row<'_>) -> Result<DestinationShown> {
+    Ok(DestinationShown {
+        name: row.get("destination")?,
+        platform: row.get("platform")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        since: WallTime(row.get("since_ns")?),
+        next_try_at: row.get::<_, Option<i64>>("next_try_at_ns")?.map(WallTime),
+        clock_behind_ns: row.get("clock_behind_ns")?,
+        learned: {
+            let words = row.get_ref("learned")?.as_str_or_null()?.unwrap_or_default();
+            let mut learned: Vec<_> = words.split(',').filter_map(Learned::parse).collect();
+            learned.sort_unstable();
+            learned.dedup();
+            learned
+        },
+    })
 }
 
 impl DestinationShown {
